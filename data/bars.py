@@ -1,0 +1,215 @@
+"""Bars: immutable, validated hourly (or other regular) OHLCV. Bad data stops here."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..errors import DataError
+from .timerange import TimeRange
+
+FloatArray = npt.NDArray[np.float64]
+TimeArray = npt.NDArray[np.datetime64]
+
+COLUMNS = ("open", "high", "low", "close", "volume")
+HOUR = np.timedelta64(3600, "s")
+
+
+class Gap(NamedTuple):
+    """Missing bars: the last bar before, the first bar after (open times, UTC), how many are missing."""
+
+    before: np.datetime64
+    after: np.datetime64
+    missing: int
+
+
+def utc(stamp: np.datetime64) -> str:
+    """Write a time stamp as ISO 8601 to the second in UTC, such as ``2024-01-01T00:00:00Z``."""
+    return f"{np.datetime_as_string(stamp.astype('datetime64[s]'))}Z"
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """A series of bars of one instrument, on a regular grid, possibly with gaps.
+
+    Two Bars hold the same market data exactly when their ``digest`` is equal.
+
+    Parameters
+    ----------
+    time : array of datetime64[ns], shape (n,)
+        Each bar's OPEN time, UTC, strictly increasing, all a whole number of steps after the first.
+    open, high, low, close : array of float64, shape (n,)
+        Prices in the quote currency, finite and above 0, ``low <= open, close <= high``.
+    volume : array of float64, shape (n,)
+        Base units, finite, 0 or more.
+    source : str
+        Where the bars came from, for messages and records (a file's name, not its path).
+    synthetic : bool
+        True for generated prices: everything computed from them says SYNTHETIC.
+    step : timedelta64, optional
+        The grid's step; by default the commonest distance between neighbours (one hour for a single bar).
+
+    Raises
+    ------
+    DataError
+        For anything else, naming the first offending bar and the column. Nothing is repaired.
+    """
+
+    time: TimeArray
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+    source: str = "bars"
+    synthetic: bool = False
+    step: np.timedelta64 = field(default=np.timedelta64("NaT"))
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "time", _frozen(np.asarray(self.time).astype("datetime64[ns]")))
+        for name in COLUMNS:
+            put(self, name, _frozen(np.asarray(getattr(self, name), dtype=np.float64)))
+        if len({len(getattr(self, name)) for name in ("time", *COLUMNS)}) != 1:
+            raise DataError(f"{self.source}: the columns time, {', '.join(COLUMNS)} differ in length.")
+        if len(self.time) == 0:
+            raise DataError(f"{self.source}: it holds no bars. Give a file with at least one row of data.")
+        _check_order(self.time, self.source)
+        if np.isnat(self.step):
+            put(self, "step", _commonest_step(self.time))
+        put(self, "step", self.step.astype("timedelta64[ns]"))
+        _check_grid(self.time, self.step, self.source)
+        _check_prices(self)
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def __repr__(self) -> str:
+        what = "synthetic " if self.synthetic else ""
+        return f"<Bars {self.source}: {len(self):,} {what}bars, {utc(self.time[0])} .. {utc(self.time[-1])}>"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all stamps and values; the source's name does not enter."""
+        sha = hashlib.sha256(b"flagbt bars 1")
+        for name in ("time", *COLUMNS):
+            sha.update(np.ascontiguousarray(getattr(self, name)).view(np.uint8).tobytes())
+        return sha.hexdigest()
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """Every run of missing bars, oldest first."""
+        steps = np.diff(self.time) // self.step
+        return [Gap(self.time[i], self.time[i + 1], int(steps[i]) - 1) for i in np.flatnonzero(steps > 1)]
+
+    @property
+    def end(self) -> np.datetime64:
+        """When the last bar closes."""
+        return np.datetime64(self.time[-1] + self.step)
+
+    @property
+    def step_hours(self) -> float:
+        """The grid's step in hours."""
+        return float(self.step / HOUR)
+
+    def frame(self) -> pd.DataFrame:
+        """Return a fresh DataFrame with the UTC index ``time`` and the columns open .. volume."""
+        index = pd.DatetimeIndex(self.time, name="time").tz_localize("UTC")
+        return pd.DataFrame({name: getattr(self, name) for name in COLUMNS}, index=index)
+
+    @classmethod
+    def from_frame(
+        cls, frame: pd.DataFrame, *, source: str = "DataFrame", synthetic: bool = False, step: np.timedelta64 | None = None
+    ) -> Bars:
+        """Make Bars from a DataFrame with a DatetimeIndex (naive means UTC) of OPEN times."""
+        missing = [name for name in COLUMNS if name not in frame.columns]
+        if missing or not isinstance(frame.index, pd.DatetimeIndex):
+            raise DataError(
+                f"{source}: expected a DatetimeIndex and the columns {', '.join(COLUMNS)}, "
+                f"got the columns {', '.join(map(str, frame.columns))}."
+            )
+        index = frame.index.tz_convert("UTC").tz_localize(None) if frame.index.tz is not None else frame.index
+        values = {name: frame[name].to_numpy(dtype=np.float64) for name in COLUMNS}
+        nat = np.timedelta64("NaT")
+        return cls(index.to_numpy(), **values, source=source, synthetic=synthetic, step=nat if step is None else step)
+
+    def position_of(self, stamp: np.datetime64) -> int:
+        """Return the number of bars that open before ``stamp`` (the position of the first bar at or after it)."""
+        return int(np.searchsorted(self.time, stamp.astype("datetime64[ns]"), side="left"))
+
+    def between(self, timerange: TimeRange) -> slice:
+        """Return the positions of the bars whose open time lies in the range (end exclusive); it may be empty."""
+        start = 0 if timerange.start is None else self.position_of(timerange.start)
+        stop = len(self) if timerange.stop is None else self.position_of(timerange.stop)
+        return slice(start, max(start, stop))
+
+    def take(self, part: slice) -> Bars:
+        """Return the bars at the positions ``part`` (at least one, contiguous), with the same step and source."""
+        columns = {name: getattr(self, name)[part] for name in COLUMNS}
+        return Bars(self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step)
+
+
+def _frozen(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    values = values.copy()
+    values.setflags(write=False)
+    return values
+
+
+def _commonest_step(time: TimeArray) -> np.timedelta64:
+    if len(time) == 1:
+        return HOUR
+    steps, counts = np.unique(np.diff(time), return_counts=True)
+    return np.timedelta64(steps[np.argmax(counts)])
+
+
+def _check_order(time: TimeArray, source: str) -> None:
+    if np.isnat(time).any():
+        raise DataError(f"{source}: the bar number {int(np.argmax(np.isnat(time))) + 1} has no time stamp.")
+    steps = np.diff(time)
+    if (steps > np.timedelta64(0)).all():
+        return
+    at = int(np.argmax(steps <= np.timedelta64(0)))
+    here, next_ = utc(time[at]), utc(time[at + 1])
+    if here == next_:
+        raise DataError(f"{source}: the time {here} stands twice (bars {at + 1} and {at + 2}). Remove one of them.")
+    raise DataError(
+        f"{source}: bars are out of order: bar {at + 2} ({next_}) comes after bar {at + 1} ({here}). "
+        "Sort the file by time, oldest first."
+    )
+
+
+def _check_grid(time: TimeArray, step: np.timedelta64, source: str) -> None:
+    off = (time - time[0]) % step != np.timedelta64(0)
+    if off.any():
+        at = int(np.argmax(off))
+        raise DataError(
+            f"{source}: bar {at + 1} opens at {utc(time[at])}, off the grid of {int(step / np.timedelta64(1, 's')):,} "
+            f"seconds that starts at {utc(time[0])} ({int(off.sum()):,} such bars). "
+            "Whole missing bars are fine, shifted bars are not: fetch or resample the series onto one grid."
+        )
+
+
+def _check_prices(bars: Bars) -> None:
+    for name in COLUMNS:
+        values = getattr(bars, name)
+        bad = ~np.isfinite(values) | (values < 0) | ((values == 0) & (name != "volume"))
+        _refuse(bars, bad, f"{name} is {{{name}}}", "a finite number above 0" if name != "volume" else "0 or more")
+    _refuse(bars, bars.high < bars.low, "high {high} is below low {low}", "high >= low")
+    top, bottom = np.maximum(bars.open, bars.close), np.minimum(bars.open, bars.close)
+    _refuse(bars, bars.high < top, "high {high} is below open {open} or close {close}", "low <= open, close <= high")
+    _refuse(bars, bars.low > bottom, "low {low} is above open {open} or close {close}", "low <= open, close <= high")
+
+
+def _refuse(bars: Bars, bad: npt.NDArray[np.bool_], says: str, expected: str) -> None:
+    if bad.any():
+        at = int(np.argmax(bad))
+        values = {name: f"{getattr(bars, name)[at]:g}" for name in COLUMNS}
+        raise DataError(
+            f"{bars.source}: bar {at + 1} ({utc(bars.time[at])}): {says.format(**values)}, expected {expected} "
+            f"({int(bad.sum()):,} such bars). flagbt repairs nothing: mend the file or fetch it again."
+        )

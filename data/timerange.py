@@ -1,0 +1,76 @@
+"""Time ranges, written as freqtrade writes them: ``20240101-20240701``, ``20240101-``, ``-20240701``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UsageError
+
+_STAMP = re.compile(r"(\d{4})(\d{2})(\d{2})(?:T(\d{2})(\d{2})?)?")
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """A half-open range of bar open times, UTC: ``start <= t < stop``; None means unbounded."""
+
+    start: np.datetime64 | None = None
+    stop: np.datetime64 | None = None
+
+    @classmethod
+    def parse(cls, text: str, *, option: str = "--timerange") -> TimeRange:
+        """Read ``A-B``, ``A-`` or ``-B``, where A and B are ``YYYYMMDD`` or ``YYYYMMDDTHHMM`` in UTC.
+
+        Raises
+        ------
+        UsageError
+            For any other text, naming ``option``.
+
+        Examples
+        --------
+        >>> str(TimeRange.parse("20240101-20240701"))
+        '20240101-20240701'
+        >>> TimeRange.parse("20240101-").stop is None
+        True
+        """
+        ends = text.strip().split("-")
+        if len(ends) != 2 or not any(ends):
+            raise UsageError(
+                f"{option}: '{text}' is no time range. Write A-B, A- or -B with dates as YYYYMMDD or YYYYMMDDTHHMM "
+                "(UTC, end exclusive), such as 20240101-20240701."
+            )
+        start, stop = (_stamp(end, text, option) if end else None for end in ends)
+        if start is not None and stop is not None and start >= stop:
+            raise UsageError(f"{option}: '{text}' ends before it starts. The end is exclusive and must lie after the start.")
+        return cls(start, stop)
+
+    def __str__(self) -> str:
+        return f"{_short(self.start)}-{_short(self.stop)}"
+
+    def overlaps(self, other: TimeRange) -> bool:
+        """Tell whether some instant lies in both ranges."""
+        starts_before_end = self.start is None or other.stop is None or self.start < other.stop
+        ends_after_start = self.stop is None or other.start is None or other.start < self.stop
+        return starts_before_end and ends_after_start
+
+
+def _stamp(text: str, whole: str, option: str) -> np.datetime64:
+    match = _STAMP.fullmatch(text)
+    if match:
+        year, month, day, hour, minute = (part or "00" for part in match.groups())
+        try:
+            return np.datetime64(f"{year}-{month}-{day}T{hour}:{minute}:00", "ns")
+        except ValueError:
+            pass
+    raise UsageError(
+        f"{option}: '{text}' in '{whole}' is no date. Write YYYYMMDD or YYYYMMDDTHHMM (UTC), such as 20240101-20240701."
+    )
+
+
+def _short(stamp: np.datetime64 | None) -> str:
+    if stamp is None:
+        return ""
+    text = np.datetime_as_string(stamp.astype("datetime64[m]")).replace("-", "").replace(":", "")
+    return text.removesuffix("T0000")

@@ -1,0 +1,71 @@
+"""The plug-in base: a strategy prepares all its signals at once, then decides bar by bar."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..data.bars import Bars
+from ..data.labels import BUY, SELL
+from ..models.signals import Signals
+
+
+class Position(NamedTuple):
+    """What is held when a bar closes.
+
+    Attributes
+    ----------
+    exposure : float
+        The target in force as a signed fraction of equity: +1 long, 0 flat, -1 short.
+    size : float
+        Base units held, signed.
+    bars_held : int
+        Bars since the entry was filled, 0 while flat.
+    entry_price : float
+        Average entry price, NaN while flat.
+    """
+
+    exposure: float
+    size: float
+    bars_held: int
+    entry_price: float
+
+
+class Strategy:
+    """Base of every flagbt strategy: override ``prepare`` (signals), or ``decide`` (exposures), or both.
+
+    Parameters
+    ----------
+    short : bool
+        Whether a SELL may open a short position; otherwise it only closes a long one.
+    """
+
+    name = "strategy"
+    signals: Signals
+
+    def __init__(self, *, short: bool = False) -> None:
+        self.short = short
+
+    def prepare(self, bars: Bars) -> Signals:
+        """Do all batched work and return one signal a bar. *Causality: row t uses bars <= t.*
+
+        ``bars`` includes the history before the traded range, for warming up. The engine keeps the result in
+        ``self.signals``, at the same positions.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define prepare(bars) -> Signals")
+
+    def decide(self, t: int, position: Position) -> float | None:
+        """Return the target exposure at the close of bar ``t`` in [-1, 1], or None to keep what is held.
+
+        The default is the position rule: BUY -> +1, SELL -> 0 (-1 with ``short``), HOLD -> keep.
+        An order follows only where the target differs from ``position.exposure``; it fills at the next bar's open.
+        """
+        signal = self.signals.signal[t]
+        if signal == BUY:
+            return 1.0
+        if signal == SELL:
+            return -1.0 if self.short else min(position.exposure, 0.0)
+        return None
+
+    def describe(self) -> dict[str, object]:
+        """Return what a record needs to repeat this strategy, as JSON values."""
+        return {"name": self.name, "short": self.short}
