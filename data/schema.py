@@ -1,0 +1,145 @@
+"""FeatureSchema: which columns a model was trained on, in which order and scale; checked exactly at serving."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import CheckpointError
+from .bars import Bars, FloatArray
+from .features import FeatureSet, feature_set
+
+CLIP = 6.0
+PROBE_TOLERANCE = 1e-9
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FeatureSchema:
+    """Fixed at training, stored in the checkpoint.
+
+    Parameters
+    ----------
+    feature_set : str
+        The feature set's name, by which it is found again.
+    columns : tuple of str
+        Column names in order.
+    warmup_bars : int
+        Bars before the first finite row.
+    mean, scale : tuple of float
+        Of each column over the training rows; a constant column has scale 1.
+    clip : float
+        Scaled values are cut to ±clip (in standard deviations).
+    probe : tuple of float
+        The last row of the features of a fixed random walk, by which a feature set whose code changed is noticed.
+    """
+
+    feature_set: str
+    columns: tuple[str, ...]
+    warmup_bars: int
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    clip: float
+    probe: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, features: FeatureSet, rows: FloatArray) -> FeatureSchema:
+        """Measure mean and scale on the training ``rows``, shape (n_rows, n_columns), all finite."""
+        scale = rows.std(axis=0)
+        scale[scale < 1e-12] = 1.0
+        mean = rows.mean(axis=0)
+        return cls(
+            features.name, features.columns, features.warmup_bars, tuple(mean.tolist()), tuple(scale.tolist()), CLIP,
+            tuple(_probe(features).tolist()),
+        )  # fmt: skip
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of every field."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def rows(self, bars: Bars) -> Float32Array:
+        """Return the scaled rows a model reads, float32, shape (n_bars, n_columns), NaN in the warm-up.
+
+        Training and serving both come through here. *Causality: row t uses bars <= t.*
+
+        Raises
+        ------
+        CheckpointError
+            When the feature set now gives other columns, another warm-up or other values than at training.
+        """
+        features = self._checked_feature_set
+        scaled = (features(bars) - np.asarray(self.mean)) / np.asarray(self.scale)
+        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+
+    @cached_property
+    def _checked_feature_set(self) -> FeatureSet:
+        features = feature_set(self.feature_set)
+        served = features.columns
+        if served != self.columns or features.warmup_bars != self.warmup_bars:
+            at = next((i for i, (a, b) in enumerate(zip(self.columns, served, strict=False)) if a != b), None)
+            where = f"column {at} is '{served[at]}', not '{self.columns[at]}'" if at is not None else (
+                f"{len(served)} columns and {features.warmup_bars} warm-up bars, "
+                f"not {len(self.columns)} and {self.warmup_bars}"
+            )  # fmt: skip
+            raise CheckpointError(
+                f"the feature set '{self.feature_set}' is not the one this checkpoint was trained on: {where}. "
+                "A model fed another table gives nonsense with high confidence: install the feature set's version of "
+                "the training, or retrain."
+            )
+        off = np.abs(_probe(features) - np.asarray(self.probe))
+        if not (off <= PROBE_TOLERANCE * (1 + np.abs(self.probe))).all():
+            column = int(np.argmax(off))
+            raise CheckpointError(
+                f"the feature set '{self.feature_set}' computes other values than at training: on the fixed probe "
+                f"series, '{self.columns[column]}' is {_probe(features)[column]:.9g}, it was {self.probe[column]:.9g}. "
+                "Its code has changed: install the version of the training, or retrain."
+            )
+        return features
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the schema as JSON values, its digest included."""
+        return {**asdict(self), "digest": self.digest}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> FeatureSchema:
+        """Read what ``to_json`` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            When a field is missing or unknown, or the digest does not fit.
+        """
+        fields = dict(values)
+        digest = fields.pop("digest", None)
+        try:
+            schema = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        except TypeError as error:
+            raise CheckpointError(f"the feature schema is damaged: {error}. Take the checkpoint from its source again.") from None
+        if schema.digest != digest:
+            raise CheckpointError(
+                f"the feature schema's digest is {schema.digest[:12]}, expected {str(digest)[:12]}: it was edited or "
+                "damaged after training. Take the checkpoint from its source again."
+            )
+        return schema
+
+
+def _probe(features: FeatureSet) -> FloatArray:
+    """Return the last row of the features over a fixed random walk just longer than their warm-up."""
+    n = features.warmup_bars + 24
+    random = np.random.Generator(np.random.Philox(key=20240101))
+    # Only +, *, and sorting of raw uniform draws: their bits do not depend on numpy's distributions.
+    draws = random.random((4, n))
+    close = 20_000 * np.cumprod(1 + (draws[0] - 0.5) / 50)
+    open_ = np.concatenate([[20_000.0], close[:-1]])
+    high = np.maximum(open_, close) * (1 + draws[1] / 200)
+    low = np.minimum(open_, close) * (1 - draws[2] / 200)
+    time = np.datetime64("2020-01-01", "ns") + np.arange(n) * np.timedelta64(3600, "s")
+    row: FloatArray = features(Bars(time, open_, high, low, close, 100 * draws[3], source="probe"))[-1]
+    return row

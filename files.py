@@ -1,0 +1,80 @@
+"""Writing so that a crash leaves the old or the new on disk, never a half that looks whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_PREFIX = ".flagbt-tmp-"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_text(values: Any) -> str:
+    """Write JSON as flagbt stores it: sorted keys, no NaN (a ValueError), LF at the end."""
+    return json.dumps(values, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file's new text under a temporary name, sync it, and put it in the old one's place."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        _sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside ``target``; when the block ends well it is synced and takes its name.
+
+    Where the block raises, or the process dies, ``target`` is as it was.
+
+    Raises
+    ------
+    FileExistsError
+        When ``target`` exists and ``overwrite`` is not set.
+    OSError
+        When the folder cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{target.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                _sync(file)
+        if overwrite and target.exists():
+            old = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-old-{target.name}")
+            target.rename(old)
+            temporary.rename(target)
+            shutil.rmtree(old)
+        elif target.exists():
+            raise FileExistsError(str(target))
+        else:
+            temporary.rename(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

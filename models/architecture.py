@@ -1,0 +1,105 @@
+"""The network: a causal transformer over one position per bar, with a SELL/HOLD/BUY head.
+
+The backbone is transformers' Llama, fed with bar features instead of word embeddings, so that this project's own small
+bases and a pre-trained language model are one kind of thing. Every position attends to itself and the ``context_bars - 1``
+before it, so a logit depends on ``receptive_bars`` positions and nothing older; positions are relative (rotary).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaModel
+
+N_CLASSES = 3
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Every knob of the network; stored in the checkpoint and never guessed.
+
+    Parameters
+    ----------
+    n_features : int
+        Columns of a feature row.
+    layers, d_model, heads, d_feedforward : int
+        Of the Llama backbone.
+    context_bars : int
+        How many bars, itself included, a position sees in one layer.
+    chunk_bars : int
+        Length of the sequences that scoring and training cut: part of the checkpoint, so that neither the range asked
+        for nor the free memory moves a logit.
+    dropout : float
+        On the embedded rows and in the attention, while training.
+    """
+
+    n_features: int
+    layers: int
+    d_model: int
+    heads: int
+    d_feedforward: int
+    context_bars: int
+    chunk_bars: int
+    dropout: float = 0.1
+
+    @property
+    def receptive_bars(self) -> int:
+        """How many earlier positions a logit depends on: layers x (context - 1)."""
+        return self.layers * (self.context_bars - 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the knobs as JSON values."""
+        return {"kind": "llama", **asdict(self)}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"layers": 4, "d_model": 128, "heads": 4, "d_feedforward": 256, "context_bars": 32, "chunk_bars": 512},
+    "small": {"layers": 6, "d_model": 256, "heads": 8, "d_feedforward": 704, "context_bars": 32, "chunk_bars": 768},
+    "88m": {"layers": 12, "d_model": 768, "heads": 12, "d_feedforward": 2048, "context_bars": 64, "chunk_bars": 2304},
+}
+
+
+class BarTransformer(nn.Module):
+    """Rows of features in, one vector of hidden state and three logits a bar out.
+
+    Notation: B sequences, L positions (bars), F features, D = d_model.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        a = architecture
+        config = LlamaConfig(
+            vocab_size=1, hidden_size=a.d_model, intermediate_size=a.d_feedforward, num_hidden_layers=a.layers,
+            num_attention_heads=a.heads, attention_dropout=a.dropout, max_position_embeddings=a.chunk_bars,
+            pad_token_id=None, bos_token_id=None, eos_token_id=None, use_cache=False,
+        )  # fmt: skip
+        config._attn_implementation = "sdpa"
+        self.embed = nn.Linear(a.n_features, a.d_model)
+        self.input_dropout = nn.Dropout(a.dropout)
+        self.backbone = LlamaModel(config)
+        self.head = nn.Linear(a.d_model, N_CLASSES)
+
+    def hidden(self, rows: Tensor) -> Tensor:
+        """Return the hidden states (B, L, D) of feature rows (B, L, F), no NaN. *Causality: position t sees <= t.*"""
+        mask = band_mask(rows.shape[1], self.architecture.context_bars, rows.device)
+        embedded = self.input_dropout(self.embed(rows))
+        output = self.backbone(inputs_embeds=embedded, attention_mask=mask.expand(len(rows), 1, -1, -1), use_cache=False)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return logits (B, L, 3) in the order SELL, HOLD, BUY."""
+        logits: Tensor = self.head(self.hidden(rows))
+        return logits
+
+
+def band_mask(length: int, context_bars: int, device: torch.device) -> Tensor:
+    """Return the (1, 1, L, L) boolean mask: position i may see j where 0 <= i - j < context_bars."""
+    positions = torch.arange(length, device=device)
+    distance = positions[:, None] - positions[None, :]
+    return ((distance >= 0) & (distance < context_bars))[None, None]

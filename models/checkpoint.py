@@ -1,0 +1,208 @@
+"""Checkpoint: a folder with everything a model needs to be run, and everything it must not be run on.
+
+    checkpoint.json          what this module reads: no weights, no torch
+    base.safetensors         the pre-trained base, frozen during fine-tuning
+    adapter.safetensors      LoRA matrices and the fine-tuned head, under PEFT's names
+    fingerprint.safetensors  validation rows with their logits, compared whenever the weights are loaded
+    history.json, curves.png, README.md
+
+Names resolve, in this order: a path, ``./checkpoints/NAME``, the user's folder, the bundled ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.bars import FloatArray
+from ..data.labels import LabelSpec
+from ..data.schema import FeatureSchema
+from ..data.timerange import TimeRange
+from ..errors import CheckpointError, nearest
+from ..files import json_text, sha256_of, write_text
+from .calibration import Calibration
+from .decision import Decision
+
+FORMAT = 1
+DESCRIPTION = "checkpoint.json"
+WEIGHT_FILES = ("base.safetensors", "adapter.safetensors", "fingerprint.safetensors")
+BUNDLED = Path(__file__).parent / "bundled"
+IDENTITY = ("architecture", "lora", "base", "schema", "labels", "ranges", "label_shares", "class_returns", "files")
+
+
+@dataclass(frozen=True)
+class StoredCalibration:
+    """A calibration kept in a checkpoint under a name, with the decision rule that goes with it."""
+
+    calibration: Calibration
+    decision: Decision
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint's description, read from its folder.
+
+    Attributes
+    ----------
+    folder : Path
+    values : dict
+        ``checkpoint.json`` as read.
+    """
+
+    folder: Path
+    values: dict[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @cached_property
+    def schema(self) -> FeatureSchema:
+        """The feature schema fixed at training."""
+        return FeatureSchema.from_json(self.values["schema"])
+
+    @cached_property
+    def labels(self) -> LabelSpec:
+        """What the model was trained to tell."""
+        values = self.values["labels"]
+        return LabelSpec(values["horizon_bars"], values["threshold"])
+
+    @property
+    def label_shares(self) -> FloatArray:
+        """Shares of SELL, HOLD, BUY among the training labels, shape (3,)."""
+        return np.asarray(self.values["label_shares"], dtype=np.float64)
+
+    @property
+    def class_returns(self) -> FloatArray:
+        """Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions, shape (3,)."""
+        return np.asarray(self.values["class_returns"], dtype=np.float64)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what decides its logits and its ranges; calibrations, metrics and the name do not enter."""
+        identity = {key: self.values[key] for key in IDENTITY}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def ranges(self) -> dict[str, TimeRange]:
+        """The bars it has seen, by purpose: pretraining, training, validation, calibration."""
+        return {purpose: TimeRange.parse(text) for purpose, text in self.values["ranges"].items()}
+
+    def calibration_names(self) -> list[str]:
+        """Return the names of the stored calibrations."""
+        return sorted(self.values["calibrations"])
+
+    def stored_calibration(self, name: str = "default") -> StoredCalibration:
+        """Return the calibration stored under ``name``.
+
+        Raises
+        ------
+        CheckpointError
+            When there is none of that name, with the nearest one.
+        """
+        stored = self.values["calibrations"].get(name)
+        if stored is None:
+            raise CheckpointError(
+                f"checkpoint '{self.name}' stores no calibration '{name}'. {nearest(name, self.calibration_names())} "
+                "Use --calibration none to run without."
+            )
+        place = f"{self.folder / DESCRIPTION}: calibrations.{name}"
+        return StoredCalibration(
+            Calibration.from_json(stored["calibration"], place=place), Decision.from_json(stored["decision"], place=place)
+        )
+
+    def store_calibration(self, name: str, stored: StoredCalibration) -> Checkpoint:
+        """Write a calibration into ``checkpoint.json`` under ``name`` and return the checkpoint that has it."""
+        entry = {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()}
+        values = {**self.values, "calibrations": {**self.values["calibrations"], name: entry}}
+        write_text(self.folder / DESCRIPTION, json_text(values))
+        return Checkpoint(self.folder, values)
+
+    def check_files(self) -> None:
+        """Compare every weight file with its recorded digest.
+
+        Raises
+        ------
+        CheckpointError
+            When a file is missing or its bytes differ.
+        """
+        for file, digest in self.values["files"].items():
+            path = self.folder / file
+            if not path.is_file():
+                raise CheckpointError(f"checkpoint '{self.name}': the file {path} is missing. Copy the whole folder again.")
+            if sha256_of(path) != digest:
+                raise CheckpointError(
+                    f"checkpoint '{self.name}': {path} differs from what was saved (its SHA-256 is not the recorded one). "
+                    "It was truncated or edited: copy the folder again from its source."
+                )
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint's description.
+
+    Raises
+    ------
+    CheckpointError
+        When the folder holds none, or it is damaged or from a newer flagbt.
+    """
+    path = folder / DESCRIPTION
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is no checkpoint: it holds no {DESCRIPTION}.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
+    version = values.get("format") if isinstance(values, dict) else None
+    if not isinstance(version, int) or version > FORMAT:
+        raise CheckpointError(
+            f"{path} has the format {version!r}; this flagbt reads up to {FORMAT}. Install a newer flagbt."
+        )
+    missing = [key for key in (*IDENTITY, "calibrations") if key not in values]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is damaged. Copy the checkpoint again from its source.")
+    return Checkpoint(folder, values)
+
+
+def checkpoint_folders() -> list[Path]:
+    """Return the folders that names are looked up in, in order; some may not exist."""
+    home = Path(os.environ.get("FLAGBT_HOME", Path.home() / ".flagbt"))
+    return [Path("checkpoints"), home / "checkpoints", BUNDLED]
+
+
+def list_checkpoints() -> list[Checkpoint]:
+    """Return every checkpoint that a name finds, each name once, in the order of the folders."""
+    found: dict[str, Checkpoint] = {}
+    for parent in checkpoint_folders():
+        for path in sorted(parent.glob(f"*/{DESCRIPTION}")) if parent.is_dir() else ():
+            if not path.parent.name.startswith("."):
+                found.setdefault(path.parent.name, read_checkpoint(path.parent))
+    return list(found.values())
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """Return the checkpoint that ``name`` means: a path, ./checkpoints/NAME, the user's folder, the bundled ones.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none, with the nearest name.
+    """
+    path = Path(name)
+    if path.is_dir() and (os.sep in name or (path / DESCRIPTION).is_file()):
+        return read_checkpoint(path)
+    for parent in checkpoint_folders():
+        if os.sep not in name and (parent / name / DESCRIPTION).is_file():
+            return read_checkpoint(parent / name)
+    known = [checkpoint.name for checkpoint in list_checkpoints()]
+    raise CheckpointError(
+        f"--ckpt: there is no checkpoint '{name}', neither as a folder nor among "
+        f"{', '.join(str(folder) for folder in checkpoint_folders()[:2])} and the bundled ones. {nearest(name, known)}"
+    )

@@ -1,0 +1,125 @@
+"""Decision: from probabilities to a signal. What a position then makes of the signal is the strategy's rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.bars import FloatArray
+from ..data.labels import BUY, HOLD, SELL, IntArray
+from ..errors import UsageError, nearest
+from .signals import NO_SIGNAL
+
+METHODS = ("argmax", "threshold", "utility")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One of three rules.
+
+    Parameters
+    ----------
+    method : str
+        ``argmax``: the likeliest class. ``threshold``: BUY where p_buy reaches its threshold, SELL where p_sell reaches
+        its own, HOLD otherwise; where both do, the one further above its threshold as a ratio. ``utility``: BUY where the
+        expected return over the label's horizon exceeds the round trip's cost, SELL where it is below its negative.
+    thresholds : tuple of two float
+        (p_sell, p_buy), for ``threshold``.
+    """
+
+    method: str = "argmax"
+    thresholds: tuple[float, float] | None = None
+
+    @classmethod
+    def parse(cls, text: str, *, option: str = "--decision") -> Decision:
+        """Read ``argmax``, ``utility``, ``threshold:P`` or ``threshold:PSELL,PBUY``.
+
+        Raises
+        ------
+        UsageError
+            For any other text, or thresholds outside (0, 1).
+        """
+        method, _, numbers = text.partition(":")
+        if method not in METHODS:
+            raise UsageError(f"{option}: '{text}' is no decision rule. {nearest(method, METHODS)}")
+        if method != "threshold":
+            if numbers:
+                raise UsageError(f"{option}: '{method}' takes no numbers, got '{numbers}'.")
+            return cls(method)
+        try:
+            values = [float(number) for number in numbers.split(",")]
+        except ValueError:
+            values = []
+        if len(values) not in (1, 2) or not all(0 < value < 1 for value in values):
+            raise UsageError(
+                f"{option}: expected threshold:P or threshold:PSELL,PBUY with probabilities between 0 and 1, got '{text}'."
+            )
+        return cls(method, (values[0], values[-1]))
+
+    def __str__(self) -> str:
+        return self.method if self.thresholds is None else f"{self.method}:{self.thresholds[0]:g},{self.thresholds[1]:g}"
+
+    def __call__(self, probabilities: FloatArray, *, class_returns: FloatArray, round_trip_cost: float) -> IntArray:
+        """Return one signal a row; NO_SIGNAL where the probabilities are NaN. *Causality: row by row.*
+
+        Parameters
+        ----------
+        probabilities : array, shape (n, 3)
+        class_returns : array, shape (3,)
+            Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions (``utility`` only).
+        round_trip_cost : float
+            Fees and slippage of entering and leaving, as a fraction (``utility`` only).
+        """
+        scored = np.isfinite(probabilities).all(axis=1)
+        p = np.where(scored[:, None], probabilities, 1 / 3)
+        if self.method == "argmax":
+            signal = p.argmax(axis=1).astype(np.int8)
+        elif self.method == "utility":
+            expected = p @ class_returns
+            signal = np.where(expected > round_trip_cost, BUY, np.where(expected < -round_trip_cost, SELL, HOLD))
+        else:
+            assert self.thresholds is not None  # for mypy: parse and from_json give threshold its numbers
+            sell, buy = p[:, SELL] / self.thresholds[0], p[:, BUY] / self.thresholds[1]
+            signal = np.where((buy >= 1) & (buy > sell), BUY, np.where((sell >= 1) & (sell > buy), SELL, HOLD))
+        return np.where(scored, signal, NO_SIGNAL).astype(np.int8)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rule as JSON values."""
+        if self.thresholds is None:
+            return {"method": self.method}
+        return {"method": self.method, "thresholds": list(self.thresholds)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], *, place: str) -> Decision:
+        """Read what ``to_json`` wrote; ``place`` names the file in errors."""
+        numbers = ",".join(repr(float(value)) for value in values.get("thresholds") or ())
+        method = str(values.get("method"))
+        return cls.parse(f"{method}:{numbers}" if numbers else method, option=place)
+
+
+def thresholds_for_shares(probabilities: FloatArray, shares: FloatArray) -> tuple[float, float]:
+    """Return the (p_sell, p_buy) thresholds whose signals match given label shares on these rows.
+
+    Found by bisection on one common factor of the two quantiles, so that BUY and SELL together reach their common
+    share; where both classes pass their thresholds the stronger ratio wins.
+
+    Parameters
+    ----------
+    probabilities : array, shape (n, 3), all finite
+    shares : array, shape (3,)
+        The shares that SELL, HOLD and BUY should have among the signals.
+    """
+    low, high = 1.0, 3.0  # how much more often than its share a class passes its own threshold
+    nothing = np.zeros(3)
+    for _ in range(40):
+        factor = (low + high) / 2
+        levels = [float(np.quantile(probabilities[:, c], max(0.0, 1 - factor * shares[c]))) for c in (SELL, BUY)]
+        pair = (min(max(levels[0], 1e-6), 1 - 1e-6), min(max(levels[1], 1e-6), 1 - 1e-6))
+        signal = Decision("threshold", pair)(probabilities, class_returns=nothing, round_trip_cost=0.0)
+        if (signal != HOLD).mean() < shares[SELL] + shares[BUY]:
+            low = factor
+        else:
+            high = factor
+    return pair

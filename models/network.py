@@ -1,0 +1,205 @@
+"""The weights: building a network with LoRA through peft, saving it, loading it, and proving that it is the same one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..data.bars import FloatArray
+from ..data.schema import Float32Array
+from ..errors import CheckpointError
+from .architecture import LORA_TARGETS, Architecture, BarTransformer
+from .checkpoint import Checkpoint
+
+FINGERPRINT_ROWS = 256
+FINGERPRINT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """The low-rank update, as peft makes it.
+
+    Parameters
+    ----------
+    rank, alpha : int
+        The update is ``alpha / rank * B @ A`` (Hu et al. 2021).
+    dropout : float
+        On the update's input, while training.
+    trained : tuple of str
+        Modules trained in full beside the update, and saved with it.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.1
+    trained: tuple[str, ...] = ("head",)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, with the adapted modules."""
+        return {**asdict(self), "trained": list(self.trained), "targets": list(LORA_TARGETS)}
+
+
+def with_lora(base: BarTransformer, lora: Lora) -> peft.PeftModel:
+    """Freeze ``base`` and put trainable low-rank updates beside its linear layers; the head is trained in full."""
+    config = peft.LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(LORA_TARGETS),
+        modules_to_save=list(lora.trained), bias="none",
+    )  # fmt: skip
+    return peft.get_peft_model(base, config)
+
+
+def adapter_state(model: peft.PeftModel) -> dict[str, Tensor]:
+    """Return what fine-tuning made: the LoRA matrices and the modules trained in full, under PEFT's names."""
+    state = peft.get_peft_model_state_dict(model)
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def base_state(base: BarTransformer) -> dict[str, Tensor]:
+    """Return the base's own weights; its head is not part of it (every fine-tuning makes a new one)."""
+    return {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in base.state_dict().items()
+        if not name.startswith("head.")
+    }
+
+
+def build_base(architecture: Architecture, weights: dict[str, Tensor], *, place: str) -> BarTransformer:
+    """Return the network with the base's weights and a fresh head (from torch's global generator).
+
+    Raises
+    ------
+    CheckpointError
+        When a tensor is missing, unexpected or of another shape, naming it and ``place``.
+    """
+    base = BarTransformer(architecture)
+    expected = {name: tuple(tensor.shape) for name, tensor in base_state(base).items()}
+    _compare_shapes(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()}, place)
+    base.load_state_dict(weights, strict=False)
+    return base
+
+
+def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
+    """Load a checkpoint's network on the CPU in evaluation mode, its LoRA matrices still apart; proven by its fingerprint.
+
+    Raises
+    ------
+    CheckpointError
+        When a file is damaged, a tensor is missing, or the fingerprint's logits are not reproduced.
+    """
+    checkpoint.check_files()
+    fields = {key: value for key, value in checkpoint.values["architecture"].items() if key != "kind"}
+    lora = {key: value for key, value in checkpoint.values["lora"].items() if key != "targets"}
+    architecture = Architecture(**fields)
+    weights = read_tensors(checkpoint.folder / "base.safetensors")
+    base = build_base(architecture, weights, place=str(checkpoint.folder / "base.safetensors"))
+    model = with_lora(base, Lora(**{**lora, "trained": tuple(lora["trained"])}))
+    adapter = read_tensors(checkpoint.folder / "adapter.safetensors")
+    expected = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in adapter.items()}
+    _compare_shapes(expected, found, str(checkpoint.folder / "adapter.safetensors"))
+    peft.set_peft_model_state_dict(model, adapter)
+    model.eval()
+    check_fingerprint(model, checkpoint)
+    return model
+
+
+def load_network(checkpoint: Checkpoint) -> nn.Module:
+    """Load a checkpoint's network on the CPU in evaluation mode, LoRA merged into the base; see ``load_unmerged``."""
+    return merged(load_unmerged(checkpoint))
+
+
+def merged(model: peft.PeftModel) -> nn.Module:
+    """Fold the LoRA matrices into the base's weights; the model given is used up."""
+    whole: nn.Module = model.merge_and_unload()  # type: ignore[operator]  # peft hands it through __getattr__
+    return whole.eval()
+
+
+@torch.no_grad()
+def fingerprint(model: nn.Module, rows: Float32Array) -> dict[str, Tensor]:
+    """Return feature rows and the logits of the last 256 of them, fp32 on the CPU.
+
+    Parameters
+    ----------
+    rows : array of float32, shape (n, F)
+        One unbroken stretch of validation rows: the receptive field, then 256 more.
+    """
+    inputs = torch.from_numpy(np.ascontiguousarray(rows))
+    return {"rows": inputs, "logits": model(inputs[None])[0, -FINGERPRINT_ROWS:].float().clone()}
+
+
+@torch.no_grad()
+def check_fingerprint(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Prove that the loaded network still gives the logits it gave when it was saved.
+
+    Raises
+    ------
+    CheckpointError
+        When a logit differs by more than 1e-4: a missing adapter, wrong heads, a lost mask or head all do.
+    """
+    stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
+    logits = model(stored["rows"][None])[0, -FINGERPRINT_ROWS:].float()
+    off = float((logits - stored["logits"]).abs().max())
+    if not off <= FINGERPRINT_TOLERANCE:
+        raise CheckpointError(
+            f"checkpoint '{checkpoint.name}': the loaded network is not the one that was saved. On its {FINGERPRINT_ROWS} "
+            f"fingerprint rows the logits differ by up to {off:.3g}, allowed are {FINGERPRINT_TOLERANCE:g}. An architecture "
+            "field (heads, context) was changed, or a library computes differently: restore checkpoint.json, or install "
+            "the versions it names."
+        )
+
+
+def parameter_counts(model: nn.Module) -> tuple[int, int]:
+    """Return (all, trainable) numbers of parameters."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, sorted by name."""
+    save_file(dict(sorted(tensors.items())), path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file onto the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        When it is missing or damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
+    return tensors
+
+
+def _compare_shapes(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], place: str) -> None:
+    missing = sorted(expected.keys() - found.keys())
+    extra = sorted(found.keys() - expected.keys())
+    wrong = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
+    if missing or extra or wrong:
+        says = [
+            *(f"missing: {', '.join(missing[:3])} ({len(missing)} in all)" for _ in missing[:1]),
+            *(f"unexpected: {', '.join(extra[:3])} ({len(extra)} in all)" for _ in extra[:1]),
+            *(f"'{name}' has the shape {found[name]}, expected {expected[name]}" for name in wrong[:1]),
+        ]
+        raise CheckpointError(
+            f"{place} does not fit the architecture in checkpoint.json: {'; '.join(says)}. "
+            "Files of different checkpoints were mixed: copy the whole folder again."
+        )
+
+
+def logits_of(model: nn.Module, rows: Float32Array) -> FloatArray:
+    """Return the logits (n, 3) of one short sequence of rows (n, F), without chunking."""
+    with torch.no_grad():
+        values: FloatArray = model(torch.from_numpy(np.ascontiguousarray(rows))[None])[0].double().numpy()
+    return values

@@ -1,0 +1,102 @@
+"""Scores of probabilities against labels: pure functions, numpy only. Rows with a label below 0 do not count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..data.bars import FloatArray
+from ..data.labels import CLASS_NAMES, IntArray, class_counts
+
+SMALLEST_PROBABILITY = 1e-12
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Return probabilities, shape as ``logits`` (n, 3); NaN rows stay NaN."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: FloatArray = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
+def negative_log_likelihood(probabilities: FloatArray, labels: IntArray) -> float:
+    """Return the mean of -log p(label), in nats."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(chosen, SMALLEST_PROBABILITY)).mean())
+
+
+def constant_prior_nll(shares: FloatArray, labels: IntArray) -> float:
+    """Return the NLL of always predicting ``shares`` (3,): what a model must beat to have learned anything."""
+    return negative_log_likelihood(np.tile(shares, (len(labels), 1)), labels)
+
+
+def confusion(predicted: IntArray, labels: IntArray) -> FloatArray:
+    """Return counts, shape (3, 3): rows are labels, columns are predictions."""
+    table = np.bincount(3 * labels.astype(np.int64) + predicted, minlength=9)
+    return table.reshape(3, 3).astype(np.float64)
+
+
+def matthews_correlation(table: FloatArray) -> float:
+    """Return the multi-class MCC of a confusion matrix (Gorodkin 2004); 0 where a margin has one class only."""
+    total, right = table.sum(), np.trace(table)
+    true, predicted = table.sum(axis=1), table.sum(axis=0)
+    spread = (total**2 - (predicted**2).sum()) * (total**2 - (true**2).sum())
+    return float((right * total - (true * predicted).sum()) / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+def expected_calibration_error(probabilities: FloatArray, labels: IntArray, bins: int = 15) -> float:
+    """Return the top-label ECE over equal-width bins (Guo et al. 2017): mean |accuracy - confidence|, weighted."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> dict[str, Any]:
+    """Return every score that a training prints and a card states.
+
+    Parameters
+    ----------
+    probabilities : array, shape (n, 3)
+    labels : array of int8, shape (n,)
+        SELL=0, HOLD=1, BUY=2; rows below 0 are left out, and so are rows whose probabilities are NaN.
+    prior : array, shape (3,)
+        The training labels' shares.
+
+    Returns
+    -------
+    dict
+        ``rows``, ``nll``, ``nll_prior``, ``accuracy``, ``majority_share``, ``balanced_accuracy``, ``mcc``, ``mcc_prior``
+        (of argmax p/prior), ``macro_f1``, ``recall`` and ``predicted_shares`` and ``mean_probabilities`` and
+        ``mean_confidence`` by class, ``ece``. A class that never occurs has recall None.
+    """
+    known = (labels >= 0) & np.isfinite(probabilities).all(axis=1)
+    p, y = probabilities[known], labels[known]
+    predicted = p.argmax(axis=1).astype(np.int8)
+    table = confusion(predicted, y)
+    true, said, right = table.sum(axis=1), table.sum(axis=0), np.diag(table)
+    recall = [float(r / t) if t else None for r, t in zip(right, true, strict=True)]
+    f1 = [2 * r / (t + s) if t + s else 0.0 for r, t, s in zip(right, true, said, strict=True)]
+    present = [value for value in recall if value is not None]
+    confident = [float(p[predicted == c].max(axis=1).mean()) if said[c] else None for c in range(3)]
+    return {
+        "rows": len(y),
+        "nll": negative_log_likelihood(p, y),
+        "nll_prior": constant_prior_nll(prior, y),
+        "accuracy": float(right.sum() / len(y)),
+        "majority_share": float(class_counts(y).max() / len(y)),
+        "balanced_accuracy": float(np.mean(present)),
+        "mcc": matthews_correlation(table),
+        "mcc_prior": matthews_correlation(confusion((p / prior).argmax(axis=1).astype(np.int8), y)),
+        "macro_f1": float(np.mean(f1)),
+        "recall": by_class(recall),
+        "predicted_shares": by_class((said / len(y)).tolist()),
+        "mean_probabilities": by_class(p.mean(axis=0).tolist()),
+        "mean_confidence": by_class(confident),
+        "ece": expected_calibration_error(p, y),
+    }
+
+
+def by_class(values: list[Any]) -> dict[str, Any]:
+    """Name three values by their class."""
+    return dict(zip(CLASS_NAMES, values, strict=True))

@@ -1,0 +1,136 @@
+"""Fine-tuning: LoRA on a pre-trained base, judged after every epoch by what the model would say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import peft
+import torch
+from torch import Tensor, nn
+
+from ..data.bars import Bars, FloatArray
+from ..data.labels import IntArray, class_counts, class_shares
+from ..data.schema import Float32Array
+from ..models.architecture import Architecture
+from ..models.network import Lora, adapter_state, build_base, with_lora
+from ..models.scoring import score
+from ..models.statistics import scores, softmax
+from .chunks import IGNORED, ChunkDataset
+from .loop import Schedule, fit
+from .objectives import Objective
+from .splits import Split
+
+EpochReport = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """The best epoch's adapter, and every epoch's scores.
+
+    Attributes
+    ----------
+    model : PeftModel
+        On the CPU, in evaluation mode, with the best epoch's weights.
+    history : list of dict
+        ``epoch``, ``train_loss`` and the scores of ``statistics.scores`` on the validation samples.
+    best : dict
+        The entry of ``history`` with the lowest validation NLL.
+    class_weights : array, shape (3,)
+    """
+
+    model: peft.PeftModel
+    history: list[dict[str, Any]]
+    best: dict[str, Any]
+    class_weights: FloatArray
+
+
+def finetune(
+    bars: Bars,
+    rows: Float32Array,
+    labels: IntArray,
+    split: Split,
+    base: dict[str, Tensor],
+    *,
+    architecture: Architecture,
+    lora: Lora,
+    objective: Objective,
+    schedule: Schedule,
+    first_row: int,
+    device: torch.device,
+    on_epoch_end: EpochReport = lambda entry: None,
+) -> FineTuned:
+    """Train LoRA matrices and a head on ``base``; the best epoch has the lowest validation NLL, never the best accuracy.
+
+    Parameters
+    ----------
+    rows : array of float32, shape (n_bars, F)
+    labels : array of int8, shape (n_bars,)
+    split : Split
+        Only its training samples teach.
+    base : dict of Tensor
+        ``network.base_state`` of a pre-trained base.
+    first_row : int
+        The first finite row.
+    on_epoch_end : callable
+        Called with each new entry of the history.
+    """
+    torch.manual_seed(schedule.seed)
+    model = with_lora(build_base(architecture, base, place="the base"), lora)
+    targets = np.where(split.training, labels.astype(np.int64), IGNORED)
+    dataset = ChunkDataset(
+        rows, targets, chunk_bars=architecture.chunk_bars, receptive_bars=architecture.receptive_bars, first_row=first_row
+    )
+    counts = class_counts(labels[split.training])
+    prior = class_shares(labels[split.training])
+    class_weights = objective.class_weights(counts.astype(np.float64))
+    loss = _weighted_loss(objective, class_weights, prior, device)
+    history: list[dict[str, Any]] = []
+    kept: dict[str, Tensor] = {}
+
+    def judge(epoch: int, train_loss: float) -> None:
+        probabilities = softmax(validation_logits(model, bars, rows, split.validation, architecture, first_row))
+        model.train()
+        entry = {"epoch": epoch, "train_loss": train_loss, **scores(probabilities, _only(labels, split.validation), prior)}
+        history.append(entry)
+        if entry["nll"] == min(past["nll"] for past in history):
+            kept.update(adapter_state(model))
+        on_epoch_end(entry)
+
+    fit(model, loss, dataset, schedule, device=device, on_epoch_end=judge)
+    peft.set_peft_model_state_dict(model, kept)
+    model.cpu().eval()
+    best = min(history, key=lambda entry: float(entry["nll"]))
+    return FineTuned(model, history, best, class_weights)
+
+
+def validation_logits(
+    model: nn.Module, bars: Bars, rows: Float32Array, sample: npt.NDArray[np.bool_], architecture: Architecture, first_row: int
+) -> FloatArray:
+    """Return logits (n_bars, 3) at least where ``sample``, through the path that serving takes."""
+    at = np.flatnonzero(sample)
+    return score(
+        model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1
+    )
+
+
+def _weighted_loss(
+    objective: Objective, class_weights: FloatArray, prior: FloatArray, device: torch.device
+) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
+    weights = torch.tensor(class_weights, dtype=torch.float32, device=device)
+    shares = torch.tensor(prior, dtype=torch.float32, device=device)
+
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        counted = batch["targets"] != IGNORED
+        logits, labels = model(batch["rows"])[counted].float(), batch["targets"][counted]
+        weight = weights[labels]
+        return (weight * objective.losses(logits, labels, shares)).sum() / weight.sum().clamp(min=1e-9)
+
+    return loss
+
+
+def _only(labels: IntArray, sample: npt.NDArray[np.bool_]) -> IntArray:
+    return np.where(sample, labels, np.int8(-1))

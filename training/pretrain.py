@@ -1,0 +1,116 @@
+"""Pre-training: a base learns to foresee the next bar, so that LoRA has something to adapt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..data.bars import Bars, FloatArray
+from ..data.schema import Float32Array
+from ..models.architecture import Architecture, BarTransformer
+from ..models.network import base_state
+from .chunks import IGNORED, ChunkDataset
+from .loop import Schedule, fit
+
+BINS = 16
+QUANTITIES = ("return", "range", "volume")
+VOLATILITY_BARS = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A pre-trained base.
+
+    Attributes
+    ----------
+    weights : dict of Tensor
+        ``network.base_state``.
+    losses : list of float
+        Mean cross-entropy of each epoch, in nats; ln(16) = 2.773 is what knowing nothing gives.
+    """
+
+    weights: dict[str, Tensor]
+    losses: list[float]
+
+
+def next_bar_quantities(bars: Bars) -> FloatArray:
+    """Return what the next bar did, shape (n_bars, 3): return, range and volume against the last day's; NaN where unknown.
+
+    Row t holds bar t + 1's log return and log range in units of the last 24 bars' volatility, and its log volume against
+    their mean. Targets, not features: they look one bar ahead, and no further.
+    """
+    n = len(bars)
+    log_close = np.log(bars.close)
+    change = np.diff(log_close, prepend=np.nan)
+    result = np.full((n, 3), np.nan)
+    if n <= VOLATILITY_BARS + 1:
+        return result
+    windows = np.lib.stride_tricks.sliding_window_view
+    at = np.arange(VOLATILITY_BARS, n - 1)
+    volatility = np.sqrt((windows(change, VOLATILITY_BARS)[at - VOLATILITY_BARS + 1] ** 2).mean(axis=1)) + 1e-5
+    volume = windows(bars.volume, VOLATILITY_BARS)[at - VOLATILITY_BARS + 1].mean(axis=1)
+    floor = 1e-3 * volume + 1e-12
+    result[at, 0] = change[at + 1] / volatility
+    result[at, 1] = np.log((np.log(bars.high[at + 1] / bars.low[at + 1]) + 1e-5) / volatility)
+    result[at, 2] = np.log((bars.volume[at + 1] + floor) / (volume + floor))
+    return result
+
+
+def pretrain(
+    bars: Bars,
+    rows: Float32Array,
+    training: npt.NDArray[np.bool_],
+    *,
+    architecture: Architecture,
+    first_row: int,
+    schedule: Schedule,
+    device: torch.device,
+    on_epoch_end: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> Base:
+    """Train a base by next-bar prediction on the training samples only.
+
+    The three quantities of the next bar are cut into 16 bins of equal frequency on the training samples; the loss is
+    the mean cross-entropy.
+
+    Parameters
+    ----------
+    rows : array of float32, shape (n_bars, F)
+    training : array of bool, shape (n_bars,)
+        Training samples; the bar after each must lie before the validation starts, as it does for any label horizon.
+    first_row : int
+        The first finite row.
+    """
+    torch.manual_seed(schedule.seed)
+    network = BarTransformer(architecture)
+    head = nn.Linear(architecture.d_model, len(QUANTITIES) * BINS)
+    quantities = next_bar_quantities(bars)
+    targets = np.full(quantities.shape, IGNORED, dtype=np.int64)
+    known = training & np.isfinite(quantities).all(axis=1)
+    for i in range(len(QUANTITIES)):
+        edges = np.quantile(quantities[known, i], np.linspace(0, 1, BINS + 1)[1:-1])
+        targets[known, i] = np.searchsorted(edges, quantities[known, i], side="right")
+    dataset = ChunkDataset(
+        rows, targets, chunk_bars=architecture.chunk_bars, receptive_bars=architecture.receptive_bars, first_row=first_row
+    )
+    model = nn.ModuleDict({"network": network, "next_bar": head})
+
+    def loss(parts: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        counted = batch["targets"][..., 0] != IGNORED
+        hidden = network.hidden(batch["rows"])[counted]
+        logits = head(hidden).view(-1, BINS)
+        return functional.cross_entropy(logits, batch["targets"][counted].flatten(), reduction="sum") / max(1, logits.shape[0])
+
+    losses: list[float] = []
+
+    def record(epoch: int, value: float) -> None:
+        losses.append(value)
+        on_epoch_end(epoch, value)
+
+    fit(model, loss, dataset, schedule, device=device, on_epoch_end=record)
+    return Base(base_state(network.cpu()), losses)
