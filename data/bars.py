@@ -208,7 +208,8 @@ def _check_prices(bars: Bars) -> None:
 def _refuse(bars: Bars, bad: npt.NDArray[np.bool_], says: str, expected: str) -> None:
     if bad.any():
         at = int(np.argmax(bad))
-        values = {name: f"{getattr(bars, name)[at]:g}" for name in COLUMNS}
+        # In full: with six digits, 73777.01 and 73777.02 would read alike.
+        values = {name: repr(float(getattr(bars, name)[at])) for name in COLUMNS}
         raise DataError(
             f"{bars.source}: bar {at + 1} ({utc(bars.time[at])}): {says.format(**values)}, expected {expected} "
             f"({int(bad.sum()):,} such bars). flagbt repairs nothing: mend the file or fetch it again."
