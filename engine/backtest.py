@@ -1,0 +1,250 @@
+"""run_backtest: Bars and a strategy in, a Run out."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..data.bars import Bars, FloatArray, utc
+from ..data.timerange import TimeRange
+from ..errors import RangeError, StrategyError, UsageError
+from ..models.signals import NO_SIGNAL, Signals
+from ..strategies.base import Strategy
+from .bridge import Bridge
+from .broker import Progress, RecordingBroker
+from .costs import AllInSizer, Costs
+from .feed import BarsFeed
+from .funnel import build_funnel
+from .ledger import orders_table, trades_table
+from .run import Run
+
+
+def run_backtest(
+    bars: Bars,
+    strategy: Strategy | type[Any],
+    *,
+    timerange: TimeRange | None = None,
+    costs: Costs | None = None,
+    cash: float = 10_000.0,
+    short: bool = False,
+    signals: Signals | None = None,
+    data: Mapping[str, Any] | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Replay the bars of a range through Backtrader and return the complete record.
+
+    A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing:** a target exposure e, with
+    equity E at the close (less the cost of closing, where the position turns around), means
+    ``floor_to_lot(E * |e| * (1 - reserve) / (close * (1 + slippage) * (1 + fee)))`` base units; the order is that less
+    what is held, and a target of 0 sells exactly what is held. The target stays in force between signals: nothing is
+    rebalanced as prices move, and a BUY while the target is +1 does nothing. After an order that was rejected, or
+    smaller than one lot, the target in force is what is really held. The last position stays open, marked at the last
+    close; an order of the last bar stays ``unfilled``. *Causality: row t of the record uses bars <= t.*
+
+    Parameters
+    ----------
+    bars : Bars
+        With the history before the range, which warms the strategy up.
+    strategy : Strategy, or a subclass of backtrader.Strategy
+        An instance of the one (already set to ``short`` where shorts are wanted), a class of the other. A plain
+        Backtrader strategy reads ``signals`` as lines of its data (see ``engine.feed``), and what it orders without a
+        size is everything (see ``engine.costs.AllInSizer``).
+    timerange : TimeRange, optional
+        Bars traded, by open time, end exclusive. Without a start, a flagbt strategy's warm-up is skipped; with one, its
+        bars without a signal are traded as HOLD and counted as ``no_signal``.
+    costs : Costs, optional
+        By default 10 bps of fee and 2 bps of slippage a side.
+    cash : float
+        Starting cash in quote currency, above 0.
+    short : bool
+        Whether positions below 0 are allowed, up to the equity.
+    signals : Signals, optional
+        One row for each of ``bars``, in place of ``strategy.prepare`` (a sweep scores once).
+    data, checkpoint, config : mapping, optional
+        JSON values for the record; ``data`` and ``config`` are laid over what is known here.
+    progress : callable, optional
+        Called with (bars done, bars in all) every 1,000 bars.
+
+    Raises
+    ------
+    UsageError
+        For cash or shorts that make no sense.
+    RangeError
+        When the range holds no bars, or none with a signal.
+    StrategyError
+        When the strategy breaks its contract.
+    """
+    timerange, costs = timerange or TimeRange(), costs or Costs()
+    _check_arguments(strategy, cash, short)
+    short = short or bool(getattr(strategy, "short", False))
+
+    # 1. Score: all bars at once, the history included.
+    started = time.perf_counter()
+    signals = _prepared(bars, strategy) if signals is None else signals
+    if signals is not None:
+        _check_signals(signals, bars, _name(strategy))
+        if isinstance(strategy, Strategy):
+            strategy.signals = signals
+    scored = time.perf_counter()
+
+    # 2. Cut: the bars to trade.
+    part = _traded(bars, signals if isinstance(strategy, Strategy) else None, timerange)
+    traded, rows = bars.take(part), None if signals is None else signals.take(part)
+
+    # 3. Build: feed, broker, costs.
+    broker = RecordingBroker(
+        costs=costs, starting_cash=float(cash), short_allowed=short, n_bars=len(traded), progress=progress
+    )
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.setbroker(broker)
+    cerebro.adddata(BarsFeed(bars=traded, signals=rows), name="bars")
+
+    # 4. Replay: Backtrader, bar by bar.
+    if isinstance(strategy, Strategy):
+        assert rows is not None  # prepare returned it
+        cerebro.addstrategy(Bridge, plugin=strategy, first=part.start, signal=rows.signal.tolist())
+    else:
+        cerebro.addsizer(AllInSizer)
+        cerebro.addstrategy(strategy)
+    replayed = cerebro.run()[0]
+    done = time.perf_counter()
+
+    # 5. Record.
+    bridge = replayed if isinstance(strategy, Strategy) else None
+    frame = traded.frame()
+    index = pd.DatetimeIndex(frame.index)
+    before = None if bridge is None else np.array(bridge.before)
+    return Run(
+        config=_settings(strategy, timerange, costs, cash, short) | dict(config or {}),
+        data=_describe(bars, traded) | dict(data or {}),
+        checkpoint=None if checkpoint is None else dict(checkpoint),
+        bars=frame,
+        equity=_equity(broker.table(), traded.close, index),
+        signals=None if bridge is None or rows is None else rows.frame(index).assign(target=np.array(bridge.after)),
+        orders=orders_table(broker.records, index),
+        trades=trades_table(broker.fills, broker.table()[:, 2], traded.close, index),
+        funnel=build_funnel(len(traded), broker.records, None if bridge is None else rows, before),
+        cash=float(cash),
+        seconds={"score": scored - started, "replay": done - scored},
+    )
+
+
+def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd.DataFrame:
+    cash, size = table[:, 0], table[:, 1]
+    equity = cash + size * close
+    exposure = np.divide(size * close, equity, out=np.full(len(close), np.nan), where=equity != 0)
+    columns = {"close": close, "cash": cash, "position_size": size, "equity": equity, "exposure": exposure}
+    return pd.DataFrame(columns, index=index)
+
+
+def _settings(
+    strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs, cash: float, short: bool
+) -> dict[str, Any]:
+    said = strategy.describe() if isinstance(strategy, Strategy) else {"name": strategy.__name__}
+    return {
+        "strategy": _name(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
+        "timerange": None if timerange == TimeRange() else str(timerange), "cash": float(cash), "short": short,
+    } | costs.describe()  # fmt: skip
+
+
+def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:
+    return {
+        "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
+        "first": utc(traded.time[0]), "last": utc(traded.time[-1]),
+    }  # fmt: skip
+
+
+def _name(strategy: Strategy | type[Any]) -> str:
+    return strategy.name if isinstance(strategy, Strategy) else strategy.__name__
+
+
+def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool) -> None:
+    if isinstance(strategy, Strategy):
+        if short and not getattr(strategy, "short", False):
+            made = type(strategy).__name__
+            raise UsageError(
+                f"short=True, but the strategy '{strategy.name}' was made with short=False and would never go short. "
+                f"Make it with {made}(short=True)."
+            )
+    elif not (inspect.isclass(strategy) and issubclass(strategy, bt.Strategy)):
+        given = strategy.__name__ if inspect.isclass(strategy) else type(strategy).__name__
+        is_plugin = inspect.isclass(strategy) and issubclass(strategy, Strategy)
+        remedy = f" Give an instance: {given}()." if is_plugin else ""
+        raise StrategyError(
+            f"expected an instance of a flagbt Strategy or a subclass of backtrader.Strategy, got "
+            f"{'the class ' if inspect.isclass(strategy) else 'a '}{given}.{remedy}"
+        )
+    if not (math.isfinite(cash) and cash > 0):
+        raise UsageError(f"cash: expected an amount of quote currency above 0, got {cash:g}.")
+
+
+def _prepared(bars: Bars, strategy: Strategy | type[Any]) -> Signals | None:
+    if not isinstance(strategy, Strategy):
+        return None
+    if type(strategy).prepare is Strategy.prepare:
+        raise StrategyError(
+            f"strategy '{strategy.name}': {type(strategy).__name__} defines no prepare(bars). Return Signals from it, "
+            "one row a bar; where decide needs none, Signals.plain of a 1 (HOLD) for each bar will do."
+        )
+    return strategy.prepare(bars)
+
+
+def _check_signals(signals: Signals, bars: Bars, name: str) -> None:
+    """Refuse signals that are not one valid row a bar."""
+    where = f"strategy '{name}': prepare must return Signals, one row for each of the {len(bars):,} bars"
+    if not isinstance(signals, Signals):
+        raise StrategyError(f"{where}, got a {type(signals).__name__}.")
+    for label, values in (("signal", signals.signal), ("raw", signals.raw)):
+        if values.shape != (len(bars),) or not np.issubdtype(values.dtype, np.integer):
+            raise StrategyError(f"{where}: {label} has shape {values.shape} and type {values.dtype}.")
+        bad = (values < NO_SIGNAL) | (values > 2)
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise StrategyError(
+                f"strategy '{name}': {label} is {values[at]} at the bar {utc(bars.time[at])}, expected SELL=0, HOLD=1, "
+                f"BUY=2, or -1 for none."
+            )
+    _refuse((signals.signal == NO_SIGNAL) != (signals.raw == NO_SIGNAL), bars, name, "one of signal and raw is missing")
+    for label, rows in (("logits", signals.logits), ("probabilities", signals.probabilities)):
+        if rows is None:
+            continue
+        if rows.shape != (len(bars), 3):
+            raise StrategyError(f"{where}: {label} has shape {rows.shape}, expected ({len(bars)}, 3).")
+        missing = ~np.isfinite(rows).all(axis=1) & (signals.signal != NO_SIGNAL)
+        _refuse(missing, bars, name, f"there is a signal, but {label} are not finite")
+
+
+def _refuse(bad: npt.NDArray[np.bool_], bars: Bars, name: str, what: str) -> None:
+    if bad.any():
+        at = int(np.argmax(bad))
+        count = int(bad.sum())
+        raise StrategyError(f"strategy '{name}': at the bar {utc(bars.time[at])} {what} ({count:,} such bars).")
+
+
+def _traded(bars: Bars, signals: Signals | None, timerange: TimeRange) -> slice:
+    """Return the positions of the bars to trade: contiguous, at least one, at least one of them with a signal."""
+    part = bars.between(timerange)
+    span = f"{bars.source} holds {len(bars):,} bars, {utc(bars.time[0])} .. {utc(bars.time[-1])}"
+    if part.start >= part.stop:
+        raise RangeError(f"timerange {timerange}: no bar opens in it. {span}. Choose a range inside, or fetch more.")
+    if signals is None:
+        return part
+    has = np.flatnonzero(signals.signal[part] != NO_SIGNAL)
+    if not len(has):
+        warmup = signals.warmup_bars
+        first = f"the first signal is at {utc(bars.time[warmup])}" if warmup < len(bars) else "no bar has a signal"
+        raise RangeError(
+            f"timerange {timerange}: its {part.stop - part.start:,} bars carry no signal: the warm-up takes "
+            f"{warmup:,} bars, so {first}. {span}. Choose a later range, or give bars that start earlier."
+        )
+    return part if timerange.start is not None else slice(part.start + int(has[0]), part.stop)

@@ -1,0 +1,172 @@
+"""The broker: Backtrader's own, kept to leverage 1, and recording every order, fill and bar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import backtrader as bt
+import numpy as np
+
+from ..data.bars import FloatArray
+from .costs import Costs, FractionalCommission
+
+Progress = Callable[[int, int], None]
+_PROGRESS_EVERY_BARS = 1_000
+_REJECTED = (bt.Order.Margin, bt.Order.Rejected)
+_DROPPED = (bt.Order.Canceled, bt.Order.Expired)
+
+
+@dataclass(slots=True)
+class OrderRecord:
+    """What became of one order.
+
+    Attributes
+    ----------
+    decided, filled : int
+        Positions of the bar at whose close it was decided, and of the bar at whose open it filled (-1: it did not).
+    size : float
+        Base units asked for, signed.
+    target : float
+        The exposure it should lead to; NaN for a plain Backtrader strategy's order.
+    decision_price : float
+        The close it was decided at.
+    status, reason : str
+        ``filled``, ``rejected``, ``zero-size`` or ``unfilled``, and why, where it is not filled.
+    filled_size, notional, fee, slippage_cost : float
+        Of what was filled: base units (signed), and three amounts of quote currency.
+    """
+
+    decided: int
+    size: float
+    target: float
+    decision_price: float
+    status: str = "unfilled"
+    reason: str = ""
+    filled: int = -1
+    filled_size: float = 0.0
+    notional: float = 0.0
+    fee: float = 0.0
+    slippage_cost: float = 0.0
+
+
+class Fill(NamedTuple):
+    """One execution: the bar's position, base units (signed), price, fee in quote currency."""
+
+    bar: int
+    size: float
+    price: float
+    fee: float
+
+
+class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has no types
+    """Backtrader's broker for one feed, with fractional sizes, costs, a short rule, and a record.
+
+    Backtrader by itself accepts shorts of any size. Here an order that opens or enlarges a short is rejected at its
+    fill when shorts are not allowed, or when the short's notional would exceed the equity (leverage 1). Nothing is
+    liquidated: a short that has lost everything goes on losing until the strategy closes it.
+
+    Parameters
+    ----------
+    costs : Costs
+        What fills pay.
+    starting_cash : float
+        Quote currency.
+    short_allowed : bool
+        Whether positions below 0 are.
+    n_bars : int
+        How many bars there will be, for ``progress``.
+    progress : callable, optional
+        Called with (bars done, bars in all) every 1,000 bars.
+    """
+
+    def __init__(
+        self, *, costs: Costs, starting_cash: float, short_allowed: bool, n_bars: int, progress: Progress | None = None
+    ) -> None:
+        super().__init__()
+        self.costs = costs
+        self.short_allowed = short_allowed
+        self._n_bars = n_bars
+        self._progress = progress
+        self.set_cash(starting_cash)
+        self.addcommissioninfo(FractionalCommission(costs=costs))
+        # TRAP: without slip_out, slippage is capped by the bar's high and low; without slip_open, there is none.
+        self.set_slippage_perc(costs.slippage, slip_open=True, slip_limit=True, slip_match=True, slip_out=True)
+        self.set_int2pnl(False)  # else the borrow would be paid in cash AND be counted in the next closing fee
+        self.records: list[OrderRecord] = []
+        self.fills: list[Fill] = []
+        self._by_reference: dict[int, OrderRecord] = {}
+        self._n_fills: dict[int, int] = {}
+        self._rows: list[tuple[float, float, float]] = []
+
+    def record_of(self, order: Any) -> OrderRecord:
+        """Return the record of an order that was given to this broker."""
+        return self._by_reference[order.ref]
+
+    def next(self) -> None:
+        """Fill what is pending at this bar's open, then note cash, size and the borrow paid so far."""
+        super().next()
+        data = self.cerebro.datas[0]
+        self._rows.append((self.cash, self.positions[data].size, self.d_credit[data]))
+        if self._progress is not None and len(self._rows) % _PROGRESS_EVERY_BARS == 0:
+            self._progress(len(self._rows), self._n_bars)
+
+    def notify(self, order: Any) -> None:
+        """Note every change of an order's state, when it happens, before Backtrader passes it on.
+
+        A strategy's own ``notify_order`` would come too late: what happens on the last bar is never delivered to it.
+        """
+        super().notify(order)
+        record = self._by_reference.get(order.ref)
+        if record is None:
+            bar = len(order.data) - 1
+            record = OrderRecord(bar, float(order.created.size), math.nan, float(order.created.pclose))
+            self._by_reference[order.ref] = record
+            self.records.append(record)
+        self._note_fills(order, record)
+        if order.status == bt.Order.Completed:
+            record.status = "filled"
+        elif order.status in _REJECTED:
+            record.status = "rejected"
+            record.reason = record.reason or order.getstatusname()
+        elif order.status in _DROPPED:
+            record.reason = order.getstatusname()
+
+    def _note_fills(self, order: Any, record: OrderRecord) -> None:
+        seen = self._n_fills.get(order.ref, 0)
+        for bit in list(order.executed.exbits)[seen:]:
+            fill = Fill(len(order.data) - 1, float(bit.size), float(bit.price), float(bit.comm))
+            self.fills.append(fill)
+            record.filled = fill.bar
+            record.filled_size += fill.size
+            record.notional += abs(fill.size) * fill.price
+            record.fee += fill.fee
+            if order.exectype == bt.Order.Market:  # a limit or stop order does not fill at the open
+                record.slippage_cost += fill.size * (fill.price - order.data.open[0])
+        self._n_fills[order.ref] = len(order.executed.exbits)
+
+    def _execute(self, order: Any, ago: Any = None, price: Any = None, **kwargs: Any) -> Any:
+        why = "" if ago is None or price is None else self._short_forbidden(order, price)
+        if not why:
+            return super()._execute(order, ago=ago, price=price, **kwargs)
+        self.record_of(order).reason = why
+        order.reject()
+        self.notify(order)
+        self._ococheck(order)
+        self._bracketize(order, cancel=True)
+        return None
+
+    def _short_forbidden(self, order: Any, price: float) -> str:
+        size, change = self.positions[order.data].size, order.executed.remsize
+        after = size + change
+        if change > 0 or after > -self.costs.lot_size / 2:
+            return ""
+        if not self.short_allowed:
+            return "short not allowed"
+        return "short above equity" if -after * price > self.cash + size * price else ""
+
+    def table(self) -> FloatArray:
+        """Return cash, base units held, and borrow paid so far (quote currency) at each bar's close, shape (n, 3)."""
+        return np.array(self._rows, dtype=np.float64).reshape(-1, 3)

@@ -1,0 +1,83 @@
+"""The feed: Bars, and the signals beside them, as Backtrader lines."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+
+from ..data.bars import Bars, FloatArray, TimeArray
+from ..models.signals import NO_SIGNAL, Signals
+
+_DAYS_TO_1970 = 719_163  # datetime.date(1970, 1, 1).toordinal()
+SIGNAL_LINES = ("signal", "raw_signal", "p_sell", "p_hold", "p_buy", "logit_sell", "logit_hold", "logit_buy")
+
+
+# TRAP: Backtrader takes a stamp at face value. These are OPEN times, as exchanges give them: at `next()` the bar has
+# closed one step later. And a line of datetimes holds floats: find a bar by position (len(data) - 1), never by time.
+class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no types
+    """Bars as a Backtrader data feed, filled in bulk.
+
+    Parameters
+    ----------
+    bars : Bars
+        The bars to replay.
+    signals : Signals, optional
+        One row a bar; strategies read them as ``self.data.signal[0]``, ``self.data.p_buy[0]`` and so on, see
+        ``SIGNAL_LINES``. SELL=0, HOLD=1, BUY=2; NaN where there is none.
+    """
+
+    lines = SIGNAL_LINES
+
+    def __init__(self, *, bars: Bars, signals: Signals | None = None) -> None:
+        super().__init__()
+        self.bars = bars
+        self.signals = signals
+        self.p.timeframe = self._timeframe = bt.TimeFrame.Minutes
+        self.p.compression = self._compression = max(1, round(bars.step_hours * 60))
+
+    def preload(self) -> None:
+        """Fill every line's array at once; row by row takes as long as all the rest of a replay."""
+        bars = self.bars
+        columns: dict[str, FloatArray] = {
+            "datetime": days_of(bars.time), "open": bars.open, "high": bars.high, "low": bars.low, "close": bars.close,
+            "volume": bars.volume,
+        } | signal_columns(self.signals)  # fmt: skip
+        absent = np.full(len(bars), np.nan)
+        for alias in self.getlinealiases():
+            line = getattr(self.lines, alias)
+            line.array = array("d", np.ascontiguousarray(columns.get(alias, absent), dtype=np.float64).tobytes())
+        self.home()
+
+    def _load(self) -> bool:
+        raise RuntimeError("BarsFeed is filled by preload() only: run Cerebro with preload=True and runonce=True")
+
+    # Backtrader copies all lines into tick_* attributes at every bar, for replayed and live feeds. This one is neither,
+    # and the broker then reads the lines themselves.
+    def _tick_nullify(self) -> None: ...
+
+    def _tick_fill(self, force: bool = False) -> None: ...
+
+
+def days_of(time: TimeArray) -> FloatArray:
+    """Return Backtrader's float days (1.0 is 0001-01-01) of time stamps, shape (n,)."""
+    stamps = time.astype("datetime64[us]")
+    days = stamps.astype("datetime64[D]")
+    result: FloatArray = days.astype(np.int64) + _DAYS_TO_1970 + (stamps - days).astype(np.int64) / 86_400e6
+    return result
+
+
+def signal_columns(signals: Signals | None) -> dict[str, Any]:
+    """Return the signal lines' values by name, each shape (n,), NaN where there is no signal; none without signals."""
+    if signals is None:
+        return {}
+    columns: dict[str, Any] = {
+        name: np.where(values == NO_SIGNAL, np.nan, values.astype(np.float64))
+        for name, values in (("signal", signals.signal), ("raw_signal", signals.raw))
+    }
+    for prefix, rows in (("p", signals.probabilities), ("logit", signals.logits)):
+        if rows is not None:
+            columns |= {f"{prefix}_{name}": rows[:, i] for i, name in enumerate(("sell", "hold", "buy"))}
+    return columns

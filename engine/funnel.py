@@ -1,0 +1,117 @@
+"""The funnel: from bars to fills, where every signal went, in counts that add up exactly.
+
+    bars = no_signal + scored
+    scored = raw SELL + HOLD + BUY = signal SELL + HOLD + BUY = kept (all reasons) + ordered
+    ordered = zero_size + submitted
+    submitted = rejected (all reasons) + unfilled + filled
+
+``raw`` counts the model's own classes, ``signal`` what calibration and decision made of them; ``kept`` the scored bars
+whose decision changed nothing, and why. A reversal is one order, here and in the orders table.
+A plain Backtrader strategy has no signals of its own: its funnel starts at ``submitted``, what comes before is None.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.bars import FloatArray
+from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL, IntArray, class_counts
+from ..models.signals import NO_SIGNAL, Signals
+from .broker import OrderRecord
+
+SIGNAL_PART = ("no_signal", "scored", "raw", "signal", "kept", "ordered", "zero_size")
+KEPT = ("hold", "buy_while_long", "sell_while_flat", "sell_while_short", "other")
+
+
+class FunnelError(AssertionError):
+    """The counts do not add up: a defect of flagbt's own, never a user's."""
+
+
+def build_funnel(
+    n_bars: int, records: Sequence[OrderRecord], signals: Signals | None = None, before: FloatArray | None = None
+) -> dict[str, Any]:
+    """Count where every bar's signal went, and check that the counts add up.
+
+    Parameters
+    ----------
+    n_bars : int
+        Bars traded.
+    records : sequence of OrderRecord
+        Every order, zero-size ones included.
+    signals : Signals, optional
+        Of the traded bars; None for a plain Backtrader strategy.
+    before : array of float64, shape (n_bars,), optional
+        The exposure in force before each bar's decision; goes with ``signals``.
+
+    Raises
+    ------
+    FunnelError
+        When they do not.
+    """
+    states = Counter(record.status for record in records)
+    rejected = Counter(record.reason for record in records if record.status == "rejected")
+    orders = {
+        "submitted": len(records) - states["zero-size"], "rejected": dict(sorted(rejected.items())),
+        "unfilled": states["unfilled"], "filled": states["filled"],
+    }  # fmt: skip
+    funnel: dict[str, Any]
+    if signals is None or before is None:
+        funnel = {"bars": n_bars} | dict.fromkeys(SIGNAL_PART)
+    else:
+        scored = signals.signal != NO_SIGNAL
+        ordered = np.zeros(n_bars, dtype=np.bool_)
+        ordered[[record.decided for record in records]] = True
+        funnel = {
+            "bars": n_bars, "no_signal": int(n_bars - scored.sum()), "scored": int(scored.sum()),
+            "raw": _by_name(signals.raw), "signal": _by_name(signals.signal),
+            "kept": _kept(signals.signal, before, scored & ~ordered), "ordered": int(ordered.sum()),
+            "zero_size": states["zero-size"],
+        }  # fmt: skip
+    funnel |= orders
+    check_funnel(funnel)
+    return funnel
+
+
+def check_funnel(funnel: dict[str, Any]) -> None:
+    """Check every identity of this module's docstring.
+
+    Raises
+    ------
+    FunnelError
+        Naming the first that does not hold.
+    """
+    sums = [("submitted", "rejected + unfilled + filled", _total(funnel, "rejected", "unfilled", "filled"))]
+    if funnel["scored"] is not None:
+        sums += [
+            ("bars", "no_signal + scored", _total(funnel, "no_signal", "scored")),
+            ("scored", "raw", _total(funnel, "raw")),
+            ("scored", "signal", _total(funnel, "signal")),
+            ("scored", "kept + ordered", _total(funnel, "kept", "ordered")),
+            ("ordered", "zero_size + submitted", _total(funnel, "zero_size", "submitted")),
+        ]
+    for whole, parts, total in sums:
+        if funnel[whole] != total:
+            raise FunnelError(f"the funnel leaks: {whole} is {funnel[whole]}, but {parts} is {total}, in {funnel}")
+
+
+def _total(funnel: dict[str, Any], *keys: str) -> int:
+    return sum(sum(part.values()) if isinstance(part := funnel[key], dict) else part for key in keys)
+
+
+def _by_name(values: IntArray) -> dict[str, int]:
+    return dict(zip(CLASS_NAMES, class_counts(values).tolist(), strict=True))
+
+
+def _kept(signal: IntArray, before: FloatArray, kept: np.typing.NDArray[np.bool_]) -> dict[str, int]:
+    reasons = (
+        signal == HOLD,
+        (signal == BUY) & (before > 0),
+        (signal == SELL) & (before == 0),
+        (signal == SELL) & (before < 0),
+    )
+    counts = [int((kept & reason).sum()) for reason in reasons]
+    return dict(zip(KEPT, [*counts, int(kept.sum()) - sum(counts)], strict=True))

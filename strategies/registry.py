@@ -1,0 +1,87 @@
+"""Which strategies there are: the built-in ones, those of installed packages, and any ``module:Class``.
+
+Names are listed without importing what they stand for, so that a listing stays instant (no torch, no Backtrader).
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+from ..data.plugins import load_object, plugin_names
+from ..errors import StrategyError, UsageError, nearest
+from .base import Strategy
+
+GROUP = "flagbt.strategies"
+
+# setup.cfg lists the same objects as entry points of GROUP; this table keeps them working where the installed metadata
+# is older than the code, and holds what an entry point cannot: the description.
+BUILT_IN: dict[str, tuple[str, str]] = {
+    "flagtrader": ("flagbt.strategies.flagtrader:FlagTrader", "trades the signals of a fine-tuned checkpoint"),
+    "buy-and-hold": ("flagbt.strategies.baselines:BuyAndHold", "buys once and holds to the end"),
+    "always-hold": ("flagbt.strategies.baselines:AlwaysHold", "never trades"),
+    "sma-cross": ("flagbt.strategies.baselines:SmaCross", "long while the 24-bar mean is above the 168-bar mean"),
+    "random": ("flagbt.strategies.baselines:RandomSignals", "signals drawn at random, with the labels' own shares"),
+}
+
+
+def strategy_names() -> list[tuple[str, str]]:
+    """Return (name, one-line description) of every registered strategy, the built-in ones first.
+
+    Raises
+    ------
+    StrategyError
+        When two packages offer the same name, or one offers a built-in's name.
+    """
+    listed = [(name, description) for name, (_, description) in BUILT_IN.items()]
+    return listed + [(name, f"plug-in {path}") for name, path in sorted(_table().items()) if name not in BUILT_IN]
+
+
+def find_strategy(name: str) -> type[Any]:
+    """Return the class of a registered name, or of ``package.module:Class`` (the current folder's modules too).
+
+    Returns
+    -------
+    class
+        A subclass of ``flagbt.strategies.base.Strategy`` or of ``backtrader.Strategy``.
+
+    Raises
+    ------
+    UsageError
+        When the name is not registered; the nearest one is named.
+    StrategyError
+        When the object cannot be imported or is no strategy class, or two packages offer one name.
+    """
+    if ":" in name:
+        return _checked(load_object(name, what="strategy"), name)
+    table = _table()
+    if name not in table:
+        raise UsageError(
+            f"strategy '{name}' is not registered. {nearest(name, table)} A class of your own is package.module:Class."
+        )
+    return _checked(load_object(table[name], what="strategy"), name)
+
+
+def _table() -> dict[str, str]:
+    table = {name: path for name, (path, _) in BUILT_IN.items()}
+    for name, path in plugin_names(GROUP).items():
+        if table.setdefault(name, path) != path:
+            raise StrategyError(
+                f"an installed package offers the strategy '{name}' as {path}, but that name is built in "
+                f"({table[name]}). Rename its entry point, or uninstall the package; {path} works as a name meanwhile."
+            )
+    return table
+
+
+def _checked(found: object, name: str) -> type[Any]:
+    # Whoever subclasses backtrader.Strategy has imported Backtrader already: asking sys.modules spares everybody else.
+    backtrader = sys.modules.get("backtrader")
+    bases = (Strategy,) if backtrader is None else (Strategy, backtrader.Strategy)
+    if inspect.isclass(found) and issubclass(found, bases) and found not in bases:
+        return found
+    what = f"the class {found.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"
+    raise StrategyError(
+        f"strategy '{name}' is {what}: expected a subclass of flagbt.strategies.base.Strategy or of "
+        "backtrader.Strategy."
+    )

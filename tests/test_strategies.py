@@ -1,0 +1,169 @@
+"""The registry and the strategies without a model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flagbt.data.bars import Bars
+from flagbt.errors import StrategyError, UsageError
+from flagbt.models.signals import NO_SIGNAL
+from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, SmaCross, rolling_mean, uniform_of_time
+from flagbt.strategies.registry import BUILT_IN, GROUP, find_strategy, strategy_names
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Stand in an empty folder, and leave no trace of it in sys.path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def install(folder: Path, *points: tuple[str, str]) -> None:
+    """Install a package for each (name, path), as pip would leave it, that offers it as an entry point."""
+    for number, (name, path) in enumerate(points):
+        package = folder / f"package{number}-1.0.dist-info"
+        package.mkdir()
+        (package / "METADATA").write_text(f"Metadata-Version: 2.1\nName: package{number}\nVersion: 1.0\n")
+        (package / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {path}\n")
+    sys.path.append(str(folder))
+
+
+def test_baselines_are_found_by_name():
+    """The command line: if it fails, a built-in strategy cannot be asked for."""
+    found = [find_strategy(name) for name in ("buy-and-hold", "always-hold", "sma-cross", "random")]
+    assert found == [BuyAndHold, AlwaysHold, SmaCross, RandomSignals]
+    assert [cls.name for cls in found] == ["buy-and-hold", "always-hold", "sma-cross", "random"]
+
+
+def test_names_are_listed_with_a_description():
+    """The listing: if it fails, a registered strategy is missing or says nothing of itself."""
+    listed = strategy_names()
+    assert [name for name, _ in listed][: len(BUILT_IN)] == list(BUILT_IN)
+    assert all(description and "\n" not in description for _, description in listed)
+
+
+def test_listing_imports_neither_torch_nor_backtrader():
+    """Start-up time: if it fails, `flagbt strategies list` takes seconds."""
+    code = (
+        "import sys; from flagbt.strategies.registry import *; strategy_names(); find_strategy('sma-cross');"
+        "print([m for m in ('torch', 'backtrader') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    """Typing errors: if it fails, the user is left guessing."""
+    with pytest.raises(UsageError, match=r"'sma-corss' is not registered. Did you mean 'sma-cross'\? .*package"):
+        find_strategy("sma-corss")
+
+
+@pytest.mark.parametrize("base", ["flagbt.strategies.base.Strategy", "backtrader.Strategy"])
+def test_a_class_in_the_current_folder_is_found(folder, base):
+    """A user's own file: if it fails, `--strategy my_strategy:Mine` does not work where the file lies."""
+    module = f"mine_{base.partition('.')[0]}"
+    package = base.rpartition(".")[0]
+    (folder / f"{module}.py").write_text(f"import {package}\nclass Mine({base}): ...\n")
+    assert find_strategy(f"{module}:Mine").__name__ == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "says"),
+    [
+        ("class Mine: ...", "Mine", "is the class Mine: expected a subclass of flagbt"),
+        ("Mine = 3", "Mine", "is a int: expected a subclass"),
+        ("from flagbt.strategies.base import Strategy", "Strategy", "is the class Strategy: expected a subclass"),
+        ("class Mine: ...", "Mien", "has no 'Mien'. Did you mean 'Mine'?"),
+        ("import no_such_module", "Mine", "No module named 'no_such_module'"),
+        ("class :", "Mine", "SyntaxError"),
+    ],
+)
+def test_what_is_no_strategy_is_refused(folder, code, name, says):
+    """Wrong plug-ins: if it fails, the user gets a traceback from deep inside."""
+    module = f"broken_{name}_{len(code)}"
+    (folder / f"{module}.py").write_text(f"{code}\n")
+    with pytest.raises(StrategyError) as caught:
+        find_strategy(f"{module}:{name}")
+    assert says in str(caught.value)
+
+
+def test_installed_packages_offer_strategies(folder):
+    """Third parties: if it fails, a plug-in package does nothing."""
+    install(folder, ("steady", "flagbt.strategies.baselines:AlwaysHold"))
+    assert find_strategy("steady") is AlwaysHold
+    assert strategy_names()[-1] == ("steady", "plug-in flagbt.strategies.baselines:AlwaysHold")
+
+
+def test_a_built_in_listed_twice_alike_is_no_clash(folder):
+    """Our own entry points: if it fails, installing flagbt clashes with itself."""
+    install(folder, *((name, path) for name, (path, _) in BUILT_IN.items()))
+    assert len(strategy_names()) == len(BUILT_IN)
+
+
+@pytest.mark.parametrize(
+    "points", [(("random", "a:B"),), (("mine", "a:B"), ("mine", "c:D"))], ids=["built-in", "two packages"]
+)
+def test_one_name_for_two_strategies_is_an_error(folder, points):
+    """Silent shadowing: if it fails, which strategy runs depends on what is installed."""
+    install(folder, *points)
+    with pytest.raises(StrategyError, match=f"offers? .*'{points[0][0]}'"):
+        find_strategy("sma-cross")
+
+
+def test_sma_cross_by_hand(walk):
+    """The crossover: if it fails, means are wrong or BUY and SELL are swapped."""
+    time = np.datetime64("2024-01-01", "ns") + np.arange(6) * np.timedelta64(3600, "s")
+    close = np.array([10.0, 10.0, 10.0, 13.0, 7.0, 1.0])
+    bars = Bars(time, close, close, close, close, np.ones(6))
+    # means of 2: -, 10, 10, 11.5, 10, 4; of 3: -, -, 10, 11, 10, 7
+    assert SmaCross(fast_bars=2, slow_bars=3).prepare(bars).signal.tolist() == [NO_SIGNAL, NO_SIGNAL, 1, 2, 1, 0]
+
+
+def test_rolling_means_do_not_depend_on_the_start(walk):
+    """Sub-ranges: if it fails, the same bar has another signal in another file."""
+    close = walk(500, 1).close
+    whole = rolling_mean(close, 24)
+    for start in (1, 7, 100, 476):
+        assert np.array_equal(rolling_mean(close[start:], 24)[23:], whole[start + 23 :])
+    assert whole == pytest.approx(pd.Series(close).rolling(24).mean().to_numpy(), nan_ok=True)
+    assert np.isnan(rolling_mean(close[:23], 24)).all()
+
+
+def test_random_signals_belong_to_their_hour(walk):
+    """Causality of chance: if it fails, a random strategy changes with the range it is run on."""
+    bars = walk(20_000, 2)
+    whole = RandomSignals(seed=1).prepare(bars).signal
+    assert np.array_equal(RandomSignals(seed=1).prepare(bars.take(slice(777, 900))).signal, whole[777:900])
+    assert not np.array_equal(RandomSignals(seed=2).prepare(bars).signal, whole)
+    shares = np.bincount(whole, minlength=3) / len(whole)
+    assert shares == pytest.approx([0.16, 0.66, 0.18], abs=0.01)
+
+
+def test_random_signals_are_independent(walk):
+    """The hash: if it fails, neighbouring hours or seeds are correlated, and random is no yardstick."""
+    time = walk(20_000, 3).time
+    draws = np.array([uniform_of_time(time, seed) for seed in range(4)])
+    assert draws.mean() == pytest.approx(0.5, abs=0.01)
+    assert np.abs(np.corrcoef(draws) - np.eye(4)).max() < 0.03
+    assert max(abs(np.corrcoef(draws[0][lag:], draws[0][:-lag])[0, 1]) for lag in (1, 2, 24, 168)) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: SmaCross(fast_bars=168, slow_bars=24), "1 <= fast_bars < slow_bars, got fast_bars=168"),
+        (lambda: SmaCross(fast_bars=0), "fast_bars=0"),
+        (lambda: RandomSignals(seed=-1), "a seed of 0 or more, got -1"),
+    ],
+)
+def test_senseless_parameters_are_refused(make, says):
+    """Wrong parameters: if it fails, a strategy runs on nonsense."""
+    with pytest.raises(UsageError, match=says):
+        make()
