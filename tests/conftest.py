@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from flagbt.data.bars import Bars
+from flagbt.data.bars import Bars, utc
+from flagbt.data.labels import CLASS_NAMES, class_counts
+from flagbt.data.timerange import TimeRange
+from flagbt.engine.run import ORDER_COLUMNS, TRADE_COLUMNS, Run
+from flagbt.models.checkpoint import Checkpoint
+from flagbt.models.signals import Signals
+from flagbt.models.statistics import softmax
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -36,3 +45,169 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the real bars in ../shared/data, which are not part of this repository")
     return SHARED_DATA
+
+
+def make_run(
+    n_bars: int = 24 * 60,
+    *,
+    kind: str = "model",
+    seed: int = 0,
+    start: str = "2024-01-01",
+    config: dict[str, object] | None = None,
+) -> Run:
+    """Return a Run as the engine would record it, from a replay of a few lines: fills at the next open, 10 + 2 bps.
+
+    ``kind``: ``model`` (signals, probabilities, trades), ``hold`` (a model whose every signal is HOLD: no orders),
+    ``collapsed`` (SELL on every bar at 99 %), ``buy-and-hold`` (bought on the first bar, no model).
+    """
+    bars = make_bars(n_bars, seed, start=start)
+    frame = bars.frame()
+    random = np.random.default_rng(seed + 1)
+    shares = np.array([0.163, 0.656, 0.181])
+    logits = np.log(shares) + random.normal(0, 0.6, (n_bars, 3))
+    if kind == "hold":
+        logits = np.log(shares) + random.normal(0, 0.1, (n_bars, 3))
+    if kind == "collapsed":
+        logits = np.log([0.99, 0.006, 0.004]) + random.normal(0, 0.2, (n_bars, 3))
+    logits[: min(10, n_bars - 1)] = np.nan
+    probabilities = softmax(logits)
+    warm = np.isnan(logits).any(axis=1)
+    signal = np.where(warm, -1, np.argmax(np.where(warm[:, None], 0, logits), axis=1)).astype(np.int8)
+    if kind == "buy-and-hold":
+        signal = np.full(n_bars, 2, dtype=np.int8)
+    target = pd.Series(np.select([signal == 2, signal == 0], [1.0, 0.0], np.nan)).ffill().fillna(0).to_numpy()
+
+    cash, size, fee_rate, slip = 10_000.0, 0.0, 0.001, 0.0002
+    orders, trades, rows = [], [], []
+    wanted, decided_at, entry = 0.0, 0, None
+    for t in range(n_bars):
+        time, open_, close = frame.index[t], bars.open[t], bars.close[t]
+        if t and wanted != (size > 0):
+            side = 1 if wanted else -1
+            price = open_ * (1 + side * slip)
+            change = cash * 0.99 / (price * (1 + fee_rate)) if wanted else -size
+            fee = abs(change) * price * fee_rate
+            cash -= change * price + fee
+            size = size + change if wanted else 0.0
+            orders.append(
+                (len(orders) + 1, frame.index[decided_at], "buy" if wanted else "sell", wanted, change,
+                 bars.close[decided_at], "filled", "", time, price, abs(change) * price, fee,
+                 abs(change) * open_ * slip)
+            )  # fmt: skip
+            if wanted:
+                entry = (t, price, change, fee)
+            elif entry is not None:
+                pnl = entry[2] * (price - entry[1]) - entry[3] - fee
+                trades.append(
+                    (len(trades) + 1, "long", "closed", frame.index[entry[0]], time, entry[1], price, entry[2],
+                     t - entry[0], entry[3] + fee, pnl, pnl / (entry[2] * entry[1]))
+                )  # fmt: skip
+                entry = None
+        wanted, decided_at = float(target[t]), t
+        rows.append((close, cash, size, cash + size * close, size * close / (cash + size * close)))
+    if entry is not None:
+        pnl = entry[2] * (bars.close[-1] - entry[1]) - entry[3]
+        trades.append(
+            (len(trades) + 1, "long", "open", frame.index[entry[0]], pd.NaT, entry[1], np.nan, entry[2],
+             n_bars - entry[0], entry[3], pnl, pnl / (entry[2] * entry[1]))
+        )  # fmt: skip
+    model = kind != "buy-and-hold"
+    signals = Signals(signal, signal, logits, probabilities) if model else Signals.plain(signal)
+    order_frame = pd.DataFrame(orders, columns=list(ORDER_COLUMNS))
+    trade_frame = pd.DataFrame(trades, columns=list(TRADE_COLUMNS))
+    for table, columns in ((order_frame, ("decided", "filled")), (trade_frame, ("entry_time", "exit_time"))):
+        for column in columns:
+            table[column] = pd.to_datetime(table[column], utc=True)
+    settings = {
+        "strategy": "flagtrader" if model else "buy-and-hold", "checkpoint": "Jan4" if model else None,
+        "data": None, "timerange": None, "calibration": "none", "decision": "argmax",
+        "fee_bps": 10.0, "slippage_bps": 2.0, "cash": 10_000.0, "short": False, "seed": 0,
+    }  # fmt: skip
+    counts = dict(zip(CLASS_NAMES, class_counts(signal).tolist(), strict=True))
+    filled = {1.0: sum(row[3] == 1 for row in orders), 0.0: sum(row[3] == 0 for row in orders)}
+    kept = {
+        "hold": counts["HOLD"], "buy_while_long": counts["BUY"] - filled[1.0],
+        "sell_while_flat": counts["SELL"] - filled[0.0], "sell_while_short": 0, "other": 0,
+    }  # fmt: skip
+    return Run(
+        config=settings | (config or {}),
+        data={
+            "source": bars.source, "synthetic": True, "digest": bars.digest, "step_hours": 1.0,
+            "first": utc(bars.time[0]), "last": utc(bars.time[-1]),
+        },
+        checkpoint={
+            "name": "Jan4", "digest": "ab" * 32, "label_shares": shares.tolist(), "horizon_bars": 6, "threshold": 0.01
+        } if model else None,
+        bars=frame,
+        equity=pd.DataFrame(rows, index=frame.index, columns=["close", "cash", "position_size", "equity", "exposure"]),
+        signals=signals.frame(frame.index).assign(target=target) if model else None,
+        orders=order_frame,
+        trades=trade_frame,
+        funnel={
+            "bars": n_bars, "no_signal": n_bars - sum(counts.values()), "scored": sum(counts.values()), "raw": counts,
+            "signal": counts, "kept": kept, "ordered": len(orders), "zero_size": 0, "submitted": len(orders),
+            "rejected": {}, "unfilled": 0, "filled": len(orders),
+        },
+        cash=10_000.0,
+        seconds={"score": 0.1, "replay": 0.2},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run_maker() -> Callable[..., Run]:
+    """Give the maker of Run records."""
+    return make_run
+
+
+NANO = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 64}
+
+
+@pytest.fixture(scope="session")
+def nano_preset() -> str:
+    """Register an architecture small enough to train in seconds, and give its name."""
+    from flagbt.models.architecture import PRESETS
+
+    PRESETS["nano"] = dict(NANO)
+    return "nano"
+
+
+@pytest.fixture(scope="session")
+def nano(nano_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Train a real checkpoint on a random walk of 2023; validated on its last months."""
+    from flagbt.training.loop import Schedule
+    from flagbt.training.train import Recipe, train
+
+    recipe = Recipe(
+        preset=nano_preset,
+        validation=TimeRange.parse("20230501-"),
+        pretraining=Schedule(epochs=1),
+        schedule=Schedule(epochs=2),
+    )
+    bars = make_bars(4000, seed=5, start="2023-01-01")
+    return train(bars, tmp_path_factory.mktemp("checkpoints") / "nano", recipe)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Give a function that runs the real command line in this process: (exit code, stdout, stderr)."""
+    from flagbt.cli import main
+
+    def flagbt(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["flagbt", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = capsys.readouterr()
+        return int(stopped.value.code or 0), printed.out, printed.err
+
+    return flagbt
+
+
+STARTED = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start no further test after FLAGBT_TEST_SECONDS, where it is set and not 0: a slice of a long suite."""
+    budget = float(os.environ.get("FLAGBT_TEST_SECONDS", "0") or 0)
+    if budget and time.monotonic() - STARTED > budget:
+        pytest.skip(f"the slice of {budget:.0f} seconds is used up")

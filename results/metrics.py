@@ -1,0 +1,195 @@
+"""Metrics: what a run earned and risked, from its own equity, orders and trades.
+
+Conventions, the same everywhere: 365-day years, daily returns by UTC day, every return counted from the starting cash,
+days without bars carry the last equity forward, no risk-free rate. What is undefined is None, never NaN or infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..data.bars import FloatArray
+from ..engine.run import Run
+
+DAYS_PER_YEAR = 365
+HOURS_PER_YEAR = 24 * DAYS_PER_YEAR
+# Relative: below it a spread of returns, or a loss from a peak, is the rounding of float64 and not a number to show.
+ROUNDING = 1e-12
+
+
+def metrics(run: Run) -> dict[str, Any]:
+    """Measure a run.
+
+    Parameters
+    ----------
+    run : Run
+        With at least one bar.
+
+    Returns
+    -------
+    dict
+        JSON values. Fractions, not percent; money in quote currency.
+
+        - ``total_return``: final equity / starting cash - 1; ``final_equity``; ``bars``; ``days`` (elapsed clock time).
+        - ``cagr``: ``(final / cash) ** (365 / days) - 1``; None below one day, or with a final equity of 0 or less.
+        - ``sharpe_daily``: mean / standard deviation (ddof 1) of daily returns * sqrt(365) (Sharpe 1994), the headline;
+          ``sharpe_hourly``: the same of per-bar returns * sqrt(bars in a 365-day year). None for fewer than two returns
+          or returns that do not vary.
+        - ``sortino_daily``: mean / root mean square of ``min(return, 0)`` * sqrt(365) (Sortino and Price 1994).
+        - ``volatility_daily``: standard deviation (ddof 1) of daily returns * sqrt(365).
+        - ``max_drawdown``: lowest equity / highest before - 1, of bars' closes with the starting cash, 0 or negative;
+          ``max_drawdown_days``: longest clock time from a peak to its recovery, or to the end of the range.
+        - ``calmar``: cagr / -max_drawdown; None without a drawdown.
+        - ``trades`` (closed round trips), ``open_trades``, ``win_rate`` (closed trades with a pnl above 0),
+          ``profit_factor`` (gross gains / gross losses of closed trades; None without losses), ``avg_trade_return``.
+        - ``exposure``: share of bars with a position at the close; ``turnover``: traded notional / mean equity.
+        - ``fees_paid``, ``slippage_paid``.
+
+        All ratios of returns are None once the equity has fallen to 0 or below: a return on nothing is no number.
+    """
+    equity = run.equity["equity"].to_numpy(dtype=np.float64)
+    step_hours = float(run.data["step_hours"])
+    bars_per_year = HOURS_PER_YEAR / step_hours
+    days = elapsed_days(run)
+    cagr = _cagr(equity[-1] / run.cash, days)
+    drawdown = drawdowns(run)
+    deepest = float(drawdown.min())
+    broken = bool((equity <= 0).any())
+    daily: FloatArray | None = None if broken else np.asarray(daily_returns(run), dtype=np.float64)
+    per_bar = None if broken else _returns(np.concatenate([[run.cash], equity]))
+    return {
+        "total_return": _finite(equity[-1] / run.cash - 1),
+        "cagr": cagr,
+        "sharpe_daily": _sharpe(daily, DAYS_PER_YEAR),
+        "sharpe_hourly": _sharpe(per_bar, bars_per_year),
+        "sortino_daily": _sortino(daily, DAYS_PER_YEAR),
+        "volatility_daily": _volatility(daily, DAYS_PER_YEAR),
+        "max_drawdown": deepest,
+        "max_drawdown_days": _longest_drawdown_days(run, drawdown),
+        "calmar": _finite(cagr / -deepest) if cagr is not None and deepest < 0 else None,
+        **_trade_metrics(run.trades),
+        "exposure": float((run.equity["position_size"] != 0).mean()),
+        **_cost_metrics(run.orders, float(equity.mean())),
+        "final_equity": _finite(float(equity[-1])),
+        "bars": len(equity),
+        "days": days,
+    }
+
+
+def daily_returns(run: Run) -> pd.Series[float]:
+    """Return one return a UTC day, from the first traded day to the last.
+
+    Returns
+    -------
+    Series of float64
+        Naive UTC index at midnight, one row a calendar day. The first day's return counts from the starting cash; a day
+        without bars has the return 0. Values are not finite where the equity of the day before is 0.
+    """
+    by_day = run.equity["equity"].groupby(run.equity.index.tz_convert("UTC").tz_localize(None).normalize()).last()  # type: ignore[attr-defined]
+    every_day = pd.date_range(by_day.index[0], by_day.index[-1], freq="D")
+    at_close = by_day.reindex(every_day).ffill().to_numpy(dtype=np.float64)
+    # The anchor one day earlier: a plain pct_change would lose all that was earned on the first day.
+    returns = _returns(np.concatenate([[run.cash], at_close]))
+    return pd.Series(returns, index=every_day, name="return")
+
+
+def drawdowns(run: Run) -> FloatArray:
+    """Return equity / highest so far - 1 at every bar's close, shape (n_bars,); the starting cash is a peak too."""
+    equity = run.equity["equity"].to_numpy(dtype=np.float64)
+    peak = np.maximum(np.maximum.accumulate(equity), run.cash)
+    fall = equity / peak - 1
+    return np.where(fall > -ROUNDING, 0.0, fall)
+
+
+def elapsed_days(run: Run) -> float:
+    """Return the clock time from the first bar's open to the last bar's close, in days."""
+    span = (run.equity.index[-1] - run.equity.index[0]) / pd.Timedelta(hours=1)
+    return float((span + float(run.data["step_hours"])) / 24)
+
+
+def _returns(values: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: FloatArray = values[1:] / values[:-1] - 1
+    return result
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _cagr(growth: float, days: float) -> float | None:
+    if days < 1 or not growth > 0:
+        return None
+    try:
+        return _finite(float(growth) ** (DAYS_PER_YEAR / days) - 1)
+    except OverflowError:  # a few days' fortune has no yearly rate worth a number
+        return None
+
+
+def _spread(returns: FloatArray | None) -> float | None:
+    """Return the standard deviation (ddof 1), or None where it is undefined or only rounding."""
+    if returns is None or len(returns) < 2 or not np.isfinite(returns).all():
+        return None
+    spread = float(returns.std(ddof=1))
+    return spread if spread > ROUNDING * max(1e-6, abs(float(returns.mean()))) else None
+
+
+def _sharpe(returns: FloatArray | None, periods_per_year: float) -> float | None:
+    spread = _spread(returns)
+    if returns is None or spread is None:
+        return None
+    return _finite(float(returns.mean()) / spread * math.sqrt(periods_per_year))
+
+
+def _volatility(returns: FloatArray | None, periods_per_year: float) -> float | None:
+    if returns is None or len(returns) < 2 or not np.isfinite(returns).all():
+        return None
+    return (_spread(returns) or 0.0) * math.sqrt(periods_per_year)
+
+
+def _sortino(returns: FloatArray | None, periods_per_year: float) -> float | None:
+    if returns is None or len(returns) < 2 or not np.isfinite(returns).all():
+        return None
+    downside = math.sqrt(float(np.mean(np.minimum(returns, 0) ** 2)))
+    return _finite(float(returns.mean()) / downside * math.sqrt(periods_per_year)) if downside > ROUNDING else None
+
+
+def _longest_drawdown_days(run: Run, drawdown: FloatArray) -> float:
+    step = float(run.data["step_hours"])
+    open_hours = ((run.equity.index - run.equity.index[0]) / pd.Timedelta(hours=1)).to_numpy(dtype=np.float64)
+    close_hours = np.concatenate([[0.0], open_hours + step])  # the starting cash stands at the first bar's open
+    at_peak = np.concatenate([[True], drawdown == 0])
+    last_peak = close_hours[np.maximum.accumulate(np.where(at_peak, np.arange(len(at_peak)), 0))]
+    # At the bar of the recovery the time under water still counts, up to that bar.
+    before = np.concatenate([[0.0], last_peak[:-1]])
+    recovered = at_peak & ~np.concatenate([[True], at_peak[:-1]])
+    lengths = np.where(at_peak, np.where(recovered, close_hours - before, 0.0), close_hours - last_peak)
+    return float(lengths.max() / 24)
+
+
+def _trade_metrics(trades: pd.DataFrame) -> dict[str, Any]:
+    closed = trades[trades["status"] == "closed"]
+    pnl = closed["pnl"].to_numpy(dtype=np.float64)
+    losses = float(-pnl[pnl < 0].sum())
+    return {
+        "trades": len(closed),
+        "open_trades": int((trades["status"] == "open").sum()),
+        "win_rate": float((pnl > 0).mean()) if len(pnl) else None,
+        "profit_factor": _finite(float(pnl[pnl > 0].sum()) / losses) if losses > 0 else None,
+        "avg_trade_return": _finite(float(closed["return"].astype(float).mean())) if len(pnl) else None,
+    }
+
+
+def _cost_metrics(orders: pd.DataFrame, mean_equity: float) -> dict[str, Any]:
+    # All orders: one that was rejected in part has paid for the part that was filled; the others hold 0.
+    paid = {name: float(np.nansum(orders[name].to_numpy(dtype=np.float64))) for name in ("fee", "slippage_cost")}
+    notional = float(np.nansum(np.abs(orders["notional"].to_numpy(dtype=np.float64))))
+    return {
+        "turnover": notional / mean_equity if mean_equity > 0 else None,
+        "fees_paid": paid["fee"],
+        "slippage_paid": paid["slippage_cost"],
+    }

@@ -1,0 +1,281 @@
+"""Run folders: one folder a run, written whole or not at all, the same bytes for the same inputs."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from ..engine.run import Run
+from ..errors import RecordError, UsageError, nearest
+from ..files import json_text, new_folder, write_text
+from .provenance import git_revision, library_versions
+from .stored_run import FORMAT_VERSION, StoredRun, read_run
+from .summary import summary
+
+__all__ = ["Report", "StoredRun", "find_run", "list_runs", "read_run", "write_page", "write_run"]
+
+_LONGEST_PART = 40
+# What renaming a folder onto another one that is not empty raises, by operating system.
+_NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
+
+
+class Report(Protocol):
+    """Renders the page of a run, such as `flagbt.results.tearsheet.render_tearsheet`."""
+
+    def __call__(self, run: Run, benchmark: Run, *, name: str | None, notes: str | None) -> str:
+        """Return a whole HTML page."""
+
+
+def write_run(
+    run: Run,
+    benchmark: Run,
+    out: Path,
+    *,
+    report: str | Report,
+    name: str | None = None,
+    notes: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a run into a new folder under ``out`` and return the folder.
+
+    Equal inputs give byte-identical files, except ``started``, ``finished``, ``seconds`` and ``id`` in run.json.
+
+    Parameters
+    ----------
+    run, benchmark : Run
+        Over the same bars.
+    out : Path
+        Made where it does not exist.
+    report : str or callable
+        tearsheet.html, or what renders it from ``(run, benchmark, name=, notes=)``.
+    name, notes : str, optional
+        The user's own words for the run.
+    provenance : mapping, optional
+        JSON values: ``command`` (list of arguments as given), ``seeds``, ``started`` (ISO time, UTC; by default now
+        less the run's seconds), and whatever else belongs into run.json.
+
+    Raises
+    ------
+    RecordError
+        Where the folder cannot be written; then nothing is left behind.
+    """
+    if not run.equity.index.equals(benchmark.equity.index):
+        raise ValueError("the run and its benchmark must have the same bars")
+    summed = summary(run, benchmark)
+    # Everything is rendered before anything is written: a report that fails leaves no folder.
+    files = _tables(run, benchmark)
+    files["metrics.json"] = _json(summed.pop("metrics"))
+    page = report if isinstance(report, str) else report(run, benchmark, name=name, notes=notes)
+    files["tearsheet.html"] = _text(page)
+    manifest = _manifest(run, summed, name, notes, provenance or {})
+    while True:
+        identity = secrets.token_hex(3)
+        folder = Path(out) / _folder_name(run, manifest["started"], identity)
+        manifest["id"] = identity
+        manifest["finished"] = _now().isoformat()
+        if _write_folder(folder, files | {"run.json": _json(manifest)}):
+            return folder
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page that belongs to no single run, such as a comparison, and return its path.
+
+    Raises
+    ------
+    RecordError
+        Where it cannot be written; a page that was there before is then as it was.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, _text(page).decode())
+    except OSError as error:
+        raise RecordError(
+            f"the page could not be written to {path}: {error.strerror or error}. Give another file with --output."
+        ) from error
+    return path
+
+
+def list_runs(out: Path) -> list[Path]:
+    """Return the run folders under ``out``, oldest first (by the time they were finished); empty without any."""
+    out = Path(out)
+    if not out.is_dir():
+        return []
+    folders = [each for each in out.iterdir() if not each.name.startswith(".") and (each / "run.json").is_file()]
+    return sorted(folders, key=lambda folder: (_finished(folder), folder.name))
+
+
+def find_run(name: str | Path | None, out: Path) -> Path:
+    """Return the folder of a run.
+
+    Parameters
+    ----------
+    name : str, Path or None
+        A path, a folder's name under ``out``, the beginning of one, or a run's id or given name; None for the last run.
+    out : Path
+        Where runs are kept.
+
+    Raises
+    ------
+    RecordError
+        When there are no runs at all, or a path holds none.
+    UsageError
+        When no run, or more than one, has that name.
+    """
+    runs = list_runs(out)
+    if name is None:
+        if not runs:
+            raise RecordError(f"there are no runs in {out}. Make one with: flagbt run --strategy NAME --out {out}")
+        return runs[-1]
+    path = Path(name)
+    if (path / "run.json").is_file():
+        return path
+    if path.is_dir() or path.is_absolute() or len(path.parts) > 1:
+        what = "is not a run folder (it has no run.json)" if path.exists() else "does not exist"
+        raise RecordError(f"the run {path} {what}. Give a run's folder, or its name in {out}; flagbt runs list shows them.")
+    wanted = str(name)
+    exact = [each for each in runs if each.name == wanted]
+    found = exact or [each for each in runs if each.name.startswith(wanted) or each.name.endswith(f"-{wanted}")]
+    found = found or [each for each in runs if _given_name(each) == wanted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        shown = ", ".join(each.name for each in found[:5])
+        raise UsageError(f"run '{wanted}': {len(found)} runs in {out} fit: {shown}. Give more of the name, or the id.")
+    known = {each.name for each in runs} | {given for each in runs if (given := _given_name(each))}
+    raise UsageError(f"run '{wanted}': there is none in {out} whose name begins so. {nearest(wanted, known)}")
+
+
+def _tables(run: Run, benchmark: Run) -> dict[str, bytes]:
+    equity = run.equity.assign(benchmark_equity=benchmark.equity["equity"])
+    files = {"equity.parquet": _parquet(equity)}
+    if run.signals is not None:
+        files["signals.parquet"] = _parquet(run.signals)
+    return files | {"orders.csv": _csv(run.orders), "trades.csv": _csv(run.trades)}
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    plain = frame.copy(deep=False)
+    plain.attrs = {}  # pandas would write them into the file
+    plain.to_parquet(stream, engine="pyarrow", compression="zstd")
+    return stream.getvalue()
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    # Without a float format pandas writes the shortest text that reads back as the same number.
+    text = frame.to_csv(index=False, lineterminator="\n", date_format="%Y-%m-%dT%H:%M:%SZ")
+    return _text(str(text))
+
+
+def _text(text: str) -> bytes:
+    # An argument that was no UTF-8 arrives as lone surrogates; written as an escape it still reads.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _json(value: Any) -> bytes:
+    return _text(json_text(_plain(value)))
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON has it: no numpy types, no NaN and no infinity (both are null)."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _manifest(
+    run: Run, summed: Mapping[str, Any], name: str | None, notes: str | None, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    total = sum(run.seconds.values())
+    started = datetime.fromtimestamp(_now().timestamp() - total, tz=UTC).isoformat()
+    return {
+        "format_version": FORMAT_VERSION, "name": name, "notes": notes,
+        "config": run.config, "data": run.data, "checkpoint": run.checkpoint, "cash": run.cash, "funnel": run.funnel,
+        "command": [], "seeds": {}, "started": started,
+        "versions": library_versions(), "git_revision": git_revision(),
+        **summed, **provenance,
+        "seconds": {**run.seconds, "total": total},
+    }  # fmt: skip
+
+
+def _now() -> datetime:
+    return datetime.now(tz=UTC)
+
+
+def _folder_name(run: Run, started: str, identity: str) -> str:
+    time = datetime.fromisoformat(started).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    parts = [run.config.get("strategy") or "strategy", (run.checkpoint or {}).get("name")]
+    return "-".join([time, *(_sanitised(str(part)) for part in parts if part), identity])
+
+
+def _sanitised(part: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.")[:_LONGEST_PART].rstrip("-.") or "x"
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
+    """Write the files into a hidden folder and rename it into place; False where the name is taken."""
+    with _nothing_left_behind(folder.parent):
+        try:
+            with new_folder(folder) as temporary:
+                for name, content in files.items():
+                    (temporary / name).write_bytes(content)
+        except OSError as error:
+            taken = isinstance(error, FileExistsError) or error.errno in _NAME_TAKEN
+            if not (taken and folder.exists()):
+                raise
+            return False
+    return True
+
+
+@contextmanager
+def _nothing_left_behind(out: Path) -> Iterator[None]:
+    """Turn an OSError into a RecordError that names ``out``, and remove the folders that were made for nothing."""
+    new = [each for each in (out, *out.parents) if not each.exists()]
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(
+            f"the run could not be written to {out}: {error.strerror or error}. Nothing was left behind. "
+            "Make room or mend the permissions there, or give another folder with --out."
+        ) from error
+    finally:
+        for each in new:
+            try:
+                each.rmdir()
+            except OSError:  # the run is in it, or it was never made
+                break
+
+
+def _finished(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "run.json").read_bytes())["finished"])
+    except (OSError, ValueError, KeyError, TypeError):  # listed all the same: reading it says what is wrong
+        return ""
+
+
+def _given_name(folder: Path) -> str | None:
+    try:
+        given = json.loads((folder / "run.json").read_bytes())["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if given is None else str(given)

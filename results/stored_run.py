@@ -1,0 +1,133 @@
+"""A stored run: what one run folder holds, read back with the numbers and types it was written with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from ..engine.run import ORDER_COLUMNS, TRADE_COLUMNS
+from ..errors import RecordError
+
+T = TypeVar("T")
+
+FORMAT_VERSION = 1
+_TIMES = ("decided", "filled", "entry_time", "exit_time")
+_TEXTS = ("side", "status", "reason")
+_COUNTS = ("order", "trade", "bars_held")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A run read back from its folder.
+
+    Attributes
+    ----------
+    folder : Path
+    manifest : dict
+        run.json: config, data, checkpoint, funnel, diversity, verdicts, versions, id, started, ...
+    metrics : dict
+        ``strategy`` and ``benchmark``.
+    equity : DataFrame
+        Per bar, UTC index ``time``, with the column ``benchmark_equity``.
+    signals : DataFrame or None
+        Per bar; None for a run without signals.
+    orders, trades : DataFrame
+        As in `flagbt.engine.run.Run`.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    metrics: dict[str, Any]
+    equity: pd.DataFrame
+    signals: pd.DataFrame | None
+    orders: pd.DataFrame
+    trades: pd.DataFrame
+
+    @property
+    def label(self) -> str:
+        """The name given to the run, or its folder's."""
+        return str(self.manifest["name"] or self.folder.name)
+
+
+def read_run(folder: Path) -> StoredRun:
+    """Read a run folder back.
+
+    Raises
+    ------
+    RecordError
+        Where a file is missing, damaged, or of a newer format, naming the run and the file.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    has_signals = manifest.get("diversity") is not None
+    return StoredRun(
+        folder=folder,
+        manifest=manifest,
+        metrics=_read(folder, "metrics.json", lambda file: json.loads(file.read_bytes())),
+        equity=_read(folder, "equity.parquet", pd.read_parquet),
+        signals=_read(folder, "signals.parquet", pd.read_parquet) if has_signals else None,
+        orders=_read(folder, "orders.csv", lambda file: _read_csv(file, ORDER_COLUMNS)),
+        trades=_read(folder, "trades.csv", lambda file: _read_csv(file, TRADE_COLUMNS)),
+    )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    file = folder / "run.json"
+    try:
+        manifest = json.loads(file.read_bytes())
+        version = manifest["format_version"]
+    except FileNotFoundError as error:
+        raise RecordError(f"{folder} is not a run folder: it has no run.json. See flagbt runs list.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        says = "its format_version is missing" if isinstance(error, KeyError | TypeError) else _first_line(error)
+        raise RecordError(f"run {folder.name}: run.json in {folder} cannot be read ({says}). Run it again.") from error
+    if version != FORMAT_VERSION:
+        raise RecordError(
+            f"run {folder.name}: run.json has the format version {version!r}, and this flagbt reads {FORMAT_VERSION}. "
+            "Read it with the version of flagbt that wrote it, or a newer one."
+        )
+    return dict(manifest)
+
+
+def _read(folder: Path, name: str, reader: Callable[[Path], T]) -> T:
+    try:
+        return reader(folder / name)
+    except FileNotFoundError as error:
+        raise RecordError(
+            f"run {folder.name}: {name} is missing in {folder}. A run folder is written whole, so something removed "
+            "the file since: run the backtest again."
+        ) from error
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's and json's errors are ValueErrors
+        raise RecordError(
+            f"run {folder.name}: {name} in {folder} cannot be read ({_first_line(error)}). Run the backtest again."
+        ) from error
+
+
+def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a table back with the same numbers and types, also where it is empty."""
+    # Python's float() is exact; what pandas' own parser does differs by version.
+    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ValueError(f"it has no column {', '.join(missing)}")
+    return pd.DataFrame({column: _typed(column, frame[column]) for column in frame.columns})
+
+
+def _typed(column: str, texts: pd.Series[str]) -> pd.Series[Any]:
+    if column in _TIMES:
+        return pd.to_datetime(texts.replace("", None), utc=True, format="%Y-%m-%dT%H:%M:%SZ").astype("datetime64[ns, UTC]")
+    if column in _TEXTS:
+        return texts.astype("str")
+    if column in _COUNTS:
+        return texts.astype("int64")
+    return pd.Series([float(text) if text else np.nan for text in texts], dtype=np.float64)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,143 @@
+"""The summary of a run: its signals, fills and verdicts, and the one sentence that says what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..data.bars import FloatArray
+from ..data.labels import CLASS_NAMES
+from ..engine.run import Run
+from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
+from ..models.statistics import softmax
+from .metrics import metrics
+from .page import percent, whole
+
+
+def summary(run: Run, benchmark: Run) -> dict[str, Any]:
+    """Sum a run up, for its record and its page.
+
+    Returns
+    -------
+    dict
+        JSON values:
+
+        - ``sentence``: what happened, in one sentence;
+        - ``metrics``: ``strategy`` and ``benchmark``, see `flagbt.results.metrics.metrics`;
+        - ``diversity``: ``raw`` (uncalibrated) and ``final`` signals, see `flagbt.models.diversity.diversity`; None for
+          a run without signals;
+        - ``fills``: orders by outcome, and filled ones by side;
+        - ``verdicts``: ``signal`` (of the final signals), ``model`` (of the probabilities before calibration: no
+          calibration can hide a collapse) and ``calibrated`` (of those after it); each None where it is undefined.
+    """
+    measured = {"strategy": metrics(run), "benchmark": metrics(benchmark)}
+    described = _diversity(run)
+    verdicts = _verdicts(run, described)
+    return {
+        "sentence": _sentence(run, measured, described, verdicts),
+        "metrics": measured,
+        "diversity": described,
+        "fills": fills(run),
+        "verdicts": verdicts,
+    }
+
+
+def fills(run: Run) -> dict[str, Any]:
+    """Count the orders by status (filled, rejected, zero-size, unfilled) and the filled ones by side."""
+    orders = run.orders
+    filled = orders[orders["status"] == "filled"]
+    size = filled["size"].to_numpy(dtype=np.float64)
+    return {
+        "orders": len(orders),
+        "by_status": {str(name): int(count) for name, count in orders["status"].value_counts().sort_index().items()},
+        "BUY": int((size > 0).sum()),
+        "SELL": int((size < 0).sum()),
+    }
+
+
+def _columns(run: Run, prefix: str) -> FloatArray | None:
+    names = [f"{prefix}_{name.lower()}" for name in CLASS_NAMES]
+    if run.signals is None or not set(names) <= set(run.signals.columns):
+        return None
+    return run.signals[names].to_numpy(dtype=np.float64)
+
+
+def _diversity(run: Run) -> dict[str, Any] | None:
+    if run.signals is None:
+        return None
+    labels = (run.checkpoint or {}).get("label_shares")
+    logits = _columns(run, "logit")
+    raw = None if logits is None else softmax(logits)
+    return {
+        "raw": diversity(run.signals["raw_signal"].to_numpy(), raw, labels),
+        "final": diversity(run.signals["signal"].to_numpy(), _columns(run, "p"), labels),
+    }
+
+
+def _verdicts(run: Run, described: dict[str, Any] | None) -> dict[str, Any]:
+    labels = (run.checkpoint or {}).get("label_shares")
+    logits = _columns(run, "logit")
+    raw = None if logits is None else softmax(logits)
+    return {
+        "signal": None if described is None else signal_verdict(described["final"]),
+        "model": model_verdict(mean_probabilities(raw), labels),
+        "calibrated": model_verdict(mean_probabilities(_columns(run, "p")), labels),
+    }
+
+
+def _sentence(run: Run, measured: dict[str, Any], described: dict[str, Any] | None, verdicts: dict[str, Any]) -> str:
+    mine, theirs = measured["strategy"], measured["benchmark"]
+    against = f"against {percent(theirs['total_return'], signed=True)} for buy and hold"
+    if _collapsed(verdicts):
+        final = described["final"] if described else {}
+        name = max(CLASS_NAMES, key=lambda each: final["shares"][each])
+        sure = (final["confidence"] or {}).get(name)
+        confidence = f" at a mean confidence of {percent(sure['mean'])}" if sure else ""
+        return (
+            f"Collapsed: {name} on {percent(final['shares'][name])} of {whole(final['scored_bars'])} scored bars"
+            f"{confidence}; "
+            f"{whole(run_trades(mine))} trades, returned {percent(mine['total_return'], signed=True)} {against}."
+        )
+    if run.orders.empty:
+        return f"Never traded: {whole(mine['bars'])} bars, 0 orders, because {_why_no_orders(described)}."
+    if run.trades.empty:
+        return f"Never traded: {whole(mine['bars'])} bars, {_outcomes(run)}, none filled."
+    count = run_trades(mine)
+    still = f" ({mine['open_trades']} still open)" if mine["open_trades"] else ""
+    times = "once" if count == 1 else f"{whole(count)} times"
+    return f"Traded {times}{still}, returned {percent(mine['total_return'], signed=True)} {against}."
+
+
+def run_trades(measured: dict[str, Any]) -> int:
+    """Return how many round trips were begun: the closed and the open ones."""
+    return int(measured["trades"] + measured["open_trades"])
+
+
+def _collapsed(verdicts: dict[str, Any]) -> bool:
+    """Tell whether the headline is a collapse: the model's, unless calibration mended it and the signals speak."""
+    model, calibrated, signal = verdicts["model"], verdicts["calibrated"], verdicts["signal"]
+    if model is None or signal is None or model["verdict"] != "collapsed":
+        return False
+    return calibrated is None or calibrated["verdict"] == "collapsed" or signal["verdict"] == "one-sided"
+
+
+def _why_no_orders(described: dict[str, Any] | None) -> str:
+    if described is None:
+        return "the strategy placed none"
+    final = described["final"]
+    if not final["scored_bars"]:
+        return "no bar was scored: the warm-up is longer than the range"
+    given = [name for name in CLASS_NAMES if final["counts"][name]]
+    if len(given) == 1:
+        return f"every signal was {given[0]}" + (", which does nothing while flat" if given[0] == "SELL" else "")
+    if "BUY" not in given:
+        return f"no signal was BUY: {whole(final['counts']['SELL'])} SELL signals do nothing while flat"
+    return "no signal changed the position"
+
+
+def _outcomes(run: Run) -> str:
+    counts = run.orders["status"].value_counts().sort_index()
+    reasons = run.orders["reason"].fillna("").replace("", np.nan).dropna()
+    why = f" (most often: {reasons.mode().iloc[0]})" if len(reasons) else ""
+    return ", ".join(f"{whole(count)} orders {name}" for name, count in counts.items()) + why

@@ -1,0 +1,165 @@
+"""Metrics against hand calculations and differently written ones."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flagbt.engine.run import Run
+from flagbt.results.metrics import daily_returns, drawdowns, metrics
+
+RunMaker = Callable[..., Run]
+
+
+@pytest.fixture
+def with_equity(run_maker: RunMaker) -> Callable[..., Run]:
+    """Give the maker of a run with chosen equities at chosen hours after 2024-01-01, and 100 of starting cash."""
+
+    def make(equity: Sequence[float], hours: Sequence[int] | None = None, cash: float = 100.0) -> Run:
+        run = run_maker(len(equity), kind="hold")
+        index = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(list(hours or range(len(equity))), unit="h")
+        frame = run.equity.set_index(pd.DatetimeIndex(index, name="time")).assign(equity=np.array(equity, dtype=float))
+        return replace(run, equity=frame, cash=cash)
+
+    return make
+
+
+def test_first_day_counts_from_the_starting_cash(with_equity: Callable[..., Run]) -> None:
+    """If it fails, what is earned on the first day is lost (a return of 443 % where 427 % is true)."""
+    run = with_equity([110, 120, 60], [0, 23, 24])
+    returns = daily_returns(run)
+    assert returns.tolist() == pytest.approx([0.2, -0.5])
+    assert returns.index.tolist() == [pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-02")]
+    assert returns.index.tz is None  # type: ignore[attr-defined]
+
+
+def test_days_without_bars_carry_the_equity_forward(with_equity: Callable[..., Run]) -> None:
+    """If it fails, an exchange's outage shortens the year and lifts every yearly figure."""
+    returns = daily_returns(with_equity([110, 121], [5, 24 * 4]))
+    assert returns.tolist() == pytest.approx([0.1, 0, 0, 0, 0.1])
+
+
+def test_daily_returns_compound_to_the_total(run_maker: RunMaker) -> None:
+    """If it fails, the daily returns that quantstats gets are not those of this run."""
+    run = run_maker(24 * 45 + 7, start="2024-02-03T13:00")
+    assert (1 + daily_returns(run)).prod() - 1 == pytest.approx(metrics(run)["total_return"])
+
+
+def test_headline_ratios_by_hand(run_maker: RunMaker) -> None:
+    """If it fails, a headline ratio is annualised by something other than 365 days, or deviates otherwise."""
+    run = run_maker(24 * 80)
+    found = metrics(run)
+    equity = run.equity["equity"]
+    at_midnight = [run.cash, *equity.iloc[23::24]]
+    daily = [b / a - 1 for a, b in itertools.pairwise(at_midnight)]
+    spread = statistics.stdev(daily)
+    assert found["sharpe_daily"] == pytest.approx(statistics.mean(daily) / spread * math.sqrt(365))
+    assert found["volatility_daily"] == pytest.approx(spread * math.sqrt(365))
+    downside = math.sqrt(sum(min(r, 0) ** 2 for r in daily) / len(daily))
+    assert found["sortino_daily"] == pytest.approx(statistics.mean(daily) / downside * math.sqrt(365))
+    per_bar = pd.concat([pd.Series([run.cash]), equity]).pct_change().dropna()
+    assert found["sharpe_hourly"] == pytest.approx(per_bar.mean() / per_bar.std() * math.sqrt(8760))
+    assert found["cagr"] == pytest.approx((equity.iloc[-1] / run.cash) ** (365 / 80) - 1)
+    assert found["calmar"] == pytest.approx(found["cagr"] / -found["max_drawdown"])
+    assert found["days"] == 80
+    assert found["bars"] == 1920
+
+
+def test_four_hour_bars_have_fewer_of_them_in_a_year(with_equity: Callable[..., Run]) -> None:
+    """If it fails, the per-bar Sharpe ratio takes every bar for an hour."""
+    run = with_equity([101, 103, 102, 106], [0, 4, 8, 12])
+    run = replace(run, data=run.data | {"step_hours": 4.0})
+    returns = np.array([101 / 100, 103 / 101, 102 / 103, 106 / 102]) - 1
+    expected = returns.mean() / returns.std(ddof=1) * math.sqrt(365 * 6)
+    assert metrics(run)["sharpe_hourly"] == pytest.approx(expected)
+    assert metrics(run)["days"] == pytest.approx(16 / 24)
+
+
+@pytest.mark.parametrize(
+    ("equity", "deepest", "longest_hours"),
+    [
+        ([90, 95, 99], -0.1, 3),  # below the starting cash from the first bar on
+        ([110, 99, 105, 111, 100], -0.1, 3),  # from the close of bar 1 to the recovery at the close of bar 4
+        ([110, 121, 130], 0.0, 0),
+        ([110, 55, 60, 58, 57], -0.5, 4),  # never recovered: to the end
+        ([100, 100, 100], 0.0, 0),
+    ],
+)
+def test_drawdown(with_equity: Callable[..., Run], equity: list[float], deepest: float, longest_hours: int) -> None:
+    """If it fails, a loss below the starting cash, or an unrecovered one, is not a drawdown."""
+    found = metrics(with_equity(equity))
+    assert found["max_drawdown"] == pytest.approx(deepest)
+    assert found["max_drawdown_days"] == pytest.approx(longest_hours / 24)
+
+
+def test_drawdowns_agree_with_a_plain_loop(run_maker: RunMaker) -> None:
+    """If it fails, the drawdown curve and its deepest point disagree with the definition."""
+    run = run_maker(24 * 20)
+    peak, expected = run.cash, []
+    for value in run.equity["equity"]:
+        peak = max(peak, value)
+        expected.append(value / peak - 1)
+    assert drawdowns(run) == pytest.approx(expected)
+    assert metrics(run)["max_drawdown"] == pytest.approx(min(expected))
+
+
+def test_trade_and_cost_figures_come_from_the_ledger(run_maker: RunMaker) -> None:
+    """If it fails, open trades are counted as won, or fees are left out."""
+    run = run_maker(24 * 30)
+    trades = pd.DataFrame(
+        {"status": ["closed", "closed", "closed", "open"], "pnl": [30.0, -10.0, 0.0, 500.0], "return": [0.3, -0.1, 0, 5]}
+    )
+    orders = pd.DataFrame(
+        {
+            "status": ["filled", "filled", "rejected", "unfilled"], "notional": [1000.0, 500.0, 200.0, 0.0],
+            "fee": [1.0, 0.5, 0.2, 0.0], "slippage_cost": [0.1, 0.05, 0.0, np.nan],
+        }
+    )  # fmt: skip
+    found = metrics(replace(run, trades=trades, orders=orders))
+    assert (found["trades"], found["open_trades"]) == (3, 1)
+    assert found["win_rate"] == pytest.approx(1 / 3)
+    assert found["profit_factor"] == pytest.approx(3)
+    assert found["avg_trade_return"] == pytest.approx(0.2 / 3)
+    assert found["fees_paid"] == pytest.approx(1.7)  # a rejected order may have been filled in part before
+    assert found["slippage_paid"] == pytest.approx(0.15)
+    assert found["turnover"] == pytest.approx(1700 / run.equity["equity"].mean())
+    assert found["exposure"] == pytest.approx((run.equity["position_size"] != 0).sum() / 720)
+
+
+@pytest.mark.parametrize("equity", [[100], [100] * 72, [100, 0, 0], [100, -5, 3] * 24, [150] * 48, [1e-9, 1e9] * 12])
+def test_undefined_is_null_and_never_warns(with_equity: Callable[..., Run], equity: list[float]) -> None:
+    """If it fails, one bar, a flat line or a ruined account writes NaN or infinity, or warns."""
+    found = metrics(with_equity(equity))
+    json.dumps(found, allow_nan=False)
+    if len(set(equity)) == 1 and equity[0] == 100:
+        assert found["sharpe_daily"] is None
+        assert found["sortino_daily"] is None
+        assert found["calmar"] is None
+        assert found["win_rate"] is None
+        assert found["profit_factor"] is None
+        assert found["max_drawdown"] == 0
+    if min(equity) <= 0:
+        assert found["sharpe_daily"] is None
+        assert found["volatility_daily"] is None
+
+
+def test_a_steady_gain_has_no_sharpe_ratio(with_equity: Callable[..., Run]) -> None:
+    """If it fails, float rounding of equal returns shows as a Sharpe ratio of billions."""
+    found = metrics(with_equity([100 * 1.001 ** (t // 24 + 1) for t in range(24 * 30)]))
+    assert found["sharpe_daily"] is None
+    assert found["volatility_daily"] == 0
+
+
+def test_less_than_a_day_has_no_yearly_growth(with_equity: Callable[..., Run]) -> None:
+    """If it fails, an hour's luck is shown as a yearly rate."""
+    assert metrics(with_equity([101] * 23))["cagr"] is None
+    assert metrics(with_equity([101] * 24))["cagr"] == pytest.approx(1.01**365 - 1)
+    assert metrics(with_equity([1e6] * 24))["cagr"] is None
