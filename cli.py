@@ -1,3 +1,470 @@
-"""x."""
+"""The command line: each command parses, calls one public function, and prints.
+
+Nothing heavy is imported here: torch, transformers, Backtrader and quantstats only inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from . import __version__
+from .config import read_config
+from .console import Bars as ProgressBars
+from .console import epoch_table, print_table, say
+from .data.labels import LabelSpec
+from .data.timerange import TimeRange
+from .errors import FlagbtError
+from .pipeline import Recorded, RunRequest, run
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_RUNS = Path("runs")
+SHOWN_METRICS = (
+    "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "fees_paid",
+)  # fmt: skip
+
+
+class Range(click.ParamType[TimeRange]):
+    """A time range option."""
+
+    name = "A-B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TimeRange:  # noqa: ARG002
+        """Read A-B, A- or -B."""
+        option = param.opts[0] if param is not None else "--timerange"
+        return value if isinstance(value, TimeRange) else TimeRange.parse(str(value), option=option)
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``: one object on stdout, everything else on stderr."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(command)
+
+
+def runs_option(command: F) -> F:
+    """Add ``--out``: where run folders are kept."""
+    kind = click.Path(path_type=Path)
+    return click.option("--out", type=kind, default=DEFAULT_RUNS, show_default=True, help="Folder of run folders.")(command)
+
+
+def _load_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:  # noqa: ARG001
+    if value is not None:
+        known = [option.name for option in ctx.command.params if option.name not in ("config", "as_json", None)]
+        ctx.default_map = {**(ctx.default_map or {}), **read_config(value, [str(name) for name in known])}
+    return value
+
+
+def config_option(command: F) -> F:
+    """Add ``--config``: a YAML file of this command's options; what is given on the command line wins."""
+    return click.option(
+        "--config", type=click.Path(path_type=Path), is_eager=True, callback=_load_config, expose_value=False,
+        help="YAML file of this command's options; the command line wins.",
+    )(command)  # fmt: skip
+
+
+def run_options(command: F) -> F:
+    """Add every option that is a field of RunRequest."""
+    options = (
+        click.option("--strategy", default="flagtrader", show_default=True, help="A name, or package.module:Class."),
+        click.option("--ckpt", help="A checkpoint's name or folder."),
+        click.option("--data", type=click.Path(path_type=Path), help="A file of bars. Default: the SYNTHETIC sample."),
+        click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
+        click.option("--calibration", default="stored", show_default=True, help="stored[:NAME], none, offset:a,b,c or FILE."),
+        click.option("--decision", help="argmax, threshold:P or utility. Default: the one stored with the calibration."),
+        click.option("--fee-bps", type=float, default=10.0, show_default=True, help="Fee a side, in basis points."),
+        click.option("--slippage-bps", type=float, default=2.0, show_default=True, help="Slippage a side, in basis points."),
+        click.option("--cash", type=float, default=10_000.0, show_default=True, help="Starting cash."),
+        click.option("--short", is_flag=True, help="A SELL while flat opens a short position."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars a forward pass."),
+        click.option("--allow-overlap", is_flag=True, help="Trade bars the checkpoint has seen; stamped on every output."),
+        click.option("--seed", type=int, default=0, show_default=True, help="For strategies that draw at random."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={
+    "token_normalize_func": lambda word: word.replace("_", "-"), "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+})  # fmt: skip
+@click.version_option(__version__, prog_name="flagbt")
+def cli() -> None:
+    """Find out honestly whether a fine-tuned model trades, why not, and what it is worth."""
+
+
+@cli.command("run")
+@run_options
+@runs_option
+@click.option("--name", help="Your name for the run.")
+@click.option("--notes", help="Your notes, shown on the page.")
+@config_option
+@json_option
+def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
+    """Backtest a strategy, write a run folder with a tearsheet."""
+    request = _request(options)
+    with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader"}) as bars:
+        recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
+    values = _run_json(recorded)
+    if as_json:
+        _print_json(values)
+        return
+    _print_run(values, recorded)
+
+
+def _request(options: Mapping[str, Any]) -> RunRequest:
+    given = {field.name: options[field.name] for field in fields(RunRequest) if options.get(field.name) is not None}
+    return RunRequest(**given)
+
+
+def _run_json(recorded: Recorded) -> dict[str, Any]:
+    manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
+    verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
+    pick = {key: {name: values[name] for name in SHOWN_METRICS} for key, values in recorded.metrics.items()}
+    return {
+        "run": str(recorded.folder),
+        "bars": manifest["funnel"]["bars"],
+        "scored_bars": final.get("scored_bars"),
+        "signals": final.get("counts"),
+        "diversity": final.get("diversity"),
+        "effective_actions": final.get("effective_actions"),
+        "signal_verdict": verdicts["signal"] and verdicts["signal"]["verdict"],
+        "model_verdict": verdicts["model"] and verdicts["model"]["verdict"],
+        "verdicts": verdicts,
+        "sentence": manifest["sentence"],
+        "funnel": manifest["funnel"],
+        "metrics": pick["strategy"],
+        "benchmark": pick["benchmark"],
+        "tearsheet": str(recorded.folder / "tearsheet.html"),
+        "data": {key: manifest["data"][key] for key in ("source", "synthetic", "digest")},
+        "checkpoint": checkpoint and {key: checkpoint[key] for key in ("name", "digest")},
+        "seconds": recorded.seconds,
+    }
+
+
+def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
+    data, manifest = values["data"], recorded.manifest
+    if data["synthetic"]:
+        say("SYNTHETIC data: no market was involved in these numbers.", style="bold black on yellow")
+    if manifest["config"].get("allow_overlap"):
+        say("OVERLAP allowed: the checkpoint may have seen these bars. This is no test.", style="bold black on yellow")
+    say(manifest["sentence"], style="bold")
+    checkpoint = (
+        f", checkpoint {values['checkpoint']['name']} {values['checkpoint']['digest'][:12]}" if values["checkpoint"] else ""
+    )
+    say(
+        f"{data['source']}, {manifest['data']['first']} .. {manifest['data']['last']}, {values['bars']:,} bars, "
+        f"digest {data['digest'][:12]}{checkpoint}"
+    )
+    for key in ("signal", "model"):
+        if manifest["verdicts"][key]:
+            say(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
+    rows = [[name.replace("_", " "), values["metrics"][name], values["benchmark"][name]] for name in SHOWN_METRICS]
+    print_table(["", "strategy", "buy and hold"], rows)
+    say(f"tearsheet: {values['tearsheet']}")
+
+
+@cli.command("train")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A file of bars.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints."
+)
+@click.option("--name", default="flagbt", show_default=True, help="The checkpoint's name.")
+@click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--pretrain-epochs", type=click.IntRange(1), default=12, show_default=True, help="Next-bar prediction, before.")
+@click.option("--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
+@click.option("--validation", type=Range(), help="Bars to judge and calibrate on. Default: the last fifth.")
+@click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
+@click.option("--weight-strategy", default="none", show_default=True, help="none, inverse, sqrt or effective.")
+@click.option("--gamma", type=float, default=2.0, show_default=True, help="Of the focal loss.")
+@click.option("--tau", type=float, default=1.0, show_default=True, help="Of the logit adjustment.")
+@click.option("--beta", type=float, default=0.9999, show_default=True, help="Of the effective-number weights.")
+@click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
+@click.option("--horizon-bars", type=int, default=6, show_default=True, help="How far ahead the labels look.")
+@click.option("--threshold", type=float, default=0.01, show_default=True, help="Beyond which a move is BUY or SELL.")
+@click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--learning-rate", type=float, default=1e-3, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
+@config_option
+@json_option
+def train_command(data: Path, output: Path, name: str, as_json: bool, device: str, overwrite: bool, **options: Any) -> None:
+    """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
+    from .data.readers import read_bars
+    from .models.network import Lora
+    from .models.scoring import pick_device
+    from .training.loop import Schedule
+    from .training.objectives import Objective
+    from .training.train import Recipe, train
+
+    recipe = Recipe(
+        preset=options["preset"], training=options["timerange"] or TimeRange(), validation=options["validation"],
+        features=options["features"], labels=LabelSpec(options["horizon_bars"], options["threshold"]),
+        objective=Objective(
+            loss=options["objective"], weights=options["weight_strategy"], gamma=options["gamma"], tau=options["tau"],
+            beta=options["beta"],
+        ),
+        lora=Lora(rank=options["lora_rank"], alpha=2 * options["lora_rank"]),
+        pretraining=Schedule(
+            epochs=options["pretrain_epochs"], learning_rate=2e-3, batch_chunks=options["batch_size"], seed=options["seed"]
+        ),
+        schedule=Schedule(
+            epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=options["batch_size"],
+            seed=options["seed"],
+        ),
+    )  # fmt: skip
+    target = output / name
+    bars = read_bars(data)
+    if bars.synthetic:
+        say("SYNTHETIC data: this checkpoint will know nothing of any market.", style="bold black on yellow")
+    with epoch_table() as watch:
+        checkpoint = train(bars, target, recipe, device=pick_device(device), overwrite=overwrite, watch=watch)
+    values = checkpoint.values
+    history = json.loads((checkpoint.folder / "history.json").read_text(encoding="utf-8"))
+    summary = {
+        "checkpoint": str(checkpoint.folder),
+        "digest": checkpoint.digest,
+        "samples": {"train": values["samples"]["training"], "validation": values["samples"]["validation"]},
+        "labels": values["labels_counted"],
+        "class_weights": values["objective"]["class_weights"],
+        "epochs": history,
+        "best": next(entry for entry in history if entry["epoch"] == values["best_epoch"]),
+        "model_verdict": values["model_verdict"]["verdict"],
+        "calibration": values["calibrations"]["default"],
+    }
+    if as_json:
+        _print_json(summary)
+        return
+    fitted = values["metrics"]["validation_calibrated"]
+    say(
+        f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, calibrated {fitted['nll']:.4f}; "
+        f"always predicting the training shares gives {fitted['nll_prior']:.4f}."
+    )
+    say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
+    say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
+
+
+@cli.command("compare")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("compare.html"), show_default=True)
+@runs_option
+@json_option
+def compare_command(runs: tuple[str, ...], output: Path, out: Path, as_json: bool) -> None:
+    """Compare runs on one offline page."""
+    from .results.compare import comparison_table, inequalities, render_comparison
+    from .results.store import find_run, read_run, write_page
+
+    stored = [read_run(find_run(each, out)) for each in runs]
+    write_page(output, render_comparison(stored))
+    if as_json:
+        _print_json({
+            "page": str(output),
+            "unequal": inequalities(stored),
+            "runs": [{"run": str(each.folder), **each.metrics["strategy"]} for each in stored],
+        })  # fmt: skip
+        return
+    if any(each.manifest["data"]["synthetic"] for each in stored):
+        say("SYNTHETIC data in at least one run.", style="bold black on yellow")
+    for sentence in inequalities(stored):
+        say(f"Not equal: {sentence}", style="yellow")
+    head, *rows = comparison_table(stored)
+    print_table(head, rows)
+    say(f"comparison: {output}")
+
+
+@cli.group("runs")
+def runs_group() -> None:
+    """Look at the runs there are."""
+
+
+@runs_group.command("list")
+@runs_option
+@json_option
+def runs_list(out: Path, as_json: bool) -> None:
+    """List the runs, newest first."""
+    from .results.store import list_runs, read_run
+
+    rows = []
+    for folder in reversed(list_runs(out)):
+        stored = read_run(folder)
+        mine = stored.metrics["strategy"]
+        rows.append({
+            "run": folder.name, "name": stored.manifest["name"], "data": stored.manifest["data"]["source"],
+            "synthetic": stored.manifest["data"]["synthetic"], "total_return": mine["total_return"],
+            "sharpe_daily": mine["sharpe_daily"], "trades": mine["trades"],
+        })  # fmt: skip
+    if as_json:
+        _print_json({"runs": rows})
+    elif not rows:
+        say(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
+    else:
+        print_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+@runs_group.command("show")
+@click.argument("name", required=False)
+@runs_option
+@json_option
+def runs_show(name: str | None, out: Path, as_json: bool) -> None:
+    """Show a run; the last one by default."""
+    from .results.store import find_run, read_run
+
+    stored = read_run(find_run(name, out))
+    recorded = Recorded(stored.folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
+    values = _run_json(recorded)
+    if as_json:
+        _print_json(values)
+    else:
+        _print_run(values, recorded)
+
+
+@cli.group("ckpt")
+def ckpt_group() -> None:
+    """Look at the checkpoints there are."""
+
+
+@ckpt_group.command("list")
+@json_option
+def ckpt_list(as_json: bool) -> None:
+    """List the checkpoints that names find."""
+    from .models.checkpoint import list_checkpoints
+
+    rows = [
+        {
+            "name": each.name, "digest": each.digest[:12], "preset": each.values["base"]["preset"],
+            "objective": each.values["objective"]["loss"], "weights": each.values["objective"]["weights"],
+            "seen until": max(str(end.stop)[:10] for end in each.ranges.values()), "folder": str(each.folder),
+        }
+        for each in list_checkpoints()
+    ]  # fmt: skip
+    if as_json:
+        _print_json({"checkpoints": rows})
+    else:
+        print_table(list(rows[0]) if rows else ["no checkpoints"], [list(row.values()) for row in rows])
+
+
+@ckpt_group.command("show")
+@click.argument("name")
+@json_option
+def ckpt_show(name: str, as_json: bool) -> None:
+    """Show a checkpoint's card."""
+    from .models.checkpoint import find_checkpoint
+
+    checkpoint = find_checkpoint(name)
+    if as_json:
+        _print_json({"folder": str(checkpoint.folder), "digest": checkpoint.digest, **checkpoint.values})
+        return
+    say(f"{checkpoint.folder}  digest {checkpoint.digest[:12]}")
+    card = checkpoint.folder / "README.md"
+    click.echo(card.read_text(encoding="utf-8") if card.is_file() else json.dumps(checkpoint.values, indent=2))
+
+
+@cli.group("strategies")
+def strategies_group() -> None:
+    """Look at the strategies there are."""
+
+
+@strategies_group.command("list")
+@json_option
+def strategies_list(as_json: bool) -> None:
+    """List the registered strategies."""
+    from .strategies.registry import strategy_names
+
+    names = strategy_names()
+    if as_json:
+        _print_json({"strategies": [{"name": name, "description": text} for name, text in names]})
+    else:
+        print_table(["name", "what it does"], [list(row) for row in names])
+
+
+@cli.group("data")
+def data_group() -> None:
+    """Look at bars."""
+
+
+@data_group.command("info")
+@click.option("--data", type=click.Path(path_type=Path), help="A file of bars. Default: the SYNTHETIC sample.")
+@json_option
+def data_info(data: Path | None, as_json: bool) -> None:
+    """Describe a file of bars: range, step, gaps, digest."""
+    from .data.bars import utc
+    from .pipeline import load_bars
+
+    bars = load_bars(data)
+    gaps = [{"before": utc(g.before), "after": utc(g.after), "missing": g.missing} for g in bars.gaps]
+    values = {
+        "source": bars.source, "synthetic": bars.synthetic, "bars": len(bars), "first": utc(bars.time[0]),
+        "last": utc(bars.time[-1]), "step_hours": bars.step_hours, "gaps": gaps, "digest": bars.digest,
+    }  # fmt: skip
+    if as_json:
+        _print_json(values)
+        return
+    print_table(["", ""], [[key, value] for key, value in values.items() if key != "gaps"])
+    if gaps:
+        print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps])
+
+
+@data_group.command("sample")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .csv or .csv.gz file to write.")
+@json_option
+def data_sample(output: Path, as_json: bool) -> None:
+    """Write the bundled SYNTHETIC sample into a file."""
+    from .data.readers import write_bars_csv
+    from .pipeline import load_bars
+
+    bars = load_bars(None)
+    write_bars_csv(bars, output)
+    if as_json:
+        _print_json({"output": str(output), "bars": len(bars), "synthetic": True})
+    else:
+        say(f"SYNTHETIC: {len(bars):,} generated bars written to {output}")
+
+
+@cli.command("show-config")
+@run_options
+@runs_option
+@config_option
+@json_option
+@click.pass_context
+def show_config(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Show what `flagbt run` would use: defaults, laid over by the file, laid over by the command line."""
+    shown = {name: str(value) if isinstance(value, Path | TimeRange) else value for name, value in options.items()}
+    if as_json:
+        _print_json({"config": shown, "sources": {name: _source(ctx, name) for name in shown}})
+    else:
+        print_table(["option", "value", "from"], [[name, value, _source(ctx, name)] for name, value in shown.items()])
+
+
+def _source(ctx: click.Context, name: str) -> str:
+    source = ctx.get_parameter_source(name)
+    names = {"DEFAULT": "default", "DEFAULT_MAP": "file", "COMMANDLINE": "command line", "ENVIRONMENT": "environment"}
+    return names.get(source.name, source.name.lower()) if source else "default"
+
+
+def _print_json(values: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(values, indent=2, allow_nan=False))
+
+
 def main() -> None:
-    print("hi")
+    """Run the command line; errors of the user's are one paragraph on stderr, exit 1 or 2."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except FlagbtError as error:
+        click.echo(f"flagbt: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("flagbt: stopped.", err=True)
+        sys.exit(130)

@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .errors import UsageError
+
 TEMPORARY_PREFIX = ".flagbt-tmp-"
+LARGEST_JSON_BYTES = 1_000_000
 
 
 def sha256_of(path: Path) -> str:
@@ -78,3 +81,22 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_json(path: Path, *, what: str) -> dict[str, Any]:
+    """Read a JSON object of at most 1 MB.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be read or holds something else; ``what`` opens the message.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON_BYTES:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes, at most {LARGEST_JSON_BYTES:,} are read")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{what}: {path} cannot be read as JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{what}: {path} holds a {type(values).__name__}, expected a JSON object.")
+    return values

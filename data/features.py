@@ -113,9 +113,7 @@ def _default_columns(bars: Bars) -> dict[str, FloatArray]:
     """Compute the default columns: moves in units of volatility, volatility levels, volume, and the clock."""
     log_close = np.log(bars.close)
     change = log_close - _lag(log_close, 1)
-    volatility = {
-        width: np.maximum(np.sqrt(_rolling(change**2, width)), SMALLEST_VOLATILITY) for width in (6, 24, WEEK_BARS)
-    }
+    volatility = {width: np.maximum(np.sqrt(_rolling(change**2, width)), SMALLEST_VOLATILITY) for width in (6, 24, WEEK_BARS)}
     hourly = volatility[WEEK_BARS]
     columns: dict[str, FloatArray] = {}
 

@@ -74,4 +74,5 @@ def class_counts(labels: IntArray) -> npt.NDArray[np.int64]:
 def class_shares(labels: IntArray) -> FloatArray:
     """Return the shares of SELL, HOLD and BUY, shape (3,), summing to 1; zeros when no row has a label."""
     counts = class_counts(labels)
-    return counts / max(1, counts.sum())
+    shares: FloatArray = counts / max(1, counts.sum())
+    return shares

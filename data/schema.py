@@ -76,7 +76,8 @@ class FeatureSchema:
         """
         features = self._checked_feature_set
         scaled = (features(bars) - np.asarray(self.mean)) / np.asarray(self.scale)
-        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+        rows: Float32Array = np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+        return rows
 
     @cached_property
     def _checked_feature_set(self) -> FeatureSet:
@@ -116,12 +117,15 @@ class FeatureSchema:
         CheckpointError
             When a field is missing or unknown, or the digest does not fit.
         """
-        fields = dict(values)
+        fields: dict[str, Any] = dict(values)
         digest = fields.pop("digest", None)
         try:
-            schema = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+            given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+            schema = cls(**given)
         except TypeError as error:
-            raise CheckpointError(f"the feature schema is damaged: {error}. Take the checkpoint from its source again.") from None
+            raise CheckpointError(
+                f"the feature schema is damaged: {error}. Take the checkpoint from its source again."
+            ) from None
         if schema.digest != digest:
             raise CheckpointError(
                 f"the feature schema's digest is {schema.digest[:12]}, expected {str(digest)[:12]}: it was edited or "

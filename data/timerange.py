@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class TimeRange:
         """Tell whether some instant lies in both ranges."""
         starts_before_end = self.start is None or other.stop is None or self.start < other.stop
         ends_after_start = self.stop is None or other.start is None or other.start < self.stop
-        return starts_before_end and ends_after_start
+        return bool(starts_before_end and ends_after_start)
 
 
 def _stamp(text: str, whole: str, option: str) -> np.datetime64:
@@ -61,9 +62,11 @@ def _stamp(text: str, whole: str, option: str) -> np.datetime64:
     if match:
         year, month, day, hour, minute = (part or "00" for part in match.groups())
         try:
-            return np.datetime64(f"{year}-{month}-{day}T{hour}:{minute}:00", "ns")
+            moment = datetime(int(year), int(month), int(day), int(hour), int(minute))
         except ValueError:
-            pass
+            moment = datetime.min
+        if 1700 <= moment.year <= 2200:  # nanoseconds wrap around outside 1678 .. 2262
+            return np.datetime64(moment.isoformat(), "ns")
     raise UsageError(
         f"{option}: '{text}' in '{whole}' is no date. Write YYYYMMDD or YYYYMMDDTHHMM (UTC), such as 20240101-20240701."
     )

@@ -102,9 +102,7 @@ def run_backtest(
     traded, rows = bars.take(part), None if signals is None else signals.take(part)
 
     # 3. Build: feed, broker, costs.
-    broker = RecordingBroker(
-        costs=costs, starting_cash=float(cash), short_allowed=short, n_bars=len(traded), progress=progress
-    )
+    broker = RecordingBroker(costs=costs, starting_cash=float(cash), short_allowed=short, n_bars=len(traded), progress=progress)
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(broker)
     cerebro.adddata(BarsFeed(bars=traded, signals=rows), name="bars")
@@ -147,9 +145,7 @@ def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd
     return pd.DataFrame(columns, index=index)
 
 
-def _settings(
-    strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs, cash: float, short: bool
-) -> dict[str, Any]:
+def _settings(strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs, cash: float, short: bool) -> dict[str, Any]:
     said = strategy.describe() if isinstance(strategy, Strategy) else {"name": strategy.__name__}
     return {
         "strategy": _name(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},

@@ -108,9 +108,7 @@ def _round_trips(fills: Iterable[Fill]) -> list[_Trade]:
     return trades
 
 
-def _row(
-    number: int, trade: _Trade, borrow: FloatArray, close: FloatArray, time: pd.DatetimeIndex
-) -> tuple[object, ...]:
+def _row(number: int, trade: _Trade, borrow: FloatArray, close: FloatArray, time: pd.DatetimeIndex) -> tuple[object, ...]:
     last = len(close) - 1
     is_open = bool(trade.held)
     until = last if is_open else trade.exit_bar

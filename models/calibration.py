@@ -25,8 +25,8 @@ class Calibration:
     Parameters
     ----------
     method : str
-        ``none`` (scale 1, offset 0), ``offset`` (added logits, the "logit correction"), ``temperature`` (one scale 1/T;
-        Guo et al. 2017), or ``vector`` (a scale and an offset a class; Guo et al. 2017).
+        ``none`` (scale 1, offset 0), ``offset`` (added logits, the "logit correction"), ``temperature`` (one scale 1/T,
+        after known training weights are taken off), or ``vector`` (a scale and an offset a class); Guo et al. 2017.
     scale, offset : tuple of three float
         For SELL, HOLD, BUY.
     fitted_on : str, optional
@@ -79,8 +79,13 @@ def _three(values: Any, place: str) -> tuple[float, float, float]:
     return (numbers[0], numbers[1], numbers[2])
 
 
-def fit_calibration(method: str, logits: FloatArray, labels: IntArray, *, fitted_on: str) -> Calibration:
+def fit_calibration(
+    method: str, logits: FloatArray, labels: IntArray, *, fitted_on: str, class_weights: FloatArray | None = None
+) -> Calibration:
     """Fit ``temperature`` or ``vector`` scaling by maximum likelihood (Guo et al. 2017).
+
+    A loss weighted by w teaches p(class) w(class) / sum: with ``class_weights`` given, log w is taken off the logits
+    first, so that one temperature is enough again (Elkan 2001).
 
     Parameters
     ----------
@@ -92,6 +97,8 @@ def fit_calibration(method: str, logits: FloatArray, labels: IntArray, *, fitted
         Rows below 0 are left out.
     fitted_on : str
         The time range that the rows come from; it is stored.
+    class_weights : array, shape (3,), optional
+        Of the training's loss, for ``temperature``; ``vector`` finds such a shift by itself.
 
     Raises
     ------
@@ -117,15 +124,18 @@ def fit_calibration(method: str, logits: FloatArray, labels: IntArray, *, fitted
         nll = -np.log(np.maximum((p * one_hot).sum(axis=1), 1e-300)).mean()
         return float(nll), np.concatenate([(error * z).mean(axis=0), error.mean(axis=0)])
 
+    shift = np.zeros(3) if class_weights is None else -np.log(class_weights)
+
     def temperature_loss(theta: FloatArray) -> tuple[float, FloatArray]:
-        nll, gradient = loss_and_gradient(np.concatenate([np.repeat(np.exp(theta[0]), 3), np.zeros(3)]))
-        return nll, np.array([gradient[:3].sum() * np.exp(theta[0])])
+        scale = np.exp(theta[0])
+        nll, gradient = loss_and_gradient(np.concatenate([np.repeat(scale, 3), scale * shift]))
+        return nll, np.array([(gradient[:3].sum() + gradient[3:] @ shift) * scale])
 
     options = {"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-10}
     if method == "temperature":
         best = minimize(temperature_loss, np.zeros(1), jac=True, method="L-BFGS-B", options=options).x
         scale = float(np.exp(best[0]))
-        return Calibration("temperature", (scale, scale, scale), fitted_on=fitted_on)
+        return Calibration("temperature", (scale, scale, scale), _tuple(scale * shift), fitted_on)
     if method == "vector":
         start = np.concatenate([np.ones(3), np.zeros(3)])
         best = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x

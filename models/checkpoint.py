@@ -162,9 +162,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
     version = values.get("format") if isinstance(values, dict) else None
     if not isinstance(version, int) or version > FORMAT:
-        raise CheckpointError(
-            f"{path} has the format {version!r}; this flagbt reads up to {FORMAT}. Install a newer flagbt."
-        )
+        raise CheckpointError(f"{path} has the format {version!r}; this flagbt reads up to {FORMAT}. Install a newer flagbt.")
     missing = [key for key in (*IDENTITY, "calibrations") if key not in values]
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is damaged. Copy the checkpoint again from its source.")

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..data.bars import FloatArray
 from ..data.labels import BUY, HOLD, SELL, IntArray
 from ..errors import UsageError, nearest
 from .signals import NO_SIGNAL
 
+BoolArray = npt.NDArray[np.bool_]
 METHODS = ("argmax", "threshold", "utility")
 
 
@@ -72,7 +74,7 @@ class Decision:
         round_trip_cost : float
             Fees and slippage of entering and leaving, as a fraction (``utility`` only).
         """
-        scored = np.isfinite(probabilities).all(axis=1)
+        scored: BoolArray = np.asarray(np.isfinite(probabilities).all(axis=1))
         p = np.where(scored[:, None], probabilities, 1 / 3)
         if self.method == "argmax":
             signal = p.argmax(axis=1).astype(np.int8)
@@ -118,7 +120,7 @@ def thresholds_for_shares(probabilities: FloatArray, shares: FloatArray) -> tupl
         levels = [float(np.quantile(probabilities[:, c], max(0.0, 1 - factor * shares[c]))) for c in (SELL, BUY)]
         pair = (min(max(levels[0], 1e-6), 1 - 1e-6), min(max(levels[1], 1e-6), 1 - 1e-6))
         signal = Decision("threshold", pair)(probabilities, class_returns=nothing, round_trip_cost=0.0)
-        if (signal != HOLD).mean() < shares[SELL] + shares[BUY]:
+        if np.mean(signal != HOLD) < shares[SELL] + shares[BUY]:
             low = factor
         else:
             high = factor

@@ -10,7 +10,7 @@ import numpy as np
 import peft
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..data.bars import FloatArray
@@ -86,6 +86,11 @@ def build_base(architecture: Architecture, weights: dict[str, Tensor], *, place:
     return base
 
 
+def architecture_of(checkpoint: Checkpoint) -> Architecture:
+    """Return the architecture that a checkpoint's description names."""
+    return Architecture(**{key: value for key, value in checkpoint.values["architecture"].items() if key != "kind"})
+
+
 def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
     """Load a checkpoint's network on the CPU in evaluation mode, its LoRA matrices still apart; proven by its fingerprint.
 
@@ -95,9 +100,8 @@ def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
         When a file is damaged, a tensor is missing, or the fingerprint's logits are not reproduced.
     """
     checkpoint.check_files()
-    fields = {key: value for key, value in checkpoint.values["architecture"].items() if key != "kind"}
+    architecture = architecture_of(checkpoint)
     lora = {key: value for key, value in checkpoint.values["lora"].items() if key != "targets"}
-    architecture = Architecture(**fields)
     weights = read_tensors(checkpoint.folder / "base.safetensors")
     base = build_base(architecture, weights, place=str(checkpoint.folder / "base.safetensors"))
     model = with_lora(base, Lora(**{**lora, "trained": tuple(lora["trained"])}))
@@ -118,7 +122,7 @@ def load_network(checkpoint: Checkpoint) -> nn.Module:
 
 def merged(model: peft.PeftModel) -> nn.Module:
     """Fold the LoRA matrices into the base's weights; the model given is used up."""
-    whole: nn.Module = model.merge_and_unload()  # type: ignore[operator]  # peft hands it through __getattr__
+    whole: nn.Module = model.merge_and_unload()
     return whole.eval()
 
 
@@ -164,7 +168,7 @@ def parameter_counts(model: nn.Module) -> tuple[int, int]:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as safetensors, sorted by name."""
-    save_file(dict(sorted(tensors.items())), path)
+    path.write_bytes(save(dict(sorted(tensors.items()))))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ range asked for, so the same bar sits at the same place in the same chunk whatev
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -70,8 +71,7 @@ def chunks_of(stamps: npt.NDArray[np.int64], stride: int) -> list[Chunk]:
     """
     edges = np.flatnonzero(np.diff(stamps // stride)) + 1
     bounds = [0, *edges.tolist(), len(stamps)]
-    pairs = zip(bounds[:-1], bounds[1:], strict=True)
-    return [Chunk(start, end, int(stamps[start] % stride)) for start, end in pairs if end > start]
+    return [Chunk(start, end, int(stamps[start] % stride)) for start, end in pairwise(bounds) if end > start]
 
 
 def score(

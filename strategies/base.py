@@ -37,9 +37,17 @@ class Strategy:
     ----------
     short : bool
         Whether a SELL may open a short position; otherwise it only closes a long one.
+
+    Attributes
+    ----------
+    name : str
+        What records and tables call it.
+    uses_model : bool
+        Whether the class is made with a checkpoint's ``ModelSignals`` as its first argument (``--ckpt``).
     """
 
     name = "strategy"
+    uses_model = False
     signals: Signals
 
     def __init__(self, *, short: bool = False) -> None:

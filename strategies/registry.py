@@ -82,6 +82,5 @@ def _checked(found: object, name: str) -> type[Any]:
         return found
     what = f"the class {found.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"
     raise StrategyError(
-        f"strategy '{name}' is {what}: expected a subclass of flagbt.strategies.base.Strategy or of "
-        "backtrader.Strategy."
+        f"strategy '{name}' is {what}: expected a subclass of flagbt.strategies.base.Strategy or of backtrader.Strategy."
     )

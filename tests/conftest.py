@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flagbt.data.bars import Bars, utc
+from flagbt.data.bars import COLUMNS, Bars, utc
 from flagbt.data.labels import CLASS_NAMES, class_counts
 from flagbt.data.timerange import TimeRange
 from flagbt.engine.run import ORDER_COLUMNS, TRADE_COLUMNS, Run
@@ -37,6 +37,21 @@ def make_bars(n: int, seed: int = 0, *, start: str = "2024-01-01", hourly_volati
 def walk() -> Callable[..., Bars]:
     """Give the maker of random walks."""
     return make_bars
+
+
+def make_other_future(bars: Bars, t: int, seed: int = 1) -> Bars:
+    """Return bars that are the same up to bar t and another market after it."""
+    factor = np.ones(len(bars))
+    random = np.random.default_rng(seed)
+    factor[t + 1 :] = np.exp(np.cumsum(random.normal(0, 0.02, len(bars) - t - 1)))
+    values = {name: getattr(bars, name) * factor for name in COLUMNS}
+    return Bars(bars.time, **values)
+
+
+@pytest.fixture
+def other_future() -> Callable[[Bars, int], Bars]:
+    """Give the maker of bars that are equal up to bar t, and another market after it."""
+    return make_other_future
 
 
 @pytest.fixture

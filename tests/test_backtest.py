@@ -134,9 +134,7 @@ def test_any_targets_add_up(seed, walk):
     bars = walk(300 + seed, seed, hourly_volatility=0.02)
     gaps = 1 + 0.01 * np.random.default_rng(seed).normal(size=len(bars)).clip(-3, 3)
     open_ = bars.open * gaps
-    bars = Bars(
-        bars.time, open_, np.maximum(bars.high, open_), np.minimum(bars.low, open_), bars.close, bars.volume, "gaps"
-    )
+    bars = Bars(bars.time, open_, np.maximum(bars.high, open_), np.minimum(bars.low, open_), bars.close, bars.volume, "gaps")
     run = run_backtest(bars, RandomTargets(short=True))
     equity, orders, trades = run.equity, run.orders, run.trades
     assert run.funnel["rejected"]["Margin"] > 3

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+
 from flagbt.data.bars import COLUMNS, HOUR, Bars, Gap
 from flagbt.data.timerange import TimeRange
 from flagbt.errors import DataError

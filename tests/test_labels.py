@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from flagbt.data.bars import HOUR, Bars
 from flagbt.data.labels import BUY, HOLD, NO_LABEL, SELL, LabelSpec, class_counts, class_shares
 from flagbt.data.readers import read_bars

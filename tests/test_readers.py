@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from flagbt.data.bars import COLUMNS, HOUR, Bars
 from flagbt.data.readers import FORMATS, read_bars, write_bars_csv
 from flagbt.errors import DataError
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 TEXT = (
@@ -297,9 +298,7 @@ def test_written_bytes_are_fixed(tmp_path: Path, walk: Callable[..., Bars]) -> N
     assert first.startswith("2024-01-01T00:00:00Z,30000.0,")
 
 
-def test_failed_write_leaves_the_old_file(
-    tmp_path: Path, walk: Callable[..., Bars], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_leaves_the_old_file(tmp_path: Path, walk: Callable[..., Bars], monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fills up would leave half a file under the good name, or litter."""
     path = tmp_path / "bars.csv"
     path.write_text("old")

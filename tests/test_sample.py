@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from flagbt.data import sample
 from flagbt.data.bars import COLUMNS, HOUR, Bars
 from flagbt.data.readers import read_bars

@@ -107,9 +107,7 @@ def test_a_built_in_listed_twice_alike_is_no_clash(folder):
     assert len(strategy_names()) == len(BUILT_IN)
 
 
-@pytest.mark.parametrize(
-    "points", [(("random", "a:B"),), (("mine", "a:B"), ("mine", "c:D"))], ids=["built-in", "two packages"]
-)
+@pytest.mark.parametrize("points", [(("random", "a:B"),), (("mine", "a:B"), ("mine", "c:D"))], ids=["built-in", "two packages"])
 def test_one_name_for_two_strategies_is_an_error(folder, points):
     """Silent shadowing: if it fails, which strategy runs depends on what is installed."""
     install(folder, *points)

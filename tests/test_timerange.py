@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from flagbt.data.timerange import TimeRange
-from flagbt.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from flagbt.data.timerange import TimeRange
+from flagbt.errors import UsageError
 
 GOOD = [
     ("20240101-20240701", "2024-01-01T00:00", "2024-07-01T00:00"),

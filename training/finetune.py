@@ -61,7 +61,7 @@ def finetune(
     schedule: Schedule,
     first_row: int,
     device: torch.device,
-    on_epoch_end: EpochReport = lambda entry: None,
+    on_epoch_end: EpochReport = lambda _entry: None,
 ) -> FineTuned:
     """Train LoRA matrices and a head on ``base``; the best epoch has the lowest validation NLL, never the best accuracy.
 
@@ -112,9 +112,7 @@ def validation_logits(
 ) -> FloatArray:
     """Return logits (n_bars, 3) at least where ``sample``, through the path that serving takes."""
     at = np.flatnonzero(sample)
-    return score(
-        model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1
-    )
+    return score(model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1)
 
 
 def _weighted_loss(

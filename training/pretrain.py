@@ -71,7 +71,7 @@ def pretrain(
     first_row: int,
     schedule: Schedule,
     device: torch.device,
-    on_epoch_end: Callable[[int, float], None] = lambda epoch, loss: None,
+    on_epoch_end: Callable[[int, float], None] = lambda _epoch, _loss: None,
 ) -> Base:
     """Train a base by next-bar prediction on the training samples only.
 
@@ -100,11 +100,12 @@ def pretrain(
     )
     model = nn.ModuleDict({"network": network, "next_bar": head})
 
-    def loss(parts: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def loss(_: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         counted = batch["targets"][..., 0] != IGNORED
         hidden = network.hidden(batch["rows"])[counted]
         logits = head(hidden).view(-1, BINS)
-        return functional.cross_entropy(logits, batch["targets"][counted].flatten(), reduction="sum") / max(1, logits.shape[0])
+        total = functional.cross_entropy(logits, batch["targets"][counted].flatten(), reduction="sum")
+        return total / max(1, len(logits))
 
     losses: list[float] = []
 

@@ -52,7 +52,9 @@ def chronological_split(
         )
     train, valid = bars.between(training), bars.between(validation)
     if train.stop > valid.start:
-        raise RangeError(f"--validation {validation} starts before the training range {training} ends: a model is judged on later bars.")
+        raise RangeError(
+            f"--validation {validation} starts before the training range {training} ends: a model is judged on later bars."
+        )
     marks = {}
     for name, part, limit in (("training", train, min(train.stop, valid.start)), ("validation", valid, valid.stop)):
         mark = np.zeros(len(bars), dtype=bool)

@@ -1,0 +1,45 @@
+# make run     the first backtest, on the bundled SYNTHETIC sample
+# make test    the fast tests, under ten minutes
+# make check   ruff and mypy
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN = .venv/bin
+SECONDS ?= 0
+
+.PHONY: run test test-slow check install install-test checkpoints clean
+
+run: install
+	$(BIN)/flagbt run --strategy flagtrader --ckpt Jan4
+
+install: .venv/installed
+install-test: .venv/installed-test
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+test: install-test
+	$(BIN)/python -m pytest tests
+
+# Everything else. SECONDS=600 starts no further test after ten minutes; 0 runs them all.
+test-slow: install-test
+	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -m "slow or browser or gpu"
+
+# mypy needs a folder that holds the package under its import name.
+check: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p .mypy-root && ln -sfn "$(CURDIR)" .mypy-root/flagbt
+	cd .mypy-root && MYPYPATH="$(CURDIR)/.mypy-root" ../$(BIN)/mypy --config-file ../setup.cfg -p flagbt
+
+# DATA: Binance spot BTC/USDT, 1 hour, from 2020 on
+checkpoints: install-test
+	$(BIN)/python benchmarks/bundled_checkpoints.py --data $(DATA)
+
+clean:
+	rm -rf .venv build dist flagbt.egg-info .mypy-root

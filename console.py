@@ -1,0 +1,130 @@
+"""What a person sees in the terminal. Progress and tables of a running command go to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from .training.train import Progress as TrainingProgress
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """Print a line on stdout; markup in it is shown, not read."""
+    out.print(escape(text), style=style)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table on stdout: numbers right-aligned, what is undefined as an en dash."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(head):
+        numeric = any(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
+        table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(written(value)) for value in row))
+    out.print(table)
+
+
+def written(value: Any) -> str:
+    """Write a value for a table cell.
+
+    Examples
+    --------
+    >>> written(None), written(True), written(1234567), written(0.123456), written(7350.0), written("x")
+    ('–', 'yes', '1,234,567', '0.1235', '7,350', 'x')
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
+
+
+class Bars:
+    """Progress bars on stderr, one for each phase that reports, shown only in a terminal."""
+
+    def __init__(self, phases: dict[str, str]) -> None:
+        self.phases = phases
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=err, transient=True, disable=not err.is_terminal,
+        )  # fmt: skip
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Bars:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def update(self, phase: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` bars of a phase are finished."""
+        if phase not in self.tasks:
+            self.tasks[phase] = self.progress.add_task(self.phases.get(phase, phase), total=total)
+        self.progress.update(self.tasks[phase], completed=done, total=total)
+
+
+@contextmanager
+def epoch_table() -> Iterator[Callable[[TrainingProgress], None]]:
+    """Give a function that shows every epoch's scores, in a live table on stderr (or as plain lines in a log)."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (
+        "stage",
+        "epoch",
+        "loss",
+        "NLL",
+        "prior",
+        "accuracy",
+        "majority",
+        "MCC",
+        "ECE",
+        "recall S/H/B",
+        "mean p S/H/B",
+    ):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    with Live(table, console=err, auto_refresh=False, transient=False) if err.is_terminal else _nothing() as live:
+
+        def watch(progress: TrainingProgress) -> None:
+            row = _epoch_row(progress)
+            table.add_row(*row)
+            if isinstance(live, Live):
+                live.refresh()
+            else:
+                err.print("  ".join(row), soft_wrap=True)
+
+        yield watch
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None
+
+
+def _epoch_row(progress: TrainingProgress) -> list[str]:
+    entry = progress.entry
+    row = [progress.stage, f"{entry['epoch']}/{progress.epochs}", f"{entry['train_loss']:.4f}"]
+    if "nll" not in entry:
+        return [*row, *[""] * 8]
+    figures = [entry[key] for key in ("nll", "nll_prior", "accuracy", "majority_share", "mcc_prior", "ece")]
+    shares = (
+        "/".join(written(entry[key][name] and round(entry[key][name], 2)) for name in ("SELL", "HOLD", "BUY"))
+        for key in ("recall", "mean_probabilities")
+    )
+    return [*row, *(f"{figure:.4f}" for figure in figures), *shares]

@@ -1,0 +1,86 @@
+"""ModelSignals: a checkpoint, a calibration and a decision rule, as one function from bars to signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..data.bars import Bars
+from ..data.labels import IntArray
+from .calibration import Calibration
+from .checkpoint import Checkpoint
+from .decision import Decision
+from .signals import NO_SIGNAL, Signals
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSignals:
+    """What a checkpoint says about bars. *Causality: row t uses bars <= t.*
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    calibration : Calibration
+    decision : Decision
+    round_trip_cost : float
+        Fees and slippage of entering and leaving, as a fraction; ``utility`` weighs gains against it.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; resolved when bars are scored.
+    batch_chunks : int, optional
+        Chunks a forward pass; see ``scoring.score``.
+    progress : callable, optional
+        Called with (bars scored, bars in all).
+    """
+
+    checkpoint: Checkpoint
+    calibration: Calibration = field(default_factory=Calibration)
+    decision: Decision = field(default_factory=Decision)
+    round_trip_cost: float = 0.0024
+    device: str = "auto"
+    batch_chunks: int | None = None
+    progress: Progress | None = field(default=None, compare=False)
+
+    @property
+    def warmup_bars(self) -> int:
+        """Bars of history before the first signal: the features' warm-up and the model's receptive field."""
+        architecture = self.checkpoint.values["architecture"]
+        return int(self.checkpoint.schema.warmup_bars + architecture["layers"] * (architecture["context_bars"] - 1))
+
+    def __call__(self, bars: Bars) -> Signals:
+        """Score all bars in batches, calibrate, decide; the first ``warmup_bars`` carry no signal.
+
+        Raises
+        ------
+        CheckpointError
+            When the checkpoint is damaged or its features are no longer computed as at training.
+        DeviceError
+            When the device is not there.
+        """
+        from .network import architecture_of, load_network  # torch, transformers and peft take seconds to import
+        from .scoring import pick_device, score
+
+        device = pick_device(self.device)
+        model = load_network(self.checkpoint).to(device)
+        logits = score(
+            model, self.checkpoint.schema.rows(bars), bars, architecture=architecture_of(self.checkpoint),
+            warmup_bars=self.checkpoint.schema.warmup_bars, device=device, batch_chunks=self.batch_chunks,
+            progress=self.progress,
+        )  # fmt: skip
+        probabilities = self.calibration(logits)
+        signal = self.decision(probabilities, class_returns=self.checkpoint.class_returns, round_trip_cost=self.round_trip_cost)
+        return Signals(signal, _raw(logits), logits, probabilities)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record needs to repeat it, as JSON values; the device is no part of it."""
+        return {"calibration": self.calibration.to_json(), "decision": str(self.decision)}
+
+
+def _raw(logits: np.ndarray[Any, np.dtype[np.float64]]) -> IntArray:
+    scored = np.isfinite(logits).all(axis=1)
+    highest = np.where(scored[:, None], logits, 0.0).argmax(axis=1)
+    return np.where(scored, highest, NO_SIGNAL).astype(np.int8)

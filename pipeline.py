@@ -1,0 +1,280 @@
+"""The straight line, in one function: bars, signals, Backtrader, record.
+
+bars file -> Bars -> features -> model logits (batched) -> calibration -> decision -> target exposure
+-> Backtrader, bar by bar -> Run -> metrics, tearsheet, run folder
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .data.bars import Bars
+from .data.timerange import TimeRange
+from .errors import RangeError, UsageError
+from .files import read_json
+from .models.calibration import Calibration
+from .models.checkpoint import Checkpoint, find_checkpoint
+from .models.decision import Decision
+from .models.model_signals import ModelSignals
+from .models.overlap import check_overlap
+
+SAMPLE_RANGE = TimeRange.parse("20240101-20250101")
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What `flagbt run` asks for; every field is an option of the command.
+
+    Parameters
+    ----------
+    strategy : str
+        A registered name, or ``package.module:Class``.
+    ckpt : str, optional
+        A checkpoint's name or folder.
+    data : Path, optional
+        A file of bars; without it the bundled SYNTHETIC sample is used.
+    timerange : TimeRange, optional
+        By default all bars past the warm-up (2024 on the bundled sample).
+    calibration : str
+        ``stored``, ``stored:NAME``, ``none``, ``offset:a,b,c``, or a JSON file.
+    decision : str, optional
+        ``argmax``, ``threshold:P`` or ``utility``; by default what is stored with the calibration, else ``argmax``.
+    fee_bps, slippage_bps : float
+        A side.
+    cash : float
+        In quote currency.
+    short : bool
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    batch_size : int, optional
+        Chunks of bars a forward pass.
+    allow_overlap : bool
+        Trade bars that the checkpoint has seen, and say so on every output.
+    seed : int
+        For the strategy ``random``.
+    """
+
+    strategy: str = "flagtrader"
+    ckpt: str | None = None
+    data: Path | None = None
+    timerange: TimeRange = field(default_factory=TimeRange)
+    calibration: str = "stored"
+    decision: str | None = None
+    fee_bps: float = 10.0
+    slippage_bps: float = 2.0
+    cash: float = 10_000.0
+    short: bool = False
+    device: str = "auto"
+    batch_size: int | None = None
+    allow_overlap: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a run left: its folder, its record as JSON values, and the seconds of each phase."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    metrics: dict[str, Any]
+    seconds: dict[str, float]
+
+
+def run(
+    request: RunRequest,
+    *,
+    out: Path,
+    name: str | None = None,
+    notes: str | None = None,
+    command: list[str] | None = None,
+    progress: Progress = lambda _phase, _done, _total: None,
+) -> Recorded:
+    """Run a backtest from file to folder.
+
+    Parameters
+    ----------
+    out : Path
+        Where run folders are kept.
+    name, notes : str, optional
+        The user's own words.
+    command : list of str, optional
+        The command line, for the record.
+    progress : callable
+        Called with (phase, bars done, bars in all).
+
+    Raises
+    ------
+    FlagbtError
+        With one paragraph for the user; then no folder is left.
+    """
+    from .engine.backtest import run_backtest  # Backtrader, quantstats and matplotlib take seconds to import
+    from .engine.costs import Costs
+    from .results.store import read_run, write_run
+    from .results.tearsheet import render_tearsheet
+    from .strategies.baselines import BuyAndHold
+
+    # 1. Bars, and the part of them to trade
+    bars = load_bars(request.data)
+    timerange = request.timerange
+    if request.data is None and timerange == TimeRange():
+        timerange = SAMPLE_RANGE
+
+    # 2. The model, if one is asked for; it must not have seen the bars
+    costs = Costs(fee_bps=request.fee_bps, slippage_bps=request.slippage_bps)
+    model = _model(request, 2 * (costs.fee + costs.slippage), progress)
+    if model is not None:
+        traded = _traded(bars, timerange, model.warmup_bars)
+        if not request.allow_overlap:
+            check_overlap(model.checkpoint, model.calibration, bars, traded)
+    strategy = _strategy(request, model)
+
+    # 3. Backtrader, bar by bar: the strategy, then buy and hold on the same bars at the same costs
+    seen = _seen(bars, timerange, None if model is None else model.warmup_bars)
+    settings: dict[str, Any] = {"timerange": timerange, "costs": costs, "cash": request.cash}
+    description = {**_description(bars), "source": bars.source}
+    backtest = run_backtest(
+        seen, strategy, short=request.short, data=description, checkpoint=_card(model),
+        config=_config(request, timerange, model),
+        signals=model(seen) if model is not None and isinstance(strategy, type) else None,
+        progress=lambda done, total: progress("replay", done, total), **settings,
+    )  # fmt: skip
+    first, last = backtest.bars.index[0], backtest.bars.index[-1]
+    same = bars.take(slice(bars.position_of(first.to_datetime64()), bars.position_of(last.to_datetime64()) + 1))
+    benchmark = run_backtest(same, BuyAndHold(), costs=costs, cash=request.cash, data=description)
+
+    # 4. The page and the folder
+    started = time.perf_counter()
+    page = render_tearsheet(backtest, benchmark, name=name, notes=notes)
+    backtest = replace(backtest, seconds={**backtest.seconds, "report": time.perf_counter() - started})
+    provenance = {"command": command or [], "seeds": {"strategy": request.seed}, "device": request.device}
+    folder = write_run(backtest, benchmark, out, report=page, name=name, notes=notes, provenance=provenance)
+    stored = read_run(folder)
+    return Recorded(folder, stored.manifest, stored.metrics, backtest.seconds)
+
+
+def load_bars(path: Path | None) -> Bars:
+    """Read a file of bars, or the bundled SYNTHETIC sample where there is none."""
+    from .data.readers import read_bars
+    from .data.sample import load_sample
+
+    return load_sample() if path is None else read_bars(path)
+
+
+def calibration_of(text: str, checkpoint: Checkpoint) -> tuple[Calibration, Decision | None]:
+    """Return the calibration that ``--calibration`` names, and the decision stored with it, if any.
+
+    Raises
+    ------
+    UsageError
+        When the text or the file is no calibration.
+    CheckpointError
+        When the checkpoint stores none of that name.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "none":
+        return Calibration(), None
+    if kind == "stored":
+        stored = checkpoint.stored_calibration(rest or "default")
+        return stored.calibration, stored.decision
+    if kind == "offset":
+        return Calibration.of_offset(rest), None
+    path = Path(text)
+    if not path.is_file():
+        raise UsageError(
+            f"--calibration: expected stored, stored:NAME, none, offset:a,b,c or a JSON file, got '{text}', which is no file. "
+            f"Stored in '{checkpoint.name}': {', '.join(checkpoint.calibration_names()) or 'nothing'}."
+        )
+    values = read_json(path, what="--calibration")
+    decision = values.get("decision")
+    return (
+        Calibration.from_json(values.get("calibration", values), place=str(path)),
+        None if decision is None else Decision.from_json(decision, place=str(path)),
+    )
+
+
+def _model(request: RunRequest, round_trip_cost: float, progress: Progress) -> ModelSignals | None:
+    if request.ckpt is None:
+        return None
+    checkpoint = find_checkpoint(request.ckpt)
+    calibration, stored = calibration_of(request.calibration, checkpoint)
+    decision = Decision.parse(request.decision) if request.decision else stored or Decision()
+    return ModelSignals(
+        checkpoint=checkpoint, calibration=calibration, decision=decision, round_trip_cost=round_trip_cost,
+        device=request.device, batch_chunks=request.batch_size,
+        progress=lambda done, total: progress("score", done, total),
+    )  # fmt: skip
+
+
+def _strategy(request: RunRequest, model: ModelSignals | None) -> Any:
+    """Return an instance of a flagbt strategy, or the class of a plain Backtrader one."""
+    from .strategies.base import Strategy
+    from .strategies.registry import find_strategy
+
+    found: Any = find_strategy(request.strategy)
+    if not issubclass(found, Strategy):
+        return found
+    if found.uses_model:
+        if model is None:
+            raise UsageError(f"--strategy {request.strategy} needs a checkpoint: add --ckpt NAME. flagbt ckpt list shows them.")
+        return found(model, short=request.short)
+    if model is not None:
+        raise UsageError(f"--strategy {request.strategy} uses no checkpoint: leave --ckpt {request.ckpt} out.")
+    seed = {"seed": request.seed} if "seed" in inspect.signature(found).parameters else {}
+    return found(short=request.short, **seed)
+
+
+def _traded(bars: Bars, timerange: TimeRange, warmup_bars: int) -> slice:
+    part = bars.between(timerange)
+    first = max(part.start, warmup_bars)
+    if part.start >= part.stop or first >= part.stop:
+        raise RangeError(
+            f"--timerange {timerange}: {part.stop - part.start:,} bars of {bars!r} lie in it, and the first "
+            f"{warmup_bars:,} bars of the file go to the warm-up, so none can be scored. Choose a later range, or give "
+            "bars that start earlier."
+        )
+    return slice(first, part.stop)
+
+
+def _seen(bars: Bars, timerange: TimeRange, warmup_bars: int | None) -> Bars:
+    """Keep bars after the range's end from everyone, and what a known warm-up does not need."""
+    part = bars.between(timerange)
+    start = 0 if warmup_bars is None else max(0, part.start - warmup_bars)
+    return bars.take(slice(start, part.stop)) if part.stop > part.start else bars
+
+
+def _description(bars: Bars) -> dict[str, Any]:
+    return {
+        "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
+        "file_bars": len(bars), "gaps": len(bars.gaps), "missing_bars": sum(gap.missing for gap in bars.gaps),
+    }  # fmt: skip
+
+
+def _card(model: ModelSignals | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    checkpoint = model.checkpoint
+    return {
+        "name": checkpoint.name, "digest": checkpoint.digest, "label_shares": checkpoint.label_shares.tolist(),
+        "horizon_bars": checkpoint.labels.horizon_bars, "threshold": checkpoint.labels.threshold,
+    }  # fmt: skip
+
+
+def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | None) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "strategy": request.strategy, "data": None if request.data is None else request.data.name,
+        "timerange": None if timerange == TimeRange() else str(timerange), "allow_overlap": request.allow_overlap,
+    }  # fmt: skip
+    if model is not None:
+        text = (
+            request.calibration
+            if request.calibration.startswith(("stored", "none", "offset"))
+            else Path(request.calibration).name
+        )
+        config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
+    return config

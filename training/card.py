@@ -1,0 +1,73 @@
+"""The card and the picture that lie beside a checkpoint's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..data.labels import CLASS_NAMES
+
+SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR = "#D55E00", "#666666", "#0072B2"
+
+
+def card(name: str, values: dict[str, Any]) -> str:
+    """Return the README of a checkpoint, written from its description alone."""
+    a, samples, data = values["architecture"], values["samples"], values["data"]
+    objective, ranges = values["objective"], values["ranges"]
+    raw, fitted = values["metrics"]["validation"], values["metrics"]["validation_calibrated"]
+    default = values["calibrations"]["default"]
+    shares = ", ".join(f"{c} {100 * s:.1f} %" for c, s in zip(CLASS_NAMES, values["label_shares"], strict=True))
+    said = ", ".join(f"{c} {100 * s:.1f} %" for c, s in fitted["mean_probabilities"].items())
+    rows = "\n".join(
+        f"| {label} | {raw[key]:.4f} | {fitted[key]:.4f} |"
+        for label, key in (
+            ("negative log-likelihood (nats)", "nll"),
+            ("... of always predicting the training shares", "nll_prior"),
+            ("accuracy of argmax", "accuracy"),
+            ("... of always saying the commonest class", "majority_share"),
+            ("Matthews correlation of argmax(p / training share)", "mcc_prior"),
+            ("expected calibration error, 15 bins", "ece"),
+        )
+    )
+    return f"""# {name}
+
+A {values["parameters"]["all"]:,}-parameter causal transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
+{a["context_bars"]} bars of context a layer), pre-trained here by next-bar prediction, then fine-tuned with LoRA of rank
+{values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question a bar: is the close
+{values["labels"]["horizon_bars"]} bars ahead more than {100 * values["labels"]["threshold"]:g} % up (BUY), down (SELL), or neither (HOLD)?
+
+- Data: {data["source"]}{" (SYNTHETIC)" if data["synthetic"] else ""}, {data["bars"]:,} bars, digest `{data["digest"][:16]}`
+- Pre-training and training: {ranges["training"]} ({samples["training"]:,} samples); validation and calibration:
+  {ranges["validation"]} ({samples["validation"]:,} samples). flagbt refuses to test it on any of these.
+- Training labels: {shares}
+- Objective: {objective["loss"]}, class weights {objective["weights"]} ({", ".join(f"{w:.2f}" for w in objective["class_weights"])})
+- Best epoch: {values["best_epoch"]} of {values["schedule"]["epochs"]}, by validation NLL; seed {values["schedule"]["seed"]}
+- Calibration `default`: {default["calibration"]["method"]}, decision {default["decision"]["method"]}
+
+| on the validation range | as trained | calibrated |
+| --- | --- | --- |
+{rows}
+
+Mean calibrated probabilities on the validation range: {said}. {values["model_verdict"]["sentence"]}
+These are validation figures: the epoch and the calibration were chosen on them. Run it on later bars to test it.
+"""
+
+
+def curves_picture(history: list[dict[str, Any]], path: Path) -> None:
+    """Draw the losses and the predicted shares by epoch into a PNG."""
+    epochs = [entry["epoch"] for entry in history]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.plot(epochs, [entry["nll"] for entry in history], color=BUY_COLOUR, marker="o", label="validation NLL")
+    left.axhline(history[0]["nll_prior"], color=HOLD_COLOUR, linestyle="--", label="constant prior")
+    left.set(xlabel="epoch", ylabel="nats a bar", title="Negative log-likelihood")
+    left.legend(frameon=False)
+    for name, colour in zip(CLASS_NAMES, (SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR), strict=True):
+        right.plot(epochs, [entry["mean_probabilities"][name] for entry in history], color=colour, marker="o", label=name)
+    right.set(xlabel="epoch", ylim=(0, 1), title="Mean predicted probability on the validation")
+    right.legend(frameon=False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,0 +1,259 @@
+"""Train: from bars to a checkpoint folder. Pre-train a base, fine-tune it, calibrate it, write it all down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..data.bars import Bars, FloatArray
+from ..data.features import feature_set
+from ..data.labels import BUY, CLASS_NAMES, LabelSpec, class_counts, class_shares
+from ..data.schema import FeatureSchema, Float32Array
+from ..data.timerange import TimeRange
+from ..errors import RangeError, TrainingError, UsageError, nearest
+from ..files import json_text, new_folder, sha256_of
+from ..models.architecture import PRESETS, Architecture
+from ..models.calibration import fit_calibration
+from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
+from ..models.decision import Decision, thresholds_for_shares
+from ..models.diversity import model_verdict
+from ..models.network import FINGERPRINT_ROWS, Lora, adapter_state, fingerprint, parameter_counts, write_tensors
+from ..models.statistics import by_class, scores, softmax
+from .card import card, curves_picture
+from .finetune import FineTuned, finetune, validation_logits
+from .loop import Schedule
+from .objectives import Objective
+from .pretrain import Base, pretrain
+from .splits import Split, chronological_split
+
+VALIDATION_SHARE = 0.2
+FEWEST_BUYS_A_MONTH = 1.0
+DEFAULT_ROUND_TRIP_COST = 0.0024  # 10 bps fee and 2 bps slippage, twice: what `flagbt run` charges by default
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a training, besides the bars.
+
+    Parameters
+    ----------
+    preset : str
+        ``tiny``, ``small`` or ``88m``.
+    training, validation : TimeRange
+        Without a validation, the last fifth of the training range is it.
+    features : str
+        A feature set's name.
+    labels : LabelSpec
+    objective : Objective
+    lora : Lora
+    pretraining, schedule : Schedule
+        Of the base and of the fine-tuning.
+    """
+
+    preset: str = "tiny"
+    training: TimeRange = field(default_factory=TimeRange)
+    validation: TimeRange | None = None
+    features: str = "default"
+    labels: LabelSpec = field(default_factory=LabelSpec)
+    objective: Objective = field(default_factory=Objective)
+    lora: Lora = field(default_factory=Lora)
+    pretraining: Schedule = field(default_factory=lambda: Schedule(epochs=12, learning_rate=2e-3))
+    schedule: Schedule = field(default_factory=Schedule)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a training, for whoever watches: ``stage`` is pretraining or training, ``entry`` an epoch's scores."""
+
+    stage: str
+    epochs: int
+    entry: dict[str, Any]
+
+
+def train(
+    bars: Bars,
+    target: Path,
+    recipe: Recipe,
+    *,
+    device: torch.device | None = None,
+    overwrite: bool = False,
+    watch: Callable[[Progress], None] = lambda _progress: None,
+) -> Checkpoint:
+    """Train a checkpoint and write its folder ``target``.
+
+    Raises
+    ------
+    TrainingError
+        When ``target`` exists and ``overwrite`` is not set, or a class never occurs among the training labels.
+    RangeError
+        When a range leaves no sample.
+    DataError
+        When a feature is not finite.
+    """
+    if target.exists() and not overwrite:
+        raise TrainingError(
+            f"--output: {target} exists. Choose another --name, or --overwrite to replace it when the training is done."
+        )
+    device = device or torch.device("cpu")
+    features = feature_set(recipe.features)
+    architecture = _architecture(recipe.preset, len(features.columns))
+
+    # 1. What teaches and what judges
+    split = _split(bars, recipe, features.warmup_bars + architecture.receptive_bars)
+    labels = recipe.labels.labels(bars)
+    counts = class_counts(labels[split.training])
+    if (counts == 0).any():
+        raise TrainingError(
+            f"the class {CLASS_NAMES[int(np.argmin(counts))]} never occurs among the {counts.sum():,} training labels "
+            f"({', '.join(f'{name} {n:,}' for name, n in zip(CLASS_NAMES, counts, strict=True))}). "
+            "Use a longer range, or a smaller threshold."
+        )
+
+    # 2. The rows a model reads, scaled by the training samples only
+    schema = FeatureSchema.fit(features, features(bars)[split.training])
+    rows = schema.rows(bars)
+
+    # 3. A base that knows bars, then LoRA for the question
+    base = pretrain(
+        bars, rows, split.training, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.pretraining,
+        device=device, on_epoch_end=lambda epoch, loss: watch(
+            Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
+        ),
+    )  # fmt: skip
+    tuned = finetune(
+        bars, rows, labels, split, base.weights, architecture=architecture, lora=recipe.lora, objective=recipe.objective,
+        schedule=recipe.schedule, first_row=schema.warmup_bars, device=device,
+        on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)),
+    )  # fmt: skip
+
+    # 4. What it says on the validation, calibrated, and a rule that acts on it
+    logits = validation_logits(tuned.model, bars, rows, split.validation, architecture, schema.warmup_bars)
+    logits[~split.validation] = np.nan
+    calibrated = _calibrate(logits, bars, recipe, split, tuned.class_weights)
+
+    # 5. The folder, whole or not at all
+    values = _description(bars, recipe, architecture, schema, split, base, tuned, logits, calibrated)
+    try:
+        with new_folder(target, overwrite=overwrite) as folder:
+            _write(
+                folder, target.name, values, base.weights, tuned, fingerprint(tuned.model, _stretch(rows, split, architecture))
+            )
+    except OSError as error:
+        raise TrainingError(
+            f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from None
+    return read_checkpoint(target)
+
+
+def _architecture(preset: str, n_features: int) -> Architecture:
+    if preset not in PRESETS:
+        raise UsageError(f"--preset: '{preset}' is unknown. {nearest(preset, PRESETS)}")
+    return Architecture(n_features=n_features, **PRESETS[preset])
+
+
+def _split(bars: Bars, recipe: Recipe, warmup_bars: int) -> Split:
+    training, validation = recipe.training, recipe.validation
+    if validation is None:
+        part = bars.between(training)
+        cut = part.start + int((1 - VALIDATION_SHARE) * (part.stop - part.start))
+        if part.stop - part.start < 2:
+            raise RangeError(f"--timerange {training}: the file has no bars there.")
+        validation = TimeRange(bars.time[cut], training.stop)
+        training = TimeRange(training.start, bars.time[cut])
+    elif training.stop is None:
+        training = TimeRange(training.start, validation.start)
+    return chronological_split(bars, recipe.labels, training=training, validation=validation, warmup_bars=warmup_bars)
+
+
+def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, split: Split, class_weights: FloatArray) -> StoredCalibration:
+    """Fit a temperature on the validation samples, and choose the rule by a fixed order of preference.
+
+    Expected utility after costs comes first. Where it would buy less than once a month on the validation samples,
+    thresholds that give signals the validation labels' own shares take its place.
+    """
+    labels = np.where(split.validation, recipe.labels.labels(bars), np.int8(-1))
+    weights = None if recipe.objective.weights == "none" else class_weights
+    fitted = fit_calibration("temperature", logits, labels, fitted_on=str(split.validation_range), class_weights=weights)
+    probabilities = fitted(logits[split.validation])
+    decision = Decision("utility")
+    returns = class_returns(bars, recipe.labels, split)
+    signals = decision(probabilities, class_returns=returns, round_trip_cost=DEFAULT_ROUND_TRIP_COST)
+    months = len(probabilities) * bars.step_hours / (24 * 30.4)
+    if (signals == BUY).sum() < FEWEST_BUYS_A_MONTH * months:
+        decision = Decision("threshold", thresholds_for_shares(probabilities, class_shares(labels)))
+    return StoredCalibration(fitted, decision)
+
+
+def class_returns(bars: Bars, labels: LabelSpec, split: Split) -> FloatArray:
+    """Return the mean forward return of the training samples labelled SELL, HOLD, BUY, as fractions, shape (3,)."""
+    change, label = labels.forward_return(bars)[split.training], labels.labels(bars)[split.training]
+    return np.array([change[label == c].mean() for c in range(3)])
+
+
+def _stretch(rows: Float32Array, split: Split, architecture: Architecture) -> Float32Array:
+    last = int(np.flatnonzero(split.validation)[-1]) + 1
+    return rows[max(0, last - FINGERPRINT_ROWS - architecture.receptive_bars) : last]
+
+
+def _description(
+    bars: Bars, recipe: Recipe, architecture: Architecture, schema: FeatureSchema, split: Split, base: Base,
+    tuned: FineTuned, logits: FloatArray, stored: StoredCalibration,
+) -> dict[str, Any]:  # fmt: skip
+    labels = recipe.labels.labels(bars)
+    shares = class_shares(labels[split.training])
+    judged = np.where(split.validation, labels, np.int8(-1))
+    calibrated = stored.calibration(logits)
+    verdict = model_verdict(calibrated[split.validation].mean(axis=0), shares)
+    whole, trainable = parameter_counts(tuned.model)
+    return {
+        "format": FORMAT,
+        "architecture": architecture.to_json(),
+        "lora": recipe.lora.to_json(),
+        "base": {"preset": recipe.preset, "schedule": recipe.pretraining.to_json(), "losses": base.losses},
+        "parameters": {"all": whole, "trainable": trainable},
+        "schema": schema.to_json(),
+        "labels": recipe.labels.to_json(),
+        "label_shares": shares.tolist(),
+        "class_returns": class_returns(bars, recipe.labels, split).tolist(),
+        "ranges": {
+            "pretraining": str(split.training_range),
+            "training": str(split.training_range),
+            "validation": str(split.validation_range),
+            "calibration": str(split.validation_range),
+        },
+        "data": {"source": bars.source, "digest": bars.digest, "bars": len(bars), "synthetic": bars.synthetic},
+        "samples": {"training": int(split.training.sum()), "validation": int(split.validation.sum())},
+        "labels_counted": by_class(class_counts(labels[split.training]).tolist()),
+        "objective": {**recipe.objective.to_json(), "class_weights": tuned.class_weights.tolist()},
+        "schedule": recipe.schedule.to_json(),
+        "best_epoch": tuned.best["epoch"],
+        "metrics": {
+            "validation": scores(softmax(logits), judged, shares),
+            "validation_calibrated": scores(calibrated, judged, shares),
+        },
+        "model_verdict": verdict,
+        "calibrations": {
+            "default": {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()},
+        },
+        "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "peft", "torch", "transformers")}},
+    }
+
+
+def _write(
+    folder: Path, name: str, values: dict[str, Any], base: dict[str, Tensor], tuned: FineTuned, marks: dict[str, Tensor]
+) -> None:
+    for file, tensors in zip(WEIGHT_FILES, (base, adapter_state(tuned.model), marks), strict=True):
+        write_tensors(folder / file, tensors)
+    described = {**values, "files": {file: sha256_of(folder / file) for file in WEIGHT_FILES}}
+    (folder / DESCRIPTION).write_text(json_text(described), encoding="utf-8")
+    (folder / "history.json").write_text(json_text(tuned.history), encoding="utf-8")
+    (folder / "README.md").write_text(card(name, described), encoding="utf-8")
+    curves_picture(tuned.history, folder / "curves.png")
