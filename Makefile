@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 SECONDS ?= 0
 
-.PHONY: run test test-slow check install install-test checkpoints clean
+.PHONY: run test test-slow check install install-test checkpoints readme clean
 
 run: install
 	$(BIN)/flagbt run --strategy flagtrader --ckpt Jan4
@@ -40,6 +40,10 @@ check: install-test
 # DATA: Binance spot BTC/USDT, 1 hour, from 2020 on
 checkpoints: install-test
 	$(BIN)/python benchmarks/bundled_checkpoints.py --data $(DATA)
+
+# The measured parts of the README: the table of bundled checkpoints and the picture (needs chromium).
+readme: install-test
+	$(BIN)/python benchmarks/readme.py
 
 clean:
 	rm -rf .venv build dist flagbt.egg-info .mypy-root

@@ -6,7 +6,6 @@ Everything is chosen on bars before 2024: training to 2023-06-30, epoch and cali
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -73,7 +72,10 @@ def describe_test_year(checkpoint: Checkpoint, data: Path) -> None:
         recorded = run(request, out=Path(scratch))
     mine, market = recorded.metrics["strategy"], recorded.metrics["benchmark"]
     verdicts = recorded.manifest["verdicts"]
-    report = " and `report` (the original report's logit correction)" if "report" in checkpoint.calibration_names() else ""
+    report = ""
+    if "report" in checkpoint.calibration_names():
+        report = " and `report` (the original report's logit correction)"
+    sharpe = "undefined" if mine["sharpe_daily"] is None else f"{mine['sharpe_daily']:.2f}"
     text = f"""
 ## What it is
 
@@ -96,7 +98,7 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 | signals that are not HOLD | {100 * recorded.manifest["diversity"]["final"]["diversity"]:.1f} % |
 | closed trades | {mine["trades"]:,} |
 | total return | {100 * mine["total_return"]:.1f} % (buy and hold: {100 * market["total_return"]:.1f} %) |
-| Sharpe ratio, daily | {json.dumps(mine["sharpe_daily"] and round(mine["sharpe_daily"], 2))} (buy and hold: {market["sharpe_daily"]:.2f}) |
+| Sharpe ratio, daily | {sharpe} (buy and hold: {market["sharpe_daily"]:.2f}) |
 | model verdict, uncalibrated | {verdicts["model"]["verdict"]} |
 | model verdict, calibrated | {verdicts["calibrated"]["verdict"]} |
 

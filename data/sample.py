@@ -24,7 +24,7 @@ from .readers import read_bars, write_bars_csv
 
 SAMPLE_FILE = Path(__file__).parent / "sample" / "btc_1h_synthetic.csv.gz"
 FACTS_FILE = Path(__file__).parent / "sample" / "stylised_facts.json"
-SOURCE = "bundled sample (SYNTHETIC)"
+SOURCE = "bundled sample"
 SEED = 3
 FIRST_BAR, N_BARS = np.datetime64("2023-12-01T00:00:00", "ns"), 9_528  # to 2024-12-31T23:00 UTC
 FIRST_PRICE = 40_000.0

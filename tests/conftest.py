@@ -19,6 +19,8 @@ from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.signals import Signals
 from flagbt.models.statistics import softmax
 
+# Small tensors on two busy cores: a second thread waits for the first far longer than it computes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -174,7 +176,7 @@ def run_maker() -> Callable[..., Run]:
     return make_run
 
 
-NANO = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 64}
+NANO = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128}
 
 
 @pytest.fixture(scope="session")

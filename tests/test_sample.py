@@ -35,7 +35,7 @@ def test_generator_reproduces_the_file(bundled: Bars) -> None:
 def test_span_and_mark(bundled: Bars) -> None:
     """The sample would be taken for real prices, or have gaps that its documentation denies."""
     assert bundled.synthetic
-    assert bundled.source == "bundled sample (SYNTHETIC)"
+    assert bundled.source == "bundled sample"
     assert read_bars(sample.SAMPLE_FILE).synthetic
     assert len(bundled) == 9_528
     assert (bundled.step, bundled.gaps) == (HOUR, [])

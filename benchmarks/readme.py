@@ -1,0 +1,65 @@
+"""Write the measured parts of the README: the table of bundled checkpoints, and the picture (`make readme`).
+
+The picture needs Debian's chromium. Figures come from the checkpoints' own cards, written by `make checkpoints`.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from flagbt.models.checkpoint import BUNDLED
+from flagbt.pipeline import RunRequest, run
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("Jan4", "Jan19", "Jan19-sqrt", "focal")
+ROWS = {
+    "NLL (constant prior)": "negative log-likelihood",
+    "accuracy (always HOLD)": "accuracy of argmax",
+    "MCC of argmax(p / prior)": "Matthews correlation of argmax(p / training share)",
+    "calibration error": "expected calibration error",
+    "decision": "decision",
+    "signals not HOLD": "signals that are not HOLD",
+    "closed trades": "closed trades",
+    "total return (buy and hold)": "total return",
+    "Sharpe ratio (buy and hold)": "Sharpe ratio, daily",
+    "model verdict before calibration": "model verdict, uncalibrated",
+}
+
+
+def table() -> str:
+    """Return the Markdown table of what the cards say about 2024."""
+    cards = {name: (BUNDLED / name / "README.md").read_text(encoding="utf-8").split("## On 2024")[1] for name in NAMES}
+    lines = ["| on 2024 | " + " | ".join(NAMES) + " |", "| --- |" + " --- |" * len(NAMES)]
+    for label, key in ROWS.items():
+        cells = [re.search(rf"^\| {re.escape(key)} \| (.*) \|$", cards[name], re.M) for name in NAMES]
+        shown = [re.sub(r"(always [^:]*|buy and hold): ", "", cell.group(1)) if cell else "?" for cell in cells]
+        lines.append(f"| {label} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def picture(target: Path) -> None:
+    """Photograph the head of the tearsheet of `flagbt run --strategy flagtrader --ckpt Jan4`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        page = run(RunRequest(ckpt="Jan4"), out=Path(scratch)).folder / "tearsheet.html"
+        command = [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+            "--hide-scrollbars", f"--user-data-dir={scratch}/profile", f"--screenshot={target}", "--window-size=1100,900",
+            page.resolve().as_uri(),
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+
+
+def main() -> None:
+    """Rewrite the marked part of the README and the picture."""
+    readme = ROOT / "README.md"
+    head, rest = readme.read_text(encoding="utf-8").split("<!-- bundled:begin -->")
+    tail = rest.split("<!-- bundled:end -->")[1]
+    readme.write_text(f"{head}<!-- bundled:begin -->\n{table()}\n<!-- bundled:end -->{tail}", encoding="utf-8")
+    picture(ROOT / "docs" / "tearsheet.png")
+
+
+if __name__ == "__main__":
+    main()

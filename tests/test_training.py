@@ -1,0 +1,258 @@
+"""Training: weights and losses by independent calculation, samples counted once, nothing learned from later bars."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.utils.class_weight import compute_class_weight
+
+from flagbt.data.bars import Bars
+from flagbt.data.labels import LabelSpec
+from flagbt.data.timerange import TimeRange
+from flagbt.errors import RangeError, TrainingError, UsageError
+from flagbt.models.checkpoint import Checkpoint
+from flagbt.models.network import load_unmerged
+from flagbt.training.chunks import IGNORED, ChunkDataset
+from flagbt.training.loop import Schedule
+from flagbt.training.objectives import Objective
+from flagbt.training.pretrain import next_bar_quantities
+from flagbt.training.splits import chronological_split
+from flagbt.training.train import Recipe, train
+
+Walk = Callable[..., Bars]
+Future = Callable[[Bars, int], Bars]
+VALIDATION = TimeRange.parse("20230501-")
+
+
+@pytest.fixture
+def recipe(nano_preset: str) -> Recipe:
+    """Give the quickest recipe: one epoch of each kind."""
+    return Recipe(preset=nano_preset, validation=VALIDATION, pretraining=Schedule(epochs=1), schedule=Schedule(epochs=1))
+
+
+def test_class_weights_agree_with_sklearn_and_the_report() -> None:
+    """The report's own weights, from its own counts; a wrong weight trains another model."""
+    counts = np.array([7131.0, 28720.0, 7942.0])
+    labels = np.repeat([0, 1, 2], counts.astype(int))
+    inverse = Objective(weights="inverse").class_weights(counts)
+    assert inverse == pytest.approx(compute_class_weight("balanced", classes=np.arange(3), y=labels))
+    assert Objective(weights="sqrt").class_weights(counts) == pytest.approx(np.sqrt(inverse))
+    assert Objective().class_weights(counts).tolist() == [1, 1, 1]
+    beta = 0.999
+    by_hand = np.array([1 / sum(beta**i for i in range(int(n))) for n in counts])  # 1 / effective number
+    effective = Objective(weights="effective", beta=beta).class_weights(counts)
+    assert effective == pytest.approx(3 * by_hand / by_hand.sum())
+    assert effective.mean() == pytest.approx(1)
+
+
+def test_losses_and_gradients_by_closed_form() -> None:
+    """The formulas in the docstring, against a plain calculation and its derivative."""
+    logits = torch.tensor([[0.5, -0.2, 0.1], [1.0, 2.0, -1.0]], dtype=torch.float64, requires_grad=True)
+    labels, prior = torch.tensor([2, 1]), torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    p = torch.softmax(logits, dim=1)
+    ce = Objective().losses(logits, labels, prior)
+    assert ce.tolist() == pytest.approx([-np.log(p[0, 2].item()), -np.log(p[1, 1].item())])
+    focal = Objective(loss="focal", gamma=2.0).losses(logits, labels, prior)
+    assert focal.tolist() == pytest.approx([-((1 - q) ** 2) * np.log(q) for q in (p[0, 2].item(), p[1, 1].item())])
+    assert Objective(loss="focal", gamma=0.0).losses(logits, labels, prior).tolist() == pytest.approx(ce.tolist())
+    z = logits.detach().numpy() + 0.7 * np.log(prior.numpy())
+    expected = np.log(np.exp(z).sum(1)) - z[[0, 1], [2, 1]]
+    adjusted = Objective(loss="logit-adjusted", tau=0.7).losses(logits, labels, prior)
+    assert adjusted.tolist() == pytest.approx(expected.tolist())
+    balanced = Objective(loss="balanced-softmax").losses(logits, labels, prior)
+    assert balanced.tolist() == pytest.approx(Objective(loss="logit-adjusted").losses(logits, labels, prior).tolist())
+    (gradient,) = torch.autograd.grad(focal.sum(), logits)
+    q = p.detach().numpy()[0]
+    outer = 2 * (1 - q[2]) * np.log(q[2]) * q[2] - (1 - q[2]) ** 2  # d focal / d log p, times the softmax derivative
+    assert gradient[0].tolist() == pytest.approx((outer * (np.array([0, 0, 1]) - q)).tolist())
+
+
+@pytest.mark.parametrize("wrong", [{"loss": "focl"}, {"weights": "sqr"}, {"gamma": -1.0}, {"beta": 1.0}])
+def test_unknown_objectives_are_refused(wrong: dict[str, object]) -> None:
+    """A typing error must not train something else."""
+    with pytest.raises(UsageError, match="--objective|--weight-strategy|objective"):
+        Objective(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2, 7])
+def test_every_sample_counts_exactly_once_an_epoch(epoch: int) -> None:
+    """A bar seen twice is overweighted, one never seen is lost; both happen silently at a chunk's edge."""
+    n, first_row = 500, 20
+    rows = np.arange(n, dtype=np.float32)[:, None]
+    rows[:first_row] = np.nan
+    targets = np.full(n, IGNORED, dtype=np.int64)
+    targets[60:431] = np.arange(60, 431)
+    dataset = ChunkDataset(rows, targets, chunk_bars=64, receptive_bars=14, first_row=first_row)
+    dataset.set_epoch(epoch)
+    seen: list[int] = []
+    for i in range(len(dataset)):
+        item = dataset[i]
+        counted = item["targets"] != IGNORED
+        assert not counted[:14].any()  # the memory only reminds
+        assert torch.isfinite(item["rows"]).all()
+        assert (item["rows"][counted, 0] == item["targets"][counted]).all()
+        for at in torch.nonzero(counted)[:, 0].tolist():
+            memory = item["rows"][at - 14 : at + 1, 0]
+            assert memory.tolist() == list(range(int(memory[-1]) - 14, int(memory[-1]) + 1))
+        seen += item["targets"][counted].tolist()
+    assert sorted(seen) == list(range(60, 431))
+
+
+def test_epochs_are_equally_long_and_cut_elsewhere() -> None:
+    """The learning-rate schedule counts steps: they may not differ between epochs."""
+    dataset = ChunkDataset(
+        np.zeros((900, 2), dtype=np.float32), np.zeros(900, dtype=np.int64), chunk_bars=64, receptive_bars=14, first_row=0
+    )
+    starts = []
+    for epoch in range(5):
+        dataset.set_epoch(epoch)
+        starts.append((len(dataset), dataset.starts[0]))
+    assert len({length for length, _ in starts}) == 1
+    assert len({start for _, start in starts}) == 5
+
+
+def test_the_split_purges_exactly_the_labels_that_reach_across(walk: Walk) -> None:
+    """A training label that looks into the validation is a leak of its first bars."""
+    bars = walk(2000, start="2023-01-01")
+    split = chronological_split(
+        bars,
+        LabelSpec(6),
+        training=TimeRange.parse("-20230215"),
+        validation=TimeRange.parse("20230215-20230301"),
+        warmup_bars=100,
+    )
+    start, stop = bars.position_of(np.datetime64("2023-02-15")), bars.position_of(np.datetime64("2023-03-01"))
+    assert np.flatnonzero(split.training).tolist() == list(range(100, start - 6))
+    assert np.flatnonzero(split.validation).tolist() == list(range(start, stop - 6))
+    assert str(split.validation_range) == "20230215-20230301"
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "says"),
+    [
+        ("-20230301", "20230201-20230401", "overlap"),
+        ("20230301-20230315", "20230201-20230220", "judged on later bars"),
+        ("-20230103", "20230201-20230301", "leaves no sample"),
+        ("-20230201", "20300101-", "leaves no sample"),
+    ],
+)
+def test_impossible_splits_are_refused(walk: Walk, training: str, validation: str, says: str) -> None:
+    """A validation that the training saw, or that is empty, judges nothing."""
+    with pytest.raises(RangeError, match=says):
+        chronological_split(
+            walk(2000, start="2023-01-01"), LabelSpec(), training=TimeRange.parse(training),
+            validation=TimeRange.parse(validation), warmup_bars=100,
+        )  # fmt: skip
+
+
+def test_next_bar_targets_look_one_bar_ahead_and_no_further(walk: Walk, other_future: Future) -> None:
+    """A pre-training target that saw more would leak the future into every checkpoint made from it."""
+    bars, t = walk(300), 200
+    here, there = next_bar_quantities(bars), next_bar_quantities(other_future(bars, t))
+    assert np.array_equal(here[:t], there[:t], equal_nan=True)
+    assert not np.array_equal(here[t], there[t])
+    change = np.diff(np.log(bars.close))
+    assert here[100, 0] == pytest.approx(change[100] / (np.sqrt((change[76:100] ** 2).mean()) + 1e-5))
+    assert np.isnan(here[-1]).all()
+
+
+def test_nothing_after_the_validation_start_teaches(walk: Walk, other_future: Future, recipe: Recipe, tmp_path: Path) -> None:
+    """Another future, the same weights to the last bit: otherwise validation figures are training figures."""
+    bars = walk(4000, seed=5, start="2023-01-01")
+    start = bars.position_of(np.datetime64("2023-05-01"))
+    one = train(bars, tmp_path / "one", recipe)
+    two = train(other_future(bars, start - 1), tmp_path / "two", recipe)
+    for file in ("base.safetensors", "adapter.safetensors"):
+        mine, theirs = load_file(one.folder / file), load_file(two.folder / file)
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert one.schema == two.schema
+    assert one.values["metrics"]["validation"] != two.values["metrics"]["validation"]
+
+
+def test_a_seed_repeats_a_training(nano: Checkpoint, walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
+    """A result that cannot be repeated cannot be compared."""
+    bars = walk(4000, seed=5, start="2023-01-01")
+    first, again = train(bars, tmp_path / "a", recipe), train(bars, tmp_path / "b", recipe)
+    other = train(bars, tmp_path / "c", replace(recipe, schedule=replace(recipe.schedule, seed=1)))
+    assert first.digest == again.digest != other.digest
+
+
+def test_only_the_adapter_and_the_head_are_trained(nano: Checkpoint) -> None:
+    """The base is frozen: that is what LoRA means, and what keeps an adapter small."""
+    trained = {name for name, p in load_unmerged(nano).named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_" in name or "head.modules_to_save" in name for name in trained)
+    lora_b = [tensor for name, tensor in load_file(nano.folder / "adapter.safetensors").items() if "lora_B" in name]
+    assert all(tensor.abs().max() > 0 for tensor in lora_b)
+
+
+def test_predictable_volatility_is_learned(recipe: Recipe, tmp_path: Path) -> None:
+    """Calm and wild weeks in turn: a training that cannot learn this learns nothing."""
+    random = np.random.default_rng(0)
+    n = 5000
+    volatility = np.where((np.arange(n) // 250) % 2 == 0, 0.001, 0.012)
+    close = 30_000 * np.exp(np.cumsum(random.normal(0, 1, n) * volatility))
+    open_ = np.concatenate([[30_000.0], close[:-1]])
+    high, low = np.maximum(open_, close) * (1 + volatility / 3), np.minimum(open_, close) * (1 - volatility / 3)
+    time = np.datetime64("2023-01-01", "ns") + np.arange(n) * np.timedelta64(3600, "s")
+    bars = Bars(time, open_, high, low, close, random.lognormal(5, 1, n), source="regimes", synthetic=True)
+    found = train(bars, tmp_path / "found", replace(recipe, schedule=Schedule(epochs=6, learning_rate=5e-3)))
+    score = found.values["metrics"]["validation_calibrated"]
+    assert score["nll"] < score["nll_prior"] - 0.1
+    assert found.values["model_verdict"]["verdict"] == "plausible"
+
+
+def test_the_folder_is_complete_and_the_best_epoch_is_chosen_by_nll(nano: Checkpoint) -> None:
+    """A checkpoint must carry what its users need to judge it."""
+    assert {file.name for file in nano.folder.iterdir()} == {
+        "README.md", "adapter.safetensors", "base.safetensors", "checkpoint.json", "curves.png", "fingerprint.safetensors",
+        "history.json",
+    }  # fmt: skip
+    history = json.loads((nano.folder / "history.json").read_text())
+    best = min(history, key=lambda entry: entry["nll"])
+    assert nano.values["best_epoch"] == best["epoch"]
+    assert nano.values["metrics"]["validation"]["nll"] == pytest.approx(best["nll"], abs=1e-6)
+    assert nano.values["ranges"] == {
+        "pretraining": "20230101-20230501", "training": "20230101-20230501",
+        "validation": "20230501-20230616T1600", "calibration": "20230501-20230616T1600",
+    }  # fmt: skip
+    assert "SYNTHETIC" in (nano.folder / "README.md").read_text()
+
+
+def test_an_existing_checkpoint_is_never_damaged(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
+    """Hours of training must not be lost to a second one that fails."""
+    bars = walk(4000, seed=5, start="2023-01-01")
+    target = tmp_path / "kept"
+    before = train(bars, target, recipe).digest
+    with pytest.raises(TrainingError, match="exists. Choose another --name, or --overwrite"):
+        train(bars, target, recipe)
+
+    def fail(progress: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(bars, target, recipe, overwrite=True, watch=fail)
+    assert Checkpoint(target, json.loads((target / "checkpoint.json").read_text())).digest == before
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_impossible_trainings_are_refused(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
+    """Each before any time is spent, and by name."""
+    calm = walk(4000, seed=5, start="2023-01-01", hourly_volatility=1e-5)
+    with pytest.raises(TrainingError, match="the class SELL never occurs among the .* training labels"):
+        train(calm, tmp_path / "x", recipe)
+    with pytest.raises(UsageError, match="Did you mean 'tiny'"):
+        train(calm, tmp_path / "x", replace(recipe, preset="tinny"))
+    with pytest.raises(RangeError, match="leaves no sample"):
+        train(walk(150, start="2023-04-28"), tmp_path / "x", recipe)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot be written"):
+        train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "file" / "x", recipe)
