@@ -1,0 +1,73 @@
+"""How fast the straight line is, as ratios measured in one run: `python benchmarks/pipeline.py`.
+
+Times vary on shared machines; ratios within one run vary less. Results are recorded in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flagbt import __version__
+from flagbt.data.sample import load_sample
+from flagbt.engine.backtest import run_backtest
+from flagbt.models.architecture import PRESETS, Architecture, BarTransformer
+from flagbt.models.checkpoint import find_checkpoint
+from flagbt.models.network import architecture_of, load_network
+from flagbt.models.scoring import score
+from flagbt.pipeline import RunRequest, run
+from flagbt.strategies.baselines import SmaCross
+
+
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """Return the median wall-clock seconds of ``repeats`` calls, after one that does not count."""
+    work()
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken))
+
+
+def main() -> None:
+    """Measure scoring, replay and the whole run on the bundled sample."""
+    bars = load_sample()
+    print(f"flagbt {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, Python {platform.python_version()}")
+
+    # 1. Scoring: all bars in chunks against one window a bar (the receptive field re-read for each)
+    checkpoint = find_checkpoint("Jan4")
+    networks = {"tiny (Jan4)": (load_network(checkpoint), architecture_of(checkpoint), 400)}
+    large = Architecture(n_features=len(checkpoint.schema.columns), **PRESETS["88m"])
+    torch.manual_seed(0)
+    networks["88m (random weights)"] = (BarTransformer(large).eval(), large, 3)
+    rows = checkpoint.schema.rows(bars)
+    for name, (network, architecture, slow_bars) in networks.items():
+        common = {"architecture": architecture, "warmup_bars": checkpoint.schema.warmup_bars}
+        n = len(bars) if architecture.layers < 12 else 4096
+        first = len(bars) - n
+        batched = seconds(lambda: score(network, rows, bars, first=first, **common), 1) / n  # noqa: B023
+        start = len(bars) - slow_bars
+        one_by_one = seconds(lambda: score(network, rows, bars, first=start, bar_by_bar=True, batch_chunks=1, **common), 1)  # noqa: B023
+        ratio = one_by_one / slow_bars / batched
+        print(f"scoring {name}: {1 / batched:,.0f} bars/s in chunks, {ratio:,.0f} times one window a bar")
+
+    # 2. Replay in Backtrader
+    strategy = SmaCross()
+    taken = seconds(lambda: run_backtest(bars, strategy))
+    print(f"replay, sma-cross: {len(bars) / taken:,.0f} bars/s")
+
+    # 3. The whole run, page included
+    with tempfile.TemporaryDirectory() as scratch:
+        taken = seconds(lambda: run(RunRequest(ckpt="Jan4"), out=Path(scratch)), 1)
+    print(f"flagbt run --ckpt Jan4, imports already done: {taken:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
