@@ -16,11 +16,12 @@ from flagbt.console import epoch_table, say
 from flagbt.data.readers import read_bars
 from flagbt.data.timerange import TimeRange
 from flagbt.models.calibration import Calibration
-from flagbt.models.checkpoint import BUNDLED, Checkpoint, StoredCalibration
+from flagbt.models.checkpoint import BUNDLED, Checkpoint, StoredCalibration, read_checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.statistics import scores
 from flagbt.pipeline import RunRequest, run
+from flagbt.training.card import card
 from flagbt.training.objectives import Objective
 from flagbt.training.train import Recipe, train
 
@@ -38,8 +39,15 @@ REPORT_OFFSET = (3.0, -2.5, 1.0)  # the report's logit correction for its own Ja
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=BUNDLED)
 @click.option("--only", multiple=True, type=click.Choice(list(OBJECTIVES)))
-def main(data: Path, output: Path, only: tuple[str, ...]) -> None:
+@click.option("--cards-only", is_flag=True, help="Write the cards of checkpoints that are there again.")
+def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> None:
     """Train, calibrate and describe the bundled checkpoints."""
+    if cards_only:
+        for name in only or OBJECTIVES:
+            checkpoint = read_checkpoint(output / name)
+            (checkpoint.folder / "README.md").write_text(card(name, checkpoint.values), encoding="utf-8")
+            describe_test_year(checkpoint, data)
+        return
     whole = read_bars(data)
     before_2024 = whole.take(whole.between(TimeRange(None, TEST_YEAR.start)))
     for name in only or OBJECTIVES:

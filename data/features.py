@@ -52,7 +52,7 @@ class FeatureSet:
         DataError
             When a row past the warm-up is not finite, naming the column and the first such bar.
         """
-        rows = np.asarray(self.compute(bars), dtype=np.float64)
+        rows = np.array(self.compute(bars), dtype=np.float64)  # a copy: a plug-in may return the bars' own, frozen array
         if rows.shape != (len(bars), len(self.columns)):
             raise StrategyError(
                 f"feature set '{self.name}': expected an array of shape {(len(bars), len(self.columns))}, got "

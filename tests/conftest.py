@@ -42,11 +42,19 @@ def walk() -> Callable[..., Bars]:
 
 
 def make_other_future(bars: Bars, t: int, seed: int = 1) -> Bars:
-    """Return bars that are the same up to bar t and another market after it."""
-    factor = np.ones(len(bars))
+    """Return bars that are the same up to bar t and another market after it: other moves, wicks and volumes."""
     random = np.random.default_rng(seed)
-    factor[t + 1 :] = np.exp(np.cumsum(random.normal(0, 0.02, len(bars) - t - 1)))
-    values = {name: getattr(bars, name) * factor for name in COLUMNS}
+    n = len(bars) - t - 1
+    close = bars.close[t] * np.exp(np.cumsum(random.normal(0, 0.02, n)))
+    open_ = np.concatenate([bars.close[t : t + 1], close[:-1]])[:n]
+    later = {
+        "open": open_,
+        "high": np.maximum(open_, close) * (1 + random.exponential(0.01, n)),
+        "low": np.minimum(open_, close) * (1 - random.uniform(0, 0.02, n)),
+        "close": close,
+        "volume": random.lognormal(7, 2, n),
+    }
+    values = {name: np.concatenate([getattr(bars, name)[: t + 1], later[name]]) for name in COLUMNS}
     return Bars(bars.time, **values)
 
 
@@ -60,7 +68,7 @@ def other_future() -> Callable[[Bars, int], Bars]:
 def shared_data() -> Path:
     """Give the folder of real bars, or skip where it is not."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("needs the real bars in ../shared/data, which are not part of this repository")
+        pytest.skip("needs the real bars, which are not part of this repository")
     return SHARED_DATA
 
 

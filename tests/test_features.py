@@ -25,9 +25,11 @@ def leaks(features: FeatureSet, bars: Bars, t: int, other_future: Future) -> lis
 
 
 def centred(bars: Bars) -> np.ndarray:
-    """Plant the report's leak: a centred moving average."""
+    """Plant the report's leak: a centred moving mean, of closes and of what happens inside a bar."""
     smooth = np.convolve(bars.close, np.ones(3) / 3, mode="same") / bars.close
-    return np.column_stack([DEFAULT.compute(bars)[:, 0], smooth])
+    inside = np.convolve(np.log(bars.high / bars.low), np.ones(3) / 3, mode="same")
+    volume = np.convolve(np.log1p(bars.volume), np.ones(3) / 3, mode="same")
+    return np.column_stack([DEFAULT.compute(bars)[:, 0], smooth, inside, volume])
 
 
 @pytest.mark.parametrize("t", [170, 300, 398])
@@ -38,8 +40,8 @@ def test_no_feature_sees_the_future(walk: Walk, other_future: Future, t: int) ->
 
 def test_planted_look_ahead_is_caught(walk: Walk, other_future: Future) -> None:
     """If the check above could not see a one-bar leak, it would prove nothing."""
-    planted = FeatureSet("planted", ("return_1", "centred_mean"), 168, centred)
-    assert leaks(planted, walk(400), 300, other_future) == ["centred_mean"]
+    planted = FeatureSet("planted", ("return_1", "centred_mean", "centred_range", "centred_volume"), 168, centred)
+    assert leaks(planted, walk(400), 300, other_future) == ["centred_mean", "centred_range", "centred_volume"]
 
 
 def test_rows_do_not_depend_on_where_the_series_starts(walk: Walk) -> None:
@@ -89,6 +91,8 @@ def test_a_column_that_is_not_finite_is_named(walk: Walk) -> None:
     broken = FeatureSet("broken", ("fine", "bad"), 2, lambda bars: np.column_stack([bars.close, np.log(bars.close - 30_000)]))
     with pytest.raises(DataError, match=r"'bad' is .*nan at 2024-01-01T"), np.errstate(invalid="ignore"):
         broken(walk(300))
+    own = FeatureSet("own", ("close",), 2, lambda bars: bars.close[:, None])
+    assert np.isnan(own(walk(5))[:2]).all()  # the bars' arrays are frozen: the warm-up is written into a copy
     with pytest.raises(StrategyError, match=r"shape \(5, 2\), got \(5,\)"):
         FeatureSet("thin", ("a", "b"), 0, lambda bars: bars.close)(walk(5))
 

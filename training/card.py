@@ -20,7 +20,6 @@ def card(name: str, values: dict[str, Any]) -> str:
     raw, fitted = values["metrics"]["validation"], values["metrics"]["validation_calibrated"]
     default = values["calibrations"]["default"]
     shares = ", ".join(f"{c} {100 * s:.1f} %" for c, s in zip(CLASS_NAMES, values["label_shares"], strict=True))
-    said = ", ".join(f"{c} {100 * s:.1f} %" for c, s in fitted["mean_probabilities"].items())
     rows = "\n".join(
         f"| {label} | {raw[key]:.4f} | {fitted[key]:.4f} |"
         for label, key in (
@@ -51,7 +50,7 @@ A {values["parameters"]["all"]:,}-parameter causal transformer ({a["layers"]} la
 | --- | --- | --- |
 {rows}
 
-Mean calibrated probabilities on the validation range: {said}. {values["model_verdict"]["sentence"]}
+On the validation range, before calibration: {values["model_verdict"]["sentence"]}
 These are validation figures: the epoch and the calibration were chosen on them. Run it on later bars to test it.
 """
 

@@ -1,7 +1,7 @@
 """Objectives: what the training minimises, and the weights that the report's remedies are made of.
 
-All take logits (n, 3), labels (n,) in SELL=0, HOLD=1, BUY=2, and per-class weights (3,), and return per-row losses (n,)
-with per-row weights (n,): the caller divides the weighted sum by the sum of weights.
+Losses take logits (n, 3) and labels (n,) in SELL=0, HOLD=1, BUY=2, and return one unweighted loss a row, (n,): the caller
+multiplies by the labels' class weights and divides by their sum.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def _description(
     shares = class_shares(labels[split.training])
     judged = np.where(split.validation, labels, np.int8(-1))
     calibrated = stored.calibration(logits)
-    verdict = model_verdict(calibrated[split.validation].mean(axis=0), shares)
+    verdict = model_verdict(softmax(logits[split.validation]).mean(axis=0), shares)  # no calibration can hide a collapse
     whole, trainable = parameter_counts(tuned.model)
     return {
         "format": FORMAT,
