@@ -5,26 +5,32 @@ Nothing heavy is imported here: torch, transformers, Backtrader and quantstats o
 
 from __future__ import annotations
 
+import errno
 import json
+import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from . import __version__
-from .config import read_config
+from .config import Setting, read_config
 from .console import Bars as ProgressBars
-from .console import epoch_table, print_table, say
-from .data.labels import LabelSpec
+from .console import epoch_table, print_anywhere, print_table, say
+from .data.labels import CLASS_NAMES, LabelSpec
 from .data.timerange import TimeRange
-from .errors import FlagbtError
-from .pipeline import Recorded, RunRequest, run
+from .errors import FlagbtError, TrainingError, UsageError
+from .pipeline import Recorded, RunRequest, check_out, run
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_RUNS = Path("runs")
+FROM_FILE = "flagbt.config"  # where a context keeps the settings of --config
+STAMP = "bold black on yellow"
+LARGEST_SEED = 2**32 - 1  # numpy's
 SHOWN_METRICS = (
     "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
     "fees_paid",
@@ -36,10 +42,45 @@ class Range(click.ParamType[TimeRange]):
 
     name = "A-B"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TimeRange:  # noqa: ARG002
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TimeRange:
         """Read A-B, A- or -B."""
         option = param.opts[0] if param is not None else "--timerange"
-        return value if isinstance(value, TimeRange) else TimeRange.parse(str(value), option=option)
+        try:
+            return value if isinstance(value, TimeRange) else TimeRange.parse(str(value), option=option)
+        except UsageError as error:
+            self.fail(str(error).removeprefix(f"{option}: "), param, ctx)
+
+
+class Number(click.ParamType[float]):
+    """A finite number: NaN passes every comparison that a bug forgot."""
+
+    name = "number"
+
+    def __init__(self, *, above: float = -math.inf) -> None:
+        self.above = above
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a float."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not (math.isfinite(number) and number > self.above):
+            what = "a number" if self.above == -math.inf else f"a number above {self.above:g}"
+            self.fail(f"expected {what}, got '{value}'.", param, ctx)
+        return number
+
+
+class Place(click.ParamType[Path]):
+    """A file or folder, which need not exist; the empty text that an unset shell variable leaves is none."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Read a path."""
+        if not str(value) or "\0" in str(value):
+            self.fail(f"expected a path, got {str(value)!r}.", param, ctx)
+        return Path(value)
 
 
 def json_option(command: F) -> F:
@@ -49,42 +90,48 @@ def json_option(command: F) -> F:
 
 def runs_option(command: F) -> F:
     """Add ``--out``: where run folders are kept."""
-    kind = click.Path(path_type=Path)
-    return click.option("--out", type=kind, default=DEFAULT_RUNS, show_default=True, help="Folder of run folders.")(command)
+    return click.option("--out", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Folder of run folders.")(command)
 
 
 def _load_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:  # noqa: ARG001
     if value is not None:
-        known = [option.name for option in ctx.command.params if option.name not in ("config", "as_json", None)]
-        ctx.default_map = {**(ctx.default_map or {}), **read_config(value, [str(name) for name in known])}
+        known = [str(option.name) for option in ctx.command.params if option.name not in ("config", "as_json")]
+        settings = read_config(value, known)
+        ctx.meta[FROM_FILE] = (value, settings)
+        ctx.default_map = {name: setting.text for name, setting in settings.items()}
     return value
 
 
 def config_option(command: F) -> F:
     """Add ``--config``: a YAML file of this command's options; what is given on the command line wins."""
     return click.option(
-        "--config", type=click.Path(path_type=Path), is_eager=True, callback=_load_config, expose_value=False,
+        "--config", type=Place(), is_eager=True, callback=_load_config, expose_value=False,
         help="YAML file of this command's options; the command line wins.",
     )(command)  # fmt: skip
 
 
 def run_options(command: F) -> F:
-    """Add every option that is a field of RunRequest."""
+    """Add every option that is a field of RunRequest, and where and under what name the run is kept."""
     options = (
         click.option("--strategy", default="flagtrader", show_default=True, help="A name, or package.module:Class."),
         click.option("--ckpt", help="A checkpoint's name or folder."),
-        click.option("--data", type=click.Path(path_type=Path), help="A file of bars. Default: the SYNTHETIC sample."),
+        click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
         click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
         click.option("--calibration", default="stored", show_default=True, help="stored[:NAME], none, offset:a,b,c or FILE."),
         click.option("--decision", help="argmax, threshold:P or utility. Default: the one stored with the calibration."),
-        click.option("--fee-bps", type=float, default=10.0, show_default=True, help="Fee a side, in basis points."),
-        click.option("--slippage-bps", type=float, default=2.0, show_default=True, help="Slippage a side, in basis points."),
-        click.option("--cash", type=float, default=10_000.0, show_default=True, help="Starting cash."),
+        click.option("--fee-bps", type=Number(), default=10.0, show_default=True, help="Fee a side, in basis points."),
+        click.option("--slippage-bps", type=Number(), default=2.0, show_default=True, help="Slippage a side, in basis points."),
+        click.option("--cash", type=Number(above=0), default=10_000.0, show_default=True, help="Starting cash."),
         click.option("--short", is_flag=True, help="A SELL while flat opens a short position."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars a forward pass."),
         click.option("--allow-overlap", is_flag=True, help="Trade bars the checkpoint has seen; stamped on every output."),
-        click.option("--seed", type=int, default=0, show_default=True, help="For strategies that draw at random."),
+        click.option(
+            "--seed", type=click.IntRange(0), default=0, show_default=True, help="For strategies that draw at random."
+        ),
+        click.option("--out", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Folder of run folders."),
+        click.option("--name", help="Your name for the run."),
+        click.option("--notes", help="Your notes, shown on the page."),
     )
     for option in reversed(options):
         command = option(command)
@@ -102,9 +149,6 @@ def cli() -> None:
 
 @cli.command("run")
 @run_options
-@runs_option
-@click.option("--name", help="Your name for the run.")
-@click.option("--notes", help="Your notes, shown on the page.")
 @config_option
 @json_option
 def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
@@ -132,7 +176,7 @@ def _run_json(recorded: Recorded) -> dict[str, Any]:
         "run": str(recorded.folder),
         "bars": manifest["funnel"]["bars"],
         "scored_bars": final.get("scored_bars"),
-        "signals": final.get("counts"),
+        "signals": {name: final["counts"][name] for name in CLASS_NAMES} if final else None,
         "diversity": final.get("diversity"),
         "effective_actions": final.get("effective_actions"),
         "signal_verdict": verdicts["signal"] and verdicts["signal"]["verdict"],
@@ -143,6 +187,7 @@ def _run_json(recorded: Recorded) -> dict[str, Any]:
         "metrics": pick["strategy"],
         "benchmark": pick["benchmark"],
         "tearsheet": str(recorded.folder / "tearsheet.html"),
+        "overlap_allowed": bool(manifest["config"].get("allow_overlap")),
         "data": {key: manifest["data"][key] for key in ("source", "synthetic", "digest")},
         "checkpoint": checkpoint and {key: checkpoint[key] for key in ("name", "digest")},
         "seconds": recorded.seconds,
@@ -152,9 +197,9 @@ def _run_json(recorded: Recorded) -> dict[str, Any]:
 def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
     data, manifest = values["data"], recorded.manifest
     if data["synthetic"]:
-        say("SYNTHETIC data: no market was involved in these numbers.", style="bold black on yellow")
-    if manifest["config"].get("allow_overlap"):
-        say("OVERLAP allowed: the checkpoint may have seen these bars. This is no test.", style="bold black on yellow")
+        say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+    if values["overlap_allowed"]:
+        say("OVERLAP allowed: the checkpoint may have seen these bars. This is no test.", style=STAMP)
     say(manifest["sentence"], style="bold")
     checkpoint = (
         f", checkpoint {values['checkpoint']['name']} {values['checkpoint']['digest'][:12]}" if values["checkpoint"] else ""
@@ -172,10 +217,8 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
 
 
 @cli.command("train")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="A file of bars.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints."
-)
+@click.option("--data", type=Place(), required=True, help="A file of bars.")
+@click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
 @click.option("--name", default="flagbt", show_default=True, help="The checkpoint's name.")
 @click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
@@ -184,22 +227,23 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
 @click.option("--validation", type=Range(), help="Bars to judge and calibrate on. Default: the last fifth.")
 @click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
 @click.option("--weight-strategy", default="none", show_default=True, help="none, inverse, sqrt or effective.")
-@click.option("--gamma", type=float, default=2.0, show_default=True, help="Of the focal loss.")
-@click.option("--tau", type=float, default=1.0, show_default=True, help="Of the logit adjustment.")
-@click.option("--beta", type=float, default=0.9999, show_default=True, help="Of the effective-number weights.")
+@click.option("--gamma", type=Number(), default=2.0, show_default=True, help="Of the focal loss.")
+@click.option("--tau", type=Number(), default=1.0, show_default=True, help="Of the logit adjustment.")
+@click.option("--beta", type=Number(), default=0.9999, show_default=True, help="Of the effective-number weights.")
 @click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
-@click.option("--horizon-bars", type=int, default=6, show_default=True, help="How far ahead the labels look.")
-@click.option("--threshold", type=float, default=0.01, show_default=True, help="Beyond which a move is BUY or SELL.")
+@click.option("--horizon-bars", type=click.IntRange(1), default=6, show_default=True, help="How far ahead the labels look.")
+@click.option("--threshold", type=Number(above=0), default=0.01, show_default=True, help="Beyond which a move is BUY or SELL.")
 @click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--learning-rate", type=float, default=1e-3, show_default=True)
+@click.option("--learning-rate", type=Number(above=0), default=1e-3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
 @config_option
 @json_option
 def train_command(data: Path, output: Path, name: str, as_json: bool, device: str, overwrite: bool, **options: Any) -> None:
     """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
+    target = _checkpoint_folder(output, name, overwrite=overwrite)
     from .data.readers import read_bars
     from .models.network import Lora
     from .models.scoring import pick_device
@@ -223,19 +267,20 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
             seed=options["seed"],
         ),
     )  # fmt: skip
-    target = output / name
+    picked = pick_device(device)
     bars = read_bars(data)
-    if bars.synthetic:
-        say("SYNTHETIC data: this checkpoint will know nothing of any market.", style="bold black on yellow")
+    if bars.synthetic and not as_json:
+        say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
     with epoch_table() as watch:
-        checkpoint = train(bars, target, recipe, device=pick_device(device), overwrite=overwrite, watch=watch)
+        checkpoint = train(bars, target, recipe, device=picked, overwrite=overwrite, watch=watch)
     values = checkpoint.values
     history = json.loads((checkpoint.folder / "history.json").read_text(encoding="utf-8"))
     summary = {
         "checkpoint": str(checkpoint.folder),
         "digest": checkpoint.digest,
+        "data": {key: values["data"][key] for key in ("source", "synthetic", "digest")},
         "samples": {"train": values["samples"]["training"], "validation": values["samples"]["validation"]},
-        "labels": values["labels_counted"],
+        "labels": {label: values["labels_counted"][label] for label in CLASS_NAMES},
         "class_weights": values["objective"]["class_weights"],
         "epochs": history,
         "best": next(entry for entry in history if entry["epoch"] == values["best_epoch"]),
@@ -254,9 +299,25 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
 
 
+def _checkpoint_folder(output: Path, name: str, *, overwrite: bool) -> Path:
+    """Return the folder a training may write, and refuse before hours of work what it could not, or must not."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+        raise UsageError(
+            f"--name: '{name}' is no name for a checkpoint. Use up to 100 letters, digits, '.', '_', '+' and '-', beginning "
+            "with a letter or a digit; --output says where it goes."
+        )
+    check_out(output, option="--output")
+    target = output / name
+    if target.exists() and overwrite and not (target / "checkpoint.json").is_file():
+        raise TrainingError(
+            f"--overwrite: {target} is there, but it is no checkpoint, so it is not replaced. Choose another --name."
+        )
+    return target
+
+
 @cli.command("compare")
 @click.argument("runs", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("compare.html"), show_default=True)
+@click.option("-o", "--output", type=Place(), default=Path("compare.html"), show_default=True)
 @runs_option
 @json_option
 def compare_command(runs: tuple[str, ...], output: Path, out: Path, as_json: bool) -> None:
@@ -264,17 +325,29 @@ def compare_command(runs: tuple[str, ...], output: Path, out: Path, as_json: boo
     from .results.compare import comparison_table, inequalities, render_comparison
     from .results.store import find_run, read_run, write_page
 
+    folders = [find_run(each, out).resolve() for each in runs]
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    if twice is not None:
+        raise UsageError(f"compare: the run {twice.name} is given twice. Name it once: a run cannot differ from itself.")
     stored = [read_run(find_run(each, out)) for each in runs]
     write_page(output, render_comparison(stored))
     if as_json:
         _print_json({
             "page": str(output),
             "unequal": inequalities(stored),
-            "runs": [{"run": str(each.folder), **each.metrics["strategy"]} for each in stored],
+            "runs": [
+                {
+                    "run": str(each.folder), "synthetic": each.manifest["data"]["synthetic"],
+                    "overlap_allowed": bool(each.manifest["config"].get("allow_overlap")), **each.metrics["strategy"],
+                }
+                for each in stored
+            ],
         })  # fmt: skip
         return
     if any(each.manifest["data"]["synthetic"] for each in stored):
-        say("SYNTHETIC data in at least one run.", style="bold black on yellow")
+        say("SYNTHETIC data in at least one run.", style=STAMP)
+    if any(each.manifest["config"].get("allow_overlap") for each in stored):
+        say("OVERLAP allowed in at least one run: its checkpoint may have seen these bars.", style=STAMP)
     for sentence in inequalities(stored):
         say(f"Not equal: {sentence}", style="yellow")
     head, *rows = comparison_table(stored)
@@ -294,21 +367,34 @@ def runs_list(out: Path, as_json: bool) -> None:
     """List the runs, newest first."""
     from .results.store import list_runs, read_run
 
-    rows = []
+    rows, damaged = [], []
     for folder in reversed(list_runs(out)):
-        stored = read_run(folder)
+        try:
+            stored = read_run(folder)
+        except FlagbtError as error:  # one damaged run must not hide the others
+            damaged.append({"run": folder.name, "error": str(error)})
+            continue
         mine = stored.metrics["strategy"]
         rows.append({
             "run": folder.name, "name": stored.manifest["name"], "data": stored.manifest["data"]["source"],
-            "synthetic": stored.manifest["data"]["synthetic"], "total_return": mine["total_return"],
+            "synthetic": stored.manifest["data"]["synthetic"],
+            "overlap": bool(stored.manifest["config"].get("allow_overlap")), "total_return": mine["total_return"],
             "sharpe_daily": mine["sharpe_daily"], "trades": mine["trades"],
         })  # fmt: skip
     if as_json:
-        _print_json({"runs": rows})
-    elif not rows:
+        _print_json({"runs": rows, "damaged": damaged})
+        return
+    if rows:
+        head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "trades"]
+        marks = [" ".join(mark.upper() for mark in ("synthetic", "overlap") if row[mark]) for row in rows]
+        print_table(head, [
+            [row["run"], row["name"], row["data"], mark, row["total_return"], row["sharpe_daily"], row["trades"]]
+            for row, mark in zip(rows, marks, strict=True)
+        ])  # fmt: skip
+    elif not damaged:
         say(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
-    else:
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
+    for each in damaged:
+        say(f"damaged: {each['error']}", style="yellow")
 
 
 @runs_group.command("show")
@@ -337,20 +423,29 @@ def ckpt_group() -> None:
 @json_option
 def ckpt_list(as_json: bool) -> None:
     """List the checkpoints that names find."""
-    from .models.checkpoint import list_checkpoints
+    from .models.checkpoint import checkpoint_places, read_checkpoint
 
-    rows = [
-        {
-            "name": each.name, "digest": each.digest[:12], "preset": each.values["base"]["preset"],
-            "objective": each.values["objective"]["loss"], "weights": each.values["objective"]["weights"],
-            "seen until": max(str(end.stop)[:10] for end in each.ranges.values()), "folder": str(each.folder),
-        }
-        for each in list_checkpoints()
-    ]  # fmt: skip
+    rows, damaged = [], []
+    for name, folder in checkpoint_places().items():
+        try:
+            each = read_checkpoint(folder)
+        except FlagbtError as error:  # one damaged checkpoint must not hide the others
+            damaged.append({"name": name, "error": str(error)})
+            continue
+        stops = [seen.stop for seen in each.ranges.values()]
+        objective = each.values.get("objective") or {}
+        rows.append({
+            "name": name, "digest": each.digest[:12], "preset": each.values["base"].get("preset"),
+            "objective": objective.get("loss"), "weights": objective.get("weights"),
+            "seen until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
+            "folder": str(each.folder),
+        })  # fmt: skip
     if as_json:
-        _print_json({"checkpoints": rows})
-    else:
-        print_table(list(rows[0]) if rows else ["no checkpoints"], [list(row.values()) for row in rows])
+        _print_json({"checkpoints": rows, "damaged": damaged})
+        return
+    print_table(list(rows[0]) if rows else ["no checkpoints"], [list(row.values()) for row in rows])
+    for bad in damaged:
+        say(f"damaged: {bad['error']}", style="yellow")
 
 
 @ckpt_group.command("show")
@@ -366,7 +461,9 @@ def ckpt_show(name: str, as_json: bool) -> None:
         return
     say(f"{checkpoint.folder}  digest {checkpoint.digest[:12]}")
     card = checkpoint.folder / "README.md"
-    click.echo(card.read_text(encoding="utf-8") if card.is_file() else json.dumps(checkpoint.values, indent=2))
+    click.echo(
+        card.read_text(encoding="utf-8", errors="replace") if card.is_file() else json.dumps(checkpoint.values, indent=2)
+    )
 
 
 @cli.group("strategies")
@@ -393,7 +490,7 @@ def data_group() -> None:
 
 
 @data_group.command("info")
-@click.option("--data", type=click.Path(path_type=Path), help="A file of bars. Default: the SYNTHETIC sample.")
+@click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
 @json_option
 def data_info(data: Path | None, as_json: bool) -> None:
     """Describe a file of bars: range, step, gaps, digest."""
@@ -409,13 +506,15 @@ def data_info(data: Path | None, as_json: bool) -> None:
     if as_json:
         _print_json(values)
         return
+    if bars.synthetic:
+        say("SYNTHETIC data: these prices were generated.", style=STAMP)
     print_table(["", ""], [[key, value] for key, value in values.items() if key != "gaps"])
     if gaps:
         print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps])
 
 
 @data_group.command("sample")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .csv or .csv.gz file to write.")
+@click.option("-o", "--output", type=Place(), required=True, help="A .csv or .csv.gz file to write.")
 @json_option
 def data_sample(output: Path, as_json: bool) -> None:
     """Write the bundled SYNTHETIC sample into a file."""
@@ -432,7 +531,6 @@ def data_sample(output: Path, as_json: bool) -> None:
 
 @cli.command("show-config")
 @run_options
-@runs_option
 @config_option
 @json_option
 @click.pass_context
@@ -457,14 +555,43 @@ def _print_json(values: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line; errors of the user's are one paragraph on stderr, exit 1 or 2."""
+    print_anywhere()
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        code = cli.main(prog_name="flagbt", standalone_mode=False) or 0
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()
     except FlagbtError as error:
-        click.echo(f"flagbt: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
+        _complain(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _complain(_said(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("flagbt: stopped.", err=True)
-        sys.exit(130)
+        _complain("stopped.", 130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _complain("the output could not be written: the disk is full. Make room, or write elsewhere.", 1)
+    sys.exit(code)
+
+
+def _said(error: click.ClickException) -> str:
+    """Write what click has to say in one paragraph, with the file and line where an option came from there."""
+    context = getattr(error, "ctx", None)
+    said = error.format_message()
+    param = getattr(error, "param", None)
+    if isinstance(error, click.BadParameter) and error.message and param is not None and param.name is not None:
+        said = f"{max(param.opts, key=len) if isinstance(param, click.Option) else param.name}: {error.message}"
+        path, settings = context.meta.get(FROM_FILE, (None, {})) if context is not None else (None, {})
+        setting: Setting | None = settings.get(param.name)
+        if setting is not None and context is not None and _source(context, param.name) == "file":
+            said = f"--config: {path}, line {setting.line}: {said}"
+    said = said if said.endswith((".", "?", "?)")) else f"{said}."
+    return f"{said} See {context.command_path} --help." if context is not None else said
+
+
+def _complain(text: str, exit_code: int) -> NoReturn:
+    # A plug-in's or a library's own words may have lines; the paragraph has none.
+    click.echo(f"flagbt: {' '.join(text.split())}", err=True)
+    sys.exit(exit_code)

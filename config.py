@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import yaml
 
@@ -11,34 +12,60 @@ from .errors import UsageError, nearest
 from .files import LARGEST_JSON_BYTES
 
 
-def read_config(path: Path, known: list[str]) -> dict[str, Any]:
+class Setting(NamedTuple):
+    """An option's value as it is written in the file, and its line (from 1)."""
+
+    text: str
+    line: int
+
+
+def read_config(path: Path, known: Collection[str]) -> dict[str, Setting]:
     """Read a YAML mapping of option names (with - or _) to values.
+
+    Values are kept as they are written and then read as the command line reads them: one set of rules for both, so
+    that ``seed: 1.5`` is refused instead of cut to 1, and ``name: no`` is a name.
+
+    Parameters
+    ----------
+    path : Path
+    known : collection of str
+        The command's option names, with _.
 
     Raises
     ------
     UsageError
-        When the file cannot be read, is no mapping, or names an unknown option (with its line and the nearest name).
+        When the file cannot be read, is no mapping, names an unknown option (with its line and the nearest name) or one
+        option twice, or gives an option no value or more than one.
     """
     try:
         if path.stat().st_size > LARGEST_JSON_BYTES:
             raise UsageError(f"--config: {path} is larger than {LARGEST_JSON_BYTES:,} bytes: that is no config file.")
-        text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config: {path} cannot be read: {error}.") from None
+        # Composed, not constructed: no tag is obeyed, and every key and value keeps its line.
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise UsageError(f"--config: {path} cannot be read: {error.strerror or error}. Give the path of a YAML file.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--config: {path} is no text: {error}. Save it as UTF-8.") from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"--config: {path} is no YAML: {' '.join(str(error).split())}.") from None
-    if values is None:
+        said = " ".join(str(error).replace('"<unicode string>"', str(path)).split())
+        raise UsageError(f"--config: {path} is no YAML: {said}. Write lines such as 'fee_bps: 10'.") from None
+    if root is None:
         return {}
-    if not isinstance(values, dict):
-        raise UsageError(f"--config: {path} holds a {type(values).__name__}, expected lines such as 'fee_bps: 10'.")
-    result = {}
-    for key, value in values.items():
-        name = str(key).replace("-", "_")
+    if not isinstance(root, yaml.MappingNode):
+        raise UsageError(f"--config: {path} holds no settings, expected lines such as 'fee_bps: 10'.")
+    result: dict[str, Setting] = {}
+    for key, value in root.value:
+        line = key.start_mark.line + 1
+        place = f"--config: {path}, line {line}"
+        word = key.value if isinstance(key, yaml.ScalarNode) else "(a list)"
+        name = word.replace("-", "_")
         if name not in known:
-            line = next((n for n, row in enumerate(text.splitlines(), 1) if row.strip().startswith(str(key))), 1)
-            raise UsageError(f"--config: {path}, line {line}: '{key}' is no option here. {nearest(name, known)}")
-        if isinstance(value, dict | list):
-            raise UsageError(f"--config: {path}: '{key}' is a {type(value).__name__}, expected one value.")
-        result[name] = value
+            raise UsageError(f"{place}: '{word}' is no option here. {nearest(name, known)}")
+        if name in result:
+            raise UsageError(f"{place}: '{word}' was given in line {result[name].line} already. Keep one of them.")
+        if not isinstance(value, yaml.ScalarNode):
+            raise UsageError(f"{place}: '{word}' has several values, expected one, such as '{word}: 10'.")
+        if value.tag == "tag:yaml.org,2002:null":
+            raise UsageError(f"{place}: '{word}' has no value. Give one, or take the line out.")
+        result[name] = Setting(value.value, line)
     return result

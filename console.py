@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -17,8 +20,25 @@ from rich.table import Table
 if TYPE_CHECKING:
     from .training.train import Progress as TrainingProgress
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+# No emoji: a run called ":bug:" is called that.
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
+WIDEST = 2_000
+
+
+def print_anywhere() -> None:
+    """Let stdout take every character: what its encoding lacks is written with a hyphen or an escape, not refused."""
+    codecs.register_error("flagbt", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "flagbt":
+            stream.reconfigure(errors="flagbt")
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].replace("\u2013", "-")
+    return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def say(text: str, *, style: str | None = None) -> None:
@@ -27,13 +47,15 @@ def say(text: str, *, style: str | None = None) -> None:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table on stdout: numbers right-aligned, what is undefined as an en dash."""
+    """Print a table on stdout: numbers right-aligned, what is undefined as an en dash; unfolded in a pipe or a file."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(head):
         numeric = any(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
         table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(written(value)) for value in row))
+    if not out.is_terminal:
+        out.width = WIDEST
     out.print(table)
 
 

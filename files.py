@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from .errors import UsageError
 
 TEMPORARY_PREFIX = ".flagbt-tmp-"
 LARGEST_JSON_BYTES = 1_000_000
+LONGEST_NAME = 255  # bytes, on every file system in use
 
 
 def sha256_of(path: Path) -> str:
@@ -30,7 +33,15 @@ def json_text(values: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file's new text under a temporary name, sync it, and put it in the old one's place."""
+    """Write a file's new text under a temporary name, sync it, and put it in the old one's place.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written; a file that was there is then as it was.
+    """
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -38,6 +49,20 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Try whether ``folder`` can be written or made, before the work whose result belongs there; nothing is left behind.
+
+    Raises
+    ------
+    OSError
+        When it cannot: a file has its name, or the disk or the rights forbid it.
+    """
+    there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=there))
+    if len(os.fsencode(folder.name)) > LONGEST_NAME:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ bars file -> Bars -> features -> model logits (batched) -> calibration -> decisi
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from .data.bars import Bars
+from .data.plugins import blamed_on
 from .data.timerange import TimeRange
-from .errors import RangeError, UsageError
-from .files import read_json
+from .errors import CheckpointError, RangeError, RecordError, StrategyError, UsageError, nearest
+from .files import check_writable, read_json
 from .models.calibration import Calibration
 from .models.checkpoint import Checkpoint, find_checkpoint
 from .models.decision import Decision
-from .models.model_signals import ModelSignals
+from .models.model_signals import ModelSignals, check_device_name
 from .models.overlap import check_overlap
 
 SAMPLE_RANGE = TimeRange.parse("20240101-20250101")
@@ -119,7 +121,9 @@ def run(
     from .results.tearsheet import render_tearsheet
     from .strategies.baselines import BuyAndHold
 
-    # 1. Bars, and the part of them to trade
+    # 1. What can be refused before any work; the bars, and the part of them to trade
+    check_device_name(request.device)
+    check_out(out)
     bars = load_bars(request.data)
     timerange = request.timerange
     if request.data is None and timerange == TimeRange():
@@ -128,11 +132,13 @@ def run(
     # 2. The model, if one is asked for; it must not have seen the bars
     costs = Costs(fee_bps=request.fee_bps, slippage_bps=request.slippage_bps)
     model = _model(request, 2 * (costs.fee + costs.slippage), progress)
+    strategy = _strategy(request, model)
     if model is not None:
-        traded = _traded(bars, timerange, model.warmup_bars)
+        _check_step(bars, model.checkpoint)
+        # A plain Backtrader strategy may trade in the warm-up too, on bars without a signal.
+        traded = _traded(bars, timerange, model.warmup_bars, everything=isinstance(strategy, type))
         if not request.allow_overlap:
             check_overlap(model.checkpoint, model.calibration, bars, traded)
-    strategy = _strategy(request, model)
 
     # 3. Backtrader, bar by bar: the strategy, then buy and hold on the same bars at the same costs
     seen = _seen(bars, timerange, None if model is None else model.warmup_bars)
@@ -140,7 +146,7 @@ def run(
     description = {**_description(bars), "source": bars.source}
     backtest = run_backtest(
         seen, strategy, short=request.short, data=description, checkpoint=_card(model),
-        config=_config(request, timerange, model),
+        config=_config(request, timerange, model, strategy),
         signals=model(seen) if model is not None and isinstance(strategy, type) else None,
         progress=lambda done, total: progress("replay", done, total), **settings,
     )  # fmt: skip
@@ -152,10 +158,27 @@ def run(
     started = time.perf_counter()
     page = render_tearsheet(backtest, benchmark, name=name, notes=notes)
     backtest = replace(backtest, seconds={**backtest.seconds, "report": time.perf_counter() - started})
-    provenance = {"command": command or [], "seeds": {"strategy": request.seed}, "device": request.device}
+    provenance = {"command": command or [], "seeds": {"strategy": request.seed}, "device": _device(request, model)}
     folder = write_run(backtest, benchmark, out, report=page, name=name, notes=notes, provenance=provenance)
     stored = read_run(folder)
     return Recorded(folder, stored.manifest, stored.metrics, backtest.seconds)
+
+
+def check_out(out: Path, *, option: str = "--out") -> None:
+    """Refuse a folder that cannot hold runs (or what ``option`` keeps there), before the work.
+
+    Raises
+    ------
+    RecordError
+        Naming the folder and the system's reason.
+    """
+    try:
+        check_writable(out)
+    except OSError as error:
+        raise RecordError(
+            f"{option}: nothing can be written to {out}: {error.strerror or error}. "
+            f"Mend the permissions there, or give another folder with {option}."
+        ) from None
 
 
 def load_bars(path: Path | None) -> Bars:
@@ -185,13 +208,16 @@ def calibration_of(text: str, checkpoint: Checkpoint) -> tuple[Calibration, Deci
     if kind == "offset":
         return Calibration.of_offset(rest), None
     path = Path(text)
-    if not path.is_file():
+    if not os.path.isfile(path):  # pathlib's raises for a name too long for a file
         raise UsageError(
             f"--calibration: expected stored, stored:NAME, none, offset:a,b,c or a JSON file, got '{text}', which is no file. "
             f"Stored in '{checkpoint.name}': {', '.join(checkpoint.calibration_names()) or 'nothing'}."
         )
     values = read_json(path, what="--calibration")
-    decision = values.get("decision")
+    decision = values.pop("decision", None)
+    if "calibration" in values and len(values) > 1:
+        unknown = next(key for key in values if key != "calibration")
+        raise UsageError(f"{path}: '{unknown}' is no field here. {nearest(unknown, ('calibration', 'decision'))}")
     return (
         Calibration.from_json(values.get("calibration", values), place=str(path)),
         None if decision is None else Decision.from_json(decision, place=str(path)),
@@ -200,10 +226,15 @@ def calibration_of(text: str, checkpoint: Checkpoint) -> tuple[Calibration, Deci
 
 def _model(request: RunRequest, round_trip_cost: float, progress: Progress) -> ModelSignals | None:
     if request.ckpt is None:
+        for option, given in (("--calibration", request.calibration != "stored"), ("--decision", request.decision is not None)):
+            if given:
+                raise UsageError(
+                    f"{option} is about a checkpoint's model, and there is none: add --ckpt NAME, or leave it out."
+                )
         return None
     checkpoint = find_checkpoint(request.ckpt)
     calibration, stored = calibration_of(request.calibration, checkpoint)
-    decision = Decision.parse(request.decision) if request.decision else stored or Decision()
+    decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
     return ModelSignals(
         checkpoint=checkpoint, calibration=calibration, decision=decision, round_trip_cost=round_trip_cost,
         device=request.device, batch_chunks=request.batch_size,
@@ -219,26 +250,49 @@ def _strategy(request: RunRequest, model: ModelSignals | None) -> Any:
     found: Any = find_strategy(request.strategy)
     if not issubclass(found, Strategy):
         return found
-    if found.uses_model:
-        if model is None:
-            raise UsageError(f"--strategy {request.strategy} needs a checkpoint: add --ckpt NAME. flagbt ckpt list shows them.")
-        return found(model, short=request.short)
-    if model is not None:
+    if found.uses_model and model is None:
+        raise UsageError(f"--strategy {request.strategy} needs a checkpoint: add --ckpt NAME. flagbt ckpt list shows them.")
+    if model is not None and not found.uses_model:
         raise UsageError(f"--strategy {request.strategy} uses no checkpoint: leave --ckpt {request.ckpt} out.")
-    seed = {"seed": request.seed} if "seed" in inspect.signature(found).parameters else {}
-    return found(short=request.short, **seed)
+    parameters = inspect.signature(found).parameters
+    anything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    taken: dict[str, Any] = {"short": request.short} if "short" in parameters or anything else {}
+    if request.short and not taken:
+        raise StrategyError(f"--short: {request.strategy} goes long only: its __init__ takes no short=.")
+    if "seed" in parameters:
+        taken["seed"] = request.seed
+    with blamed_on(found, "__init__"):
+        return found(*([model] if found.uses_model else []), **taken)
 
 
-def _traded(bars: Bars, timerange: TimeRange, warmup_bars: int) -> slice:
+def _device(request: RunRequest, model: ModelSignals | None) -> str | None:
+    """Return the device that the bars were really scored on: ``auto`` says nothing to whoever reads the record."""
+    if model is None:
+        return None
+    from .models.scoring import pick_device
+
+    return str(pick_device(request.device))
+
+
+def _check_step(bars: Bars, checkpoint: Checkpoint) -> None:
+    expected = float((checkpoint.values.get("data") or {}).get("step_hours", 1.0))
+    if bars.step_hours != expected:
+        raise CheckpointError(
+            f"checkpoint '{checkpoint.name}' was trained on bars of {expected:g} h, and those of {bars.source} are of "
+            f"{bars.step_hours:g} h: what it learnt does not hold there. Resample the bars, or train on such ones."
+        )
+
+
+def _traded(bars: Bars, timerange: TimeRange, warmup_bars: int, *, everything: bool) -> slice:
     part = bars.between(timerange)
     first = max(part.start, warmup_bars)
     if part.start >= part.stop or first >= part.stop:
+        asked = "without --timerange" if timerange == TimeRange() else f"--timerange {timerange}"
         raise RangeError(
-            f"--timerange {timerange}: {part.stop - part.start:,} bars of {bars!r} lie in it, and the first "
-            f"{warmup_bars:,} bars of the file go to the warm-up, so none can be scored. Choose a later range, or give "
-            "bars that start earlier."
+            f"{asked}: {part.stop - part.start:,} bars of {bars!r} lie in it, and the first {warmup_bars:,} bars of the file "
+            "go to the warm-up, so none can be scored. Choose a later range, or give bars that start earlier."
         )
-    return slice(first, part.stop)
+    return slice(part.start if everything else first, part.stop)
 
 
 def _seen(bars: Bars, timerange: TimeRange, warmup_bars: int | None) -> Bars:
@@ -265,16 +319,15 @@ def _card(model: ModelSignals | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | None) -> dict[str, Any]:
+def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | None, strategy: Any) -> dict[str, Any]:
     config: dict[str, Any] = {
         "strategy": request.strategy, "data": None if request.data is None else request.data.name,
         "timerange": None if timerange == TimeRange() else str(timerange), "allow_overlap": request.allow_overlap,
     }  # fmt: skip
+    if "seed" in inspect.signature(strategy if isinstance(strategy, type) else type(strategy)).parameters:
+        config["seed"] = request.seed
     if model is not None:
-        text = (
-            request.calibration
-            if request.calibration.startswith(("stored", "none", "offset"))
-            else Path(request.calibration).name
-        )
+        named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
+        text = request.calibration if named else Path(request.calibration).name
         config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
     return config

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
+from pathlib import Path
 
-from ..errors import StrategyError, UsageError, nearest
+from ..errors import FlagbtError, StrategyError, UsageError, nearest
+
+PACKAGE = Path(__file__).resolve().parents[1]
+STANDARD_LIBRARY = str(Path(os.__file__).parent)
 
 
 def plugin_names(group: str) -> dict[str, str]:
@@ -30,7 +38,7 @@ def plugin_names(group: str) -> dict[str, str]:
 
 
 def load_object(path: str, *, what: str) -> object:
-    """Import ``module:name``; modules in the current folder are found too.
+    """Import ``module:name``; modules in the current folder are found too, behind the installed ones.
 
     Raises
     ------
@@ -42,18 +50,99 @@ def load_object(path: str, *, what: str) -> object:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise UsageError(f"{what} '{path}': expected module:name, such as my_module:MyThing.")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _add_current_folder()
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a plug-in's own code may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a plug-in's own code may raise anything while it is imported
+        place = _place_of(error, None)
         raise StrategyError(
-            f"{what} '{path}': importing '{module_name}' failed: {type(error).__name__}: {error}. "
+            f"{what} '{path}': importing '{module_name}' failed{f' at {place}' if place else ''}: {_said(error)}. "
             "A module is looked for in the current folder and among the installed packages."
         ) from error
     try:
         return getattr(module, name)
     except AttributeError:
         names = [known for known in vars(module) if not known.startswith("_")]
-        raise StrategyError(f"{what} '{path}': '{module_name}' has no '{name}'. {nearest(name, names)}") from None
+        file = getattr(module, "__file__", None)
+        place = f" ({file})" if file else ""
+        raise StrategyError(f"{what} '{path}': '{module_name}'{place} has no '{name}'. {nearest(name, names)}") from None
+
+
+@contextmanager
+def blamed_on(plugin: type[object], what: str) -> Iterator[None]:
+    """Turn what a plug-in's own code raises into one paragraph with the plug-in's file and line.
+
+    What flagbt's own classes raise stays as it is, and so does what flagbt raises without going through the plug-in:
+    that is a defect of flagbt's, and its traceback is wanted.
+
+    Parameters
+    ----------
+    plugin : class
+        Whose code runs in the block.
+    what : str
+        What it does there, such as ``prepare``.
+
+    Raises
+    ------
+    StrategyError
+        In place of any other exception, ``SystemExit`` included.
+    """
+    try:
+        yield
+    except FlagbtError:
+        raise
+    except (Exception, SystemExit) as error:
+        place = _place_of(error, plugin)
+        if place is None or plugin.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            raise
+        raise StrategyError(
+            f"strategy '{plugin.__name__}': {what} failed at {place}: {_said(error)}. Mend it there."
+        ) from error
+
+
+def _add_current_folder() -> None:
+    """Let modules of the current folder be imported, last of all: a models.py or a torch.py there hides nothing."""
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was removed meanwhile
+        return
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def _place_of(error: BaseException, plugin: type[object] | None) -> str | None:
+    """Return the plug-in's file and line that an error went through, or None where flagbt itself failed.
+
+    Without a class (while it is imported) that is the last line outside the standard library. An error that never went
+    through the plug-in's file came from calling it wrongly, or from a library that was doing its bidding.
+    """
+    # The first frame is flagbt's own call; this file's frames are the machinery around it.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__][1:]
+    own = None if plugin is None else _file_of(plugin)
+    for frame in reversed(frames):
+        if frame.filename == own or (plugin is None and not frame.filename.startswith(("<", STANDARD_LIBRARY))):
+            return f"{frame.filename}, line {frame.lineno}"
+    if plugin is None or (frames and _is_flagbts(frames[-1].filename)):
+        return None
+    last = f", inside {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+    return f"{own}, class {plugin.__name__}{last}"
+
+
+def _file_of(plugin: type[object]) -> str:
+    try:
+        return inspect.getsourcefile(plugin) or plugin.__module__
+    except TypeError:  # made without a file
+        return plugin.__module__
+
+
+def _is_flagbts(file: str) -> bool:
+    path = Path(file)
+    return path.is_relative_to(PACKAGE) and "site-packages" not in path.relative_to(PACKAGE).parts
+
+
+def _said(error: BaseException) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "(its message cannot be written)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

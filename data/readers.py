@@ -145,13 +145,14 @@ def write_bars_csv(bars: Bars, path: str | Path) -> None:
         data = gzip.compress(data, mtime=0)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be written ({reason}). Check that its folder exists.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- formats: each a function from a path to a Table -----------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..data.bars import Bars, FloatArray, utc
+from ..data.plugins import blamed_on
 from ..data.timerange import TimeRange
 from ..errors import RangeError, StrategyError, UsageError
 from ..models.signals import NO_SIGNAL, Signals
@@ -25,6 +26,9 @@ from .feed import BarsFeed
 from .funnel import build_funnel
 from .ledger import orders_table, trades_table
 from .run import Run
+
+_MOST_CASH = 1e15  # beyond, sizes in lots are no exact floats
+_PROBABILITY_TOLERANCE = 1e-6
 
 
 def run_backtest(
@@ -114,8 +118,14 @@ def run_backtest(
     else:
         cerebro.addsizer(AllInSizer)
         cerebro.addstrategy(strategy)
-    replayed = cerebro.run()[0]
+    with blamed_on(strategy if isinstance(strategy, type) else type(strategy), "the replay"):
+        replayed = cerebro.run()[0]
     done = time.perf_counter()
+    if len(broker.table()) != len(traded):
+        raise StrategyError(
+            f"strategy '{_name(strategy)}' stopped Backtrader after {len(broker.table()):,} of {len(traded):,} bars. A run "
+            "covers its whole range: take the stop out, or choose a shorter range."
+        )
 
     # 5. Record.
     bridge = replayed if isinstance(strategy, Strategy) else None
@@ -146,7 +156,11 @@ def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd
 
 
 def _settings(strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs, cash: float, short: bool) -> dict[str, Any]:
-    said = strategy.describe() if isinstance(strategy, Strategy) else {"name": strategy.__name__}
+    said: dict[str, object] = {"name": _name(strategy)}
+    if isinstance(strategy, Strategy):
+        with blamed_on(type(strategy), "describe"):
+            said = strategy.describe()
+            json.dumps(dict(said))
     return {
         "strategy": _name(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
         "timerange": None if timerange == TimeRange() else str(timerange), "cash": float(cash), "short": short,
@@ -172,6 +186,7 @@ def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool) -
                 f"short=True, but the strategy '{strategy.name}' was made with short=False and would never go short. "
                 f"Make it with {made}(short=True)."
             )
+        _check_signature(strategy)
     elif not (inspect.isclass(strategy) and issubclass(strategy, bt.Strategy)):
         given = strategy.__name__ if inspect.isclass(strategy) else type(strategy).__name__
         is_plugin = inspect.isclass(strategy) and issubclass(strategy, Strategy)
@@ -180,8 +195,17 @@ def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool) -
             f"expected an instance of a flagbt Strategy or a subclass of backtrader.Strategy, got "
             f"{'the class ' if inspect.isclass(strategy) else 'a '}{given}.{remedy}"
         )
-    if not (math.isfinite(cash) and cash > 0):
-        raise UsageError(f"cash: expected an amount of quote currency above 0, got {cash:g}.")
+    if not 0 < cash <= _MOST_CASH:
+        raise UsageError(f"cash: expected an amount of quote currency above 0 and up to {_MOST_CASH:g}, got {cash:g}.")
+
+
+def _check_signature(strategy: Strategy) -> None:
+    for method, arguments in ((strategy.prepare, "bars"), (strategy.decide, "t, position")):
+        try:
+            inspect.signature(method).bind(*arguments.split(", "))
+        except TypeError as error:
+            called = f"{type(strategy).__name__}.{method.__name__} is called with ({arguments})"
+            raise StrategyError(f"strategy '{strategy.name}': {called}, and does not take them: {error}.") from None
 
 
 def _prepared(bars: Bars, strategy: Strategy | type[Any]) -> Signals | None:
@@ -192,14 +216,24 @@ def _prepared(bars: Bars, strategy: Strategy | type[Any]) -> Signals | None:
             f"strategy '{strategy.name}': {type(strategy).__name__} defines no prepare(bars). Return Signals from it, "
             "one row a bar; where decide needs none, Signals.plain of a 1 (HOLD) for each bar will do."
         )
-    return strategy.prepare(bars)
+    with blamed_on(type(strategy), "prepare"):
+        signals = strategy.prepare(bars)
+    if not isinstance(signals, Signals):
+        raise StrategyError(
+            f"strategy '{strategy.name}': prepare must return Signals, one row for each of the {len(bars):,} bars, got a "
+            f"{type(signals).__name__}."
+        )
+    return signals
 
 
 def _check_signals(signals: Signals, bars: Bars, name: str) -> None:
     """Refuse signals that are not one valid row a bar."""
     where = f"strategy '{name}': prepare must return Signals, one row for each of the {len(bars):,} bars"
-    if not isinstance(signals, Signals):
-        raise StrategyError(f"{where}, got a {type(signals).__name__}.")
+    for label in ("signal", "raw", "logits", "probabilities"):
+        values = getattr(signals, label)
+        optional = label in ("logits", "probabilities")
+        if not (isinstance(values, np.ndarray) and values.dtype.kind in "iuf") and not (optional and values is None):
+            raise StrategyError(f"{where}: {label} is a {type(values).__name__}, expected a numpy array of numbers.")
     for label, values in (("signal", signals.signal), ("raw", signals.raw)):
         if values.shape != (len(bars),) or not np.issubdtype(values.dtype, np.integer):
             raise StrategyError(f"{where}: {label} has shape {values.shape} and type {values.dtype}.")
@@ -218,6 +252,10 @@ def _check_signals(signals: Signals, bars: Bars, name: str) -> None:
             raise StrategyError(f"{where}: {label} has shape {rows.shape}, expected ({len(bars)}, 3).")
         missing = ~np.isfinite(rows).all(axis=1) & (signals.signal != NO_SIGNAL)
         _refuse(missing, bars, name, f"there is a signal, but {label} are not finite")
+    if signals.probabilities is not None:
+        p = np.where(np.isfinite(signals.probabilities), signals.probabilities, 1 / 3)
+        wrong = (p < 0).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > _PROBABILITY_TOLERANCE)
+        _refuse(wrong & (signals.signal != NO_SIGNAL), bars, name, "the probabilities are below 0 or do not sum to 1")
 
 
 def _refuse(bad: npt.NDArray[np.bool_], bars: Bars, name: str, what: str) -> None:
@@ -232,15 +270,16 @@ def _traded(bars: Bars, signals: Signals | None, timerange: TimeRange) -> slice:
     part = bars.between(timerange)
     span = f"{bars.source} holds {len(bars):,} bars, {utc(bars.time[0])} .. {utc(bars.time[-1])}"
     if part.start >= part.stop:
-        raise RangeError(f"timerange {timerange}: no bar opens in it. {span}. Choose a range inside, or fetch more.")
+        raise RangeError(f"--timerange {timerange}: no bar opens in it. {span}. Choose a range inside, or fetch more.")
     if signals is None:
         return part
     has = np.flatnonzero(signals.signal[part] != NO_SIGNAL)
     if not len(has):
         warmup = signals.warmup_bars
         first = f"the first signal is at {utc(bars.time[warmup])}" if warmup < len(bars) else "no bar has a signal"
+        asked = "without --timerange" if timerange == TimeRange() else f"--timerange {timerange}"
         raise RangeError(
-            f"timerange {timerange}: its {part.stop - part.start:,} bars carry no signal: the warm-up takes "
+            f"{asked}: the {part.stop - part.start:,} bars carry no signal: the warm-up takes "
             f"{warmup:,} bars, so {first}. {span}. Choose a later range, or give bars that start earlier."
         )
     return part if timerange.start is not None else slice(part.start + int(has[0]), part.stop)

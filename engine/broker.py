@@ -11,12 +11,18 @@ import backtrader as bt
 import numpy as np
 
 from ..data.bars import FloatArray
+from ..errors import StrategyError
 from .costs import Costs, FractionalCommission
 
 Progress = Callable[[int, int], None]
 _PROGRESS_EVERY_BARS = 1_000
 _REJECTED = (bt.Order.Margin, bt.Order.Rejected)
 _DROPPED = (bt.Order.Canceled, bt.Order.Expired)
+# What a plain strategy could call on its broker and so earn what its record does not say.
+_FIXED = (
+    "set_cash", "setcash", "add_cash", "setcommission", "addcommissioninfo", "set_slippage_perc", "set_slippage_fixed",
+    "set_coc", "set_coo", "set_checksubmit", "set_filler", "set_int2pnl", "set_shortcash", "set_fundmode",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -101,6 +107,12 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self._n_fills: dict[int, int] = {}
         self._rows: list[tuple[float, float, float]] = []
 
+    def start(self) -> None:
+        """Begin a replay: from here on cash and costs are what the record says."""
+        super().start()
+        for name in _FIXED:
+            setattr(self, name, _refuse(name))
+
     def record_of(self, order: Any) -> OrderRecord:
         """Return the record of an order that was given to this broker."""
         return self._by_reference[order.ref]
@@ -170,3 +182,13 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
     def table(self) -> FloatArray:
         """Return cash, base units held, and borrow paid so far (quote currency) at each bar's close, shape (n, 3)."""
         return np.array(self._rows, dtype=np.float64).reshape(-1, 3)
+
+
+def _refuse(name: str) -> Callable[..., None]:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise StrategyError(
+            f"the strategy called broker.{name}(): the cash and the costs of a run are fixed before its first bar, or its "
+            "result would not be what its record says. Use --cash, --fee-bps and --slippage-bps."
+        )
+
+    return refuse

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
 from ..data.bars import FloatArray
 from ..data.labels import IntArray
+from ..data.timerange import TimeRange
 from ..errors import RangeError, UsageError, nearest
 from .statistics import softmax
 
@@ -54,14 +54,25 @@ class Calibration:
         Raises
         ------
         UsageError
-            When the method is unknown or the numbers are not three finite floats.
+            When a field or the method is unknown, or the numbers are not three finite floats.
         """
+        known = ("method", "scale", "offset", "fitted_on")
+        if not isinstance(values, dict):
+            raise UsageError(f"{place}: expected a calibration with the fields {', '.join(known)}, got {values!r}.")
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise UsageError(f"{place}: '{unknown[0]}' is no field of a calibration. {nearest(unknown[0], known)}")
         method = values.get("method")
         if method not in METHODS:
             raise UsageError(f"{place}: '{method}' is no calibration method. {nearest(str(method), METHODS)}")
         scale = _three(values.get("scale", (1.0, 1.0, 1.0)), f"{place}: scale")
         offset = _three(values.get("offset", (0.0, 0.0, 0.0)), f"{place}: offset")
-        return cls(method, scale, offset, values.get("fitted_on"))
+        fitted_on = values.get("fitted_on")
+        if fitted_on is not None:
+            TimeRange.parse(str(fitted_on), option=f"{place}: fitted_on")
+        if method == "none" and (scale, offset) != (cls.scale, cls.offset):
+            raise UsageError(f"{place}: the method none has a scale or an offset. Call it vector, or leave the numbers out.")
+        return cls(method, scale, offset, None if fitted_on is None else str(fitted_on))
 
     @classmethod
     def of_offset(cls, text: str) -> Calibration:
@@ -107,6 +118,8 @@ def fit_calibration(
     UsageError
         For a method that is not fitted.
     """
+    from scipy.optimize import minimize  # only fitting needs it, and it is slow to import
+
     known = (labels >= 0) & np.isfinite(logits).all(axis=1)
     z, y = logits[known], labels[known]
     counts = np.bincount(y, minlength=3)

@@ -25,7 +25,7 @@ from ..data.bars import FloatArray
 from ..data.labels import LabelSpec
 from ..data.schema import FeatureSchema
 from ..data.timerange import TimeRange
-from ..errors import CheckpointError, nearest
+from ..errors import CheckpointError, FlagbtError, nearest
 from ..files import json_text, sha256_of, write_text
 from .calibration import Calibration
 from .decision import Decision
@@ -34,6 +34,7 @@ FORMAT = 1
 DESCRIPTION = "checkpoint.json"
 WEIGHT_FILES = ("base.safetensors", "adapter.safetensors", "fingerprint.safetensors")
 BUNDLED = Path(__file__).parent / "bundled"
+PURPOSES = ("pretraining", "training", "validation", "calibration")
 IDENTITY = ("architecture", "lora", "base", "schema", "labels", "ranges", "label_shares", "class_returns", "files")
 
 
@@ -94,7 +95,7 @@ class Checkpoint:
     @property
     def ranges(self) -> dict[str, TimeRange]:
         """The bars it has seen, by purpose: pretraining, training, validation, calibration."""
-        return {purpose: TimeRange.parse(text) for purpose, text in self.values["ranges"].items()}
+        return {purpose: TimeRange.parse(text, option=f"ranges.{purpose}") for purpose, text in self.values["ranges"].items()}
 
     def calibration_names(self) -> list[str]:
         """Return the names of the stored calibrations."""
@@ -155,10 +156,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     path = folder / DESCRIPTION
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{folder} is no checkpoint: it holds no {DESCRIPTION}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
     version = values.get("format") if isinstance(values, dict) else None
     if not isinstance(version, int) or version > FORMAT:
@@ -166,23 +167,58 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     missing = [key for key in (*IDENTITY, "calibrations") if key not in values]
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is damaged. Copy the checkpoint again from its source.")
-    return Checkpoint(folder, values)
+    checkpoint = Checkpoint(folder, values)
+    try:
+        _check_fields(checkpoint)
+    except (FlagbtError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        said = f"{error} is missing." if isinstance(error, KeyError) else f"{str(error).rstrip('.')}."
+        raise CheckpointError(f"{path} is damaged: {said} Copy the checkpoint again from its source.") from error
+    return checkpoint
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"it holds the number {name}")
+
+
+def _check_fields(checkpoint: Checkpoint) -> None:
+    """Raise whatever comes when a field cannot be used: here, and not in the middle of a run."""
+    ranges, lengths = checkpoint.ranges, checkpoint.values["architecture"]
+    missing = [purpose for purpose in PURPOSES if purpose not in ranges]
+    if missing:  # then nobody could say which bars it has seen
+        raise ValueError(f"its ranges lack {', '.join(missing)}.")
+    if min(int(lengths[name]) for name in ("layers", "context_bars", "chunk_bars")) < 1:
+        raise ValueError("its architecture has a length below 1.")
+    if checkpoint.labels.horizon_bars and checkpoint.schema.warmup_bars < 0:
+        raise ValueError("its warm-up is below 0.")
+    for name, three in (("label_shares", checkpoint.label_shares), ("class_returns", checkpoint.class_returns)):
+        if three.shape != (3,) or not np.isfinite(three).all():
+            raise ValueError(f"{name} are not three finite numbers.")
+    for name in checkpoint.calibration_names():
+        checkpoint.stored_calibration(name)
+    for name in ("base", "calibrations", "files"):
+        if not isinstance(checkpoint.values[name], dict):
+            raise TypeError(f"{name} is no object.")
 
 
 def checkpoint_folders() -> list[Path]:
     """Return the folders that names are looked up in, in order; some may not exist."""
-    home = Path(os.environ.get("FLAGBT_HOME", Path.home() / ".flagbt"))
+    home = Path(os.environ.get("FLAGBT_HOME") or os.path.expanduser("~/.flagbt"))
     return [Path("checkpoints"), home / "checkpoints", BUNDLED]
+
+
+def checkpoint_places() -> dict[str, Path]:
+    """Return the folder of every name that finds a checkpoint, in the order of the folders; none is read."""
+    found: dict[str, Path] = {}
+    for parent in checkpoint_folders():
+        for path in sorted(parent.glob(f"*/{DESCRIPTION}")) if parent.is_dir() else ():
+            if not path.parent.name.startswith("."):
+                found.setdefault(path.parent.name, path.parent)
+    return found
 
 
 def list_checkpoints() -> list[Checkpoint]:
     """Return every checkpoint that a name finds, each name once, in the order of the folders."""
-    found: dict[str, Checkpoint] = {}
-    for parent in checkpoint_folders():
-        for path in sorted(parent.glob(f"*/{DESCRIPTION}")) if parent.is_dir() else ():
-            if not path.parent.name.startswith("."):
-                found.setdefault(path.parent.name, read_checkpoint(path.parent))
-    return list(found.values())
+    return [read_checkpoint(folder) for folder in checkpoint_places().values()]
 
 
 def find_checkpoint(name: str) -> Checkpoint:
@@ -193,13 +229,13 @@ def find_checkpoint(name: str) -> Checkpoint:
     CheckpointError
         When there is none, with the nearest name.
     """
-    path = Path(name)
-    if path.is_dir() and (os.sep in name or (path / DESCRIPTION).is_file()):
-        return read_checkpoint(path)
+    # os.path's questions answer no where pathlib's raise: a name too long for a file, say.
+    if os.path.isdir(name) and (os.sep in name or os.path.isfile(os.path.join(name, DESCRIPTION))):
+        return read_checkpoint(Path(name))
     for parent in checkpoint_folders():
-        if os.sep not in name and (parent / name / DESCRIPTION).is_file():
+        if os.sep not in name and os.path.isfile(parent / name / DESCRIPTION):
             return read_checkpoint(parent / name)
-    known = [checkpoint.name for checkpoint in list_checkpoints()]
+    known = list(checkpoint_places())
     raise CheckpointError(
         f"--ckpt: there is no checkpoint '{name}', neither as a folder nor among "
         f"{', '.join(str(folder) for folder in checkpoint_folders()[:2])} and the bundled ones. {nearest(name, known)}"

@@ -43,12 +43,12 @@ class Decision:
         UsageError
             For any other text, or thresholds outside (0, 1).
         """
-        method, _, numbers = text.partition(":")
+        method, colon, numbers = text.partition(":")
         if method not in METHODS:
             raise UsageError(f"{option}: '{text}' is no decision rule. {nearest(method, METHODS)}")
         if method != "threshold":
-            if numbers:
-                raise UsageError(f"{option}: '{method}' takes no numbers, got '{numbers}'.")
+            if colon:
+                raise UsageError(f"{option}: '{method}' takes no numbers, got '{text}'. Write {method}.")
             return cls(method)
         try:
             values = [float(number) for number in numbers.split(",")]
@@ -61,7 +61,8 @@ class Decision:
         return cls(method, (values[0], values[-1]))
 
     def __str__(self) -> str:
-        return self.method if self.thresholds is None else f"{self.method}:{self.thresholds[0]:g},{self.thresholds[1]:g}"
+        # Every digit: `parse` must give the same rule back, or a command that repeats a run would not.
+        return self.method if self.thresholds is None else f"{self.method}:{self.thresholds[0]!r},{self.thresholds[1]!r}"
 
     def __call__(self, probabilities: FloatArray, *, class_returns: FloatArray, round_trip_cost: float) -> IntArray:
         """Return one signal a row; NO_SIGNAL where the probabilities are NaN. *Causality: row by row.*
@@ -95,8 +96,17 @@ class Decision:
 
     @classmethod
     def from_json(cls, values: dict[str, Any], *, place: str) -> Decision:
-        """Read what ``to_json`` wrote; ``place`` names the file in errors."""
-        numbers = ",".join(repr(float(value)) for value in values.get("thresholds") or ())
+        """Read what ``to_json`` wrote; ``place`` names the file in errors.
+
+        Raises
+        ------
+        UsageError
+            When it is no rule.
+        """
+        if not isinstance(values, dict) or not set(values) <= {"method", "thresholds"}:
+            raise UsageError(f'{place}: expected a decision such as {{"method": "argmax"}}, got {values!r}.')
+        given = values.get("thresholds")
+        numbers = ",".join(map(str, given)) if isinstance(given, list) else str(given or "")
         method = str(values.get("method"))
         return cls.parse(f"{method}:{numbers}" if numbers else method, option=place)
 

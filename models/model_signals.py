@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,26 @@ import numpy as np
 
 from ..data.bars import Bars
 from ..data.labels import IntArray
+from ..errors import UsageError, nearest
 from .calibration import Calibration
 from .checkpoint import Checkpoint
 from .decision import Decision
 from .signals import NO_SIGNAL, Signals
 
 Progress = Callable[[int, int], None]
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def check_device_name(name: str) -> None:
+    """Refuse what is no spelling of a device, before anything is read or torch is imported.
+
+    Raises
+    ------
+    UsageError
+        For anything but ``auto``, ``cpu``, ``cuda`` and ``cuda:N``.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, got '{name}'. {nearest(name, DEVICES)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,11 @@ def check_overlap(checkpoint: Checkpoint, calibration: Calibration, bars: Bars, 
     RangeError
         When they do, naming the range and the first time that is free.
     """
-    horizon = checkpoint.labels.horizon_bars * bars.step
-    tested = TimeRange(bars.time[traded.start], np.datetime64(bars.time[traded.stop - 1] + bars.step + horizon))
+    horizon = checkpoint.labels.horizon_bars
+    # The bar that the last label looks at: further away in time where bars are missing after the range.
+    looked_at = bars.time[min(traded.stop - 1 + horizon, len(bars) - 1)]
+    end = max(looked_at, bars.time[traded.stop - 1] + horizon * bars.step) + bars.step
+    tested = TimeRange(bars.time[traded.start], np.datetime64(end))
     ranges = seen_ranges(checkpoint, calibration)
     hit = {purpose: seen for purpose, seen in ranges.items() if seen.overlaps(tested)}
     if hit:

@@ -20,6 +20,7 @@ from ..data.bars import Bars, FloatArray
 from ..data.schema import Float32Array
 from ..errors import DeviceError
 from .architecture import Architecture
+from .model_signals import check_device_name
 
 Progress = Callable[[int, int], None]
 CPU_BATCH_CHUNKS = 1
@@ -31,15 +32,15 @@ def pick_device(name: str) -> torch.device:
 
     Raises
     ------
+    UsageError
+        For any other name; torch knows more devices, but none that this was tested on.
     DeviceError
         When CUDA is asked for and there is none: nothing falls back silently.
     """
+    check_device_name(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DeviceError(f"--device: expected auto, cpu, cuda or cuda:N, got '{name}'.") from None
+    device = torch.device(name)
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise DeviceError(

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..data.bars import FloatArray
-from ..data.labels import IntArray
+from ..data.labels import BUY, IntArray
+from ..errors import StrategyError
 
 NO_SIGNAL = -1
 
@@ -40,8 +41,21 @@ class Signals:
 
     @classmethod
     def plain(cls, signal: npt.NDArray[np.integer]) -> Signals:
-        """Wrap the signals of a strategy without a model."""
-        values = signal.astype(np.int8)
+        """Wrap the signals of a strategy without a model.
+
+        Raises
+        ------
+        StrategyError
+            When one is not SELL=0, HOLD=1, BUY=2 or NO_SIGNAL=-1: cast to int8, a NaN would become a SELL.
+        """
+        given = np.asarray(signal)
+        bad = ~np.isin(given, (*range(BUY + 1), NO_SIGNAL))
+        if bad.any():
+            raise StrategyError(
+                f"Signals.plain: row {int(np.argmax(bad))} is {given.ravel()[int(np.argmax(bad))]}, expected SELL=0, HOLD=1, "
+                f"BUY=2, or -1 for none ({int(bad.sum()):,} such rows)."
+            )
+        values = given.astype(np.int8)
         return cls(signal=values, raw=values)
 
     @property

@@ -78,7 +78,7 @@ def comparison_table(runs: Sequence[StoredRun]) -> list[list[str]]:
 
 
 def inequalities(runs: Sequence[StoredRun]) -> list[str]:
-    """Say what makes the runs unequal tests: range, bars or costs; empty when they can be ranked."""
+    """Say what makes the runs unequal tests: range, bars, costs or bars already seen; empty when they can be ranked."""
     found = []
     ranges = {(run.manifest["data"]["first"], run.manifest["data"]["last"]) for run in runs}
     if len(ranges) > 1:
@@ -90,6 +90,9 @@ def inequalities(runs: Sequence[StoredRun]) -> list[str]:
         values = {setting_text(run.manifest["config"].get(field)) for run in runs}
         if len(values) > 1:
             found.append(f"{field} differs ({', '.join(sorted(values))})")
+    seen = [name for name, run in zip(labels(runs), runs, strict=True) if overlaps(run.manifest["config"])]
+    if seen:
+        found.append(f"bars that the checkpoint may have been trained on were allowed in {', '.join(seen)}")
     return found
 
 

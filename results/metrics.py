@@ -19,6 +19,12 @@ DAYS_PER_YEAR = 365
 HOURS_PER_YEAR = 24 * DAYS_PER_YEAR
 # Relative: below it a spread of returns, or a loss from a peak, is the rounding of float64 and not a number to show.
 ROUNDING = 1e-12
+# What `metrics` measures: a stored file with less is damaged.
+METRICS = (
+    "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "sortino_daily", "volatility_daily", "max_drawdown",
+    "max_drawdown_days", "calmar", "trades", "open_trades", "win_rate", "profit_factor", "avg_trade_return", "exposure",
+    "turnover", "fees_paid", "slippage_paid", "final_equity", "bars", "days",
+)  # fmt: skip
 
 
 def metrics(run: Run) -> dict[str, Any]:

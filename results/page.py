@@ -165,7 +165,8 @@ def setting_text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, Mapping | list):
         return json.dumps(value, sort_keys=True) if value else NULL
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    # Every digit: a cash of 1,234,567 written as 1.23457e+06 would be another run, and equal to its neighbour's.
+    text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
     return PurePath(text).name if PurePath(text).is_absolute() else text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from .summary import summary
 
 __all__ = ["Report", "StoredRun", "find_run", "list_runs", "read_run", "write_page", "write_run"]
 
+NAMED_RUNS = 5
 _LONGEST_PART = 40
 # What renaming a folder onto another one that is not empty raises, by operating system.
 _NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
@@ -139,10 +141,11 @@ def find_run(name: str | Path | None, out: Path) -> Path:
             raise RecordError(f"there are no runs in {out}. Make one with: flagbt run --strategy NAME --out {out}")
         return runs[-1]
     path = Path(name)
-    if (path / "run.json").is_file():
+    # os.path's questions answer no where pathlib's raise: a name too long for a file, say.
+    if os.path.isfile(path / "run.json"):
         return path
-    if path.is_dir() or path.is_absolute() or len(path.parts) > 1:
-        what = "is not a run folder (it has no run.json)" if path.exists() else "does not exist"
+    if os.path.isdir(path) or path.is_absolute() or len(path.parts) > 1:
+        what = "is not a run folder (it has no run.json)" if os.path.exists(path) else "does not exist"
         raise RecordError(f"the run {path} {what}. Give a run's folder, or its name in {out}; flagbt runs list shows them.")
     wanted = str(name)
     exact = [each for each in runs if each.name == wanted]
@@ -153,8 +156,11 @@ def find_run(name: str | Path | None, out: Path) -> Path:
     if found:
         shown = ", ".join(each.name for each in found[:5])
         raise UsageError(f"run '{wanted}': {len(found)} runs in {out} fit: {shown}. Give more of the name, or the id.")
-    known = {each.name for each in runs} | {given for each in runs if (given := _given_name(each))}
-    raise UsageError(f"run '{wanted}': there is none in {out} whose name begins so. {nearest(wanted, known)}")
+    known = {each.name for each in runs[-NAMED_RUNS:]} | {given for each in runs if (given := _given_name(each))}
+    raise UsageError(
+        f"run '{wanted}': there is none in {out} whose name begins so. {nearest(wanted, known)} "
+        "flagbt runs list shows them all."
+    )
 
 
 def _tables(run: Run, benchmark: Run) -> dict[str, bytes]:
@@ -250,7 +256,7 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
 @contextmanager
 def _nothing_left_behind(out: Path) -> Iterator[None]:
     """Turn an OSError into a RecordError that names ``out``, and remove the folders that were made for nothing."""
-    new = [each for each in (out, *out.parents) if not each.exists()]
+    new = [each for each in (out, *out.parents) if not os.path.exists(each)]
     try:
         yield
     except OSError as error:

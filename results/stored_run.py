@@ -13,10 +13,16 @@ import pandas as pd
 
 from ..engine.run import ORDER_COLUMNS, TRADE_COLUMNS
 from ..errors import RecordError
+from .metrics import METRICS
 
 T = TypeVar("T")
 
 FORMAT_VERSION = 1
+MANIFEST_FIELDS = (
+    "id", "name", "notes", "config", "data", "checkpoint", "cash", "funnel", "sentence", "diversity", "fills", "verdicts",
+    "command", "seeds", "versions", "started", "finished", "seconds",
+)  # fmt: skip
+EQUITY_COLUMNS = ("close", "cash", "position_size", "equity", "exposure", "benchmark_equity")
 _TIMES = ("decided", "filled", "entry_time", "exit_time")
 _TEXTS = ("side", "status", "reason")
 _COUNTS = ("order", "trade", "bars_held")
@@ -69,8 +75,8 @@ def read_run(folder: Path) -> StoredRun:
     return StoredRun(
         folder=folder,
         manifest=manifest,
-        metrics=_read(folder, "metrics.json", lambda file: json.loads(file.read_bytes())),
-        equity=_read(folder, "equity.parquet", pd.read_parquet),
+        metrics=_read(folder, "metrics.json", _read_metrics),
+        equity=_read(folder, "equity.parquet", lambda file: _with_columns(pd.read_parquet(file), EQUITY_COLUMNS)),
         signals=_read(folder, "signals.parquet", pd.read_parquet) if has_signals else None,
         orders=_read(folder, "orders.csv", lambda file: _read_csv(file, ORDER_COLUMNS)),
         trades=_read(folder, "trades.csv", lambda file: _read_csv(file, TRADE_COLUMNS)),
@@ -92,7 +98,27 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"run {folder.name}: run.json has the format version {version!r}, and this flagbt reads {FORMAT_VERSION}. "
             "Read it with the version of flagbt that wrote it, or a newer one."
         )
+    missing = [field for field in MANIFEST_FIELDS if field not in manifest]
+    if missing:
+        raise RecordError(f"run {folder.name}: run.json in {folder} lacks {', '.join(missing)}: it is damaged. Run it again.")
     return dict(manifest)
+
+
+def _read_metrics(file: Path) -> dict[str, Any]:
+    metrics = json.loads(file.read_bytes())
+    if not isinstance(metrics, dict) or not all(isinstance(metrics.get(side), dict) for side in ("strategy", "benchmark")):
+        raise ValueError("it holds no metrics of strategy and benchmark")
+    missing = [name for side in ("strategy", "benchmark") for name in METRICS if name not in metrics[side]]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(dict.fromkeys(missing))}")
+    return metrics
+
+
+def _with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ValueError(f"it has no column {', '.join(missing)}")
+    return frame
 
 
 def _read(folder: Path, name: str, reader: Callable[[Path], T]) -> T:
@@ -112,10 +138,7 @@ def _read(folder: Path, name: str, reader: Callable[[Path], T]) -> T:
 def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a table back with the same numbers and types, also where it is empty."""
     # Python's float() is exact; what pandas' own parser does differs by version.
-    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ValueError(f"it has no column {', '.join(missing)}")
+    frame = _with_columns(pd.read_csv(file, dtype=str, keep_default_na=False), columns)
     return pd.DataFrame({column: _typed(column, frame[column]) for column in frame.columns})
 
 

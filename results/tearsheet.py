@@ -45,8 +45,9 @@ KIND_OF_VERDICT = {
 # Fields of a run's config that `flagbt run` takes back.
 OPTIONS = {
     "strategy": "--strategy", "checkpoint": "--ckpt", "data": "--data", "timerange": "--timerange",
-    "calibration": "--calibration", "decision": "--decision", "exit": "--exit", "fee_bps": "--fee-bps",
+    "calibration": "--calibration", "decision": "--decision", "fee_bps": "--fee-bps",
     "slippage_bps": "--slippage-bps", "cash": "--cash", "short": "--short", "allow_overlap": "--allow-overlap",
+    "seed": "--seed",
 }  # fmt: skip
 FUNNEL_NAMES = {
     "no_signal": "without a signal (warm-up)", "raw": "raw signal", "signal": "final signal", "kept": "position kept",

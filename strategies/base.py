@@ -41,17 +41,24 @@ class Strategy:
     Attributes
     ----------
     name : str
-        What records and tables call it.
+        What records and tables call it; the class's own name where it gives none.
     uses_model : bool
         Whether the class is made with a checkpoint's ``ModelSignals`` as its first argument (``--ckpt``).
     """
 
     name = "strategy"
     uses_model = False
+    short = False
     signals: Signals
 
     def __init__(self, *, short: bool = False) -> None:
         self.short = short
+
+    def __init_subclass__(cls) -> None:
+        """Call a class without a name by the class's own."""
+        super().__init_subclass__()
+        if cls.name == Strategy.name:
+            cls.name = cls.__name__
 
     def prepare(self, bars: Bars) -> Signals:
         """Do all batched work and return one signal a bar. *Causality: row t uses bars <= t.*

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from flagbt.data.bars import Bars
 from flagbt.data.timerange import TimeRange
-from flagbt.errors import CheckpointError, DeviceError, RangeError
+from flagbt.errors import CheckpointError, DeviceError, RangeError, UsageError
 from flagbt.models.architecture import Architecture, BarTransformer
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint, StoredCalibration, find_checkpoint, list_checkpoints, read_checkpoint
@@ -252,7 +252,7 @@ def test_a_missing_gpu_is_no_cpu() -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises(DeviceError, match="offers 0 CUDA device"):
         pick_device("cuda")
-    with pytest.raises(DeviceError, match="expected auto, cpu, cuda"):
+    with pytest.raises(UsageError, match="expected auto, cpu, cuda"):
         pick_device("tpu9")
     assert pick_device("auto") == CPU
 
