@@ -275,7 +275,7 @@ def _device(request: RunRequest, model: ModelSignals | None) -> str | None:
 
 
 def _check_step(bars: Bars, checkpoint: Checkpoint) -> None:
-    expected = float((checkpoint.values.get("data") or {}).get("step_hours", 1.0))
+    expected = float(checkpoint.values["data"]["step_hours"])
     if bars.step_hours != expected:
         raise CheckpointError(
             f"checkpoint '{checkpoint.name}' was trained on bars of {expected:g} h, and those of {bars.source} are of "

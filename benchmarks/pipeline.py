@@ -39,9 +39,8 @@ def seconds(work: Callable[[], object], repeats: int = 3) -> float:
 def main() -> None:
     """Measure scoring, replay and the whole run on the bundled sample."""
     bars = load_sample()
-    print(
-        f"flagbt {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, Python {platform.python_version()}"
-    )
+    threads = f"{torch.get_num_threads()} threads"
+    print(f"flagbt {__version__}, torch {torch.__version__}, {threads}, Python {platform.python_version()}")
 
     # 1. Scoring: all bars in chunks against one window a bar (the receptive field re-read for each)
     checkpoint = find_checkpoint("Jan4")

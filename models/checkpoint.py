@@ -164,7 +164,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     version = values.get("format") if isinstance(values, dict) else None
     if not isinstance(version, int) or version > FORMAT:
         raise CheckpointError(f"{path} has the format {version!r}; this flagbt reads up to {FORMAT}. Install a newer flagbt.")
-    missing = [key for key in (*IDENTITY, "calibrations") if key not in values]
+    missing = [key for key in (*IDENTITY, "calibrations", "data") if key not in values]
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is damaged. Copy the checkpoint again from its source.")
     checkpoint = Checkpoint(folder, values)
@@ -195,7 +195,7 @@ def _check_fields(checkpoint: Checkpoint) -> None:
             raise ValueError(f"{name} are not three finite numbers.")
     for name in checkpoint.calibration_names():
         checkpoint.stored_calibration(name)
-    for name in ("base", "calibrations", "files"):
+    for name in ("base", "calibrations", "data", "files"):
         if not isinstance(checkpoint.values[name], dict):
             raise TypeError(f"{name} is no object.")
 
