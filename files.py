@@ -83,9 +83,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                _sync(file)
+        sync_tree(temporary)
         if overwrite and target.exists():
             old = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-old-{target.name}")
             target.rename(old)
@@ -98,6 +96,14 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Force every file under a folder, and the folder itself, onto the disk."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            _sync(file)
+    _sync(folder)
 
 
 def _sync(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,11 @@ from ..data.bars import Bars, FloatArray
 from ..data.labels import IntArray, class_counts, class_shares
 from ..data.schema import Float32Array
 from ..models.architecture import Architecture
-from ..models.network import Lora, adapter_state, build_base, with_lora
+from ..models.network import Lora, adapter_state, build_base, read_tensors, with_lora, write_tensors
 from ..models.scoring import score
 from ..models.statistics import scores, softmax
 from .chunks import IGNORED, ChunkDataset
-from .loop import Schedule, fit
+from .loop import Schedule, Workspace, fit
 from .objectives import Objective
 from .splits import Split
 
@@ -62,6 +64,8 @@ def finetune(
     first_row: int,
     device: torch.device,
     on_epoch_end: EpochReport = lambda _entry: None,
+    folder: Path | None = None,
+    report_to: str | None = None,
 ) -> FineTuned:
     """Train LoRA matrices and a head on ``base``; the best epoch has the lowest validation NLL, never the best accuracy.
 
@@ -77,6 +81,10 @@ def finetune(
         The first finite row.
     on_epoch_end : callable
         Called with each new entry of the history.
+    folder : Path, optional
+        Where every epoch is saved; a finished save found there is gone on from.
+    report_to : str, optional
+        A logging integration of the Trainer's.
     """
     torch.manual_seed(schedule.seed)
     model = with_lora(build_base(architecture, base, place="the base"), lora)
@@ -87,7 +95,7 @@ def finetune(
     counts = class_counts(labels[split.training])
     prior = class_shares(labels[split.training])
     class_weights = objective.class_weights(counts.astype(np.float64))
-    loss = _weighted_loss(objective, class_weights, prior, device)
+    loss = _weighted_loss(objective, class_weights, prior)
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
 
@@ -100,7 +108,18 @@ def finetune(
             kept.update(adapter_state(model))
         on_epoch_end(entry)
 
-    fit(model, loss, dataset, schedule, device=device, on_epoch_end=judge)
+    def keep(save: Path) -> None:
+        (save / "history.json").write_text(json.dumps(history), encoding="utf-8")
+        write_tensors(save / "best.safetensors", kept)
+
+    def restore(save: Path) -> None:
+        history.extend(json.loads((save / "history.json").read_text(encoding="utf-8")))
+        kept.update(read_tensors(save / "best.safetensors") if history else {})
+
+    fit(
+        model, loss, dataset, schedule, device=device, on_epoch_end=judge, workspace=Workspace(folder, keep, restore),
+        report_to=report_to,
+    )  # fmt: skip
     peft.set_peft_model_state_dict(model, kept)
     model.cpu().eval()
     best = min(history, key=lambda entry: float(entry["nll"]))
@@ -116,16 +135,16 @@ def validation_logits(
 
 
 def _weighted_loss(
-    objective: Objective, class_weights: FloatArray, prior: FloatArray, device: torch.device
-) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
-    weights = torch.tensor(class_weights, dtype=torch.float32, device=device)
-    shares = torch.tensor(prior, dtype=torch.float32, device=device)
+    objective: Objective, class_weights: FloatArray, prior: FloatArray
+) -> Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor]]:
+    weights = torch.tensor(class_weights, dtype=torch.float32)
+    shares = torch.tensor(prior, dtype=torch.float32)
 
-    def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         counted = batch["targets"] != IGNORED
         logits, labels = model(batch["rows"])[counted].float(), batch["targets"][counted]
-        weight = weights[labels]
-        return (weight * objective.losses(logits, labels, shares)).sum() / weight.sum().clamp(min=1e-9)
+        weight = weights.to(logits.device)[labels]
+        return (weight * objective.losses(logits, labels, shares.to(logits.device))).sum(), weight.sum()
 
     return loss
 

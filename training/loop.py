@@ -1,22 +1,41 @@
-"""The loop: transformers' Trainer over chunks, with one loss function and one call after every epoch."""
+"""The loop: transformers' Trainer over chunks, with one loss function, one call after every epoch, and a way back.
+
+Precision, schedules, several processes, logging integrations and the state to resume from are the Trainer's. What it
+lacks is added here: a save is marked complete when it is (a killed save is never resumed from), the loss of several
+processes is divided by their common sum of weights, and Ctrl-C saves before it stops.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import shutil
+import signal
 import tempfile
+import threading
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from ..errors import TrainingError, UsageError
+from ..files import sync_tree
 from .chunks import ChunkDataset
 
-Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+# (model, batch) -> the sum of weighted losses and the sum of weights
+Loss = Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor]]
 EpochEnd = Callable[[int, float], None]
+COMPLETE = "COMPLETE"
+LOSSES = "losses.json"
+SMALLEST_WEIGHT = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +46,7 @@ class Schedule:
     ----------
     epochs : int
     batch_chunks : int
-        Sequences a step.
+        Sequences a step, over all processes.
     learning_rate : float
         The peak: linear warm-up over 5 % of the steps, then a cosine to 0.
     weight_decay : float
@@ -46,64 +65,193 @@ class Schedule:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Workspace:
+    """Where an unfinished training keeps what it needs to go on.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        None keeps nothing.
+    keep, restore : callable
+        Write and read, into and from a save's folder, what the caller holds beside the model.
+    """
+
+    folder: Path | None = None
+    keep: Callable[[Path], None] = lambda _folder: None
+    restore: Callable[[Path], None] = lambda _folder: None
+
+    def newest(self) -> Path | None:
+        """Return the newest save that was finished, if any."""
+        if self.folder is None or not self.folder.is_dir():
+            return None
+        saves = [path for path in self.folder.glob("checkpoint-*") if (path / COMPLETE).is_file()]
+        return max(saves, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+class TrainingStoppedError(TrainingError):
+    """Ctrl-C: what was learned is saved."""
+
+    exit_code = 130
+
+
+def is_main_process() -> bool:
+    """Tell whether this process is the one that prints and writes (under torchrun or accelerate; else always)."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Return when every process of a distributed training has come here."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+
+
 class _ChunkTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
-    loss_of: Loss
+    def __init__(self, loss: Loss, losses: list[Tensor], **options: Any) -> None:
+        super().__init__(**options)
+        self.loss_of, self.losses = loss, losses
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        return self.loss_of(model, inputs)
+        total, weight = self.loss_of(model, inputs)
+        weight = weight.detach().clone()
+        processes = 1
+        if distributed.is_available() and distributed.is_initialized():
+            # DDP averages the processes' gradients: times their number, over the common weight, it is one sum again.
+            distributed.all_reduce(weight)
+            processes = distributed.get_world_size()
+        loss = total * processes / weight.clamp(min=SMALLEST_WEIGHT)
+        self.losses.append(loss.detach())
+        return loss
 
 
+@dataclass
 class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Move the dataset's cuts before an epoch, report after it."""
+    """Move the dataset's cuts before an epoch, report after it, mark saves complete, stop when asked."""
 
-    def __init__(self, dataset: ChunkDataset, on_end: EpochEnd) -> None:
-        self.dataset, self.on_end = dataset, on_end
-        self.losses: list[Tensor] = []
+    dataset: ChunkDataset
+    on_end: EpochEnd
+    workspace: Workspace
+    losses: list[Tensor] = field(default_factory=list)
+    stop: bool = False
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.dataset.set_epoch(round(state.epoch))
+        self.dataset.set_epoch(int(state.epoch + 1e-6))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.stop:
+            control.should_save = control.should_training_stop = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        mean = float(torch.stack(self.losses).mean())
+        if abs(state.epoch - round(state.epoch)) > 1e-6:
+            return  # stopped in the middle
+        mean = torch.stack(self.losses).mean()
         self.losses.clear()
-        self.on_end(round(state.epoch), mean)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(mean)
+            mean /= distributed.get_world_size()
+        self.on_end(round(state.epoch), float(mean))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        wait_for_all()
+        if self.workspace.folder is None or not is_main_process():
+            return
+        save = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (save / LOSSES).write_text(json.dumps([float(loss) for loss in self.losses]), encoding="utf-8")
+        self.workspace.keep(save)
+        sync_tree(save)
+        (save / COMPLETE).write_text("", encoding="utf-8")
+        sync_tree(save)
+        for other in save.parent.glob("checkpoint-*"):
+            if other != save:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def fit(
-    model: nn.Module, loss: Loss, dataset: ChunkDataset, schedule: Schedule, *, device: torch.device, on_epoch_end: EpochEnd
+    model: nn.Module,
+    loss: Loss,
+    dataset: ChunkDataset,
+    schedule: Schedule,
+    *,
+    device: torch.device,
+    on_epoch_end: EpochEnd,
+    workspace: Workspace | None = None,
+    report_to: str | None = None,
 ) -> None:
-    """Train ``model`` in place.
+    """Train ``model`` in place, from the newest finished save in the workspace, if there is one.
 
     Parameters
     ----------
     model : Module
         Its parameters with ``requires_grad`` are trained.
     loss : callable
-        (model, batch of ``rows`` and ``targets``) -> scalar.
+        (model, batch of ``rows`` and ``targets``) -> (sum of weighted losses, sum of weights).
     on_epoch_end : callable
         Called with (epoch from 1, mean training loss).
+    workspace : Workspace, optional
+        With a folder, every epoch is saved there.
+    report_to : str, optional
+        ``tensorboard``, ``wandb`` or ``trackio``, as the Trainer knows them.
+
+    Raises
+    ------
+    TrainingStoppedError
+        After Ctrl-C, when all is saved.
     """
-    epochs = _Epochs(dataset, on_epoch_end)
-
-    def recorded(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        value = loss(network, batch)
-        epochs.losses.append(value.detach())
-        return value
-
+    workspace = workspace or Workspace()
+    epochs = _Epochs(dataset, on_epoch_end, workspace)
+    newest = workspace.newest()
+    if newest is not None:
+        epochs.losses += [torch.tensor(value) for value in json.loads((newest / LOSSES).read_text(encoding="utf-8"))]
+        workspace.restore(newest)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if schedule.batch_chunks % processes:
+        raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), _stopping(epochs):
         arguments = TrainingArguments(
-            output_dir=scratch, num_train_epochs=schedule.epochs, per_device_train_batch_size=schedule.batch_chunks,
-            learning_rate=schedule.learning_rate, weight_decay=schedule.weight_decay, lr_scheduler_type="cosine",
-            warmup_steps=0.05, max_grad_norm=1.0, seed=schedule.seed, data_seed=schedule.seed,
-            use_cpu=device.type == "cpu", bf16=device.type == "cuda", save_strategy="no", eval_strategy="no",
-            logging_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
-            dataloader_pin_memory=device.type == "cuda",
+            output_dir=str(workspace.folder or scratch), num_train_epochs=schedule.epochs,
+            per_device_train_batch_size=schedule.batch_chunks // processes, learning_rate=schedule.learning_rate,
+            weight_decay=schedule.weight_decay, lr_scheduler_type="cosine", warmup_steps=0.05, max_grad_norm=1.0,
+            seed=schedule.seed, data_seed=schedule.seed, use_cpu=device.type == "cpu", bf16=device.type == "cuda",
+            save_strategy="no" if workspace.folder is None else "epoch", eval_strategy="no",
+            logging_strategy="epoch" if report_to else "no", report_to=[report_to] if report_to else [],
+            disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda",
+            ddp_find_unused_parameters=False,
         )  # fmt: skip
-        trainer = _ChunkTrainer(model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
+        trainer = _ChunkTrainer(loss, epochs.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
         trainer.remove_callback(PrinterCallback)
-        trainer.loss_of = recorded
-        trainer.train()
+        trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    if epochs.stop:
+        raise TrainingStoppedError("stopped; everything up to here is saved.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+        warnings.filterwarnings("ignore", message=".*Could not find a config file.*")
+        yield
+
+
+@contextmanager
+def _stopping(epochs: _Epochs) -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into a save at the end of the step; the second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signature is the signal module's
+        if epochs.stop:
+            raise KeyboardInterrupt
+        epochs.stop = True
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

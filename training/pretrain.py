@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ from ..data.schema import Float32Array
 from ..models.architecture import Architecture, BarTransformer
 from ..models.network import base_state
 from .chunks import IGNORED, ChunkDataset
-from .loop import Schedule, fit
+from .loop import Schedule, Workspace, fit
 
 BINS = 16
 QUANTITIES = ("return", "range", "volume")
@@ -62,6 +64,21 @@ def next_bar_quantities(bars: Bars) -> FloatArray:
     return result
 
 
+class NextBar(nn.Module):
+    """The network with a head for the next bar's three quantities."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.network = BarTransformer(architecture)
+        self.network.head.requires_grad_(False)  # not part of a base, and no gradient reaches it
+        self.next_bar = nn.Linear(architecture.d_model, len(QUANTITIES) * BINS)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return logits (B, L, 3 x 16) of rows (B, L, F)."""
+        logits: Tensor = self.next_bar(self.network.hidden(rows))
+        return logits
+
+
 def pretrain(
     bars: Bars,
     rows: Float32Array,
@@ -72,6 +89,7 @@ def pretrain(
     schedule: Schedule,
     device: torch.device,
     on_epoch_end: Callable[[int, float], None] = lambda _epoch, _loss: None,
+    folder: Path | None = None,
 ) -> Base:
     """Train a base by next-bar prediction on the training samples only.
 
@@ -85,10 +103,11 @@ def pretrain(
         Training samples; the bar after each must lie before the validation starts, as it does for any label horizon.
     first_row : int
         The first finite row.
+    folder : Path, optional
+        Where every epoch is saved; a finished save found there is gone on from.
     """
     torch.manual_seed(schedule.seed)
-    network = BarTransformer(architecture)
-    head = nn.Linear(architecture.d_model, len(QUANTITIES) * BINS)
+    model = NextBar(architecture)
     quantities = next_bar_quantities(bars)
     targets = np.full(quantities.shape, IGNORED, dtype=np.int64)
     known = training & np.isfinite(quantities).all(axis=1)
@@ -98,14 +117,12 @@ def pretrain(
     dataset = ChunkDataset(
         rows, targets, chunk_bars=architecture.chunk_bars, receptive_bars=architecture.receptive_bars, first_row=first_row
     )
-    model = nn.ModuleDict({"network": network, "next_bar": head})
 
-    def loss(_: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         counted = batch["targets"][..., 0] != IGNORED
-        hidden = network.hidden(batch["rows"])[counted]
-        logits = head(hidden).view(-1, BINS)
+        logits = model(batch["rows"])[counted].float().reshape(-1, BINS)
         total = functional.cross_entropy(logits, batch["targets"][counted].flatten(), reduction="sum")
-        return total / max(1, len(logits))
+        return total, torch.tensor(float(len(logits)), device=total.device)
 
     losses: list[float] = []
 
@@ -113,5 +130,13 @@ def pretrain(
         losses.append(value)
         on_epoch_end(epoch, value)
 
-    fit(model, loss, dataset, schedule, device=device, on_epoch_end=record)
-    return Base(base_state(network.cpu()), losses)
+    def keep(folder: Path) -> None:
+        (folder / "history.json").write_text(json.dumps(losses), encoding="utf-8")
+
+    def restore(folder: Path) -> None:
+        losses.extend(json.loads((folder / "history.json").read_text(encoding="utf-8")))
+
+    fit(
+        model, loss, dataset, schedule, device=device, on_epoch_end=record, workspace=Workspace(folder, keep, restore),
+    )  # fmt: skip
+    return Base(base_state(model.network.cpu()), losses)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from ..models.network import FINGERPRINT_ROWS, Lora, adapter_state, fingerprint,
 from ..models.statistics import by_class, scores, softmax
 from .card import card, curves_picture
 from .finetune import FineTuned, finetune, validation_logits
-from .loop import Schedule
+from .loop import Schedule, is_main_process, wait_for_all
 from .objectives import Objective
 from .pretrain import Base, pretrain
 from .splits import Split, chronological_split
@@ -85,14 +87,34 @@ def train(
     *,
     device: torch.device | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    report_to: str | None = None,
     watch: Callable[[Progress], None] = lambda _progress: None,
 ) -> Checkpoint:
     """Train a checkpoint and write its folder ``target``.
 
+    While it runs, every epoch is saved in ``.NAME.training`` beside it, so that a killed training can go on.
+
+    Parameters
+    ----------
+    target : Path
+        The checkpoint's folder.
+    overwrite : bool
+        Replace what is there, finished or unfinished, when the training is done.
+    resume : bool
+        Go on from the last finished save of the same recipe on the same bars; without one, begin.
+    report_to : str, optional
+        ``tensorboard``, ``wandb`` or ``trackio``.
+    watch : callable
+        Called after every epoch.
+
     Raises
     ------
     TrainingError
-        When ``target`` exists and ``overwrite`` is not set, or a class never occurs among the training labels.
+        When ``target`` exists and ``overwrite`` is not set, an unfinished training is there and neither ``resume`` nor
+        ``overwrite`` is set, its recipe was another, or a class never occurs among the training labels.
+    TrainingStoppedError
+        After Ctrl-C.
     RangeError
         When a range leaves no sample.
     DataError
@@ -122,16 +144,18 @@ def train(
     rows = schema.rows(bars)
 
     # 3. A base that knows bars, then LoRA for the question
+    work = _open_workspace(target, bars, recipe, overwrite=overwrite, resume=resume)
     base = pretrain(
         bars, rows, split.training, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.pretraining,
         device=device, on_epoch_end=lambda epoch, loss: watch(
             Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
-        ),
+        ), folder=work / "pretraining",
     )  # fmt: skip
     tuned = finetune(
         bars, rows, labels, split, base.weights, architecture=architecture, lora=recipe.lora, objective=recipe.objective,
         schedule=recipe.schedule, first_row=schema.warmup_bars, device=device,
-        on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)),
+        on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)), folder=work / "training",
+        report_to=report_to,
     )  # fmt: skip
 
     # 4. What it says on the validation, calibrated, and a rule that acts on it
@@ -141,16 +165,62 @@ def train(
 
     # 5. The folder, whole or not at all
     values = _description(bars, recipe, architecture, schema, split, base, tuned, logits, calibrated)
-    try:
-        with new_folder(target, overwrite=overwrite) as folder:
-            _write(
-                folder, target.name, values, base.weights, tuned, fingerprint(tuned.model, _stretch(rows, split, architecture))
-            )
-    except OSError as error:
-        raise TrainingError(
-            f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
-        ) from None
+    if is_main_process():
+        marks = fingerprint(tuned.model, _stretch(rows, split, architecture))
+        try:
+            with new_folder(target, overwrite=overwrite) as folder:
+                _write(folder, target.name, values, base.weights, tuned, marks)
+        except OSError as error:
+            raise TrainingError(
+                f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: mend that, "
+                "and add --resume."
+            ) from None
+        shutil.rmtree(work, ignore_errors=True)
+    wait_for_all()
     return read_checkpoint(target)
+
+
+def workspace_of(target: Path) -> Path:
+    """Return the folder in which an unfinished training of ``target`` keeps its saves."""
+    return target.with_name(f".{target.name}.training")
+
+
+def _open_workspace(target: Path, bars: Bars, recipe: Recipe, *, overwrite: bool, resume: bool) -> Path:
+    """Return the folder of saves, new or to go on from; it is only gone on from by the same recipe on the same bars."""
+    work = workspace_of(target)
+    described = json.dumps({"bars": bars.digest, "flagbt": __version__, **asdict(recipe)}, default=str, sort_keys=True)
+    note = work / "recipe.json"
+    if work.exists() and not resume and not overwrite:
+        raise TrainingError(
+            f"--output: an unfinished training of {target} is there ({work}). Add --resume to go on from its last save, or "
+            "--overwrite to begin again."
+        )
+    if resume and note.is_file():
+        if note.read_text(encoding="utf-8") == described:
+            return work
+        raise TrainingError(
+            f"--resume: the unfinished training in {work} had other options, other bars or another flagbt: going on would mix "
+            f"two trainings. Give the same options ({_differences(note.read_text(encoding='utf-8'), described)}), or "
+            "--overwrite to begin again."
+        )
+    if is_main_process():
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            with new_folder(work) as folder:
+                (folder / note.name).write_text(described, encoding="utf-8")
+        except OSError as error:
+            raise TrainingError(
+                f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
+            ) from None
+    return work
+
+
+def _differences(before: str, now: str) -> str:
+    try:
+        old, new = json.loads(before), json.loads(now)
+    except ValueError:
+        return "its note is damaged"
+    return "; ".join(f"{key} was {old.get(key)}, is {new[key]}" for key in new if old.get(key) != new[key])[:400]
 
 
 def _architecture(preset: str, n_features: int) -> Architecture:
