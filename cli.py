@@ -227,6 +227,8 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
 @click.option("--validation", type=Range(), help="Bars to judge and calibrate on. Default: the last fifth.")
 @click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
 @click.option("--weight-strategy", default="none", show_default=True, help="none, inverse, sqrt or effective.")
+@click.option("--sampler", default="natural", show_default=True, help="natural, or oversample SELL and BUY.")
+@click.option("--label-smoothing", type=Number(), default=0.0, show_default=True, help="Share of the target spread evenly.")
 @click.option("--gamma", type=Number(), default=2.0, show_default=True, help="Of the focal loss.")
 @click.option("--tau", type=Number(), default=1.0, show_default=True, help="Of the logit adjustment.")
 @click.option("--beta", type=Number(), default=0.9999, show_default=True, help="Of the effective-number weights.")
@@ -238,6 +240,10 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1 or balanced_accuracy: chooses the epoch.")
+@click.option("--on-collapse", default="warn", show_default=True, help="warn or stop, when an epoch collapses or flatters.")
+@click.option("--report-to", type=click.Choice(["tensorboard", "wandb", "trackio"]), help="Log there as well.")
+@click.option("--resume", is_flag=True, help="Go on from the last save of an unfinished training.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
 @config_option
 @json_option
@@ -247,7 +253,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     from .data.readers import read_bars
     from .models.network import Lora
     from .models.scoring import pick_device
-    from .training.loop import Schedule
+    from .training.loop import Schedule, is_main_process
     from .training.objectives import Objective
     from .training.train import Recipe, train
 
@@ -256,7 +262,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         features=options["features"], labels=LabelSpec(options["horizon_bars"], options["threshold"]),
         objective=Objective(
             loss=options["objective"], weights=options["weight_strategy"], gamma=options["gamma"], tau=options["tau"],
-            beta=options["beta"],
+            beta=options["beta"], sampler=options["sampler"], label_smoothing=options["label_smoothing"],
         ),
         lora=Lora(rank=options["lora_rank"], alpha=2 * options["lora_rank"]),
         pretraining=Schedule(
@@ -266,13 +272,19 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
             epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=options["batch_size"],
             seed=options["seed"],
         ),
+        best_by=options["best_by"],
     )  # fmt: skip
     picked = pick_device(device)
     bars = read_bars(data)
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
     with epoch_table() as watch:
-        checkpoint = train(bars, target, recipe, device=picked, overwrite=overwrite, watch=watch)
+        checkpoint = train(
+            bars, target, recipe, device=picked, overwrite=overwrite, resume=options["resume"],
+            on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch,
+        )  # fmt: skip
+    if not is_main_process():
+        return
     values = checkpoint.values
     history = json.loads((checkpoint.folder / "history.json").read_text(encoding="utf-8"))
     summary = {

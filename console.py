@@ -130,6 +130,8 @@ def epoch_table() -> Iterator[Callable[[TrainingProgress], None]]:
                 live.refresh()
             else:
                 err.print("  ".join(row), soft_wrap=True)
+            for finding in progress.entry.get("findings", []):
+                err.print(f"epoch {progress.entry['epoch']}: {escape(finding)}", style="bold yellow", soft_wrap=True)
 
         yield watch
 

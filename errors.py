@@ -78,3 +78,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
         found = next(n for n in names if n.lower() == close[0])
         return f"Did you mean '{found}'?"
     return f"Known: {', '.join(names)}." if names else "None is known."
+
+
+def check_choice(option: str, value: str, known: Iterable[str]) -> None:
+    """Refuse a value that is none of the known ones.
+
+    Raises
+    ------
+    UsageError
+        Naming the option, the value and the nearest known one.
+    """
+    names = list(known)
+    if value not in names:
+        raise UsageError(f"{option}: '{value}' is unknown. {nearest(value, names)}")

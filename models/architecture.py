@@ -82,6 +82,7 @@ class BarTransformer(nn.Module):
         self.embed = nn.Linear(a.n_features, a.d_model)
         self.input_dropout = nn.Dropout(a.dropout)
         self.backbone = LlamaModel(config)
+        self.backbone.embed_tokens.requires_grad_(False)  # bars come in through `embed`: no gradient reaches it
         self.head = nn.Linear(a.d_model, N_CLASSES)
 
     def hidden(self, rows: Tensor) -> Tensor:

@@ -91,12 +91,11 @@ def _three(values: Any, place: str) -> tuple[float, float, float]:
 
 
 def fit_calibration(
-    method: str, logits: FloatArray, labels: IntArray, *, fitted_on: str, class_weights: FloatArray | None = None
+    method: str, logits: FloatArray, labels: IntArray, *, fitted_on: str, shift: FloatArray | None = None
 ) -> Calibration:
     """Fit ``temperature`` or ``vector`` scaling by maximum likelihood (Guo et al. 2017).
 
-    A loss weighted by w teaches p(class) w(class) / sum: with ``class_weights`` given, log w is taken off the logits
-    first, so that one temperature is enough again (Elkan 2001).
+    What a training is known to have moved, ``shift``, is put back first, so that one temperature is enough again.
 
     Parameters
     ----------
@@ -108,8 +107,8 @@ def fit_calibration(
         Rows below 0 are left out.
     fitted_on : str
         The time range that the rows come from; it is stored.
-    class_weights : array, shape (3,), optional
-        Of the training's loss, for ``temperature``; ``vector`` finds such a shift by itself.
+    shift : array, shape (3,), optional
+        Added to the logits first, for ``temperature`` (see ``Objective.correction``); ``vector`` finds it by itself.
 
     Raises
     ------
@@ -137,7 +136,7 @@ def fit_calibration(
         nll = -np.log(np.maximum((p * one_hot).sum(axis=1), 1e-300)).mean()
         return float(nll), np.concatenate([(error * z).mean(axis=0), error.mean(axis=0)])
 
-    shift = np.zeros(3) if class_weights is None else -np.log(class_weights)
+    shift = np.zeros(3) if shift is None else shift
 
     def temperature_loss(theta: FloatArray) -> tuple[float, FloatArray]:
         scale = np.exp(theta[0])

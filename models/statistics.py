@@ -52,6 +52,22 @@ def expected_calibration_error(probabilities: FloatArray, labels: IntArray, bins
     return float(np.abs(gaps).sum() / len(labels))
 
 
+def direction_auc(probabilities: FloatArray, labels: IntArray) -> float | None:
+    """Return how well BUY is told from SELL: the AUC of log(p_buy / p_sell) among the rows that are one or the other.
+
+    The share of (BUY row, SELL row) pairs that it orders rightly, ties counting half (Mann and Whitney 1947); 0.5 is
+    chance. None without both classes.
+    """
+    ratio = np.log(
+        np.maximum(probabilities[:, 2], SMALLEST_PROBABILITY) / np.maximum(probabilities[:, 0], SMALLEST_PROBABILITY)
+    )
+    up, down = ratio[labels == 2], np.sort(ratio[labels == 0])
+    if not len(up) or not len(down):
+        return None
+    below, to = np.searchsorted(down, up, side="left"), np.searchsorted(down, up, side="right")
+    return float((below + to).mean() / (2 * len(down)))
+
+
 def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> dict[str, Any]:
     """Return every score that a training prints and a card states.
 
@@ -67,7 +83,7 @@ def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> di
     -------
     dict
         ``rows``, ``nll``, ``nll_prior``, ``accuracy``, ``majority_share``, ``balanced_accuracy``, ``mcc``, ``mcc_prior``
-        (of argmax p/prior), ``macro_f1``, ``recall`` and ``predicted_shares`` and ``mean_probabilities`` and
+        (of argmax p/prior), ``auc_buy_sell``, ``macro_f1``, ``recall`` and ``predicted_shares`` and ``mean_probabilities`` and
         ``mean_confidence`` by class, ``ece``. A class that never occurs has recall None.
     """
     known = (labels >= 0) & np.isfinite(probabilities).all(axis=1)
@@ -88,6 +104,7 @@ def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> di
         "balanced_accuracy": float(np.mean(present)),
         "mcc": matthews_correlation(table),
         "mcc_prior": matthews_correlation(confusion((p / prior).argmax(axis=1).astype(np.int8), y)),
+        "auc_buy_sell": direction_auc(p, y),
         "macro_f1": float(np.mean(f1)),
         "recall": by_class(recall),
         "predicted_shares": by_class((said / len(y)).tolist()),

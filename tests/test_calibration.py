@@ -60,7 +60,7 @@ def test_known_training_weights_are_taken_off_first() -> None:
     """A weighted loss teaches p*w: without this, one temperature cannot mend an inverse-weighted model."""
     logits, labels = planted(temperature=1.0)
     weights = np.array([2.05, 0.51, 1.84])
-    fitted = fit_calibration("temperature", logits + np.log(weights), labels, fitted_on="-20230601", class_weights=weights)
+    fitted = fit_calibration("temperature", logits + np.log(weights), labels, fitted_on="-20230601", shift=-np.log(weights))
     assert fitted((logits + np.log(weights))[:5]) == pytest.approx(scipy_softmax(logits * fitted.scale[0], axis=1)[:5])
     assert fitted.scale[0] == pytest.approx(1.0, abs=0.15)
 
@@ -159,6 +159,9 @@ def test_scores_agree_with_sklearn() -> None:
     assert mine["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, said))
     assert mine["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, said))
     assert mine["mcc_prior"] == pytest.approx(sk.matthews_corrcoef(labels, (p / prior).argmax(axis=1)))
+    either = labels != 1
+    told = np.log(p[either, 2] / p[either, 0])
+    assert mine["auc_buy_sell"] == pytest.approx(sk.roc_auc_score(labels[either] == 2, told))
     assert mine["macro_f1"] == pytest.approx(sk.f1_score(labels, said, average="macro"))
     assert list(mine["recall"].values()) == pytest.approx(sk.recall_score(labels, said, average=None))
     assert mine["majority_share"] == pytest.approx(np.bincount(labels).max() / len(labels))

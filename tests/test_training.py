@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +24,7 @@ from flagbt.errors import RangeError, TrainingError, UsageError
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.network import load_unmerged
 from flagbt.training.chunks import IGNORED, ChunkDataset
+from flagbt.training.guard import findings
 from flagbt.training.loop import Schedule
 from flagbt.training.objectives import Objective
 from flagbt.training.pretrain import next_bar_quantities
@@ -89,7 +94,8 @@ def test_every_sample_counts_exactly_once_an_epoch(epoch: int) -> None:
     rows[:first_row] = np.nan
     targets = np.full(n, IGNORED, dtype=np.int64)
     targets[60:431] = np.arange(60, 431)
-    dataset = ChunkDataset(rows, targets, chunk_bars=64, receptive_bars=14, first_row=first_row)
+    dataset = ChunkDataset(rows, targets, chunk_bars=64, receptive_bars=14, first_row=first_row, multiple_of=4)
+    assert len(dataset) % 4 == 0
     dataset.set_epoch(epoch)
     seen: list[int] = []
     for i in range(len(dataset)):
@@ -216,7 +222,7 @@ def test_the_folder_is_complete_and_the_best_epoch_is_chosen_by_nll(nano: Checkp
         "history.json",
     }  # fmt: skip
     history = json.loads((nano.folder / "history.json").read_text())
-    best = min(history, key=lambda entry: entry["nll"])
+    best = min(history, key=lambda entry: entry["nll_corrected"])
     assert nano.values["best_epoch"] == best["epoch"]
     assert nano.values["metrics"]["validation"]["nll"] == pytest.approx(best["nll"], abs=1e-6)
     assert nano.values["ranges"] == {
@@ -240,7 +246,7 @@ def test_an_existing_checkpoint_is_never_damaged(walk: Walk, recipe: Recipe, tmp
     with pytest.raises(KeyboardInterrupt):
         train(bars, target, recipe, overwrite=True, watch=fail)
     assert Checkpoint(target, json.loads((target / "checkpoint.json").read_text())).digest == before
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".kept.training", "kept"]  # the saves, to go on from
 
 
 def test_impossible_trainings_are_refused(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
@@ -256,3 +262,207 @@ def test_impossible_trainings_are_refused(walk: Walk, recipe: Recipe, tmp_path: 
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot be written"):
         train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "file" / "x", recipe)
+
+
+def test_oversampling_evens_the_classes_and_changes_its_rest() -> None:
+    """The report's option 3: duplicates until every class counts like HOLD, none lost."""
+    labels = np.repeat([0, 1, 2], [70, 287, 79]).astype(np.int8)
+    objective = Objective(sampler="oversample")
+    one, two = objective.draws(labels, 0, seed=1), objective.draws(labels, 1, seed=1)
+    for times in (one, two):
+        assert [times[labels == c].sum() for c in range(3)] == [287, 287, 287]
+        assert times.min() >= 1
+        assert set(times[labels == 0]) == {4, 5}
+    assert (one != two).any()
+    assert np.array_equal(one, objective.draws(labels, 0, seed=1))
+    assert (Objective().draws(labels, 0, seed=1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(weights="inverse"),
+        Objective(weights="sqrt"),
+        Objective(sampler="oversample"),
+        Objective(loss="logit-adjusted", tau=0.6),
+        Objective(loss="balanced-softmax"),
+        Objective(weights="sqrt", sampler="oversample", loss="balanced-softmax"),
+    ],
+)
+def test_the_correction_gives_the_natural_shares_back(objective: Objective) -> None:
+    """A constant model, trained to its optimum under each remedy, must speak of the labels' own shares once corrected."""
+    labels = np.repeat([0, 1, 2], [160, 660, 180]).astype(np.int8)
+    counts = np.bincount(labels).astype(np.float64)
+    weights = torch.tensor(objective.class_weights(counts))[torch.tensor(labels, dtype=torch.long)]
+    times = torch.tensor(objective.draws(labels, 0, seed=0)).double()
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    prior = torch.tensor(counts / counts.sum())
+    optimiser = torch.optim.LBFGS([logits], lr=1, max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        losses = objective.losses(logits.expand(len(labels), 3), torch.tensor(labels, dtype=torch.long), prior)
+        loss = (weights * times * losses).sum() / (weights * times).sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    shares = torch.softmax(logits.detach() + torch.tensor(objective.correction(counts)), dim=0)
+    assert shares.tolist() == pytest.approx((counts / counts.sum()).tolist(), abs=2e-3)
+
+
+def test_label_smoothing_by_hand() -> None:
+    """Smoothing moves a share of the target to every class, and is refused where it has no meaning."""
+    logits = torch.tensor([[0.5, -0.2, 0.1]], dtype=torch.float64)
+    log_p = torch.log_softmax(logits, dim=1)[0]
+    smooth = Objective(label_smoothing=0.3).losses(logits, torch.tensor([2]), torch.ones(3) / 3)
+    assert smooth.item() == pytest.approx((-(0.7 * log_p[2] + 0.1 * log_p.sum())).item())
+    with pytest.raises(UsageError, match="--label-smoothing"):
+        Objective(loss="focal", label_smoothing=0.1)
+
+
+def judged(mean: tuple[float, float, float], **other: float | None) -> dict[str, object]:
+    """Return an epoch's entry as the guard reads it."""
+    named = dict(zip(("SELL", "HOLD", "BUY"), mean, strict=True))
+    return {"mean_probabilities": named, "accuracy": 0.66, "majority_share": 0.656, "auc_buy_sell": 0.53, **other}
+
+
+def test_the_guard_speaks_up_exactly_when_it_should() -> None:
+    """86 % validation accuracy and a model that says SELL to everything: both were true, and nobody was told."""
+    shares = np.array([0.163, 0.656, 0.181])
+    assert findings(judged((0.15, 0.68, 0.17)), shares) == []
+    assert [text.split(":")[0] for text in findings(judged((0.99, 0.005, 0.005)), shares)] == ["collapsed"]
+    leaky = findings(judged((0.16, 0.66, 0.18), accuracy=0.8634, auc_buy_sell=0.97), shares)
+    assert [text.split(":")[0] for text in leaky] == ["too good to be true"] * 2
+    assert findings(judged((0.16, 0.66, 0.18), auc_buy_sell=None), shares) == []
+
+
+def test_on_collapse_stop_ends_the_training_and_leaves_nothing(
+    walk: Walk, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leak must not cost two hours: a feature that sees the label stops the training at its first epoch."""
+    (tmp_path / "leaky.py").write_text(
+        "import numpy as np\nfrom flagbt import FeatureSet\n"
+        "def ahead(bars):\n"
+        "    later = np.append(bars.close[6:], np.repeat(bars.close[-1], 6))\n"
+        "    return np.column_stack([later / bars.close - 1, np.log(bars.close)])\n"
+        "mine = FeatureSet('leaky:mine', ('ahead', 'level'), 0, ahead)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    bars = walk(4000, seed=5, start="2023-01-01")
+    leaking = replace(recipe, features="leaky:mine", schedule=Schedule(epochs=3, learning_rate=1e-2))
+    with pytest.raises(TrainingError, match=r"too good to be true: .*nothing was written"):
+        train(bars, tmp_path / "out" / "x", leaking, on_collapse="stop")
+    assert list((tmp_path / "out").iterdir()) == []
+    said: list[str] = []
+    kept = train(bars, tmp_path / "out" / "x", leaking, watch=lambda step: said.extend(step.entry.get("findings", [])))
+    assert any("too good to be true" in text for text in said)
+    assert kept.values["findings"]
+    with pytest.raises(UsageError, match="--on-collapse: 'halt' is unknown"):
+        train(bars, tmp_path / "y", recipe, on_collapse="halt")
+
+
+def test_an_interrupted_training_goes_on_exactly(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
+    """Stopped in both phases and resumed: the same digest as never stopped."""
+    bars = walk(4000, seed=5, start="2023-01-01")
+    longer = replace(recipe, pretraining=Schedule(epochs=2), schedule=Schedule(epochs=2))
+    whole = train(bars, tmp_path / "whole", longer)
+
+    def interrupt_at(stage: str, epoch: int) -> Callable[[object], None]:
+        def watch(step: object) -> None:
+            if (step.stage, step.entry["epoch"]) == (stage, epoch):  # type: ignore[attr-defined]
+                raise KeyboardInterrupt
+
+        return watch
+
+    for stage, epoch in (("pretraining", 2), ("training", 1), ("training", 2)):
+        with pytest.raises(KeyboardInterrupt):
+            train(bars, tmp_path / "parts", longer, resume=True, watch=interrupt_at(stage, epoch))
+    with pytest.raises(TrainingError, match="an unfinished training of .*Add --resume"):
+        train(bars, tmp_path / "parts", longer)
+    with pytest.raises(TrainingError, match=r"had other options.*best_by was nll, is mcc"):
+        train(bars, tmp_path / "parts", replace(longer, best_by="mcc"), resume=True)
+    parts = train(bars, tmp_path / "parts", longer, resume=True)
+    assert parts.digest == whole.digest
+    assert (parts.folder / "history.json").read_bytes() == (whole.folder / "history.json").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "whole"]
+
+
+TRIAL = """
+import sys
+from pathlib import Path
+from flagbt.data.readers import read_bars
+from flagbt.data.timerange import TimeRange
+from flagbt.models.architecture import PRESETS
+from flagbt.models.network import Lora
+from flagbt.training.loop import Schedule, is_main_process
+from flagbt.training.objectives import Objective
+from flagbt.training.train import Recipe, train
+
+dropout = float(sys.argv[3])
+PRESETS["nano"] = {
+    "layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128, "dropout": dropout
+}
+recipe = Recipe(
+    preset="nano", validation=TimeRange.parse("20230501-"), objective=Objective(weights="inverse"),
+    lora=Lora(dropout=dropout),
+    pretraining=Schedule(epochs=3), schedule=Schedule(epochs=4),
+)
+made = train(read_bars(sys.argv[1]), Path(sys.argv[2]), recipe, resume=True)
+if is_main_process():
+    print(made.digest)
+"""
+
+
+@pytest.fixture
+def trial(walk: Walk, tmp_path: Path) -> tuple[Path, Path]:
+    """Write a script that trains in its own process, and the bars it reads."""
+    from flagbt.data.readers import write_bars_csv
+
+    write_bars_csv(walk(4000, seed=5, start="2023-01-01"), tmp_path / "bars.csv")
+    (tmp_path / "trial.py").write_text(TRIAL)
+    return tmp_path / "trial.py", tmp_path / "bars.csv"
+
+
+@pytest.mark.slow
+def test_ten_kills_change_nothing(trial: tuple[Path, Path], tmp_path: Path) -> None:
+    """Kill -9 at ten random moments, --resume each time: bit-identical weights, or a night's work is lost to a power cut."""
+    script, bars = trial
+    random = np.random.default_rng(7)
+    started = time.monotonic()
+    whole = subprocess.run(
+        [sys.executable, script, bars, tmp_path / "whole", "0.1"], capture_output=True, text=True, check=True
+    )
+    length = time.monotonic() - started
+    command = [sys.executable, script, bars, tmp_path / "killed", "0.1"]
+    killed = 0
+    while killed < 10:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                process.communicate(timeout=length * random.uniform(0.3, 1.0))
+                shutil.rmtree(tmp_path / "killed")  # it got through: once more from the start
+            except subprocess.TimeoutExpired:
+                process.kill()
+                killed += 1
+                if (tmp_path / "killed").exists():
+                    shutil.rmtree(tmp_path / "killed")
+    last = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert last.stdout == whole.stdout
+    assert not (tmp_path / ".killed.training").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(trial: tuple[Path, Path], tmp_path: Path) -> None:
+    """Weighted losses divided by each process's own weights would be another objective."""
+    script, bars = trial
+    subprocess.run([sys.executable, script, bars, tmp_path / "one", "0.0"], capture_output=True, check=True)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    done = subprocess.run(
+        [*launch, script, bars, tmp_path / "two", "0.0"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    curves = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two")]
+    for mine, theirs in zip(*curves, strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
+        assert mine["nll"] == pytest.approx(theirs["nll"], rel=1e-5)

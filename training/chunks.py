@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 from ..data.schema import Float32Array
 
 IGNORED = -100
+Draws = Callable[[int], npt.NDArray[np.int64]]
 
 
 class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
@@ -27,14 +29,27 @@ class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
         Of the architecture.
     first_row : int
         The first finite row: nothing before it is read.
+    multiple_of : int
+        The number of sequences is filled up to a multiple of this with empty ones: a last, smaller batch would be filled
+        up with repeated sequences where several processes share it.
+    draws : callable, optional
+        epoch -> how often each bar counts, int64 (n,); by default once.
 
     Each epoch cuts at another offset (``set_epoch``), so that a bar is not always seen at the same place.
     """
 
     def __init__(
-        self, rows: Float32Array, targets: npt.NDArray[np.int64], *, chunk_bars: int, receptive_bars: int, first_row: int
+        self,
+        rows: Float32Array,
+        targets: npt.NDArray[np.int64],
+        *,
+        chunk_bars: int,
+        receptive_bars: int,
+        first_row: int,
+        draws: Draws | None = None,
+        multiple_of: int = 1,
     ) -> None:
-        self.rows, self.targets = rows, targets
+        self.rows, self.targets, self.draws, self.multiple_of = rows, targets, draws, multiple_of
         self.length, self.memory, self.first_row = chunk_bars, receptive_bars, first_row
         sample = targets != IGNORED
         wanted = np.flatnonzero(sample if sample.ndim == 1 else sample.any(axis=1))
@@ -44,8 +59,10 @@ class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose where this epoch's chunks begin: a golden-ratio walk over the stride, the same in every run."""
+        self.counted = None if self.draws is None else self.draws(epoch)
         shift = int(self.stride * ((epoch * 0.6180339887) % 1.0))
         count = -(-(self.stop - self.first) // self.stride) + 1  # the same for every shift, so that epochs are equally long
+        count = -(-count // self.multiple_of) * self.multiple_of
         self.starts = [self.first - shift + self.stride * i for i in range(count)]
 
     def __len__(self) -> int:
@@ -63,4 +80,10 @@ class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
         counted = max(start, self.first)
         if end > counted:
             targets[place + counted : place + end] = self.targets[counted:end]
-        return {"rows": torch.from_numpy(rows), "targets": torch.from_numpy(targets)}
+        item = {"rows": torch.from_numpy(rows), "targets": torch.from_numpy(targets)}
+        if self.counted is not None:
+            times = np.zeros(self.length, dtype=np.float32)
+            if end > counted:
+                times[place + counted : place + end] = self.counted[counted:end]
+            item["times"] = torch.from_numpy(times)
+        return item

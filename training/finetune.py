@@ -17,16 +17,23 @@ from torch import Tensor, nn
 from ..data.bars import Bars, FloatArray
 from ..data.labels import IntArray, class_counts, class_shares
 from ..data.schema import Float32Array
+from ..errors import TrainingError
 from ..models.architecture import Architecture
 from ..models.network import Lora, adapter_state, build_base, read_tensors, with_lora, write_tensors
 from ..models.scoring import score
 from ..models.statistics import scores, softmax
+from . import guard
 from .chunks import IGNORED, ChunkDataset
 from .loop import Schedule, Workspace, fit
 from .objectives import Objective
 from .splits import Split
 
+BEST_BY = ("nll", "mcc", "macro_f1", "balanced_accuracy")
 EpochReport = Callable[[dict[str, Any]], None]
+
+
+class CollapsedError(TrainingError):
+    """The guard found something, and was asked to stop the training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +45,20 @@ class FineTuned:
     model : PeftModel
         On the CPU, in evaluation mode, with the best epoch's weights.
     history : list of dict
-        ``epoch``, ``train_loss`` and the scores of ``statistics.scores`` on the validation samples.
+        ``epoch``, ``train_loss``, the scores of ``statistics.scores`` on the validation samples before calibration,
+        ``nll_corrected`` and the guard's ``findings``.
     best : dict
-        The entry of ``history`` with the lowest validation NLL.
+        The entry of ``history`` that ``best_of`` chooses.
     class_weights : array, shape (3,)
+    correction : array, shape (3,)
+        ``Objective.correction``: what the objective is known to have taken off the logits.
     """
 
     model: peft.PeftModel
     history: list[dict[str, Any]]
     best: dict[str, Any]
     class_weights: FloatArray
+    correction: FloatArray
 
 
 def finetune(
@@ -66,8 +77,13 @@ def finetune(
     on_epoch_end: EpochReport = lambda _entry: None,
     folder: Path | None = None,
     report_to: str | None = None,
+    best_by: str = "nll",
+    on_collapse: str = "warn",
 ) -> FineTuned:
-    """Train LoRA matrices and a head on ``base``; the best epoch has the lowest validation NLL, never the best accuracy.
+    """Train LoRA matrices and a head on ``base``, and keep the best epoch's.
+
+    The best epoch has the lowest validation NLL of the corrected probabilities (``Objective.correction``), or the highest
+    of another score; never the best accuracy.
 
     Parameters
     ----------
@@ -85,28 +101,52 @@ def finetune(
         Where every epoch is saved; a finished save found there is gone on from.
     report_to : str, optional
         A logging integration of the Trainer's.
+    best_by : str
+        ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``.
+    on_collapse : str
+        ``warn``, or ``stop``: end the training where the guard finds something (see ``guard.findings``).
+
+    Raises
+    ------
+    CollapsedError
+        Where the guard finds something and ``on_collapse`` is ``stop``.
     """
     torch.manual_seed(schedule.seed)
     model = with_lora(build_base(architecture, base, place="the base"), lora)
     targets = np.where(split.training, labels.astype(np.int64), IGNORED)
+
+    def draws(epoch: int) -> npt.NDArray[np.int64]:
+        times = np.zeros(len(labels), dtype=np.int64)
+        times[split.training] = objective.draws(labels[split.training], epoch, schedule.seed)
+        return times
+
     dataset = ChunkDataset(
-        rows, targets, chunk_bars=architecture.chunk_bars, receptive_bars=architecture.receptive_bars, first_row=first_row
-    )
-    counts = class_counts(labels[split.training])
+        rows, targets, chunk_bars=architecture.chunk_bars, receptive_bars=architecture.receptive_bars, first_row=first_row,
+        multiple_of=schedule.batch_chunks, draws=None if objective.sampler == "natural" else draws,
+    )  # fmt: skip
+    counts = class_counts(labels[split.training]).astype(np.float64)
     prior = class_shares(labels[split.training])
-    class_weights = objective.class_weights(counts.astype(np.float64))
+    class_weights, correction = objective.class_weights(counts), objective.correction(counts)
     loss = _weighted_loss(objective, class_weights, prior)
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
 
     def judge(epoch: int, train_loss: float) -> None:
-        probabilities = softmax(validation_logits(model, bars, rows, split.validation, architecture, first_row))
+        logits = validation_logits(model, bars, rows, split.validation, architecture, first_row)
         model.train()
-        entry = {"epoch": epoch, "train_loss": train_loss, **scores(probabilities, _only(labels, split.validation), prior)}
+        known = _only(labels, split.validation)
+        entry = {"epoch": epoch, "train_loss": train_loss, **scores(softmax(logits), known, prior)}
+        entry["nll_corrected"] = scores(softmax(logits + correction), known, prior)["nll"]
+        entry["findings"] = guard.findings(entry, prior)
         history.append(entry)
-        if entry["nll"] == min(past["nll"] for past in history):
+        if best_of(history, best_by) is entry:
             kept.update(adapter_state(model))
         on_epoch_end(entry)
+        if entry["findings"] and on_collapse == "stop":
+            raise CollapsedError(
+                f"epoch {epoch}: {' '.join(entry['findings'])} The training was stopped, as --on-collapse stop asks; "
+                "nothing was written. --on-collapse warn goes on all the same."
+            )
 
     def keep(save: Path) -> None:
         (save / "history.json").write_text(json.dumps(history), encoding="utf-8")
@@ -122,8 +162,14 @@ def finetune(
     )  # fmt: skip
     peft.set_peft_model_state_dict(model, kept)
     model.cpu().eval()
-    best = min(history, key=lambda entry: float(entry["nll"]))
-    return FineTuned(model, history, best, class_weights)
+    return FineTuned(model, history, best_of(history, best_by), class_weights, correction)
+
+
+def best_of(history: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
+    """Return the best epoch's entry, the earliest where several are equally good."""
+    if best_by == "nll":
+        return min(history, key=lambda entry: float(entry["nll_corrected"]))
+    return max(history, key=lambda entry: float(entry[best_by]))
 
 
 def validation_logits(
@@ -144,6 +190,8 @@ def _weighted_loss(
         counted = batch["targets"] != IGNORED
         logits, labels = model(batch["rows"])[counted].float(), batch["targets"][counted]
         weight = weights.to(logits.device)[labels]
+        if "times" in batch:
+            weight = weight * batch["times"][counted]
         return (weight * objective.losses(logits, labels, shares.to(logits.device))).sum(), weight.sum()
 
     return loss

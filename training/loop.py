@@ -224,7 +224,9 @@ def fit(
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     if epochs.stop:
-        raise TrainingStoppedError("stopped; everything up to here is saved.")
+        raise TrainingStoppedError(
+            "stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here."
+        )
 
 
 @contextmanager

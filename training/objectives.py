@@ -10,20 +10,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..data.bars import FloatArray
-from ..errors import UsageError, nearest
+from ..data.labels import IntArray
+from ..errors import UsageError, check_choice
 
 OBJECTIVES = ("ce", "focal", "logit-adjusted", "balanced-softmax")
 WEIGHT_STRATEGIES = ("none", "inverse", "sqrt", "effective")
+SAMPLERS = ("natural", "oversample")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A loss and its class weights.
+    """A loss, its class weights, and how often a sample counts.
 
     Parameters
     ----------
@@ -33,22 +36,32 @@ class Objective:
     weights : str
         ``none``; ``inverse``: total / (classes x count); ``sqrt``: its square root; ``effective``:
         (1 - beta) / (1 - beta^count), scaled to mean 1 (Cui et al. 2019).
+    sampler : str
+        ``natural``, or ``oversample``: SELL and BUY samples are drawn again until each class counts as often as the
+        commonest one. A sequence is read once; a bar drawn k times counts k times in its loss.
+    label_smoothing : float
+        Share of the target spread evenly over the classes (Szegedy et al. 2016); not with the focal loss.
     gamma, tau, beta : float
         Of the formulas above.
     """
 
     loss: str = "ce"
     weights: str = "none"
+    sampler: str = "natural"
+    label_smoothing: float = 0.0
     gamma: float = 2.0
     tau: float = 1.0
     beta: float = 0.9999
 
     def __post_init__(self) -> None:
-        if self.loss not in OBJECTIVES:
-            raise UsageError(f"--objective: '{self.loss}' is unknown. {nearest(self.loss, OBJECTIVES)}")
-        if self.weights not in WEIGHT_STRATEGIES:
-            raise UsageError(f"--weight-strategy: '{self.weights}' is unknown. {nearest(self.weights, WEIGHT_STRATEGIES)}")
-        if self.gamma < 0 or not 0 <= self.beta < 1:
+        check_choice("--objective", self.loss, OBJECTIVES)
+        check_choice("--weight-strategy", self.weights, WEIGHT_STRATEGIES)
+        check_choice("--sampler", self.sampler, SAMPLERS)
+        if not 0 <= self.label_smoothing < 1 or (self.label_smoothing and self.loss == "focal"):
+            raise UsageError(
+                f"--label-smoothing: expected 0 or more and less than 1, and 0 with the focal loss, got {self.label_smoothing}."
+            )
+        if not self.gamma >= 0 or not 0 <= self.beta < 1:
             raise UsageError(f"objective: expected gamma >= 0 and 0 <= beta < 1, got {self.gamma} and {self.beta}.")
 
     def class_weights(self, counts: FloatArray) -> FloatArray:
@@ -69,7 +82,37 @@ class Objective:
         if self.loss in ("logit-adjusted", "balanced-softmax"):
             tau = self.tau if self.loss == "logit-adjusted" else 1.0
             logits = logits + tau * torch.log(prior)
-        return functional.cross_entropy(logits, labels, reduction="none")
+        return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
+
+    def draws(self, labels: IntArray, epoch: int, seed: int) -> npt.NDArray[np.int64]:
+        """Return how often each training sample counts in an epoch, shape (n,), at least once.
+
+        Oversampling repeats every sample of a class as often as goes evenly, and draws the rest at random without
+        replacement, another rest each epoch.
+        """
+        counts = np.bincount(labels, minlength=3)
+        result = np.ones(len(labels), dtype=np.int64)
+        if self.sampler == "natural":
+            return result
+        random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+        for c in range(3):
+            at = np.flatnonzero(labels == c)
+            whole, rest = divmod(int(counts.max()), len(at))
+            result[at] = whole
+            result[random.choice(at, rest, replace=False)] += 1
+        return result
+
+    def correction(self, counts: FloatArray) -> FloatArray:
+        """Return what to add to the logits, shape (3,), so that their softmax speaks of the natural shares again.
+
+        Weights w and repeated samples teach p w / sum (Elkan 2001), the adjusted losses teach p / prior^tau (Menon et
+        al. 2021): both are known exactly, so they are taken off, not guessed. ``counts`` (3,) are the training labels'.
+        """
+        prior = counts / counts.sum()
+        tau = {"logit-adjusted": self.tau, "balanced-softmax": 1.0}.get(self.loss, 0.0)
+        repeats = counts.max() / counts if self.sampler == "oversample" else np.ones(3)
+        shift = tau * np.log(prior) - np.log(self.class_weights(counts)) - np.log(repeats)
+        return np.asarray(shift - shift.mean())
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -20,7 +20,7 @@ from ..data.features import feature_set
 from ..data.labels import BUY, CLASS_NAMES, LabelSpec, class_counts, class_shares
 from ..data.schema import FeatureSchema, Float32Array
 from ..data.timerange import TimeRange
-from ..errors import RangeError, TrainingError, UsageError, nearest
+from ..errors import RangeError, TrainingError, UsageError, check_choice, nearest
 from ..files import json_text, new_folder, sha256_of
 from ..models.architecture import PRESETS, Architecture
 from ..models.calibration import fit_calibration
@@ -30,7 +30,8 @@ from ..models.diversity import model_verdict
 from ..models.network import FINGERPRINT_ROWS, Lora, adapter_state, fingerprint, parameter_counts, write_tensors
 from ..models.statistics import by_class, scores, softmax
 from .card import card, curves_picture
-from .finetune import FineTuned, finetune, validation_logits
+from .finetune import BEST_BY, CollapsedError, FineTuned, finetune, validation_logits
+from .guard import ACTIONS
 from .loop import Schedule, is_main_process, wait_for_all
 from .objectives import Objective
 from .pretrain import Base, pretrain
@@ -58,6 +59,8 @@ class Recipe:
     lora : Lora
     pretraining, schedule : Schedule
         Of the base and of the fine-tuning.
+    best_by : str
+        Which validation score chooses the epoch: ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``.
     """
 
     preset: str = "tiny"
@@ -69,6 +72,10 @@ class Recipe:
     lora: Lora = field(default_factory=Lora)
     pretraining: Schedule = field(default_factory=lambda: Schedule(epochs=12, learning_rate=2e-3))
     schedule: Schedule = field(default_factory=Schedule)
+    best_by: str = "nll"
+
+    def __post_init__(self) -> None:
+        check_choice("--best-by", self.best_by, BEST_BY)
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     report_to: str | None = None,
+    on_collapse: str = "warn",
     watch: Callable[[Progress], None] = lambda _progress: None,
 ) -> Checkpoint:
     """Train a checkpoint and write its folder ``target``.
@@ -105,6 +113,8 @@ def train(
         Go on from the last finished save of the same recipe on the same bars; without one, begin.
     report_to : str, optional
         ``tensorboard``, ``wandb`` or ``trackio``.
+    on_collapse : str
+        ``warn``, or ``stop``: what to do when the guard finds a collapse, or a score too good to be true.
     watch : callable
         Called after every epoch.
 
@@ -120,6 +130,7 @@ def train(
     DataError
         When a feature is not finite.
     """
+    check_choice("--on-collapse", on_collapse, ACTIONS)
     if target.exists() and not overwrite:
         raise TrainingError(
             f"--output: {target} exists. Choose another --name, or --overwrite to replace it when the training is done."
@@ -151,17 +162,22 @@ def train(
             Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
         ), folder=work / "pretraining",
     )  # fmt: skip
-    tuned = finetune(
-        bars, rows, labels, split, base.weights, architecture=architecture, lora=recipe.lora, objective=recipe.objective,
-        schedule=recipe.schedule, first_row=schema.warmup_bars, device=device,
-        on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)), folder=work / "training",
-        report_to=report_to,
-    )  # fmt: skip
+    try:
+        tuned = finetune(
+            bars, rows, labels, split, base.weights, architecture=architecture, lora=recipe.lora, objective=recipe.objective,
+            schedule=recipe.schedule, first_row=schema.warmup_bars, device=device,
+            on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)), folder=work / "training",
+            report_to=report_to, best_by=recipe.best_by, on_collapse=on_collapse,
+        )  # fmt: skip
+    except CollapsedError:
+        if is_main_process():
+            shutil.rmtree(work, ignore_errors=True)
+        raise
 
     # 4. What it says on the validation, calibrated, and a rule that acts on it
     logits = validation_logits(tuned.model, bars, rows, split.validation, architecture, schema.warmup_bars)
     logits[~split.validation] = np.nan
-    calibrated = _calibrate(logits, bars, recipe, split, tuned.class_weights)
+    calibrated = _calibrate(logits, bars, recipe, split, tuned.correction)
 
     # 5. The folder, whole or not at all
     values = _description(bars, recipe, architecture, schema, split, base, tuned, logits, calibrated)
@@ -243,15 +259,14 @@ def _split(bars: Bars, recipe: Recipe, warmup_bars: int) -> Split:
     return chronological_split(bars, recipe.labels, training=training, validation=validation, warmup_bars=warmup_bars)
 
 
-def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, split: Split, class_weights: FloatArray) -> StoredCalibration:
+def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, split: Split, correction: FloatArray) -> StoredCalibration:
     """Fit a temperature on the validation samples, and choose the rule by a fixed order of preference.
 
     Expected utility after costs comes first. Where it would buy less than once a month on the validation samples,
     thresholds that give signals the validation labels' own shares take its place.
     """
     labels = np.where(split.validation, recipe.labels.labels(bars), np.int8(-1))
-    weights = None if recipe.objective.weights == "none" else class_weights
-    fitted = fit_calibration("temperature", logits, labels, fitted_on=str(split.validation_range), class_weights=weights)
+    fitted = fit_calibration("temperature", logits, labels, fitted_on=str(split.validation_range), shift=correction)
     probabilities = fitted(logits[split.validation])
     decision = Decision("utility")
     returns = class_returns(bars, recipe.labels, split)
@@ -311,6 +326,8 @@ def _description(
         "objective": {**recipe.objective.to_json(), "class_weights": tuned.class_weights.tolist()},
         "schedule": recipe.schedule.to_json(),
         "best_epoch": tuned.best["epoch"],
+        "best_by": recipe.best_by,
+        "findings": tuned.best["findings"],
         "metrics": {
             "validation": scores(softmax(logits), judged, shares),
             "validation_calibrated": scores(calibrated, judged, shares),
