@@ -21,7 +21,7 @@ from . import __version__
 from .config import Setting, read_config
 from .console import Bars as ProgressBars
 from .console import epoch_table, print_anywhere, print_table, say
-from .data.labels import CLASS_NAMES, LabelSpec
+from .data.labels import CLASS_NAMES, label_spec
 from .data.timerange import TimeRange
 from .errors import FlagbtError, TrainingError, UsageError
 from .pipeline import Recorded, RunRequest, check_out, run
@@ -231,8 +231,10 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
 @click.option("--tau", type=Number(), default=1.0, show_default=True, help="Of the logit adjustment.")
 @click.option("--beta", type=Number(), default=0.9999, show_default=True, help="Of the effective-number weights.")
 @click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
-@click.option("--horizon-bars", type=click.IntRange(1), default=6, show_default=True, help="How far ahead the labels look.")
-@click.option("--threshold", type=Number(above=0), default=0.01, show_default=True, help="Beyond which a move is BUY or SELL.")
+@click.option(
+    "--labels", default="horizon:6,0.01", show_default=True, help="Or triple-barrier:BARS,UP,DOWN: the question asked."
+)
+@click.option("--embargo-bars", type=click.IntRange(0), default=0, show_default=True, help="After the training: not judged on.")
 @click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--learning-rate", type=Number(above=0), default=1e-3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
@@ -253,7 +255,8 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
 
     recipe = Recipe(
         preset=options["preset"], training=options["timerange"] or TimeRange(), validation=options["validation"],
-        features=options["features"], labels=LabelSpec(options["horizon_bars"], options["threshold"]),
+        features=options["features"], labels=label_spec(options["labels"]),
+        embargo_bars=options["embargo_bars"],
         objective=Objective(
             loss=options["objective"], weights=options["weight_strategy"], gamma=options["gamma"], tau=options["tau"],
             beta=options["beta"],

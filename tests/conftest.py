@@ -161,7 +161,8 @@ def make_run(
             "first": utc(bars.time[0]), "last": utc(bars.time[-1]),
         },
         checkpoint={
-            "name": "Jan4", "digest": "ab" * 32, "label_shares": shares.tolist(), "horizon_bars": 6, "threshold": 0.01
+            "name": "Jan4", "digest": "ab" * 32, "label_shares": shares.tolist(), "horizon_bars": 6,
+            "labels": "horizon:6,0.01",
         } if model else None,
         bars=frame,
         equity=pd.DataFrame(rows, index=frame.index, columns=["close", "cash", "position_size", "equity", "exposure"]),
