@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -235,6 +235,9 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
     "--labels", default="horizon:6,0.01", show_default=True, help="Or triple-barrier:BARS,UP,DOWN: the question asked."
 )
 @click.option("--embargo-bars", type=click.IntRange(0), default=0, show_default=True, help="After the training: not judged on.")
+@click.option(
+    "--walk-forward", type=click.IntRange(1), help="Train this many folds, each on its past; test each on what follows."
+)
 @click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--learning-rate", type=Number(above=0), default=1e-3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
@@ -274,6 +277,9 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     bars = read_bars(data)
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
+    if options["walk_forward"]:
+        _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite=overwrite, as_json=as_json)
+        return
     with epoch_table() as watch:
         checkpoint = train(bars, target, recipe, device=picked, overwrite=overwrite, watch=watch)
     values = checkpoint.values
@@ -300,6 +306,34 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     )
     say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
+
+
+def _walk_forward(
+    bars: Any, output: Path, name: str, recipe: Any, folds: int, device: Any, *, overwrite: bool, as_json: bool
+) -> None:
+    from .training.walk_forward import fold_name, walk_forward
+
+    for each in (fold_name(name, number) for number in range(1, folds + 1)):
+        _checkpoint_folder(output, each, overwrite=overwrite)
+    with epoch_table() as watch:
+        walked = walk_forward(
+            bars, output, name, recipe, folds, device=device, overwrite=overwrite,
+            watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
+        )  # fmt: skip
+    values = walked.values
+    if as_json:
+        _print_json({"walk_forward": str(walked.folder), **values})
+        return
+    shown = ("nll", "nll_prior", "mcc_prior", "ece")
+    print_table(
+        ["checkpoint", "tested on", *shown],
+        [[e["checkpoint"], e["ranges"]["test"], *(e["scores"][key] for key in shown)] for e in values["folds"]],
+    )
+    say(
+        f"On all test stretches: NLL {values['scores']['nll']:.4f}; always predicting the training shares gives "
+        f"{values['scores']['nll_prior']:.4f}."
+    )
+    say(f"stitched signals: {walked.folder / 'signals.parquet'}")
 
 
 def _checkpoint_folder(output: Path, name: str, *, overwrite: bool) -> Path:
