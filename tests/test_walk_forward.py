@@ -148,6 +148,29 @@ def test_impossible_walks_are_refused(walked: WalkForward, bars: Bars, recipe: R
     assert [path.name for path in tmp_path.iterdir()] == ["thesis-walk-forward"]
 
 
+def test_an_interrupted_walk_goes_on(walked: WalkForward, bars: Bars, recipe: Recipe, tmp_path: Path) -> None:
+    """Hours of finished folds would be trained again, or a fold of another walk would be taken for one of this."""
+
+    def stop_in_the_second(fold: int, _progress: object) -> None:
+        if fold == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        walk_forward(bars, tmp_path, "mine", recipe, 2, watch=stop_in_the_second)
+    with pytest.raises(TrainingError, match=r"mine-fold-1 exists\. .* --resume to go on after it, or --overwrite"):
+        walk_forward(bars, tmp_path, "mine", recipe, 2)
+    with pytest.raises(TrainingError, match="the number of folds was another"):
+        walk_forward(bars, tmp_path, "mine", recipe, 1, resume=True)
+    with pytest.raises(TrainingError, match="embargo_bars was 0, is 5"):
+        walk_forward(bars, tmp_path, "mine", replace(recipe, embargo_bars=5), 2, resume=True)
+    trained: set[int] = set()
+    again = walk_forward(bars, tmp_path, "mine", recipe, 2, resume=True, watch=lambda fold, _progress: trained.add(fold))
+    assert trained == {2}
+    assert again.values == walked.values
+    pd.testing.assert_frame_equal(again.signals, walked.signals)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-fold-1", "mine-fold-2", "mine-walk-forward"]
+
+
 def test_the_command_walks_forward(
     command: Callable[..., tuple[int, str, str]], bars: Bars, nano_preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

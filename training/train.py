@@ -147,7 +147,7 @@ def train(
     rows = schema.rows(bars)
 
     # 3. A base that knows bars, then LoRA for the question
-    work = _open_workspace(target, bars, recipe, overwrite=overwrite, resume=resume)
+    work = open_workspace(target, bars, recipe, overwrite=overwrite, resume=resume)
     base = pretrain(
         bars, rows, split.training, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.pretraining,
         device=device, on_epoch_end=lambda epoch, loss: watch(
@@ -188,7 +188,7 @@ def workspace_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.training")
 
 
-def _open_workspace(target: Path, bars: Bars, recipe: Recipe, *, overwrite: bool, resume: bool) -> Path:
+def open_workspace(target: Path, bars: Bars, recipe: Recipe, *, overwrite: bool, resume: bool) -> Path:
     """Return the folder of saves, new or to go on from; it is only gone on from by the same recipe on the same bars."""
     work = workspace_of(target)
     described = json.dumps({"bars": bars.digest, "flagbt": __version__, **asdict(recipe)}, default=str, sort_keys=True)

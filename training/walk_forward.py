@@ -16,11 +16,13 @@ What is left behind in ``output``:
         signals.parquet            per bar of the test stretches: logits, probabilities, raw_signal, signal, fold
         walk_forward.json          the folds' ranges, digests, and scores on their own test stretch
 
-To replay the stitched signals through Backtrader, read the file and give its rows to ``run_backtest`` as ``signals``.
+To replay the stitched signals through Backtrader, read the file and give its columns to ``run_backtest`` as ``Signals``.
+An interrupted walk keeps its finished folds: with ``resume`` it goes on with the next.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,12 +39,12 @@ from ..data.labels import NO_LABEL, IntArray
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, UsageError
 from ..files import json_text, new_folder
-from ..models.checkpoint import Checkpoint
+from ..models.checkpoint import Checkpoint, read_checkpoint
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
 from ..models.statistics import scores
 from .loop import is_main_process, wait_for_all
-from .train import Progress, Recipe, train
+from .train import Progress, Recipe, open_workspace, train, workspace_of
 
 FORMAT = 1
 DESCRIPTION = "walk_forward.json"
@@ -125,6 +127,7 @@ def walk_forward(
     *,
     device: torch.device | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     watch: Callable[[int, Progress], None] = lambda _fold, _progress: None,
 ) -> WalkForward:
     """Train a checkpoint a fold, and let each speak about the stretch that follows its validation.
@@ -141,6 +144,8 @@ def walk_forward(
         How many, 1 or more.
     overwrite : bool
         Replace what is there of that name, fold by fold.
+    resume : bool
+        Keep the finished folds of an interrupted walk of the same recipe on the same bars, and go on with the next.
     watch : callable
         Called after every epoch with (the fold's number from 1, its progress).
 
@@ -159,7 +164,10 @@ def walk_forward(
         )
     device = device or torch.device("cpu")
     target = output / f"{name}-walk-forward"
-    _refuse_what_is_there([target, *(output / fold_name(name, k + 1) for k in range(folds))], overwrite=overwrite)
+    going_on = resume and workspace_of(target).is_dir()  # it is made when the first fold is finished
+    if going_on:
+        open_workspace(target, bars, recipe, overwrite=False, resume=True)
+    _refuse_what_is_there(target, [] if going_on else [output / fold_name(name, k + 1) for k in range(folds)], overwrite)
 
     checkpoints: list[Checkpoint] = []
     frames: list[pd.DataFrame] = []
@@ -168,11 +176,17 @@ def walk_forward(
     index = pd.DatetimeIndex(bars.time, name="time").tz_localize("UTC")
     for number, fold in enumerate(cut, start=1):
         # 1. A training that is handed its past, and not one bar more
-        past = bars.take(slice(0, bars.between(fold.validation).stop))
-        checkpoint = train(
-            past, output / fold_name(name, number), replace(recipe, training=fold.training, validation=fold.validation),
-            device=device, overwrite=overwrite, watch=partial(watch, number),
-        )  # fmt: skip
+        folder = output / fold_name(name, number)
+        if going_on and folder.exists():
+            checkpoint = _finished(folder, fold, bars)
+        else:
+            past = bars.take(slice(0, bars.between(fold.validation).stop))
+            own = replace(recipe, training=fold.training, validation=fold.validation)
+            checkpoint = train(
+                past, folder, own, device=device, overwrite=overwrite, resume=resume, watch=partial(watch, number)
+            )  # fmt: skip
+        if number == 1 and not going_on:
+            open_workspace(target, bars, recipe, overwrite=True, resume=False)
 
         # 2. What it says about the stretch that follows, through the path that serving takes
         stretch = bars.between(fold.test)
@@ -190,20 +204,35 @@ def walk_forward(
         with new_folder(target, overwrite=overwrite) as folder:
             stitched.to_parquet(folder / SIGNALS, engine="pyarrow", compression="zstd")
             (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
+        shutil.rmtree(workspace_of(target), ignore_errors=True)
     wait_for_all()
     return WalkForward(target, checkpoints, stitched, values)
 
 
-def _refuse_what_is_there(targets: list[Path], *, overwrite: bool) -> None:
-    there = next((target for target in targets if target.exists()), None)
+def _refuse_what_is_there(target: Path, folds: list[Path], overwrite: bool) -> None:
+    there = next((each for each in (target, *folds) if each.exists()), None)
     if there is not None and not overwrite:
+        go_on = ", --resume to go on after it" if workspace_of(target).is_dir() else ""
         raise TrainingError(
-            f"--output: {there} exists. Choose another --name, or --overwrite to replace it when its training is done."
+            f"--output: {there} exists. Choose another --name{go_on}, or --overwrite to replace it when its training is done."
         )
-    if targets[0].exists() and not (targets[0] / DESCRIPTION).is_file():
+    if target.exists() and not (target / DESCRIPTION).is_file():
         raise TrainingError(
-            f"--overwrite: {targets[0]} is there, but it is no walk-forward, so it is not replaced. Choose another --name."
+            f"--overwrite: {target} is there, but it is no walk-forward, so it is not replaced. Choose another --name."
         )
+
+
+def _finished(folder: Path, fold: Fold, bars: Bars) -> Checkpoint:
+    """Return a fold's checkpoint that an interrupted walk left; the walk's note already vouches for bars and recipe."""
+    checkpoint = read_checkpoint(folder)
+    for purpose, wanted in (("training", fold.training), ("validation", fold.validation)):
+        found = checkpoint.ranges[purpose]
+        if bars.between(found) != bars.between(wanted):
+            raise TrainingError(
+                f"--resume: {folder} has the {purpose} range {found}, and this walk would give it {wanted}: the number of "
+                "folds was another. Give the same --walk-forward, or --overwrite to begin again."
+            )
+    return checkpoint
 
 
 def _signals(checkpoint: Checkpoint, bars: Bars, stretch: slice, device: torch.device) -> Signals:
