@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -21,7 +21,7 @@ from . import __version__
 from .config import Setting, read_config
 from .console import Bars as ProgressBars
 from .console import epoch_table, print_anywhere, print_table, say
-from .data.labels import CLASS_NAMES, LabelSpec
+from .data.labels import CLASS_NAMES, label_spec
 from .data.timerange import TimeRange
 from .errors import FlagbtError, TrainingError, UsageError
 from .pipeline import Recorded, RunRequest, check_out, run
@@ -233,8 +233,13 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
 @click.option("--tau", type=Number(), default=1.0, show_default=True, help="Of the logit adjustment.")
 @click.option("--beta", type=Number(), default=0.9999, show_default=True, help="Of the effective-number weights.")
 @click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
-@click.option("--horizon-bars", type=click.IntRange(1), default=6, show_default=True, help="How far ahead the labels look.")
-@click.option("--threshold", type=Number(above=0), default=0.01, show_default=True, help="Beyond which a move is BUY or SELL.")
+@click.option(
+    "--labels", default="horizon:6,0.01", show_default=True, help="Or triple-barrier:BARS,UP,DOWN: the question asked."
+)
+@click.option("--embargo-bars", type=click.IntRange(0), default=0, show_default=True, help="After the training: not judged on.")
+@click.option(
+    "--walk-forward", type=click.IntRange(1), help="Train this many folds, each on its past; test each on what follows."
+)
 @click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--learning-rate", type=Number(above=0), default=1e-3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
@@ -259,7 +264,8 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
 
     recipe = Recipe(
         preset=options["preset"], training=options["timerange"] or TimeRange(), validation=options["validation"],
-        features=options["features"], labels=LabelSpec(options["horizon_bars"], options["threshold"]),
+        features=options["features"], labels=label_spec(options["labels"]),
+        embargo_bars=options["embargo_bars"],
         objective=Objective(
             loss=options["objective"], weights=options["weight_strategy"], gamma=options["gamma"], tau=options["tau"],
             beta=options["beta"], sampler=options["sampler"], label_smoothing=options["label_smoothing"],
@@ -278,6 +284,9 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     bars = read_bars(data)
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
+    if options["walk_forward"]:
+        _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite=overwrite, as_json=as_json)
+        return
     with epoch_table() as watch:
         checkpoint = train(
             bars, target, recipe, device=picked, overwrite=overwrite, resume=options["resume"],
@@ -309,6 +318,34 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     )
     say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
+
+
+def _walk_forward(
+    bars: Any, output: Path, name: str, recipe: Any, folds: int, device: Any, *, overwrite: bool, as_json: bool
+) -> None:
+    from .training.walk_forward import fold_name, walk_forward
+
+    for each in (fold_name(name, number) for number in range(1, folds + 1)):
+        _checkpoint_folder(output, each, overwrite=overwrite)
+    with epoch_table() as watch:
+        walked = walk_forward(
+            bars, output, name, recipe, folds, device=device, overwrite=overwrite,
+            watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
+        )  # fmt: skip
+    values = walked.values
+    if as_json:
+        _print_json({"walk_forward": str(walked.folder), **values})
+        return
+    shown = ("nll", "nll_prior", "mcc_prior", "ece")
+    print_table(
+        ["checkpoint", "tested on", *shown],
+        [[e["checkpoint"], e["ranges"]["test"], *(e["scores"][key] for key in shown)] for e in values["folds"]],
+    )
+    say(
+        f"On all test stretches: NLL {values['scores']['nll']:.4f}; always predicting the training shares gives "
+        f"{values['scores']['nll_prior']:.4f}."
+    )
+    say(f"stitched signals: {walked.folder / 'signals.parquet'}")
 
 
 def _checkpoint_folder(output: Path, name: str, *, overwrite: bool) -> Path:

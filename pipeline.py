@@ -315,7 +315,7 @@ def _card(model: ModelSignals | None) -> dict[str, Any] | None:
     checkpoint = model.checkpoint
     return {
         "name": checkpoint.name, "digest": checkpoint.digest, "label_shares": checkpoint.label_shares.tolist(),
-        "horizon_bars": checkpoint.labels.horizon_bars, "threshold": checkpoint.labels.threshold,
+        "horizon_bars": checkpoint.labels.horizon_bars, "labels": str(checkpoint.labels),
     }  # fmt: skip
 
 

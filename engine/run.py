@@ -29,7 +29,8 @@ class Run:
     data : dict
         ``source``, ``synthetic``, ``digest``, ``step_hours``, ``first``, ``last`` (open times of the traded range, ISO UTC).
     checkpoint : dict or None
-        ``name``, ``digest``, ``label_shares`` ([SELL, HOLD, BUY] of its training range), ``horizon_bars``, ``threshold``.
+        ``name``, ``digest``, ``label_shares`` ([SELL, HOLD, BUY] of its training range), ``horizon_bars``, ``labels``
+        (as ``--labels`` writes them).
     bars : DataFrame
         The traded bars: UTC index ``time`` (open times), float64 open, high, low, close, volume.
     equity : DataFrame

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..data.bars import FloatArray
-from ..data.labels import LabelSpec
+from ..data.labels import Labels, labels_from_json
 from ..data.schema import FeatureSchema
 from ..data.timerange import TimeRange
 from ..errors import CheckpointError, FlagbtError, nearest
@@ -71,10 +71,9 @@ class Checkpoint:
         return FeatureSchema.from_json(self.values["schema"])
 
     @cached_property
-    def labels(self) -> LabelSpec:
+    def labels(self) -> Labels:
         """What the model was trained to tell."""
-        values = self.values["labels"]
-        return LabelSpec(values["horizon_bars"], values["threshold"])
+        return labels_from_json(self.values["labels"])
 
     @property
     def label_shares(self) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.labels import CLASS_NAMES
+from ..data.labels import CLASS_NAMES, label_spec
 from ..engine.run import Run
 from .charts import Line, drawdown_chart, equity_chart
 from .metrics import daily_returns, drawdowns
@@ -266,7 +266,7 @@ def _what_ran(run: Run) -> str:
     if checkpoint:
         rows += [
             ["Checkpoint", f"{checkpoint['name']}, digest {str(checkpoint['digest'])[:16]}"],
-            ["Labels", f"{checkpoint['horizon_bars']} bars ahead, beyond {percent(checkpoint['threshold'])}"],
+            ["Labels", label_spec(checkpoint["labels"]).question],
         ]
     shown = {"data", "cash", "checkpoint"}
     rows += [

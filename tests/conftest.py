@@ -35,7 +35,7 @@ def make_bars(n: int, seed: int = 0, *, start: str = "2024-01-01", hourly_volati
     return Bars(time, open_, high, low, close, random.lognormal(5, 1, n), source=f"random walk {seed}", synthetic=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def walk() -> Callable[..., Bars]:
     """Give the maker of random walks."""
     return make_bars
@@ -161,7 +161,8 @@ def make_run(
             "first": utc(bars.time[0]), "last": utc(bars.time[-1]),
         },
         checkpoint={
-            "name": "Jan4", "digest": "ab" * 32, "label_shares": shares.tolist(), "horizon_bars": 6, "threshold": 0.01
+            "name": "Jan4", "digest": "ab" * 32, "label_shares": shares.tolist(), "horizon_bars": 6,
+            "labels": "horizon:6,0.01",
         } if model else None,
         bars=frame,
         equity=pd.DataFrame(rows, index=frame.index, columns=["close", "cash", "position_size", "equity", "exposure"]),

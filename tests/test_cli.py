@@ -304,7 +304,7 @@ def test_overwrite_replaces_checkpoints_only(refused: Callable[..., str], folder
     assert "thesis is there, but it is no checkpoint" in said
 
 
-@pytest.mark.parametrize("option", ["--learning-rate", "--gamma", "--tau", "--beta", "--threshold"])
+@pytest.mark.parametrize("option", ["--learning-rate", "--gamma", "--tau", "--beta"])
 def test_training_knobs_are_finite(refused: Callable[..., str], option: str) -> None:
     """If it fails, a NaN goes through hours of training."""
     assert f"{option}: expected a number" in refused(2, "train", "--data", "bars.csv", option, "nan")
@@ -318,6 +318,8 @@ def test_training_knobs_are_finite(refused: Callable[..., str], option: str) -> 
         ("--weight_strategy", "sqtr", "--weight-strategy: 'sqtr' is unknown. Did you mean 'sqrt'"),
         ("--features", "defualt", "Did you mean 'default'"),
         ("--device", "nonsense", "expected auto, cpu, cuda"),
+        ("--labels", "triple-barier:24,1,1", "--labels: 'triple-barier' is no kind of label. Did you mean 'triple-barrier'"),
+        ("--labels", "horizon:6,nan", "--labels: expected a horizon of 1 bar or more"),
     ],
 )
 def test_training_names_are_suggested(

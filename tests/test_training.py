@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from sklearn.utils.class_weight import compute_class_weight
 
 from flagbt.data.bars import Bars
-from flagbt.data.labels import LabelSpec
+from flagbt.data.labels import LabelSpec, TripleBarrier
 from flagbt.data.timerange import TimeRange
 from flagbt.errors import RangeError, TrainingError, UsageError
 from flagbt.models.checkpoint import Checkpoint
@@ -124,20 +124,42 @@ def test_epochs_are_equally_long_and_cut_elsewhere() -> None:
     assert len({start for _, start in starts}) == 5
 
 
-def test_the_split_purges_exactly_the_labels_that_reach_across(walk: Walk) -> None:
-    """A training label that looks into the validation is a leak of its first bars."""
-    bars = walk(2000, start="2023-01-01")
+@pytest.mark.parametrize("labels", [LabelSpec(6), TripleBarrier(24)], ids=str)
+@pytest.mark.parametrize("warmup_bars", [100, 292])
+@pytest.mark.parametrize(("training", "embargo_bars"), [("-20230215", 0), ("-20230215", 50), ("20230105-20230210", 0)])
+def test_the_split_purges_exactly_the_samples_that_look_across(
+    walk: Walk, labels: LabelSpec | TripleBarrier, warmup_bars: int, training: str, embargo_bars: int
+) -> None:
+    """A bar that both sides look at is a leak of one into the other; a sample purged without need is a sample lost."""
+    bars, validation = walk(2000, start="2023-01-01"), TimeRange.parse("20230215-20230315")
     split = chronological_split(
-        bars,
-        LabelSpec(6),
-        training=TimeRange.parse("-20230215"),
-        validation=TimeRange.parse("20230215-20230301"),
-        warmup_bars=100,
-    )
-    start, stop = bars.position_of(np.datetime64("2023-02-15")), bars.position_of(np.datetime64("2023-03-01"))
-    assert np.flatnonzero(split.training).tolist() == list(range(100, start - 6))
-    assert np.flatnonzero(split.validation).tolist() == list(range(start, stop - 6))
-    assert str(split.validation_range) == "20230215-20230301"
+        bars, labels, training=TimeRange.parse(training), validation=validation, warmup_bars=warmup_bars,
+        embargo_bars=embargo_bars,
+    )  # fmt: skip
+    train, valid = (set(range(len(bars))[bars.between(part)]) for part in (TimeRange.parse(training), validation))
+    embargoed = set(range(max(train) + 1, max(train) + 1 + embargo_bars))
+    volatility = 168 if isinstance(labels, TripleBarrier) else 0
+    for t in range(len(bars)):
+        touched = set(range(t - max(warmup_bars, volatility), t + labels.horizon_bars + 1))
+        there = touched <= set(range(len(bars)))
+        later = {bar for bar in touched if bar > max(train)}
+        assert split.training[t] == (there and t in train and not later and not touched & valid)
+        beyond = {bar for bar in touched if bar > max(valid)}
+        assert split.validation[t] == (there and t in valid and not beyond and not touched & (train | embargoed))
+    assert split.training.any()
+    assert split.validation.any()
+    assert str(split.validation_range) == "20230215-20230315"  # all of it has been seen, as a sample or as context
+
+
+@pytest.mark.parametrize(("embargo_bars", "says"), [(0, "no bar of the training range"), (400, "or a smaller --embargo-bars")])
+def test_a_validation_that_is_all_context_is_refused(walk: Walk, embargo_bars: int, says: str) -> None:
+    """An empty validation chooses the epoch by nothing; the reader must learn what ate it."""
+    days = 3 if not embargo_bars else 14
+    with pytest.raises(RangeError, match=says):
+        chronological_split(
+            walk(2000, start="2023-01-01"), LabelSpec(), training=TimeRange.parse("-20230201"),
+            validation=TimeRange.parse(f"20230201-202302{days + 1:02d}"), warmup_bars=100, embargo_bars=embargo_bars,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -466,3 +488,14 @@ def test_two_processes_train_like_one(trial: tuple[Path, Path], tmp_path: Path) 
     for mine, theirs in zip(*curves, strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
         assert mine["nll"] == pytest.approx(theirs["nll"], rel=1e-5)
+
+
+def test_triple_barrier_labels_are_trained_stored_and_shown(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
+    """A checkpoint that forgets its question is tested, purged and described by another one."""
+    bars, labels = walk(4000, seed=5, start="2023-01-01"), TripleBarrier(12, 1.0, 1.25)
+    checkpoint = train(bars, tmp_path / "barriers", replace(recipe, labels=labels, embargo_bars=24))
+    assert checkpoint.labels == labels
+    assert checkpoint.values["embargo_bars"] == 24
+    assert checkpoint.class_returns[0] < 0 < checkpoint.class_returns[2]
+    assert labels.question in (checkpoint.folder / "README.md").read_text()
+    assert checkpoint.values["samples"]["training"] + 12 + 168 + 14 == bars.position_of(np.datetime64("2023-05-01"))

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..data.labels import CLASS_NAMES
+from ..data.labels import CLASS_NAMES, labels_from_json
 
 SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR = "#D55E00", "#666666", "#0072B2"
 
@@ -35,8 +35,8 @@ def card(name: str, values: dict[str, Any]) -> str:
 
 A {values["parameters"]["all"]:,}-parameter causal transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
 {a["context_bars"]} bars of context a layer), pre-trained here by next-bar prediction, then fine-tuned with LoRA of rank
-{values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question a bar: is the close
-{values["labels"]["horizon_bars"]} bars ahead more than {100 * values["labels"]["threshold"]:g} % up (BUY), down (SELL), or neither (HOLD)?
+{values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question a bar:
+{labels_from_json(values["labels"]).question}
 
 - Data: {data["source"]}{" (SYNTHETIC)" if data["synthetic"] else ""}, {data["bars"]:,} bars, digest `{data["digest"][:16]}`
 - Pre-training and training: {ranges["training"]} ({samples["training"]:,} samples); validation and calibration:

@@ -17,7 +17,7 @@ from torch import Tensor
 from .. import __version__
 from ..data.bars import Bars, FloatArray
 from ..data.features import feature_set
-from ..data.labels import BUY, CLASS_NAMES, LabelSpec, class_counts, class_shares
+from ..data.labels import BUY, CLASS_NAMES, Labels, LabelSpec, class_counts, class_shares
 from ..data.schema import FeatureSchema, Float32Array
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, UsageError, check_choice, nearest
@@ -54,7 +54,9 @@ class Recipe:
         Without a validation, the last fifth of the training range is it.
     features : str
         A feature set's name.
-    labels : LabelSpec
+    labels : LabelSpec or TripleBarrier
+    embargo_bars : int
+        Bars after the training range that no validation sample may look at.
     objective : Objective
     lora : Lora
     pretraining, schedule : Schedule
@@ -67,7 +69,8 @@ class Recipe:
     training: TimeRange = field(default_factory=TimeRange)
     validation: TimeRange | None = None
     features: str = "default"
-    labels: LabelSpec = field(default_factory=LabelSpec)
+    labels: Labels = field(default_factory=LabelSpec)
+    embargo_bars: int = 0
     objective: Objective = field(default_factory=Objective)
     lora: Lora = field(default_factory=Lora)
     pretraining: Schedule = field(default_factory=lambda: Schedule(epochs=12, learning_rate=2e-3))
@@ -147,7 +150,7 @@ def train(
         raise TrainingError(
             f"the class {CLASS_NAMES[int(np.argmin(counts))]} never occurs among the {counts.sum():,} training labels "
             f"({', '.join(f'{name} {n:,}' for name, n in zip(CLASS_NAMES, counts, strict=True))}). "
-            "Use a longer range, or a smaller threshold."
+            "Use a longer range, or labels of a smaller threshold or nearer barriers."
         )
 
     # 2. The rows a model reads, scaled by the training samples only
@@ -155,7 +158,7 @@ def train(
     rows = schema.rows(bars)
 
     # 3. A base that knows bars, then LoRA for the question
-    work = _open_workspace(target, bars, recipe, overwrite=overwrite, resume=resume)
+    work = open_workspace(target, bars, recipe, overwrite=overwrite, resume=resume)
     base = pretrain(
         bars, rows, split.training, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.pretraining,
         device=device, on_epoch_end=lambda epoch, loss: watch(
@@ -201,7 +204,7 @@ def workspace_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.training")
 
 
-def _open_workspace(target: Path, bars: Bars, recipe: Recipe, *, overwrite: bool, resume: bool) -> Path:
+def open_workspace(target: Path, bars: Bars, recipe: Recipe, *, overwrite: bool, resume: bool) -> Path:
     """Return the folder of saves, new or to go on from; it is only gone on from by the same recipe on the same bars."""
     work = workspace_of(target)
     described = json.dumps({"bars": bars.digest, "flagbt": __version__, **asdict(recipe)}, default=str, sort_keys=True)
@@ -256,7 +259,9 @@ def _split(bars: Bars, recipe: Recipe, warmup_bars: int) -> Split:
         training = TimeRange(training.start, bars.time[cut])
     elif training.stop is None:
         training = TimeRange(training.start, validation.start)
-    return chronological_split(bars, recipe.labels, training=training, validation=validation, warmup_bars=warmup_bars)
+    return chronological_split(
+        bars, recipe.labels, training=training, validation=validation, warmup_bars=warmup_bars, embargo_bars=recipe.embargo_bars
+    )
 
 
 def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, split: Split, correction: FloatArray) -> StoredCalibration:
@@ -277,7 +282,7 @@ def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, split: Split, cor
     return StoredCalibration(fitted, decision)
 
 
-def class_returns(bars: Bars, labels: LabelSpec, split: Split) -> FloatArray:
+def class_returns(bars: Bars, labels: Labels, split: Split) -> FloatArray:
     """Return the mean forward return of the training samples labelled SELL, HOLD, BUY, as fractions, shape (3,)."""
     change, label = labels.forward_return(bars)[split.training], labels.labels(bars)[split.training]
     return np.array([change[label == c].mean() for c in range(3)])
@@ -306,6 +311,7 @@ def _description(
         "parameters": {"all": whole, "trainable": trainable},
         "schema": schema.to_json(),
         "labels": recipe.labels.to_json(),
+        "embargo_bars": recipe.embargo_bars,
         "label_shares": shares.tolist(),
         "class_returns": class_returns(bars, recipe.labels, split).tolist(),
         "ranges": {
