@@ -35,7 +35,7 @@ def make_bars(n: int, seed: int = 0, *, start: str = "2024-01-01", hourly_volati
     return Bars(time, open_, high, low, close, random.lognormal(5, 1, n), source=f"random walk {seed}", synthetic=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def walk() -> Callable[..., Bars]:
     """Give the maker of random walks."""
     return make_bars
