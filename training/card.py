@@ -69,7 +69,8 @@ def _seen(base: dict[str, Any], ranges: dict[str, str]) -> str:
     if base.get("corpus") == TEXT:
         return "Pre-training: text, of no known dates; training"
     if "digest" in base:
-        return f"Pre-training of the base {base['name']} (`{base['digest'][:16]}`): {ranges['pretraining']}; training"
+        made_up = " (SYNTHETIC)" if base["data"]["synthetic"] else ""
+        return f"Pre-training of the base {base['name']} (`{base['digest'][:16]}`): {ranges['pretraining']}{made_up}; training"
     return "Pre-training and training"
 
 
