@@ -220,9 +220,11 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
 @click.option("--name", default="flagbt", show_default=True, help="The checkpoint's name.")
-@click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
+@click.option("--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
+@click.option("--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
+@click.option("--base-layers", type=click.IntRange(1), help="Of a language model, only the first N layers.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--pretrain-epochs", type=click.IntRange(1), default=12, show_default=True, help="Next-bar prediction, before.")
+@click.option("--pretrain-epochs", type=click.IntRange(1), default=12, show_default=True, help="Of a base made on the spot.")
 @click.option("--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
 @click.option("--validation", type=Range(), help="Bars to judge and calibrate on. Default: the last fifth.")
 @click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
@@ -232,7 +234,7 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
 @click.option("--gamma", type=Number(), default=2.0, show_default=True, help="Of the focal loss.")
 @click.option("--tau", type=Number(), default=1.0, show_default=True, help="Of the logit adjustment.")
 @click.option("--beta", type=Number(), default=0.9999, show_default=True, help="Of the effective-number weights.")
-@click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
+@click.option("--features", help="A feature set's name, or module:name. Default: the base's, or default.")
 @click.option(
     "--labels", default="horizon:6,0.01", show_default=True, help="Or triple-barrier:BARS,UP,DOWN: the question asked."
 )
@@ -241,6 +243,7 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
     "--walk-forward", type=click.IntRange(1), help="Train this many folds, each on its past; test each on what follows."
 )
 @click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--lora-layers", default="all", show_default=True, help="all, or top:N to adapt the last N layers only.")
 @click.option("--learning-rate", type=Number(above=0), default=1e-3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
@@ -263,14 +266,16 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     from .training.train import Recipe, train
 
     recipe = Recipe(
-        preset=options["preset"], training=options["timerange"] or TimeRange(), validation=options["validation"],
-        features=options["features"], labels=label_spec(options["labels"]),
-        embargo_bars=options["embargo_bars"],
+        preset=options["preset"], base=options["base"], base_layers=options["base_layers"],
+        training=options["timerange"] or TimeRange(), validation=options["validation"],
+        features=options["features"], labels=label_spec(options["labels"]), embargo_bars=options["embargo_bars"],
         objective=Objective(
             loss=options["objective"], weights=options["weight_strategy"], gamma=options["gamma"], tau=options["tau"],
             beta=options["beta"], sampler=options["sampler"], label_smoothing=options["label_smoothing"],
         ),
-        lora=Lora(rank=options["lora_rank"], alpha=2 * options["lora_rank"]),
+        lora=Lora(
+            rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])
+        ),
         pretraining=Schedule(
             epochs=options["pretrain_epochs"], learning_rate=2e-3, batch_chunks=options["batch_size"], seed=options["seed"]
         ),
@@ -348,18 +353,84 @@ def _walk_forward(
     say(f"stitched signals: {walked.folder / 'signals.parquet'}")
 
 
-def _checkpoint_folder(output: Path, name: str, *, overwrite: bool) -> Path:
+def _top_layers(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not re.fullmatch(r"top:[1-9]\d{0,3}", text):
+        raise UsageError(f"--lora-layers: '{text}' is unknown. Write all, or top:N with a number of layers, such as top:8.")
+    return int(text.removeprefix("top:"))
+
+
+@cli.command("pretrain")
+@click.option("--data", type=Place(), required=True, help="A file of bars.")
+@click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")
+@click.option("--name", default="base", show_default=True, help="The base's name.")
+@click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
+@click.option("--timerange", type=Range(), help="Bars to learn from. Default: all.")
+@click.option("--epochs", type=click.IntRange(1), default=12, show_default=True)
+@click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
+@click.option(
+    "--horizon-bars", type=click.IntRange(1), default=6, show_default=True,
+    help="Bars at the end not learned from; as many as the labels of trainings look ahead.",
+)  # fmt: skip
+@click.option("--learning-rate", type=Number(above=0), default=2e-3, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--resume", is_flag=True, help="Go on from the last save of an unfinished pre-training.")
+@click.option("--overwrite", is_flag=True, help="Replace a base of that name when the pre-training is done.")
+@config_option
+@json_option
+def pretrain_command(
+    data: Path, output: Path, name: str, as_json: bool, device: str, resume: bool, overwrite: bool, **options: Any
+) -> None:
+    """Make a base by next-bar prediction, for flagbt train --base."""
+    target = _checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
+    from .data.readers import read_bars
+    from .models.scoring import pick_device
+    from .training.loop import Schedule
+    from .training.make_base import BaseRecipe, make_base
+    from .training.pretrain import BINS
+
+    recipe = BaseRecipe(
+        preset=options["preset"], timerange=options["timerange"] or TimeRange(), features=options["features"],
+        horizon_bars=options["horizon_bars"],
+        schedule=Schedule(
+            epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=options["batch_size"],
+            seed=options["seed"],
+        ),
+    )  # fmt: skip
+    picked = pick_device(device)
+    bars = read_bars(data)
+    if bars.synthetic and not as_json:
+        say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
+    with epoch_table() as watch:
+        base = make_base(bars, target, recipe, device=picked, overwrite=overwrite, resume=resume, watch=watch)
+    values = base.values
+    if as_json:
+        _print_json({
+            "base": str(base.folder), "digest": base.digest, "preset": values["preset"], "timerange": values["range"],
+            "samples": values["samples"], "losses": values["losses"],
+            "data": {key: values["data"][key] for key in ("source", "synthetic", "digest")},
+        })  # fmt: skip
+        return
+    say(f"Last epoch: {values['losses'][-1]:.4f} nats a quantity; knowing nothing gives {math.log(BINS):.4f}.")
+    say(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")
+
+
+def _checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: str = "checkpoint.json") -> Path:
     """Return the folder a training may write, and refuse before hours of work what it could not, or must not."""
+    what = description.removesuffix(".json")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         raise UsageError(
-            f"--name: '{name}' is no name for a checkpoint. Use up to 100 letters, digits, '.', '_', '+' and '-', beginning "
+            f"--name: '{name}' is no name for a {what}. Use up to 100 letters, digits, '.', '_', '+' and '-', beginning "
             "with a letter or a digit; --output says where it goes."
         )
     check_out(output, option="--output")
     target = output / name
-    if target.exists() and overwrite and not (target / "checkpoint.json").is_file():
+    if target.exists() and overwrite and not (target / description).is_file():
         raise TrainingError(
-            f"--overwrite: {target} is there, but it is no checkpoint, so it is not replaced. Choose another --name."
+            f"--overwrite: {target} is there, but it is no {what}, so it is not replaced. Choose another --name."
         )
     return target
 

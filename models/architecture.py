@@ -16,6 +16,7 @@ from transformers import LlamaConfig, LlamaModel
 
 N_CLASSES = 3
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LANGUAGE_MODEL_KNOBS = ("key_value_heads", "rope_theta", "rms_norm_eps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,12 @@ class Architecture:
         for nor the free memory moves a logit.
     dropout : float
         On the embedded rows and in the attention, while training.
+    key_value_heads : int, optional
+        Heads that keys and values have, shared among the ``heads`` of the queries; without it as many as those.
+    rope_theta : float
+        Base of the rotary positions' wavelengths.
+    rms_norm_eps : float
+        Added under the root of each normalisation.
     """
 
     n_features: int
@@ -45,6 +52,9 @@ class Architecture:
     context_bars: int
     chunk_bars: int
     dropout: float = 0.1
+    key_value_heads: int | None = None
+    rope_theta: float = 10_000.0
+    rms_norm_eps: float = 1e-6
 
     @property
     def receptive_bars(self) -> int:
@@ -52,8 +62,18 @@ class Architecture:
         return self.layers * (self.context_bars - 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the knobs as JSON values."""
-        return {"kind": "llama", **asdict(self)}
+        """Return the knobs as JSON values; those of language models only where they differ from the defaults.
+
+        So a checkpoint without them says, byte for byte, what it said before they existed.
+        """
+        plain = {name: Architecture.__dataclass_fields__[name].default for name in LANGUAGE_MODEL_KNOBS}
+        knobs = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
+        return {"kind": "llama", **knobs}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Architecture:
+        """Read what ``to_json`` wrote; a field that is missing or unknown is a TypeError."""
+        return cls(**{key: value for key, value in values.items() if key != "kind"})
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -75,7 +95,9 @@ class BarTransformer(nn.Module):
         a = architecture
         config = LlamaConfig(
             vocab_size=1, hidden_size=a.d_model, intermediate_size=a.d_feedforward, num_hidden_layers=a.layers,
-            num_attention_heads=a.heads, attention_dropout=a.dropout, max_position_embeddings=a.chunk_bars,
+            num_attention_heads=a.heads, num_key_value_heads=a.key_value_heads, attention_dropout=a.dropout,
+            max_position_embeddings=a.chunk_bars, rms_norm_eps=a.rms_norm_eps,
+            rope_parameters={"rope_type": "default", "rope_theta": a.rope_theta},
             pad_token_id=None, bos_token_id=None, eos_token_id=None, use_cache=False,
         )  # fmt: skip
         config._attn_implementation = "sdpa"

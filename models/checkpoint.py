@@ -1,7 +1,7 @@
 """Checkpoint: a folder with everything a model needs to be run, and everything it must not be run on.
 
     checkpoint.json          what this module reads: no weights, no torch
-    base.safetensors         the pre-trained base, frozen during fine-tuning
+    base.safetensors         the pre-trained base, frozen during fine-tuning; a language model's is referred to, not copied
     adapter.safetensors      LoRA matrices and the fine-tuned head, under PEFT's names
     fingerprint.safetensors  validation rows with their logits, compared whenever the weights are loaded
     history.json, curves.png, README.md
@@ -34,6 +34,7 @@ FORMAT = 1
 DESCRIPTION = "checkpoint.json"
 WEIGHT_FILES = ("base.safetensors", "adapter.safetensors", "fingerprint.safetensors")
 BUNDLED = Path(__file__).parent / "bundled"
+# A language model was pre-trained on text of no known dates: its "pretraining" range is the training range (docs/bases.md).
 PURPOSES = ("pretraining", "training", "validation", "calibration")
 IDENTITY = ("architecture", "lora", "base", "schema", "labels", "ranges", "label_shares", "class_returns", "files")
 

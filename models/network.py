@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ..data.bars import FloatArray
 from ..data.schema import Float32Array
-from ..errors import CheckpointError
+from ..errors import CheckpointError, UsageError
 from .architecture import LORA_TARGETS, Architecture, BarTransformer
-from .checkpoint import Checkpoint
+from .checkpoint import DESCRIPTION, Checkpoint
+from .language_model import LANGUAGE_MODEL_PARTS, TEXT, referred
 
 FINGERPRINT_ROWS = 256
 FINGERPRINT_TOLERANCE = 1e-4
@@ -35,23 +36,43 @@ class Lora:
         On the update's input, while training.
     trained : tuple of str
         Modules trained in full beside the update, and saved with it.
+    top_layers : int, optional
+        Only so many of the last layers are adapted; without it all of them.
     """
 
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.1
     trained: tuple[str, ...] = ("head",)
+    top_layers: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with the adapted modules."""
-        return {**asdict(self), "trained": list(self.trained), "targets": list(LORA_TARGETS)}
+        """Return the fields as JSON values, with the adapted modules; ``top_layers`` only where it is set."""
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**fields, "trained": list(self.trained), "targets": list(LORA_TARGETS)}
 
 
 def with_lora(base: BarTransformer, lora: Lora) -> peft.PeftModel:
-    """Freeze ``base`` and put trainable low-rank updates beside its linear layers; the head is trained in full."""
+    """Freeze ``base`` and put trainable low-rank updates beside its linear layers; the head is trained in full.
+
+    Raises
+    ------
+    UsageError
+        When more layers are to be adapted than there are.
+    """
+    layers = base.architecture.layers
+    if lora.top_layers is not None and not 1 <= lora.top_layers <= layers:
+        raise UsageError(
+            f"--lora-layers: top:{lora.top_layers} of a base of {layers} layers. Choose top:1 .. top:{layers}, or all."
+        )
+    top = (
+        {"layers_to_transform": list(range(layers - lora.top_layers, layers)), "layers_pattern": "layers"}
+        if lora.top_layers
+        else {}
+    )
     config = peft.LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(LORA_TARGETS),
-        modules_to_save=list(lora.trained), bias="none",
+        modules_to_save=list(lora.trained), bias="none", **top,
     )  # fmt: skip
     return peft.get_peft_model(base, config)
 
@@ -86,9 +107,36 @@ def build_base(architecture: Architecture, weights: dict[str, Tensor], *, place:
     return base
 
 
+def language_base(architecture: Architecture, tensors: dict[str, Tensor], *, place: str) -> dict[str, Tensor]:
+    """Return the whole base around a language model's layers: a fresh embedding of rows (from torch's global generator).
+
+    The table of word embeddings stays behind: no word is ever read.
+
+    Raises
+    ------
+    CheckpointError
+        When the layers do not fit the architecture, naming ``place``.
+    """
+    fresh = base_state(BarTransformer(architecture))
+    mine = {name: tuple(tensor.shape) for name, tensor in fresh.items() if name.startswith(LANGUAGE_MODEL_PARTS)}
+    _compare_shapes(mine, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, place)
+    return {**fresh, **tensors}
+
+
+def _base_of(checkpoint: Checkpoint, architecture: Architecture) -> BarTransformer:
+    """Return a checkpoint's base: from its own file, or from the language model that it refers to."""
+    described = checkpoint.values["base"]
+    if described.get("corpus") != TEXT:
+        place = checkpoint.folder / "base.safetensors"
+        return build_base(architecture, read_tensors(place), place=str(place))
+    tensors = referred(described, name=checkpoint.name)
+    place = Path(checkpoint.folder / DESCRIPTION)
+    return build_base(architecture, language_base(architecture, tensors, place=str(place)), place=str(place))
+
+
 def architecture_of(checkpoint: Checkpoint) -> Architecture:
     """Return the architecture that a checkpoint's description names."""
-    return Architecture(**{key: value for key, value in checkpoint.values["architecture"].items() if key != "kind"})
+    return Architecture.from_json(checkpoint.values["architecture"])
 
 
 def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
@@ -102,8 +150,7 @@ def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
     checkpoint.check_files()
     architecture = architecture_of(checkpoint)
     lora = {key: value for key, value in checkpoint.values["lora"].items() if key != "targets"}
-    weights = read_tensors(checkpoint.folder / "base.safetensors")
-    base = build_base(architecture, weights, place=str(checkpoint.folder / "base.safetensors"))
+    base = _base_of(checkpoint, architecture)
     model = with_lora(base, Lora(**{**lora, "trained": tuple(lora["trained"])}))
     adapter = read_tensors(checkpoint.folder / "adapter.safetensors")
     expected = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}

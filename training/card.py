@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..data.labels import CLASS_NAMES, labels_from_json
+from ..models.language_model import TEXT
 
 SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR = "#D55E00", "#666666", "#0072B2"
 
@@ -34,12 +35,12 @@ def card(name: str, values: dict[str, Any]) -> str:
     return f"""# {name}
 
 A {values["parameters"]["all"]:,}-parameter causal transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
-{a["context_bars"]} bars of context a layer), pre-trained here by next-bar prediction, then fine-tuned with LoRA of rank
+{a["context_bars"]} bars of context a layer), {_origin(values["base"])}, then fine-tuned with LoRA of rank
 {values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question a bar:
 {labels_from_json(values["labels"]).question}
 
 - Data: {data["source"]}{" (SYNTHETIC)" if data["synthetic"] else ""}, {data["bars"]:,} bars, digest `{data["digest"][:16]}`
-- Pre-training and training: {ranges["training"]} ({samples["training"]:,} samples); validation and calibration:
+- {_seen(values["base"], ranges)}: {ranges["training"]} ({samples["training"]:,} samples); validation and calibration:
   {ranges["validation"]} ({samples["validation"]:,} samples). flagbt refuses to test it on any of these.
 - Training labels: {shares}
 - Objective: {objective["loss"]}, class weights {objective["weights"]} ({", ".join(f"{w:.2f}" for w in objective["class_weights"])})
@@ -53,6 +54,24 @@ A {values["parameters"]["all"]:,}-parameter causal transformer ({a["layers"]} la
 On the validation range, before calibration: {values["model_verdict"]["sentence"]}
 These are validation figures: the epoch and the calibration were chosen on them. Run it on later bars to test it.
 """
+
+
+def _origin(base: dict[str, Any]) -> str:
+    if base.get("corpus") != TEXT:
+        return "pre-trained here by next-bar prediction"
+    return (
+        f"the first {base['layers']} of {base['all_layers']} layers of the language model {base['source']['name']} (not copied: "
+        f"digest `{base['digest'][:16]}`), whose text may tell of any year up to its making"
+    )
+
+
+def _seen(base: dict[str, Any], ranges: dict[str, str]) -> str:
+    if base.get("corpus") == TEXT:
+        return "Pre-training: text, of no known dates; training"
+    if "digest" in base:
+        made_up = " (SYNTHETIC)" if base["data"]["synthetic"] else ""
+        return f"Pre-training of the base {base['name']} (`{base['digest'][:16]}`): {ranges['pretraining']}{made_up}; training"
+    return "Pre-training and training"
 
 
 def curves_picture(history: list[dict[str, Any]], path: Path) -> None:

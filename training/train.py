@@ -16,13 +16,12 @@ from torch import Tensor
 
 from .. import __version__
 from ..data.bars import Bars, FloatArray
-from ..data.features import feature_set
 from ..data.labels import BUY, CLASS_NAMES, Labels, LabelSpec, class_counts, class_shares
 from ..data.schema import FeatureSchema, Float32Array
 from ..data.timerange import TimeRange
-from ..errors import RangeError, TrainingError, UsageError, check_choice, nearest
+from ..errors import RangeError, TrainingError, check_choice
 from ..files import json_text, new_folder, sha256_of
-from ..models.architecture import PRESETS, Architecture
+from ..models.architecture import Architecture
 from ..models.calibration import fit_calibration
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import Decision, thresholds_for_shares
@@ -31,6 +30,7 @@ from ..models.network import FINGERPRINT_ROWS, Lora, adapter_state, fingerprint,
 from ..models.statistics import by_class, scores, softmax
 from .card import card, curves_picture
 from .finetune import BEST_BY, CollapsedError, FineTuned, finetune, validation_logits
+from .ground import Ground, lay_ground
 from .guard import ACTIONS
 from .loop import Schedule, is_main_process, wait_for_all
 from .objectives import Objective
@@ -48,12 +48,17 @@ class Recipe:
 
     Parameters
     ----------
-    preset : str
-        ``tiny``, ``small`` or ``88m``.
+    preset : str, optional
+        ``tiny``, ``small``, ``88m`` or ``smollm2``; without it the base's, or ``tiny``.
+    base : str, optional
+        A base made by ``make_base``, as a name or a folder; with ``smollm2`` a language model's folder or hub id. Without
+        it the base is pre-trained on the spot, or is the installed language model.
+    base_layers : int, optional
+        Of a language model, only the first so many layers.
     training, validation : TimeRange
         Without a validation, the last fifth of the training range is it.
-    features : str
-        A feature set's name.
+    features : str, optional
+        A feature set's name; without it the base's, or ``default``.
     labels : LabelSpec or TripleBarrier
     embargo_bars : int
         Bars after the training range that no validation sample may look at.
@@ -65,10 +70,12 @@ class Recipe:
         Which validation score chooses the epoch: ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``.
     """
 
-    preset: str = "tiny"
+    preset: str | None = None
+    base: str | None = None
+    base_layers: int | None = None
     training: TimeRange = field(default_factory=TimeRange)
     validation: TimeRange | None = None
-    features: str = "default"
+    features: str | None = None
     labels: Labels = field(default_factory=LabelSpec)
     embargo_bars: int = 0
     objective: Objective = field(default_factory=Objective)
@@ -139,11 +146,12 @@ def train(
             f"--output: {target} exists. Choose another --name, or --overwrite to replace it when the training is done."
         )
     device = device or torch.device("cpu")
-    features = feature_set(recipe.features)
-    architecture = _architecture(recipe.preset, len(features.columns))
+    ground = lay_ground(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
+    architecture, features, lora = ground.architecture, ground.features, ground.lora(recipe.lora)
 
     # 1. What teaches and what judges
     split = _split(bars, recipe, features.warmup_bars + architecture.receptive_bars)
+    ground.check(bars, split.validation_range)
     labels = recipe.labels.labels(bars)
     counts = class_counts(labels[split.training])
     if (counts == 0).any():
@@ -153,13 +161,15 @@ def train(
             "Use a longer range, or labels of a smaller threshold or nearer barriers."
         )
 
-    # 2. The rows a model reads, scaled by the training samples only
-    schema = FeatureSchema.fit(features, features(bars)[split.training])
+    # 2. The rows a model reads, scaled by the training samples only, or as the base knows them
+    schema = ground.schema(features(bars)[split.training])
     rows = schema.rows(bars)
 
     # 3. A base that knows bars, then LoRA for the question
-    work = open_workspace(target, bars, recipe, overwrite=overwrite, resume=resume)
-    base = pretrain(
+    work = open_workspace(
+        target, bars, {**asdict(recipe), "base": [recipe.base, ground.digest]}, overwrite=overwrite, resume=resume
+    )
+    base = ground.base(recipe.pretraining.seed) or pretrain(
         bars, rows, split.training, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.pretraining,
         device=device, on_epoch_end=lambda epoch, loss: watch(
             Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
@@ -167,7 +177,7 @@ def train(
     )  # fmt: skip
     try:
         tuned = finetune(
-            bars, rows, labels, split, base.weights, architecture=architecture, lora=recipe.lora, objective=recipe.objective,
+            bars, rows, labels, split, base.weights, architecture=architecture, lora=lora, objective=recipe.objective,
             schedule=recipe.schedule, first_row=schema.warmup_bars, device=device,
             on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)), folder=work / "training",
             report_to=report_to, best_by=recipe.best_by, on_collapse=on_collapse,
@@ -183,12 +193,12 @@ def train(
     calibrated = _calibrate(logits, bars, recipe, split, tuned.correction)
 
     # 5. The folder, whole or not at all
-    values = _description(bars, recipe, architecture, schema, split, base, tuned, logits, calibrated)
+    values = _description(bars, recipe, ground, schema, split, base, tuned, logits, calibrated)
     if is_main_process():
         marks = fingerprint(tuned.model, _stretch(rows, split, architecture))
         try:
             with new_folder(target, overwrite=overwrite) as folder:
-                _write(folder, target.name, values, base.weights, tuned, marks)
+                _write(folder, target.name, values, None if ground.language else base.weights, tuned, marks)
         except OSError as error:
             raise TrainingError(
                 f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: mend that, "
@@ -204,10 +214,10 @@ def workspace_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.training")
 
 
-def open_workspace(target: Path, bars: Bars, recipe: Recipe, *, overwrite: bool, resume: bool) -> Path:
+def open_workspace(target: Path, bars: Bars, recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> Path:
     """Return the folder of saves, new or to go on from; it is only gone on from by the same recipe on the same bars."""
     work = workspace_of(target)
-    described = json.dumps({"bars": bars.digest, "flagbt": __version__, **asdict(recipe)}, default=str, sort_keys=True)
+    described = json.dumps({"bars": bars.digest, "flagbt": __version__, **recipe}, default=str, sort_keys=True)
     note = work / "recipe.json"
     if work.exists() and not resume and not overwrite:
         raise TrainingError(
@@ -240,12 +250,6 @@ def _differences(before: str, now: str) -> str:
     except ValueError:
         return "its note is damaged"
     return "; ".join(f"{key} was {old.get(key)}, is {new[key]}" for key in new if old.get(key) != new[key])[:400]
-
-
-def _architecture(preset: str, n_features: int) -> Architecture:
-    if preset not in PRESETS:
-        raise UsageError(f"--preset: '{preset}' is unknown. {nearest(preset, PRESETS)}")
-    return Architecture(n_features=n_features, **PRESETS[preset])
 
 
 def _split(bars: Bars, recipe: Recipe, warmup_bars: int) -> Split:
@@ -294,7 +298,7 @@ def _stretch(rows: Float32Array, split: Split, architecture: Architecture) -> Fl
 
 
 def _description(
-    bars: Bars, recipe: Recipe, architecture: Architecture, schema: FeatureSchema, split: Split, base: Base,
+    bars: Bars, recipe: Recipe, ground: Ground, schema: FeatureSchema, split: Split, base: Base,
     tuned: FineTuned, logits: FloatArray, stored: StoredCalibration,
 ) -> dict[str, Any]:  # fmt: skip
     labels = recipe.labels.labels(bars)
@@ -305,9 +309,9 @@ def _description(
     whole, trainable = parameter_counts(tuned.model)
     return {
         "format": FORMAT,
-        "architecture": architecture.to_json(),
-        "lora": recipe.lora.to_json(),
-        "base": {"preset": recipe.preset, "schedule": recipe.pretraining.to_json(), "losses": base.losses},
+        "architecture": ground.architecture.to_json(),
+        "lora": ground.lora(recipe.lora).to_json(),
+        "base": ground.describe({"preset": ground.preset, "schedule": recipe.pretraining.to_json(), "losses": base.losses}),
         "parameters": {"all": whole, "trainable": trainable},
         "schema": schema.to_json(),
         "labels": recipe.labels.to_json(),
@@ -315,7 +319,7 @@ def _description(
         "label_shares": shares.tolist(),
         "class_returns": class_returns(bars, recipe.labels, split).tolist(),
         "ranges": {
-            "pretraining": str(split.training_range),
+            "pretraining": str(ground.pretraining_range(split.training_range)),
             "training": str(split.training_range),
             "validation": str(split.validation_range),
             "calibration": str(split.validation_range),
@@ -347,11 +351,14 @@ def _description(
 
 
 def _write(
-    folder: Path, name: str, values: dict[str, Any], base: dict[str, Tensor], tuned: FineTuned, marks: dict[str, Tensor]
+    folder: Path, name: str, values: dict[str, Any], base: dict[str, Tensor] | None, tuned: FineTuned, marks: dict[str, Tensor]
 ) -> None:
-    for file, tensors in zip(WEIGHT_FILES, (base, adapter_state(tuned.model), marks), strict=True):
+    """Write the files; ``base`` is None where the description refers to one that lives elsewhere."""
+    parts = dict(zip(WEIGHT_FILES, (base, adapter_state(tuned.model), marks), strict=True))
+    files = {file: tensors for file, tensors in parts.items() if tensors is not None}
+    for file, tensors in files.items():
         write_tensors(folder / file, tensors)
-    described = {**values, "files": {file: sha256_of(folder / file) for file in WEIGHT_FILES}}
+    described = {**values, "files": {file: sha256_of(folder / file) for file in files}}
     (folder / DESCRIPTION).write_text(json_text(described), encoding="utf-8")
     (folder / "history.json").write_text(json_text(tuned.history), encoding="utf-8")
     (folder / "README.md").write_text(card(name, described), encoding="utf-8")

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,6 +128,7 @@ def walk_forward(
     device: torch.device | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    on_collapse: str = "warn",
     watch: Callable[[int, Progress], None] = lambda _fold, _progress: None,
 ) -> WalkForward:
     """Train a checkpoint a fold, and let each speak about the stretch that follows its validation.
@@ -146,6 +147,8 @@ def walk_forward(
         Replace what is there of that name, fold by fold.
     resume : bool
         Keep the finished folds of an interrupted walk of the same recipe on the same bars, and go on with the next.
+    on_collapse : str
+        ``warn`` or ``stop``, as in ``train``.
     watch : callable
         Called after every epoch with (the fold's number from 1, its progress).
 
@@ -166,7 +169,7 @@ def walk_forward(
     target = output / f"{name}-walk-forward"
     going_on = resume and workspace_of(target).is_dir()  # it is made when the first fold is finished
     if going_on:
-        open_workspace(target, bars, recipe, overwrite=False, resume=True)
+        open_workspace(target, bars, asdict(recipe), overwrite=False, resume=True)
     _refuse_what_is_there(target, [] if going_on else [output / fold_name(name, k + 1) for k in range(folds)], overwrite)
 
     checkpoints: list[Checkpoint] = []
@@ -183,10 +186,10 @@ def walk_forward(
             past = bars.take(slice(0, bars.between(fold.validation).stop))
             own = replace(recipe, training=fold.training, validation=fold.validation)
             checkpoint = train(
-                past, folder, own, device=device, overwrite=overwrite, resume=resume, watch=partial(watch, number)
+                past, folder, own, device=device, overwrite=overwrite, resume=resume, on_collapse=on_collapse, watch=partial(watch, number)
             )  # fmt: skip
         if number == 1 and not going_on:
-            open_workspace(target, bars, recipe, overwrite=True, resume=False)
+            open_workspace(target, bars, asdict(recipe), overwrite=True, resume=False)
 
         # 2. What it says about the stretch that follows, through the path that serving takes
         stretch = bars.between(fold.test)
