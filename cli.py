@@ -224,7 +224,7 @@ def _print_run(values: dict[str, Any], recorded: Recorded) -> None:
 @click.option("--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
 @click.option("--base-layers", type=click.IntRange(1), help="Of a language model, only the first N layers.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--pretrain-epochs", type=click.IntRange(1), default=12, show_default=True, help="Of a base made on the spot.")
+@click.option("--pretrain-epochs", type=click.IntRange(1), help="Next-bar prediction, before; 12 without --base.")
 @click.option("--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
 @click.option("--validation", type=Range(), help="Bars to judge and calibrate on. Default: the last fifth.")
 @click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
@@ -265,6 +265,8 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     from .training.objectives import Objective
     from .training.train import Recipe, train
 
+    if options["pretrain_epochs"] and (options["base"] or options["preset"] == "smollm2"):
+        raise UsageError("--pretrain-epochs: a base that is given is not pre-trained again. Leave the option out.")
     recipe = Recipe(
         preset=options["preset"], base=options["base"], base_layers=options["base_layers"],
         training=options["timerange"] or TimeRange(), validation=options["validation"],
@@ -277,7 +279,8 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
             rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])
         ),
         pretraining=Schedule(
-            epochs=options["pretrain_epochs"], learning_rate=2e-3, batch_chunks=options["batch_size"], seed=options["seed"]
+            epochs=options["pretrain_epochs"] or 12, learning_rate=2e-3, batch_chunks=options["batch_size"],
+            seed=options["seed"],
         ),
         schedule=Schedule(
             epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=options["batch_size"],
@@ -290,7 +293,8 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
     if options["walk_forward"]:
-        _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite=overwrite, as_json=as_json)
+        with_what = {"resume": options["resume"], "on_collapse": options["on_collapse"]}
+        _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
         return
     with epoch_table() as watch:
         checkpoint = train(
@@ -326,17 +330,28 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
 
 
 def _walk_forward(
-    bars: Any, output: Path, name: str, recipe: Any, folds: int, device: Any, *, overwrite: bool, as_json: bool
+    bars: Any,
+    output: Path,
+    name: str,
+    recipe: Any,
+    folds: int,
+    device: Any,
+    overwrite: bool,
+    as_json: bool,
+    options: dict[str, Any],
 ) -> None:
+    from .training.loop import is_main_process
     from .training.walk_forward import fold_name, walk_forward
 
     for each in (fold_name(name, number) for number in range(1, folds + 1)):
         _checkpoint_folder(output, each, overwrite=overwrite)
     with epoch_table() as watch:
         walked = walk_forward(
-            bars, output, name, recipe, folds, device=device, overwrite=overwrite,
+            bars, output, name, recipe, folds, device=device, overwrite=overwrite, **options,
             watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
         )  # fmt: skip
+    if not is_main_process():
+        return
     values = walked.values
     if as_json:
         _print_json({"walk_forward": str(walked.folder), **values})

@@ -137,15 +137,14 @@ def test_the_split_purges_exactly_the_samples_that_look_across(
         embargo_bars=embargo_bars,
     )  # fmt: skip
     train, valid = (set(range(len(bars))[bars.between(part)]) for part in (TimeRange.parse(training), validation))
-    embargoed = set(range(max(train) + 1, max(train) + 1 + embargo_bars))
+    last_train, last_valid, every = max(train), max(valid), set(range(len(bars)))
+    blocked = train | set(range(last_train + 1, last_train + 1 + embargo_bars))
     volatility = 168 if isinstance(labels, TripleBarrier) else 0
     for t in range(len(bars)):
         touched = set(range(t - max(warmup_bars, volatility), t + labels.horizon_bars + 1))
-        there = touched <= set(range(len(bars)))
-        later = {bar for bar in touched if bar > max(train)}
-        assert split.training[t] == (there and t in train and not later and not touched & valid)
-        beyond = {bar for bar in touched if bar > max(valid)}
-        assert split.validation[t] == (there and t in valid and not beyond and not touched & (train | embargoed))
+        there = touched <= every
+        assert split.training[t] == (there and t in train and max(touched) <= last_train and not touched & valid)
+        assert split.validation[t] == (there and t in valid and max(touched) <= last_valid and not touched & blocked)
     assert split.training.any()
     assert split.validation.any()
     assert str(split.validation_range) == "20230215-20230315"  # all of it has been seen, as a sample or as context

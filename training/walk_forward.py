@@ -186,7 +186,8 @@ def walk_forward(
             past = bars.take(slice(0, bars.between(fold.validation).stop))
             own = replace(recipe, training=fold.training, validation=fold.validation)
             checkpoint = train(
-                past, folder, own, device=device, overwrite=overwrite, resume=resume, on_collapse=on_collapse, watch=partial(watch, number)
+                past, folder, own, device=device, overwrite=overwrite, resume=resume, on_collapse=on_collapse,
+                watch=partial(watch, number),
             )  # fmt: skip
         if number == 1 and not going_on:
             open_workspace(target, bars, asdict(recipe), overwrite=True, resume=False)
