@@ -12,7 +12,7 @@ WIDTH = 100
 HEAD = """# The command line
 
 Every command's own `--help`, written by `python docs/make_command_line.py > docs/command-line.md`; a test compares the
-two. Do not edit this page: edit `cli.py`.
+two. Do not edit this page: edit `commands/`.
 
 Exit codes: 0 for success, 1 when a check fails or the work cannot be done, 2 for wrong usage, 130 when interrupted. An
 error is one paragraph on stderr with the value, its place and a remedy (see `errors.py`). Options may be written with

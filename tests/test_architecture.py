@@ -27,6 +27,7 @@ FLOORS = [
     {"results"},
     {"pipeline"},
     {"config", "console"},
+    {"commands"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -40,7 +41,7 @@ def floor_of(module: str) -> int:
 
 def sources() -> list[Path]:
     """Return the package's own source files."""
-    folders = ("data", "models", "strategies", "engine", "training", "results")
+    folders = ("data", "models", "strategies", "engine", "training", "results", "commands")
     return [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
 
 

@@ -1,0 +1,134 @@
+"""What commands share: kinds of option values, options that several commands have, JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ..config import read_config
+from ..data.timerange import TimeRange
+from ..errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_RUNS = Path("runs")
+FROM_FILE = "flagbt.config"  # where a context keeps the settings of --config
+STAMP = "bold black on yellow"
+LARGEST_SEED = 2**32 - 1  # numpy's
+
+
+class Range(click.ParamType[TimeRange]):
+    """A time range option."""
+
+    name = "A-B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TimeRange:
+        """Read A-B, A- or -B."""
+        option = param.opts[0] if param is not None else "--timerange"
+        try:
+            return value if isinstance(value, TimeRange) else TimeRange.parse(str(value), option=option)
+        except UsageError as error:
+            self.fail(str(error).removeprefix(f"{option}: "), param, ctx)
+
+
+class Number(click.ParamType[float]):
+    """A finite number: NaN passes every comparison that a bug forgot."""
+
+    name = "number"
+
+    def __init__(self, *, above: float = -math.inf) -> None:
+        self.above = above
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a float."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not (math.isfinite(number) and number > self.above):
+            what = "a number" if self.above == -math.inf else f"a number above {self.above:g}"
+            self.fail(f"expected {what}, got '{value}'.", param, ctx)
+        return number
+
+
+class Place(click.ParamType[Path]):
+    """A file or folder, which need not exist; the empty text that an unset shell variable leaves is none."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Read a path."""
+        if not str(value) or "\0" in str(value):
+            self.fail(f"expected a path, got {str(value)!r}.", param, ctx)
+        return Path(value)
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``: one object on stdout, everything else on stderr."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(command)
+
+
+def runs_option(command: F) -> F:
+    """Add ``--out``: where run folders are kept."""
+    return click.option("--out", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Folder of run folders.")(command)
+
+
+def _load_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:  # noqa: ARG001
+    if value is not None:
+        known = [str(option.name) for option in ctx.command.params if option.name not in ("config", "as_json")]
+        settings = read_config(value, known)
+        ctx.meta[FROM_FILE] = (value, settings)
+        ctx.default_map = {name: setting.text for name, setting in settings.items()}
+    return value
+
+
+def config_option(command: F) -> F:
+    """Add ``--config``: a YAML file of this command's options; what is given on the command line wins."""
+    return click.option(
+        "--config", type=Place(), is_eager=True, callback=_load_config, expose_value=False,
+        help="YAML file of this command's options; the command line wins.",
+    )(command)  # fmt: skip
+
+
+def run_options(command: F) -> F:
+    """Add every option that is a field of RunRequest, and where and under what name the run is kept."""
+    options = (
+        click.option("--strategy", default="flagtrader", show_default=True, help="A name, or package.module:Class."),
+        click.option("--ckpt", help="A checkpoint's name or folder."),
+        click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
+        click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
+        click.option("--calibration", default="stored", show_default=True, help="stored[:NAME], none, offset:a,b,c or FILE."),
+        click.option("--decision", help="argmax, threshold:P or utility. Default: the one stored with the calibration."),
+        click.option("--fee-bps", type=Number(), default=10.0, show_default=True, help="Fee a side, in basis points."),
+        click.option("--slippage-bps", type=Number(), default=2.0, show_default=True, help="Slippage a side, in basis points."),
+        click.option("--cash", type=Number(above=0), default=10_000.0, show_default=True, help="Starting cash."),
+        click.option("--short", is_flag=True, help="A SELL while flat opens a short position."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars a forward pass."),
+        click.option("--allow-overlap", is_flag=True, help="Trade bars the checkpoint has seen; stamped on every output."),
+        click.option(
+            "--seed", type=click.IntRange(0), default=0, show_default=True, help="For strategies that draw at random."
+        ),
+        click.option("--out", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Folder of run folders."),
+        click.option("--name", help="Your name for the run."),
+        click.option("--notes", help="Your notes, shown on the page."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def source_of(ctx: click.Context, name: str) -> str:
+    """Return where an option's value came from: default, file, command line or environment."""
+    source = ctx.get_parameter_source(name)
+    names = {"DEFAULT": "default", "DEFAULT_MAP": "file", "COMMANDLINE": "command line", "ENVIRONMENT": "environment"}
+    return names.get(source.name, source.name.lower()) if source else "default"
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    click.echo(json.dumps(values, indent=2, allow_nan=False))

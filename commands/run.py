@@ -1,0 +1,108 @@
+"""flagbt run, and flagbt show-config: what it would use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..console import Bars as ProgressBars
+from ..console import print_table, say
+from ..data.labels import CLASS_NAMES
+from ..data.timerange import TimeRange
+from ..pipeline import Recorded, RunRequest, run
+from .options import STAMP, config_option, json_option, print_json, run_options, source_of
+
+SHOWN_METRICS = (
+    "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "fees_paid",
+)  # fmt: skip
+
+
+@click.command("run")
+@run_options
+@config_option
+@json_option
+def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
+    """Backtest a strategy, write a run folder with a tearsheet."""
+    request = _request(options)
+    with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader"}) as bars:
+        recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
+    values = run_json(recorded)
+    if as_json:
+        print_json(values)
+        return
+    print_run(values, recorded)
+
+
+def _request(options: Mapping[str, Any]) -> RunRequest:
+    given = {field.name: options[field.name] for field in fields(RunRequest) if options.get(field.name) is not None}
+    return RunRequest(**given)
+
+
+def run_json(recorded: Recorded) -> dict[str, Any]:
+    """Return what a run says of itself, as JSON values."""
+    manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
+    verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
+    pick = {key: {name: values[name] for name in SHOWN_METRICS} for key, values in recorded.metrics.items()}
+    return {
+        "run": str(recorded.folder),
+        "bars": manifest["funnel"]["bars"],
+        "scored_bars": final.get("scored_bars"),
+        "signals": {name: final["counts"][name] for name in CLASS_NAMES} if final else None,
+        "diversity": final.get("diversity"),
+        "effective_actions": final.get("effective_actions"),
+        "signal_verdict": verdicts["signal"] and verdicts["signal"]["verdict"],
+        "model_verdict": verdicts["model"] and verdicts["model"]["verdict"],
+        "verdicts": verdicts,
+        "sentence": manifest["sentence"],
+        "funnel": manifest["funnel"],
+        "metrics": pick["strategy"],
+        "benchmark": pick["benchmark"],
+        "tearsheet": str(recorded.folder / "tearsheet.html"),
+        "overlap_allowed": bool(manifest["config"].get("allow_overlap")),
+        "data": {key: manifest["data"][key] for key in ("source", "synthetic", "digest")},
+        "checkpoint": checkpoint and {key: checkpoint[key] for key in ("name", "digest")},
+        "seconds": recorded.seconds,
+    }
+
+
+def print_run(values: dict[str, Any], recorded: Recorded) -> None:
+    """Print what a run says of itself; ``values`` are ``run_json``'s."""
+    data, manifest = values["data"], recorded.manifest
+    if data["synthetic"]:
+        say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+    if values["overlap_allowed"]:
+        say("OVERLAP allowed: the checkpoint may have seen these bars. This is no test.", style=STAMP)
+    say(manifest["sentence"], style="bold")
+    checkpoint = (
+        f", checkpoint {values['checkpoint']['name']} {values['checkpoint']['digest'][:12]}" if values["checkpoint"] else ""
+    )
+    say(
+        f"{data['source']}, {manifest['data']['first']} .. {manifest['data']['last']}, {values['bars']:,} bars, "
+        f"digest {data['digest'][:12]}{checkpoint}"
+    )
+    for key in ("signal", "model"):
+        if manifest["verdicts"][key]:
+            say(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
+    rows = [[name.replace("_", " "), values["metrics"][name], values["benchmark"][name]] for name in SHOWN_METRICS]
+    print_table(["", "strategy", "buy and hold"], rows)
+    say(f"tearsheet: {values['tearsheet']}")
+
+
+@click.command("show-config")
+@run_options
+@config_option
+@json_option
+@click.pass_context
+def show_config(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Show what `flagbt run` would use: defaults, laid over by the file, laid over by the command line."""
+    shown = {name: str(value) if isinstance(value, Path | TimeRange) else value for name, value in options.items()}
+    if as_json:
+        print_json({"config": shown, "sources": {name: source_of(ctx, name) for name in shown}})
+    else:
+        print_table(["option", "value", "from"], [[name, value, source_of(ctx, name)] for name, value in shown.items()])
