@@ -14,6 +14,7 @@ import click
 from . import __version__
 from .commands.ckpt import ckpt_group
 from .commands.data import data_group
+from .commands.doctor import doctor_command
 from .commands.options import FROM_FILE, source_of
 from .commands.run import run_command, show_config
 from .commands.runs import compare_command, runs_group
@@ -35,7 +36,7 @@ def cli() -> None:
 
 for _command in (
     run_command, train_command, pretrain_command, compare_command, runs_group, ckpt_group, strategies_group, data_group,
-    show_config,
+    doctor_command, show_config,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -123,7 +123,7 @@ def language_base(architecture: Architecture, tensors: dict[str, Tensor], *, pla
     return {**fresh, **tensors}
 
 
-def _base_of(checkpoint: Checkpoint, architecture: Architecture) -> BarTransformer:
+def base_of(checkpoint: Checkpoint, architecture: Architecture) -> BarTransformer:
     """Return a checkpoint's base: from its own file, or from the language model that it refers to."""
     described = checkpoint.values["base"]
     if described.get("corpus") != TEXT:
@@ -150,7 +150,7 @@ def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
     checkpoint.check_files()
     architecture = architecture_of(checkpoint)
     lora = {key: value for key, value in checkpoint.values["lora"].items() if key != "targets"}
-    base = _base_of(checkpoint, architecture)
+    base = base_of(checkpoint, architecture)
     model = with_lora(base, Lora(**{**lora, "trained": tuple(lora["trained"])}))
     adapter = read_tensors(checkpoint.folder / "adapter.safetensors")
     expected = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}

@@ -1,0 +1,55 @@
+"""Examine a subject: every check once, each on its own, then the ranking and the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import FlagbtError
+from .features import Note, drift, lookahead_features, schema, serving_parity
+from .finding import CHECKS, Diagnosis, Finding, ranked, skipped, verdict_of
+from .honesty import class_weights, funnel, leaky_split, overlap
+from .model import adapter, input_ignored, invariance, lookahead_model
+from .skill import calibration, label_map, rank_skill, shares, too_good
+from .subject import Subject
+
+Check = Callable[[Subject, Note, dict[str, Any]], Finding]
+Progress = Callable[[str, int, int], None]
+
+ALL: dict[str, Check] = {
+    "schema": schema, "serving-parity": serving_parity, "lookahead-features": lookahead_features,
+    "lookahead-model": lookahead_model, "too-good": too_good, "leaky-split": leaky_split, "drift": drift, "shares": shares,
+    "rank-skill": rank_skill, "class-weights": class_weights, "input-ignored": input_ignored, "adapter": adapter,
+    "invariance": invariance, "label-map": label_map, "funnel": funnel, "calibration": calibration, "overlap": overlap,
+}  # fmt: skip
+
+
+def examine(subject: Subject, *, progress: Progress = lambda _check, _done, _total: None) -> Diagnosis:
+    """Run all checks and rank what they found.
+
+    A check that cannot run is skipped and says why; a function of the user's that raises skips its check, never the others.
+
+    Parameters
+    ----------
+    progress : callable
+        Called with (check, checks done, checks in all).
+    """
+    started = time.perf_counter()
+    coverage: Note = {"bars": len(subject.bars)}
+    pictures: dict[str, Any] = {}
+    found = []
+    for done, (name, check) in enumerate(ALL.items()):
+        progress(name, done, len(ALL))
+        try:
+            found.append(check(subject, coverage, pictures))
+        except FlagbtError as error:
+            found.append(skipped(name, str(error)))
+        except Exception as error:  # somebody's predict or feature function may raise anything
+            found.append(skipped(name, f"It could not run: {type(error).__name__}: {' '.join(str(error).split())}"))
+    progress("", len(ALL), len(ALL))
+    findings = tuple(ranked(found))
+    return Diagnosis(
+        subject=subject.name, verdict=verdict_of(findings, direction=pictures.get("direction")), findings=findings,
+        coverage=coverage, seconds=time.perf_counter() - started, pictures=pictures, synthetic=subject.bars.synthetic,
+    )  # fmt: skip

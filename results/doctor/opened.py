@@ -1,0 +1,119 @@
+"""A checkpoint opened without refusing it: what fits is loaded, and what does not is noted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...data.bars import FloatArray
+from ...errors import CheckpointError
+from ...models.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KNOWN_HEADS = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24, 32)
+KNOWN_CONTEXTS = (8, 16, 24, 32, 48, 64, 128)
+
+
+class Opened(NamedTuple):
+    """What loading a checkpoint's network came to.
+
+    Attributes
+    ----------
+    network : Module
+        With the LoRA matrices apart, in evaluation mode, on the CPU.
+    damaged : str
+        Which weight file is missing or differs from what was saved; empty where none does.
+    missing, unexpected : tuple of str
+        Tensors of the adapter that the file lacks, or has too many.
+    """
+
+    network: Any
+    damaged: str = ""
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+
+
+def open_checkpoint(checkpoint: Checkpoint) -> Opened:
+    """Load what fits.
+
+    Raises
+    ------
+    CheckpointError
+        When the base cannot be read at all.
+    """
+    import peft
+    import torch
+
+    from ...models.network import Lora, adapter_state, architecture_of, base_of, read_tensors, with_lora
+
+    try:
+        checkpoint.check_files()
+        damaged = ""
+    except CheckpointError as error:
+        damaged = str(error)
+    lora = {key: value for key, value in checkpoint.values["lora"].items() if key != "targets"}
+    torch.manual_seed(0)  # a head that the file lacks is a fresh one, the same at every look
+    model = with_lora(base_of(checkpoint, architecture_of(checkpoint)), Lora(**{**lora, "trained": tuple(lora["trained"])}))
+    adapter = read_tensors(checkpoint.folder / "adapter.safetensors")
+    wanted = {name: tensor.shape for name, tensor in adapter_state(model).items()}
+    fits = {name: tensor for name, tensor in adapter.items() if wanted.get(name) == tensor.shape}
+    peft.set_peft_model_state_dict(model, fits)
+    model.eval()
+    return Opened(model, damaged, tuple(sorted(set(wanted) - set(fits))), tuple(sorted(set(adapter) - set(fits))))
+
+
+def logits_in_chunks(network: nn.Module, rows: FloatArray, *, receptive_bars: int, chunk_bars: int) -> FloatArray:
+    """Return logits (n, 3) of consecutive rows (n, F); NaN in the first ``receptive_bars``. Row t uses rows <= t."""
+    import torch
+
+    result = np.full((len(rows), 3), np.nan)
+    inputs = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
+    stride = max(1, chunk_bars - receptive_bars)
+    with torch.no_grad():
+        for start in range(receptive_bars, len(rows), stride):
+            stop, begin = min(start + stride, len(rows)), start - receptive_bars
+            result[start:stop] = network(inputs[None, begin:stop])[0, receptive_bars:].double().numpy()
+    return result
+
+
+def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
+    """Return the largest difference between a network's logits and the stored ones of the fingerprint rows."""
+    import torch
+
+    from ...models.network import FINGERPRINT_ROWS, read_tensors
+
+    stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
+    with torch.no_grad():
+        logits = network(stored["rows"][None])[0, -FINGERPRINT_ROWS:].float()
+    off = float((logits - stored["logits"]).abs().max())
+    return off if np.isfinite(off) else float("inf")
+
+
+def knobs_that_fit(checkpoint: Checkpoint, tolerance: float) -> str:
+    """Return the head count or context length with which the fingerprint is reproduced, in words; empty for none.
+
+    No tensor's shape depends on either, so a wrong one loads in silence.
+    """
+    from ...models.network import architecture_of
+
+    now = architecture_of(checkpoint)
+    tries: list[tuple[str, dict[str, Any]]] = [
+        *(("heads", {"heads": n}) for n in KNOWN_HEADS if now.d_model % n == 0 and now.d_model // n % 2 == 0),
+        *(("context_bars", {"context_bars": n}) for n in KNOWN_CONTEXTS if n < now.chunk_bars),
+    ]
+    for knob, change in tries:
+        other = replace(now, **change)
+        if other == now or (other.key_value_heads and other.heads % other.key_value_heads):
+            continue
+        values = {**checkpoint.values, "architecture": other.to_json()}
+        try:
+            network = open_checkpoint(Checkpoint(checkpoint.folder, values)).network
+            if fingerprint_difference(network, checkpoint) <= tolerance:
+                return f"{knob} {getattr(other, knob)} instead of {getattr(now, knob)}"
+        except (CheckpointError, RuntimeError, ValueError):  # such a network cannot be built
+            continue
+    return ""

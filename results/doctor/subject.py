@@ -1,0 +1,244 @@
+"""What is examined: bars, the table a model is fed, the table it was trained on, what it says, and what was true.
+
+A checkpoint and anybody's predict function become the same Subject. What is not known is None, and the checks that need it
+are skipped and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ...data.bars import Bars, FloatArray
+from ...data.features import FeatureSet
+from ...data.labels import NO_LABEL, IntArray, Labels, class_shares
+from ...errors import UsageError
+from ...models.checkpoint import Checkpoint
+from ...models.signals import Signals
+from ...models.statistics import softmax
+from .opened import Opened
+
+BoolArray = npt.NDArray[np.bool_]
+Predict = Callable[[FloatArray], FloatArray]
+UNKNOWN_CONTEXT_BARS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The rows a model reads, as a function of bars.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Names in order.
+    compute : callable
+        Bars -> float array (n_bars, n_columns), as the model gets them; NaN in the warm-up.
+    named : bool
+        Whether the names were given; otherwise they are only numbers.
+    """
+
+    columns: tuple[str, ...]
+    compute: Callable[[Bars], FloatArray]
+    named: bool = True
+
+    def __call__(self, bars: Bars) -> FloatArray:
+        """Return the rows of every bar, float64.
+
+        Raises
+        ------
+        UsageError
+            When the function gives another shape.
+        """
+        rows = np.array(self.compute(bars), dtype=np.float64)
+        if rows.shape != (len(bars), len(self.columns)):
+            raise UsageError(
+                f"features: expected an array of shape {(len(bars), len(self.columns))}, one row a bar and one column a name, "
+                f"got {rows.shape}. Return a row for every bar, NaN where there is not enough history."
+            )
+        return rows
+
+
+def table_of(features: FeatureSet | Callable[[Bars], Any], bars: Bars, columns: Sequence[str] | None) -> Table:
+    """Make a Table of a feature set, or of any function from Bars to an array or a DataFrame; tried on ``bars``."""
+    if isinstance(features, FeatureSet):
+        return Table(features.columns, features)
+    first = features(bars)
+    names = columns if columns is not None else first.columns if isinstance(first, pd.DataFrame) else None
+    n_columns = np.asarray(first).shape[-1]
+    found = tuple(f"column {i}" for i in range(n_columns)) if names is None else tuple(map(str, names))
+    table = Table(found, lambda each: np.asarray(features(each), dtype=np.float64), names is not None)
+    table(bars)  # a wrong shape is better said here
+    return table
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subject:
+    """What is examined.
+
+    Parameters
+    ----------
+    name : str
+    bars : Bars
+        The bars to look at, with the history before them; nothing later.
+    tested : array of bool, shape (n_bars,)
+        Where the model is judged.
+    served : Table
+        What the model is fed.
+    predict : callable
+        Rows (n, F) without NaN, consecutive bars -> logits or probabilities (n, 3), SELL, HOLD, BUY. Row t uses rows <= t;
+        its first ``context_bars`` answers may be worth less than the others, or NaN.
+    trained : Table, optional
+        What the model was fed in training; it is not served's where the two paths differ.
+    past : Bars, optional
+        The bars of training and validation; may be ``bars``.
+    training, validation : array of bool, optional, shape (n_past,)
+        Samples that taught, and those that judged.
+    labelled : callable, optional
+        Bars -> labels (n_bars,), SELL=0, HOLD=1, BUY=2, -1 for none.
+    horizon_bars : int
+        How far ahead a label looks.
+    context_bars : int, optional
+        How many earlier rows an answer may depend on.
+    class_weights, correction : array (3,), optional
+        Of the training's loss; and what a stored calibration is known to put back.
+    claims : dict
+        What the training itself says of its validation: ``accuracy``, ``majority_share``, ``auc_buy_sell``.
+    signals : callable, optional
+        Logits (n, 3) -> Signals, for the funnel.
+    checkpoint, opened
+        Where it is one of flagbt's.
+    refusal : str
+        Why the checkpoint itself refuses the table it is served; empty where it does not.
+    parity : callable, optional
+        Subject -> what ``serving_parity`` compares, where the training left its own rows and logits.
+    """
+
+    name: str
+    bars: Bars
+    tested: BoolArray
+    served: Table
+    predict: Predict
+    trained: Table | None = None
+    past: Bars | None = None
+    training: BoolArray | None = None
+    validation: BoolArray | None = None
+    labelled: Callable[[Bars], IntArray] | None = None
+    label_spec: Labels | None = None
+    horizon_bars: int = 1
+    context_bars: int | None = None
+    label_shares: FloatArray | None = None
+    class_weights: FloatArray | None = None
+    corrected: Callable[[FloatArray], FloatArray] | None = None
+    claims: dict[str, Any] = field(default_factory=dict)
+    signals: Callable[[FloatArray], Signals] | None = None
+    checkpoint: Checkpoint | None = None
+    opened: Opened | None = None
+    refusal: str = ""
+    parity: Callable[[Subject], Any] | None = None
+    seed: int = 0
+
+    def random(self, purpose: int) -> np.random.Generator:
+        """Return a generator of one check's own, so that no check's draws depend on another's."""
+        return np.random.Generator(np.random.Philox(key=[self.seed, purpose]))
+
+    @property
+    def learnt(self) -> Table:
+        """The table of the training where it is known, else the served one."""
+        return self.trained or self.served
+
+    @property
+    def context(self) -> int:
+        """Rows of history to give before an answer that counts."""
+        return UNKNOWN_CONTEXT_BARS if self.context_bars is None else self.context_bars
+
+    @cached_property
+    def rows(self) -> FloatArray:
+        """The served rows of ``bars``, (n_bars, F)."""
+        return self.served(self.bars)
+
+    @cached_property
+    def first_row(self) -> int:
+        """The first bar with a whole row."""
+        return first_whole(self.rows)
+
+    @cached_property
+    def logits(self) -> FloatArray:
+        """What the model says of the tested bars, (n_bars, 3); NaN elsewhere and where it says nothing."""
+        at = np.flatnonzero(self.tested)
+        result = np.full((len(self.bars), 3), np.nan)
+        if len(at):
+            start, stop = int(at[0]), int(at[-1]) + 1
+            begin = self.first_row if self.context_bars is None else max(self.first_row, start - self.context_bars)
+            if begin < stop:
+                result[begin:stop] = self.ask(self.rows[begin:stop])
+        result[~self.tested] = np.nan
+        return result
+
+    def ask(self, rows: FloatArray) -> FloatArray:
+        """Return the model's logits of consecutive rows (n, F) without NaN; probabilities become their logarithms.
+
+        Raises
+        ------
+        UsageError
+            When the answer has another shape.
+        """
+        said = np.asarray(self.predict(rows), dtype=np.float64)
+        if said.shape != (len(rows), 3):
+            raise UsageError(
+                f"predict: expected logits or probabilities of shape {(len(rows), 3)} for {len(rows)} rows, got {said.shape}. "
+                "Return one row a bar, in the order SELL, HOLD, BUY."
+            )
+        whole = said[np.isfinite(said).all(axis=1)]
+        if len(whole) and (whole >= 0).all() and np.allclose(whole.sum(axis=1), 1, atol=1e-3):
+            said = np.log(np.maximum(said, 1e-12))
+        return said
+
+    @cached_property
+    def probabilities(self) -> FloatArray:
+        """Softmax of the logits, (n_bars, 3)."""
+        return softmax(self.logits)
+
+    @cached_property
+    def labels(self) -> IntArray | None:
+        """Labels of the tested bars, (n_bars,), -1 elsewhere; None where nobody said what the labels are."""
+        if self.labelled is None:
+            return None
+        labels = np.asarray(self.labelled(self.bars))
+        return np.where(self.tested, labels, NO_LABEL).astype(np.int8)
+
+    @cached_property
+    def judged(self) -> BoolArray:
+        """Tested bars with an answer and a label."""
+        answered = np.isfinite(self.logits).all(axis=1)
+        return np.asarray(answered if self.labels is None else answered & (self.labels >= 0))
+
+    @cached_property
+    def past_labels(self) -> IntArray | None:
+        """Labels of the bars of training and validation, (n_past,)."""
+        return None if self.labelled is None or self.past is None else np.asarray(self.labelled(self.past), dtype=np.int8)
+
+    @cached_property
+    def past_rows(self) -> FloatArray | None:
+        """The training's own rows of the bars of training and validation, (n_past, F)."""
+        return None if self.past is None else self.learnt(self.past)
+
+    @cached_property
+    def prior(self) -> FloatArray | None:
+        """Shares of SELL, HOLD, BUY among the training labels, (3,)."""
+        if self.label_shares is not None:
+            return self.label_shares
+        if self.training is None or self.past_labels is None:
+            return None
+        return class_shares(self.past_labels[self.training])
+
+
+def first_whole(rows: FloatArray) -> int:
+    """Return the position of the first row from which on no value is missing, or the number of rows."""
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    return int(bad[-1]) + 1 if len(bad) else 0
