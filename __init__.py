@@ -28,6 +28,7 @@ _PUBLIC = {
     "Signals": "models.signals",
     "Strategy": "strategies.base",
     "TimeRange": "data.timerange",
+    "diagnose": "results.doctor.diagnose",
     "find_checkpoint": "models.checkpoint",
     "load_sample": "data.sample",
     "read_bars": "data.readers",

@@ -94,7 +94,7 @@ def test_public_names_are_pinned_and_importable() -> None:
     assert flagbt.__all__ == [
         "__version__", "BUY", "Bars", "Calibration", "Checkpoint", "Decision", "FeatureSet", "FlagbtError", "HOLD",
         "LabelSpec", "ModelSignals", "Position", "Recipe", "RunRequest", "SELL", "Signals", "Strategy", "TimeRange",
-        "find_checkpoint", "load_sample", "read_bars", "read_run", "run", "run_backtest", "train",
+        "diagnose", "find_checkpoint", "load_sample", "read_bars", "read_run", "run", "run_backtest", "train",
     ]  # fmt: skip
     assert all(getattr(flagbt, name) is not None for name in flagbt.__all__)
     assert (flagbt.SELL, flagbt.HOLD, flagbt.BUY) == (0, 1, 2)

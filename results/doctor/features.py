@@ -58,12 +58,13 @@ def lookahead_features(subject: Subject, coverage: Note, pictures: dict[str, Any
     if not reaches:
         says = f"No row changed with what came after it ({tried})."
         return Finding(check=name, severity=OK, says=says, value=0.0, limit=0.0)
-    order = [column for column in (*subject.learnt.columns, *subject.served.columns) if column in reaches]
-    columns = tuple(dict.fromkeys(order))
+    which = [t for t in (subject.trained, subject.served) if t is not None and not reaches.keys().isdisjoint(t.columns)]
+    columns = tuple(dict.fromkeys(c for table in which for c in table.columns if c in reaches))
+    owner = f"the training's {len(which[0].columns)}" if which[0] is subject.trained else f"the {len(which[0].columns)} served"
     named = ", ".join(f"{c} ({'the whole series' if c in whole_series else f'{reaches[c]} bars ahead'})" for c in columns[:30])
     return Finding(
         check=name, severity=BROKEN, value=float(len(columns)), limit=0.0, columns=columns,
-        says=f"{len(columns)} of {coverage['columns']} columns see the future: {named}. Tried: {tried}. "
+        says=f"{len(columns)} of {owner} columns see the future: {named}. Tried: {tried}. "
         "Any score of such a model, its validation accuracy first of all, measures the leak.",
         remedy="Compute these columns from past bars only (no centred window, no mode='same', no negative shift, no scaler "
         "fitted on the whole series), then train again: no calibration mends it.",
@@ -241,12 +242,13 @@ def _parity(subject: Subject) -> tuple[float, float, int, tuple[str, ...], float
     if len(a) < 20:
         return "There are too few rows to compare."
     a, b = a[-1_000:], b[-1_000:]
-    off = np.abs(a - b).max(axis=0) / np.maximum(a.std(axis=0), 1e-9)
+    spread = a.std(axis=0)
+    off = np.abs(a - b).max(axis=0) / np.where(spread > 1e-9, spread, 1.0)
     columns = tuple(c for c, each in zip(subject.served.columns, off, strict=True) if each > 1e-3)
     if not columns:
         return float(off.max()), 0.0, len(a), (), 1e-3
     one, other = subject.ask(a), subject.ask(b)
-    return float(min(off.max(), 1e9)), float(np.nanmax(np.abs(one - other))), len(a), columns, 1e-3
+    return float(off.max()), float(np.nanmax(np.abs(one - other))), len(a), columns, 1e-3
 
 
 def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:

@@ -13,7 +13,7 @@ HEALTHY, NO_SKILL = "healthy", "no skill"
 # From the cause furthest upstream to the last symptom: what is wrong with a bar's row is wrong with everything after it.
 CHECKS = (
     "lookahead-features", "schema", "serving-parity", "lookahead-model", "adapter", "invariance", "leaky-split", "label-map",
-    "input-ignored", "class-weights", "drift", "overlap", "funnel", "too-good", "shares", "calibration", "rank-skill",
+    "input-ignored", "class-weights", "drift", "overlap", "too-good", "shares", "funnel", "calibration", "rank-skill",
 )  # fmt: skip
 
 # What a check sees as well when another one has found the cause: such a finding follows the causes that stand alone.
