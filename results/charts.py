@@ -6,13 +6,14 @@ import io
 import itertools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import matplotlib.dates
 import matplotlib.style
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -78,6 +79,54 @@ def drawdown_chart(lines: Sequence[Line], name: str) -> Html:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
         axes.set_ylim(top=0)
         return _svg(figure, name, f"Drawdown over time: {', '.join(line.name for line in lines)}")
+
+
+def histogram_chart(
+    counts: Mapping[str, npt.NDArray[np.integer]], edges: npt.NDArray[np.float64], colours: Sequence[str], name: str, *, unit: str
+) -> Html:
+    """Draw histograms over the same bins, one step line each; ``counts`` (n,) and ``edges`` (n + 1,)."""
+    with _figure(2.6) as (figure, axes):
+        for (label, values), colour in zip(counts.items(), colours, strict=True):
+            axes.stairs(values, edges, label=label, color=_STAND_IN[colour], fill=True, alpha=0.25)
+            axes.stairs(values, edges, color=_STAND_IN[colour], linewidth=1.3)
+        axes.set_xlabel(unit)
+        axes.set_ylabel("bars")
+        figure.legend(loc="outside upper left", ncols=len(counts))
+        return _svg(figure, name, f"Histograms of {unit}: {', '.join(counts)}")
+
+
+def grid_chart(
+    values: npt.NDArray[np.float64],
+    across: npt.NDArray[np.float64],
+    down: npt.NDArray[np.float64],
+    name: str,
+    *,
+    labels: tuple[str, str, str],
+) -> Html:
+    """Draw a grid of numbers as shades of one colour, the highest darkest and marked.
+
+    Parameters
+    ----------
+    values : array, shape (n, m)
+    across, down : array, shape (m,) and (n,)
+        What the columns and the rows stand for.
+    labels : tuple of str
+        Of the columns, the rows and the values.
+    """
+    with _figure(3.6) as (figure, axes):
+        top = max(float(values.max()), 1e-9)
+        for (i, j), value in np.ndenumerate(values):
+            shade = min(1.0, max(0.0, float(value) / top))
+            axes.fill_between([j - 0.5, j + 0.5], i - 0.5, i + 0.5, color=_STAND_IN["buy"], alpha=round(shade, 2), lw=0)
+        i, j = np.unravel_index(int(np.argmax(values)), values.shape)
+        axes.plot([j], [i], marker="o", color=_STAND_IN["sell"], markersize=5)
+        axes.annotate(f"{labels[2]} {values[i, j]:.3f}", (float(j), float(i)), xytext=(6, 6), textcoords="offset points")
+        axes.grid(visible=False)
+        for axis, at, label in ((axes.xaxis, across, labels[0]), (axes.yaxis, down, labels[1])):
+            ticks = np.linspace(0, len(at) - 1, min(7, len(at))).astype(int)
+            axis.set_ticks(ticks.tolist(), [f"{at[k]:+.1f}" for k in ticks])
+            axis.set_label_text(label)
+        return _svg(figure, name, f"{labels[2]} by {labels[0]} and {labels[1]}")
 
 
 def inline_svg(svg: str, name: str, description: str) -> Html:

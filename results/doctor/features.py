@@ -126,7 +126,7 @@ def schema(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     coverage["compared_rows"] = len(a)
     faults, guilty = _named_faults(one, other)
     more, columns = _value_faults(
-        one, other, a, b, by_name=one.named and other.named and set(one.columns) == set(other.columns)
+        one, other, a, b, named=bool(guilty)
     )
     faults += more
     guilty = tuple(dict.fromkeys((*guilty, *columns)))
@@ -169,7 +169,7 @@ def _named_faults(one: Table, other: Table) -> tuple[list[str], tuple[str, ...]]
     return faults, guilty
 
 
-def _value_faults(one: Table, other: Table, a: FloatArray, b: FloatArray, *, by_name: bool) -> tuple[list[str], list[str]]:
+def _value_faults(one: Table, other: Table, a: FloatArray, b: FloatArray, *, named: bool) -> tuple[list[str], list[str]]:
     """Name what the values tell: columns swapped, another scale, dead columns alive."""
     if len(a) < 20:
         return [], []
@@ -192,7 +192,7 @@ def _value_faults(one: Table, other: Table, a: FloatArray, b: FloatArray, *, by_
     faults = []
     if dead:
         faults.append(f"{len(dead)} columns that were constant in training are alive at serving")
-    if moved and not by_name:
+    if moved and not named:
         k, j = moved[0]
         faults.append(f"{len(moved)} columns hold another column's values (place {k} holds what '{one.columns[j]}' held)")
     if scaled:

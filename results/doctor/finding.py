@@ -22,10 +22,10 @@ _ROWS = ("schema", "serving-parity")
 _CAUSES = (*_ROWS, *_WEIGHTS, "invariance", "label-map", "input-ignored", "class-weights", "drift")
 _LEAKS = ("lookahead-features", "lookahead-model", "leaky-split", "overlap")
 FOLLOWS: dict[str, tuple[str, ...]] = {
-    "serving-parity": ("schema", *_WEIGHTS, "invariance"),
+    "serving-parity": ("schema", *_WEIGHTS, "invariance", "input-ignored"),
     "invariance": _WEIGHTS,
     "label-map": (*_ROWS, *_WEIGHTS, "invariance", "input-ignored", "class-weights"),
-    "input-ignored": (*_ROWS, *_WEIGHTS),
+    "input-ignored": _WEIGHTS,
     "class-weights": (*_ROWS, *_WEIGHTS, "invariance", "input-ignored"),
     "funnel": (*_CAUSES, "shares"),
     "too-good": _LEAKS,

@@ -61,7 +61,7 @@ def open_checkpoint(checkpoint: Checkpoint) -> Opened:
     adapter = read_tensors(checkpoint.folder / "adapter.safetensors")
     wanted = {name: tensor.shape for name, tensor in adapter_state(model).items()}
     fits = {name: tensor for name, tensor in adapter.items() if wanted.get(name) == tensor.shape}
-    peft.set_peft_model_state_dict(model, fits)
+    peft.set_peft_model_state_dict(model, {**adapter_state(model), **fits})
     model.eval()
     return Opened(model, damaged, tuple(sorted(set(wanted) - set(fits))), tuple(sorted(set(adapter) - set(fits))))
 

@@ -32,6 +32,7 @@ LARGEST_WALK_AUC = 0.62
 LARGEST_WALK_GAIN = 0.08
 WALK_VOLATILITY_SHARE = 0.605  # of threshold / sqrt(horizon): then about half of the labels are HOLD
 SMALLEST_LABEL_GAIN = 0.02
+MOST_KNOWN_ROWS = 12_000
 SMALLEST_RANK_GAIN = 0.08
 LARGEST_ECE, SUSPECT_ECE = 0.10, 0.30
 
@@ -230,7 +231,7 @@ def label_map(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fin
     name = "label-map"
     if subject.labels is None:
         return skipped(name, "It needs labels.", "Give labels=.")
-    z, y = subject.logits[subject.judged], subject.labels[subject.judged]
+    z, y = _answers_to_known_labels(subject)
     if len(y) < FEWEST_JUDGED:
         return skipped(name, f"It needs {FEWEST_JUDGED} labelled bars; there are {len(y):,}.")
     losses = {order: _row_losses(z[:, order], y) for order in permutations(range(3))}
@@ -254,6 +255,25 @@ def label_map(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fin
         f"Reading {names} would fit better by {value:.3f} nats a bar, which is chance or a shift of the shares, not a swap."
     )  # fmt: skip
     return Finding(check=name, severity=OK, value=max(0.0, value), limit=SMALLEST_LABEL_GAIN, says=says)
+
+
+def _answers_to_known_labels(subject: Subject) -> tuple[FloatArray, IntArray]:
+    """Return logits and labels of the last samples that taught or judged, on the training's own rows; else of the tested bars.
+
+    Which logit means which class is the model's own matter: neither a fault of serving nor a weak test year may hide it.
+    """
+    assert subject.labels is not None
+    past, labels, rows = subject.past, subject.past_labels, subject.past_rows
+    if past is None or labels is None or rows is None or subject.training is None:
+        return subject.logits[subject.judged], subject.labels[subject.judged]
+    known = subject.training if subject.validation is None else subject.training | subject.validation
+    at = np.flatnonzero(known & (labels >= 0))
+    stop = int(at[-1]) + 1
+    start = max(first_whole(rows[:stop]), int(at[0]) - subject.context, stop - MOST_KNOWN_ROWS)
+    said = np.full((len(labels), 3), np.nan)
+    said[start:stop] = subject.ask(rows[start:stop])
+    answered = known & (labels >= 0) & np.isfinite(said).all(axis=1)
+    return said[answered], labels[answered]
 
 
 def _row_losses(z: FloatArray, y: IntArray) -> FloatArray:
