@@ -14,7 +14,7 @@ import click
 from . import __version__
 from .commands.ckpt import ckpt_group
 from .commands.data import data_group
-from .commands.doctor import doctor_command
+from .commands.doctor import doctor_command, verify_group
 from .commands.options import FROM_FILE, source_of
 from .commands.run import run_command, show_config
 from .commands.runs import compare_command, runs_group
@@ -36,7 +36,7 @@ def cli() -> None:
 
 for _command in (
     run_command, train_command, pretrain_command, compare_command, runs_group, ckpt_group, strategies_group, data_group,
-    doctor_command, show_config,
+    doctor_command, verify_group, show_config,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -164,6 +164,16 @@ def run(
     return Recorded(folder, stored.manifest, stored.metrics, backtest.seconds)
 
 
+def strategy_maker(request: RunRequest) -> tuple[Callable[[], Any], ModelSignals | None]:
+    """Return what makes the strategy that a request names, afresh at each call, and the model behind it, if any."""
+    from .engine.costs import Costs
+
+    costs = Costs(fee_bps=request.fee_bps, slippage_bps=request.slippage_bps)
+    model = _model(request, 2 * (costs.fee + costs.slippage), lambda _phase, _done, _total: None)
+    _strategy(request, model)
+    return lambda: _strategy(request, model), model
+
+
 def check_out(out: Path, *, option: str = "--out") -> None:
     """Refuse a folder that cannot hold runs (or what ``option`` keeps there), before the work.
 

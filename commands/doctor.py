@@ -1,21 +1,25 @@
-"""flagbt doctor: why a checkpoint collapses or flatters itself."""
+"""flagbt doctor: why a checkpoint collapses or flatters itself; flagbt verify: single promises, proven."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..console import Bars as ProgressBars
 from ..console import say
 from ..data.timerange import TimeRange
-from ..errors import UsageError
-from .options import STAMP, Place, Range, json_option, print_json
+from ..errors import RangeError, UsageError
+from .options import STAMP, F, Place, Range, json_option, print_json
 
 if TYPE_CHECKING:
-    from ..results.doctor.finding import Diagnosis
+    from ..data.bars import Bars
+    from ..models.checkpoint import Checkpoint
+    from ..models.model_signals import ModelSignals
+    from ..results.doctor.finding import Diagnosis, Finding
 
 STYLES = {"broken": "bold red", "suspect": "bold yellow", "warning": "yellow", "ok": "green", "skipped": "dim"}
 EXAMPLES = ("jan19",)
@@ -102,3 +106,107 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
             say(f"    Remedy: {each.remedy}")
     tried = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in diagnosis.coverage.items())
     say(f"looked at: {tried}; {diagnosis.seconds:.0f} seconds")
+
+
+@click.group("verify")
+def verify_group() -> None:
+    """Prove on your bars that a strategy or checkpoint keeps its promises; exit 1 where it does not."""
+
+
+def _verify_options(command: F) -> F:
+    """Add what every proof takes."""
+    options = (
+        click.option("--strategy", default="flagtrader", show_default=True, help="A name, or package.module:Class."),
+        click.option("--ckpt", help="A checkpoint's name or folder."),
+        click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
+        click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@verify_group.command("lookahead")
+@_verify_options
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the moments tried.")
+@json_option
+def verify_lookahead_command(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, seed: int, as_json: bool
+) -> None:
+    """Signals and orders up to a bar do not change with what comes after it."""
+    from ..results.doctor.verify import verify_lookahead
+
+    make, model, bars = _patient(strategy, ckpt, data, timerange)
+    _tell(verify_lookahead(make, bars, warmup_bars=0 if model is None else model.warmup_bars, seed=seed), bars, as_json=as_json)
+
+
+@verify_group.command("batch")
+@_verify_options
+@json_option
+def verify_batch_command(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, as_json: bool
+) -> None:
+    """Bars scored in batches get the logits of bars scored one by one."""
+    from ..results.doctor.verify import verify_batch
+
+    _, model, bars = _patient(strategy, ckpt, data, timerange)
+    _tell(verify_batch(_checkpoint(model, "batch"), bars), bars, as_json=as_json)
+
+
+@verify_group.command("warmup")
+@_verify_options
+@json_option
+def verify_warmup_command(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, as_json: bool
+) -> None:
+    """Signals do not depend on how much history there is past the warm-up."""
+    from ..results.doctor.verify import verify_warmup
+
+    make, model, bars = _patient(strategy, ckpt, data, timerange)
+    _tell(verify_warmup(make, bars, model=model), bars, as_json=as_json)
+
+
+@verify_group.command("parity")
+@_verify_options
+@json_option
+def verify_parity_command(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, as_json: bool
+) -> None:
+    """The serving path gives the rows and logits that the training left; --data must be the training's file."""
+    from ..results.doctor.verify import verify_parity
+
+    _, model, bars = _patient(strategy, ckpt, data, timerange)
+    _tell(verify_parity(_checkpoint(model, "parity"), bars), bars, as_json=as_json)
+
+
+def _patient(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None
+) -> tuple[Callable[[], Any], ModelSignals | None, Bars]:
+    from ..pipeline import RunRequest, load_bars, strategy_maker
+
+    make, model = strategy_maker(RunRequest(strategy=strategy, ckpt=ckpt))
+    bars = load_bars(data)
+    part = bars.between(timerange or TimeRange())
+    if part.stop <= part.start:
+        raise RangeError(f"--timerange {timerange}: no bar of {bars!r} lies in it. Choose another range.")
+    return make, model, bars.take(part)
+
+
+def _checkpoint(model: ModelSignals | None, what: str) -> Checkpoint:
+    if model is None:
+        raise UsageError(f"verify {what} is about a checkpoint: add --ckpt NAME.")
+    return model.checkpoint
+
+
+def _tell(finding: Finding, bars: Bars, *, as_json: bool) -> None:
+    if as_json:
+        print_json(finding.to_json())
+    else:
+        if bars.synthetic:
+            say("SYNTHETIC data: no market was involved.", style=STAMP)
+        say(f"{finding.check}: {finding.severity}", style=STYLES[finding.severity])
+        say(finding.says)
+        if finding.remedy:
+            say(f"Remedy: {finding.remedy}")
+    if finding.severity != "ok":  # what could not be checked is not proven
+        sys.exit(1)

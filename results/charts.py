@@ -120,7 +120,6 @@ def grid_chart(
             axes.fill_between([j - 0.5, j + 0.5], i - 0.5, i + 0.5, color=_STAND_IN["buy"], alpha=round(shade, 2), lw=0)
         i, j = np.unravel_index(int(np.argmax(values)), values.shape)
         axes.plot([j], [i], marker="o", color=_STAND_IN["sell"], markersize=5)
-        axes.annotate(f"{labels[2]} {values[i, j]:.3f}", (float(j), float(i)), xytext=(6, 6), textcoords="offset points")
         axes.grid(visible=False)
         for axis, at, label in ((axes.xaxis, across, labels[0]), (axes.yaxis, down, labels[1])):
             ticks = np.linspace(0, len(at) - 1, min(7, len(at))).astype(int)

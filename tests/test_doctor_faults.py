@@ -62,7 +62,7 @@ def honest_rows(bars: Bars) -> np.ndarray:
         *(100 * (log_close - ago(log_close, n)) for n in (1, 2, 3, 6, 12, 24, 48)),
         *(100 * (log_close - np.log(past_mean(bars.close, n))) for n in (6, 12, 24, 48)),
         *(np.log(past_mean(np.abs(change), n) + 1e-6) for n in (6, 24, 72)), *(100 * past_mean(reach, n) for n in (1, 6, 24)),
-        np.log(bars.volume / past_mean(bars.volume, 24)), np.sin(hour), np.cos(hour),
+        np.log((bars.volume + 1) / (past_mean(bars.volume, 24) + 1)), np.sin(hour), np.cos(hour),
     ])  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class Table:
     named: bool = True
 
     def __call__(self, bars: Bars) -> FloatArray:
-        """Return the rows of every bar, float64.
+        """Return the rows of every bar, float64; what is infinite counts as missing.
 
         Raises
         ------
@@ -61,6 +61,7 @@ class Table:
                 f"features: expected an array of shape {(len(bars), len(self.columns))}, one row a bar and one column a name, "
                 f"got {rows.shape}. Return a row for every bar, NaN where there is not enough history."
             )
+        rows[~np.isfinite(rows)] = np.nan
         return rows
 
 
