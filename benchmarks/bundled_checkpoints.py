@@ -21,6 +21,8 @@ from flagbt.models.decision import Decision
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.statistics import scores
 from flagbt.pipeline import RunRequest, run
+from flagbt.results.doctor.examine import examine
+from flagbt.results.doctor.of_checkpoint import subject_of_checkpoint
 from flagbt.training.card import card
 from flagbt.training.objectives import Objective
 from flagbt.training.train import Recipe, train
@@ -78,6 +80,8 @@ def describe_test_year(checkpoint: Checkpoint, data: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         request = RunRequest(ckpt=str(checkpoint.folder), data=data, timerange=TEST_YEAR)
         recorded = run(request, out=Path(scratch))
+    doctor = examine(subject_of_checkpoint(checkpoint, bars, timerange=TEST_YEAR))
+    rank = doctor.finding("rank-skill")
     mine, market = recorded.metrics["strategy"], recorded.metrics["benchmark"]
     verdicts = recorded.manifest["verdicts"]
     report = ""
@@ -109,6 +113,10 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 | Sharpe ratio, daily | {sharpe} (buy and hold: {market["sharpe_daily"]:.2f}) |
 | model verdict, uncalibrated | {verdicts["model"]["verdict"]} |
 | model verdict, calibrated | {verdicts["calibrated"]["verdict"]} |
+
+The doctor's verdict on 2024: **{doctor.verdict}** (`flagbt doctor --ckpt {checkpoint.name} --data FILE --timerange
+{TEST_YEAR}`).
+{rank.says.partition(" One class")[0]}
 
 Volatility is predictable, direction hardly: nothing here is a reason to trade it.
 """

@@ -82,7 +82,12 @@ def drawdown_chart(lines: Sequence[Line], name: str) -> Html:
 
 
 def histogram_chart(
-    counts: Mapping[str, npt.NDArray[np.integer]], edges: npt.NDArray[np.float64], colours: Sequence[str], name: str, *, unit: str
+    counts: Mapping[str, npt.NDArray[np.integer]],
+    edges: npt.NDArray[np.float64],
+    colours: Sequence[str],
+    name: str,
+    *,
+    unit: str,
 ) -> Html:
     """Draw histograms over the same bins, one step line each; ``counts`` (n,) and ``edges`` (n + 1,)."""
     with _figure(2.6) as (figure, axes):

@@ -127,7 +127,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(module.stem, None)
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "strategies.md", "features.md", "bases.md"])
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "strategies.md", "features.md", "bases.md", "doctor.md"])
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
     text = page(name)
@@ -286,6 +286,13 @@ def test_the_feature_table_is_complete() -> None:
     assert tuple(name.strip("`") for name, _ in rows) == DEFAULT.columns
     assert all(len(meaning) > 10 for _, meaning in rows)
     assert f"its warm-up is {DEFAULT.warmup_bars} bars" in page("features.md")
+
+
+def test_the_table_of_checks_is_in_rank_order() -> None:
+    """A check that the table leaves out, or ranks elsewhere, is a finding that nobody understands."""
+    from flagbt.results.doctor.finding import CHECKS
+
+    assert tuple(name.strip("`") for name, _ in table_after(page("doctor.md"), "checks")) == CHECKS
 
 
 def test_the_folder_tables_are_complete(tmp_path: Path, run_maker: Callable[..., object]) -> None:

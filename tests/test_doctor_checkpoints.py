@@ -129,17 +129,20 @@ def test_a_wrong_head_count_is_found_and_the_right_one_named(nano: Checkpoint, l
     assert "with heads 2 instead of 4" in diagnosis.problems[0].says
 
 
+@pytest.mark.slow
 def test_a_missing_mask_is_the_first_problem(nano: Checkpoint, later: Bars, past: Bars) -> None:
     """If it fails, a model that reads tomorrow's rows passes for a good one."""
     subject = subject_of_checkpoint(nano, later, past=past, opened=unmasked(open_checkpoint(nano)))
     assert problems(subject)[0] == "lookahead-model"
 
 
+@pytest.mark.slow
 def test_an_adapter_that_was_not_loaded_is_the_first_problem(nano: Checkpoint, later: Bars, past: Bars) -> None:
     """If it fails, the bare base answers in the fine-tuned model's name."""
     assert problems(subject_of_checkpoint(nano, later, past=past, opened=adapter_not_loaded(nano)))[0] == "adapter"
 
 
+@pytest.mark.slow
 def test_a_head_that_was_not_saved_is_the_first_problem(nano: Checkpoint, later: Bars, past: Bars, tmp_path: Path) -> None:
     """If it fails, a fresh random head answers, and its collapse is blamed on the training."""
     diagnosis = examine(
@@ -149,6 +152,7 @@ def test_a_head_that_was_not_saved_is_the_first_problem(nano: Checkpoint, later:
     assert "fresh random one" in diagnosis.problems[0].says
 
 
+@pytest.mark.slow
 def test_a_test_range_inside_the_training_is_the_first_problem(nano: Checkpoint, past: Bars) -> None:
     """If it fails, a score on the training bars passes for a test."""
     assert problems(subject_of_checkpoint(nano, past, timerange=TimeRange.parse("20230201-20230401"))) == ["overlap"]
@@ -190,6 +194,7 @@ def test_two_faults_of_a_checkpoint_are_both_in_the_first_three(
     assert checks <= set(found[:3]), found
 
 
+@pytest.mark.slow
 def test_a_changed_feature_set_is_reported_not_raised(nano: Checkpoint, later: Bars, tmp_path: Path) -> None:
     """If it fails, the doctor refuses the very patient it is for."""
     schema = replace(nano.schema, probe=tuple(value + 0.5 for value in nano.schema.probe))
@@ -230,6 +235,7 @@ def test_the_command_prints_the_json_that_is_documented(
     assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_broken_checkpoint_exits_with_1(command: Command, nano: Checkpoint, later: Bars, tmp_path: Path) -> None:
     """If it fails, a script goes on with a checkpoint that the doctor calls broken."""
     write_bars_csv(later, tmp_path / "later.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from flagbt import diagnose
 from flagbt.data.bars import Bars
 from flagbt.data.labels import LabelSpec
+from flagbt.data.readers import read_bars
+from flagbt.data.timerange import TimeRange
 from flagbt.results.doctor.finding import Diagnosis
 from flagbt.results.doctor.learner import fit_logistic, standardised
 
@@ -295,12 +298,17 @@ def test_a_pipeline_without_a_fault_is_healthy(healthy: Pipeline) -> None:
     assert diagnosis.problems == []
 
 
-@pytest.mark.parametrize("name", FAULTS)
+QUICK = ("centred moving average", "columns permuted", "permuted labels")
+
+
+@pytest.mark.parametrize("name", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in FAULTS])
 def test_a_planted_fault_is_the_first_problem(name: str, healthy: Pipeline) -> None:
     """If it fails, the doctor blames a symptom, or sees nothing, where this fault is the cause."""
     plant, check = FAULTS[name]
     diagnosis = plant(healthy).diagnosis()
-    assert [each.check for each in diagnosis.problems][:1] == [check], [(e.check, e.severity, e.says) for e in diagnosis.findings]
+    assert [each.check for each in diagnosis.problems][:1] == [check], [
+        (e.check, e.severity, e.says) for e in diagnosis.findings
+    ]
 
 
 @pytest.mark.slow
@@ -310,3 +318,24 @@ def test_two_planted_faults_are_both_in_the_first_three(pair: tuple[str, str], h
     (one, first), (other, second) = (FAULTS[name] for name in pair)
     diagnosis = other(one(healthy)).diagnosis()
     assert {first, second} <= {each.check for each in diagnosis.problems[:3]}, [(e.check, e.says) for e in diagnosis.problems]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_no_false_alarm_on_synthetic_bars(seed: int) -> None:
+    """If it fails, honest pipelines are called suspect, and nobody believes the doctor when it matters."""
+    diagnosis = Pipeline(market(seed, skill=0.0008)).diagnosis(seed)
+    assert diagnosis.verdict in ("healthy", "no skill")
+    assert diagnosis.problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(10))
+def test_no_false_alarm_on_real_bars(number: int, shared_data: Path) -> None:
+    """If it fails, honest pipelines on real bars are called suspect. (Ten stretches of a year before 2024.)"""
+    bars = read_bars(shared_data / "btc_usdt_1h_2020_2024.csv")
+    bars = bars.take(bars.between(TimeRange.parse("-20240101")))
+    start = number * (len(bars) - SIZE) // 9
+    diagnosis = Pipeline(bars.take(slice(start, start + SIZE))).diagnosis(number)
+    assert diagnosis.verdict in ("healthy", "no skill")
+    assert diagnosis.problems == []

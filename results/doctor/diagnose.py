@@ -126,7 +126,8 @@ def _mask(part: Part | None, bars: Bars, name: str, shorter: int = 0) -> BoolArr
     array = np.asarray(part)
     if array.shape != (len(bars),) or array.dtype != np.bool_:
         raise UsageError(
-            f"{name}: expected a range or an array of {len(bars):,} booleans, one a bar, got shape {array.shape} of {array.dtype}."
+            f"{name}: expected a range or an array of {len(bars):,} booleans, one a bar, got shape {array.shape} of "
+            f"{array.dtype}."
         )
     return np.asarray(array, dtype=bool)
 
@@ -154,7 +155,8 @@ def _labelled(labels: Any, bars: Bars) -> Callable[[Bars], IntArray] | None:
     array = np.asarray(labels)
     if array.shape != (len(bars),) or not np.isin(array, (-1, 0, 1, 2)).all():
         raise UsageError(
-            f"labels: expected {len(bars):,} integers, one a bar, SELL=0, HOLD=1, BUY=2 or -1 for none, got shape {array.shape}."
+            f"labels: expected {len(bars):,} integers, one a bar, SELL=0, HOLD=1, BUY=2 or -1 for none, got shape "
+            f"{array.shape}."
         )
     given = array.astype(np.int8)
 
@@ -169,7 +171,7 @@ def _labelled(labels: Any, bars: Bars) -> Callable[[Bars], IntArray] | None:
 def _three(values: npt.ArrayLike, name: str) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (3,) or not (np.isfinite(array) & (array > 0)).all():
-        raise UsageError(f"{name}: expected three numbers above 0 for SELL, HOLD and BUY, got {values}.")
+        raise UsageError(f"{name}: expected three numbers above 0 for SELL, HOLD and BUY, got {values!r}.")
     return array
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import FlagbtError
-from .features import Note, drift, lookahead_features, schema, serving_parity
-from .finding import CHECKS, Diagnosis, Finding, ranked, skipped, verdict_of
+from .control import too_good
+from .drift import drift
+from .features import Note, lookahead_features, schema, serving_parity
+from .finding import Diagnosis, Finding, ranked, skipped, verdict_of
 from .honesty import class_weights, funnel, leaky_split, overlap
 from .model import adapter, input_ignored, invariance, lookahead_model
-from .skill import calibration, label_map, rank_skill, shares, too_good
+from .skill import calibration, label_map, rank_skill, shares
 from .subject import Subject
 
 Check = Callable[[Subject, Note, dict[str, Any]], Finding]

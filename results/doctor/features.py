@@ -1,17 +1,16 @@
-"""Checks of the rows a model reads: look-ahead, the schema, training against serving, drift."""
+"""Checks of the rows a model reads: look-ahead, the schema, training against serving."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...data.bars import Bars, FloatArray
 from ...errors import FlagbtError
-from .finding import BROKEN, OK, SUSPECT, WARNING, Finding, skipped
+from .finding import BROKEN, OK, SUSPECT, Finding, skipped
 from .futures import Reach, other_future, reach_between
-from .subject import Subject, Table, first_whole
+from .subject import Parity, Subject, Table, first_whole
 
 MOMENTS = 24
 WHOLE_MOMENTS = 3
@@ -19,9 +18,6 @@ BARS_AFTER = 220
 ROUNDING = 1e-6
 SAME = 1e-4
 COMPARED_BARS = 3_000
-LARGEST_OUTSIDE = 0.10
-LARGEST_PSI = 0.25
-FEWEST_ROWS = 200
 Note = dict[str, int]
 
 
@@ -58,9 +54,11 @@ def lookahead_features(subject: Subject, coverage: Note, pictures: dict[str, Any
     if not reaches:
         says = f"No row changed with what came after it ({tried})."
         return Finding(check=name, severity=OK, says=says, value=0.0, limit=0.0)
-    which = [t for t in (subject.trained, subject.served) if t is not None and not reaches.keys().isdisjoint(t.columns)]
-    columns = tuple(dict.fromkeys(c for table in which for c in table.columns if c in reaches))
-    owner = f"the training's {len(which[0].columns)}" if which[0] is subject.trained else f"the {len(which[0].columns)} served"
+    guilty = [t for t in (subject.trained, subject.served) if t is not None and not reaches.keys().isdisjoint(t.columns)]
+    columns = tuple(dict.fromkeys(c for table in guilty for c in table.columns if c in reaches))
+    owner = (
+        f"the training's {len(guilty[0].columns)}" if guilty[0] is subject.trained else f"the {len(guilty[0].columns)} served"
+    )
     named = ", ".join(f"{c} ({'the whole series' if c in whole_series else f'{reaches[c]} bars ahead'})" for c in columns[:30])
     return Finding(
         check=name, severity=BROKEN, value=float(len(columns)), limit=0.0, columns=columns,
@@ -125,9 +123,7 @@ def schema(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     a, b = _same_bars(subject)
     coverage["compared_rows"] = len(a)
     faults, guilty = _named_faults(one, other)
-    more, columns = _value_faults(
-        one, other, a, b, named=bool(guilty)
-    )
+    more, columns = _value_faults(one, other, a, b, named=bool(guilty))
     faults += more
     guilty = tuple(dict.fromkeys((*guilty, *columns)))
     if not faults:
@@ -138,7 +134,8 @@ def schema(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     return Finding(
         check=name, severity=BROKEN, value=float(len(guilty)), limit=0.0, columns=guilty,
         says=f"The model is served another table than it was trained on: {'; '.join(faults)}.",
-        remedy="Compute training and serving rows by one function, store its column names, order and scaler with the model, and "
+        remedy="Compute training and serving rows by one function, store its column names, order and scaler with the "
+        "model, and "
         "refuse anything else.",
         otherwise="Were the tables the same, each column would have one name, one place and one scale on the same bars.",
     )  # fmt: skip
@@ -157,7 +154,8 @@ def _same_bars(subject: Subject) -> tuple[FloatArray, FloatArray]:
 
 
 def _named_faults(one: Table, other: Table) -> tuple[list[str], tuple[str, ...]]:
-    faults, guilty = [], ()
+    faults: list[str] = []
+    guilty: tuple[str, ...] = ()
     if len(one.columns) != len(other.columns):
         faults.append(f"{len(other.columns)} columns instead of {len(one.columns)}")
     if one.named and other.named and one.columns != other.columns:
@@ -223,14 +221,15 @@ def serving_parity(subject: Subject, coverage: Note, pictures: dict[str, Any]) -
         return Finding(check=name, severity=OK, says=says, value=worst, limit=limit)
     return Finding(
         check=name, severity=BROKEN, value=worst, limit=limit, columns=columns,
-        says=f"On the same {count:,} bars, serving differs from training: features by up to {rows_off:.3g} standard deviations in "
+        says=f"On the same {count:,} bars, serving differs from training: features by up to {rows_off:.3g} standard "
+        f"deviations in "
         f"{len(columns)} columns, logits by up to {logits_off:.3g}.",
         remedy="Score the validation bars through the code that serves, and mend it until features and logits agree.",
         otherwise="Were the paths one, both would agree to rounding.",
     )  # fmt: skip
 
 
-def _parity(subject: Subject) -> tuple[float, float, int, tuple[str, ...], float] | str:
+def _parity(subject: Subject) -> Parity | str:
     """Return differences of rows (in deviations) and logits, the rows compared, the guilty columns and the limit."""
     if subject.parity is not None:
         return subject.parity(subject)
@@ -249,86 +248,3 @@ def _parity(subject: Subject) -> tuple[float, float, int, tuple[str, ...], float
         return float(off.max()), 0.0, len(a), (), 1e-3
     one, other = subject.ask(a), subject.ask(b)
     return float(off.max()), float(np.nanmax(np.abs(one - other))), len(a), columns, 1e-3
-
-
-def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
-    """Compare each column's distribution on the tested bars with the training's.
-
-    PSI over the training's deciles (Siddiqi 2006: above 0.25 the population has moved), the two-sample KS distance
-    (Kolmogorov 1933, Smirnov 1948), the share of rows outside the training's range, and how well a classifier tells the
-    two periods apart. Calm and wild years differ by themselves, so this is a warning; it is suspect where a column
-    follows the level of the price or of the volume, which no training covers.
-    """
-    name = "drift"
-    if subject.past is None or subject.training is None or subject.past_rows is None:
-        return skipped(name, "The bars of the training are not given.", "Add --train-data FILE, or past= and training=.")
-    old = subject.past_rows[subject.training]
-    new = (subject.rows if subject.trained is None else subject.learnt(subject.bars))[subject.tested]
-    old, new = old[np.isfinite(old).all(axis=1)], new[np.isfinite(new).all(axis=1)]
-    if min(len(old), len(new)) < FEWEST_ROWS:
-        return skipped(name, f"It needs {FEWEST_ROWS} rows on either side; there are {len(old):,} and {len(new):,}.")
-    columns = subject.learnt.columns
-    psi = np.array([population_stability(old[:, k], new[:, k]) for k in range(len(columns))])
-    ks = np.array([kolmogorov_smirnov(old[:, k], new[:, k]) for k in range(len(columns))])
-    slack = 1e-9 * (1 + np.abs(old).max(axis=0))
-    outside = ((new < old.min(axis=0) - slack) | (new > old.max(axis=0) + slack)).mean(axis=0)
-    level = _follows_level(subject.learnt, subject.bars)
-    from .learner import domain_auc
-
-    told = domain_auc(old, new, subject.random(7))
-    coverage["drift_rows"] = len(old) + len(new)
-    worst = np.argsort(-psi)[:12]
-    pictures["drift"] = [(columns[k], float(psi[k]), float(ks[k]), float(outside[k])) for k in worst]
-    guilty = level & ((outside > LARGEST_OUTSIDE) | (psi > LARGEST_PSI))
-    k = int(np.argmax(psi))
-    facts = (
-        f"PSI is highest for {columns[k]} ({psi[k]:.2f}, KS {ks[k]:.2f}); {int((psi > LARGEST_PSI).sum())} of {len(columns)} columns "
-        f"are above {LARGEST_PSI}; at most {100 * outside.max():.1f} % of the rows lie outside the training's range "
-        f"({columns[int(np.argmax(outside))]}); training and tested rows are told apart with an AUC of {told:.2f}."
-    )
-    if guilty.any():
-        names = tuple(c for c, bad in zip(columns, guilty, strict=True) if bad)
-        g = int(np.argmax(np.where(guilty, outside, -1)))
-        return Finding(
-            check=name, severity=SUSPECT, value=float(outside[g]), limit=LARGEST_OUTSIDE, columns=names,
-            says=f"{', '.join(names[:8])} follow{'s' * (len(names) == 1)} the level of the price or the volume, which has moved on: "
-            f"{100 * outside[g]:.1f} % of the rows of {columns[g]} lie outside the training's range. {facts}",
-            remedy="Feed ratios, returns or ranks in place of levels, and train again.",
-            otherwise="Were it not the cause, multiplying all prices by ten would leave the columns alone.",
-        )  # fmt: skip
-    severity = WARNING if psi[k] > LARGEST_PSI else OK
-    return Finding(
-        check=name, severity=severity, value=float(psi[k]), limit=LARGEST_PSI, says=facts,
-        columns=tuple(c for c, bad in zip(columns, psi > LARGEST_PSI, strict=True) if bad),
-        remedy="Another market than the training's: expect less of it, and retrain on newer bars." if severity == WARNING else "",
-    )  # fmt: skip
-
-
-def population_stability(old: FloatArray, new: FloatArray, bins: int = 10) -> float:
-    """Return the PSI, the sum of (q - p) ln(q / p) over the old values' deciles (Siddiqi 2006); empty bins count as 1e-4."""
-    edges = np.unique(np.quantile(old, np.linspace(0, 1, bins + 1)[1:-1]))
-    shares = [np.bincount(np.searchsorted(edges, each), minlength=len(edges) + 1) / len(each) for each in (old, new)]
-    p, q = (np.maximum(share, 1e-4) for share in shares)
-    return float(((q - p) * np.log(q / p)).sum())
-
-
-def kolmogorov_smirnov(old: FloatArray, new: FloatArray) -> float:
-    """Return the largest distance between the two empirical distribution functions, 0 to 1."""
-    both = np.sort(np.concatenate([old, new]))
-    one, other = (np.searchsorted(np.sort(each), both, side="right") / len(each) for each in (old, new))
-    return float(np.abs(one - other).max())
-
-
-def _follows_level(table: Table, bars: Bars) -> np.typing.NDArray[np.bool_]:
-    """Return which columns change when all prices, or all volumes, are multiplied by ten."""
-    part = bars.take(slice(max(0, len(bars) - 1_500), len(bars)))
-    base = table(part)
-    follows = np.zeros(len(table.columns), bool)
-    for price, volume in ((10.0, 1.0), (1.0, 10.0)):
-        other = Bars(
-            part.time, part.open * price, part.high * price, part.low * price, part.close * price, part.volume * volume,
-            source=part.source, synthetic=part.synthetic, step=part.step,
-        )  # fmt: skip
-        change = np.abs(np.nan_to_num(table(other)) - np.nan_to_num(base)).max(axis=0)
-        follows |= change > 0.05 * np.maximum(np.nanstd(base, axis=0), 1e-12)
-    return follows

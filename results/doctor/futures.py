@@ -54,7 +54,8 @@ def random_walk(n: int, random: np.random.Generator, *, volatility: float, start
 
 class Reach(NamedTuple):
     """How far ahead each column was seen to look, in bars, (n_columns,); 0 where it never did. ``to_start`` marks those
-    that changed as far back as anybody looked: a statistic of the whole series."""
+    that changed as far back as anybody looked: a statistic of the whole series.
+    """
 
     bars: np.typing.NDArray[np.int64]
     to_start: np.typing.NDArray[np.bool_]

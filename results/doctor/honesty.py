@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ...data.bars import FloatArray
-from ...data.labels import CLASS_NAMES, NO_LABEL
+from ...data.labels import CLASS_NAMES
 from ...models.diversity import COLLAPSED_TOTAL_VARIATION, total_variation
 from ...models.signals import NO_SIGNAL, Signals
 from ...models.statistics import softmax
 from .features import Note
 from .finding import BROKEN, OK, SUSPECT, WARNING, Finding, skipped
 from .learner import neighbour_accuracy
-from .subject import BoolArray, Subject, first_whole
+from .subject import BoolArray, Subject, first_whole, highest_class
 
 LARGEST_NEIGHBOURS = 0.05
 SPLIT_ROWS = 6_000
@@ -38,7 +37,10 @@ def leaky_split(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> F
         )
     near = _near(subject.validation, subject.training, subject.horizon_bars)
     share = float(near.sum() / subject.validation.sum())
-    says = f"{100 * share:.1f} % of the {int(subject.validation.sum()):,} validation samples lie within {subject.horizon_bars} bars of a training sample"
+    says = (
+        f"{100 * share:.1f} % of the {int(subject.validation.sum()):,} validation samples lie within "
+        f"{subject.horizon_bars} bars of a training sample"
+    )
     coverage["validation_samples"] = int(subject.validation.sum())
     if share > LARGEST_NEIGHBOURS:
         return Finding(
@@ -79,7 +81,10 @@ def _shuffled_against_purged(subject: Subject, coverage: Note) -> str:
     shuffled = neighbour_accuracy(rows, y, mixed[:cut], mixed[cut:])
     purged = neighbour_accuracy(rows, y, np.arange(cut - gap), np.arange(cut, n))
     coverage["split_rows"] = n
-    return f"On these rows a learner that memorises (the nearest neighbour) scores {shuffled:.3f} on a shuffled split and {purged:.3f} on a purged one."
+    return (
+        f"On these rows a learner that memorises (the nearest neighbour) scores {shuffled:.3f} on a shuffled split and "
+        f"{purged:.3f} on a purged one."
+    )
 
 
 def overlap(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
@@ -108,7 +113,8 @@ def overlap(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
         )
     return Finding(
         check=name, severity=SUSPECT, value=share, limit=0.0,
-        says=f"{100 * share:.1f} % of the {len(at):,} tested bars, with their labels' horizon, have been seen: {', '.join(names)}. What is "
+        says=f"{100 * share:.1f} % of the {len(at):,} tested bars, with their labels' horizon, have been seen: "
+        f"{', '.join(names)}. What is "
         "measured on them is no test.",
         remedy="Test on bars after everything it has seen (--timerange).",
         otherwise="On bars that it never saw, this share is 0.",
@@ -161,8 +167,10 @@ def class_weights(subject: Subject, coverage: Note, pictures: dict[str, Any]) ->
     after = total_variation(softmax(z - shift).mean(axis=0), prior)
     pictures["weights"] = {"explained": explained, "observed": gap, "before": before, "after": after}
     facts = (
-        f"The weights {', '.join(f'{w:.2f}' for w in weights)} can move a log-odds by at most {explained:.2f}; observed against the "
-        f"labels' shares is {gap:.2f} ({up} over {down}). Taking them off moves the total variation between mean probabilities and "
+        f"The weights {', '.join(f'{w:.2f}' for w in weights)} can move a log-odds by at most {explained:.2f}; observed "
+        f"against the "
+        f"labels' shares is {gap:.2f} ({up} over {down}). Taking them off moves the total variation between mean "
+        f"probabilities and "
         f"labels from {before:.2f} to {after:.2f}"
     )
     if before > COLLAPSED_TOTAL_VARIATION and after < before / 2 and explained > HARMLESS_LOG_WEIGHT:
@@ -183,7 +191,7 @@ def class_weights(subject: Subject, coverage: Note, pictures: dict[str, Any]) ->
 def funnel(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
     """Replay the signals: what became of them? A SELL while flat is no trade."""
     name = "funnel"
-    signals = subject.signals(subject.logits) if subject.signals is not None else _argmax(subject.logits)
+    signals = subject.signals(subject.logits) if subject.signals is not None else Signals.plain(highest_class(subject.logits))
     at = np.flatnonzero((signals.signal != NO_SIGNAL) & subject.tested)[-FUNNEL_BARS:]
     if len(at) < 2:
         return skipped(name, "There is no signal on the tested bars.")
@@ -210,8 +218,10 @@ def funnel(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     said, kept = counts["signal"], counts["kept"]
     active, rejected = said["SELL"] + said["BUY"], sum(counts["rejected"].values())
     facts = (
-        f"Of {counts['scored']:,} signals, {said['SELL']:,} SELL, {said['HOLD']:,} HOLD and {said['BUY']:,} BUY, {counts['ordered']:,} became "
-        f"orders and {counts['filled']:,} were filled; {kept['sell_while_flat']:,} SELL while flat and {kept['buy_while_long']:,} BUY while "
+        f"Of {counts['scored']:,} signals, {said['SELL']:,} SELL, {said['HOLD']:,} HOLD and {said['BUY']:,} BUY, "
+        f"{counts['ordered']:,} became "
+        f"orders and {counts['filled']:,} were filled; {kept['sell_while_flat']:,} SELL while flat and "
+        f"{kept['buy_while_long']:,} BUY while "
         f"long did nothing, {rejected:,} orders were rejected"
     )
     if active and not counts["ordered"]:
@@ -231,9 +241,3 @@ def funnel(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     quiet = "" if active else ": it never speaks"
     return Finding(check=name, severity=OK if active else WARNING, value=share, limit=0.0, says=f"{facts}{quiet}.",
                    remedy="" if active else "Act on probabilities: --decision utility.")  # fmt: skip
-
-
-def _argmax(logits: FloatArray) -> Signals:
-    answered = np.isfinite(logits).all(axis=1)
-    signal = np.where(answered, np.where(answered[:, None], logits, 0).argmax(axis=1), NO_LABEL).astype(np.int8)
-    return Signals(signal, signal)

@@ -9,6 +9,7 @@ from ...data.bars import FloatArray
 from ...data.labels import IntArray
 from ...models.statistics import direction_auc, softmax
 
+BoolArray = npt.NDArray[np.bool_]
 PENALTY = 1e-3
 WIDEST = 8.0
 
@@ -53,7 +54,7 @@ def standardised(rows: FloatArray, like: FloatArray) -> FloatArray:
     return np.asarray(np.clip(np.where(alive, (rows - mean) / np.where(alive, spread, 1.0), 0.0), -WIDEST, WIDEST))
 
 
-def learn_and_judge(rows: FloatArray, labels: IntArray, teach: FloatArray, judge: FloatArray) -> tuple[float, float | None]:
+def learn_and_judge(rows: FloatArray, labels: IntArray, teach: BoolArray, judge: BoolArray) -> tuple[float, float | None]:
     """Return the accuracy and the BUY-against-SELL AUC on ``judge`` of a regression taught on ``teach`` (masks)."""
     x = standardised(rows, rows[teach])
     weights = fit_logistic(x[teach], labels[teach])

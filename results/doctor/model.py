@@ -46,9 +46,11 @@ def lookahead_model(subject: Subject, coverage: Note, pictures: dict[str, Any]) 
         return Finding(check=name, severity=OK, says=says, value=largest, limit=LARGEST_MOVE)
     return Finding(
         check=name, severity=BROKEN, value=largest, limit=LARGEST_MOVE,
-        says=f"The model reads later rows: when those after a bar are replaced, its logits up to that bar move by up to {largest:.3g}, "
+        says=f"The model reads later rows: when those after a bar are replaced, its logits up to that bar move by up to "
+        f"{largest:.3g}, "
         f"as far as {far} bars before the change.",
-        remedy="Give the attention its causal mask (and no normalisation or pooling over the whole sequence), then train again.",
+        remedy="Give the attention its causal mask (and no normalisation or pooling over the whole sequence), then train "
+        "again.",
         otherwise="Were the model causal, those logits would stay where they are.",
     )  # fmt: skip
 
@@ -91,7 +93,8 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
     stored = read_tensors(checkpoint.folder / "adapter.safetensors")
     differ = [
         key for key, tensor in stored.items()
-        if key in state and state[key].shape == tensor.shape and not torch.allclose(state[key].float(), tensor.float(), atol=1e-6)
+        if key in state and state[key].shape == tensor.shape
+        and not torch.allclose(state[key].float(), tensor.float(), atol=1e-6)
     ]  # fmt: skip
     if differ:
         faults.append(f"{len(differ)} of {len(stored)} tensors in memory are not those of adapter.safetensors ({differ[0]})")
@@ -107,14 +110,16 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
     if faults:
         return Finding(
             check=name, severity=BROKEN, value=off, limit=1e-4,
-            says=f"What fine-tuning made is not all there: {'; '.join(faults)}. On the fingerprint's rows the logits are off by "
+            says=f"What fine-tuning made is not all there: {'; '.join(faults)}. On the fingerprint's rows the logits are "
+            f"off by "
             f"{off:.3g}.",
             remedy="Save and load the adapter with every module that was trained in full (PEFT: modules_to_save), and compare "
             "logits after loading with those before saving.",
             otherwise="Were the adapter whole, its fingerprint would be reproduced to 1e-4.",
         )  # fmt: skip
     says = (
-        f"All {len(stored)} tensors are loaded; lora_B norms {min(norms, default=0):.2g} .. {max(norms, default=0):.2g}, {empty} of "
+        f"All {len(stored)} tensors are loaded; lora_B norms {min(norms, default=0):.2g} .. {max(norms, default=0):.2g}, "
+        f"{empty} of "
         f"{len(norms)} empty; switching the adapter off moves the logits by {moved:.2g} on average."
     )
     return Finding(check=name, severity=OK, says=says, value=moved, limit=0.0)
@@ -162,7 +167,8 @@ def invariance(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
         return Finding(
             check=name, severity=BROKEN, value=worst, limit=limit,
             says=f"The same bar gets other logits for reasons that are not the market: {'; '.join(said)}.",
-            remedy="Restore the checkpoint's own settings (evaluation mode, heads, context, positions, padding mask); store every "
+            remedy="Restore the checkpoint's own settings (evaluation mode, heads, context, positions, padding mask); "
+            "store every "
             "knob in the checkpoint and compare a fingerprint at each load.",
             otherwise="Were these in order, the logits would agree to rounding.",
         )  # fmt: skip
@@ -242,7 +248,8 @@ def input_ignored(subject: Subject, coverage: Note, pictures: dict[str, Any]) ->
     if moved < SMALLEST_ANSWER:
         return Finding(
             check=name, severity=BROKEN, value=moved, limit=SMALLEST_ANSWER, remedy=remedy,
-            says=f"With the rows shuffled over {len(rows):,} bars the logits move by {moved:.2g} on average: the model ignores its input.",
+            says=f"With the rows shuffled over {len(rows):,} bars the logits move by {moved:.2g} on average: the model "
+            f"ignores its input.",
             otherwise="Were it listening, the answers would follow the rows.",
         )  # fmt: skip
     says = f"With the rows shuffled over {len(rows):,} bars the logits move by {moved:.2g} on average: the model listens."

@@ -14,9 +14,9 @@ from ...errors import CheckpointError, RangeError
 from ...models.checkpoint import Checkpoint
 from ...models.decision import Decision
 from ...models.model_signals import ModelSignals
-from ...models.signals import NO_SIGNAL, Signals
+from ...models.signals import Signals
 from .opened import Opened, fingerprint_difference, logits_in_chunks, open_checkpoint
-from .subject import BoolArray, Subject, Table
+from .subject import BoolArray, Parity, Subject, Table, highest_class
 
 ROUND_TRIP_COST = 0.0024
 
@@ -67,12 +67,10 @@ def subject_of_checkpoint(
         return logits_in_chunks(network.network, rows, receptive_bars=receptive, chunk_bars=int(knobs["chunk_bars"]))
 
     def signals(logits: FloatArray) -> Signals:
-        answered = np.isfinite(logits).all(axis=1)
-        raw = np.where(answered, np.where(answered[:, None], logits, 0).argmax(axis=1), NO_SIGNAL).astype(np.int8)
         decision = Decision() if stored is None else stored.decision
         probabilities = logits if stored is None else stored.calibration(logits)
         signal = decision(probabilities, class_returns=checkpoint.class_returns, round_trip_cost=ROUND_TRIP_COST)
-        return Signals(signal, raw)
+        return Signals(signal, highest_class(logits))
 
     objective = checkpoint.values.get("objective") or {}
     weights = objective.get("class_weights")
@@ -101,7 +99,8 @@ def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> 
     first = max(part.start, warmup)
     if first >= part.stop:
         raise RangeError(
-            f"--timerange: {part.stop - part.start:,} bars of {bars!r} lie in it, and the first {warmup:,} of the file go to the "
+            f"--timerange: {part.stop - part.start:,} bars of {bars!r} lie in it, and the first {warmup:,} of the file go "
+            f"to the "
             "warm-up, so none can be scored. Choose a later range, or give bars that start earlier."
         )
     tested = np.zeros(len(bars), dtype=bool)
@@ -144,7 +143,7 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
     return (training, validation) if training.sum() > 200 else None
 
 
-def _fingerprint_parity(subject: Subject) -> tuple[float, float, int, tuple[str, ...], float] | str:
+def _fingerprint_parity(subject: Subject) -> Parity | str:
     """Compare the fingerprint, rows and logits that the training left, with the same bars sent down the serving path."""
     from ...models.network import FINGERPRINT_ROWS, read_tensors
 

@@ -115,7 +115,9 @@ def _logits(pictures: dict[str, Any]) -> Html:
     low, high = pictures["logit_range"]
     counts = dict(zip(CLASS_NAMES, (np.asarray(each) for each in pictures["histograms"]), strict=True))
     chart = histogram_chart(counts, np.linspace(low, high, 41), COLOURS, "logits", unit="logit")
-    return section("Logits", chart, paragraph("A class whose logits lie wholly above the others' is all it will ever say.", "muted"))
+    return section(
+        "Logits", chart, paragraph("A class whose logits lie wholly above the others' is all it will ever say.", "muted")
+    )
 
 
 def _drift(pictures: dict[str, Any]) -> Html:
@@ -142,8 +144,10 @@ def _sweep(pictures: dict[str, Any]) -> Html:
         "Could any pair of offsets help?",
         grid_chart(sweep.mcc, sweep.buy, sweep.sell, "sweep", labels=("offset of BUY", "offset of SELL", "MCC")),
         paragraph(
-            f"Each cell is the MCC with these offsets on the logits, HOLD's being 0. The best, {best:.3f} at SELL {sell:+.2f} and BUY "
-            f"{buy:+.2f}, was tuned on the labels it is scored on: a ceiling, no result. Volatility alone raises it; direction does not.",
+            f"Each cell is the MCC with these offsets on the logits, HOLD's being 0. The best, {best:.3f} at SELL "
+            f"{sell:+.2f} and BUY "
+            f"{buy:+.2f}, was tuned on the labels it is scored on: a ceiling, no result. Volatility alone raises it; "
+            f"direction does not.",
             "muted",
         ),
         table(
@@ -159,7 +163,9 @@ def _checks(diagnosis: Diagnosis) -> Html:
          "" if each.limit is None else f"{each.limit:.4g}", each.says)
         for number, each in enumerate(diagnosis.findings, 1)
     ]  # fmt: skip
-    return section("Every check", table("In rank order", ["check", "severity", "value", "limit", "what it says"], rows, words=True))
+    return section(
+        "Every check", table("In rank order", ["check", "severity", "value", "limit", "what it says"], rows, words=True)
+    )
 
 
 def _coverage(diagnosis: Diagnosis) -> Html:

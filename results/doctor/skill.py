@@ -1,4 +1,4 @@
-"""Checks of what the answers are worth: too good, collapsed, without direction, mislabelled, miscalibrated."""
+"""Checks of what the answers are worth: collapsed, without direction, mislabelled, miscalibrated."""
 
 from __future__ import annotations
 
@@ -17,114 +17,17 @@ from ...models.diversity import (
     signal_verdict,
     total_variation,
 )
-from ...models.statistics import direction_auc, expected_calibration_error, negative_log_likelihood, softmax
-from ...training.guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
+from ...models.statistics import expected_calibration_error, negative_log_likelihood, softmax
 from .direction import auc_intervals, blocks_of, offset_sweep
 from .features import Note
 from .finding import BROKEN, OK, SUSPECT, WARNING, Finding, skipped
-from .futures import random_walk
-from .learner import learn_and_judge
 from .subject import Subject, first_whole
 
 FEWEST_JUDGED = 300
-WALK_BARS = 16_000
-LARGEST_WALK_AUC = 0.62
-LARGEST_WALK_GAIN = 0.08
-WALK_VOLATILITY_SHARE = 0.605  # of threshold / sqrt(horizon): then about half of the labels are HOLD
 SMALLEST_LABEL_GAIN = 0.02
 MOST_KNOWN_ROWS = 12_000
 SMALLEST_RANK_GAIN = 0.08
 LARGEST_ECE, SUSPECT_ECE = 0.10, 0.30
-
-
-def too_good(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
-    """Is the score beyond what is honest, and does the same pipeline find something in a random walk?"""
-    del pictures
-    name, faults, facts = "too-good", [], []
-    value: float | None = None
-    # 1. What the training claims, and what is measured here
-    for where, accuracy, baseline, auc in _scored(subject):
-        gain = accuracy - baseline
-        facts.append(f"{where}: accuracy {accuracy:.3f} against {baseline:.3f} for the better of the commonest class and the last "
-                     f"label{'' if auc is None else f', BUY-against-SELL AUC {auc:.3f}'}")  # fmt: skip
-        if gain > LARGEST_ACCURACY_GAIN or (auc is not None and auc > LARGEST_DIRECTION_AUC):
-            faults.append(facts[-1])
-        value = max(value or 0.0, auc or 0.0)
-    # 2. A random walk, where there is nothing to find
-    walk = _walk_control(subject, coverage)
-    if walk is not None:
-        said, bad = walk
-        facts.append(said)
-        if bad:
-            faults.append(said)
-    if faults:
-        return Finding(
-            check=name, severity=SUSPECT, value=value, limit=LARGEST_DIRECTION_AUC,
-            says=f"Too good to be true: {'; '.join(faults)}.",
-            remedy="Look for a column that sees the future, a random split, or test bars that were trained on, before believing it.",
-            otherwise="An honest pipeline stays near the commonest class's share and an AUC of 0.55 on hourly bars, and finds nothing "
-            "in a random walk.",
-        )  # fmt: skip
-    if not facts:
-        return skipped(name, "It needs labels.", "Give labels=.")
-    return Finding(check=name, severity=OK, value=value, limit=LARGEST_DIRECTION_AUC, says=f"{'; '.join(facts)}.")
-
-
-def _scored(subject: Subject) -> list[tuple[str, float, float, float | None]]:
-    """Return (where, accuracy, baseline, direction AUC) of the training's own claims and of the tested bars."""
-    result = []
-    claims = subject.claims
-    if claims:
-        result.append(("the training's validation", claims["accuracy"], claims["majority_share"], claims.get("auc_buy_sell")))
-    if subject.labels is not None and subject.judged.sum() >= FEWEST_JUDGED:
-        y, p = subject.labels[subject.judged], subject.probabilities[subject.judged]
-        before = np.roll(np.asarray(subject.labels), subject.horizon_bars)[subject.judged]
-        known = before >= 0
-        persistence = float((before[known] == y[known]).mean()) if known.any() else 0.0
-        baseline = max(float(class_shares(y).max()), persistence)
-        result.append(("the tested bars", float((p.argmax(axis=1) == y).mean()), baseline, direction_auc(p, y)))
-    return result
-
-
-def _walk_control(subject: Subject, coverage: Note) -> tuple[str, bool] | None:
-    """Re-run features, labels and a cheap learner, and the model itself, on a random walk; None without labels."""
-    if subject.labelled is None:
-        return None
-    random = subject.random(5)
-    spec = subject.label_spec
-    threshold = getattr(spec, "threshold", 0.01)
-    volatility = max(1e-4, min(0.05, threshold / np.sqrt(subject.horizon_bars) / WALK_VOLATILITY_SHARE * 0.9))
-    bars = random_walk(WALK_BARS, random, volatility=volatility)
-    try:
-        labels, rows = np.asarray(subject.labelled(bars)), subject.learnt(bars)
-    except Exception:  # somebody's function that knows only its own bars
-        return None
-    half, h = len(bars) // 2, subject.horizon_bars
-    at = np.arange(len(bars))
-    usable = (labels >= 0) & (at >= first_whole(rows))
-    if len(np.unique(labels[usable])) < 3:
-        return None
-    teach, judge = usable & (at < half - h), usable & (at >= half + first_whole(rows))
-    accuracy, auc = learn_and_judge(rows, labels, teach, judge)
-    majority = float(class_shares(labels[judge]).max())
-    coverage["walk_bars"] = len(bars)
-    bad = accuracy - majority > LARGEST_WALK_GAIN or (auc or 0.5) > LARGEST_WALK_AUC
-    said = (
-        f"on a random walk, where there is nothing to find, a regression on the training's rows reads {accuracy:.3f} (commonest class "
-        f"{majority:.3f}, BUY-against-SELL AUC {auc or 0.5:.3f})"
-    )
-    start = max(half, len(bars) - 6_000)
-    p = (
-        softmax(subject.ask(rows[start:]))
-        if subject.trained is None or subject.served.columns == subject.trained.columns
-        else None
-    )
-    if p is not None:
-        fits = np.isfinite(p).all(axis=1) & (labels[start:] >= 0)
-        own = direction_auc(p[fits], labels[start:][fits])
-        said += f", the model itself an AUC of {own if own is not None else 0.5:.3f}"
-        bad = bad or (own or 0.5) > LARGEST_WALK_AUC
-    return said, bad
 
 
 def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
@@ -139,12 +42,11 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     predicted, mean = class_shares(said), p.mean(axis=0)
     confidence = [float(p[said == c].max(axis=1).mean()) if (said == c).any() else None for c in range(3)]
     quantiles = np.quantile(z, [0.05, 0.5, 0.95], axis=0)
-    prior = subject.prior
+    prior, reach = subject.prior, (float(z.min()), float(z.max()) + 1e-9)
     pictures |= {
         "predicted": predicted.tolist(), "mean": mean.tolist(), "confidence": confidence, "logit_quantiles": quantiles.tolist(),
         "prior": None if prior is None else prior.tolist(),
-        "histograms": [np.histogram(z[:, c], bins=40, range=(float(z.min()), float(z.max()) + 1e-9))[0].tolist() for c in range(3)],
-        "logit_range": [float(z.min()), float(z.max())],
+        "histograms": [np.histogram(z[:, c], bins=40, range=reach)[0].tolist() for c in range(3)], "logit_range": list(reach),
     }  # fmt: skip
     text = ", ".join(
         f"{c} {100 * share:.1f} %{'' if sure is None else f' ({100 * sure:.1f} % confident)'}"
@@ -171,14 +73,17 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
         worst = predicted[top] > ONE_SIDED_SHARE and (confidence[top] or 0) > 0.9
         return Finding(
             check=name, severity=BROKEN if worst else SUSPECT, value=distance, limit=COLLAPSED_TOTAL_VARIATION,
-            says=f"Collapsed: {model['sentence']} {facts}", remedy="This is the symptom: mend the first finding above it. Class "
+            says=f"Collapsed: {model['sentence']} {facts}", remedy="This is the symptom: mend the first finding above it. "
+            "Class "
             "weights and offsets move the bias, they do not mend it.",
-            otherwise="An honest model of a weak signal may say HOLD on nearly every bar, but its mean probabilities match the labels'.",
+            otherwise="An honest model of a weak signal may say HOLD on nearly every bar, but its mean probabilities match "
+            "the labels'.",
         )  # fmt: skip
     if predicted[top] > ONE_SIDED_SHARE:
         return Finding(
             check=name, severity=WARNING, value=float(predicted[top]), limit=ONE_SIDED_SHARE,
-            says=f"{facts} Its highest class is nearly always {CLASS_NAMES[top]}, while its mean probabilities are near the labels': "
+            says=f"{facts} Its highest class is nearly always {CLASS_NAMES[top]}, while its mean probabilities are near "
+            f"the labels': "
             "no collapse, it is what argmax does to a weak signal.",
             remedy="Act on probabilities instead: --decision utility.",
         )  # fmt: skip
@@ -204,13 +109,15 @@ def rank_skill(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
     pictures |= {"sweep": sweep, "aucs": found, "direction": direction.low > 0.5}
     rest = ", ".join(f"{c} {each}" for c, each in zip(CLASS_NAMES, found[:3], strict=True))
     facts = (
-        f"One class against the rest: {rest}. The best pair of offsets, tuned on these very labels ({sell:+.2f}, 0, {buy:+.2f}), "
+        f"One class against the rest: {rest}. The best pair of offsets, tuned on these very labels ({sell:+.2f}, 0, "
+        f"{buy:+.2f}), "
         f"reaches an MCC of {best:.3f}, to which volatility alone contributes."
     )
     if direction.low <= 0.5 <= direction.high:
         return Finding(
             check=name, severity=WARNING, value=direction.value, limit=0.5,
-            says=f"No skill in direction: the AUC of BUY against SELL is {direction}, which contains 0.5. No threshold and no offset "
+            says=f"No skill in direction: the AUC of BUY against SELL is {direction}, which contains 0.5. No threshold and "
+            f"no offset "
             f"can make it tell up from down. {facts}",
             remedy="Do not trade its direction; another threshold, weight or offset only moves the bias.",
             otherwise="With skill, the whole interval would lie above 0.5.",
@@ -314,7 +221,8 @@ def calibration(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> F
     severity = SUSPECT if ece > SUSPECT_ECE else WARNING if ece > LARGEST_ECE else OK
     return Finding(
         check=name, severity=severity, value=ece, limit=LARGEST_ECE,
-        says=f"Confidence and accuracy differ by {ece:.3f} on average (by class: {each}); NLL {nll:.3f}, a constant guess of these "
+        says=f"Confidence and accuracy differ by {ece:.3f} on average (by class: {each}); NLL {nll:.3f}, a constant guess "
+        f"of these "
         f"labels' shares {constant:.3f}.{stored}",
         remedy="Fit a temperature on the validation range, after the findings above are mended." if severity != OK else "",
     )  # fmt: skip

@@ -59,7 +59,10 @@ def tell(
     truth = labels.labels(bars)
     share = class_shares(truth[TRAINING:VALIDATION])
     say(f"A random walk of {BARS:,} hours: nothing in it can be foreseen. Labels: {labels.question}")
-    say(f"On its validation, {_shares(share)}. Always saying the commonest class is right {100 * share.max():.1f} % of the time.")
+    say(
+        f"On its validation, {_shares(share)}. Always saying the commonest class is right {100 * share.max():.1f} % of the "
+        f"time."
+    )
 
     # 2. What they saw: a fine validation
     weights = class_counts(truth[:TRAINING]).sum() / (3 * class_counts(truth[:TRAINING]))
@@ -77,7 +80,8 @@ def tell(
     )  # fmt: skip
     honest = _accuracy(causal, training_table(bars, centred=False), truth)
     say(
-        f"WHAT WAS TRUE: seven of the columns are centred windows and see up to {(max(AVERAGES) - 1) // 2} bars ahead. From past bars "
+        f"WHAT WAS TRUE: seven of the columns are centred windows and see up to {(max(AVERAGES) - 1) // 2} bars ahead. "
+        f"From past bars "
         f"only, the same columns reach {100 * honest:.1f} %."
     )
 
@@ -88,16 +92,18 @@ def tell(
     confidence = float(p[said == top].max(axis=1).mean())
     say(
         f"WHAT THEY SAW NEXT: served 45 other columns in alphabetical order, it says {CLASS_NAMES[top]} on "
-        f"{100 * (said == top).mean():.1f} % of {len(said):,} bars, {100 * confidence:.1f} % sure of it. (The report's said SELL.)"
+        f"{100 * (said == top).mean():.1f} % of {len(said):,} bars, {100 * confidence:.1f} % sure of it. (The report's "
+        f"said SELL.)"
     )
     say("They blamed the class weights, trained again, and shifted the logits by hand. The doctor looks at the same model:")
 
     # 5. The diagnosis
     place = np.arange(BARS)
     diagnosis = diagnose(
-        leaky, serving_table, bars, labels=labels, columns=_names(SERVED), training_features=training_table, training_columns=_names(TRAINED),
-        training=place < TRAINING, validation=(place >= TRAINING + labels.horizon_bars) & (place < VALIDATION - labels.horizon_bars),
-        tested=place >= VALIDATION, class_weights=weights, context_bars=0, name="jan19", seed=seed,
+        leaky, serving_table, bars, labels=labels, columns=_names(SERVED), training_features=training_table,
+        training_columns=_names(TRAINED), training=place < TRAINING - labels.horizon_bars,
+        validation=(place >= TRAINING) & (place < VALIDATION - labels.horizon_bars), tested=place >= VALIDATION,
+        class_weights=weights, context_bars=0, name="jan19", seed=seed,
         progress=lambda _check, done, n: progress("checks", done, n),
     )  # fmt: skip
     diagnosis.pictures["story"] = {
@@ -127,7 +133,7 @@ def train(
     random, done = np.random.default_rng([seed, 7]), 0
     for _ in range(EPOCHS):
         order = torch.from_numpy(random.permutation(taught))
-        for part in order.split(BATCH_ROWS):
+        for part in order.split(BATCH_ROWS):  # type: ignore[no-untyped-call]
             loss = functional.cross_entropy(network(x[part]), y[part], weight=w)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -221,7 +227,7 @@ def _served(bars: Bars) -> dict[str, FloatArray]:
     for n in SPANS:
         mean = _mean(close, n, centred=False)
         mean[: n - 1] = close[: n - 1]
-        spread = np.sqrt(_mean((close - mean) ** 2, n, centred=False))
+        spread: FloatArray = np.sqrt(_mean((close - mean) ** 2, n, centred=False))
         columns |= {
             f"bollinger_{n}": (close - mean) / (spread + 1e-9 * close), f"deviation_{n}": spread / 100,
             f"momentum_{n}": (close - _ago(close, n)) / 100, f"roc_{n}": 100 * (close / _ago(close, n) - 1),
@@ -229,8 +235,9 @@ def _served(bars: Bars) -> dict[str, FloatArray]:
             f"atr_{n}": _mean(bars.high - bars.low, n, centred=False) / 100,
             f"up_share_{n}": 100 * _mean((change > 0).astype(np.float64), n, centred=False),
         }  # fmt: skip
-    hour = bars.time.astype("datetime64[h]").astype(np.int64) % 24.0
-    return columns | {"close_to_round": (close - 60_000) / 1000, "hour": hour, "last_move": change / 100}
+    hour: FloatArray = bars.time.astype("datetime64[h]").astype(np.float64) % 24
+    columns |= {"close_to_round": (close - 60_000) / 1000, "hour": hour, "last_move": change / 100}
+    return columns
 
 
 def _smoothed(rows: FloatArray, width: int = 3) -> FloatArray:

@@ -26,6 +26,7 @@ from .opened import Opened
 
 BoolArray = npt.NDArray[np.bool_]
 Predict = Callable[[FloatArray], FloatArray]
+Parity = tuple[float, float, int, tuple[str, ...], float]
 UNKNOWN_CONTEXT_BARS = 256
 
 
@@ -141,7 +142,7 @@ class Subject:
     checkpoint: Checkpoint | None = None
     opened: Opened | None = None
     refusal: str = ""
-    parity: Callable[[Subject], Any] | None = None
+    parity: Callable[[Subject], Parity | str] | None = None
     seed: int = 0
 
     def random(self, purpose: int) -> np.random.Generator:
@@ -237,6 +238,12 @@ class Subject:
         if self.training is None or self.past_labels is None:
             return None
         return class_shares(self.past_labels[self.training])
+
+
+def highest_class(logits: FloatArray) -> IntArray:
+    """Return the class of each row's highest logit, (n,); -1 where one is missing."""
+    answered = np.asarray(np.isfinite(logits).all(axis=1))
+    return np.where(answered, np.where(answered[:, None], logits, 0.0).argmax(axis=1), NO_LABEL).astype(np.int8)
 
 
 def first_whole(rows: FloatArray) -> int:

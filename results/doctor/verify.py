@@ -54,10 +54,17 @@ def verify_lookahead(make: Callable[[], Any], bars: Bars, *, warmup_bars: int = 
             changed += [part] if part else []
     tried = f"{len(moments)} moments, each with its future cut off and with another one"
     if not changed:
-        return Finding(check="lookahead", severity=OK, value=0.0, limit=0.0, says=f"Nothing up to a bar changed with what came after it ({tried}).")
+        return Finding(
+            check="lookahead",
+            severity=OK,
+            value=0.0,
+            limit=0.0,
+            says=f"Nothing up to a bar changed with what came after it ({tried}).",
+        )
     return Finding(
         check="lookahead", severity=BROKEN, value=float(len(changed)), limit=0.0,
-        says=f"What it did up to a bar depends on later bars: in {len(changed)} of {2 * len(moments)} trials its {changed[0]} changed ({tried}).",
+        says=f"What it did up to a bar depends on later bars: in {len(changed)} of {2 * len(moments)} trials its "
+        f"{changed[0]} changed ({tried}).",
         remedy="Let prepare and decide use bars up to t only: no centred window, no negative shift, no look at later lines.",
     )  # fmt: skip
 
@@ -123,11 +130,15 @@ def verify_warmup(make: Callable[[], Any], bars: Bars, *, model: ModelSignals | 
             off = max(off, float(np.nan_to_num(apart, nan=np.inf).max()))
         missing = int(((other == NO_SIGNAL) & (one != NO_SIGNAL)).sum())
         differ += missing
-    says = f"{len(starts) * kept} signals with {warmup:,} bars of history and with more: {differ} differ, logits by up to {off:.2g}"
+    says = (
+        f"{len(starts) * kept} signals with {warmup:,} bars of history and with more: {differ} differ, logits by up to "
+        f"{off:.2g}"
+    )
     fine = differ == 0 and off <= LARGEST_DIFFERENCE
     return Finding(
         check="warmup", severity=OK if fine else BROKEN, value=float(differ) if differ else off, limit=LARGEST_DIFFERENCE,
-        says=f"{says}.", remedy="" if fine else "Name the warm-up that the features need, and use no sum that runs from the start.",
+        says=f"{says}.", remedy="" if fine else "Name the warm-up that the features need, and use no sum that runs from "
+        "the start.",
     )  # fmt: skip
 
 
@@ -149,5 +160,6 @@ def _compared(check: str, off: float, what: str) -> Finding:
     return Finding(
         check=check, severity=OK if fine else BROKEN, value=off, limit=LARGEST_DIFFERENCE,
         says=f"{what}: logits differ by up to {off:.2g}.",
-        remedy="" if fine else "Something depends on what stands beside a bar: padding, positions, or a statistic of the batch.",
+        remedy="" if fine else "Something depends on what stands beside a bar: padding, positions, or a statistic of the "
+        "batch.",
     )  # fmt: skip

@@ -1,0 +1,100 @@
+"""Drift: has the market, or the scale of a column, moved away from what the model was trained on?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...data.bars import Bars, FloatArray
+from .features import Note
+from .finding import OK, SUSPECT, WARNING, Finding, skipped
+from .learner import domain_auc
+from .subject import BoolArray, Subject, Table
+
+LARGEST_OUTSIDE = 0.10
+LARGEST_PSI = 0.25
+FEWEST_ROWS = 200
+
+
+def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
+    """Compare each column's distribution on the tested bars with the training's.
+
+    PSI over the training's deciles (Siddiqi 2006: above 0.25 the population has moved), the two-sample KS distance
+    (Kolmogorov 1933, Smirnov 1948), the share of rows outside the training's range, and how well a classifier tells the
+    two periods apart. Calm and wild years differ by themselves, so this is a warning; it is suspect where a column
+    follows the level of the price or of the volume, which no training covers.
+    """
+    name = "drift"
+    if subject.past is None or subject.training is None or subject.past_rows is None:
+        return skipped(name, "The bars of the training are not given.", "Add --train-data FILE, or past= and training=.")
+    old = subject.past_rows[subject.training]
+    new = (subject.rows if subject.trained is None else subject.learnt(subject.bars))[subject.tested]
+    old, new = old[np.isfinite(old).all(axis=1)], new[np.isfinite(new).all(axis=1)]
+    if min(len(old), len(new)) < FEWEST_ROWS:
+        return skipped(name, f"It needs {FEWEST_ROWS} rows on either side; there are {len(old):,} and {len(new):,}.")
+    columns = subject.learnt.columns
+    psi = np.array([population_stability(old[:, k], new[:, k]) for k in range(len(columns))])
+    ks = np.array([kolmogorov_smirnov(old[:, k], new[:, k]) for k in range(len(columns))])
+    slack = 1e-9 * (1 + np.abs(old).max(axis=0))
+    outside = ((new < old.min(axis=0) - slack) | (new > old.max(axis=0) + slack)).mean(axis=0)
+    level = _follows_level(subject.learnt, subject.bars)
+    told = domain_auc(old, new, subject.random(7))
+    coverage["drift_rows"] = len(old) + len(new)
+    worst = np.argsort(-psi)[:12]
+    pictures["drift"] = [(columns[k], float(psi[k]), float(ks[k]), float(outside[k])) for k in worst]
+    guilty = level & ((outside > LARGEST_OUTSIDE) | (psi > LARGEST_PSI))
+    k = int(np.argmax(psi))
+    facts = (
+        f"PSI is highest for {columns[k]} ({psi[k]:.2f}, KS {ks[k]:.2f}); {int((psi > LARGEST_PSI).sum())} of "
+        f"{len(columns)} columns "
+        f"are above {LARGEST_PSI}; at most {100 * outside.max():.1f} % of the rows lie outside the training's range "
+        f"({columns[int(np.argmax(outside))]}); training and tested rows are told apart with an AUC of {told:.2f}."
+    )
+    if guilty.any():
+        names = tuple(c for c, bad in zip(columns, guilty, strict=True) if bad)
+        g = int(np.argmax(np.where(guilty, outside, -1)))
+        return Finding(
+            check=name, severity=SUSPECT, value=float(outside[g]), limit=LARGEST_OUTSIDE, columns=names,
+            says=f"{', '.join(names[:8])} follow{'s' * (len(names) == 1)} the level of the price or the volume, which has "
+            f"moved on: "
+            f"{100 * outside[g]:.1f} % of the rows of {columns[g]} lie outside the training's range. {facts}",
+            remedy="Feed ratios, returns or ranks in place of levels, and train again.",
+            otherwise="Were it not the cause, multiplying all prices by ten would leave the columns alone.",
+        )  # fmt: skip
+    severity = WARNING if psi[k] > LARGEST_PSI else OK
+    return Finding(
+        check=name, severity=severity, value=float(psi[k]), limit=LARGEST_PSI, says=facts,
+        columns=tuple(c for c, bad in zip(columns, psi > LARGEST_PSI, strict=True) if bad),
+        remedy="Another market than the training's: expect less, and retrain on newer bars." if severity == WARNING else "",
+    )  # fmt: skip
+
+
+def population_stability(old: FloatArray, new: FloatArray, bins: int = 10) -> float:
+    """Return the PSI, the sum of (q - p) ln(q / p) over the old values' deciles (Siddiqi 2006); empty bins count as 1e-4."""
+    edges = np.unique(np.quantile(old, np.linspace(0, 1, bins + 1)[1:-1]))
+    shares = [np.bincount(np.searchsorted(edges, each), minlength=len(edges) + 1) / len(each) for each in (old, new)]
+    p, q = (np.maximum(share, 1e-4) for share in shares)
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def kolmogorov_smirnov(old: FloatArray, new: FloatArray) -> float:
+    """Return the largest distance between the two empirical distribution functions, 0 to 1."""
+    both = np.sort(np.concatenate([old, new]))
+    one, other = (np.searchsorted(np.sort(each), both, side="right") / len(each) for each in (old, new))
+    return float(np.abs(one - other).max())
+
+
+def _follows_level(table: Table, bars: Bars) -> BoolArray:
+    """Return which columns change when all prices, or all volumes, are multiplied by ten."""
+    part = bars.take(slice(max(0, len(bars) - 1_500), len(bars)))
+    base = table(part)
+    follows = np.zeros(len(table.columns), bool)
+    for price, volume in ((10.0, 1.0), (1.0, 10.0)):
+        other = Bars(
+            part.time, part.open * price, part.high * price, part.low * price, part.close * price, part.volume * volume,
+            source=part.source, synthetic=part.synthetic, step=part.step,
+        )  # fmt: skip
+        change = np.abs(np.nan_to_num(table(other)) - np.nan_to_num(base)).max(axis=0)
+        follows |= change > 0.05 * np.maximum(np.nanstd(base, axis=0), 1e-12)
+    return follows
