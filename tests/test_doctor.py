@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import ks_2samp
 from sklearn.linear_model import LogisticRegression
@@ -85,7 +86,7 @@ def test_statistics_of_the_past_are_no_look_ahead(walk: Callable[..., Bars]) -> 
     """If it fails, every expanding mean is called a leak."""
     found = looked_at(walk(3000), HONEST)
     assert (found.severity, found.columns) == ("ok", ())
-    assert "27 moments, 5 columns" in found.says
+    assert "51 moments, 5 columns" in found.says
 
 
 @pytest.mark.parametrize("bars_ahead", [1, 2, 84])
@@ -101,6 +102,35 @@ def test_a_centred_window_is_named_with_its_reach(walk: Callable[..., Bars]) -> 
     found = looked_at(walk(3000), {**HONEST, "ma_12": centred(12), "ma_169": centred(169)})
     assert found.columns == ("ma_12", "ma_169")
     assert "ma_12 (5 bars ahead), ma_169 (84 bars ahead)" in found.says
+
+
+def test_a_column_that_looks_ahead_at_midnight_only_is_found(walk: Callable[..., Bars]) -> None:
+    """If it fails, a leak in one row of twenty-four slips between the moments tried."""
+
+    def at_midnight(bars: Bars) -> np.ndarray:
+        midnight = bars.time.astype("datetime64[h]").astype(np.int64) % 24 == 0
+        return np.where(midnight, np.append(bars.close[1:], bars.close[-1]), bars.close)
+
+    assert looked_at(walk(6000), {**HONEST, "midnight": at_midnight}).columns == ("midnight",)
+
+
+def test_pandas_idioms_are_told_apart(walk: Callable[..., Bars]) -> None:
+    """If it fails, the commonest way to compute a feature is judged wrongly."""
+
+    def close(bars: Bars) -> pd.Series:
+        return pd.Series(bars.close)
+
+    honest = {
+        "rolling": lambda bars: close(bars).rolling(24).mean(), "ewm": lambda bars: close(bars).ewm(span=20).mean(),
+        "rank": lambda bars: close(bars).rolling(50).rank(), "expanding": lambda bars: close(bars).expanding(20).std(),
+        "lag": lambda bars: close(bars).pct_change(3),
+    }  # fmt: skip
+    guilty = {
+        "centred": lambda bars: close(bars).rolling(9, center=True).mean(), "lead": lambda bars: close(bars).shift(-1),
+        "filled": lambda bars: close(bars).where(np.arange(len(bars)) % 5 == 0).bfill(),
+        "ranked": lambda bars: close(bars).rank(pct=True),
+    }  # fmt: skip
+    assert looked_at(walk(3000), {**HONEST, **honest, **guilty}).columns == tuple(guilty)
 
 
 def test_a_statistic_of_the_whole_series_is_a_look_ahead(walk: Callable[..., Bars]) -> None:
@@ -226,6 +256,18 @@ def test_any_function_can_be_examined(walk: Callable[..., Bars]) -> None:
         "schema", "serving-parity", "leaky-split", "drift", "overlap", "class-weights", "adapter",
     }  # fmt: skip
     assert all(each.remedy or each.check == "adapter" for each in diagnosis.findings if each.severity == "skipped")
+
+
+def test_features_that_lack_their_last_rows_are_examined_all_the_same(walk: Callable[..., Bars]) -> None:
+    """If it fails, the commonest leak of all, a shift by -1, is met with an error instead of a finding."""
+
+    def features(bars: Bars) -> pd.DataFrame:
+        change = 100 * pd.Series(bars.close).pct_change()
+        return pd.DataFrame({"change": change, "lead": change.shift(-1), "slow": change.rolling(9, center=True).mean()})
+
+    diagnosis = diagnose(by_hand, features, walk(2500), labels=LabelSpec(), context_bars=0)
+    assert diagnosis.problems[0].columns == ("lead", "slow")
+    assert diagnosis.coverage["scored_bars"] == 2500 - 5 - 4
 
 
 def test_a_function_that_raises_skips_its_checks_and_says_why(walk: Callable[..., Bars]) -> None:

@@ -64,7 +64,7 @@ def _scored(subject: Subject) -> list[tuple[str, float, float, float | None]]:
     """Return (where, accuracy, baseline, direction AUC) of the training's own claims and of the tested bars."""
     result = []
     claims = subject.claims
-    if claims:
+    if {"accuracy", "majority_share"} <= claims.keys():
         result.append(("the training's validation", claims["accuracy"], claims["majority_share"], claims.get("auc_buy_sell")))
     if subject.labels is not None and subject.judged.sum() >= FEWEST_JUDGED:
         y, p = subject.labels[subject.judged], subject.probabilities[subject.judged]
@@ -91,7 +91,7 @@ def _walk_control(subject: Subject, coverage: Note) -> tuple[str, bool] | None:
         return None
     half, h = len(bars) // 2, subject.horizon_bars
     at = np.arange(len(bars))
-    usable = (labels >= 0) & (at >= first_whole(rows))
+    usable = (labels >= 0) & np.isfinite(rows).all(axis=1)
     if len(np.unique(labels[usable])) < 3:
         return None
     teach, judge = usable & (at < half - h), usable & (at >= half + first_whole(rows))

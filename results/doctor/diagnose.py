@@ -16,7 +16,7 @@ from ...errors import RangeError, UsageError
 from ...models.signals import Signals
 from .examine import Progress, examine
 from .finding import Diagnosis
-from .subject import BoolArray, Predict, Subject, first_whole, table_of
+from .subject import BoolArray, Predict, Subject, table_of
 
 Part = TimeRange | str | npt.ArrayLike
 
@@ -105,10 +105,11 @@ def diagnose(
         context_bars=context_bars, class_weights=weights, label_shares=None if shares is None else shares / shares.sum(),
         signals=None if signals is None else _given_signals(signals, bars), seed=seed,
     )  # fmt: skip
-    if first_whole(subject.rows) >= len(bars):
+    known: BoolArray = np.asarray(np.isfinite(subject.rows).any(axis=0))
+    empty = [column for column, any_ in zip(served.columns, known, strict=True) if not any_]
+    if empty:
         raise RangeError(
-            f"features: none of the {len(bars):,} rows is whole from some bar on to the end: the last row holds a NaN. "
-            "Give finite values past the warm-up."
+            f"features: the columns {', '.join(empty[:5])} hold no finite value in {len(bars):,} rows. Mend them, or give more bars."
         )
     return examine(subject, progress=progress)
 

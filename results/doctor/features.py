@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 
 from ...data.bars import Bars, FloatArray
 from ...errors import FlagbtError
+from ...models.diversity import mean_probabilities, total_variation
+from ...models.statistics import softmax
 from .finding import BROKEN, OK, SUSPECT, Finding, skipped
 from .futures import Reach, other_future, reach_between
 from .subject import Parity, Subject, Table, first_whole
 
-MOMENTS = 24
+MOMENTS = 48
 WHOLE_MOMENTS = 3
 BARS_AFTER = 220
+LONGEST_SECONDS = 20.0
 ROUNDING = 1e-6
 SAME = 1e-4
 COMPARED_BARS = 3_000
@@ -95,9 +99,13 @@ def _look_ahead(table: Table, bars: Bars, random: np.random.Generator, coverage:
     # 1. The whole series: what depends on all of it shows here
     for t in random.integers(max(1, min(warmup + 1, n - 2)), max(2, n - 1), WHOLE_MOMENTS).tolist():
         see(whole, bars, t)
-    # 2. Stretches around many moments
-    if n > before + BARS_AFTER:
-        for t in random.integers(before, n - BARS_AFTER, MOMENTS).tolist():
+    # 2. Stretches around many moments, at every hour of the day: a column may look ahead at midnight only
+    started = time.monotonic()
+    if n > before + BARS_AFTER + 24:
+        at = random.integers(before, n - BARS_AFTER - 24, MOMENTS)
+        for t in (at - at % 24 + random.permutation(MOMENTS) % 24).clip(before).tolist():
+            if time.monotonic() - started > LONGEST_SECONDS:
+                break
             stretch = bars.take(slice(t - before, t + BARS_AFTER))
             try:
                 see(table(stretch), stretch, before)
@@ -137,7 +145,8 @@ def schema(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
         remedy="Compute training and serving rows by one function, store its column names, order and scaler with the "
         "model, and "
         "refuse anything else.",
-        otherwise="Were the tables the same, each column would have one name, one place and one scale on the same bars.",
+        otherwise="Were the tables the same, each column would have one name, one place and one scale on the same bars. "
+        + _counterfactual(subject),
     )  # fmt: skip
 
 
@@ -149,8 +158,26 @@ def _same_bars(subject: Subject) -> tuple[FloatArray, FloatArray]:
         stop = int(np.flatnonzero(subject.training)[-1]) + 1
     part = bars.take(slice(max(0, stop - COMPARED_BARS), stop))
     one, other = subject.learnt(part), subject.served(part)
-    first = max(first_whole(one), first_whole(other))
-    return one[first:], other[first:]
+    whole = np.isfinite(one).all(axis=1) & np.isfinite(other).all(axis=1)
+    return one[whole], other[whole]
+
+
+def _counterfactual(subject: Subject) -> str:
+    """Return how near the labels' shares the model would be, were it fed the training's rows on the tested bars."""
+    if subject.trained is None or subject.prior is None or subject.trained is subject.served:
+        return ""
+    at = np.flatnonzero(subject.tested)
+    rows = subject.trained(subject.bars)
+    begin, stop = max(first_whole(rows[: at[-1] + 1]), int(at[0]) - subject.context), int(at[-1]) + 1
+    fed = mean_probabilities(softmax(subject.ask(rows[begin:stop])))
+    now = mean_probabilities(subject.probabilities)
+    if fed is None or now is None:
+        return ""
+    one, other = total_variation(now, subject.prior), total_variation(fed, subject.prior)
+    return (
+        f"Fed the training's rows on the tested bars, its mean probabilities would lie {other:.2f} from the labels' shares "
+        f"(total variation); fed the served ones they lie {one:.2f} from them."
+    )
 
 
 def _named_faults(one: Table, other: Table) -> tuple[list[str], tuple[str, ...]]:
@@ -225,7 +252,7 @@ def serving_parity(subject: Subject, coverage: Note, pictures: dict[str, Any]) -
         f"deviations in "
         f"{len(columns)} columns, logits by up to {logits_off:.3g}.",
         remedy="Score the validation bars through the code that serves, and mend it until features and logits agree.",
-        otherwise="Were the paths one, both would agree to rounding.",
+        otherwise=f"Were the paths one, both would agree to rounding. {_counterfactual(subject)}".strip(),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ...models.statistics import softmax
 from .features import Note
 from .finding import BROKEN, OK, SUSPECT, WARNING, Finding, skipped
 from .learner import neighbour_accuracy
-from .subject import BoolArray, Subject, first_whole, highest_class
+from .subject import BoolArray, Subject, highest_class
 
 LARGEST_NEIGHBOURS = 0.05
 SPLIT_ROWS = 6_000
@@ -72,7 +72,7 @@ def _shuffled_against_purged(subject: Subject, coverage: Note) -> str:
     past, labels = (subject.past_rows, subject.past_labels) if subject.past is not None else (subject.rows, subject.labels)
     if labels is None or past is None:
         return ""
-    usable = np.flatnonzero((labels >= 0) & (np.arange(len(labels)) >= first_whole(past)))[-SPLIT_ROWS:]
+    usable = np.flatnonzero((labels >= 0) & np.isfinite(past).all(axis=1))[-SPLIT_ROWS:]
     if len(usable) < 1_000:
         return ""
     rows, y = past[usable], labels[usable]

@@ -11,7 +11,7 @@ from ...data.bars import FloatArray
 from .features import Note
 from .finding import BROKEN, OK, Finding, skipped
 from .opened import fingerprint_difference, knobs_that_fit
-from .subject import Subject
+from .subject import Subject, filled
 
 STRETCHES = 12
 WATCHED_ROWS = 64
@@ -59,7 +59,7 @@ def _stretches(
     subject: Subject, random: np.random.Generator, extra: int, count: int = STRETCHES
 ) -> tuple[list[FloatArray], int]:
     """Return stretches of consecutive whole rows, each the model's context and ``extra`` rows long, and that length."""
-    rows = subject.rows[subject.first_row :]
+    rows = filled(subject.rows[subject.first_row :])
     length = subject.context + extra
     if len(rows) < length:
         return [], length
@@ -80,9 +80,10 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
     opened, checkpoint = subject.opened, subject.checkpoint
     network, faults = opened.network, []
     if opened.missing:
-        heads = [each for each in opened.missing if not each.rpartition("base_model.model.")[2].startswith("backbone")]
         what = (
-            "the head among them, so a fresh random one answers" if any("head" in each for each in heads) else "they are as new"
+            "the head among them, so a fresh random one answers"
+            if any("head" in each for each in opened.missing)
+            else "they are as new"
         )
         faults.append(f"adapter.safetensors lacks {len(opened.missing)} tensors ({', '.join(opened.missing[:3])}): {what}")
     if opened.unexpected:
@@ -230,7 +231,7 @@ def input_ignored(subject: Subject, coverage: Note, pictures: dict[str, Any]) ->
     """Shuffle the rows over the bars: a model that listens gives other answers."""
     del pictures
     name, random = "input-ignored", subject.random(11)
-    rows = subject.rows[subject.first_row :][-SHUFFLED_ROWS:]
+    rows = filled(subject.rows[subject.first_row :])[-SHUFFLED_ROWS:]
     if len(rows) < max(32, subject.context // 4):
         return skipped(name, f"There are only {len(rows)} whole rows.", "Give a longer range.")
     coverage["shuffled_rows"] = len(rows)

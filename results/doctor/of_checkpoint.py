@@ -58,6 +58,11 @@ def subject_of_checkpoint(
     tested = tested[:cut]
     network = open_checkpoint(checkpoint) if opened is None else opened
     table, refusal = _table(checkpoint.schema)
+    step = float(checkpoint.values["data"]["step_hours"])
+    if bars.step_hours != step:
+        refusal = (
+            f"It was trained on bars of {step:g} h, and these are of {bars.step_hours:g} h: every column means something else."
+        )
     samples = _samples(checkpoint, past)
     knobs = checkpoint.values["architecture"]
     receptive = int(knobs["layers"] * (knobs["context_bars"] - 1))

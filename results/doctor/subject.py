@@ -183,14 +183,17 @@ class Subject:
         return result
 
     def ask(self, rows: FloatArray) -> FloatArray:
-        """Return the model's logits of consecutive rows (n, F) without NaN; probabilities become their logarithms.
+        """Return the model's logits of consecutive rows (n, F); probabilities become their logarithms.
+
+        A row with a missing value is asked with the last known one in its place, for the sake of the rows after it; its own
+        answer is NaN.
 
         Raises
         ------
         UsageError
             When the answer has another shape.
         """
-        said = np.asarray(self.predict(rows), dtype=np.float64)
+        said = np.array(self.predict(filled(rows)), dtype=np.float64)
         if said.shape != (len(rows), 3):
             raise UsageError(
                 f"predict: expected logits or probabilities of shape {(len(rows), 3)} for {len(rows)} rows, got {said.shape}. "
@@ -199,6 +202,7 @@ class Subject:
         whole = said[np.isfinite(said).all(axis=1)]
         if len(whole) and (whole >= 0).all() and np.allclose(whole.sum(axis=1), 1, atol=1e-3):
             said = np.log(np.maximum(said, 1e-12))
+        said[~np.isfinite(rows).all(axis=1)] = np.nan
         return said
 
     @cached_property
@@ -247,6 +251,17 @@ def highest_class(logits: FloatArray) -> IntArray:
 
 
 def first_whole(rows: FloatArray) -> int:
-    """Return the position of the first row from which on no value is missing, or the number of rows."""
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    return int(bad[-1]) + 1 if len(bad) else 0
+    """Return the first row by which every column has had a value: the length of the warm-up; n where one never has."""
+    known = np.isfinite(rows)
+    if not known.any(axis=0).all():
+        return len(rows)
+    return int(known.argmax(axis=0).max()) if rows.size else len(rows)
+
+
+def filled(rows: FloatArray) -> FloatArray:
+    """Return rows whose missing values hold the column's last known one (0 before any). *Causality: row t uses rows <= t.*"""
+    known = np.isfinite(rows)
+    if known.all():
+        return rows
+    last = np.maximum.accumulate(np.where(known, np.arange(len(rows))[:, None], -1), axis=0)
+    return np.asarray(np.where(last >= 0, rows[np.maximum(last, 0), np.arange(rows.shape[1])], 0.0))
