@@ -204,6 +204,16 @@ def test_a_changed_feature_set_is_reported_not_raised(nano: Checkpoint, later: B
     assert "computes other values than at training" in diagnosis.problems[0].says
 
 
+@pytest.mark.slow
+def test_a_damaged_file_is_reported_not_raised(nano: Checkpoint, later: Bars, tmp_path: Path) -> None:
+    """If it fails, a truncated download ends the examination instead of being its result."""
+    copy = edited(nano, tmp_path / "damaged")
+    (copy.folder / "adapter.safetensors").write_bytes(b"short")
+    diagnosis = examine(subject_of_checkpoint(copy, later))
+    assert diagnosis.problems[0].check == "adapter"
+    assert "differs from what was saved" in diagnosis.problems[0].says
+
+
 def test_a_range_without_a_scored_bar_is_refused(nano: Checkpoint, walk: Callable[..., Bars]) -> None:
     """If it fails, a diagnosis of nothing says healthy."""
     with pytest.raises(RangeError, match="none can be scored"):

@@ -109,7 +109,8 @@ def diagnose(
     empty = [column for column, any_ in zip(served.columns, known, strict=True) if not any_]
     if empty:
         raise RangeError(
-            f"features: the columns {', '.join(empty[:5])} hold no finite value in {len(bars):,} rows. Mend them, or give more bars."
+            f"features: the columns {', '.join(empty[:5])} hold no finite value in {len(bars):,} rows. Mend them, or "
+            "give more bars."
         )
     return examine(subject, progress=progress)
 

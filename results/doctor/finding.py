@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -73,10 +74,15 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Return the finding as JSON values; ``says`` ends in what would be seen otherwise."""
         values: dict[str, Any] = {
-            "check": self.check, "severity": self.severity, "value": self.value, "limit": self.limit,
+            "check": self.check, "severity": self.severity, "value": _finite(self.value), "limit": _finite(self.limit),
             "says": f"{self.says} {self.otherwise}".strip(), "remedy": self.remedy,
         }  # fmt: skip
         return values | ({"columns": list(self.columns)} if self.columns else {})
+
+
+def _finite(value: float | None) -> float | None:
+    """Return the number, or None where JSON has none for it."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def skipped(check: str, why: str, remedy: str = "") -> Finding:

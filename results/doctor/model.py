@@ -10,7 +10,7 @@ import numpy as np
 from ...data.bars import FloatArray
 from .features import Note
 from .finding import BROKEN, OK, Finding, skipped
-from .opened import fingerprint_difference, knobs_that_fit
+from .opened import fingerprint_difference, knobs_that_fit, stored_adapter
 from .subject import Subject, filled
 
 STRETCHES = 12
@@ -75,7 +75,7 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
         return skipped(name, "It needs one of flagbt's checkpoints.")
     import torch
 
-    from ...models.network import adapter_state, read_tensors
+    from ...models.network import adapter_state
 
     opened, checkpoint = subject.opened, subject.checkpoint
     network, faults = opened.network, []
@@ -91,7 +91,7 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
             f"adapter.safetensors holds {len(opened.unexpected)} tensors of no use ({', '.join(opened.unexpected[:3])})"
         )
     state = adapter_state(network)
-    stored = read_tensors(checkpoint.folder / "adapter.safetensors")
+    stored = stored_adapter(checkpoint)
     differ = [
         key for key, tensor in stored.items()
         if key in state and state[key].shape == tensor.shape
@@ -101,13 +101,17 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
         faults.append(f"{len(differ)} of {len(stored)} tensors in memory are not those of adapter.safetensors ({differ[0]})")
     norms = [float(tensor.norm()) for key, tensor in state.items() if "lora_B" in key]
     empty = sum(norm < 1e-9 for norm in norms)
-    moved = _adapter_effect(subject)
     if norms and empty == len(norms):
         faults.append("every lora_B is zero: the adapter was not loaded, or never trained")
     coverage["lora_matrices"] = len(norms)
+    if opened.damaged:  # then not even the fingerprint may be there
+        faults.append(opened.damaged.rstrip("."))
+        return Finding(
+            check=name, severity=BROKEN, value=float(len(faults)), limit=0.0, says=f"{'; '.join(faults)}.",
+            remedy="Copy the checkpoint's whole folder again from its source.",
+            otherwise="Were the files those that were saved, their digests would fit.",
+        )  # fmt: skip
     off = fingerprint_difference(network, checkpoint)
-    if opened.damaged and not faults:
-        faults.append(opened.damaged)
     if faults:
         return Finding(
             check=name, severity=BROKEN, value=off, limit=1e-4,
@@ -118,6 +122,7 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
             "logits after loading with those before saving.",
             otherwise="Were the adapter whole, its fingerprint would be reproduced to 1e-4.",
         )  # fmt: skip
+    moved = _adapter_effect(subject)
     says = (
         f"All {len(stored)} tensors are loaded; lora_B norms {min(norms, default=0):.2g} .. {max(norms, default=0):.2g}, "
         f"{empty} of "

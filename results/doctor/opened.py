@@ -48,7 +48,7 @@ def open_checkpoint(checkpoint: Checkpoint) -> Opened:
     import peft
     import torch
 
-    from ...models.network import Lora, adapter_state, architecture_of, base_of, read_tensors, with_lora
+    from ...models.network import Lora, adapter_state, architecture_of, base_of, with_lora
 
     try:
         checkpoint.check_files()
@@ -58,12 +58,22 @@ def open_checkpoint(checkpoint: Checkpoint) -> Opened:
     lora = {key: value for key, value in checkpoint.values["lora"].items() if key != "targets"}
     torch.manual_seed(0)  # a head that the file lacks is a fresh one, the same at every look
     model = with_lora(base_of(checkpoint, architecture_of(checkpoint)), Lora(**{**lora, "trained": tuple(lora["trained"])}))
-    adapter = read_tensors(checkpoint.folder / "adapter.safetensors")
+    adapter = stored_adapter(checkpoint)
     wanted = {name: tensor.shape for name, tensor in adapter_state(model).items()}
     fits = {name: tensor for name, tensor in adapter.items() if wanted.get(name) == tensor.shape}
     peft.set_peft_model_state_dict(model, {**adapter_state(model), **fits})
     model.eval()
     return Opened(model, damaged, tuple(sorted(set(wanted) - set(fits))), tuple(sorted(set(adapter) - set(fits))))
+
+
+def stored_adapter(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the tensors of the adapter's file; none where it cannot be read."""
+    from ...models.network import read_tensors
+
+    try:
+        return dict(read_tensors(checkpoint.folder / "adapter.safetensors"))
+    except CheckpointError:
+        return {}
 
 
 def logits_in_chunks(network: nn.Module, rows: FloatArray, *, receptive_bars: int, chunk_bars: int) -> FloatArray:
@@ -89,8 +99,7 @@ def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
     stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
     with torch.no_grad():
         logits = network(stored["rows"][None])[0, -FINGERPRINT_ROWS:].float()
-    off = float((logits - stored["logits"]).abs().max())
-    return off if np.isfinite(off) else float("inf")
+    return float((logits - stored["logits"]).abs().max().nan_to_num(float("inf")))
 
 
 def knobs_that_fit(checkpoint: Checkpoint, tolerance: float) -> str:
