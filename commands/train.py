@@ -21,6 +21,9 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 
 @click.command("train")
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
+@click.option(
+    "--more-data", type=Place(), multiple=True, help="Another file of bars to learn from, not judged. Again for more."
+)
 @click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
 @click.option("--name", default="flagbt", show_default=True, help="The checkpoint's name.")
 @click.option("--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
@@ -92,16 +95,16 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         best_by=options["best_by"],
     )  # fmt: skip
     picked = pick_device(device)
-    bars = read_bars(data)
+    bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
     if options["walk_forward"]:
-        with_what = {"resume": options["resume"], "on_collapse": options["on_collapse"]}
+        with_what = {"more": more, "resume": options["resume"], "on_collapse": options["on_collapse"]}
         _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
         return
     with epoch_table() as watch:
         checkpoint = train(
-            bars, target, recipe, device=picked, overwrite=overwrite, resume=options["resume"],
+            bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=options["resume"],
             on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch,
         )  # fmt: skip
     if not is_main_process():
@@ -181,6 +184,7 @@ def _top_layers(text: str) -> int | None:
 
 @click.command("pretrain")
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
+@click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to learn from. Again for more.")
 @click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")
 @click.option("--name", default="base", show_default=True, help="The base's name.")
 @click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
@@ -219,11 +223,11 @@ def pretrain_command(
         ),
     )  # fmt: skip
     picked = pick_device(device)
-    bars = read_bars(data)
+    bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
     with epoch_table() as watch:
-        base = make_base(bars, target, recipe, device=picked, overwrite=overwrite, resume=resume, watch=watch)
+        base = make_base(bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, watch=watch)
     values = base.values
     if as_json:
         print_json({

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from .card import card, curves_picture
 from .finetune import BEST_BY, CollapsedError, FineTuned, finetune, validation_logits
 from .ground import Ground, lay_ground
 from .guard import ACTIONS
+from .lessons import Lessons, gather_lessons
 from .loop import Schedule, is_main_process, wait_for_all
 from .objectives import Objective
 from .pretrain import Base, pretrain
@@ -102,6 +103,7 @@ def train(
     target: Path,
     recipe: Recipe,
     *,
+    more: Sequence[Bars] = (),
     device: torch.device | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -117,6 +119,8 @@ def train(
     ----------
     target : Path
         The checkpoint's folder.
+    more : sequence of Bars
+        Other series to learn from, before the validation starts; only ``bars`` are judged.
     overwrite : bool
         Replace what is there, finished or unfinished, when the training is done.
     resume : bool
@@ -150,10 +154,14 @@ def train(
     architecture, features, lora = ground.architecture, ground.features, ground.lora(recipe.lora)
 
     # 1. What teaches and what judges
-    split = _split(bars, recipe, features.warmup_bars + architecture.receptive_bars)
+    looks_back = features.warmup_bars + architecture.receptive_bars
+    split = _split(bars, recipe, looks_back)
     ground.check(bars, split.validation_range)
-    labels = recipe.labels.labels(bars)
-    counts = class_counts(labels[split.training])
+    lessons = gather_lessons(
+        bars, more, labels=recipe.labels, training=split.training, warmup_bars=looks_back,
+        within=TimeRange(recipe.training.start, split.training_range.stop),
+    )  # fmt: skip
+    counts = class_counts(lessons.labels[lessons.training])
     if (counts == 0).any():
         raise TrainingError(
             f"the class {CLASS_NAMES[int(np.argmin(counts))]} never occurs among the {counts.sum():,} training labels "
@@ -162,23 +170,23 @@ def train(
         )
 
     # 2. The rows a model reads, scaled by the training samples only, or as the base knows them
-    schema = ground.schema(features(bars)[split.training])
-    rows = schema.rows(bars)
+    schema = ground.schema(lessons.sampled(features))
+    rows = lessons.rows(schema)
 
     # 3. A base that knows bars, then LoRA for the question
     work = open_workspace(
-        target, bars, {**asdict(recipe), "base": [recipe.base, ground.digest]}, overwrite=overwrite, resume=resume
+        target, lessons.series, {**asdict(recipe), "base": [recipe.base, ground.digest]}, overwrite=overwrite, resume=resume
     )
     base = ground.base(recipe.pretraining.seed) or pretrain(
-        bars, rows, split.training, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.pretraining,
+        lessons, rows, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.pretraining,
         device=device, on_epoch_end=lambda epoch, loss: watch(
             Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
         ), folder=work / "pretraining",
     )  # fmt: skip
     try:
         tuned = finetune(
-            bars, rows, labels, split, base.weights, architecture=architecture, lora=lora, objective=recipe.objective,
-            schedule=recipe.schedule, first_row=schema.warmup_bars, device=device,
+            bars, lessons, rows, split.validation, base.weights, architecture=architecture, lora=lora,
+            objective=recipe.objective, schedule=recipe.schedule, first_row=schema.warmup_bars, device=device,
             on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)), folder=work / "training",
             report_to=report_to, best_by=recipe.best_by, on_collapse=on_collapse,
         )  # fmt: skip
@@ -188,14 +196,14 @@ def train(
         raise
 
     # 4. What it says on the validation, calibrated, and a rule that acts on it
-    logits = validation_logits(tuned.model, bars, rows, split.validation, architecture, schema.warmup_bars)
+    logits = validation_logits(tuned.model, bars, rows[: len(bars)], split.validation, architecture, schema.warmup_bars)
     logits[~split.validation] = np.nan
     calibrated = _calibrate(logits, bars, recipe, split, tuned.correction)
 
     # 5. The folder, whole or not at all
-    values = _description(bars, recipe, ground, schema, split, base, tuned, logits, calibrated)
+    values = _description(lessons, recipe, ground, schema, split, base, tuned, logits, calibrated)
     if is_main_process():
-        marks = fingerprint(tuned.model, _stretch(rows, split, architecture))
+        marks = fingerprint(tuned.model, _stretch(rows[: len(bars)], split, architecture))
         try:
             with new_folder(target, overwrite=overwrite) as folder:
                 _write(folder, target.name, values, None if ground.language else base.weights, tuned, marks)
@@ -214,10 +222,12 @@ def workspace_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.training")
 
 
-def open_workspace(target: Path, bars: Bars, recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> Path:
+def open_workspace(target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> Path:
     """Return the folder of saves, new or to go on from; it is only gone on from by the same recipe on the same bars."""
     work = workspace_of(target)
-    described = json.dumps({"bars": bars.digest, "flagbt": __version__, **recipe}, default=str, sort_keys=True)
+    described = json.dumps(
+        {"bars": [each.digest for each in series], "flagbt": __version__, **recipe}, default=str, sort_keys=True
+    )
     note = work / "recipe.json"
     if work.exists() and not resume and not overwrite:
         raise TrainingError(
@@ -298,12 +308,12 @@ def _stretch(rows: Float32Array, split: Split, architecture: Architecture) -> Fl
 
 
 def _description(
-    bars: Bars, recipe: Recipe, ground: Ground, schema: FeatureSchema, split: Split, base: Base,
+    lessons: Lessons, recipe: Recipe, ground: Ground, schema: FeatureSchema, split: Split, base: Base,
     tuned: FineTuned, logits: FloatArray, stored: StoredCalibration,
 ) -> dict[str, Any]:  # fmt: skip
-    labels = recipe.labels.labels(bars)
-    shares = class_shares(labels[split.training])
-    judged = np.where(split.validation, labels, np.int8(-1))
+    bars, taught = lessons.series[0], lessons.labels[lessons.training]
+    shares = class_shares(taught)
+    judged = np.where(split.validation, lessons.labels[: len(bars)], np.int8(-1))
     calibrated = stored.calibration(logits)
     verdict = model_verdict(softmax(logits[split.validation]).mean(axis=0), shares)  # no calibration can hide a collapse
     whole, trainable = parameter_counts(tuned.model)
@@ -319,20 +329,15 @@ def _description(
         "label_shares": shares.tolist(),
         "class_returns": class_returns(bars, recipe.labels, split).tolist(),
         "ranges": {
-            "pretraining": str(ground.pretraining_range(split.training_range)),
-            "training": str(split.training_range),
+            "pretraining": str(ground.pretraining_range(lessons.seen)),
+            "training": str(lessons.seen),
             "validation": str(split.validation_range),
             "calibration": str(split.validation_range),
         },
-        "data": {
-            "source": bars.source,
-            "digest": bars.digest,
-            "bars": len(bars),
-            "synthetic": bars.synthetic,
-            "step_hours": bars.step_hours,
-        },
-        "samples": {"training": int(split.training.sum()), "validation": int(split.validation.sum())},
-        "labels_counted": by_class(class_counts(labels[split.training]).tolist()),
+        "data": bars.to_json(),
+        **({"more_data": [each.to_json() for each in lessons.series[1:]]} if lessons.series[1:] else {}),
+        "samples": {"training": len(taught), "validation": int(split.validation.sum())},
+        "labels_counted": by_class(class_counts(taught).tolist()),
         "objective": {**recipe.objective.to_json(), "class_weights": tuned.class_weights.tolist()},
         "schedule": recipe.schedule.to_json(),
         "best_epoch": tuned.best["epoch"],
