@@ -54,7 +54,9 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1 or balanced_accuracy: chooses the epoch.")
+@click.option(
+    "--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1, balanced_accuracy or last: the epoch kept."
+)
 @click.option("--on-collapse", default="warn", show_default=True, help="warn or stop, when an epoch collapses or flatters.")
 @click.option("--report-to", type=click.Choice(["tensorboard", "wandb", "trackio"]), help="Log there as well.")
 @click.option("--resume", is_flag=True, help="Go on from the last save of an unfinished training.")

@@ -44,7 +44,7 @@ A {values["parameters"]["all"]:,}-parameter causal transformer ({a["layers"]} la
   {ranges["validation"]} ({samples["validation"]:,} samples). flagbt refuses to test it on any of these.
 - Training labels: {shares}
 - Objective: {objective["loss"]}, class weights {objective["weights"]} ({", ".join(f"{w:.2f}" for w in objective["class_weights"])})
-- Best epoch: {values["best_epoch"]} of {values["schedule"]["epochs"]}, by validation NLL; seed {values["schedule"]["seed"]}
+- Epoch kept: {values["best_epoch"]} of {values["schedule"]["epochs"]}, {_chosen(values.get("best_by", "nll"))}; seed {values["schedule"]["seed"]}
 - Calibration `default`: {default["calibration"]["method"]}, decision {default["decision"]["method"]}
 
 | on the validation range | as trained | calibrated |
@@ -63,6 +63,10 @@ def _origin(base: dict[str, Any]) -> str:
         f"the first {base['layers']} of {base['all_layers']} layers of the language model {base['source']['name']} (not copied: "
         f"digest `{base['digest'][:16]}`), whose text may tell of any year up to its making"
     )
+
+
+def _chosen(best_by: str) -> str:
+    return "the last" if best_by == "last" else f"by validation {'NLL' if best_by == 'nll' else best_by}"
 
 
 def _more(others: list[dict[str, Any]]) -> str:

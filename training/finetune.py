@@ -28,7 +28,7 @@ from .lessons import BoolArray, Lessons
 from .loop import Schedule, Workspace, fit
 from .objectives import Objective
 
-BEST_BY = ("nll", "mcc", "macro_f1", "balanced_accuracy")
+BEST_BY = ("nll", "mcc", "macro_f1", "balanced_accuracy", "last")
 EpochReport = Callable[[dict[str, Any]], None]
 
 
@@ -106,7 +106,7 @@ def finetune(
     report_to : str, optional
         A logging integration of the Trainer's.
     best_by : str
-        ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``.
+        ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``; or ``last``: a number of epochs that was chosen before.
     on_collapse : str
         ``warn``, or ``stop``: end the training where the guard finds something (see ``guard.findings``).
 
@@ -171,7 +171,9 @@ def finetune(
 
 
 def best_of(history: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
-    """Return the best epoch's entry, the earliest where several are equally good."""
+    """Return the best epoch's entry, the earliest where several are equally good; ``last`` chooses nothing."""
+    if best_by == "last":
+        return history[-1]
     if best_by == "nll":
         return min(history, key=lambda entry: float(entry["nll_corrected"]))
     return max(history, key=lambda entry: float(entry[best_by]))

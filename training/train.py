@@ -68,7 +68,7 @@ class Recipe:
     pretraining, schedule : Schedule
         Of the base and of the fine-tuning.
     best_by : str
-        Which validation score chooses the epoch: ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``.
+        Which validation score chooses the epoch: ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``; or ``last``.
     """
 
     preset: str | None = None
