@@ -10,13 +10,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaModel
+from transformers import AttentionInterface, LlamaConfig, LlamaModel
+
+from .band import band_attention, block_masks
 
 N_CLASSES = 3
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LANGUAGE_MODEL_KNOBS = ("key_value_heads", "rope_theta", "rms_norm_eps")
+BAND = "flagbt-band"
+AttentionInterface.register(BAND, band_attention)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,7 @@ class BarTransformer(nn.Module):
             rope_parameters={"rope_type": "default", "rope_theta": a.rope_theta},
             pad_token_id=None, bos_token_id=None, eos_token_id=None, use_cache=False,
         )  # fmt: skip
-        config._attn_implementation = "sdpa"
+        config._attn_implementation = BAND
         self.embed = nn.Linear(a.n_features, a.d_model)
         self.input_dropout = nn.Dropout(a.dropout)
         self.backbone = LlamaModel(config)
@@ -109,9 +112,9 @@ class BarTransformer(nn.Module):
 
     def hidden(self, rows: Tensor) -> Tensor:
         """Return the hidden states (B, L, D) of feature rows (B, L, F), no NaN. *Causality: position t sees <= t.*"""
-        mask = band_mask(rows.shape[1], self.architecture.context_bars, rows.device)
+        mask = block_masks(rows.shape[1], self.architecture.context_bars, rows.device)
         embedded = self.input_dropout(self.embed(rows))
-        output = self.backbone(inputs_embeds=embedded, attention_mask=mask.expand(len(rows), 1, -1, -1), use_cache=False)
+        output = self.backbone(inputs_embeds=embedded, attention_mask=mask, use_cache=False)
         hidden: Tensor = output.last_hidden_state
         return hidden
 
@@ -119,10 +122,3 @@ class BarTransformer(nn.Module):
         """Return logits (B, L, 3) in the order SELL, HOLD, BUY."""
         logits: Tensor = self.head(self.hidden(rows))
         return logits
-
-
-def band_mask(length: int, context_bars: int, device: torch.device) -> Tensor:
-    """Return the (1, 1, L, L) boolean mask: position i may see j where 0 <= i - j < context_bars."""
-    positions = torch.arange(length, device=device)
-    distance = positions[:, None] - positions[None, :]
-    return ((distance >= 0) & (distance < context_bars))[None, None]
