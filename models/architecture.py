@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, LlamaConfig, LlamaModel
 
@@ -110,15 +111,26 @@ class BarTransformer(nn.Module):
         self.backbone.embed_tokens.requires_grad_(False)  # bars come in through `embed`: no gradient reaches it
         self.head = nn.Linear(a.d_model, N_CLASSES)
 
-    def hidden(self, rows: Tensor) -> Tensor:
-        """Return the hidden states (B, L, D) of feature rows (B, L, F), no NaN. *Causality: position t sees <= t.*"""
-        mask = block_masks(rows.shape[1], self.architecture.context_bars, rows.device)
-        embedded = self.input_dropout(self.embed(rows))
-        output = self.backbone(inputs_embeds=embedded, attention_mask=mask, use_cache=False)
-        hidden: Tensor = output.last_hidden_state
-        return hidden
+    def hidden(self, rows: Tensor, last: int | None = None) -> Tensor:
+        """Return the hidden states (B, L, D) of feature rows (B, L, F), no NaN, or those of the ``last`` positions only.
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return logits (B, L, 3) in the order SELL, HOLD, BUY."""
-        logits: Tensor = self.head(self.hidden(rows))
+        *Causality: position t sees <= t.* No layer computes more positions than the ``last`` ones look back at through the
+        layers above it: of a chunk's memory, on the average, half.
+        """
+        a, length = self.architecture, rows.shape[1]
+        wanted = length if last is None else last
+        hidden = self.input_dropout(self.embed(rows))
+        turns = self.backbone.rotary_emb(hidden, torch.arange(length, device=rows.device)[None])
+        for layers_left, layer in zip(range(a.layers, 0, -1), self.backbone.layers, strict=True):
+            n = min(length, wanted + layers_left * (a.context_bars - 1))
+            hidden = layer(
+                hidden[:, -n:], attention_mask=block_masks(n, a.context_bars, rows.device),
+                position_embeddings=tuple(turn[:, -n:] for turn in turns),
+            )  # fmt: skip
+        normed: Tensor = self.backbone.norm(hidden[:, -wanted:])
+        return normed
+
+    def forward(self, rows: Tensor, last: int | None = None) -> Tensor:
+        """Return logits (B, L, 3) in the order SELL, HOLD, BUY, or those of the ``last`` positions only."""
+        logits: Tensor = self.head(self.hidden(rows, last))
         return logits

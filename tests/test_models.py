@@ -290,3 +290,12 @@ def test_attention_in_blocks_is_attention_under_the_whole_mask(context_bars: int
         query, key, value, attn_mask=(distance >= 0) & (distance < context_bars), scale=0.3, enable_gqa=True
     )
     assert torch.allclose(found, whole.transpose(1, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("last", [1, 20, 87])
+def test_the_last_positions_need_no_more_than_they_look_back_at(nano: Checkpoint, last: int) -> None:
+    """What is left out to save time may change no logit that is wanted."""
+    model, architecture = load_network(nano), architecture_of(nano)
+    rows = torch.randn(2, 87 + architecture.receptive_bars, architecture.n_features, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(model(rows, last), model(rows)[:, -last:], atol=1e-6)

@@ -127,7 +127,7 @@ def finetune(
     counts = class_counts(labels[split.training]).astype(np.float64)
     prior = class_shares(labels[split.training])
     class_weights, correction = objective.class_weights(counts), objective.correction(counts)
-    loss = _weighted_loss(objective, class_weights, prior)
+    loss = weighted_loss(objective, class_weights, prior)
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
 
@@ -180,15 +180,16 @@ def validation_logits(
     return score(model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1)
 
 
-def _weighted_loss(
+def weighted_loss(
     objective: Objective, class_weights: FloatArray, prior: FloatArray
 ) -> Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor]]:
+    """Return the loss of a fine-tuning, as ``fit`` calls it; ``class_weights`` (3,), ``prior`` (3,) the labels' shares."""
     weights = torch.tensor(class_weights, dtype=torch.float32)
     shares = torch.tensor(prior, dtype=torch.float32)
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         counted = batch["targets"] != IGNORED
-        logits, labels = model(batch["rows"])[counted].float(), batch["targets"][counted]
+        logits, labels = model(batch["rows"], counted.shape[1])[counted].float(), batch["targets"][counted]
         weight = weights.to(logits.device)[labels]
         if "times" in batch:
             weight = weight * batch["times"][counted]

@@ -73,9 +73,9 @@ class NextBar(nn.Module):
         self.network.head.requires_grad_(False)  # not part of a base, and no gradient reaches it
         self.next_bar = nn.Linear(architecture.d_model, len(QUANTITIES) * BINS)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return logits (B, L, 3 x 16) of rows (B, L, F)."""
-        logits: Tensor = self.next_bar(self.network.hidden(rows))
+    def forward(self, rows: Tensor, last: int) -> Tensor:
+        """Return logits (B, last, 3 x 16) of the ``last`` positions of rows (B, L, F)."""
+        logits: Tensor = self.next_bar(self.network.hidden(rows, last))
         return logits
 
 
@@ -121,7 +121,7 @@ def pretrain(
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         counted = batch["targets"][..., 0] != IGNORED
-        logits = model(batch["rows"])[counted].float().reshape(-1, BINS)
+        logits = model(batch["rows"], counted.shape[1])[counted].float().reshape(-1, BINS)
         total = functional.cross_entropy(logits, batch["targets"][counted].flatten(), reduction="sum")
         return total, torch.tensor(float(len(logits)), device=total.device)
 
