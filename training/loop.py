@@ -33,6 +33,7 @@ from .chunks import ChunkDataset
 # (model, batch) -> the sum of weighted losses and the sum of weights
 Loss = Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor]]
 EpochEnd = Callable[[int, float], None]
+StepEnd = Callable[[int, int, int], None]  # epoch from 1, steps done in it, steps an epoch
 COMPLETE = "COMPLETE"
 LOSSES = "losses.json"
 SMALLEST_WEIGHT = 1e-9
@@ -133,6 +134,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     dataset: ChunkDataset
     on_end: EpochEnd
     workspace: Workspace
+    on_step: StepEnd
     losses: list[Tensor] = field(default_factory=list)
     stop: bool = False
 
@@ -140,8 +142,12 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         self.dataset.set_epoch(int(state.epoch + 1e-6))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        steps = state.max_steps // int(state.num_train_epochs)
+        epoch, done = divmod(state.global_step - 1, steps)
+        self.on_step(epoch + 1, done + 1, steps)
         if self.stop:
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
+            control.should_save = self.workspace.folder is not None
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if abs(state.epoch - round(state.epoch)) > 1e-6:
@@ -176,6 +182,7 @@ def fit(
     *,
     device: torch.device,
     on_epoch_end: EpochEnd,
+    on_step: StepEnd = lambda _epoch, _done, _steps: None,
     workspace: Workspace | None = None,
     report_to: str | None = None,
 ) -> None:
@@ -189,6 +196,8 @@ def fit(
         (model, batch of ``rows`` and ``targets``) -> (sum of weighted losses, sum of weights).
     on_epoch_end : callable
         Called with (epoch from 1, mean training loss).
+    on_step : callable
+        Called with (epoch from 1, steps done in it, steps an epoch).
     workspace : Workspace, optional
         With a folder, every epoch is saved there.
     report_to : str, optional
@@ -200,7 +209,7 @@ def fit(
         After Ctrl-C, when all is saved.
     """
     workspace = workspace or Workspace()
-    epochs = _Epochs(dataset, on_epoch_end, workspace)
+    epochs = _Epochs(dataset, on_epoch_end, workspace, on_step)
     newest = workspace.newest()
     if newest is not None:
         epochs.losses += [torch.tensor(value) for value in json.loads((newest / LOSSES).read_text(encoding="utf-8"))]
@@ -223,6 +232,8 @@ def fit(
         trainer = _ChunkTrainer(loss, epochs.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    if epochs.stop and workspace.folder is None:
+        raise TrainingStoppedError("stopped; nothing was to be saved.")
     if epochs.stop:
         raise TrainingStoppedError(
             "stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here."
