@@ -53,6 +53,7 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1 or balanced_accuracy: chooses the epoch.")
 @click.option("--on-collapse", default="warn", show_default=True, help="warn or stop, when an epoch collapses or flatters.")
+@click.option("--control", help="shuffled-labels or random-walk: train where there is nothing to find, and write nothing.")
 @click.option("--report-to", type=click.Choice(["tensorboard", "wandb", "trackio"]), help="Log there as well.")
 @click.option("--resume", is_flag=True, help="Go on from the last save of an unfinished training.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
@@ -60,7 +61,10 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 @json_option
 def train_command(data: Path, output: Path, name: str, as_json: bool, device: str, overwrite: bool, **options: Any) -> None:
     """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
-    target = _checkpoint_folder(output, name, overwrite=overwrite)
+    control = options["control"]
+    target = _checkpoint_folder(output, name, overwrite=overwrite) if control is None else output / name
+    if control is not None:
+        _check_control(control, {**options, "overwrite": overwrite})
     from ..data.readers import read_bars
     from ..models.network import Lora
     from ..models.scoring import pick_device
@@ -95,6 +99,9 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     bars = read_bars(data)
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
+    if control is not None:
+        _control(bars, recipe, control, picked, as_json)
+        return
     if options["walk_forward"]:
         with_what = {"resume": options["resume"], "on_collapse": options["on_collapse"]}
         _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
@@ -130,6 +137,31 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     )
     say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
+
+
+def _check_control(control: str, options: dict[str, Any]) -> None:
+    """Refuse what a control, which writes nothing, has no use for."""
+    for option in ("walk_forward", "resume", "overwrite", "report_to"):
+        if options[option]:
+            raise UsageError(
+                f"--control: '{control}' cannot be combined with --{option.replace('_', '-')}: a control trains once and "
+                "writes nothing. Leave one of them out."
+            )
+
+
+def _control(bars: Any, recipe: Any, control: str, device: Any, as_json: bool) -> None:
+    from ..training.control import run_control
+    from ..training.loop import is_main_process
+
+    with epoch_table() as watch:
+        result = run_control(bars, recipe, control, device=device, watch=watch)
+    if is_main_process():
+        if as_json:
+            print_json(result.to_json())
+        else:
+            say(result.sentence)
+    if result.found:
+        click.get_current_context().exit(1)
 
 
 def _walk_forward(

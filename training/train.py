@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..data.bars import Bars, FloatArray
-from ..data.labels import BUY, CLASS_NAMES, Labels, LabelSpec, class_counts, class_shares
+from ..data.labels import BUY, CLASS_NAMES, IntArray, Labels, LabelSpec, class_counts, class_shares
 from ..data.schema import FeatureSchema, Float32Array
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, check_choice
@@ -146,56 +146,33 @@ def train(
             f"--output: {target} exists. Choose another --name, or --overwrite to replace it when the training is done."
         )
     device = device or torch.device("cpu")
-    ground = lay_ground(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
-    architecture, features, lora = ground.architecture, ground.features, ground.lora(recipe.lora)
 
-    # 1. What teaches and what judges
-    split = _split(bars, recipe, features.warmup_bars + architecture.receptive_bars)
-    ground.check(bars, split.validation_range)
-    labels = recipe.labels.labels(bars)
-    counts = class_counts(labels[split.training])
-    if (counts == 0).any():
-        raise TrainingError(
-            f"the class {CLASS_NAMES[int(np.argmin(counts))]} never occurs among the {counts.sum():,} training labels "
-            f"({', '.join(f'{name} {n:,}' for name, n in zip(CLASS_NAMES, counts, strict=True))}). "
-            "Use a longer range, or labels of a smaller threshold or nearer barriers."
-        )
+    # 1. What teaches and what judges, and the rows a model reads
+    ready = prepare(bars, recipe)
+    ground, split, schema, rows = ready.ground, ready.split, ready.schema, ready.rows
 
-    # 2. The rows a model reads, scaled by the training samples only, or as the base knows them
-    schema = ground.schema(features(bars)[split.training])
-    rows = schema.rows(bars)
-
-    # 3. A base that knows bars, then LoRA for the question
+    # 2. A base that knows bars, then LoRA for the question
     work = open_workspace(
         target, bars, {**asdict(recipe), "base": [recipe.base, ground.digest]}, overwrite=overwrite, resume=resume
     )
-    base = ground.base(recipe.pretraining.seed) or pretrain(
-        bars, rows, split.training, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.pretraining,
-        device=device, on_epoch_end=lambda epoch, loss: watch(
-            Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
-        ), folder=work / "pretraining",
-    )  # fmt: skip
     try:
-        tuned = finetune(
-            bars, rows, labels, split, base.weights, architecture=architecture, lora=lora, objective=recipe.objective,
-            schedule=recipe.schedule, first_row=schema.warmup_bars, device=device,
-            on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)), folder=work / "training",
-            report_to=report_to, best_by=recipe.best_by, on_collapse=on_collapse,
-        )  # fmt: skip
+        base, tuned = learn(
+            bars, recipe, ready, device=device, work=work, report_to=report_to, on_collapse=on_collapse, watch=watch
+        )
     except CollapsedError:
         if is_main_process():
             shutil.rmtree(work, ignore_errors=True)
         raise
 
-    # 4. What it says on the validation, calibrated, and a rule that acts on it
-    logits = validation_logits(tuned.model, bars, rows, split.validation, architecture, schema.warmup_bars)
+    # 3. What it says on the validation, calibrated, and a rule that acts on it
+    logits = validation_logits(tuned.model, bars, rows, split.validation, ground.architecture, schema.warmup_bars)
     logits[~split.validation] = np.nan
     calibrated = _calibrate(logits, bars, recipe, split, tuned.correction)
 
-    # 5. The folder, whole or not at all
+    # 4. The folder, whole or not at all
     values = _description(bars, recipe, ground, schema, split, base, tuned, logits, calibrated)
     if is_main_process():
-        marks = fingerprint(tuned.model, _stretch(rows, split, architecture))
+        marks = fingerprint(tuned.model, _stretch(rows, split, ground.architecture))
         try:
             with new_folder(target, overwrite=overwrite) as folder:
                 _write(folder, target.name, values, None if ground.language else base.weights, tuned, marks)
@@ -207,6 +184,73 @@ def train(
         shutil.rmtree(work, ignore_errors=True)
     wait_for_all()
     return read_checkpoint(target)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything that is known before a training begins.
+
+    Attributes
+    ----------
+    ground : Ground
+    split : Split
+    labels : array of int8, shape (n_bars,)
+    schema : FeatureSchema
+        Its scaler is fitted on the training samples only, or is the base's own.
+    rows : array of float32, shape (n_bars, F)
+        Scaled features. *Causality: row t uses bars <= t.*
+    """
+
+    ground: Ground
+    split: Split
+    labels: IntArray
+    schema: FeatureSchema
+    rows: Float32Array
+
+
+def prepare(bars: Bars, recipe: Recipe) -> Prepared:
+    """Return what a training by ``recipe`` starts from; ``train`` says what is refused."""
+    ground = lay_ground(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
+    split = _split(bars, recipe, ground.features.warmup_bars + ground.architecture.receptive_bars)
+    ground.check(bars, split.validation_range)
+    labels = recipe.labels.labels(bars)
+    counts = class_counts(labels[split.training])
+    if (counts == 0).any():
+        raise TrainingError(
+            f"the class {CLASS_NAMES[int(np.argmin(counts))]} never occurs among the {counts.sum():,} training labels "
+            f"({', '.join(f'{name} {n:,}' for name, n in zip(CLASS_NAMES, counts, strict=True))}). "
+            "Use a longer range, or labels of a smaller threshold or nearer barriers."
+        )
+    schema = ground.schema(ground.features(bars)[split.training])
+    return Prepared(ground, split, labels, schema, schema.rows(bars))
+
+
+def learn(
+    bars: Bars,
+    recipe: Recipe,
+    ready: Prepared,
+    *,
+    device: torch.device,
+    work: Path | None = None,
+    report_to: str | None = None,
+    on_collapse: str = "warn",
+    watch: Callable[[Progress], None] = lambda _progress: None,
+) -> tuple[Base, FineTuned]:
+    """Return the base and what fine-tuning made of it; ``work`` is where every epoch is saved, None for nowhere."""
+    ground, rows, first_row = ready.ground, ready.rows, ready.schema.warmup_bars
+    base = ground.base(recipe.pretraining.seed) or pretrain(
+        bars, rows, ready.split.training, architecture=ground.architecture, first_row=first_row, schedule=recipe.pretraining,
+        device=device, on_epoch_end=lambda epoch, loss: watch(
+            Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
+        ), folder=work and work / "pretraining",
+    )  # fmt: skip
+    tuned = finetune(
+        bars, rows, ready.labels, ready.split, base.weights, architecture=ground.architecture, lora=ground.lora(recipe.lora),
+        objective=recipe.objective, schedule=recipe.schedule, first_row=first_row, device=device,
+        on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)),
+        folder=work and work / "training", report_to=report_to, best_by=recipe.best_by, on_collapse=on_collapse,
+    )  # fmt: skip
+    return base, tuned
 
 
 def workspace_of(target: Path) -> Path:
