@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -470,6 +471,33 @@ def test_ten_kills_change_nothing(trial: tuple[Path, Path], tmp_path: Path) -> N
     last = subprocess.run(command, capture_output=True, text=True, check=True)
     assert last.stdout == whole.stdout
     assert not (tmp_path / ".killed.training").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(trial: tuple[Path, Path], tmp_path: Path) -> None:
+    """The real command, the real signal: exit 130, the way to go on in words, and going on gives the same digest."""
+    command = [sys.executable, "-m", "flagbt", "train", "--data", trial[1], "--output", tmp_path, "--json"]
+    command += ["--epochs", "3", "--pretrain-epochs", "1", "--batch-size", "1", "--validation", "20230501-"]
+    whole = subprocess.run([*command, "--name", "whole"], capture_output=True, text=True, check=True)
+    saves = tmp_path / ".stopped.training" / "training"
+    with subprocess.Popen(
+        [*command, "--name", "stopped"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(saves.glob("checkpoint-*/COMPLETE")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.endswith(
+        "flagbt: stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here.\n"
+    )
+    assert not (tmp_path / "stopped").exists()
+    state = json.loads(next(saves.glob("checkpoint-*/trainer_state.json")).read_text())
+    assert 1 < state["epoch"] < 3
+    assert state["epoch"] % 1  # in the middle
+    resumed = subprocess.run([*command, "--name", "stopped", "--resume"], capture_output=True, text=True, check=True)
+    assert json.loads(resumed.stdout)["digest"] == json.loads(whole.stdout)["digest"]
 
 
 @pytest.mark.slow
