@@ -181,6 +181,7 @@ def on_cpu(threads: int, rounds: int, batch_chunks: int) -> None:
             print("go", file=process.stdin, flush=True)
             measured = json.loads(process.stdout.readline())
             found[way] += [measured] if turn else []
+            print(f"round {turn}: {way}: {measured['seconds']:.2f} s", file=sys.stderr)
     for process in workers.values():
         process.communicate()
 

@@ -106,10 +106,10 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         with_what = {"resume": options["resume"], "on_collapse": options["on_collapse"]}
         _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
         return
-    with epoch_table() as watch:
+    with epoch_table() as (watch, on_step):
         checkpoint = train(
             bars, target, recipe, device=picked, overwrite=overwrite, resume=options["resume"],
-            on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch,
+            on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch, on_step=on_step,
         )  # fmt: skip
     if not is_main_process():
         return
@@ -153,8 +153,8 @@ def _control(bars: Any, recipe: Any, control: str, device: Any, as_json: bool) -
     from ..training.control import run_control
     from ..training.loop import is_main_process
 
-    with epoch_table() as watch:
-        result = run_control(bars, recipe, control, device=device, watch=watch)
+    with epoch_table() as (watch, on_step):
+        result = run_control(bars, recipe, control, device=device, watch=watch, on_step=on_step)
     if is_main_process():
         if as_json:
             print_json(result.to_json())
@@ -180,10 +180,11 @@ def _walk_forward(
 
     for each in (fold_name(name, number) for number in range(1, folds + 1)):
         _checkpoint_folder(output, each, overwrite=overwrite)
-    with epoch_table() as watch:
+    with epoch_table() as (watch, on_step):
         walked = walk_forward(
             bars, output, name, recipe, folds, device=device, overwrite=overwrite, **options,
             watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
+            on_step=lambda number, step: on_step(replace(step, stage=f"{number}/{folds} {step.stage}")),
         )  # fmt: skip
     if not is_main_process():
         return
@@ -254,8 +255,8 @@ def pretrain_command(
     bars = read_bars(data)
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
-    with epoch_table() as watch:
-        base = make_base(bars, target, recipe, device=picked, overwrite=overwrite, resume=resume, watch=watch)
+    with epoch_table() as (watch, on_step):
+        base = make_base(bars, target, recipe, device=picked, overwrite=overwrite, resume=resume, watch=watch, on_step=on_step)
     values = base.values
     if as_json:
         print_json({

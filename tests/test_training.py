@@ -473,6 +473,37 @@ def test_ten_kills_change_nothing(trial: tuple[Path, Path], tmp_path: Path) -> N
     assert not (tmp_path / ".killed.training").exists()
 
 
+STARVED = """
+import resource, sys
+from pathlib import Path
+import flagbt.training.train
+from flagbt.cli import main
+taken = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, ((taken + 600 * 1024) * 1024,) * 2)
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited and read the Linux way")
+def test_out_of_memory_says_which_batch_size_to_try(trial: tuple[Path, Path], tmp_path: Path) -> None:
+    """A real allocation fails: one paragraph, no traceback, and the checkpoint of that name is as it was."""
+    target = tmp_path / "kept"
+    target.mkdir()
+    (target / "checkpoint.json").write_text("precious")
+    command = [sys.executable, "-c", STARVED, "train", "--data", trial[1], "--output", tmp_path, "--name", "kept"]
+    command += ["--epochs", "1", "--pretrain-epochs", "1", "--batch-size", "200", "--overwrite"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.endswith(
+        "flagbt: training ran out of the machine's memory with --batch-size 200. Repeat the command with --batch-size 100, "
+        "and with --overwrite: the saves of this training are kept, but only the same options, with --resume, can go on "
+        "from them.\n"
+    )
+    assert (target / "checkpoint.json").read_text() == "precious"
+    assert (tmp_path / ".kept.training").is_dir()
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(trial: tuple[Path, Path], tmp_path: Path) -> None:
     """The real command, the real signal: exit 130, the way to go on in words, and going on gives the same digest."""

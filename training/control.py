@@ -21,7 +21,7 @@ from ..errors import check_choice
 from ..models.statistics import SMALLEST_PROBABILITY, direction_auc, softmax
 from .finetune import validation_logits
 from .splits import Split
-from .train import Prepared, Progress, Recipe, learn, prepare
+from .train import Prepared, Progress, Recipe, Step, learn, prepare
 
 CONTROLS = ("shuffled-labels", "random-walk")
 SMALLEST_FIND = 0.01  # nats: less is what choosing the best of some epochs on the validation finds in noise
@@ -90,6 +90,7 @@ def run_control(
     *,
     device: torch.device | None = None,
     watch: Callable[[Progress], None] = lambda _progress: None,
+    on_step: Callable[[Step], None] = lambda _step: None,
 ) -> ControlResult:
     """Train by ``recipe`` on a control made of ``bars``; nothing is written.
 
@@ -97,8 +98,8 @@ def run_control(
     ----------
     control : str
         ``shuffled-labels`` or ``random-walk``; the schedule's seed makes it.
-    watch : callable
-        Called after every epoch.
+    watch, on_step : callable
+        Called after every epoch, and after every step.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def run_control(
     else:
         ready = prepare(bars, recipe)
         ready = replace(ready, labels=shuffled(ready.labels, ready.split, random))
-    _, tuned = learn(bars, recipe, ready, device=device or torch.device("cpu"), watch=watch)
+    _, tuned = learn(bars, recipe, ready, device=device or torch.device("cpu"), watch=watch, on_step=on_step)
     logits = validation_logits(
         tuned.model, bars, ready.rows, ready.split.validation, ready.ground.architecture, ready.schema.warmup_bars
     )

@@ -24,7 +24,7 @@ from ..models.scoring import score
 from ..models.statistics import scores, softmax
 from . import guard
 from .chunks import IGNORED, ChunkDataset
-from .loop import Schedule, Workspace, fit
+from .loop import Schedule, StepEnd, Workspace, fit
 from .objectives import Objective
 from .splits import Split
 
@@ -75,6 +75,7 @@ def finetune(
     first_row: int,
     device: torch.device,
     on_epoch_end: EpochReport = lambda _entry: None,
+    on_step: StepEnd = lambda _epoch, _done, _steps: None,
     folder: Path | None = None,
     report_to: str | None = None,
     best_by: str = "nll",
@@ -157,8 +158,8 @@ def finetune(
         kept.update(read_tensors(save / "best.safetensors") if history else {})
 
     fit(
-        model, loss, dataset, schedule, device=device, on_epoch_end=judge, workspace=Workspace(folder, keep, restore),
-        report_to=report_to,
+        model, loss, dataset, schedule, device=device, on_epoch_end=judge, on_step=on_step,
+        workspace=Workspace(folder, keep, restore), report_to=report_to,
     )  # fmt: skip
     peft.set_peft_model_state_dict(model, kept)
     model.cpu().eval()

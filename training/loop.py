@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, distributed, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from ..errors import TrainingError, UsageError
+from ..errors import DeviceError, TrainingError, UsageError
 from ..files import sync_tree
 from .chunks import ChunkDataset
 
@@ -207,6 +207,8 @@ def fit(
     ------
     TrainingStoppedError
         After Ctrl-C, when all is saved.
+    DeviceError
+        When memory runs out, with the batch size to try.
     """
     workspace = workspace or Workspace()
     epochs = _Epochs(dataset, on_epoch_end, workspace, on_step)
@@ -218,7 +220,7 @@ def fit(
     if schedule.batch_chunks % processes:
         raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as scratch, _quiet(), _stopping(epochs):
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), _stopping(epochs), _memory_in_words(schedule):
         arguments = TrainingArguments(
             output_dir=str(workspace.folder or scratch), num_train_epochs=schedule.epochs,
             per_device_train_batch_size=schedule.batch_chunks // processes, learning_rate=schedule.learning_rate,
@@ -238,6 +240,23 @@ def fit(
         raise TrainingStoppedError(
             "stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here."
         )
+
+
+@contextmanager
+def _memory_in_words(schedule: Schedule) -> Iterator[None]:
+    """Turn a failed allocation, on the GPU or the CPU, into what to do about it."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)  # torch has no class for it
+        if not on_cpu and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        size = schedule.batch_chunks
+        remedy = "Choose a smaller --preset" if size == 1 else f"Repeat the command with --batch-size {size // 2}"
+        raise DeviceError(
+            f"training ran out of the {'machine' if on_cpu else 'GPU'}'s memory with --batch-size {size}. {remedy}, and with "
+            "--overwrite: the saves of this training are kept, but only the same options, with --resume, can go on from them."
+        ) from None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from ..models.network import write_tensors
 from .ground import DEFAULT_FEATURES, DEFAULT_PRESET, preset_architecture
 from .loop import Schedule, is_main_process, wait_for_all
 from .pretrain import BINS, pretrain
-from .train import Progress, open_workspace
+from .train import Progress, Step, open_workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,7 @@ def make_base(
     overwrite: bool = False,
     resume: bool = False,
     watch: Callable[[Progress], None] = lambda _progress: None,
+    on_step: Callable[[Step], None] = lambda _step: None,
 ) -> StoredBase:
     """Pre-train a base by next-bar prediction and write its folder ``target``.
 
@@ -76,8 +77,8 @@ def make_base(
         Replace what is there, finished or unfinished, when the pre-training is done.
     resume : bool
         Go on from the last finished save of the same recipe on the same bars; without one, begin.
-    watch : callable
-        Called after every epoch.
+    watch, on_step : callable
+        Called after every epoch, and after every step.
 
     Raises
     ------
@@ -116,7 +117,7 @@ def make_base(
         bars, schema.rows(bars), sample, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.schedule,
         device=device or torch.device("cpu"), on_epoch_end=lambda epoch, loss: watch(
             Progress("pretraining", recipe.schedule.epochs, {"epoch": epoch, "train_loss": loss})
-        ), folder=work / "pretraining",
+        ), on_step=lambda *step: on_step(Step("pretraining", recipe.schedule.epochs, *step)), folder=work / "pretraining",
     )  # fmt: skip
     seen = TimeRange(bars.time[part.start], np.datetime64(bars.time[part.stop - 1] + bars.step))
     values: dict[str, Any] = {

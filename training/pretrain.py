@@ -18,7 +18,7 @@ from ..data.schema import Float32Array
 from ..models.architecture import Architecture, BarTransformer
 from ..models.network import base_state
 from .chunks import IGNORED, ChunkDataset
-from .loop import Schedule, Workspace, fit
+from .loop import Schedule, StepEnd, Workspace, fit
 
 BINS = 16
 QUANTITIES = ("return", "range", "volume")
@@ -89,6 +89,7 @@ def pretrain(
     schedule: Schedule,
     device: torch.device,
     on_epoch_end: Callable[[int, float], None] = lambda _epoch, _loss: None,
+    on_step: StepEnd = lambda _epoch, _done, _steps: None,
     folder: Path | None = None,
 ) -> Base:
     """Train a base by next-bar prediction on the training samples only.
@@ -138,6 +139,7 @@ def pretrain(
         losses.extend(json.loads((folder / "history.json").read_text(encoding="utf-8")))
 
     fit(
-        model, loss, dataset, schedule, device=device, on_epoch_end=record, workspace=Workspace(folder, keep, restore),
+        model, loss, dataset, schedule, device=device, on_epoch_end=record, on_step=on_step,
+        workspace=Workspace(folder, keep, restore),
     )  # fmt: skip
     return Base(base_state(model.network.cpu()), losses)

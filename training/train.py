@@ -90,11 +90,22 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a training, for whoever watches: ``stage`` is pretraining or training, ``entry`` an epoch's scores."""
+    """One epoch of a training, for whoever watches: ``stage`` is pretraining or training, ``entry`` the epoch's scores."""
 
     stage: str
     epochs: int
     entry: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an epoch, for whoever watches: ``done`` of ``steps`` in the epoch, which counts from 1."""
+
+    stage: str
+    epochs: int
+    epoch: int
+    done: int
+    steps: int
 
 
 def train(
@@ -108,6 +119,7 @@ def train(
     report_to: str | None = None,
     on_collapse: str = "warn",
     watch: Callable[[Progress], None] = lambda _progress: None,
+    on_step: Callable[[Step], None] = lambda _step: None,
 ) -> Checkpoint:
     """Train a checkpoint and write its folder ``target``.
 
@@ -125,8 +137,8 @@ def train(
         ``tensorboard``, ``wandb`` or ``trackio``.
     on_collapse : str
         ``warn``, or ``stop``: what to do when the guard finds a collapse, or a score too good to be true.
-    watch : callable
-        Called after every epoch.
+    watch, on_step : callable
+        Called after every epoch, and after every step.
 
     Raises
     ------
@@ -157,7 +169,15 @@ def train(
     )
     try:
         base, tuned = learn(
-            bars, recipe, ready, device=device, work=work, report_to=report_to, on_collapse=on_collapse, watch=watch
+            bars,
+            recipe,
+            ready,
+            device=device,
+            work=work,
+            report_to=report_to,
+            on_collapse=on_collapse,
+            watch=watch,
+            on_step=on_step,
         )
     except CollapsedError:
         if is_main_process():
@@ -235,6 +255,7 @@ def learn(
     report_to: str | None = None,
     on_collapse: str = "warn",
     watch: Callable[[Progress], None] = lambda _progress: None,
+    on_step: Callable[[Step], None] = lambda _step: None,
 ) -> tuple[Base, FineTuned]:
     """Return the base and what fine-tuning made of it; ``work`` is where every epoch is saved, None for nowhere."""
     ground, rows, first_row = ready.ground, ready.rows, ready.schema.warmup_bars
@@ -242,12 +263,14 @@ def learn(
         bars, rows, ready.split.training, architecture=ground.architecture, first_row=first_row, schedule=recipe.pretraining,
         device=device, on_epoch_end=lambda epoch, loss: watch(
             Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
-        ), folder=work and work / "pretraining",
+        ), on_step=lambda *step: on_step(Step("pretraining", recipe.pretraining.epochs, *step)),
+        folder=work and work / "pretraining",
     )  # fmt: skip
     tuned = finetune(
         bars, rows, ready.labels, ready.split, base.weights, architecture=ground.architecture, lora=ground.lora(recipe.lora),
         objective=recipe.objective, schedule=recipe.schedule, first_row=first_row, device=device,
         on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)),
+        on_step=lambda *step: on_step(Step("training", recipe.schedule.epochs, *step)),
         folder=work and work / "training", report_to=report_to, best_by=recipe.best_by, on_collapse=on_collapse,
     )  # fmt: skip
     return base, tuned
