@@ -58,6 +58,7 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
     "--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1, balanced_accuracy or last: the epoch kept."
 )
 @click.option("--on-collapse", default="warn", show_default=True, help="warn or stop, when an epoch collapses or flatters.")
+@click.option("--control", help="shuffled-labels or random-walk: train where there is nothing to find, and write nothing.")
 @click.option("--report-to", type=click.Choice(["tensorboard", "wandb", "trackio"]), help="Log there as well.")
 @click.option("--resume", is_flag=True, help="Go on from the last save of an unfinished training.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
@@ -65,7 +66,10 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 @json_option
 def train_command(data: Path, output: Path, name: str, as_json: bool, device: str, overwrite: bool, **options: Any) -> None:
     """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
-    target = _checkpoint_folder(output, name, overwrite=overwrite)
+    control = options["control"]
+    target = _checkpoint_folder(output, name, overwrite=overwrite) if control is None else output / name
+    if control is not None:
+        _check_control(control, {**options, "overwrite": overwrite})
     from ..data.readers import read_bars
     from ..models.network import Lora
     from ..models.scoring import pick_device
@@ -100,14 +104,17 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
+    if control is not None:
+        _control(bars, more, recipe, control, picked, as_json)
+        return
     if options["walk_forward"]:
         with_what = {"more": more, "resume": options["resume"], "on_collapse": options["on_collapse"]}
         _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
         return
-    with epoch_table() as watch:
+    with epoch_table() as (watch, on_step):
         checkpoint = train(
             bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=options["resume"],
-            on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch,
+            on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch, on_step=on_step,
         )  # fmt: skip
     if not is_main_process():
         return
@@ -137,6 +144,31 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
 
 
+def _check_control(control: str, options: dict[str, Any]) -> None:
+    """Refuse what a control, which writes nothing, has no use for."""
+    for option in ("walk_forward", "resume", "overwrite", "report_to"):
+        if options[option]:
+            raise UsageError(
+                f"--control: '{control}' cannot be combined with --{option.replace('_', '-')}: a control trains once and "
+                "writes nothing. Leave one of them out."
+            )
+
+
+def _control(bars: Any, more: list[Any], recipe: Any, control: str, device: Any, as_json: bool) -> None:
+    from ..training.control import run_control
+    from ..training.loop import is_main_process
+
+    with epoch_table() as (watch, on_step):
+        result = run_control(bars, recipe, control, more=more, device=device, watch=watch, on_step=on_step)
+    if is_main_process():
+        if as_json:
+            print_json(result.to_json())
+        else:
+            say(result.sentence)
+    if result.found:
+        click.get_current_context().exit(1)
+
+
 def _walk_forward(
     bars: Any,
     output: Path,
@@ -153,10 +185,11 @@ def _walk_forward(
 
     for each in (fold_name(name, number) for number in range(1, folds + 1)):
         _checkpoint_folder(output, each, overwrite=overwrite)
-    with epoch_table() as watch:
+    with epoch_table() as (watch, on_step):
         walked = walk_forward(
             bars, output, name, recipe, folds, device=device, overwrite=overwrite, **options,
             watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
+            on_step=lambda number, step: on_step(replace(step, stage=f"{number}/{folds} {step.stage}")),
         )  # fmt: skip
     if not is_main_process():
         return
@@ -228,8 +261,10 @@ def pretrain_command(
     bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json:
         say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
-    with epoch_table() as watch:
-        base = make_base(bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, watch=watch)
+    with epoch_table() as (watch, on_step):
+        base = make_base(
+            bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, watch=watch, on_step=on_step
+        )
     values = base.values
     if as_json:
         print_json({

@@ -25,7 +25,7 @@ from ..models.statistics import scores, softmax
 from . import guard
 from .chunks import IGNORED, ChunkDataset
 from .lessons import BoolArray, Lessons
-from .loop import Schedule, Workspace, fit
+from .loop import Schedule, StepEnd, Workspace, fit
 from .objectives import Objective
 
 BEST_BY = ("nll", "mcc", "macro_f1", "balanced_accuracy", "last")
@@ -75,6 +75,7 @@ def finetune(
     first_row: int,
     device: torch.device,
     on_epoch_end: EpochReport = lambda _entry: None,
+    on_step: StepEnd = lambda _epoch, _done, _steps: None,
     folder: Path | None = None,
     report_to: str | None = None,
     best_by: str = "nll",
@@ -133,7 +134,7 @@ def finetune(
     counts = class_counts(labels[training]).astype(np.float64)
     prior = class_shares(labels[training])
     class_weights, correction = objective.class_weights(counts), objective.correction(counts)
-    loss = _weighted_loss(objective, class_weights, prior)
+    loss = weighted_loss(objective, class_weights, prior)
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
 
@@ -162,8 +163,8 @@ def finetune(
         kept.update(read_tensors(save / "best.safetensors") if history else {})
 
     fit(
-        model, loss, dataset, schedule, device=device, on_epoch_end=judge, workspace=Workspace(folder, keep, restore),
-        report_to=report_to,
+        model, loss, dataset, schedule, device=device, on_epoch_end=judge, on_step=on_step,
+        workspace=Workspace(folder, keep, restore), report_to=report_to,
     )  # fmt: skip
     peft.set_peft_model_state_dict(model, kept)
     model.cpu().eval()
@@ -187,15 +188,16 @@ def validation_logits(
     return score(model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1)
 
 
-def _weighted_loss(
+def weighted_loss(
     objective: Objective, class_weights: FloatArray, prior: FloatArray
 ) -> Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor]]:
+    """Return the loss of a fine-tuning, as ``fit`` calls it; ``class_weights`` (3,), ``prior`` (3,) the labels' shares."""
     weights = torch.tensor(class_weights, dtype=torch.float32)
     shares = torch.tensor(prior, dtype=torch.float32)
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         counted = batch["targets"] != IGNORED
-        logits, labels = model(batch["rows"])[counted].float(), batch["targets"][counted]
+        logits, labels = model(batch["rows"], counted.shape[1])[counted].float(), batch["targets"][counted]
         weight = weights.to(logits.device)[labels]
         if "times" in batch:
             weight = weight * batch["times"][counted]

@@ -27,7 +27,7 @@ from .ground import DEFAULT_FEATURES, DEFAULT_PRESET, preset_architecture
 from .lessons import gather_lessons
 from .loop import Schedule, is_main_process, wait_for_all
 from .pretrain import BINS, pretrain
-from .train import Progress, open_workspace
+from .train import Progress, Step, open_workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,7 @@ def make_base(
     overwrite: bool = False,
     resume: bool = False,
     watch: Callable[[Progress], None] = lambda _progress: None,
+    on_step: Callable[[Step], None] = lambda _step: None,
 ) -> StoredBase:
     """Pre-train a base by next-bar prediction and write its folder ``target``.
 
@@ -80,8 +81,8 @@ def make_base(
         Replace what is there, finished or unfinished, when the pre-training is done.
     resume : bool
         Go on from the last finished save of the same recipe on the same bars; without one, begin.
-    watch : callable
-        Called after every epoch.
+    watch, on_step : callable
+        Called after every epoch, and after every step.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def make_base(
         lessons, lessons.rows(schema), architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.schedule,
         device=device or torch.device("cpu"), on_epoch_end=lambda epoch, loss: watch(
             Progress("pretraining", recipe.schedule.epochs, {"epoch": epoch, "train_loss": loss})
-        ), folder=work / "pretraining",
+        ), on_step=lambda *step: on_step(Step("pretraining", recipe.schedule.epochs, *step)), folder=work / "pretraining",
     )  # fmt: skip
     values: dict[str, Any] = {
         "format": FORMAT,

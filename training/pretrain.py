@@ -18,7 +18,7 @@ from ..models.architecture import Architecture, BarTransformer
 from ..models.network import base_state
 from .chunks import IGNORED, ChunkDataset
 from .lessons import Lessons
-from .loop import Schedule, Workspace, fit
+from .loop import Schedule, StepEnd, Workspace, fit
 
 BINS = 16
 QUANTITIES = ("return", "range", "volume")
@@ -73,9 +73,9 @@ class NextBar(nn.Module):
         self.network.head.requires_grad_(False)  # not part of a base, and no gradient reaches it
         self.next_bar = nn.Linear(architecture.d_model, len(QUANTITIES) * BINS)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return logits (B, L, 3 x 16) of rows (B, L, F)."""
-        logits: Tensor = self.next_bar(self.network.hidden(rows))
+    def forward(self, rows: Tensor, last: int) -> Tensor:
+        """Return logits (B, last, 3 x 16) of the ``last`` positions of rows (B, L, F)."""
+        logits: Tensor = self.next_bar(self.network.hidden(rows, last))
         return logits
 
 
@@ -88,6 +88,7 @@ def pretrain(
     schedule: Schedule,
     device: torch.device,
     on_epoch_end: Callable[[int, float], None] = lambda _epoch, _loss: None,
+    on_step: StepEnd = lambda _epoch, _done, _steps: None,
     folder: Path | None = None,
 ) -> Base:
     """Train a base by next-bar prediction on the training samples only.
@@ -121,7 +122,7 @@ def pretrain(
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         counted = batch["targets"][..., 0] != IGNORED
-        logits = model(batch["rows"])[counted].float().reshape(-1, BINS)
+        logits = model(batch["rows"], counted.shape[1])[counted].float().reshape(-1, BINS)
         total = functional.cross_entropy(logits, batch["targets"][counted].flatten(), reduction="sum")
         return total, torch.tensor(float(len(logits)), device=total.device)
 
@@ -138,6 +139,7 @@ def pretrain(
         losses.extend(json.loads((folder / "history.json").read_text(encoding="utf-8")))
 
     fit(
-        model, loss, dataset, schedule, device=device, on_epoch_end=record, workspace=Workspace(folder, keep, restore),
+        model, loss, dataset, schedule, device=device, on_epoch_end=record, on_step=on_step,
+        workspace=Workspace(folder, keep, restore),
     )  # fmt: skip
     return Base(base_state(model.network.cpu()), losses)

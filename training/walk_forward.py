@@ -44,7 +44,7 @@ from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
 from ..models.statistics import scores
 from .loop import is_main_process, wait_for_all
-from .train import Progress, Recipe, open_workspace, train, workspace_of
+from .train import Progress, Recipe, Step, open_workspace, train, workspace_of
 
 FORMAT = 1
 DESCRIPTION = "walk_forward.json"
@@ -131,6 +131,7 @@ def walk_forward(
     resume: bool = False,
     on_collapse: str = "warn",
     watch: Callable[[int, Progress], None] = lambda _fold, _progress: None,
+    on_step: Callable[[int, Step], None] = lambda _fold, _step: None,
 ) -> WalkForward:
     """Train a checkpoint a fold, and let each speak about the stretch that follows its validation.
 
@@ -152,8 +153,8 @@ def walk_forward(
         Keep the finished folds of an interrupted walk of the same recipe on the same bars, and go on with the next.
     on_collapse : str
         ``warn`` or ``stop``, as in ``train``.
-    watch : callable
-        Called after every epoch with (the fold's number from 1, its progress).
+    watch, on_step : callable
+        Called after every epoch, and after every step, with (the fold's number from 1, its progress).
 
     Raises
     ------
@@ -192,7 +193,7 @@ def walk_forward(
             own = replace(recipe, training=within, validation=fold.validation)
             checkpoint = train(
                 past, folder, own, more=others, device=device, overwrite=overwrite, resume=resume, on_collapse=on_collapse,
-                watch=partial(watch, number),
+                watch=partial(watch, number), on_step=partial(on_step, number),
             )  # fmt: skip
         if number == 1 and not going_on:
             open_workspace(target, (bars, *more), asdict(recipe), overwrite=True, resume=False)
