@@ -8,22 +8,26 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from .training.train import Progress as TrainingProgress
+    from .training.train import Step
 
 # No emoji: a run called ":bug:" is called that.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 WIDEST = 2_000
+SHORTEST_REFRESH = 0.2  # seconds
 
 
 def print_anywhere() -> None:
@@ -104,8 +108,11 @@ class Bars:
 
 
 @contextmanager
-def epoch_table() -> Iterator[Callable[[TrainingProgress], None]]:
-    """Give a function that shows every epoch's scores, in a live table on stderr (or as plain lines in a log)."""
+def epoch_table() -> Iterator[tuple[Callable[[TrainingProgress], None], Callable[[Step], None]]]:
+    """Give two functions: one shows an epoch's scores, in a live table on stderr (or as a plain line in a log), one a step.
+
+    The step and the time left stand below the table, and only in a terminal.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (
         "stage",
@@ -121,7 +128,9 @@ def epoch_table() -> Iterator[Callable[[TrainingProgress], None]]:
         "mean p S/H/B",
     ):
         table.add_column(name, justify="left" if name == "stage" else "right")
-    with Live(table, console=err, auto_refresh=False, transient=False) if err.is_terminal else _nothing() as live:
+    now = Text()
+    clock = StepClock()
+    with Live(Group(table, now), console=err, auto_refresh=False) if err.is_terminal else _nothing() as live:
 
         def watch(progress: TrainingProgress) -> None:
             row = _epoch_row(progress)
@@ -133,7 +142,47 @@ def epoch_table() -> Iterator[Callable[[TrainingProgress], None]]:
             for finding in progress.entry.get("findings", []):
                 err.print(f"epoch {progress.entry['epoch']}: {escape(finding)}", style="bold yellow", soft_wrap=True)
 
-        yield watch
+        def on_step(step: Step) -> None:
+            if isinstance(live, Live) and clock.due(step):
+                now.plain = clock.line(step)
+                live.refresh()
+
+        try:
+            yield watch, on_step
+        finally:
+            if isinstance(live, Live):
+                live.update(table)
+
+
+class StepClock:
+    """Measures the steps of a stage, and tells how long the rest of it will take."""
+
+    def __init__(self, time: Callable[[], float] = monotonic) -> None:
+        self.time = time
+        self.stage, self.began, self.first, self.shown = "", 0.0, 0, -math.inf
+
+    def due(self, step: Step) -> bool:
+        """Take note of a step; true where the last line is old enough for another."""
+        if step.stage != self.stage:
+            self.stage, self.began, self.first, self.shown = step.stage, self.time(), _steps_done(step), -math.inf
+        if self.time() - self.shown < SHORTEST_REFRESH and step.done < step.steps:
+            return False
+        self.shown = self.time()
+        return True
+
+    def line(self, step: Step) -> str:
+        """Write where a training is, and how long its stage has left by the steps so far."""
+        said = f"{step.stage}: epoch {step.epoch}/{step.epochs}, step {step.done:,}/{step.steps:,}"
+        measured = _steps_done(step) - self.first
+        if not measured:
+            return said
+        left = round((self.time() - self.began) / measured * (step.epochs * step.steps - _steps_done(step)))
+        hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
+        return f"{said}, {f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} left"
+
+
+def _steps_done(step: Step) -> int:
+    return (step.epoch - 1) * step.steps + step.done
 
 
 @contextmanager

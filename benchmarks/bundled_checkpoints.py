@@ -58,8 +58,8 @@ def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> N
             validation=TimeRange.parse("20230701-20240101"),
             objective=OBJECTIVES[name],
         )
-        with epoch_table() as watch:
-            checkpoint = train(before_2024, output / name, recipe, overwrite=True, watch=watch)
+        with epoch_table() as (watch, on_step):
+            checkpoint = train(before_2024, output / name, recipe, overwrite=True, watch=watch, on_step=on_step)
         if name == "Jan4":
             offset = StoredCalibration(Calibration("offset", offset=REPORT_OFFSET), Decision("argmax"))
             checkpoint = checkpoint.store_calibration("report", offset)

@@ -12,11 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaModel
+from transformers import AttentionInterface, LlamaConfig, LlamaModel
+
+from .band import band_attention, block_masks
 
 N_CLASSES = 3
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LANGUAGE_MODEL_KNOBS = ("key_value_heads", "rope_theta", "rms_norm_eps")
+BAND = "flagbt-band"
+AttentionInterface.register(BAND, band_attention)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,29 +104,33 @@ class BarTransformer(nn.Module):
             rope_parameters={"rope_type": "default", "rope_theta": a.rope_theta},
             pad_token_id=None, bos_token_id=None, eos_token_id=None, use_cache=False,
         )  # fmt: skip
-        config._attn_implementation = "sdpa"
+        config._attn_implementation = BAND
         self.embed = nn.Linear(a.n_features, a.d_model)
         self.input_dropout = nn.Dropout(a.dropout)
         self.backbone = LlamaModel(config)
         self.backbone.embed_tokens.requires_grad_(False)  # bars come in through `embed`: no gradient reaches it
         self.head = nn.Linear(a.d_model, N_CLASSES)
 
-    def hidden(self, rows: Tensor) -> Tensor:
-        """Return the hidden states (B, L, D) of feature rows (B, L, F), no NaN. *Causality: position t sees <= t.*"""
-        mask = band_mask(rows.shape[1], self.architecture.context_bars, rows.device)
-        embedded = self.input_dropout(self.embed(rows))
-        output = self.backbone(inputs_embeds=embedded, attention_mask=mask.expand(len(rows), 1, -1, -1), use_cache=False)
-        hidden: Tensor = output.last_hidden_state
-        return hidden
+    def hidden(self, rows: Tensor, last: int | None = None) -> Tensor:
+        """Return the hidden states (B, L, D) of feature rows (B, L, F), no NaN, or those of the ``last`` positions only.
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return logits (B, L, 3) in the order SELL, HOLD, BUY."""
-        logits: Tensor = self.head(self.hidden(rows))
+        *Causality: position t sees <= t.* No layer computes more positions than the ``last`` ones look back at through the
+        layers above it: of a chunk's memory, on the average, half.
+        """
+        a, length = self.architecture, rows.shape[1]
+        wanted = length if last is None else last
+        hidden = self.input_dropout(self.embed(rows))
+        turns = self.backbone.rotary_emb(hidden, torch.arange(length, device=rows.device)[None])
+        for layers_left, layer in zip(range(a.layers, 0, -1), self.backbone.layers, strict=True):
+            n = min(length, wanted + layers_left * (a.context_bars - 1))
+            hidden = layer(
+                hidden[:, -n:], attention_mask=block_masks(n, a.context_bars, rows.device),
+                position_embeddings=tuple(turn[:, -n:] for turn in turns),
+            )  # fmt: skip
+        normed: Tensor = self.backbone.norm(hidden[:, -wanted:])
+        return normed
+
+    def forward(self, rows: Tensor, last: int | None = None) -> Tensor:
+        """Return logits (B, L, 3) in the order SELL, HOLD, BUY, or those of the ``last`` positions only."""
+        logits: Tensor = self.head(self.hidden(rows, last))
         return logits
-
-
-def band_mask(length: int, context_bars: int, device: torch.device) -> Tensor:
-    """Return the (1, 1, L, L) boolean mask: position i may see j where 0 <= i - j < context_bars."""
-    positions = torch.arange(length, device=device)
-    distance = positions[:, None] - positions[None, :]
-    return ((distance >= 0) & (distance < context_bars))[None, None]

@@ -94,7 +94,7 @@ def score(
     Parameters
     ----------
     model : Module
-        (B, L, F) rows -> (B, L, 3) logits; put in evaluation mode here, on ``device``.
+        ((B, L, F) rows, how many last positions) -> their logits; put in evaluation mode here, on ``device``.
     rows : array of float32, shape (n_bars, F)
         Scaled features of all bars; NaN in the first ``warmup_bars`` rows.
     bars : Bars
@@ -171,5 +171,5 @@ def _forward(
             from_ = max(begin, -place)
             inputs[i, place + from_ : place + end] = rows[from_:end]
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
-        outputs = model(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
-    return [outputs[i, receptive + c.offset : receptive + c.offset + c.end - c.start] for i, c in enumerate(chunks)]
+        outputs = model(torch.from_numpy(inputs).to(device), length - receptive).float().cpu().numpy()
+    return [outputs[i, c.offset : c.offset + c.end - c.start] for i, c in enumerate(chunks)]

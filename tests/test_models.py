@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
 
 from flagbt.data.bars import Bars
 from flagbt.data.timerange import TimeRange
 from flagbt.errors import CheckpointError, DeviceError, RangeError, UsageError
 from flagbt.models.architecture import Architecture, BarTransformer
+from flagbt.models.band import band_attention, block_masks
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint, StoredCalibration, find_checkpoint, list_checkpoints, read_checkpoint
 from flagbt.models.decision import Decision
@@ -60,7 +63,7 @@ def test_bundled_logits_do_not_see_the_future(walk: Walk, other_future: Future, 
 def test_a_network_without_the_mask_is_caught(walk: Walk, other_future: Future, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the check above passed without a causal mask, it could not fail."""
     monkeypatch.setattr(
-        "flagbt.models.architecture.band_mask", lambda n, context, device: torch.ones(1, 1, n, n, dtype=torch.bool)
+        "flagbt.models.architecture.block_masks", lambda n, context, device: torch.ones_like(block_masks(n, context, device))
     )
     monkeypatch.setattr("flagbt.models.network.check_fingerprint", lambda model, checkpoint: None)
     bars, t = walk(700, seed=3), 520
@@ -273,3 +276,26 @@ def test_the_band_mask_is_the_context() -> None:
         moved.append(np.flatnonzero(np.abs(logits_of(model, other) - base).max(axis=1) > 0).tolist())
     assert moved[5] == [5, 6, 7, 8]
     assert moved[11] == [11]
+
+
+@pytest.mark.parametrize("context_bars", [1, 8, 40])
+@pytest.mark.parametrize("length", [1, 31, 64, 101])
+def test_attention_in_blocks_is_attention_under_the_whole_mask(context_bars: int, length: int) -> None:
+    """Blocks only save work: a number that they change is an error at their edges."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 4, length, 8), torch.randn(2, 2, length, 8), torch.randn(2, 2, length, 8)
+    found, _ = band_attention(nn.Identity(), query, key, value, block_masks(length, context_bars, CPU), scaling=0.3)
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    whole = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=(distance >= 0) & (distance < context_bars), scale=0.3, enable_gqa=True
+    )
+    assert torch.allclose(found, whole.transpose(1, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("last", [1, 20, 87])
+def test_the_last_positions_need_no_more_than_they_look_back_at(nano: Checkpoint, last: int) -> None:
+    """What is left out to save time may change no logit that is wanted."""
+    model, architecture = load_network(nano), architecture_of(nano)
+    rows = torch.randn(2, 87 + architecture.receptive_bars, architecture.n_features, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(model(rows, last), model(rows)[:, -last:], atol=1e-6)

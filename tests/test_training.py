@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -101,11 +102,11 @@ def test_every_sample_counts_exactly_once_an_epoch(epoch: int) -> None:
     for i in range(len(dataset)):
         item = dataset[i]
         counted = item["targets"] != IGNORED
-        assert not counted[:14].any()  # the memory only reminds
+        assert (len(item["rows"]), len(counted)) == (64, 50)  # the memory only reminds
         assert torch.isfinite(item["rows"]).all()
-        assert (item["rows"][counted, 0] == item["targets"][counted]).all()
+        assert (item["rows"][14:][counted, 0] == item["targets"][counted]).all()
         for at in torch.nonzero(counted)[:, 0].tolist():
-            memory = item["rows"][at - 14 : at + 1, 0]
+            memory = item["rows"][at : at + 15, 0]
             assert memory.tolist() == list(range(int(memory[-1]) - 14, int(memory[-1]) + 1))
         seen += item["targets"][counted].tolist()
     assert sorted(seen) == list(range(60, 431))
@@ -470,6 +471,64 @@ def test_ten_kills_change_nothing(trial: tuple[Path, Path], tmp_path: Path) -> N
     last = subprocess.run(command, capture_output=True, text=True, check=True)
     assert last.stdout == whole.stdout
     assert not (tmp_path / ".killed.training").exists()
+
+
+STARVED = """
+import resource, sys
+from pathlib import Path
+import flagbt.training.train
+from flagbt.cli import main
+taken = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, ((taken + 600 * 1024) * 1024,) * 2)
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited and read the Linux way")
+def test_out_of_memory_says_which_batch_size_to_try(trial: tuple[Path, Path], tmp_path: Path) -> None:
+    """A real allocation fails: one paragraph, no traceback, and the checkpoint of that name is as it was."""
+    target = tmp_path / "kept"
+    target.mkdir()
+    (target / "checkpoint.json").write_text("precious")
+    command = [sys.executable, "-c", STARVED, "train", "--data", trial[1], "--output", tmp_path, "--name", "kept"]
+    command += ["--epochs", "1", "--pretrain-epochs", "1", "--batch-size", "200", "--overwrite"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.endswith(
+        "flagbt: training ran out of the machine's memory with --batch-size 200. Repeat the command with --batch-size 100, "
+        "and with --overwrite: the saves of this training are kept, but only the same options, with --resume, can go on "
+        "from them.\n"
+    )
+    assert (target / "checkpoint.json").read_text() == "precious"
+    assert (tmp_path / ".kept.training").is_dir()
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(trial: tuple[Path, Path], tmp_path: Path) -> None:
+    """The real command, the real signal: exit 130, the way to go on in words, and going on gives the same digest."""
+    command = [sys.executable, "-m", "flagbt", "train", "--data", trial[1], "--output", tmp_path, "--json"]
+    command += ["--epochs", "3", "--pretrain-epochs", "1", "--batch-size", "1", "--validation", "20230501-"]
+    whole = subprocess.run([*command, "--name", "whole"], capture_output=True, text=True, check=True)
+    saves = tmp_path / ".stopped.training" / "training"
+    with subprocess.Popen(
+        [*command, "--name", "stopped"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(saves.glob("checkpoint-*/COMPLETE")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.endswith(
+        "flagbt: stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here.\n"
+    )
+    assert not (tmp_path / "stopped").exists()
+    state = json.loads(next(saves.glob("checkpoint-*/trainer_state.json")).read_text())
+    assert 1 < state["epoch"] < 3
+    assert state["epoch"] % 1  # in the middle
+    resumed = subprocess.run([*command, "--name", "stopped", "--resume"], capture_output=True, text=True, check=True)
+    assert json.loads(resumed.stdout)["digest"] == json.loads(whole.stdout)["digest"]
 
 
 @pytest.mark.slow

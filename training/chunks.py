@@ -17,7 +17,7 @@ Draws = Callable[[int], npt.NDArray[np.int64]]
 
 
 class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
-    """Sequences of ``chunk_bars`` rows whose last ``chunk_bars - receptive_bars`` positions are counted.
+    """Sequences of ``chunk_bars`` rows, and the targets of their last ``chunk_bars - receptive_bars`` positions.
 
     Parameters
     ----------
@@ -75,15 +75,15 @@ class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
         rows = np.zeros((self.length, self.rows.shape[1]), dtype=np.float32)
         if end > begin:
             rows[place + begin : place + end] = self.rows[begin:end]
-        shape: tuple[Any, ...] = (self.length, *self.targets.shape[1:])
+        shape: tuple[Any, ...] = (self.stride, *self.targets.shape[1:])
         targets = np.full(shape, IGNORED, dtype=np.int64)
         counted = max(start, self.first)
         if end > counted:
-            targets[place + counted : place + end] = self.targets[counted:end]
+            targets[counted - start : end - start] = self.targets[counted:end]
         item = {"rows": torch.from_numpy(rows), "targets": torch.from_numpy(targets)}
         if self.counted is not None:
-            times = np.zeros(self.length, dtype=np.float32)
+            times = np.zeros(self.stride, dtype=np.float32)
             if end > counted:
-                times[place + counted : place + end] = self.counted[counted:end]
+                times[counted - start : end - start] = self.counted[counted:end]
             item["times"] = torch.from_numpy(times)
         return item

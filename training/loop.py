@@ -26,13 +26,14 @@ import torch
 from torch import Tensor, distributed, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from ..errors import TrainingError, UsageError
+from ..errors import DeviceError, TrainingError, UsageError
 from ..files import sync_tree
 from .chunks import ChunkDataset
 
 # (model, batch) -> the sum of weighted losses and the sum of weights
 Loss = Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor]]
 EpochEnd = Callable[[int, float], None]
+StepEnd = Callable[[int, int, int], None]  # epoch from 1, steps done in it, steps an epoch
 COMPLETE = "COMPLETE"
 LOSSES = "losses.json"
 SMALLEST_WEIGHT = 1e-9
@@ -133,6 +134,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     dataset: ChunkDataset
     on_end: EpochEnd
     workspace: Workspace
+    on_step: StepEnd
     losses: list[Tensor] = field(default_factory=list)
     stop: bool = False
 
@@ -140,8 +142,12 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         self.dataset.set_epoch(int(state.epoch + 1e-6))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        steps = state.max_steps // int(state.num_train_epochs)
+        epoch, done = divmod(state.global_step - 1, steps)
+        self.on_step(epoch + 1, done + 1, steps)
         if self.stop:
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
+            control.should_save = self.workspace.folder is not None
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if abs(state.epoch - round(state.epoch)) > 1e-6:
@@ -176,6 +182,7 @@ def fit(
     *,
     device: torch.device,
     on_epoch_end: EpochEnd,
+    on_step: StepEnd = lambda _epoch, _done, _steps: None,
     workspace: Workspace | None = None,
     report_to: str | None = None,
 ) -> None:
@@ -189,6 +196,8 @@ def fit(
         (model, batch of ``rows`` and ``targets``) -> (sum of weighted losses, sum of weights).
     on_epoch_end : callable
         Called with (epoch from 1, mean training loss).
+    on_step : callable
+        Called with (epoch from 1, steps done in it, steps an epoch).
     workspace : Workspace, optional
         With a folder, every epoch is saved there.
     report_to : str, optional
@@ -198,9 +207,11 @@ def fit(
     ------
     TrainingStoppedError
         After Ctrl-C, when all is saved.
+    DeviceError
+        When memory runs out, with the batch size to try.
     """
     workspace = workspace or Workspace()
-    epochs = _Epochs(dataset, on_epoch_end, workspace)
+    epochs = _Epochs(dataset, on_epoch_end, workspace, on_step)
     newest = workspace.newest()
     if newest is not None:
         epochs.losses += [torch.tensor(value) for value in json.loads((newest / LOSSES).read_text(encoding="utf-8"))]
@@ -209,7 +220,7 @@ def fit(
     if schedule.batch_chunks % processes:
         raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as scratch, _quiet(), _stopping(epochs):
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), _stopping(epochs), _memory_in_words(schedule):
         arguments = TrainingArguments(
             output_dir=str(workspace.folder or scratch), num_train_epochs=schedule.epochs,
             per_device_train_batch_size=schedule.batch_chunks // processes, learning_rate=schedule.learning_rate,
@@ -223,10 +234,29 @@ def fit(
         trainer = _ChunkTrainer(loss, epochs.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    if epochs.stop and workspace.folder is None:
+        raise TrainingStoppedError("stopped; nothing was to be saved.")
     if epochs.stop:
         raise TrainingStoppedError(
             "stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here."
         )
+
+
+@contextmanager
+def _memory_in_words(schedule: Schedule) -> Iterator[None]:
+    """Turn a failed allocation, on the GPU or the CPU, into what to do about it."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)  # torch has no class for it
+        if not on_cpu and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        size = schedule.batch_chunks
+        remedy = "Choose a smaller --preset" if size == 1 else f"Repeat the command with --batch-size {size // 2}"
+        raise DeviceError(
+            f"training ran out of the {'machine' if on_cpu else 'GPU'}'s memory with --batch-size {size}. {remedy}, and with "
+            "--overwrite: the saves of this training are kept, but only the same options, with --resume, can go on from them."
+        ) from None
 
 
 @contextmanager

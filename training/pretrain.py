@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,7 +17,8 @@ from ..data.schema import Float32Array
 from ..models.architecture import Architecture, BarTransformer
 from ..models.network import base_state
 from .chunks import IGNORED, ChunkDataset
-from .loop import Schedule, Workspace, fit
+from .lessons import Lessons
+from .loop import Schedule, StepEnd, Workspace, fit
 
 BINS = 16
 QUANTITIES = ("return", "range", "volume")
@@ -73,22 +73,22 @@ class NextBar(nn.Module):
         self.network.head.requires_grad_(False)  # not part of a base, and no gradient reaches it
         self.next_bar = nn.Linear(architecture.d_model, len(QUANTITIES) * BINS)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return logits (B, L, 3 x 16) of rows (B, L, F)."""
-        logits: Tensor = self.next_bar(self.network.hidden(rows))
+    def forward(self, rows: Tensor, last: int) -> Tensor:
+        """Return logits (B, last, 3 x 16) of the ``last`` positions of rows (B, L, F)."""
+        logits: Tensor = self.next_bar(self.network.hidden(rows, last))
         return logits
 
 
 def pretrain(
-    bars: Bars,
+    lessons: Lessons,
     rows: Float32Array,
-    training: npt.NDArray[np.bool_],
     *,
     architecture: Architecture,
     first_row: int,
     schedule: Schedule,
     device: torch.device,
     on_epoch_end: Callable[[int, float], None] = lambda _epoch, _loss: None,
+    on_step: StepEnd = lambda _epoch, _done, _steps: None,
     folder: Path | None = None,
 ) -> Base:
     """Train a base by next-bar prediction on the training samples only.
@@ -98,9 +98,10 @@ def pretrain(
 
     Parameters
     ----------
-    rows : array of float32, shape (n_bars, F)
-    training : array of bool, shape (n_bars,)
-        Training samples; the bar after each must lie before the validation starts, as it does for any label horizon.
+    lessons : Lessons
+        The bar after each training sample must lie before the validation starts, as it does for any label horizon.
+    rows : array of float32, shape (n, F)
+        ``lessons.rows``.
     first_row : int
         The first finite row.
     folder : Path, optional
@@ -108,9 +109,9 @@ def pretrain(
     """
     torch.manual_seed(schedule.seed)
     model = NextBar(architecture)
-    quantities = next_bar_quantities(bars)
+    quantities = lessons.of_each(next_bar_quantities)
     targets = np.full(quantities.shape, IGNORED, dtype=np.int64)
-    known = training & np.isfinite(quantities).all(axis=1)
+    known = lessons.training & np.isfinite(quantities).all(axis=1)
     for i in range(len(QUANTITIES)):
         edges = np.quantile(quantities[known, i], np.linspace(0, 1, BINS + 1)[1:-1])
         targets[known, i] = np.searchsorted(edges, quantities[known, i], side="right")
@@ -121,7 +122,7 @@ def pretrain(
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         counted = batch["targets"][..., 0] != IGNORED
-        logits = model(batch["rows"])[counted].float().reshape(-1, BINS)
+        logits = model(batch["rows"], counted.shape[1])[counted].float().reshape(-1, BINS)
         total = functional.cross_entropy(logits, batch["targets"][counted].flatten(), reduction="sum")
         return total, torch.tensor(float(len(logits)), device=total.device)
 
@@ -138,6 +139,7 @@ def pretrain(
         losses.extend(json.loads((folder / "history.json").read_text(encoding="utf-8")))
 
     fit(
-        model, loss, dataset, schedule, device=device, on_epoch_end=record, workspace=Workspace(folder, keep, restore),
+        model, loss, dataset, schedule, device=device, on_epoch_end=record, on_step=on_step,
+        workspace=Workspace(folder, keep, restore),
     )  # fmt: skip
     return Base(base_state(model.network.cpu()), losses)

@@ -1,0 +1,76 @@
+"""Attention over a band: every position sees itself and a few before it, so that most of a long sequence is no work.
+
+The sequence is cut into blocks no shorter than the band; the positions of a block attend to it and to the one before it.
+That is 2 x block products a position, where a mask over the whole sequence costs as many as the sequence is long.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SHORTEST_BLOCK = 32  # shorter ones make matrices too small to be multiplied fast
+
+
+def block_masks(length: int, context_bars: int, device: torch.device) -> Tensor:
+    """Return each block's mask, bool (N, 1, b, 2 b): which of the block before and of its own each position may see.
+
+    Position i of the sequence sees j where 0 <= i - j < ``context_bars``; before the first block there is nothing.
+    """
+    block = max(context_bars, SHORTEST_BLOCK)
+    distance = torch.arange(block, device=device)[:, None] - torch.arange(-block, block, device=device)
+    masks = ((distance >= 0) & (distance < context_bars)).repeat(-(-length // block), 1, 1, 1)
+    masks = masks.view(-1, 1, block, 2 * block)
+    masks[0, :, :, :block] = False
+    return masks
+
+
+def band_attention(
+    _module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, dropout: float = 0.0,
+    scaling: float | None = None, **_others: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Attend within the band: an attention function as transformers calls it. *Causality: position t sees <= t.*
+
+    Notation: B sequences, L positions, H heads, D numbers a head, N blocks of b positions.
+
+    Parameters
+    ----------
+    query, key, value : Tensor, shape (B, H, L, D)
+        Keys and values may have fewer heads, each shared by as many of the queries'.
+    attention_mask : Tensor
+        ``block_masks``.
+    dropout : float
+        Share of the attention's weights.
+    scaling : float
+        Of the products of queries and keys.
+
+    Returns
+    -------
+    (Tensor, None)
+        Shape (B, L, H, D); no weights are kept.
+    """
+    sequences, length = len(query), query.shape[2]
+    blocks, block = len(attention_mask), attention_mask.shape[2]
+    behind = blocks * block - length
+    own = functional.pad(query.transpose(1, 2), (0, 0, 0, 0, 0, behind)).reshape(-1, block, *_heads(query))
+
+    def with_the_one_before(tensor: Tensor) -> Tensor:
+        padded = functional.pad(tensor.transpose(1, 2), (0, 0, 0, 0, block, behind))
+        cut = padded.reshape(sequences, blocks + 1, block, *_heads(tensor))
+        pairs = torch.cat([cut[:, :-1], cut[:, 1:]], dim=2).reshape(-1, 2 * block, *_heads(tensor))
+        groups = query.shape[1] // tensor.shape[1]
+        return pairs.transpose(1, 2) if groups == 1 else pairs.transpose(1, 2).repeat_interleave(groups, dim=1)
+
+    output = functional.scaled_dot_product_attention(
+        own.transpose(1, 2), with_the_one_before(key), with_the_one_before(value),
+        attn_mask=attention_mask.repeat(sequences, 1, 1, 1), dropout_p=dropout, scale=scaling,
+    )  # fmt: skip
+    return output.transpose(1, 2).reshape(sequences, -1, *_heads(query))[:, :length], None
+
+
+def _heads(tensor: Tensor) -> tuple[int, int]:
+    """Return (H, D) of a tensor (B, H, L, D)."""
+    return tensor.shape[1], tensor.shape[3]
