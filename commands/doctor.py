@@ -48,6 +48,10 @@ def doctor_command(
 
     Exit 1 where the verdict is broken.
     """
+    if html is not None:
+        from ..pipeline import check_out
+
+        check_out(html.parent, option="--html")
     if example is not None:
         diagnosis = _example(example, given=[ckpt, data, train_data, timerange], seed=seed, as_json=as_json)
     elif ckpt is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.labels import class_shares
+from ...data.labels import IntArray, class_counts, class_shares
 from ...models.statistics import direction_auc, softmax
 from ...training.guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
 from .features import Note
@@ -28,20 +28,21 @@ def too_good(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Find
     name, faults, facts = "too-good", [], []
     value: float | None = None
     # 1. What the training claims, and what is measured here
-    for where, accuracy, baseline, auc in _scored(subject):
+    for where, accuracy, baseline, auc, slack in _scored(subject):
         gain = accuracy - baseline
         told = "" if auc is None else f", BUY-against-SELL AUC {auc:.3f}"
         facts.append(
             f"{where}: accuracy {accuracy:.3f} against {baseline:.3f} for the better of the commonest class and the last label"
             f"{told}"
         )
-        if gain > LARGEST_ACCURACY_GAIN or (auc is not None and auc > LARGEST_DIRECTION_AUC):
+        if gain > LARGEST_ACCURACY_GAIN or (auc is not None and auc - slack > LARGEST_DIRECTION_AUC):
             faults.append(facts[-1])
         value = max(value or 0.0, auc or 0.0)
     # 2. A random walk, where there is nothing to find
     walk = _walk_control(subject, coverage)
     if walk is not None:
-        said, bad = walk
+        said, auc, bad = walk
+        value = max(value or 0.0, auc)
         facts.append(said)
         if bad:
             faults.append(said)
@@ -52,31 +53,59 @@ def too_good(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Find
             remedy="Look for a column that sees the future, a random split, or test bars that were trained on, before "
             "believing it.",
             otherwise="An honest pipeline stays near the commonest class's share and an AUC of 0.55 on hourly bars, and "
-            "finds nothing "
-            "in a random walk.",
+            "finds nothing in a random walk.",
         )  # fmt: skip
     if not facts:
         return skipped(name, "It needs labels.", "Give labels=.")
     return Finding(check=name, severity=OK, value=value, limit=LARGEST_DIRECTION_AUC, says=f"{'; '.join(facts)}.")
 
 
-def _scored(subject: Subject) -> list[tuple[str, float, float, float | None]]:
-    """Return (where, accuracy, baseline, direction AUC) of the training's own claims and of the tested bars."""
-    result = []
+def _scored(subject: Subject) -> list[tuple[str, float, float, float | None, float]]:
+    """Return (where, accuracy, baseline, direction AUC and its slack) of the training's validation and of the tested bars."""
+    result: list[tuple[str, float, float, float | None, float]] = []
     claims = subject.claims
     if {"accuracy", "majority_share"} <= claims.keys():
-        result.append(("the training's validation", claims["accuracy"], claims["majority_share"], claims.get("auc_buy_sell")))
+        result.append(
+            ("the training's validation", claims["accuracy"], claims["majority_share"], claims.get("auc_buy_sell"), 0.0)
+        )
+    elif (validated := _on_validation(subject)) is not None:
+        result.append(validated)
     if subject.labels is not None and subject.judged.sum() >= FEWEST_JUDGED:
         y, p = subject.labels[subject.judged], subject.probabilities[subject.judged]
         before = np.roll(np.asarray(subject.labels), subject.horizon_bars)[subject.judged]
         known = before >= 0
         persistence = float((before[known] == y[known]).mean()) if known.any() else 0.0
         baseline = max(float(class_shares(y).max()), persistence)
-        result.append(("the tested bars", float((p.argmax(axis=1) == y).mean()), baseline, direction_auc(p, y)))
+        result.append(
+            ("the tested bars", float((p.argmax(axis=1) == y).mean()), baseline, direction_auc(p, y), _slack(y, subject))
+        )
     return result
 
 
-def _walk_control(subject: Subject, coverage: Note) -> tuple[str, bool] | None:
+def _slack(labels: IntArray, subject: Subject) -> float:
+    """Return one standard deviation of an AUC of 0.5 (Mann and Whitney 1947) on labels that overlap for a horizon."""
+    sell, _, buy = class_counts(labels).tolist()
+    return float(np.sqrt(subject.horizon_bars * (sell + buy) / (12 * max(1, sell * buy))))
+
+
+def _on_validation(subject: Subject) -> tuple[str, float, float, float | None, float] | None:
+    """Return what the model scores on the validation samples, from the training's own rows; None where they are not known."""
+    rows, labels, mask = subject.past_rows, subject.past_labels, subject.validation
+    if rows is None or labels is None or mask is None or mask.sum() < FEWEST_JUDGED:
+        return None
+    at = np.flatnonzero(mask)
+    start, stop = max(first_whole(rows), int(at[0]) - subject.context), int(at[-1]) + 1
+    p = np.full((len(labels), 3), np.nan)
+    p[start:stop] = softmax(subject.ask(rows[start:stop]))
+    judged = mask & (labels >= 0) & np.isfinite(p).all(axis=1)
+    if judged.sum() < FEWEST_JUDGED:
+        return None
+    y = labels[judged]
+    accuracy = float((p[judged].argmax(axis=1) == y).mean())
+    return "the validation samples", accuracy, float(class_shares(y).max()), direction_auc(p[judged], y), _slack(y, subject)
+
+
+def _walk_control(subject: Subject, coverage: Note) -> tuple[str, float, bool] | None:
     """Re-run features, labels and a cheap learner, and the model itself, on a random walk; None without labels."""
     if subject.labelled is None:
         return None
@@ -98,7 +127,7 @@ def _walk_control(subject: Subject, coverage: Note) -> tuple[str, bool] | None:
     accuracy, auc = learn_and_judge(rows, labels, teach, judge)
     majority = float(class_shares(labels[judge]).max())
     coverage["walk_bars"] = len(bars)
-    bad = accuracy - majority > LARGEST_WALK_GAIN or (auc or 0.5) > LARGEST_WALK_AUC
+    highest = auc or 0.5
     said = (
         f"on a random walk, where there is nothing to find, a regression on the training's rows reads {accuracy:.3f} "
         f"(commonest class "
@@ -114,5 +143,5 @@ def _walk_control(subject: Subject, coverage: Note) -> tuple[str, bool] | None:
         fits = np.isfinite(p).all(axis=1) & (labels[start:] >= 0)
         own = direction_auc(p[fits], labels[start:][fits])
         said += f", the model itself an AUC of {own if own is not None else 0.5:.3f}"
-        bad = bad or (own or 0.5) > LARGEST_WALK_AUC
-    return said, bad
+        highest = max(highest, own or 0.5)
+    return said, highest, accuracy - majority > LARGEST_WALK_GAIN or highest > LARGEST_WALK_AUC

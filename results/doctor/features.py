@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ...data.bars import Bars, FloatArray
-from ...errors import FlagbtError
 from ...models.diversity import mean_probabilities, total_variation
 from ...models.statistics import softmax
 from .finding import BROKEN, OK, SUSPECT, Finding, skipped
@@ -66,7 +65,7 @@ def lookahead_features(subject: Subject, coverage: Note, pictures: dict[str, Any
     named = ", ".join(f"{c} ({'the whole series' if c in whole_series else f'{reaches[c]} bars ahead'})" for c in columns[:30])
     return Finding(
         check=name, severity=BROKEN, value=float(len(columns)), limit=0.0, columns=columns,
-        says=f"{len(columns)} of {owner} columns see the future: {named}. Tried: {tried}. "
+        says=f"{len(columns)} of {owner} columns {'see' if len(columns) > 1 else 'sees'} the future: {named}. Tried: {tried}. "
         "Any score of such a model, its validation accuracy first of all, measures the leak.",
         remedy="Compute these columns from past bars only (no centred window, no mode='same', no negative shift, no scaler "
         "fitted on the whole series), then train again: no calibration mends it.",
@@ -88,11 +87,19 @@ def _look_ahead(table: Table, bars: Bars, random: np.random.Generator, coverage:
     before = 2 * warmup + 300
     found = Reach(np.zeros(len(table.columns), np.int64), np.zeros(len(table.columns), bool))
 
+    compared, failed = 0, list[Exception]()
+
     def see(base: FloatArray, stretch: Bars, t: int) -> None:
-        nonlocal found
+        nonlocal found, compared
         others = [stretch.take(slice(0, t + 1)), *([other_future(stretch, t, random)] if t + 1 < len(stretch) else [])]
         for other in others:
-            now = reach_between(base, table(other), t, scale, ROUNDING)
+            try:
+                rows = table(other)
+            except Exception as error:  # somebody's function, on a market that it has never met
+                failed.append(error)
+                continue
+            now = reach_between(base, rows, t, scale, ROUNDING)
+            compared += 1
             found = Reach(np.maximum(found.bars, now.bars), found.to_start | now.to_start)
         coverage["moments"] = coverage.get("moments", 0) + 1
 
@@ -109,10 +116,10 @@ def _look_ahead(table: Table, bars: Bars, random: np.random.Generator, coverage:
             stretch = bars.take(slice(t - before, t + BARS_AFTER))
             try:
                 see(table(stretch), stretch, before)
-            except FlagbtError:
-                raise
             except Exception:  # somebody's function that cannot take a short series: the whole one then
                 see(whole, bars, t)
+    if not compared and failed:
+        raise failed[0]
     return found
 
 

@@ -23,7 +23,7 @@ _ROWS = ("schema", "serving-parity")
 _CAUSES = (*_ROWS, *_WEIGHTS, "invariance", "label-map", "input-ignored", "class-weights", "drift")
 _LEAKS = ("lookahead-features", "lookahead-model", "leaky-split", "overlap")
 FOLLOWS: dict[str, tuple[str, ...]] = {
-    "serving-parity": ("schema", *_WEIGHTS, "invariance", "input-ignored"),
+    "serving-parity": ("lookahead-features", "schema", *_WEIGHTS, "invariance", "input-ignored"),
     "invariance": _WEIGHTS,
     "label-map": (*_ROWS, *_WEIGHTS, "invariance", "input-ignored", "class-weights"),
     "input-ignored": _WEIGHTS,
