@@ -174,8 +174,7 @@ def invariance(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
             check=name, severity=BROKEN, value=worst, limit=limit,
             says=f"The same bar gets other logits for reasons that are not the market: {'; '.join(said)}.",
             remedy="Restore the checkpoint's own settings (evaluation mode, heads, context, positions, padding mask); "
-            "store every "
-            "knob in the checkpoint and compare a fingerprint at each load.",
+            "store every knob in the checkpoint and compare a fingerprint at each load.",
             otherwise="Were these in order, the logits would agree to rounding.",
         )  # fmt: skip
     says = f"Logits repeat, and ignore padding, batch and length of history ({len(whole)} stretches of {length:,} rows){notes}."
