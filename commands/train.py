@@ -97,7 +97,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     )  # fmt: skip
     picked = pick_device(device)
     bars = read_bars(data)
-    if bars.synthetic and not as_json:
+    if bars.synthetic and not as_json and is_main_process():
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
     if control is not None:
         _control(bars, recipe, control, picked, as_json)
@@ -106,7 +106,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         with_what = {"resume": options["resume"], "on_collapse": options["on_collapse"]}
         _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
         return
-    with epoch_table() as (watch, on_step):
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
         checkpoint = train(
             bars, target, recipe, device=picked, overwrite=overwrite, resume=options["resume"],
             on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch, on_step=on_step,
@@ -153,7 +153,7 @@ def _control(bars: Any, recipe: Any, control: str, device: Any, as_json: bool) -
     from ..training.control import run_control
     from ..training.loop import is_main_process
 
-    with epoch_table() as (watch, on_step):
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
         result = run_control(bars, recipe, control, device=device, watch=watch, on_step=on_step)
     if is_main_process():
         if as_json:
@@ -180,7 +180,7 @@ def _walk_forward(
 
     for each in (fold_name(name, number) for number in range(1, folds + 1)):
         _checkpoint_folder(output, each, overwrite=overwrite)
-    with epoch_table() as (watch, on_step):
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
         walked = walk_forward(
             bars, output, name, recipe, folds, device=device, overwrite=overwrite, **options,
             watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
@@ -239,7 +239,7 @@ def pretrain_command(
     target = _checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
     from ..data.readers import read_bars
     from ..models.scoring import pick_device
-    from ..training.loop import Schedule
+    from ..training.loop import Schedule, is_main_process
     from ..training.make_base import BaseRecipe, make_base
     from ..training.pretrain import BINS
 
@@ -253,10 +253,12 @@ def pretrain_command(
     )  # fmt: skip
     picked = pick_device(device)
     bars = read_bars(data)
-    if bars.synthetic and not as_json:
+    if bars.synthetic and not as_json and is_main_process():
         say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
-    with epoch_table() as (watch, on_step):
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
         base = make_base(bars, target, recipe, device=picked, overwrite=overwrite, resume=resume, watch=watch, on_step=on_step)
+    if not is_main_process():
+        return
     values = base.values
     if as_json:
         print_json({

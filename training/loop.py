@@ -212,10 +212,6 @@ def fit(
     """
     workspace = workspace or Workspace()
     epochs = _Epochs(dataset, on_epoch_end, workspace, on_step)
-    newest = workspace.newest()
-    if newest is not None:
-        epochs.losses += [torch.tensor(value) for value in json.loads((newest / LOSSES).read_text(encoding="utf-8"))]
-        workspace.restore(newest)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if schedule.batch_chunks % processes:
         raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
@@ -231,6 +227,11 @@ def fit(
             disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda",
             ddp_find_unused_parameters=False,
         )  # fmt: skip
+        wait_for_all()  # the arguments have joined the processes; the main one has made the workspace before it came here
+        newest = workspace.newest()
+        if newest is not None:
+            epochs.losses += [torch.tensor(value) for value in json.loads((newest / LOSSES).read_text(encoding="utf-8"))]
+            workspace.restore(newest)
         trainer = _ChunkTrainer(loss, epochs.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))

@@ -284,6 +284,8 @@ def workspace_of(target: Path) -> Path:
 def open_workspace(target: Path, bars: Bars, recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> Path:
     """Return the folder of saves, new or to go on from; it is only gone on from by the same recipe on the same bars."""
     work = workspace_of(target)
+    if not is_main_process():
+        return work  # it may be there by now, made by the main process; `fit` waits for it
     described = json.dumps({"bars": bars.digest, "flagbt": __version__, **recipe}, default=str, sort_keys=True)
     note = work / "recipe.json"
     if work.exists() and not resume and not overwrite:
@@ -299,15 +301,14 @@ def open_workspace(target: Path, bars: Bars, recipe: dict[str, Any], *, overwrit
             f"two trainings. Give the same options ({_differences(note.read_text(encoding='utf-8'), described)}), or "
             "--overwrite to begin again."
         )
-    if is_main_process():
-        shutil.rmtree(work, ignore_errors=True)
-        try:
-            with new_folder(work) as folder:
-                (folder / note.name).write_text(described, encoding="utf-8")
-        except OSError as error:
-            raise TrainingError(
-                f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
-            ) from None
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        with new_folder(work) as folder:
+            (folder / note.name).write_text(described, encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(
+            f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from None
     return work
 
 
