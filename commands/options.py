@@ -82,7 +82,8 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Path | None)
         known = [str(option.name) for option in ctx.command.params if option.name not in ("config", "as_json")]
         settings = read_config(value, known)
         ctx.meta[FROM_FILE] = (value, settings)
-        ctx.default_map = {name: setting.text for name, setting in settings.items()}
+        many = {option.name for option in ctx.command.params if option.multiple}
+        ctx.default_map = {name: (setting.text,) if name in many else setting.text for name, setting in settings.items()}
     return value
 
 

@@ -21,6 +21,9 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 
 @click.command("train")
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
+@click.option(
+    "--more-data", type=Place(), multiple=True, help="Another file of bars to learn from, not judged. Again for more."
+)
 @click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
 @click.option("--name", default="flagbt", show_default=True, help="The checkpoint's name.")
 @click.option("--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
@@ -51,7 +54,9 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1 or balanced_accuracy: chooses the epoch.")
+@click.option(
+    "--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1, balanced_accuracy or last: the epoch kept."
+)
 @click.option("--on-collapse", default="warn", show_default=True, help="warn or stop, when an epoch collapses or flatters.")
 @click.option("--control", help="shuffled-labels or random-walk: train where there is nothing to find, and write nothing.")
 @click.option("--report-to", type=click.Choice(["tensorboard", "wandb", "trackio"]), help="Log there as well.")
@@ -96,19 +101,19 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         best_by=options["best_by"],
     )  # fmt: skip
     picked = pick_device(device)
-    bars = read_bars(data)
+    bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json and is_main_process():
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
     if control is not None:
-        _control(bars, recipe, control, picked, as_json)
+        _control(bars, more, recipe, control, picked, as_json)
         return
     if options["walk_forward"]:
-        with_what = {"resume": options["resume"], "on_collapse": options["on_collapse"]}
+        with_what = {"more": more, "resume": options["resume"], "on_collapse": options["on_collapse"]}
         _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
         return
     with epoch_table(shown=is_main_process()) as (watch, on_step):
         checkpoint = train(
-            bars, target, recipe, device=picked, overwrite=overwrite, resume=options["resume"],
+            bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=options["resume"],
             on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch, on_step=on_step,
         )  # fmt: skip
     if not is_main_process():
@@ -149,12 +154,12 @@ def _check_control(control: str, options: dict[str, Any]) -> None:
             )
 
 
-def _control(bars: Any, recipe: Any, control: str, device: Any, as_json: bool) -> None:
+def _control(bars: Any, more: list[Any], recipe: Any, control: str, device: Any, as_json: bool) -> None:
     from ..training.control import run_control
     from ..training.loop import is_main_process
 
     with epoch_table(shown=is_main_process()) as (watch, on_step):
-        result = run_control(bars, recipe, control, device=device, watch=watch, on_step=on_step)
+        result = run_control(bars, recipe, control, more=more, device=device, watch=watch, on_step=on_step)
     if is_main_process():
         if as_json:
             print_json(result.to_json())
@@ -214,6 +219,7 @@ def _top_layers(text: str) -> int | None:
 
 @click.command("pretrain")
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
+@click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to learn from. Again for more.")
 @click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")
 @click.option("--name", default="base", show_default=True, help="The base's name.")
 @click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
@@ -252,11 +258,13 @@ def pretrain_command(
         ),
     )  # fmt: skip
     picked = pick_device(device)
-    bars = read_bars(data)
+    bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json and is_main_process():
         say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
     with epoch_table(shown=is_main_process()) as (watch, on_step):
-        base = make_base(bars, target, recipe, device=picked, overwrite=overwrite, resume=resume, watch=watch, on_step=on_step)
+        base = make_base(
+            bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, watch=watch, on_step=on_step
+        )
     if not is_main_process():
         return
     values = base.values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,16 @@ class Bars:
     def end(self) -> np.datetime64:
         """When the last bar closes."""
         return np.datetime64(self.time[-1] + self.step)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a checkpoint or a base keeps of the bars it learned from."""
+        return {
+            "source": self.source,
+            "digest": self.digest,
+            "bars": len(self),
+            "synthetic": self.synthetic,
+            "step_hours": self.step_hours,
+        }
 
     @property
     def step_hours(self) -> float:

@@ -67,7 +67,7 @@ def planted(n: int = 4000, seed: int = 0) -> Bars:
 
 def check_that_it_finds_the_signal(bars: Bars, recipe: Recipe) -> None:
     """Train, and compare with the constant prior."""
-    _, tuned = learn(bars, recipe, prepare(bars, recipe), device=torch.device("cpu"))
+    _, tuned = learn(recipe, prepare(bars, (), recipe), device=torch.device("cpu"))
     assert tuned.best["nll_corrected"] < tuned.best["nll_prior"] - 0.1
 
 
@@ -116,13 +116,13 @@ def test_the_walk_has_the_market_s_stamps_volatility_and_volumes_and_nothing_els
 def test_labels_are_shuffled_within_each_side(walk: Walk, recipe: Recipe) -> None:
     """Labels that change sides would change the shares, and so the prior that the control is compared with."""
     bars = walk(4000, start="2023-01-01")
-    ready = prepare(bars, recipe)
-    labels = shuffled(ready.labels, ready.split, np.random.default_rng(0))
+    ready = prepare(bars, (), recipe)
+    before, labels = ready.lessons.labels, shuffled(ready.lessons, ready.split, np.random.default_rng(0)).labels
     for sample in (ready.split.training, ready.split.validation):
-        assert (labels[sample] != ready.labels[sample]).any()
-        assert np.bincount(labels[sample]).tolist() == np.bincount(ready.labels[sample]).tolist()
+        assert (labels[sample] != before[sample]).any()
+        assert np.bincount(labels[sample]).tolist() == np.bincount(before[sample]).tolist()
     outside = ~(ready.split.training | ready.split.validation)
-    assert (labels[outside] == ready.labels[outside]).all()
+    assert (labels[outside] == before[outside]).all()
 
 
 def test_shuffled_labels_hide_even_a_planted_signal(recipe: Recipe) -> None:

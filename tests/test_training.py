@@ -87,6 +87,28 @@ def test_unknown_objectives_are_refused(wrong: dict[str, object]) -> None:
         Objective(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("field", ["gamma", "tau", "beta", "label_smoothing"])
+def test_objectives_that_are_no_numbers_are_refused(field: str, wrong: float) -> None:
+    """A NaN passes every comparison that is asked the wrong way round, and trains a model of NaN."""
+    with pytest.raises(UsageError, match=f"--{field.replace('_', '-')}: expected .*, got {wrong}"):
+        Objective(**{field: wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "option"),
+    [
+        *(("learning_rate", value, "--learning-rate") for value in (float("nan"), float("inf"), 0.0, -1.0)),
+        *(("epochs", 0, "--epochs"), ("batch_chunks", 0, "--batch-size"), ("seed", -1, "--seed")),
+        ("weight_decay", float("nan"), "schedule: expected a finite weight_decay"),
+    ],
+)
+def test_schedules_that_cannot_run_are_refused(field: str, wrong: float, option: str) -> None:
+    """Through Python there is no command line to refuse them."""
+    with pytest.raises(UsageError, match=option):
+        Schedule(**{field: wrong})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 2, 7])
 def test_every_sample_counts_exactly_once_an_epoch(epoch: int) -> None:
     """A bar seen twice is overweighted, one never seen is lost; both happen silently at a chunk's edge."""

@@ -39,12 +39,12 @@ A {values["parameters"]["all"]:,}-parameter causal transformer ({a["layers"]} la
 {values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question a bar:
 {labels_from_json(values["labels"]).question}
 
-- Data: {data["source"]}{" (SYNTHETIC)" if data["synthetic"] else ""}, {data["bars"]:,} bars, digest `{data["digest"][:16]}`
+- Data: {data["source"]}{" (SYNTHETIC)" if data["synthetic"] else ""}, {data["bars"]:,} bars, digest `{data["digest"][:16]}`{_more(values.get("more_data", []))}
 - {_seen(values["base"], ranges)}: {ranges["training"]} ({samples["training"]:,} samples); validation and calibration:
   {ranges["validation"]} ({samples["validation"]:,} samples). flagbt refuses to test it on any of these.
 - Training labels: {shares}
 - Objective: {objective["loss"]}, class weights {objective["weights"]} ({", ".join(f"{w:.2f}" for w in objective["class_weights"])})
-- Best epoch: {values["best_epoch"]} of {values["schedule"]["epochs"]}, by validation NLL; seed {values["schedule"]["seed"]}
+- Epoch kept: {values["best_epoch"]} of {values["schedule"]["epochs"]}, {_chosen(values.get("best_by", "nll"))}; seed {values["schedule"]["seed"]}
 - Calibration `default`: {default["calibration"]["method"]}, decision {default["decision"]["method"]}
 
 | on the validation range | as trained | calibrated |
@@ -62,6 +62,18 @@ def _origin(base: dict[str, Any]) -> str:
     return (
         f"the first {base['layers']} of {base['all_layers']} layers of the language model {base['source']['name']} (not copied: "
         f"digest `{base['digest'][:16]}`), whose text may tell of any year up to its making"
+    )
+
+
+def _chosen(best_by: str) -> str:
+    return "the last" if best_by == "last" else f"by validation {'NLL' if best_by == 'nll' else best_by}"
+
+
+def _more(others: list[dict[str, Any]]) -> str:
+    return "".join(
+        f"\n- Learned from as well, not judged on: {other['source']}{' (SYNTHETIC)' if other['synthetic'] else ''}, "
+        f"{other['bars']:,} bars, digest `{other['digest'][:16]}`"
+        for other in others
     )
 
 

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from ..data.bars import Bars, FloatArray
-from ..data.labels import IntArray, class_shares
+from ..data.labels import class_shares
 from ..errors import check_choice
 from ..models.statistics import SMALLEST_PROBABILITY, direction_auc, softmax
-from .finetune import validation_logits
+from .lessons import Lessons
 from .splits import Split
 from .train import Prepared, Progress, Recipe, Step, learn, prepare
 
@@ -88,6 +88,7 @@ def run_control(
     recipe: Recipe,
     control: str,
     *,
+    more: Sequence[Bars] = (),
     device: torch.device | None = None,
     watch: Callable[[Progress], None] = lambda _progress: None,
     on_step: Callable[[Step], None] = lambda _step: None,
@@ -98,6 +99,8 @@ def run_control(
     ----------
     control : str
         ``shuffled-labels`` or ``random-walk``; the schedule's seed makes it.
+    more : sequence of Bars
+        Other series to learn from, each made a control as well.
     watch, on_step : callable
         Called after every epoch, and after every step.
 
@@ -109,16 +112,14 @@ def run_control(
     check_choice("--control", control, CONTROLS)
     random = np.random.default_rng(recipe.schedule.seed)
     if control == "random-walk":
-        bars = random_walk(bars, random)
-        ready = prepare(bars, recipe)
+        bars, *more = (random_walk(each, random) for each in (bars, *more))
+        ready = prepare(bars, more, recipe)
     else:
-        ready = prepare(bars, recipe)
-        ready = replace(ready, labels=shuffled(ready.labels, ready.split, random))
-    _, tuned = learn(bars, recipe, ready, device=device or torch.device("cpu"), watch=watch, on_step=on_step)
-    logits = validation_logits(
-        tuned.model, bars, ready.rows, ready.split.validation, ready.ground.architecture, ready.schema.warmup_bars
-    )
-    return _judge(control, bars, ready, softmax(logits + tuned.correction), random)
+        ready = prepare(bars, more, recipe)
+        ready = replace(ready, lessons=shuffled(ready.lessons, ready.split, random))
+    _, tuned = learn(recipe, ready, device=device or torch.device("cpu"), watch=watch, on_step=on_step)
+    probabilities = softmax(ready.validation_logits(tuned) + tuned.correction)
+    return _judge(control, ready, probabilities, random)
 
 
 def random_walk(bars: Bars, random: np.random.Generator) -> Bars:
@@ -132,22 +133,22 @@ def random_walk(bars: Bars, random: np.random.Generator) -> Bars:
     return Bars(bars.time, open_, high, low, close, random.permutation(bars.volume), source=source, synthetic=True)
 
 
-def shuffled(labels: IntArray, split: Split, random: np.random.Generator) -> IntArray:
-    """Return the labels permuted over the samples, training and validation each among themselves."""
-    result = labels.copy()
-    for sample in (split.training, split.validation):
-        result[sample] = random.permutation(labels[sample])
-    return result
+def shuffled(lessons: Lessons, split: Split, random: np.random.Generator) -> Lessons:
+    """Return lessons whose labels are permuted over the samples, training and validation each among themselves."""
+    labels = lessons.labels.copy()
+    for sample in (np.flatnonzero(lessons.training), np.flatnonzero(split.validation)):
+        labels[sample] = random.permutation(lessons.labels[sample])
+    return replace(lessons, labels=labels)
 
 
-def _judge(control: str, bars: Bars, ready: Prepared, probabilities: FloatArray, random: np.random.Generator) -> ControlResult:
+def _judge(control: str, ready: Prepared, probabilities: FloatArray, random: np.random.Generator) -> ControlResult:
     sample = ready.split.validation
-    p, labels = np.maximum(probabilities[sample], SMALLEST_PROBABILITY), ready.labels[sample]
-    prior = class_shares(ready.labels[ready.split.training])
+    p, labels = np.maximum(probabilities[sample], SMALLEST_PROBABILITY), ready.judged_labels[sample]
+    prior = class_shares(ready.lessons.labels[ready.lessons.training])
     nll, nll_prior = -np.log(p[np.arange(len(p)), labels]), -np.log(prior[labels])
 
     # Labels overlap and volatility comes in spells: whole weeks are drawn again, not bars
-    weeks = np.unique(bars.time[sample].astype("datetime64[W]"), return_inverse=True)[1]
+    weeks = np.unique(ready.bars.time[sample].astype("datetime64[W]"), return_inverse=True)[1]
     rows = [np.flatnonzero(weeks == week) for week in range(weeks.max() + 1)]
     gains, directions = [], []
     for _ in range(RESAMPLES):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bars import Bars, FloatArray
-from ..data.labels import IntArray, class_counts, class_shares
+from ..data.labels import class_counts, class_shares
 from ..data.schema import Float32Array
 from ..errors import TrainingError
 from ..models.architecture import Architecture
@@ -24,11 +24,11 @@ from ..models.scoring import score
 from ..models.statistics import scores, softmax
 from . import guard
 from .chunks import IGNORED, ChunkDataset
+from .lessons import BoolArray, Lessons
 from .loop import Schedule, StepEnd, Workspace, fit
 from .objectives import Objective
-from .splits import Split
 
-BEST_BY = ("nll", "mcc", "macro_f1", "balanced_accuracy")
+BEST_BY = ("nll", "mcc", "macro_f1", "balanced_accuracy", "last")
 EpochReport = Callable[[dict[str, Any]], None]
 
 
@@ -63,9 +63,9 @@ class FineTuned:
 
 def finetune(
     bars: Bars,
+    lessons: Lessons,
     rows: Float32Array,
-    labels: IntArray,
-    split: Split,
+    judged: BoolArray,
     base: dict[str, Tensor],
     *,
     architecture: Architecture,
@@ -88,10 +88,14 @@ def finetune(
 
     Parameters
     ----------
-    rows : array of float32, shape (n_bars, F)
-    labels : array of int8, shape (n_bars,)
-    split : Split
+    bars : Bars
+        The series that is judged: the first of the lessons.
+    lessons : Lessons
         Only its training samples teach.
+    rows : array of float32, shape (n, F)
+        ``lessons.rows``.
+    judged : array of bool, shape (n_bars,)
+        The validation samples.
     base : dict of Tensor
         ``network.base_state`` of a pre-trained base.
     first_row : int
@@ -103,7 +107,7 @@ def finetune(
     report_to : str, optional
         A logging integration of the Trainer's.
     best_by : str
-        ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``.
+        ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``; or ``last``: a number of epochs that was chosen before.
     on_collapse : str
         ``warn``, or ``stop``: end the training where the guard finds something (see ``guard.findings``).
 
@@ -112,32 +116,33 @@ def finetune(
     CollapsedError
         Where the guard finds something and ``on_collapse`` is ``stop``.
     """
+    labels, training = lessons.labels, lessons.training
+    own_rows, own_labels = rows[: len(bars)], np.where(judged, labels[: len(bars)], np.int8(-1))
     torch.manual_seed(schedule.seed)
     model = with_lora(build_base(architecture, base, place="the base"), lora)
-    targets = np.where(split.training, labels.astype(np.int64), IGNORED)
+    targets = np.where(training, labels.astype(np.int64), IGNORED)
 
     def draws(epoch: int) -> npt.NDArray[np.int64]:
         times = np.zeros(len(labels), dtype=np.int64)
-        times[split.training] = objective.draws(labels[split.training], epoch, schedule.seed)
+        times[training] = objective.draws(labels[training], epoch, schedule.seed)
         return times
 
     dataset = ChunkDataset(
         rows, targets, chunk_bars=architecture.chunk_bars, receptive_bars=architecture.receptive_bars, first_row=first_row,
         multiple_of=schedule.batch_chunks, draws=None if objective.sampler == "natural" else draws,
     )  # fmt: skip
-    counts = class_counts(labels[split.training]).astype(np.float64)
-    prior = class_shares(labels[split.training])
+    counts = class_counts(labels[training]).astype(np.float64)
+    prior = class_shares(labels[training])
     class_weights, correction = objective.class_weights(counts), objective.correction(counts)
     loss = weighted_loss(objective, class_weights, prior)
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
 
     def judge(epoch: int, train_loss: float) -> None:
-        logits = validation_logits(model, bars, rows, split.validation, architecture, first_row)
+        logits = validation_logits(model, bars, own_rows, judged, architecture, first_row)
         model.train()
-        known = _only(labels, split.validation)
-        entry = {"epoch": epoch, "train_loss": train_loss, **scores(softmax(logits), known, prior)}
-        entry["nll_corrected"] = scores(softmax(logits + correction), known, prior)["nll"]
+        entry = {"epoch": epoch, "train_loss": train_loss, **scores(softmax(logits), own_labels, prior)}
+        entry["nll_corrected"] = scores(softmax(logits + correction), own_labels, prior)["nll"]
         entry["findings"] = guard.findings(entry, prior)
         history.append(entry)
         if best_of(history, best_by) is entry:
@@ -167,7 +172,9 @@ def finetune(
 
 
 def best_of(history: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
-    """Return the best epoch's entry, the earliest where several are equally good."""
+    """Return the best epoch's entry, the earliest where several are equally good; ``last`` chooses nothing."""
+    if best_by == "last":
+        return history[-1]
     if best_by == "nll":
         return min(history, key=lambda entry: float(entry["nll_corrected"]))
     return max(history, key=lambda entry: float(entry[best_by]))
@@ -197,7 +204,3 @@ def weighted_loss(
         return (weight * objective.losses(logits, labels, shares.to(logits.device))).sum(), weight.sum()
 
     return loss
-
-
-def _only(labels: IntArray, sample: npt.NDArray[np.bool_]) -> IntArray:
-    return np.where(sample, labels, np.int8(-1))

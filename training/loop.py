@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -60,6 +61,17 @@ class Schedule:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option, value, smallest in (
+            ("--epochs", self.epochs, 1), ("--batch-size", self.batch_chunks, 1), ("--seed", self.seed, 0),
+        ):  # fmt: skip
+            if not value >= smallest:
+                raise UsageError(f"{option}: expected {smallest} or more, got {value}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"--learning-rate: expected a finite number above 0, got {self.learning_rate}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"schedule: expected a finite weight_decay of 0 or more, got {self.weight_decay}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..models.base import DESCRIPTION, FORMAT, WEIGHTS, StoredBase, read_base
 from ..models.language_model import PRESET as LANGUAGE_MODEL
 from ..models.network import write_tensors
 from .ground import DEFAULT_FEATURES, DEFAULT_PRESET, preset_architecture
+from .lessons import gather_lessons
 from .loop import Schedule, is_main_process, wait_for_all
 from .pretrain import BINS, pretrain
 from .train import Progress, Step, open_workspace
@@ -59,6 +60,7 @@ def make_base(
     target: Path,
     recipe: BaseRecipe,
     *,
+    more: Sequence[Bars] = (),
     device: torch.device | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -73,6 +75,8 @@ def make_base(
     ----------
     target : Path
         The base's folder.
+    more : sequence of Bars
+        Other series to learn from, in the same range.
     overwrite : bool
         Replace what is there, finished or unfinished, when the pre-training is done.
     resume : bool
@@ -111,30 +115,28 @@ def make_base(
             f"({utc(bars.time[0])} .. {utc(bars.time[-1])} in all), {features.warmup_bars + architecture.receptive_bars:,} go "
             f"to the warm-up and {recipe.horizon_bars} to the end. Choose a longer range."
         )
-    schema = FeatureSchema.fit(features, features(bars)[sample])
-    work = open_workspace(target, bars, asdict(recipe), overwrite=overwrite, resume=resume)
+    lessons = gather_lessons(
+        bars, more, labels=LabelSpec(horizon_bars=recipe.horizon_bars), training=sample, within=recipe.timerange,
+        warmup_bars=features.warmup_bars + architecture.receptive_bars,
+    )  # fmt: skip
+    schema = FeatureSchema.fit(features, lessons.sampled(features))
+    work = open_workspace(target, lessons.series, asdict(recipe), overwrite=overwrite, resume=resume)
     base = pretrain(
-        bars, schema.rows(bars), sample, architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.schedule,
+        lessons, lessons.rows(schema), architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.schedule,
         device=device or torch.device("cpu"), on_epoch_end=lambda epoch, loss: watch(
             Progress("pretraining", recipe.schedule.epochs, {"epoch": epoch, "train_loss": loss})
         ), on_step=lambda *step: on_step(Step("pretraining", recipe.schedule.epochs, *step)), folder=work / "pretraining",
     )  # fmt: skip
-    seen = TimeRange(bars.time[part.start], np.datetime64(bars.time[part.stop - 1] + bars.step))
     values: dict[str, Any] = {
         "format": FORMAT,
         "preset": recipe.preset,
         "architecture": architecture.to_json(),
         "schema": schema.to_json(),
-        "range": str(seen),
-        "samples": int(sample.sum()),
+        "range": str(lessons.seen),
+        "samples": int(lessons.training.sum()),
         "horizon_bars": recipe.horizon_bars,
-        "data": {
-            "source": bars.source,
-            "digest": bars.digest,
-            "bars": len(bars),
-            "synthetic": bars.synthetic,
-            "step_hours": bars.step_hours,
-        },
+        "data": bars.to_json(),
+        **({"more_data": [each.to_json() for each in more]} if more else {}),
         "schedule": recipe.schedule.to_json(),
         "losses": base.losses,
         "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "torch", "transformers")}},

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,6 +17,7 @@ from ..data.schema import Float32Array
 from ..models.architecture import Architecture, BarTransformer
 from ..models.network import base_state
 from .chunks import IGNORED, ChunkDataset
+from .lessons import Lessons
 from .loop import Schedule, StepEnd, Workspace, fit
 
 BINS = 16
@@ -80,9 +80,8 @@ class NextBar(nn.Module):
 
 
 def pretrain(
-    bars: Bars,
+    lessons: Lessons,
     rows: Float32Array,
-    training: npt.NDArray[np.bool_],
     *,
     architecture: Architecture,
     first_row: int,
@@ -99,9 +98,10 @@ def pretrain(
 
     Parameters
     ----------
-    rows : array of float32, shape (n_bars, F)
-    training : array of bool, shape (n_bars,)
-        Training samples; the bar after each must lie before the validation starts, as it does for any label horizon.
+    lessons : Lessons
+        The bar after each training sample must lie before the validation starts, as it does for any label horizon.
+    rows : array of float32, shape (n, F)
+        ``lessons.rows``.
     first_row : int
         The first finite row.
     folder : Path, optional
@@ -109,9 +109,9 @@ def pretrain(
     """
     torch.manual_seed(schedule.seed)
     model = NextBar(architecture)
-    quantities = next_bar_quantities(bars)
+    quantities = lessons.of_each(next_bar_quantities)
     targets = np.full(quantities.shape, IGNORED, dtype=np.int64)
-    known = training & np.isfinite(quantities).all(axis=1)
+    known = lessons.training & np.isfinite(quantities).all(axis=1)
     for i in range(len(QUANTITIES)):
         edges = np.quantile(quantities[known, i], np.linspace(0, 1, BINS + 1)[1:-1])
         targets[known, i] = np.searchsorted(edges, quantities[known, i], side="right")

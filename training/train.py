@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,6 @@ from ..data.schema import FeatureSchema, Float32Array
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, check_choice
 from ..files import json_text, new_folder, sha256_of
-from ..models.architecture import Architecture
 from ..models.calibration import fit_calibration
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import Decision, thresholds_for_shares
@@ -32,6 +31,7 @@ from .card import card, curves_picture
 from .finetune import BEST_BY, CollapsedError, FineTuned, finetune, validation_logits
 from .ground import Ground, lay_ground
 from .guard import ACTIONS
+from .lessons import Lessons, gather_lessons
 from .loop import Schedule, is_main_process, wait_for_all
 from .objectives import Objective
 from .pretrain import Base, pretrain
@@ -67,7 +67,7 @@ class Recipe:
     pretraining, schedule : Schedule
         Of the base and of the fine-tuning.
     best_by : str
-        Which validation score chooses the epoch: ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``.
+        Which validation score chooses the epoch: ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``; or ``last``.
     """
 
     preset: str | None = None
@@ -113,6 +113,7 @@ def train(
     target: Path,
     recipe: Recipe,
     *,
+    more: Sequence[Bars] = (),
     device: torch.device | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -129,6 +130,8 @@ def train(
     ----------
     target : Path
         The checkpoint's folder.
+    more : sequence of Bars
+        Other series to learn from, before the validation starts; only ``bars`` are judged.
     overwrite : bool
         Replace what is there, finished or unfinished, when the training is done.
     resume : bool
@@ -160,24 +163,14 @@ def train(
     device = device or torch.device("cpu")
 
     # 1. What teaches and what judges, and the rows a model reads
-    ready = prepare(bars, recipe)
-    ground, split, schema, rows = ready.ground, ready.split, ready.schema, ready.rows
+    ready = prepare(bars, more, recipe)
 
     # 2. A base that knows bars, then LoRA for the question
-    work = open_workspace(
-        target, bars, {**asdict(recipe), "base": [recipe.base, ground.digest]}, overwrite=overwrite, resume=resume
-    )
+    described = {**asdict(recipe), "base": [recipe.base, ready.ground.digest]}
+    work = open_workspace(target, ready.lessons.series, described, overwrite=overwrite, resume=resume)
     try:
         base, tuned = learn(
-            bars,
-            recipe,
-            ready,
-            device=device,
-            work=work,
-            report_to=report_to,
-            on_collapse=on_collapse,
-            watch=watch,
-            on_step=on_step,
+            recipe, ready, device=device, work=work, report_to=report_to, on_collapse=on_collapse, watch=watch, on_step=on_step
         )
     except CollapsedError:
         if is_main_process():
@@ -185,17 +178,16 @@ def train(
         raise
 
     # 3. What it says on the validation, calibrated, and a rule that acts on it
-    logits = validation_logits(tuned.model, bars, rows, split.validation, ground.architecture, schema.warmup_bars)
-    logits[~split.validation] = np.nan
-    calibrated = _calibrate(logits, bars, recipe, split, tuned.correction)
+    logits = ready.validation_logits(tuned)
+    calibrated = _calibrate(logits, bars, recipe, ready.split, tuned.correction)
 
     # 4. The folder, whole or not at all
-    values = _description(bars, recipe, ground, schema, split, base, tuned, logits, calibrated)
+    values = _description(ready, recipe, base, tuned, logits, calibrated)
     if is_main_process():
-        marks = fingerprint(tuned.model, _stretch(rows, split, ground.architecture))
+        marks = fingerprint(tuned.model, _stretch(ready))
         try:
             with new_folder(target, overwrite=overwrite) as folder:
-                _write(folder, target.name, values, None if ground.language else base.weights, tuned, marks)
+                _write(folder, target.name, values, None if ready.ground.language else base.weights, tuned, marks)
         except OSError as error:
             raise TrainingError(
                 f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: mend that, "
@@ -214,39 +206,67 @@ class Prepared:
     ----------
     ground : Ground
     split : Split
-    labels : array of int8, shape (n_bars,)
+        Of the judged series.
+    lessons : Lessons
+        Of all series.
     schema : FeatureSchema
         Its scaler is fitted on the training samples only, or is the base's own.
-    rows : array of float32, shape (n_bars, F)
-        Scaled features. *Causality: row t uses bars <= t.*
+    rows : array of float32, shape (n, F)
+        ``lessons.rows``. *Causality: row t uses bars <= t.*
     """
 
     ground: Ground
     split: Split
-    labels: IntArray
+    lessons: Lessons
     schema: FeatureSchema
     rows: Float32Array
 
+    @property
+    def bars(self) -> Bars:
+        """The series that is judged."""
+        return self.lessons.series[0]
 
-def prepare(bars: Bars, recipe: Recipe) -> Prepared:
+    @property
+    def judged_labels(self) -> IntArray:
+        """The labels of the validation samples, -1 elsewhere, int8 (n_bars,)."""
+        return np.where(self.split.validation, self.lessons.labels[: len(self.bars)], np.int8(-1))
+
+    @property
+    def judged_rows(self) -> Float32Array:
+        """The rows of the judged series, float32 (n_bars, F)."""
+        return self.rows[: len(self.bars)]
+
+    def validation_logits(self, tuned: FineTuned) -> FloatArray:
+        """Return what a model says about the validation samples (n_bars, 3), NaN elsewhere."""
+        logits = validation_logits(
+            tuned.model, self.bars, self.judged_rows, self.split.validation, self.ground.architecture, self.schema.warmup_bars
+        )
+        logits[~self.split.validation] = np.nan
+        return logits
+
+
+def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe) -> Prepared:
     """Return what a training by ``recipe`` starts from; ``train`` says what is refused."""
     ground = lay_ground(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
-    split = _split(bars, recipe, ground.features.warmup_bars + ground.architecture.receptive_bars)
+    looks_back = ground.features.warmup_bars + ground.architecture.receptive_bars
+    split = _split(bars, recipe, looks_back)
     ground.check(bars, split.validation_range)
-    labels = recipe.labels.labels(bars)
-    counts = class_counts(labels[split.training])
+    lessons = gather_lessons(
+        bars, more, labels=recipe.labels, training=split.training, warmup_bars=looks_back,
+        within=TimeRange(recipe.training.start, split.training_range.stop),
+    )  # fmt: skip
+    counts = class_counts(lessons.labels[lessons.training])
     if (counts == 0).any():
         raise TrainingError(
             f"the class {CLASS_NAMES[int(np.argmin(counts))]} never occurs among the {counts.sum():,} training labels "
             f"({', '.join(f'{name} {n:,}' for name, n in zip(CLASS_NAMES, counts, strict=True))}). "
             "Use a longer range, or labels of a smaller threshold or nearer barriers."
         )
-    schema = ground.schema(ground.features(bars)[split.training])
-    return Prepared(ground, split, labels, schema, schema.rows(bars))
+    schema = ground.schema(lessons.sampled(ground.features))
+    return Prepared(ground, split, lessons, schema, lessons.rows(schema))
 
 
 def learn(
-    bars: Bars,
     recipe: Recipe,
     ready: Prepared,
     *,
@@ -260,14 +280,15 @@ def learn(
     """Return the base and what fine-tuning made of it; ``work`` is where every epoch is saved, None for nowhere."""
     ground, rows, first_row = ready.ground, ready.rows, ready.schema.warmup_bars
     base = ground.base(recipe.pretraining.seed) or pretrain(
-        bars, rows, ready.split.training, architecture=ground.architecture, first_row=first_row, schedule=recipe.pretraining,
-        device=device, on_epoch_end=lambda epoch, loss: watch(
+        ready.lessons, rows, architecture=ground.architecture, first_row=first_row,
+        schedule=recipe.pretraining, device=device, on_epoch_end=lambda epoch, loss: watch(
             Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
         ), on_step=lambda *step: on_step(Step("pretraining", recipe.pretraining.epochs, *step)),
         folder=work and work / "pretraining",
     )  # fmt: skip
     tuned = finetune(
-        bars, rows, ready.labels, ready.split, base.weights, architecture=ground.architecture, lora=ground.lora(recipe.lora),
+        ready.bars, ready.lessons, rows, ready.split.validation, base.weights, architecture=ground.architecture,
+        lora=ground.lora(recipe.lora),
         objective=recipe.objective, schedule=recipe.schedule, first_row=first_row, device=device,
         on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)),
         on_step=lambda *step: on_step(Step("training", recipe.schedule.epochs, *step)),
@@ -281,12 +302,14 @@ def workspace_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.training")
 
 
-def open_workspace(target: Path, bars: Bars, recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> Path:
+def open_workspace(target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> Path:
     """Return the folder of saves, new or to go on from; it is only gone on from by the same recipe on the same bars."""
     work = workspace_of(target)
     if not is_main_process():
         return work  # it may be there by now, made by the main process; `fit` waits for it
-    described = json.dumps({"bars": bars.digest, "flagbt": __version__, **recipe}, default=str, sort_keys=True)
+    described = json.dumps(
+        {"bars": [each.digest for each in series], "flagbt": __version__, **recipe}, default=str, sort_keys=True
+    )
     note = work / "recipe.json"
     if work.exists() and not resume and not overwrite:
         raise TrainingError(
@@ -360,18 +383,17 @@ def class_returns(bars: Bars, labels: Labels, split: Split) -> FloatArray:
     return np.array([change[label == c].mean() for c in range(3)])
 
 
-def _stretch(rows: Float32Array, split: Split, architecture: Architecture) -> Float32Array:
-    last = int(np.flatnonzero(split.validation)[-1]) + 1
-    return rows[max(0, last - FINGERPRINT_ROWS - architecture.receptive_bars) : last]
+def _stretch(ready: Prepared) -> Float32Array:
+    last = int(np.flatnonzero(ready.split.validation)[-1]) + 1
+    return ready.judged_rows[max(0, last - FINGERPRINT_ROWS - ready.ground.architecture.receptive_bars) : last]
 
 
 def _description(
-    bars: Bars, recipe: Recipe, ground: Ground, schema: FeatureSchema, split: Split, base: Base,
-    tuned: FineTuned, logits: FloatArray, stored: StoredCalibration,
-) -> dict[str, Any]:  # fmt: skip
-    labels = recipe.labels.labels(bars)
-    shares = class_shares(labels[split.training])
-    judged = np.where(split.validation, labels, np.int8(-1))
+    ready: Prepared, recipe: Recipe, base: Base, tuned: FineTuned, logits: FloatArray, stored: StoredCalibration
+) -> dict[str, Any]:
+    ground, split, lessons, bars, judged = ready.ground, ready.split, ready.lessons, ready.bars, ready.judged_labels
+    taught = lessons.labels[lessons.training]
+    shares = class_shares(taught)
     calibrated = stored.calibration(logits)
     verdict = model_verdict(softmax(logits[split.validation]).mean(axis=0), shares)  # no calibration can hide a collapse
     whole, trainable = parameter_counts(tuned.model)
@@ -381,26 +403,21 @@ def _description(
         "lora": ground.lora(recipe.lora).to_json(),
         "base": ground.describe({"preset": ground.preset, "schedule": recipe.pretraining.to_json(), "losses": base.losses}),
         "parameters": {"all": whole, "trainable": trainable},
-        "schema": schema.to_json(),
+        "schema": ready.schema.to_json(),
         "labels": recipe.labels.to_json(),
         "embargo_bars": recipe.embargo_bars,
         "label_shares": shares.tolist(),
         "class_returns": class_returns(bars, recipe.labels, split).tolist(),
         "ranges": {
-            "pretraining": str(ground.pretraining_range(split.training_range)),
-            "training": str(split.training_range),
+            "pretraining": str(ground.pretraining_range(lessons.seen)),
+            "training": str(lessons.seen),
             "validation": str(split.validation_range),
             "calibration": str(split.validation_range),
         },
-        "data": {
-            "source": bars.source,
-            "digest": bars.digest,
-            "bars": len(bars),
-            "synthetic": bars.synthetic,
-            "step_hours": bars.step_hours,
-        },
-        "samples": {"training": int(split.training.sum()), "validation": int(split.validation.sum())},
-        "labels_counted": by_class(class_counts(labels[split.training]).tolist()),
+        "data": bars.to_json(),
+        **({"more_data": [each.to_json() for each in lessons.series[1:]]} if lessons.series[1:] else {}),
+        "samples": {"training": len(taught), "validation": int(split.validation.sum())},
+        "labels_counted": by_class(class_counts(taught).tolist()),
         "objective": {**recipe.objective.to_json(), "class_weights": tuned.class_weights.tolist()},
         "schedule": recipe.schedule.to_json(),
         "best_epoch": tuned.best["epoch"],

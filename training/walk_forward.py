@@ -23,7 +23,7 @@ An interrupted walk keeps its finished folds: with ``resume`` it goes on with th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -125,6 +125,7 @@ def walk_forward(
     recipe: Recipe,
     folds: int,
     *,
+    more: Sequence[Bars] = (),
     device: torch.device | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -144,6 +145,8 @@ def walk_forward(
         Its ``training`` is the whole range to walk through (by default the file); it may name no ``validation``.
     folds : int
         How many, 1 or more.
+    more : sequence of Bars
+        Other series to learn from; each fold learns from what came before its validation.
     overwrite : bool
         Replace what is there of that name, fold by fold.
     resume : bool
@@ -170,7 +173,7 @@ def walk_forward(
     target = output / f"{name}-walk-forward"
     going_on = resume and workspace_of(target).is_dir()  # it is made when the first fold is finished
     if going_on:
-        open_workspace(target, bars, asdict(recipe), overwrite=False, resume=True)
+        open_workspace(target, (bars, *more), asdict(recipe), overwrite=False, resume=True)
     _refuse_what_is_there(target, [] if going_on else [output / fold_name(name, k + 1) for k in range(folds)], overwrite)
 
     checkpoints: list[Checkpoint] = []
@@ -185,13 +188,15 @@ def walk_forward(
             checkpoint = _finished(folder, fold, bars)
         else:
             past = bars.take(slice(0, bars.between(fold.validation).stop))
-            own = replace(recipe, training=fold.training, validation=fold.validation)
+            others = [each.take(each.between(TimeRange(None, fold.validation.stop))) for each in more]
+            within = TimeRange(recipe.training.start, fold.training.stop)  # another series may begin before this one
+            own = replace(recipe, training=within, validation=fold.validation)
             checkpoint = train(
-                past, folder, own, device=device, overwrite=overwrite, resume=resume, on_collapse=on_collapse,
+                past, folder, own, more=others, device=device, overwrite=overwrite, resume=resume, on_collapse=on_collapse,
                 watch=partial(watch, number), on_step=partial(on_step, number),
             )  # fmt: skip
         if number == 1 and not going_on:
-            open_workspace(target, bars, asdict(recipe), overwrite=True, resume=False)
+            open_workspace(target, (bars, *more), asdict(recipe), overwrite=True, resume=False)
 
         # 2. What it says about the stretch that follows, through the path that serving takes
         stretch = bars.between(fold.test)
@@ -285,10 +290,7 @@ def _description(bars: Bars, recipe: Recipe, name: str, timerange: TimeRange, en
         "format": FORMAT,
         "name": name,
         "flagbt": __version__,
-        "data": {
-            "source": bars.source, "digest": bars.digest, "bars": len(bars), "synthetic": bars.synthetic,
-            "step_hours": bars.step_hours,
-        },
+        "data": bars.to_json(),
         "labels": recipe.labels.to_json(),
         "range": str(timerange),
         "folds": entries,
