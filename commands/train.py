@@ -30,7 +30,7 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 @click.option("--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
 @click.option("--base-layers", type=click.IntRange(1), help="Of a language model, only the first N layers.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--pretrain-epochs", type=click.IntRange(1), help="Next-bar prediction, before; 12 without --base.")
+@click.option("--pretrain-epochs", type=click.IntRange(1), help="Next-bar prediction, before; 3 without --base.")
 @click.option("--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
 @click.option("--validation", type=Range(), help="Bars to judge and calibrate on. Default: the last fifth.")
 @click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
@@ -91,7 +91,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
             rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])
         ),
         pretraining=Schedule(
-            epochs=options["pretrain_epochs"] or 12, learning_rate=2e-3, batch_chunks=options["batch_size"],
+            epochs=options["pretrain_epochs"] or 3, learning_rate=2e-3, batch_chunks=options["batch_size"],
             seed=options["seed"],
         ),
         schedule=Schedule(
@@ -224,7 +224,7 @@ def _top_layers(text: str) -> int | None:
 @click.option("--name", default="base", show_default=True, help="The base's name.")
 @click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
 @click.option("--timerange", type=Range(), help="Bars to learn from. Default: all.")
-@click.option("--epochs", type=click.IntRange(1), default=12, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
 @click.option(
     "--horizon-bars", type=click.IntRange(1), default=6, show_default=True,

@@ -34,7 +34,7 @@ from .guard import ACTIONS
 from .lessons import Lessons, gather_lessons
 from .loop import Schedule, is_main_process, wait_for_all
 from .objectives import Objective
-from .pretrain import Base, pretrain
+from .pretrain import SCHEDULE, Base, pretrain
 from .splits import Split, chronological_split
 
 VALIDATION_SHARE = 0.2
@@ -80,7 +80,7 @@ class Recipe:
     embargo_bars: int = 0
     objective: Objective = field(default_factory=Objective)
     lora: Lora = field(default_factory=Lora)
-    pretraining: Schedule = field(default_factory=lambda: Schedule(epochs=12, learning_rate=2e-3))
+    pretraining: Schedule = SCHEDULE
     schedule: Schedule = field(default_factory=Schedule)
     best_by: str = "nll"
 
