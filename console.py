@@ -108,10 +108,11 @@ class Bars:
 
 
 @contextmanager
-def epoch_table() -> Iterator[tuple[Callable[[TrainingProgress], None], Callable[[Step], None]]]:
+def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[TrainingProgress], None], Callable[[Step], None]]]:
     """Give two functions: one shows an epoch's scores, in a live table on stderr (or as a plain line in a log), one a step.
 
-    The step and the time left stand below the table, and only in a terminal.
+    The step and the time left stand below the table, and only in a terminal. ``shown`` is False in every process of a
+    distributed training but one.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (
@@ -130,9 +131,11 @@ def epoch_table() -> Iterator[tuple[Callable[[TrainingProgress], None], Callable
         table.add_column(name, justify="left" if name == "stage" else "right")
     now = Text()
     clock = StepClock()
-    with Live(Group(table, now), console=err, auto_refresh=False) if err.is_terminal else _nothing() as live:
+    with Live(Group(table, now), console=err, auto_refresh=False) if shown and err.is_terminal else _nothing() as live:
 
         def watch(progress: TrainingProgress) -> None:
+            if not shown:
+                return
             row = _epoch_row(progress)
             table.add_row(*row)
             if isinstance(live, Live):

@@ -42,7 +42,7 @@ from flagbt.training.ground import preset_architecture
 from flagbt.training.lessons import Lessons, gather_lessons
 from flagbt.training.loop import Schedule
 from flagbt.training.objectives import Objective
-from flagbt.training.pretrain import Base, pretrain
+from flagbt.training.pretrain import SCHEDULE, Base, pretrain
 
 LABELS = LabelSpec()
 WEEK_BARS = 168
@@ -54,8 +54,8 @@ TREES = {
     "n_estimators": 275, "learning_rate": 0.03, "num_leaves": 7, "min_child_samples": 400, "subsample": 0.7,
     "subsample_freq": 1, "colsample_bytree": 0.6, "reg_lambda": 10.0,
 }  # fmt: skip
-PRETRAINING = Schedule(epochs=12, learning_rate=2e-3)
-FINE_TUNING = Schedule(epochs=3)
+PRETRAINING = SCHEDULE
+FINE_TUNING = Schedule(epochs=4, learning_rate=2e-3)
 LORA = Lora()
 
 

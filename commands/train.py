@@ -30,7 +30,7 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 @click.option("--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
 @click.option("--base-layers", type=click.IntRange(1), help="Of a language model, only the first N layers.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--pretrain-epochs", type=click.IntRange(1), help="Next-bar prediction, before; 12 without --base.")
+@click.option("--pretrain-epochs", type=click.IntRange(1), help="Next-bar prediction, before; 3 without --base.")
 @click.option("--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
 @click.option("--validation", type=Range(), help="Bars to judge and calibrate on. Default: the last fifth.")
 @click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
@@ -91,7 +91,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
             rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])
         ),
         pretraining=Schedule(
-            epochs=options["pretrain_epochs"] or 12, learning_rate=2e-3, batch_chunks=options["batch_size"],
+            epochs=options["pretrain_epochs"] or 3, learning_rate=2e-3, batch_chunks=options["batch_size"],
             seed=options["seed"],
         ),
         schedule=Schedule(
@@ -102,7 +102,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     )  # fmt: skip
     picked = pick_device(device)
     bars, *more = map(read_bars, (data, *options["more_data"]))
-    if bars.synthetic and not as_json:
+    if bars.synthetic and not as_json and is_main_process():
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
     if control is not None:
         _control(bars, more, recipe, control, picked, as_json)
@@ -111,7 +111,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         with_what = {"more": more, "resume": options["resume"], "on_collapse": options["on_collapse"]}
         _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
         return
-    with epoch_table() as (watch, on_step):
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
         checkpoint = train(
             bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=options["resume"],
             on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch, on_step=on_step,
@@ -158,7 +158,7 @@ def _control(bars: Any, more: list[Any], recipe: Any, control: str, device: Any,
     from ..training.control import run_control
     from ..training.loop import is_main_process
 
-    with epoch_table() as (watch, on_step):
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
         result = run_control(bars, recipe, control, more=more, device=device, watch=watch, on_step=on_step)
     if is_main_process():
         if as_json:
@@ -185,7 +185,7 @@ def _walk_forward(
 
     for each in (fold_name(name, number) for number in range(1, folds + 1)):
         _checkpoint_folder(output, each, overwrite=overwrite)
-    with epoch_table() as (watch, on_step):
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
         walked = walk_forward(
             bars, output, name, recipe, folds, device=device, overwrite=overwrite, **options,
             watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
@@ -224,7 +224,7 @@ def _top_layers(text: str) -> int | None:
 @click.option("--name", default="base", show_default=True, help="The base's name.")
 @click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
 @click.option("--timerange", type=Range(), help="Bars to learn from. Default: all.")
-@click.option("--epochs", type=click.IntRange(1), default=12, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
 @click.option(
     "--horizon-bars", type=click.IntRange(1), default=6, show_default=True,
@@ -245,7 +245,7 @@ def pretrain_command(
     target = _checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
     from ..data.readers import read_bars
     from ..models.scoring import pick_device
-    from ..training.loop import Schedule
+    from ..training.loop import Schedule, is_main_process
     from ..training.make_base import BaseRecipe, make_base
     from ..training.pretrain import BINS
 
@@ -259,12 +259,14 @@ def pretrain_command(
     )  # fmt: skip
     picked = pick_device(device)
     bars, *more = map(read_bars, (data, *options["more_data"]))
-    if bars.synthetic and not as_json:
+    if bars.synthetic and not as_json and is_main_process():
         say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
-    with epoch_table() as (watch, on_step):
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
         base = make_base(
             bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, watch=watch, on_step=on_step
         )
+    if not is_main_process():
+        return
     values = base.values
     if as_json:
         print_json({

@@ -81,8 +81,24 @@ class Architecture:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"layers": 4, "d_model": 128, "heads": 4, "d_feedforward": 256, "context_bars": 32, "chunk_bars": 512},
-    "small": {"layers": 6, "d_model": 256, "heads": 8, "d_feedforward": 704, "context_bars": 32, "chunk_bars": 768},
+    "tiny": {
+        "layers": 4,
+        "d_model": 128,
+        "heads": 4,
+        "d_feedforward": 256,
+        "context_bars": 32,
+        "chunk_bars": 512,
+        "dropout": 0.3,
+    },
+    "small": {
+        "layers": 6,
+        "d_model": 256,
+        "heads": 8,
+        "d_feedforward": 704,
+        "context_bars": 32,
+        "chunk_bars": 768,
+        "dropout": 0.3,
+    },
     "88m": {"layers": 12, "d_model": 768, "heads": 12, "d_feedforward": 2048, "context_bars": 64, "chunk_bars": 2304},
 }
 

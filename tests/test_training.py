@@ -87,6 +87,28 @@ def test_unknown_objectives_are_refused(wrong: dict[str, object]) -> None:
         Objective(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("field", ["gamma", "tau", "beta", "label_smoothing"])
+def test_objectives_that_are_no_numbers_are_refused(field: str, wrong: float) -> None:
+    """A NaN passes every comparison that is asked the wrong way round, and trains a model of NaN."""
+    with pytest.raises(UsageError, match=f"--{field.replace('_', '-')}: expected .*, got {wrong}"):
+        Objective(**{field: wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "option"),
+    [
+        *(("learning_rate", value, "--learning-rate") for value in (float("nan"), float("inf"), 0.0, -1.0)),
+        *(("epochs", 0, "--epochs"), ("batch_chunks", 0, "--batch-size"), ("seed", -1, "--seed")),
+        ("weight_decay", float("nan"), "schedule: expected a finite weight_decay"),
+    ],
+)
+def test_schedules_that_cannot_run_are_refused(field: str, wrong: float, option: str) -> None:
+    """Through Python there is no command line to refuse them."""
+    with pytest.raises(UsageError, match=option):
+        Schedule(**{field: wrong})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 2, 7])
 def test_every_sample_counts_exactly_once_an_epoch(epoch: int) -> None:
     """A bar seen twice is overweighted, one never seen is lost; both happen silently at a chunk's edge."""
@@ -531,21 +553,44 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(trial: tuple[Path, Path]
     assert json.loads(resumed.stdout)["digest"] == json.loads(whole.stdout)["digest"]
 
 
+TORCHRUN = (
+    "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0",
+    "--local-addr", "127.0.0.1",
+)  # fmt: skip
+ACCELERATE = (
+    "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
+    "--dynamo_backend", "no", "--main_process_port", "0",
+)  # fmt: skip
+
+
 @pytest.mark.slow
-def test_two_processes_train_like_one(trial: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_train_like_one(launcher: tuple[str, ...], trial: tuple[Path, Path], tmp_path: Path) -> None:
     """Weighted losses divided by each process's own weights would be another objective."""
     script, bars = trial
     subprocess.run([sys.executable, script, bars, tmp_path / "one", "0.0"], capture_output=True, check=True)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-    done = subprocess.run(
-        [*launch, script, bars, tmp_path / "two", "0.0"], capture_output=True, text=True, check=False, timeout=300
-    )
+    launch = [sys.executable, "-m", *launcher, script, bars, tmp_path / "two", "0.0"]
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     curves = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two")]
     for mine, theirs in zip(*curves, strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
         assert mine["nll"] == pytest.approx(theirs["nll"], rel=1e-5)
+    weights = [load_file(tmp_path / name / "adapter.safetensors") for name in ("one", "two")]
+    assert all(torch.allclose(mine, weights[1][name], atol=1e-5) for name, mine in weights[0].items())
+
+
+@pytest.mark.slow
+def test_accelerate_launches_the_command(trial: tuple[Path, Path], tmp_path: Path) -> None:
+    """Two processes that each print a table, or write a checkpoint, are two trainings in one terminal."""
+    command = ["-m", "flagbt", "train", "--data", str(trial[1]), "--output", str(tmp_path), "--name", "shared"]
+    command += ["--epochs", "1", "--pretrain-epochs", "1", "--batch-size", "2"]
+    launch = [sys.executable, "-m", *ACCELERATE, *command]
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("training  1/1") == 1 + 1  # the pre-training's line ends on it too
+    assert done.stdout.count("checkpoint: ") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bars.csv", "shared", "trial.py"]
 
 
 def test_triple_barrier_labels_are_trained_stored_and_shown(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -60,6 +61,17 @@ class Schedule:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option, value, smallest in (
+            ("--epochs", self.epochs, 1), ("--batch-size", self.batch_chunks, 1), ("--seed", self.seed, 0),
+        ):  # fmt: skip
+            if not value >= smallest:
+                raise UsageError(f"{option}: expected {smallest} or more, got {value}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"--learning-rate: expected a finite number above 0, got {self.learning_rate}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"schedule: expected a finite weight_decay of 0 or more, got {self.weight_decay}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -212,10 +224,6 @@ def fit(
     """
     workspace = workspace or Workspace()
     epochs = _Epochs(dataset, on_epoch_end, workspace, on_step)
-    newest = workspace.newest()
-    if newest is not None:
-        epochs.losses += [torch.tensor(value) for value in json.loads((newest / LOSSES).read_text(encoding="utf-8"))]
-        workspace.restore(newest)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if schedule.batch_chunks % processes:
         raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
@@ -231,6 +239,11 @@ def fit(
             disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda",
             ddp_find_unused_parameters=False,
         )  # fmt: skip
+        wait_for_all()  # the arguments have joined the processes; the main one has made the workspace before it came here
+        newest = workspace.newest()
+        if newest is not None:
+            epochs.losses += [torch.tensor(value) for value in json.loads((newest / LOSSES).read_text(encoding="utf-8"))]
+            workspace.restore(newest)
         trainer = _ChunkTrainer(loss, epochs.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))

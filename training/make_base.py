@@ -26,7 +26,7 @@ from ..models.network import write_tensors
 from .ground import DEFAULT_FEATURES, DEFAULT_PRESET, preset_architecture
 from .lessons import gather_lessons
 from .loop import Schedule, is_main_process, wait_for_all
-from .pretrain import BINS, pretrain
+from .pretrain import BINS, SCHEDULE, pretrain
 from .train import Progress, Step, open_workspace
 
 
@@ -52,7 +52,7 @@ class BaseRecipe:
     timerange: TimeRange = field(default_factory=TimeRange)
     features: str = DEFAULT_FEATURES
     horizon_bars: int = field(default_factory=lambda: LabelSpec().horizon_bars)
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=12, learning_rate=2e-3))
+    schedule: Schedule = SCHEDULE
 
 
 def make_base(

@@ -6,6 +6,7 @@ multiplies by the labels' class weights and divides by their sum.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,8 +62,12 @@ class Objective:
             raise UsageError(
                 f"--label-smoothing: expected 0 or more and less than 1, and 0 with the focal loss, got {self.label_smoothing}."
             )
-        if not self.gamma >= 0 or not 0 <= self.beta < 1:
-            raise UsageError(f"objective: expected gamma >= 0 and 0 <= beta < 1, got {self.gamma} and {self.beta}.")
+        if not 0 <= self.gamma < math.inf:
+            raise UsageError(f"--gamma: expected a finite number of 0 or more for the objective, got {self.gamma}.")
+        if not math.isfinite(self.tau):
+            raise UsageError(f"--tau: expected a finite number for the objective, got {self.tau}.")
+        if not 0 <= self.beta < 1:
+            raise UsageError(f"--beta: expected 0 or more and less than 1 for the objective, got {self.beta}.")
 
     def class_weights(self, counts: FloatArray) -> FloatArray:
         """Return the weight of each class, shape (3,), from the training labels' counts, all above 0."""

@@ -23,6 +23,7 @@ from .loop import Schedule, StepEnd, Workspace, fit
 BINS = 16
 QUANTITIES = ("return", "range", "volume")
 VOLATILITY_BARS = 24
+SCHEDULE = Schedule(epochs=3, learning_rate=2e-3)  # more epochs only learn the training bars by heart: docs/LOG.md
 
 
 @dataclass(frozen=True, eq=False)

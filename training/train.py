@@ -34,7 +34,7 @@ from .guard import ACTIONS
 from .lessons import Lessons, gather_lessons
 from .loop import Schedule, is_main_process, wait_for_all
 from .objectives import Objective
-from .pretrain import Base, pretrain
+from .pretrain import SCHEDULE, Base, pretrain
 from .splits import Split, chronological_split
 
 VALIDATION_SHARE = 0.2
@@ -80,7 +80,7 @@ class Recipe:
     embargo_bars: int = 0
     objective: Objective = field(default_factory=Objective)
     lora: Lora = field(default_factory=Lora)
-    pretraining: Schedule = field(default_factory=lambda: Schedule(epochs=12, learning_rate=2e-3))
+    pretraining: Schedule = SCHEDULE
     schedule: Schedule = field(default_factory=Schedule)
     best_by: str = "nll"
 
@@ -305,6 +305,8 @@ def workspace_of(target: Path) -> Path:
 def open_workspace(target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> Path:
     """Return the folder of saves, new or to go on from; it is only gone on from by the same recipe on the same bars."""
     work = workspace_of(target)
+    if not is_main_process():
+        return work  # it may be there by now, made by the main process; `fit` waits for it
     described = json.dumps(
         {"bars": [each.digest for each in series], "flagbt": __version__, **recipe}, default=str, sort_keys=True
     )
@@ -322,15 +324,14 @@ def open_workspace(target: Path, series: Sequence[Bars], recipe: dict[str, Any],
             f"two trainings. Give the same options ({_differences(note.read_text(encoding='utf-8'), described)}), or "
             "--overwrite to begin again."
         )
-    if is_main_process():
-        shutil.rmtree(work, ignore_errors=True)
-        try:
-            with new_folder(work) as folder:
-                (folder / note.name).write_text(described, encoding="utf-8")
-        except OSError as error:
-            raise TrainingError(
-                f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
-            ) from None
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        with new_folder(work) as folder:
+            (folder / note.name).write_text(described, encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(
+            f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from None
     return work
 
 

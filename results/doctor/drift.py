@@ -23,7 +23,7 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
     PSI over the training's deciles (Siddiqi 2006: above 0.25 the population has moved), the two-sample KS distance
     (Kolmogorov 1933, Smirnov 1948), the share of rows outside the training's range, and how well a classifier tells the
     two periods apart. Calm and wild years differ by themselves, so this is a warning; it is suspect where a column
-    follows the level of the price or of the volume, which no training covers.
+    follows the level of the price, which no training covers.
     """
     name = "drift"
     if subject.past is None or subject.training is None or subject.past_rows is None:
@@ -38,7 +38,7 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
     ks = np.array([kolmogorov_smirnov(old[:, k], new[:, k]) for k in range(len(columns))])
     slack = 1e-9 * (1 + np.abs(old).max(axis=0))
     outside = ((new < old.min(axis=0) - slack) | (new > old.max(axis=0) + slack)).mean(axis=0)
-    level = _follows_level(subject.learnt, subject.bars)
+    level = _follows_price(subject.learnt, subject.bars)
     told = domain_auc(old, new, subject.random(7))
     coverage["drift_rows"] = len(old) + len(new)
     worst = np.argsort(-psi)[:12]
@@ -56,8 +56,7 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
         g = int(np.argmax(np.where(guilty, outside, -1)))
         return Finding(
             check=name, severity=SUSPECT, value=float(outside[g]), limit=LARGEST_OUTSIDE, columns=names,
-            says=f"{', '.join(names[:8])} follow{'s' * (len(names) == 1)} the level of the price or the volume, which has "
-            f"moved on: "
+            says=f"{', '.join(names[:8])} follow{'s' * (len(names) == 1)} the level of the price, which has moved on: "
             f"{100 * outside[g]:.1f} % of the rows of {columns[g]} lie outside the training's range. {facts}",
             remedy="Feed ratios, returns or ranks in place of levels, and train again.",
             otherwise="Were it not the cause, multiplying all prices by ten would leave the columns alone.",
@@ -85,16 +84,11 @@ def kolmogorov_smirnov(old: FloatArray, new: FloatArray) -> float:
     return float(np.abs(one - other).max())
 
 
-def _follows_level(table: Table, bars: Bars) -> BoolArray:
-    """Return which columns change when all prices, or all volumes, are multiplied by ten."""
+def _follows_price(table: Table, bars: Bars) -> BoolArray:
+    """Return which columns change when all prices are multiplied by ten."""
     part = bars.take(slice(max(0, len(bars) - 1_500), len(bars)))
+    prices = {name: 10.0 * getattr(part, name) for name in ("open", "high", "low", "close")}
+    other = Bars(part.time, **prices, volume=part.volume, source=part.source, synthetic=part.synthetic, step=part.step)
     base = table(part)
-    follows = np.zeros(len(table.columns), bool)
-    for price, volume in ((10.0, 1.0), (1.0, 10.0)):
-        other = Bars(
-            part.time, part.open * price, part.high * price, part.low * price, part.close * price, part.volume * volume,
-            source=part.source, synthetic=part.synthetic, step=part.step,
-        )  # fmt: skip
-        change = np.abs(np.nan_to_num(table(other)) - np.nan_to_num(base)).max(axis=0)
-        follows |= change > 0.05 * np.maximum(np.nanstd(base, axis=0), 1e-12)
-    return follows
+    change = np.abs(np.nan_to_num(table(other)) - np.nan_to_num(base)).max(axis=0)
+    return np.asarray(change > 0.05 * np.maximum(np.nan_to_num(np.nanstd(base, axis=0)), 1e-12))
