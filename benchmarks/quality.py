@@ -1,5 +1,7 @@
 """What is learned, against what others learn from the same features: `python benchmarks/quality.py --data F --more-data F2`.
 
+It needs `pip install lightgbm scikit-learn`.
+
 Everything is fitted before ``--year`` and judged on that year. Every number below that decides anything (epochs, trees,
 penalties, which series teach) was chosen with ``--year 2023``; with 2024 nothing may be changed any more. Each run on 2024
 is a look at the test year, and belongs in docs/LOG.md.
