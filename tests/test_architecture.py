@@ -131,7 +131,7 @@ def test_wheel_holds_the_tracked_sources_and_no_tests(tmp_path: Path) -> None:
     subprocess.run(command, check=True)
     wheel = next(tmp_path.glob("flagbt-*.whl"))
     packed = {name.removeprefix("flagbt/") for name in zipfile.ZipFile(wheel).namelist() if name.startswith("flagbt/")}
-    folders = ("data/", "models/", "strategies/", "engine/", "training/", "results/")
+    folders = ("commands/", "data/", "models/", "strategies/", "engine/", "training/", "results/")
     expected = {
         name for name in tracked if name.startswith(folders) or (name.endswith(".py") and "/" not in name) or name == "py.typed"
     }
