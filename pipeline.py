@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .data.bars import Bars
 from .data.plugins import blamed_on
@@ -24,6 +24,9 @@ from .models.checkpoint import Checkpoint, find_checkpoint
 from .models.decision import Decision
 from .models.model_signals import ModelSignals, check_device_name
 from .models.overlap import check_overlap
+
+if TYPE_CHECKING:
+    from .engine.rules import Rules  # with all of the engine behind it, only where it is used
 
 SAMPLE_RANGE = TimeRange.parse("20240101-20250101")
 Progress = Callable[[str, int, int], None]
@@ -49,9 +52,15 @@ class RunRequest:
         ``argmax``, ``threshold:P`` or ``utility``; by default what is stored with the calibration, else ``argmax``.
     fee_bps, slippage_bps : float
         A side.
+    borrow_bps_per_day : float
+        On a short's notional.
     cash : float
         In quote currency.
     short : bool
+    cooldown_bars, min_hold_bars, stop_loss, take_profit, max_short_notional, close_short_above
+        The rules laid over a flagbt strategy, see ``engine.rules``.
+    exit : str
+        ``signal``, ``horizon`` (the checkpoint's label horizon) or ``horizon:BARS``.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     batch_size : int, optional
@@ -70,8 +79,16 @@ class RunRequest:
     decision: str | None = None
     fee_bps: float = 10.0
     slippage_bps: float = 2.0
+    borrow_bps_per_day: float = 1.0
     cash: float = 10_000.0
     short: bool = False
+    cooldown_bars: int = 0
+    min_hold_bars: int = 0
+    exit: str = "signal"
+    stop_loss: float | None = None
+    take_profit: float | None = None
+    max_short_notional: float = 1.0
+    close_short_above: float | None = None
     device: str = "auto"
     batch_size: int | None = None
     allow_overlap: bool = False
@@ -130,9 +147,9 @@ def run(
         timerange = SAMPLE_RANGE
 
     # 2. The model, if one is asked for; it must not have seen the bars
-    costs = Costs(fee_bps=request.fee_bps, slippage_bps=request.slippage_bps)
+    costs = Costs(fee_bps=request.fee_bps, slippage_bps=request.slippage_bps, borrow_bps_per_day=request.borrow_bps_per_day)
     model = _model(request, 2 * (costs.fee + costs.slippage), progress)
-    strategy = _strategy(request, model)
+    strategy, rules = _strategy(request, model), _rules(request, model)
     if model is not None:
         _check_step(bars, model.checkpoint)
         # A plain Backtrader strategy may trade in the warm-up too, on bars without a signal.
@@ -145,7 +162,7 @@ def run(
     settings: dict[str, Any] = {"timerange": timerange, "costs": costs, "cash": request.cash}
     description = {**_description(bars), "source": bars.source}
     backtest = run_backtest(
-        seen, strategy, short=request.short, data=description, checkpoint=_card(model),
+        seen, strategy, short=request.short, rules=rules, data=description, checkpoint=_card(model),
         config=_config(request, timerange, model, strategy),
         signals=model(seen) if model is not None and isinstance(strategy, type) else None,
         progress=lambda done, total: progress("replay", done, total), **settings,
@@ -273,6 +290,17 @@ def _strategy(request: RunRequest, model: ModelSignals | None) -> Any:
         taken["seed"] = request.seed
     with blamed_on(found, "__init__"):
         return found(*([model] if found.uses_model else []), **taken)
+
+
+def _rules(request: RunRequest, model: ModelSignals | None) -> Rules:
+    from .engine.rules import Rules, horizon_of
+
+    return Rules(
+        cooldown_bars=request.cooldown_bars, min_hold_bars=request.min_hold_bars, stop_loss=request.stop_loss,
+        take_profit=request.take_profit, max_short_notional=request.max_short_notional,
+        close_short_above=request.close_short_above,
+        horizon_bars=horizon_of(request.exit, None if model is None else model.checkpoint.labels.horizon_bars),
+    )  # fmt: skip
 
 
 def _device(request: RunRequest, model: ModelSignals | None) -> str | None:

@@ -106,8 +106,31 @@ def run_options(command: F) -> F:
         click.option("--decision", help="argmax, threshold:P or utility. Default: the one stored with the calibration."),
         click.option("--fee-bps", type=Number(), default=10.0, show_default=True, help="Fee a side, in basis points."),
         click.option("--slippage-bps", type=Number(), default=2.0, show_default=True, help="Slippage a side, in basis points."),
+        click.option(
+            "--borrow-bps-per-day", type=Number(), default=1.0, show_default=True, help="Borrow on a short's notional, a day."
+        ),
         click.option("--cash", type=Number(above=0), default=10_000.0, show_default=True, help="Starting cash."),
         click.option("--short", is_flag=True, help="A SELL while flat opens a short position."),
+        click.option(
+            "--cooldown-bars", type=click.IntRange(0), default=0, show_default=True, help="No entry this long after an exit."
+        ),
+        click.option("--min-hold-bars", type=click.IntRange(0), default=0, show_default=True, help="No exit by signal before."),
+        click.option(
+            "--exit",
+            default="signal",
+            show_default=True,
+            help="signal, or horizon[:BARS]: leave so long after the last signal.",
+        ),
+        click.option("--stop-loss", type=Number(above=0), help="Leave at a close this fraction worse than the entry price."),
+        click.option("--take-profit", type=Number(above=0), help="Leave at a close this fraction better than the entry price."),
+        click.option(
+            "--max-short-notional",
+            type=Number(above=0),
+            default=1.0,
+            show_default=True,
+            help="Largest short opened, as a share of equity.",
+        ),
+        click.option("--close-short-above", type=Number(), help="Close a short above this many times the equity."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars a forward pass."),
         click.option("--allow-overlap", is_flag=True, help="Trade bars the checkpoint has seen; stamped on every output."),

@@ -23,8 +23,9 @@ from .bridge import Bridge
 from .broker import Progress, RecordingBroker
 from .costs import AllInSizer, Costs
 from .feed import BarsFeed
-from .funnel import build_funnel
+from .funnel import Decided, build_funnel
 from .ledger import orders_table, trades_table
+from .rules import Rules
 from .run import Run
 
 _MOST_CASH = 1e15  # beyond, sizes in lots are no exact floats
@@ -39,6 +40,7 @@ def run_backtest(
     costs: Costs | None = None,
     cash: float = 10_000.0,
     short: bool = False,
+    rules: Rules | None = None,
     signals: Signals | None = None,
     data: Mapping[str, Any] | None = None,
     checkpoint: Mapping[str, Any] | None = None,
@@ -72,6 +74,8 @@ def run_backtest(
         Starting cash in quote currency, above 0.
     short : bool
         Whether positions below 0 are allowed, up to the equity.
+    rules : Rules, optional
+        Cooldown, minimum holding, stops and the like, laid over a flagbt strategy's own targets; none by default.
     signals : Signals, optional
         One row for each of ``bars``, in place of ``strategy.prepare`` (a sweep scores once).
     data, checkpoint, config : mapping, optional
@@ -88,8 +92,8 @@ def run_backtest(
     StrategyError
         When the strategy breaks its contract.
     """
-    timerange, costs = timerange or TimeRange(), costs or Costs()
-    _check_arguments(strategy, cash, short)
+    timerange, costs, rules = timerange or TimeRange(), costs or Costs(), rules or Rules()
+    _check_arguments(strategy, cash, short, rules)
     short = short or bool(getattr(strategy, "short", False))
 
     # 1. Score: all bars at once, the history included.
@@ -114,7 +118,7 @@ def run_backtest(
     # 4. Replay: Backtrader, bar by bar.
     if isinstance(strategy, Strategy):
         assert rows is not None  # prepare returned it
-        cerebro.addstrategy(Bridge, plugin=strategy, first=part.start, signal=rows.signal.tolist())
+        cerebro.addstrategy(Bridge, plugin=strategy, first=part.start, signal=rows.signal.tolist(), limits=rules.limits())
     else:
         cerebro.addsizer(AllInSizer)
         cerebro.addstrategy(strategy)
@@ -131,9 +135,9 @@ def run_backtest(
     bridge = replayed if isinstance(strategy, Strategy) else None
     frame = traded.frame()
     index = pd.DatetimeIndex(frame.index)
-    before = None if bridge is None else np.array(bridge.before)
+    decided = None if bridge is None else Decided(np.array(bridge.before), np.array(bridge.why))
     return Run(
-        config=_settings(strategy, timerange, costs, cash, short) | dict(config or {}),
+        config=_settings(strategy, timerange, costs, cash, short) | rules.describe() | dict(config or {}),
         data=_describe(bars, traded) | dict(data or {}),
         checkpoint=None if checkpoint is None else dict(checkpoint),
         bars=frame,
@@ -141,7 +145,7 @@ def run_backtest(
         signals=None if bridge is None or rows is None else rows.frame(index).assign(target=np.array(bridge.after)),
         orders=orders_table(broker.records, index),
         trades=trades_table(broker.fills, broker.table()[:, 2], traded.close, index),
-        funnel=build_funnel(len(traded), broker.records, None if bridge is None else rows, before),
+        funnel=build_funnel(len(traded), broker.records, None if bridge is None else rows, decided),
         cash=float(cash),
         seconds={"score": scored - started, "replay": done - scored},
     )
@@ -178,7 +182,7 @@ def _name(strategy: Strategy | type[Any]) -> str:
     return strategy.name if isinstance(strategy, Strategy) else strategy.__name__
 
 
-def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool) -> None:
+def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, rules: Rules) -> None:
     if isinstance(strategy, Strategy):
         if short and not getattr(strategy, "short", False):
             made = type(strategy).__name__
@@ -194,6 +198,11 @@ def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool) -
         raise StrategyError(
             f"expected an instance of a flagbt Strategy or a subclass of backtrader.Strategy, got "
             f"{'the class ' if inspect.isclass(strategy) else 'a '}{given}.{remedy}"
+        )
+    elif rules != Rules():
+        raise UsageError(
+            f"{', '.join(rules.describe())}: these rules are laid over a flagbt strategy's targets, and {strategy.__name__} is "
+            "a plain Backtrader strategy, which orders for itself. Write them into it, or leave them out."
         )
     if not 0 < cash <= _MOST_CASH:
         raise UsageError(f"cash: expected an amount of quote currency above 0 and up to {_MOST_CASH:g}, got {cash:g}.")

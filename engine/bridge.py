@@ -12,10 +12,12 @@ from ..errors import StrategyError
 from ..models.signals import NO_SIGNAL
 from ..strategies.base import Position, Strategy
 from .broker import OrderRecord
+from .loop import Held, Limits, next_target, size_of_target
+from .rules import Rules
 
 
 class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
-    """At each bar's close: settle the last order, ask the strategy, order where its target is a new one.
+    """At each bar's close: settle the last order, ask the strategy and the rules, order where the target is a new one.
 
     Parameters
     ----------
@@ -24,25 +26,34 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
     first : int
         Position of the first traded bar among all bars.
     signal : list of int
-        Of the traded bars.
+        Of the traded bars. The strategy is not asked at a bar without one; the rules apply at every bar.
+    limits : Limits
+        The rules.
 
     Attributes
     ----------
     before, after : list of float
         The exposure in force before and after each bar's decision.
+    why : list of int
+        What moved each bar's target away from the strategy's, see ``engine.rules``.
     """
 
     # `plugin`: Cerebro.addstrategy has a parameter `strategy` of its own.
-    def __init__(self, *, plugin: Strategy, first: int, signal: list[int]) -> None:
+    def __init__(self, *, plugin: Strategy, first: int, signal: list[int], limits: Limits) -> None:
         self.before: list[float] = []
         self.after: list[float] = []
+        self.why: list[int] = []
         self._strategy = plugin
         self._first = first
         self._signal = signal
+        self._limits = None if limits == Rules().limits() else limits  # without any, a tenth of the time is saved
+        self._rates = self.broker.costs.rates()
         self._in_force = 0.0
         self._fallback = 0.0
         self._pending: OrderRecord | None = None
         self._entry_bar = 0
+        self._exit_bar = -1
+        self._asked_bar = {1: 0, -1: 0}
         self._side = 0
 
     def next(self) -> None:
@@ -51,14 +62,31 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
         if self._pending is not None:
             self._settle(self._pending, held.size)
         self.before.append(self._in_force)
-        if self._signal[bar] != NO_SIGNAL:
-            bars_held = bar - self._entry_bar + 1 if held.size else 0
-            entry_price = held.price if held.size else math.nan
-            position = Position(self._in_force, held.size, bars_held, entry_price)
-            target = self._strategy.decide(self._first + bar, position)
-            if target is not None and self._checked(target) != self._in_force:
-                self._order(bar, float(target), held.size)
+        bars_held = bar - self._entry_bar + 1 if held.size else 0
+        wanted = self._wanted(bar, bars_held, held) if self._signal[bar] != NO_SIGNAL else math.nan
+        target, why = wanted, 0
+        if self._limits is not None:
+            target, why = next_target(wanted, self._held(bar, bars_held, held), self.data.close[0], self._limits)
+        self.why.append(why)
+        if target == target and target != self._in_force:  # NaN keeps
+            self._order(bar, target, held.size)
         self.after.append(self._in_force)
+
+    def _wanted(self, bar: int, bars_held: int, held: Any) -> float:
+        """Return the target that the strategy asks for, NaN to keep."""
+        entry_price = held.price if held.size else math.nan
+        target = self._strategy.decide(self._first + bar, Position(self._in_force, held.size, bars_held, entry_price))
+        if target is None:
+            return math.nan
+        wanted = self._checked(target)
+        if wanted:
+            self._asked_bar[1 if wanted > 0 else -1] = bar
+        return wanted
+
+    def _held(self, bar: int, bars_held: int, held: Any) -> Held:
+        bars_flat = bar - self._exit_bar + 1 if not held.size and self._exit_bar >= 0 else 0
+        equity = self.broker.cash + held.size * self.data.close[0]
+        return Held(held.size, held.price, equity, bars_held, bars_flat, bar - self._asked_bar[1 if held.size > 0 else -1])
 
     def _settle(self, record: OrderRecord, size: float) -> None:
         """Take the target in force from what the last order came to; market orders are settled one bar later."""
@@ -67,6 +95,8 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
         side = (size > 0) - (size < 0)
         if side == 0:
             self._in_force = 0.0
+            if self._side:
+                self._exit_bar = record.filled
         elif side != self._side:
             self._entry_bar = record.filled
         self._side = side
@@ -74,7 +104,7 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
 
     def _order(self, bar: int, target: float, held: float) -> None:
         close = self.data.close[0]
-        size = self._size_for(target, held, close) - held
+        size = size_of_target(target, held, self.broker.cash, close, self._rates) - held
         if abs(size) < self.broker.costs.lot_size / 2:
             self.broker.records.append(OrderRecord(bar, 0.0, target, close, "zero-size", "less than one lot"))
             return
@@ -85,16 +115,6 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
         self._pending = self.broker.record_of(give(size=abs(size), _checksubmit=not only_closes))
         self._pending.target = target
         self._fallback, self._in_force = self._in_force, target
-
-    def _size_for(self, target: float, held: float, close: float) -> float:
-        """Return the base units (signed) that the target exposure means at this close."""
-        if target == 0:
-            return 0.0
-        costs = self.broker.costs
-        equity = self.broker.cash + held * close
-        if held * target < 0:
-            equity = costs.equity_after_closing(equity, held, close)
-        return math.copysign(costs.size_for(equity * abs(target), close), target)
 
     def _checked(self, target: Any) -> float:
         """Return the target as a float, or say what the strategy should have returned."""

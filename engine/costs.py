@@ -9,6 +9,7 @@ from typing import Any
 import backtrader as bt
 
 from ..errors import UsageError
+from .loop import Rates, size_for
 
 _LARGEST_BPS = 1_000.0
 
@@ -70,16 +71,11 @@ class Costs:
 
         ``floor_to_lot(equity * (1 - reserve) / (price * (1 + slippage) * (1 + fee)))``; 0 where equity is not above 0.
         """
-        if equity <= 0:
-            return 0.0
-        notional = equity * (1 - self.reserve_bps / 10_000)
-        lots = notional / (price * (1 + self.slippage) * (1 + self.fee)) / self.lot_size
-        # 0.3 / 0.000001 is 299999.99999999994 in floats: without the millionth of a lot, it would lose a whole one.
-        return round(math.floor(lots + 1e-6) * self.lot_size, 12)
+        return size_for(equity, price, self.rates())
 
-    def equity_after_closing(self, equity: float, size: float, price: float) -> float:
-        """Return the equity that is left once ``size`` base units are closed near ``price``, fee and slippage paid."""
-        return equity - abs(size) * price * (self.fee + self.slippage)
+    def rates(self) -> Rates:
+        """Return the costs as fractions."""
+        return Rates(self.fee, self.slippage, self.borrow_bps_per_day / 10_000, self.reserve_bps / 10_000, self.lot_size)
 
     def describe(self) -> dict[str, float]:
         """Return every field as a JSON value."""

@@ -1,12 +1,14 @@
 """The funnel: from bars to fills, where every signal went, in counts that add up exactly.
 
     bars = no_signal + scored
-    scored = raw SELL + HOLD + BUY = signal SELL + HOLD + BUY = kept (all reasons) + ordered
+    scored = raw SELL + HOLD + BUY = signal SELL + HOLD + BUY
+    scored + unprompted = kept (all reasons) + ordered
     ordered = zero_size + submitted
     submitted = rejected (all reasons) + unfilled + filled
 
 ``raw`` counts the model's own classes, ``signal`` what calibration and decision made of them; ``kept`` the scored bars
-whose decision changed nothing, and why. A reversal is one order, here and in the orders table.
+whose decision changed nothing, and why. ``exits`` says which orders a rule decided (``engine.rules``); ``unprompted`` are
+those of them at bars without a signal. A reversal is one order, here and in the orders table.
 A plain Backtrader strategy has no signals of its own: its funnel starts at ``submitted``, what comes before is None.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,17 +24,25 @@ from ..data.bars import FloatArray
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL, IntArray, class_counts
 from ..models.signals import NO_SIGNAL, Signals
 from .broker import OrderRecord
+from .rules import EXITS, WAITS
 
-SIGNAL_PART = ("no_signal", "scored", "raw", "signal", "kept", "ordered", "zero_size")
-KEPT = ("hold", "buy_while_long", "sell_while_flat", "sell_while_short", "other")
+SIGNAL_PART = ("no_signal", "scored", "raw", "signal", "unprompted", "kept", "ordered", "exits", "zero_size")
+KEPT = ("hold", "buy_while_long", "sell_while_flat", "sell_while_short", *WAITS.values(), "other")
 
 
 class FunnelError(AssertionError):
     """The counts do not add up: a defect of flagbt's own, never a user's."""
 
 
+class Decided(NamedTuple):
+    """What stood behind each bar's decision, shape (n_bars,) each: the exposure in force before it, and which rule spoke."""
+
+    before: FloatArray
+    why: IntArray
+
+
 def build_funnel(
-    n_bars: int, records: Sequence[OrderRecord], signals: Signals | None = None, before: FloatArray | None = None
+    n_bars: int, records: Sequence[OrderRecord], signals: Signals | None = None, decided: Decided | None = None
 ) -> dict[str, Any]:
     """Count where every bar's signal went, and check that the counts add up.
 
@@ -44,8 +54,8 @@ def build_funnel(
         Every order, zero-size ones included.
     signals : Signals, optional
         Of the traded bars; None for a plain Backtrader strategy.
-    before : array of float64, shape (n_bars,), optional
-        The exposure in force before each bar's decision; goes with ``signals``.
+    decided : Decided, optional
+        Goes with ``signals``.
 
     Raises
     ------
@@ -59,7 +69,7 @@ def build_funnel(
         "unfilled": states["unfilled"], "filled": states["filled"],
     }  # fmt: skip
     funnel: dict[str, Any]
-    if signals is None or before is None:
+    if signals is None or decided is None:
         funnel = {"bars": n_bars} | dict.fromkeys(SIGNAL_PART)
     else:
         scored = signals.signal != NO_SIGNAL
@@ -68,7 +78,9 @@ def build_funnel(
         funnel = {
             "bars": n_bars, "no_signal": int(n_bars - scored.sum()), "scored": int(scored.sum()),
             "raw": _by_name(signals.raw), "signal": _by_name(signals.signal),
-            "kept": _kept(signals.signal, before, scored & ~ordered), "ordered": int(ordered.sum()),
+            "unprompted": int((ordered & ~scored).sum()), "kept": _kept(signals.signal, decided, scored & ~ordered),
+            "ordered": int(ordered.sum()),
+            "exits": {name: count for code, name in EXITS.items() if (count := int((ordered & (decided.why == code)).sum()))},
             "zero_size": states["zero-size"],
         }  # fmt: skip
     funnel |= orders
@@ -90,7 +102,7 @@ def check_funnel(funnel: dict[str, Any]) -> None:
             ("bars", "no_signal + scored", _total(funnel, "no_signal", "scored")),
             ("scored", "raw", _total(funnel, "raw")),
             ("scored", "signal", _total(funnel, "signal")),
-            ("scored", "kept + ordered", _total(funnel, "kept", "ordered")),
+            ("scored", "kept + ordered - unprompted", _total(funnel, "kept", "ordered") - funnel["unprompted"]),
             ("ordered", "zero_size + submitted", _total(funnel, "zero_size", "submitted")),
         ]
     for whole, parts, total in sums:
@@ -106,12 +118,15 @@ def _by_name(values: IntArray) -> dict[str, int]:
     return dict(zip(CLASS_NAMES, class_counts(values).tolist(), strict=True))
 
 
-def _kept(signal: IntArray, before: FloatArray, kept: np.typing.NDArray[np.bool_]) -> dict[str, int]:
-    reasons = (
+def _kept(signal: IntArray, decided: Decided, kept: np.typing.NDArray[np.bool_]) -> dict[str, int]:
+    before = decided.before
+    reasons = [decided.why == code for code in WAITS]
+    waits = np.isin(decided.why, list(WAITS))
+    plain = (
         signal == HOLD,
         (signal == BUY) & (before > 0),
         (signal == SELL) & (before == 0),
         (signal == SELL) & (before < 0),
     )
-    counts = [int((kept & reason).sum()) for reason in reasons]
+    counts = [int((kept & ~waits & reason).sum()) for reason in plain] + [int((kept & reason).sum()) for reason in reasons]
     return dict(zip(KEPT, [*counts, int(kept.sum()) - sum(counts)], strict=True))

@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 
 from ..data.bars import FloatArray
+from ..engine import loop
+from ..engine.replay import Replayed
 from ..engine.run import Run
 
 DAYS_PER_YEAR = 365
 HOURS_PER_YEAR = 24 * DAYS_PER_YEAR
 # Relative: below it a spread of returns, or a loss from a peak, is the rounding of float64 and not a number to show.
 ROUNDING = 1e-12
+_COSTS = ("fee", "slippage_cost", "notional")  # columns of the orders table
 # What `metrics` measures: a stored file with less is damaged.
 METRICS = (
     "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "sortino_daily", "volatility_daily", "max_drawdown",
@@ -79,10 +82,32 @@ def metrics(run: Run) -> dict[str, Any]:
         "calmar": _finite(cagr / -deepest) if cagr is not None and deepest < 0 else None,
         **_trade_metrics(run.trades),
         "exposure": float((run.equity["position_size"] != 0).mean()),
-        **_cost_metrics(run.orders, float(equity.mean())),
+        **_cost_metrics(run.orders[list(_COSTS)].to_numpy(dtype=np.float64), float(equity.mean())),
         "final_equity": _finite(float(equity[-1])),
         "bars": len(equity),
         "days": days,
+    }
+
+
+def replay_metrics(replayed: Replayed) -> dict[str, Any]:
+    """Measure a replay: those numbers of ``metrics`` that a sweep ranks by, by the same formulas on the same floats.
+
+    Returns
+    -------
+    dict
+        ``total_return``, ``sharpe_daily``, ``max_drawdown``, ``trades``, ``exposure``, ``turnover``, ``fees_paid``,
+        ``slippage_paid``, ``final_equity``, as ``metrics`` defines them.
+    """
+    equity, orders = replayed.equity, replayed.orders
+    daily = _returns(np.concatenate([[replayed.cash], replayed.daily_equity]))
+    return {
+        "total_return": _finite(equity[-1] / replayed.cash - 1),
+        "sharpe_daily": None if (equity <= 0).any() else _sharpe(daily, DAYS_PER_YEAR),
+        "max_drawdown": float(_falls(equity, replayed.cash).min()),
+        "trades": replayed.closed_trades,
+        "exposure": float((replayed.table[:, loop.SIZE] != 0).mean()),
+        **_cost_metrics(orders[:, [loop.FEE, loop.SLIPPAGE, loop.NOTIONAL]], float(equity.mean())),
+        "final_equity": _finite(float(equity[-1])),
     }
 
 
@@ -105,16 +130,18 @@ def daily_returns(run: Run) -> pd.Series[float]:
 
 def drawdowns(run: Run) -> FloatArray:
     """Return equity / highest so far - 1 at every bar's close, shape (n_bars,); the starting cash is a peak too."""
-    equity = run.equity["equity"].to_numpy(dtype=np.float64)
-    peak = np.maximum(np.maximum.accumulate(equity), run.cash)
-    fall = equity / peak - 1
-    return np.where(fall > -ROUNDING, 0.0, fall)
+    return _falls(run.equity["equity"].to_numpy(dtype=np.float64), run.cash)
 
 
 def elapsed_days(run: Run) -> float:
     """Return the clock time from the first bar's open to the last bar's close, in days."""
     span = (run.equity.index[-1] - run.equity.index[0]) / pd.Timedelta(hours=1)
     return float((span + float(run.data["step_hours"])) / 24)
+
+
+def _falls(equity: FloatArray, cash: float) -> FloatArray:
+    fall = equity / np.maximum(np.maximum.accumulate(equity), cash) - 1
+    return np.where(fall > -ROUNDING, 0.0, fall)
 
 
 def _returns(values: FloatArray) -> FloatArray:
@@ -190,12 +217,12 @@ def _trade_metrics(trades: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _cost_metrics(orders: pd.DataFrame, mean_equity: float) -> dict[str, Any]:
+def _cost_metrics(costs: FloatArray, mean_equity: float) -> dict[str, Any]:
+    """Sum the columns of _COSTS, shape (n_orders, 3)."""
     # All orders: one that was rejected in part has paid for the part that was filled; the others hold 0.
-    paid = {name: float(np.nansum(orders[name].to_numpy(dtype=np.float64))) for name in ("fee", "slippage_cost")}
-    notional = float(np.nansum(np.abs(orders["notional"].to_numpy(dtype=np.float64))))
+    fee, slippage, notional = (float(np.nansum(np.ascontiguousarray(column))) for column in costs.T)
     return {
         "turnover": notional / mean_equity if mean_equity > 0 else None,
-        "fees_paid": paid["fee"],
-        "slippage_paid": paid["slippage_cost"],
+        "fees_paid": fee,
+        "slippage_paid": slippage,
     }

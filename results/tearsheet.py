@@ -46,13 +46,17 @@ KIND_OF_VERDICT = {
 OPTIONS = {
     "strategy": "--strategy", "checkpoint": "--ckpt", "data": "--data", "timerange": "--timerange",
     "calibration": "--calibration", "decision": "--decision", "fee_bps": "--fee-bps",
-    "slippage_bps": "--slippage-bps", "cash": "--cash", "short": "--short", "allow_overlap": "--allow-overlap",
+    "slippage_bps": "--slippage-bps", "borrow_bps_per_day": "--borrow-bps-per-day", "cash": "--cash", "short": "--short",
+    "cooldown_bars": "--cooldown-bars", "min_hold_bars": "--min-hold-bars", "exit": "--exit", "stop_loss": "--stop-loss",
+    "take_profit": "--take-profit", "max_short_notional": "--max-short-notional",
+    "close_short_above": "--close-short-above", "allow_overlap": "--allow-overlap",
     "seed": "--seed",
 }  # fmt: skip
 FUNNEL_NAMES = {
     "no_signal": "without a signal (warm-up)", "raw": "raw signal", "signal": "final signal", "kept": "position kept",
     "hold": "HOLD", "buy_while_long": "BUY while long", "sell_while_flat": "SELL while flat",
-    "sell_while_short": "SELL while short", "zero_size": "smaller than one lot",
+    "sell_while_short": "SELL while short", "min_hold": "held too shortly", "exits": "ordered by a rule",
+    "unprompted": "ordered by a rule without a signal", "zero_size": "smaller than one lot",
 }  # fmt: skip
 # Headline rows: key in metrics, name, how it is written.
 HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (

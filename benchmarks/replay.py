@@ -1,0 +1,202 @@
+"""How many bars a second: the fast replay beside vectorbt, backtesting.py and Backtrader, on the same signals and fills.
+
+    pip install 'vectorbt[rust]>=1.2,<2' 'backtesting>=0.6,<0.7'      # into an environment that has flagbt; the tools compared
+    python benchmarks/replay.py
+
+Every engine trades the same 43,800 hourly bars (a random walk) with the same orders: decided by random signals, filled at
+the next open, a fee, no slippage (backtesting.py charges its spread on entries only). flagbt's two paths work out
+the sizes themselves; the others are told them, in base units, since each of them sizes by a rule of its own. That spares
+them work, never flagbt. All must end with the same equity, or the benchmark stops.
+
+Then a sweep's inner part: 1,000 settings over a year of hourly bars, from logits to metrics, on one core.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from flagbt.data.bars import Bars
+from flagbt.engine.backtest import run_backtest
+from flagbt.engine.costs import Costs
+from flagbt.engine.loop import ASKED, DECIDED, FILLED
+from flagbt.engine.replay import ReplayBars, Scratch, Setting, position_rule, replay, replay_many
+from flagbt.models.calibration import Calibration
+from flagbt.models.decision import Decision
+from flagbt.models.signals import Signals
+from flagbt.results.metrics import replay_metrics
+from flagbt.strategies.base import Strategy
+
+N_BARS, CASH = 43_800, 1e6
+YEAR_BARS, N_SETTINGS = 8_760, 1_000
+
+
+class Given(Strategy):
+    """Signals made beforehand."""
+
+    def __init__(self, signal: np.ndarray) -> None:
+        super().__init__()
+        self._signal = signal
+
+    def prepare(self, bars: Bars) -> Signals:  # noqa: ARG002
+        """Return them."""
+        return Signals.plain(self._signal)
+
+
+def walk(n: int) -> Bars:
+    """Return a random walk of hourly bars, its opens a little off the close before."""
+    random = np.random.default_rng(0)
+    close = 30_000 * np.exp(np.cumsum(random.normal(0, 0.006, n)))
+    open_ = np.concatenate([[30_000.0], close[:-1]]) * np.exp(random.normal(0, 0.0001, n))
+    stamps = np.datetime64("2020-01-01", "ns") + np.arange(n) * np.timedelta64(3600, "s")
+    return Bars(stamps, open_, np.maximum(open_, close), np.minimum(open_, close), close, np.ones(n), "random walk", True)
+
+
+def best(work: Callable[[], float], times: int) -> tuple[float, float]:
+    """Return what the work gave, and the fewest seconds of a few times; the first call, which compiles, is not timed."""
+    work()
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        given = work()
+        seconds.append(time.perf_counter() - started)
+    return given, min(seconds)
+
+
+def contenders(bars: Bars, signal: np.ndarray, costs: Costs) -> dict[str, tuple[Callable[[], float], int]]:
+    """Return each engine's work, which gives the final equity, and how often to repeat it."""
+    import backtesting
+    import backtrader as bt
+    import vectorbt as vbt
+
+    prepared, scratch, targets = ReplayBars.of(bars), Scratch(len(bars)), position_rule(signal, short=False)
+    orders = replay(prepared, targets, costs=costs, cash=CASH).orders
+    orders = orders[orders[:, FILLED] >= 0]
+    asked = np.full(len(bars), np.nan)  # at the bar that decided
+    asked[orders[:, DECIDED].astype(int)] = orders[:, ASKED]
+    filled = np.concatenate([[np.nan], asked[:-1]])  # at the bar that filled
+    frame = bars.frame()
+
+    def by_replay() -> float:
+        return float(replay(prepared, targets, costs=costs, cash=CASH, scratch=scratch).equity[-1])
+
+    # Plain arrays: with a DatetimeIndex in UTC, vectorbt takes thirty times as long.
+    def value_of(engine: str) -> float:
+        given = {"size": filled, "price": bars.open, "fees": costs.fee, "init_cash": CASH, "freq": "1h", "engine": engine}
+        return float(vbt.Portfolio.from_orders(bars.close, **given).value().iloc[-1])
+
+    column = {name: values[:, None] for name, values in (("close", bars.close), ("price", bars.open), ("size", filled))}
+    call_seq = np.zeros((len(bars), 1), dtype=np.int64)
+
+    def by_vectorbt_loop() -> float:
+        rows, _ = vbt.portfolio.nb.simulate_from_orders_nb(
+            (len(bars), 1), np.array([1]), np.array([CASH]), call_seq, fees=np.asarray(costs.fee), **column
+        )
+        change = np.where(rows["side"] == 0, rows["size"], -rows["size"])
+        return float(CASH - (change * rows["price"]).sum() - rows["fees"].sum() + change.sum() * bars.close[-1])
+
+    class Stock(bt.Strategy):  # type: ignore[misc]
+        def next(self) -> None:
+            size = asked[len(self) - 1]
+            if size > 0:
+                self.buy(size=size)
+            elif size < 0:
+                self.sell(size=-size)
+
+    def by_stock_backtrader() -> float:
+        cerebro = bt.Cerebro(stdstats=False)
+        cerebro.adddata(bt.feeds.PandasData(dataname=frame.tz_localize(None)))
+        cerebro.addstrategy(Stock)
+        cerebro.broker.setcash(CASH)
+        cerebro.broker.setcommission(commission=costs.fee)
+        cerebro.run()
+        return float(cerebro.broker.getvalue())
+
+    lots = frame.tz_localize(None).rename(columns=str.capitalize)
+    lots = lots.assign(**{name: lots[name] * costs.lot_size for name in ("Open", "High", "Low", "Close")})
+
+    class Told(backtesting.Strategy):  # type: ignore[misc]
+        def init(self) -> None: ...
+
+        def next(self) -> None:
+            size = asked[len(self.data) - 1]
+            if size > 0:
+                self.buy(size=round(size / costs.lot_size))
+            elif size < 0:
+                self.position.close()
+
+    def by_backtesting() -> float:
+        backtesting.backtesting._tqdm = lambda each, **_: each  # no progress bar
+        test = backtesting.Backtest(lots, Told, cash=CASH, commission=costs.fee)
+        return float(test.run()["Equity Final [$]"])
+
+    return {
+        "flagbt, fast replay and its equity": (by_replay, 20),
+        "vectorbt, Portfolio.from_orders and its equity": (lambda: value_of("numba"), 20),
+        "vectorbt, the same with its Rust engine": (lambda: value_of("rust"), 20),
+        "vectorbt, its numba loop alone, orders only": (by_vectorbt_loop, 20),
+        "backtesting.py": (by_backtesting, 1),
+        "Backtrader, stock": (by_stock_backtrader, 1),
+        "flagbt, Backtrader path": (
+            lambda: float(run_backtest(bars, Given(signal), costs=costs, cash=CASH).equity["equity"].iloc[-1]), 1,
+        ),
+    }  # fmt: skip
+
+
+def engines() -> None:
+    """Print the table of engines; stop where two disagree."""
+    random = np.random.default_rng(1)
+    regimes = (("the labels' own shares", [0.16, 0.66, 0.18], 10.0), ("BUY or SELL at every bar", [0.5, 0.0, 0.5], 1.0))
+    for name, weights, fee_bps in regimes:
+        costs = Costs(fee_bps=fee_bps, slippage_bps=0)
+        bars, signal = walk(N_BARS), random.choice(3, N_BARS, p=weights)
+        signal[0] = 1  # backtesting.py first asks its strategy at the second bar
+        signal[-3:] = 1  # an order that is still open at the end is nobody's business here
+        n_orders = len(replay(ReplayBars.of(bars), position_rule(signal, short=False), costs=costs, cash=CASH).orders)
+        print(f"\nSignals: {name}; {N_BARS:,} bars, {n_orders:,} orders, fee {fee_bps:g} bps\n")
+        print("| engine | final equity | bars/s |\n| --- | --- | --- |")
+        expected = None
+        for engine, (work, times) in contenders(bars, signal, costs).items():
+            equity, seconds = best(work, times)
+            expected = equity if expected is None else expected
+            print(f"| {engine} | {equity:.6f} | {N_BARS / seconds:,.0f} |", flush=True)
+            if abs(equity - expected) > 1e-9 * CASH:
+                raise SystemExit(f"{engine} ends with {equity!r}, the fast replay with {expected!r}")
+
+
+def sweep() -> None:
+    """Time the inner part of a sweep: logits, calibration, decision, replay, metrics."""
+    random = np.random.default_rng(2)
+    bars = walk(YEAR_BARS)
+    logits = random.normal(size=(YEAR_BARS, 3)) + np.array([0.0, 1.2, 0.0])
+    rule = Decision("argmax")
+
+    def settings() -> Iterator[Setting]:
+        for sell in np.linspace(-4, 4, 10):
+            for buy in np.linspace(-4, 4, 10):
+                probabilities = Calibration("offset", offset=(float(sell), 0.0, float(buy)))(logits)
+                signal = rule(probabilities, class_returns=np.zeros(3), round_trip_cost=0.0)
+                targets = position_rule(signal, short=False)
+                for fee in (0.0, 2.0, 5.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0):
+                    yield Setting(targets, Costs(fee_bps=fee))
+
+    started = time.perf_counter()
+    rows = [replay_metrics(replayed) for replayed in replay_many(ReplayBars.of(bars), settings())]
+    seconds = time.perf_counter() - started
+    assert len(rows) == N_SETTINGS
+    what = f"{N_SETTINGS:,} settings (100 calibrations, 10 fees each) over {YEAR_BARS:,} bars"
+    print(f"\n{what}, logits to metrics, one core: {seconds:.2f} s")
+
+
+def main() -> None:
+    """Run both."""
+    warnings.simplefilter("ignore")
+    engines()
+    sweep()
+
+
+if __name__ == "__main__":
+    main()

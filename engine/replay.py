@@ -1,0 +1,291 @@
+"""The fast replay: the rules of the Backtrader path in one compiled loop, for sweeps over thousands of settings.
+
+Backtrader stays the judge. `flagbt run` never comes here; a test holds this loop to Backtrader's equity, orders and fills,
+bar by bar, and ``check_replay`` compares any one run. So every sum below is written in Backtrader's own order of
+operations (``BackBroker._execute``, ``Position.update``), with no fast maths: the same floats come out, to the last bit.
+What is not Backtrader's is not written twice: both paths call the functions of ``engine.loop``, here compiled.
+
+Compiled on first use, some seconds; the result is cached beside this file, or where that cannot be written in the user's
+cache folder, or else not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..data.bars import Bars, FloatArray
+from ..data.labels import BUY, SELL, IntArray
+from ..errors import StrategyError, UsageError
+from . import loop
+from .broker import Fill, OrderRecord
+from .costs import Costs
+from .feed import days_of
+from .ledger import orders_table
+from .loop import (
+    ASKED,
+    CASH,
+    DECIDED,
+    FEE,
+    FILL_PRICE,
+    FILLED,
+    FILLED_SIZE,
+    NOTIONAL,
+    PRICE,
+    REASON,
+    SIZE,
+    SLIPPAGE,
+    STATUS,
+    TARGET,
+)
+from .rules import Rules
+from .run import Run
+
+BoolArray = npt.NDArray[np.bool_]
+_TOLERANCE = 1e-9
+# What ``loop.simulate`` calls; numba compiles it with it.
+_CALLED = (
+    loop.next_target, loop.size_for, loop.size_of_target, loop.execute, loop.cash_after, loop.short_forbidden,
+    loop.closes_trade,
+)  # fmt: skip
+STATUSES = ("unfilled", "filled", "rejected", "zero-size")
+REASONS = ("", "Margin", "short not allowed", "short above equity", "less than one lot")
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayBars:
+    """What the replay needs of the traded bars, worked out once for many replays.
+
+    Attributes
+    ----------
+    open, close : array of float64, shape (n_bars,)
+    days : array of float64, shape (n_bars,)
+        Since the bar before, to the second; what a short's borrow is charged for. 0 for the first bar.
+    last_of_day : array of int64, shape (n_days,)
+        For each UTC day from the first to the last, the position of the last bar up to its end: a day without bars has
+        the one before it.
+    """
+
+    open: FloatArray
+    close: FloatArray
+    days: FloatArray
+    last_of_day: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, bars: Bars) -> ReplayBars:
+        """Prepare bars: all of them are traded."""
+        stamps = days_of(bars.time)
+        days = np.zeros(len(bars))
+        days[1:] = np.round((stamps[1:] - stamps[:-1]) * 86_400) / 86_400  # as FractionalCommission does
+        day = np.floor(stamps).astype(np.int64)
+        every_day = np.arange(day[0], day[-1] + 1)
+        last_of_day = np.searchsorted(day, every_day, side="right") - 1
+        return cls(np.ascontiguousarray(bars.open), np.ascontiguousarray(bars.close), days, last_of_day)
+
+    def __len__(self) -> int:
+        return len(self.close)
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """What one replay left, as numbers.
+
+    Attributes
+    ----------
+    bars : ReplayBars
+    cash : float
+        Starting cash, quote currency.
+    table : array of float64, shape (n_bars, 6)
+        Per bar, columns CASH, SIZE (base units held), BORROW (paid so far), BEFORE and AFTER (the exposure in force before
+        and after the decision), WHY (see ``engine.rules``).
+    orders : array of float64, shape (n_orders, 12)
+        In the order they were decided, columns DECIDED (bar) ... SLIPPAGE, as in ``OrderRecord``.
+    closed_trades : int
+        Round trips from flat to flat or to a reversal, as the trades table counts them.
+    """
+
+    bars: ReplayBars
+    cash: float
+    table: FloatArray
+    orders: FloatArray
+    closed_trades: int
+
+    @property
+    def equity(self) -> FloatArray:
+        """Cash + size * close at each bar's close, quote currency, shape (n_bars,)."""
+        result: FloatArray = self.table[:, CASH] + self.table[:, SIZE] * self.bars.close
+        return result
+
+    @property
+    def daily_equity(self) -> FloatArray:
+        """The equity at the last close of each UTC day, from the first to the last, shape (n_days,)."""
+        return self.equity[self.bars.last_of_day]
+
+    def records(self) -> list[OrderRecord]:
+        """Return the orders as the Backtrader path records them."""
+        return [
+            OrderRecord(
+                int(row[DECIDED]), row[ASKED], row[TARGET], row[PRICE], STATUSES[int(row[STATUS])], REASONS[int(row[REASON])],
+                int(row[FILLED]), row[FILLED_SIZE], row[NOTIONAL], row[FEE], row[SLIPPAGE],
+            )
+            for row in self.orders.tolist()
+        ]  # fmt: skip
+
+    def fills(self) -> list[Fill]:
+        """Return the fills as the Backtrader path records them."""
+        rows = self.orders[self.orders[:, FILLED] >= 0].tolist()
+        return [Fill(int(row[FILLED]), row[FILLED_SIZE], row[FILL_PRICE], row[FEE]) for row in rows]
+
+
+def position_rule(signal: IntArray, *, short: bool) -> FloatArray:
+    """Return the target exposure of each signal, NaN to keep: what ``Strategy.decide`` says, on a whole array.
+
+    BUY -> +1, SELL -> 0 (-1 with ``short``), HOLD and no signal -> keep. *Causality: row by row.*
+    """
+    targets = np.full(len(signal), np.nan)
+    targets[signal == BUY] = 1.0
+    targets[signal == SELL] = -1.0 if short else 0.0
+    return targets
+
+
+def replay(
+    bars: ReplayBars,
+    targets: FloatArray,
+    *,
+    costs: Costs | None = None,
+    cash: float = 10_000.0,
+    short: bool = False,
+    rules: Rules | None = None,
+    scratch: Scratch | None = None,
+) -> Replayed:
+    """Replay target exposures over bars, exactly as ``run_backtest`` would. *Causality: row t uses bars <= t.*
+
+    Parameters
+    ----------
+    bars : ReplayBars
+        The traded bars.
+    targets : array of float64, shape (n_bars,)
+        Exposure wanted at each bar's close, NaN to keep; 0 to 1, or -1 to 1 with ``short``.
+    costs, cash, short, rules
+        As ``run_backtest``'s.
+    scratch : Scratch, optional
+        Memory to write into, so that many replays need no more than one. The result then holds only until the next.
+
+    Raises
+    ------
+    UsageError
+        When the targets are not one allowed exposure a bar.
+    """
+    lowest = -1.0 if short else 0.0
+    targets = np.ascontiguousarray(targets, dtype=np.float64)
+    if targets.shape != (len(bars),) or ((targets < lowest) | (targets > 1)).any():
+        raise UsageError(
+            f"replay: expected a target exposure from {lowest:g} to 1, or NaN to keep, for each of the {len(bars):,} bars, got "
+            f"shape {targets.shape} with {int(((targets < lowest) | (targets > 1)).sum()):,} values outside. Shorts need "
+            "short=True."
+        )
+    scratch = scratch or Scratch(len(bars))
+    n_orders, closed = _compiled()(
+        bars.open, bars.close, bars.days, targets, (costs or Costs()).rates(), (rules or Rules()).limits(), float(cash), short,
+        scratch.table, scratch.orders,
+    )  # fmt: skip
+    return Replayed(bars, float(cash), scratch.table, scratch.orders[:n_orders], closed)
+
+
+class Setting(NamedTuple):
+    """One of many replays over the same bars: ``replay``'s arguments."""
+
+    targets: FloatArray
+    costs: Costs = Costs()
+    cash: float = 10_000.0
+    short: bool = False
+    rules: Rules = Rules()
+
+
+def replay_many(bars: ReplayBars, settings: Iterable[Setting]) -> Iterator[Replayed]:
+    """Replay settings one after the other, in memory that does not grow with their number.
+
+    All results share one ``Scratch``: measure each (``results.metrics.replay_metrics``) before the next is asked for.
+    """
+    scratch = Scratch(len(bars))
+    for setting in settings:
+        yield replay(bars, **setting._asdict(), scratch=scratch)
+
+
+class Scratch:
+    """Memory for the replays of ``n_bars`` bars: there is at most one order a bar."""
+
+    def __init__(self, n_bars: int) -> None:
+        self.table = np.empty((n_bars, 6))
+        self.orders = np.empty((n_bars, 12))
+
+
+def check_replay(run: Run, replayed: Replayed) -> None:
+    """Compare a replay with Backtrader's run of the same thing: every order, every fill, every bar's equity.
+
+    Orders must be equal in what they are and became, and all numbers within 1e-9 of the largest of cash, position value
+    and equity (sizes: of that over the close).
+
+    Raises
+    ------
+    StrategyError
+        Naming the first bar or order that differs: then the replay's numbers are not to be used.
+    """
+    theirs, mine = run.equity, replayed.equity
+    close = replayed.bars.close
+    size, cash = replayed.table[:, SIZE], replayed.table[:, CASH]
+    scale = np.maximum.reduce([np.abs(cash), np.abs(size * close), np.abs(mine)])
+    for name, values, unit in (("equity", mine, scale), ("cash", cash, scale), ("position_size", size, scale / close)):
+        expected = theirs[name].to_numpy()
+        bad = ~(np.abs(values - expected) <= _TOLERANCE * unit)
+        if len(values) != len(expected) or bad.any():
+            at = int(np.argmax(bad))
+            raise StrategyError(
+                f"the fast replay differs from Backtrader at the bar {theirs.index[at]}: {name} is {float(values[at])!r}, "
+                f"Backtrader says {float(expected[at])!r}. Its numbers cannot be used: run this setting with `flagbt run`."
+            )
+    _check_orders(run, replayed, float(scale.max()))
+
+
+def _check_orders(run: Run, replayed: Replayed, largest: float) -> None:
+    mine, theirs = orders_table(replayed.records(), pd.DatetimeIndex(run.equity.index)), run.orders
+    if len(mine) != len(theirs):
+        raise StrategyError(
+            f"the fast replay differs from Backtrader: it gave {len(mine):,} orders, Backtrader {len(theirs):,}. Its numbers "
+            "cannot be used: run this setting with `flagbt run`."
+        )
+    for name in map(str, mine.columns):
+        got, expected = mine[name], theirs[name]
+        if got.dtype.kind == "f":
+            atol = _TOLERANCE * largest if name in ("notional", "fee", "slippage_cost") else 1e-12
+            same = np.isclose(got, expected, rtol=_TOLERANCE, atol=atol, equal_nan=True)
+        else:
+            same = ((got == expected) | (got.isna() & expected.isna())).to_numpy(dtype=np.bool_)
+        if not same.all():
+            at = int(np.argmin(same))
+            raise StrategyError(
+                f"the fast replay differs from Backtrader in order {at + 1}: {name} is {str(got[at])!r}, Backtrader says "
+                f"{str(expected[at])!r}. Its numbers cannot be used: run this setting with `flagbt run`."
+            )
+
+
+@cache
+def _compiled() -> Callable[..., tuple[int, int]]:
+    """Compile the loop, or load what an earlier process compiled: numba takes a second to import, so only when asked."""
+    import numba
+    from numba.extending import register_jitable
+
+    # Division by zero gives infinity, as in numpy: the check for it costs more than the division. No fastmath, ever.
+    options: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+    for function in _CALLED:
+        register_jitable(**options)(function)
+    try:
+        return numba.njit(loop.simulate, cache=True, **options)  # type: ignore[no-any-return]
+    except RuntimeError:  # no folder that can be written: compile in each process
+        return numba.njit(loop.simulate, **options)  # type: ignore[no-any-return]

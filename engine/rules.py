@@ -1,0 +1,123 @@
+"""Rules laid over a strategy: when it may enter again, how long it must hold, and when it leaves unasked.
+
+Everything is checked at a bar's close and filled at the next bar's open, like any other decision. What happened inside
+the bar is not guessed at: a stop of 5 % that the close of a bar passed by 9 % is filled at the next open, 9 % down or
+more, and a price that touched the stop and came back before the close did nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..errors import UsageError, nearest
+from .loop import COOLDOWN, HORIZON, MIN_HOLD, SHORT_LIMIT, STOP_LOSS, TAKE_PROFIT, Limits
+
+EXITS = {STOP_LOSS: "stop_loss", TAKE_PROFIT: "take_profit", SHORT_LIMIT: "short_limit", HORIZON: "horizon"}
+WAITS = {COOLDOWN: "cooldown", MIN_HOLD: "min_hold"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Which rules a run lays over its strategy; by default none.
+
+    Parameters
+    ----------
+    cooldown_bars : int
+        After an exit filled, no entry is decided at the closes of this many bars, the exit's own the first. A signal
+        against the position then closes it and does not turn it around.
+    min_hold_bars : int
+        A signal leaves or turns a position only once it was held for this many bars. Stops and the short limit do not
+        wait.
+    horizon_bars : int, optional
+        Leave this many bars after the last signal for the position's side.
+    stop_loss, take_profit : float, optional
+        Leave once the close is this fraction of the entry price worse or better than the entry price.
+    max_short_notional : float
+        The largest short that is opened, as a share of equity, above 0 and up to 1.
+    close_short_above : float, optional
+        Close a short once its notional at a close is more than this many times the equity; 1 or more.
+
+    Raises
+    ------
+    UsageError
+        For a value out of its range.
+    """
+
+    cooldown_bars: int = 0
+    min_hold_bars: int = 0
+    horizon_bars: int | None = None
+    stop_loss: float | None = None
+    take_profit: float | None = None
+    max_short_notional: float = 1.0
+    close_short_above: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cooldown_bars", "min_hold_bars"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"rules: {name} is {getattr(self, name)}, expected 0 bars or more.")
+        if self.horizon_bars is not None and self.horizon_bars < 1:
+            raise UsageError(f"rules: horizon_bars is {self.horizon_bars}, expected 1 bar or more, or None for no such exit.")
+        if self.stop_loss is not None and not 0 < self.stop_loss < 1:
+            raise UsageError(_fraction("stop_loss", self.stop_loss, "above 0 and below 1"))
+        if self.take_profit is not None and not 0 < self.take_profit < math.inf:
+            raise UsageError(_fraction("take_profit", self.take_profit, "above 0"))
+        if not 0 < self.max_short_notional <= 1:
+            raise UsageError(
+                f"rules: max_short_notional is {self.max_short_notional:g}, expected a share of equity above 0 "
+                "and up to 1: a short may be as large as the equity, never larger."
+            )
+        if self.close_short_above is not None and not 1 <= self.close_short_above < math.inf:
+            raise UsageError(
+                f"rules: close_short_above is {self.close_short_above:g}, expected times the equity, 1 or more: below that, a "
+                "short of all the equity would be closed as soon as it is opened."
+            )
+
+    def limits(self) -> Limits:
+        """Return the rules as numbers."""
+        off = math.inf
+        return Limits(
+            self.cooldown_bars, self.min_hold_bars, self.horizon_bars or 0,
+            off if self.stop_loss is None else self.stop_loss, off if self.take_profit is None else self.take_profit,
+            self.max_short_notional, off if self.close_short_above is None else self.close_short_above,
+        )  # fmt: skip
+
+    def describe(self) -> dict[str, object]:
+        """Return the rules that are on, as JSON values, under the names of `flagbt run`'s options."""
+        named = {
+            "cooldown_bars": self.cooldown_bars or None, "min_hold_bars": self.min_hold_bars or None,
+            "exit": None if self.horizon_bars is None else f"horizon:{self.horizon_bars}",
+            "stop_loss": self.stop_loss, "take_profit": self.take_profit,
+            "max_short_notional": None if self.max_short_notional == 1 else self.max_short_notional,
+            "close_short_above": self.close_short_above,
+        }  # fmt: skip
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def _fraction(name: str, value: float, expected: str) -> str:
+    return f"rules: {name} is {value:g}, expected a fraction of the entry price {expected}, such as 0.05 for 5 %."
+
+
+def horizon_of(text: str, label_horizon_bars: int | None, *, option: str = "--exit") -> int | None:
+    """Read ``signal`` (None), ``horizon`` (the label's own) or ``horizon:BARS``.
+
+    Raises
+    ------
+    UsageError
+        For any other text, or a horizon without bars where no checkpoint gives them.
+    """
+    kind, colon, bars = text.partition(":")
+    if kind not in ("signal", "horizon"):
+        raise UsageError(f"{option}: '{text}' is no way out. {nearest(kind, ('signal', 'horizon'))}")
+    if kind == "signal" and not colon:
+        return None
+    if kind == "horizon" and not colon:
+        if label_horizon_bars is None:
+            raise UsageError(
+                f"{option} horizon takes the bars from a checkpoint's labels, and there is none: write horizon:6 for 6 bars, "
+                "or add --ckpt NAME."
+            )
+        return label_horizon_bars
+    if kind == "signal" or not bars.isdecimal() or int(bars) < 1:
+        raise UsageError(f"{option}: expected signal, horizon or horizon:BARS with 1 bar or more, got '{text}'.")
+    return int(bars)
