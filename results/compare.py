@@ -10,8 +10,10 @@ import pandas as pd
 from ..errors import UsageError
 from .charts import Line, drawdown_chart, equity_chart
 from .page import NULL, Html, Row, document, paragraph, ratio, section, setting_text, stamps, table
-from .store import StoredRun
-from .tearsheet import HEADLINES, class_bars, overlaps
+from .sections.curves import HEADLINES
+from .sections.diversity import class_bars
+from .stored_run import StoredRun
+from .tearsheet import overlaps
 
 # 1: higher is better, -1: lower is better; what is in neither is neither good nor bad.
 BETTER = {

@@ -29,6 +29,14 @@ _COUNTS = ("order", "trade", "bars_held")
 
 
 @dataclass(frozen=True, eq=False)
+class Benchmark:
+    """Buy and hold's equity per bar, in the column ``equity``, and its starting cash."""
+
+    equity: pd.DataFrame
+    cash: float
+
+
+@dataclass(frozen=True, eq=False)
 class StoredRun:
     """A run read back from its folder.
 
@@ -54,6 +62,16 @@ class StoredRun:
     signals: pd.DataFrame | None
     orders: pd.DataFrame
     trades: pd.DataFrame
+
+    @property
+    def cash(self) -> float:
+        """The starting cash, in quote currency."""
+        return float(self.manifest["cash"])
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """Buy and hold of the same bars, with the same cash and costs."""
+        return Benchmark(self.equity[["benchmark_equity"]].set_axis(["equity"], axis=1), self.cash)
 
     @property
     def label(self) -> str:
