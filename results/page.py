@@ -137,7 +137,10 @@ def table(
     kind = _class("words" if words else "")
     names = [f'<button type="button">{escape(name)}</button>' if sortable else escape(name) for name in columns]
     head = "".join(f'<th scope="col"{kind}>{name}</th>' for name in names)
-    body = "".join(_row(each if isinstance(each, Row) else Row(str(each[0]), each[1:]), words) for each in rows)
+    body = "".join(
+        _row(each if isinstance(each, Row) else Row(each[0] if isinstance(each[0], Html) else str(each[0]), each[1:]), words)
+        for each in rows
+    )
     return Html(
         f'<div class="scroll" tabindex="0"><table{_SORTABLE if sortable else ""}>\n<caption>{escape(caption)}</caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
@@ -186,7 +189,7 @@ def key(entries: Iterable[tuple[str, str]]) -> Html:
     return Html(f'<div class="key">{items}</div>\n')
 
 
-def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Sequence[str] = ()) -> str:
+def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Sequence[str] = (), wide: bool = False) -> str:
     """Return the whole page, ending in a newline.
 
     Parameters
@@ -199,6 +202,8 @@ def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Seq
         Warnings above everything else, such as that the data is synthetic; escaped.
     scripts : sequence of str
         Scripts of ours, run after the body; a browser runs these and no others.
+    wide : bool
+        For a body of wide tables.
 
     Raises
     ------
@@ -216,7 +221,8 @@ def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Seq
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="generator" content="flagbt">\n'
-        f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n{warnings}<main>\n{body}</main>\n"
+        f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n"
+        f"<body{_class('wide' * wide)}>\n{warnings}<main>\n{body}</main>\n"
         + "".join(f"<script>{text}</script>\n" for text in scripts)
         + "</body>\n</html>\n"
     )

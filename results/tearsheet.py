@@ -125,27 +125,32 @@ def _cards(stored: StoredRun) -> str:
     titles = {"signal": "Signals", "model": "Model, before calibration", "calibrated": "Model, after calibration"}
     if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card says it
         titles = {"signal": "Signals", "model": "Model"}
-    cards = "".join(
+    cards = [
         verdict_card(title, found["verdict"], found["sentence"], KIND_OF_VERDICT[found["verdict"]])
         for each, title in titles.items()
         if (found := verdicts[each]) is not None
-    )
-    certainty = stored.metrics["certainty"]
+    ]
+    return "".join([*cards[:1], _luck(stored.metrics["certainty"]), *cards[1:]])
+
+
+def _luck(certainty: Mapping[str, Any] | None) -> str:
     if certainty is None:
-        return cards
+        return ""
     beyond = certainty["verdict"]["beyond_luck"]
     word, kind = {True: ("not luck alone", "good"), False: ("may be luck", "fair"), None: ("not known", "")}[beyond]
     sentence = certainty["sharpe_interval" if certainty["sharpe_interval"]["value"] is not None else "deflated_sharpe"]
-    return cards + verdict_card("Luck", word, sentence["sentence"], kind)
+    return verdict_card("Luck", word, sentence["sentence"], kind)
 
 
 def _what_ran(stored: StoredRun) -> str:
     data, config, checkpoint = stored.manifest["data"], stored.manifest["config"], stored.manifest["checkpoint"]
+    fee, slippage = (setting_text(config.get(each)) for each in ("fee_bps", "slippage_bps"))
     entries: list[tuple[str, object]] = [
         ("Data", f"{data['source']}, {'SYNTHETIC' if data['synthetic'] else 'real prices'}"),
-        ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}, {whole(len(stored.equity))} bars of {data['step_hours']:g} h"),
+        ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
+        ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
         ("Strategy", setting_text(config.get("strategy"))),
-        ("Costs a side", f"fee {setting_text(config.get('fee_bps'))} bps, slippage {setting_text(config.get('slippage_bps'))} bps"),
+        ("Costs a side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
         ("Sides", "long and short" if config.get("short") else "long or flat"),
     ]  # fmt: skip
@@ -156,15 +161,14 @@ def _what_ran(stored: StoredRun) -> str:
             ("Checkpoint digest", str(checkpoint["digest"])[:16]),
         ]
     entries.append(("Data digest", str(data["digest"])[:16]))
-    rows = [
-        ["First and last bar", f"{data['first']} .. {data['last']}"],
-        *([["Gaps in the file", f"{whole(data['gaps'])}, {whole(data['missing_bars'])} bars missing"]] if "gaps" in data else []),
-        *([["Labels", label_spec(checkpoint["labels"]).question]] if checkpoint else []),
-        *([name.replace("_", " ").capitalize(), setting_text(value)] for name, value in config.items()),
-    ]  # fmt: skip
-    return section(
-        "What was run", facts(entries), details("All settings", table("As recorded in run.json", ["Setting", "Value"], rows, words=True))
-    )  # fmt: skip
+    rows = [["First and last bar", f"{data['first']} .. {data['last']}"]]
+    if "gaps" in data:
+        rows.append(["Gaps in the file", f"{whole(data['gaps'])}, {whole(data['missing_bars'])} bars missing"])
+    if checkpoint:
+        rows.append(["Labels", label_spec(checkpoint["labels"]).question])
+    rows += [[name.replace("_", " ").capitalize(), setting_text(value)] for name, value in config.items()]
+    settings = table("As recorded in run.json", ["Setting", "Value"], rows, words=True)
+    return section("What was run", facts(entries), details("All settings", settings))
 
 
 def _reproduce_note() -> Html:

@@ -90,8 +90,9 @@ def _confusion(scores: Mapping[str, Any]) -> Html:
         rows.append([name, *cells, whole(int(row.sum()))])
     columns = ["Label", *(f"Signal {name}" for name in CLASS_NAMES), "All"]
     caption = (
-        f"Confusion: final signals on the bars of each label, with their share of the row. Accuracy {percent(scores['accuracy'])} "
-        f"(always HOLD: {percent(scores['shares']['HOLD'])}), Matthews correlation {ratio(scores['mcc'])}"
+        f"Confusion: final signals on the bars of each label, with their share of the row. Accuracy "
+        f"{percent(scores['accuracy'])} (always HOLD: {percent(scores['shares']['HOLD'])}), "
+        f"Matthews correlation {ratio(scores['mcc'])}"
     )
     return table(caption, columns, rows)
 

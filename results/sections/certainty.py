@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,8 +39,8 @@ def interval_bars(certainty: Mapping[str, Any]) -> Html:
     """Draw the intervals of Sharpe ratios on one scale, with a line at 0; nothing where there is none."""
     drawn = []
     for key, label in (
-        ("sharpe_interval", "This run, 90 % interval"), ("difference_interval", "Less buy and hold, 90 % interval"),
-        ("random_entries", "Random entries, 90 % of draws"),
+        ("sharpe_interval", "This run"), ("difference_interval", "Less buy and hold's"),
+        ("random_entries", "Random entries"),
     ):  # fmt: skip
         figure = certainty[key]
         low, high, middle = _ends(key, figure)
@@ -51,8 +52,8 @@ def interval_bars(certainty: Mapping[str, Any]) -> Html:
     span = max(0.0, *(each[3] for each in drawn)) - left
     rows = "".join(_range_row(*each, left=left, span=span) for each in drawn)
     return Html(
-        f'<h3>Sharpe ratios a year, and how far they may be off</h3>\n<div class="bars">{rows}</div>\n'
-        f"{paragraph('The thin upright line is 0; the dot is the estimate, for random entries their median.', 'muted')}"
+        f'<h3>Sharpe ratios a year, with 90 % intervals</h3>\n<div class="bars">{rows}</div>\n'
+        + paragraph("The thin line is 0. The dot is the estimate; of random entries, the median of the draws.", "muted")
     )
 
 
@@ -81,7 +82,7 @@ def _value(key: str, figure: Mapping[str, Any]) -> str:
     if value is None:
         return "not known"
     if figure["unit"] == "days":
-        return f"{whole(value)} days"
+        return f"{whole(math.ceil(value))} days"
     if figure["unit"] == "probability":
         return share(value)
     if key == "random_entries":

@@ -43,11 +43,13 @@ def performance_section(stored: StoredRun) -> Html:
     """Show equity and drawdown beside buy and hold, and the headline numbers of both."""
     mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
     rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
+    columns = ["", "Strategy", "Buy and hold"]
     caption = f"{whole(mine['bars'])} bars, {ratio(mine['days'], 1)} days; 365 days a year; no risk-free rate"
     return section(
         "Equity and drawdown, beside buy and hold",
         _equity(stored) if len(stored.equity) > 1 else "",
-        table(caption, ["", "Strategy", "Buy and hold"], rows),
+        f'<div class="columns"><div>{table(caption, columns, rows[:9])}</div>',
+        f"<div>{table('Trades and costs', columns, rows[9:])}</div></div>\n",
         paragraph("An en dash stands for what is undefined, such as a ratio of no trades or of no variation.", "muted"),
     )
 
@@ -58,15 +60,15 @@ def price_section(stored: StoredRun) -> Html:
         return section("Price, entries and exits", paragraph("One bar makes no chart."))
     trades, x = stored.trades, times(stored.equity)
     marks = []
+    left = trades[trades["status"] == "closed"]
+    if len(left):  # first, so that the entries lie on top
+        marks.append(_marks("Position closed", left, "exit", "benchmark", "diamond", 9))
     for side, name, colour, shape in (
         ("long", "Bought", "buy", "triangle"), ("short", "Sold short", "sell", "inverted_triangle")
     ):  # fmt: skip
         entered = trades[trades["side"] == side]
         if len(entered):
-            marks.append(_marks(name, entered, "entry", colour, shape))
-    left = trades[trades["status"] == "closed"]
-    if len(left):
-        marks.append(_marks("Position closed", left, "exit", "benchmark", "circle"))
+            marks.append(_marks(name, entered, "entry", colour, shape, 10))
     close, exposure = stored.equity["close"].to_numpy(), stored.equity["exposure"].to_numpy()
     panels = [
         Panel([Line("Close", x, close, "muted")], unit="money", height=340, marks=marks),
@@ -95,12 +97,13 @@ def _equity(stored: StoredRun) -> Html:
     panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]
     mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
     description = (
-        f"Equity over time: the strategy ends at {money(mine['final_equity'])}, buy and hold at {money(theirs['final_equity'])}; "
+        f"Equity over time: the strategy ends at {money(mine['final_equity'])}, buy and hold at "
+        f"{money(theirs['final_equity'])}; "
         f"deepest drawdowns {percent(mine['max_drawdown'])} and {percent(theirs['max_drawdown'])}"
     )
     return line_chart(panels, "equity", description=description, caption=f"By the bars' stamps, UTC. {ZOOM}")
 
 
-def _marks(name: str, trades: pd.DataFrame, event: str, colour: str, shape: str) -> Marks:
+def _marks(name: str, trades: pd.DataFrame, event: str, colour: str, shape: str, size: int) -> Marks:
     stamps = np.asarray(pd.DatetimeIndex(trades[f"{event}_time"]).tz_convert("UTC").tz_localize(None))
-    return Marks(name, stamps, trades[f"{event}_price"].to_numpy(dtype=np.float64), colour, shape)
+    return Marks(name, stamps, trades[f"{event}_price"].to_numpy(dtype=np.float64), colour, shape, size)

@@ -62,7 +62,8 @@ def funnel_bars(funnel: Mapping[str, Any]) -> Html:
         kept = {_words(name): count for name, count in funnel["kept"].items() if name != "hold"}
         stages.append(_stage("Ordered", [("strategy", funnel["ordered"] / bars)], whole(funnel["ordered"]), kept))
     lost = {"smaller than one lot": funnel["zero_size"] or 0}
-    stages.append(_stage("Submitted", [("strategy", funnel["submitted"] / bars)], whole(funnel["submitted"]), lost))
+    submitted = funnel["submitted"]
+    stages.append(_stage("Submitted", [("strategy", submitted / bars)], whole(submitted), lost))
     lost = {**{f"rejected ({why})": count for why, count in funnel["rejected"].items()}, "unfilled": funnel["unfilled"]}
     stages.append(_stage("Filled", [("strategy", funnel["filled"] / bars)], whole(funnel["filled"]), lost))
     return Html(f'<div class="bars">{"".join(stages)}</div>\n')
