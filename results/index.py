@@ -10,12 +10,13 @@ from urllib.parse import quote
 from ..errors import FlagbtError, RecordError
 from ..files import locked, write_text
 from .page import Html, document, escape, paragraph, percent, ratio, table, whole
+from .sections.certainty import luck_word
 from .store import list_runs
 from .stored_run import read_record
 from .tearsheet import overlaps, title_of
 
 INDEX_FILE = "index.html"
-COLUMNS = ("Run", "Data", "Range", "Marks", "Return", "Buy and hold", "Sharpe, daily", "90 % interval", "Luck", "Trades")
+COLUMNS = ("Run", "Data", "Return", "Buy and hold", "Sharpe, daily", "90 % interval", "Luck", "Trades")
 
 
 def write_index(out: Path) -> Path:
@@ -67,13 +68,16 @@ def _row(folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) 
     data, mine, certainty = manifest["data"], metrics["strategy"], metrics["certainty"]
     marks = [word for word, holds in (("SYNTHETIC", data["synthetic"]), ("OVERLAP", overlaps(manifest["config"]))) if holds]
     link = f'<a href="{quote(folder.name)}/tearsheet.html">{escape(title_of(manifest))}</a>'
-    when = f'<span class="muted">{escape(folder.name)}</span>'
+    span = " ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks])
     interval = (certainty or {}).get("sharpe_interval") or {}
-    luck = {True: "not luck alone", False: "may be luck", None: "not known"}
     low, high = interval.get("low"), interval.get("high")
     return [
-        Html(f"{link}<br>{when}"), data["source"], f"{data['first'][:10]} .. {data['last'][:10]}", " ".join(marks),
+        Html(f"{link}<br>{_small(folder.name)}"), Html(f"{escape(data['source'])}<br>{_small(span)}"),
         percent(mine["total_return"], signed=True), percent(metrics["benchmark"]["total_return"], signed=True),
         ratio(mine["sharpe_daily"]), ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
-        luck[certainty["verdict"]["beyond_luck"] if certainty else None], whole(mine["trades"] + mine["open_trades"]),
+        luck_word(certainty), whole(mine["trades"] + mine["open_trades"]),
     ]  # fmt: skip
+
+
+def _small(text: str) -> str:
+    return f"<small>{escape(text)}</small>"

@@ -15,7 +15,7 @@
     for (const each of head.parentNode.children) each.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
     const body = table.tBodies[0];
-    const rows = [...body.rows].map((row) => [row, row.cells[column].textContent.trim()]);
+    const rows = [...body.rows].map((row) => [row, (row.cells[column].firstChild?.textContent ?? "").trim()]);
     const empty = (text) => text === "\u2013" || text === "";
     rows.sort(([, a], [, b]) => empty(a) - empty(b) || direction * compare(a, b));
     body.append(...rows.map(([row]) => row));

@@ -28,7 +28,7 @@ from .page import (
     whole,
 )
 from .sections.calibration import calibration_section
-from .sections.certainty import certainty_section
+from .sections.certainty import certainty_section, luck_sentence, luck_word
 from .sections.costs import costs_section
 from .sections.curves import performance_section, price_section
 from .sections.diversity import diversity_section
@@ -111,7 +111,7 @@ def overlaps(config: Mapping[str, Any]) -> bool:
 
 def _head(stored: StoredRun, title: str) -> str:
     notes, certainty = stored.manifest["notes"], stored.metrics["certainty"]
-    luck = f" {certainty['verdict']['sentence']}" if certainty is not None and not stored.trades.empty else ""
+    luck = f" {luck_sentence(certainty)}" if certainty is not None and not stored.trades.empty else ""
     lead = paragraph(stored.manifest["sentence"] + luck, "lead")
     cards = _cards(stored)
     return "".join((
@@ -136,10 +136,10 @@ def _cards(stored: StoredRun) -> str:
 def _luck(certainty: Mapping[str, Any] | None) -> str:
     if certainty is None:
         return ""
-    beyond = certainty["verdict"]["beyond_luck"]
-    word, kind = {True: ("not luck alone", "good"), False: ("may be luck", "fair"), None: ("not known", "")}[beyond]
-    sentence = certainty["sharpe_interval" if certainty["sharpe_interval"]["value"] is not None else "deflated_sharpe"]
-    return verdict_card("Luck", word, sentence["sentence"], kind)
+    word = luck_word(certainty)
+    kind = {"not luck alone": "good", "may be luck": "fair", "a loss beyond luck": "bad"}.get(word, "")
+    figure = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
+    return verdict_card("Luck", word, figure["sentence"], kind)
 
 
 def _what_ran(stored: StoredRun) -> str:

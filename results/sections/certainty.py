@@ -28,11 +28,32 @@ def certainty_section(stored: StoredRun) -> Html:
     formulas = [[name, certainty[key]["formula"], certainty[key]["paper"]] for key, name in FIGURES.items()]
     return section(
         "Certainty: could it be luck?",
-        paragraph(certainty["verdict"]["sentence"]),
+        paragraph(luck_sentence(certainty)),
         interval_bars(certainty),
         table("How sure these numbers are", ["", "Value", "What it means"], rows, words=True),
         details("Formulas and papers", table("Where the figures come from", ["", "Formula", "Paper"], formulas, words=True)),
     )
+
+
+def luck_word(certainty: Mapping[str, Any] | None) -> str:
+    """Say in two or three words whether a run is told from luck."""
+    if certainty is None:
+        return "not known"
+    if certainty["verdict"]["beyond_luck"] is False and _surely_loses(certainty):
+        return "a loss beyond luck"
+    return {True: "not luck alone", False: "may be luck", None: "not known"}[certainty["verdict"]["beyond_luck"]]
+
+
+def luck_sentence(certainty: Mapping[str, Any]) -> str:
+    """Say it in a sentence."""
+    if certainty["verdict"]["beyond_luck"] is False and _surely_loses(certainty):
+        return "That is worse than bad luck explains."
+    return str(certainty["verdict"]["sentence"])
+
+
+def _surely_loses(certainty: Mapping[str, Any]) -> bool:
+    high = certainty["sharpe_interval"]["high"]
+    return high is not None and high < 0
 
 
 def interval_bars(certainty: Mapping[str, Any]) -> Html:
@@ -49,7 +70,7 @@ def interval_bars(certainty: Mapping[str, Any]) -> Html:
     if not drawn:
         return Html("")
     left = min(0.0, *(each[1] for each in drawn))
-    span = max(0.0, *(each[3] for each in drawn)) - left
+    span = max(1e-9, *(each[3] for each in drawn)) - left
     rows = "".join(_range_row(*each, left=left, span=span) for each in drawn)
     return Html(
         f'<h3>Sharpe ratios a year, with 90 % intervals</h3>\n<div class="bars">{rows}</div>\n'
