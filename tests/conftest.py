@@ -145,6 +145,9 @@ def make_run(
     for table, columns in ((order_frame, ("decided", "filled")), (trade_frame, ("entry_time", "exit_time"))):
         for column in columns:
             table[column] = pd.to_datetime(table[column], utc=True)
+    # What is empty has no type of its own.
+    order_frame = order_frame.astype(dict.fromkeys((*ORDER_COLUMNS[3:6], *ORDER_COLUMNS[9:]), float))
+    trade_frame = trade_frame.astype(dict.fromkeys((*TRADE_COLUMNS[5:8], *TRADE_COLUMNS[9:]), float))
     settings = {
         "strategy": "flagtrader" if model else "buy-and-hold", "checkpoint": "Jan4" if model else None,
         "data": None, "timerange": None, "calibration": "none", "decision": "argmax",

@@ -24,7 +24,7 @@ def keep(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> Keeper:
 
     def make(n_bars: int = 240, *, seed: int = 0, name: str | None = None, **more: object) -> StoredRun:
         run = run_maker(n_bars, seed=seed, **more)
-        benchmark = run_maker(n_bars, seed=seed, kind="buy-and-hold")
+        benchmark = run_maker(n_bars, seed=seed, kind="buy-and-hold", start=more.get("start", "2024-01-01"))
         return keep_run(run, benchmark, tmp_path, name=name)
 
     return make
