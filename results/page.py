@@ -89,6 +89,11 @@ def money(value: float | None) -> str:
     return ratio(value, 2)
 
 
+def counted(value: int, what: str) -> str:
+    """Write a count of things, such as ``1 bar`` or ``8,760 bars``."""
+    return f"{whole(value)} {what}{'' if value == 1 else 's'}"
+
+
 def whole(value: float | None) -> str:
     """Write a count, such as ``8,760``; an en dash for None."""
     return ratio(value, 0)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..figures import MOST_MARKS, Line, Marks, Panel, line_chart
 from ..metrics import Account, drawdowns
-from ..page import Html, Row, money, paragraph, percent, ratio, section, table, whole
+from ..page import Html, Row, counted, money, paragraph, percent, ratio, section, table, whole
 from ..stored_run import StoredRun
 
 # Key in metrics, name, how it is written; the first ones stand beside the equity, the others are folded away.
@@ -44,7 +44,7 @@ def performance_section(stored: StoredRun) -> Html:
     mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
     rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
     columns = ["", "Strategy", "Buy and hold"]
-    caption = f"{whole(mine['bars'])} bars, {ratio(mine['days'], 1)} days; 365 days a year; no risk-free rate"
+    caption = f"{counted(mine['bars'], 'bar')}, {ratio(mine['days'], 1)} days; 365 days a year; no risk-free rate"
     return section(
         "Equity and drawdown, beside buy and hold",
         _equity(stored) if len(stored.equity) > 1 else "",
