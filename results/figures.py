@@ -387,7 +387,7 @@ def _figure(plots: Sequence[Plot], name: str, *, description: str, caption: str,
 
     height = sum(plot.height or 0 for plot in plots)
     layout: Any = plots[0] if len(plots) == 1 else Column(children=list(plots), sizing_mode="stretch_width")
-    item = _renumbered(json_item(layout, f"chart-{name}"), name)  # type: ignore[arg-type]
+    item = _renumbered(json_item(layout, f"chart-{name}"), name)
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return Html(
         f'<figure class="chart">{legend}<div id="chart-{escape(name)}" class="canvas" role="group" '

@@ -92,8 +92,8 @@ def _equity(stored: StoredRun) -> Html:
     accounts: list[tuple[str, Account, str, str]] = [
         ("Strategy", stored, "strategy", "solid"), ("Buy and hold", stored.benchmark, "benchmark", "dashed")
     ]  # fmt: skip
-    equity = [Line(name, x, each.equity["equity"].to_numpy(), *style) for name, each, *style in accounts]
-    falls = [Line(name, x, drawdowns(each), *style) for name, each, *style in accounts]
+    equity = [Line(name, x, each.equity["equity"].to_numpy(), colour, dash) for name, each, colour, dash in accounts]
+    falls = [Line(name, x, drawdowns(each), colour, dash) for name, each, colour, dash in accounts]
     panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]
     mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
     description = (
