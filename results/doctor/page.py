@@ -46,6 +46,7 @@ def write_page(diagnosis: Diagnosis, path: Path) -> None:
         When the file cannot be written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, render_page(diagnosis))
     except OSError as error:
         raise RecordError(f"--html: {path} cannot be written: {error.strerror or error}. Choose another place.") from None
@@ -74,8 +75,9 @@ def _problems(diagnosis: Diagnosis) -> Html:
 def _finding(number: int, each: Finding) -> Html:
     card = verdict_card(f"{number}. {each.check}", f"{each.severity}{_number(each)}", each.says, EDGES[each.severity])
     more = paragraph(f"If it were not the cause: {each.otherwise}", "muted") if each.otherwise and each.is_problem else ""
+    undone = paragraph(f"Without it: {each.undone}") if each.undone else ""
     remedy = paragraph(f"Remedy: {each.remedy}") if each.remedy else ""
-    return Html(f"{card}{more}{remedy}")
+    return Html(f"{card}{undone}{more}{remedy}")
 
 
 def _number(each: Finding) -> str:
