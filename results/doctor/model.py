@@ -165,7 +165,8 @@ def invariance(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
             fits = None if subject.opened.network.training else knobs_that_fit(subject.checkpoint, 1e-4)
             told = f"; with {fits[0]} they are reproduced" if fits else ""
             pictures["mended"] = fits[1:] if fits else None
-            faults.append((f"the fingerprint's logits are off by {off:.3g}{told}: a knob that no tensor's shape reveals", off))
+            why = f"{told}: a knob that no tensor's shape reveals, or another base"
+            faults.append((f"the fingerprint's logits are off by {off:.3g}{why}", off))
     whole, length = _stretches(subject, random, WATCHED_ROWS, 4)
     if not whole and not faults:
         return skipped(name, f"There are fewer than {length:,} whole rows in a row to try.", "Give a longer range.")
