@@ -105,7 +105,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         value = (
             "" if each.value is None else f" {each.value:.4g}" + ("" if each.limit is None else f" (limit {each.limit:.4g})")
         )
-        say(f"{number:2}. {each.severity:8} {each.check}{value}", style=STYLES[each.severity])
+        share = "" if each.explains is None else f", explains {100 * each.explains:.0f} % of the symptom"
+        say(f"{number:2}. {each.severity:8} {each.check}{value}{share}", style=STYLES[each.severity])
         say(f"    {each.says}")
         if each.undone:
             say(f"    Without it: {each.undone}")

@@ -95,8 +95,8 @@ def what_it_scored(known: tuple[FloatArray, IntArray], honest: tuple[FloatArray,
     before, after = gains[0][which], gains[1][which]
     if before < SMALLEST_GAIN:
         return None
-    what = ("accuracy less the commonest class's share", "AUC of BUY against SELL less 0.5")[which]
-    return _undone(before, after, f"{undoing}, its {what} is {after:+.3f} instead of {before:+.3f}")
+    what = ("accuracy exceeds the commonest class's share", "AUC of BUY against SELL exceeds 0.5")[which]
+    return _undone(before, after, f"{undoing}, its {what} by {after:+.3f} instead of {before:+.3f}")
 
 
 def _undone(before: float, after: float, says: str) -> Undone:

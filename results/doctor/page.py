@@ -81,9 +81,10 @@ def _finding(number: int, each: Finding) -> Html:
 
 
 def _number(each: Finding) -> str:
+    share = "" if each.explains is None else f"; explains {100 * each.explains:.0f} %"
     if each.value is None:
-        return ""
-    return f": {each.value:.4g}" + ("" if each.limit is None else f", limit {each.limit:.4g}")
+        return share
+    return f": {each.value:.4g}" + ("" if each.limit is None else f", limit {each.limit:.4g}") + share
 
 
 def _shares(pictures: dict[str, Any]) -> Html:
@@ -105,8 +106,8 @@ def _shares(pictures: dict[str, Any]) -> Html:
     return section(
         "What it says", key(zip(COLOURS, CLASS_NAMES, strict=True)), Html(f'<div class="bars">{bars}</div>\n'),
         table(
-            "By highest class, on all tested bars; logits at their 5th, 50th and 95th percentile",
-            ["class", "share", "mean confidence", "logit 5 %", "median", "95 %"], cells,
+            "By highest class, on all tested bars: its share, its mean confidence, and its logits at three percentiles",
+            ["class", "share", "sure", "5 %", "50 %", "95 %"], cells,
         ),
     )  # fmt: skip
 
@@ -126,8 +127,11 @@ def _drift(pictures: dict[str, Any]) -> Html:
     rows = pictures.get("drift")
     if not rows:
         return Html("")
+    longest = max(1.0, *(psi for _, psi, _, _ in rows))
+    bars = "".join(bar(name, [("buy", psi / longest)], f"PSI {psi:.2f}") for name, psi, _, _ in rows)
     return section(
         "Drift by column",
+        Html(f'<div class="bars">{bars}</div>\n'),
         table(
             "Tested bars against training bars, the twelve columns that moved most (PSI above 0.25: another population)",
             ["column", "PSI", "KS", "outside the training's range"],
