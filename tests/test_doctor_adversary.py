@@ -389,3 +389,30 @@ def test_no_false_alarm_on_another_kind_of_pipeline(name: str, real: bool, reque
     diagnosis = HEALTHY[name](pipeline).diagnosis(3)
     assert diagnosis.problems == [], [(e.check, e.severity, e.says) for e in diagnosis.problems]
     assert diagnosis.verdict in ("healthy", "no skill")
+
+
+MEASURED: dict[str, Fault] = {
+    "columns turned around": served(lambda rows: 3 * rows[:, ::-1]),
+    "HOLD weighs fifty": FAULTS["HOLD weighs fifty"][0],
+    "the day's close": FAULTS["the day's close"][0],
+    "volume in other units": FAULTS["volume in other units"][0],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_lone_cause_explains_most_of_its_symptom(name: str, healthy: Pipeline) -> None:
+    """If it fails, the rank is an order that somebody wrote down, and no measurement."""
+    first = MEASURED[name](healthy).diagnosis().problems[0]
+    assert first.explains is not None, first.says
+    assert first.explains >= 0.6, first.undone
+    assert "instead of" in first.undone
+    assert first.undone in first.to_json()["says"]
+
+
+@pytest.mark.slow
+def test_the_greater_cause_comes_first(healthy: Pipeline) -> None:
+    """If it fails, a fault that changes nothing is mended before the one that makes the symptom."""
+    harmless = served(one_column("hour_sin", lambda x: 1.02 * x))
+    problems = FAULTS["HOLD weighs fifty"][0](harmless(healthy)).diagnosis().problems
+    assert next(each.check for each in problems if each.check in ("schema", "class-weights")) == "class-weights"
