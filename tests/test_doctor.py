@@ -252,6 +252,8 @@ def test_what_explains_most_comes_first() -> None:
     assert order(problem("schema", 0.2), problem("overlap", None)) == ["overlap", "schema"]  # it may explain the rest
     assert order(problem("overlap", None), problem("drift", 0.9)) == ["drift", "overlap"]
     assert order(problem("shares", None), problem("schema", 0.0)) == ["schema", "shares"]  # a symptom explains nothing
+    assert order(problem("schema", 0.1), problem("class-weights", 0.9)) == ["class-weights", "schema"]
+    assert order(problem("schema", 0.9), problem("class-weights", 0.9)) == ["schema", "class-weights"]
 
 
 def test_the_verdict_claims_no_health_that_was_not_shown() -> None:

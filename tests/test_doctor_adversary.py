@@ -201,6 +201,12 @@ def other_volume(pipeline: Pipeline) -> Pipeline:
     return replace(planted, bars=changed)
 
 
+def other_units(bars: Bars) -> np.ndarray:
+    """Return a return that its source gives in hundredths from the test on."""
+    moves = np.log(bars.close) - ago(np.log(bars.close), 6)
+    return np.where(bars.time >= np.datetime64("2022-01-01") + np.timedelta64(JUDGED + 100, "h"), 10_000, 100) * moves
+
+
 def trend(bars: Bars) -> np.ndarray:
     """Return how much time has passed."""
     return (bars.time - np.datetime64("2022-01-01")).astype("timedelta64[h]").astype(float) / 1000
@@ -277,6 +283,7 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "split by days": (lambda p: replace(p, split="days"), ("leaky-split",)),
     "HOLD weighs fifty": (lambda p: replace(p, weights=(1.0, 50.0, 1.0)), ("class-weights",)),
     "volume in other units": (other_volume, ("drift",)),
+    "a column in other units": (column("return_6", other_units), ("drift",)),
     "time itself": (column("hour_cos", trend), ("drift",)),
 }  # fmt: skip
 PAIRS = (
@@ -395,7 +402,7 @@ MEASURED: dict[str, Fault] = {
     "columns turned around": served(lambda rows: 3 * rows[:, ::-1]),
     "HOLD weighs fifty": FAULTS["HOLD weighs fifty"][0],
     "the day's close": FAULTS["the day's close"][0],
-    "volume in other units": FAULTS["volume in other units"][0],
+    "a column in other units": FAULTS["a column in other units"][0],
 }
 
 

@@ -100,12 +100,13 @@ def skipped(check: str, why: str, remedy: str = "") -> Finding:
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
     """Sort findings: problems first, then warnings, then what is fine, then what was skipped.
 
-    Among problems, those that no other problem explains come first (see ``FOLLOWS``); among these, those that explain most
+    Among problems, those that no other problem brings about come first (see ``FOLLOWS``; a cause that was measured to explain
+    less brings nothing about); among these, those that explain most
     of the symptom, to a tenth of it. A cause that could not be undone may explain what no measured one does. What is left
     equal comes in the order of ``CHECKS``, which is that of causes.
     """
     found = list(findings)
-    problems = {each.check for each in found if each.is_problem}
+    problems = {each.check: each for each in found if each.is_problem}
     rest = 1 - max((each.explains or 0.0 for each in found if each.is_problem), default=0.0)
 
     def weight(each: Finding) -> float:
@@ -113,8 +114,12 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
             return 0.0
         return round(rest if each.explains is None else each.explains, 1)
 
+    def explains_less(cause: Finding, each: Finding) -> bool:
+        return cause.explains is not None and each.explains is not None and weight(cause) < weight(each)
+
     def place(each: Finding) -> tuple[int, bool, float, int]:
-        follows = each.is_problem and not problems.isdisjoint(FOLLOWS.get(each.check, ()))
+        causes = [problems[name] for name in FOLLOWS.get(each.check, ()) if name in problems]
+        follows = each.is_problem and not all(explains_less(cause, each) for cause in causes)
         return 0 if each.is_problem else SEVERITIES.index(each.severity), follows, -weight(each), CHECKS.index(each.check)
 
     return sorted(found, key=place)
