@@ -280,6 +280,23 @@ def test_any_function_can_be_examined(walk: Callable[..., Bars]) -> None:
     assert all(each.remedy or each.check == "adapter" for each in diagnosis.findings if each.severity == "skipped")
 
 
+def test_skill_on_bars_that_may_have_taught_is_not_claimed(walk: Callable[..., Bars]) -> None:
+    """If it fails, a model asked about its own training bars is called healthy."""
+    bars = walk(3000)
+    truth = LabelSpec().labels(bars)
+
+    known = {row.tobytes(): y for row, y in zip(DEFAULT(bars)[::8], truth[::8], strict=True)}
+
+    def by_heart(rows: np.ndarray) -> np.ndarray:
+        return np.array([0.35 * np.eye(3)[max(0, known.get(row.tobytes(), 1))] for row in rows])
+
+    def verdict(**given: object) -> str:
+        return diagnose(by_heart, DEFAULT, bars, labels=LabelSpec(), context_bars=0, **given).verdict  # type: ignore[arg-type]
+
+    assert verdict() == "no skill"
+    assert verdict(training=np.arange(3000) < 300) == "healthy"
+
+
 def test_features_that_lack_their_last_rows_are_examined_all_the_same(walk: Callable[..., Bars]) -> None:
     """If it fails, the commonest leak of all, a shift by -1, is met with an error instead of a finding."""
 
@@ -364,6 +381,17 @@ def test_the_story_is_the_reports(seed: int) -> None:
     assert diagnosis.verdict == "broken"
     assert "they do not explain it" in diagnosis.finding("class-weights").says
     assert any("WHAT WAS TRUE" in line for line in told)
+
+
+@pytest.mark.slow
+def test_the_example_exits_like_any_broken_model(command: Command, tmp_path: Path) -> None:
+    """If it fails, a script cannot rely on exit 1 for broken, or the story spoils the JSON."""
+    code, out, _ = command("doctor", "--example", "jan19", "--json", "--html", tmp_path / "new" / "page.html")
+    said = json.loads(out)
+    assert (code, said["verdict"]) == (1, "broken")
+    assert [each["check"] for each in said["findings"][:2]] == ["lookahead-features", "schema"]
+    assert "it explains" in said["findings"][0]["says"]
+    assert (tmp_path / "new" / "page.html").is_file()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from .control import too_good
 from .counterfactual import explained
 from .drift import drift
 from .features import Note, lookahead_features, schema, serving_parity
-from .finding import SUSPECT, Diagnosis, Finding, ranked, skipped, verdict_of
+from .finding import SKIPPED, SUSPECT, Diagnosis, Finding, ranked, skipped, verdict_of
 from .honesty import class_weights, funnel, leaky_split, overlap
 from .model import adapter, input_ignored, invariance, lookahead_model
 from .skill import calibration, label_map, rank_skill, shares
@@ -62,7 +62,9 @@ def examine(subject: Subject, *, progress: Progress = lambda _check, _done, _tot
             found.append(no_answer(said) if name == "shares" else skipped(name, f"It could not run: {said}"))
     progress("", len(ALL), len(ALL))
     findings = tuple(ranked(explained(subject, each, pictures) for each in found))
+    unseen = any(each.check == "overlap" and each.severity != SKIPPED for each in found)  # else a score may be memory
+    verdict = verdict_of(findings, direction=pictures.get("direction") if unseen else None)
     return Diagnosis(
-        subject=subject.name, verdict=verdict_of(findings, direction=pictures.get("direction")), findings=findings,
-        coverage=coverage, seconds=time.perf_counter() - started, pictures=pictures, synthetic=subject.bars.synthetic,
+        subject=subject.name, verdict=verdict, findings=findings, coverage=coverage, seconds=time.perf_counter() - started,
+        pictures=pictures, synthetic=subject.bars.synthetic,
     )  # fmt: skip
