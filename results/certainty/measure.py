@@ -175,7 +175,10 @@ def _deflated(returns: FloatArray, trials: TrialCount, why: str | None) -> Figur
     if value is None:
         return DEFLATED.unknown("the returns take two values only", **inputs)
     best = expected_best(trials.trials, variance) * _YEAR
-    damaged = f" ({trials.damaged_lines} damaged lines of the trial log were not counted)" if trials.damaged_lines else ""
+    lines = (
+        "1 damaged line of the trial log was" if trials.damaged_lines == 1 else f"{trials.damaged_lines:,} damaged lines were"
+    )
+    damaged = f" ({lines} not counted)" if trials.damaged_lines else ""
     if trials.variance is None:
         alone = (
             "This is the only configuration tried on these bars" if trials.trials == 1
