@@ -9,6 +9,7 @@ it: what is counted is the whole command, the start of Python among it.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,19 +22,25 @@ from flagbt.results.store import list_runs
 REPEATS = 3
 
 
-def seconds_of(*arguments: str) -> float:
-    """Return the fastest of several runs of a command; the others had to wait for somebody."""
-    measured = []
+def seconds_of(*arguments: str) -> tuple[float, float]:
+    """Return the fastest of several runs of a command, and the least CPU time: the others had to wait for somebody."""
+    elapsed, worked = [], []
     for _ in range(REPEATS):
-        started = time.perf_counter()
+        started, before = time.perf_counter(), _cpu_seconds()
         subprocess.run([sys.executable, "-m", "flagbt", *arguments], check=True, capture_output=True)
-        measured.append(time.perf_counter() - started)
-    return min(measured)
+        elapsed.append(time.perf_counter() - started)
+        worked.append(_cpu_seconds() - before)
+    return min(elapsed), min(worked)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
     """Print the table."""
-    print(f"{os.cpu_count()} CPU cores, the fastest of {REPEATS}")
+    print(f"{os.cpu_count()} CPU cores, load {os.getloadavg()[0]:.1f}, the fastest of {REPEATS}")
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "runs"
         folder = run(RunRequest(ckpt="Jan4"), out=out).folder
@@ -46,8 +53,8 @@ def main() -> None:
                 seconds_of("compare", *(each.name for each in list_runs(out)), "--out", str(out), "-o", str(page)), page
             ),
         }  # fmt: skip
-        for name, (seconds, path) in rows.items():
-            print(f"{name}: {seconds:.1f} s, {path.stat().st_size / 1e6:.2f} MB")
+        for name, ((seconds, worked), path) in rows.items():
+            print(f"{name}: {seconds:.1f} s ({worked:.1f} s of CPU), {path.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
