@@ -47,7 +47,8 @@ def picture(target: Path) -> None:
         command = [
             "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
             "--hide-scrollbars",
-            "--virtual-time-budget=20000", f"--user-data-dir={scratch}/profile", f"--screenshot={target}", "--window-size=1100,1340",
+            "--virtual-time-budget=20000", f"--user-data-dir={scratch}/profile", f"--screenshot={target}",
+            "--window-size=1100,1340",
             page.resolve().as_uri(),
         ]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True)

@@ -147,7 +147,8 @@ def table(
         for each in rows
     )
     return Html(
-        f'<div class="scroll" tabindex="0"><table{_SORTABLE if sortable else ""}>\n<caption>{escape(caption)}</caption>\n'
+        f'<div class="scroll" tabindex="0"><table{_SORTABLE if sortable else ""}>\n'
+        f"<caption><span>{escape(caption)}</span></caption>\n"
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
     )
 
