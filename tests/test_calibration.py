@@ -14,9 +14,10 @@ from sklearn import metrics as sk
 
 from flagbt.data.labels import BUY, HOLD, SELL
 from flagbt.errors import CheckpointError, RangeError, UsageError
-from flagbt.models.calibration import Calibration, fit_calibration
+from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision, thresholds_for_shares
+from flagbt.models.fitting import fit_calibration
 from flagbt.models.statistics import expected_calibration_error, scores
 from flagbt.pipeline import calibration_of
 
