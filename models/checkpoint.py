@@ -133,7 +133,7 @@ class Checkpoint:
         """
         if not name.isprintable() or name != name.strip() or not 0 < len(name) <= LONGEST_CALIBRATION_NAME:
             raise UsageError(
-                f"--store: {name!r} is no name. Take 1 to {LONGEST_CALIBRATION_NAME} printable characters without spaces around."
+                f"--store: {name!r} is no name. Take 1 to {LONGEST_CALIBRATION_NAME} printable characters, no space around."
             )
         if name in self.calibration_names() and not overwrite:
             raise CheckpointError(

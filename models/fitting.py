@@ -240,4 +240,4 @@ def _spread(x: FloatArray) -> float:
 
 
 def _tuple(values: FloatArray) -> Three:
-    return (float(values[0]), float(values[1]), float(values[2]))
+    return (float(values[0]) + 0.0, float(values[1]) + 0.0, float(values[2]) + 0.0)  # no -0.0
