@@ -225,5 +225,5 @@ def calibration(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> F
         says=f"Confidence and accuracy differ by {ece:.3f} on average (by class: {each}); NLL {nll:.3f}, a constant guess "
         f"of these "
         f"labels' shares {constant:.3f}.{stored}",
-        remedy="Fit a temperature on the validation range, after the findings above are mended." if severity != OK else "",
+        remedy="Mend the findings above, then fit a temperature: flagbt calibrate." if severity != OK else "",
     )  # fmt: skip
