@@ -252,6 +252,8 @@ def _notes(diagnosis: Diagnosis, seen: list[str], shift: FloatArray) -> list[str
             "little too good, and a range that it never saw would judge the calibration better."
         )
     if np.abs(shift).max() > 1e-12:
-        moved = ", ".join(f"{each:+.3f}" for each in shift)
-        found.append(f"What the training's weights are known to have moved was taken off first: {moved} on SELL, HOLD, BUY.")
+        moved = ", ".join(f"{-each:+.3f}" for each in shift)
+        found.append(
+            f"The training's weights are known to have moved SELL, HOLD and BUY by {moved}: the calibration takes it off."
+        )
     return found
