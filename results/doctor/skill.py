@@ -105,7 +105,7 @@ def _silent(subject: Subject) -> float:
     """Return the share of tested bars without an answer, of those with a whole row and the model's context before it."""
     able = subject.tested & np.isfinite(subject.rows).all(axis=1)
     able[: subject.first_row + subject.context] = False
-    silent = ~np.isfinite(subject.logits[able]).all(axis=1)
+    silent = np.asarray(~np.isfinite(subject.logits[able]).all(axis=1))
     return float(silent.mean()) if len(silent) else 0.0
 
 
