@@ -113,7 +113,10 @@ def command_tree(command: click.Command, path: str = "flagbt") -> Iterator[tuple
 def options_of(command: click.Command) -> set[str]:
     """Return every option of a command, help and version included."""
     return {"--help", "-h", "--version"} | {
-        each for parameter in command.params if isinstance(parameter, click.Option) for each in parameter.opts
+        each
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for each in (*parameter.opts, *parameter.secondary_opts)
     }
 
 
@@ -127,7 +130,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(module.stem, None)
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "strategies.md", "features.md", "bases.md", "doctor.md", "certainty.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["ARCHITECTURE.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md"],
+)
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
     text = page(name)
