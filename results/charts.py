@@ -28,6 +28,7 @@ from .page import COLOURS, Html, escape
 # Stand-ins that matplotlib writes and `_themed` turns into the page's CSS variables, so that dark mode works.
 _STAND_IN = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS)}
 _WIDTH_INCHES = 7.4
+_DASHES = ("-", "--", ":", "-.")
 _STYLE = {
     "svg.hashsalt": "flagbt",
     "svg.fonttype": "none",  # text stays text: small, searchable, no glyph ids
