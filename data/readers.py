@@ -84,18 +84,12 @@ def read_table(path: Path, faults: Faults) -> Table:
 
 
 def turned(table: Table) -> Table:
-    """Turn a table around whose every bar is older than the one before; any other order stays as it is."""
-    if len(table.time) < 2 or np.isnat(table.time).any() or not (np.diff(table.time) < np.timedelta64(0)).all():
+    """Turn a table around if no bar is newer than the one above it, and note it; any other order stays as it is."""
+    steps = np.diff(table.time)
+    if np.isnat(steps).any() or not (steps <= np.timedelta64(0)).all() or not steps.any():
         return table
-    return reversed_table(table)
-
-
-def reversed_table(table: Table) -> Table:
-    """Return a table whose rows are read from the last to the first, with a note."""
-    values = {name: column[::-1] for name, column in table.values.items()}
     note = "its bars are written newest first, and were read from the last to the first"
-    places = table.places._replace(numbers=table.places.numbers[::-1])
-    return table._replace(time=table.time[::-1], values=values, places=places, notes=(*table.notes, note))
+    return table.take(np.arange(len(table.time))[::-1])._replace(notes=(*table.notes, note))
 
 
 def bars_of(table: Table, source: str) -> Bars:
@@ -110,7 +104,7 @@ def bars_of(table: Table, source: str) -> Bars:
         return Bars(table.time, **table.values, source=source, synthetic=table.synthetic, step=UNKNOWN_STEP)
     except DataError as error:
         raise DataError(
-            f"{error}{_where_bars_stand(str(error), table.places)} flagbt data check lists every such bar, and what can be done."
+            f"{error}{_where_bars_stand(str(error), table.places)} flagbt data check lists all such bars, and what can be done."
         ) from None
 
 

@@ -27,16 +27,15 @@ def read_parquet(path: Path, faults: Faults) -> Table:
     """Read a Parquet file."""
     import pyarrow.parquet as pq  # here, since it is slow and CSV does not need it
 
-    with _arrow_errors(path, "Parquet"):
-        with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
-            names, chosen = _chosen(schema, path)
-            _check_rows(rows, path)
-            wanted = [schema.names[at] for at in sorted(set(chosen.values())) if at < len(schema.names)]
-            if file.metadata.num_row_groups > ROWS_AT_ONCE:
-                raise DataError(f"{path.name}: it has {file.metadata.num_row_groups:,} row groups. Write it again with fewer.")
-            batches = file.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False)
-            return _table(batches, names, chosen, path, faults, "Parquet")
+    with _arrow_errors(path, "Parquet"), pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        names, chosen = _chosen(schema, path)
+        _check_rows(rows, path)
+        wanted = [schema.names[at] for at in sorted(set(chosen.values())) if at < len(schema.names)]
+        if file.metadata.num_row_groups > ROWS_AT_ONCE:
+            raise DataError(f"{path.name}: it has {file.metadata.num_row_groups:,} row groups. Write it again with fewer.")
+        batches = file.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False)
+        return _table(batches, names, chosen, path, faults, "Parquet")
 
 
 def read_feather(path: Path, faults: Faults) -> Table:
@@ -70,7 +69,7 @@ def _arrow_errors(path: Path, kind: str) -> Iterator[None]:
             yield
     except MemoryError:
         raise DataError(
-            f"{path.name}: reading it takes more than {MOST_MEMORY:,} bytes of memory, which no file of bars does. Fetch it again."
+            f"{path.name}: reading it takes more than {MOST_MEMORY:,} bytes of memory, as no file of bars does. Fetch it again."
         ) from None
     except (pa.ArrowException, ValueError, OSError, TypeError, KeyError, OverflowError, IndexError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's own have no number
@@ -122,9 +121,7 @@ def _chosen(schema: Any, path: Path) -> tuple[list[str], dict[str, int]]:
     names = ["time" if name == _PANDAS_INDEX and not _has_time(schema) else str(name) for name in schema.names]
     if not _has_time(schema) and (index := _range_index(schema)) is not None:
         names.append(index[0])
-    return names, {
-        role: at for role, at in choose_columns(names, f"{path.name}, schema").items() if role != "quote volume"
-    }
+    return names, {role: at for role, at in choose_columns(names, f"{path.name}, schema").items() if role != "quote volume"}
 
 
 def _has_time(schema: Any) -> bool:
@@ -155,9 +152,7 @@ def _check_rows(rows: int, path: Path) -> None:
         raise DataError(f"{path.name}: it says that it has {rows:,} rows, at most {MOST_ROWS:,} are read. Cut it into parts.")
 
 
-def _table(
-    batches: Iterator[Any], names: list[str], chosen: dict[str, int], path: Path, faults: Faults, kind: str
-) -> Table:
+def _table(batches: Iterator[Any], names: list[str], chosen: dict[str, int], path: Path, faults: Faults, kind: str) -> Table:
     written = {role: names[at] for role, at in chosen.items()}
     pieces: dict[str, list[Any]] = {name: [] for name in ("time", *COLUMNS)}
     marks: set[str] = set()
@@ -195,7 +190,9 @@ def _floats(array: Any, column: str, places: Places, faults: Faults) -> FloatArr
             "Write the column as float64."
         )
     for at in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
-        error = DataError(f"{places.at(at, column)}: expected a number, got a blank cell. Mend the cell, or fetch the file again.")
+        error = DataError(
+            f"{places.at(at, column)}: expected a number, got a blank cell. Mend the cell, or fetch the file again."
+        )
         faults.add(DAMAGED, places.numbers[at], error)
     return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
 

@@ -36,7 +36,9 @@ def choose_columns(header: Sequence[str], place: str) -> dict[str, int]:
         When a column is missing, stands twice, or could be two things.
     """
     if len(header) > MOST_COLUMNS:
-        raise DataError(f"{place}: the table has {len(header):,} columns, at most {MOST_COLUMNS:,} are read. Give only the bars.")
+        raise DataError(
+            f"{place}: the table has {len(header):,} columns, at most {MOST_COLUMNS:,} are read. Give only the bars."
+        )
     names = [name.strip().lower() for name in header]
     if looks_like_data(names):
         line = BINANCE_HEADER if len(names) == 12 else "open_time,open,high,low,close,volume"

@@ -129,7 +129,7 @@ def _stream(path: Path) -> Iterator[tuple[io.BufferedReader, str]]:
     name, size = path.name, path.stat().st_size
     with path.open("rb") as file:
         if name.lower().endswith(".gz"):
-            with gzip.GzipFile(fileobj=file) as unpacked, _Limited(unpacked, name, size) as limited:
+            with gzip.GzipFile(fileobj=file) as gzipped, _Limited(gzipped, name, size) as limited:
                 yield io.BufferedReader(limited), "gzip"
         elif name.lower().endswith(".zip"):
             with _archive(path, file) as archive:
@@ -181,7 +181,7 @@ def _only_text(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
         parts = entry.filename.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
             raise DataError(
-                f"{name}: its entry {shown(entry.filename)} points out of the archive, as no honest archive does. Fetch it again."
+                f"{name}: its entry {shown(entry.filename)} points out of the archive, as no honest one does. Fetch it again."
             )
     texts = [entry for entry in entries if entry.filename.lower().endswith(TEXT_ENDINGS)]
     if len(texts) != 1:

@@ -56,7 +56,9 @@ def read_delimited(path: Path, faults: Faults) -> Table:
             layout = _laid_out(content)
             chosen = choose_columns(layout.header, f"{path.name}, line {layout.line}")
             places = [chosen[name] for name in COLUMNS]
-            style = style_of((row[at] for piece in layout.pieces for row in piece.rows for at in places if at < len(row)), path.name)
+            style = style_of(
+                (row[at] for piece in layout.pieces for row in piece.rows for at in places if at < len(row)), path.name
+            )
         return _read(path, faults, style)
 
 

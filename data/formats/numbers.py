@@ -61,7 +61,9 @@ def style_of(cells: Iterable[str], place: str) -> NumberStyle:
                 proofs[style] = cell
     if len(proofs) > 1:
         german, english = (shown(proofs[style]) for style in (NumberStyle.DECIMAL_COMMA, NumberStyle.THOUSANDS_COMMA))
-        raise DataError(f"{place}: the comma is a decimal one in {german} and separates thousands in {english}. Write all alike.")
+        raise DataError(
+            f"{place}: the comma is a decimal one in {german} and separates thousands in {english}. Write all alike."
+        )
     if not proofs and doubtful is not None:
         if not _FORM[NumberStyle.THOUSANDS_COMMA].fullmatch(doubtful):
             return NumberStyle.PLAIN  # no number in any style: the cell itself is refused
@@ -125,7 +127,7 @@ def _no_number(cell: str, at: int, column: str, places: Places) -> DataError:
     remedy = "Mend the cell, or fetch the file again"
     if not cell.strip() or cell.strip().lower() in _WORDS_FOR_NOTHING:
         remedy += "; to leave the row out, use flagbt data check with --fix drop-damaged"
-    elif re.fullmatch(r"[+-]?\d{1,3}(?:[\s'’]\d{3})+(?:[.,]\d+)?", cell.strip()):  # noqa: RUF001
+    elif re.fullmatch(r"[+-]?\d{1,3}(?:[\s'’]\d{3})+(?:[.,]\d+)?", cell.strip()):
         remedy = "Save the file without thousands separators"
     elif re.fullmatch(r"[$€£¥]\s*[\d.,]+|[\d.,]+\s*[$€£¥%]|[\d.,]+\s*[KMBkmb]", cell.strip()):
         remedy = "Save the file with plain numbers, without units or currency signs"

@@ -125,7 +125,9 @@ def _line(text: str, at: int) -> int:
     return text.count("\n", 0, at) + 1
 
 
-def _no_row(text: str, at: int, row: int, name: str, expected: str = "a row of 6 numbers or an object, not nested") -> DataError:
+def _no_row(
+    text: str, at: int, row: int, name: str, expected: str = "a row of 6 numbers or an object, not nested"
+) -> DataError:
     got = shown(text[at : at + 30]) if at < len(text) else "the end of the file"
     return DataError(f"{name}, line {_line(text, at)}, row {row}: expected {expected}, got {got}. Fetch the file again.")
 
@@ -139,7 +141,8 @@ def _cells_of(row: Any, header: list[str], number: int, name: str, faults: Fault
         return row
     got = f"{len(row)} of them" if isinstance(row, list) else f"the names {shown(', '.join(map(str, row)))}"
     error = DataError(
-        f"{name}, row {number}: expected the cells {', '.join(header[:15])} as in the first row, got {got}. Fetch the file again."
+        f"{name}, row {number}: expected the cells {', '.join(header[:15])} as in the first row, got {got}. "
+        "Fetch the file again."
     )
     faults.add(DAMAGED, number, error)
     return [None] * len(header)

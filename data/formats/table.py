@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ...errors import DataError
 from ..bars import FloatArray, TimeArray
 
@@ -26,7 +29,7 @@ class Places(NamedTuple):
 
     name: str
     word: str
-    numbers: Sequence[int]
+    numbers: Sequence[int] | npt.NDArray[np.int64]
 
     def at(self, position: int, column: str) -> str:
         """Say where the cell of the bar at ``position`` stands."""
@@ -69,6 +72,7 @@ class Faults:
         """
         if self.strict:
             raise error
+        row = int(row)
         known = self.found.get(row)
         if known is None or (known.kind != DAMAGED and kind == DAMAGED):
             self.found[row] = Fault(kind, row, str(error))
@@ -93,3 +97,9 @@ class Table(NamedTuple):
     format: str
     notes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Table:
+        """Return the rows at these positions, in their order."""
+        numbers = np.asarray(self.places.numbers)[rows]
+        values = {name: column[rows] for name, column in self.values.items()}
+        return self._replace(time=self.time[rows], values=values, places=self.places._replace(numbers=numbers))

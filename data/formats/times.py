@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from operator import methodcaller
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ _ISO = re.compile(
     r"(?:19|20|21)\d\d-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?: ?(?:Z|[+-]\d\d(?::?\d\d)?))?)?", re.ASCII
 )
 _EPOCH = re.compile(r"(\d{1,18}|[1-8]\d{18})(?:\.0*)?", re.ASCII)
+_ends_in_z = methodcaller("endswith", "Z")
 _ZERO_OFFSET = re.compile(r".*(?:Z|[+-]00(?::?00)?)", re.ASCII)
 # Unit, nanoseconds in it, smallest and first too large value: 1973 to 2255, where no two units can be confused.
 _EPOCH_UNITS = (
@@ -30,8 +32,7 @@ _REMEDIES = (
     (re.compile(r"\d+(?:[.,]\d+)?[eE]\+?\d+"), f"A spreadsheet has rounded it, and digits are lost: {_AGAIN}."),
     (
         re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d).*"),
-        f"A year of two digits, and a day and a month that can be exchanged, are no safe time: {_AGAIN}, "
-        "or write the column as 2024-01-31 13:00:00.",
+        f"A year of two digits, and a day and a month that can be exchanged, are no safe time: {_AGAIN}.",
     ),
     (
         re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}.*"),
@@ -40,7 +41,10 @@ _REMEDIES = (
     (re.compile(r".*\d[ -]?[AaPp]\.?[Mm]\.?"), "Write the hour from 00 to 23, as in 2024-01-31 13:00:00."),
     (re.compile(r"[2-7]\d{4}(?:\.\d+)?"), f"It looks like a spreadsheet's day number: {_AGAIN}."),
     (re.compile(r"\d{8}"), "Write dates with hyphens, as in 2024-01-31."),
-    (re.compile(r"\s*"), "Mend the cell, or fetch the file again; to leave the row out, use flagbt data check with --fix drop-damaged."),
+    (
+        re.compile(r"\s*"),
+        "Mend the cell, or fetch the file again; to leave the row out, use flagbt data check with --fix drop-damaged.",
+    ),
 )
 
 
@@ -99,7 +103,7 @@ class TimeColumn:
 
     def _check_offsets(self, cells: list[str], good: npt.NDArray[np.bool_], places: Places) -> None:
         """Refuse a column where some stamps say what zone they are in, and others leave it open."""
-        if not self.naive and not self.shifted and all([cell[-1:] == "Z" for cell in cells]):
+        if not self.naive and not self.shifted and all(map(_ends_in_z, cells)):
             return
         for at, cell in enumerate(cells):
             if not good[at] or cell[-1] == "Z":
@@ -111,8 +115,8 @@ class TimeColumn:
                 self.shifted = places.at(at, self.name)
         if self.naive and self.shifted:
             raise DataError(
-                f"{self.naive}: this time has no offset from UTC, but that of {self.shifted.removeprefix(f'{places.name}, ')} has "
-                "one, so whether it is UTC cannot be told. Write all times with an offset, or all in UTC."
+                f"{self.naive}: this time has no offset from UTC, but that of {self.shifted.removeprefix(f'{places.name}, ')} "
+                "has one, so whether it is UTC cannot be told. Write all times with an offset, or all in UTC."
             )
 
     def _of_epochs(self, values: npt.NDArray[np.int64], good: npt.NDArray[np.bool_], places: Places) -> TimeArray:
@@ -132,7 +136,7 @@ class TimeColumn:
             )
             self.faults.add(MIXED_UNITS, places.numbers[at], error)
         factor = np.array([nanoseconds for _, nanoseconds, _, _ in _EPOCH_UNITS])[unit]
-        result = (np.where(good, values, 0) * factor).astype("datetime64[ns]")
+        result: TimeArray = (np.where(good, values, 0) * factor).astype("datetime64[ns]")
         result[~good] = np.datetime64("NaT")
         return result
 
