@@ -214,6 +214,8 @@ def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) 
                 numbers, rows = numbers[kept], [rows[at] for at in kept]
             if rows:
                 yield Piece(numbers, rows)
+            elif len(numbers) == 0 and before - above >= ROWS_AT_ONCE:
+                raise DataError(f"{content.path.name}, line {before}: {ROWS_AT_ONCE:,} blank lines end here. Fetch it again.")
     except csv.Error as error:
         place = f"{content.path.name}, line {reader.line_num + above}"
         raise DataError(f"{place}: this is no CSV row ({error}). Mend the quotes there.") from None
