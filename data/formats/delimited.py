@@ -17,7 +17,7 @@ from ..bars import COLUMNS, FloatArray, TimeArray
 from .columns import BINANCE_HEADER, check_base_volume, choose_columns, looks_like_data, names_columns
 from .content import Content, opened
 from .numbers import NumberStyle, Unplain, floats, is_number, style_of
-from .table import DAMAGED, Faults, Places, Table, shown
+from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .times import TimeColumn
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -105,7 +105,7 @@ def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
         notes.append(f"the volume is that of the column {shown(base)}, not {shown(quote)}")
     kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
     kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
-    ignored = tuple(name.strip() for at, name in enumerate(header) if at not in chosen.values())
+    ignored = tuple(printable(name.strip()) for at, name in enumerate(header) if at not in chosen.values())
     return Table(
         np.concatenate(times), values, Places(path.name, "line", np.concatenate(lines)), is_marked(marks),
         content.label(", ".join(kind)), tuple(notes), ignored,
@@ -218,4 +218,4 @@ def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) 
                 raise DataError(f"{content.path.name}, line {before}: {ROWS_AT_ONCE:,} blank lines end here. Fetch it again.")
     except csv.Error as error:
         place = f"{content.path.name}, line {reader.line_num + above}"
-        raise DataError(f"{place}: this is no CSV row ({error}). Mend the quotes there.") from None
+        raise DataError(f"{place}: this is no CSV row ({printable(error)}). Mend the quotes there.") from None
