@@ -1,4 +1,4 @@
-"""Hostile bytes for every reader, led by coverage: `python tests/fuzz_readers.py [--runs N] [FORMAT ...]`, or `make fuzz`.
+"""Hostile bytes for every reader, led by coverage: `python tests/fuzz_readers.py [--runs N] [--seed N] [FORMAT ...]`, or `make fuzz`.
 
 Each input is read and checked. Anything but bars or a `FlagbtError` of one paragraph is a failure, and so are an input that
 takes five seconds and a process above one gigabyte. The first failure stops the format; its input is kept in the folder that
@@ -98,13 +98,13 @@ def write_seeds(ending: str, folder: Path) -> None:
             (folder / name).write_bytes(encoded)
 
 
-def run(ending: str, runs: int, keep: Path) -> tuple[int, float, str]:
+def run(ending: str, runs: int, seed: int, keep: Path) -> tuple[int, float, str]:
     """Fuzz one format in a process of its own; return how many inputs were run, the seconds, and what failed."""
     with tempfile.TemporaryDirectory() as scratch:
         seeds = Path(scratch)
         write_seeds(ending, seeds)
         options = [
-            f"-runs={runs}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LONGEST_INPUT}", "-seed=1",
+            f"-runs={runs}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LONGEST_INPUT}", f"-seed={seed}",
             "-verbosity=1", "-close_fd_mask=0", f"-artifact_prefix={keep}{os.sep}", scratch,
         ]  # fmt: skip
         started = time.monotonic()
@@ -129,11 +129,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("formats", nargs="*", metavar="FORMAT", help=f"of {', '.join(FORMATS)}; all by default")
     parser.add_argument("--runs", type=int, default=RUNS, help="inputs for each format")
+    parser.add_argument("--seed", type=int, default=1, help="another seed draws other inputs")
     options = parser.parse_args()
     keep = Path(tempfile.mkdtemp(prefix="flagbt-fuzz-"))
     failures = 0
     for ending in options.formats or FORMATS:
-        runs, seconds, failed = run(ending, options.runs, keep)
+        runs, seconds, failed = run(ending, options.runs, options.seed, keep)
         print(f"{ending}: {runs:,} inputs in {seconds:.0f} s, {'FAILED' if failed else 'no failure'}", flush=True)
         if failed:
             print(failed)

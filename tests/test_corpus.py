@@ -202,6 +202,8 @@ SECOND = ROWS[1]
 # What is refused, and the words that must be there: place, value, remedy.
 BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "blank-last-time.csv": (cell(PLAIN, N + 1, 0, ""), [f"line {N + 1}, column 'timestamp'", "blank cell", "drop-damaged"]),
+    "null-after-notes-over-lines.csv": (
+        cell(table(head=f"timestamp,{NAMES},note", tail=lambda i: ',"two\r\nlines"'), 10, 4, "NULL"), ["line 10, column 'close'"]),
     "null.csv": (cell(PLAIN, 5, 4, "NULL"), ["line 5, column 'close'", "'NULL'", "drop-damaged"]),
     "spreadsheet.csv": (cell(table([s * 1000 for s in STAMPS]), 9, 0, "1.63875E+12"), ["line 9", "'1.63875E+12'", "spreadsheet"]),
     "spreadsheet-comma.csv": (

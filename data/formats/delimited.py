@@ -30,7 +30,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class Piece(NamedTuple):
-    """Some rows, none blank, and the line that each ends on."""
+    """Some rows, none blank, and the line that each begins on."""
 
     lines: LineArray
     rows: list[list[str]]
@@ -207,8 +207,9 @@ def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) 
         while rows := list(islice(reader, ROWS_AT_ONCE)):
             numbers = np.arange(before + 1, before + 1 + len(rows))
             if reader.line_num + above != numbers[-1]:  # a quoted cell goes over several lines
-                numbers = before + np.cumsum([1 + sum(len(_LINE_END.findall(cell)) for cell in row) for row in rows])
-            before = int(numbers[-1])
+                more = np.array([sum(len(_LINE_END.findall(cell)) for cell in row) for row in rows])
+                numbers += np.cumsum(more) - more
+            before = reader.line_num + above
             if not all(rows):
                 kept = [at for at, row in enumerate(rows) if row]
                 numbers, rows = numbers[kept], [rows[at] for at in kept]
