@@ -1,4 +1,4 @@
-"""Hostile bytes for every reader, led by coverage: `python tests/fuzz_readers.py [--runs N] [--seed N] [FORMAT ...]`, or `make fuzz`.
+"""Hostile bytes for every reader, led by coverage: `python tests/fuzz_readers.py [FORMAT ...]`, or `make fuzz`.
 
 Each input is read and checked. Anything but bars or a `FlagbtError` of one paragraph is a failure, and so are an input that
 takes five seconds and a process above one gigabyte. The first failure stops the format; its input is kept in the folder that
