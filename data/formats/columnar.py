@@ -128,19 +128,16 @@ def _has_time(schema: Any) -> bool:
     return bool({str(name).strip().lower() for name in schema.names} & set(TIME_NAMES))
 
 
-def _written(schema: Any, name: str) -> str:
-    """Return a column's name as it stands in the file."""
-    return name if name in schema.names else _PANDAS_INDEX
-
-
 def _column(batch: Any, name: str, first: int) -> Any:
     """Return a batch's column, or the part of pandas' range that stands for it."""
     import pyarrow as pa
 
-    if name in batch.schema.names or _PANDAS_INDEX in batch.schema.names:
-        return batch.column(batch.schema.get_field_index(_written(batch.schema, name)))
+    there = batch.schema.names
+    if name in there or (name == "time" and _PANDAS_INDEX in there):
+        return batch.column(there.index(name if name in there else _PANDAS_INDEX))
     index = _range_index(batch.schema)
-    assert index is not None  # its name was chosen
+    if index is None or index[0] != name:
+        raise ValueError("its data has other columns than its schema")
     _, start, step = index
     if start + step * (first + batch.num_rows) >= 2**63:
         raise ValueError("the index runs beyond 64 bits")
