@@ -113,7 +113,10 @@ def command_tree(command: click.Command, path: str = "flagbt") -> Iterator[tuple
 def options_of(command: click.Command) -> set[str]:
     """Return every option of a command, help and version included."""
     return {"--help", "-h", "--version"} | {
-        each for parameter in command.params if isinstance(parameter, click.Option) for each in parameter.opts
+        each
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for each in (*parameter.opts, *parameter.secondary_opts)
     }
 
 
@@ -128,7 +131,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "name", ["ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "doctor.md", "certainty.md"]
+    "name",
+    ["ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md"],
 )
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
