@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 SECONDS ?= 0
 
-.PHONY: run test test-browser test-slow check install install-test checkpoints cards readme clean
+.PHONY: run test test-browser test-slow check fuzz install install-test checkpoints cards readme clean
 
 run: install
 	$(BIN)/flagbt run --strategy flagtrader --ckpt Jan4
@@ -33,6 +33,12 @@ test-browser: install-test
 # Everything else. SECONDS=600 starts no further test after ten minutes; 0 runs them all.
 test-slow: install-test
 	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -m "slow or gpu"
+
+# Hostile bytes for every reader of bars, led by coverage; RUNS is the number of inputs for each of the six formats.
+RUNS ?= 20000
+fuzz: install-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz_readers.py --runs $(RUNS)
 
 # mypy needs a folder that holds the package under its import name.
 check: install-test
