@@ -1,0 +1,255 @@
+"""Grid: every combination of what a sweep varies, counted but never written out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.bars import FloatArray
+from ...engine.costs import Costs
+from ...engine.rules import Rules, horizon_of
+from ...files import json_text
+from ...models.calibration import Calibration
+from ...models.decision import Decision
+
+LARGEST_UNASKED = 10_000_000
+# What a setting is made of, outermost first: the next one differs in the last that varies. The names are those of
+# `flagbt run`'s options. What the signals need comes first, so that neighbours share them.
+AXES = (
+    "ckpt", "calibration", "decision", "short", "cash", "slippage_bps", "fee_bps", "borrow_bps_per_day", "cooldown_bars",
+    "min_hold_bars", "exit", "stop_loss", "take_profit", "max_short_notional", "close_short_above",
+)  # fmt: skip
+STORED = "stored"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A calibration of one checkpoint: as it was asked for, what it is, and the decision stored with it, if any."""
+
+    text: str
+    calibration: Calibration
+    decision: Decision | None = None
+
+    @property
+    def offsets(self) -> tuple[float, float] | None:
+        """What is added to SELL's and BUY's logits relative to HOLD's, where that is all it does; else None.
+
+        A constant added to all three logits changes no probability, so only these two differences count.
+        """
+        if self.calibration.method not in ("none", "offset"):
+            return None
+        sell, hold, buy = self.calibration.offset
+        return sell - hold, buy - hold
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A checkpoint, as far as settings need it: also on another machine.
+
+    Attributes
+    ----------
+    name, digest : str
+    class_returns : array, shape (3,)
+        See ``Checkpoint.class_returns``.
+    horizon_bars : int
+        Of its labels.
+    points : tuple of Point
+        One for each calibration of the grid.
+    """
+
+    name: str
+    digest: str
+    class_returns: FloatArray
+    horizon_bars: int
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One setting of a grid.
+
+    Attributes
+    ----------
+    number : int
+        Its place in the grid, from 0.
+    places : tuple of int
+        The place of its value on each of ``AXES``.
+    model : int
+        Which of the grid's models.
+    point : Point
+    decision : Decision
+    short, costs, cash, rules
+        As ``run_backtest``'s.
+    exit : str
+        As it was asked for; ``rules`` holds the bars.
+    """
+
+    number: int
+    places: tuple[int, ...]
+    model: int
+    point: Point
+    decision: Decision
+    short: bool
+    costs: Costs
+    cash: float
+    rules: Rules
+    exit: str
+
+    @property
+    def round_trip_cost(self) -> float:
+        """Fees and slippage of entering and leaving, as a fraction."""
+        return 2 * (self.costs.fee + self.costs.slippage)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Grid:
+    """The values of every axis; settings are all their combinations.
+
+    Parameters
+    ----------
+    models : tuple of Model
+    decisions : tuple of str
+        As `flagbt run` reads them, or ``stored``: the one stored with each calibration, else argmax.
+    short, fee_bps, ... : tuple
+        The values of the axis of that name.
+    """
+
+    models: tuple[Model, ...]
+    decisions: tuple[str, ...] = (STORED,)
+    short: tuple[bool, ...] = (False,)
+    cash: tuple[float, ...] = (10_000.0,)
+    slippage_bps: tuple[float, ...] = (2.0,)
+    fee_bps: tuple[float, ...] = (10.0,)
+    borrow_bps_per_day: tuple[float, ...] = (1.0,)
+    cooldown_bars: tuple[int, ...] = (0,)
+    min_hold_bars: tuple[int, ...] = (0,)
+    exit: tuple[str, ...] = ("signal",)
+    stop_loss: tuple[float | None, ...] = (None,)
+    take_profit: tuple[float | None, ...] = (None,)
+    max_short_notional: tuple[float, ...] = (1.0,)
+    close_short_above: tuple[float | None, ...] = (None,)
+
+    def values(self, axis: str) -> tuple[Any, ...]:
+        """Return the values of one of ``AXES``, as they were asked for."""
+        if axis == "ckpt":
+            return tuple(model.name for model in self.models)
+        if axis == "calibration":
+            return tuple(point.text for point in self.models[0].points)
+        return tuple(self.decisions if axis == "decision" else getattr(self, axis))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many values each of ``AXES`` has."""
+        return tuple(len(self.values(axis)) for axis in AXES)
+
+    def __len__(self) -> int:
+        return math.prod(self.sizes)
+
+    @property
+    def varied(self) -> list[str]:
+        """The axes with more than one value."""
+        return [axis for axis, size in zip(AXES, self.sizes, strict=True) if size > 1]
+
+    def __getitem__(self, number: int) -> Configuration:
+        """Return the setting at a place.
+
+        Raises
+        ------
+        IndexError
+            Outside 0 .. len - 1.
+        UsageError
+            For a value out of its range.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"setting {number} of {len(self)}")
+        left, backwards = number, []
+        for size in reversed(self.sizes):
+            left, place = divmod(left, size)
+            backwards.append(place)
+        places = tuple(reversed(backwards))
+        at = dict(zip(AXES, places, strict=True))
+        value = {axis: getattr(self, axis)[at[axis]] for axis in AXES if axis not in ("ckpt", "calibration", "decision")}
+        model = self.models[at["ckpt"]]
+        point, decision = model.points[at["calibration"]], self.decisions[at["decision"]]
+        return Configuration(
+            number, places, at["ckpt"], point,
+            (point.decision or Decision()) if decision == STORED else Decision.parse(decision),
+            value["short"],
+            Costs(**{name: value[name] for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day")}), value["cash"],
+            Rules(
+                horizon_bars=horizon_of(value["exit"], model.horizon_bars),
+                **{field.name: value[field.name] for field in fields(Rules) if field.name != "horizon_bars"},
+            ),
+            value["exit"],
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Make each value of each axis once, so that a bad one stops the sweep before any work.
+
+        Raises
+        ------
+        UsageError
+            For a value out of its range.
+        """
+        step = 1
+        for axis, size in zip(reversed(AXES), reversed(self.sizes), strict=True):
+            for place in range(1 if axis == "calibration" else size):
+                self[place * step]
+            step *= size
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides every result of the grid, as JSON values."""
+        models = [
+            {
+                "name": model.name, "digest": model.digest, "horizon_bars": model.horizon_bars,
+                "calibrations": [
+                    {"text": point.text, "decision": None if point.decision is None else str(point.decision),
+                     "calibration": point.calibration.to_json()}
+                    for point in model.points
+                ],
+            }
+            for model in self.models
+        ]  # fmt: skip
+        return {"models": models} | {axis: list(self.values(axis)) for axis in AXES if axis not in ("ckpt", "calibration")}
+
+    def digests(self, numbers: range) -> Iterator[str]:
+        """Yield a digest for each setting: equal for what is the same setting, however it was asked for."""
+        for number in numbers:
+            setting = self[number]
+            said = {
+                "checkpoint": self.models[setting.model].digest, "calibration": canonical(setting.point.calibration),
+                "decision": str(setting.decision), "short": setting.short, "cash": setting.cash,
+                **setting.costs.describe(), **setting.rules.describe(),
+            }  # fmt: skip
+            yield hashlib.sha256(json_text(said).encode()).hexdigest()
+
+
+def canonical(calibration: Calibration) -> dict[str, Any]:
+    """Return a calibration's JSON in the one form that all its equals share: HOLD's offset is 0, no name, no range."""
+    values = {name: value for name, value in calibration.to_json().items() if name not in ("method", "fitted_on")}
+    if "offset" in values:
+        values["offset"] = [round(offset - values["offset"][1], 12) + 0.0 for offset in values["offset"]]
+    return values
+
+
+def offset_points(numbers: tuple[float, ...]) -> tuple[Point, ...]:
+    """Return the calibrations of a grid of offsets: every pair for SELL and BUY, HOLD's being 0.
+
+    Softmax does not change when one constant is added to all three logits, so three offsets are two degrees of freedom. A
+    grid over all three would hold each calibration many times over under different names, and count it as many trials.
+    """
+    return tuple(
+        Point(f"offset:{sell:g},0,{buy:g}", Calibration("offset", offset=(sell, 0.0, buy))) for sell in numbers for buy in numbers
+    )
+
+
+def random_share(n: int, share: float, seed: int) -> npt.NDArray[np.int64]:
+    """Return the numbers of a random share of n settings, rounded up, sorted: the same for the same seed."""
+    wanted = min(n, math.ceil(n * share))
+    return np.sort(np.random.default_rng(seed).choice(n, size=wanted, replace=False, shuffle=False))
