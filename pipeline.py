@@ -22,7 +22,8 @@ from .files import check_writable, read_json
 from .models.calibration import Calibration
 from .models.checkpoint import Checkpoint, find_checkpoint
 from .models.decision import Decision
-from .models.model_signals import ModelSignals, check_device_name
+from .models.device import check_device_name, pick_device
+from .models.model_signals import ModelSignals
 from .models.overlap import check_overlap
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class RunRequest:
         ``auto``, ``cpu`` or ``cuda``.
     batch_size : int, optional
         Chunks of bars a forward pass.
+    cache : bool
+        Take logits from the cache on disk where they are there, and keep them.
     allow_overlap : bool
         Trade bars that the checkpoint has seen, and say so on every output.
     seed : int
@@ -91,6 +94,7 @@ class RunRequest:
     close_short_above: float | None = None
     device: str = "auto"
     batch_size: int | None = None
+    cache: bool = True
     allow_overlap: bool = False
     seed: int = 0
 
@@ -264,7 +268,7 @@ def _model(request: RunRequest, round_trip_cost: float, progress: Progress) -> M
     decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
     return ModelSignals(
         checkpoint=checkpoint, calibration=calibration, decision=decision, round_trip_cost=round_trip_cost,
-        device=request.device, batch_chunks=request.batch_size,
+        device=request.device, batch_chunks=request.batch_size, cache=request.cache,
         progress=lambda done, total: progress("score", done, total),
     )  # fmt: skip
 
@@ -307,8 +311,6 @@ def _device(request: RunRequest, model: ModelSignals | None) -> str | None:
     """Return the device that the bars were really scored on: ``auto`` says nothing to whoever reads the record."""
     if model is None:
         return None
-    from .models.scoring import pick_device
-
     return str(pick_device(request.device))
 
 

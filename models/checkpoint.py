@@ -26,7 +26,7 @@ from ..data.labels import Labels, labels_from_json
 from ..data.schema import FeatureSchema
 from ..data.timerange import TimeRange
 from ..errors import CheckpointError, FlagbtError, nearest
-from ..files import json_text, sha256_of, write_text
+from ..files import home_folder, json_text, sha256_of, write_text
 from .calibration import Calibration
 from .decision import Decision
 
@@ -202,8 +202,7 @@ def _check_fields(checkpoint: Checkpoint) -> None:
 
 def checkpoint_folders() -> list[Path]:
     """Return the folders that names are looked up in, in order; some may not exist."""
-    home = Path(os.environ.get("FLAGBT_HOME") or os.path.expanduser("~/.flagbt"))
-    return [Path("checkpoints"), home / "checkpoints", BUNDLED]
+    return [Path("checkpoints"), home_folder() / "checkpoints", BUNDLED]
 
 
 def checkpoint_places() -> dict[str, Path]:

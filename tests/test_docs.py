@@ -113,7 +113,10 @@ def command_tree(command: click.Command, path: str = "flagbt") -> Iterator[tuple
 def options_of(command: click.Command) -> set[str]:
     """Return every option of a command, help and version included."""
     return {"--help", "-h", "--version"} | {
-        each for parameter in command.params if isinstance(parameter, click.Option) for each in parameter.opts
+        each
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for each in (*parameter.opts, *parameter.secondary_opts)
     }
 
 
