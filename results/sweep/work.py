@@ -19,7 +19,9 @@ import numpy.typing as npt
 from ...data.bars import Bars, FloatArray
 from ...data.labels import IntArray, class_counts
 from ...data.timerange import TimeRange
-from ...engine.replay import ReplayBars, Scratch, check_replay, position_rule, replay
+from ...engine.backtest import run_backtest
+from ...engine.replay import ReplayBars, Replayed, Scratch, check_replay, position_rule, replay
+from ...engine.run import Run
 from ...errors import StrategyError
 from ...models.signals import NO_SIGNAL, Signals
 from ...models.statistics import confusion, matthews_correlation
@@ -58,6 +60,11 @@ class Stretch:
     bars: Bars
     logits: tuple[FloatArray, ...]
     labels: tuple[IntArray, ...]
+
+    @property
+    def n_days(self) -> int:
+        """UTC days from the first bar's to the last one's."""
+        return len(ReplayBars.of(self.bars).last_of_day)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,17 +181,10 @@ class Work:
         StrategyError
             Naming the setting and the first difference.
         """
-        from ...engine.backtest import run_backtest
-
-        setting, started = self.grid[number], time.perf_counter()
+        started = time.perf_counter()
         found = {"setting": number, "bars": 0, "orders": 0}
         for stretch in self.stretches:
-            signals = self.signals(setting, stretch)
-            given: dict[str, Any] = {"costs": setting.costs, "cash": setting.cash, "rules": setting.rules, "short": setting.short}
-            run = run_backtest(
-                stretch.bars, Given(short=setting.short), signals=signals, timerange=TimeRange(stretch.bars.time[0]), **given
-            )
-            replayed = replay(ReplayBars.of(stretch.bars), position_rule(signals.signal, short=setting.short), **given)
+            run, replayed = self.judged(number, stretch), self.replayed(number, stretch)
             try:
                 check_replay(run, replayed)
                 _check_metrics(replay_metrics(replayed), metrics(run))
@@ -193,6 +193,26 @@ class Work:
             found["bars"] += len(stretch.bars)
             found["orders"] += len(run.orders)
         return {**found, "seconds": time.perf_counter() - started}
+
+    def judged(self, number: int, stretch: Stretch) -> Run:
+        """Run a setting over a stretch in Backtrader, as `flagbt run` does."""
+        setting = self.grid[number]
+        return run_backtest(
+            stretch.bars, Given(short=setting.short), signals=self.signals(setting, stretch), costs=setting.costs,
+            timerange=TimeRange(stretch.bars.time[0]), cash=setting.cash, rules=setting.rules, short=setting.short,
+        )  # fmt: skip
+
+    def replayed(self, number: int, stretch: Stretch) -> Replayed:
+        """Replay a setting over a stretch."""
+        setting = self.grid[number]
+        targets = position_rule(self.signals(setting, stretch).signal, short=setting.short)
+        return replay(
+            ReplayBars.of(stretch.bars), targets, costs=setting.costs, cash=setting.cash, short=setting.short, rules=setting.rules
+        )
+
+    def daily_returns(self, number: int, stretch: Stretch) -> FloatArray:
+        """Return the daily returns of a setting over a stretch, shape (n_days,)."""
+        return replay_daily_returns(self.replayed(number, stretch))
 
     @staticmethod
     def _signal_key(setting: Configuration) -> tuple[Any, ...]:
