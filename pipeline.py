@@ -155,7 +155,7 @@ def run(
     model = _model(request, 2 * (costs.fee + costs.slippage), progress)
     strategy, rules = _strategy(request, model), _rules(request, model)
     if model is not None:
-        _check_step(bars, model.checkpoint)
+        check_step(bars, model.checkpoint)
         # A plain Backtrader strategy may trade in the warm-up too, on bars without a signal.
         traded = _traded(bars, timerange, model.warmup_bars, everything=isinstance(strategy, type))
         if not request.allow_overlap:
@@ -314,7 +314,7 @@ def _device(request: RunRequest, model: ModelSignals | None) -> str | None:
     return str(pick_device(request.device))
 
 
-def _check_step(bars: Bars, checkpoint: Checkpoint) -> None:
+def check_step(bars: Bars, checkpoint: Checkpoint) -> None:
     expected = float(checkpoint.values["data"]["step_hours"])
     if bars.step_hours != expected:
         raise CheckpointError(

@@ -18,6 +18,7 @@ from ...engine.run import Run
 from ...errors import StrategyError
 from ...files import json_text, write_text
 from ...strategies.baselines import BuyAndHold
+from ..certainty.measure import FEWEST_DAYS
 from ..certainty.sharpe import Moments, deflated_sharpe, expected_best
 from ..metrics import DAYS_PER_YEAR, daily_returns, metrics
 from ..overfitting import Overfitting, probability_of_overfitting
@@ -33,7 +34,6 @@ Progress = Callable[[str, int, int], None]
 Backend = Callable[..., Iterator[tuple[Unit, bytes]]]
 WINNERS_CHECKED = 3
 _LOGGED_AT_ONCE = 2_000
-_FEWEST_DAYS = 30  # as in certainty.measure: fewer say nothing about a Sharpe ratio
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ class Result:
         What each run in Backtrader compared.
     overfitting : Overfitting or None
     winner : dict or None
-        The winner's number, its certainty and its figures on the ranked range and on the hold-out; None where no setting
-        ever traded.
+        The best setting's ``setting`` (number), ``rows``, ``deflated``, ``buy_and_hold`` (metrics by range), ``holdout``
+        (metrics of both) and ``curves`` (range, daily returns of both); None where no setting has a Sharpe ratio.
     seconds : dict
         Of each phase.
     """
@@ -182,15 +182,16 @@ def _log_trials(work: Work, folder: SweepFolder, runs: Path) -> _Prior:
 
 def _winner(work: Work, holdout: Stretch, summary: Summary, prior: _Prior) -> dict[str, Any]:
     number = summary.best[0][0]["setting"]
-    returns = np.concatenate([work.daily_returns(number, stretch) for stretch in work.stretches])
-    after, kept = work.judged(number, holdout), held(work, number, holdout)
+    pairs = {stretch: (work.judged(number, stretch), held(work, number, stretch)) for stretch in (*work.stretches, holdout)}
+    after, kept = pairs[holdout]
+    returns = np.concatenate([daily_returns(pairs[stretch][0]).to_numpy() for stretch in work.stretches])
     return {
         "setting": number,
         "rows": summary.best[0],
         "deflated": deflated(returns, summary, prior),
-        "buy_and_hold": [metrics(held(work, number, stretch)) for stretch in work.stretches],
+        "buy_and_hold": [metrics(pairs[stretch][1]) for stretch in work.stretches],
         "holdout": {"timerange": str(holdout.timerange), "strategy": metrics(after), "buy_and_hold": metrics(kept)},
-        "curves": [_curve(work, number, stretch) for stretch in (*work.stretches, holdout)],
+        "curves": [(str(stretch.timerange), daily_returns(run), daily_returns(other)) for stretch, (run, other) in pairs.items()],
     }
 
 
@@ -209,24 +210,14 @@ def deflated(returns: FloatArray, summary: Summary, prior: _Prior) -> dict[str, 
     total, squares = summary.sums[0] + prior.total, summary.sums[1] + prior.squares
     variance = max(0.0, (squares - total**2 / known) / (known - 1)) if known > 1 else None
     found = {"trials": trials, "of_this_sweep": summary.settings, "variance": variance, "days": len(returns)}
-    if len(returns) < _FEWEST_DAYS:
-        return {**found, "value": None, "luck": None, "reason": f"{len(returns)} days are too few, it takes {_FEWEST_DAYS}"}
+    if len(returns) < FEWEST_DAYS:
+        return {**found, "value": None, "luck": None, "reason": f"{len(returns)} days are too few, it takes {FEWEST_DAYS}"}
     if trials > 1 and variance is None:
         return {**found, "value": None, "luck": None, "reason": "no other setting has a Sharpe ratio"}
     daily = (variance or 0.0) / DAYS_PER_YEAR
     value = deflated_sharpe(Moments.of(returns), trials, daily)
     luck = expected_best(trials, daily) * float(np.sqrt(DAYS_PER_YEAR))
     return {**found, "value": value, "luck": luck, "reason": None if value is not None else "the returns take two values only"}
-
-
-def _curve(work: Work, number: int, stretch: Stretch) -> dict[str, Any]:
-    """Return the growth of the cash by day, of the setting and of buy and hold."""
-    strategy = work.judged(number, stretch)
-    return {
-        "timerange": str(stretch.timerange), "days": daily_returns(strategy).index.to_numpy(),
-        "strategy": np.cumprod(1 + daily_returns(strategy).to_numpy()),
-        "buy_and_hold": np.cumprod(1 + daily_returns(held(work, number, stretch)).to_numpy()),
-    }  # fmt: skip
 
 
 class _Clock:

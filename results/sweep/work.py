@@ -210,10 +210,6 @@ class Work:
             ReplayBars.of(stretch.bars), targets, costs=setting.costs, cash=setting.cash, short=setting.short, rules=setting.rules
         )
 
-    def daily_returns(self, number: int, stretch: Stretch) -> FloatArray:
-        """Return the daily returns of a setting over a stretch, shape (n_days,)."""
-        return replay_daily_returns(self.replayed(number, stretch))
-
     @staticmethod
     def _signal_key(setting: Configuration) -> tuple[Any, ...]:
         cost = setting.round_trip_cost if setting.decision.method == "utility" else None
