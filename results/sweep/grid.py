@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ import numpy.typing as npt
 from ...data.bars import FloatArray
 from ...engine.costs import Costs
 from ...engine.rules import Rules, horizon_of
-from ...files import json_text
 from ...models.calibration import Calibration
 from ...models.decision import Decision
+from ..trials import configuration_digest
 
 LARGEST_UNASKED = 10_000_000
 # What a setting is made of, outermost first: the next one differs in the last that varies. The names are those of
@@ -219,15 +219,17 @@ class Grid:
         return {"models": models} | {axis: list(self.values(axis)) for axis in AXES if axis not in ("ckpt", "calibration")}
 
     def digests(self, numbers: range) -> Iterator[str]:
-        """Yield a digest for each setting: equal for what is the same setting, however it was asked for."""
+        """Yield each setting's digest in the trial log: that of a `flagbt run` with the same options."""
         for number in numbers:
             setting = self[number]
-            said = {
-                "checkpoint": self.models[setting.model].digest, "calibration": canonical(setting.point.calibration),
-                "decision": str(setting.decision), "short": setting.short, "cash": setting.cash,
-                **setting.costs.describe(), **setting.rules.describe(),
+            named = setting.point.text.partition(":")[0] in ("none", STORED, "offset")
+            config = {
+                "strategy": "flagtrader", "cash": setting.cash, "short": setting.short, "decision": str(setting.decision),
+                "parameters": {"calibration": setting.point.calibration.to_json(), "decision": str(setting.decision)},
+                "calibration": setting.point.text if named else Path(setting.point.text).name,
             }  # fmt: skip
-            yield hashlib.sha256(json_text(said).encode()).hexdigest()
+            checkpoint = {"digest": self.models[setting.model].digest}
+            yield configuration_digest(config | setting.costs.describe() | setting.rules.describe(), checkpoint)
 
 
 def canonical(calibration: Calibration) -> dict[str, Any]:
