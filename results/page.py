@@ -1,9 +1,12 @@
-"""The HTML page that every report is: one offline file, no script, light and dark, readable on a phone and in print."""
+"""The HTML page that every report is: one offline file, light and dark, readable on a phone and in print."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePath
@@ -85,10 +88,14 @@ margin:.8rem 0 1.4rem}
 .track i{display:block;height:100%}
 .bar .value{text-align:right;white-space:nowrap}
 .key{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;font-size:.85rem;color:var(--muted);margin:.3rem 0}
+.key svg{vertical-align:.15rem;margin-right:.35rem}
+.key b{margin-right:.35rem}
 .key i{display:inline-block;width:.75rem;height:.75rem;border-radius:2px;margin-right:.4rem;vertical-align:-.05rem}
 figure{margin:.75rem 0 1.25rem}
-figure svg{display:block;width:100%;height:auto}
+figure>svg{display:block;width:100%;height:auto}
 figure{overflow-x:auto}
+figure.chart{overflow:visible}
+figure.chart .printed{display:none}
 figcaption{color:var(--muted);font-size:.85rem;margin-top:.3rem}
 pre{background:var(--card);padding:.75rem 1rem;border-radius:4px;white-space:pre-wrap;overflow-wrap:anywhere;
 font-size:.85rem}
@@ -96,10 +103,12 @@ code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 footer{margin-top:3rem;border-top:1px solid var(--rule);padding-top:.75rem}
 .paper{background:#fff;color:#1c1f23;padding:.5rem;border-radius:4px}
 @media (max-width:30rem){body{padding:1.1rem .9rem 3rem}.lead{font-size:1.2rem}h2{margin-top:2rem}
-.bar{grid-template-columns:5.6rem 1fr 6.4rem;gap:.5rem}tbody th{min-width:6.5rem}figure svg{min-width:31rem}}
+.bar{grid-template-columns:5.6rem 1fr 6.4rem;gap:.5rem}tbody th{min-width:6.5rem}figure>svg{min-width:31rem}}
+@media print{:root{color-scheme:light;LIGHT}}
 @media print{body{max-width:none;padding:0;font-size:11px}
 .card,.track,.track i,.key i,.banner{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-.scroll{overflow:visible}figure,.card,tr{break-inside:avoid}h2,h3{break-after:avoid}}
+.scroll{overflow:visible}figure.chart .canvas{display:none}
+figure.chart .printed{display:block;max-width:100%;height:auto}figure,.card,tr{break-inside:avoid}h2,h3{break-after:avoid}}
 """
 
 
@@ -222,7 +231,7 @@ def key(entries: Iterable[tuple[str, str]]) -> Html:
     return Html(f'<div class="key">{items}</div>\n')
 
 
-def document(title: str, body: str, *, banners: Sequence[str] = ()) -> str:
+def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Sequence[str] = ()) -> str:
     """Return the whole page, ending in a newline.
 
     Parameters
@@ -233,17 +242,36 @@ def document(title: str, body: str, *, banners: Sequence[str] = ()) -> str:
         Markup.
     banners : sequence of str
         Warnings above everything else, such as that the data is synthetic; escaped.
+    scripts : sequence of str
+        Scripts of ours, run after the body; a browser runs these and no others.
+
+    Raises
+    ------
+    ValueError
+        For a script that would end its element.
     """
     warnings = "".join(f'<p class="banner" role="note">{escape(text)}</p>\n' for text in banners)
-    # The policy makes a browser refuse whatever the page might try to load or run.
+    for text in scripts:
+        if re.search(r"</script|<!--|\r", text, re.IGNORECASE):
+            raise ValueError("a script within a page must not hold </script, <!-- or a carriage return")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="generator" content="flagbt">\n'
         f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n{warnings}<main>\n{body}</main>\n"
-        "</body>\n</html>\n"
+        + "".join(f"<script>{text}</script>\n" for text in scripts)
+        + "</body>\n</html>\n"
     )
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Make a browser refuse whatever the page might try to load or run, but for these scripts and pictures within it."""
+    if not scripts:
+        return "default-src 'none'; style-src 'unsafe-inline'"
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}"
 
 
 def stamps(*, synthetic: bool, overlap: bool) -> list[str]:
