@@ -315,6 +315,13 @@ def _device(request: RunRequest, model: ModelSignals | None) -> str | None:
 
 
 def check_step(bars: Bars, checkpoint: Checkpoint) -> None:
+    """Refuse bars of another step than those that the checkpoint was trained on.
+
+    Raises
+    ------
+    CheckpointError
+        Naming both steps.
+    """
     expected = float(checkpoint.values["data"]["step_hours"])
     if bars.step_hours != expected:
         raise CheckpointError(

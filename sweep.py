@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,7 +205,7 @@ def _course(
         from .results.sweep.page import render_page
 
         manifest = manifest_of(identity, work, result, command=command, backend=request.backend, workers=request.workers)
-        folder.finish(render_page(manifest, result, work), manifest)
+        folder.finish(render_page(manifest, result), manifest)
     return Swept(folder.path, manifest)
 
 
@@ -223,7 +223,7 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint]) -> Grid:
     UsageError
         For a value that is out of its range, or no value at all.
     """
-    from .results.sweep.grid import Grid, Model
+    from .results.sweep.grid import Grid, Model, Points
 
     axes = {name: getattr(request, name) for name in _AXES}
     empty = next((name for name, values in {"ckpt": request.ckpt, **axes}.items() if not values), None)
@@ -232,15 +232,21 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint]) -> Grid:
     for text in request.decision:
         if text != "stored":
             Decision.parse(text)
-    every = [_points(request, checkpoint) for checkpoint in checkpoints]
+    every = [_named(request, checkpoint) for checkpoint in checkpoints]
     kept = _distinct(every)
     models = tuple(
         Model(
             checkpoint.name, checkpoint.digest, checkpoint.class_returns, checkpoint.labels.horizon_bars,
-            tuple(points[place] for place in kept),
+            Points.of((named[place] for place in kept), request.offsets),
         )
-        for checkpoint, points in zip(checkpoints, every, strict=True)
+        for checkpoint, named in zip(checkpoints, every, strict=True)
     )  # fmt: skip
+    if len({len(model.points) for model in models}) > 1:
+        # One of them is a pair of the grid for some checkpoints only: then it stays a point of its own for all.
+        models = tuple(
+            replace(model, points=Points(tuple(named[place] for place in kept), request.offsets))
+            for model, named in zip(models, every, strict=True)
+        )
     names = [model.name for model in models]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -256,12 +262,11 @@ _AXES = (
 )  # fmt: skip
 
 
-def _points(request: SweepRequest, checkpoint: Checkpoint) -> list[Point]:
-    from .results.sweep.grid import Point, offset_points
+def _named(request: SweepRequest, checkpoint: Checkpoint) -> list[Point]:
+    from .results.sweep.grid import Point
 
     texts = request.calibration or (() if request.offsets else ("stored",))
-    named = [Point(text, *calibration_of(text, checkpoint)) for text in texts]
-    return [*named, *offset_points(request.offsets)]
+    return [Point(text, *calibration_of(text, checkpoint)) for text in texts]
 
 
 def _distinct(every: list[list[Point]]) -> list[int]:
@@ -297,8 +302,8 @@ def ranges_of(request: SweepRequest, bars: Bars, warmup_bars: int) -> tuple[list
         hit = next((part for part in parts if part.start < holdout.stop and holdout.start < part.stop), None)
         if hit is not None:
             raise RangeError(
-                f"--holdout {request.holdout}: settings are ranked on {_range(bars, hit)}, which overlaps it, so it would be no "
-                "test. Give a range that no --timerange touches."
+                f"--holdout {request.holdout}: settings are ranked on {_range(bars, hit)}, which overlaps it, so it would "
+                "be no test. Give a range that no --timerange touches."
             )
         return parts, holdout
     try:
@@ -324,8 +329,8 @@ def _midnight(bars: Bars, part: slice, share: float) -> int:
     days = (bars.time[part.stop - 1] - bars.time[part.start]) / _DAY
     if cut - part.start < 2 or part.stop - cut < 2 or days < 4:
         raise RangeError(
-            f"--timerange: {_range(bars, part)} holds {part.stop - part.start:,} bars, too few to rank settings on one part and "
-            "test the winner on the rest. Give a longer range, or a --holdout range of its own."
+            f"--timerange: {_range(bars, part)} holds {part.stop - part.start:,} bars, too few to rank settings on one "
+            "part and test the winner on the rest. Give a longer range, or a --holdout range of its own."
         )
     return cut
 
@@ -335,7 +340,8 @@ def _part(bars: Bars, timerange: TimeRange, warmup_bars: int, *, option: str = "
     first = max(part.start, warmup_bars)
     if first + 2 > part.stop:
         raise RangeError(
-            f"{option} {timerange}: {max(0, part.stop - part.start):,} bars of {bars!r} lie in it, and the first {warmup_bars:,} "
+            f"{option} {timerange}: {max(0, part.stop - part.start):,} bars of {bars!r} lie in it, and the first "
+            f"{warmup_bars:,} "
             "bars of the file go to the warm-up, so too few are left. Choose a later range, or give bars that start earlier."
         )
     return slice(first, part.stop)
@@ -351,7 +357,8 @@ def _check_size(request: SweepRequest, n_settings: int, n_ranges: int) -> None:
 
     if n_settings * n_ranges > LARGEST_UNASKED and not request.yes:
         raise UsageError(
-            f"sweep: the grid has {n_settings:,} settings over {n_ranges} range(s), {n_settings * n_ranges:,} replays, more than "
+            f"sweep: the grid has {n_settings:,} settings over {n_ranges} range(s), {n_settings * n_ranges:,} replays, more "
+            "than "
             f"{LARGEST_UNASKED:,}. Add --yes if you mean it, or take values out of it: each one more is also a trial more that "
             "the winner's Sharpe ratio is deflated by."
         )
@@ -359,14 +366,12 @@ def _check_size(request: SweepRequest, n_settings: int, n_ranges: int) -> None:
 
 def _check_overlap(grid: Grid, checkpoints: Sequence[Checkpoint], bars: Bars, part: slice) -> None:
     for checkpoint, model in zip(checkpoints, grid.models, strict=True):
-        fits = {point.calibration.fitted_on: point.calibration for point in model.points}
+        fits = {point.calibration.fitted_on: point.calibration for point in (*model.points.named, model.points[0])}
         for calibration in fits.values():
             check_overlap(checkpoint, calibration, bars, part)
 
 
-def _stretch(
-    bars: Bars, part: slice, checkpoints: Sequence[Checkpoint], logits: Sequence[tuple[int, FloatArray]]
-) -> Stretch:
+def _stretch(bars: Bars, part: slice, checkpoints: Sequence[Checkpoint], logits: Sequence[tuple[int, FloatArray]]) -> Stretch:
     from .results.sweep.work import Stretch
 
     # Labels of bars that end with the range: none of them looks at what comes after it.

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..console import Bars as ProgressBars
-from ..console import print_table, say
-from ..data.timerange import TimeRange
+from ..console import say
 from ..errors import UsageError
 from .options import DEFAULT_RUNS, STAMP, Number, Place, Range, config_option, json_option, print_json
 
@@ -26,13 +25,13 @@ T = TypeVar("T")
 DEFAULT_SWEEPS = Path("sweeps")
 _MOST_OF_A_GRID = 100_000
 # Where a comma separates values: not inside offset:3,-2.5,1 or threshold:0.4,0.5.
-_BETWEEN = re.compile(r",(?=\s*[a-z])")
+_BETWEEN = r",(?=\s*[a-z])"
 
 
 class Many(click.ParamType[tuple[Any, ...]]):
     """Values of an axis: one, several with commas between them, or for numbers ``grid:A..B:STEP``."""
 
-    def __init__(self, name: str, read: Callable[[str], Any], *, between: str | re.Pattern[str] = ",", grids: bool = False) -> None:
+    def __init__(self, name: str, read: Callable[[str], Any], *, between: str = ",", grids: bool = False) -> None:
         self.name = name
         self._read = read
         self._between = between
@@ -46,8 +45,7 @@ class Many(click.ParamType[tuple[Any, ...]]):
         try:
             if self._grids and text.startswith("grid:"):
                 return tuple(self._read(each) for each in _grid(text))
-            parts = self._between.split(text) if isinstance(self._between, re.Pattern) else text.split(self._between)
-            return tuple(self._read(each.strip()) for each in parts)
+            return tuple(self._read(each.strip()) for each in re.split(self._between, text))
         except ValueError as error:
             self.fail(f"{error}, got '{text}'.", param, ctx)
 
@@ -105,7 +103,7 @@ def _word(text: str) -> str:
 
 NAMES = Many("names", _word)
 RULES = Many("rules", _word, between=_BETWEEN)
-FILES = Many("calibration", _word, between=re.compile(r",(?=\s*(?:none|stored|offset:))"))
+FILES = Many("calibration", _word, between=r",(?=\s*(?:none|stored|offset:))")
 NUMBERS = Many("numbers", _number, grids=True)
 WHOLE = Many("numbers", _whole, grids=True)
 OR_NONE = Many("numbers", _number_or_none, grids=True)
@@ -160,7 +158,7 @@ def _shown(value: Any) -> str:
 @click.option("--allow-overlap", is_flag=True, help="Rank on bars a checkpoint has seen; stamped on every output.")
 @click.option("--yes", is_flag=True, help="Do more than ten million replays.")
 @click.option("--out", type=Place(), default=DEFAULT_SWEEPS, show_default=True, help="Folder of sweep folders.")
-@click.option("--runs", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Folder whose trial log counts the settings.")
+@click.option("--runs", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Whose trial log counts the settings.")
 @config_option
 @json_option
 def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
@@ -180,7 +178,9 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
     with ProgressBars(phases) as bars:
         swept = sweep(request, out=out, runs=runs, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     if as_json:
-        print_json({"sweep": str(swept.folder), "page": str(swept.folder / "sweep.html"), "resumed": swept.resumed, **swept.manifest})
+        print_json(
+            {"sweep": str(swept.folder), "page": str(swept.folder / "sweep.html"), "resumed": swept.resumed, **swept.manifest}
+        )
     else:
         print_sweep(swept)
 

@@ -204,12 +204,12 @@ def heat_map(
     return _figure([plot], name, description=description, caption=caption, legend=Html(""))
 
 
-def document(title: str, body: str, *, banners: Sequence[str] = ()) -> str:
+def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Sequence[str] = ()) -> str:
     """Return a whole page, see `page.document`; with Bokeh's script, once, where the body holds a chart."""
     if _MARK not in body:
-        return page.document(title, body, banners=banners)
+        return page.document(title, body, banners=banners, scripts=scripts)
     colours = f'<script type="application/json" id="chart-colours">{_json(COLOURS)}</script>\n'
-    return page.document(title, body + colours, banners=banners, scripts=_scripts())
+    return page.document(title, body + colours, banners=banners, scripts=[*_scripts(), *scripts])
 
 
 def thinned(y: Array, most: int) -> Array:

@@ -72,6 +72,10 @@ td .track{width:min(22rem,40vw);margin-left:auto}
 
 td.best{font-weight:700}
 td.best::after{content:" \\2605";color:var(--warn-rule)}
+.sort{all:unset;cursor:pointer;overflow-wrap:normal}
+.sort:hover,.sort:focus-visible{color:var(--text);text-decoration:underline}
+[aria-sort=ascending] .sort::after{content:" \\2191"}
+[aria-sort=descending] .sort::after{content:" \\2193"}
 .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:0 2.5rem}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:.9rem;
 margin:.8rem 0 1.4rem}

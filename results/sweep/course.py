@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,20 @@ from typing import Any
 import numpy as np
 
 from ...data.bars import FloatArray
-from ...data.timerange import TimeRange
 from ...engine.backtest import run_backtest
 from ...engine.run import Run
-from ...errors import StrategyError
-from ...files import json_text, write_text
 from ...strategies.baselines import BuyAndHold
 from ..certainty.measure import FEWEST_DAYS
 from ..certainty.sharpe import Moments, deflated_sharpe, expected_best
 from ..metrics import DAYS_PER_YEAR, daily_returns, metrics
 from ..overfitting import Overfitting, probability_of_overfitting
 from ..trials import Trial, add_trials, read_trials
-from .folder import CHECKS, TABLE, SweepFolder
-from .grid import Grid, random_share
+from .folder import TABLE, SweepFolder
+from .grid import random_share
 from .processes import in_this_process, over_processes
 from .summary import MOST_SAMPLED, Layout, Summary
 from .table import PARTS, batches, read_part, write_table
-from .work import CHECK, ROWS, Given, Stretch, Unit, Work
+from .work import CHECK, ROWS, Stretch, Unit, Work
 
 Progress = Callable[[str, int, int], None]
 Backend = Callable[..., Iterator[tuple[Unit, bytes]]]
@@ -191,7 +188,9 @@ def _winner(work: Work, holdout: Stretch, summary: Summary, prior: _Prior) -> di
         "deflated": deflated(returns, summary, prior),
         "buy_and_hold": [metrics(pairs[stretch][1]) for stretch in work.stretches],
         "holdout": {"timerange": str(holdout.timerange), "strategy": metrics(after), "buy_and_hold": metrics(kept)},
-        "curves": [(str(stretch.timerange), daily_returns(run), daily_returns(other)) for stretch, (run, other) in pairs.items()],
+        "curves": [
+            (str(stretch.timerange), daily_returns(run), daily_returns(other)) for stretch, (run, other) in pairs.items()
+        ],
     }
 
 

@@ -55,8 +55,8 @@ class SweepFolder:
                 yield
         except OSError as error:
             raise RecordError(
-                f"the sweep's folder {self.path} cannot be written: {error.strerror or error}. What is done is kept there: make "
-                "room or mend the permissions and give the same command again, or give another folder with --out."
+                f"the sweep's folder {self.path} cannot be written: {error.strerror or error}. What is done is kept there: "
+                "make room or mend the permissions and give the same command again, or give another folder with --out."
             ) from error
 
     @property

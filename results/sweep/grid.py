@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,71 @@ class Point:
         return sell - hold, buy - hold
 
 
+@dataclass(frozen=True)
+class Points:
+    """The calibrations of one checkpoint: those asked for by themselves, then every pair of offsets for SELL and BUY.
+
+    Softmax does not change when one constant is added to all three logits, so three offsets are two degrees of freedom: HOLD's
+    is 0 in a grid. One over all three would hold each calibration many times over under different names, and count it as many
+    trials. Pairs are made when they are asked for: a million of them take no memory.
+
+    Parameters
+    ----------
+    named : tuple of Point
+    offsets : tuple of float
+        The values of the grid, or none.
+    aliases : mapping
+        From a pair of the grid to the text by which it was asked for too.
+    """
+
+    named: tuple[Point, ...] = ()
+    offsets: tuple[float, ...] = ()
+    aliases: Mapping[tuple[float, float], str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, named: Iterable[Point], offsets: tuple[float, ...] = ()) -> Points:
+        """Put together what was asked for: what is a pair of the grid as well becomes that pair, under its own text."""
+        grid, kept, aliases = {round(offset, 12) + 0.0: offset for offset in offsets}, [], {}
+        for point in named:
+            pair = None if point.offsets is None or point.decision is not None else point.offsets
+            cell = None if pair is None else (grid.get(round(pair[0], 12) + 0.0), grid.get(round(pair[1], 12) + 0.0))
+            if cell is None or cell[0] is None or cell[1] is None:
+                kept.append(point)
+            else:
+                aliases.setdefault((cell[0], cell[1]), point.text)
+        return cls(tuple(kept), offsets, aliases)
+
+    def __len__(self) -> int:
+        return len(self.named) + len(self.offsets) ** 2
+
+    def __getitem__(self, place: int) -> Point:
+        """Return the point at a place."""
+        if not 0 <= place < len(self):
+            raise IndexError(f"calibration {place} of {len(self)}")
+        if place < len(self.named):
+            return self.named[place]
+        sell, buy = (self.offsets[each] for each in divmod(place - len(self.named), len(self.offsets)))
+        text = self.aliases.get((sell, buy)) or f"offset:{_plain(sell)},0,{_plain(buy)}"
+        return Point(text, Calibration("offset", offset=(sell, 0.0, buy)))
+
+    @property
+    def names(self) -> list[str]:
+        """The texts of those that were asked for by themselves."""
+        return [*(point.text for point in self.named), *self.aliases.values()]
+
+    def describe(self) -> dict[str, Any]:
+        """Return all of them as JSON values, the pairs by their values alone."""
+        return {
+            "named": [
+                {"text": point.text, "decision": None if point.decision is None else str(point.decision),
+                 "calibration": point.calibration.to_json()}
+                for point in self.named
+            ],
+            "offsets": list(self.offsets),
+            "also_named": [[*pair, text] for pair, text in self.aliases.items()],
+        }  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A checkpoint, as far as settings need it: also on another machine.
@@ -59,15 +125,15 @@ class Model:
         See ``Checkpoint.class_returns``.
     horizon_bars : int
         Of its labels.
-    points : tuple of Point
-        One for each calibration of the grid.
+    points : Points
+        As many as those of every other model.
     """
 
     name: str
     digest: str
     class_returns: FloatArray
     horizon_bars: int
-    points: tuple[Point, ...]
+    points: Points
 
 
 @dataclass(frozen=True)
@@ -136,17 +202,15 @@ class Grid:
     close_short_above: tuple[float | None, ...] = (None,)
 
     def values(self, axis: str) -> tuple[Any, ...]:
-        """Return the values of one of ``AXES``, as they were asked for."""
+        """Return the values of one of ``AXES`` but ``calibration``, as they were asked for."""
         if axis == "ckpt":
             return tuple(model.name for model in self.models)
-        if axis == "calibration":
-            return tuple(point.text for point in self.models[0].points)
         return tuple(self.decisions if axis == "decision" else getattr(self, axis))
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
         """How many values each of ``AXES`` has."""
-        return tuple(len(self.values(axis)) for axis in AXES)
+        return tuple(len(self.models[0].points if axis == "calibration" else self.values(axis)) for axis in AXES)
 
     def __len__(self) -> int:
         return math.prod(self.sizes)
@@ -207,15 +271,13 @@ class Grid:
         """Return what decides every result of the grid, as JSON values."""
         models = [
             {
-                "name": model.name, "digest": model.digest, "horizon_bars": model.horizon_bars,
-                "calibrations": [
-                    {"text": point.text, "decision": None if point.decision is None else str(point.decision),
-                     "calibration": point.calibration.to_json()}
-                    for point in model.points
-                ],
+                "name": model.name,
+                "digest": model.digest,
+                "horizon_bars": model.horizon_bars,
+                "calibrations": model.points.describe(),
             }
             for model in self.models
-        ]  # fmt: skip
+        ]
         return {"models": models} | {axis: list(self.values(axis)) for axis in AXES if axis not in ("ckpt", "calibration")}
 
     def digests(self, numbers: range) -> Iterator[str]:
@@ -240,15 +302,9 @@ def canonical(calibration: Calibration) -> dict[str, Any]:
     return values
 
 
-def offset_points(numbers: tuple[float, ...]) -> tuple[Point, ...]:
-    """Return the calibrations of a grid of offsets: every pair for SELL and BUY, HOLD's being 0.
-
-    Softmax does not change when one constant is added to all three logits, so three offsets are two degrees of freedom. A
-    grid over all three would hold each calibration many times over under different names, and count it as many trials.
-    """
-    return tuple(
-        Point(f"offset:{sell:g},0,{buy:g}", Calibration("offset", offset=(sell, 0.0, buy))) for sell in numbers for buy in numbers
-    )
+def _plain(number: float) -> str:
+    """Write a number with every digit, and without a decimal point where it is whole."""
+    return repr(number).removesuffix(".0")
 
 
 def random_share(n: int, share: float, seed: int) -> npt.NDArray[np.int64]:

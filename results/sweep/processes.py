@@ -84,5 +84,3 @@ def _begin(work: Work) -> None:
 
 def _do(unit: Unit) -> bytes:
     return _received[0].do(unit)
-
-

@@ -16,7 +16,7 @@ from .grid import AXES, Grid
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_SHOWN = 200
+MOST_SHOWN = 100
 MOST_CELLS_A_SIDE = 41
 MOST_SAMPLED = 300
 MEASURES = ("sharpe_daily", "total_return", "mcc", "share_sell", "share_hold", "share_buy")
@@ -24,11 +24,15 @@ MEASURES = ("sharpe_daily", "total_return", "mcc", "share_sell", "share_hold", "
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the heat map: its title, the values that its cells stand for, and the cell of each value."""
+    """One side of the heat map: its title, the values that its cells stand for, and the cell of each value.
+
+    ``centres`` are the mean value of each cell, where values are numbers.
+    """
 
     title: str
     labels: tuple[str, ...]
     cell_of: dict[Any, int]
+    centres: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, title: str, values: Iterable[Any]) -> Side:
@@ -40,7 +44,9 @@ class Side:
         for value, cell in zip(each, cells, strict=True):
             groups[cell].append(value)
         labels = tuple(_word(group[0]) + ("" if len(group) == 1 else f" .. {_word(group[-1])}") for group in groups)
-        return cls(title, labels, dict(zip(each, cells, strict=True)))
+        numeric = all(isinstance(value, float) for value in each)
+        centres = tuple(sum(group) / len(group) for group in groups) if numeric else ()
+        return cls(title, labels, dict(zip(each, cells, strict=True)), centres)
 
 
 @dataclass(frozen=True)
@@ -61,14 +67,15 @@ class Layout:
     @classmethod
     def of(cls, grid: Grid) -> Layout | None:
         """Return the layout, or None where nothing varies."""
-        pairs = [point.offsets for point in grid.models[0].points if point.offsets is not None]
-        sells, buys = sorted({pair[0] for pair in pairs}), sorted({pair[1] for pair in pairs})
-        if len(sells) > 1 and len(buys) > 1:
+        points = grid.models[0].points
+        if len(points.offsets) > 1:
+            offsets = sorted(points.offsets)
             return cls(
-                Side.of("offset of BUY, HOLD's being 0", buys), Side.of("offset of SELL, HOLD's being 0", sells),
+                Side.of("offset of BUY, HOLD's being 0", offsets), Side.of("offset of SELL, HOLD's being 0", offsets),
                 ("offset_buy", "offset_sell"),
             )  # fmt: skip
-        longest = sorted(grid.varied, key=lambda axis: (-len(grid.values(axis)), AXES.index(axis)))[:2]
+        sizes = dict(zip(AXES, grid.sizes, strict=True))
+        longest = sorted(grid.varied, key=lambda axis: (-sizes[axis], AXES.index(axis)))[:2]
         if not longest:
             return None
         sides = [Side.of(_title(axis), _shown(grid, axis)) for axis in longest]
@@ -89,6 +96,8 @@ class Summary:
         The row with the highest MCC.
     sampled : list of dict
         Rows of a random sample of settings, the best among them.
+    named : list of dict
+        For each calibration that was asked for by name, the first row of each range, checkpoint and decision.
     settings, traded : int
         How many there are, and how many have a Sharpe ratio.
     sums : tuple of two float
@@ -105,8 +114,13 @@ class Summary:
     best_mcc: dict[str, Any] | None = None
     sampled: list[dict[str, Any]] = field(default_factory=list)
     _heap: list[tuple[float, int, list[dict[str, Any]]]] = field(default_factory=list)
+    named: list[dict[str, Any]] = field(default_factory=list)
     sums: tuple[float, float] = (0.0, 0.0)
+    _names: dict[str, set[tuple[Any, ...]]] = field(default_factory=dict)
     _cells: dict[tuple[str, str, str], FloatArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._names = {text: set() for text in self.grid.models[0].points.names}
 
     def take(self, batch: pa.RecordBatch) -> None:
         """Add the rows of a batch; the rows of one setting are in one batch."""
@@ -133,6 +147,11 @@ class Summary:
             if row["mcc"] is not None and (self.best_mcc is None or row["mcc"] > self.best_mcc["mcc"]):
                 self.best_mcc = row
             self._take_cell(row)
+            seen = self._names.get(row["calibration"])
+            key = (row["timerange"], row["ckpt"], row["decision"])
+            if seen is not None and key not in seen and len(self.named) < MOST_SHOWN:
+                seen.add(key)
+                self.named.append(row)
 
     def _take_cell(self, row: dict[str, Any]) -> None:
         if self.layout is None:
@@ -163,6 +182,8 @@ class Summary:
 
 def _shown(grid: Grid, axis: str) -> list[Any]:
     """Return the values of an axis as the table's column has them."""
+    if axis == "calibration":
+        return grid.models[0].points.names
     if axis != "decision":
         return list(grid.values(axis))
     settings = {str(grid[place * _step(grid, axis)].decision): None for place in range(len(grid.decisions))}

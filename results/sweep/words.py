@@ -17,9 +17,11 @@ def sentences(values: Mapping[str, Any]) -> list[str]:
     else:
         row = winner["rows"][0]
         said += [
-            f"Best by daily Sharpe ratio: setting {winner['setting']:,}, {setting_words(row, values['varied'])}: Sharpe "
-            f"{ratio(row['sharpe_all'])} on the ranked bars ({_returns(winner['rows'])}, buy and hold "
-            f"{_returns(winner['buy_and_hold'])}).",
+            (
+                f"Best by daily Sharpe ratio: setting {winner['setting']:,}, {setting_words(row, values['varied'])}: Sharpe "
+                f"{ratio(row['sharpe_all'])} on the ranked bars ({_returns(winner['rows'])}, buy and hold "
+                f"{_returns(winner['buy_and_hold'])})."
+            ),
             holdout_sentence(winner["holdout"]),
             deflated_sentence(winner["deflated_sharpe"]),
         ]
@@ -27,13 +29,14 @@ def sentences(values: Mapping[str, Any]) -> list[str]:
     if values["best_mcc"] is not None:
         best = values["best_mcc"]
         said.append(
-            f"Best MCC of signals against labels: {ratio(best['mcc'], 3)}, {setting_words(best, values['varied'])} (signals SELL "
-            f"{percent(best['share_sell'])}, HOLD {percent(best['share_hold'])}, BUY {percent(best['share_buy'])}). It was picked "
-            "with the labels known: no setting of this grid gets more, and none may expect as much."
+            f"Best MCC of signals against labels: {ratio(best['mcc'], 3)}, {setting_words(best, values['varied'])} (signals "
+            "SELL "
+            f"{percent(best['share_sell'])}, HOLD {percent(best['share_hold'])}, BUY {percent(best['share_buy'])}). It was "
+            "picked with the labels known: no setting of this grid gets more, and none may expect as much."
         )
     said.append(
-        f"Checked in Backtrader: {checked['settings']:,} settings, {checked['orders']:,} orders and {checked['bars']:,} bars; no "
-        f"order, fill, equity or metric differs. It took {values['seconds']['check']:.1f} s, the replays "
+        f"Checked in Backtrader: {checked['settings']:,} settings, {checked['orders']:,} orders and {checked['bars']:,} "
+        f"bars; no order, fill, equity or metric differs. It took {values['seconds']['check']:.1f} s, the replays "
         f"{values['seconds']['replay']:.1f} s."
     )
     if winner is not None:
@@ -76,8 +79,8 @@ def overfitting_sentence(overfitting: Mapping[str, Any] | None) -> str:
     if overfitting is None:
         return "Probability of backtest overfitting: not known, there are too few settings that traded, or too few days."
     return (
-        f"Probability of backtest overfitting: {overfitting['probability']:.2f} (in {overfitting['splits']:,} splits of the days, "
-        f"the best setting of one half falls below the median on the other that often; its mean Sharpe ratio goes from "
+        f"Probability of backtest overfitting: {overfitting['probability']:.2f} (in {overfitting['splits']:,} splits of the "
+        f"days, the best setting of one half falls below the median on the other that often; its mean Sharpe ratio goes from "
         f"{overfitting['sharpe_chosen']:.2f} to {overfitting['sharpe_after']:.2f})."
     )
 
@@ -94,6 +97,12 @@ def _returns(rows: list[Mapping[str, Any]]) -> str:
 
 
 def _word(value: Any) -> str:
-    return "none" if value is None else "yes" if value is True else "no" if value is False else (
-        f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        "none"
+        if value is None
+        else "yes"
+        if value is True
+        else "no"
+        if value is False
+        else (f"{value:g}" if isinstance(value, float) else str(value))
     )

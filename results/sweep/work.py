@@ -207,7 +207,12 @@ class Work:
         setting = self.grid[number]
         targets = position_rule(self.signals(setting, stretch).signal, short=setting.short)
         return replay(
-            ReplayBars.of(stretch.bars), targets, costs=setting.costs, cash=setting.cash, short=setting.short, rules=setting.rules
+            ReplayBars.of(stretch.bars),
+            targets,
+            costs=setting.costs,
+            cash=setting.cash,
+            short=setting.short,
+            rules=setting.rules,
         )
 
     @staticmethod
