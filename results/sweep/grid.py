@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.bars import FloatArray
+from ...engine.backtest import check_cash
 from ...engine.costs import Costs
 from ...engine.rules import Rules, horizon_of
 from ...models.calibration import Calibration
@@ -93,7 +94,7 @@ class Points:
         if place < len(self.named):
             return self.named[place]
         sell, buy = (self.offsets[each] for each in divmod(place - len(self.named), len(self.offsets)))
-        text = self.aliases.get((sell, buy)) or f"offset:{_plain(sell)},0,{_plain(buy)}"
+        text = self.aliases.get((sell, buy)) or f"offset:{plain(sell)},0,{plain(buy)}"
         return Point(text, Calibration("offset", offset=(sell, 0.0, buy)))
 
     @property
@@ -261,6 +262,8 @@ class Grid:
         UsageError
             For a value out of its range.
         """
+        for cash in self.cash:
+            check_cash(cash)
         step = 1
         for axis, size in zip(reversed(AXES), reversed(self.sizes), strict=True):
             for place in range(1 if axis == "calibration" else size):
@@ -302,7 +305,7 @@ def canonical(calibration: Calibration) -> dict[str, Any]:
     return values
 
 
-def _plain(number: float) -> str:
+def plain(number: float) -> str:
     """Write a number with every digit, and without a decimal point where it is whole."""
     return repr(number).removesuffix(".0")
 

@@ -27,7 +27,7 @@ from ..page import (
 from .course import Result
 from .parallel import parallel_chart
 from .summary import MEASURES, Summary
-from .words import deflated_sentence, holdout_sentence, overfitting_sentence, sentences, setting_words
+from .words import deflated_sentence, holdout_sentence, mcc_sentence, overfitting_sentence, sentences, setting_words
 
 MOST_MAPS = 4
 _MAPPED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -48,9 +48,8 @@ def render_page(manifest: Mapping[str, Any], result: Result) -> str:
     summary, varied = result.summary, list(manifest["varied"])
     title = f"Sweep of {', '.join(model['name'] for model in manifest['grid']['models'])}"
     first, *others = sentences(manifest)
-    lead = others[0] if manifest["winner"] is not None else first
     body = [
-        Html(f"<h1>{escape(title)}</h1>\n"), paragraph(lead, "lead"), _cards(manifest), paragraph(first),
+        Html(f"<h1>{escape(title)}</h1>\n"), paragraph(others[0], "lead"), _cards(manifest), paragraph(first),
         _winner(manifest, result), _maps(summary), _shares(summary), _named(summary), _best(summary, manifest, varied),
         _sample(summary, manifest, varied), _record(manifest),
     ]  # fmt: skip
@@ -85,6 +84,9 @@ def _cards(manifest: Mapping[str, Any]) -> Html:
                 holdout_sentence(winner["holdout"]), kind,
             )
         )  # fmt: skip
+    if manifest["best_mcc"] is not None:
+        best = manifest["best_mcc"]["mcc"]
+        cards.append(verdict_card("Best MCC of all settings", ratio(best, 3), mcc_sentence(manifest), "fair"))
     cards.append(
         verdict_card(
             "Checked in Backtrader", f"{checked['settings']:,} settings",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...data.bars import Bars
 from .course import Result
-from .grid import Configuration, Grid
+from .grid import Configuration, Grid, plain
 from .work import Stretch, Work
 
 FORMAT_VERSION = 1
@@ -93,8 +93,8 @@ def run_command(grid: Grid, setting: Configuration, timerange: str) -> str:
     words = [
         "flagbt", "run", "--ckpt", grid.models[setting.model].name, "--timerange", timerange,
         "--calibration", setting.point.text, "--decision", str(setting.decision),
-        "--fee-bps", f"{setting.costs.fee_bps:g}", "--slippage-bps", f"{setting.costs.slippage_bps:g}",
-        "--borrow-bps-per-day", f"{setting.costs.borrow_bps_per_day:g}", "--cash", f"{setting.cash:g}",
+        "--fee-bps", plain(setting.costs.fee_bps), "--slippage-bps", plain(setting.costs.slippage_bps),
+        "--borrow-bps-per-day", plain(setting.costs.borrow_bps_per_day), "--cash", plain(setting.cash),
     ]  # fmt: skip
     for name, value in setting.rules.describe().items():
         words += [f"--{name.replace('_', '-')}", str(value)]

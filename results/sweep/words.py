@@ -27,15 +27,9 @@ def sentences(values: Mapping[str, Any]) -> list[str]:
         ]
     said.append(overfitting_sentence(values["overfitting"]))
     if values["best_mcc"] is not None:
-        best = values["best_mcc"]
-        said.append(
-            f"Best MCC of signals against labels: {ratio(best['mcc'], 3)}, {setting_words(best, values['varied'])} (signals "
-            "SELL "
-            f"{percent(best['share_sell'])}, HOLD {percent(best['share_hold'])}, BUY {percent(best['share_buy'])}). It was "
-            "picked with the labels known: no setting of this grid gets more, and none may expect as much."
-        )
+        said.append(mcc_sentence(values))
     said.append(
-        f"Checked in Backtrader: {checked['settings']:,} settings, {checked['orders']:,} orders and {checked['bars']:,} "
+        f"Checked in Backtrader: {_count(checked['settings'])}, {checked['orders']:,} orders and {checked['bars']:,} "
         f"bars; no order, fill, equity or metric differs. It took {values['seconds']['check']:.1f} s, the replays "
         f"{values['seconds']['replay']:.1f} s."
     )
@@ -74,6 +68,16 @@ def deflated_sentence(deflated: Mapping[str, Any]) -> str:
     )
 
 
+def mcc_sentence(values: Mapping[str, Any]) -> str:
+    """Say what the best MCC of the grid is, and what it is worth."""
+    best = values["best_mcc"]
+    return (
+        f"Best MCC of signals against labels: {ratio(best['mcc'], 3)}, {setting_words(best, values['varied'])} (signals "
+        f"SELL {percent(best['share_sell'])}, HOLD {percent(best['share_hold'])}, BUY {percent(best['share_buy'])}). It was "
+        "picked with the labels known: no setting of this grid gets more, and none may expect as much."
+    )
+
+
 def overfitting_sentence(overfitting: Mapping[str, Any] | None) -> str:
     """Say what the probability of backtest overfitting is."""
     if overfitting is None:
@@ -89,7 +93,11 @@ def _size(values: Mapping[str, Any]) -> str:
     ranges = ", ".join(values["ranges"])
     varied = ", ".join(name.replace("_", " ") for name in values["varied"]) or "nothing"
     traded = values["settings_with_sharpe"]
-    return f"{values['settings']:,} settings over {ranges}, varying {varied}; {traded:,} of them traded."
+    return f"{_count(values['settings'])} over {ranges}, varying {varied}; {traded:,} traded."
+
+
+def _count(n: int) -> str:
+    return f"{n:,} setting" + ("" if n == 1 else "s")
 
 
 def _returns(rows: list[Mapping[str, Any]]) -> str:

@@ -27,6 +27,7 @@ from ...models.signals import NO_SIGNAL, Signals
 from ...models.statistics import confusion, matthews_correlation
 from ...strategies.base import Strategy
 from ..metrics import daily_sharpe, metrics, replay_daily_returns, replay_metrics
+from ..overfitting import part_lengths
 from .grid import Configuration, Grid
 from .table import part_bytes
 
@@ -132,7 +133,7 @@ class Work:
         """Yield a row for each setting and stretch, as ``table.SCHEMA`` names its columns."""
         prepared = [ReplayBars.of(stretch.bars) for stretch in self.stretches]
         scratches = [Scratch(len(bars)) for bars in prepared]
-        edges = _edges(sum(len(bars.last_of_day) for bars in prepared), self.parts)
+        edges = part_edges(sum(len(bars.last_of_day) for bars in prepared), max(1, self.parts))
         last: dict[int, tuple[Any, Decided]] = {}
         for number in numbers:
             setting = self.grid[number]
@@ -226,10 +227,9 @@ def part_sums(returns: FloatArray, edges: npt.NDArray[np.int64]) -> list[float]:
     return [*np.add.reduceat(returns, edges).tolist(), *np.add.reduceat(returns**2, edges).tolist()]
 
 
-def _edges(n_days: int, parts: int) -> npt.NDArray[np.int64]:
+def part_edges(n_days: int, parts: int) -> npt.NDArray[np.int64]:
     """Return where each part of the days begins: in order, as equal as they can be."""
-    sizes = np.array([len(each) for each in np.array_split(np.arange(n_days), parts)])
-    return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    return np.concatenate([[0], np.cumsum(part_lengths(n_days, parts))[:-1]]).astype(np.int64)
 
 
 def _row(grid: Grid, setting: Configuration, stretch: Stretch, decided: Decided) -> dict[str, Any]:
