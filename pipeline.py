@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from .data.bars import Bars
 from .data.plugins import blamed_on
 from .data.timerange import TimeRange
-from .errors import CheckpointError, RangeError, RecordError, StrategyError, UsageError, nearest
+from .errors import RangeError, RecordError, StrategyError, UsageError, nearest
 from .files import check_writable, read_json
 from .models.calibration import Calibration
 from .models.checkpoint import Checkpoint, find_checkpoint
 from .models.decision import Decision
 from .models.device import check_device_name, pick_device
 from .models.model_signals import ModelSignals
-from .models.overlap import check_overlap
+from .models.overlap import check_overlap, check_step
 
 if TYPE_CHECKING:
     from .engine.rules import Rules  # with all of the engine behind it, only where it is used
@@ -155,7 +155,7 @@ def run(
     model = _model(request, 2 * (costs.fee + costs.slippage), progress)
     strategy, rules = _strategy(request, model), _rules(request, model)
     if model is not None:
-        check_step(bars, model.checkpoint)
+        check_step(model.checkpoint, bars)
         # A plain Backtrader strategy may trade in the warm-up too, on bars without a signal.
         traded = _traded(bars, timerange, model.warmup_bars, everything=isinstance(strategy, type))
         if not request.allow_overlap:
@@ -312,22 +312,6 @@ def _device(request: RunRequest, model: ModelSignals | None) -> str | None:
     if model is None:
         return None
     return str(pick_device(request.device))
-
-
-def check_step(bars: Bars, checkpoint: Checkpoint) -> None:
-    """Refuse bars of another step than those that the checkpoint was trained on.
-
-    Raises
-    ------
-    CheckpointError
-        Naming both steps.
-    """
-    expected = float(checkpoint.values["data"]["step_hours"])
-    if bars.step_hours != expected:
-        raise CheckpointError(
-            f"checkpoint '{checkpoint.name}' was trained on bars of {expected:g} h, and those of {bars.source} are of "
-            f"{bars.step_hours:g} h: what it learnt does not hold there. Resample the bars, or train on such ones."
-        )
 
 
 def _traded(bars: Bars, timerange: TimeRange, warmup_bars: int, *, everything: bool) -> slice:

@@ -17,8 +17,8 @@ from .models.decision import Decision
 from .models.device import check_device_name
 from .models.logit_cache import logits_of
 from .models.model_signals import ModelSignals
-from .models.overlap import check_overlap
-from .pipeline import SAMPLE_RANGE, calibration_of, check_out, check_step, load_bars
+from .models.overlap import check_overlap, check_step
+from .pipeline import SAMPLE_RANGE, calibration_of, check_out, load_bars
 
 if TYPE_CHECKING:
     from .results.sweep.folder import SweepFolder
@@ -148,7 +148,7 @@ def sweep(
     bars = load_bars(request.data)
     checkpoints = [find_checkpoint(name) for name in request.ckpt]
     for checkpoint in checkpoints:
-        check_step(bars, checkpoint)
+        check_step(checkpoint, bars)
     warmups = [ModelSignals(checkpoint=checkpoint).warmup_bars for checkpoint in checkpoints]
     grid = grid_of(request, checkpoints)
     parts, holdout = ranges_of(request, bars, max(warmups))

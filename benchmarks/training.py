@@ -1,7 +1,7 @@
 """How fast training is beside one window a sample, measured in one run: `python benchmarks/training.py`.
 
-Every way trains in a process of its own, so that its peak memory is its own, and the ways take turns, round by round, so
-that another load of the machine hits them alike. Results are recorded in docs/benchmarks.md.
+Every turn is a process of its own, so that its peak memory is its own, and the ways take turns, round by round, so that
+another load of the machine hits them alike. Results are recorded in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -158,32 +158,28 @@ WAYS: dict[str, Callable[[int], Timed]] = {
 
 
 def worker(way: str, threads: int, batch_chunks: int) -> None:
-    """Measure a way once for every line on stdin; answer with a line of JSON."""
+    """Warm a way up, measure it once, and print a line of JSON."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     work = WAYS[way](batch_chunks)
-    for _ in sys.stdin:
-        before = multiplied()
-        seconds, samples = work()
-        rate = (before + multiplied()) / 2
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "samples": samples, "multiplied": rate, "memory_mib": memory}), flush=True)
+    work()
+    before = multiplied()
+    seconds, samples = work()
+    rate = (before + multiplied()) / 2
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "samples": samples, "multiplied": rate, "memory_mib": memory}))
 
 
 def on_cpu(threads: int, rounds: int, batch_chunks: int) -> None:
     """Let the ways take turns, and print medians over the rounds; ratios are those of the same round."""
     command = [sys.executable, __file__, "--threads", str(threads), "--batch-size", str(batch_chunks), "--worker"]
-    workers = {way: subprocess.Popen([*command, way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for way in WAYS}
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    for turn in range(rounds + 1):  # the first one warms up
-        for way, process in workers.items():
-            assert process.stdin is not None and process.stdout is not None  # noqa: PT018  # for type checkers
-            print("go", file=process.stdin, flush=True)
-            measured = json.loads(process.stdout.readline())
-            found[way] += [measured] if turn else []
-            print(f"round {turn}: {way}: {measured['seconds']:.2f} s", file=sys.stderr)
-    for process in workers.values():
-        process.communicate()
+    for turn in range(1, rounds + 1):
+        for way, measured in found.items():
+            # A process a turn: two of these trainings at once do not fit into every memory.
+            done = subprocess.run([*command, way], stdout=subprocess.PIPE, text=True, check=True)
+            measured.append(json.loads(done.stdout))
+            print(f"round {turn}: {way}: {measured[-1]['seconds']:.2f} s", file=sys.stderr)
 
     def median(way: str, value: Callable[[dict[str, float]], float]) -> float:
         return float(np.median([value(measured) for measured in found[way]]))

@@ -139,6 +139,11 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     say(
         f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, calibrated {fitted['nll']:.4f}; "
         f"always predicting the training shares gives {fitted['nll_prior']:.4f}."
+        + (
+            ""
+            if fitted["nll"] < fitted["nll_prior"]
+            else " So it knows less than those shares: nothing was learned that lasts."
+        )
     )
     say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, LlamaConfig, LlamaModel
 
 from .band import band_attention, block_masks
+from .dropout import Dropout
 
 N_CLASSES = 3
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -122,7 +123,7 @@ class BarTransformer(nn.Module):
         )  # fmt: skip
         config._attn_implementation = BAND
         self.embed = nn.Linear(a.n_features, a.d_model)
-        self.input_dropout = nn.Dropout(a.dropout)
+        self.input_dropout = Dropout(a.dropout)
         self.backbone = LlamaModel(config)
         self.backbone.embed_tokens.requires_grad_(False)  # bars come in through `embed`: no gradient reaches it
         self.head = nn.Linear(a.d_model, N_CLASSES)

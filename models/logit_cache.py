@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 SUFFIX = ".logits"
 LARGEST_BYTES = 512_000_000
 ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a process that was killed
-SCORING_FILES = ("scoring.py", "architecture.py", "band.py", "network.py", "language_model.py")
+SCORING_FILES = ("scoring.py", "architecture.py", "band.py", "dropout.py", "network.py", "language_model.py")
 LIBRARIES = ("torch", "numpy", "transformers", "peft")
 
 

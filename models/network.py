@@ -18,6 +18,7 @@ from ..data.schema import Float32Array
 from ..errors import CheckpointError, UsageError
 from .architecture import LORA_TARGETS, Architecture, BarTransformer
 from .checkpoint import DESCRIPTION, Checkpoint
+from .dropout import Dropout
 from .language_model import LANGUAGE_MODEL_PARTS, TEXT, referred
 
 FINGERPRINT_ROWS = 256
@@ -74,7 +75,13 @@ def with_lora(base: BarTransformer, lora: Lora) -> peft.PeftModel:
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(LORA_TARGETS),
         modules_to_save=list(lora.trained), bias="none", **top,
     )  # fmt: skip
-    return peft.get_peft_model(base, config)
+    model = peft.get_peft_model(base, config)
+    for module in model.modules():
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            for name, dropout in module.lora_dropout.items():
+                if isinstance(dropout, nn.Dropout):  # without any it is an identity
+                    module.lora_dropout[name] = Dropout(dropout.p)
+    return model
 
 
 def adapter_state(model: peft.PeftModel) -> dict[str, Tensor]:

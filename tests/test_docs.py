@@ -130,7 +130,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(module.stem, None)
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "strategies.md", "features.md", "bases.md", "doctor.md"])
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md"])
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
     text = page(name)

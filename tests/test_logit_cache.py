@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -115,7 +116,10 @@ def test_changed_scoring_code_is_not_answered_with_old_logits(
     logits_of(nano, bars)
     assert len(scored) == 2
     folder = Path(logit_cache.__file__).parent
-    assert all((folder / name).is_file() for name in logit_cache.SCORING_FILES)
+    texts = [(folder / name).read_text(encoding="utf-8") for name in logit_cache.SCORING_FILES]
+    imported = {f"{name}.py" for text in texts for name in re.findall(r"^ *from \.(\w+) import", text, flags=re.MULTILINE)}
+    assert imported - {"checkpoint.py"} <= set(logit_cache.SCORING_FILES)  # what a checkpoint says is in its digest
+    assert "architecture.py" in imported
 
 
 DAMAGES: dict[str, Callable[[bytes, bytes], bytes]] = {

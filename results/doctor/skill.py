@@ -17,6 +17,7 @@ from ...models.diversity import (
     signal_verdict,
     total_variation,
 )
+from ...models.reliability import reliability
 from ...models.statistics import expected_calibration_error, negative_log_likelihood, softmax
 from .direction import auc_intervals, blocks_of, offset_sweep
 from .features import Note
@@ -209,7 +210,7 @@ def calibration(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> F
     if len(y) < FEWEST_JUDGED:
         return skipped(name, f"It needs {FEWEST_JUDGED} labelled bars; there are {len(y):,}.")
     ece = expected_calibration_error(p, y)
-    by_class = [_class_error(p[:, c], y == c) for c in range(3)]
+    by_class = reliability(p, y).errors.tolist()
     pictures["ece"] = [ece, *by_class]
     coverage["calibration_bars"] = len(y)
     stored = ""
@@ -224,10 +225,5 @@ def calibration(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> F
         says=f"Confidence and accuracy differ by {ece:.3f} on average (by class: {each}); NLL {nll:.3f}, a constant guess "
         f"of these "
         f"labels' shares {constant:.3f}.{stored}",
-        remedy="Fit a temperature on the validation range, after the findings above are mended." if severity != OK else "",
+        remedy="Mend the findings above, then fit a temperature: flagbt calibrate." if severity != OK else "",
     )  # fmt: skip
-
-
-def _class_error(p: FloatArray, hit: np.typing.NDArray[np.bool_], bins: int = 15) -> float:
-    which = np.minimum((p * bins).astype(int), bins - 1)
-    return float(np.abs(np.bincount(which, hit - p, minlength=bins)).sum() / len(p))

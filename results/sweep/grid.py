@@ -44,7 +44,7 @@ class Point:
 
         A constant added to all three logits changes no probability, so only these two differences count.
         """
-        if self.calibration.method not in ("none", "offset"):
+        if self.calibration.method not in ("none", "offset", "prior"):
             return None
         sell, hold, buy = self.calibration.offset
         return sell - hold, buy - hold
