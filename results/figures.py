@@ -60,6 +60,7 @@ class Marks:
     y: Array
     colour: str
     shape: str = "circle"
+    size: int = 8
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ def line_chart(
     plots = [_panel_plot(panel, x_title=x_title, x_unit=x_unit) for panel in panels]
     for plot in plots[1:]:
         plot.x_range, plot.toolbar_location = plots[0].x_range, None  # one set of tools does for all
-    entries = {(each.name, each.colour, _kind(each)): None for panel in panels for each in (*panel.lines, *panel.marks)}
+    named = {line.name for panel in panels for line in panel.lines}
+    drawn: list[Line | Marks] = [line for panel in panels for line in panel.lines]
+    drawn += [marks for panel in panels for marks in panel.marks if marks.name not in named]
+    entries = {(each.name, each.colour, _kind(each)): None for each in drawn}
     return _figure(plots, name, description=description, caption=caption, legend=_legend(entries))
 
 
@@ -204,12 +208,12 @@ def heat_map(
     return _figure([plot], name, description=description, caption=caption, legend=Html(""))
 
 
-def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Sequence[str] = ()) -> str:
+def document(title: str, body: str, *, banners: Sequence[str] = (), wide: bool = False) -> str:
     """Return a whole page, see `page.document`; with Bokeh's script, once, where the body holds a chart."""
     if _MARK not in body:
-        return page.document(title, body, banners=banners, scripts=scripts)
+        return page.document(title, body, banners=banners, wide=wide)
     colours = f'<script type="application/json" id="chart-colours">{_json(COLOURS)}</script>\n'
-    return page.document(title, body + colours, banners=banners, scripts=[*_scripts(), *scripts])
+    return page.document(title, body + colours, banners=banners, scripts=_scripts(), wide=wide)
 
 
 def thinned(y: Array, most: int) -> Array:
@@ -249,7 +253,8 @@ def _panel_plot(panel: Panel, *, x_title: str, x_unit: str) -> Any:
         kept = evenly(len(marks.x), MOST_MARKS)
         pointed.append(plot.scatter(
             "x", "y", source=_source(x=_x(marks.x[kept]), y=marks.y[kept].astype(np.float32)), name=marks.name,
-            marker=marks.shape, size=8, fill_color=_STAND_IN[marks.colour], line_color=_STAND_IN["page"], line_width=0.75,
+            marker=marks.shape, size=marks.size, fill_color=_STAND_IN[marks.colour], line_color=_STAND_IN["page"],
+            line_width=0.75,
         ))  # fmt: skip
     if pointed:
         _hover(plot, pointed, _tooltips(panel.unit, x_title, x_unit, timed=timed))

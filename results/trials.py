@@ -110,13 +110,25 @@ def configuration_digest(config: Mapping[str, Any], checkpoint: Mapping[str, Any
     """Return the digest of what decides a run's result on given bars.
 
     In it: every field of the record's ``config`` (strategy with its parameters, calibration, decision, costs, cash, shorts,
-    rules, seed, code) but those of NOT_IN_DIGEST, and the checkpoint's digest. Not in it: the run's name and notes, the
-    device, the batch size, names of files and folders.
+    rules, seed, and the digest of the file of a user's own strategy) but those of NOT_IN_DIGEST, and the checkpoint's
+    digest. Numbers count by their value, 10 as 10.0. Not in it: the run's name and notes, the device, the batch size,
+    names of files and folders, and what a stored calibration is called.
     """
     decides = {name: value for name, value in config.items() if name not in NOT_IN_DIGEST}
+    if "calibration" in (config.get("parameters") or {}):
+        decides.pop("calibration", None)  # its numbers are there: how it was called does not matter
     decides["checkpoint_digest"] = None if checkpoint is None else checkpoint["digest"]
-    text = json.dumps(decides, sort_keys=True, allow_nan=False, ensure_ascii=True)
+    text = json.dumps(_plain(decides), sort_keys=True, allow_nan=False)
     return hashlib.sha256(b"flagbt trial 1" + text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON value with its whole numbers as floats: a fee of 10 is one of 10.0."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def trial_of(run: Run) -> Trial:

@@ -170,21 +170,19 @@ def _deflated(returns: FloatArray, trials: TrialCount, why: str | None) -> Figur
     }  # fmt: skip
     if why:
         return DEFLATED.unknown(why, **inputs)
-    if trials.trials > 1 and trials.variance is None:
-        return DEFLATED.unknown(
-            f"of {trials.trials:,} configurations tried on these bars only this one has a Sharpe ratio, so their variance is "
-            "undefined", **inputs,
-        )  # fmt: skip
     moments, variance = Moments.of(returns), (trials.variance or 0.0) / DAYS_PER_YEAR
     value = deflated_sharpe(moments, trials.trials, variance)
     if value is None:
         return DEFLATED.unknown("the returns take two values only", **inputs)
     best = expected_best(trials.trials, variance) * _YEAR
     damaged = f" ({trials.damaged_lines} damaged lines of the trial log were not counted)" if trials.damaged_lines else ""
-    if trials.trials == 1:
+    if trials.variance is None:
+        alone = (
+            "This is the only configuration tried on these bars" if trials.trials == 1
+            else f"Of {trials.trials:,} configurations tried on these bars only this one has a Sharpe ratio"
+        )  # fmt: skip
         sentence = (
-            f"This is the only configuration tried on these bars, so nothing is deflated: the probability of a true Sharpe "
-            f"ratio above 0 is {share(value)}{damaged}."
+            f"{alone}, so nothing is deflated: the probability of a true Sharpe ratio above 0 is {share(value)}{damaged}."
         )
     else:
         sentence = (

@@ -42,7 +42,7 @@ class Moments(NamedTuple):
 
     @property
     def spread(self) -> float:
-        """``1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2``: the estimate's variance times (n_returns - 1) (Mertens 2002).
+        """``1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2``: the variance times n_returns - 1 (Mertens 2002).
 
         0 or more for every sample's own moments, since kurtosis >= 1 + skewness**2.
         """
