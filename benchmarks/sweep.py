@@ -70,9 +70,8 @@ def speed(folder: Path) -> None:
     found, seconds, _ = swept(folder, *ranges, *grid)
     phases, checked = found["seconds"], found["checked"]
     assert found["settings"] == 1_000
-    print(
-        f"{found['settings']:,} settings over {YEAR_BARS:,} bars, {WORKERS} processes on {os.cpu_count()} cores: {seconds:.1f} s in all"
-    )
+    who = f"{WORKERS} processes on {os.cpu_count()} cores"
+    print(f"{found['settings']:,} settings over {YEAR_BARS:,} bars, {who}: {seconds:.1f} s in all")
     print(f"  without the check in Backtrader: {seconds - phases['check']:.1f} s")
     print(f"  the check: {phases['check']:.1f} s for {checked['settings']} settings, {checked['bars']:,} bars")
     for name in ("replay", "table", "overfitting", "winner"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,8 +53,7 @@ def render_page(manifest: Mapping[str, Any], result: Result) -> str:
         _sample(summary, manifest, varied), _record(manifest),
     ]  # fmt: skip
     banners = stamps(synthetic=manifest["data"]["synthetic"], overlap=manifest["allow_overlap"])
-    script = importlib.resources.files("flagbt.results").joinpath("sortable.js").read_text(encoding="utf-8")
-    return document(title, "".join(body), banners=banners, scripts=[script])
+    return document(title, "".join(body), banners=banners, wide=True)
 
 
 def _cards(manifest: Mapping[str, Any]) -> Html:
@@ -215,25 +213,12 @@ def _best(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) -> H
     )
     if not rows:
         return Html("")
-    return section(
-        "Best settings", _sortable(caption, ["setting", *names], [[row["setting"], *(row[n] for n in names)] for row in rows])
-    )
+    cells = [Row(f"{row['setting']:,}", [_cell(name, row[name]) for name in names]) for row in rows]
+    return section("Best settings", table(caption, ["setting", *map(_head, names)], cells, sortable=True))
 
 
-def _sortable(caption: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Html:
-    head = "".join(f'<th scope="col"><button type="button" class="sort">{escape(_head(name))}</button></th>' for name in names)
-    body = "".join(
-        "<tr>" + "".join(
-            f'<td data-value="{escape("" if value is None else str(value))}">'
-            f'{escape(_COLUMNS[name](value) if name in _COLUMNS else setting_text(value))}</td>'
-            for name, value in zip(names, row, strict=True)
-        ) + "</tr>\n"
-        for row in rows
-    )  # fmt: skip
-    return Html(
-        f'<div class="scroll" tabindex="0"><table class="sortable">\n<caption>{escape(caption)}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
-    )
+def _cell(name: str, value: Any) -> str:
+    return _COLUMNS[name](value) if name in _COLUMNS else setting_text(value)
 
 
 def _sample(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) -> Html:
