@@ -114,9 +114,11 @@ def _flat(_ctx: click.Context, _param: click.Parameter, values: Iterable[tuple[T
     return tuple(dict.fromkeys(each for group in values for each in group))
 
 
-def _axis(*names: str, kind: Many, default: tuple[Any, ...] = (), **rest: Any) -> Callable[[Any], Any]:
-    given = {"default": [default], "show_default": ",".join(_shown(each) for each in default)} if default else {}
-    return click.option(*names, type=kind, multiple=True, callback=_flat, **given, **rest)
+def _axis(*names: str, kind: Many, help: str, default: tuple[Any, ...] = (), **rest: Any) -> Callable[[Any], Any]:
+    if default:
+        rest["default"] = [default]
+        help = f"{help}  [default: {','.join(_shown(each) for each in default)}]"
+    return click.option(*names, type=kind, multiple=True, callback=_flat, help=help, **rest)
 
 
 def _shown(value: Any) -> str:

@@ -32,7 +32,7 @@ FLOORS = [
     {"cli"},
     {"__main__", "__init__"},
 ]
-HEAVY = {"torch", "transformers", "peft", "backtrader", "quantstats", "matplotlib", "numba", "ray", "bokeh", "scipy", "pandas"}
+HEAVY = {"torch", "transformers", "peft", "backtrader", "quantstats", "matplotlib", "numba", "ray", "bokeh", "scipy"}
 
 
 def floor_of(module: str) -> int:

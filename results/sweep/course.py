@@ -142,7 +142,7 @@ def _do(
 
 def _part_sums(folder: SweepFolder, blocks: list[Unit]) -> Iterator[FloatArray]:
     for unit in blocks:
-        column = read_part(folder.piece(unit)).column(PARTS).drop_null()
+        column = read_part(folder.piece(unit), [PARTS]).column(PARTS).drop_null()
         yield np.stack(column.to_numpy())
 
 
@@ -166,11 +166,14 @@ def _log_trials(work: Work, folder: SweepFolder, runs: Path) -> _Prior:
     others = {
         configuration: sharpe for (tried, configuration), sharpe in read_trials(runs).trials.items() if tried in bars.values()
     }
+    trials: list[Trial] = []
     for number in range(work.n_blocks):
         digests = dict(zip(work.block(number), work.grid.digests(work.block(number)), strict=True))
-        table = read_part(folder.piece(Unit(ROWS, number))).select(["setting", "timerange", "sharpe_daily"]).to_pylist()
-        trials = [Trial(bars[row["timerange"]], digests[row["setting"]], row["sharpe_daily"]) for row in table]
-        add_trials(runs, trials)
+        table = read_part(folder.piece(Unit(ROWS, number)), ["setting", "timerange", "sharpe_daily"]).to_pylist()
+        trials += [Trial(bars[row["timerange"]], digests[row["setting"]], row["sharpe_daily"]) for row in table]
+        if len(trials) >= _LOGGED_AT_ONCE or number == work.n_blocks - 1:
+            add_trials(runs, trials)
+            trials = []
         for digest in digests.values():
             others.pop(digest, None)
     known = [sharpe for sharpe in others.values() if sharpe is not None]

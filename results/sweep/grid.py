@@ -74,7 +74,8 @@ class Points:
     @classmethod
     def of(cls, named: Iterable[Point], offsets: tuple[float, ...] = ()) -> Points:
         """Put together what was asked for: what is a pair of the grid as well becomes that pair, under its own text."""
-        grid, kept, aliases = {round(offset, 12) + 0.0: offset for offset in offsets}, [], {}
+        grid, kept = {round(offset, 12) + 0.0: offset for offset in offsets}, list[Point]()
+        aliases: dict[tuple[float, float], str] = {}
         for point in named:
             pair = None if point.offsets is None or point.decision is not None else point.offsets
             cell = None if pair is None else (grid.get(round(pair[0], 12) + 0.0), grid.get(round(pair[1], 12) + 0.0))

@@ -163,8 +163,9 @@ def _shares(summary: Summary) -> Html:
     layout = summary.layout
     if layout is None or not layout.columns[0].startswith("offset"):
         return Html("")
-    difference = np.round(np.subtract.outer(layout.down.centres, layout.across.centres), 9)
-    x = np.unique(difference)
+    down, across = (np.asarray(side.centres, dtype=np.float64) for side in (layout.down, layout.across))
+    difference: FloatArray = np.round(down[:, None] - across[None, :], 9)
+    x: FloatArray = np.unique(difference)
     panels = []
     for key, values in list(summary.means.items())[:MOST_MAPS]:
         lines = [

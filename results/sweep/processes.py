@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 
 from ...errors import DeviceError
 from .work import Unit, Work
@@ -79,7 +80,12 @@ def _begin(work: Work) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # a pool's process has one
     # TRAP: a worker holds both ends of the pool's pipe. When the command is killed, nobody would tell it.
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _do(unit: Unit) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import shlex
 from collections.abc import Sequence
@@ -39,9 +40,8 @@ def identity_of(
 
 
 def _digest(stretch: Stretch) -> str:
-    import hashlib
-
-    return hashlib.sha256(b"".join(each.tobytes() for each in (*stretch.logits, *stretch.labels))).hexdigest()
+    content = [*(each.tobytes() for each in stretch.logits), *(each.tobytes() for each in stretch.labels)]
+    return hashlib.sha256(b"".join(content)).hexdigest()
 
 
 def manifest_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,11 +48,12 @@ def part_bytes(rows: Iterable[dict[str, Any]]) -> bytes:
     return target.getvalue()
 
 
-def read_part(path: Path) -> pa.Table:
-    """Read a part that ``part_bytes`` made."""
+def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a part that ``part_bytes`` made, or some of its columns."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, partitioning=None, schema=schema(with_parts=True))
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=columns, use_threads=False)
 
 
 def write_table(parts: Iterable[Path], target: Path) -> None:
@@ -61,7 +62,7 @@ def write_table(parts: Iterable[Path], target: Path) -> None:
 
     with pq.ParquetWriter(target, schema(with_parts=False), compression="zstd") as writer:
         for path in parts:
-            writer.write_table(read_part(path).drop_columns([PARTS]))
+            writer.write_table(read_part(path, COLUMNS).cast(schema(with_parts=False)))
 
 
 def batches(path: Path) -> Iterator[pa.RecordBatch]:
