@@ -97,7 +97,9 @@ def print_run(values: dict[str, Any], recorded: Recorded) -> None:
         )
     print_table(["", "strategy", "buy and hold"], rows)
     if certainty is not None:
-        say(f"luck: {certainty['verdict']['sentence']} {certainty['deflated_sharpe']['sentence']}")
+        deflated = certainty["deflated_sharpe"]
+        more = "" if deflated["value"] is None else f" {deflated['sentence']}"
+        say(f"luck: {certainty['verdict']['sentence']}{more}")
     say(f"tearsheet: {values['tearsheet']}")
 
 

@@ -496,6 +496,7 @@ def kill_a_ray_worker() -> None:
 @pytest.mark.slow
 def test_every_backend_gives_the_same_bytes_though_workers_die() -> None:
     """Local processes and Ray, a worker killed in each: if it fails, results depend on who computed them, or are lost."""
+    pytest.importorskip("ray", reason="Ray is an extra of its own")
     work = made_work(4_000, 24 * 120)
     alone = everything(in_this_process, work)
     assert everything(over_processes, work, at_first=kill_a_worker_process) == alone
