@@ -130,10 +130,13 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(module.stem, None)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md"],
-)
+GUIDES_RUN = (
+    "ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md",
+    "sweeps.md",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GUIDES_RUN)
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
     text = page(name)
