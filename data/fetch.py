@@ -1,0 +1,376 @@
+"""fetch: bars from an exchange into a file, only those that are missing, whole or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import DataError, FetchError, UsageError, check_choice
+from ..files import sha256_of
+from .archives import FIRST_MS, Archive, Period, check_archive, days, months, worth_a_file
+from .bars import Bars
+from .exchange import Market, check_exchange
+from .filling import SEAM_BARS, Filling
+from .formats.table import Faults
+from .page_store import PageStore, page_store
+from .patience import Patience
+from .readers import bars_of, read_table, turned, write_bars_csv
+from .rows import NO_ROWS, Hole, Rows, bars_of_rows, disagreement, holes, joined, rows_of, said, values_said, without
+
+SOURCES = ("auto", "api", "archive")
+ENDINGS = (".csv", ".csv.gz", ".parquet")
+SETTLED_MS = 2_000  # an exchange goes on writing a bar for a moment after its end
+CLOCKS_DIFFER_MS = 60_000
+DAY_MS = 86_400_000
+RECENT_MS = 62 * DAY_MS  # a month's archive may come out weeks after its end: till then there are those of its days
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchRequest:
+    """What to fetch.
+
+    Parameters
+    ----------
+    exchange, symbol, timeframe : str
+        As ccxt writes them: ``binance``, ``BTC/USDT``, ``1h``.
+    since : datetime64
+        Open time of the first bar wanted, UTC.
+    until : datetime64, optional
+        The first open time that is not wanted any more; by default, and at most, the last finished bar is the last.
+    output : Path
+        A .csv, .csv.gz or .parquet file; the bars in it are kept.
+    source : str
+        ``api``, ``archive`` (Binance's public files), or ``auto``: archives for whole months where they save requests.
+    base_url : str, optional
+        Scheme and host in place of the exchange's own, for a mirror or a gateway.
+    patience_s : float
+        How long one question is repeated while no answer comes.
+    """
+
+    exchange: str
+    symbol: str
+    timeframe: str
+    since: np.datetime64
+    output: Path
+    until: np.datetime64 | None = None
+    source: str = "auto"
+    base_url: str | None = None
+    patience_s: float = 300.0
+
+
+class Fetched(NamedTuple):
+    """What is in the file now, how many of the bars are new, what is to be said, and how many answers it took."""
+
+    bars: Bars
+    added: int
+    notes: tuple[str, ...]
+    requests: int
+
+
+def fetch(
+    request: FetchRequest,
+    *,
+    report: Callable[[str, int, int], None] = lambda phase, done, total: None,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Fetched:
+    """Fetch what is missing into a file.
+
+    The bars beside what is missing are fetched again, and must agree with the file's. A bar is finished by the
+    exchange's clock alone. Gaps stay gaps. Killed at any moment, the file is the old or the new one, and the same call
+    goes on from the last page.
+
+    Parameters
+    ----------
+    request : FetchRequest
+    report : function of str, int, int
+        Is told the phase, and how many bars are done of how many.
+    notify : function of str
+        Is told in a sentence of every wait.
+
+    Returns
+    -------
+    Fetched
+
+    Raises
+    ------
+    UsageError
+        For a name that is unknown, with the nearest.
+    DataError
+        When the file's bars and the exchange's disagree, or it cannot be read or written. It is then as it was.
+    FetchError
+        When the exchange gives no usable answer. The file is then as it was, the pages so far are kept.
+    """
+    # 1. What can be refused before anything is written or sent.
+    output = _checked(request)
+    with page_store(output) as store:
+        try:
+            return _fetch(request, store, report, notify)
+        except KeyboardInterrupt:
+            notify(f"{request.output}: {store.kept()}")
+            raise
+
+
+def _fetch(
+    request: FetchRequest, store: PageStore, report: Callable[[str, int, int], None], notify: Callable[[str], None]
+) -> Fetched:
+    output = store.output
+    # 2. What is there already: the file, and what an interrupted fetch left.
+    digest = sha256_of(output) if output.exists() else None
+    stored = _stored(output)
+    series = {
+        "exchange": request.exchange, "symbol": request.symbol, "timeframe": request.timeframe,
+        "base_url": request.base_url, "file": digest,
+    }  # fmt: skip
+    # 3. The source, its clock, and with them the range; a name that is unknown stops here, and removes no page.
+    fetching = _Fetching(request, store, stored, report, notify)
+    left = store.resume(series)
+    if store.removed:
+        fetching.notes.append("pages that an unfinished fetch of other bars had left were removed")
+    known, start, stop = fetching.limits(left)
+    # 4. From the archives, then from the exchange.
+    if fetching.archive is not None:
+        known = fetching.from_archive(known, start, stop)
+    if fetching.market is not None:
+        owner = f"the file {output.name}" if len(stored) else "an earlier answer"
+        filling = Filling(fetching.market, known, owner=owner, keep=store.keep, report=report)
+        known = filling.fill(start, stop)
+    # 5. Checked as a whole, and put in the file's place.
+    if not len(known):
+        raise FetchError(f"{fetching.title}: there is no finished bar from {said(start)} to {said(stop)}.")
+    bars = bars_of_rows(known, fetching.step_ms, fetching.title)
+    added = len(known) - len(stored)
+    if added:
+        if (sha256_of(output) if output.exists() else None) != digest:
+            raise DataError(f"{output}: another program changed this file meanwhile, so it was not replaced. {store.kept()}")
+        _write(bars, store)
+    store.finish()
+    return Fetched(bars, added, (*fetching.notes, *fetching.edges(bars, start, stop)), fetching.requests)
+
+
+class _Fetching:
+    """The sources of one fetch, and its range."""
+
+    market: Market | None = None
+    archive: Archive | None = None
+
+    def __init__(
+        self, request: FetchRequest, store: PageStore, stored: Rows, report: Callable[[str, int, int], None],
+        notify: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.request, self.store, self.stored, self.report = request, store, stored, report
+        self.notes: list[str] = []
+        self.finished = 0  # the first open time whose bar is not finished
+        patience = Patience(request.patience_s, notify, "The pages so far are kept.")
+        if request.source != "archive":
+            self.market = Market(
+                request.exchange, request.symbol, request.timeframe, base_url=request.base_url, patience=patience
+            )
+        if request.source == "archive" or (request.source == "auto" and _has_archive(request)):
+            self.archive = Archive(
+                request.symbol, request.timeframe, folder=store.folder, base_url=request.base_url, patience=patience
+            )
+
+    @property
+    def _source(self) -> Market | Archive:
+        source = self.market or self.archive
+        assert source is not None
+        return source
+
+    @property
+    def title(self) -> str:
+        return f"{self.request.exchange} {self.request.symbol} {self.request.timeframe}"
+
+    @property
+    def step_ms(self) -> int:
+        return self._source.step_ms
+
+    @property
+    def requests(self) -> int:
+        return sum(source.http.requests for source in (self.market, self.archive) if source is not None)
+
+    def limits(self, left: Rows) -> tuple[Rows, int, int]:
+        """Return the bars known, and the range to have in full, in milliseconds, end exclusive."""
+        request, step, stored = self.request, self.step_ms, self.stored
+        if len(stored) > 1 and int(np.diff(stored[:, 0]).min()) != step:
+            raise DataError(
+                f"{request.output}: its bars are {np.diff(stored[:, 0]).min() / 3_600_000:g} h apart, --timeframe "
+                f"{request.timeframe} are {step / 3_600_000:g} h. Give its own timeframe, or another file."
+            )
+        clock = self._source.clock_ms()
+        finished = clock - SETTLED_MS - step + 1
+        self.finished = finished
+        if abs(clock - 1000 * time.time()) > CLOCKS_DIFFER_MS:
+            self.notes.append(f"this machine's clock and the exchange's differ; by the exchange's it was {said(clock)}")
+        if len(stored) and stored[-1, 0] > clock - step:
+            raise DataError(
+                f"{request.output}: its last bar {said(stored[-1, 0])} is not finished: by the exchange's clock it is "
+                f"{said(clock)}. Take it out (flagbt data check FILE --fix drop-unfinished), then fetch."
+            )
+        start, stop = _milliseconds(request.since), finished
+        if request.until is not None:
+            stop = min(stop, _milliseconds(request.until))
+            if stop < _milliseconds(request.until):
+                self.notes.append(
+                    f"--until lies ahead: bars are taken up to the last finished one, {said(clock - step)} at most"
+                )
+        if self.archive is not None and self.market is None:
+            start = max(start, FIRST_MS)
+        left = left[(left[:, 0] >= start) & (left[:, 0] < stop)]
+        if len(stored):  # one series, without a stretch between that nobody asked for
+            start = min(start, int(stored[-1, 0]) + step)
+            stop = max(stop, min(int(stored[0, 0]), finished))
+        return joined([stored, left]), start, stop
+
+    def from_archive(self, known: Rows, start: int, stop: int) -> Rows:
+        """Return the known bars with those of the archive's files; each file must agree with what is known."""
+        assert self.archive is not None
+        missing = [self._with_seams(hole, known) for hole in holes(known, start, stop, self.step_ms)]
+        periods = [month for month in months(start, stop) if any(lo < month.stop and hi > month.start for lo, hi in missing)]
+        if self.market is not None:
+            size = self.market.page_bars
+            periods = [
+                month for month in periods
+                if month.stop <= self.finished and any(worth_a_file(hole, month, self.step_ms, size) for hole in missing)
+            ]  # fmt: skip
+        pieces = [known]
+        for number, month in enumerate(periods):
+            self.report("archive", number, len(periods))
+            seen = len(pieces) > 1 or bool((known[:, 0] < month.start).any())
+            for period, rows in self._files(month, stop, seen=seen):
+                self._check(known, rows, period)
+                new = without(rows[(rows[:, 0] >= start) & (rows[:, 0] < stop)], known)
+                if len(new):
+                    self.store.keep(new)
+                    pieces.append(new)
+        self.report("archive", len(periods), len(periods))
+        known = joined(pieces)
+        if self.market is None:
+            self._refuse_absent(known)
+        return known
+
+    def _files(self, month: Period, stop: int, *, seen: bool) -> Iterator[tuple[Period, Rows]]:
+        """Yield a month's file, or those of its days where it has none; where the exchange can be asked, that is cheaper."""
+        assert self.archive is not None
+        if month.stop <= self.finished + self.step_ms:
+            rows = self.archive.rows(month)
+            if rows is not None:
+                yield month, rows
+                return
+            if not seen and month.stop < self.finished - RECENT_MS:
+                return  # before the listing
+        if self.market is None:
+            for day in days(month):
+                if day.start < stop and day.stop <= self.finished + self.step_ms:
+                    rows = self.archive.rows(day)
+                    if rows is not None:
+                        yield day, rows
+
+    def _with_seams(self, hole: Hole, known: Rows) -> Hole:
+        lo, hi = hole
+        seam = SEAM_BARS * self.step_ms
+        before, after = (np.isin([lo - self.step_ms, hi], known[:, 0])).tolist()
+        return (lo - seam if before else lo, hi + seam if after else hi)
+
+    def _check(self, known: Rows, rows: Rows, period: Period) -> None:
+        if differ := disagreement(known, rows):
+            here, there = differ
+            raise DataError(
+                f"{self.title}: the bar {said(here[0])} does not agree: {self.request.output.name} has {values_said(here)}; the "
+                f"archive of {period.stamp} has {values_said(there)}. Nothing was changed. Are they of the same market? Else fetch "
+                "into a new file."
+            )
+
+    def _refuse_absent(self, known: Rows) -> None:
+        assert self.archive is not None
+        if not len(known):
+            raise FetchError(
+                f"{self.title}: the archive has no file for {self.archive.id} in this time. Check --symbol and --since, or use "
+                "--source api."
+            )
+        for period in self.archive.absent:
+            middle = period.start > known[0, 0] and period.stop <= known[-1, 0]
+            lost = holes(known, period.start, period.stop, self.step_ms) if middle else []
+            if any(hi - lo > 0 for lo, hi in lost):
+                raise FetchError(
+                    f"{self.title}: the archive has no file for {period.stamp}, but for the time before and after it. Use --source "
+                    "auto, which asks the exchange for it. The pages so far are kept."
+                )
+
+    def edges(self, bars: Bars, start: int, stop: int) -> list[str]:
+        """Say where the exchange has less than was asked for."""
+        rows, where = rows_of(bars), "the archive" if self.market is None else self.request.exchange
+        missing = holes(rows, start, stop, self.step_ms)
+        notes = [f"{where} has no bar before {said(rows[0, 0])}" for lo, _ in missing if lo < rows[0, 0]]
+        return notes + [f"{where} has no bar after {said(rows[-1, 0])} yet" for lo, _ in missing if lo > rows[-1, 0]]
+
+
+def _checked(request: FetchRequest) -> Path:
+    output = request.output.resolve()
+    if not output.name.lower().endswith(ENDINGS):
+        raise DataError(f"{request.output}: expected a name that ends in {', '.join(ENDINGS)}. Name the file so.")
+    if output.is_dir() or not output.parent.is_dir():
+        what = "this is a folder" if output.is_dir() else f"its folder {output.parent} does not exist"
+        raise DataError(f"{request.output}: {what}. Give the path of a file in a folder that exists.")
+    check_choice("--source", request.source, SOURCES)
+    check_exchange(request.exchange)
+    if request.source == "archive":
+        check_archive(request.exchange, request.symbol, request.timeframe)
+    if request.base_url is not None and not request.base_url.startswith(("http://", "https://")):
+        raise UsageError(f"--base-url: expected http:// or https:// and a host, got '{request.base_url}'.")
+    if request.until is not None and request.until <= request.since:
+        raise UsageError("--until: it must lie after --since; it is the first open time that is not fetched.")
+    return output
+
+
+def _has_archive(request: FetchRequest) -> bool:
+    try:
+        check_archive(request.exchange, request.symbol, request.timeframe)
+    except UsageError:
+        return False
+    return True
+
+
+def _stored(output: Path) -> Rows:
+    """Read the file that is to be continued.
+
+    Raises
+    ------
+    DataError
+        When it cannot be read, or something in it would be lost.
+    """
+    if not output.exists():
+        return NO_ROWS
+    table = turned(read_table(output, Faults(strict=True, name=output.name)))
+    bars = bars_of(table, output.name)
+    if bars.synthetic:
+        raise DataError(f"{output}: its bars are SYNTHETIC; real ones are not added to them. Give another file.")
+    if table.ignored:
+        raise DataError(
+            f"{output}: it has columns that flagbt does not write ({', '.join(table.ignored[:8])}); they would be lost. Fetch into "
+            "a new file."
+        )
+    return rows_of(bars)
+
+
+def _write(bars: Bars, store: PageStore) -> None:
+    made = store.folder / f"new-{store.output.name}"
+    if store.output.name.lower().endswith(".parquet"):
+        try:
+            bars.frame().to_parquet(made)
+        except OSError as error:
+            raise DataError(f"{store.output}: cannot be written ({error.strerror or error}). {store.kept()}") from None
+    else:
+        try:
+            write_bars_csv(bars, made)
+        except DataError as error:
+            raise DataError(f"{store.output}: {error} {store.kept()}") from None
+    store.replace_output(made)
+
+
+def _milliseconds(stamp: np.datetime64) -> int:
+    return int(stamp.astype("datetime64[ms]").astype(np.int64))

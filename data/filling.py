@@ -1,0 +1,132 @@
+"""Filling: asking a market for the bars that are missing, page by page, with every seam checked.
+
+A bar that an answer leaves out is not believed to be missing until the exchange has left it out of `ASKED` answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import DataError
+from .exchange import Answer
+from .patience import Unanswered
+from .rows import NO_ROWS, Hole, Rows, common, disagreement, holes, joined, said, values_said, without
+
+ASKED = 3
+SEAM_BARS = 3
+
+
+class Pages(Protocol):
+    """What is needed of a market."""
+
+    step_ms: int
+    page_bars: int
+    title: str
+
+    def page(self, since: int, stop: int, check: Callable[[Answer], None]) -> Answer: ...  # noqa: D102
+
+    def latest_ms(self) -> int | None: ...  # noqa: D102
+
+
+class Filling:
+    """The filling of one series.
+
+    Parameters
+    ----------
+    market : Pages
+    known : Rows
+        What is there already, sorted; every answer must agree with it.
+    owner : str
+        Whose the known bars are, for messages.
+    keep : function of Rows
+        Is given every page of new bars as it comes.
+    report : function of str, int, int
+        Is told the phase (``fetch`` or ``check``), how many bars are done, and of how many.
+    """
+
+    def __init__(
+        self, market: Pages, known: Rows, *, owner: str, keep: Callable[[Rows], None], report: Callable[[str, int, int], None]
+    ) -> None:
+        self.market, self.known, self.owner, self.keep, self.report = market, known, owner, keep, report
+
+    def fill(self, start: int, stop: int) -> Rows:
+        """Return all bars, the known and the new, sorted.
+
+        Raises
+        ------
+        DataError
+            When the exchange's bars disagree with the known ones.
+        FetchError
+            When it gives no usable answer.
+        """
+        asked: dict[Hole, int] = {}
+        phase = "fetch"
+        while True:
+            missing = holes(self.known, start, stop, self.market.step_ms)
+            doubtful = [hole for hole in missing if asked.get(hole, 0) < ASKED]
+            if not doubtful:
+                return self.known
+            fresh = self._round(doubtful, stop, phase)
+            for hole in doubtful:
+                asked[hole] = asked.get(hole, 0) + 1
+            self.known = joined([self.known, *fresh])
+            phase = "check"
+
+    def _round(self, missing: list[Hole], stop: int, phase: str) -> list[Rows]:
+        """Ask once for each hole; an answer that reaches over several answers them all."""
+        step, fresh, at = self.market.step_ms, [NO_ROWS], missing[0][0]
+        total, done = sum(hi - lo for lo, hi in missing) // step, 0
+        for lo, hi in missing:
+            at = max(at, lo)
+            while at < hi:
+                self.report(phase, done + (at - lo) // step, total)
+                seam = self._seam(at, fresh[-1])
+                since = int(seam[0, 0]) if len(seam) else at
+                answer = self.market.page(since, stop, lambda answer, seam=seam: self._check(answer, seam))  # type: ignore[misc]
+                new = without(answer.rows[answer.rows[:, 0] >= at], self.known)
+                if len(new):
+                    self.keep(new)
+                    fresh.append(new)
+                at = self._answered_until(answer, at, stop)
+            done += (hi - lo) // step
+        self.report(phase, total, total)
+        return fresh
+
+    def _seam(self, at: int, last_page: Rows) -> Rows:
+        """Return the bars just before ``at`` that are known: the next answer must hold them too."""
+        since = at - SEAM_BARS * self.market.step_ms
+        lo, hi = np.searchsorted(self.known[:, 0], [since, at])
+        tail = last_page[-SEAM_BARS:]
+        return joined([self.known[lo:hi], tail[(tail[:, 0] >= since) & (tail[:, 0] < at)]])
+
+    def _check(self, answer: Answer, seam: Rows) -> None:
+        for known, owner in ((self.known, self.owner), (seam, "an earlier answer")):
+            if differ := disagreement(known, answer.rows):
+                here, there = differ
+                text = (
+                    f"{self.market.title}: the bar {said(here[0])} does not agree: {owner} has {values_said(here)}; the exchange "
+                    f"now gives {values_said(there)}. Nothing was changed. Are they of the same market? A last bar may have been "
+                    "stored before it was finished (flagbt data check FILE --fix drop-unfinished); or fetch into a new file."
+                )
+                raise Unanswered(f"the bar {said(here[0])} disagrees with {owner}", came=True, finally_=DataError(text))
+        _, there_at = common(answer.rows, seam)
+        if len(there_at) < len(seam):
+            lost = int(np.setdiff1d(np.arange(len(seam)), there_at)[0])
+            text = (
+                f"{self.market.title}: the exchange does not give the bar {said(seam[lost, 0])}, which {self.owner} has, next to "
+                "bars that are missing. Nothing was changed. Are they of the same market? Else fetch into a new file."
+            )
+            raise Unanswered(f"the answer lacks the bar {said(seam[lost, 0])}", came=True, finally_=DataError(text))
+
+    def _answered_until(self, answer: Answer, at: int, stop: int) -> int:
+        """Return up to where this answer says which bars there are."""
+        step = self.market.step_ms
+        if answer.past_end:
+            return stop
+        if len(answer.rows) and answer.rows[-1, 0] >= at:
+            return int(answer.rows[-1, 0]) + step
+        latest = self.market.latest_ms()
+        return stop if latest is None or latest < at else at + self.market.page_bars * step
