@@ -20,7 +20,7 @@ from .exchange import TIMEOUT_S, load_ccxt
 from .formats.table import Faults
 from .patience import Patience, Unanswered
 from .readers import read_table
-from .rows import Hole, Rows, bars_of_rows
+from .rows import Rows, bars_of_rows
 
 BASE_URL = "https://data.binance.vision"
 EXCHANGE = "binance"
@@ -109,6 +109,7 @@ class Archive:
         self.http = BoundedAdapter()
         self.session = session(self.http)
         self.absent: list[Period] = []
+        self.title = f"binance {symbol} {timeframe}"
 
     def clock_ms(self) -> int:
         """Return the archive's own clock, as its answers have it.
@@ -204,9 +205,3 @@ class Archive:
         if rows[0, 0] < period.start or rows[-1, 0] >= period.stop:
             raise FetchError(f"{self.base_url}: {name} holds bars of another time than {period.stamp}. Use --source api.")
         return rows
-
-
-def worth_a_file(hole: Hole, month: Period, step_ms: int, page_bars: int) -> bool:
-    """Tell whether a month's file spares the exchange more than the two answers that it takes."""
-    shared = min(hole[1], month.stop) - max(hole[0], month.start)
-    return shared // step_ms > 2 * page_bars

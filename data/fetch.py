@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,22 +12,22 @@ import numpy as np
 
 from ..errors import DataError, FetchError, UsageError, check_choice
 from ..files import sha256_of
-from .archives import FIRST_MS, Archive, Period, check_archive, days, months, worth_a_file
+from .archive_filling import ArchiveFilling
+from .archives import FIRST_MS, Archive, check_archive
 from .bars import Bars
 from .exchange import Market, check_exchange
-from .filling import SEAM_BARS, Filling
+from .filling import Filling
 from .formats.table import Faults
 from .page_store import PageStore, page_store
 from .patience import Patience
 from .readers import bars_of, read_table, turned, write_bars_csv
-from .rows import NO_ROWS, Hole, Rows, bars_of_rows, disagreement, holes, joined, rows_of, said, values_said, without
+from .rows import NO_ROWS, Rows, bars_of_rows, holes, joined, rows_of, said
 
 SOURCES = ("auto", "api", "archive")
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 SETTLED_MS = 2_000  # an exchange goes on writing a bar for a moment after its end
 CLOCKS_DIFFER_MS = 60_000
-DAY_MS = 86_400_000
-RECENT_MS = 62 * DAY_MS  # a month's archive may come out weeks after its end: till then there are those of its days
+NOBODY: Callable[..., object] = lambda *said: said  # noqa: E731
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,8 @@ class Fetched(NamedTuple):
 def fetch(
     request: FetchRequest,
     *,
-    report: Callable[[str, int, int], None] = lambda phase, done, total: None,
-    notify: Callable[[str], None] = lambda text: None,
+    report: Callable[[str, int, int], object] = NOBODY,
+    notify: Callable[[str], object] = NOBODY,
 ) -> Fetched:
     """Fetch what is missing into a file.
 
@@ -116,7 +116,7 @@ def fetch(
 
 
 def _fetch(
-    request: FetchRequest, store: PageStore, report: Callable[[str, int, int], None], notify: Callable[[str], None]
+    request: FetchRequest, store: PageStore, report: Callable[[str, int, int], object], notify: Callable[[str], object]
 ) -> Fetched:
     output = store.output
     # 2. What is there already: the file, and what an interrupted fetch left.
@@ -134,7 +134,10 @@ def _fetch(
     known, start, stop = fetching.limits(left)
     # 4. From the archives, then from the exchange.
     if fetching.archive is not None:
-        known = fetching.from_archive(known, start, stop)
+        page_bars = fetching.market.page_bars if fetching.market is not None else None
+        known = ArchiveFilling(
+            fetching.archive, known, finished=fetching.finished, page_bars=page_bars, keep=store.keep, report=report
+        ).fill(start, stop)
     if fetching.market is not None:
         owner = f"the file {output.name}" if len(stored) else "an earlier answer"
         filling = Filling(fetching.market, known, owner=owner, keep=store.keep, report=report)
@@ -159,8 +162,8 @@ class _Fetching:
     archive: Archive | None = None
 
     def __init__(
-        self, request: FetchRequest, store: PageStore, stored: Rows, report: Callable[[str, int, int], None],
-        notify: Callable[[str], None],
+        self, request: FetchRequest, store: PageStore, stored: Rows, report: Callable[[str, int, int], object],
+        notify: Callable[[str], object],
     ) -> None:  # fmt: skip
         self.request, self.store, self.stored, self.report = request, store, stored, report
         self.notes: list[str] = []
@@ -226,81 +229,6 @@ class _Fetching:
             stop = max(stop, min(int(stored[0, 0]), finished))
         return joined([stored, left]), start, stop
 
-    def from_archive(self, known: Rows, start: int, stop: int) -> Rows:
-        """Return the known bars with those of the archive's files; each file must agree with what is known."""
-        assert self.archive is not None
-        missing = [self._with_seams(hole, known) for hole in holes(known, start, stop, self.step_ms)]
-        periods = [month for month in months(start, stop) if any(lo < month.stop and hi > month.start for lo, hi in missing)]
-        if self.market is not None:
-            size = self.market.page_bars
-            periods = [
-                month for month in periods
-                if month.stop <= self.finished and any(worth_a_file(hole, month, self.step_ms, size) for hole in missing)
-            ]  # fmt: skip
-        pieces = [known]
-        for number, month in enumerate(periods):
-            self.report("archive", number, len(periods))
-            seen = len(pieces) > 1 or bool((known[:, 0] < month.start).any())
-            for period, rows in self._files(month, stop, seen=seen):
-                self._check(known, rows, period)
-                new = without(rows[(rows[:, 0] >= start) & (rows[:, 0] < stop)], known)
-                if len(new):
-                    self.store.keep(new)
-                    pieces.append(new)
-        self.report("archive", len(periods), len(periods))
-        known = joined(pieces)
-        if self.market is None:
-            self._refuse_absent(known)
-        return known
-
-    def _files(self, month: Period, stop: int, *, seen: bool) -> Iterator[tuple[Period, Rows]]:
-        """Yield a month's file, or those of its days where it has none; where the exchange can be asked, that is cheaper."""
-        assert self.archive is not None
-        if month.stop <= self.finished + self.step_ms:
-            rows = self.archive.rows(month)
-            if rows is not None:
-                yield month, rows
-                return
-            if not seen and month.stop < self.finished - RECENT_MS:
-                return  # before the listing
-        if self.market is None:
-            for day in days(month):
-                if day.start < stop and day.stop <= self.finished + self.step_ms:
-                    rows = self.archive.rows(day)
-                    if rows is not None:
-                        yield day, rows
-
-    def _with_seams(self, hole: Hole, known: Rows) -> Hole:
-        lo, hi = hole
-        seam = SEAM_BARS * self.step_ms
-        before, after = (np.isin([lo - self.step_ms, hi], known[:, 0])).tolist()
-        return (lo - seam if before else lo, hi + seam if after else hi)
-
-    def _check(self, known: Rows, rows: Rows, period: Period) -> None:
-        if differ := disagreement(known, rows):
-            here, there = differ
-            raise DataError(
-                f"{self.title}: the bar {said(here[0])} does not agree: {self.request.output.name} has {values_said(here)}; the "
-                f"archive of {period.stamp} has {values_said(there)}. Nothing was changed. Are they of the same market? Else fetch "
-                "into a new file."
-            )
-
-    def _refuse_absent(self, known: Rows) -> None:
-        assert self.archive is not None
-        if not len(known):
-            raise FetchError(
-                f"{self.title}: the archive has no file for {self.archive.id} in this time. Check --symbol and --since, or use "
-                "--source api."
-            )
-        for period in self.archive.absent:
-            middle = period.start > known[0, 0] and period.stop <= known[-1, 0]
-            lost = holes(known, period.start, period.stop, self.step_ms) if middle else []
-            if any(hi - lo > 0 for lo, hi in lost):
-                raise FetchError(
-                    f"{self.title}: the archive has no file for {period.stamp}, but for the time before and after it. Use --source "
-                    "auto, which asks the exchange for it. The pages so far are kept."
-                )
-
     def edges(self, bars: Bars, start: int, stop: int) -> list[str]:
         """Say where the exchange has less than was asked for."""
         rows, where = rows_of(bars), "the archive" if self.market is None else self.request.exchange
@@ -351,8 +279,8 @@ def _stored(output: Path) -> Rows:
         raise DataError(f"{output}: its bars are SYNTHETIC; real ones are not added to them. Give another file.")
     if table.ignored:
         raise DataError(
-            f"{output}: it has columns that flagbt does not write ({', '.join(table.ignored[:8])}); they would be lost. Fetch into "
-            "a new file."
+            f"{output}: it has columns that flagbt does not write ({', '.join(table.ignored[:8])}); they would be lost. "
+            "Fetch into a new file."
         )
     return rows_of(bars)
 

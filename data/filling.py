@@ -6,6 +6,7 @@ A bar that an answer leaves out is not believed to be missing until the exchange
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -48,7 +49,7 @@ class Filling:
     """
 
     def __init__(
-        self, market: Pages, known: Rows, *, owner: str, keep: Callable[[Rows], None], report: Callable[[str, int, int], None]
+        self, market: Pages, known: Rows, *, owner: str, keep: Callable[[Rows], None], report: Callable[[str, int, int], object]
     ) -> None:
         self.market, self.known, self.owner, self.keep, self.report = market, known, owner, keep, report
 
@@ -85,7 +86,7 @@ class Filling:
                 self.report(phase, done + (at - lo) // step, total)
                 seam = self._seam(at, fresh[-1])
                 since = int(seam[0, 0]) if len(seam) else at
-                answer = self.market.page(since, stop, lambda answer, seam=seam: self._check(answer, seam))  # type: ignore[misc]
+                answer = self.market.page(since, stop, partial(self._check, seam))
                 new = without(answer.rows[answer.rows[:, 0] >= at], self.known)
                 if len(new):
                     self.keep(new)
@@ -102,22 +103,23 @@ class Filling:
         tail = last_page[-SEAM_BARS:]
         return joined([self.known[lo:hi], tail[(tail[:, 0] >= since) & (tail[:, 0] < at)]])
 
-    def _check(self, answer: Answer, seam: Rows) -> None:
+    def _check(self, seam: Rows, answer: Answer) -> None:
         for known, owner in ((self.known, self.owner), (seam, "an earlier answer")):
             if differ := disagreement(known, answer.rows):
                 here, there = differ
                 text = (
-                    f"{self.market.title}: the bar {said(here[0])} does not agree: {owner} has {values_said(here)}; the exchange "
-                    f"now gives {values_said(there)}. Nothing was changed. Are they of the same market? A last bar may have been "
-                    "stored before it was finished (flagbt data check FILE --fix drop-unfinished); or fetch into a new file."
+                    f"{self.market.title}: the bar {said(here[0])} does not agree: {owner} has {values_said(here)}; the "
+                    f"exchange now gives {values_said(there)}. Nothing was changed. Are they of the same market? A last bar may "
+                    "have been stored before it was finished (flagbt data check FILE --fix drop-unfinished); or fetch into a "
+                    "new file."
                 )
                 raise Unanswered(f"the bar {said(here[0])} disagrees with {owner}", came=True, finally_=DataError(text))
         _, there_at = common(answer.rows, seam)
         if len(there_at) < len(seam):
             lost = int(np.setdiff1d(np.arange(len(seam)), there_at)[0])
             text = (
-                f"{self.market.title}: the exchange does not give the bar {said(seam[lost, 0])}, which {self.owner} has, next to "
-                "bars that are missing. Nothing was changed. Are they of the same market? Else fetch into a new file."
+                f"{self.market.title}: the exchange does not give the bar {said(seam[lost, 0])}, which {self.owner} has, "
+                "next to bars that are missing. Nothing was changed. Are they of the same market? Else fetch into a new file."
             )
             raise Unanswered(f"the answer lacks the bar {said(seam[lost, 0])}", came=True, finally_=DataError(text))
 

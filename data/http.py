@@ -63,7 +63,7 @@ class BoundedAdapter(HTTPAdapter):
         except requests.RequestException:
             response.close()
             raise
-        response._content = b"".join(pieces)  # noqa: SLF001  # as requests itself does where nothing is streamed
+        response._content = b"".join(pieces)  # as requests itself does where nothing is streamed
         return response
 
     def retry_after(self) -> float | None:

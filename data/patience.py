@@ -56,7 +56,7 @@ class Patience:
     """
 
     seconds: float
-    notify: Callable[[str], None] = str.strip  # nobody
+    notify: Callable[[str], object] = str.strip  # nobody is told
     kept: str = ""
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 

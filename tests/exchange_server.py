@@ -28,12 +28,25 @@ HTML = b"<html><head><title>Attention Required!</title></head><body>Please enabl
 Bar = tuple[int, str, str, str, str, str]
 
 
+class OutsideError(BaseException):
+    """A connection to another machine; no `except Exception` hides it."""
+
+
+def refuse_outside(address: object) -> None:
+    """Raise where an address is not this machine's own."""
+    host = address[0] if isinstance(address, tuple) else address
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        raise OutsideError(f"a test reached for {host!r}")
+
+
 def ms(text: str) -> int:
     """Read an ISO date, UTC."""
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def make_truth(start: str, bars: int, *, step_ms: int = HOUR_MS, seed: int = 0, gaps: tuple[tuple[int, int], ...] = ()) -> list[Bar]:
+def make_truth(
+    start: str, bars: int, *, step_ms: int = HOUR_MS, seed: int = 0, gaps: tuple[tuple[int, int], ...] = ()
+) -> list[Bar]:
     """Return bars of a random walk, without those from position a up to b for each gap (a, b)."""
     draw, price, first, made = random.Random(seed), 20_000.0, ms(start), []
     for at in range(bars):
@@ -151,8 +164,10 @@ class ExchangeServer:
         unit = 1000 if start >= YEAR_2025_MS else 1
         rows = [self._kline(bar) for bar in bars]
         lines = [",".join(str(cell) for cell in [row[0] * unit, *row[1:6], (row[6] + 1) * unit - 1, *row[7:]]) for row in rows]
-        head = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
-        text = "\n".join([head, *lines] if self.header else lines) + "\n"
+        head = (
+            "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+        )
+        text = "\n".join([f"{head},ignore", *lines] if self.header else lines) + "\n"
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr(f"{symbol}-{step}-{stamp}.csv", text)
