@@ -100,15 +100,15 @@ class ArchiveFilling:
             here, there = differ
             raise DataError(
                 f"{self.archive.title}: the bar {said(here[0])} does not agree: stored is {values_said(here)}; the archive "
-                f"of {period.stamp} has {values_said(there)}. Nothing was changed. Are they of the same market? Else fetch into "
-                "a new file."
+                f"of {period.stamp} has {values_said(there)}. Nothing was changed. Are they of the same market? Else fetch "
+                "into a new file."
             )
 
     def _refuse_absent(self) -> None:
         if not len(self.known):
             raise FetchError(
-                f"{self.archive.title}: the archive has no file for {self.archive.id} in this time. Check --symbol and --since, "
-                "or use --source api."
+                f"{self.archive.title}: the archive has no file for {self.archive.id} in this time. Check --symbol and "
+                "--since, or use --source api."
             )
         first, last = self.known[0, 0], self.known[-1, 0]
         for period in self.archive.absent:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DataError, FetchError, UsageError, nearest
 from .patience import Patience, Unanswered
-from .rows import NO_ROWS, Rows, bars_of_rows, joined
+from .rows import NO_ROWS, Rows, bars_of_rows, joined, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 20.0  # for the first byte of an answer, and between two pieces of it
 CLOCKS_AGREE_MS = 10_000
 USUAL_PAGE_BARS = 500
+ALIGNED_TO_MS = 4 * 3_600_000  # longer bars may start with the exchange's own day, shorter ones do not
 MOST_NAMES = 12
 NO_CCXT = "fetching needs ccxt, which is not installed. Install flagbt with its extra: pip install 'flagbt[fetch]'."
 _HOST = re.compile(r"^https?://[^/]+")
@@ -107,6 +108,7 @@ class Market:
         self.api.session, self.session.trust_env = self.session, True
         if base_url is not None:
             self.api.urls["api"] = _moved(self.api.urls["api"], base_url.rstrip("/"))
+        self.api.enableLastJsonResponse, self.api.last_json_response = True, None
         self._next = 0.0
         self.api.throttle = self._throttle
         self._check_timeframe()
@@ -179,7 +181,10 @@ class Market:
             try:
                 bars_of_rows(asked, self.step_ms, self.title)
             except DataError as error:
-                raise Unanswered(f"the answer holds no bars: {error}", came=True, finally_=FetchError(str(error))) from None
+                says = f"the exchange's answer is not usable: {error}"
+                raise Unanswered(says, came=True, finally_=FetchError(says)) from None
+            if self.step_ms <= ALIGNED_TO_MS and (asked[:, 0] % self.step_ms).any():
+                raise Unanswered(f"bars open off the grid of {self.timeframe}, the first at {said(asked[0, 0])}", came=True)
         return Answer(asked, bool(len(rows)) and bool(rows[-1, 0] >= stop))
 
     def _rows(self, raw: Any) -> Rows:
@@ -219,7 +224,10 @@ class Market:
         ccxt, http = self.ccxt, self.http
         http.status = None
         try:
-            return question()
+            answer = question()
+            if self.api.last_json_response is None:  # TRAP: ccxt reads a page of HTML as an empty list of bars
+                raise ValueError
+            return answer
         except ccxt.BaseError as error:
             status, reason = http.status, _brief(error, self.name) or _cause(error)
             if status in _FINAL:

@@ -139,9 +139,14 @@ def _fetch(
             fetching.archive, known, finished=fetching.finished, page_bars=page_bars, keep=store.keep, report=report
         ).fill(start, stop)
     if fetching.market is not None:
-        owner = f"the file {output.name}" if len(stored) else "an earlier answer"
-        filling = Filling(fetching.market, known, owner=owner, keep=store.keep, report=report)
-        known = filling.fill(start, stop)
+        owner = f"the file {output.name}"
+        filling = Filling(fetching.market, known, stored=stored, owner=owner, keep=store.keep, report=report)
+        try:
+            known = filling.fill(start, stop)
+        except FetchError:
+            if filling.distrusted:
+                store.discard()
+            raise
     # 5. Checked as a whole, and put in the file's place.
     if not len(known):
         raise FetchError(f"{fetching.title}: there is no finished bar from {said(start)} to {said(stop)}.")

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, FetchError
 from .exchange import Answer
 from .patience import Unanswered
 from .rows import NO_ROWS, Hole, Rows, common, disagreement, holes, joined, said, values_said, without
@@ -40,8 +40,10 @@ class Filling:
     market : Pages
     known : Rows
         What is there already, sorted; every answer must agree with it.
+    stored : Rows
+        Those of the known bars that are the user's.
     owner : str
-        Whose the known bars are, for messages.
+        Where the user's bars are, for messages.
     keep : function of Rows
         Is given every page of new bars as it comes.
     report : function of str, int, int
@@ -49,9 +51,12 @@ class Filling:
     """
 
     def __init__(
-        self, market: Pages, known: Rows, *, owner: str, keep: Callable[[Rows], None], report: Callable[[str, int, int], object]
-    ) -> None:
-        self.market, self.known, self.owner, self.keep, self.report = market, known, owner, keep, report
+        self, market: Pages, known: Rows, *, stored: Rows, owner: str, keep: Callable[[Rows], None],
+        report: Callable[[str, int, int], object],
+    ) -> None:  # fmt: skip
+        self.market, self.known, self.stored, self.owner = market, known, stored, owner
+        self.keep, self.report = keep, report
+        self.distrusted = False  # what came earlier: answers contradict each other
 
     def fill(self, start: int, stop: int) -> Rows:
         """Return all bars, the known and the new, sorted.
@@ -87,6 +92,7 @@ class Filling:
                 seam = self._seam(at, fresh[-1])
                 since = int(seam[0, 0]) if len(seam) else at
                 answer = self.market.page(since, stop, partial(self._check, seam))
+                self.distrusted = False
                 new = without(answer.rows[answer.rows[:, 0] >= at], self.known)
                 if len(new):
                     self.keep(new)
@@ -104,24 +110,29 @@ class Filling:
         return joined([self.known[lo:hi], tail[(tail[:, 0] >= since) & (tail[:, 0] < at)]])
 
     def _check(self, seam: Rows, answer: Answer) -> None:
-        for known, owner in ((self.known, self.owner), (seam, "an earlier answer")):
+        """Hold an answer against what is known; that one wrong answer came does not mean that the known bars are wrong."""
+        for known in (self.known, seam):
             if differ := disagreement(known, answer.rows):
                 here, there = differ
-                text = (
-                    f"{self.market.title}: the bar {said(here[0])} does not agree: {owner} has {values_said(here)}; the "
-                    f"exchange now gives {values_said(there)}. Nothing was changed. Are they of the same market? A last bar may "
-                    "have been stored before it was finished (flagbt data check FILE --fix drop-unfinished); or fetch into a "
-                    "new file."
-                )
-                raise Unanswered(f"the bar {said(here[0])} disagrees with {owner}", came=True, finally_=DataError(text))
+                raise self._contradiction(
+                    here[0], f"has {values_said(here)}; the exchange now gives {values_said(there)}",
+                    "A last bar may have been stored before it was finished (flagbt data check FILE --fix drop-unfinished).",
+                )  # fmt: skip
         _, there_at = common(answer.rows, seam)
         if len(there_at) < len(seam):
             lost = int(np.setdiff1d(np.arange(len(seam)), there_at)[0])
-            text = (
-                f"{self.market.title}: the exchange does not give the bar {said(seam[lost, 0])}, which {self.owner} has, "
-                "next to bars that are missing. Nothing was changed. Are they of the same market? Else fetch into a new file."
-            )
-            raise Unanswered(f"the answer lacks the bar {said(seam[lost, 0])}", came=True, finally_=DataError(text))
+            raise self._contradiction(seam[lost, 0], "has it, the exchange does not give it", "")
+
+    def _contradiction(self, opens: float, says: str, hint: str) -> Unanswered:
+        says = (
+            f"the bar {said(opens)} does not agree: {self.owner if opens in self.stored[:, 0] else 'an earlier answer'} {says}"
+        )
+        if opens in self.stored[:, 0]:
+            remedy = f"Nothing was changed. Are they of the same market? {hint} Else fetch into a new file."
+            return Unanswered(says, came=True, finally_=DataError(f"{self.market.title}: {says}. {remedy}"))
+        self.distrusted = True
+        remedy = "The file is as it was; what had come so far was thrown away. Repeat the command."
+        return Unanswered(says, came=True, finally_=FetchError(f"{self.market.title}: {says}. {remedy}"))
 
     def _answered_until(self, answer: Answer, at: int, stop: int) -> int:
         """Return up to where this answer says which bars there are."""

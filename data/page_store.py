@@ -93,6 +93,11 @@ class PageStore:
             made.replace(self.output)
             sync(self.output.parent)
 
+    def discard(self) -> None:
+        """Throw the pages away: they contradict each other."""
+        self._empty()
+        self.bars = 0
+
     def kept(self) -> str:
         """Say what an interrupted fetch leaves."""
         return f"{self.bars:,} new bars are kept; the same command goes on from there." if self.bars else "Nothing was changed."

@@ -266,8 +266,8 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def serve(loopback_only: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ExchangeServer]]:
     """Give the maker of exchanges on 127.0.0.1; what fetches from them in this process waits little."""
     monkeypatch.setattr("flagbt.data.patience.FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("flagbt.data.exchange.TIMEOUT_S", 0.4)
-    monkeypatch.setattr("flagbt.data.archives.TIMEOUT_S", 0.4)
+    monkeypatch.setattr("flagbt.data.exchange.TIMEOUT_S", 1.0)
+    monkeypatch.setattr("flagbt.data.archives.TIMEOUT_S", 10.0)
     servers: list[ExchangeServer] = []
 
     def make(*args: Any, **kwargs: Any) -> ExchangeServer:

@@ -15,8 +15,14 @@ import zipfile
 from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+from flagbt.data.bars import COLUMNS, Bars
+from flagbt.data.fetch import Fetched, FetchRequest, fetch
 
 HOUR_MS = 3_600_000
 STEPS_MS = {"1m": 60_000, "1h": HOUR_MS, "4h": 4 * HOUR_MS, "1d": 24 * HOUR_MS}
@@ -83,10 +89,9 @@ class ExchangeServer:
         self.delay_s = 0.0
         self.last: list[list[Any]] = []
         self.draw = random.Random(5)
-        self.at_once, self.most_at_once, self.lock = 0, 0, threading.Lock()
+        self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"exchange": self})
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.http.daemon_threads = True
+        self.http = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -164,14 +169,19 @@ class ExchangeServer:
         unit = 1000 if start >= YEAR_2025_MS else 1
         rows = [self._kline(bar) for bar in bars]
         lines = [",".join(str(cell) for cell in [row[0] * unit, *row[1:6], (row[6] + 1) * unit - 1, *row[7:]]) for row in rows]
-        head = (
-            "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
-        )
+        head = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume"
         text = "\n".join([f"{head},ignore", *lines] if self.header else lines) + "\n"
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr(f"{symbol}-{step}-{stamp}.csv", text)
         return packed.getvalue()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *args: Any) -> None:
+        """Say nothing: a client that was killed in the middle of an answer is no fault of the server's."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -226,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "html":
             self._send(200, HTML, {"Content-Type": "text/html"})
         elif fault == "timeout":
-            time.sleep(0.6)
+            time.sleep(1.3)
             self.close_connection = True
         elif fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -292,3 +302,26 @@ def exchange_info() -> dict[str, Any]:
         for symbol, (base, quote) in SYMBOLS.items()
     ]  # fmt: skip
     return {"timezone": "UTC", "serverTime": 0, "rateLimits": [], "exchangeFilters": [], "symbols": symbols}
+
+
+def fetched(server: ExchangeServer, output: Path, *, since: str = "2020-01-01", **given: object) -> Fetched:
+    """Fetch BTC/USDT hours, or as given."""
+    until = given.pop("until", None)
+    values = {"exchange": "binance", "symbol": "BTC/USDT", "timeframe": "1h", "source": "api", "patience_s": 3.0, **given}
+    request = FetchRequest(
+        since=np.datetime64(since, "ns"), until=None if until is None else np.datetime64(str(until), "ns"),
+        output=output, base_url=server.url, **values,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return fetch(request)
+
+
+def assert_equals(bars: Bars, truth: list[Bar]) -> None:
+    """Assert that bars are the exchange's, each value to the last digit."""
+    assert bars.time.astype("datetime64[ms]").astype(int).tolist() == [bar[0] for bar in truth]
+    for at, name in enumerate(COLUMNS, 1):
+        assert getattr(bars, name).tolist() == [float(bar[at]) for bar in truth]  # type: ignore[arg-type]
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Return the hidden names in a folder."""
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]

@@ -10,37 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flagbt.data.bars import COLUMNS, Bars
-from flagbt.data.fetch import Fetched, FetchRequest, fetch
+from flagbt.data.bars import Bars
+from flagbt.data.fetch import FetchRequest, fetch
 from flagbt.data.readers import read_bars, write_bars_csv
 from flagbt.errors import DataError, FetchError, FlagbtError, UsageError
-from flagbt.tests.exchange_server import HOUR_MS, Bar, ExchangeServer, OutsideError, make_truth, ms
+from flagbt.tests.exchange_server import (
+    HOUR_MS,
+    ExchangeServer,
+    OutsideError,
+    assert_equals,
+    fetched,
+    leftovers,
+    make_truth,
+    ms,
+)
 
 Serve = Callable[..., ExchangeServer]
 pytestmark = pytest.mark.usefixtures("loopback_only")
-
-
-def fetched(server: ExchangeServer, output: Path, *, since: str = "2020-01-01", **given: object) -> Fetched:
-    """Fetch BTC/USDT hours, or as given."""
-    until = given.pop("until", None)
-    values = {"exchange": "binance", "symbol": "BTC/USDT", "timeframe": "1h", "source": "api", "patience_s": 3.0, **given}
-    request = FetchRequest(
-        since=np.datetime64(since, "ns"), until=None if until is None else np.datetime64(str(until), "ns"),
-        output=output, base_url=server.url, **values,  # type: ignore[arg-type]
-    )  # fmt: skip
-    return fetch(request)
-
-
-def assert_equals(bars: Bars, truth: list[Bar]) -> None:
-    """Assert that bars are the exchange's, each value to the last digit."""
-    assert bars.time.astype("datetime64[ms]").astype(int).tolist() == [bar[0] for bar in truth]
-    for at, name in enumerate(COLUMNS, 1):
-        assert getattr(bars, name).tolist() == [float(bar[at]) for bar in truth]  # type: ignore[arg-type]
-
-
-def leftovers(folder: Path) -> list[str]:
-    """Return the hidden names in a folder."""
-    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_the_guard_stops_a_connection_to_another_machine() -> None:
@@ -216,7 +202,9 @@ def test_a_stored_bar_that_the_exchange_lacks_is_named(serve: Serve, tmp_path: P
     server, output = serve(truth), tmp_path / "a.csv"
     fetched(server, output, until="2020-01-20")
     del truth[19 * 24 - 2]
-    with pytest.raises(DataError, match="does not give the bar 2020-01-19T22:00:00Z, which the file a.csv has"):
+    with pytest.raises(
+        DataError, match=r"the bar 2020-01-19T22:00:00Z does not agree: the file a.csv has it, the exchange does not give it"
+    ):
         fetched(server, output)
 
 
@@ -280,7 +268,8 @@ def test_files_that_would_lose_something_are_refused(serve: Serve, tmp_path: Pat
     (tmp_path / "step.csv").write_text("\n".join([rows[0], *rows[1::4]]) + "\n")
     (tmp_path / "broken.csv").write_text("\n".join([*rows[:5], "2020-01-01T04:00:00Z,1,2"]) + "\n")
     for name, says in {
-        "synthetic.csv": "SYNTHETIC", "wide.csv": r"\(trades\); they would be lost", "step.csv": "4 h apart", "broken.csv": "line 6",
+        "synthetic.csv": "SYNTHETIC", "wide.csv": r"\(trades\); they would be lost", "step.csv": "4 h apart",
+        "broken.csv": "line 6",
     }.items():  # fmt: skip
         before = (tmp_path / name).read_bytes()
         with pytest.raises(DataError, match=says):
