@@ -230,7 +230,7 @@ class Market:
             return answer
         except ccxt.BaseError as error:
             status, reason = http.status, _brief(error, self.name) or _cause(error)
-            if status in _FINAL:
+            if status is not None and status in _FINAL:
                 raise FetchError(f"{self.title}: refused with HTTP {status}: {_FINAL[status]}.") from None
             if status in (418, 429) or isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded):
                 raise Unanswered(f"asked too often (HTTP {status})", wait_s=http.retry_after()) from None

@@ -25,7 +25,9 @@ class Pages(Protocol):
 
     step_ms: int
     page_bars: int
-    title: str
+
+    @property
+    def title(self) -> str: ...  # noqa: D102
 
     def page(self, since: int, stop: int, check: Callable[[Answer], None]) -> Answer: ...  # noqa: D102
 

@@ -30,8 +30,8 @@ def bars_of_rows(rows: Rows, step_ms: int, source: str) -> Bars:
         Of `Bars`.
     """
     time = rows[:, 0].astype(np.int64).astype("datetime64[ms]")
-    values = {name: rows[:, 1 + i] for i, name in enumerate(COLUMNS)}
-    return Bars(time, **values, source=source, step=np.timedelta64(step_ms, "ms"))
+    opened, high, low, close, volume = rows[:, 1:].T
+    return Bars(time, opened, high, low, close, volume, source=source, step=np.timedelta64(step_ms, "ms"))
 
 
 def said(ms: float) -> str:
@@ -47,9 +47,9 @@ def values_said(row: Rows) -> str:
 def common(first: Rows, second: Rows) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return where, in each of two sorted sets of rows, the bars stand that both have."""
     at = np.searchsorted(first[:, 0], second[:, 0])
-    both = np.flatnonzero((at < len(first)) & (first[np.minimum(at, len(first) - 1), 0] == second[:, 0])) if len(first) else []
-    second_at = np.asarray(both, dtype=np.intp)
-    return at[second_at], second_at
+    inside = np.flatnonzero(at < len(first))
+    both = inside[first[at[inside], 0] == second[inside, 0]]
+    return at[both], both
 
 
 def disagreement(first: Rows, second: Rows) -> tuple[Rows, Rows] | None:
