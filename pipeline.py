@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from .data.bars import Bars
 from .data.plugins import blamed_on
 from .data.timerange import TimeRange
-from .errors import CheckpointError, RangeError, RecordError, StrategyError, UsageError, nearest
-from .files import check_writable, read_json
+from .errors import RangeError, RecordError, StrategyError, UsageError, nearest
+from .files import check_writable, read_json, sha256_of
 from .models.calibration import Calibration
 from .models.checkpoint import Checkpoint, find_checkpoint
 from .models.decision import Decision
-from .models.model_signals import ModelSignals, check_device_name
-from .models.overlap import check_overlap
+from .models.device import check_device_name, pick_device
+from .models.model_signals import ModelSignals
+from .models.overlap import check_overlap, check_step
 
 if TYPE_CHECKING:
     from .engine.rules import Rules  # with all of the engine behind it, only where it is used
@@ -65,6 +66,8 @@ class RunRequest:
         ``auto``, ``cpu`` or ``cuda``.
     batch_size : int, optional
         Chunks of bars a forward pass.
+    cache : bool
+        Take logits from the cache on disk where they are there, and keep them.
     allow_overlap : bool
         Trade bars that the checkpoint has seen, and say so on every output.
     seed : int
@@ -91,6 +94,7 @@ class RunRequest:
     close_short_above: float | None = None
     device: str = "auto"
     batch_size: int | None = None
+    cache: bool = True
     allow_overlap: bool = False
     seed: int = 0
 
@@ -134,13 +138,16 @@ def run(
     """
     from .engine.backtest import run_backtest  # Backtrader, quantstats and matplotlib take seconds to import
     from .engine.costs import Costs
+    from .results.evidence import evidence
     from .results.store import read_run, write_run
     from .results.tearsheet import render_tearsheet
+    from .results.trials import add_trials, read_trials, trial_of
     from .strategies.baselines import BuyAndHold
 
     # 1. What can be refused before any work; the bars, and the part of them to trade
     check_device_name(request.device)
     check_out(out)
+    read_trials(out)  # a log that cannot be read is refused before the work
     bars = load_bars(request.data)
     timerange = request.timerange
     if request.data is None and timerange == TimeRange():
@@ -151,7 +158,7 @@ def run(
     model = _model(request, 2 * (costs.fee + costs.slippage), progress)
     strategy, rules = _strategy(request, model), _rules(request, model)
     if model is not None:
-        _check_step(bars, model.checkpoint)
+        check_step(model.checkpoint, bars)
         # A plain Backtrader strategy may trade in the warm-up too, on bars without a signal.
         traded = _traded(bars, timerange, model.warmup_bars, everything=isinstance(strategy, type))
         if not request.allow_overlap:
@@ -171,12 +178,19 @@ def run(
     same = bars.take(slice(bars.position_of(first.to_datetime64()), bars.position_of(last.to_datetime64()) + 1))
     benchmark = run_backtest(same, BuyAndHold(), costs=costs, cash=request.cash, data=description)
 
-    # 4. The page and the folder
+    # 4. How much of it could be luck, given all that was tried on these bars, this run among it
+    started = time.perf_counter()
+    trial = trial_of(backtest)
+    measured = evidence(backtest, benchmark, read_trials(out).count(trial), seed=request.seed)
+    backtest = replace(backtest, seconds={**backtest.seconds, "certainty": time.perf_counter() - started})
+
+    # 5. The page and the folder; the trial first, as what was tried counts even where its record is lost
     started = time.perf_counter()
     page = render_tearsheet(backtest, benchmark, name=name, notes=notes)
     backtest = replace(backtest, seconds={**backtest.seconds, "report": time.perf_counter() - started})
     provenance = {"command": command or [], "seeds": {"strategy": request.seed}, "device": _device(request, model)}
-    folder = write_run(backtest, benchmark, out, report=page, name=name, notes=notes, provenance=provenance)
+    add_trials(out, [trial])
+    folder = write_run(backtest, benchmark, out, report=page, name=name, notes=notes, provenance=provenance, evidence=measured)
     stored = read_run(folder)
     return Recorded(folder, stored.manifest, stored.metrics, backtest.seconds)
 
@@ -264,7 +278,7 @@ def _model(request: RunRequest, round_trip_cost: float, progress: Progress) -> M
     decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
     return ModelSignals(
         checkpoint=checkpoint, calibration=calibration, decision=decision, round_trip_cost=round_trip_cost,
-        device=request.device, batch_chunks=request.batch_size,
+        device=request.device, batch_chunks=request.batch_size, cache=request.cache,
         progress=lambda done, total: progress("score", done, total),
     )  # fmt: skip
 
@@ -307,18 +321,7 @@ def _device(request: RunRequest, model: ModelSignals | None) -> str | None:
     """Return the device that the bars were really scored on: ``auto`` says nothing to whoever reads the record."""
     if model is None:
         return None
-    from .models.scoring import pick_device
-
     return str(pick_device(request.device))
-
-
-def _check_step(bars: Bars, checkpoint: Checkpoint) -> None:
-    expected = float(checkpoint.values["data"]["step_hours"])
-    if bars.step_hours != expected:
-        raise CheckpointError(
-            f"checkpoint '{checkpoint.name}' was trained on bars of {expected:g} h, and those of {bars.source} are of "
-            f"{bars.step_hours:g} h: what it learnt does not hold there. Resample the bars, or train on such ones."
-        )
 
 
 def _traded(bars: Bars, timerange: TimeRange, warmup_bars: int, *, everything: bool) -> slice:
@@ -362,10 +365,23 @@ def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | Non
         "strategy": request.strategy, "data": None if request.data is None else request.data.name,
         "timerange": None if timerange == TimeRange() else str(timerange), "allow_overlap": request.allow_overlap,
     }  # fmt: skip
-    if "seed" in inspect.signature(strategy if isinstance(strategy, type) else type(strategy)).parameters:
+    kind = strategy if isinstance(strategy, type) else type(strategy)
+    if (code := _code_digest(kind)) is not None:
+        config["code"] = code
+    if "seed" in inspect.signature(kind).parameters:
         config["seed"] = request.seed
     if model is not None:
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name
         config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
     return config
+
+
+def _code_digest(strategy: type[Any]) -> str | None:
+    """Return the digest of the file that a user's strategy lies in: edited code is another configuration. None for ours."""
+    if strategy.__module__.partition(".")[0] == __package__:
+        return None
+    try:
+        return sha256_of(Path(inspect.getfile(strategy)))
+    except (OSError, TypeError):  # made at run time: there is no file
+        return None

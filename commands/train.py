@@ -71,8 +71,8 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     if control is not None:
         _check_control(control, {**options, "overwrite": overwrite})
     from ..data.readers import read_bars
+    from ..models.device import pick_device
     from ..models.network import Lora
-    from ..models.scoring import pick_device
     from ..training.loop import Schedule, is_main_process
     from ..training.objectives import Objective
     from ..training.train import Recipe, train
@@ -139,6 +139,11 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     say(
         f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, calibrated {fitted['nll']:.4f}; "
         f"always predicting the training shares gives {fitted['nll_prior']:.4f}."
+        + (
+            ""
+            if fitted["nll"] < fitted["nll_prior"]
+            else " So it knows less than those shares: nothing was learned that lasts."
+        )
     )
     say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
@@ -244,7 +249,7 @@ def pretrain_command(
     """Make a base by next-bar prediction, for flagbt train --base."""
     target = _checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
     from ..data.readers import read_bars
-    from ..models.scoring import pick_device
+    from ..models.device import pick_device
     from ..training.loop import Schedule, is_main_process
     from ..training.make_base import BaseRecipe, make_base
     from ..training.pretrain import BINS

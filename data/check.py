@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, TimeArray, commonest_step, utc
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table, shown
-from .readers import bars_of, read_table, turned
+from .readers import bars_of, is_newest_first, read_table, turned
 
 Rows = npt.NDArray[np.intp]
 DAY = np.timedelta64(86_400, "s")
@@ -137,7 +137,9 @@ def examine(path: str | Path, *, now: datetime | None = None) -> Examined:
     """
     path = Path(path)
     faults = Faults(strict=False, name=path.name)
-    table = turned(read_table(path, faults))
+    table = read_table(path, faults)
+    if is_newest_first(sound(table, faults).time):
+        table = turned(table)
     seen = _seen(path, now or datetime.now(UTC))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
         problems = [*_fault_problems(faults, table), *_row_problems(sound(table, faults), path, seen)]

@@ -20,7 +20,7 @@ from .filling import Filling
 from .formats.table import Faults
 from .page_store import PageStore, page_store
 from .patience import Patience
-from .readers import bars_of, read_table, turned, write_bars_csv
+from .readers import bars_of, is_newest_first, read_table, turned, write_bars_csv
 from .rows import NO_ROWS, Rows, bars_of_rows, holes, joined, rows_of, said
 
 SOURCES = ("auto", "api", "archive")
@@ -278,7 +278,8 @@ def _stored(output: Path) -> Rows:
     """
     if not output.exists():
         return NO_ROWS
-    table = turned(read_table(output, Faults(strict=True, name=output.name)))
+    table = read_table(output, Faults(strict=True, name=output.name))
+    table = turned(table) if is_newest_first(table.time) else table
     bars = bars_of(table, output.name)
     if bars.synthetic:
         raise DataError(f"{output}: its bars are SYNTHETIC; real ones are not added to them. Give another file.")

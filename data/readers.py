@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, nearest
-from .bars import COLUMNS, Bars
+from .bars import COLUMNS, Bars, TimeArray
 from .formats.columnar import read_feather, read_parquet
 from .formats.content import entry_name
 from .formats.delimited import read_delimited
@@ -56,7 +56,8 @@ def read_bars(path: str | Path) -> Bars:
         and column. Nothing is repaired: a blank or NaN cell is refused too.
     """
     path = Path(path)
-    table = turned(read_table(path, Faults(strict=True, name=path.name)))
+    table = read_table(path, Faults(strict=True, name=path.name))
+    table = turned(table) if is_newest_first(table.time) else table
     bars = bars_of(table, path.name)
     for note in table.notes:
         _logger.warning("%s: %s.", path.name, note)
@@ -83,11 +84,14 @@ def read_table(path: Path, faults: Faults) -> Table:
         raise DataError(f"{path}: cannot be read ({reason}). Check the file and its permissions.") from None
 
 
+def is_newest_first(time: TimeArray) -> bool:
+    """Tell whether no bar is newer than the one above it, and not all are of one time."""
+    steps = np.diff(time)
+    return not np.isnat(steps).any() and bool((steps <= np.timedelta64(0)).all() and steps.any())
+
+
 def turned(table: Table) -> Table:
-    """Turn a table around if no bar is newer than the one above it, and note it; any other order stays as it is."""
-    steps = np.diff(table.time)
-    if np.isnat(steps).any() or not (steps <= np.timedelta64(0)).all() or not steps.any():
-        return table
+    """Return a table whose rows are read from the last to the first, with a note."""
     note = "its bars are written newest first, and were read from the last to the first"
     return table.take(np.arange(len(table.time))[::-1])._replace(notes=(*table.notes, note))
 

@@ -40,8 +40,8 @@ def timeframe(text: str) -> np.timedelta64:
 
     Examples
     --------
-    >>> timeframe("4h")
-    numpy.timedelta64(14400,'s')
+    >>> str(timeframe("4h"))
+    '14400 seconds'
     """
     found = _TIMEFRAME.fullmatch(text)
     seconds = int(found[1]) * _SECONDS[found[2]] if found else 0

@@ -202,6 +202,8 @@ SECOND = ROWS[1]
 # What is refused, and the words that must be there: place, value, remedy.
 BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "blank-last-time.csv": (cell(PLAIN, N + 1, 0, ""), [f"line {N + 1}, column 'timestamp'", "blank cell", "drop-damaged"]),
+    "null-after-notes-over-lines.csv": (
+        cell(table(head=f"timestamp,{NAMES},note", tail=lambda i: ',"two\r\nlines"'), 10, 4, "NULL"), ["line 10, column 'close'"]),
     "null.csv": (cell(PLAIN, 5, 4, "NULL"), ["line 5, column 'close'", "'NULL'", "drop-damaged"]),
     "spreadsheet.csv": (cell(table([s * 1000 for s in STAMPS]), 9, 0, "1.63875E+12"), ["line 9", "'1.63875E+12'", "spreadsheet"]),
     "spreadsheet-comma.csv": (
@@ -256,8 +258,9 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "sheet.csv": (zipped(("xl/workbook.xml", "")), ["save the sheet as CSV"]),
     "cut.csv.gz": (gzip.compress(PLAIN.encode())[:-9], ["no whole gzip file"]),
     "bomb.csv.gz": (gzip.compress(b"1" * 20_000_000), ["line 1", "longer than"]),
-    "bomb-lines.csv.gz": (gzip.compress(PLAIN.encode() + b"\n" * 20_000_000), ["bomb", "unpack it yourself"]),
-    "bomb.zip": (zipped(("x.csv", PLAIN.encode() + b"\n" * 20_000_000)), ["bomb"]),
+    "blank-lines.csv": (PLAIN + "\n" * 5_000, ["line 2001", "1,000 blank lines"]),
+    "bomb-lines.csv.gz": (gzip.compress(PLAIN.encode() + (PLAIN.splitlines()[-1] + "\n").encode() * 200_000), ["bomb", "unpack it yourself"]),
+    "bomb.zip": (zipped(("x.json", b"[" + b" " * 20_000_000)), ["bomb"]),
     "bomb.json.gz": (gzip.compress(b"[" + b"[" * 20_000_000), ["bomb"]),
     "two-texts.zip": (zipped(("a.csv", PLAIN), ("b.csv", PLAIN)), ["one text file", "got 2", "'a.csv'"]),
     "no-text.zip": (zipped(("a.exe", "")), ["one text file", "got 0", "'a.exe'"]),

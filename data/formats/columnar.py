@@ -15,7 +15,7 @@ from ..bars import COLUMNS, FloatArray
 from .columns import TIME_NAMES, choose_columns
 from .content import MEGABYTE, MOST_ROWS, check_size
 from .delimited import is_marked
-from .table import DAMAGED, Faults, Places, Table, shown
+from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .times import TimeColumn
 
 ROWS_AT_ONCE = 100_000
@@ -74,7 +74,7 @@ def _arrow_errors(path: Path, kind: str) -> Iterator[None]:
     except (pa.ArrowException, ValueError, OSError, TypeError, KeyError, OverflowError, IndexError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's own have no number
             raise
-        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        reason = printable(error).rstrip(".")
         raise DataError(f"{path.name}: this is no whole {kind} file ({reason}). Fetch or write it again.") from None
 
 
@@ -128,19 +128,16 @@ def _has_time(schema: Any) -> bool:
     return bool({str(name).strip().lower() for name in schema.names} & set(TIME_NAMES))
 
 
-def _written(schema: Any, name: str) -> str:
-    """Return a column's name as it stands in the file."""
-    return name if name in schema.names else _PANDAS_INDEX
-
-
 def _column(batch: Any, name: str, first: int) -> Any:
     """Return a batch's column, or the part of pandas' range that stands for it."""
     import pyarrow as pa
 
-    if name in batch.schema.names or _PANDAS_INDEX in batch.schema.names:
-        return batch.column(batch.schema.get_field_index(_written(batch.schema, name)))
+    there = batch.schema.names
+    if name in there or (name == "time" and _PANDAS_INDEX in there):
+        return batch.column(there.index(name if name in there else _PANDAS_INDEX))
     index = _range_index(batch.schema)
-    assert index is not None  # its name was chosen
+    if index is None or index[0] != name:
+        raise ValueError("its data has other columns than its schema")
     _, start, step = index
     if start + step * (first + batch.num_rows) >= 2**63:
         raise ValueError("the index runs beyond 64 bits")
@@ -174,7 +171,7 @@ def _table(batches: Iterator[Any], names: list[str], chosen: dict[str, int], pat
     if not count:
         raise DataError(f"{path.name}: the table has columns, but no rows. Fetch the file again.")
     values = {name: np.concatenate(piece) for name, piece in pieces.items()}
-    ignored = tuple(name for at, name in enumerate(names) if at not in chosen.values())
+    ignored = tuple(printable(name) for at, name in enumerate(names) if at not in chosen.values())
     places = Places(path.name, "row", range(1, count + 1))
     return Table(values.pop("time"), values, places, is_marked(marks), kind, ignored=ignored)
 

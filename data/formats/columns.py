@@ -107,10 +107,8 @@ def _volumes(names: Sequence[str], place: str) -> dict[str, int]:
 def _missing(role: str, names: Sequence[str]) -> str:
     what = f"a time column ({', '.join(TIME_NAMES)})" if role == "time" else f"the column '{role}'"
     there = ", ".join(shown(name) for name in names[:15]) + (", ..." if len(names) > 15 else "")
-    guess = nearest(role, [name[:100] for name in names])
+    guess = nearest(role, [name for name in names if name.isprintable() and len(name) < 100])
     guess = f" {guess}" if guess.startswith("Did you mean") else ""
-    if "\n" in guess or "\r" in guess:
-        guess = ""
     return (
         f"{what} is missing; the columns there are {there}.{guess} "
         f"Rename a column, or remove lines above the header, until it names a time column and {', '.join(COLUMNS)}."

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ...errors import DataError
-from .table import shown
+from .table import printable, shown
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -103,7 +103,7 @@ def opened(path: Path) -> Iterator[Content]:
         if isinstance(error, OSError) and error.errno is not None:  # the system's; those of gzip have no number
             raise
         kind = "zip archive" if path.name.lower().endswith(".zip") else "gzip file"
-        raise DataError(f"{path.name}: this is no whole {kind} ({error}). Fetch it again.") from None
+        raise DataError(f"{path.name}: this is no whole {kind} ({printable(error)}). Fetch it again.") from None
 
 
 def check_size(path: Path) -> None:
@@ -176,7 +176,9 @@ def _archive(path: Path, file: IO[bytes]) -> zipfile.ZipFile:
 
 def _only_text(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     """Return the archive's one text file; nothing is ever unpacked onto the disk."""
-    entries = [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
+    entries = [
+        each for each in archive.infolist() if not each.filename.endswith("/") and not each.filename.startswith("__MACOSX/")
+    ]
     for entry in entries:
         parts = entry.filename.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
@@ -218,7 +220,7 @@ def entry_name(path: Path) -> str:
         with path.open("rb") as file, _archive(path, file) as archive:
             return _only_text(archive, path.name).filename.lower()
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
-        raise DataError(f"{path.name}: this is no whole zip archive ({error}). Fetch it again.") from None
+        raise DataError(f"{path.name}: this is no whole zip archive ({printable(error)}). Fetch it again.") from None
 
 
 def _not_text(path: Path, error: UnicodeError) -> DataError:
@@ -235,4 +237,4 @@ def _not_text(path: Path, error: UnicodeError) -> DataError:
                         f"{path.name}, line {number}: expected UTF-8 text, got the byte 0x{line[inner.start]:02x}. "
                         "Give a CSV file, saved as UTF-8."
                     )
-    return DataError(f"{path.name}: this is no whole text in UTF-8 or UTF-16 ({error}). Save the file as UTF-8.")
+    return DataError(f"{path.name}: this is no whole text in UTF-8 or UTF-16 ({printable(error)}). Save the file as UTF-8.")

@@ -17,7 +17,7 @@ from ..bars import COLUMNS, FloatArray, TimeArray
 from .columns import BINANCE_HEADER, check_base_volume, choose_columns, looks_like_data, names_columns
 from .content import Content, opened
 from .numbers import NumberStyle, Unplain, floats, is_number, style_of
-from .table import DAMAGED, Faults, Places, Table, shown
+from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .times import TimeColumn
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -30,7 +30,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class Piece(NamedTuple):
-    """Some rows, none blank, and the line that each ends on."""
+    """Some rows, none blank, and the line that each begins on."""
 
     lines: LineArray
     rows: list[list[str]]
@@ -105,7 +105,7 @@ def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
         notes.append(f"the volume is that of the column {shown(base)}, not {shown(quote)}")
     kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
     kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
-    ignored = tuple(name.strip() for at, name in enumerate(header) if at not in chosen.values())
+    ignored = tuple(printable(name.strip()) for at, name in enumerate(header) if at not in chosen.values())
     return Table(
         np.concatenate(times), values, Places(path.name, "line", np.concatenate(lines)), is_marked(marks),
         content.label(", ".join(kind)), tuple(notes), ignored,
@@ -207,13 +207,16 @@ def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) 
         while rows := list(islice(reader, ROWS_AT_ONCE)):
             numbers = np.arange(before + 1, before + 1 + len(rows))
             if reader.line_num + above != numbers[-1]:  # a quoted cell goes over several lines
-                numbers = before + np.cumsum([1 + sum(len(_LINE_END.findall(cell)) for cell in row) for row in rows])
-            before = int(numbers[-1])
+                more = np.array([sum(len(_LINE_END.findall(cell)) for cell in row) for row in rows])
+                numbers += np.cumsum(more) - more
+            before = reader.line_num + above
             if not all(rows):
                 kept = [at for at, row in enumerate(rows) if row]
                 numbers, rows = numbers[kept], [rows[at] for at in kept]
             if rows:
                 yield Piece(numbers, rows)
+            elif len(numbers) == 0 and before - above >= ROWS_AT_ONCE:
+                raise DataError(f"{content.path.name}, line {before}: {ROWS_AT_ONCE:,} blank lines end here. Fetch it again.")
     except csv.Error as error:
         place = f"{content.path.name}, line {reader.line_num + above}"
-        raise DataError(f"{place}: this is no CSV row ({error}). Mend the quotes there.") from None
+        raise DataError(f"{place}: this is no CSV row ({printable(error)}). Mend the quotes there.") from None

@@ -16,7 +16,7 @@ from .columns import choose_columns
 from .content import MEGABYTE, MOST_ROWS, Content, opened
 from .delimited import is_marked
 from .numbers import is_number
-from .table import DAMAGED, Faults, Places, Table, shown
+from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .times import TimeColumn
 
 LARGEST_TEXT = 400 * MEGABYTE  # characters
@@ -57,7 +57,7 @@ def read_rows_json(path: Path, faults: Faults) -> Table:
         raise DataError(f"{path.name}: the array holds no row. Fetch the file again.")
     values = {name: np.concatenate(piece) for name, piece in pieces.items()}
     kind = "JSON rows, as freqtrade keeps them" if header == list(ROW_COLUMNS) else "JSON objects"
-    ignored = tuple(name for at, name in enumerate(header) if at not in chosen.values())
+    ignored = tuple(printable(name) for at, name in enumerate(header) if at not in chosen.values())
     places = Places(path.name, "row", range(1, count + 1))
     return Table(values.pop("time"), values, places, is_marked(marks), content.label(kind), ignored=ignored)
 
@@ -141,7 +141,7 @@ def _cells_of(row: Any, header: list[str], number: int, name: str, faults: Fault
         return row
     got = f"{len(row)} of them" if isinstance(row, list) else f"the names {shown(', '.join(map(str, row)))}"
     error = DataError(
-        f"{name}, row {number}: expected the cells {', '.join(header[:15])} as in the first row, got {got}. "
+        f"{name}, row {number}: expected the cells {shown(', '.join(header[:15]))} as in the first row, got {got}. "
         "Fetch the file again."
     )
     faults.add(DAMAGED, number, error)

@@ -24,6 +24,12 @@ def shown(value: object) -> str:
     return repr(text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}...")
 
 
+def printable(value: object, longest: int = 200) -> str:
+    """Write what a file or a library says on one line, without characters that a terminal obeys."""
+    text = " ".join(str(value)[:longest].split())
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 class Places(NamedTuple):
     """Where each bar stands in its file: ``line 7`` of a text (as an editor counts), ``row 6`` of a table."""
 
