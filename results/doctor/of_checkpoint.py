@@ -64,12 +64,12 @@ def subject_of_checkpoint(
             f"It was trained on bars of {step:g} h, and these are of {bars.step_hours:g} h: every column means something else."
         )
     samples = _samples(checkpoint, past)
-    knobs = checkpoint.values["architecture"]
-    receptive = int(knobs["layers"] * (knobs["context_bars"] - 1))
+    knobs = checkpoint.architecture
+    receptive = knobs.receptive_bars
     stored = checkpoint.stored_calibration() if "default" in checkpoint.calibration_names() else None
 
     def predict(rows: FloatArray) -> FloatArray:
-        return logits_in_chunks(network.network, rows, receptive_bars=receptive, chunk_bars=int(knobs["chunk_bars"]))
+        return logits_in_chunks(network.network, rows, receptive_bars=receptive, chunk_bars=knobs.chunk_bars)
 
     def signals(logits: FloatArray) -> Signals:
         decision = Decision() if stored is None else stored.decision
@@ -118,7 +118,7 @@ def _table(schema: FeatureSchema) -> tuple[Table, str]:
     try:
         schema.rows(_first_bars(schema))
     except CheckpointError as error:
-        features: FeatureSet = feature_set(schema.feature_set)
+        features: FeatureSet = feature_set(schema.feature_set, named=False)
         if len(features.columns) != len(schema.columns):
             raise
         mean, scale = np.asarray(schema.mean), np.asarray(schema.scale)
@@ -150,7 +150,7 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
 
 def _fingerprint_parity(subject: Subject) -> Parity | str:
     """Compare the fingerprint, rows and logits that the training left, with the same bars sent down the serving path."""
-    from ...models.network import FINGERPRINT_ROWS, read_tensors
+    from ...models.network import read_tensors
 
     checkpoint, past = subject.checkpoint, subject.past
     if checkpoint is None or past is None or subject.opened is None:
@@ -166,11 +166,11 @@ def _fingerprint_parity(subject: Subject) -> Parity | str:
         return "The two tables have different widths, so no row can be compared."
     off = np.abs(served - rows).max(axis=0)
     columns = tuple(c for c, each in zip(subject.served.columns, off, strict=True) if each > 1e-3)
-    answers = subject.ask(served)[-FINGERPRINT_ROWS:]
+    answers = subject.ask(served)[-len(logits) :]
     fresh = fingerprint_difference(subject.opened.network, checkpoint)
     apart = float(np.nanmax(np.abs(answers - logits))) if np.isfinite(answers).any() else 0.0
     # What the network itself gets wrong on the stored rows is not the path's fault.
-    return float(off.max()), apart if off.max() > 1e-4 or fresh <= 1e-4 else 0.0, FINGERPRINT_ROWS, columns, 1e-3
+    return float(off.max()), apart if off.max() > 1e-4 or fresh <= 1e-4 else 0.0, len(logits), columns, 1e-3
 
 
 def _same_bars(checkpoint: Checkpoint, past: Bars) -> bool:
