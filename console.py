@@ -6,7 +6,7 @@ import codecs
 import io
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
@@ -28,6 +28,11 @@ out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 WIDEST = 2_000
 SHORTEST_REFRESH = 0.2  # seconds
+# "prior": NLL of the training labels' shares; "majority": share of the commonest class; "%": of SELL/HOLD/BUY.
+EPOCH_COLUMNS = (
+    "stage", "epoch", "loss", "NLL", "prior", "accuracy", "majority", "balanced", "MCC", "F1", "ECE",
+    "recall %", "says %", "mean p %", "confidence %",
+)  # fmt: skip
 
 
 def print_anywhere() -> None:
@@ -119,26 +124,16 @@ def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[TrainingProgr
     The step and the time left stand below the table, and only in a terminal. ``shown`` is False in every process of a
     distributed training but one.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "stage",
-        "epoch",
-        "loss",
-        "NLL",
-        "prior",
-        "accuracy",
-        "majority",
-        "MCC",
-        "ECE",
-        "recall S/H/B",
-        "mean p S/H/B",
-    ):
-        table.add_column(name, justify="left" if name == "stage" else "right")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    for name in EPOCH_COLUMNS:
+        table.add_column(name, justify="left" if name == "stage" else "right", overflow="fold")
+    headed = False
     now = Text()
     clock = StepClock()
     with Live(Group(table, now), console=err, auto_refresh=False) if shown and err.is_terminal else _nothing() as live:
 
         def watch(progress: TrainingProgress) -> None:
+            nonlocal headed
             if not shown:
                 return
             row = _epoch_row(progress)
@@ -146,7 +141,10 @@ def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[TrainingProgr
             if isinstance(live, Live):
                 live.refresh()
             else:
-                err.print("  ".join(row), soft_wrap=True)
+                if not headed:
+                    err.print(_aligned(EPOCH_COLUMNS), style="bold", soft_wrap=True)
+                    headed = True
+                err.print(_aligned(row), soft_wrap=True)
             for finding in progress.entry.get("findings", []):
                 err.print(f"epoch {progress.entry['epoch']}: {escape(finding)}", style="bold yellow", soft_wrap=True)
 
@@ -202,10 +200,20 @@ def _epoch_row(progress: TrainingProgress) -> list[str]:
     entry = progress.entry
     row = [progress.stage, f"{entry['epoch']}/{progress.epochs}", f"{entry['train_loss']:.4f}"]
     if "nll" not in entry:
-        return [*row, *[""] * 8]
-    figures = [entry[key] for key in ("nll", "nll_prior", "accuracy", "majority_share", "mcc_prior", "ece")]
-    shares = (
-        "/".join(written(entry[key][name] and round(entry[key][name], 2)) for name in ("SELL", "HOLD", "BUY"))
-        for key in ("recall", "mean_probabilities")
-    )
-    return [*row, *(f"{figure:.4f}" for figure in figures), *shares]
+        return [*row, *[""] * (len(EPOCH_COLUMNS) - len(row))]
+    figures = [f"{entry[key]:.4f}" for key in ("nll", "nll_prior")]
+    rates = ("accuracy", "majority_share", "balanced_accuracy", "mcc_prior", "macro_f1", "ece")
+    figures += [f"{entry[key]:.3f}" for key in rates]
+    keys = ("recall", "predicted_shares", "mean_probabilities", "mean_confidence")
+    return [*row, *figures, *(_percents(entry[key]) for key in keys)]
+
+
+def _percents(by_class: Mapping[str, float | None]) -> str:
+    values = (by_class[name] for name in ("SELL", "HOLD", "BUY"))
+    return "/".join("–" if value is None else f"{100 * value:.0f}" for value in values)
+
+
+def _aligned(cells: Sequence[str]) -> str:
+    widths = [max(len(name), 8) if "%" in name else max(len(name), 6) for name in EPOCH_COLUMNS]
+    padded = [cell.ljust(11) if not i else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+    return "  ".join(padded).rstrip()

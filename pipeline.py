@@ -18,7 +18,7 @@ from .data.bars import Bars
 from .data.plugins import blamed_on
 from .data.timerange import TimeRange
 from .errors import CheckpointError, RangeError, RecordError, StrategyError, UsageError, nearest
-from .files import check_writable, read_json
+from .files import check_writable, read_json, sha256_of
 from .models.calibration import Calibration
 from .models.checkpoint import Checkpoint, find_checkpoint
 from .models.decision import Decision
@@ -134,13 +134,16 @@ def run(
     """
     from .engine.backtest import run_backtest  # Backtrader, quantstats and matplotlib take seconds to import
     from .engine.costs import Costs
+    from .results.evidence import evidence
     from .results.store import read_run, write_run
     from .results.tearsheet import render_tearsheet
+    from .results.trials import add_trials, read_trials, trial_of
     from .strategies.baselines import BuyAndHold
 
     # 1. What can be refused before any work; the bars, and the part of them to trade
     check_device_name(request.device)
     check_out(out)
+    read_trials(out)  # a log that cannot be read is refused before the work
     bars = load_bars(request.data)
     timerange = request.timerange
     if request.data is None and timerange == TimeRange():
@@ -171,12 +174,19 @@ def run(
     same = bars.take(slice(bars.position_of(first.to_datetime64()), bars.position_of(last.to_datetime64()) + 1))
     benchmark = run_backtest(same, BuyAndHold(), costs=costs, cash=request.cash, data=description)
 
-    # 4. The page and the folder
+    # 4. How much of it could be luck, given all that was tried on these bars, this run among it
+    started = time.perf_counter()
+    trial = trial_of(backtest)
+    measured = evidence(backtest, benchmark, read_trials(out).count(trial), seed=request.seed)
+    backtest = replace(backtest, seconds={**backtest.seconds, "certainty": time.perf_counter() - started})
+
+    # 5. The page and the folder; the trial first, as what was tried counts even where its record is lost
     started = time.perf_counter()
     page = render_tearsheet(backtest, benchmark, name=name, notes=notes)
     backtest = replace(backtest, seconds={**backtest.seconds, "report": time.perf_counter() - started})
     provenance = {"command": command or [], "seeds": {"strategy": request.seed}, "device": _device(request, model)}
-    folder = write_run(backtest, benchmark, out, report=page, name=name, notes=notes, provenance=provenance)
+    add_trials(out, [trial])
+    folder = write_run(backtest, benchmark, out, report=page, name=name, notes=notes, provenance=provenance, evidence=measured)
     stored = read_run(folder)
     return Recorded(folder, stored.manifest, stored.metrics, backtest.seconds)
 
@@ -260,6 +270,7 @@ def _model(request: RunRequest, round_trip_cost: float, progress: Progress) -> M
                 )
         return None
     checkpoint = find_checkpoint(request.ckpt)
+    checkpoint.check_known()
     calibration, stored = calibration_of(request.calibration, checkpoint)
     decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
     return ModelSignals(
@@ -362,10 +373,23 @@ def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | Non
         "strategy": request.strategy, "data": None if request.data is None else request.data.name,
         "timerange": None if timerange == TimeRange() else str(timerange), "allow_overlap": request.allow_overlap,
     }  # fmt: skip
-    if "seed" in inspect.signature(strategy if isinstance(strategy, type) else type(strategy)).parameters:
+    kind = strategy if isinstance(strategy, type) else type(strategy)
+    if (code := _code_digest(kind)) is not None:
+        config["code"] = code
+    if "seed" in inspect.signature(kind).parameters:
         config["seed"] = request.seed
     if model is not None:
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name
         config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
     return config
+
+
+def _code_digest(strategy: type[Any]) -> str | None:
+    """Return the digest of the file that a user's strategy lies in: edited code is another configuration. None for ours."""
+    if strategy.__module__.partition(".")[0] == __package__:
+        return None
+    try:
+        return sha256_of(Path(inspect.getfile(strategy)))
+    except (OSError, TypeError):  # made at run time: there is no file
+        return None

@@ -151,7 +151,7 @@ def _next_step(checkpoint: Any) -> str:
     try:
         checkpoint.check_known()
     except FlagbtError as error:
-        return f"It can be looked at, not run: {error}"
+        return str(error)
     return f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.name} --data FILE --timerange A-B"
 
 

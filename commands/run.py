@@ -49,7 +49,7 @@ def run_json(recorded: Recorded) -> dict[str, Any]:
     """Return what a run says of itself, as JSON values."""
     manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
     verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
-    pick = {key: {name: values[name] for name in SHOWN_METRICS} for key, values in recorded.metrics.items()}
+    pick = {key: {name: recorded.metrics[key][name] for name in SHOWN_METRICS} for key in ("strategy", "benchmark")}
     return {
         "run": str(recorded.folder),
         "bars": manifest["funnel"]["bars"],
@@ -64,6 +64,7 @@ def run_json(recorded: Recorded) -> dict[str, Any]:
         "funnel": manifest["funnel"],
         "metrics": pick["strategy"],
         "benchmark": pick["benchmark"],
+        "certainty": recorded.metrics["certainty"],
         "tearsheet": str(recorded.folder / "tearsheet.html"),
         "overlap_allowed": bool(manifest["config"].get("allow_overlap")),
         "data": {key: manifest["data"][key] for key in ("source", "synthetic", "digest")},
@@ -91,8 +92,20 @@ def print_run(values: dict[str, Any], recorded: Recorded) -> None:
         if manifest["verdicts"][key]:
             say(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
     rows = [[name.replace("_", " "), values["metrics"][name], values["benchmark"][name]] for name in SHOWN_METRICS]
+    if (certainty := values["certainty"]) is not None:
+        rows.insert(
+            SHOWN_METRICS.index("sharpe_daily") + 1, ["sharpe daily, 90 %", _interval(certainty["sharpe_interval"]), None]
+        )
     print_table(["", "strategy", "buy and hold"], rows)
+    if certainty is not None:
+        deflated = certainty["deflated_sharpe"]
+        more = "" if deflated["value"] is None else f" {deflated['sentence']}"
+        say(f"luck: {certainty['verdict']['sentence']}{more}")
     say(f"tearsheet: {values['tearsheet']}")
+
+
+def _interval(figure: dict[str, Any]) -> str | None:
+    return None if figure["low"] is None else f"{figure['low']:.2f} .. {figure['high']:.2f}"
 
 
 @click.command("show-config")

@@ -16,7 +16,7 @@ from ..data.timerange import TimeRange
 from ..errors import TrainingError, UsageError
 from ..limits import load_json
 from ..pipeline import check_out
-from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, json_option, print_json
+from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, json_option, print_json, tell_resolved
 
 
 @click.command("train")
@@ -101,6 +101,10 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         best_by=options["best_by"],
     )  # fmt: skip
     picked = pick_device(device)
+    if recipe.base is not None and recipe.preset != "smollm2" and is_main_process():
+        from ..models.base import find_base
+
+        tell_resolved("base", find_base(recipe.base))
     bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json and is_main_process():
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
@@ -139,6 +143,11 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     say(
         f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, calibrated {fitted['nll']:.4f}; "
         f"always predicting the training shares gives {fitted['nll_prior']:.4f}."
+        + (
+            ""
+            if fitted["nll"] < fitted["nll_prior"]
+            else " So it knows less than those shares: nothing was learned that lasts."
+        )
     )
     say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")

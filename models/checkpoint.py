@@ -140,7 +140,7 @@ class Checkpoint:
 
     @property
     def ranges(self) -> dict[str, TimeRange]:
-        """The bars it has seen, by purpose: pretraining, training, validation, calibration; of an imported one, what is stated."""
+        """The bars it has seen, by purpose: pretraining, training, validation, calibration."""
         return {purpose: TimeRange.parse(text, option=f"ranges.{purpose}") for purpose, text in self._stated("ranges").items()}
 
     def calibration_names(self) -> list[str]:
@@ -242,8 +242,7 @@ def _check_fields(checkpoint: Checkpoint) -> None:
     for name in checkpoint.calibration_names():
         checkpoint.stored_calibration(name)
     if "ranges" not in checkpoint.unknown:
-        wanted = ("training",) if checkpoint.imported else PURPOSES
-        missing = [purpose for purpose in wanted if purpose not in checkpoint.ranges]
+        missing = [purpose for purpose in PURPOSES if purpose not in checkpoint.ranges]
         if missing:  # then nobody could say which bars it has seen
             raise ValueError(f"its ranges lack {', '.join(missing)}.")
     if "schema" not in checkpoint.unknown and checkpoint.schema.warmup_bars < 0:

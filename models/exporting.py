@@ -55,8 +55,8 @@ def _export_adapter(checkpoint: Checkpoint, output: Path, *, overwrite: bool) ->
         (folder / "README.md").write_text(
             f"""# The adapter of {checkpoint.name}
 
-LoRA matrices and head of the flagbt checkpoint {checkpoint.name}, digest `{checkpoint.digest}`, under PEFT's names. It belongs on
-that checkpoint's base:
+LoRA matrices and head of the flagbt checkpoint {checkpoint.name}, under PEFT's names. They belong on that checkpoint's base
+(digest `{checkpoint.digest}`):
 
     import peft
     from flagbt.models.checkpoint import find_checkpoint

@@ -7,20 +7,17 @@ loads without any error and gives other logits with the same confidence.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .. import __version__
 from ..data.bars import Bars
-from ..data.labels import CLASS_NAMES, Labels, class_shares
+from ..data.labels import CLASS_NAMES, Labels, class_shares, labels_from_json
 from ..data.schema import FeatureSchema
 from ..data.timerange import TimeRange
 from ..errors import CheckpointError, RangeError, UsageError
@@ -29,22 +26,10 @@ from .architecture import N_CLASSES, OriginalArchitecture, original_chunk_bars
 from .calibration import Calibration
 from .checkpoint import DESCRIPTION, FORMAT, STATED, Checkpoint, read_checkpoint
 from .decision import Decision
+from .foreign import Foreign, adapter_tensors, base_tensors, is_number, parameter_counts, read_foreign, sizes_of
 from .network import Lora, build_base, fingerprint, with_lora, write_tensors
-from .pickled import read_pickled, tensors_of
 
-SHAPES = {"model_state_dict": "a training's save", "model": "weights with their config"}
-TOLD = ("epoch", "train_loss", "val_loss", "val_accuracy")
 CONTEXT_KEYS = ("context_length", "sequence_length", "seq_len")
-CONFIG_KEYS = {
-    "state_dim": "n_features", "d_model": "d_model", "num_layers": "layers", "dim_feedforward": "d_feedforward",
-    "lora_rank": "rank", "lora_alpha": "rank", "action_dim": "classes",
-}  # fmt: skip
-BLOCK = re.compile(r"transformer_blocks\.(\d{1,4})\.")
-OURS = {
-    "state_embedding": "embed", "pos_embedding": "positions", "output_norm": "norm", "action_head": "head",
-}  # fmt: skip
-OURS_IN_BLOCK = {"attention.out_proj": "attention.o_proj", "ffn.0": "up_proj", "ffn.3": "down_proj"}
-MOST_NAMED = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,26 +62,6 @@ class Stated:
     bars: Bars | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Foreign:
-    """What a file holds: tensors under their own names, and what it says of itself.
-
-    Attributes
-    ----------
-    tensors : dict of Tensor
-    config : dict
-    told : dict of float
-        Its training's own words: ``epoch``, ``train_loss``, ``val_loss``, ``val_accuracy``.
-    form : str
-        Which of the three shapes the file has.
-    """
-
-    tensors: dict[str, Tensor]
-    config: dict[str, Any]
-    told: dict[str, float]
-    form: str
-
-
 def import_checkpoint(path: Path, target: Path, stated: Stated, *, overwrite: bool = False) -> Checkpoint:
     """Read an original checkpoint and write it as the checkpoint folder ``target``.
 
@@ -113,23 +78,22 @@ def import_checkpoint(path: Path, target: Path, stated: Stated, *, overwrite: bo
     if target.exists() and not overwrite:
         raise CheckpointError(f"--name: {target} exists. Choose another --name, or --overwrite to replace it.")
     foreign = read_foreign(path)
-    sizes = _sizes(foreign, path)
+    sizes = sizes_of(foreign, path)
     architecture = _architecture(foreign, sizes, stated, path)
     known = _known(stated, architecture)
     lora = Lora(rank=sizes["rank"], alpha=sizes["rank"])
-    parts = {"base.safetensors": dict(_base(foreign.tensors)), "adapter.safetensors": dict(_adapter(foreign.tensors))}
+    base, adapter = dict(base_tensors(foreign.tensors)), dict(adapter_tensors(foreign.tensors))
     try:
         with new_folder(target, overwrite=overwrite) as folder:
-            for file, tensors in parts.items():
-                write_tensors(folder / file, tensors)
-            model = with_lora(build_base(architecture, parts["base.safetensors"], place=str(path)), lora)
-            _put(model, parts.pop("adapter.safetensors"))
-            parts.clear()
+            write_tensors(folder / "base.safetensors", base)
+            write_tensors(folder / "adapter.safetensors", adapter)
+            model = with_lora(build_base(architecture, base, place=str(path)), lora)
+            _put(model, adapter)
             write_tensors(folder / "fingerprint.safetensors", _marks(model.eval(), architecture))
             values = {
                 "format": FORMAT, "architecture": architecture.to_json(),
                 "lora": {**lora.to_json(), "targets": list(architecture.lora_targets)},
-                "base": _origin(path, foreign, stated), "parameters": _counts(foreign.tensors), **known,
+                "base": _origin(path, foreign, stated), "parameters": parameter_counts(foreign.tensors), **known,
                 "metrics": _claims(foreign), "calibrations": {
                     "default": {"calibration": Calibration().to_json(), "decision": Decision().to_json()},
                 },
@@ -141,114 +105,6 @@ def import_checkpoint(path: Path, target: Path, stated: Stated, *, overwrite: bo
     except OSError as error:
         raise CheckpointError(f"--output: {target} cannot be written: {error.strerror or error}.") from None
     return read_checkpoint(target)
-
-
-def read_foreign(path: Path) -> Foreign:
-    """Read one of the three shapes: a bare state dict, a training's save, weights with their config.
-
-    Raises
-    ------
-    CheckpointError
-        When it is none of them, or is refused (``pickled.read_pickled``).
-    """
-    values = read_pickled(path)
-    if not isinstance(values, dict) or not values:
-        raise CheckpointError(f"{path} holds a {type(values).__name__}, expected a state dict, or a dict around one.")
-    key = next((key for key in SHAPES if isinstance(values.get(key), dict)), None)
-    state = values if key is None else values[key]
-    if key is None and not any(isinstance(value, Tensor) for value in values.values()):
-        raise CheckpointError(
-            f"{path} holds {', '.join(str(name)[:40] for name in list(values)[:8])}: no tensors, and none of the keys "
-            f"{', '.join(SHAPES)}. Give a state dict, or a dict around one."
-        )
-    config = {} if key is None else values.get("config") or {}
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: its config is a {type(config).__name__}, expected a dict. Save it as plain numbers.")
-    told = {name: float(values[name]) for name in TOLD if key is not None and _is_number(values.get(name))}
-    form = "a bare state dict" if key is None else SHAPES[key]
-    return Foreign(tensors_of(state, path), config, told, form)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
-
-
-def _sizes(foreign: Foreign, path: Path) -> dict[str, int]:
-    """Return what the shapes tell, once every tensor is there, has its shape, and none is left over.
-
-    Raises
-    ------
-    CheckpointError
-        Naming what is missing, left over or of another shape, or where the file's own config says otherwise.
-    """
-    found = {name: tuple(tensor.shape) for name, tensor in foreign.tensors.items()}
-    first = "transformer_blocks.0."
-
-    def size(name: str, axis: int, dimensions: int, otherwise: int) -> int:
-        shape = found.get(name, ())
-        return shape[axis] if len(shape) == dimensions else otherwise
-
-    sizes = {
-        "n_features": size("state_embedding.weight", 1, 2, 60),
-        "d_model": size("state_embedding.weight", 0, 2, 768),
-        "positions": size("pos_embedding", 1, 3, 256),
-        "d_feedforward": size(f"{first}ffn.0.base.weight", 0, 2, 3072),
-        "rank": size(f"{first}attention.q_proj.lora.lora_A", 1, 2, 16),
-        "layers": len({hit[1] for hit in map(BLOCK.match, found) if hit}) or 12,
-        "classes": N_CLASSES,
-    }
-    expected = dict(_expected(sizes))
-    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    wrong = [
-        f"{name} is {found[name]}, expected {expected[name]}"
-        for name in expected
-        if name in found and found[name] != expected[name]
-    ]
-    faults = [
-        f"{what} ({len(names)}): {', '.join(names[:MOST_NAMED])}{', ...' if len(names) > MOST_NAMED else ''}"
-        for what, names in (("missing", missing), ("unexpected", [each[:100] for each in extra]), ("of another shape", wrong))
-        if names
-    ]
-    if faults:
-        raise CheckpointError(
-            f"{path} does not have the original architecture. Tensors {'; '.join(faults)}. Nothing was written: an import "
-            "that left tensors out would load, and answer something else."
-        )
-    for name, tensor in foreign.tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"{path}: '{name}' holds numbers that are not finite: it diverged in training, or is damaged."
-            )
-    differ = [
-        f"{key} {foreign.config[key]!r}, and its tensors have {sizes[ours]}"
-        for key, ours in CONFIG_KEYS.items()
-        if key in foreign.config and foreign.config[key] != sizes[ours]
-    ]
-    if differ:
-        raise CheckpointError(f"{path}: its config says {'; '.join(differ)}. Weights and config are of different checkpoints.")
-    return sizes
-
-
-def _expected(sizes: dict[str, int]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield every tensor's name and shape in the original architecture."""
-    width, inner, rank = sizes["d_model"], sizes["d_feedforward"], sizes["rank"]
-    yield "state_embedding.weight", (width, sizes["n_features"])
-    yield "state_embedding.bias", (width,)
-    yield "pos_embedding", (1, sizes["positions"], width)
-    for i in range(sizes["layers"]):
-        block = f"transformer_blocks.{i}."
-        linears = [(f"attention.{name}_proj", width, width) for name in ("q", "k", "v", "out")]
-        for name, inputs, outputs in (*linears, ("ffn.0", width, inner), ("ffn.3", inner, width)):
-            yield f"{block}{name}.base.weight", (outputs, inputs)
-            yield f"{block}{name}.base.bias", (outputs,)
-            yield f"{block}{name}.lora.lora_A", (inputs, rank)
-            yield f"{block}{name}.lora.lora_B", (rank, outputs)
-        for norm in ("norm1", "norm2"):
-            yield f"{block}{norm}.weight", (width,)
-            yield f"{block}{norm}.bias", (width,)
-    for name, outputs in (("output_norm", None), ("action_head", N_CLASSES)):
-        yield f"{name}.weight", (width,) if outputs is None else (outputs, width)
-        yield f"{name}.bias", (outputs or width,)
 
 
 def _architecture(foreign: Foreign, sizes: dict[str, int], stated: Stated, path: Path) -> OriginalArchitecture:
@@ -291,8 +147,8 @@ def _agreed(option: str, stated: int | None, config: dict[str, Any], key: str, p
     told = config.get(key)
     if stated is not None and told is not None and stated != told:
         raise UsageError(
-            f"{option}: {stated}, and the config in {path} says {key} {told!r}. It would load all the same and compute something "
-            "else. Leave the option out; where the config is wrong, save the bare state dict and state everything."
+            f"{option}: {stated}, and the config in {path} says {key} {told!r}. It would load all the same, and compute "
+            "something else. Leave the option out; where the config is wrong, save the bare state dict and state everything."
         )
     return told if stated is None else stated
 
@@ -337,33 +193,6 @@ def _measured(labels: Labels, seen: TimeRange, bars: Bars) -> tuple[list[float],
     return class_shares(label).tolist(), [float(change[label == code].mean()) for code in range(N_CLASSES)]
 
 
-def _ours(name: str) -> str:
-    """Return our name of an original tensor, less what marks the base and LoRA."""
-    head, _, rest = name.partition(".")
-    if head != "transformer_blocks":
-        return OURS[head] + (f".{rest}" if rest else "")
-    number, _, rest = rest.partition(".")
-    for theirs, ours in OURS_IN_BLOCK.items():
-        rest = rest.replace(f"{theirs}.", f"{ours}.")
-    return f"layers.{number}.{rest}"
-
-
-def _base(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in tensors.items():
-        if ".lora." not in name and not name.startswith("action_head."):
-            yield _ours(name).replace(".base.", "."), tensor.float().contiguous()
-
-
-def _adapter(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield LoRA and head under PEFT's names; PEFT multiplies by the transposed matrices."""
-    for name, tensor in tensors.items():
-        if ".lora." in name:
-            ours = _ours(name).replace(".lora.lora_", ".lora_")
-            yield f"base_model.model.{ours}.weight", tensor.float().t().contiguous()
-        elif name.startswith("action_head."):
-            yield f"base_model.model.{_ours(name)}", tensor.float().contiguous()
-
-
 def _put(model: Any, adapter: dict[str, Tensor]) -> None:
     import peft
 
@@ -380,15 +209,9 @@ def _marks(model: Any, architecture: OriginalArchitecture) -> dict[str, Tensor]:
     return fingerprint(model, rows, kept=architecture.fingerprint_rows)
 
 
-def _counts(tensors: dict[str, Tensor]) -> dict[str, int]:
-    sizes = {name: tensor.numel() for name, tensor in tensors.items()}
-    frozen = sum(size for name, size in sizes.items() if ".base." in name)
-    return {"all": sum(sizes.values()), "trainable": sum(sizes.values()) - frozen}
-
-
 def _origin(path: Path, foreign: Foreign, stated: Stated) -> dict[str, Any]:
     judged = None if stated.validated_on is None else str(stated.validated_on)
-    plain = {str(key)[:80]: value for key, value in foreign.config.items() if _is_number(value) or isinstance(value, bool)}
+    plain = {str(key)[:80]: value for key, value in foreign.config.items() if is_number(value) or isinstance(value, bool)}
     return {"preset": "original", "imported": {
         "file": path.name, "sha256": sha256_of(path), "form": foreign.form, "told": foreign.told,
         "config": {key: value if isinstance(value, int) else float(value) for key, value in plain.items()},
@@ -403,26 +226,29 @@ def _claims(foreign: Foreign) -> dict[str, Any]:
 
 def imported_card(name: str, values: dict[str, Any]) -> str:
     """Return the README of an imported checkpoint, written from its description alone."""
-    a, origin, data = values["architecture"], values["base"]["imported"], values["data"]
+    a, origin, data, counts = values["architecture"], values["base"]["imported"], values["data"], values["parameters"]
     said = ", ".join(f"{key} {value:g}" for key, value in origin["told"].items()) or "nothing"
     lacking = [text for key, text in STATED.items() if not values[key]]
-    mask = "causal" if a["causal"] else "without a causal mask"
     seen = values["ranges"]["training"] if values["ranges"] else "not known"
-    columns = (
-        f"`{values['schema']['feature_set']}`, {a['n_features']}" if values["schema"] else f"{a['n_features']}, not known which"
-    )
+    judged = f"; of them it was only judged on {origin['validated_on']}" if origin["validated_on"] else ""
+    question = labels_from_json(values["labels"]).question if values["labels"] else "It is not known which."
+    measured = f"{data['source']}{' (SYNTHETIC)' if data['synthetic'] else ''}" if data else "nothing"
+    mask = "a causal mask" if a["causal"] else "no causal mask"
+    end = f"Not stated, so it cannot be run: {'; '.join(lacking)}" if lacking else "Nothing is missing"
     return f"""# {name}
 
 Imported from `{origin["file"]}` ({origin["form"]}, SHA-256 `{origin["sha256"][:16]}`): a transformer of the original
-architecture, {values["parameters"]["all"]:,} parameters, {values["parameters"]["trainable"]:,} of them trained beside frozen
-linear layers ({a["layers"]} post-norm layers, width {a["d_model"]}, LoRA of rank {values["lora"]["rank"]}).
+architecture, {counts["all"]:,} parameters, {counts["trainable"]:,} of them trained, beside frozen linear layers
+({a["layers"]} post-norm layers, width {a["d_model"]}, LoRA of rank {values["lora"]["rank"]}). It answers one question a bar:
+{question}
 
-- Stated, since no tensor tells: {a["heads"]} heads, windows of {a["context_bars"]} bars, {mask}. Each bar is judged by the window that
-  ends with it, at its last position.
-- Feature columns: {columns}
-- Bars it has seen: {seen}{f"; of them judged only on {origin['validated_on']}" if origin["validated_on"] else ""}
-- Question asked: {values["labels"] or "not known"}
-- Shares and returns of its classes measured on: {data["source"] if data else "nothing"}{" (SYNTHETIC)" if data.get("synthetic") else ""}
+What follows was stated by whoever imported it: no tensor tells it, and flagbt cannot check it.
+
+- {a["heads"]} heads, windows of {a["context_bars"]} bars, {mask}. Each bar is judged by the window
+  that ends with it, at its last position.
+- Feature columns: {a["n_features"]}, {f"`{values['schema']['feature_set']}`" if values["schema"] else "it is not known which"}
+- Bars it has seen: {seen}{judged}
+- Shares and returns of its classes: measured on {measured}
 - What its training said of itself: {said}
-{f"- Not stated, so it cannot be run: {'; '.join(lacking)}." if lacking else "- Nothing is missing. All of this was stated by whoever imported it, and flagbt cannot check it."}
+- {end}.
 """

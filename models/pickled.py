@@ -86,8 +86,8 @@ def tensors_of(values: Any, path: Path) -> dict[str, Tensor]:
         plain = type(tensor) is Tensor and tensor.layout == torch.strided and tensor.device.type == "cpu"
         if not isinstance(name, str) or not plain or not tensor.is_floating_point():
             raise CheckpointError(
-                f"{path}: '{str(name)[:80]}' is a {type(value).__name__}, expected a tensor of floats. Give a checkpoint of the "
-                "original architecture."
+                f"{path}: '{str(name)[:80]}' is a {type(value).__name__}, expected a tensor of floats. Give a checkpoint of "
+                "the original architecture."
             )
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(

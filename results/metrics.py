@@ -99,16 +99,27 @@ def replay_metrics(replayed: Replayed) -> dict[str, Any]:
         ``slippage_paid``, ``final_equity``, as ``metrics`` defines them.
     """
     equity, orders = replayed.equity, replayed.orders
-    daily = _returns(np.concatenate([[replayed.cash], replayed.daily_equity]))
     return {
         "total_return": _finite(equity[-1] / replayed.cash - 1),
-        "sharpe_daily": None if (equity <= 0).any() else _sharpe(daily, DAYS_PER_YEAR),
+        "sharpe_daily": daily_sharpe(replay_daily_returns(replayed)),
         "max_drawdown": float(_falls(equity, replayed.cash).min()),
         "trades": replayed.closed_trades,
         "exposure": float((replayed.table[:, loop.SIZE] != 0).mean()),
         **_cost_metrics(orders[:, [loop.FEE, loop.SLIPPAGE, loop.NOTIONAL]], float(equity.mean())),
         "final_equity": _finite(float(equity[-1])),
     }
+
+
+def replay_daily_returns(replayed: Replayed) -> FloatArray:
+    """Return one return a UTC day, shape (n_days,), as ``daily_returns``; all NaN once the equity has fallen to 0 or below."""
+    if (replayed.equity <= 0).any():
+        return np.full(len(replayed.bars.last_of_day), np.nan)
+    return _returns(np.concatenate([[replayed.cash], replayed.daily_equity]))
+
+
+def daily_sharpe(returns: FloatArray) -> float | None:
+    """Return the headline Sharpe ratio of daily returns, shape (n_days,); None where it is undefined, as ``metrics``."""
+    return _sharpe(returns, DAYS_PER_YEAR)
 
 
 def daily_returns(run: Run) -> pd.Series[float]:

@@ -20,6 +20,7 @@ from ..engine.run import Run
 from ..errors import RecordError, UsageError, nearest
 from ..files import json_text, new_folder, write_text
 from ..limits import load_json
+from .evidence import SECTIONS
 from .provenance import git_revision, library_versions
 from .stored_run import FORMAT_VERSION, StoredRun, read_run
 from .summary import summary
@@ -48,6 +49,7 @@ def write_run(
     name: str | None = None,
     notes: str | None = None,
     provenance: Mapping[str, Any] | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a run into a new folder under ``out`` and return the folder.
 
@@ -66,6 +68,8 @@ def write_run(
     provenance : mapping, optional
         JSON values: ``command`` (list of arguments as given), ``seeds``, ``started`` (ISO time, UTC; by default now
         less the run's seconds), and whatever else belongs into run.json.
+    evidence : mapping, optional
+        The sections of metrics.json that `flagbt.results.evidence.evidence` makes; null where they are not given.
 
     Raises
     ------
@@ -77,7 +81,7 @@ def write_run(
     summed = summary(run, benchmark)
     # Everything is rendered before anything is written: a report that fails leaves no folder.
     files = _tables(run, benchmark)
-    files["metrics.json"] = _json(summed.pop("metrics"))
+    files["metrics.json"] = _json(summed.pop("metrics") | dict.fromkeys(SECTIONS) | dict(evidence or {}))
     page = report if isinstance(report, str) else report(run, benchmark, name=name, notes=notes)
     files["tearsheet.html"] = _text(page)
     manifest = _manifest(run, summed, name, notes, provenance or {})

@@ -13,11 +13,13 @@ import pandas as pd
 from ..engine.run import ORDER_COLUMNS, TRADE_COLUMNS
 from ..errors import RecordError
 from ..limits import load_json
+from .evidence import SECTIONS
 from .metrics import METRICS
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 1: metrics.json without the sections of evidence.py, which are then None
 MANIFEST_FIELDS = (
     "id", "name", "notes", "config", "data", "checkpoint", "cash", "funnel", "sentence", "diversity", "fills", "verdicts",
     "command", "seeds", "versions", "started", "finished", "seconds",
@@ -38,7 +40,8 @@ class StoredRun:
     manifest : dict
         run.json: config, data, checkpoint, funnel, diversity, verdicts, versions, id, started, ...
     metrics : dict
-        ``strategy`` and ``benchmark``.
+        ``strategy`` and ``benchmark``; ``certainty``, ``costs`` and ``labels``, each None where it was not measured, as in
+        runs written before there were any.
     equity : DataFrame
         Per bar, UTC index ``time``, with the column ``benchmark_equity``.
     signals : DataFrame or None
@@ -75,7 +78,7 @@ def read_run(folder: Path) -> StoredRun:
     return StoredRun(
         folder=folder,
         manifest=manifest,
-        metrics=_read(folder, "metrics.json", _read_metrics),
+        metrics=_read(folder, "metrics.json", lambda file: _read_metrics(file, manifest["format_version"])),
         equity=_read(folder, "equity.parquet", lambda file: _with_columns(pd.read_parquet(file), EQUITY_COLUMNS)),
         signals=_read(folder, "signals.parquet", pd.read_parquet) if has_signals else None,
         orders=_read(folder, "orders.csv", lambda file: _read_csv(file, ORDER_COLUMNS)),
@@ -93,9 +96,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         says = "its format_version is missing" if isinstance(error, KeyError | TypeError) else _first_line(error)
         raise RecordError(f"run {folder.name}: run.json in {folder} cannot be read ({says}). Run it again.") from error
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise RecordError(
-            f"run {folder.name}: run.json has the format version {version!r}, and this flagbt reads {FORMAT_VERSION}. "
+            f"run {folder.name}: run.json has the format version {version!r}, and this flagbt reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}. "
             "Read it with the version of flagbt that wrote it, or a newer one."
         )
     missing = [field for field in MANIFEST_FIELDS if field not in manifest]
@@ -104,14 +108,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _read_metrics(file: Path) -> dict[str, Any]:
+def _read_metrics(file: Path, version: int) -> dict[str, Any]:
     metrics = load_json(file)
     if not isinstance(metrics, dict) or not all(isinstance(metrics.get(side), dict) for side in ("strategy", "benchmark")):
         raise ValueError("it holds no metrics of strategy and benchmark")
     missing = [name for side in ("strategy", "benchmark") for name in METRICS if name not in metrics[side]]
     if missing:
         raise ValueError(f"it lacks {', '.join(dict.fromkeys(missing))}")
-    return metrics
+    sections = [name for name in SECTIONS if name not in metrics]
+    if version > 1 and sections:
+        raise ValueError(f"it lacks {', '.join(sections)}")
+    return dict.fromkeys(SECTIONS) | metrics
 
 
 def _with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

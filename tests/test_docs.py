@@ -127,7 +127,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(module.stem, None)
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "strategies.md", "features.md", "bases.md", "doctor.md"])
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "strategies.md", "features.md", "bases.md", "doctor.md", "certainty.md"])
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
     text = page(name)
@@ -293,6 +293,17 @@ def test_the_table_of_checks_is_in_rank_order() -> None:
     from flagbt.results.doctor.finding import CHECKS
 
     assert tuple(name.strip("`") for name, _ in table_after(page("doctor.md"), "checks")) == CHECKS
+
+
+def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) -> None:
+    """A number in the record that no page explains is believed or ignored, not understood."""
+    from flagbt.results.certainty.measure import certainty
+    from flagbt.results.trials import TrialCount
+
+    run = run_maker(48)
+    found = certainty(run, run, TrialCount(1, ()))  # type: ignore[arg-type]
+    assert [row[0].strip("`") for row in table_after(page("certainty.md"), "figures")] == [*found][:-1]
+    assert "`verdict`" in page("certainty.md")
 
 
 def test_the_folder_tables_are_complete(tmp_path: Path, run_maker: Callable[..., object]) -> None:

@@ -17,8 +17,10 @@ import pytest
 
 from flagbt.engine.run import Run
 from flagbt.errors import RecordError, UsageError
+from flagbt.results.evidence import evidence
 from flagbt.results.metrics import metrics
 from flagbt.results.store import find_run, list_runs, read_run, write_page, write_run
+from flagbt.results.trials import TrialCount
 
 RunMaker = Callable[..., Run]
 CLOCKS = {"started", "finished", "seconds", "id"}
@@ -49,13 +51,38 @@ def test_a_run_is_read_back_as_it_was(pair: tuple[Run, Run], tmp_path: Path) -> 
     pd.testing.assert_frame_equal(stored.signals, run.signals, check_freq=False)
     pd.testing.assert_frame_equal(stored.orders, run.orders, check_dtype=False, check_exact=True)
     pd.testing.assert_frame_equal(stored.trades, run.trades, check_dtype=False, check_exact=True)
-    assert stored.metrics == {"strategy": metrics(run), "benchmark": metrics(benchmark)}
+    unmeasured = {"certainty": None, "costs": None, "labels": None}
+    assert stored.metrics == {"strategy": metrics(run), "benchmark": metrics(benchmark), **unmeasured}
     assert stored.manifest["config"] == run.config
     assert stored.manifest["funnel"] == run.funnel
     assert stored.manifest["checkpoint"] == run.checkpoint
     assert (stored.manifest["name"], stored.manifest["notes"]) == ("first", "why")
     assert stored.manifest["versions"]["pandas"] == pd.__version__
     assert stored.manifest["verdicts"]["signal"]["verdict"] == "skewed"
+
+
+def test_what_was_measured_beside_the_metrics_is_read_back(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    """If it fails, a page shows another certainty than the run measured."""
+    measured = evidence(*pair, TrialCount(1, (0.5,)))
+    stored = read_run(save(pair, tmp_path, evidence=measured))
+    assert {name: stored.metrics[name] for name in measured} == json.loads(json.dumps(measured))
+    assert all(measured.values())
+
+
+def test_a_run_of_the_first_format_is_read(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    """If it fails, runs made before certainty was measured are lost."""
+    folder = save(pair, tmp_path, evidence=evidence(*pair, TrialCount(1, (0.5,))))
+    for name, change in (("run.json", {"format_version": 1}), ("metrics.json", {})):
+        values = json.loads((folder / name).read_text()) | change
+        for section in ("certainty", "costs", "labels"):
+            values.pop(section, None)
+        (folder / name).write_text(json.dumps(values))
+    stored = read_run(folder)
+    assert stored.metrics["certainty"] is stored.metrics["costs"] is stored.metrics["labels"] is None
+    manifest = json.loads((folder / "run.json").read_text()) | {"format_version": 2}
+    (folder / "run.json").write_text(json.dumps(manifest))
+    with pytest.raises(RecordError, match=r"metrics.json .*it lacks certainty, costs, labels"):
+        read_run(folder)
 
 
 def test_empty_tables_keep_their_types(run_maker: RunMaker, tmp_path: Path) -> None:
@@ -228,7 +255,7 @@ def test_missing_and_damaged_files_are_named(pair: tuple[Run, Run], tmp_path: Pa
 @pytest.mark.parametrize(
     ("manifest", "says"),
     [
-        ('{"format_version": 2}', "format version 2, and this flagbt reads 1"),
+        ('{"format_version": 3}', "format version 3, and this flagbt reads 1 and 2"),
         ("{}", "format_version is missing"),
         ("[1]", "cannot be read"),
         ("{half", "cannot be read"),

@@ -602,3 +602,26 @@ def test_triple_barrier_labels_are_trained_stored_and_shown(walk: Walk, recipe: 
     assert checkpoint.class_returns[0] < 0 < checkpoint.class_returns[2]
     assert labels.question in (checkpoint.folder / "README.md").read_text()
     assert checkpoint.values["samples"]["training"] + 12 + 168 + 14 == bars.position_of(np.datetime64("2023-05-01"))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(),
+        Objective(weights="inverse"),
+        Objective(weights="sqrt", sampler="oversample"),
+        Objective(loss="logit-adjusted", tau=0.7, weights="effective"),
+        Objective(loss="balanced-softmax"),
+    ],
+)
+def test_the_first_logits_are_the_best_constant_ones(objective: Objective) -> None:
+    """Otherwise a short training is spent on learning the shares, and its first epoch looks like a collapse."""
+    counts = np.array([700.0, 2900.0, 800.0])
+    logits = torch.tensor(objective.first_logits(counts), requires_grad=True)
+    labels = torch.arange(3)
+    repeats = counts.max() / counts if objective.sampler == "oversample" else np.ones(3)
+    weight = torch.tensor(counts * repeats * objective.class_weights(counts))
+    losses = objective.losses(logits.repeat(3, 1), labels, torch.tensor(counts / counts.sum()))
+    ((weight * losses).sum() / weight.sum()).backward()
+    assert logits.grad is not None
+    assert float(logits.grad.abs().max()) < 1e-12

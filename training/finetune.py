@@ -47,7 +47,7 @@ class FineTuned:
         On the CPU, in evaluation mode, with the best epoch's weights.
     history : list of dict
         ``epoch``, ``train_loss``, the scores of ``statistics.scores`` on the validation samples before calibration,
-        ``nll_corrected`` and the guard's ``findings``.
+        ``nll_corrected`` and the guard's ``findings``, which are about the corrected probabilities.
     best : dict
         The entry of ``history`` that ``best_of`` chooses.
     class_weights : array, shape (3,)
@@ -119,8 +119,15 @@ def finetune(
     """
     labels, training = lessons.labels, lessons.training
     own_rows, own_labels = rows[: len(bars)], np.where(judged, labels[: len(bars)], np.int8(-1))
+    counts = class_counts(labels[training]).astype(np.float64)
+    prior = class_shares(labels[training])
+    class_weights, correction = objective.class_weights(counts), objective.correction(counts)
     torch.manual_seed(schedule.seed)
-    model = with_lora(build_base(architecture, base, place="the base"), lora)
+    network = build_base(architecture, base, place="the base")
+    if "head.bias" not in base:  # a head that has learnt something goes on from there
+        with torch.no_grad():
+            network.head.bias.copy_(torch.from_numpy(objective.first_logits(counts)))
+    model = with_lora(network, lora)
     targets = np.where(training, labels.astype(np.int64), IGNORED)
 
     def draws(epoch: int) -> npt.NDArray[np.int64]:
@@ -132,9 +139,6 @@ def finetune(
         rows, targets, chunk_bars=architecture.chunk_bars, receptive_bars=architecture.receptive_bars, first_row=first_row,
         multiple_of=schedule.batch_chunks, draws=None if objective.sampler == "natural" else draws,
     )  # fmt: skip
-    counts = class_counts(labels[training]).astype(np.float64)
-    prior = class_shares(labels[training])
-    class_weights, correction = objective.class_weights(counts), objective.correction(counts)
     loss = weighted_loss(objective, class_weights, prior)
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
@@ -143,8 +147,9 @@ def finetune(
         logits = validation_logits(model, bars, own_rows, judged, architecture, first_row)
         model.train()
         entry = {"epoch": epoch, "train_loss": train_loss, **scores(softmax(logits), own_labels, prior)}
-        entry["nll_corrected"] = scores(softmax(logits + correction), own_labels, prior)["nll"]
-        entry["findings"] = guard.findings(entry, prior)
+        corrected = scores(softmax(logits + correction), own_labels, prior)
+        entry["nll_corrected"] = corrected["nll"]
+        entry["findings"] = guard.findings(corrected, prior)
         history.append(entry)
         if best_of(history, best_by) is entry:
             kept.update(adapter_state(model))

@@ -103,6 +103,8 @@ class Ground:
         if self.stored is None:
             return made
         kept = {key: self.stored.values[key] for key in ("preset", "schedule", "losses", "data")}
+        if self.stored.checkpoint is not None:
+            kept["was"] = {"kind": "checkpoint", "base": self.stored.checkpoint.values["base"]}
         return {**kept, "name": self.stored.name, "digest": self.stored.digest}
 
     def pretraining_range(self, training: TimeRange) -> TimeRange:

@@ -19,7 +19,8 @@ def findings(entry: dict[str, Any], label_shares: FloatArray) -> list[str]:
     Parameters
     ----------
     entry : dict
-        ``statistics.scores`` on the validation samples, before calibration.
+        ``statistics.scores`` on the validation samples, before calibration, of the probabilities without what the objective
+        is known to move (``Objective.correction``): class weights shift them on purpose, and that is no collapse.
     label_shares : array, shape (3,)
         The training labels' shares.
 

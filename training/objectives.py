@@ -119,6 +119,14 @@ class Objective:
         shift = tau * np.log(prior) - np.log(self.class_weights(counts)) - np.log(repeats)
         return np.asarray(shift - shift.mean())
 
+    def first_logits(self, counts: FloatArray) -> FloatArray:
+        """Return the constant logits, shape (3,), that suit the training labels' ``counts`` (3,) before anything is learned.
+
+        The head's bias starts there (Lin et al. 2017, section 4.1), so that a short training need not learn the shares first.
+        Label smoothing and the focal loss would move them a little, and are left out.
+        """
+        return np.asarray(np.log(counts / counts.sum()) - self.correction(counts))
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return asdict(self)

@@ -11,7 +11,7 @@ from ...data.features import FeatureSet, feature_set
 from ...data.schema import FeatureSchema
 from ...data.timerange import TimeRange
 from ...errors import CheckpointError, RangeError
-from ...models.checkpoint import Checkpoint
+from ...models.checkpoint import STATED, Checkpoint
 from ...models.decision import Decision
 from ...models.model_signals import ModelSignals
 from ...models.signals import Signals
@@ -19,6 +19,7 @@ from .opened import Opened, fingerprint_difference, logits_in_chunks, open_check
 from .subject import BoolArray, Parity, Subject, Table, highest_class
 
 ROUND_TRIP_COST = 0.0024
+STAND_IN_ROWS = 1_000
 
 
 def subject_of_checkpoint(
@@ -53,6 +54,8 @@ def subject_of_checkpoint(
     CheckpointError
         When not even the base can be read.
     """
+    if checkpoint.unknown:
+        return _model_alone(checkpoint, bars, seed, opened)
     tested, cut = _tested(checkpoint, bars, timerange)
     past, bars = bars if past is None else past, bars.take(slice(0, cut))
     tested = tested[:cut]
@@ -89,6 +92,27 @@ def subject_of_checkpoint(
         corrected=None if stored is None else stored.calibration,
         claims=(checkpoint.values.get("metrics") or {}).get("validation") or {}, signals=signals, checkpoint=checkpoint,
         opened=network, refusal=refusal, parity=_fingerprint_parity, seed=seed,
+    )  # fmt: skip
+
+
+def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: Opened | None) -> Subject:
+    """Make a subject of a checkpoint of which too little is known: random rows stand in for its features."""
+    network, knobs = open_checkpoint(checkpoint) if opened is None else opened, checkpoint.architecture
+    bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - knobs.receptive_bars), len(bars)))
+    columns = tuple(f"column {i}" for i in range(knobs.n_features))
+
+    def rows(given: Bars) -> FloatArray:
+        return np.random.Generator(np.random.Philox(key=[seed, 31])).standard_normal((len(given), len(columns)))
+
+    def predict(given: FloatArray) -> FloatArray:
+        return logits_in_chunks(
+            network.network, given, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars
+        )  # fmt: skip
+
+    return Subject(
+        name=checkpoint.name, bars=bars, tested=np.ones(len(bars), bool), served=Table(columns, rows, named=False),
+        predict=predict, context_bars=knobs.receptive_bars, checkpoint=checkpoint, opened=network, seed=seed,
+        unknown=f"The import did not state {', '.join(STATED[key].partition(' (')[0] for key in checkpoint.unknown)}.",
     )  # fmt: skip
 
 
@@ -145,6 +169,8 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
     apart = train.stop + int(checkpoint.values.get("embargo_bars", 0)) + before
     # Ranges that follow one another were purged by the training; others are taken as they are.
     validation[max(valid.start, apart if train.stop <= valid.start else before) : max(0, valid.stop - h)] = True
+    if checkpoint.imported and ranges["validation"] == ranges["training"]:
+        validation[:] = False  # all that is known is what it has seen, of whatever purpose
     return (training, validation) if training.sum() > 200 else None
 
 
@@ -155,6 +181,8 @@ def _fingerprint_parity(subject: Subject) -> Parity | str:
     checkpoint, past = subject.checkpoint, subject.past
     if checkpoint is None or past is None or subject.opened is None:
         return "The bars of the training are not given."
+    if checkpoint.imported:
+        return "It was imported, so no rows of its training are at hand."
     stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
     rows, logits = stored["rows"].double().numpy(), stored["logits"].double().numpy()
     stop = past.between(checkpoint.ranges["validation"]).stop - checkpoint.labels.horizon_bars

@@ -1,0 +1,72 @@
+"""Figure: one answer to "how sure are we", as a number, an interval, and a sentence a trader understands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One measured number with where it comes from.
+
+    Attributes
+    ----------
+    value : float or None
+        None where it is undefined; then ``reason`` says why, in words.
+    unit : str
+        ``probability``, ``days``, or ``Sharpe ratio a year``.
+    low, high, level : float or None
+        An interval and its level (0.9 for 90 %), in the value's unit.
+    sentence : str
+        What it means, in one plain sentence.
+    formula, paper : str
+    inputs : mapping
+        JSON values that went in, such as ``days`` or ``trials``.
+    """
+
+    value: float | None
+    unit: str
+    sentence: str
+    formula: str
+    paper: str
+    reason: str | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every field as a JSON value."""
+        return {**asdict(self), "inputs": dict(self.inputs)}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a number is, whatever its value: name, unit, formula and paper."""
+
+    name: str
+    unit: str
+    formula: str
+    paper: str
+
+    def unknown(self, reason: str, **inputs: Any) -> Figure:
+        """Return a figure without a value."""
+        sentence = f"The {self.name} is not known: {reason}."
+        return Figure(
+            value=None, unit=self.unit, sentence=sentence, formula=self.formula, paper=self.paper, reason=reason, inputs=inputs
+        )
+
+    def known(self, value: float, sentence: str, **rest: Any) -> Figure:
+        """Return a figure with a value.
+
+        Raises
+        ------
+        ValueError
+            When it is not finite: an undefined number has a reason instead.
+        """
+        if not math.isfinite(value):
+            raise ValueError(f"{self.name} is {value}")
+        return Figure(value=value, unit=self.unit, sentence=sentence, formula=self.formula, paper=self.paper, **rest)

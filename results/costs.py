@@ -1,0 +1,139 @@
+"""What costs did to a run: its own decisions, replayed at other fees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..data.bars import Bars, FloatArray
+from ..engine.costs import Costs
+from ..engine.replay import ReplayBars, Replayed, Scratch, check_replay, replay
+from ..engine.run import Run
+from ..errors import StrategyError, UsageError
+from .metrics import replay_metrics
+
+COST_FACTORS = (0.0, 1.0, 2.0)
+HIGHEST_FEE_BPS = 1_000.0
+_FEE_PRECISION_BPS = 0.001
+_SHOWN = ("sharpe_daily", "total_return", "fees_paid")
+_NOT_REPLAYED = "a plain Backtrader strategy orders for itself, so what it would do at other costs is not known"
+
+
+def replay_bars(run: Run) -> ReplayBars:
+    """Return a run's bars as the fast replay takes them."""
+    return ReplayBars.of(bars_of(run))
+
+
+def bars_of(run: Run) -> Bars:
+    """Return the traded bars of a run."""
+    step = np.timedelta64(round(float(run.data["step_hours"]) * 3_600), "s")
+    return Bars.from_frame(run.bars, source=str(run.data.get("source", "bars")), step=step)
+
+
+def costs_of(run: Run) -> Costs:
+    """Return the costs that a run was made with."""
+    return Costs(**{field.name: run.config[field.name] for field in fields(Costs) if field.name in run.config})
+
+
+def decided_targets(run: Run) -> FloatArray:
+    """Return the exposure that each bar's order asked for, NaN where there was no order, shape (n_bars,).
+
+    The same bars, the same targets: what the strategy and its rules decided, whatever the fills cost.
+    """
+    targets = np.full(len(run.equity), np.nan)
+    targets[run.equity.index.get_indexer(pd.DatetimeIndex(run.orders["decided"]))] = run.orders["target"].to_numpy(
+        dtype=np.float64
+    )
+    return targets
+
+
+def cost_sensitivity(run: Run) -> dict[str, Any]:
+    """Replay a run's decisions at other costs.
+
+    Each bar's target exposure stays what it was; sizes follow the equity. A stop that lies on the entry price would move
+    by the slippage: it does not here.
+
+    Returns
+    -------
+    dict
+        JSON values:
+
+        - ``break_even_fee_bps``: the fee a side at which the total return is 0, slippage and borrow as in the run, by
+          bisection to 0.001 bps; None where there is none from 0 to 1,000, with ``break_even_reason`` in words;
+          ``break_even_sentence``.
+        - ``by_factor``: a list of ``factor`` (0, 1 and 2 times fee, slippage and borrow), ``sharpe_daily``,
+          ``total_return``, ``fees_paid``, ``reason`` (why the numbers are None, else None).
+        - ``reason``: why nothing of this is known, as for a plain Backtrader strategy; else None.
+    """
+    reason = None if run.signals is not None else _NOT_REPLAYED
+    replayed: Callable[[Costs], Replayed] | None = None
+    if reason is None:
+        replayed = _replayer(run)
+        try:
+            check_replay(run, replayed(costs_of(run)))
+        except StrategyError as error:
+            reason = str(error)
+    if reason is not None or replayed is None:
+        return {
+            "break_even_fee_bps": None, "break_even_reason": reason,
+            "break_even_sentence": f"The break-even fee is not known: {reason}.",
+            "by_factor": [_row(factor, None, reason) for factor in COST_FACTORS], "reason": reason,
+        }  # fmt: skip
+    fee, why = _break_even(run, replayed)
+    return {
+        "break_even_fee_bps": fee, "break_even_reason": why, "break_even_sentence": _break_even_sentence(run, fee, why),
+        "by_factor": [_at_factor(run, replayed, factor) for factor in COST_FACTORS], "reason": None,
+    }  # fmt: skip
+
+
+def _replayer(run: Run) -> Callable[[Costs], Replayed]:
+    bars, targets, scratch = replay_bars(run), decided_targets(run), Scratch(len(run.equity))
+    short = bool(run.config.get("short"))
+    return lambda costs: replay(bars, targets, costs=costs, cash=run.cash, short=short, scratch=scratch)
+
+
+def _break_even(run: Run, replayed: Callable[[Costs], Replayed]) -> tuple[float | None, str | None]:
+    costs = costs_of(run)
+
+    def gain(fee_bps: float) -> float:
+        return float(replayed(replace(costs, fee_bps=fee_bps)).equity[-1] - run.cash)
+
+    if run.trades.empty:
+        return None, "no trade was made"
+    low, high = 0.0, HIGHEST_FEE_BPS
+    if gain(low) <= 0:
+        return None, "the run loses even without a fee"
+    if gain(high) > 0:
+        return None, f"the run still gains at a fee of {HIGHEST_FEE_BPS:,.0f} bps"
+    while high - low > _FEE_PRECISION_BPS:
+        middle = (low + high) / 2
+        low, high = (middle, high) if gain(middle) > 0 else (low, middle)
+    return round((low + high) / 2, 3), None
+
+
+def _break_even_sentence(run: Run, fee: float | None, why: str | None) -> str:
+    if fee is None:
+        return f"There is no fee at which this run breaks even: {why}."
+    paid = costs_of(run).fee_bps
+    return f"The run breaks even at a fee of {fee:.1f} bps a side; it paid {paid:g}."
+
+
+def _at_factor(run: Run, replayed: Callable[[Costs], Replayed], factor: float) -> dict[str, Any]:
+    own = costs_of(run)
+    try:
+        costs = replace(
+            own, fee_bps=factor * own.fee_bps, slippage_bps=factor * own.slippage_bps,
+            borrow_bps_per_day=factor * own.borrow_bps_per_day,
+        )  # fmt: skip
+    except UsageError as error:
+        return _row(factor, None, str(error))
+    return _row(factor, replayed(costs), None)
+
+
+def _row(factor: float, found: Replayed | None, reason: str | None) -> dict[str, Any]:
+    measured = {} if found is None else replay_metrics(found)
+    return {"factor": factor, **{name: measured.get(name) for name in _SHOWN}, "reason": reason}

@@ -1,0 +1,27 @@
+"""Evidence: what is measured of a run beside its metrics, once, before its page is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine.run import Run
+from .certainty.measure import certainty
+from .costs import cost_sensitivity
+from .label_scores import label_scores
+from .trials import TrialCount
+
+# Sections of metrics.json beside strategy and benchmark; null in a run written without them.
+SECTIONS = ("certainty", "costs", "labels")
+
+
+def evidence(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
+    """Return the sections ``certainty``, ``costs`` and ``labels`` of a run's record, as JSON values.
+
+    See `flagbt.results.certainty.measure.certainty`, `flagbt.results.costs.cost_sensitivity` and
+    `flagbt.results.label_scores.label_scores`. A second or less for a year of hourly bars, once compiled.
+    """
+    return {
+        "certainty": certainty(run, benchmark, trials, seed=seed),
+        "costs": cost_sensitivity(run),
+        "labels": label_scores(run),
+    }
