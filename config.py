@@ -46,7 +46,7 @@ def read_config(path: Path, known: Collection[str]) -> dict[str, Setting]:
         raise UsageError(f"--config: {path} cannot be read: {error.strerror or error}. Give the path of a YAML file.") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"--config: {path} is no text: {error}. Save it as UTF-8.") from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # an escape beyond the last character is an OverflowError
         raise UsageError(f"--config: {path} is no config file: {error}. Give a YAML file of this command's options.") from None
     except yaml.YAMLError as error:
         said = " ".join(str(error).replace('"<unicode string>"', str(path)).split())

