@@ -16,6 +16,7 @@ LANGUAGE_MODEL_KNOBS = ("key_value_heads", "rope_theta", "rms_norm_eps")
 KNOWN_HEADS = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24, 32)
 KNOWN_CONTEXTS = (8, 16, 24, 32, 48, 64, 128)
 FINGERPRINT_ROWS = 256
+FEWEST_WINDOWS = 8
 WINDOW_ROWS = 2_048  # rows in the windows of one sequence: large enough for fast matrices, small enough for the memory
 
 
@@ -135,7 +136,7 @@ class OriginalArchitecture:
     @property
     def fingerprint_rows(self) -> int:
         """How many windows are compared at each load: fewer where they are long."""
-        return min(FINGERPRINT_ROWS, max(1, WINDOW_ROWS // self.context_bars))
+        return min(FINGERPRINT_ROWS, max(FEWEST_WINDOWS, 2 * FINGERPRINT_ROWS // self.context_bars))
 
     def to_json(self) -> dict[str, Any]:
         """Return the knobs as JSON values."""

@@ -158,9 +158,10 @@ def _expected(sizes: dict[str, int]) -> Iterator[tuple[str, tuple[int, ...]]]:
         for norm in ("norm1", "norm2"):
             yield f"{block}{norm}.weight", (width,)
             yield f"{block}{norm}.bias", (width,)
-    for name, outputs in (("output_norm", None), ("action_head", N_CLASSES)):
-        yield f"{name}.weight", (width,) if outputs is None else (outputs, width)
-        yield f"{name}.bias", (outputs or width,)
+    yield "output_norm.weight", (width,)
+    yield "output_norm.bias", (width,)
+    yield "action_head.weight", (N_CLASSES, width)
+    yield "action_head.bias", (N_CLASSES,)
 
 
 def _ours(name: str) -> str:

@@ -104,7 +104,7 @@ def adapter_state(model: peft.PeftModel) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
-def base_state(base: Network, *, head: bool = False) -> dict[str, Tensor]:
+def base_state(base: nn.Module, *, head: bool = False) -> dict[str, Tensor]:
     """Return the base's own weights; its ``head`` is part of it only where it has learnt something."""
     return {
         name: tensor.detach().cpu().contiguous().clone()

@@ -94,7 +94,7 @@ class _Attention(nn.Module):
         length = hidden.shape[1]
 
         def split(tensor: Tensor) -> Tensor:
-            return tensor.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return tensor.view(len(tensor), -1, self.heads, tensor.shape[-1] // self.heads).transpose(1, 2)
 
         mask = None
         if self.causal and last > 1:

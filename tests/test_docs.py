@@ -24,7 +24,7 @@ from flagbt.models.checkpoint import BUNDLED
 from flagbt.strategies.registry import GROUP as STRATEGIES_GROUP
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
 WITH_README = [*PAGES, ROOT / "README.md"]
 FOLDERS = ("data", "models", "strategies", "engine", "training", "results")
 SOURCES = [*sorted(ROOT.glob("*.py")), *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]

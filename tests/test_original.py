@@ -23,7 +23,7 @@ from flagbt.data.schema import FeatureSchema
 from flagbt.data.timerange import TimeRange
 from flagbt.errors import CheckpointError, RangeError, UsageError
 from flagbt.models.architecture import read_architecture
-from flagbt.models.checkpoint import Checkpoint
+from flagbt.models.checkpoint import Checkpoint, find_checkpoint
 from flagbt.models.exporting import export_checkpoint
 from flagbt.models.importing import Stated, import_checkpoint
 from flagbt.models.network import architecture_of, base_of, load_network, load_unmerged, new_network, read_tensors
@@ -417,3 +417,27 @@ def test_columns_from_a_plug_in_are_kept_by_name(tmp_path: Path) -> None:
     checkpoint = import_checkpoint(path, tmp_path / "A", stated(schema=schema))
     assert checkpoint.schema.feature_set == "mine:COLUMNS"
     assert checkpoint.unknown == ["labels", "ranges", "data"]
+
+
+@pytest.mark.slow
+def test_the_full_size_is_imported_in_time_and_memory(tmp_path: Path) -> None:
+    """A laptop of 4 GB must be able to import what its owner trained: under 30 seconds of work and 2 GB, the same logits."""
+    import os
+    import subprocess
+    import sys
+
+    model = Original(12, False)
+    path = saved(tmp_path, model)
+    assert 350e6 < path.stat().st_size < 360e6
+    told = f"ckpt import {path} --name Jan4 --output {tmp_path} --heads 12 --context 64 --no-causal".split()
+    process = subprocess.Popen([sys.executable, "-m", "flagbt", *told])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = 0
+    assert status == 0
+    assert usage.ru_utime + usage.ru_stime < 30  # of the processor: the clock depends on what else the machine does
+    assert usage.ru_maxrss * 1024 < 2e9
+    network, rows = load_network(find_checkpoint(str(tmp_path / "Jan4"))), rows_of(64)
+    with torch.no_grad():
+        expected = model(rows)
+        assert (network.head(network.read(rows)) - expected).abs().max() <= 1e-5
+        assert expected.std() > 0.1

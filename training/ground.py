@@ -89,6 +89,7 @@ class Ground:
         if self.language is not None:
             torch.manual_seed(seed)
             place = self.language.source["name"]
+            assert isinstance(self.architecture, Architecture)
             return Base(language_base(self.architecture, self.language.tensors, place=place), [])
         return None
 
