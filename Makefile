@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 SECONDS ?= 0
 
-.PHONY: run test test-slow check audit install install-test checkpoints readme clean
+.PHONY: run test test-slow check audit fuzz install install-test checkpoints cards readme clean
 
 run: install
 	$(BIN)/flagbt run --strategy flagtrader --ckpt Jan4
@@ -30,6 +30,12 @@ test: install-test
 test-slow: install-test
 	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -m "slow or browser or gpu"
 
+# Hostile bytes for every reader of bars, led by coverage; RUNS is the number of inputs for each of the six formats.
+RUNS ?= 20000
+fuzz: install-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz_readers.py --runs $(RUNS)
+
 # mypy needs a folder that holds the package under its import name.
 check: install-test
 	$(BIN)/ruff check .
@@ -44,6 +50,10 @@ audit: install-test
 # DATA: Binance spot BTC/USDT, 1 hour, from 2020 on
 checkpoints: install-test
 	$(BIN)/python benchmarks/bundled_checkpoints.py --data $(DATA)
+
+# The cards alone: what the checkpoints that are there score on 2024, and the doctor's verdict. Looks at 2024: log it.
+cards: install-test
+	$(BIN)/python benchmarks/bundled_checkpoints.py --data $(DATA) --cards-only
 
 # The measured parts of the README: the table of bundled checkpoints and the picture (needs chromium).
 readme: install-test

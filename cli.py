@@ -12,6 +12,8 @@ from typing import NoReturn
 import click
 
 from . import __version__
+from .commands.cache import cache_group
+from .commands.calibrate import calibrate_command
 from .commands.ckpt import ckpt_group
 from .commands.data import data_group
 from .commands.doctor import doctor_command, verify_group
@@ -36,7 +38,7 @@ def cli() -> None:
 
 for _command in (
     run_command, train_command, pretrain_command, compare_command, runs_group, ckpt_group, strategies_group, data_group,
-    doctor_command, verify_group, show_config,
+    doctor_command, verify_group, calibrate_command, cache_group, show_config,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -32,8 +32,18 @@ def json_text(values: Any) -> str:
     return json.dumps(values, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def home_folder() -> Path:
+    """Return the user's own folder: what ``FLAGBT_HOME`` names, by default ``~/.flagbt``; it may not exist."""
+    return Path(os.environ.get("FLAGBT_HOME") or os.path.expanduser("~/.flagbt"))
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a file's new text under a temporary name, sync it, and put it in the old one's place.
+    """Write a file's new text in UTF-8; see ``write_bytes``."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file's new content under a temporary name, sync it, and put it in the old one's place.
 
     Raises
     ------
@@ -44,7 +54,7 @@ def write_text(path: Path, text: str) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
         _sync(temporary)
         temporary.replace(path)
     finally:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from .data.bars import Bars
 from .data.plugins import blamed_on
 from .data.timerange import TimeRange
-from .errors import CheckpointError, RangeError, RecordError, StrategyError, UsageError, nearest
+from .errors import RangeError, RecordError, StrategyError, UsageError, nearest
 from .files import check_writable, read_json, sha256_of
 from .models.calibration import Calibration
 from .models.checkpoint import Checkpoint, find_checkpoint
 from .models.decision import Decision
-from .models.model_signals import ModelSignals, check_device_name
-from .models.overlap import check_overlap
+from .models.device import check_device_name, pick_device
+from .models.model_signals import ModelSignals
+from .models.overlap import check_overlap, check_step
 
 if TYPE_CHECKING:
     from .engine.rules import Rules  # with all of the engine behind it, only where it is used
@@ -65,6 +66,8 @@ class RunRequest:
         ``auto``, ``cpu`` or ``cuda``.
     batch_size : int, optional
         Chunks of bars a forward pass.
+    cache : bool
+        Take logits from the cache on disk where they are there, and keep them.
     allow_overlap : bool
         Trade bars that the checkpoint has seen, and say so on every output.
     seed : int
@@ -91,6 +94,7 @@ class RunRequest:
     close_short_above: float | None = None
     device: str = "auto"
     batch_size: int | None = None
+    cache: bool = True
     allow_overlap: bool = False
     seed: int = 0
 
@@ -154,7 +158,7 @@ def run(
     model = _model(request, 2 * (costs.fee + costs.slippage), progress)
     strategy, rules = _strategy(request, model), _rules(request, model)
     if model is not None:
-        _check_step(bars, model.checkpoint)
+        check_step(model.checkpoint, bars)
         # A plain Backtrader strategy may trade in the warm-up too, on bars without a signal.
         traded = _traded(bars, timerange, model.warmup_bars, everything=isinstance(strategy, type))
         if not request.allow_overlap:
@@ -275,7 +279,7 @@ def _model(request: RunRequest, round_trip_cost: float, progress: Progress) -> M
     decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
     return ModelSignals(
         checkpoint=checkpoint, calibration=calibration, decision=decision, round_trip_cost=round_trip_cost,
-        device=request.device, batch_chunks=request.batch_size,
+        device=request.device, batch_chunks=request.batch_size, cache=request.cache,
         progress=lambda done, total: progress("score", done, total),
     )  # fmt: skip
 
@@ -318,18 +322,7 @@ def _device(request: RunRequest, model: ModelSignals | None) -> str | None:
     """Return the device that the bars were really scored on: ``auto`` says nothing to whoever reads the record."""
     if model is None:
         return None
-    from .models.scoring import pick_device
-
     return str(pick_device(request.device))
-
-
-def _check_step(bars: Bars, checkpoint: Checkpoint) -> None:
-    expected = float(checkpoint.values["data"]["step_hours"])
-    if bars.step_hours != expected:
-        raise CheckpointError(
-            f"checkpoint '{checkpoint.name}' was trained on bars of {expected:g} h, and those of {bars.source} are of "
-            f"{bars.step_hours:g} h: what it learnt does not hold there. Resample the bars, or train on such ones."
-        )
 
 
 def _traded(bars: Bars, timerange: TimeRange, warmup_bars: int, *, everything: bool) -> slice:

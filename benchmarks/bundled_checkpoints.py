@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -111,6 +112,9 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 | closed trades | {mine["trades"]:,} |
 | total return | {100 * mine["total_return"]:.1f} % (buy and hold: {100 * market["total_return"]:.1f} %) |
 | Sharpe ratio, daily | {sharpe} (buy and hold: {market["sharpe_daily"]:.2f}) |
+| its 90 % interval | {_between(recorded.metrics["certainty"]["sharpe_interval"])} |
+| 90 % interval of the difference to buy and hold | {_between(recorded.metrics["certainty"]["difference_interval"])} |
+| random entries that do as well | {_share(recorded.metrics["certainty"]["random_entries"])} |
 | model verdict, uncalibrated | {verdicts["model"]["verdict"]} |
 | model verdict, calibrated | {verdicts["calibrated"]["verdict"]} |
 
@@ -122,6 +126,14 @@ Volatility is predictable, direction hardly: nothing here is a reason to trade i
 """
     card = checkpoint.folder / "README.md"
     card.write_text(card.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def _between(figure: dict[str, Any]) -> str:
+    return "unknown" if figure["low"] is None else f"{figure['low']:.2f} .. {figure['high']:.2f}"
+
+
+def _share(figure: dict[str, Any]) -> str:
+    return "unknown" if figure["value"] is None else f"{100 * figure['value']:.1f} %"
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def original() -> torch.nn.Module:
 
 
 def timed(folder: Path, *arguments: str) -> tuple[float, float, float]:
-    """Return the seconds on the clock and of the processor, and the peak memory (GB), of a command of flagbt's, which must end well."""
+    """Return a command's seconds on the clock and of the processor, and its peak memory (GB); it must end well."""
     command = [sys.executable, "-m", "flagbt", *arguments]
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder)
@@ -47,7 +47,7 @@ def main() -> None:
         folder = Path(name)
         torch.save(original().state_dict(), folder / "Jan4.pt")
         size = (folder / "Jan4.pt").stat().st_size
-        told = "ckpt import Jan4.pt --name Jan4 --heads 12 --context 64 --no-causal".split()
+        told = ["ckpt", "import", "Jan4.pt", "--name", "Jan4", "--heads", "12", "--context", "64", "--no-causal"]
         seconds, processor, gigabytes = timed(folder, *told)
         again, _, _ = timed(folder, "ckpt", "export", "Jan4", "--format", "merged", "--output", "merged.safetensors")
     result = {

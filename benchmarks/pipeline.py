@@ -5,7 +5,10 @@ Times vary on shared machines; ratios within one run vary less. Results are reco
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +27,16 @@ from flagbt.models.scoring import score
 from flagbt.models.transformer import BarTransformer
 from flagbt.pipeline import RunRequest, run
 from flagbt.strategies.baselines import SmaCross
+
+ASK = """
+import time
+started = time.perf_counter()
+from flagbt.data.sample import load_sample
+from flagbt.models.checkpoint import find_checkpoint
+from flagbt.models.logit_cache import logits_of
+logits_of(find_checkpoint("Jan4"), load_sample())
+print(time.perf_counter() - started)
+"""
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
@@ -65,7 +78,14 @@ def main() -> None:
     taken = seconds(lambda: run_backtest(bars, strategy))
     print(f"replay, sma-cross: {len(bars) / taken:,.0f} bars/s")
 
-    # 3. The whole run, page included
+    # 3. What the cache of logits saves: in a fresh process, imports counted, as a command would find it
+    with tempfile.TemporaryDirectory() as home:
+        environment = {**os.environ, "FLAGBT_HOME": home}
+        times = [float(subprocess.check_output([sys.executable, "-c", ASK], env=environment, text=True)) for _ in range(7)]
+    fresh, hit = times[0], float(np.median(times[1:]))
+    print(f"logits of {len(bars):,} bars, tiny (Jan4), in a new process: {fresh:.1f} s scored, {hit:.1f} s from the cache")
+
+    # 4. The whole run, page included
     with tempfile.TemporaryDirectory() as scratch:
         taken = seconds(lambda: run(RunRequest(ckpt="Jan4"), out=Path(scratch)), 1)
     print(f"flagbt run --ckpt Jan4, imports already done: {taken:.1f} s")

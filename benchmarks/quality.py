@@ -35,7 +35,7 @@ from flagbt.data.labels import IntArray, LabelSpec, class_shares
 from flagbt.data.readers import read_bars
 from flagbt.data.schema import FeatureSchema
 from flagbt.data.timerange import TimeRange
-from flagbt.models.calibration import fit_calibration
+from flagbt.models.fitting import fit_calibration
 from flagbt.models.network import Lora
 from flagbt.models.scoring import score
 from flagbt.models.statistics import direction_auc, scores, softmax

@@ -25,6 +25,9 @@ ROWS = {
     "closed trades": "closed trades",
     "total return (buy and hold)": "total return",
     "Sharpe ratio (buy and hold)": "Sharpe ratio, daily",
+    "its 90 % interval": "its 90 % interval",
+    "less buy and hold's, 90 %": "90 % interval of the difference to buy and hold",
+    "random entries as good": "random entries that do as well",
     "model verdict before calibration": "model verdict, uncalibrated",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ def doctor_command(
         from ..pipeline import check_out
 
         check_out(html.parent, option="--html")
+        if html.is_dir():
+            raise UsageError(f"--html: {html} is a folder. Give the name of a file, such as {html / 'doctor.html'}.")
     if example is not None:
         diagnosis = _example(example, given=[ckpt, data, train_data, timerange], seed=seed, as_json=as_json)
     elif ckpt is None:
@@ -80,7 +83,7 @@ def doctor_command(
         print_diagnosis(diagnosis)
         if html is not None:
             say(f"page: {html}")
-    if diagnosis.verdict == "broken" and example is None:
+    if diagnosis.verdict == "broken":
         sys.exit(1)
 
 
@@ -104,8 +107,11 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         value = (
             "" if each.value is None else f" {each.value:.4g}" + ("" if each.limit is None else f" (limit {each.limit:.4g})")
         )
-        say(f"{number:2}. {each.severity:8} {each.check}{value}", style=STYLES[each.severity])
+        share = "" if each.explains is None else f", explains {100 * each.explains:.0f} % of the symptom"
+        say(f"{number:2}. {each.severity:8} {each.check}{value}{share}", style=STYLES[each.severity])
         say(f"    {each.says}")
+        if each.undone:
+            say(f"    Without it: {each.undone}")
         if each.is_problem and each.otherwise:
             say(f"    If it were not the cause: {each.otherwise}")
         if each.remedy and each.severity != "ok":
@@ -144,7 +150,10 @@ def verify_lookahead_command(
     from ..results.doctor.verify import verify_lookahead
 
     make, model, bars = _patient(strategy, ckpt, data, timerange)
-    _tell(verify_lookahead(make, bars, warmup_bars=0 if model is None else model.warmup_bars, seed=seed), bars, as_json=as_json)
+    warmup = 0 if model is None else model.warmup_bars
+    with ProgressBars({"proof": "Proving"}) as shown:
+        found = verify_lookahead(make, bars, warmup_bars=warmup, seed=seed, progress=partial(shown.update, "proof"))
+    _tell(found, bars, as_json=as_json)
 
 
 @verify_group.command("batch")
@@ -157,7 +166,10 @@ def verify_batch_command(
     from ..results.doctor.verify import verify_batch
 
     _, model, bars = _patient(strategy, ckpt, data, timerange)
-    _tell(verify_batch(_checkpoint(model, "batch"), bars), bars, as_json=as_json)
+    checkpoint = _checkpoint(model, "batch")
+    with ProgressBars({"proof": "Proving"}) as shown:
+        found = verify_batch(checkpoint, bars, progress=partial(shown.update, "proof"))
+    _tell(found, bars, as_json=as_json)
 
 
 @verify_group.command("warmup")
@@ -170,7 +182,9 @@ def verify_warmup_command(
     from ..results.doctor.verify import verify_warmup
 
     make, model, bars = _patient(strategy, ckpt, data, timerange)
-    _tell(verify_warmup(make, bars, model=model), bars, as_json=as_json)
+    with ProgressBars({"proof": "Proving"}) as shown:
+        found = verify_warmup(make, bars, model=model, progress=partial(shown.update, "proof"))
+    _tell(found, bars, as_json=as_json)
 
 
 @verify_group.command("parity")

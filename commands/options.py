@@ -166,6 +166,9 @@ def run_options(command: F) -> F:
         click.option("--close-short-above", type=Number(), help="Close a short above this many times the equity."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars a forward pass."),
+        click.option(
+            "--cache/--no-cache", default=True, show_default=True, help="Take and keep scored logits; flagbt cache shows them."
+        ),
         click.option("--allow-overlap", is_flag=True, help="Trade bars the checkpoint has seen; stamped on every output."),
         click.option(
             "--seed", type=click.IntRange(0), default=0, show_default=True, help="For strategies that draw at random."

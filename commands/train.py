@@ -71,8 +71,8 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     if control is not None:
         _check_control(control, {**options, "overwrite": overwrite})
     from ..data.readers import read_bars
+    from ..models.device import pick_device
     from ..models.network import Lora
-    from ..models.scoring import pick_device
     from ..training.loop import Schedule, is_main_process
     from ..training.objectives import Objective
     from ..training.train import Recipe, train
@@ -253,7 +253,7 @@ def pretrain_command(
     """Make a base by next-bar prediction, for flagbt train --base."""
     target = checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
     from ..data.readers import read_bars
-    from ..models.scoring import pick_device
+    from ..models.device import pick_device
     from ..training.loop import Schedule, is_main_process
     from ..training.make_base import BaseRecipe, make_base
     from ..training.pretrain import BINS

@@ -81,7 +81,7 @@ class Bars:
             raise DataError(f"{self.source}: it holds no bars. Give a file with at least one row of data.")
         _check_order(self.time, self.source)
         if np.isnat(self.step):
-            put(self, "step", _commonest_step(self.time))
+            put(self, "step", commonest_step(self.time))
         put(self, "step", self.step.astype("timedelta64[ns]"))
         _check_grid(self.time, self.step, self.source)
         _check_prices(self)
@@ -170,7 +170,8 @@ def _frozen(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return values
 
 
-def _commonest_step(time: TimeArray) -> np.timedelta64:
+def commonest_step(time: TimeArray) -> np.timedelta64:
+    """Return the commonest distance of neighbours, the shortest of equally common ones; an hour for a single bar."""
     if len(time) == 1:
         return HOUR
     steps, counts = np.unique(np.diff(time), return_counts=True)

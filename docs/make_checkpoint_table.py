@@ -17,7 +17,8 @@ LAST_LINE = "<!-- end -->"
 CARD_ROWS = (
     "negative log-likelihood", "accuracy of argmax", "Matthews correlation of argmax(p / training share)",
     "expected calibration error", "decision", "signals that are not HOLD", "closed trades", "total return",
-    "Sharpe ratio, daily", "model verdict, uncalibrated", "model verdict, calibrated",
+    "Sharpe ratio, daily", "its 90 % interval", "90 % interval of the difference to buy and hold",
+    "random entries that do as well", "model verdict, uncalibrated", "model verdict, calibrated",
 )  # fmt: skip
 
 

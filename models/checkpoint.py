@@ -25,14 +25,15 @@ from ..data.bars import FloatArray
 from ..data.labels import Labels, labels_from_json
 from ..data.schema import FeatureSchema
 from ..data.timerange import TimeRange
-from ..errors import CheckpointError, FlagbtError, nearest
-from ..files import check_no_links, json_text, sha256_of, write_text
+from ..errors import CheckpointError, FlagbtError, UsageError, nearest
+from ..files import check_no_links, check_writable, home_folder, json_text, sha256_of, write_text
 from ..limits import load_json
 from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration
 from .decision import Decision
 
 FORMAT = 1
+LONGEST_CALIBRATION_NAME = 100
 DESCRIPTION = "checkpoint.json"
 WEIGHT_FILES = ("base.safetensors", "adapter.safetensors", "fingerprint.safetensors")
 BUNDLED = Path(__file__).parent / "bundled"
@@ -166,12 +167,56 @@ class Checkpoint:
             Calibration.from_json(stored["calibration"], place=place), Decision.from_json(stored["decision"], place=place)
         )
 
-    def store_calibration(self, name: str, stored: StoredCalibration) -> Checkpoint:
-        """Write a calibration into ``checkpoint.json`` under ``name`` and return the checkpoint that has it."""
+    def check_storable(self, name: str, *, overwrite: bool = False) -> None:
+        """Refuse a name under which a calibration cannot be stored, before the work.
+
+        Raises
+        ------
+        UsageError
+            When it is no name.
+        CheckpointError
+            When it is taken, or the folder cannot be written.
+        """
+        if not name.isprintable() or name != name.strip() or not 0 < len(name) <= LONGEST_CALIBRATION_NAME:
+            raise UsageError(
+                f"--store: {name!r} is no name. Take 1 to {LONGEST_CALIBRATION_NAME} printable characters, no space around."
+            )
+        if name in self.calibration_names() and not overwrite:
+            raise CheckpointError(
+                f"checkpoint '{self.name}' stores a calibration '{name}' already. Choose another name with --store NAME, or "
+                "replace it with --overwrite."
+            )
+        try:
+            check_writable(self.folder)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def store_calibration(self, name: str, stored: StoredCalibration, *, overwrite: bool = False) -> Checkpoint:
+        """Write a calibration into ``checkpoint.json`` under ``name``, whole or not at all; return the checkpoint that has it.
+
+        The file is read again first, so that what another process stored meanwhile stays. The digest stays the same.
+
+        Raises
+        ------
+        UsageError, CheckpointError
+            As ``check_storable``; the checkpoint is then as it was.
+        """
+        now = read_checkpoint(self.folder)
+        now.check_storable(name, overwrite=overwrite)
         entry = {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()}
-        values = {**self.values, "calibrations": {**self.values["calibrations"], name: entry}}
-        write_text(self.folder / DESCRIPTION, json_text(values))
+        values = {**now.values, "calibrations": {**now.values["calibrations"], name: entry}}
+        try:
+            write_text(self.folder / DESCRIPTION, json_text(values))
+        except OSError as error:
+            raise self._unwritable(error) from None
         return Checkpoint(self.folder, values)
+
+    def _unwritable(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"--store: checkpoint '{self.name}' cannot be written, {self.folder}: {error.strerror or error}. Copy its folder "
+            f"to checkpoints/{self.name} and store it there, or write it to a file with --output and run with "
+            "--calibration FILE."
+        )
 
     def check_files(self) -> None:
         """Compare every weight file with its recorded digest.
@@ -261,8 +306,7 @@ def _check_fields(checkpoint: Checkpoint) -> None:
 
 def checkpoint_folders() -> list[Path]:
     """Return the folders that names are looked up in, in order; some may not exist."""
-    home = Path(os.environ.get("FLAGBT_HOME") or os.path.expanduser("~/.flagbt"))
-    return [Path("checkpoints"), home / "checkpoints", BUNDLED]
+    return [Path("checkpoints"), home_folder() / "checkpoints", BUNDLED]
 
 
 def checkpoint_places() -> dict[str, Path]:

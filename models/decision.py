@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.bars import FloatArray
-from ..data.labels import BUY, HOLD, SELL, IntArray
+from ..data.labels import BUY, HOLD, SELL, IntArray, class_shares
 from ..errors import UsageError, nearest
 from .signals import NO_SIGNAL
 
 BoolArray = npt.NDArray[np.bool_]
 METHODS = ("argmax", "threshold", "utility")
+FEWEST_BUYS_A_MONTH = 1.0
+DEFAULT_ROUND_TRIP_COST = 0.0024  # 10 bps of fee and 2 bps of slippage, on both sides
 
 
 @dataclass(frozen=True)
@@ -135,3 +137,32 @@ def thresholds_for_shares(probabilities: FloatArray, shares: FloatArray) -> tupl
         else:
             high = factor
     return pair
+
+
+def choose_decision(
+    probabilities: FloatArray,
+    labels: IntArray,
+    *,
+    class_returns: FloatArray,
+    step_hours: float,
+    round_trip_cost: float = DEFAULT_ROUND_TRIP_COST,
+) -> Decision:
+    """Choose the rule that goes with a calibration, by a fixed order of preference.
+
+    Expected utility after costs comes first. Where it would buy less than once a month on these bars, thresholds that give
+    signals the labels' own shares take its place.
+
+    Parameters
+    ----------
+    probabilities : array, shape (n, 3), all finite
+    labels : array of int8, shape (n,)
+    class_returns : array, shape (3,)
+    step_hours : float
+        Of a bar.
+    """
+    decision = Decision("utility")
+    signals = decision(probabilities, class_returns=class_returns, round_trip_cost=round_trip_cost)
+    months = len(probabilities) * step_hours / (24 * 30.4)
+    if (signals == BUY).sum() < FEWEST_BUYS_A_MONTH * months:
+        return Decision("threshold", thresholds_for_shares(probabilities, class_shares(labels)))
+    return decision

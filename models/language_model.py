@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..errors import CheckpointError, UsageError
+from ..files import home_folder
 from ..limits import check_safetensors, load_json
 from .architecture import Architecture
 
@@ -164,8 +165,7 @@ def referred(described: dict[str, Any], *, name: str) -> dict[str, Tensor]:
 
 def base_folders() -> list[Path]:
     """Return the folders that names of bases are looked up in, in order; some may not exist."""
-    home = Path(os.environ.get("FLAGBT_HOME") or os.path.expanduser("~/.flagbt"))
-    return [Path("bases"), home / "bases"]
+    return [Path("bases"), home_folder() / "bases"]
 
 
 def _load(source: dict[str, str], layers: int | None, *, option: str) -> LanguageModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,26 +10,13 @@ import numpy as np
 
 from ..data.bars import Bars
 from ..data.labels import IntArray
-from ..errors import UsageError, nearest
 from .calibration import Calibration
 from .checkpoint import Checkpoint
 from .decision import Decision
+from .logit_cache import logits_of
 from .signals import NO_SIGNAL, Signals
 
 Progress = Callable[[int, int], None]
-DEVICES = ("auto", "cpu", "cuda")
-
-
-def check_device_name(name: str) -> None:
-    """Refuse what is no spelling of a device, before anything is read or torch is imported.
-
-    Raises
-    ------
-    UsageError
-        For anything but ``auto``, ``cpu``, ``cuda`` and ``cuda:N``.
-    """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
-        raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, got '{name}'. {nearest(name, DEVICES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +36,8 @@ class ModelSignals:
         Chunks a forward pass; see ``scoring.score``.
     progress : callable, optional
         Called with (bars scored, bars in all).
+    cache : bool
+        Take the logits from the cache on disk where they are there, and keep them; see ``logit_cache``.
     """
 
     checkpoint: Checkpoint
@@ -59,6 +47,7 @@ class ModelSignals:
     device: str = "auto"
     batch_chunks: int | None = None
     progress: Progress | None = field(default=None, compare=False)
+    cache: bool = field(default=True, compare=False)
 
     @property
     def warmup_bars(self) -> int:
@@ -75,16 +64,9 @@ class ModelSignals:
         DeviceError
             When the device is not there.
         """
-        from .network import architecture_of, load_network  # torch, transformers and peft take seconds to import
-        from .scoring import pick_device, score
-
-        device = pick_device(self.device)
-        model = load_network(self.checkpoint).to(device)
-        logits = score(
-            model, self.checkpoint.schema.rows(bars), bars, architecture=architecture_of(self.checkpoint),
-            warmup_bars=self.checkpoint.schema.warmup_bars, device=device, batch_chunks=self.batch_chunks,
-            progress=self.progress,
-        )  # fmt: skip
+        logits = logits_of(
+            self.checkpoint, bars, device=self.device, batch_chunks=self.batch_chunks, progress=self.progress, cache=self.cache
+        )
         probabilities = self.calibration(logits)
         signal = self.decision(probabilities, class_returns=self.checkpoint.class_returns, round_trip_cost=self.round_trip_cost)
         return Signals(signal, _raw(logits), logits, probabilities)

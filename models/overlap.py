@@ -6,7 +6,7 @@ import numpy as np
 
 from ..data.bars import Bars
 from ..data.timerange import TimeRange
-from ..errors import RangeError
+from ..errors import CheckpointError, RangeError
 from .calibration import Calibration
 from .checkpoint import Checkpoint
 
@@ -46,4 +46,46 @@ def check_overlap(checkpoint: Checkpoint, calibration: Calibration, bars: Bars, 
             f"checkpoint '{checkpoint.name}' has seen bars of the range asked for, {tested}: "
             f"{'; '.join(f'{purpose} {seen}' for purpose, seen in hit.items())}. A result there would flatter it."
             f"{free or ' Choose another range,'} or add --allow-overlap, which is stamped on every output."
+        )
+
+
+def check_fit(checkpoint: Checkpoint, fitted_on: TimeRange) -> list[str]:
+    """Refuse to fit a calibration on bars that taught the checkpoint; return what it has seen of them otherwise, by purpose.
+
+    On bars that it was pre-trained or trained on, a model is surer than it has a right to be, and a calibration fitted there
+    would say so for ever. Its validation range only chose among a few epochs, so it may be used. No label of a fit looks
+    beyond its range: the last ones are left out, by the label's horizon.
+
+    Raises
+    ------
+    RangeError
+        Naming the ranges that are touched and the first time that is free.
+    """
+    hit = {purpose: seen for purpose, seen in checkpoint.ranges.items() if seen.overlaps(fitted_on)}
+    taught = {purpose: seen for purpose, seen in hit.items() if purpose in ("pretraining", "training")}
+    if taught:
+        stops = [checkpoint.ranges[purpose].stop for purpose in ("pretraining", "training")]
+        last = None if None in stops else max(stop for stop in stops if stop is not None)
+        free = "on bars that no training has seen" if last is None else f"from --timerange {TimeRange(last)} on"
+        raise RangeError(
+            f"--timerange {fitted_on}: checkpoint '{checkpoint.name}' was taught on bars of it: "
+            f"{'; '.join(f'{purpose} {seen}' for purpose, seen in taught.items())}. There it is surer than anywhere else, and "
+            f"a calibration would learn that. Fit it {free}."
+        )
+    return sorted(hit)
+
+
+def check_step(checkpoint: Checkpoint, bars: Bars) -> None:
+    """Refuse bars of another length than those the checkpoint was trained on.
+
+    Raises
+    ------
+    CheckpointError
+        With both lengths.
+    """
+    expected = float(checkpoint.values["data"]["step_hours"])
+    if bars.step_hours != expected:
+        raise CheckpointError(
+            f"checkpoint '{checkpoint.name}' was trained on bars of {expected:g} h, and those of {bars.source} are of "
+            f"{bars.step_hours:g} h: what it learnt does not hold there. Resample the bars, or train on such ones."
         )

@@ -20,33 +20,10 @@ from ..data.bars import Bars, FloatArray
 from ..data.schema import Float32Array
 from ..errors import DeviceError
 from .architecture import AnyArchitecture
-from .model_signals import check_device_name
 
 Progress = Callable[[int, int], None]
 CPU_BATCH_CHUNKS = 1
 CUDA_BATCH_CHUNKS = 32
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device for ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises
-    ------
-    UsageError
-        For any other name; torch knows more devices, but none that this was tested on.
-    DeviceError
-        When CUDA is asked for and there is none: nothing falls back silently.
-    """
-    check_device_name(name)
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise DeviceError(
-            f"--device {name}: this machine offers {count} CUDA device(s). Use --device cpu, or install a CUDA build of torch."
-        )
-    return device
 
 
 class Chunk(NamedTuple):

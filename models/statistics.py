@@ -20,6 +20,12 @@ def softmax(logits: FloatArray) -> FloatArray:
     return result
 
 
+def log_softmax(logits: FloatArray) -> FloatArray:
+    """Return log-probabilities, shape as ``logits`` (n, 3), finite for any finite logits; NaN rows stay NaN."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
 def negative_log_likelihood(probabilities: FloatArray, labels: IntArray) -> float:
     """Return the mean of -log p(label), in nats."""
     chosen = probabilities[np.arange(len(labels)), labels]

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.dates
@@ -16,10 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from ..data.labels import CLASS_NAMES
+from ..files import write_bytes
+from ..models.reliability import Reliability
 from .page import COLOURS, Html, escape
 
 # Stand-ins that matplotlib writes and `_themed` turns into the page's CSS variables, so that dark mode works.
@@ -131,6 +136,56 @@ def grid_chart(
             axis.set_ticks(ticks.tolist(), [f"{at[k]:+.1f}" for k in ticks])
             axis.set_label_text(label)
         return _svg(figure, name, f"{labels[2]} by {labels[0]} and {labels[1]}")
+
+
+def reliability_chart(curves: Mapping[str, Reliability], name: str) -> Html:
+    """Draw reliability diagrams, a panel a class; see ``draw_reliability``."""
+    with _figure(3.2) as (figure, _):
+        draw_reliability(figure, curves, _STAND_IN)
+        return _svg(figure, name, f"Reliability by class: {', '.join(curves)}")
+
+
+def reliability_png(curves: Mapping[str, Reliability], path: Path) -> None:
+    """Write the same as a PNG, in the page's light colours.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    colours = {name: light for name, (light, _) in COLOURS.items()}
+    style = {key: colours[_names()[value]] if value in _names() else value for key, value in _STYLE.items()}
+    with quiet_fonts(), matplotlib.style.context(style, after_reset=True):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        draw_reliability(figure, curves, colours)
+        stream = io.BytesIO()
+        figure.savefig(stream, dpi=130, facecolor=colours["page"], metadata={"Software": None})
+    write_bytes(path, stream.getvalue())
+
+
+def draw_reliability(figure: Figure, curves: Mapping[str, Reliability], colours: Mapping[str, str]) -> None:
+    """Draw observed against predicted probability, a panel a class, the diagonal being truth; larger dots are more bars."""
+    figure.clear()
+    panels = figure.subplots(1, 3)
+    for c, (axes, class_name) in enumerate(zip(panels, CLASS_NAMES, strict=True)):
+        axes.plot([0, 1], [0, 1], color=colours["muted"], linewidth=0.8, linestyle=":")
+        for number, (label, each) in enumerate(curves.items()):
+            shown = each.counts[c] > 0
+            sizes = 8 + 90 * each.counts[c, shown] / max(1, each.counts[c].sum())
+            colour, dash = colours[f"run{number}"], _DASHES[number]
+            axes.plot(
+                each.predicted[c, shown], each.observed[c, shown], color=colour, linewidth=1.2, linestyle=dash, label=label
+            )
+            axes.scatter(each.predicted[c, shown], each.observed[c, shown], s=sizes, color=colour, linewidths=0)
+        axes.set(title=class_name, xlabel="predicted", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.title.set_color(colours["text"])
+    panels[0].set_ylabel("observed")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(curves))
+
+
+def _names() -> dict[str, str]:
+    return {stand_in: name for name, stand_in in _STAND_IN.items()}
 
 
 def inline_svg(svg: str, name: str, description: str) -> Html:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from flagbt.models.statistics import softmax
 
 # Small tensors on two busy cores: a second thread waits for the first far longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+NUMBERS = count()
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -183,6 +185,22 @@ def make_run(
 def run_maker() -> Callable[..., Run]:
     """Give the maker of Run records."""
     return make_run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's own folder, ~/.flagbt, out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLAGBT_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give each test a home folder of its own: logits kept by one must not answer for a fault planted in another."""
+    folder = tmp_path_factory.getbasetemp() / f"home-{next(NUMBERS)}"  # made by whoever writes there
+    monkeypatch.setenv("FLAGBT_HOME", str(folder))
+    return folder
 
 
 NANO = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128}

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 from sklearn import metrics as sk
 
 from flagbt.data.labels import BUY, HOLD, SELL
 from flagbt.errors import CheckpointError, RangeError, UsageError
-from flagbt.models.calibration import Calibration, fit_calibration
+from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision, thresholds_for_shares
+from flagbt.models.fitting import fit_calibration
 from flagbt.models.statistics import expected_calibration_error, scores
 from flagbt.pipeline import calibration_of
 
@@ -29,40 +28,6 @@ def planted(
     true = random.normal(size=(n, 3)) * [0.5, 0.3, 0.6] + [-0.8, 0.7, -0.6]
     labels = (scipy_softmax(true, axis=1).cumsum(axis=1) < random.random((n, 1))).sum(axis=1).astype(np.int8)
     return true * temperature + np.asarray(shift), labels
-
-
-def nll(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Compute the negative log-likelihood by scipy."""
-    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
-
-
-def test_temperature_reaches_the_optimum() -> None:
-    """A fit that stops early leaves confidence wrong."""
-    logits, labels = planted()
-    fitted = fit_calibration("temperature", logits, labels, fitted_on="20230101-20230601")
-    best = minimize_scalar(lambda t: nll(logits / t, labels), bounds=(0.1, 20), method="bounded", options={"xatol": 1e-9})
-    assert nll(logits * np.asarray(fitted.scale), labels) <= best.fun + 1e-6
-    assert 1 / fitted.scale[0] == pytest.approx(2.5, rel=0.15)
-    assert fitted.fitted_on == "20230101-20230601"
-
-
-def test_vector_scaling_reaches_the_optimum() -> None:
-    """Scale and offset a class, by maximum likelihood."""
-    logits, labels = planted(shift=(1.0, -2.0, 0.5))
-    fitted = fit_calibration("vector", logits, labels, fitted_on="-20230601")
-    start = np.array([0.3, 0.3, 0.3, 0.0, 0.0, 0.0])
-    best = minimize(lambda v: nll(logits * v[:3] + v[3:], labels), start, method="BFGS", options={"gtol": 1e-7})
-    assert nll(logits * np.asarray(fitted.scale) + np.asarray(fitted.offset), labels) <= best.fun + 1e-6
-    assert sum(fitted.offset) == pytest.approx(0, abs=1e-9)
-
-
-def test_known_training_weights_are_taken_off_first() -> None:
-    """A weighted loss teaches p*w: without this, one temperature cannot mend an inverse-weighted model."""
-    logits, labels = planted(temperature=1.0)
-    weights = np.array([2.05, 0.51, 1.84])
-    fitted = fit_calibration("temperature", logits + np.log(weights), labels, fitted_on="-20230601", shift=-np.log(weights))
-    assert fitted((logits + np.log(weights))[:5]) == pytest.approx(scipy_softmax(logits * fitted.scale[0], axis=1)[:5])
-    assert fitted.scale[0] == pytest.approx(1.0, abs=0.15)
 
 
 def test_offsets_add_and_nan_rows_stay_nan() -> None:
@@ -123,6 +88,11 @@ def test_both_survive_json() -> None:
     decision = Decision.parse("threshold:0.123456789,0.2")
     assert Calibration.from_json(json.loads(json.dumps(calibration.to_json())), place="x") == calibration
     assert Decision.from_json(json.loads(json.dumps(decision.to_json())), place="x") == decision
+    dirichlet = Calibration("dirichlet", ((1.0, 0.1, 0.0), (0.0, 0.9, 0.0), (0.0, 0.0, 1.1)), (0.1, 0.0, -0.1), "-20230201")
+    assert Calibration.from_json(json.loads(json.dumps(dirichlet.to_json())), place="x") == dirichlet
+    for damaged in ([[1, 0, 0], [0, 1, 0]], [1, 1, 1], [[1, 0, 0], [0, 1, 0], [0, 0, "a"]], 3, None):
+        with pytest.raises(UsageError, match="x: scale.*three"):
+            Calibration.from_json({"method": "dirichlet", "scale": damaged}, place="x")
     with pytest.raises(UsageError, match="x: 'platt' is no calibration method"):
         Calibration.from_json({"method": "platt"}, place="x")
     with pytest.raises(UsageError, match="three finite numbers"):

@@ -352,6 +352,20 @@ def test_all_losses_are_a_number(walk: Callable[..., Bars], run_maker: Callable[
     assert found["verdict"]["beyond_luck"] is False
 
 
+def test_a_rising_market_is_not_the_strategys_doing(walk: Callable[..., Bars]) -> None:
+    """If it fails, whoever holds while prices rise is told that it was no luck of theirs."""
+    flat = walk(24 * 200, 8)
+    rise = np.exp(0.0012 * np.arange(len(flat)))
+    prices = {name: getattr(flat, name) * rise for name in ("open", "high", "low", "close")}
+    bars = Bars(flat.time, **prices, volume=flat.volume)
+    held = made(bars, BuyAndHold())
+    found = certainty(held, held, ALONE)
+    assert found["deflated_sharpe"]["value"] > 0.95
+    assert found["sharpe_interval"]["low"] > 0
+    assert found["verdict"]["beyond_luck"] is False
+    assert "the market's, not the timing's" in found["verdict"]["sentence"]
+
+
 def test_more_trials_deflate_more(walk: Callable[..., Bars]) -> None:
     """If it fails, trying more things until one works costs nothing."""
     bars = walk(24 * 60, 6)

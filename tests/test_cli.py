@@ -177,7 +177,7 @@ def test_no_command_shows_the_help(command: Command) -> None:
         ([HEADER], "a header, but no row of data"),
         ([HEADER.replace(",close", ""), "2024-01-01,1,1,1,1"], "line 1: the column 'close' is missing"),
         ([HEADER, *ROWS, "yesterday,1,1,1,1,1"], "line 6, column 'timestamp': expected a time .*got 'yesterday'"),
-        ([HEADER, *ROWS[::-1]], "bars are out of order.*bar 1 is line 2, bar 2 is line 3"),
+        ([HEADER, ROWS[1], ROWS[0], *ROWS[2:]], "bars are out of order.*bar 1 is line 2, bar 2 is line 3"),
         ([HEADER, *ROWS, ROWS[-1]], "stands twice.*bar 4 is line 5, bar 5 is line 6"),
         ([HEADER, *ROWS, "2024-01-01T04:30:00Z,1,1,1,1,1"], "off the grid of 3,600 seconds.*bar 5 is line 6"),
         ([HEADER, "2024-01-01,nan,1,1,1,1"], "open is nan, expected a finite number above 0.*line 2"),

@@ -113,7 +113,10 @@ def command_tree(command: click.Command, path: str = "flagbt") -> Iterator[tuple
 def options_of(command: click.Command) -> set[str]:
     """Return every option of a command, help and version included."""
     return {"--help", "-h", "--version"} | {
-        each for parameter in command.params if isinstance(parameter, click.Option) for each in parameter.opts
+        each
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for each in (*parameter.opts, *parameter.secondary_opts)
     }
 
 
@@ -127,7 +130,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(module.stem, None)
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "strategies.md", "features.md", "bases.md", "doctor.md", "certainty.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md"],
+)
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
     text = page(name)
@@ -286,6 +292,30 @@ def test_the_feature_table_is_complete() -> None:
     assert tuple(name.strip("`") for name, _ in rows) == DEFAULT.columns
     assert all(len(meaning) > 10 for _, meaning in rows)
     assert f"its warm-up is {DEFAULT.warmup_bars} bars" in page("features.md")
+
+
+def test_the_tables_of_data_are_complete() -> None:
+    """A format, problem, fix or limit that the page leaves out or states otherwise misleads whoever has such a file."""
+    from flagbt.data import check
+    from flagbt.data.formats import columnar, columns, content, rows_json
+    from flagbt.data.readers import FORMATS
+
+    text = page("data.md")
+    assert [row[0].strip("`") for row in table_after(text, "formats")] == list(FORMATS)
+    rows = table_after(text, "problems")
+    assert [row[0].strip("`") for row in rows] == list(check.REMEDIES)
+    for (_, refused, fixes, _), remedy in zip(rows, check.REMEDIES.values(), strict=True):
+        assert refused == ("yes" if remedy.refused else "no")
+        assert [fix.strip("` ") for fix in fixes.split(",")] == (list(remedy.fixes) or ["none"])
+    for stated in (
+        f"{content.LARGEST_BYTES:,} bytes", f"beyond {content.RATIO_COUNTS_FROM:,} bytes", f"| {content.LARGEST_RATIO} times |",
+        f"| rows | {content.MOST_ROWS:,} |", f"| columns | {columns.MOST_COLUMNS:,} |", f"{content.LONGEST_LINE:,} characters",
+        f"| {rows_json.LARGEST_TEXT:,} characters; a row {rows_json.LONGEST_ROW:,}, not nested |",
+        f"| {content.MOST_ENTRIES:,}, of which one", f"| {columnar.MOST_MEMORY:,} bytes |",
+        f"the last {check.QUIET_BARS} bars' and below {100 * check.QUIET_SHARE:g} %", f"by a factor of more than {check.JUMP}",
+        ", ".join(f"`{name}`" for name in columns.TIME_NAMES[:6]),
+    ):  # fmt: skip
+        assert stated in text.replace("\n", " ").replace("  ", " "), stated
 
 
 def test_the_table_of_checks_is_in_rank_order() -> None:

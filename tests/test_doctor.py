@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,6 +238,24 @@ def test_causes_come_before_what_follows_from_them() -> None:
     assert set(FOLLOWS) | {each for causes in FOLLOWS.values() for each in causes} <= set(CHECKS)
 
 
+def test_what_explains_most_comes_first() -> None:
+    """If it fails, the rank is a fixed order, and the greatest cause may stand last."""
+
+    def problem(check: str, explains: float | None) -> Finding:
+        return Finding(check=check, severity="suspect", says="", explains=explains)
+
+    def order(*found: Finding) -> list[str]:
+        return [each.check for each in ranked(found)]
+
+    assert order(problem("schema", 0.2), problem("drift", 0.7)) == ["drift", "schema"]
+    assert order(problem("schema", 0.71), problem("drift", 0.74)) == ["schema", "drift"]  # equal to a tenth: causes in order
+    assert order(problem("schema", 0.2), problem("overlap", None)) == ["overlap", "schema"]  # it may explain the rest
+    assert order(problem("overlap", None), problem("drift", 0.9)) == ["drift", "overlap"]
+    assert order(problem("shares", None), problem("schema", 0.0)) == ["schema", "shares"]  # a symptom explains nothing
+    assert order(problem("schema", 0.1), problem("class-weights", 0.9)) == ["class-weights", "schema"]
+    assert order(problem("schema", 0.9), problem("class-weights", 0.9)) == ["schema", "class-weights"]
+
+
 def test_the_verdict_claims_no_health_that_was_not_shown() -> None:
     """If it fails, a model whose direction nobody measured is called healthy."""
     fine = [finding("schema", "ok"), finding("drift", "warning")]
@@ -258,6 +280,23 @@ def test_any_function_can_be_examined(walk: Callable[..., Bars]) -> None:
     assert all(each.remedy or each.check == "adapter" for each in diagnosis.findings if each.severity == "skipped")
 
 
+def test_skill_on_bars_that_may_have_taught_is_not_claimed(walk: Callable[..., Bars]) -> None:
+    """If it fails, a model asked about its own training bars is called healthy."""
+    bars = walk(3000)
+    truth = LabelSpec().labels(bars)
+
+    known = {row.tobytes(): y for row, y in zip(DEFAULT(bars)[::8], truth[::8], strict=True)}
+
+    def by_heart(rows: np.ndarray) -> np.ndarray:
+        return np.array([0.35 * np.eye(3)[max(0, known.get(row.tobytes(), 1))] for row in rows])
+
+    def verdict(**given: object) -> str:
+        return diagnose(by_heart, DEFAULT, bars, labels=LabelSpec(), context_bars=0, **given).verdict  # type: ignore[arg-type]
+
+    assert verdict() == "no skill"
+    assert verdict(training=np.arange(3000) < 300) == "healthy"
+
+
 def test_features_that_lack_their_last_rows_are_examined_all_the_same(walk: Callable[..., Bars]) -> None:
     """If it fails, the commonest leak of all, a shift by -1, is met with an error instead of a finding."""
 
@@ -278,6 +317,7 @@ def test_a_function_that_raises_skips_its_checks_and_says_why(walk: Callable[...
 
     diagnosis = diagnose(broken, DEFAULT, walk(1500), labels=LabelSpec(), context_bars=0)
     assert "RuntimeError: no weights for" in diagnosis.finding("shares").says
+    assert diagnosis.verdict == "suspect"
     assert diagnosis.finding("lookahead-features").severity == "ok"
 
 
@@ -326,10 +366,11 @@ def test_the_page_is_offline_and_escapes_names(walk: Callable[..., Bars]) -> Non
 
 
 @pytest.mark.slow
-def test_the_story_is_the_reports() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_the_story_is_the_reports(seed: int) -> None:
     """If it fails, the example no longer shows what happened: leak, fine validation, collapse, diagnosis."""
     told: list[str] = []
-    diagnosis = tell(say=told.append)
+    diagnosis = tell(say=told.append, seed=seed)
     story = diagnosis.pictures["story"]
     assert story["leaky_accuracy"] >= 0.80
     assert story["served_share"] >= 0.70
@@ -343,6 +384,17 @@ def test_the_story_is_the_reports() -> None:
 
 
 @pytest.mark.slow
+def test_the_example_exits_like_any_broken_model(command: Command, tmp_path: Path) -> None:
+    """If it fails, a script cannot rely on exit 1 for broken, or the story spoils the JSON."""
+    code, out, _ = command("doctor", "--example", "jan19", "--json", "--html", tmp_path / "new" / "page.html")
+    said = json.loads(out)
+    assert (code, said["verdict"]) == (1, "broken")
+    assert [each["check"] for each in said["findings"][:2]] == ["lookahead-features", "schema"]
+    assert "it explains" in said["findings"][0]["says"]
+    assert (tmp_path / "new" / "page.html").is_file()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.name for path in BUNDLED.iterdir()))
 def test_a_bundled_checkpoint_gets_the_verdict_of_its_card(name: str, shared_data: Path) -> None:
     """If it fails, a card says another verdict than the doctor; or four years of hours take longer than two minutes."""
@@ -353,6 +405,26 @@ def test_a_bundled_checkpoint_gets_the_verdict_of_its_card(name: str, shared_dat
     assert diagnosis.seconds < 120
     card = (checkpoint.folder / "README.md").read_text(encoding="utf-8")
     assert f"The doctor's verdict on 2024: **{diagnosis.verdict}**" in card
+
+
+@pytest.mark.slow
+def test_a_whole_examination_is_quick_and_small(shared_data: Path) -> None:
+    """If it fails, five years of hours take more than two minutes or 2 GB, and nobody runs the doctor."""
+    data = shared_data / "btc_usdt_1h_2020_2024.csv"
+    given = ["--ckpt", "Jan4", "--data", str(data), "--timerange", "20200201-20250101", "--json"]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flagbt", "doctor", *given], stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    said = json.loads(process.stdout.read())
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert said["coverage"]["bars"] == 43_816
+    assert said["coverage"]["scored_bars"] > 43_000
+    assert time.monotonic() - started < 120
+    assert usage.ru_maxrss < 2_000_000  # kilobytes
 
 
 def proof(command: Command, *arguments: object) -> tuple[int, dict[str, object]]:

@@ -155,6 +155,93 @@ def test_a_test_range_inside_the_training_is_the_first_problem(nano: Checkpoint,
     assert problems(subject_of_checkpoint(nano, past, timerange=TimeRange.parse("20230201-20230401"))) == ["overlap"]
 
 
+def half_loaded(opened: Opened) -> None:
+    """Load every second LoRA matrix only."""
+    for number, (name, parameter) in enumerate(opened.network.named_parameters()):
+        if "lora_B" in name and number % 4 < 2:
+            parameter.zero_()
+
+
+def dropout_on(opened: Opened) -> None:
+    """Forget the evaluation mode; peft's dropout is 0.05 here or more."""
+    opened.network.train()
+    for module in opened.network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+
+
+def half_precision(opened: Opened) -> None:
+    """Keep the weights in float16."""
+    for parameter in opened.network.parameters():
+        parameter.copy_(parameter.half().float())
+
+
+def dead_head(opened: Opened) -> None:
+    """Lose the head's weights, so that its bias answers alone."""
+    for name, parameter in opened.network.named_parameters():
+        if "head" in name and parameter.ndim == 2:
+            parameter.zero_()
+
+
+def swapped_head(opened: Opened) -> None:
+    """Read the head's rows in another order."""
+    for name, parameter in opened.network.named_parameters():
+        if "head" in name and "modules_to_save" in name and parameter.shape[0] == 3:
+            parameter.copy_(parameter[[2, 1, 0]].clone())
+
+
+def other_base(opened: Opened) -> None:
+    """Put the adapter on another base."""
+    for name, parameter in opened.network.named_parameters():
+        if "lora" not in name and "head" not in name and parameter.ndim == 2:
+            parameter.mul_(1.3)
+
+
+IN_MEMORY: dict[str, tuple[Callable[[Opened], None], str]] = {
+    "half an adapter": (half_loaded, "adapter"), "dropout on": (dropout_on, "invariance"),
+    "float16 weights": (half_precision, "adapter"), "a dead head": (dead_head, "adapter"),
+    "a head turned around": (swapped_head, "adapter"), "another base": (other_base, "invariance"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_MEMORY)
+def test_a_network_that_is_not_the_files_is_the_first_problem(name: str, nano: Checkpoint, later: Bars, past: Bars) -> None:
+    """If it fails, a loading defect of another kind is taken for a weak market."""
+    change, check = IN_MEMORY[name]
+    opened = open_checkpoint(nano)
+    with torch.no_grad():
+        change(opened)
+    diagnosis = examine(subject_of_checkpoint(nano, later, past=past, opened=opened))
+    assert diagnosis.problems[0].check == check, [(e.check, e.says) for e in diagnosis.problems]
+    assert all(each.otherwise and each.remedy for each in diagnosis.problems)
+
+
+def a_bar_late(rows: np.ndarray) -> np.ndarray:
+    """Serve the rows of the bar before."""
+    return np.concatenate([np.full((1, rows.shape[1]), np.nan), rows[:-1]])
+
+
+def twins_swapped(rows: np.ndarray) -> np.ndarray:
+    """Put two returns of equal scale in each other's place."""
+    return rows[:, [1, 0, *range(2, rows.shape[1])]]
+
+
+SERVED = {"a bar late": (a_bar_late, "serving-parity"), "twins swapped": (twins_swapped, "schema"),
+          "clipped": (lambda rows: np.clip(rows, -0.5, 0.5), "serving-parity"),
+          "constant": (lambda rows: np.where(np.isfinite(rows), 0.0, np.nan), "input-ignored")}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SERVED)
+def test_a_checkpoint_served_another_way_is_told(name: str, nano: Checkpoint, later: Bars, past: Bars) -> None:
+    """If it fails, a checkpoint in order is retrained for what its serving does."""
+    change, check = SERVED[name]
+    diagnosis = examine(subject_of_checkpoint(nano, later, past=past, served=served_as(nano, change)))
+    assert check in [each.check for each in diagnosis.problems[:2]], [(e.check, e.says) for e in diagnosis.problems]
+    assert {each.check for each in diagnosis.problems[:1]} <= {check, "schema", "serving-parity"}
+
+
 PAIRS: dict[str, tuple[Callable[[Checkpoint, Path, Bars, Bars], Subject], set[str]]] = {
     "adapter not loaded + no mask": (
         lambda nano, _folder, later, past: subject_of_checkpoint(

@@ -23,10 +23,11 @@ from flagbt.models.band import band_attention, block_masks
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint, StoredCalibration, find_checkpoint, list_checkpoints, read_checkpoint
 from flagbt.models.decision import Decision
+from flagbt.models.device import pick_device
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.network import architecture_of, load_network, load_unmerged, logits_of
 from flagbt.models.overlap import check_overlap
-from flagbt.models.scoring import pick_device, score
+from flagbt.models.scoring import score
 from flagbt.models.transformer import BarTransformer
 
 Walk = Callable[..., Bars]

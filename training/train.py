@@ -16,16 +16,16 @@ from torch import Tensor
 
 from .. import __version__
 from ..data.bars import Bars, FloatArray
-from ..data.labels import BUY, CLASS_NAMES, IntArray, Labels, LabelSpec, class_counts, class_shares
+from ..data.labels import CLASS_NAMES, IntArray, Labels, LabelSpec, class_counts, class_shares
 from ..data.schema import FeatureSchema, Float32Array
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, check_choice
 from ..files import json_text, new_folder, sha256_of
 from ..limits import parse_json
-from ..models.calibration import fit_calibration
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
-from ..models.decision import Decision, thresholds_for_shares
+from ..models.decision import choose_decision
 from ..models.diversity import model_verdict
+from ..models.fitting import fit_calibration
 from ..models.network import Lora, adapter_state, fingerprint, parameter_counts, write_tensors
 from ..models.statistics import by_class, scores, softmax
 from .card import card, curves_picture
@@ -39,8 +39,6 @@ from .pretrain import SCHEDULE, Base, pretrain
 from .splits import Split, chronological_split
 
 VALIDATION_SHARE = 0.2
-FEWEST_BUYS_A_MONTH = 1.0
-DEFAULT_ROUND_TRIP_COST = 0.0024  # 10 bps fee and 2 bps slippage, twice: what `flagbt run` charges by default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,20 +359,13 @@ def _split(bars: Bars, recipe: Recipe, warmup_bars: int) -> Split:
 
 
 def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, split: Split, correction: FloatArray) -> StoredCalibration:
-    """Fit a temperature on the validation samples, and choose the rule by a fixed order of preference.
-
-    Expected utility after costs comes first. Where it would buy less than once a month on the validation samples,
-    thresholds that give signals the validation labels' own shares take its place.
-    """
+    """Fit a temperature on the validation samples, and choose the rule that goes with it."""
     labels = np.where(split.validation, recipe.labels.labels(bars), np.int8(-1))
     fitted = fit_calibration("temperature", logits, labels, fitted_on=str(split.validation_range), shift=correction)
-    probabilities = fitted(logits[split.validation])
-    decision = Decision("utility")
-    returns = class_returns(bars, recipe.labels, split)
-    signals = decision(probabilities, class_returns=returns, round_trip_cost=DEFAULT_ROUND_TRIP_COST)
-    months = len(probabilities) * bars.step_hours / (24 * 30.4)
-    if (signals == BUY).sum() < FEWEST_BUYS_A_MONTH * months:
-        decision = Decision("threshold", thresholds_for_shares(probabilities, class_shares(labels)))
+    decision = choose_decision(
+        fitted(logits[split.validation]), labels, class_returns=class_returns(bars, recipe.labels, split),
+        step_hours=bars.step_hours,
+    )  # fmt: skip
     return StoredCalibration(fitted, decision)
 
 

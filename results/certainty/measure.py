@@ -95,21 +95,29 @@ def verdict(figures: dict[str, Figure]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``beyond_luck``: True where the deflated Sharpe ratio is at least 0.95 and the interval of the Sharpe ratio lies
-        above 0; None where either is undefined. ``sentence``.
+        ``beyond_luck``: True where the deflated Sharpe ratio is at least 0.95, the interval of the Sharpe ratio lies above
+        0, and random entries, where they are known, do as well in 1 draw of 20 at most; None where one of the first two is
+        undefined. ``sentence``. In a rising market whoever holds has a Sharpe ratio above 0: that is not the strategy's.
     """
-    deflated, interval = figures["deflated_sharpe"], figures["sharpe_interval"]
+    deflated, interval, entries = figures["deflated_sharpe"], figures["sharpe_interval"], figures["random_entries"]
     unknown = next((each for each in (deflated, interval) if each.value is None), None)
     if unknown is not None:
         return {"beyond_luck": None, "sentence": f"Whether this is luck cannot be told: {unknown.reason}."}
     assert deflated.value is not None
     assert interval.low is not None
-    beyond = deflated.value >= CONFIDENCE and interval.low > 0
-    sentence = (
-        "Not explained by luck alone: the deflated Sharpe ratio and the interval both say so."
-        if beyond else "Not distinguishable from luck."
-    )  # fmt: skip
-    return {"beyond_luck": beyond, "sentence": sentence}
+    if deflated.value < CONFIDENCE or interval.low <= 0:
+        return {"beyond_luck": False, "sentence": "Not distinguishable from luck."}
+    if entries.value is not None and entries.value > 1 - CONFIDENCE:
+        return {
+            "beyond_luck": False,
+            "sentence": "A gain beyond luck, but trades of the same lengths at random times do as well: it is the "
+            "market's, not the timing's.",
+        }
+    known = "" if entries.value is None else " and the random entries"
+    return {
+        "beyond_luck": True,
+        "sentence": f"Not explained by luck alone: the deflated Sharpe ratio, the interval{known} say so.",
+    }
 
 
 def _daily(run: Run) -> FloatArray:

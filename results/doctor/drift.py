@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...data.bars import Bars, FloatArray
+from .counterfactual import Undone, has_collapsed, what_it_says, without_drift
 from .features import Note
 from .finding import OK, SUSPECT, WARNING, Finding, skipped
 from .learner import domain_auc
@@ -14,6 +15,8 @@ from .subject import BoolArray, Subject, Table
 
 LARGEST_OUTSIDE = 0.10
 LARGEST_PSI = 0.25
+NEARLY_ALL = 0.90
+SMALLEST_SHARE_EXPLAINED = 0.5
 FEWEST_ROWS = 200
 
 
@@ -22,8 +25,8 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
 
     PSI over the training's deciles (Siddiqi 2006: above 0.25 the population has moved), the two-sample KS distance
     (Kolmogorov 1933, Smirnov 1948), the share of rows outside the training's range, and how well a classifier tells the
-    two periods apart. Calm and wild years differ by themselves, so this is a warning; it is suspect where a column
-    follows the level of the price, which no training covers.
+    two periods apart. Calm and wild years differ by themselves, so this is a warning. It is suspect in a column that follows
+    the level of the price, or has left the training's range for good, and where it explains most of a collapse.
     """
     name = "drift"
     if subject.past is None or subject.training is None or subject.past_rows is None:
@@ -51,15 +54,27 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
         f"are above {LARGEST_PSI}; at most {100 * outside.max():.1f} % of the rows lie outside the training's range "
         f"({columns[int(np.argmax(outside))]}); training and tested rows are told apart with an AUC of {told:.2f}."
     )
-    if guilty.any():
-        names = tuple(c for c, bad in zip(columns, guilty, strict=True) if bad)
-        g = int(np.argmax(np.where(guilty, outside, -1)))
+    gone = ~level & (outside > NEARLY_ALL)
+    if guilty.any() or gone.any():
+        names = tuple(c for c, bad in zip(columns, guilty | gone, strict=True) if bad)
+        g = int(np.argmax(np.where(guilty | gone, outside, -1)))
+        one = len(names) == 1
+        what = f"follow{'s' * one} the level of the price, which has moved on" if guilty.any() else "moved on"
         return Finding(
-            check=name, severity=SUSPECT, value=float(outside[g]), limit=LARGEST_OUTSIDE, columns=names,
-            says=f"{', '.join(names[:8])} follow{'s' * (len(names) == 1)} the level of the price, which has moved on: "
-            f"{100 * outside[g]:.1f} % of the rows of {columns[g]} lie outside the training's range. {facts}",
-            remedy="Feed ratios, returns or ranks in place of levels, and train again.",
-            otherwise="Were it not the cause, multiplying all prices by ten would leave the columns alone.",
+            check=name, severity=SUSPECT, value=float(outside[g]), limit=LARGEST_OUTSIDE if guilty.any() else NEARLY_ALL,
+            columns=names, says=f"{', '.join(names[:8])} {what}: {100 * outside[g]:.1f} % of the rows of {columns[g]} lie "
+            f"outside the training's range. {facts}",
+            remedy="Feed ratios, returns or ranks in place of levels (of prices, volumes or time), and train again.",
+            otherwise="Were it not the cause, multiplying all prices by ten would leave the columns alone."
+            if guilty.any() else "Were it not the cause, most rows would lie where the training's did.",
+        )  # fmt: skip
+    undone = _of_a_collapse(subject, psi > LARGEST_PSI)
+    if undone is not None and undone.share >= SMALLEST_SHARE_EXPLAINED:
+        return Finding(
+            check=name, severity=SUSPECT, value=float(psi[k]), limit=LARGEST_PSI, says=f"The columns have moved on: {facts}",
+            columns=tuple(c for c, bad in zip(columns, psi > LARGEST_PSI, strict=True) if bad),
+            remedy="Find out what these columns measure now that they did not in training; then train on newer bars.",
+            otherwise="Were it not the cause, the shares would not come back with the columns spread as in training.",
         )  # fmt: skip
     severity = WARNING if psi[k] > LARGEST_PSI else OK
     return Finding(
@@ -67,6 +82,13 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
         columns=tuple(c for c, bad in zip(columns, psi > LARGEST_PSI, strict=True) if bad),
         remedy="Another market than the training's: expect less, and retrain on newer bars." if severity == WARNING else "",
     )  # fmt: skip
+
+
+def _of_a_collapse(subject: Subject, moved: BoolArray) -> Undone | None:
+    """Return how much of a collapse goes when the moved columns are spread as in training; None without a collapse."""
+    if not moved.any() or not has_collapsed(subject):
+        return None
+    return what_it_says(subject, without_drift(subject, moved), "")
 
 
 def population_stability(old: FloatArray, new: FloatArray, bins: int = 10) -> float:

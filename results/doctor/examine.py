@@ -1,4 +1,4 @@
-"""Examine a subject: every check once, each on its own, then the ranking and the verdict."""
+"""Examine a subject: every check once, each on its own, then what each cause explains, the ranking and the verdict."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from ...errors import FlagbtError
 from .control import too_good
+from .counterfactual import explained
 from .drift import drift
 from .features import Note, lookahead_features, schema, serving_parity
-from .finding import Diagnosis, Finding, ranked, skipped, verdict_of
+from .finding import SKIPPED, SUSPECT, Diagnosis, Finding, ranked, skipped, verdict_of
 from .honesty import class_weights, funnel, leaky_split, overlap
 from .model import adapter, input_ignored, invariance, lookahead_model
 from .skill import calibration, label_map, rank_skill, shares
@@ -26,6 +27,15 @@ ALL: dict[str, Check] = {
     "rank-skill": rank_skill, "class-weights": class_weights, "input-ignored": input_ignored, "adapter": adapter,
     "invariance": invariance, "label-map": label_map, "funnel": funnel, "calibration": calibration, "overlap": overlap,
 }  # fmt: skip
+
+
+def no_answer(said: str) -> Finding:
+    """Return the finding of a model that could not be asked at all: that is no healthy one."""
+    return Finding(
+        check="shares", severity=SUSPECT, says=f"The model could not be asked on the tested bars: {said}",
+        remedy="Mend the predict function, or give it bars and columns that it takes.",
+        otherwise="A sound model answers every whole row.",
+    )  # fmt: skip
 
 
 def examine(subject: Subject, *, progress: Progress = lambda _check, _done, _total: None) -> Diagnosis:
@@ -52,10 +62,13 @@ def examine(subject: Subject, *, progress: Progress = lambda _check, _done, _tot
         except FlagbtError as error:
             found.append(skipped(name, str(error)))
         except Exception as error:  # somebody's predict or feature function may raise anything
-            found.append(skipped(name, f"It could not run: {type(error).__name__}: {' '.join(str(error).split())}"))
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            found.append(no_answer(said) if name == "shares" else skipped(name, f"It could not run: {said}"))
     progress("", len(ALL), len(ALL))
-    findings = tuple(ranked(found))
+    findings = tuple(ranked(explained(subject, each, pictures) for each in found))
+    unseen = any(each.check == "overlap" and each.severity != SKIPPED for each in found)  # else a score may be memory
+    verdict = verdict_of(findings, direction=pictures.get("direction") if unseen else None)
     return Diagnosis(
-        subject=subject.name, verdict=verdict_of(findings, direction=pictures.get("direction")), findings=findings,
-        coverage=coverage, seconds=time.perf_counter() - started, pictures=pictures, synthetic=subject.bars.synthetic,
+        subject=subject.name, verdict=verdict, findings=findings, coverage=coverage, seconds=time.perf_counter() - started,
+        pictures=pictures, synthetic=subject.bars.synthetic,
     )  # fmt: skip

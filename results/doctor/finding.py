@@ -22,6 +22,7 @@ _WEIGHTS = ("lookahead-model", "adapter")
 _ROWS = ("schema", "serving-parity")
 _CAUSES = (*_ROWS, *_WEIGHTS, "invariance", "label-map", "input-ignored", "class-weights", "drift")
 _LEAKS = ("lookahead-features", "lookahead-model", "leaky-split", "overlap")
+SYMPTOMS = ("too-good", "shares", "funnel", "calibration", "rank-skill")
 FOLLOWS: dict[str, tuple[str, ...]] = {
     "serving-parity": ("lookahead-features", "schema", *_WEIGHTS, "invariance", "input-ignored"),
     "invariance": _WEIGHTS,
@@ -55,6 +56,10 @@ class Finding:
         What would have been seen, were this not the cause.
     columns : tuple of str
         The guilty feature columns, where there are any.
+    explains : float, optional
+        The share of the symptom that goes when this is undone, 0 to 1, where that was measured.
+    undone : str
+        The numbers of that measurement, in words.
     """
 
     check: str
@@ -65,6 +70,8 @@ class Finding:
     remedy: str = ""
     otherwise: str = ""
     columns: tuple[str, ...] = ()
+    explains: float | None = None
+    undone: str = ""
 
     @property
     def is_problem(self) -> bool:
@@ -72,10 +79,10 @@ class Finding:
         return self.severity in (BROKEN, SUSPECT)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the finding as JSON values; ``says`` ends in what would be seen otherwise."""
+        """Return the finding as JSON values; ``says`` ends in what it explains, and in what would be seen otherwise."""
         values: dict[str, Any] = {
             "check": self.check, "severity": self.severity, "value": _finite(self.value), "limit": _finite(self.limit),
-            "says": f"{self.says} {self.otherwise}".strip(), "remedy": self.remedy,
+            "says": " ".join(each for each in (self.says, self.undone, self.otherwise) if each), "remedy": self.remedy,
         }  # fmt: skip
         return values | ({"columns": list(self.columns)} if self.columns else {})
 
@@ -93,14 +100,27 @@ def skipped(check: str, why: str, remedy: str = "") -> Finding:
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
     """Sort findings: problems first, then warnings, then what is fine, then what was skipped.
 
-    Among problems, those that no other problem explains come first (see ``FOLLOWS``), in the order of ``CHECKS``.
+    Among problems, those that no other problem brings about come first (see ``FOLLOWS``; a cause that was measured to explain
+    less brings nothing about); among these, those that explain most
+    of the symptom, to a tenth of it. A cause that could not be undone may explain what no measured one does. What is left
+    equal comes in the order of ``CHECKS``, which is that of causes.
     """
     found = list(findings)
-    problems = {each.check for each in found if each.is_problem}
+    problems = {each.check: each for each in found if each.is_problem}
+    rest = 1 - max((each.explains or 0.0 for each in found if each.is_problem), default=0.0)
 
-    def place(each: Finding) -> tuple[int, bool, int]:
-        follows = each.is_problem and not problems.isdisjoint(FOLLOWS.get(each.check, ()))
-        return 0 if each.is_problem else SEVERITIES.index(each.severity), follows, CHECKS.index(each.check)
+    def weight(each: Finding) -> float:
+        if not each.is_problem or each.check in SYMPTOMS:
+            return 0.0
+        return round(rest if each.explains is None else each.explains, 1)
+
+    def explains_less(cause: Finding, each: Finding) -> bool:
+        return cause.explains is not None and each.explains is not None and weight(cause) < weight(each)
+
+    def place(each: Finding) -> tuple[int, bool, float, int]:
+        causes = [problems[name] for name in FOLLOWS.get(each.check, ()) if name in problems]
+        follows = each.is_problem and not all(explains_less(cause, each) for cause in causes)
+        return 0 if each.is_problem else SEVERITIES.index(each.severity), follows, -weight(each), CHECKS.index(each.check)
 
     return sorted(found, key=place)
 

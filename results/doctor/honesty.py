@@ -95,7 +95,10 @@ def overlap(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
     if not len(at):
         return skipped(name, "No bar is tested.")
     if subject.checkpoint is None and (subject.past is None or subject.training is None):
-        return skipped(name, "Which bars taught is not known.", "Give training=.")
+        return skipped(
+            name, "Which bars taught is not known, so no score on these bars shows any skill: they may be what it learnt.",
+            "Give training=.",
+        )  # fmt: skip
     h = subject.horizon_bars
     looked_at = np.minimum(at + h, len(subject.bars) - 1)
     first, last = subject.bars.time[at], subject.bars.time[looked_at]

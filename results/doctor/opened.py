@@ -97,8 +97,8 @@ def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
     return float((logits - stored["logits"]).abs().max().nan_to_num(float("inf")))
 
 
-def knobs_that_fit(checkpoint: Checkpoint, tolerance: float) -> str:
-    """Return the head count, context length or mask with which the fingerprint is reproduced, in words; empty for none.
+def knobs_that_fit(checkpoint: Checkpoint, tolerance: float) -> tuple[str, Any, dict[str, Any]] | None:
+    """Return the heads, context or mask with which the fingerprint is reproduced: in words, the network, its knobs.
 
     No tensor's shape depends on any of them, so a wrong one loads in silence.
     """
@@ -108,7 +108,7 @@ def knobs_that_fit(checkpoint: Checkpoint, tolerance: float) -> str:
         try:
             network = open_checkpoint(Checkpoint(checkpoint.folder, values)).network
             if fingerprint_difference(network, checkpoint) <= tolerance:
-                return f"{knob} {getattr(other, knob)} instead of {getattr(now, knob)}"
+                return f"{knob} {getattr(other, knob)} instead of {getattr(now, knob)}", network, values["architecture"]
         except (CheckpointError, RuntimeError, ValueError):  # such a network cannot be built
             continue
-    return ""
+    return None

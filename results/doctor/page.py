@@ -46,6 +46,7 @@ def write_page(diagnosis: Diagnosis, path: Path) -> None:
         When the file cannot be written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, render_page(diagnosis))
     except OSError as error:
         raise RecordError(f"--html: {path} cannot be written: {error.strerror or error}. Choose another place.") from None
@@ -74,14 +75,16 @@ def _problems(diagnosis: Diagnosis) -> Html:
 def _finding(number: int, each: Finding) -> Html:
     card = verdict_card(f"{number}. {each.check}", f"{each.severity}{_number(each)}", each.says, EDGES[each.severity])
     more = paragraph(f"If it were not the cause: {each.otherwise}", "muted") if each.otherwise and each.is_problem else ""
+    undone = paragraph(f"Without it: {each.undone}") if each.undone else ""
     remedy = paragraph(f"Remedy: {each.remedy}") if each.remedy else ""
-    return Html(f"{card}{more}{remedy}")
+    return Html(f"{card}{undone}{more}{remedy}")
 
 
 def _number(each: Finding) -> str:
+    share = "" if each.explains is None else f"; explains {100 * each.explains:.0f} %"
     if each.value is None:
-        return ""
-    return f": {each.value:.4g}" + ("" if each.limit is None else f", limit {each.limit:.4g}")
+        return share
+    return f": {each.value:.4g}" + ("" if each.limit is None else f", limit {each.limit:.4g}") + share
 
 
 def _shares(pictures: dict[str, Any]) -> Html:
@@ -97,14 +100,14 @@ def _shares(pictures: dict[str, Any]) -> Html:
     quantiles = pictures["logit_quantiles"]
     cells = [
         (c, percent(pictures["predicted"][k]), percent(pictures["confidence"][k]),
-         *(ratio(quantiles[q][k]) for q in range(3)))
+         *(ratio(quantiles[q][k]) for q in (0, 2)))
         for k, c in enumerate(CLASS_NAMES)
     ]  # fmt: skip
     return section(
         "What it says", key(zip(COLOURS, CLASS_NAMES, strict=True)), Html(f'<div class="bars">{bars}</div>\n'),
         table(
-            "By highest class, on all tested bars; logits at their 5th, 50th and 95th percentile",
-            ["class", "share", "mean confidence", "logit 5 %", "median", "95 %"], cells,
+            "By highest class, on all tested bars: its share, its mean confidence, and its logits at two percentiles",
+            ["class", "share", "sure", "5 %", "95 %"], cells,
         ),
     )  # fmt: skip
 
@@ -124,8 +127,11 @@ def _drift(pictures: dict[str, Any]) -> Html:
     rows = pictures.get("drift")
     if not rows:
         return Html("")
+    longest = max(1.0, *(psi for _, psi, _, _ in rows))
+    bars = "".join(bar(name, [("buy", psi / longest)], f"PSI {psi:.2f}") for name, psi, _, _ in rows)
     return section(
         "Drift by column",
+        Html(f'<div class="bars">{bars}</div>\n'),
         table(
             "Tested bars against training bars, the twelve columns that moved most (PSI above 0.25: another population)",
             ["column", "PSI", "KS", "outside the training's range"],

@@ -17,25 +17,31 @@ from ...models.diversity import (
     signal_verdict,
     total_variation,
 )
-from ...models.statistics import expected_calibration_error, negative_log_likelihood, softmax
+from ...models.reliability import reliability
+from ...models.statistics import constant_prior_nll, expected_calibration_error, negative_log_likelihood, softmax
 from .direction import auc_intervals, blocks_of, offset_sweep
 from .features import Note
 from .finding import BROKEN, OK, SUSPECT, WARNING, Finding, skipped
-from .subject import Subject, first_whole
+from .subject import BoolArray, Subject, first_whole
 
 FEWEST_JUDGED = 300
 SMALLEST_LABEL_GAIN = 0.02
 MOST_KNOWN_ROWS = 12_000
 SMALLEST_RANK_GAIN = 0.08
+FARTHEST_SHIFT, SMALLEST_SHIFT_GAIN = 48, 0.12
+LARGEST_SILENT = 0.05
 LARGEST_ECE, SUSPECT_ECE = 0.10, 0.30
 
 
 def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
     """What does it say, how surely, and is that a collapse? Two verdicts, kept apart."""
     name = "shares"
+    silent = _silent(subject)
+    if silent > LARGEST_SILENT:
+        return _silence(silent)
     answered = np.isfinite(subject.logits).all(axis=1)
     if not answered.any():
-        return skipped(name, "The model gave no answer on the tested bars.", "Give a longer range.")
+        return skipped(name, "No tested bar has a whole row with the model's context before it.", "Give a longer range.")
     z, p = subject.logits[answered], subject.probabilities[answered]
     said = z.argmax(axis=1).astype(np.int8)
     coverage["scored_bars"] = len(z)
@@ -64,7 +70,9 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
         return Finding(
             check=name, severity=SUSPECT if sure else WARNING if predicted[top] > ONE_SIDED_SHARE else OK,
             value=float(predicted[top]), limit=ONE_SIDED_SHARE, says=f"{facts} The training labels' shares are not known.",
-            remedy="Give labels= and training=, so that the shares can be judged." if not sure else "Find the cause above.",
+            remedy="Give labels= and training=, so that the shares can be judged." if not sure
+            else "Find the cause among the other findings.",
+            otherwise="A sound model is not sure of one class on nearly every bar.",
         )  # fmt: skip
     distance = float(model["numbers"]["total_variation"])
     here = None if subject.labels is None else class_shares(subject.labels[subject.judged])
@@ -73,9 +81,9 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
         worst = predicted[top] > ONE_SIDED_SHARE and (confidence[top] or 0) > 0.9
         return Finding(
             check=name, severity=BROKEN if worst else SUSPECT, value=distance, limit=COLLAPSED_TOTAL_VARIATION,
-            says=f"Collapsed: {model['sentence']} {facts}", remedy="This is the symptom: mend the first finding above it. "
-            "Class "
-            "weights and offsets move the bias, they do not mend it.",
+            says=f"Collapsed: {model['sentence']} {facts}",
+            remedy="This is the symptom: mend the findings above it, where there are any; else compare the weights, offsets "
+            "and calibration in use with those that the model was judged with. They move the bias; they do not mend a cause.",
             otherwise="An honest model of a weak signal may say HOLD on nearly every bar, but its mean probabilities match "
             "the labels'.",
         )  # fmt: skip
@@ -91,6 +99,24 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     return Finding(
         check=name, severity=severity, value=distance, limit=COLLAPSED_TOTAL_VARIATION, says=f"{model['sentence']} {facts}"
     )
+
+
+def _silent(subject: Subject) -> float:
+    """Return the share of tested bars without an answer, of those with a whole row and the model's context before it."""
+    able = subject.tested & np.isfinite(subject.rows).all(axis=1)
+    able[: subject.first_row + subject.context] = False
+    silent = np.asarray(~np.isfinite(subject.logits[able]).all(axis=1))
+    return float(silent.mean()) if len(silent) else 0.0
+
+
+def _silence(share: float) -> Finding:
+    return Finding(
+        check="shares", severity=BROKEN if share == 1 else SUSPECT, value=share, limit=LARGEST_SILENT,
+        says=f"On {100 * share:.1f} % of the tested bars that have a whole row it gives no finite answer; every other number "
+        f"leaves these bars out.",
+        remedy="Look for overflow (float16), a division by zero, or a length of input that the model does not take.",
+        otherwise="A sound model answers every whole row.",
+    )  # fmt: skip
 
 
 def rank_skill(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
@@ -133,12 +159,12 @@ def rank_skill(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
 
 
 def label_map(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
-    """Would another order of SELL, HOLD and BUY explain the labels better?"""
-    del pictures
+    """Would another order of SELL, HOLD and BUY explain the labels better, or the labels of other bars?"""
     name = "label-map"
     if subject.labels is None:
         return skipped(name, "It needs labels.", "Give labels=.")
-    z, y = _answers_to_known_labels(subject)
+    said, labels, known = _answers_to_known_labels(subject)
+    z, y = said[known], labels[known]
     if len(y) < FEWEST_JUDGED:
         return skipped(name, f"It needs {FEWEST_JUDGED} labelled bars; there are {len(y):,}.")
     losses = {order: _row_losses(z[:, order], y) for order in permutations(range(3))}
@@ -152,11 +178,22 @@ def label_map(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fin
     value = float(gain.mean())
     # A model that is off in its shares alone gains from another order too: it must also rank better.
     if order != (0, 1, 2) and value > SMALLEST_LABEL_GAIN and low > 0 and _ranks_better(z, y, order, random):
+        pictures["label_order"] = order
         return Finding(
             check=name, severity=BROKEN, value=value, limit=SMALLEST_LABEL_GAIN,
             says=f"Another order of the classes fits the labels better by {value:.3f} nats a bar: read {names}.",
             remedy="Use one order of classes from the labels to the signals: SELL=0, HOLD=1, BUY=2.",
             otherwise="Were the order right, every other one would be worse.",
+        )  # fmt: skip
+    bars, gain_there = _other_bars(said, labels, known)
+    coverage["label_shifts"] = 2 * FARTHEST_SHIFT
+    if bars:
+        return Finding(
+            check=name, severity=BROKEN, value=gain_there, limit=SMALLEST_SHIFT_GAIN,
+            says=f"The answers fit the labels of {abs(bars)} bars {'later' if bars > 0 else 'before'}: there they beat a "
+            f"constant guess by {gain_there:.3f} nats a bar, and on their own bars they do not.",
+            remedy="Join labels and rows by time, not by place, and look for a shift; then train again.",
+            otherwise="Were rows and labels of the same bars, the fit would be best without a shift.",
         )  # fmt: skip
     says = "No other order of the classes fits the labels better." if order == (0, 1, 2) else (
         f"Reading {names} would fit better by {value:.3f} nats a bar, which is chance or a shift of the shares, not a swap."
@@ -164,23 +201,44 @@ def label_map(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fin
     return Finding(check=name, severity=OK, value=max(0.0, value), limit=SMALLEST_LABEL_GAIN, says=says)
 
 
-def _answers_to_known_labels(subject: Subject) -> tuple[FloatArray, IntArray]:
-    """Return logits and labels of the last samples that taught or judged, on the training's own rows; else of the tested bars.
+def _other_bars(said: FloatArray, labels: IntArray, known: BoolArray) -> tuple[int, float]:
+    """Return by how many bars the labels are off that the answers fit, and the fit there; 0 where they fit their own.
+
+    The fit is the gain in nats over a constant guess. Any model of past prices fits past labels a little; one that was taught
+    the labels of other bars fits those far better, and its own not at all.
+    """
+    nothing, at = (0, 0.0), np.flatnonzero(known)
+
+    def fit(bars: int) -> float:
+        there = at[(at + bars >= 0) & (at + bars < len(labels))]
+        there = there[labels[there + bars] >= 0]
+        y = labels[there + bars]
+        if len(y) < FEWEST_JUDGED:
+            return -np.inf
+        return constant_prior_nll(class_shares(y), y) - float(_row_losses(said[there], y).mean())
+
+    if fit(0) > SMALLEST_LABEL_GAIN:
+        return nothing
+    best = max((bars for bars in range(-FARTHEST_SHIFT, FARTHEST_SHIFT + 1) if bars), key=fit)
+    return (best, fit(best)) if fit(best) > SMALLEST_SHIFT_GAIN else nothing
+
+
+def _answers_to_known_labels(subject: Subject) -> tuple[FloatArray, IntArray, BoolArray]:
+    """Return logits, labels and which of them count: of the last samples that taught or judged; else of the tested bars.
 
     Which logit means which class is the model's own matter: neither a fault of serving nor a weak test year may hide it.
     """
     assert subject.labels is not None
     past, labels, rows = subject.past, subject.past_labels, subject.past_rows
     if past is None or labels is None or rows is None or subject.training is None:
-        return subject.logits[subject.judged], subject.labels[subject.judged]
+        return subject.logits, subject.labels, subject.judged
     known = subject.training if subject.validation is None else subject.training | subject.validation
     at = np.flatnonzero(known & (labels >= 0))
     stop = int(at[-1]) + 1
     start = max(first_whole(rows[:stop]), int(at[0]) - subject.context, stop - MOST_KNOWN_ROWS)
     said = np.full((len(labels), 3), np.nan)
     said[start:stop] = subject.ask(rows[start:stop])
-    answered = known & (labels >= 0) & np.isfinite(said).all(axis=1)
-    return said[answered], labels[answered]
+    return said, labels, known & (labels >= 0) & np.isfinite(said).all(axis=1)
 
 
 def _row_losses(z: FloatArray, y: IntArray) -> FloatArray:
@@ -209,7 +267,7 @@ def calibration(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> F
     if len(y) < FEWEST_JUDGED:
         return skipped(name, f"It needs {FEWEST_JUDGED} labelled bars; there are {len(y):,}.")
     ece = expected_calibration_error(p, y)
-    by_class = [_class_error(p[:, c], y == c) for c in range(3)]
+    by_class = reliability(p, y).errors.tolist()
     pictures["ece"] = [ece, *by_class]
     coverage["calibration_bars"] = len(y)
     stored = ""
@@ -224,10 +282,6 @@ def calibration(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> F
         says=f"Confidence and accuracy differ by {ece:.3f} on average (by class: {each}); NLL {nll:.3f}, a constant guess "
         f"of these "
         f"labels' shares {constant:.3f}.{stored}",
-        remedy="Fit a temperature on the validation range, after the findings above are mended." if severity != OK else "",
+        remedy="Mend the findings above, then fit a temperature: flagbt calibrate." if severity != OK else "",
+        otherwise="Were its confidence right, of the bars said with 60 % about 60 % would come true.",
     )  # fmt: skip
-
-
-def _class_error(p: FloatArray, hit: np.typing.NDArray[np.bool_], bins: int = 15) -> float:
-    which = np.minimum((p * bins).astype(int), bins - 1)
-    return float(np.abs(np.bincount(which, hit - p, minlength=bins)).sum() / len(p))

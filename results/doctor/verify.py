@@ -18,6 +18,7 @@ from .finding import BROKEN, OK, Finding
 from .futures import other_future
 from .of_checkpoint import subject_of_checkpoint
 
+Progress = Callable[[int, int], None]
 MOMENTS = 6
 BARS_BEFORE, BARS_AFTER = 1_200, 120
 BATCHED_BARS = 200
@@ -25,7 +26,13 @@ LARGEST_DIFFERENCE = 1e-4
 AT_DECISION = ["order", "decided", "side", "target", "size", "decision_price"]
 
 
-def verify_lookahead(make: Callable[[], Any], bars: Bars, *, warmup_bars: int = 0, seed: int = 0) -> Finding:
+def _unwatched(done: int, total: int) -> None:
+    """Tell nobody how far a proof is."""
+
+
+def verify_lookahead(
+    make: Callable[[], Any], bars: Bars, *, warmup_bars: int = 0, seed: int = 0, progress: Progress = _unwatched
+) -> Finding:
     """Cut the bars after t, and give them another future: nothing that a run records up to t may change.
 
     Parameters
@@ -34,6 +41,8 @@ def verify_lookahead(make: Callable[[], Any], bars: Bars, *, warmup_bars: int = 
         Returns a fresh strategy, flagbt's or a plain Backtrader class.
     warmup_bars : int
         History that the strategy needs before its first signal.
+    progress : callable
+        Called with (moments done, moments in all).
 
     Raises
     ------
@@ -46,7 +55,8 @@ def verify_lookahead(make: Callable[[], Any], bars: Bars, *, warmup_bars: int = 
     random = np.random.Generator(np.random.Philox(key=[seed, 21]))
     moments = np.sort(random.integers(before, len(bars) - BARS_AFTER, MOMENTS)).tolist()
     changed: list[str] = []
-    for t in moments:
+    for number, t in enumerate(moments):
+        progress(number, len(moments))
         stretch = bars.take(slice(t - before, t + BARS_AFTER))
         base = _record(make(), stretch)
         for other in (stretch.take(slice(0, before + 1)), other_future(stretch, before, random)):
@@ -87,7 +97,7 @@ def _first_change(one: Any, other: Any, t: int) -> str:
     return "" if decided[0].equals(decided[1]) else "orders"
 
 
-def verify_batch(checkpoint: Checkpoint, bars: Bars) -> Finding:
+def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _unwatched) -> Finding:
     """Score the last bars in batches and one by one: the logits must agree."""
     from ...models.network import architecture_of, load_network
     from ...models.scoring import score
@@ -97,12 +107,19 @@ def verify_batch(checkpoint: Checkpoint, bars: Bars) -> Finding:
     rows = checkpoint.schema.rows(part)
     first = len(part) - BATCHED_BARS
     settings: dict[str, Any] = {"architecture": architecture, "warmup_bars": checkpoint.schema.warmup_bars, "first": first}
+    sizes = (1, 2, 5)
+    progress(0, 1 + len(sizes))
     alone = score(network, rows, part, bar_by_bar=True, **settings)
-    off = max(float(np.nanmax(np.abs(score(network, rows, part, batch_chunks=n, **settings) - alone))) for n in (1, 2, 5))
+    off = 0.0
+    for done, n in enumerate(sizes, 1):
+        progress(done, 1 + len(sizes))
+        off = max(off, float(np.nanmax(np.abs(score(network, rows, part, batch_chunks=n, **settings) - alone))))
     return _compared("batch", off, f"{BATCHED_BARS} bars scored one by one and in batches of 1, 2 and 5 chunks")
 
 
-def verify_warmup(make: Callable[[], Any], bars: Bars, *, model: ModelSignals | None = None) -> Finding:
+def verify_warmup(
+    make: Callable[[], Any], bars: Bars, *, model: ModelSignals | None = None, progress: Progress = _unwatched
+) -> Finding:
     """Start the history later: past the warm-up, signals must not change.
 
     Raises
@@ -118,10 +135,12 @@ def verify_warmup(make: Callable[[], Any], bars: Bars, *, model: ModelSignals | 
     if len(bars) < warmup + kept + 60:
         raise RangeError(f"verify warmup: expected {warmup + kept + 60:,} bars or more, got {len(bars):,}. Give more.")
     whole = bars.take(slice(max(0, len(bars) - 3 * warmup - kept), len(bars)))
+    progress(0, 3)
     long = strategy.prepare(whole)
     differ, off = 0, 0.0
     starts = [len(whole) - warmup - kept, len(whole) - warmup - kept - 37]
-    for start in starts:
+    for done, start in enumerate(starts, 1):
+        progress(done, 1 + len(starts))
         short = make().prepare(whole.take(slice(max(0, start), len(whole))))
         one, other = long.signal[-kept:], short.signal[-kept:]
         differ += int((one != other).sum())

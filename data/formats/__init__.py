@@ -1,0 +1,1 @@
+"""What a file of bars may look like: each format turns a file into a `Table`, not yet checked."""

@@ -1,0 +1,111 @@
+"""Table: what a format's function gives, and the faults it met on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import DataError
+from ..bars import FloatArray, TimeArray
+
+DAMAGED = "damaged"
+MIXED_UNITS = "mixed-units"
+MOST_FAULTS = 10_000
+LONGEST_SHOWN = 60
+
+
+def shown(value: object) -> str:
+    """Quote a value for a message: on one line, and not too long."""
+    text = str(value)
+    return repr(text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}...")
+
+
+def printable(value: object, longest: int = 200) -> str:
+    """Write what a file or a library says on one line, without characters that a terminal obeys."""
+    text = " ".join(str(value)[:longest].split())
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+class Places(NamedTuple):
+    """Where each bar stands in its file: ``line 7`` of a text (as an editor counts), ``row 6`` of a table."""
+
+    name: str
+    word: str
+    numbers: Sequence[int] | npt.NDArray[np.int64]
+
+    def at(self, position: int, column: str) -> str:
+        """Say where the cell of the bar at ``position`` stands."""
+        return f"{self.name}, {self.word} {self.numbers[position]}, column {shown(column)}"
+
+
+class Fault(NamedTuple):
+    """A row that cannot be taken as it is: ``kind`` is ``damaged`` or ``mixed-units``."""
+
+    kind: str
+    row: int
+    message: str
+
+
+@dataclass
+class Faults:
+    """What is wrong with single rows: strict, the first one is raised; else they are kept, one a row.
+
+    Parameters
+    ----------
+    strict : bool
+        True to raise at the first fault, as reading does; False to go on, as checking does.
+    name : str
+        The file's name, for the message when there are too many.
+    found : dict of int to Fault
+        By the row's line (or row) in the file.
+    """
+
+    strict: bool
+    name: str = "bars"
+    found: dict[int, Fault] = field(default_factory=dict)
+
+    def add(self, kind: str, row: int, error: DataError) -> None:
+        """Take note of a fault.
+
+        Raises
+        ------
+        DataError
+            The error itself when strict; otherwise when there are more than `MOST_FAULTS`.
+        """
+        if self.strict:
+            raise error
+        row = int(row)
+        known = self.found.get(row)
+        if known is None or (known.kind != DAMAGED and kind == DAMAGED):
+            self.found[row] = Fault(kind, row, str(error))
+        if len(self.found) > MOST_FAULTS:
+            raise DataError(
+                f"{self.name}: more than {MOST_FAULTS:,} rows cannot be read, the last of them so: {error} "
+                "That is no file of bars with a few faults: fetch it again."
+            )
+
+
+class Table(NamedTuple):
+    """A format's bars: the columns, not yet checked, and where each bar stands.
+
+    ``notes`` are sentences on how the file was understood, to be said aloud; ``format`` names what it is.
+    A row with a fault holds NaT or NaN in the damaged cells.
+    """
+
+    time: TimeArray
+    values: dict[str, FloatArray]
+    places: Places
+    synthetic: bool
+    format: str
+    notes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Table:
+        """Return the rows at these positions, in their order."""
+        numbers = np.asarray(self.places.numbers)[rows]
+        values = {name: column[rows] for name, column in self.values.items()}
+        return self._replace(time=self.time[rows], values=values, places=self.places._replace(numbers=numbers))

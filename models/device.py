@@ -1,0 +1,49 @@
+"""The device that bars are scored on: its name's spelling, and what it means on this machine."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ..errors import DeviceError, UsageError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def check_device_name(name: str) -> None:
+    """Refuse what is no spelling of a device, before anything is read or torch is imported.
+
+    Raises
+    ------
+    UsageError
+        For anything but ``auto``, ``cpu``, ``cuda`` and ``cuda:N``.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, got '{name}'. {nearest(name, DEVICES)}")
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device for ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises
+    ------
+    UsageError
+        For any other name; torch knows more devices, but none that this was tested on.
+    DeviceError
+        When CUDA is asked for and there is none: nothing falls back silently.
+    """
+    check_device_name(name)
+    import torch  # seconds, and the spelling can be refused without it
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise DeviceError(
+            f"--device {name}: this machine offers {count} CUDA device(s). Use --device cpu, or install a CUDA build of torch."
+        )
+    return device

@@ -1,0 +1,271 @@
+"""Logits kept on disk: a checkpoint that has scored some bars does not score them again.
+
+An entry is a file ``<digest of its key>.logits`` in ``cache/logits`` below ``FLAGBT_HOME``: one line with the SHA-256 of all
+that follows, one line with the key as JSON, then the array in NumPy's format. The key holds all that could move a bit of the
+logits, so a hit gives the very bits that scoring would give. A file that is damaged, or another's, is not believed: the bars
+are scored again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache as once
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.bars import Bars, FloatArray
+from ..data.schema import Float32Array
+from ..files import TEMPORARY_PREFIX, home_folder, write_bytes
+from .checkpoint import Checkpoint
+from .device import pick_device
+
+if TYPE_CHECKING:
+    import torch
+
+Progress = Callable[[int, int], None]
+SUFFIX = ".logits"
+LARGEST_BYTES = 512_000_000
+ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a process that was killed
+SCORING_FILES = ("scoring.py", "architecture.py", "band.py", "dropout.py", "network.py", "language_model.py")
+LIBRARIES = ("torch", "numpy", "transformers", "peft")
+
+
+def logits_of(
+    checkpoint: Checkpoint,
+    bars: Bars,
+    *,
+    device: str = "auto",
+    batch_chunks: int | None = None,
+    progress: Progress | None = None,
+    cache: bool = True,
+) -> FloatArray:
+    """Return what a checkpoint says about every bar, from the cache where it is there. *Causality: row t uses bars <= t.*
+
+    The checkpoint's files are compared with their digests and its features are computed in any case. A cache that cannot be
+    read or written is done without, which is said once on stderr.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    bars : Bars
+        All bars, the history for the warm-up included.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    batch_chunks : int, optional
+        Chunks a forward pass; see ``scoring.score``.
+    progress : callable, optional
+        Called with (bars scored, bars in all).
+    cache : bool
+        False neither reads nor writes the cache.
+
+    Returns
+    -------
+    array of float64, shape (n_bars, 3)
+        NaN in the warm-up.
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint is damaged or its features are no longer computed as at training.
+    DeviceError
+        When the device is not there.
+    """
+    where = pick_device(device)
+    rows = checkpoint.schema.rows(bars)
+    if not cache:
+        return _scored(checkpoint, rows, bars, where, batch_chunks, progress)
+    key = key_of(checkpoint, rows, bars, where, batch_chunks)
+    found = read_entry(key, len(bars))
+    if found is not None:
+        checkpoint.check_files()  # loading does so too: a damaged checkpoint does not pass because it once was whole
+        if progress is not None:
+            progress(len(bars), len(bars))
+        return found
+    logits = _scored(checkpoint, rows, bars, where, batch_chunks, progress)
+    write_entry(key, logits)
+    return logits
+
+
+def _scored(
+    checkpoint: Checkpoint,
+    rows: Float32Array,
+    bars: Bars,
+    device: torch.device,
+    batch_chunks: int | None,
+    progress: Progress | None,
+) -> FloatArray:
+    from .network import architecture_of, load_network  # transformers and peft take seconds to import
+    from .scoring import score
+
+    return score(
+        load_network(checkpoint).to(device), rows, bars, architecture=architecture_of(checkpoint),
+        warmup_bars=checkpoint.schema.warmup_bars, device=device, batch_chunks=batch_chunks, progress=progress,
+    )  # fmt: skip
+
+
+def key_of(
+    checkpoint: Checkpoint, rows: Float32Array, bars: Bars, device: torch.device, batch_chunks: int | None
+) -> dict[str, Any]:
+    """Return all that decides the logits' bits, as JSON values.
+
+    The machine's part is in it too, down to the number of threads: a sum in another order is another number.
+    """
+    import torch
+
+    on_cuda = device.type == "cuda"
+    hardware = torch.cuda.get_device_name(device) if on_cuda else torch.backends.cpu.get_cpu_capability()
+    return {
+        "checkpoint": checkpoint.digest,
+        "schema": checkpoint.schema.digest,
+        "bars": bars.digest,
+        "rows": hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest(),
+        "lora": "merged",
+        "dtype": "bfloat16" if on_cuda else "float32",
+        "device": [device.type, str(hardware), torch.get_num_threads()],
+        "batch_chunks": batch_chunks,
+        "scoring": scoring_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+@once
+def scoring_version() -> str:
+    """Return the SHA-256 (hex) of the code that turns rows into logits: a number kept by hand would be forgotten."""
+    folder = Path(__file__).parent
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in SCORING_FILES)).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return the folder of the entries; it may not exist."""
+    return home_folder() / "cache" / "logits"
+
+
+def entry_of(key: dict[str, Any]) -> Path:
+    """Return the file in which the logits of a key are kept."""
+    return cache_folder() / (hashlib.sha256(_line(key)).hexdigest() + SUFFIX)
+
+
+def read_entry(key: dict[str, Any], n_bars: int) -> FloatArray | None:
+    """Return the logits (n_bars, 3) kept under a key; None where there are none that can be believed."""
+    path = entry_of(key)
+    try:
+        digest, _, rest = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    line, _, payload = rest.partition(b"\n")
+    if line != _line(key) or hashlib.sha256(rest).hexdigest().encode() != digest:
+        return None
+    try:
+        logits: FloatArray = np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
+    except ValueError:
+        return None
+    if logits.shape != (n_bars, 3) or logits.dtype != np.float64:
+        return None
+    with suppress(OSError):  # a cache that can only be read is still worth reading
+        path.touch()
+    return logits
+
+
+def write_entry(key: dict[str, Any], logits: FloatArray) -> None:
+    """Keep logits under a key, whole or not at all, and remove what was used longest ago where all together are too large."""
+    payload = io.BytesIO()
+    np.lib.format.write_array(payload, logits, allow_pickle=False)
+    rest = _line(key) + b"\n" + payload.getvalue()
+    path = entry_of(key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+        _prune(path.parent)
+    except OSError as error:
+        _say_once(
+            f"flagbt: the scored logits cannot be kept in {path.parent}: {error.strerror or error}. Nothing is lost, but the "
+            "next run scores these bars again. Make room or mend the permissions there, name another folder in FLAGBT_HOME, "
+            "or turn the cache off with --no-cache."
+        )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the cache: its size in bytes, when it was last used (seconds since the epoch), the checkpoint's digest."""
+
+    path: Path
+    size: int
+    used: float
+    checkpoint: str | None
+
+
+def entries() -> list[Entry]:
+    """Return what is in the cache, longest unused first; ``checkpoint`` is None where a file is damaged."""
+    found = []
+    for path, size, used in _files(cache_folder()):
+        with suppress(OSError):
+            with path.open("rb") as file:
+                file.readline(100)
+                line = file.readline(100_000)
+            found.append(Entry(path, size, used, _checkpoint_of(line)))
+    return found
+
+
+def clear() -> tuple[int, int]:
+    """Remove every entry; return how many there were, and their bytes.
+
+    Raises
+    ------
+    OSError
+        When one cannot be removed.
+    """
+    files = _files(cache_folder())
+    for path, _, _ in [*files, *_files(cache_folder(), f"{TEMPORARY_PREFIX}*")]:
+        path.unlink(missing_ok=True)
+    return len(files), sum(size for _, size, _ in files)
+
+
+def _files(folder: Path, pattern: str = f"[!.]*{SUFFIX}") -> list[tuple[Path, int, float]]:
+    """Return (path, bytes, last use) of the files there, longest unused first; another process may remove some meanwhile."""
+    found = []
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            stat = path.stat()
+            found.append((path, stat.st_size, stat.st_mtime))
+    return sorted(found, key=lambda each: (each[2], each[0].name))
+
+
+def _prune(folder: Path) -> None:
+    files = _files(folder)
+    total = sum(size for _, size, _ in files)
+    for path, size, _ in files:
+        if total <= LARGEST_BYTES:
+            break
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        total -= size
+    for path, _, used in _files(folder, f"{TEMPORARY_PREFIX}*"):
+        if time.time() - used > ABANDONED_SECONDS:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _line(key: dict[str, Any]) -> bytes:
+    return json.dumps(key, sort_keys=True).encode()
+
+
+def _checkpoint_of(line: bytes) -> str | None:
+    try:
+        return str(json.loads(line)["checkpoint"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+@once
+def _say_once(text: str) -> None:
+    logging.getLogger("flagbt").warning(text)  # Python prints it on stderr, unless the program logs elsewhere
