@@ -132,7 +132,17 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     "name",
-    ["ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md"],
+    [
+        "ARCHITECTURE.md",
+        "data.md",
+        "strategies.md",
+        "features.md",
+        "bases.md",
+        "checkpoints.md",
+        "calibration.md",
+        "doctor.md",
+        "certainty.md",
+    ],
 )
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
