@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 SECONDS ?= 0
 
-.PHONY: run test test-browser test-slow check fuzz install install-test checkpoints cards readme clean
+.PHONY: run test test-browser test-slow check audit fuzz install install-test checkpoints cards readme clean
 
 run: install
 	$(BIN)/flagbt run --strategy flagtrader --ckpt Jan4
@@ -46,6 +46,10 @@ check: install-test
 	$(BIN)/ruff format --check .
 	mkdir -p .mypy-root && ln -sfn "$(CURDIR)" .mypy-root/flagbt
 	cd .mypy-root && MYPYPATH="$(CURDIR)/.mypy-root" ../$(BIN)/mypy --config-file ../setup.cfg -p flagbt
+
+# Known faults of the pinned versions; says why it is skipped where no network allows it.
+audit: install-test
+	.ci/audit
 
 # DATA: Binance spot BTC/USDT, 1 hour, from 2020 on
 checkpoints: install-test

@@ -84,5 +84,6 @@ def _said(error: click.ClickException) -> str:
 
 def _complain(text: str, exit_code: int) -> NoReturn:
     # A plug-in's or a library's own words may have lines; the paragraph has none.
-    click.echo(f"flagbt: {' '.join(text.split())}", err=True)
+    said = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in " ".join(text.split()))
+    click.echo(f"flagbt: {said}", err=True)
     sys.exit(exit_code)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import yaml
 
 from .errors import UsageError, nearest
-from .files import LARGEST_JSON_BYTES
+from .limits import DEEPEST, LARGEST_TEXT_BYTES, read_bytes
 
 
 class Setting(NamedTuple):
@@ -41,15 +41,17 @@ def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) 
         option twice, or gives an option no value or more than one.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON_BYTES:
-            raise UsageError(f"--config: {path} is larger than {LARGEST_JSON_BYTES:,} bytes: that is no config file.")
+        text = read_bytes(path, largest_bytes=LARGEST_TEXT_BYTES).decode("utf-8")
+        _check_depth(text)
         # Composed, not constructed: no tag is obeyed, and every key and value keeps its line.
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise UsageError(f"--config: {path} cannot be read: {error.strerror or error}. Give the path of a YAML file.") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"--config: {path} is no text: {error}. Save it as UTF-8.") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (ValueError, OverflowError) as error:  # an escape beyond the last character is an OverflowError
+        raise UsageError(f"--config: {path} is no config file: {error}. Give a YAML file of this command's options.") from None
+    except yaml.YAMLError as error:
         said = " ".join(str(error).replace('"<unicode string>"', str(path)).split())
         raise UsageError(f"--config: {path} is no YAML: {said}. Write lines such as 'fee_bps: 10'.") from None
     if root is None:
@@ -85,3 +87,12 @@ def _texts(node: yaml.Node, place: str, *, word: str | None) -> tuple[str, ...]:
         if item.tag == "tag:yaml.org,2002:null":
             raise UsageError(f"{place} has no value. Give one, or take the line out.")
     return tuple(item.value for item in each)
+
+
+def _check_depth(text: str) -> None:
+    """Raise a ValueError where YAML is nested deeper than any is read; the events come one by one, without recursion."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} levels deep")

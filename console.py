@@ -55,6 +55,11 @@ def say(text: str, *, style: str | None = None) -> None:
     out.print(escape(text), style=style)
 
 
+def say_aside(text: str) -> None:
+    """Print a line on stderr: what is worth knowing beside a result."""
+    err.print(escape(text), style="dim", soft_wrap=True)
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table on stdout: numbers right-aligned, what is undefined as an en dash; unfolded in a pipe or a file."""
     table = Table(box=None, pad_edge=False, header_style="bold")

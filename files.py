@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .limits import LARGEST_TEXT_BYTES, load_json
 
 TEMPORARY_PREFIX = ".flagbt-tmp-"
-LARGEST_JSON_BYTES = 1_000_000
 LONGEST_NAME = 255  # bytes, on every file system in use
 
 
@@ -106,6 +106,30 @@ def locked(folder: Path, *, seconds: float = 10.0) -> Iterator[None]:
 
 
 @contextmanager
+def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``; what is written there is synced and takes its name when the block ends well.
+
+    Raises
+    ------
+    FileExistsError
+        When ``target`` exists and ``overwrite`` is not set.
+    OSError
+        When it cannot be written.
+    """
+    if target.exists() and not overwrite:
+        raise FileExistsError(str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{target.name}")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(target)
+        sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
 def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``target``; when the block ends well it is synced and takes its name.
 
@@ -146,6 +170,19 @@ def sync_tree(folder: Path) -> None:
     sync(folder)
 
 
+def check_no_links(folder: Path) -> None:
+    """Refuse a folder of somebody else's that holds a symbolic link: its files would be read from anywhere.
+
+    Raises
+    ------
+    ValueError
+        Naming the link.
+    """
+    link = next((each for each in folder.rglob("*") if each.is_symlink()), None)
+    if link is not None:
+        raise ValueError(f"{link.name} in it is a symbolic link, and a folder is read only where all its files lie in it")
+
+
 def sync(path: Path) -> None:
     """Force a file, or a folder's list of names, onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -156,7 +193,7 @@ def sync(path: Path) -> None:
 
 
 def read_json(path: Path, *, what: str) -> dict[str, Any]:
-    """Read a JSON object of at most 1 MB.
+    """Read a JSON object of at most 1 MB that a user names.
 
     Raises
     ------
@@ -164,10 +201,8 @@ def read_json(path: Path, *, what: str) -> dict[str, Any]:
         When it cannot be read or holds something else; ``what`` opens the message.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON_BYTES:
-            raise ValueError(f"it has {path.stat().st_size:,} bytes, at most {LARGEST_JSON_BYTES:,} are read")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = load_json(path, largest_bytes=LARGEST_TEXT_BYTES)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{what}: {path} cannot be read as JSON: {error}.") from None
     if not isinstance(values, dict):
         raise UsageError(f"{what}: {path} holds a {type(values).__name__}, expected a JSON object.")

@@ -277,6 +277,7 @@ def _model(request: RunRequest, round_trip_cost: float, progress: Progress) -> M
                 )
         return None
     checkpoint = find_checkpoint(request.ckpt)
+    checkpoint.check_known()
     calibration, stored = calibration_of(request.calibration, checkpoint)
     decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
     return ModelSignals(

@@ -20,10 +20,11 @@ import torch
 from flagbt import __version__
 from flagbt.data.sample import load_sample
 from flagbt.engine.backtest import run_backtest
-from flagbt.models.architecture import PRESETS, Architecture, BarTransformer
+from flagbt.models.architecture import PRESETS, Architecture
 from flagbt.models.checkpoint import find_checkpoint
 from flagbt.models.network import architecture_of, load_network
 from flagbt.models.scoring import score
+from flagbt.models.transformer import BarTransformer
 from flagbt.pipeline import RunRequest, run
 from flagbt.strategies.baselines import SmaCross
 

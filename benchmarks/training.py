@@ -23,8 +23,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from flagbt import __version__
-from flagbt.models.architecture import PRESETS, Architecture, BarTransformer
+from flagbt.models.architecture import PRESETS, Architecture
 from flagbt.models.network import Lora, with_lora
+from flagbt.models.transformer import BarTransformer
 from flagbt.training.chunks import ChunkDataset
 from flagbt.training.finetune import weighted_loss
 from flagbt.training.loop import Schedule, fit

@@ -14,7 +14,7 @@ from ..console import Bars as ProgressBars
 from ..console import say
 from ..data.timerange import TimeRange
 from ..errors import RangeError, UsageError
-from .options import STAMP, F, Place, Range, json_option, print_json
+from .options import STAMP, F, Place, Range, features_option, json_option, print_json, tell_checkpoint, tell_resolved
 
 if TYPE_CHECKING:
     from ..data.bars import Bars
@@ -33,6 +33,7 @@ EXAMPLES = ("jan19",)
 @click.option("--timerange", type=Range(), help="Tested: A-B, A- or -B. Default: what follows everything it has seen.")
 @click.option("--html", type=Place(), help="Write an offline page too.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the moments and resamples drawn.")
+@features_option
 @click.option("--example", type=click.Choice(EXAMPLES), help="Replay a collapse on a random walk, and diagnose it.")
 @json_option
 def doctor_command(
@@ -67,6 +68,7 @@ def doctor_command(
         from ..results.doctor.of_checkpoint import subject_of_checkpoint
 
         checkpoint = find_checkpoint(ckpt)
+        tell_resolved("checkpoint", checkpoint)
         past = None if train_data is None else read_bars(train_data)
         subject = subject_of_checkpoint(checkpoint, load_bars(data), past=past, timerange=timerange, seed=seed)
         with ProgressBars({"checks": "Examining"}) as bars:
@@ -131,6 +133,7 @@ def _verify_options(command: F) -> F:
         click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
         click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
     )
+    command = features_option(command)
     for option in reversed(options):
         command = option(command)
     return command
@@ -202,6 +205,7 @@ def _patient(
 ) -> tuple[Callable[[], Any], ModelSignals | None, Bars]:
     from ..pipeline import RunRequest, load_bars, strategy_maker
 
+    tell_checkpoint(ckpt)
     make, model = strategy_maker(RunRequest(strategy=strategy, ckpt=ckpt))
     bars = load_bars(data)
     part = bars.between(timerange or TimeRange())

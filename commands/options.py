@@ -9,13 +9,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..config import read_config
+from ..console import say_aside
 from ..data.timerange import TimeRange
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..models.base import StoredBase
+    from ..models.checkpoint import Checkpoint
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_RUNS = Path("runs")
@@ -68,6 +73,34 @@ class Place(click.ParamType[Path]):
         if not str(value) or "\0" in str(value):
             self.fail(f"expected a path, got {str(value)!r}.", param, ctx)
         return Path(value)
+
+
+def _name_plugin(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001
+    if value is not None and not ctx.resilient_parsing:
+        from ..data.features import feature_set
+
+        feature_set(value)  # imported because the user named it; what only a file names is not
+
+
+def features_option(command: F) -> F:
+    """Add ``--features``: the user's word that a checkpoint's own feature code may run."""
+    return click.option(
+        "--features", callback=_name_plugin, expose_value=False, metavar="module:name",
+        help="The checkpoint's own feature code, if it has any: it runs only when you name it.",
+    )(command)  # fmt: skip
+
+
+def tell_resolved(what: str, found: Checkpoint | StoredBase) -> None:
+    """Say on stderr which folder a name resolved to, and its digest: names hide one another."""
+    say_aside(f"{what} {found.name}: {found.folder}, digest {found.digest[:12]}")
+
+
+def tell_checkpoint(name: str | None) -> None:
+    """Say on stderr what a checkpoint's name resolves to; nothing where there is none."""
+    if name is not None:
+        from ..models.checkpoint import find_checkpoint
+
+        tell_resolved("checkpoint", find_checkpoint(name))
 
 
 def json_option(command: F) -> F:
@@ -147,6 +180,7 @@ def run_options(command: F) -> F:
         click.option("--name", help="Your name for the run."),
         click.option("--notes", help="Your notes, shown on the page."),
     )
+    command = features_option(command)
     for option in reversed(options):
         command = option(command)
     return command

@@ -15,7 +15,7 @@ from ..console import print_table, say
 from ..data.labels import CLASS_NAMES
 from ..data.timerange import TimeRange
 from ..pipeline import Recorded, RunRequest, run
-from .options import STAMP, config_option, json_option, print_json, run_options, source_of
+from .options import STAMP, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
 
 SHOWN_METRICS = (
     "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
@@ -30,6 +30,7 @@ SHOWN_METRICS = (
 def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
     """Backtest a strategy, write a run folder with a tearsheet."""
     request = _request(options)
+    tell_checkpoint(request.ckpt)
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
         recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     values = run_json(recorded)

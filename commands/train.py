@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import replace
@@ -15,8 +14,9 @@ from ..console import epoch_table, print_table, say
 from ..data.labels import CLASS_NAMES, label_spec
 from ..data.timerange import TimeRange
 from ..errors import TrainingError, UsageError
+from ..limits import load_json
 from ..pipeline import check_out
-from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, json_option, print_json
+from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, json_option, print_json, tell_resolved
 
 
 @click.command("train")
@@ -67,7 +67,7 @@ from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, j
 def train_command(data: Path, output: Path, name: str, as_json: bool, device: str, overwrite: bool, **options: Any) -> None:
     """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
     control = options["control"]
-    target = _checkpoint_folder(output, name, overwrite=overwrite) if control is None else output / name
+    target = checkpoint_folder(output, name, overwrite=overwrite) if control is None else output / name
     if control is not None:
         _check_control(control, {**options, "overwrite": overwrite})
     from ..data.readers import read_bars
@@ -101,6 +101,10 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         best_by=options["best_by"],
     )  # fmt: skip
     picked = pick_device(device)
+    if recipe.base is not None and recipe.preset != "smollm2" and is_main_process():
+        from ..models.base import find_base
+
+        tell_resolved("base", find_base(recipe.base))
     bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json and is_main_process():
         say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
@@ -119,7 +123,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     if not is_main_process():
         return
     values = checkpoint.values
-    history = json.loads((checkpoint.folder / "history.json").read_text(encoding="utf-8"))
+    history = load_json(checkpoint.folder / "history.json")
     summary = {
         "checkpoint": str(checkpoint.folder),
         "digest": checkpoint.digest,
@@ -189,7 +193,7 @@ def _walk_forward(
     from ..training.walk_forward import fold_name, walk_forward
 
     for each in (fold_name(name, number) for number in range(1, folds + 1)):
-        _checkpoint_folder(output, each, overwrite=overwrite)
+        checkpoint_folder(output, each, overwrite=overwrite)
     with epoch_table(shown=is_main_process()) as (watch, on_step):
         walked = walk_forward(
             bars, output, name, recipe, folds, device=device, overwrite=overwrite, **options,
@@ -247,7 +251,7 @@ def pretrain_command(
     data: Path, output: Path, name: str, as_json: bool, device: str, resume: bool, overwrite: bool, **options: Any
 ) -> None:
     """Make a base by next-bar prediction, for flagbt train --base."""
-    target = _checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
+    target = checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
     from ..data.readers import read_bars
     from ..models.device import pick_device
     from ..training.loop import Schedule, is_main_process
@@ -284,7 +288,7 @@ def pretrain_command(
     say(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")
 
 
-def _checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: str = "checkpoint.json") -> Path:
+def checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: str = "checkpoint.json") -> Path:
     """Return the folder a training may write, and refuse before hours of work what it could not, or must not."""
     what = description.removesuffix(".json")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):

@@ -71,8 +71,13 @@ class FeatureSet:
         return rows
 
 
-def feature_set(name: str) -> FeatureSet:
+def feature_set(name: str, *, named: bool = True) -> FeatureSet:
     """Return the feature set called ``name``: ``default``, an entry point's name, or ``module:name``.
+
+    Parameters
+    ----------
+    named : bool
+        Whether a user named it; a checkpoint's ``module:name`` is imported by nobody (see ``plugins.load_object``).
 
     Raises
     ------
@@ -86,7 +91,7 @@ def feature_set(name: str) -> FeatureSet:
     names = plugin_names(ENTRY_POINT_GROUP)
     if ":" not in name and name not in names:
         raise UsageError(f"--features: there is no feature set '{name}'. {nearest(name, [DEFAULT.name, *names])}")
-    found = load_object(names.get(name, name), what="feature set")
+    found = load_object(names.get(name, name), what="feature set", named=named or name in names)
     if not isinstance(found, FeatureSet):
         raise StrategyError(f"feature set '{name}': expected a flagbt.FeatureSet object, got {type(found).__name__}.")
     return found

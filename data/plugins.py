@@ -37,8 +37,14 @@ def plugin_names(group: str) -> dict[str, str]:
     return found
 
 
-def load_object(path: str, *, what: str) -> object:
+def load_object(path: str, *, what: str, named: bool = True) -> object:
     """Import ``module:name``; modules in the current folder are found too, behind the installed ones.
+
+    Parameters
+    ----------
+    named : bool
+        Whether a user named it. What only a file names is imported by nobody: it is found where the module is imported
+        already, because the user named it elsewhere or imported it.
 
     Raises
     ------
@@ -50,6 +56,11 @@ def load_object(path: str, *, what: str) -> object:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise UsageError(f"{what} '{path}': expected module:name, such as my_module:MyThing.")
+    if not named and module_name not in sys.modules:
+        raise StrategyError(
+            f"{what} '{path}': it is named by a file, and code runs only when you name it yourself. If you trust the module "
+            f"'{module_name}', add --features {path} (in Python, import it first)."
+        )
     _add_current_folder()
     try:
         module = importlib.import_module(module_name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, UsageError, nearest
 from .bars import Bars, FloatArray
 from .features import FeatureSet, feature_set
 
 CLIP = 6.0
+NO_CLIP = float(np.finfo(np.float32).max)
 PROBE_TOLERANCE = 1e-9
 Float32Array = npt.NDArray[np.float32]
 
@@ -59,6 +61,36 @@ class FeatureSchema:
             tuple(_probe(features).tolist()),
         )  # fmt: skip
 
+    @classmethod
+    def stated(cls, features: FeatureSet, scaler: Mapping[str, Any] | None) -> FeatureSchema:
+        """Take the scaler of a training that was not this project's: ``mean``, ``scale`` and perhaps ``clip``; None scales not.
+
+        Raises
+        ------
+        UsageError
+            When it has another field, or not one finite number a column (above 0 for ``scale`` and ``clip``).
+        """
+        n = len(features.columns)
+        values = {"mean": [0.0] * n, "scale": [1.0] * n, "clip": NO_CLIP, **(scaler or {})}
+        unknown = sorted(values.keys() - {"mean", "scale", "clip"})
+        if unknown:
+            raise UsageError(f"--scaler: '{unknown[0]}' is no field here. {nearest(unknown[0], ('mean', 'scale', 'clip'))}")
+        try:
+            mean, scale = (np.asarray(values[key], dtype=np.float64) for key in ("mean", "scale"))
+            clip = float(values["clip"])
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"--scaler: expected lists of numbers for mean and scale, and one for clip: {error}.") from None
+        whole = mean.shape == scale.shape == (n,) and np.isfinite(mean).all() and np.isfinite(scale).all()
+        if not whole or not (scale > 0).all() or not 0 < clip <= NO_CLIP:
+            raise UsageError(
+                f"--scaler: expected {n} finite numbers each for mean and scale (above 0), one for each column of "
+                f"'{features.name}', got {mean.size} and {scale.size}; and a clip above 0, got {clip:g}."
+            )
+        return cls(
+            features.name, features.columns, features.warmup_bars, tuple(mean.tolist()), tuple(scale.tolist()), clip,
+            tuple(_probe(features).tolist()),
+        )  # fmt: skip
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of every field."""
@@ -81,7 +113,7 @@ class FeatureSchema:
 
     @cached_property
     def _checked_feature_set(self) -> FeatureSet:
-        features = feature_set(self.feature_set)
+        features = feature_set(self.feature_set, named=False)
         served = features.columns
         if served != self.columns or features.warmup_bars != self.warmup_bars:
             at = next((i for i, (a, b) in enumerate(zip(self.columns, served, strict=False)) if a != b), None)

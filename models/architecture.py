@@ -1,32 +1,28 @@
-"""The network: a causal transformer over one position per bar, with a SELL/HOLD/BUY head.
+"""Every knob of a network, without the network: no torch is needed to read a checkpoint's description.
 
-The backbone is transformers' Llama, fed with bar features instead of word embeddings, so that this project's own small
-bases and a pre-trained language model are one kind of thing. Every position attends to itself and the ``context_bars - 1``
-before it, so a logit depends on ``receptive_bars`` positions and nothing older; positions are relative (rotary).
+There are two kinds. ``llama`` is this project's own (``transformer.py``); ``original`` is the one that imported checkpoints
+have (``original.py``). The rest of flagbt asks either of them the same few things: how many earlier bars a logit depends on
+(``receptive_bars``), how long the sequences are (``chunk_bars``), what LoRA adapts (``lora_targets``).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from transformers import AttentionInterface, LlamaConfig, LlamaModel
-
-from .band import band_attention, block_masks
-from .dropout import Dropout
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 N_CLASSES = 3
-LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LANGUAGE_MODEL_KNOBS = ("key_value_heads", "rope_theta", "rms_norm_eps")
-BAND = "flagbt-band"
-AttentionInterface.register(BAND, band_attention)
+KNOWN_HEADS = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24, 32)
+KNOWN_CONTEXTS = (8, 16, 24, 32, 48, 64, 128)
+FINGERPRINT_ROWS = 256
+FEWEST_WINDOWS = 8
+WINDOW_ROWS = 2_048  # rows in the windows of one sequence: large enough for fast matrices, small enough for the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Every knob of the network; stored in the checkpoint and never guessed.
+    """Every knob of this project's own network; stored in the checkpoint and never guessed.
 
     Parameters
     ----------
@@ -60,6 +56,9 @@ class Architecture:
     key_value_heads: int | None = None
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6
+    kind: ClassVar[str] = "llama"
+    lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    fingerprint_rows: ClassVar[int] = FINGERPRINT_ROWS
 
     @property
     def receptive_bars(self) -> int:
@@ -73,12 +72,110 @@ class Architecture:
         """
         plain = {name: Architecture.__dataclass_fields__[name].default for name in LANGUAGE_MODEL_KNOBS}
         knobs = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
-        return {"kind": "llama", **knobs}
+        return {"kind": self.kind, **knobs}
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Architecture:
-        """Read what ``to_json`` wrote; a field that is missing or unknown is a TypeError."""
-        return cls(**{key: value for key, value in values.items() if key != "kind"})
+    def mistakable(self) -> Iterator[tuple[str, Architecture]]:
+        """Yield other values of the knobs that no tensor's shape reveals, each with the knob's name."""
+        for heads in KNOWN_HEADS:
+            fits = self.d_model % heads == 0 and self.d_model // heads % 2 == 0 and heads % (self.key_value_heads or 1) == 0
+            if fits and heads != self.heads:
+                yield "heads", replace(self, heads=heads)
+        for context_bars in KNOWN_CONTEXTS:
+            if context_bars < self.chunk_bars and context_bars != self.context_bars:
+                yield "context_bars", replace(self, context_bars=context_bars)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalArchitecture:
+    """Every knob of an imported checkpoint's network; heads, context and mask are known from no tensor's shape.
+
+    Its positions are learned and absolute, so a bar is judged by its own window: the ``context_bars`` that end with it.
+
+    Parameters
+    ----------
+    n_features : int
+        Columns of a feature row.
+    layers, d_model, heads, d_feedforward : int
+    positions : int
+        Learned positions that there are, of which a window uses the first ``context_bars``.
+    context_bars : int
+        Bars of a window.
+    causal : bool
+        Whether a position of a window sees only those before it; if not, each sees the whole window, up to its last bar.
+    chunk_bars : int
+        Length of the sequences that scoring and training cut, from which the windows are taken.
+    dropout : float
+        In the attention and the feed-forward layers, while training.
+    """
+
+    n_features: int
+    layers: int
+    d_model: int
+    heads: int
+    d_feedforward: int
+    positions: int
+    context_bars: int
+    causal: bool
+    chunk_bars: int
+    dropout: float = 0.1
+    kind: ClassVar[str] = "original"
+    lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.heads or not 1 <= self.context_bars <= min(self.positions, self.chunk_bars):
+            raise ValueError(
+                f"{self.heads} heads of width {self.d_model}, or {self.context_bars} bars at {self.positions} positions in "
+                f"sequences of {self.chunk_bars}, make no network"
+            )
+
+    @property
+    def receptive_bars(self) -> int:
+        """How many earlier bars a logit depends on: the window's others, however many layers there are."""
+        return self.context_bars - 1
+
+    @property
+    def fingerprint_rows(self) -> int:
+        """How many windows are compared at each load: fewer where they are long."""
+        return min(FINGERPRINT_ROWS, max(FEWEST_WINDOWS, 2 * FINGERPRINT_ROWS // self.context_bars))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the knobs as JSON values."""
+        return {"kind": self.kind, **asdict(self)}
+
+    def mistakable(self) -> Iterator[tuple[str, OriginalArchitecture]]:
+        """Yield other values of the knobs that no tensor's shape reveals, each with the knob's name."""
+        for heads in KNOWN_HEADS:
+            if self.d_model % heads == 0 and heads != self.heads:
+                yield "heads", replace(self, heads=heads)
+        yield "causal", replace(self, causal=not self.causal)
+        for context_bars in KNOWN_CONTEXTS:
+            if context_bars <= min(self.positions, self.chunk_bars) and context_bars != self.context_bars:
+                yield "context_bars", replace(self, context_bars=context_bars)
+
+
+AnyArchitecture = Architecture | OriginalArchitecture
+KINDS: dict[str, type[AnyArchitecture]] = {kind.kind: kind for kind in (Architecture, OriginalArchitecture)}
+
+
+def read_architecture(values: dict[str, Any]) -> AnyArchitecture:
+    """Read what ``to_json`` wrote.
+
+    Raises
+    ------
+    TypeError
+        For a field that is missing or unknown.
+    ValueError
+        For a kind that this flagbt does not know, or knobs that make no network.
+    """
+    kind = values.get("kind")
+    if kind not in KINDS:
+        raise ValueError(f"its architecture is of the kind {kind!r}, known are {', '.join(KINDS)}")
+    return KINDS[kind](**{key: value for key, value in values.items() if key != "kind"})
+
+
+def original_chunk_bars(context_bars: int) -> int:
+    """Return the length of the sequences for windows of ``context_bars``."""
+    return context_bars - 1 + max(1, WINDOW_ROWS // context_bars)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -102,52 +199,3 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "88m": {"layers": 12, "d_model": 768, "heads": 12, "d_feedforward": 2048, "context_bars": 64, "chunk_bars": 2304},
 }
-
-
-class BarTransformer(nn.Module):
-    """Rows of features in, one vector of hidden state and three logits a bar out.
-
-    Notation: B sequences, L positions (bars), F features, D = d_model.
-    """
-
-    def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.architecture = architecture
-        a = architecture
-        config = LlamaConfig(
-            vocab_size=1, hidden_size=a.d_model, intermediate_size=a.d_feedforward, num_hidden_layers=a.layers,
-            num_attention_heads=a.heads, num_key_value_heads=a.key_value_heads, attention_dropout=a.dropout,
-            max_position_embeddings=a.chunk_bars, rms_norm_eps=a.rms_norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": a.rope_theta},
-            pad_token_id=None, bos_token_id=None, eos_token_id=None, use_cache=False,
-        )  # fmt: skip
-        config._attn_implementation = BAND
-        self.embed = nn.Linear(a.n_features, a.d_model)
-        self.input_dropout = Dropout(a.dropout)
-        self.backbone = LlamaModel(config)
-        self.backbone.embed_tokens.requires_grad_(False)  # bars come in through `embed`: no gradient reaches it
-        self.head = nn.Linear(a.d_model, N_CLASSES)
-
-    def hidden(self, rows: Tensor, last: int | None = None) -> Tensor:
-        """Return the hidden states (B, L, D) of feature rows (B, L, F), no NaN, or those of the ``last`` positions only.
-
-        *Causality: position t sees <= t.* No layer computes more positions than the ``last`` ones look back at through the
-        layers above it: of a chunk's memory, on the average, half.
-        """
-        a, length = self.architecture, rows.shape[1]
-        wanted = length if last is None else last
-        hidden = self.input_dropout(self.embed(rows))
-        turns = self.backbone.rotary_emb(hidden, torch.arange(length, device=rows.device)[None])
-        for layers_left, layer in zip(range(a.layers, 0, -1), self.backbone.layers, strict=True):
-            n = min(length, wanted + layers_left * (a.context_bars - 1))
-            hidden = layer(
-                hidden[:, -n:], attention_mask=block_masks(n, a.context_bars, rows.device),
-                position_embeddings=tuple(turn[:, -n:] for turn in turns),
-            )  # fmt: skip
-        normed: Tensor = self.backbone.norm(hidden[:, -wanted:])
-        return normed
-
-    def forward(self, rows: Tensor, last: int | None = None) -> Tensor:
-        """Return logits (B, L, 3) in the order SELL, HOLD, BUY, or those of the ``last`` positions only."""
-        logits: Tensor = self.head(self.hidden(rows, last))
-        return logits

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from ..data.labels import Labels, labels_from_json
 from ..data.schema import FeatureSchema
 from ..data.timerange import TimeRange
 from ..errors import CheckpointError, FlagbtError, UsageError, nearest
-from ..files import check_writable, home_folder, json_text, sha256_of, write_text
+from ..files import check_no_links, check_writable, home_folder, json_text, sha256_of, write_text
+from ..limits import load_json
+from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration
 from .decision import Decision
 
@@ -37,6 +39,15 @@ WEIGHT_FILES = ("base.safetensors", "adapter.safetensors", "fingerprint.safetens
 BUNDLED = Path(__file__).parent / "bundled"
 # A language model was pre-trained on text of no known dates: its "pretraining" range is the training range (docs/bases.md).
 PURPOSES = ("pretraining", "training", "validation", "calibration")
+LARGEST_KNOB = 1_000_000  # a longer sequence or a wider layer would fill the memory before any tensor is compared
+LARGEST_RANK = 4_096
+# What an imported checkpoint may lack, and what states it.
+STATED = {
+    "schema": "the feature columns and their scaler (--features and --scaler)",
+    "labels": "the question it answers (--labels)",
+    "ranges": "the bars it has seen (--trained-on)",
+    "data": "bars of the market and length it was trained on (--data)",
+}
 IDENTITY = ("architecture", "lora", "base", "schema", "labels", "ranges", "label_shares", "class_returns", "files")
 
 
@@ -67,25 +78,60 @@ class Checkpoint:
         """The folder's name."""
         return self.folder.name
 
+    @property
+    def imported(self) -> bool:
+        """Whether its weights came from a foreign file, and what else is known of it was stated by a user."""
+        return isinstance(self.values["base"], dict) and "imported" in self.values["base"]
+
+    @property
+    def unknown(self) -> list[str]:
+        """What nobody has said of an imported checkpoint, as keys of ``STATED``; nothing of one trained here."""
+        return [key for key in STATED if not self.values[key]]
+
+    def check_known(self) -> None:
+        """Refuse to use a checkpoint of which something is not known.
+
+        Raises
+        ------
+        CheckpointError
+            Naming everything that is missing, and the option that states it.
+        """
+        if self.unknown:
+            raise CheckpointError(
+                f"checkpoint '{self.name}' was imported, and nobody has said {'; '.join(STATED[key] for key in self.unknown)}. "
+                "Without them its numbers would mean nothing, or flatter: it can be looked at (flagbt ckpt show, flagbt "
+                "doctor), not run. Import the file again with these options and --overwrite."
+            )
+
+    def _stated(self, key: str) -> Any:
+        if self.values[key] is None:
+            self.check_known()
+        return self.values[key]
+
+    @cached_property
+    def architecture(self) -> AnyArchitecture:
+        """Every knob of the network."""
+        return read_architecture(self.values["architecture"])
+
     @cached_property
     def schema(self) -> FeatureSchema:
         """The feature schema fixed at training."""
-        return FeatureSchema.from_json(self.values["schema"])
+        return FeatureSchema.from_json(self._stated("schema"))
 
     @cached_property
     def labels(self) -> Labels:
         """What the model was trained to tell."""
-        return labels_from_json(self.values["labels"])
+        return labels_from_json(self._stated("labels"))
 
     @property
     def label_shares(self) -> FloatArray:
         """Shares of SELL, HOLD, BUY among the training labels, shape (3,)."""
-        return np.asarray(self.values["label_shares"], dtype=np.float64)
+        return np.asarray(self._stated("label_shares"), dtype=np.float64)
 
     @property
     def class_returns(self) -> FloatArray:
         """Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions, shape (3,)."""
-        return np.asarray(self.values["class_returns"], dtype=np.float64)
+        return np.asarray(self._stated("class_returns"), dtype=np.float64)
 
     @cached_property
     def digest(self) -> str:
@@ -96,7 +142,7 @@ class Checkpoint:
     @property
     def ranges(self) -> dict[str, TimeRange]:
         """The bars it has seen, by purpose: pretraining, training, validation, calibration."""
-        return {purpose: TimeRange.parse(text, option=f"ranges.{purpose}") for purpose, text in self.values["ranges"].items()}
+        return {purpose: TimeRange.parse(text, option=f"ranges.{purpose}") for purpose, text in self._stated("ranges").items()}
 
     def calibration_names(self) -> list[str]:
         """Return the names of the stored calibrations."""
@@ -201,10 +247,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     path = folder / DESCRIPTION
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        values = load_json(path)
+        if folder.parent != BUNDLED:  # some installers link every file of a package
+            check_no_links(folder)
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{folder} is no checkpoint: it holds no {DESCRIPTION}.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
     version = values.get("format") if isinstance(values, dict) else None
     if not isinstance(version, int) or version > FORMAT:
@@ -221,28 +269,39 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"it holds the number {name}")
-
-
 def _check_fields(checkpoint: Checkpoint) -> None:
     """Raise whatever comes when a field cannot be used: here, and not in the middle of a run."""
-    ranges, lengths = checkpoint.ranges, checkpoint.values["architecture"]
-    missing = [purpose for purpose in PURPOSES if purpose not in ranges]
-    if missing:  # then nobody could say which bars it has seen
-        raise ValueError(f"its ranges lack {', '.join(missing)}.")
-    if min(int(lengths[name]) for name in ("layers", "context_bars", "chunk_bars")) < 1:
-        raise ValueError("its architecture has a length below 1.")
-    if checkpoint.labels.horizon_bars and checkpoint.schema.warmup_bars < 0:
-        raise ValueError("its warm-up is below 0.")
-    for name, three in (("label_shares", checkpoint.label_shares), ("class_returns", checkpoint.class_returns)):
-        if three.shape != (3,) or not np.isfinite(three).all():
-            raise ValueError(f"{name} are not three finite numbers.")
-    for name in checkpoint.calibration_names():
-        checkpoint.stored_calibration(name)
-    for name in ("base", "calibrations", "data", "files"):
+    for name in ("base", "calibrations", "data", "files", "lora"):
         if not isinstance(checkpoint.values[name], dict):
             raise TypeError(f"{name} is no object.")
+    if checkpoint.unknown and not checkpoint.imported:
+        raise ValueError(f"its {', '.join(checkpoint.unknown)} are missing.")
+    knobs = [value for value in asdict(checkpoint.architecture).values() if isinstance(value, int)]
+    if min(int(checkpoint.values["architecture"][name]) for name in ("layers", "context_bars", "chunk_bars")) < 1:
+        raise ValueError("its architecture has a length below 1.")
+    if max(knobs) > LARGEST_KNOB or not 1 <= int(checkpoint.values["lora"]["rank"]) <= LARGEST_RANK:
+        raise ValueError("its architecture is larger than any network.")
+    foreign = [file for file in checkpoint.values["files"] if file not in WEIGHT_FILES]
+    if foreign:  # a path in it could lead anywhere
+        raise ValueError(f"it names the file {foreign[0]!r}, and a checkpoint has none but {', '.join(WEIGHT_FILES)}.")
+    for name in checkpoint.calibration_names():
+        checkpoint.stored_calibration(name)
+    if "ranges" not in checkpoint.unknown:
+        missing = [purpose for purpose in PURPOSES if purpose not in checkpoint.ranges]
+        if missing:  # then nobody could say which bars it has seen
+            raise ValueError(f"its ranges lack {', '.join(missing)}.")
+    if "schema" not in checkpoint.unknown and checkpoint.schema.warmup_bars < 0:
+        raise ValueError("its warm-up is below 0.")
+    if "schema" not in checkpoint.unknown and len(checkpoint.schema.columns) != checkpoint.architecture.n_features:
+        raise ValueError("its columns are not those of its architecture.")
+    if "labels" not in checkpoint.unknown and checkpoint.labels.horizon_bars < 0:
+        raise ValueError("its horizon is below 0.")
+    for name in ("label_shares", "class_returns"):
+        three = checkpoint.values[name]
+        if three is None and checkpoint.unknown:
+            continue
+        if np.shape(three) != (3,) or not np.isfinite(np.asarray(three, dtype=np.float64)).all():
+            raise ValueError(f"{name} are not three finite numbers.")
 
 
 def checkpoint_folders() -> list[Path]:

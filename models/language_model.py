@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..errors import CheckpointError, UsageError
 from ..files import home_folder
+from ..limits import check_safetensors, load_json
 from .architecture import Architecture
 
 PRESET = "smollm2"
@@ -170,6 +171,7 @@ def base_folders() -> list[Path]:
 def _load(source: dict[str, str], layers: int | None, *, option: str) -> LanguageModel:
     place, found = _from_package(option) if source["kind"] == "package" else (source["name"], {})
     options: dict[str, Any] = {key: source[key] for key in ("revision",) if key in source}
+    options["trust_remote_code"] = False  # nor is a person asked whether code from there may run
     if source["kind"] == "package":
         options["gguf_file"] = PACKAGE_FILE
         source = {**source, **found}
@@ -180,6 +182,8 @@ def _load(source: dict[str, str], layers: int | None, *, option: str) -> Languag
                 at = Path(hf_hub_download(place, "config.json", **options))
                 source = {**source, "revision": at.parent.name}
                 options["revision"] = source["revision"]
+            if source["kind"] == "folder":
+                _check_limits(Path(place))
             config = AutoConfig.from_pretrained(place, **options)
             _check_plain(config, place, option)
             if "gguf_file" not in options:
@@ -225,6 +229,15 @@ def _from_package(option: str) -> tuple[str, dict[str, str]]:
         return str(folder), {"version": version(PACKAGE), "file": PACKAGE_FILE}
     except PackageNotFoundError:  # copied there by hand
         return str(folder), {"file": PACKAGE_FILE}
+
+
+def _check_limits(folder: Path) -> None:
+    """Raise a ValueError where a JSON file or a safetensors header in the folder is larger or deeper than any is read."""
+    for file in sorted(folder.glob("*.safetensors")):
+        check_safetensors(file)
+    for name in ("config.json", "generation_config.json", "model.safetensors.index.json"):
+        if (folder / name).exists():
+            load_json(folder / name, finite=False)
 
 
 def _check_plain(config: Any, place: str, option: str) -> None:

@@ -52,8 +52,7 @@ class ModelSignals:
     @property
     def warmup_bars(self) -> int:
         """Bars of history before the first signal: the features' warm-up and the model's receptive field."""
-        architecture = self.checkpoint.values["architecture"]
-        return int(self.checkpoint.schema.warmup_bars + architecture["layers"] * (architecture["context_bars"] - 1))
+        return self.checkpoint.schema.warmup_bars + self.checkpoint.architecture.receptive_bars
 
     def __call__(self, bars: Bars) -> Signals:
         """Score all bars in batches, calibrate, decide; the first ``warmup_bars`` carry no signal.

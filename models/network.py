@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,22 @@ import numpy as np
 import peft
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..data.bars import FloatArray
 from ..data.schema import Float32Array
 from ..errors import CheckpointError, UsageError
-from .architecture import LORA_TARGETS, Architecture, BarTransformer
+from ..limits import check_safetensors
+from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture
 from .checkpoint import DESCRIPTION, Checkpoint
 from .dropout import Dropout
 from .language_model import LANGUAGE_MODEL_PARTS, TEXT, referred
+from .original import OriginalTransformer
+from .transformer import BarTransformer
 
-FINGERPRINT_ROWS = 256
 FINGERPRINT_TOLERANCE = 1e-4
+Network = BarTransformer | OriginalTransformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +51,23 @@ class Lora:
     top_layers: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with the adapted modules; ``top_layers`` only where it is set."""
+        """Return the fields as JSON values; ``top_layers`` only where it is set."""
         fields = {name: value for name, value in asdict(self).items() if value is not None}
-        return {**fields, "trained": list(self.trained), "targets": list(LORA_TARGETS)}
+        return {**fields, "trained": list(self.trained)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Lora:
+        """Read what ``to_json`` wrote; the adapted modules, written beside it, are the architecture's."""
+        fields = {key: value for key, value in values.items() if key != "targets"}
+        return cls(**{**fields, "trained": tuple(fields["trained"])})
 
 
-def with_lora(base: BarTransformer, lora: Lora) -> peft.PeftModel:
+def new_network(architecture: AnyArchitecture) -> Network:
+    """Return a fresh network of an architecture's kind (from torch's global generator)."""
+    return BarTransformer(architecture) if isinstance(architecture, Architecture) else OriginalTransformer(architecture)
+
+
+def with_lora(base: Network, lora: Lora) -> peft.PeftModel:
     """Freeze ``base`` and put trainable low-rank updates beside its linear layers; the head is trained in full.
 
     Raises
@@ -72,7 +86,7 @@ def with_lora(base: BarTransformer, lora: Lora) -> peft.PeftModel:
         else {}
     )
     config = peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(LORA_TARGETS),
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(base.architecture.lora_targets),
         modules_to_save=list(lora.trained), bias="none", **top,
     )  # fmt: skip
     model = peft.get_peft_model(base, config)
@@ -90,26 +104,31 @@ def adapter_state(model: peft.PeftModel) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
-def base_state(base: BarTransformer) -> dict[str, Tensor]:
-    """Return the base's own weights; its head is not part of it (every fine-tuning makes a new one)."""
+def base_state(base: nn.Module, *, head: bool = False) -> dict[str, Tensor]:
+    """Return the base's own weights; its ``head`` is part of it only where it has learnt something."""
     return {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in base.state_dict().items()
-        if not name.startswith("head.")
+        if head or not name.startswith("head.")
     }
 
 
-def build_base(architecture: Architecture, weights: dict[str, Tensor], *, place: str) -> BarTransformer:
-    """Return the network with the base's weights and a fresh head (from torch's global generator).
+def build_base(architecture: AnyArchitecture, weights: dict[str, Tensor], *, place: str) -> Network:
+    """Return the network with the base's weights, and a fresh head (from torch's global generator) where they have none.
 
     Raises
     ------
     CheckpointError
         When a tensor is missing, unexpected or of another shape, naming it and ``place``.
     """
-    base = BarTransformer(architecture)
-    expected = {name: tuple(tensor.shape) for name, tensor in base_state(base).items()}
+    with torch.device("meta"):  # compared before any memory is taken for it
+        empty = new_network(replace(architecture, layers=min(architecture.layers, len(weights) + 1)))
+    head = any(name.startswith("head.") for name in weights)
+    expected = {
+        name: tuple(tensor.shape) for name, tensor in empty.state_dict().items() if head or not name.startswith("head.")
+    }
     _compare_shapes(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()}, place)
+    base = new_network(architecture)
     base.load_state_dict(weights, strict=False)
     return base
 
@@ -130,7 +149,7 @@ def language_base(architecture: Architecture, tensors: dict[str, Tensor], *, pla
     return {**fresh, **tensors}
 
 
-def base_of(checkpoint: Checkpoint, architecture: Architecture) -> BarTransformer:
+def base_of(checkpoint: Checkpoint, architecture: AnyArchitecture) -> Network:
     """Return a checkpoint's base: from its own file, or from the language model that it refers to."""
     described = checkpoint.values["base"]
     if described.get("corpus") != TEXT:
@@ -138,12 +157,14 @@ def base_of(checkpoint: Checkpoint, architecture: Architecture) -> BarTransforme
         return build_base(architecture, read_tensors(place), place=str(place))
     tensors = referred(described, name=checkpoint.name)
     place = Path(checkpoint.folder / DESCRIPTION)
+    if not isinstance(architecture, Architecture):
+        raise CheckpointError(f"{place} is damaged: a language model is no base of the kind '{architecture.kind}'.")
     return build_base(architecture, language_base(architecture, tensors, place=str(place)), place=str(place))
 
 
-def architecture_of(checkpoint: Checkpoint) -> Architecture:
+def architecture_of(checkpoint: Checkpoint) -> AnyArchitecture:
     """Return the architecture that a checkpoint's description names."""
-    return Architecture.from_json(checkpoint.values["architecture"])
+    return checkpoint.architecture
 
 
 def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
@@ -156,9 +177,7 @@ def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
     """
     checkpoint.check_files()
     architecture = architecture_of(checkpoint)
-    lora = {key: value for key, value in checkpoint.values["lora"].items() if key != "targets"}
-    base = base_of(checkpoint, architecture)
-    model = with_lora(base, Lora(**{**lora, "trained": tuple(lora["trained"])}))
+    model = with_lora(base_of(checkpoint, architecture), Lora.from_json(checkpoint.values["lora"]))
     adapter = read_tensors(checkpoint.folder / "adapter.safetensors")
     expected = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}
     found = {name: tuple(tensor.shape) for name, tensor in adapter.items()}
@@ -181,16 +200,16 @@ def merged(model: peft.PeftModel) -> nn.Module:
 
 
 @torch.no_grad()
-def fingerprint(model: nn.Module, rows: Float32Array) -> dict[str, Tensor]:
-    """Return feature rows and the logits of the last 256 of them, fp32 on the CPU.
+def fingerprint(model: nn.Module, rows: Float32Array, *, kept: int = FINGERPRINT_ROWS) -> dict[str, Tensor]:
+    """Return feature rows and the logits of the last ``kept`` of them, fp32 on the CPU.
 
     Parameters
     ----------
     rows : array of float32, shape (n, F)
-        One unbroken stretch of validation rows: the receptive field, then 256 more.
+        One unbroken stretch of validation rows: the receptive field, then ``kept`` more.
     """
     inputs = torch.from_numpy(np.ascontiguousarray(rows))
-    return {"rows": inputs, "logits": model(inputs[None])[0, -FINGERPRINT_ROWS:].float().clone()}
+    return {"rows": inputs, "logits": model(inputs[None], min(kept, len(rows)))[0].float().clone()}
 
 
 @torch.no_grad()
@@ -203,11 +222,11 @@ def check_fingerprint(model: nn.Module, checkpoint: Checkpoint) -> None:
         When a logit differs by more than 1e-4: a missing adapter, wrong heads, a lost mask or head all do.
     """
     stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
-    logits = model(stored["rows"][None])[0, -FINGERPRINT_ROWS:].float()
+    logits = model(stored["rows"][None], len(stored["logits"]))[0].float()
     off = float((logits - stored["logits"]).abs().max())
     if not off <= FINGERPRINT_TOLERANCE:
         raise CheckpointError(
-            f"checkpoint '{checkpoint.name}': the loaded network is not the one that was saved. On its {FINGERPRINT_ROWS} "
+            f"checkpoint '{checkpoint.name}': the loaded network is not the one that was saved. On its {len(logits)} "
             f"fingerprint rows the logits differ by up to {off:.3g}, allowed are {FINGERPRINT_TOLERANCE:g}. An architecture "
             "field (heads, context) was changed, or a library computes differently: restore checkpoint.json, or install "
             "the versions it names."
@@ -220,9 +239,9 @@ def parameter_counts(model: nn.Module) -> tuple[int, int]:
     return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors as safetensors, sorted by name."""
-    path.write_bytes(save(dict(sorted(tensors.items()))))
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, sorted by name, with ``metadata`` in the header."""
+    save_file(dict(sorted(tensors.items())), path, metadata=metadata)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -234,8 +253,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         When it is missing or damaged.
     """
     try:
+        check_safetensors(path)
         tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
     return tensors
 

@@ -19,7 +19,7 @@ from torch import nn
 from ..data.bars import Bars, FloatArray
 from ..data.schema import Float32Array
 from ..errors import DeviceError
-from .architecture import Architecture
+from .architecture import AnyArchitecture
 
 Progress = Callable[[int, int], None]
 CPU_BATCH_CHUNKS = 1
@@ -57,7 +57,7 @@ def score(
     rows: Float32Array,
     bars: Bars,
     *,
-    architecture: Architecture,
+    architecture: AnyArchitecture,
     warmup_bars: int,
     device: torch.device | None = None,
     first: int = 0,
@@ -76,7 +76,7 @@ def score(
         Scaled features of all bars; NaN in the first ``warmup_bars`` rows.
     bars : Bars
         The bars of the rows; only their stamps are used, to place the chunks.
-    architecture : Architecture
+    architecture : Architecture or OriginalArchitecture
         Gives the chunk length and the receptive field.
     warmup_bars : int
         Of the features. Logits start ``receptive_bars`` later: before, a model would see less than it was trained on.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import re
 import secrets
@@ -22,6 +21,7 @@ import pandas as pd
 from ..engine.run import Run
 from ..errors import RecordError, UsageError, nearest
 from ..files import json_text, new_folder, write_text
+from ..limits import load_json
 from .evidence import SECTIONS
 from .provenance import git_revision, library_versions
 from .stored_run import FORMAT_VERSION, StoredRun, read_run
@@ -310,14 +310,14 @@ def _nothing_left_behind(out: Path) -> Iterator[None]:
 
 def _finished(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "run.json").read_bytes())["finished"])
+        return str(load_json(folder / "run.json")["finished"])
     except (OSError, ValueError, KeyError, TypeError):  # listed all the same: reading it says what is wrong
         return ""
 
 
 def _given_name(folder: Path) -> str | None:
     try:
-        given = json.loads((folder / "run.json").read_bytes())["name"]
+        given = load_json(folder / "run.json")["name"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if given is None else str(given)

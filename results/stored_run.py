@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from ..engine.run import ORDER_COLUMNS, TRADE_COLUMNS
 from ..errors import RecordError
+from ..limits import load_json
 from .evidence import SECTIONS
 from .metrics import METRICS
 
@@ -114,7 +114,7 @@ def read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / "run.json"
     try:
-        manifest = json.loads(file.read_bytes())
+        manifest = load_json(file)
         version = manifest["format_version"]
     except FileNotFoundError as error:
         raise RecordError(f"{folder} is not a run folder: it has no run.json. See flagbt runs list.") from error
@@ -134,7 +134,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _read_metrics(file: Path, version: int) -> dict[str, Any]:
-    metrics = json.loads(file.read_bytes())
+    metrics = load_json(file)
     if not isinstance(metrics, dict) or not all(isinstance(metrics.get(side), dict) for side in ("strategy", "benchmark")):
         raise ValueError("it holds no metrics of strategy and benchmark")
     missing = [name for side in ("strategy", "benchmark") for name in METRICS if name not in metrics[side]]

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..engine.run import Run
 from ..errors import RecordError
+from ..limits import parse_json
 from .costs import bars_of
 from .metrics import daily_returns, daily_sharpe
 
@@ -227,7 +228,7 @@ def _write(descriptor: int, content: bytes) -> None:
 def _parsed(line: bytes, path: Path) -> Trial | None:
     """Return the trial of a line, or None where it is none."""
     try:
-        values = json.loads(line)
+        values = parse_json(line)
         version = values["version"]
     except (ValueError, KeyError, TypeError):
         return None

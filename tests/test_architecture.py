@@ -19,7 +19,7 @@ import flagbt
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors"},
-    {"files"},
+    {"files", "limits"},
     {"data"},
     {"models"},
     {"strategies", "training"},

@@ -23,7 +23,7 @@ from flagbt.data.bars import Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.timerange import TimeRange
 from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
-from flagbt.models.architecture import Architecture
+from flagbt.models.architecture import Architecture, read_architecture
 from flagbt.models.base import StoredBase, find_base, read_base
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.language_model import load_language_model
@@ -264,7 +264,7 @@ def test_knobs_of_language_models_leave_other_checkpoints_as_they_were(nano: Che
         n_features=3, layers=1, d_model=8, heads=4, d_feedforward=16, context_bars=4, chunk_bars=32, key_value_heads=2,
         rope_theta=5e4, rms_norm_eps=1e-5,
     )  # fmt: skip
-    assert Architecture.from_json(given.to_json()) == given
+    assert read_architecture(given.to_json()) == given
 
 
 def test_a_language_models_layers_compute_as_its_own(language_folder: Path) -> None:

@@ -24,7 +24,7 @@ from flagbt.models.checkpoint import BUNDLED
 from flagbt.strategies.registry import GROUP as STRATEGIES_GROUP
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
 WITH_README = [*PAGES, ROOT / "README.md"]
 FOLDERS = ("data", "models", "strategies", "engine", "training", "results")
 SOURCES = [*sorted(ROOT.glob("*.py")), *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
@@ -132,7 +132,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 GUIDES_RUN = (
     "ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md",
-    "sweeps.md",
+    "sweeps.md", "checkpoints.md",
 )  # fmt: skip
 
 

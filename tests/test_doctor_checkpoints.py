@@ -18,9 +18,9 @@ from flagbt.data.readers import write_bars_csv
 from flagbt.data.timerange import TimeRange
 from flagbt.errors import RangeError
 from flagbt.files import json_text, sha256_of
-from flagbt.models.architecture import BarTransformer
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.network import read_tensors, write_tensors
+from flagbt.models.transformer import BarTransformer
 from flagbt.results.doctor.examine import examine
 from flagbt.results.doctor.finding import CHECKS, Diagnosis
 from flagbt.results.doctor.of_checkpoint import subject_of_checkpoint

@@ -8,9 +8,10 @@ import torch
 from scipy import stats
 from torch import nn
 
-from flagbt.models.architecture import PRESETS, Architecture, BarTransformer
+from flagbt.models.architecture import PRESETS, Architecture
 from flagbt.models.dropout import Dropout
 from flagbt.models.network import Lora, with_lora
+from flagbt.models.transformer import BarTransformer
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])

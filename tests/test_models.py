@@ -18,7 +18,7 @@ from torch.nn import functional
 from flagbt.data.bars import Bars
 from flagbt.data.timerange import TimeRange
 from flagbt.errors import CheckpointError, DeviceError, RangeError, UsageError
-from flagbt.models.architecture import Architecture, BarTransformer
+from flagbt.models.architecture import Architecture
 from flagbt.models.band import band_attention, block_masks
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint, StoredCalibration, find_checkpoint, list_checkpoints, read_checkpoint
@@ -28,6 +28,7 @@ from flagbt.models.model_signals import ModelSignals
 from flagbt.models.network import architecture_of, load_network, load_unmerged, logits_of
 from flagbt.models.overlap import check_overlap
 from flagbt.models.scoring import score
+from flagbt.models.transformer import BarTransformer
 
 Walk = Callable[..., Bars]
 Future = Callable[[Bars, int], Bars]
@@ -64,7 +65,7 @@ def test_bundled_logits_do_not_see_the_future(walk: Walk, other_future: Future, 
 def test_a_network_without_the_mask_is_caught(walk: Walk, other_future: Future, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the check above passed without a causal mask, it could not fail."""
     monkeypatch.setattr(
-        "flagbt.models.architecture.block_masks", lambda n, context, device: torch.ones_like(block_masks(n, context, device))
+        "flagbt.models.transformer.block_masks", lambda n, context, device: torch.ones_like(block_masks(n, context, device))
     )
     monkeypatch.setattr("flagbt.models.network.check_fingerprint", lambda model, checkpoint: None)
     bars, t = walk(700, seed=3), 520

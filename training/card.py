@@ -34,8 +34,8 @@ def card(name: str, values: dict[str, Any]) -> str:
     )
     return f"""# {name}
 
-A {values["parameters"]["all"]:,}-parameter causal transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
-{a["context_bars"]} bars of context a layer), {_origin(values["base"])}, then fine-tuned with LoRA of rank
+A {values["parameters"]["all"]:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
+{a["context_bars"]} bars of context{" a layer" if a["kind"] == "llama" else ""}), {_origin(values["base"])}, then fine-tuned with LoRA of rank
 {values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question a bar:
 {labels_from_json(values["labels"]).question}
 
@@ -57,6 +57,8 @@ These are validation figures: the epoch and the calibration were chosen on them.
 
 
 def _origin(base: dict[str, Any]) -> str:
+    if "was" in base:
+        return f"starting from the checkpoint {base['name']} (`{base['digest'][:16]}`), its LoRA merged in"
     if base.get("corpus") != TEXT:
         return "pre-trained here by next-bar prediction"
     return (
@@ -82,7 +84,8 @@ def _seen(base: dict[str, Any], ranges: dict[str, str]) -> str:
         return "Pre-training: text, of no known dates; training"
     if "digest" in base:
         made_up = " (SYNTHETIC)" if base["data"]["synthetic"] else ""
-        return f"Pre-training of the base {base['name']} (`{base['digest'][:16]}`): {ranges['pretraining']}{made_up}; training"
+        made = "All that the checkpoint" if "was" in base else "Pre-training of the base"
+        return f"{made} {base['name']} (`{base['digest'][:16]}`): {ranges['pretraining']}{made_up}; training"
     return "Pre-training and training"
 
 

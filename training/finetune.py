@@ -18,7 +18,8 @@ from ..data.bars import Bars, FloatArray
 from ..data.labels import class_counts, class_shares
 from ..data.schema import Float32Array
 from ..errors import TrainingError
-from ..models.architecture import Architecture
+from ..limits import load_json
+from ..models.architecture import AnyArchitecture
 from ..models.network import Lora, adapter_state, build_base, read_tensors, with_lora, write_tensors
 from ..models.scoring import score
 from ..models.statistics import scores, softmax
@@ -68,7 +69,7 @@ def finetune(
     judged: BoolArray,
     base: dict[str, Tensor],
     *,
-    architecture: Architecture,
+    architecture: AnyArchitecture,
     lora: Lora,
     objective: Objective,
     schedule: Schedule,
@@ -123,8 +124,9 @@ def finetune(
     class_weights, correction = objective.class_weights(counts), objective.correction(counts)
     torch.manual_seed(schedule.seed)
     network = build_base(architecture, base, place="the base")
-    with torch.no_grad():
-        network.head.bias.copy_(torch.from_numpy(objective.first_logits(counts)))
+    if "head.bias" not in base:  # a head that has learnt something goes on from there
+        with torch.no_grad():
+            network.head.bias.copy_(torch.from_numpy(objective.first_logits(counts)))
     model = with_lora(network, lora)
     targets = np.where(training, labels.astype(np.int64), IGNORED)
 
@@ -163,7 +165,7 @@ def finetune(
         write_tensors(save / "best.safetensors", kept)
 
     def restore(save: Path) -> None:
-        history.extend(json.loads((save / "history.json").read_text(encoding="utf-8")))
+        history.extend(load_json(save / "history.json", finite=False))
         kept.update(read_tensors(save / "best.safetensors") if history else {})
 
     fit(
@@ -185,7 +187,12 @@ def best_of(history: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
 
 
 def validation_logits(
-    model: nn.Module, bars: Bars, rows: Float32Array, sample: npt.NDArray[np.bool_], architecture: Architecture, first_row: int
+    model: nn.Module,
+    bars: Bars,
+    rows: Float32Array,
+    sample: npt.NDArray[np.bool_],
+    architecture: AnyArchitecture,
+    first_row: int,
 ) -> FloatArray:
     """Return logits (n_bars, 3) at least where ``sample``, through the path that serving takes."""
     at = np.flatnonzero(sample)

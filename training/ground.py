@@ -12,7 +12,7 @@ from ..data.features import FeatureSet, feature_set
 from ..data.schema import FeatureSchema
 from ..data.timerange import TimeRange
 from ..errors import CheckpointError, RangeError, UsageError, nearest
-from ..models.architecture import PRESETS, Architecture
+from ..models.architecture import PRESETS, AnyArchitecture, Architecture
 from ..models.base import StoredBase, find_base
 from ..models.language_model import PRESET as LANGUAGE_MODEL
 from ..models.language_model import LanguageModel, load_language_model
@@ -30,7 +30,7 @@ class Ground:
     Attributes
     ----------
     preset : str
-    architecture : Architecture
+    architecture : Architecture or OriginalArchitecture
     features : FeatureSet
     stored : StoredBase, optional
         A base made before.
@@ -39,7 +39,7 @@ class Ground:
     """
 
     preset: str
-    architecture: Architecture
+    architecture: AnyArchitecture
     features: FeatureSet
     stored: StoredBase | None = None
     language: LanguageModel | None = None
@@ -89,6 +89,7 @@ class Ground:
         if self.language is not None:
             torch.manual_seed(seed)
             place = self.language.source["name"]
+            assert isinstance(self.architecture, Architecture)
             return Base(language_base(self.architecture, self.language.tensors, place=place), [])
         return None
 
@@ -103,6 +104,8 @@ class Ground:
         if self.stored is None:
             return made
         kept = {key: self.stored.values[key] for key in ("preset", "schedule", "losses", "data")}
+        if self.stored.checkpoint is not None:
+            kept["was"] = {"kind": "checkpoint", "base": self.stored.checkpoint.values["base"]}
         return {**kept, "name": self.stored.name, "digest": self.stored.digest}
 
     def pretraining_range(self, training: TimeRange) -> TimeRange:
@@ -156,7 +159,7 @@ def lay_ground(preset: str | None, base: str | None, base_layers: int | None, fe
             f"--features: the base '{stored.name}' reads the feature set '{columns}', not '{features}'. Leave --features out, "
             "or make a base of those features with flagbt pretrain."
         )
-    return Ground(known, stored.architecture, feature_set(columns), stored=stored)
+    return Ground(known, stored.architecture, feature_set(columns, named=features is not None), stored=stored)
 
 
 def preset_architecture(preset: str, n_features: int) -> Architecture:

@@ -29,6 +29,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from ..errors import DeviceError, TrainingError, UsageError
 from ..files import sync_tree
+from ..limits import load_json
 from .chunks import ChunkDataset
 
 # (model, batch) -> the sum of weighted losses and the sum of weights
@@ -242,7 +243,7 @@ def fit(
         wait_for_all()  # the arguments have joined the processes; the main one has made the workspace before it came here
         newest = workspace.newest()
         if newest is not None:
-            epochs.losses += [torch.tensor(value) for value in json.loads((newest / LOSSES).read_text(encoding="utf-8"))]
+            epochs.losses += [torch.tensor(value) for value in load_json(newest / LOSSES, finite=False)]
             workspace.restore(newest)
         trainer = _ChunkTrainer(loss, epochs.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
         trainer.remove_callback(PrinterCallback)

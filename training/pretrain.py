@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from ..data.bars import Bars, FloatArray
 from ..data.schema import Float32Array
-from ..models.architecture import Architecture, BarTransformer
-from ..models.network import base_state
+from ..limits import load_json
+from ..models.architecture import AnyArchitecture
+from ..models.network import base_state, new_network
 from .chunks import IGNORED, ChunkDataset
 from .lessons import Lessons
 from .loop import Schedule, StepEnd, Workspace, fit
@@ -68,9 +69,9 @@ def next_bar_quantities(bars: Bars) -> FloatArray:
 class NextBar(nn.Module):
     """The network with a head for the next bar's three quantities."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: AnyArchitecture) -> None:
         super().__init__()
-        self.network = BarTransformer(architecture)
+        self.network = new_network(architecture)
         self.network.head.requires_grad_(False)  # not part of a base, and no gradient reaches it
         self.next_bar = nn.Linear(architecture.d_model, len(QUANTITIES) * BINS)
 
@@ -84,7 +85,7 @@ def pretrain(
     lessons: Lessons,
     rows: Float32Array,
     *,
-    architecture: Architecture,
+    architecture: AnyArchitecture,
     first_row: int,
     schedule: Schedule,
     device: torch.device,
@@ -137,7 +138,7 @@ def pretrain(
         (folder / "history.json").write_text(json.dumps(losses), encoding="utf-8")
 
     def restore(folder: Path) -> None:
-        losses.extend(json.loads((folder / "history.json").read_text(encoding="utf-8")))
+        losses.extend(load_json(folder / "history.json", finite=False))
 
     fit(
         model, loss, dataset, schedule, device=device, on_epoch_end=record, on_step=on_step,

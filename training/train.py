@@ -21,11 +21,12 @@ from ..data.schema import FeatureSchema, Float32Array
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, check_choice
 from ..files import json_text, new_folder, sha256_of
+from ..limits import parse_json
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import choose_decision
 from ..models.diversity import model_verdict
 from ..models.fitting import fit_calibration
-from ..models.network import FINGERPRINT_ROWS, Lora, adapter_state, fingerprint, parameter_counts, write_tensors
+from ..models.network import Lora, adapter_state, fingerprint, parameter_counts, write_tensors
 from ..models.statistics import by_class, scores, softmax
 from .card import card, curves_picture
 from .finetune import BEST_BY, CollapsedError, FineTuned, finetune, validation_logits
@@ -182,7 +183,7 @@ def train(
     # 4. The folder, whole or not at all
     values = _description(ready, recipe, base, tuned, logits, calibrated)
     if is_main_process():
-        marks = fingerprint(tuned.model, _stretch(ready))
+        marks = fingerprint(tuned.model, _stretch(ready), kept=ready.ground.architecture.fingerprint_rows)
         try:
             with new_folder(target, overwrite=overwrite) as folder:
                 _write(folder, target.name, values, None if ready.ground.language else base.weights, tuned, marks)
@@ -335,7 +336,7 @@ def open_workspace(target: Path, series: Sequence[Bars], recipe: dict[str, Any],
 
 def _differences(before: str, now: str) -> str:
     try:
-        old, new = json.loads(before), json.loads(now)
+        old, new = parse_json(before), parse_json(now)
     except ValueError:
         return "its note is damaged"
     return "; ".join(f"{key} was {old.get(key)}, is {new[key]}" for key in new if old.get(key) != new[key])[:400]
@@ -376,7 +377,8 @@ def class_returns(bars: Bars, labels: Labels, split: Split) -> FloatArray:
 
 def _stretch(ready: Prepared) -> Float32Array:
     last = int(np.flatnonzero(ready.split.validation)[-1]) + 1
-    return ready.judged_rows[max(0, last - FINGERPRINT_ROWS - ready.ground.architecture.receptive_bars) : last]
+    a = ready.ground.architecture
+    return ready.judged_rows[max(0, last - a.fingerprint_rows - a.receptive_bars) : last]
 
 
 def _description(
@@ -391,7 +393,7 @@ def _description(
     return {
         "format": FORMAT,
         "architecture": ground.architecture.to_json(),
-        "lora": ground.lora(recipe.lora).to_json(),
+        "lora": {**ground.lora(recipe.lora).to_json(), "targets": list(ground.architecture.lora_targets)},
         "base": ground.describe({"preset": ground.preset, "schedule": recipe.pretraining.to_json(), "losses": base.losses}),
         "parameters": {"all": whole, "trainable": trainable},
         "schema": ready.schema.to_json(),

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...data.bars import FloatArray
 from ...data.labels import IntArray, class_shares
+from ...models.architecture import read_architecture
 from ...models.diversity import COLLAPSED_TOTAL_VARIATION, total_variation
 from ...models.statistics import constant_prior_nll, direction_auc, negative_log_likelihood, softmax
 from .finding import Finding
@@ -174,8 +175,8 @@ def _restored(subject: Subject, finding: Finding, pictures: Pictures) -> Undone 
         return None
 
     def predict(rows: FloatArray) -> FloatArray:
-        receptive = int(knobs["layers"] * (knobs["context_bars"] - 1))
-        return logits_in_chunks(network, rows, receptive_bars=receptive, chunk_bars=int(knobs["chunk_bars"]))
+        a = read_architecture(knobs)
+        return logits_in_chunks(network, rows, receptive_bars=a.receptive_bars, chunk_bars=a.chunk_bars)
 
     return what_it_says(subject, replace(subject, predict=predict).logits, "With the network that its fingerprint shows")
 

@@ -17,6 +17,7 @@ from .model import adapter, input_ignored, invariance, lookahead_model
 from .skill import calibration, label_map, rank_skill, shares
 from .subject import Subject
 
+OF_THE_MODEL = {"lookahead-model", "input-ignored", "adapter", "invariance"}  # they need no columns, labels or ranges
 Check = Callable[[Subject, Note, dict[str, Any]], Finding]
 Progress = Callable[[str, int, int], None]
 
@@ -54,7 +55,10 @@ def examine(subject: Subject, *, progress: Progress = lambda _check, _done, _tot
     for done, (name, check) in enumerate(ALL.items()):
         progress(name, done, len(ALL))
         try:
-            found.append(check(subject, coverage, pictures))
+            if subject.unknown and name not in OF_THE_MODEL:
+                found.append(skipped(name, subject.unknown))
+            else:
+                found.append(check(subject, coverage, pictures))
         except FlagbtError as error:
             found.append(skipped(name, str(error)))
         except Exception as error:  # somebody's predict or feature function may raise anything

@@ -11,7 +11,7 @@ from ...data.features import FeatureSet, feature_set
 from ...data.schema import FeatureSchema
 from ...data.timerange import TimeRange
 from ...errors import CheckpointError, RangeError
-from ...models.checkpoint import Checkpoint
+from ...models.checkpoint import STATED, Checkpoint
 from ...models.decision import Decision
 from ...models.model_signals import ModelSignals
 from ...models.signals import Signals
@@ -19,6 +19,7 @@ from .opened import Opened, fingerprint_difference, logits_in_chunks, open_check
 from .subject import BoolArray, Parity, Subject, Table, highest_class
 
 ROUND_TRIP_COST = 0.0024
+STAND_IN_ROWS = 1_000
 
 
 def subject_of_checkpoint(
@@ -53,6 +54,8 @@ def subject_of_checkpoint(
     CheckpointError
         When not even the base can be read.
     """
+    if checkpoint.unknown:
+        return _model_alone(checkpoint, bars, seed, opened)
     tested, cut = _tested(checkpoint, bars, timerange)
     past, bars = bars if past is None else past, bars.take(slice(0, cut))
     tested = tested[:cut]
@@ -64,12 +67,12 @@ def subject_of_checkpoint(
             f"It was trained on bars of {step:g} h, and these are of {bars.step_hours:g} h: every column means something else."
         )
     samples = _samples(checkpoint, past)
-    knobs = checkpoint.values["architecture"]
-    receptive = int(knobs["layers"] * (knobs["context_bars"] - 1))
+    knobs = checkpoint.architecture
+    receptive = knobs.receptive_bars
     stored = checkpoint.stored_calibration() if "default" in checkpoint.calibration_names() else None
 
     def predict(rows: FloatArray) -> FloatArray:
-        return logits_in_chunks(network.network, rows, receptive_bars=receptive, chunk_bars=int(knobs["chunk_bars"]))
+        return logits_in_chunks(network.network, rows, receptive_bars=receptive, chunk_bars=knobs.chunk_bars)
 
     def signals(logits: FloatArray) -> Signals:
         decision = Decision() if stored is None else stored.decision
@@ -89,6 +92,27 @@ def subject_of_checkpoint(
         corrected=None if stored is None else stored.calibration,
         claims=(checkpoint.values.get("metrics") or {}).get("validation") or {}, signals=signals, checkpoint=checkpoint,
         opened=network, refusal=refusal, parity=_fingerprint_parity, seed=seed,
+    )  # fmt: skip
+
+
+def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: Opened | None) -> Subject:
+    """Make a subject of a checkpoint of which too little is known: random rows stand in for its features."""
+    network, knobs = open_checkpoint(checkpoint) if opened is None else opened, checkpoint.architecture
+    bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - knobs.receptive_bars), len(bars)))
+    columns = tuple(f"column {i}" for i in range(knobs.n_features))
+
+    def rows(given: Bars) -> FloatArray:
+        return np.random.Generator(np.random.Philox(key=[seed, 31])).standard_normal((len(given), len(columns)))
+
+    def predict(given: FloatArray) -> FloatArray:
+        return logits_in_chunks(
+            network.network, given, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars
+        )  # fmt: skip
+
+    return Subject(
+        name=checkpoint.name, bars=bars, tested=np.ones(len(bars), bool), served=Table(columns, rows, named=False),
+        predict=predict, context_bars=knobs.receptive_bars, checkpoint=checkpoint, opened=network, seed=seed,
+        unknown=f"The import did not state {', '.join(STATED[key].partition(' (')[0] for key in checkpoint.unknown)}.",
     )  # fmt: skip
 
 
@@ -118,7 +142,7 @@ def _table(schema: FeatureSchema) -> tuple[Table, str]:
     try:
         schema.rows(_first_bars(schema))
     except CheckpointError as error:
-        features: FeatureSet = feature_set(schema.feature_set)
+        features: FeatureSet = feature_set(schema.feature_set, named=False)
         if len(features.columns) != len(schema.columns):
             raise
         mean, scale = np.asarray(schema.mean), np.asarray(schema.scale)
@@ -145,16 +169,20 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
     apart = train.stop + int(checkpoint.values.get("embargo_bars", 0)) + before
     # Ranges that follow one another were purged by the training; others are taken as they are.
     validation[max(valid.start, apart if train.stop <= valid.start else before) : max(0, valid.stop - h)] = True
+    if checkpoint.imported and ranges["validation"] == ranges["training"]:
+        validation[:] = False  # all that is known is what it has seen, of whatever purpose
     return (training, validation) if training.sum() > 200 else None
 
 
 def _fingerprint_parity(subject: Subject) -> Parity | str:
     """Compare the fingerprint, rows and logits that the training left, with the same bars sent down the serving path."""
-    from ...models.network import FINGERPRINT_ROWS, read_tensors
+    from ...models.network import read_tensors
 
     checkpoint, past = subject.checkpoint, subject.past
     if checkpoint is None or past is None or subject.opened is None:
         return "The bars of the training are not given."
+    if checkpoint.imported:
+        return "It was imported, so no rows of its training are at hand."
     stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
     rows, logits = stored["rows"].double().numpy(), stored["logits"].double().numpy()
     stop = past.between(checkpoint.ranges["validation"]).stop - checkpoint.labels.horizon_bars
@@ -166,11 +194,11 @@ def _fingerprint_parity(subject: Subject) -> Parity | str:
         return "The two tables have different widths, so no row can be compared."
     off = np.abs(served - rows).max(axis=0)
     columns = tuple(c for c, each in zip(subject.served.columns, off, strict=True) if each > 1e-3)
-    answers = subject.ask(served)[-FINGERPRINT_ROWS:]
+    answers = subject.ask(served)[-len(logits) :]
     fresh = fingerprint_difference(subject.opened.network, checkpoint)
     apart = float(np.nanmax(np.abs(answers - logits))) if np.isfinite(answers).any() else 0.0
     # What the network itself gets wrong on the stored rows is not the path's fault.
-    return float(off.max()), apart if off.max() > 1e-4 or fresh <= 1e-4 else 0.0, FINGERPRINT_ROWS, columns, 1e-3
+    return float(off.max()), apart if off.max() > 1e-4 or fresh <= 1e-4 else 0.0, len(logits), columns, 1e-3
 
 
 def _same_bars(checkpoint: Checkpoint, past: Bars) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,9 +12,6 @@ from ...models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
-
-KNOWN_HEADS = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24, 32)
-KNOWN_CONTEXTS = (8, 16, 24, 32, 48, 64, 128)
 
 
 class Opened(NamedTuple):
@@ -48,16 +44,15 @@ def open_checkpoint(checkpoint: Checkpoint) -> Opened:
     import peft
     import torch
 
-    from ...models.network import Lora, adapter_state, architecture_of, base_of, with_lora
+    from ...models.network import Lora, adapter_state, base_of, with_lora
 
     try:
         checkpoint.check_files()
         damaged = ""
     except CheckpointError as error:
         damaged = str(error)
-    lora = {key: value for key, value in checkpoint.values["lora"].items() if key != "targets"}
     torch.manual_seed(0)  # a head that the file lacks is a fresh one, the same at every look
-    model = with_lora(base_of(checkpoint, architecture_of(checkpoint)), Lora(**{**lora, "trained": tuple(lora["trained"])}))
+    model = with_lora(base_of(checkpoint, checkpoint.architecture), Lora.from_json(checkpoint.values["lora"]))
     adapter = stored_adapter(checkpoint)
     wanted = {name: tensor.shape for name, tensor in adapter_state(model).items()}
     fits = {name: tensor for name, tensor in adapter.items() if wanted.get(name) == tensor.shape}
@@ -86,7 +81,7 @@ def logits_in_chunks(network: nn.Module, rows: FloatArray, *, receptive_bars: in
     with torch.no_grad():
         for start in range(receptive_bars, len(rows), stride):
             stop, begin = min(start + stride, len(rows)), start - receptive_bars
-            result[start:stop] = network(inputs[None, begin:stop])[0, receptive_bars:].double().numpy()
+            result[start:stop] = network(inputs[None, begin:stop], stop - start)[0].double().numpy()
     return result
 
 
@@ -94,30 +89,21 @@ def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
     """Return the largest difference between a network's logits and the stored ones of the fingerprint rows."""
     import torch
 
-    from ...models.network import FINGERPRINT_ROWS, read_tensors
+    from ...models.network import read_tensors
 
     stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
     with torch.no_grad():
-        logits = network(stored["rows"][None])[0, -FINGERPRINT_ROWS:].float()
+        logits = network(stored["rows"][None], len(stored["logits"]))[0].float()
     return float((logits - stored["logits"]).abs().max().nan_to_num(float("inf")))
 
 
 def knobs_that_fit(checkpoint: Checkpoint, tolerance: float) -> tuple[str, Any, dict[str, Any]] | None:
-    """Return the head count or context length with which the fingerprint is reproduced: in words, the network, its knobs.
+    """Return the heads, context or mask with which the fingerprint is reproduced: in words, the network, its knobs.
 
-    No tensor's shape depends on either, so a wrong one loads in silence.
+    No tensor's shape depends on any of them, so a wrong one loads in silence.
     """
-    from ...models.network import architecture_of
-
-    now = architecture_of(checkpoint)
-    tries: list[tuple[str, dict[str, Any]]] = [
-        *(("heads", {"heads": n}) for n in KNOWN_HEADS if now.d_model % n == 0 and now.d_model // n % 2 == 0),
-        *(("context_bars", {"context_bars": n}) for n in KNOWN_CONTEXTS if n < now.chunk_bars),
-    ]
-    for knob, change in tries:
-        other = replace(now, **change)
-        if other == now or (other.key_value_heads and other.heads % other.key_value_heads):
-            continue
+    now = checkpoint.architecture
+    for knob, other in now.mistakable():
         values = {**checkpoint.values, "architecture": other.to_json()}
         try:
             network = open_checkpoint(Checkpoint(checkpoint.folder, values)).network

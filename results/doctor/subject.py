@@ -117,6 +117,8 @@ class Subject:
         Where it is one of flagbt's.
     refusal : str
         Why the checkpoint itself refuses the table it is served; empty where it does not.
+    unknown : str
+        Why nothing but the model itself can be examined; empty where everything can.
     parity : callable, optional
         Subject -> what ``serving_parity`` compares, where the training left its own rows and logits.
     """
@@ -142,6 +144,7 @@ class Subject:
     checkpoint: Checkpoint | None = None
     opened: Opened | None = None
     refusal: str = ""
+    unknown: str = ""
     parity: Callable[[Subject], Parity | str] | None = None
     seed: int = 0
 

@@ -170,7 +170,7 @@ def _last_bars(checkpoint: Checkpoint, bars: Bars, kept: int, name: str) -> Bars
     warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
     if len(bars) < warmup + kept:
         raise RangeError(f"verify {name}: expected {warmup + kept:,} bars or more, got {len(bars):,}. Give more.")
-    chunk = int(checkpoint.values["architecture"]["chunk_bars"])
+    chunk = checkpoint.architecture.chunk_bars
     return bars.take(slice(max(0, len(bars) - warmup - kept - chunk), len(bars)))
 
 
