@@ -166,7 +166,7 @@ def test_any_sequence_of_faults(serve: Serve, faults: list[str]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(FAULTS)
 def test_many_sequences_of_faults(serve: Serve, faults: list[str]) -> None:
     """Faults that are harmless one by one would together spoil the file."""
