@@ -19,8 +19,9 @@ from .commands.data import data_group
 from .commands.doctor import doctor_command, verify_group
 from .commands.options import FROM_FILE, source_of
 from .commands.run import run_command, show_config
-from .commands.runs import compare_command, runs_group
+from .commands.runs import compare_command, report_command, runs_group
 from .commands.strategies import strategies_group
+from .commands.sweep import sweep_command
 from .commands.train import pretrain_command, train_command
 from .config import Setting
 from .console import print_anywhere
@@ -37,8 +38,8 @@ def cli() -> None:
 
 
 for _command in (
-    run_command, train_command, pretrain_command, compare_command, runs_group, ckpt_group, strategies_group, data_group,
-    doctor_command, verify_group, calibrate_command, cache_group, show_config,
+    run_command, train_command, pretrain_command, compare_command, report_command, runs_group, ckpt_group,
+    strategies_group, data_group, doctor_command, verify_group, calibrate_command, cache_group, sweep_command, show_config,
 ):  # fmt: skip
     cli.add_command(_command)
 

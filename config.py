@@ -13,13 +13,14 @@ from .files import LARGEST_JSON_BYTES
 
 
 class Setting(NamedTuple):
-    """An option's value as it is written in the file, and its line (from 1)."""
+    """An option's value as it is written in the file, its line (from 1), and for an option of many values all of them."""
 
     text: str
     line: int
+    texts: tuple[str, ...]
 
 
-def read_config(path: Path, known: Collection[str]) -> dict[str, Setting]:
+def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) -> dict[str, Setting]:
     """Read a YAML mapping of option names (with - or _) to values.
 
     Values are kept as they are written and then read as the command line reads them: one set of rules for both, so
@@ -30,6 +31,8 @@ def read_config(path: Path, known: Collection[str]) -> dict[str, Setting]:
     path : Path
     known : collection of str
         The command's option names, with _.
+    many : collection of str
+        Those of them that take a list of values.
 
     Raises
     ------
@@ -63,9 +66,22 @@ def read_config(path: Path, known: Collection[str]) -> dict[str, Setting]:
             raise UsageError(f"{place}: '{word}' is no option here. {nearest(name, known)}")
         if name in result:
             raise UsageError(f"{place}: '{word}' was given in line {result[name].line} already. Keep one of them.")
-        if not isinstance(value, yaml.ScalarNode):
-            raise UsageError(f"{place}: '{word}' has several values, expected one, such as '{word}: 10'.")
-        if value.tag == "tag:yaml.org,2002:null":
-            raise UsageError(f"{place}: '{word}' has no value. Give one, or take the line out.")
-        result[name] = Setting(value.value, line)
+        texts = _texts(value, f"{place}: '{word}'", word=word if name not in many else None)
+        result[name] = Setting(texts[0], line, texts)
     return result
+
+
+def _texts(node: yaml.Node, place: str, *, word: str | None) -> tuple[str, ...]:
+    """Return the values of a key; ``word`` is the key where only one may stand there."""
+    if word is not None and not isinstance(node, yaml.ScalarNode):
+        raise UsageError(f"{place} has several values, expected one, such as '{word}: 10'.")
+    each = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    if not each:
+        raise UsageError(f"{place} is an empty list: nothing would be left to do. Give one value or more.")
+    for item in each:
+        if not isinstance(item, yaml.ScalarNode):
+            line = item.start_mark.line + 1
+            raise UsageError(f"{place} holds more than single values in line {line}, expected a list such as [0, 5, 10].")
+        if item.tag == "tag:yaml.org,2002:null":
+            raise UsageError(f"{place} has no value. Give one, or take the line out.")
+    return tuple(item.value for item in each)

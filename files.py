@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,35 @@ def check_writable(folder: Path) -> None:
     os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=there))
     if len(os.fsencode(folder.name)) > LONGEST_NAME:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
+
+
+@contextmanager
+def locked(folder: Path, *, seconds: float = 10.0) -> Iterator[None]:
+    """Hold a folder's lock, so that of several processes one at a time does what is inside; nothing is left behind.
+
+    Goes on without it after ``seconds`` (whoever holds it longer has stopped), and on a file system that has no locks.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be opened.
+    """
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock
 
 
 @contextmanager

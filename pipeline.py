@@ -139,6 +139,7 @@ def run(
     from .engine.backtest import run_backtest  # Backtrader, quantstats and matplotlib take seconds to import
     from .engine.costs import Costs
     from .results.evidence import evidence
+    from .results.index import write_index
     from .results.store import read_run, write_run
     from .results.tearsheet import render_tearsheet
     from .results.trials import add_trials, read_trials, trial_of
@@ -185,14 +186,16 @@ def run(
     backtest = replace(backtest, seconds={**backtest.seconds, "certainty": time.perf_counter() - started})
 
     # 5. The page and the folder; the trial first, as what was tried counts even where its record is lost
-    started = time.perf_counter()
-    page = render_tearsheet(backtest, benchmark, name=name, notes=notes)
-    backtest = replace(backtest, seconds={**backtest.seconds, "report": time.perf_counter() - started})
     provenance = {"command": command or [], "seeds": {"strategy": request.seed}, "device": _device(request, model)}
     add_trials(out, [trial])
-    folder = write_run(backtest, benchmark, out, report=page, name=name, notes=notes, provenance=provenance, evidence=measured)
+    progress("report", 0, 1)
+    folder = write_run(
+        backtest, benchmark, out, report=render_tearsheet, name=name, notes=notes, provenance=provenance, evidence=measured
+    )
+    progress("report", 1, 1)
+    write_index(out)
     stored = read_run(folder)
-    return Recorded(folder, stored.manifest, stored.metrics, backtest.seconds)
+    return Recorded(folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
 
 
 def strategy_maker(request: RunRequest) -> tuple[Callable[[], Any], ModelSignals | None]:

@@ -80,10 +80,10 @@ def runs_option(command: F) -> F:
 def _load_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:  # noqa: ARG001
     if value is not None:
         known = [str(option.name) for option in ctx.command.params if option.name not in ("config", "as_json")]
-        settings = read_config(value, known)
+        many = [str(option.name) for option in ctx.command.params if option.multiple]
+        settings = read_config(value, known, many)
         ctx.meta[FROM_FILE] = (value, settings)
-        many = {option.name for option in ctx.command.params if option.multiple}
-        ctx.default_map = {name: (setting.text,) if name in many else setting.text for name, setting in settings.items()}
+        ctx.default_map = {name: setting.texts if name in many else setting.text for name, setting in settings.items()}
     return value
 
 

@@ -1,38 +1,66 @@
-"""flagbt runs and flagbt compare: look at what runs left behind."""
+"""flagbt runs, report and compare: look at what runs left behind."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from ..console import Bars as ProgressBars
 from ..console import print_table, say
 from ..errors import FlagbtError, UsageError
 from ..pipeline import Recorded
 from .options import STAMP, Place, json_option, print_json, runs_option
 from .run import print_run, run_json
 
+if TYPE_CHECKING:
+    from ..results.stored_run import StoredRun
+
 
 @click.command("compare")
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", type=Place(), default=Path("compare.html"), show_default=True)
+@click.option("--sort", metavar="METRIC", help="Order the runs by a metric, the best first, such as sharpe_daily.")
+@click.option(
+    "--fail-if", "conditions", metavar="CONDITION", multiple=True,
+    help="Exit 1 where a run meets it, such as 'sharpe_daily < 0.5'; may be given several times.",
+)  # fmt: skip
 @runs_option
 @json_option
-def compare_command(runs: tuple[str, ...], output: Path, out: Path, as_json: bool) -> None:
+def compare_command(
+    runs: tuple[str, ...], output: Path, sort: str | None, conditions: tuple[str, ...], out: Path, as_json: bool
+) -> None:
     """Compare runs on one offline page."""
-    from ..results.compare import comparison_table, inequalities, render_comparison
+    from ..results.compare import comparison_table, inequalities, labels, render_comparison
+    from ..results.ranking import Condition, metric_name, ordered
     from ..results.store import find_run, read_run, write_page
 
+    by = None if sort is None else metric_name(sort, option="--sort")
+    limits = [Condition.parse(each) for each in conditions]
     folders = [find_run(each, out).resolve() for each in runs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice is not None:
         raise UsageError(f"compare: the run {twice.name} is given twice. Name it once: a run cannot differ from itself.")
-    stored = [read_run(find_run(each, out)) for each in runs]
-    write_page(output, render_comparison(stored))
+    with ProgressBars({"read": "Reading runs", "draw": "Drawing the page"}) as bars:
+        stored = []
+        for number, each in enumerate(runs):
+            bars.update("read", number, len(runs))
+            stored.append(read_run(find_run(each, out)))
+        bars.update("read", len(runs), len(runs))
+        unequal = inequalities(stored)
+        if by is not None and not unequal:
+            stored = ordered(stored, by)
+        bars.update("draw", 0, 1)
+        write_page(output, render_comparison(stored))
+        bars.update("draw", 1, 1)
+    names = labels(stored)
+    failures = [said for limit in limits for run, name in zip(stored, names, strict=True) if (said := limit.failure(run, name))]
     if as_json:
         print_json({
             "page": str(output),
-            "unequal": inequalities(stored),
+            "unequal": unequal, "sorted_by": None if unequal else by, "failures": failures,
             "runs": [
                 {
                     "run": str(each.folder), "synthetic": each.manifest["data"]["synthetic"],
@@ -41,16 +69,45 @@ def compare_command(runs: tuple[str, ...], output: Path, out: Path, as_json: boo
                 for each in stored
             ],
         })  # fmt: skip
-        return
+    else:
+        _print_comparison(stored, unequal, comparison_table(stored), unsorted=by is not None and bool(unequal))
+        say(f"comparison: {output}")
+    if failures:
+        click.echo(f"flagbt: --fail-if: {' '.join(failures)}", err=True)
+        click.get_current_context().exit(1)
+
+
+def _print_comparison(
+    stored: Sequence[StoredRun], unequal: Sequence[str], rows: Sequence[Sequence[str]], *, unsorted: bool
+) -> None:
     if any(each.manifest["data"]["synthetic"] for each in stored):
         say("SYNTHETIC data in at least one run.", style=STAMP)
     if any(each.manifest["config"].get("allow_overlap") for each in stored):
         say("OVERLAP allowed in at least one run: its checkpoint may have seen these bars.", style=STAMP)
-    for sentence in inequalities(stored):
+    for sentence in unequal:
         say(f"Not equal: {sentence}", style="yellow")
-    head, *rows = comparison_table(stored)
-    print_table(head, rows)
-    say(f"comparison: {output}")
+    if unsorted:
+        say("Not sorted: runs that are not the same test have no order.", style="yellow")
+    print_table(rows[0], rows[1:])
+
+
+@click.command("report")
+@click.argument("run", required=False)
+@runs_option
+@json_option
+def report_command(run: str | None, out: Path, as_json: bool) -> None:
+    """Make a run's page again from its folder; the last run by default."""
+    from ..results.store import find_run, rebuild_page
+    from ..results.tearsheet import render_tearsheet
+
+    with ProgressBars({"report": "Drawing the page"}) as bars:
+        bars.update("report", 0, 1)
+        page = rebuild_page(find_run(run, out), render_tearsheet)
+        bars.update("report", 1, 1)
+    if as_json:
+        print_json({"run": str(page.parent), "tearsheet": str(page)})
+    else:
+        say(f"tearsheet: {page}")
 
 
 @click.group("runs")

@@ -204,6 +204,17 @@ def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, r
             f"{', '.join(rules.describe())}: these rules are laid over a flagbt strategy's targets, and {strategy.__name__} is "
             "a plain Backtrader strategy, which orders for itself. Write them into it, or leave them out."
         )
+    check_cash(cash)
+
+
+def check_cash(cash: float) -> None:
+    """Refuse a starting cash that is none, or too large for exact sizes.
+
+    Raises
+    ------
+    UsageError
+        Naming the amount.
+    """
     if not 0 < cash <= _MOST_CASH:
         raise UsageError(f"cash: expected an amount of quote currency above 0 and up to {_MOST_CASH:g}, got {cash:g}.")
 

@@ -7,7 +7,7 @@ days without bars carry the last equity forward, no risk-free rate. What is unde
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,18 @@ METRICS = (
     "max_drawdown_days", "calmar", "trades", "open_trades", "win_rate", "profit_factor", "avg_trade_return", "exposure",
     "turnover", "fees_paid", "slippage_paid", "final_equity", "bars", "days",
 )  # fmt: skip
+
+
+class Account(Protocol):
+    """Whatever has an equity, such as a `Run`, a stored run, or its benchmark."""
+
+    @property
+    def equity(self) -> pd.DataFrame:
+        """Per bar, UTC index, with the column ``equity``."""
+
+    @property
+    def cash(self) -> float:
+        """The equity before the first bar."""
 
 
 def metrics(run: Run) -> dict[str, Any]:
@@ -122,7 +134,7 @@ def daily_sharpe(returns: FloatArray) -> float | None:
     return _sharpe(returns, DAYS_PER_YEAR)
 
 
-def daily_returns(run: Run) -> pd.Series[float]:
+def daily_returns(run: Account) -> pd.Series[float]:
     """Return one return a UTC day, from the first traded day to the last.
 
     Returns
@@ -139,7 +151,7 @@ def daily_returns(run: Run) -> pd.Series[float]:
     return pd.Series(returns, index=every_day, name="return")
 
 
-def drawdowns(run: Run) -> FloatArray:
+def drawdowns(run: Account) -> FloatArray:
     """Return equity / highest so far - 1 at every bar's close, shape (n_bars,); the starting cash is a peak too."""
     return _falls(run.equity["equity"].to_numpy(dtype=np.float64), run.cash)
 

@@ -1,11 +1,16 @@
-"""The HTML page that every report is: one offline file, no script, light and dark, readable on a phone and in print."""
+"""The HTML page that every report is: one offline file, light and dark, readable on a phone and in print."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import importlib.resources
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -37,70 +42,7 @@ COLOURS = {
     "warn-rule": ("#d08700", "#e69f00"),
 }
 
-_STYLE = """
-:root{color-scheme:light dark;LIGHT}
-@media (prefers-color-scheme:dark){:root{DARK}}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:1.75rem 1.25rem 4rem;max-width:62rem;background:var(--page);color:var(--text);
-font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
-font-variant-numeric:tabular-nums}
-h1{font-size:1.05rem;font-weight:600;color:var(--muted);margin:0 0 .35rem;overflow-wrap:anywhere}
-h2{font-size:1.3rem;font-weight:650;line-height:1.3;margin:2.75rem 0 .75rem;padding-top:1rem;
-border-top:1px solid var(--rule)}
-h3{font-size:1rem;font-weight:650;margin:1.5rem 0 .4rem}
-p{margin:.4rem 0 .8rem;max-width:46rem;overflow-wrap:anywhere}
-.lead{font-size:1.5rem;line-height:1.35;font-weight:600;letter-spacing:-.01em;margin:.2rem 0 1rem;max-width:none}
-.muted{color:var(--muted);font-size:.9rem}
-.banner{background:var(--warn);border-left:4px solid var(--warn-rule);padding:.6rem .9rem;margin:0 0 1.25rem;
-max-width:none;border-radius:2px}
-.scroll{overflow-x:auto;margin:.5rem 0 1.25rem}
-table{border-collapse:collapse;width:100%;font-size:.9rem}
-caption{text-align:left;color:var(--muted);font-size:.85rem;padding:0 0 .4rem}
-th,td{padding:.34rem .75rem .34rem 0;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top;
-white-space:nowrap}
-th:last-child,td:last-child{padding-right:.1rem}
-th{font-weight:500}
-thead th{color:var(--muted);font-size:.82rem;border-bottom-color:var(--muted);vertical-align:bottom;
-white-space:normal;min-width:3.2rem;overflow-wrap:anywhere}
-th:first-child,th.words,td.words{text-align:left}
-tbody th{white-space:normal;min-width:8rem}
-td.words{white-space:normal;overflow-wrap:anywhere;min-width:9rem}
-td .track{width:min(22rem,40vw);margin-left:auto}
-
-td.best{font-weight:700}
-td.best::after{content:" \\2605";color:var(--warn-rule)}
-.columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:0 2.5rem}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:.9rem;
-margin:.8rem 0 1.4rem}
-.card{background:var(--card);padding:.8rem 1rem;border-radius:4px;border-left:4px solid var(--rule)}
-.card.bad{border-left-color:var(--sell)}
-.card.fair{border-left-color:var(--warn-rule)}
-.card.good{border-left-color:var(--run2)}
-.card h3{margin:0 0 .15rem;font-size:.85rem;font-weight:500;color:var(--muted)}
-.card b{font-size:1.1rem}
-.card p{margin:.2rem 0 0;font-size:.9rem}
-.bars{margin:.5rem 0 1.25rem;font-size:.9rem}
-.bar{display:grid;grid-template-columns:minmax(6.5rem,12rem) 1fr 7.2rem;gap:.75rem;align-items:center;margin:.3rem 0}
-.track{display:flex;height:1.15rem;background:var(--card);border-radius:2px;overflow:hidden}
-.track i{display:block;height:100%}
-.bar .value{text-align:right;white-space:nowrap}
-.key{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;font-size:.85rem;color:var(--muted);margin:.3rem 0}
-.key i{display:inline-block;width:.75rem;height:.75rem;border-radius:2px;margin-right:.4rem;vertical-align:-.05rem}
-figure{margin:.75rem 0 1.25rem}
-figure svg{display:block;width:100%;height:auto}
-figure{overflow-x:auto}
-figcaption{color:var(--muted);font-size:.85rem;margin-top:.3rem}
-pre{background:var(--card);padding:.75rem 1rem;border-radius:4px;white-space:pre-wrap;overflow-wrap:anywhere;
-font-size:.85rem}
-code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-footer{margin-top:3rem;border-top:1px solid var(--rule);padding-top:.75rem}
-.paper{background:#fff;color:#1c1f23;padding:.5rem;border-radius:4px}
-@media (max-width:30rem){body{padding:1.1rem .9rem 3rem}.lead{font-size:1.2rem}h2{margin-top:2rem}
-.bar{grid-template-columns:5.6rem 1fr 6.4rem;gap:.5rem}tbody th{min-width:6.5rem}figure svg{min-width:31rem}}
-@media print{body{max-width:none;padding:0;font-size:11px}
-.card,.track,.track i,.key i,.banner{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-.scroll{overflow:visible}figure,.card,tr{break-inside:avoid}h2,h3{break-after:avoid}}
-"""
+_SORTABLE = ' class="sortable"'
 
 
 class Html(str):
@@ -180,15 +122,40 @@ def section(title: str, *parts: str) -> Html:
     return Html(f"<section>\n<h2>{escape(title)}</h2>\n{''.join(parts)}</section>\n")
 
 
-def table(caption: str, columns: Sequence[str], rows: Iterable[Row | Sequence[object]], *, words: bool = False) -> Html:
-    """Return a table whose first column holds the rows' heads; ``words`` sets the cells as text, not numbers."""
+def table(
+    caption: str,
+    columns: Sequence[str],
+    rows: Iterable[Row | Sequence[object]],
+    *,
+    words: bool = False,
+    sortable: bool = False,
+) -> Html:
+    """Return a table whose first column holds the rows' heads.
+
+    ``words`` sets the cells as text, not numbers; ``sortable`` makes each column's head a button that sorts by it.
+    """
     kind = _class("words" if words else "")
-    head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name in columns)
-    body = "".join(_row(each if isinstance(each, Row) else Row(str(each[0]), each[1:]), words) for each in rows)
+    names = [f'<button type="button">{escape(name)}</button>' if sortable else escape(name) for name in columns]
+    head = "".join(f'<th scope="col"{kind}>{name}</th>' for name in names)
+    body = "".join(
+        _row(each if isinstance(each, Row) else Row(each[0] if isinstance(each[0], Html) else str(each[0]), each[1:]), words)
+        for each in rows
+    )
     return Html(
-        f'<div class="scroll" tabindex="0"><table>\n<caption>{escape(caption)}</caption>\n'
+        f'<div class="scroll" tabindex="0"><table{_SORTABLE if sortable else ""}>\n<caption>{escape(caption)}</caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
     )
+
+
+def facts(entries: Iterable[tuple[str, object]]) -> Html:
+    """Return short facts side by side: pairs of what it is and how it was."""
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>\n" for name, value in entries)
+    return Html(f'<dl class="facts">\n{items}</dl>\n')
+
+
+def details(title: str, *parts: str) -> Html:
+    """Return what is folded away under a title until it is asked for; the parts are markup."""
+    return Html(f"<details>\n<summary>{escape(title)}</summary>\n{''.join(parts)}</details>\n")
 
 
 def verdict_card(title: str, verdict: str, sentence: str, kind: str) -> Html:
@@ -222,7 +189,7 @@ def key(entries: Iterable[tuple[str, str]]) -> Html:
     return Html(f'<div class="key">{items}</div>\n')
 
 
-def document(title: str, body: str, *, banners: Sequence[str] = ()) -> str:
+def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Sequence[str] = (), wide: bool = False) -> str:
     """Return the whole page, ending in a newline.
 
     Parameters
@@ -233,17 +200,41 @@ def document(title: str, body: str, *, banners: Sequence[str] = ()) -> str:
         Markup.
     banners : sequence of str
         Warnings above everything else, such as that the data is synthetic; escaped.
+    scripts : sequence of str
+        Scripts of ours, run after the body; a browser runs these and no others.
+    wide : bool
+        For a body of wide tables.
+
+    Raises
+    ------
+    ValueError
+        For a script that would end its element.
     """
+    if _SORTABLE in body:
+        scripts = [*scripts, _file("sort.js")]
     warnings = "".join(f'<p class="banner" role="note">{escape(text)}</p>\n' for text in banners)
-    # The policy makes a browser refuse whatever the page might try to load or run.
+    for text in scripts:
+        if re.search(r"</script|<!--|\r", text, re.IGNORECASE):
+            raise ValueError("a script within a page must not hold </script, <!-- or a carriage return")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="generator" content="flagbt">\n'
-        f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n{warnings}<main>\n{body}</main>\n"
-        "</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n"
+        f"<body{_class('wide' * wide)}>\n{warnings}<main>\n{body}</main>\n"
+        + "".join(f"<script>{text}</script>\n" for text in scripts)
+        + "</body>\n</html>\n"
     )
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Make a browser refuse whatever the page might try to load or run, but for these scripts and pictures within it."""
+    if not scripts:
+        return "default-src 'none'; style-src 'unsafe-inline'"
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}"
 
 
 def stamps(*, synthetic: bool, overlap: bool) -> list[str]:
@@ -266,7 +257,12 @@ def _row(row: Row, words: bool) -> str:
     return f'<tr><th scope="row">{escape(row.head)}</th>{cells}</tr>\n'
 
 
+@cache
 def _style() -> str:
     light = ";".join(f"--{name}:{pair[0]}" for name, pair in COLOURS.items())
     dark = ";".join(f"--{name}:{pair[1]}" for name, pair in COLOURS.items())
-    return _STYLE.replace("LIGHT", light).replace("DARK", dark)
+    return _file("page.css").replace("LIGHT", light).replace("DARK", dark)
+
+
+def _file(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -8,11 +8,13 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from .provenance import git_revision, library_versions
 from .stored_run import FORMAT_VERSION, StoredRun, read_run
 from .summary import summary
 
-__all__ = ["Report", "StoredRun", "find_run", "list_runs", "read_run", "write_page", "write_run"]
+__all__ = ["Report", "StoredRun", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
 
 NAMED_RUNS = 5
 _LONGEST_PART = 40
@@ -33,11 +35,8 @@ _LONGEST_PART = 40
 _NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
 
 
-class Report(Protocol):
-    """Renders the page of a run, such as `flagbt.results.tearsheet.render_tearsheet`."""
-
-    def __call__(self, run: Run, benchmark: Run, *, name: str | None, notes: str | None) -> str:
-        """Return a whole HTML page."""
+# Renders the page of a run from its record, such as `flagbt.results.tearsheet.render_tearsheet`.
+Report = Callable[[StoredRun], str]
 
 
 def write_run(
@@ -45,7 +44,7 @@ def write_run(
     benchmark: Run,
     out: Path,
     *,
-    report: str | Report,
+    report: Report,
     name: str | None = None,
     notes: str | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -61,8 +60,8 @@ def write_run(
         Over the same bars.
     out : Path
         Made where it does not exist.
-    report : str or callable
-        tearsheet.html, or what renders it from ``(run, benchmark, name=, notes=)``.
+    report : callable
+        Renders tearsheet.html from what was written of the run, so that `rebuild_page` makes the same bytes.
     name, notes : str, optional
         The user's own words for the run.
     provenance : mapping, optional
@@ -82,9 +81,10 @@ def write_run(
     # Everything is rendered before anything is written: a report that fails leaves no folder.
     files = _tables(run, benchmark)
     files["metrics.json"] = _json(summed.pop("metrics") | dict.fromkeys(SECTIONS) | dict(evidence or {}))
-    page = report if isinstance(report, str) else report(run, benchmark, name=name, notes=notes)
-    files["tearsheet.html"] = _text(page)
     manifest = _manifest(run, summed, name, notes, provenance or {})
+    started = time.perf_counter()
+    files["tearsheet.html"] = _text(_rendered(files, manifest, report))
+    manifest["seconds"] = _seconds(run.seconds | {"report": time.perf_counter() - started})
     while True:
         identity = secrets.token_hex(3)
         folder = Path(out) / _folder_name(run, manifest["started"], identity)
@@ -92,6 +92,25 @@ def write_run(
         manifest["finished"] = _now().isoformat()
         if _write_folder(folder, files | {"run.json": _json(manifest)}):
             return folder
+
+
+def rebuild_page(folder: Path, report: Report) -> Path:
+    """Render the page of a stored run again, put it in the old one's place, and return its path.
+
+    Raises
+    ------
+    RecordError
+        Where the record cannot be read, or the page cannot be written; the old page is then as it was.
+    """
+    path = Path(folder) / "tearsheet.html"
+    page = report(read_run(folder))
+    try:
+        write_text(path, _text(page).decode())
+    except OSError as error:
+        raise RecordError(
+            f"the page could not be written to {path}: {error.strerror or error}. Make room or mend the permissions there."
+        ) from error
+    return path
 
 
 def write_page(path: Path, page: str) -> Path:
@@ -213,18 +232,31 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
+def _rendered(files: Mapping[str, bytes], manifest: Mapping[str, Any], report: Report) -> str:
+    """Return the page of a record that has no folder yet: from its files as they will be read back."""
+    with tempfile.TemporaryDirectory() as scratch:
+        nameless = {**manifest, "id": "", "finished": ""}  # which no page shows
+        for name, content in (files | {"run.json": _json(nameless)}).items():
+            (Path(scratch) / name).write_bytes(content)
+        return report(read_run(Path(scratch)))
+
+
+def _seconds(phases: Mapping[str, float]) -> dict[str, float]:
+    return {**phases, "total": sum(phases.values())}
+
+
 def _manifest(
     run: Run, summed: Mapping[str, Any], name: str | None, notes: str | None, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    total = sum(run.seconds.values())
-    started = datetime.fromtimestamp(_now().timestamp() - total, tz=UTC).isoformat()
+    seconds = _seconds(run.seconds)
+    started = datetime.fromtimestamp(_now().timestamp() - seconds["total"], tz=UTC).isoformat()
     return {
         "format_version": FORMAT_VERSION, "name": name, "notes": notes,
         "config": run.config, "data": run.data, "checkpoint": run.checkpoint, "cash": run.cash, "funnel": run.funnel,
         "command": [], "seeds": {}, "started": started,
         "versions": library_versions(), "git_revision": git_revision(),
         **summed, **provenance,
-        "seconds": {**run.seconds, "total": total},
+        "seconds": seconds,
     }  # fmt: skip
 
 

@@ -31,6 +31,14 @@ _COUNTS = ("order", "trade", "bars_held")
 
 
 @dataclass(frozen=True, eq=False)
+class Benchmark:
+    """Buy and hold's equity per bar, in the column ``equity``, and its starting cash."""
+
+    equity: pd.DataFrame
+    cash: float
+
+
+@dataclass(frozen=True, eq=False)
 class StoredRun:
     """A run read back from its folder.
 
@@ -59,6 +67,16 @@ class StoredRun:
     trades: pd.DataFrame
 
     @property
+    def cash(self) -> float:
+        """The starting cash, in quote currency."""
+        return float(self.manifest["cash"])
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """Buy and hold of the same bars, with the same cash and costs."""
+        return Benchmark(self.equity[["benchmark_equity"]].set_axis(["equity"], axis=1), self.cash)
+
+    @property
     def label(self) -> str:
         """The name given to the run, or its folder's."""
         return str(self.manifest["name"] or self.folder.name)
@@ -73,17 +91,24 @@ def read_run(folder: Path) -> StoredRun:
         Where a file is missing, damaged, or of a newer format, naming the run and the file.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    manifest, metrics = read_record(folder)
     has_signals = manifest.get("diversity") is not None
     return StoredRun(
         folder=folder,
         manifest=manifest,
-        metrics=_read(folder, "metrics.json", lambda file: _read_metrics(file, manifest["format_version"])),
+        metrics=metrics,
         equity=_read(folder, "equity.parquet", lambda file: _with_columns(pd.read_parquet(file), EQUITY_COLUMNS)),
         signals=_read(folder, "signals.parquet", pd.read_parquet) if has_signals else None,
         orders=_read(folder, "orders.csv", lambda file: _read_csv(file, ORDER_COLUMNS)),
         trades=_read(folder, "trades.csv", lambda file: _read_csv(file, TRADE_COLUMNS)),
     )
+
+
+def read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read only run.json and metrics.json of a run folder, for a list of many runs; raises as `read_run` does."""
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    return manifest, _read(folder, "metrics.json", lambda file: _read_metrics(file, manifest["format_version"]))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from flagbt.engine.run import ORDER_COLUMNS, TRADE_COLUMNS, Run
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.signals import Signals
 from flagbt.models.statistics import softmax
+from flagbt.results.stored_run import StoredRun
 
 # Small tensors on two busy cores: a second thread waits for the first far longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -145,6 +147,9 @@ def make_run(
     for table, columns in ((order_frame, ("decided", "filled")), (trade_frame, ("entry_time", "exit_time"))):
         for column in columns:
             table[column] = pd.to_datetime(table[column], utc=True)
+    # What is empty has no type of its own.
+    order_frame = order_frame.astype(dict.fromkeys((*ORDER_COLUMNS[3:6], *ORDER_COLUMNS[9:]), float))
+    trade_frame = trade_frame.astype(dict.fromkeys((*TRADE_COLUMNS[5:8], *TRADE_COLUMNS[9:]), float))
     settings = {
         "strategy": "flagtrader" if model else "buy-and-hold", "checkpoint": "Jan4" if model else None,
         "data": None, "timerange": None, "calibration": "none", "decision": "argmax",
@@ -179,6 +184,23 @@ def make_run(
         cash=10_000.0,
         seconds={"score": 0.1, "replay": 0.2},
     )  # fmt: skip
+
+
+def store_runs(run: Run, benchmark: Run, out: Path, *, measure: bool = False, **more: Any) -> StoredRun:
+    """Write a run as `flagbt run` does and read it back; ``measure`` its certainty too, which takes a second."""
+    from flagbt.results.evidence import evidence
+    from flagbt.results.store import read_run, write_run
+    from flagbt.results.trials import TrialLog, trial_of
+
+    if measure:
+        more["evidence"] = evidence(run, benchmark, TrialLog().count(trial_of(run)))
+    return read_run(write_run(run, benchmark, out, **({"report": lambda _: "page\n"} | more)))
+
+
+@pytest.fixture
+def keep_run() -> Callable[..., StoredRun]:
+    """Give the function that writes a run and reads it back."""
+    return store_runs
 
 
 @pytest.fixture

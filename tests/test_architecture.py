@@ -26,12 +26,13 @@ FLOORS = [
     {"engine"},
     {"results"},
     {"pipeline"},
+    {"sweep"},
     {"config", "console"},
     {"commands"},
     {"cli"},
     {"__main__", "__init__"},
 ]
-HEAVY = {"torch", "transformers", "peft", "backtrader", "quantstats", "matplotlib"}
+HEAVY = {"torch", "transformers", "peft", "backtrader", "quantstats", "matplotlib", "numba", "ray", "bokeh", "scipy"}
 
 
 def floor_of(module: str) -> int:

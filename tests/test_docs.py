@@ -130,10 +130,13 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(module.stem, None)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md"],
-)
+GUIDES_RUN = (
+    "ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md",
+    "sweeps.md",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GUIDES_RUN)
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
     text = page(name)
@@ -344,7 +347,7 @@ def test_the_folder_tables_are_complete(tmp_path: Path, run_maker: Callable[...,
         return {row[0].strip("`") for row in table_after(page("ARCHITECTURE.md"), mark)}
 
     run, benchmark = run_maker(48), run_maker(48, kind="buy-and-hold")
-    folder = write_run(run, benchmark, tmp_path, report="page")  # type: ignore[arg-type]
+    folder = write_run(run, benchmark, tmp_path, report=lambda _: "page")  # type: ignore[arg-type]
     assert listed("run folder") == {file.name for file in folder.iterdir()}
     assert listed("checkpoint folder") == {file.name for file in (BUNDLED / "Jan4").iterdir()}
 

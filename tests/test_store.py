@@ -19,7 +19,7 @@ from flagbt.engine.run import Run
 from flagbt.errors import RecordError, UsageError
 from flagbt.results.evidence import evidence
 from flagbt.results.metrics import metrics
-from flagbt.results.store import find_run, list_runs, read_run, write_page, write_run
+from flagbt.results.store import StoredRun, find_run, list_runs, read_run, write_page, write_run
 from flagbt.results.trials import TrialCount
 
 RunMaker = Callable[..., Run]
@@ -37,7 +37,7 @@ def pair(run_maker: RunMaker) -> tuple[Run, Run]:
 
 def save(pair: tuple[Run, Run], out: Path, **more: object) -> Path:
     """Write the pair with a page of one word."""
-    return write_run(*pair, out, **({"report": "page\n"} | more))  # type: ignore[arg-type]
+    return write_run(*pair, out, **({"report": lambda _: "page\n"} | more))  # type: ignore[arg-type]
 
 
 def test_a_run_is_read_back_as_it_was(pair: tuple[Run, Run], tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_command_is_kept_as_given_and_only_in_the_manifest(pair: tuple[Run, 
 def test_a_failing_report_leaves_nothing(pair: tuple[Run, Run], tmp_path: Path) -> None:
     """If it fails, an error while rendering leaves a half-written run behind."""
 
-    def report(run: Run, benchmark: Run, **_: object) -> str:
+    def report(_: StoredRun) -> str:
         raise RuntimeError("no page today")
 
     with pytest.raises(RuntimeError, match="no page today"):

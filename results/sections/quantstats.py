@@ -16,9 +16,9 @@ import matplotlib
 import matplotlib.style
 import pandas as pd
 
-from .charts import inline_svg, quiet_fonts
-from .metrics import DAYS_PER_YEAR
-from .page import NULL, Html, paragraph, table
+from ..charts import inline_svg, quiet_fonts
+from ..metrics import DAYS_PER_YEAR
+from ..page import NULL, Html, paragraph, table
 
 FEWEST_DAYS = 30
 _HALF_YEAR = 183

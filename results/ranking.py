@@ -1,0 +1,116 @@
+"""Ranking: which number of which run is better, in which order they stand, and when a comparison fails."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import UsageError, nearest
+from .metrics import METRICS
+from .stored_run import StoredRun
+
+# 1: higher is better, -1: lower is better; what is in neither is neither good nor bad.
+BETTER = {
+    "total_return": 1, "cagr": 1, "sharpe_daily": 1, "sharpe_hourly": 1, "sortino_daily": 1, "volatility_daily": -1,
+    "max_drawdown": 1, "max_drawdown_days": -1, "calmar": 1, "win_rate": 1, "profit_factor": 1, "avg_trade_return": 1,
+    "fees_paid": -1, "slippage_paid": -1, "final_equity": 1, "probabilistic_sharpe": 1, "deflated_sharpe": 1,
+    "minimum_track_record": -1, "random_entries": -1, "break_even_fee_bps": 1,
+}  # fmt: skip
+CERTAINTY = ("probabilistic_sharpe", "deflated_sharpe", "minimum_track_record", "random_entries")
+NAMES = (*METRICS, *CERTAINTY, "break_even_fee_bps")
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge
+}  # fmt: skip
+
+
+def metric_name(text: str, *, option: str) -> str:
+    """Return the metric that a user means; without ``_daily`` the daily one is meant.
+
+    Raises
+    ------
+    UsageError
+        For an unknown one, with the nearest.
+    """
+    name = text.strip().lower().replace("-", "_")
+    for known in (name, f"{name}_daily"):
+        if known in NAMES:
+            return known
+    raise UsageError(f"{option}: there is no metric '{text.strip()}'. {nearest(name, NAMES)} All: {', '.join(NAMES)}.")
+
+
+def measured(run: StoredRun, name: str) -> float | None:
+    """Return a run's number by its name in NAMES, None where it is undefined or was not measured."""
+    if name in METRICS:
+        value = run.metrics["strategy"][name]
+    elif name in CERTAINTY:
+        value = ((run.metrics["certainty"] or {}).get(name) or {}).get("value")
+    else:
+        value = (run.metrics["costs"] or {}).get(name)
+    return None if value is None else float(value)
+
+
+def of_trader(run: StoredRun, name: str) -> float | None:
+    """Return a run's number, None for one that never traded: doing nothing is not a small drawdown."""
+    mine = run.metrics["strategy"]
+    return measured(run, name) if mine["trades"] + mine["open_trades"] else None
+
+
+def best(values: Sequence[float | None], direction: int) -> int | None:
+    """Return the position of the only best value; None where fewer than two are defined or the best is shared."""
+    defined = [direction * value for value in values if value is not None]
+    if len(defined) < 2 or defined.count(max(defined)) > 1:
+        return None
+    return [None if value is None else direction * value for value in values].index(max(defined))
+
+
+def ordered(runs: Sequence[StoredRun], name: str) -> list[StoredRun]:
+    """Return the runs by a metric, the best first (the highest, where neither way is better), undefined ones last."""
+    direction = BETTER.get(name, 1)
+
+    def key(run: StoredRun) -> float:
+        value = of_trader(run, name)
+        return math.inf if value is None else -direction * value
+
+    return sorted(runs, key=key)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on a metric that fails a comparison, such as ``sharpe_daily < 0.5``."""
+
+    name: str
+    sign: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str, *, option: str = "--fail-if") -> Condition:
+        """Read ``METRIC < NUMBER``, with <, <=, > or >=; nothing else is understood, and nothing is evaluated.
+
+        Raises
+        ------
+        UsageError
+            For anything else.
+        """
+        found = re.fullmatch(
+            r"\s*([A-Za-z][A-Za-z0-9_-]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text
+        )
+        if found is None:
+            raise UsageError(
+                f"{option}: expected a metric, one of < <= > >=, and a number, such as 'sharpe_daily < 0.5', got '{text}'."
+            )
+        return cls(metric_name(found.group(1), option=option), found.group(2), float(found.group(3)))
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.sign} {self.limit:g}"
+
+    def failure(self, run: StoredRun, label: str) -> str | None:
+        """Say why a run fails, None where it does not. What is undefined fails: nothing shows that it would not."""
+        value = measured(run, self.name)
+        if value is None:
+            return f"{label}: {self.name} is undefined, so it cannot be shown that not {self}."
+        if not _OPERATORS[self.sign](value, self.limit):
+            return None
+        return f"{label}: {self.name} is {value:.6g}, and {self} fails."

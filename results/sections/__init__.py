@@ -1,0 +1,1 @@
+"""The sections of a tearsheet, each a function from a stored run to markup."""
