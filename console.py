@@ -111,6 +111,10 @@ class Bars:
             self.tasks[phase] = self.progress.add_task(self.phases.get(phase, phase), total=total)
         self.progress.update(self.tasks[phase], completed=done, total=total)
 
+    def say(self, text: str) -> None:
+        """Print a line above the bars; markup in it is shown, not read."""
+        err.print(escape(text), soft_wrap=True)
+
 
 @contextmanager
 def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[TrainingProgress], None], Callable[[Step], None]]]:

@@ -3,6 +3,7 @@
     FlagbtError                exit 1   the base; never raised itself
     ├── UsageError             exit 2   an option's value or a name that flagbt does not know
     ├── DataError              exit 1   a bars file, or bars, that cannot be used as they are
+    ├── FetchError             exit 1   an exchange that does not answer, or not so that bars can be made of it
     ├── RangeError             exit 1   a time range with no bars, too few, or that overlaps training
     ├── CheckpointError        exit 1   a checkpoint that is missing, damaged or does not fit
     ├── StrategyError          exit 1   a plug-in that cannot be loaded or breaks its contract
@@ -34,6 +35,10 @@ class UsageError(FlagbtError):
 
 class DataError(FlagbtError):
     """Bars, or a file of bars, that cannot be used as they are."""
+
+
+class FetchError(FlagbtError):
+    """An exchange that does not answer, or whose answers are no bars."""
 
 
 class RangeError(FlagbtError):

@@ -56,7 +56,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
     try:
         temporary.write_bytes(content)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -133,7 +133,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             raise FileExistsError(str(target))
         else:
             temporary.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -142,11 +142,12 @@ def sync_tree(folder: Path) -> None:
     """Force every file under a folder, and the folder itself, onto the disk."""
     for file in sorted(folder.rglob("*")):
         if file.is_file():
-            _sync(file)
-    _sync(folder)
+            sync(file)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Force a file, or a folder's list of names, onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

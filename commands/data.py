@@ -1,4 +1,4 @@
-"""flagbt data: look at bars, mend a file, join bars into longer ones."""
+"""flagbt data: fetch bars, look at them, mend a file, join bars into longer ones."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..console import Bars as Progress
 from ..console import print_table, say
 from ..errors import DataError, UsageError
 from ..files import write_text
-from .options import STAMP, Place, json_option, print_json
+from .options import STAMP, Number, Place, json_option, print_json, terminated_like_interrupted
 
 if TYPE_CHECKING:
     from ..data.check import Examined
+    from ..data.fetch import Fetched, FetchRequest
 
 SHOWN_CHANGES = 20
 SHOWN_DROPPED = 10
+SHOWN_GAPS = 20
 
 
 @click.group("data")
 def data_group() -> None:
-    """Look at bars, mend a file of them, join them into longer ones."""
+    """Fetch bars, look at them, mend a file of them, join them into longer ones."""
 
 
 @data_group.command("info")
@@ -125,6 +128,65 @@ def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> No
         say(f"... and {len(dropped) - SHOWN_DROPPED:,} more; --json names them all")
     _stamp(bars)
     say(f"{len(bars):,} bars of {timeframe} written to {output}; {len(dropped):,} incomplete buckets left out")
+
+
+@data_group.command("fetch")
+@click.option("--exchange", default="binance", show_default=True, help="An exchange that ccxt knows.")
+@click.option("--symbol", required=True, help="A market, such as BTC/USDT.")
+@click.option("--timeframe", default="1h", show_default=True, help="1m, 15m, 1h, 1d, ...: what the exchange offers.")
+@click.option("--since", required=True, help="First open time wanted, UTC: 2020-01-01 or 2020-01-01T06:00.")
+@click.option("--until", help="First open time not wanted any more. Default: up to the last finished bar.")
+@click.option("-o", "--output", type=Place(), required=True, help="A .csv, .csv.gz or .parquet file; its bars are kept.")
+@click.option("--source", default="auto", show_default=True, help="api, archive (Binance's public files), or auto.")
+@click.option("--base-url", help="Scheme and host of a mirror or gateway, in place of the exchange's own.")
+@click.option(
+    "--patience", type=Number(above=0), default=300.0, show_default=True, help="Seconds to repeat what is not answered."
+)
+@json_option
+def data_fetch(
+    exchange: str, symbol: str, timeframe: str, since: str, until: str | None, output: Path, source: str,
+    base_url: str | None, patience: float, as_json: bool,
+) -> None:  # fmt: skip
+    """Fetch finished bars from an exchange into a file: only what is missing, before, after and inside.
+
+    The file's bars beside what is missing are fetched again and must agree. Stopped or killed, it loses at most a
+    page: the same command goes on. Needs the extra: pip install 'flagbt[fetch]'.
+    """
+    from ..data.fetch import FetchRequest, fetch
+    from ..data.timerange import parse_moment
+
+    request = FetchRequest(
+        exchange=exchange, symbol=symbol, timeframe=timeframe, since=parse_moment(since, option="--since"),
+        until=None if until is None else parse_moment(until, option="--until"), output=output, source=source,
+        base_url=base_url, patience_s=patience,
+    )  # fmt: skip
+    phases = {"fetch": f"{symbol} {timeframe}", "check": "asking for the gaps again", "archive": "monthly files"}
+    with terminated_like_interrupted(), Progress(phases) as progress:
+        done = fetch(request, report=progress.update, notify=progress.say)
+    _show_fetched(done, request, as_json)
+
+
+def _show_fetched(done: Fetched, request: FetchRequest, as_json: bool) -> None:
+    from ..data.bars import utc
+
+    bars = done.bars
+    gaps = [{"before": utc(gap.before), "after": utc(gap.after), "missing": gap.missing} for gap in bars.gaps]
+    if as_json:
+        print_json({
+            "output": str(request.output), "exchange": request.exchange, "symbol": request.symbol,
+            "timeframe": request.timeframe, "bars": len(bars), "added": done.added, "first": utc(bars.time[0]),
+            "last": utc(bars.time[-1]), "step_hours": bars.step_hours, "digest": bars.digest, "gaps": gaps,
+            "notes": list(done.notes), "requests": done.requests,
+        })  # fmt: skip
+        return
+    for note in done.notes:
+        say(f"note: {note}")
+    if gaps:
+        print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps[:SHOWN_GAPS]])
+        more = f" ({len(gaps) - SHOWN_GAPS:,} more; --json names them all)" if len(gaps) > SHOWN_GAPS else ""
+        say(f"{len(gaps):,} gaps that the source has, left as they are{more}")
+    what = f"{done.added:,} new bars" if done.added else "nothing was missing"
+    say(f"{what}; {request.output} holds {len(bars):,} bars, {utc(bars.time[0])} to {utc(bars.time[-1])}")
 
 
 def _show(examined: Examined) -> None:

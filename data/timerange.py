@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import UsageError
 
+_DASHED = re.compile(r"(\d{4})-(\d{2})-(\d{2})(T.*)?")
 _STAMP = re.compile(r"(\d{4})(\d{2})(\d{2})(?:T(\d{2})(\d{2})?)?")
 
 
@@ -70,6 +71,28 @@ def _stamp(text: str, whole: str, option: str) -> np.datetime64:
     raise UsageError(
         f"{option}: '{text}' in '{whole}' is no date. Write YYYYMMDD or YYYYMMDDTHHMM (UTC), such as 20240101-20240701."
     )
+
+
+def parse_moment(text: str, *, option: str) -> np.datetime64:
+    """Read one moment in UTC: ``2020-01-01``, ``2020-01-01T06:30``, ``20200101`` or ``20200101T0630``.
+
+    Raises
+    ------
+    UsageError
+        For any other text, naming ``option``.
+
+    Examples
+    --------
+    >>> str(parse_moment("2020-01-01T06:00Z", option="--since"))
+    '2020-01-01T06:00:00.000000000'
+    """
+    plain = _DASHED.sub(r"\1\2\3\4", text.strip().removesuffix("Z")).replace(":", "")
+    try:
+        return _stamp(plain, text, option)
+    except UsageError:
+        raise UsageError(
+            f"{option}: '{text}' is no date. Write YYYY-MM-DD or YYYY-MM-DDTHH:MM (UTC), such as 2020-01-01."
+        ) from None
 
 
 def _short(stamp: np.datetime64 | None) -> str:

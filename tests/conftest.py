@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -21,6 +22,7 @@ from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.signals import Signals
 from flagbt.models.statistics import softmax
 from flagbt.results.stored_run import StoredRun
+from flagbt.tests.exchange_server import ExchangeServer, refuse_outside
 
 # Small tensors on two busy cores: a second thread waits for the first far longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -277,3 +279,40 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     budget = float(os.environ.get("FLAGBT_TEST_SECONDS", "0") or 0)
     if budget and time.monotonic() - STARTED > budget:
         pytest.skip(f"the slice of {budget:.0f} seconds is used up")
+
+
+@pytest.fixture
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no connection leave this machine, nor any name be asked for."""
+    real_connect, real_lookup = socket.socket.connect, socket.getaddrinfo
+
+    def connect(self: socket.socket, address: object) -> None:
+        refuse_outside(address)
+        real_connect(self, address)  # type: ignore[arg-type]
+
+    def lookup(host: object, *args: object, **kwargs: object) -> object:
+        refuse_outside(host)
+        return real_lookup(host, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def serve(loopback_only: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ExchangeServer]]:
+    """Give the maker of exchanges on 127.0.0.1; what fetches from them in this process waits little."""
+    monkeypatch.setattr("flagbt.data.patience.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("flagbt.data.exchange.TIMEOUT_S", 1.0)
+    monkeypatch.setattr("flagbt.data.archives.TIMEOUT_S", 10.0)
+    servers: list[ExchangeServer] = []
+
+    def make(*args: Any, **kwargs: Any) -> ExchangeServer:
+        servers.append(ExchangeServer(*args, **kwargs))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
