@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 SECONDS ?= 0
 
-.PHONY: run test test-slow check fuzz install install-test checkpoints cards readme clean
+.PHONY: run test test-browser test-slow check fuzz install install-test checkpoints cards readme clean
 
 run: install
 	$(BIN)/flagbt run --strategy flagtrader --ckpt Jan4
@@ -26,9 +26,13 @@ install-test: .venv/installed-test
 test: install-test
 	$(BIN)/python -m pytest tests
 
+# The pages in a real browser; needs Debian's chromium. Screenshots: artifacts/browser
+test-browser: install-test
+	$(BIN)/python -m pytest tests -m browser -rs
+
 # Everything else. SECONDS=600 starts no further test after ten minutes; 0 runs them all.
 test-slow: install-test
-	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -m "slow or browser or gpu"
+	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -m "slow or gpu"
 
 # Hostile bytes for every reader of bars, led by coverage; RUNS is the number of inputs for each of the six formats.
 RUNS ?= 20000

@@ -120,6 +120,7 @@ def runs_group() -> None:
 @json_option
 def runs_list(out: Path, as_json: bool) -> None:
     """List the runs, newest first."""
+    from ..results.sections.certainty import luck_word
     from ..results.store import list_runs, read_run
 
     rows, damaged = [], []
@@ -134,16 +135,16 @@ def runs_list(out: Path, as_json: bool) -> None:
             "run": folder.name, "name": stored.manifest["name"], "data": stored.manifest["data"]["source"],
             "synthetic": stored.manifest["data"]["synthetic"],
             "overlap": bool(stored.manifest["config"].get("allow_overlap")), "total_return": mine["total_return"],
-            "sharpe_daily": mine["sharpe_daily"], "trades": mine["trades"],
+            "sharpe_daily": mine["sharpe_daily"], "luck": luck_word(stored.metrics["certainty"]), "trades": mine["trades"],
         })  # fmt: skip
     if as_json:
         print_json({"runs": rows, "damaged": damaged})
         return
     if rows:
-        head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "trades"]
+        head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "luck", "trades"]
         marks = [" ".join(mark.upper() for mark in ("synthetic", "overlap") if row[mark]) for row in rows]
         print_table(head, [
-            [row["run"], row["name"], row["data"], mark, row["total_return"], row["sharpe_daily"], row["trades"]]
+            [row["run"], row["name"], row["data"], mark, row["total_return"], row["sharpe_daily"], row["luck"], row["trades"]]
             for row, mark in zip(rows, marks, strict=True)
         ])  # fmt: skip
     elif not damaged:

@@ -1,26 +1,24 @@
-"""Charts: equity and drawdown as inline SVG that follows the page's colours, the same bytes for the same numbers."""
+"""Small still pictures as inline SVG that follow the page's colours, the same bytes for the same numbers.
+
+Charts one can zoom are in figures.py.
+"""
 
 from __future__ import annotations
 
 import io
-import itertools
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
-import matplotlib.dates
 import matplotlib.style
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from ..data.labels import CLASS_NAMES
 from ..files import write_bytes
@@ -30,7 +28,7 @@ from .page import COLOURS, Html, escape
 # Stand-ins that matplotlib writes and `_themed` turns into the page's CSS variables, so that dark mode works.
 _STAND_IN = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS)}
 _WIDTH_INCHES = 7.4
-MOST_BUCKETS = 600
+_DASHES = ("-", "--", ":", "-.")
 _STYLE = {
     "svg.hashsalt": "flagbt",
     "svg.fonttype": "none",  # text stays text: small, searchable, no glyph ids
@@ -53,37 +51,6 @@ _STYLE = {
     "legend.frameon": False,
     "path.simplify_threshold": 0.3,
 }
-_DASHES = ("-", "--", ":", "-.")
-
-
-class Line(NamedTuple):
-    """One curve: its name, its values over a DatetimeIndex, and its colour's name on the page."""
-
-    name: str
-    values: pd.Series[float]
-    colour: str
-
-
-def equity_chart(lines: Sequence[Line], name: str, *, digits: int = 0) -> Html:
-    """Draw equity curves on a shared time axis; ``name`` keeps its ids apart from those of other charts."""
-    with _figure(3.1) as (figure, axes):
-        _draw(axes, lines)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.{digits}f}"))
-        figure.legend(loc="outside upper left", ncols=min(3, len(lines)))
-        return _svg(figure, name, f"Equity over time: {', '.join(line.name for line in lines)}")
-
-
-def drawdown_chart(lines: Sequence[Line], name: str) -> Html:
-    """Draw drawdowns (fractions, 0 or negative) on a shared time axis; of one or two, the first is filled."""
-    with _figure(2.0) as (figure, axes):
-        _draw(axes, lines)
-        if len(lines) <= 2:
-            first = lines[0]
-            values = _thinned(first.values)
-            axes.fill_between(_dates(values), values, 0, color=_STAND_IN[first.colour], alpha=0.15, lw=0)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-        axes.set_ylim(top=0)
-        return _svg(figure, name, f"Drawdown over time: {', '.join(line.name for line in lines)}")
 
 
 def histogram_chart(
@@ -219,37 +186,6 @@ def _figure(height_inches: float) -> Iterator[tuple[Figure, Axes]]:
         figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
         FigureCanvasSVG(figure)
         yield figure, figure.add_subplot()
-
-
-def _draw(axes: Axes, lines: Sequence[Line]) -> None:
-    for number, line in enumerate(lines):
-        values = _thinned(line.values)
-        axes.plot(
-            _dates(values), values.to_numpy(), label=line.name, color=_STAND_IN[line.colour],
-            linewidth=1.3, linestyle=_DASHES[(number // 6) % len(_DASHES)] if line.colour != "benchmark" else "--",
-        )  # fmt: skip
-    locator = matplotlib.dates.AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.margins(x=0.01)
-
-
-def _thinned(values: pd.Series[float]) -> pd.Series[float]:
-    """Return at most 2 points (lowest and highest) for each of MOST_BUCKETS stretches of time: no extreme is lost."""
-    if len(values) <= 2 * MOST_BUCKETS:
-        return values
-    numbers = values.to_numpy()
-    edges = np.linspace(0, len(numbers), MOST_BUCKETS + 1).astype(int)
-    kept = {0, len(numbers) - 1}
-    for start, stop in itertools.pairwise(edges.tolist()):
-        kept |= {start + int(np.argmin(numbers[start:stop])), start + int(np.argmax(numbers[start:stop]))}
-    return values.iloc[sorted(kept)]
-
-
-def _dates(values: pd.Series[float]) -> np.ndarray[tuple[int], np.dtype[np.datetime64]]:
-    index = values.index
-    assert isinstance(index, pd.DatetimeIndex)
-    return np.asarray(index.tz_localize(None) if index.tz is not None else index)
 
 
 def _svg(figure: Figure, name: str, description: str) -> Html:

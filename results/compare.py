@@ -207,8 +207,7 @@ def _style(number: int) -> tuple[str, str]:
 def _metrics_table(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[str]) -> Html:
     rows = _metric_rows(runs, ranked=not unequal)
     caption = "Not ranked: the runs are not the same test" if unequal else "A star marks the best run, among those that traded"
-    if len(runs) > 1:
-        caption += f". In grey: the difference to {names[0]}"
+    caption = f"{caption}. In grey: the difference to {names[0]}" if len(runs) > 1 else "The run beside buy and hold"
     shown = [[_starred(cell, i == row.best, row.differences[i]) for i, cell in enumerate(row.cells)] for row in rows]
     if len(runs) > MOST_COLUMNS:
         across = [Row(name, [cells[i] for cells in shown]) for i, name in enumerate(names)]
@@ -335,6 +334,8 @@ def _calibration(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
 
 def _differences_table(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
     found = differences(runs)
+    if len(runs) == 1:
+        return paragraph("One run has nothing to differ from.")
     if not found:
         return paragraph("Nothing: the runs have the same settings, bars and checkpoint.")
     heads = [field.replace("_", " ") for field in found]

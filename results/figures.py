@@ -34,7 +34,6 @@ MOST_POINTS = 30_000
 MOST_MARKS = 10_000
 # Bokeh checks colours; `_themed` turns these into the names of the page's colours, which figures.js looks up.
 _STAND_IN = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS)}
-_DASHES = ("solid", "dashed", "dotted", "dashdot")
 _FORMATS = {"percent": "0 %", "money": "0,0", "number": "0,0.[00]"}
 _MARK = '<script type="application/json" class="chart-data">'
 
@@ -76,7 +75,6 @@ class Panel:
     height: int = 260
     marks: Sequence[Marks] = ()
     filled: bool = False
-    log: bool = False
 
 
 def line_chart(
@@ -110,48 +108,6 @@ def line_chart(
     drawn += [marks for panel in panels for marks in panel.marks if marks.name not in named]
     entries = {(each.name, each.colour, _kind(each)): None for each in drawn}
     return _figure(plots, name, description=description, caption=caption, legend=_legend(entries))
-
-
-def histogram_chart(
-    counts: Sequence[tuple[str, Array, str]],
-    edges: Array,
-    name: str,
-    *,
-    description: str,
-    x_title: str,
-    caption: str = "",
-    x_unit: str = "number",
-    lines_at: Sequence[tuple[str, float, str]] = (),
-) -> Html:
-    """Draw histograms over the same bins.
-
-    Parameters
-    ----------
-    counts : sequence of (name, array of shape (n,), colour)
-    edges : array, shape (n + 1,)
-    lines_at : sequence of (name, x, colour)
-        Upright lines, such as where one run lies among the counted ones.
-    """
-    from bokeh.models import Span
-
-    plot = _plot("", "number", 240, x_title=x_title, x_unit=x_unit)
-    for label, values, colour in counts:
-        source = _source(left=edges[:-1], right=edges[1:], top=values)
-        drawn = plot.quad(
-            left="left", right="right", top="top", bottom=0, source=source, name=label, fill_color=_STAND_IN[colour],
-            fill_alpha=0.35, line_color=_STAND_IN[colour],
-        )  # fmt: skip
-        form = "0.0 %" if x_unit == "percent" else "0,0.[00]"
-        _hover(
-            plot, [drawn], [("", "$name"), ("from", f"@left{{{form}}}"), ("to", f"@right{{{form}}}"), ("count", "@top{0,0}")]
-        )
-    for _, at, colour in lines_at:
-        plot.add_layout(Span(location=at, dimension="height", line_color=_STAND_IN[colour], line_width=2))
-    plot.y_range.start = 0
-    entries = [(label, colour, "box") for label, _, colour in counts] + [
-        (label, colour, "solid") for label, _, colour in lines_at
-    ]
-    return _figure([plot], name, description=description, caption=caption, legend=_legend(entries))
 
 
 def heat_map(
@@ -235,7 +191,7 @@ def evenly(n: int, most: int) -> Array:
 
 def _panel_plot(panel: Panel, *, x_title: str, x_unit: str) -> Any:
     timed = np.issubdtype(panel.lines[0].x.dtype, np.datetime64)
-    plot = _plot(panel.title, panel.unit, panel.height, x_title=x_title, x_unit=x_unit, timed=timed, log=panel.log)
+    plot = _plot(panel.title, panel.unit, panel.height, x_title=x_title, x_unit=x_unit, timed=timed)
     drawn = []
     for number, line in enumerate(panel.lines):
         kept = thinned(line.y, MOST_POINTS // len(panel.lines))
@@ -276,7 +232,6 @@ def _plot(
     y_title: str = "",
     x_unit: str = "number",
     timed: bool = False,
-    log: bool = False,
     factors: tuple[list[str], list[str]] | None = None,
 ) -> Any:
     from bokeh.models import (
@@ -296,7 +251,7 @@ def _plot(
     plot = figure(
         height=height, sizing_mode="stretch_width", min_width=200, tools=tools if zoom else [],
         toolbar_location="above" if zoom else None,
-        x_axis_type="datetime" if timed else "auto", y_axis_type="log" if log else "auto",
+        x_axis_type="datetime" if timed else "auto",
         background_fill_color=None, border_fill_color=None, outline_line_color=None, output_backend="canvas",
         title=title, **({} if factors is None else {"x_range": factors[0], "y_range": factors[1]}),
     )  # fmt: skip
@@ -369,8 +324,6 @@ def _legend(entries: Iterable[tuple[str, str, str]]) -> Html:
     for text, colour, kind in entries:
         if kind in _SHAPES:
             sample = f'<b style="color:var(--{escape(colour)})" aria-hidden="true">{_SHAPES[kind]}</b>'
-        elif kind == "box":
-            sample = f'<i style="background:var(--{escape(colour)})"></i>'
         else:
             stroke = {"solid": "", "dashed": "6 3", "dotted": "2 3", "dashdot": "6 3 2 3"}[kind]
             sample = (
@@ -387,7 +340,7 @@ def _figure(plots: Sequence[Plot], name: str, *, description: str, caption: str,
 
     height = sum(plot.height or 0 for plot in plots)
     layout: Any = plots[0] if len(plots) == 1 else Column(children=list(plots), sizing_mode="stretch_width")
-    item = _renumbered(json_item(layout, f"chart-{name}"), name)  # type: ignore[arg-type]
+    item = _renumbered(json_item(layout, f"chart-{name}"), name)
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return Html(
         f'<figure class="chart">{legend}<div id="chart-{escape(name)}" class="canvas" role="group" '

@@ -19,7 +19,7 @@ from ..data.bars import FloatArray
 
 MOST_PARTS, FEWEST_PARTS, DAYS_A_PART = 16, 4, 2
 _MOST_CELLS = 1.3e9  # settings times splits: above, fewer parts are cut; half a minute on one core
-_TILE = 8  # settings at once: their Sharpe ratios in all splits stay in the processor's cache
+_TILE = 32
 _TIE = 1e-12
 _FLAT = 1e-18  # of squared daily returns: below, they do not vary, and a Sharpe ratio says nothing
 

@@ -89,6 +89,11 @@ def money(value: float | None) -> str:
     return ratio(value, 2)
 
 
+def counted(value: int, what: str) -> str:
+    """Write a count of things, such as ``1 bar`` or ``8,760 bars``."""
+    return f"{whole(value)} {what}{'' if value == 1 else 's'}"
+
+
 def whole(value: float | None) -> str:
     """Write a count, such as ``8,760``; an en dash for None."""
     return ratio(value, 0)
@@ -142,7 +147,8 @@ def table(
         for each in rows
     )
     return Html(
-        f'<div class="scroll" tabindex="0"><table{_SORTABLE if sortable else ""}>\n<caption>{escape(caption)}</caption>\n'
+        f'<div class="scroll" tabindex="0"><table{_SORTABLE if sortable else ""}>\n'
+        f"<caption><span>{escape(caption)}</span></caption>\n"
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
     )
 

@@ -7,7 +7,7 @@ import platform
 import subprocess
 
 RECORDED_LIBRARIES = (
-    "flagbt", "accelerate", "arch", "backtrader", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "quantstats",
+    "flagbt", "accelerate", "arch", "backtrader", "bokeh", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "quantstats",
     "safetensors", "scipy", "torch", "transformers",
 )  # fmt: skip
 

@@ -236,7 +236,7 @@ def _rendered(files: Mapping[str, bytes], manifest: Mapping[str, Any], report: R
     """Return the page of a record that has no folder yet: from its files as they will be read back."""
     with tempfile.TemporaryDirectory() as scratch:
         nameless = {**manifest, "id": "", "finished": ""}  # which no page shows
-        for name, content in (files | {"run.json": _json(nameless)}).items():
+        for name, content in {**files, "run.json": _json(nameless)}.items():
             (Path(scratch) / name).write_bytes(content)
         return report(read_run(Path(scratch)))
 

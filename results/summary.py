@@ -12,7 +12,7 @@ from ..engine.run import Run
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
 from ..models.statistics import softmax
 from .metrics import metrics
-from .page import percent, whole
+from .page import counted, percent, whole
 
 
 def summary(run: Run, benchmark: Run) -> dict[str, Any]:
@@ -100,9 +100,9 @@ def _sentence(run: Run, measured: dict[str, Any], described: dict[str, Any] | No
             f"{whole(run_trades(mine))} trades, returned {percent(mine['total_return'], signed=True)} {against}."
         )
     if run.orders.empty:
-        return f"Never traded: {whole(mine['bars'])} bars, 0 orders, because {_why_no_orders(described)}."
+        return f"Never traded: {counted(mine['bars'], 'bar')}, 0 orders, because {_why_no_orders(described)}."
     if run.trades.empty:
-        return f"Never traded: {whole(mine['bars'])} bars, {_outcomes(run)}, none filled."
+        return f"Never traded: {counted(mine['bars'], 'bar')}, {_outcomes(run)}, none filled."
     count = run_trades(mine)
     still = f" ({mine['open_trades']} still open)" if mine["open_trades"] else ""
     times = "once" if count == 1 else f"{whole(count)} times"

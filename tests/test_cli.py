@@ -368,13 +368,44 @@ def two_runs(made_runs: Path, folder: Path) -> tuple[Path, Path]:
 def test_comparisons_that_cannot_be(refused: Callable[..., str], two_runs: tuple[Path, Path], folder: Path) -> None:
     """If it fails, a comparison of one run, of a run with itself, or into nowhere gives a page or a traceback."""
     (folder / "file").write_text("mine")
-    assert "expected two runs or more, got 1" in refused(2, "compare", "a")
     assert "is given twice" in refused(2, "compare", "a", two_runs[0])
     assert "Did you mean 'a'" in refused(2, "compare", "aa", "b")
     assert "there is none in runs whose name" in refused(2, "compare", "a", "A" * 300)
     for place in ("file/c.html", ".", "runs", "/proc/c.html", "A" * 300):
         assert f"could not be written to {place}: " in refused(1, "compare", "a", "b", "-o", place)
     assert "there is none in runs" in refused(2, "runs", "show", "zzz")
+
+
+def test_a_comparison_fails_where_a_pipeline_asked_for_it(command: Command, two_runs: tuple[Path, Path]) -> None:
+    """If it fails, --fail-if lets a bad run pass, or refuses a good one, or says no reason."""
+    sharpe = [read_run(each).metrics["strategy"]["sharpe_daily"] for each in two_runs]
+    assert command("compare", "a", "b", "--fail-if", f"sharpe < {min(sharpe) - 1}")[0] == 0
+    code, out, err = command("compare", "a", "b", "--fail-if", f"sharpe_daily < {max(sharpe) + 1}", "--json")
+    assert (code, len(strict(out)["failures"])) == (1, 2)
+    assert re.search(r"^flagbt: --fail-if: a: sharpe_daily is .* fails\. b: ", err, flags=re.M)
+    assert Path("compare.html").is_file()
+    code, out, _ = command("compare", "a", "b", "--sort", "sharpe", "--json")
+    ranked = [each["sharpe_daily"] for each in strict(out)["runs"]]
+    assert (code, strict(out)["sorted_by"], ranked) == (0, "sharpe_daily", sorted(sharpe, reverse=True))
+
+
+def test_unknown_metrics_are_refused_with_the_nearest(refused: Callable[..., str], two_runs: tuple[Path, Path]) -> None:
+    """If it fails, a typing mistake in --sort or --fail-if is taken for something else."""
+    assert "Did you mean 'sharpe_daily'" in refused(2, "compare", "a", "b", "--sort", "sharp_daily")
+    assert "Did you mean 'total_return'" in refused(2, "compare", "a", "b", "--fail-if", "totl_return < 0")
+    assert "such as 'sharpe_daily < 0.5'" in refused(2, "compare", "a", "b", "--fail-if", "sharpe_daily")
+    assert not Path("compare.html").exists()
+
+
+def test_a_page_is_made_again_byte_for_byte(command: Command, two_runs: tuple[Path, Path]) -> None:
+    """If it fails, a lost tearsheet comes back as another one, or the last run is not the default."""
+    page = two_runs[1] / "tearsheet.html"
+    before = page.read_bytes()
+    page.write_text("lost")
+    code, out, _ = command("report", "--json")
+    assert (code, Path(strict(out)["tearsheet"]).resolve()) == (0, page.resolve())
+    assert page.read_bytes() == before
+    assert command("report", "a")[0] == 0
 
 
 def test_no_runs_is_said(refused: Callable[..., str], command: Command, folder: Path) -> None:
@@ -403,7 +434,8 @@ def test_a_damaged_run_hides_no_other(
 ) -> None:
     """If it fails, one damaged folder breaks the listing of all runs, or gives a traceback."""
     (two_runs[0] / file).write_bytes(content)
-    for arguments in (("runs", "show", two_runs[0].name, "--json"), ("compare", two_runs[0].name, "b")):
+    name = two_runs[0].name
+    for arguments in (("runs", "show", name, "--json"), ("compare", name, "b"), ("report", name)):
         assert re.search(rf"run {two_runs[0].name}: .*{says}", refused(1, *arguments))
     code, out, _ = command("runs", "list", "--json")
     listed = strict(out)
@@ -612,7 +644,7 @@ SHOWN = {
 def test_the_json_of_every_command(command: Command, two_runs: tuple[Path, Path]) -> None:
     """If it fails, a script that reads flagbt's JSON breaks, on a key or on a NaN."""
     for arguments in (
-        ("runs", "list"), ("runs", "show"), ("runs", "show", "a"), ("compare", "a", "b"), ("ckpt", "list"),
+        ("runs", "list"), ("runs", "show"), ("runs", "show", "a"), ("compare", "a", "b"), ("report",), ("ckpt", "list"),
         ("ckpt", "show", "Jan4"), ("strategies", "list"), ("data", "info"), ("show-config",),
         ("data", "sample", "-o", "sample.csv.gz"), SMA,
     ):  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flagbt.results import page
-from flagbt.results.figures import Line, Marks, Panel, document, evenly, heat_map, histogram_chart, line_chart, thinned
+from flagbt.results.figures import Line, Marks, Panel, document, evenly, heat_map, line_chart, thinned
 
 HOSTILE = "<script>alert(1)</script></figure>&\"'"
 
@@ -124,9 +124,6 @@ def test_smallest_charts(n: int) -> None:
     x = hours(n)
     panels = [Panel([Line("a", x, np.full(n, np.nan), "run0"), Line("b", x, np.ones(n), "run1")])]
     assert data_of(document("T", line_chart(panels, "a", description="")))
-    counts = [("a", np.zeros(1, dtype=int), "hold")]
-    bins = histogram_chart(counts, np.array([0.0, 1.0]), "b", description="", x_title="x", lines_at=[("c", 0.5, "buy")])
-    assert data_of(document("T", bins))
     assert data_of(
         document("T", heat_map(np.full((1, n), np.nan), ["a", "b"][:n], ["c"], "h", description="", x_title="", y_title=""))
     )

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..figures import MOST_MARKS, Line, Marks, Panel, line_chart
 from ..metrics import Account, drawdowns
-from ..page import Html, Row, money, paragraph, percent, ratio, section, table, whole
+from ..page import Html, Row, counted, money, paragraph, percent, ratio, section, table, whole
 from ..stored_run import StoredRun
 
 # Key in metrics, name, how it is written; the first ones stand beside the equity, the others are folded away.
@@ -44,7 +44,7 @@ def performance_section(stored: StoredRun) -> Html:
     mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
     rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
     columns = ["", "Strategy", "Buy and hold"]
-    caption = f"{whole(mine['bars'])} bars, {ratio(mine['days'], 1)} days; 365 days a year; no risk-free rate"
+    caption = f"{counted(mine['bars'], 'bar')}, {ratio(mine['days'], 1)} days; 365 days a year; no risk-free rate"
     return section(
         "Equity and drawdown, beside buy and hold",
         _equity(stored) if len(stored.equity) > 1 else "",
@@ -92,8 +92,8 @@ def _equity(stored: StoredRun) -> Html:
     accounts: list[tuple[str, Account, str, str]] = [
         ("Strategy", stored, "strategy", "solid"), ("Buy and hold", stored.benchmark, "benchmark", "dashed")
     ]  # fmt: skip
-    equity = [Line(name, x, each.equity["equity"].to_numpy(), *style) for name, each, *style in accounts]
-    falls = [Line(name, x, drawdowns(each), *style) for name, each, *style in accounts]
+    equity = [Line(name, x, each.equity["equity"].to_numpy(), colour, dash) for name, each, colour, dash in accounts]
+    falls = [Line(name, x, drawdowns(each), colour, dash) for name, each, colour, dash in accounts]
     panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]
     mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
     description = (

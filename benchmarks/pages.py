@@ -1,0 +1,61 @@
+"""Measure the pages: seconds and bytes of a year's tearsheet, and of a comparison of ten runs.
+
+    python benchmarks/pages.py
+
+Runs on the bundled SYNTHETIC sample, each page made in a process of its own as `flagbt report` and `flagbt compare` make
+it: what is counted is the whole command, the start of Python among it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from flagbt.pipeline import RunRequest, run
+from flagbt.results.store import list_runs
+
+REPEATS = 3
+
+
+def seconds_of(*arguments: str) -> tuple[float, float]:
+    """Return the fastest of several runs of a command, and the least CPU time: the others had to wait for somebody."""
+    elapsed, worked = [], []
+    for _ in range(REPEATS):
+        started, before = time.perf_counter(), _cpu_seconds()
+        subprocess.run([sys.executable, "-m", "flagbt", *arguments], check=True, capture_output=True)
+        elapsed.append(time.perf_counter() - started)
+        worked.append(_cpu_seconds() - before)
+    return min(elapsed), min(worked)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"{os.cpu_count()} CPU cores, load {os.getloadavg()[0]:.1f}, the fastest of {REPEATS}")
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "runs"
+        folder = run(RunRequest(ckpt="Jan4"), out=out).folder
+        for fee_bps in range(1, 10):
+            run(RunRequest(strategy="sma-cross", fee_bps=float(fee_bps)), out=out)
+        page = Path(scratch) / "compare.html"
+        rows = {
+            "tearsheet of 8,784 hourly bars": (seconds_of("report", folder.name, "--out", str(out)), folder / "tearsheet.html"),
+            "comparison of 10 runs": (
+                seconds_of("compare", *(each.name for each in list_runs(out)), "--out", str(out), "-o", str(page)), page
+            ),
+        }  # fmt: skip
+        for name, ((seconds, worked), path) in rows.items():
+            print(f"{name}: {seconds:.1f} s ({worked:.1f} s of CPU), {path.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
