@@ -184,7 +184,7 @@ def _show_fetched(done: Fetched, request: FetchRequest, as_json: bool) -> None:
     if gaps:
         print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps[:SHOWN_GAPS]])
         more = f" ({len(gaps) - SHOWN_GAPS:,} more; --json names them all)" if len(gaps) > SHOWN_GAPS else ""
-        say(f"{len(gaps):,} gaps that the source has, left as they are{more}")
+        say(f"{len(gaps):,} gap{'s' if len(gaps) > 1 else ''} that the source has, left as they are{more}")
     what = f"{done.added:,} new bars" if done.added else "nothing was missing"
     say(f"{what}; {request.output} holds {len(bars):,} bars, {utc(bars.time[0])} to {utc(bars.time[-1])}")
 

@@ -63,7 +63,8 @@ class ArchiveFilling:
                 if len(new):
                     self.keep(new)
                     pieces.append(new)
-        self.report("archive", len(wanted), len(wanted))
+        if wanted:
+            self.report("archive", len(wanted), len(wanted))
         self.known = joined(pieces)
         if self.page_bars is None:
             self._refuse_absent()

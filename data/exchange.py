@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 20.0  # for the first byte of an answer, and between two pieces of it
 CLOCKS_AGREE_MS = 10_000
+AHEAD_MS = 366 * 86_400_000  # of the exchange's clock at the start: other units are far off, a machine that slept is not
 USUAL_PAGE_BARS = 500
 ALIGNED_TO_MS = 4 * 3_600_000  # longer bars may start with the exchange's own day, shorter ones do not
 MOST_NAMES = 12
@@ -110,6 +111,7 @@ class Market:
             self.api.urls["api"] = _moved(self.api.urls["api"], base_url.rstrip("/"))
         self.api.enableLastJsonResponse, self.api.last_json_response = True, None
         self._next = 0.0
+        self._read: tuple[float, float] | None = None  # the exchange's clock, when this machine's monotonic one read so much
         self.api.throttle = self._throttle
         self._check_timeframe()
         self.step_ms = 1000 * int(self.api.parse_timeframe(timeframe))
@@ -130,7 +132,9 @@ class Market:
         FetchError
             When it gives none.
         """
-        return self.patience.ask(self._clock, f"{self.name}, its clock")
+        now = self.patience.ask(self._clock, f"{self.name}, its clock")
+        self._read = now, time.monotonic()
+        return now
 
     def page(self, since: int, stop: int, check: Callable[[Answer], None]) -> Answer:
         """Return bars that open at or after ``since`` and before ``stop``, as many as one answer holds.
@@ -192,11 +196,16 @@ class Market:
             rows = np.array(raw, dtype=np.float64) if len(raw) else NO_ROWS
             if rows.ndim != 2 or rows.shape[1] != 6 or not np.isfinite(rows[:, 0]).all():
                 raise ValueError
-            return joined([rows])
+            rows = joined([rows])
         except (TypeError, ValueError):
             raise Unanswered("the answer is no list of bars", came=True) from None
         except DataError as error:
             raise Unanswered(f"the answer contradicts itself: {error}", came=True) from None
+        if self._read is not None and len(rows):
+            now = self._read[0] + 1000 * (time.monotonic() - self._read[1])
+            if rows[-1, 0] > now + self.step_ms + AHEAD_MS:
+                raise Unanswered("the answer's newest bar lies in the future", came=True)
+        return rows
 
     def _load_symbols(self) -> None:
         self._call(lambda: self.api.load_markets(True))

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import DataError, FetchError
 from .exchange import Answer
 from .patience import Unanswered
-from .rows import NO_ROWS, Hole, Rows, common, disagreement, holes, joined, said, values_said, without
+from .rows import NO_ROWS, Hole, Rows, disagreement, holes, joined, said, values_said, without
 
 ASKED = 3
 SEAM_BARS = 3
@@ -93,7 +93,7 @@ class Filling:
                 self.report(phase, done + (at - lo) // step, total)
                 seam = self._seam(at, fresh[-1])
                 since = int(seam[0, 0]) if len(seam) else at
-                answer = self.market.page(since, stop, partial(self._check, seam))
+                answer = self.market.page(since, stop, partial(self._check, seam, at, stop))
                 self.distrusted = False
                 new = without(answer.rows[answer.rows[:, 0] >= at], self.known)
                 if len(new):
@@ -111,7 +111,7 @@ class Filling:
         tail = last_page[-SEAM_BARS:]
         return joined([self.known[lo:hi], tail[(tail[:, 0] >= since) & (tail[:, 0] < at)]])
 
-    def _check(self, seam: Rows, answer: Answer) -> None:
+    def _check(self, seam: Rows, at: int, stop: int, answer: Answer) -> None:
         """Hold an answer against what is known; that one wrong answer came does not mean that the known bars are wrong."""
         for known in (self.known, seam):
             if differ := disagreement(known, answer.rows):
@@ -120,16 +120,15 @@ class Filling:
                     here[0], f"has {values_said(here)}; the exchange now gives {values_said(there)}",
                     "A last bar may have been stored before it was finished (flagbt data check FILE --fix drop-unfinished).",
                 )  # fmt: skip
-        _, there_at = common(answer.rows, seam)
-        if len(there_at) < len(seam):
-            lost = int(np.setdiff1d(np.arange(len(seam)), there_at)[0])
-            raise self._contradiction(seam[lost, 0], "has it, the exchange does not give it", "")
+        until = at if (says := _says_until(answer, at, stop, self.market.step_ms)) is None else says
+        inside = self.known[(self.known[:, 0] >= at) & (self.known[:, 0] < until)]
+        if len(lost := without(joined([seam, inside]), answer.rows)):
+            raise self._contradiction(lost[0, 0], "has it, the exchange does not give it", "")
 
     def _contradiction(self, opens: float, says: str, hint: str) -> Unanswered:
-        says = (
-            f"the bar {said(opens)} does not agree: {self.owner if opens in self.stored[:, 0] else 'an earlier answer'} {says}"
-        )
-        if opens in self.stored[:, 0]:
+        is_stored = bool((self.stored[:, 0] == opens).any())
+        says = f"the bar {said(opens)} does not agree: {self.owner if is_stored else 'an earlier answer'} {says}"
+        if is_stored:
             remedy = f"Nothing was changed. Are they of the same market? {hint} Else fetch into a new file."
             return Unanswered(says, came=True, finally_=DataError(f"{self.market.title}: {says}. {remedy}"))
         self.distrusted = True
@@ -137,11 +136,17 @@ class Filling:
         return Unanswered(says, came=True, finally_=FetchError(f"{self.market.title}: {says}. {remedy}"))
 
     def _answered_until(self, answer: Answer, at: int, stop: int) -> int:
-        """Return up to where this answer says which bars there are."""
-        step = self.market.step_ms
-        if answer.past_end:
-            return stop
-        if len(answer.rows) and answer.rows[-1, 0] >= at:
-            return int(answer.rows[-1, 0]) + step
+        """Return up to where it is known now which bars there are."""
+        if (until := _says_until(answer, at, stop, self.market.step_ms)) is not None:
+            return until
         latest = self.market.latest_ms()
-        return stop if latest is None or latest < at else at + self.market.page_bars * step
+        return stop if latest is None or latest < at else at + self.market.page_bars * self.market.step_ms
+
+
+def _says_until(answer: Answer, at: int, stop: int, step_ms: int) -> int | None:
+    """Return up to where an answer itself says which bars there are; None for one that has nothing from ``at`` on."""
+    if answer.past_end:
+        return stop
+    if len(answer.rows) and answer.rows[-1, 0] >= at:
+        return int(answer.rows[-1, 0]) + step_ms
+    return None

@@ -179,3 +179,18 @@ def test_a_bar_is_believed_to_be_missing_after_three_answers(serve: Serve, tmp_p
     server = serve(truth)
     server.faults = ["holes", "holes"]
     assert_equals(fetched(server, tmp_path / "a.csv").bars, truth)
+
+
+@pytest.mark.parametrize("fault", ["microseconds", "off-grid", "skip", "empty"])
+def test_the_same_wrong_answer_before_the_file_is_not_believed(serve: Serve, tmp_path: Path, fault: str) -> None:
+    """An answer that passes over bars which the file has would prove that there are none before it."""
+    server, output = serve(make_truth("2020-01-01", 2300)), tmp_path / "a.csv"
+    fetched(server, output, since="2020-01-10", until="2020-01-12")
+    before = output.read_bytes()
+    server.faults = [fault] * 3
+    try:
+        fetched(server, output)
+    except FlagbtError:
+        assert output.read_bytes() == before
+    else:
+        assert_equals(read_bars(output), server.truth["BTCUSDT"])
