@@ -196,6 +196,7 @@ def _course(
     )
     folder = _folder(out, grid, identity)
     if folder.is_finished:
+        folder.tidy()
         return Swept(folder.path, folder.manifest(), resumed=True)
     with folder.opened():
         if folder.is_finished:  # by another process, which held it until now

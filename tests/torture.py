@@ -13,13 +13,18 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,8 @@ CLOCKS = ("started", "finished", "seconds", "id", "git_revision")  # the last: w
 WRITES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 TEMPORARY = ".flagbt-tmp-"
 PATIENCE = 300  # seconds
+NUMBERS = count()
+ROOM = (0.0, 0.1, 0.3, 0.6, 0.9)  # on a full disk, as a share of what the command writes
 
 
 class FailedError(Exception):
@@ -47,31 +54,46 @@ class Ended:
     def __init__(self, code: int | None, seconds: float, steps: int, said: str) -> None:
         self.code, self.seconds, self.steps, self.said = code, seconds, steps, said
 
+    @property
+    def last_words(self) -> str:
+        """The exit code, and the paragraph that says why."""
+        return " ".join([str(self.code), *[line[:160] for line in self.said.splitlines() if line.startswith("flagbt: ")][-1:]])
 
-def run(words: list[str], folder: Path, *, after_s: float | None = None, at_step: int | None = None) -> Ended:
+
+class Started:
+    """A flagbt command in a forked process, in a folder; what it says is kept beside the folder."""
+
+    def __init__(self, words: list[str], folder: Path, *, at_step: int | None = None, mad_clock: bool = False) -> None:
+        number = next(NUMBERS)
+        self.log, self.tally = folder.parent / f"said-{number}.txt", folder.parent / f"steps-{number}.txt"
+        self.began = time.monotonic()
+        self.child = os.fork()
+        if self.child == 0:
+            _be_flagbt(words, folder, self.log, self.tally, at_step, mad_clock)
+
+    def end(self, after_s: float = PATIENCE, number: int = signal.SIGKILL) -> Ended:
+        """Wait for its end; after some seconds since its start, send it a signal."""
+        sent = False
+        while True:
+            ended, status = os.waitpid(self.child, os.WNOHANG)
+            if ended:
+                break
+            if not sent and time.monotonic() >= self.began + after_s:
+                os.kill(self.child, number)
+                sent = True
+            time.sleep(0.002)
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+        steps = int(self.tally.read_text()) if self.tally.exists() else 0
+        said = self.log.read_text(errors="replace") if self.log.exists() else ""  # killed before it had begun
+        return Ended(code, time.monotonic() - self.began, steps, said)
+
+
+def run(words: list[str], folder: Path, *, after_s: float = PATIENCE, at_step: int | None = None) -> Ended:
     """Run a flagbt command in a folder; kill it after some seconds, or just before a step of its writing."""
-    log, tally = folder.parent / "said.txt", folder.parent / "steps.txt"
-    tally.unlink(missing_ok=True)
-    began = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        _be_flagbt(words, folder, log, tally, at_step)
-    killed_at = began + (PATIENCE if after_s is None else after_s)
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            break
-        if time.monotonic() >= killed_at:
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            break
-        time.sleep(0.002)
-    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
-    steps = int(tally.read_text()) if tally.exists() else 0
-    return Ended(code, time.monotonic() - began, steps, log.read_text(errors="replace"))
+    return Started(words, folder, at_step=at_step).end(after_s)
 
 
-def _be_flagbt(words: list[str], folder: Path, log: Path, tally: Path, at_step: int | None) -> None:
+def _be_flagbt(words: list[str], folder: Path, log: Path, tally: Path, at_step: int | None, mad_clock: bool) -> None:
     """Be the command, in a forked child; never returns."""
     code = 1
     try:
@@ -97,6 +119,8 @@ def _be_flagbt(words: list[str], folder: Path, log: Path, tally: Path, at_step: 
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(hook)
+        if mad_clock:
+            _be_mad()
         sys.argv = ["flagbt", *words]
         from flagbt.cli import main
 
@@ -111,6 +135,15 @@ def _be_flagbt(words: list[str], folder: Path, log: Path, tally: Path, at_step: 
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _be_mad() -> None:
+    """Let every look at the clock see it up to two days off, forward or back."""
+    import flagbt.results.store
+
+    draw, true, now = random.Random(3), time.time, flagbt.results.store._now
+    time.time = lambda: true() + draw.uniform(-172_800, 172_800)
+    flagbt.results.store._now = lambda: now() + timedelta(seconds=draw.uniform(-172_800, 172_800))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -345,6 +378,11 @@ def prepare(bench: Path) -> int:
     for words in (training(bench, "nano", seed=1), RunVictim(bench, random.Random(0)).words(bench)):
         ended = run(words, bench)
         must(ended.code == 0, f"the bench could not be made, {words}: {ended.said}")
+    while not (bench / "exchange.txt").exists():
+        time.sleep(0.05)
+    (bench / "fetched").mkdir()
+    ended = run(FetchVictim(bench, random.Random(0)).words(bench), bench / "fetched")
+    must(ended.code == 0, f"nothing could be fetched: {ended.said}")
     return exchange
 
 
@@ -409,7 +447,7 @@ class Torment:
         folder = self.keep / f"{self.kind}-{self.cycles}" / "work"
         self.cycles += 1
         folder.mkdir(parents=True)
-        whole = self._whole()
+        whole = self.whole()
         victim = VICTIMS[self.kind](self.bench, draw)
         victim.begin(folder)
         kills, finished = 0, False
@@ -435,7 +473,7 @@ class Torment:
         self.kills += kills
         return kills
 
-    def _whole(self) -> Path:
+    def whole(self) -> Path:
         """Return the folder of an undisturbed command, run when it is first asked for."""
         folder = self.keep / f"{self.kind}-undisturbed" / "work"
         if not folder.exists():
@@ -449,39 +487,185 @@ class Torment:
         return folder
 
 
-def torture(kinds: list[str], kills: int, seed: int, keep: Path) -> int:
-    """Kill so many commands, the kinds in turns; print what happened, and return how many cycles failed."""
-    bench = keep / "bench" / "work"
-    bench.mkdir(parents=True)
-    exchange = prepare(bench)
-    if "fetch" in kinds:
-        while not (bench / "exchange.txt").exists():
-            time.sleep(0.05)
-        first = FetchVictim(bench, random.Random(0))
-        (bench / "fetched").mkdir()
-        ended = run(first.words(bench), bench / "fetched")
-        must(ended.code == 0, f"nothing could be fetched: {ended.said}")
-    torments = [Torment(kind, bench, keep, seed) for kind in kinds]
-    failures, left, began = 0, kills, time.monotonic()
+def said_well(ended: Ended, *codes: int) -> None:
+    """Hold an error against what was promised: one paragraph, no traceback."""
+    must(ended.code in codes, f"it ended with {ended.code}, not with one of {codes}: {ended.said}")
+    must("Traceback" not in ended.said, f"a traceback: {ended.said}")
+    paragraphs = [line for line in ended.said.splitlines() if line.startswith("flagbt: ")]
+    must(ended.code == 0 or len(paragraphs) >= 1, f"no paragraph says why: {ended.said}")
+
+
+class Fault:
+    """What goes wrong around a command, other than its death; then it is repeated, and must complete."""
+
+    def __init__(self, torment: Torment, number: int) -> None:
+        self.torment = torment
+        self.whole = torment.whole()
+        self.victim = VICTIMS[torment.kind](torment.bench, random.Random(f"{torment.kind} {number}"))
+        self.folder = torment.keep / f"{torment.kind}-fault-{number}" / "work"
+        self.folder.mkdir(parents=True)
+
+    def complete(self) -> None:
+        """Hold what is there against an undisturbed result, repeat the command, and hold again."""
+        self.victim.look(self.folder, self.whole)
+        if not (isinstance(self.victim, TrainVictim) and self.victim.done(self.folder, self.whole)):
+            said_well(run(self.victim.words(self.folder), self.folder), 0)
+            must(not leftovers(self.folder), f"temporary files are left: {leftovers(self.folder)}")
+        self.victim.compare(self.folder, self.whole)
+
+    def full_disk(self, room: float) -> str:
+        """Give it a disk with room for a part of what it writes, then one that is large enough."""
+        mounted("-t", "tmpfs", "-o", "size=512m", "none", self.folder)
+        try:
+            self.victim.begin(self.folder)
+            there, written = (sum(path.stat().st_size for path in each.rglob("*")) for each in (self.folder, self.whole))
+            size = there // 1024 + 64 + int(room * written / 1024)
+            mounted("-o", f"remount,size={size}k", self.folder)
+            ended = run(self.victim.words(self.folder), self.folder)
+            said_well(ended, *([1] if room == 0 else [0, 1]))
+            mounted("-o", "remount,size=512m", self.folder)
+            self.complete()
+            return ended.last_words
+        finally:
+            subprocess.run(["umount", "-l", self.folder], check=True)
+
+    def read_only(self) -> str:
+        """Give it a folder that cannot be written."""
+        mounted("-t", "tmpfs", "-o", "size=512m", "none", self.folder)
+        try:
+            self.victim.begin(self.folder)
+            before = files_of(self.folder)
+            mounted("-o", "remount,ro", self.folder)
+            ended = run(self.victim.words(self.folder), self.folder)
+            said_well(ended, 1)
+            must(files_of(self.folder) == before, "a folder that cannot be written has changed")
+            mounted("-o", "remount,rw", self.folder)
+            self.complete()
+            return ended.last_words
+        finally:
+            subprocess.run(["umount", "-l", self.folder], check=True)
+
+    def terminated(self, share: float) -> str:
+        """Send it SIGTERM when a share of its time has gone."""
+        self.victim.begin(self.folder)
+        started = Started(self.victim.words(self.folder), self.folder)
+        ended = started.end(0.2 + share * self.torment.seconds, signal.SIGTERM)
+        said_well(ended, 0, 130)
+        self.complete()
+        return ended.last_words
+
+    def mad_clock(self) -> str:
+        """Let its clock jump back and forth."""
+        self.victim.begin(self.folder)
+        said_well(Started(self.victim.words(self.folder), self.folder, mad_clock=True).end(), 0)
+        self.victim.compare(self.folder, self.whole)
+        return ""
+
+
+def mounted(*words: object) -> None:
+    """Mount."""
+    subprocess.run(["mount", *map(str, words)], check=True)
+
+
+def can_mount(folder: Path) -> bool:
+    """Return whether this process may mount a disk of its own."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        return False
+    done = subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=False, capture_output=True)
+    return done.returncode == 0 and subprocess.run(["umount", folder], check=False).returncode == 0
+
+
+def all_faults(torments: list[Torment], scratch: Path) -> int:
+    """Try every fault on every command; print what happened, and return how many failed."""
+    tries: list[tuple[str, Callable[[Fault], str]]] = []
+    if can_mount(scratch):
+        tries += [(f"a disk with room for {room:.0%}", partial(Fault.full_disk, room=room)) for room in ROOM]
+        tries += [("a folder that is read-only", Fault.read_only)]
+    else:
+        print("a full disk, a folder that is read-only: skipped, mounting needs root")
+    tries += [(f"SIGTERM after {share:.0%}", partial(Fault.terminated, share=share)) for share in (0.1, 0.5, 0.9)]
+    tries += [("a clock that jumps", Fault.mad_clock)]
+    return sum(
+        attempted(f"{each.kind}, {name}", lambda: attempt(Fault(each, number)))  # noqa: B023  # called at once
+        for each in torments
+        for number, (name, attempt) in enumerate(tries)
+    )
+
+
+def attempted(name: str, attempt: Callable[[], str | None]) -> int:
+    """Try; print what came of it, and return 1 where it failed."""
     try:
-        while left > 0:
-            for each in torments:
-                if left <= 0:
-                    break
-                try:
-                    left -= each.cycle(left)
-                except FailedError as failure:
-                    failures += 1
-                    left -= 1
-                    print(f"{each.kind}, cycle {each.cycles - 1}, seed {seed}: FAILED: {failure}", flush=True)
-                if each.cycles % 10 == 0:
-                    print(f"{kills - left} of {kills} kills, {time.monotonic() - began:.0f} s", flush=True)
-    finally:
-        os.kill(exchange, signal.SIGTERM)
-        os.waitpid(exchange, 0)
+        said = attempt()
+    except Exception as error:
+        print(f"{name}: FAILED: {error!r}", flush=True)
+        return 1
+    print(f"{name}: as promised{f', exit {said}' if said else ''}", flush=True)
+    return 0
+
+
+def together(torments: dict[str, Torment], keep: Path) -> int:
+    """Run commands at the same time in one folder; print what happened, and return how many tries failed."""
+
+    def runs_and_trainings() -> None:
+        folder = keep / "together-1" / "work"
+        folder.mkdir(parents=True)
+        runs, trainings = torments["run"], torments["train"]
+        victim = VICTIMS["run"](runs.bench, random.Random(1))
+        victim.begin(folder)
+        before = {path.name for path in (folder / "runs").iterdir()}
+        started = [Started(victim.words(folder), folder) for _ in range(8)]
+        started += [Started(training(runs.bench, name, seed=7), folder) for name in ("one", "two")]
+        for each in started:
+            said_well(each.end(), 0)
+        victim.compare(folder, runs.whole())
+        made = {path.name for path in (folder / "runs").iterdir() if path.is_dir()} - before
+        must(len(made) == 8, f"eight runs left {len(made)} folders: {sorted(made)}")
+        expected = weights(trainings.whole() / "checkpoints" / "mine")[0]
+        found = [weights(folder / "checkpoints" / name)[0] for name in ("one", "two")]
+        must(found == [expected] * 2, f"other weights: {found}")
+        must(not leftovers(folder), f"temporary files are left: {leftovers(folder)}")
+
+    def twice(kind: str, says: str) -> None:
+        torment = torments[kind]
+        folder = keep / f"together-{kind}" / "work"
+        folder.mkdir(parents=True)
+        victim = VICTIMS[kind](torment.bench, random.Random(2))
+        victim.begin(folder)
+        words = victim.words(folder)
+        ends = [each.end() for each in [Started(words, folder) for _ in range(2)]]
+        must(any(each.code == 0 for each in ends), f"none of two succeeded: {[each.said for each in ends]}")
+        for each in ends:
+            said_well(each, 0, 1)
+            must(each.code == 0 or re.search(says, each.said) is not None, f"the second says something else: {each.said}")
+        victim.compare(folder, torment.whole())
+        must(not leftovers(folder), f"temporary files are left: {leftovers(folder)}")
+
+    return (
+        attempted("eight runs and two trainings at once", runs_and_trainings)
+        + attempted("two trainings of one name at once", lambda: twice("train", "another process is training|exists"))
+        + attempted("two sweeps at once", lambda: twice("sweep", "another sweep with the same settings is at work"))
+        + attempted("two fetches at once", lambda: twice("fetch", "is fetching into this file"))
+    )
+
+
+def torture(torments: list[Torment], kills: int, seed: int) -> int:
+    """Kill so many commands, the kinds in turns; print what happened, and return how many cycles failed."""
+    failures, left, began = 0, kills, time.monotonic()
+    while left > 0:
+        for each in torments:
+            if left <= 0:
+                break
+            try:
+                left -= each.cycle(left)
+            except FailedError as failure:
+                failures += 1
+                left -= 1
+                print(f"{each.kind}, cycle {each.cycles - 1}, seed {seed}: FAILED: {failure}", flush=True)
+            if each.cycles % 10 == 0:
+                print(f"{kills - left} of {kills} kills, {time.monotonic() - began:.0f} s", flush=True)
     for each in torments:
         print(
-            f"{each.kind}: {each.kills} kills in {each.cycles} cycles; undisturbed {each.seconds:.1f} s and {each.steps} steps "
+            f"{each.kind}: {each.kills} kills in {each.cycles} cycles; undisturbed {each.seconds:.1f} s, {each.steps} steps "
             f"of writing; {each.too_late} moments came too late"
         )
     print(f"seed {seed}: {sum(each.kills for each in torments)} kills, {failures} failures", flush=True)
@@ -489,17 +673,28 @@ def torture(kinds: list[str], kills: int, seed: int, keep: Path) -> int:
 
 
 def main() -> int:
-    """Kill as asked, and print what came of it."""
+    """Do as asked, and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="over all kinds together")
     parser.add_argument("--seed", type=int, default=1, help="another seed draws other moments")
     parser.add_argument("--only", action="append", choices=list(VICTIMS), help="again for more; all by default")
+    parser.add_argument("--faults", action="store_true", help="full disk, read-only folder, SIGTERM, jumping clock")
+    parser.add_argument("--together", action="store_true", help="several commands at once in one folder")
     options = parser.parse_args()
     keep = Path(tempfile.mkdtemp(prefix="flagbt-torture-"))
-    failures = torture(options.only or list(VICTIMS), options.kills, options.seed, keep)
-    if failures:
-        print(f"what failed is kept in {keep}")
-    else:
+    bench = keep / "bench" / "work"
+    bench.mkdir(parents=True)
+    exchange = prepare(bench)
+    torments = {kind: Torment(kind, bench, keep, options.seed) for kind in options.only or VICTIMS}
+    try:
+        failures = torture(list(torments.values()), options.kills, options.seed)
+        failures += all_faults(list(torments.values()), bench.parent) if options.faults else 0
+        failures += together(torments, keep) if options.together and not options.only else 0
+    finally:
+        os.kill(exchange, signal.SIGTERM)
+        os.waitpid(exchange, 0)
+    print(f"what failed is kept in {keep}" if failures else "no failure")
+    if not failures:
         shutil.rmtree(keep)
     return int(failures > 0)
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,12 @@ class SweepFolder:
         write_text(self.path / PAGE, page)
         write_text(self.path / MANIFEST, json_text({**manifest, "digest": self.digest}))
         discard_tree(self._pieces)
+
+    def tidy(self) -> None:
+        """Remove what a process that was killed after it had finished did not come to remove; nothing of one at work."""
+        with suppress(OSError), held(self.path):
+            discard_tree(self._pieces)
+            remove_abandoned(self.path)
 
 
 @contextmanager
