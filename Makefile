@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 SECONDS ?= 0
 
-.PHONY: run test test-browser test-slow check audit fuzz install install-test checkpoints cards readme clean
+.PHONY: run test test-browser test-slow check audit fuzz torture install install-test checkpoints cards readme clean
 
 run: install
 	$(BIN)/flagbt run --strategy flagtrader --ckpt Jan4
@@ -39,6 +39,13 @@ RUNS ?= 20000
 fuzz: install-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python tests/fuzz_readers.py --runs $(RUNS)
+
+# kill -9 at random moments over run, train, sweep and fetch, then full disks, SIGTERM and the like, and many at once.
+KILLS ?= 200
+SEED ?= 1
+torture: install-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fetch]'
+	$(BIN)/python tests/torture.py --kills $(KILLS) --seed $(SEED) --faults --together
 
 # mypy needs a folder that holds the package under its import name.
 check: install-test

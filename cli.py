@@ -17,7 +17,7 @@ from .commands.calibrate import calibrate_command
 from .commands.ckpt import ckpt_group
 from .commands.data import data_group
 from .commands.doctor import doctor_command, verify_group
-from .commands.options import FROM_FILE, source_of
+from .commands.options import FROM_FILE, source_of, terminated_like_interrupted
 from .commands.run import run_command, show_config
 from .commands.runs import compare_command, report_command, runs_group
 from .commands.strategies import strategies_group
@@ -47,6 +47,11 @@ for _command in (
 def main() -> None:
     """Run the command line; errors of the user's are one paragraph on stderr, exit 1 or 2."""
     print_anywhere()
+    with terminated_like_interrupted():
+        _run()
+
+
+def _run() -> NoReturn:
     try:
         code = cli.main(prog_name="flagbt", standalone_mode=False) or 0
         if sys.stdout is not None:  # closed by the caller

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import UsageError
 from .limits import LARGEST_TEXT_BYTES, load_json
 
 TEMPORARY_PREFIX = ".flagbt-tmp-"
 LONGEST_NAME = 255  # bytes, on every file system in use
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + "[0-9a-f]{8}-")
+_HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and the flag of Linux's renameat2
 
 
 def sha256_of(path: Path) -> str:
@@ -46,6 +50,8 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file's new content under a temporary name, sync it, and put it in the old one's place.
 
+    What a killed process left in the folder under such names is removed by the first write of this one.
+
     Raises
     ------
     OSError
@@ -53,13 +59,26 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
-    try:
-        temporary.write_bytes(content)
-        sync(temporary)
+    with new_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file under a temporary name; when the block ends well it is synced and put in the place of ``path``.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written; a file that was there is then as it was.
+    """
+    _tidy_once(path.parent.absolute())
+    with _temporary(path, _new_file) as (temporary, descriptor):
+        with open(descriptor, "wb", closefd=False) as file:
+            yield file
+        os.fsync(descriptor)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        sync(path.parent)
 
 
 def check_writable(folder: Path) -> None:
@@ -71,9 +90,55 @@ def check_writable(folder: Path) -> None:
         When it cannot: a file has its name, or the disk or the rights forbid it.
     """
     there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
-    os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=there))
+    with _temporary(there / "check", Path.mkdir):
+        pass
     if len(os.fsencode(folder.name)) > LONGEST_NAME:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files and folders that killed processes left in a folder; a living one's are locked, and stay."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in [each for each in entries if _TEMPORARY.match(each.name)]:
+            path = Path(entry.path)
+            with suppress(OSError), held(path):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+def discard_tree(folder: Path) -> None:
+    """Remove a folder, if it is there, in one step: a process killed meanwhile leaves all of it, or nothing of that name."""
+    temporary = _temporary_name(folder)
+    try:
+        folder.rename(temporary)
+    except FileNotFoundError:
+        return
+    except OSError:
+        temporary = folder
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[int]:
+    """Lock a file or folder for this process, and yield its descriptor; a killed process's lock is gone with it.
+
+    Raises
+    ------
+    BlockingIOError
+        When another process has it.
+    OSError
+        When it cannot be opened, or its file system has no locks.
+    """
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -143,23 +208,75 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         When the folder cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{target.name}")
-    temporary.mkdir()
-    try:
+    remove_abandoned(target.parent)
+    with _temporary(target, Path.mkdir) as (temporary, _):
         yield temporary
         sync_tree(temporary)
         if overwrite and target.exists():
-            old = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-old-{target.name}")
-            target.rename(old)
-            temporary.rename(target)
-            shutil.rmtree(old)
+            _exchange(temporary, target)
         elif target.exists():
             raise FileExistsError(str(target))
         else:
             temporary.rename(target)
         sync(target.parent)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Let two folders swap their names, in one step where the system can (Linux, most file systems)."""
+    library = ctypes.CDLL(None, use_errno=True)
+    swap = getattr(library, "renameat2", None)
+    if swap is not None and swap(_HERE, os.fsencode(new), _HERE, os.fsencode(old), _RENAME_EXCHANGE) == 0:
+        return
+    # In two steps. Not a temporary name: a process killed between them leaves the old one there, for its owner.
+    aside = old.with_name(f".{old.name}.before-overwrite-{secrets.token_hex(4)}")
+    old.rename(aside)
+    new.rename(old)
+    aside.rename(new)
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
+
+
+@contextmanager
+def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[tuple[Path, int]]:
+    """Make something under a temporary name beside ``path`` and lock it; yield it, and remove what has that name after."""
+    temporary, descriptor = _claimed(path, make)
+    try:
+        yield temporary, descriptor
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        os.close(descriptor)  # and with it the lock
+
+
+def _claimed(path: Path, make: Callable[[Path], object]) -> tuple[Path, int]:
+    """Make something and lock it. TRAP: between the two, another process may take it for an abandoned one and remove it."""
+    import fcntl
+
+    while True:
+        temporary = _temporary_name(path)
+        make(temporary)
+        try:
+            descriptor = os.open(temporary, os.O_RDONLY if temporary.is_dir() else os.O_RDWR)
+        except FileNotFoundError:
+            continue
+        with suppress(OSError):  # a file system without locks: there, nothing is ever taken for abandoned
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def _new_file(path: Path) -> None:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+
+
+@cache
+def _tidy_once(folder: Path) -> None:
+    remove_abandoned(folder)
 
 
 def sync_tree(folder: Path) -> None:

@@ -196,8 +196,11 @@ def _course(
     )
     folder = _folder(out, grid, identity)
     if folder.is_finished:
+        folder.tidy()
         return Swept(folder.path, folder.manifest(), resumed=True)
     with folder.opened():
+        if folder.is_finished:  # by another process, which held it until now
+            return Swept(folder.path, folder.manifest(), resumed=True)
         result = run_course(
             work, holdout, folder, backend=request.backend, workers=request.workers, check_share=request.check_share,
             seed=request.seed, runs=runs, progress=progress,

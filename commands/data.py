@@ -11,7 +11,7 @@ from ..console import Bars as Progress
 from ..console import print_table, say
 from ..errors import DataError, UsageError
 from ..files import write_text
-from .options import STAMP, Number, Place, json_option, print_json, terminated_like_interrupted
+from .options import STAMP, Number, Place, json_option, print_json
 
 if TYPE_CHECKING:
     from ..data.check import Examined
@@ -161,7 +161,7 @@ def data_fetch(
         base_url=base_url, patience_s=patience,
     )  # fmt: skip
     phases = {"fetch": f"{symbol} {timeframe}", "check": "asking for the gaps again", "archive": "monthly files"}
-    with terminated_like_interrupted(), Progress(phases) as progress:
+    with Progress(phases) as progress:
         done = fetch(request, report=progress.update, notify=progress.say)
     _show_fetched(done, request, as_json)
 

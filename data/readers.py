@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import logging
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, nearest
+from ..files import write_bytes
 from .bars import COLUMNS, Bars, TimeArray
 from .formats.columnar import read_feather, read_parquet
 from .formats.content import entry_name
@@ -141,13 +141,8 @@ def write_bars_csv(bars: Bars, path: str | Path) -> None:
     data = f"timestamp,{','.join(COLUMNS)}{mark_name}\n{rows}".encode()
     if path.name.lower().endswith(".gz"):
         data = gzip.compress(data, mtime=0)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(path, data)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be written ({reason}). Check that its folder exists.") from None

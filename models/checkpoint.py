@@ -26,7 +26,7 @@ from ..data.labels import Labels, labels_from_json
 from ..data.schema import FeatureSchema
 from ..data.timerange import TimeRange
 from ..errors import CheckpointError, FlagbtError, UsageError, nearest
-from ..files import check_no_links, check_writable, home_folder, json_text, sha256_of, write_text
+from ..files import check_no_links, check_writable, home_folder, json_text, locked, sha256_of, write_text
 from ..limits import load_json
 from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration
@@ -201,12 +201,13 @@ class Checkpoint:
         UsageError, CheckpointError
             As ``check_storable``; the checkpoint is then as it was.
         """
-        now = read_checkpoint(self.folder)
-        now.check_storable(name, overwrite=overwrite)
         entry = {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()}
-        values = {**now.values, "calibrations": {**now.values["calibrations"], name: entry}}
         try:
-            write_text(self.folder / DESCRIPTION, json_text(values))
+            with locked(self.folder):
+                now = read_checkpoint(self.folder)
+                now.check_storable(name, overwrite=overwrite)
+                values = {**now.values, "calibrations": {**now.values["calibrations"], name: entry}}
+                write_text(self.folder / DESCRIPTION, json_text(values))
         except OSError as error:
             raise self._unwritable(error) from None
         return Checkpoint(self.folder, values)

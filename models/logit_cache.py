@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import numpy as np
 
 from ..data.bars import Bars, FloatArray
 from ..data.schema import Float32Array
-from ..files import TEMPORARY_PREFIX, home_folder, write_bytes
+from ..files import home_folder, remove_abandoned, write_bytes
 from .checkpoint import Checkpoint
 from .device import pick_device
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 SUFFIX = ".logits"
 LARGEST_BYTES = 512_000_000
-ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a process that was killed
 SCORING_FILES = ("scoring.py", "architecture.py", "band.py", "dropout.py", "network.py", "language_model.py")
 LIBRARIES = ("torch", "numpy", "transformers", "peft")
 
@@ -225,8 +223,9 @@ def clear() -> tuple[int, int]:
         When one cannot be removed.
     """
     files = _files(cache_folder())
-    for path, _, _ in [*files, *_files(cache_folder(), f"{TEMPORARY_PREFIX}*")]:
+    for path, _, _ in files:
         path.unlink(missing_ok=True)
+    remove_abandoned(cache_folder())
     return len(files), sum(size for _, size, _ in files)
 
 
@@ -249,10 +248,7 @@ def _prune(folder: Path) -> None:
         with suppress(OSError):
             path.unlink(missing_ok=True)
         total -= size
-    for path, _, used in _files(folder, f"{TEMPORARY_PREFIX}*"):
-        if time.time() - used > ABANDONED_SECONDS:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+    remove_abandoned(folder)
 
 
 def _line(key: dict[str, Any]) -> bytes:

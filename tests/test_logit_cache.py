@@ -19,7 +19,7 @@ import pytest
 
 from flagbt.data.bars import Bars
 from flagbt.errors import CheckpointError, DeviceError
-from flagbt.files import TEMPORARY_PREFIX
+from flagbt.files import TEMPORARY_PREFIX, held
 from flagbt.models import logit_cache
 from flagbt.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from flagbt.models.logit_cache import cache_folder, clear, entries, entry_of, logits_of, read_entry, write_entry
@@ -257,14 +257,14 @@ def test_the_longest_unused_go_first_and_killed_writers_leftovers_too(monkeypatc
         os.utime(entry_of(key_and_logits(number)[0]), (1e9 + number, 1e9 + number))
     size = entries()[0].size
     assert read_entry(key_and_logits(0)[0], 2000) is not None  # now the latest used
-    old, young = (cache_folder() / f"{TEMPORARY_PREFIX}{name}" for name in ("old", "young"))
-    for path in (old, young):
+    abandoned, being_written = (cache_folder() / f"{TEMPORARY_PREFIX}{n:08x}-entry" for n in range(2))
+    for path in (abandoned, being_written):
         path.write_bytes(b"half")
-    os.utime(old, (1e9, 1e9))
     monkeypatch.setattr(logit_cache, "LARGEST_BYTES", 3 * size)
-    write_entry(*key_and_logits(4))
+    with held(being_written):
+        write_entry(*key_and_logits(4))
     assert [n for n in range(5) if read_entry(key_and_logits(n)[0], 2000) is not None] == [0, 3, 4]
-    assert (old.exists(), young.exists()) == (False, True)
+    assert (abandoned.exists(), being_written.exists()) == (False, True)
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:

@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import signal
 import tempfile
 import threading
@@ -24,11 +23,12 @@ from types import FrameType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, distributed, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ..errors import DeviceError, TrainingError, UsageError
-from ..files import sync_tree
+from ..files import discard_tree, sync_tree
 from ..limits import load_json
 from .chunks import ChunkDataset
 
@@ -184,7 +184,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         sync_tree(save)
         for other in save.parent.glob("checkpoint-*"):
             if other != save:
-                shutil.rmtree(other, ignore_errors=True)
+                discard_tree(other)
 
 
 def fit(
@@ -229,7 +229,7 @@ def fit(
     if schedule.batch_chunks % processes:
         raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as scratch, _quiet(), _stopping(epochs), _memory_in_words(schedule):
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), _stopping(epochs), _in_words(schedule, workspace):
         arguments = TrainingArguments(
             output_dir=str(workspace.folder or scratch), num_train_epochs=schedule.epochs,
             per_device_train_batch_size=schedule.batch_chunks // processes, learning_rate=schedule.learning_rate,
@@ -257,11 +257,15 @@ def fit(
 
 
 @contextmanager
-def _memory_in_words(schedule: Schedule) -> Iterator[None]:
-    """Turn a failed allocation, on the GPU or the CPU, into what to do about it."""
+def _in_words(schedule: Schedule, workspace: Workspace) -> Iterator[None]:
+    """Turn a failed allocation, on the GPU or the CPU, or a save that could not be written, into what to do about it."""
     try:
         yield
+    except (OSError, SafetensorError) as error:
+        raise _unsaved(workspace, getattr(error, "strerror", None) or str(error)) from None
     except (MemoryError, RuntimeError) as error:
+        if "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error):  # how torch says that a disk is full
+            raise _unsaved(workspace, "the disk is full, or writing failed otherwise") from None
         on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)  # torch has no class for it
         if not on_cpu and not isinstance(error, torch.OutOfMemoryError):
             raise
@@ -271,6 +275,13 @@ def _memory_in_words(schedule: Schedule) -> Iterator[None]:
             f"training ran out of the {'machine' if on_cpu else 'GPU'}'s memory with --batch-size {size}. {remedy}, and with "
             "--overwrite: the saves of this training are kept, but only the same options, with --resume, can go on from them."
         ) from None
+
+
+def _unsaved(workspace: Workspace, reason: str) -> TrainingError:
+    return TrainingError(
+        f"an epoch could not be saved in {workspace.folder}: {reason}. Every earlier save is kept there: make room or mend the "
+        "permissions, and repeat the command with --resume."
+    )
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -19,7 +18,7 @@ from ..data.labels import LabelSpec
 from ..data.schema import FeatureSchema
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, UsageError
-from ..files import json_text, new_folder, sha256_of
+from ..files import discard_tree, json_text, new_folder, sha256_of
 from ..models.base import DESCRIPTION, FORMAT, WEIGHTS, StoredBase, read_base
 from ..models.language_model import PRESET as LANGUAGE_MODEL
 from ..models.network import write_tensors
@@ -120,38 +119,38 @@ def make_base(
         warmup_bars=features.warmup_bars + architecture.receptive_bars,
     )  # fmt: skip
     schema = FeatureSchema.fit(features, lessons.sampled(features))
-    work = open_workspace(target, lessons.series, asdict(recipe), overwrite=overwrite, resume=resume)
-    base = pretrain(
-        lessons, lessons.rows(schema), architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.schedule,
-        device=device or torch.device("cpu"), on_epoch_end=lambda epoch, loss: watch(
-            Progress("pretraining", recipe.schedule.epochs, {"epoch": epoch, "train_loss": loss})
-        ), on_step=lambda *step: on_step(Step("pretraining", recipe.schedule.epochs, *step)), folder=work / "pretraining",
-    )  # fmt: skip
-    values: dict[str, Any] = {
-        "format": FORMAT,
-        "preset": recipe.preset,
-        "architecture": architecture.to_json(),
-        "schema": schema.to_json(),
-        "range": str(lessons.seen),
-        "samples": int(lessons.training.sum()),
-        "horizon_bars": recipe.horizon_bars,
-        "data": bars.to_json(),
-        **({"more_data": [each.to_json() for each in more]} if more else {}),
-        "schedule": recipe.schedule.to_json(),
-        "losses": base.losses,
-        "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "torch", "transformers")}},
-    }
-    if is_main_process():
-        try:
-            with new_folder(target, overwrite=overwrite) as folder:
-                write_tensors(folder / WEIGHTS, base.weights)
-                described = {**values, "files": {WEIGHTS: sha256_of(folder / WEIGHTS)}}
-                (folder / DESCRIPTION).write_text(json_text(described), encoding="utf-8")
-        except OSError as error:
-            raise TrainingError(
-                f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: mend that, "
-                "and add --resume."
-            ) from None
-        shutil.rmtree(work, ignore_errors=True)
+    with open_workspace(target, lessons.series, asdict(recipe), overwrite=overwrite, resume=resume) as work:
+        base = pretrain(
+            lessons, lessons.rows(schema), architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.schedule,
+            device=device or torch.device("cpu"), on_epoch_end=lambda epoch, loss: watch(
+                Progress("pretraining", recipe.schedule.epochs, {"epoch": epoch, "train_loss": loss})
+            ), on_step=lambda *step: on_step(Step("pretraining", recipe.schedule.epochs, *step)), folder=work / "pretraining",
+        )  # fmt: skip
+        values: dict[str, Any] = {
+            "format": FORMAT,
+            "preset": recipe.preset,
+            "architecture": architecture.to_json(),
+            "schema": schema.to_json(),
+            "range": str(lessons.seen),
+            "samples": int(lessons.training.sum()),
+            "horizon_bars": recipe.horizon_bars,
+            "data": bars.to_json(),
+            **({"more_data": [each.to_json() for each in more]} if more else {}),
+            "schedule": recipe.schedule.to_json(),
+            "losses": base.losses,
+            "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "torch", "transformers")}},
+        }
+        if is_main_process():
+            try:
+                with new_folder(target, overwrite=overwrite) as folder:
+                    write_tensors(folder / WEIGHTS, base.weights)
+                    described = {**values, "files": {WEIGHTS: sha256_of(folder / WEIGHTS)}}
+                    (folder / DESCRIPTION).write_text(json_text(described), encoding="utf-8")
+            except OSError as error:
+                raise TrainingError(
+                    f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: mend "
+                    "that, and add --resume."
+                ) from None
+            discard_tree(work)
     wait_for_all()
     return read_base(target)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..data.labels import CLASS_NAMES, IntArray, Labels, LabelSpec, class_counts
 from ..data.schema import FeatureSchema, Float32Array
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, check_choice
-from ..files import json_text, new_folder, sha256_of
+from ..files import discard_tree, held, json_text, new_folder, sha256_of
 from ..limits import parse_json
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import choose_decision
@@ -39,6 +39,7 @@ from .pretrain import SCHEDULE, Base, pretrain
 from .splits import Split, chronological_split
 
 VALIDATION_SHARE = 0.2
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,33 +167,34 @@ def train(
 
     # 2. A base that knows bars, then LoRA for the question
     described = {**asdict(recipe), "base": [recipe.base, ready.ground.digest]}
-    work = open_workspace(target, ready.lessons.series, described, overwrite=overwrite, resume=resume)
-    try:
-        base, tuned = learn(
-            recipe, ready, device=device, work=work, report_to=report_to, on_collapse=on_collapse, watch=watch, on_step=on_step
-        )
-    except CollapsedError:
-        if is_main_process():
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-
-    # 3. What it says on the validation, calibrated, and a rule that acts on it
-    logits = ready.validation_logits(tuned)
-    calibrated = _calibrate(logits, bars, recipe, ready.split, tuned.correction)
-
-    # 4. The folder, whole or not at all
-    values = _description(ready, recipe, base, tuned, logits, calibrated)
-    if is_main_process():
-        marks = fingerprint(tuned.model, _stretch(ready), kept=ready.ground.architecture.fingerprint_rows)
+    with open_workspace(target, ready.lessons.series, described, overwrite=overwrite, resume=resume) as work:
         try:
-            with new_folder(target, overwrite=overwrite) as folder:
-                _write(folder, target.name, values, None if ready.ground.language else base.weights, tuned, marks)
-        except OSError as error:
-            raise TrainingError(
-                f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: mend that, "
-                "and add --resume."
-            ) from None
-        shutil.rmtree(work, ignore_errors=True)
+            base, tuned = learn(
+                recipe, ready, device=device, work=work, report_to=report_to, on_collapse=on_collapse, watch=watch,
+                on_step=on_step,
+            )  # fmt: skip
+        except CollapsedError:
+            if is_main_process():
+                discard_tree(work)
+            raise
+
+        # 3. What it says on the validation, calibrated, and a rule that acts on it
+        logits = ready.validation_logits(tuned)
+        calibrated = _calibrate(logits, bars, recipe, ready.split, tuned.correction)
+
+        # 4. The folder, whole or not at all
+        values = _description(ready, recipe, base, tuned, logits, calibrated)
+        if is_main_process():
+            marks = fingerprint(tuned.model, _stretch(ready), kept=ready.ground.architecture.fingerprint_rows)
+            try:
+                with new_folder(target, overwrite=overwrite) as folder:
+                    _write(folder, target.name, values, None if ready.ground.language else base.weights, tuned, marks)
+            except OSError as error:
+                raise TrainingError(
+                    f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: mend "
+                    "that, and add --resume."
+                ) from None
+            discard_tree(work)
     wait_for_all()
     return read_checkpoint(target)
 
@@ -301,37 +303,85 @@ def workspace_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.training")
 
 
-def open_workspace(target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> Path:
-    """Return the folder of saves, new or to go on from; it is only gone on from by the same recipe on the same bars."""
+@contextmanager
+def open_workspace(
+    target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool
+) -> Iterator[Path]:
+    """Yield the folder of saves, new or to go on from, and keep every other training out of it meanwhile.
+
+    It is only gone on from by the same recipe on the same bars.
+
+    Raises
+    ------
+    TrainingError
+        When it is another training's, or another process is at work in it, or it cannot be written.
+    """
     work = workspace_of(target)
     if not is_main_process():
-        return work  # it may be there by now, made by the main process; `fit` waits for it
-    described = json.dumps(
-        {"bars": [each.digest for each in series], "flagbt": __version__, **recipe}, default=str, sort_keys=True
+        yield work  # it may be there by now, made by the main process; `fit` waits for it
+        return
+    with _alone_in(work, target):
+        going_on = _may_go_on(work, target, series, recipe, overwrite=overwrite, resume=resume)
+        if going_on:
+            yield work
+            return
+        discard_tree(work)
+    note = _note(series, recipe)
+    try:
+        with new_folder(work) as folder:
+            (folder / RECIPE).write_text(note, encoding="utf-8")
+    except OSError as error:
+        if work.exists():
+            raise _at_work(target) from None
+        raise TrainingError(
+            f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from None
+    with _alone_in(work, target):
+        yield work
+
+
+@contextmanager
+def _alone_in(work: Path, target: Path) -> Iterator[None]:
+    """Lock a workspace, if it is there and its file system has locks; a killed process's lock is gone with it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(work))
+        except BlockingIOError:
+            raise _at_work(target) from None
+        except OSError:
+            pass  # it is not there, or there are no locks
+        yield
+
+
+def _at_work(target: Path) -> TrainingError:
+    return TrainingError(
+        f"--output: another process is training {target} at this moment. Wait for it, or end it and add --resume; or choose "
+        "another --name."
     )
-    note = work / "recipe.json"
+
+
+def _note(series: Sequence[Bars], recipe: dict[str, Any]) -> str:
+    return json.dumps({"bars": [each.digest for each in series], "flagbt": __version__, **recipe}, default=str, sort_keys=True)
+
+
+def _may_go_on(
+    work: Path, target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool
+) -> bool:
+    """Return whether to go on from what is there; False to begin."""
     if work.exists() and not resume and not overwrite:
         raise TrainingError(
             f"--output: an unfinished training of {target} is there ({work}). Add --resume to go on from its last save, or "
             "--overwrite to begin again."
         )
-    if resume and note.is_file():
-        if note.read_text(encoding="utf-8") == described:
-            return work
+    if not resume or not (work / RECIPE).is_file():
+        return False
+    before, now = (work / RECIPE).read_text(encoding="utf-8"), _note(series, recipe)
+    if before != now:
         raise TrainingError(
             f"--resume: the unfinished training in {work} had other options, other bars or another flagbt: going on would mix "
-            f"two trainings. Give the same options ({_differences(note.read_text(encoding='utf-8'), described)}), or "
-            "--overwrite to begin again."
+            f"two trainings. Give the same options ({_differences(before, now)}), or --overwrite to begin again."
         )
-    shutil.rmtree(work, ignore_errors=True)
-    try:
-        with new_folder(work) as folder:
-            (folder / note.name).write_text(described, encoding="utf-8")
-    except OSError as error:
-        raise TrainingError(
-            f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
-        ) from None
-    return work
+    return True
 
 
 def _differences(before: str, now: str) -> str:

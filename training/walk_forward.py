@@ -22,7 +22,6 @@ An interrupted walk keeps its finished folds: with ``resume`` it goes on with th
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -38,7 +37,7 @@ from ..data.bars import Bars, utc
 from ..data.labels import NO_LABEL, IntArray
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, UsageError
-from ..files import json_text, new_folder
+from ..files import discard_tree, json_text, new_folder
 from ..models.checkpoint import Checkpoint, read_checkpoint
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
@@ -173,7 +172,8 @@ def walk_forward(
     target = output / f"{name}-walk-forward"
     going_on = resume and workspace_of(target).is_dir()  # it is made when the first fold is finished
     if going_on:
-        open_workspace(target, (bars, *more), asdict(recipe), overwrite=False, resume=True)
+        with open_workspace(target, (bars, *more), asdict(recipe), overwrite=False, resume=True):
+            pass  # its note vouches for the finished folds
     _refuse_what_is_there(target, [] if going_on else [output / fold_name(name, k + 1) for k in range(folds)], overwrite)
 
     checkpoints: list[Checkpoint] = []
@@ -196,7 +196,8 @@ def walk_forward(
                 watch=partial(watch, number), on_step=partial(on_step, number),
             )  # fmt: skip
         if number == 1 and not going_on:
-            open_workspace(target, (bars, *more), asdict(recipe), overwrite=True, resume=False)
+            with open_workspace(target, (bars, *more), asdict(recipe), overwrite=True, resume=False):
+                pass  # its note is there from now on
 
         # 2. What it says about the stretch that follows, through the path that serving takes
         stretch = bars.between(fold.test)
@@ -211,10 +212,16 @@ def walk_forward(
     stitched = pd.concat(frames)
     values = _description(bars, recipe, name, TimeRange(cut[0].training.start, cut[-1].test.stop), entries)
     if is_main_process():
-        with new_folder(target, overwrite=overwrite) as folder:
-            stitched.to_parquet(folder / SIGNALS, engine="pyarrow", compression="zstd")
-            (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
-        shutil.rmtree(workspace_of(target), ignore_errors=True)
+        try:
+            with new_folder(target, overwrite=overwrite) as folder:
+                stitched.to_parquet(folder / SIGNALS, engine="pyarrow", compression="zstd")
+                (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
+        except OSError as error:
+            raise TrainingError(
+                f"--output: {target} cannot be written: {error.strerror or error}. Its folds are kept: mend that, and add "
+                "--resume."
+            ) from None
+        discard_tree(workspace_of(target))
     wait_for_all()
     return WalkForward(target, checkpoints, stitched, values)
 

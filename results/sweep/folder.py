@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ...errors import RecordError
-from ...files import TEMPORARY_PREFIX, json_text, write_bytes, write_text
+from ...files import discard_tree, held, json_text, remove_abandoned, write_bytes, write_text
 from .work import ROWS, Unit
 
 TABLE, PAGE, MANIFEST, CHECKS = "table.parquet", "sweep.html", "sweep.json", "checks.json"
@@ -43,15 +42,17 @@ class SweepFolder:
             When it cannot be written, or another process is at work in it.
         """
         try:
-            self._pieces.mkdir(parents=True, exist_ok=True)
-            for left in [*self._pieces.glob(f"{TEMPORARY_PREFIX}*"), *self.path.glob(f"{TEMPORARY_PREFIX}*")]:
-                left.unlink(missing_ok=True)  # of a process that was killed while it wrote
-            with (self._pieces / "lock").open("w") as lock:
-                if not _locked(lock):
+            self.path.mkdir(parents=True, exist_ok=True)
+            # The folder itself is locked, and not a file in it, which would be removed at the end with somebody waiting at it.
+            with _claimed(self.path) as claimed:
+                if not claimed:
                     raise RecordError(
                         f"another sweep with the same settings is at work in {self.path}. Wait for it, or end it: what it has "
                         "done is kept."
                     )
+                self._pieces.mkdir(exist_ok=True)
+                for folder in (self.path, self._pieces):
+                    remove_abandoned(folder)
                 yield
         except OSError as error:
             raise RecordError(
@@ -92,17 +93,22 @@ class SweepFolder:
         """Write the page and, last, the manifest; then the pieces are no longer needed."""
         write_text(self.path / PAGE, page)
         write_text(self.path / MANIFEST, json_text({**manifest, "digest": self.digest}))
-        shutil.rmtree(self._pieces, ignore_errors=True)
+        discard_tree(self._pieces)
+
+    def tidy(self) -> None:
+        """Remove what a process that was killed after it had finished did not come to remove; nothing of one at work."""
+        with suppress(OSError), held(self.path):
+            discard_tree(self._pieces)
+            remove_abandoned(self.path)
 
 
-def _locked(lock: Any) -> bool:
-    """Lock a file for this process until it is closed or the process ends; without such locks, as on Windows, say yes."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Lock a folder for this process, and yield whether that was possible."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...files import new_file
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -57,10 +59,13 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def write_table(parts: Iterable[Path], target: Path) -> None:
-    """Write the parts, in their order, as one Parquet file with a row group each: never more than one in memory."""
+    """Write the parts, in their order, as one Parquet file with a row group each: never more than one in memory.
+
+    Whole or not at all, as `files.new_file` does it.
+    """
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(target, schema(with_parts=False), compression="zstd") as writer:
+    with new_file(target) as file, pq.ParquetWriter(file, schema(with_parts=False), compression="zstd") as writer:
         for path in parts:
             writer.write_table(read_part(path, COLUMNS).cast(schema(with_parts=False)))
 
