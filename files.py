@@ -171,30 +171,6 @@ def locked(folder: Path, *, seconds: float = 10.0) -> Iterator[None]:
 
 
 @contextmanager
-def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; what is written there is synced and takes its name when the block ends well.
-
-    Raises
-    ------
-    FileExistsError
-        When ``target`` exists and ``overwrite`` is not set.
-    OSError
-        When it cannot be written.
-    """
-    if target.exists() and not overwrite:
-        raise FileExistsError(str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{target.name}")
-    try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(target)
-        sync(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
 def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``target``; when the block ends well it is synced and takes its name.
 

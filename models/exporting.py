@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from safetensors.torch import save
+
 from ..errors import CheckpointError, check_choice
 from ..files import new_file, new_folder
 from .checkpoint import Checkpoint
@@ -41,7 +43,7 @@ def export_checkpoint(checkpoint: Checkpoint, output: Path, format_: str, *, ove
         if format_ == "peft":
             _export_adapter(checkpoint, output, overwrite=overwrite)
         else:
-            _export_merged(checkpoint, output, overwrite=overwrite)
+            _export_merged(checkpoint, output)
     except OSError as error:
         raise CheckpointError(f"--output: {output} cannot be written: {error.strerror or error}.") from None
     return output
@@ -69,12 +71,13 @@ LoRA matrices and head of the flagbt checkpoint {checkpoint.name}, under PEFT's 
         )
 
 
-def _export_merged(checkpoint: Checkpoint, output: Path, *, overwrite: bool) -> None:
+def _export_merged(checkpoint: Checkpoint, output: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in load_network(checkpoint).state_dict().items()}
     # No tensor's shape tells heads, context and mask: without these words the file would be a riddle.
     told = {
         "format": "pt", "architecture": json.dumps(checkpoint.values["architecture"], sort_keys=True),
         "checkpoint": checkpoint.name, "digest": checkpoint.digest,
     }  # fmt: skip
-    with new_file(output, overwrite=overwrite) as temporary:
-        write_tensors(temporary, state, told)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(output) as file:
+        file.write(save(dict(sorted(state.items())), told))
