@@ -417,7 +417,8 @@ def test_a_whole_examination_is_quick_and_small(shared_data: Path) -> None:
         [sys.executable, "-m", "flagbt", "doctor", *given], stdout=subprocess.PIPE, text=True, env={**os.environ}
     )
     assert process.stdout is not None
-    said = json.loads(process.stdout.read())
+    with process.stdout:
+        said = json.loads(process.stdout.read())
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
