@@ -137,8 +137,10 @@ def _luck(certainty: Mapping[str, Any] | None) -> str:
     if certainty is None:
         return ""
     word = luck_word(certainty)
-    kind = {"not luck alone": "good", "may be luck": "fair", "a loss beyond luck": "bad"}.get(word, "")
+    kind = {"not luck alone": "good", "may be luck": "fair", "the market's": "fair", "a loss beyond luck": "bad"}.get(word, "")
     figure = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
+    if word == "the market's":
+        figure = certainty["random_entries"]
     return verdict_card("Luck", word, figure["sentence"], kind)
 
 

@@ -22,6 +22,7 @@ import pytest
 from flagbt.engine.run import Run
 from flagbt.results.metrics import daily_returns, metrics
 from flagbt.results.page import percent
+from flagbt.results.sections.certainty import luck_word
 from flagbt.results.sections.quantstats import quantstats_section
 from flagbt.results.stored_run import StoredRun, read_run
 from flagbt.results.summary import summary
@@ -306,3 +307,26 @@ def test_sections_say_the_numbers_of_the_record(run_maker: RunMaker, keep_run: K
     assert html.escape(stored.metrics["costs"]["break_even_sentence"]).replace("&#x27;", "'") in page.replace("&#x27;", "'")
     for each in certainty.values():
         assert html.escape(each["sentence"]) in page
+
+
+@pytest.mark.parametrize(
+    ("deflated", "low", "high", "beyond", "word"),
+    [
+        (0.97, 0.2, 3.0, True, "not luck alone"),
+        (0.97, 0.2, 3.0, False, "the market's"),
+        (0.60, 0.2, 3.0, False, "may be luck"),
+        (0.97, -0.1, 3.0, False, "may be luck"),
+        (0.01, -3.0, -0.5, False, "a loss beyond luck"),
+        (None, None, None, None, "not known"),
+    ],
+)
+def test_the_word_for_luck(
+    deflated: float | None, low: float | None, high: float | None, beyond: bool | None, word: str
+) -> None:
+    """If it fails, a gain that anybody had in a rising market is called luck, or skill."""
+    certainty = {
+        "verdict": {"beyond_luck": beyond},
+        "deflated_sharpe": {"value": deflated},
+        "sharpe_interval": {"low": low, "high": high},
+    }
+    assert luck_word(certainty) == word

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..certainty.measure import share
+from ..certainty.sharpe import CONFIDENCE
 from ..page import Html, details, escape, paragraph, ratio, section, table, whole
 from ..stored_run import StoredRun
 
@@ -41,6 +42,8 @@ def luck_word(certainty: Mapping[str, Any] | None) -> str:
         return "not known"
     if certainty["verdict"]["beyond_luck"] is False and _surely_loses(certainty):
         return "a loss beyond luck"
+    if certainty["verdict"]["beyond_luck"] is False and _surely_gains(certainty):
+        return "the market's"
     return {True: "not luck alone", False: "may be luck", None: "not known"}[certainty["verdict"]["beyond_luck"]]
 
 
@@ -49,6 +52,12 @@ def luck_sentence(certainty: Mapping[str, Any]) -> str:
     if certainty["verdict"]["beyond_luck"] is False and _surely_loses(certainty):
         return "That is worse than bad luck explains."
     return str(certainty["verdict"]["sentence"])
+
+
+def _surely_gains(certainty: Mapping[str, Any]) -> bool:
+    """Tell whether only the random entries stand against a gain: the first two tests of ``verdict`` are passed."""
+    low, deflated = certainty["sharpe_interval"]["low"], certainty["deflated_sharpe"]["value"]
+    return low is not None and low > 0 and deflated is not None and deflated >= CONFIDENCE
 
 
 def _surely_loses(certainty: Mapping[str, Any]) -> bool:
