@@ -11,7 +11,7 @@ from ..console import Bars as ProgressBars
 from ..console import print_table, say
 from ..data.timerange import TimeRange
 from ..errors import RecordError, UsageError
-from .options import STAMP, Place, Range, json_option, print_json
+from .options import STAMP, Place, Range, features_option, json_option, print_json
 
 if TYPE_CHECKING:
     from ..data.bars import FloatArray
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Fit even where the doctor calls the checkpoint broken.")
 @click.option("--html", type=Place(), help="Write an offline page too.")
 @click.option("--png", type=Place(), help="Write the reliability diagram as a picture too.")
+@features_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Take and keep scored logits.")
 @json_option

@@ -30,13 +30,13 @@ SHOWN_METRICS = (
 def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
     """Backtest a strategy, write a run folder with a tearsheet."""
     request = _request(options)
-    tell_checkpoint(request.ckpt)
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
         recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     values = run_json(recorded)
     if as_json:
         print_json(values)
         return
+    tell_checkpoint(request.ckpt)
     print_run(values, recorded)
 
 

@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 SUFFIX = ".logits"
 LARGEST_BYTES = 512_000_000
-SCORING_FILES = ("scoring.py", "architecture.py", "band.py", "dropout.py", "network.py", "language_model.py")
+SCORING_FILES = (
+    "scoring.py",
+    "architecture.py",
+    "band.py",
+    "dropout.py",
+    "network.py",
+    "language_model.py",
+    "transformer.py",
+    "original.py",
+)
 LIBRARIES = ("torch", "numpy", "transformers", "peft")
 
 

@@ -106,7 +106,7 @@ def plug_in(folder: Path, code: str) -> str:
     [
         (2, ("runn",), r"No such command 'runn'.*'run', 'runs'.*flagbt --help"),
         (2, ("data", "inf"), "Did you mean 'info'"),
-        (2, ("run", "--fee_bsp", "3"), r"No such option '--fee-bsp'. Did you mean '--fee-bps'\? See flagbt run --help"),
+        (2, ("run", "--fee_bsp", "3"), "No such option '--fee-bsp'.*Did you mean.*'--fee-bps'.*See flagbt run --help"),
         (2, ("run", "extra"), "unexpected extra argument"),
         (2, ("run", "--cash"), "'--cash' requires an argument"),
         (2, ("run", "--strategy", "sma-corss"), "Did you mean 'sma-cross'"),

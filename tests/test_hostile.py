@@ -464,7 +464,7 @@ def hostile(value: Any) -> Any:
     return f"{value}{SCRIPT}" if isinstance(value, str) else value
 
 
-def test_pages_escape_every_text(run_maker: Callable[..., Any]) -> None:
+def test_pages_escape_every_text(run_maker: Callable[..., Any], keep_run: Callable[..., Any], tmp_path: Path) -> None:
     """A run's name or a file's name that becomes markup runs in whoever opens the page."""
     from dataclasses import replace
 
@@ -474,7 +474,8 @@ def test_pages_escape_every_text(run_maker: Callable[..., Any]) -> None:
     config = {key: hostile(value) for key, value in run.config.items()}
     data = {key: value if key in ("first", "last", "digest") else hostile(value) for key, value in run.data.items()}
     card = {key: value if key in ("digest", "labels") else hostile(value) for key, value in run.checkpoint.items()}
-    page = render_tearsheet(replace(run, config=config, data=data, checkpoint=card), held, name=SCRIPT, notes=SCRIPT)
+    hurt = replace(run, config=config, data=data, checkpoint=card)
+    page = render_tearsheet(keep_run(hurt, held, tmp_path, name=SCRIPT, notes=SCRIPT))
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;" in page
