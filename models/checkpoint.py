@@ -276,7 +276,7 @@ def _check_fields(checkpoint: Checkpoint) -> None:
         if not isinstance(checkpoint.values[name], dict):
             raise TypeError(f"{name} is no object.")
     if checkpoint.unknown and not checkpoint.imported:
-        raise ValueError(f"its {', '.join(checkpoint.unknown)} are missing.")
+        raise ValueError(f"there is nothing under {', '.join(checkpoint.unknown)}.")
     knobs = [value for value in asdict(checkpoint.architecture).values() if isinstance(value, int)]
     if min(int(checkpoint.values["architecture"][name]) for name in ("layers", "context_bars", "chunk_bars")) < 1:
         raise ValueError("its architecture has a length below 1.")

@@ -256,13 +256,13 @@ def test_calibration_files_are_checked(refused: Callable[..., str], folder: Path
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("ranges", {}, "its ranges lack pretraining, training, validation, calibration"),
+        ("ranges", {}, "there is nothing under ranges"),
         ("ranges", {"training": "x"}, "ranges.training: 'x' is no time range"),
-        ("labels", {}, "'horizon_bars' is missing"),
+        ("labels", {}, "there is nothing under labels"),
         ("label_shares", [1], "label_shares are not three finite numbers"),
-        ("architecture", {}, "'layers' is missing"),
+        ("architecture", {}, "its architecture is of the kind None"),
         ("calibrations", [], "calibrations is no object"),
-        ("schema", {}, "the feature schema is damaged"),
+        ("schema", {}, "there is nothing under schema"),
         ("files", [], "files is no object"),
         ("metrics", float("nan"), "it holds the number NaN"),
     ],
