@@ -179,7 +179,7 @@ def _load(source: dict[str, str], layers: int | None, *, option: str) -> Languag
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             if source["kind"] == "hub":  # the cache's folders are called after the commits: one of them for every file
-                at = Path(hf_hub_download(place, "config.json", **options))
+                at = Path(hf_hub_download(place, "config.json", revision=source.get("revision")))
                 source = {**source, "revision": at.parent.name}
                 options["revision"] = source["revision"]
             if source["kind"] == "folder":
