@@ -12,8 +12,7 @@ _LEVELS = 2**16
 class Dropout(nn.Dropout):
     """``torch.nn.Dropout`` with a faster mask on the CPU, the same distribution and the same generator.
 
-    torch draws the CPU's mask one number after the other on one thread, which for ``88m`` takes a tenth of a step on one
-    thread and more on several. Here each 64-bit draw of the same generator gives the masks of four numbers. The probability
+    torch draws the CPU's mask one number after the other on one thread. Here each 64-bit draw of the same generator gives the masks of four numbers. The probability
     is rounded to a multiple of 2**-16, and what is kept is scaled by that rounded one, so that the mean is kept.
     """
 
