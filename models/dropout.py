@@ -12,8 +12,9 @@ _LEVELS = 2**16
 class Dropout(nn.Dropout):
     """``torch.nn.Dropout`` with a faster mask on the CPU, the same distribution and the same generator.
 
-    torch draws the CPU's mask one number after the other on one thread. Here each 64-bit draw of the same generator gives the masks of four numbers. The probability
-    is rounded to a multiple of 2**-16, and what is kept is scaled by that rounded one, so that the mean is kept.
+    torch draws the CPU's mask one number after the other on one thread. Here each 64-bit draw of the same generator gives the
+    masks of four numbers. The probability is rounded to a multiple of 2**-16, and what is kept is scaled by that rounded one,
+    so that the mean is kept.
     """
 
     def forward(self, tensor: Tensor) -> Tensor:
