@@ -322,8 +322,8 @@ def tampered(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
         (lambda v: v["architecture"].update(chunk_bars=10**12), "larger than any network"),
         (lambda v: v["architecture"].update(kind="evil:Network"), "kind 'evil:Network', known are llama, original"),
         (lambda v: v["lora"].update(rank=10**9), "larger than any network"),
-        (lambda v: v.update(schema=None), "its schema are missing"),
-        (lambda v: v.update(ranges=None), "its ranges are missing"),
+        (lambda v: v.update(schema=None), "nothing under schema"),
+        (lambda v: v.update(ranges=None), "nothing under ranges"),
     ],
 )
 def test_a_description_cannot_leave_its_folder_or_fill_the_memory(
