@@ -1,5 +1,5 @@
 # make run     the first backtest, on the bundled SYNTHETIC sample
-# make test    the fast tests, under ten minutes
+# make test    the fast tests, a process a core, some minutes
 # make check   ruff and mypy
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
@@ -24,7 +24,7 @@ install-test: .venv/installed-test
 	touch $@
 
 test: install-test
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n auto --dist loadfile
 
 # The pages in a real browser; needs Debian's chromium. Screenshots: artifacts/browser
 test-browser: install-test

@@ -142,19 +142,19 @@ def held(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def locked(folder: Path, *, seconds: float = 10.0) -> Iterator[None]:
-    """Hold a folder's lock, so that of several processes one at a time does what is inside; nothing is left behind.
+def locked(path: Path, *, seconds: float = 10.0) -> Iterator[None]:
+    """Hold the lock of a folder or file: of several processes, one at a time does what is inside; nothing is left behind.
 
     Goes on without it after ``seconds`` (whoever holds it longer has stopped), and on a file system that has no locks.
 
     Raises
     ------
     OSError
-        When the folder cannot be opened.
+        When it cannot be opened.
     """
     import fcntl
 
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     until = time.monotonic() + seconds
     try:
         while time.monotonic() < until:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import cycle
 
@@ -26,6 +27,7 @@ from flagbt import __version__
 from flagbt.models.architecture import PRESETS, Architecture
 from flagbt.models.network import Lora, with_lora
 from flagbt.models.transformer import BarTransformer
+from flagbt.training import loop
 from flagbt.training.chunks import ChunkDataset
 from flagbt.training.finetune import weighted_loss
 from flagbt.training.loop import Schedule, fit
@@ -158,8 +160,10 @@ WAYS: dict[str, Callable[[int], Timed]] = {
 }
 
 
-def worker(way: str, threads: int, batch_chunks: int) -> None:
+def worker(way: str, threads: int, batch_chunks: int, *, usual_memory: bool) -> None:
     """Warm a way up, measure it once, and print a line of JSON."""
+    if usual_memory:
+        loop.freed_memory_kept = nullcontext
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     work = WAYS[way](batch_chunks)
@@ -171,9 +175,10 @@ def worker(way: str, threads: int, batch_chunks: int) -> None:
     print(json.dumps({"seconds": seconds, "samples": samples, "multiplied": rate, "memory_mib": memory}))
 
 
-def on_cpu(threads: int, rounds: int, batch_chunks: int) -> None:
+def on_cpu(threads: int, rounds: int, batch_chunks: int, *, usual_memory: bool) -> None:
     """Let the ways take turns, and print medians over the rounds; ratios are those of the same round."""
-    command = [sys.executable, __file__, "--threads", str(threads), "--batch-size", str(batch_chunks), "--worker"]
+    command = [sys.executable, __file__, "--threads", str(threads), "--batch-size", str(batch_chunks)]
+    command += [*(["--usual-memory"] if usual_memory else []), "--worker"]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for turn in range(1, rounds + 1):
         for way, measured in found.items():
@@ -233,17 +238,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=4, help="Chunks a step of flagbt's.")
+    parser.add_argument("--usual-memory", action="store_true", help="Without training/memory.py.")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--worker", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        worker(options.worker, options.threads, options.batch_size)
+        worker(options.worker, options.threads, options.batch_size, usual_memory=options.usual_memory)
         return
     print(f"flagbt {__version__}, torch {torch.__version__}, {options.threads} threads, Python {platform.python_version()}")
     if options.device == "cuda":
         on_gpu(options.batch_size, options.rounds)
     else:
-        on_cpu(options.threads, options.rounds, options.batch_size)
+        on_cpu(options.threads, options.rounds, options.batch_size, usual_memory=options.usual_memory)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,18 @@ import click
 from ..console import Bars as ProgressBars
 from ..console import say
 from ..errors import UsageError
-from .options import DEFAULT_RUNS, STAMP, Number, Place, Range, config_option, json_option, print_json
+from .options import (
+    DEFAULT_RUNS,
+    STAMP,
+    Number,
+    Place,
+    Range,
+    config_option,
+    features_option,
+    json_option,
+    print_json,
+    tell_checkpoint,
+)
 
 if TYPE_CHECKING:
     from ..sweep import Swept
@@ -161,6 +172,7 @@ def _shown(value: Any) -> str:
 @click.option("--yes", is_flag=True, help="Do more than ten million replays.")
 @click.option("--out", type=Place(), default=DEFAULT_SWEEPS, show_default=True, help="Folder of sweep folders.")
 @click.option("--runs", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Whose trial log counts the settings.")
+@features_option
 @config_option
 @json_option
 def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
@@ -179,6 +191,8 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
     phases = {"score": "Scoring bars", "sweep": "Replaying settings", "check": "Checking in Backtrader"}
     with ProgressBars(phases) as bars:
         swept = sweep(request, out=out, runs=runs, command=["flagbt", *sys.argv[1:]], progress=bars.update)
+    for name in options["ckpt"]:
+        tell_checkpoint(name)
     if as_json:
         print_json(
             {"sweep": str(swept.folder), "page": str(swept.folder / "sweep.html"), "resumed": swept.resumed, **swept.manifest}

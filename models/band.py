@@ -18,8 +18,11 @@ SHORTEST_BLOCK = 32  # shorter ones make matrices too small to be multiplied fas
 def block_masks(length: int, context_bars: int, device: torch.device) -> Tensor:
     """Return each block's mask, bool (N, 1, b, 2 b): which of the block before and of its own each position may see.
 
-    Position i of the sequence sees j where 0 <= i - j < ``context_bars``; before the first block there is nothing.
+    Position i of the sequence sees j where 0 <= i - j < ``context_bars``; before the first block there is nothing. With a
+    context of one bar there is nothing to cut: bool (L, 1, 1, 1).
     """
+    if context_bars == 1:
+        return torch.ones((length, 1, 1, 1), dtype=torch.bool, device=device)
     block = max(context_bars, SHORTEST_BLOCK)
     distance = torch.arange(block, device=device)[:, None] - torch.arange(-block, block, device=device)
     masks = ((distance >= 0) & (distance < context_bars)).repeat(-(-length // block), 1, 1, 1)
@@ -52,6 +55,8 @@ def band_attention(
     (Tensor, None)
         Shape (B, L, H, D); no weights are kept.
     """
+    if attention_mask.shape[3] == 1:
+        return _on_itself(query, key, value, dropout)
     sequences, length = len(query), query.shape[2]
     blocks, block = len(attention_mask), attention_mask.shape[2]
     behind = blocks * block - length
@@ -69,6 +74,14 @@ def band_attention(
         attn_mask=attention_mask.repeat(sequences, 1, 1, 1), dropout_p=dropout, scale=scaling,
     )  # fmt: skip
     return output.transpose(1, 2).reshape(sequences, -1, *_heads(query))[:, :length], None
+
+
+def _on_itself(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> tuple[Tensor, None]:
+    """Attend to the position itself alone: the one weight is 1, whatever its product is."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
+    weight = torch.softmax((query * key).sum(dim=-1)[..., None], dim=-1)  # kept in the graph: queries and keys have a gradient
+    return (functional.dropout(weight, dropout, training=dropout > 0) * value).transpose(1, 2), None
 
 
 def _heads(tensor: Tensor) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Reliability: do probabilities come true? The numbers behind a reliability diagram, by class; pure, numpy only."""
+"""Reliability: do probabilities come true? The numbers behind a reliability diagram; pure, numpy only."""
 
 from __future__ import annotations
 
@@ -49,6 +49,48 @@ class Reliability(NamedTuple):
         }
 
 
+def binned(
+    probability: FloatArray, happened: npt.NDArray[np.bool_], bins: int = BINS
+) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+    """Return how often what was given a probability came true, by bins of equal width.
+
+    Parameters
+    ----------
+    probability : array of float64, shape (n,)
+        0 to 1, such as the confidence in the most probable class, or the probability of one class.
+    happened : array of bool, shape (n,)
+        Whether it came true.
+    bins : int
+
+    Returns
+    -------
+    counts, predicted, observed : arrays, each of shape (bins,)
+        Rows in the bin, their mean probability, and the share that came true; the last two NaN in an empty bin.
+    """
+    which = np.minimum((probability * bins).astype(int), bins - 1)
+    counts = np.bincount(which, minlength=bins)
+    filled = np.where(counts > 0, counts, np.nan)
+    return counts, np.bincount(which, probability, bins) / filled, np.bincount(which, happened, bins) / filled
+
+
+def bin_rows(probability: FloatArray, happened: npt.NDArray[np.bool_], bins: int = BINS) -> list[dict[str, Any]]:
+    """Return the bins of ``binned`` that are not empty, as JSON values.
+
+    Returns
+    -------
+    list of dict
+        ``low`` and ``high`` (a bin's edges), ``rows``, ``mean_probability``, ``share_happened``.
+    """
+    counts, predicted, observed = binned(probability, happened, bins)
+    return [
+        {
+            "low": i / bins, "high": (i + 1) / bins, "rows": int(counts[i]), "mean_probability": float(predicted[i]),
+            "share_happened": float(observed[i]),
+        }
+        for i in np.flatnonzero(counts).tolist()
+    ]  # fmt: skip
+
+
 def reliability(probabilities: FloatArray, labels: IntArray, bins: int = BINS) -> Reliability:
     """Return the reliability of every class.
 
@@ -68,12 +110,5 @@ def reliability(probabilities: FloatArray, labels: IntArray, bins: int = BINS) -
     """
     known = (labels >= 0) & np.isfinite(probabilities).all(axis=1)
     p, y = probabilities[known], labels[known]
-    counts = np.zeros((3, bins), dtype=np.int64)
-    predicted, observed = np.full((3, bins), np.nan), np.full((3, bins), np.nan)
-    for c in range(3):
-        which = np.minimum((p[:, c] * bins).astype(int), bins - 1)
-        counts[c] = np.bincount(which, minlength=bins)
-        filled = counts[c] > 0
-        predicted[c, filled] = np.bincount(which, p[:, c], minlength=bins)[filled] / counts[c, filled]
-        observed[c, filled] = np.bincount(which, y == c, minlength=bins)[filled] / counts[c, filled]
+    counts, predicted, observed = map(np.stack, zip(*(binned(p[:, c], y == c, bins) for c in range(3)), strict=True))
     return Reliability(np.linspace(0, 1, bins + 1), counts, predicted, observed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..data.bars import FloatArray
 from ..data.labels import CLASS_NAMES, IntArray, class_counts
@@ -57,36 +56,6 @@ def expected_calibration_error(probabilities: FloatArray, labels: IntArray, bins
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(which, right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-def reliability(probability: FloatArray, happened: npt.NDArray[np.bool_], bins: int = 15) -> list[dict[str, Any]]:
-    """Return what a reliability diagram draws: how often what was given a probability came true.
-
-    Parameters
-    ----------
-    probability : array of float64, shape (n,)
-        0 to 1, such as the confidence in the most probable class, or the probability of one class.
-    happened : array of bool, shape (n,)
-        Whether it came true.
-    bins : int
-        Of equal width, as those of ``expected_calibration_error``.
-
-    Returns
-    -------
-    list of dict
-        A bin each, the empty ones left out: ``low`` and ``high`` (its edges), ``rows``, ``mean_probability``,
-        ``share_happened``.
-    """
-    which = np.minimum((probability * bins).astype(int), bins - 1)
-    rows = np.bincount(which, minlength=bins)
-    total, came_true = np.bincount(which, probability, bins), np.bincount(which, happened, bins)
-    return [
-        {
-            "low": i / bins, "high": (i + 1) / bins, "rows": int(rows[i]), "mean_probability": float(total[i] / rows[i]),
-            "share_happened": float(came_true[i] / rows[i]),
-        }
-        for i in np.flatnonzero(rows).tolist()
-    ]  # fmt: skip
 
 
 def direction_auc(probabilities: FloatArray, labels: IntArray) -> float | None:

@@ -9,7 +9,8 @@ import numpy as np
 from ..data.bars import FloatArray
 from ..data.labels import CLASS_NAMES, IntArray, class_counts, label_spec
 from ..engine.run import Run
-from ..models.statistics import by_class, confusion, expected_calibration_error, matthews_correlation, reliability, softmax
+from ..models.reliability import bin_rows
+from ..models.statistics import by_class, confusion, expected_calibration_error, matthews_correlation, softmax
 from .costs import bars_of
 
 
@@ -28,7 +29,7 @@ def label_scores(run: Run) -> dict[str, Any] | None:
         - ``confusion``: counts, a row a label, a column a final signal, SELL HOLD BUY; ``accuracy`` and ``mcc`` of it;
         - ``raw`` and ``calibrated``: probabilities before and after calibration, each with ``ece`` (15 bins) and
           ``reliability`` (of the most probable class) and ``reliability_by_class`` (of each class), lists of bins: see
-          `flagbt.models.statistics.reliability`.
+          `flagbt.models.reliability.bin_rows`.
     """
     columns = {prefix: [f"{prefix}_{name.lower()}" for name in CLASS_NAMES] for prefix in ("logit", "p")}
     text = (run.checkpoint or {}).get("labels")
@@ -56,9 +57,9 @@ def label_scores(run: Run) -> dict[str, Any] | None:
 
 def _calibration(probabilities: FloatArray, labels: IntArray) -> dict[str, Any]:
     right = probabilities.argmax(axis=1) == labels
-    by_name = [reliability(probabilities[:, each], labels == each) for each in range(len(CLASS_NAMES))]
+    by_name = [bin_rows(probabilities[:, each], labels == each) for each in range(len(CLASS_NAMES))]
     return {
         "ece": expected_calibration_error(probabilities, labels),
-        "reliability": reliability(probabilities.max(axis=1), right),
+        "reliability": bin_rows(probabilities.max(axis=1), right),
         "reliability_by_class": by_class(by_name),
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from ..engine.run import Run
 from ..errors import RecordError
+from ..files import locked
 from ..limits import parse_json
 from .costs import bars_of
 from .metrics import daily_returns, daily_sharpe
@@ -187,36 +187,18 @@ def add_trials(out: Path, trials: Iterable[Trial]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            _lock(descriptor)
-            size = os.fstat(descriptor).st_size
-            # What a crash cut short must not swallow the next line.
-            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            _write(descriptor, (b"\n" if torn else b"") + text.encode())
+            with locked(path, seconds=LOCK_SECONDS):
+                size = os.fstat(descriptor).st_size
+                # What a crash cut short must not swallow the next line.
+                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+                _write(descriptor, (b"\n" if torn else b"") + text.encode())
         finally:
-            os.close(descriptor)  # and with it the lock
+            os.close(descriptor)
     except OSError as error:
         raise RecordError(
             f"the trial log {path} cannot be written: {error.strerror or error}. Without it, later runs would not know how "
             "many were tried. Make room or mend the permissions there, or give another folder with --out."
         ) from error
-
-
-def _lock(descriptor: int) -> None:
-    """Wait for the file's lock; go on without it after LOCK_SECONDS, or on a file system that has none."""
-    import fcntl
-
-    until = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return
-            time.sleep(0.01)
-        except OSError:
-            return
-        else:
-            return
 
 
 def _write(descriptor: int, content: bytes) -> None:

@@ -11,7 +11,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, confusion_matrix, matthews_corrcoef
 
 from flagbt.engine.run import Run
-from flagbt.models.statistics import expected_calibration_error, reliability
+from flagbt.models.reliability import bin_rows
+from flagbt.models.statistics import expected_calibration_error
 from flagbt.results.label_scores import label_scores
 
 NAMES = ["p_sell", "p_hold", "p_buy"]
@@ -58,7 +59,7 @@ def test_ece_is_the_gap_of_the_reliability_bins(run_maker: Callable[..., Run]) -
 
 def test_reliability_at_the_edges() -> None:
     """If it fails, a probability of 1 falls out of the last bin, or empty bins are drawn."""
-    rows = reliability(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]), bins=10)
+    rows = bin_rows(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]), bins=10)
     assert [(row["low"], row["high"], row["rows"], row["share_happened"]) for row in rows] == [(0, 0.1, 1, 0), (0.9, 1, 2, 0.5)]
     p = np.array([[0.2, 0.3, 0.5]])
     assert expected_calibration_error(p, np.array([2])) == pytest.approx(0.5)

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -31,6 +31,7 @@ from ..errors import DeviceError, TrainingError, UsageError
 from ..files import discard_tree, sync_tree
 from ..limits import load_json
 from .chunks import ChunkDataset
+from .memory import freed_memory_kept
 
 # (model, batch) -> the sum of weighted losses and the sum of weights
 Loss = Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor]]
@@ -247,7 +248,8 @@ def fit(
             workspace.restore(newest)
         trainer = _ChunkTrainer(loss, epochs.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+        with freed_memory_kept() if device.type == "cpu" else nullcontext():
+            trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     if epochs.stop and workspace.folder is None:
         raise TrainingStoppedError("stopped; nothing was to be saved.")
     if epochs.stop:
