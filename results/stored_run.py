@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..engine.run import ORDER_COLUMNS, TRADE_COLUMNS
 from ..errors import RecordError
+from ..files import check_no_links
 from ..limits import load_json
 from .evidence import SECTIONS
 from .metrics import METRICS
@@ -114,6 +115,7 @@ def read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / "run.json"
     try:
+        check_no_links(folder)
         manifest = load_json(file)
         version = manifest["format_version"]
     except FileNotFoundError as error:

@@ -25,6 +25,7 @@ from flagbt.models.logit_cache import logits_of
 from flagbt.models.statistics import negative_log_likelihood
 from flagbt.results import calibrate as module
 from flagbt.results.calibrate import calibrate, training_shift
+from flagbt.results.calibration_page import render_page
 
 Command = Callable[..., tuple[int, str, str]]
 Walk = Callable[..., Bars]
@@ -289,3 +290,12 @@ def test_a_rule_is_chosen_that_trades() -> None:
     assert quiet.method == "threshold"
     signal = quiet(p, class_returns=np.zeros(3), round_trip_cost=0.0)
     assert (signal != 1).mean() == pytest.approx((labels != 1).mean(), abs=0.01)
+
+
+def test_the_page_escapes_every_text(nano: Checkpoint, walk: Walk) -> None:
+    """A file's name, or the word of a checkpoint, that becomes markup runs in whoever opens the page."""
+    evil = "<script>alert(1)</script>"
+    done = calibrate(nano, walk(1900, seed=11, start="2023-06-20"), TimeRange.parse(FIT), "temperature")
+    page = render_page(replace(done, source=evil, notes=(evil,)))
+    assert evil not in page
+    assert page.count("&lt;script&gt;") == 2

@@ -360,6 +360,19 @@ def test_links_in_a_checkpoint_are_refused(name: str, stolen: Path, tmp_path: Pa
     assert "my key" not in stdout
 
 
+@pytest.mark.parametrize("name", ["run.json", "trades.csv", "tearsheet.html"])
+def test_links_in_a_run_folder_are_refused(
+    name: str, run_maker: Callable[..., Any], keep_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A link makes a page show, or a rebuilt page replace, a file of its victim's."""
+    run = run_maker(kind="model")
+    folder = keep_run(run, run_maker(kind="buy-and-hold"), tmp_path).folder
+    (folder / name).rename(tmp_path / name)
+    (folder / name).symlink_to(tmp_path / name)
+    with pytest.raises(RecordError, match=f"{name} in it is a symbolic link"):
+        read_run(folder)
+
+
 def test_a_link_to_a_checkpoint_is_its_owners(stolen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`latest -> Jan4` in one's own folder is a convenience, not an attack."""
     monkeypatch.chdir(tmp_path)
