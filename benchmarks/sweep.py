@@ -31,8 +31,7 @@ try:
     main()
 except SystemExit as stopped:
     assert not stopped.code, stopped.code
-for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
-    print(resource.getrusage(who).ru_maxrss / 1024, file=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)
 """
 
 
@@ -50,15 +49,15 @@ def write_bars(path: Path) -> None:
     pd.DataFrame(columns, index=index).to_csv(path)
 
 
-def swept(folder: Path, *options: str) -> tuple[dict, float, list[float]]:
-    """Run a sweep; return what it says, its seconds, and the peak MiB of the command and of its largest worker."""
+def swept(folder: Path, *options: str) -> tuple[dict, float, float]:
+    """Run a sweep; return what it says, its seconds, and the command's peak MiB."""
     command = [sys.executable, "-c", MEASURED, "sweep", "--ckpt", "Jan19", "--data", "bars.csv", "--json", *options]
     started = time.perf_counter()
     done = subprocess.run([*command, "--workers", str(WORKERS)], cwd=folder, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
         raise SystemExit(done.stderr)
-    return json.loads(done.stdout), seconds, [float(line) for line in done.stderr.split()[-2:]]
+    return json.loads(done.stdout), seconds, float(done.stderr.split()[-1])
 
 
 def speed(folder: Path) -> None:
@@ -87,8 +86,7 @@ def memory(folder: Path) -> None:
         found, seconds, peak = swept(folder, *ranges, *grid, "--out", f"memory-{values}", "--runs", f"runs-{values}")
         page = (folder / found["page"]).stat().st_size
         print(
-            f"{found['settings']:,} settings: {peak[0]:.0f} MiB in the command, {peak[1]:.0f} MiB in its largest worker, page "
-            f"{page / 1e6:.2f} MB, {seconds:.0f} s",
+            f"{found['settings']:,} settings: {peak:.0f} MiB in the command, page {page / 1e6:.2f} MB, {seconds:.0f} s",
             flush=True,
         )
 

@@ -11,7 +11,7 @@ from ..console import Bars as ProgressBars
 from ..console import print_table, say
 from ..data.timerange import TimeRange
 from ..errors import RecordError, UsageError
-from .options import STAMP, Place, Range, features_option, json_option, print_json
+from .options import STAMP, Place, Range, features_option, json_option, print_json, tell_resolved
 
 if TYPE_CHECKING:
     from ..data.bars import FloatArray
@@ -80,6 +80,7 @@ def calibrate_command(
         )  # fmt: skip
 
     # 3. Keep it, then say it
+    tell_resolved("checkpoint", checkpoint)
     if name is not None:
         checkpoint.store_calibration(name, done.stored, overwrite=overwrite)
     if output is not None:

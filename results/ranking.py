@@ -110,7 +110,7 @@ class Condition:
         """Say why a run fails, None where it does not. What is undefined fails: nothing shows that it would not."""
         value = measured(run, self.name)
         if value is None:
-            return f"{label}: {self.name} is undefined, so it cannot be shown that not {self}."
+            return f"{label}: {self.name} is undefined there, so '{self}' cannot be ruled out."
         if not _OPERATORS[self.sign](value, self.limit):
             return None
         return f"{label}: {self.name} is {value:.6g}, and {self} fails."

@@ -66,7 +66,8 @@ def test_a_calibration_is_fitted_told_kept_and_used(command: Command, desk: Path
     before = read_checkpoint(Path("checkpoints/nano"))
     line = ["calibrate", "--ckpt", "nano", "--data", "bars.csv", "--timerange", FIT, "--method", "vector"]
     code, out, err = command(*line, "--store", "--output", "c.json", "--html", "c.html", "--png", "c.png", "--json")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert re.fullmatch(rf"checkpoint nano: \S+, digest {before.digest[:12]}\n", err)
     said = json.loads(out)
     assert said["calibration"]["method"] == said["stored"] == "vector"
     assert said["calibration"]["fitted_on"] == FIT
