@@ -19,6 +19,7 @@ from .models.logit_cache import logits_of
 from .models.model_signals import ModelSignals
 from .models.overlap import check_overlap, check_step
 from .pipeline import SAMPLE_RANGE, calibration_of, check_out, load_bars
+from .results.sweep.axes import SETTINGS, STORED, Axes
 
 if TYPE_CHECKING:
     from .results.sweep.folder import SweepFolder
@@ -32,8 +33,8 @@ _DAY = np.timedelta64(1, "D")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepRequest:
-    """What `flagbt sweep` asks for; fields that are tuples are axes of the grid, under the names of `flagbt run`'s options.
+class SweepRequest(Axes):
+    """What `flagbt sweep` asks for: the values of every axis, and how the work is done.
 
     Parameters
     ----------
@@ -49,11 +50,6 @@ class SweepRequest:
         By default ``stored``, where there are no ``offsets``.
     offsets : tuple of float
         Added to the logits of SELL and of BUY, every pair of them, HOLD's being 0.
-    decision : tuple of str
-        By default ``stored``: the one stored with each calibration, else argmax.
-    short, fee_bps, slippage_bps, borrow_bps_per_day, cash, cooldown_bars, min_hold_bars, exit, stop_loss, take_profit,
-    max_short_notional, close_short_above
-        As `flagbt run`'s; None turns a rule off.
     check_share : float
         Of all settings, drawn at random and run in Backtrader too, besides the best ones.
     seed : int
@@ -74,19 +70,6 @@ class SweepRequest:
     holdout: str = DEFAULT_HOLDOUT
     calibration: tuple[str, ...] = ()
     offsets: tuple[float, ...] = ()
-    decision: tuple[str, ...] = ("stored",)
-    short: tuple[bool, ...] = (False,)
-    fee_bps: tuple[float, ...] = (10.0,)
-    slippage_bps: tuple[float, ...] = (2.0,)
-    borrow_bps_per_day: tuple[float, ...] = (1.0,)
-    cash: tuple[float, ...] = (10_000.0,)
-    cooldown_bars: tuple[int, ...] = (0,)
-    min_hold_bars: tuple[int, ...] = (0,)
-    exit: tuple[str, ...] = ("signal",)
-    stop_loss: tuple[float | None, ...] = (None,)
-    take_profit: tuple[float | None, ...] = (None,)
-    max_short_notional: tuple[float, ...] = (1.0,)
-    close_short_above: tuple[float | None, ...] = (None,)
     check_share: float = 0.01
     seed: int = 0
     backend: str = "local"
@@ -228,12 +211,12 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint]) -> Grid:
     """
     from .results.sweep.grid import Grid, Model, Points
 
-    axes = {name: getattr(request, name) for name in _AXES}
+    axes = {name: getattr(request, name) for name in SETTINGS}
     empty = next((name for name, values in {"ckpt": request.ckpt, **axes}.items() if not values), None)
     if empty is not None:
         raise UsageError(f"--{empty.replace('_', '-')}: no value is given, so the grid is empty. Give one or more.")
     for text in request.decision:
-        if text != "stored":
+        if text != STORED:
             Decision.parse(text)
     every = [_named(request, checkpoint) for checkpoint in checkpoints]
     kept = _distinct(every)
@@ -254,21 +237,15 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint]) -> Grid:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"--ckpt: two checkpoints are called '{twice}', and a table could not tell them apart. Rename one.")
-    grid = Grid(models=models, decisions=request.decision, **{name: axes[name] for name in axes if name != "decision"})
+    grid = Grid(models=models, **axes)
     grid.check()
     return grid
-
-
-_AXES = (
-    "decision", "short", "cash", "slippage_bps", "fee_bps", "borrow_bps_per_day", "cooldown_bars", "min_hold_bars", "exit",
-    "stop_loss", "take_profit", "max_short_notional", "close_short_above",
-)  # fmt: skip
 
 
 def _named(request: SweepRequest, checkpoint: Checkpoint) -> list[Point]:
     from .results.sweep.grid import Point
 
-    texts = request.calibration or (() if request.offsets else ("stored",))
+    texts = request.calibration or (() if request.offsets else (STORED,))
     return [Point(text, *calibration_of(text, checkpoint)) for text in texts]
 
 

@@ -33,7 +33,8 @@ from flagbt.models.model_signals import ModelSignals
 from flagbt.pipeline import RunRequest, run
 from flagbt.results.metrics import metrics
 from flagbt.results.sweep import work as work_module
-from flagbt.results.sweep.grid import AXES, Grid, Model, Point, Points, random_share
+from flagbt.results.sweep.axes import AXES
+from flagbt.results.sweep.grid import Grid, Model, Point, Points, random_share
 from flagbt.results.sweep.on_ray import over_ray
 from flagbt.results.sweep.processes import in_this_process, over_processes
 from flagbt.results.sweep.work import ROWS, Stretch, Unit, Work
@@ -110,7 +111,7 @@ def made_work(n_settings: int = 400, n_bars: int = 24 * 40) -> Work:
 def test_a_grid_is_every_combination_once() -> None:
     """Numbering: if it fails, settings are missing, or counted twice."""
     grid = made_grid(
-        decisions=("argmax", "utility"), fee_bps=(0.0, 5.0), exit=("signal", "horizon", "horizon:3"), stop_loss=(None, 0.1)
+        decision=("argmax", "utility"), fee_bps=(0.0, 5.0), exit=("signal", "horizon", "horizon:3"), stop_loss=(None, 0.1)
     )
     assert len(grid) == 9 * 2 * 2 * 3 * 2
     seen = {

@@ -19,15 +19,9 @@ from ...engine.rules import Rules, horizon_of
 from ...models.calibration import Calibration
 from ...models.decision import Decision
 from ..trials import configuration_digest
+from .axes import AXES, SETTINGS, STORED, Axes
 
 LARGEST_UNASKED = 10_000_000
-# What a setting is made of, outermost first: the next one differs in the last that varies. The names are those of
-# `flagbt run`'s options. What the signals need comes first, so that neighbours share them.
-AXES = (
-    "ckpt", "calibration", "decision", "short", "cash", "slippage_bps", "fee_bps", "borrow_bps_per_day", "cooldown_bars",
-    "min_hold_bars", "exit", "stop_loss", "take_profit", "max_short_notional", "close_short_above",
-)  # fmt: skip
-STORED = "stored"
 
 
 @dataclass(frozen=True)
@@ -176,38 +170,22 @@ class Configuration:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Grid:
+class Grid(Axes):
     """The values of every axis; settings are all their combinations.
 
     Parameters
     ----------
     models : tuple of Model
-    decisions : tuple of str
-        As `flagbt run` reads them, or ``stored``: the one stored with each calibration, else argmax.
-    short, fee_bps, ... : tuple
-        The values of the axis of that name.
+        The checkpoints, each with its calibrations.
     """
 
     models: tuple[Model, ...]
-    decisions: tuple[str, ...] = (STORED,)
-    short: tuple[bool, ...] = (False,)
-    cash: tuple[float, ...] = (10_000.0,)
-    slippage_bps: tuple[float, ...] = (2.0,)
-    fee_bps: tuple[float, ...] = (10.0,)
-    borrow_bps_per_day: tuple[float, ...] = (1.0,)
-    cooldown_bars: tuple[int, ...] = (0,)
-    min_hold_bars: tuple[int, ...] = (0,)
-    exit: tuple[str, ...] = ("signal",)
-    stop_loss: tuple[float | None, ...] = (None,)
-    take_profit: tuple[float | None, ...] = (None,)
-    max_short_notional: tuple[float, ...] = (1.0,)
-    close_short_above: tuple[float | None, ...] = (None,)
 
     def values(self, axis: str) -> tuple[Any, ...]:
         """Return the values of one of ``AXES`` but ``calibration``, as they were asked for."""
         if axis == "ckpt":
             return tuple(model.name for model in self.models)
-        return tuple(self.decisions if axis == "decision" else getattr(self, axis))
+        return tuple(getattr(self, axis))
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -240,12 +218,12 @@ class Grid:
             backwards.append(place)
         places = tuple(reversed(backwards))
         at = dict(zip(AXES, places, strict=True))
-        value = {axis: getattr(self, axis)[at[axis]] for axis in AXES if axis not in ("ckpt", "calibration", "decision")}
+        value = {axis: getattr(self, axis)[at[axis]] for axis in SETTINGS}
         model = self.models[at["ckpt"]]
-        point, decision = model.points[at["calibration"]], self.decisions[at["decision"]]
+        point = model.points[at["calibration"]]
         return Configuration(
             number, places, at["ckpt"], point,
-            (point.decision or Decision()) if decision == STORED else Decision.parse(decision),
+            (point.decision or Decision()) if value["decision"] == STORED else Decision.parse(value["decision"]),
             value["short"],
             Costs(**{name: value[name] for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day")}), value["cash"],
             Rules(
@@ -282,7 +260,7 @@ class Grid:
             }
             for model in self.models
         ]
-        return {"models": models} | {axis: list(self.values(axis)) for axis in AXES if axis not in ("ckpt", "calibration")}
+        return {"models": models} | {axis: list(self.values(axis)) for axis in SETTINGS}
 
     def digests(self, numbers: range) -> Iterator[str]:
         """Yield each setting's digest in the trial log: that of a `flagbt run` with the same options."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...data.bars import FloatArray
-from .grid import AXES, Grid
+from .axes import AXES
+from .grid import Grid
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,7 +187,7 @@ def _shown(grid: Grid, axis: str) -> list[Any]:
         return grid.models[0].points.names
     if axis != "decision":
         return list(grid.values(axis))
-    settings = {str(grid[place * _step(grid, axis)].decision): None for place in range(len(grid.decisions))}
+    settings = {str(grid[place * _step(grid, axis)].decision): None for place in range(len(grid.decision))}
     return list(settings)
 
 
