@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -404,6 +405,9 @@ def test_on_collapse_stop_ends_the_training_and_leaves_nothing(
     assert kept.values["findings"]
     with pytest.raises(UsageError, match="--on-collapse: 'halt' is unknown"):
         train(bars, tmp_path / "y", recipe, on_collapse="halt")
+    with pytest.raises(UsageError, match="--report-to nowhere: the package nowhere is not installed here"):
+        train(bars, tmp_path / "y", recipe, report_to="nowhere")
+    assert not (tmp_path / ".y.training").exists()
 
 
 def test_an_interrupted_training_goes_on_exactly(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
@@ -625,3 +629,24 @@ def test_the_first_logits_are_the_best_constant_ones(objective: Objective) -> No
     ((weight * losses).sum() / weight.sum()).backward()
     assert logits.grad is not None
     assert float(logits.grad.abs().max()) < 1e-12
+
+
+@pytest.mark.slow
+def test_every_score_reaches_tensorboard(trial: tuple[Path, Path], tmp_path: Path) -> None:
+    """Logs that hold the loss alone, or go with the workspace, are no logs."""
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install tensorboard")
+    command = ["train", "--data", str(trial[1]), "--name", "a", "--epochs", "2", "--pretrain-epochs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "flagbt", *command, "--report-to", "tensorboard"], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    read = (
+        "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as E\n"
+        "e = E('tensorboard/a'); e.Reload(); print([each.value for each in e.Scalars('eval/nll')], e.Tags()['scalars'])"
+    )
+    found = subprocess.run([sys.executable, "-c", read], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    history = json.loads((tmp_path / "checkpoints" / "a" / "history.json").read_text())
+    values = [float(value) for value in found[1 : found.index("]")].split(",")]
+    assert values == pytest.approx([entry["nll"] for entry in history], rel=1e-6)
+    assert {"eval/mcc", "eval/ece", "eval/macro_f1", "eval/auc_buy_sell"} <= set(re.findall(r"'(\S+)'", found))

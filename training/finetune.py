@@ -143,7 +143,7 @@ def finetune(
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
 
-    def judge(epoch: int, train_loss: float) -> None:
+    def judge(epoch: int, train_loss: float) -> dict[str, float]:
         logits = validation_logits(model, bars, own_rows, judged, architecture, first_row)
         model.train()
         entry = {"epoch": epoch, "train_loss": train_loss, **scores(softmax(logits), own_labels, prior)}
@@ -159,6 +159,7 @@ def finetune(
                 f"epoch {epoch}: {' '.join(entry['findings'])} The training was stopped, as --on-collapse stop asks; "
                 "nothing was written. --on-collapse warn goes on all the same."
             )
+        return {f"eval_{name}": value for name, value in entry.items() if isinstance(value, float)}
 
     def keep(save: Path) -> None:
         (save / "history.json").write_text(json.dumps(history), encoding="utf-8")

@@ -15,7 +15,7 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, distributed, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from ..errors import DeviceError, TrainingError, UsageError
 from ..files import discard_tree, sync_tree
@@ -35,7 +36,7 @@ from .memory import freed_memory_kept
 
 # (model, batch) -> the sum of weighted losses and the sum of weights
 Loss = Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor]]
-EpochEnd = Callable[[int, float], None]
+EpochEnd = Callable[[int, float], Mapping[str, float] | None]
 StepEnd = Callable[[int, int, int], None]  # epoch from 1, steps done in it, steps an epoch
 COMPLETE = "COMPLETE"
 LOSSES = "losses.json"
@@ -110,6 +111,32 @@ class TrainingStoppedError(TrainingError):
     exit_code = 130
 
 
+def check_reporter(name: str | None) -> None:
+    """Refuse a logging integration whose package is not installed, before any work.
+
+    Raises
+    ------
+    UsageError
+        Saying what to install.
+    """
+    if name is not None and name not in get_available_reporting_integrations():
+        raise UsageError(f"--report-to {name}: the package {name} is not installed here. Install it with: pip install {name}")
+
+
+@contextmanager
+def reporting(name: str | None, title: str) -> Iterator[None]:
+    """Let TensorBoard's files lie in ``tensorboard/TITLE``, not in the workspace, which goes when the training is done."""
+    variable = "TENSORBOARD_LOGGING_DIR"
+    if name != "tensorboard" or variable in os.environ:
+        yield
+        return
+    os.environ[variable] = os.path.join("tensorboard", title)
+    try:
+        yield
+    finally:
+        del os.environ[variable]
+
+
 def is_main_process() -> bool:
     """Tell whether this process is the one that prints and writes (under torchrun or accelerate; else always)."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -149,6 +176,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     on_end: EpochEnd
     workspace: Workspace
     on_step: StepEnd
+    log: Callable[[dict[str, float]], None] = lambda _scores: None
     losses: list[Tensor] = field(default_factory=list)
     stop: bool = False
 
@@ -171,7 +199,9 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(mean)
             mean /= distributed.get_world_size()
-        self.on_end(round(state.epoch), float(mean))
+        scores = self.on_end(round(state.epoch), float(mean))
+        if scores:
+            self.log(dict(scores))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         wait_for_all()
@@ -209,7 +239,7 @@ def fit(
     loss : callable
         (model, batch of ``rows`` and ``targets``) -> (sum of weighted losses, sum of weights).
     on_epoch_end : callable
-        Called with (epoch from 1, mean training loss).
+        Called with (epoch from 1, mean training loss); what it returns goes to ``report_to`` too.
     on_step : callable
         Called with (epoch from 1, steps done in it, steps an epoch).
     workspace : Workspace, optional
@@ -248,6 +278,8 @@ def fit(
             workspace.restore(newest)
         trainer = _ChunkTrainer(loss, epochs.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
         trainer.remove_callback(PrinterCallback)
+        if report_to:
+            epochs.log = trainer.log
         with freed_memory_kept() if device.type == "cpu" else nullcontext():
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     if epochs.stop and workspace.folder is None:

@@ -33,7 +33,7 @@ from .finetune import BEST_BY, CollapsedError, FineTuned, finetune, validation_l
 from .ground import Ground, lay_ground
 from .guard import ACTIONS
 from .lessons import Lessons, gather_lessons
-from .loop import Schedule, is_main_process, wait_for_all
+from .loop import Schedule, check_reporter, is_main_process, reporting, wait_for_all
 from .objectives import Objective
 from .pretrain import SCHEDULE, Base, pretrain
 from .splits import Split, chronological_split
@@ -156,6 +156,7 @@ def train(
         When a feature is not finite.
     """
     check_choice("--on-collapse", on_collapse, ACTIONS)
+    check_reporter(report_to)
     if target.exists() and not overwrite:
         raise TrainingError(
             f"--output: {target} exists. Choose another --name, or --overwrite to replace it when the training is done."
@@ -169,10 +170,11 @@ def train(
     described = {**asdict(recipe), "base": [recipe.base, ready.ground.digest]}
     with open_workspace(target, ready.lessons.series, described, overwrite=overwrite, resume=resume) as work:
         try:
-            base, tuned = learn(
-                recipe, ready, device=device, work=work, report_to=report_to, on_collapse=on_collapse, watch=watch,
-                on_step=on_step,
-            )  # fmt: skip
+            with reporting(report_to, target.name):
+                base, tuned = learn(
+                    recipe, ready, device=device, work=work, report_to=report_to, on_collapse=on_collapse, watch=watch,
+                    on_step=on_step,
+                )  # fmt: skip
         except CollapsedError:
             if is_main_process():
                 discard_tree(work)
