@@ -264,6 +264,8 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "bomb.json.gz": (gzip.compress(b"[" + b"[" * 20_000_000), ["bomb"]),
     "two-texts.zip": (zipped(("a.csv", PLAIN), ("b.csv", PLAIN)), ["one text file", "got 2", "'a.csv'"]),
     "no-text.zip": (zipped(("a.exe", "")), ["one text file", "got 0", "'a.exe'"]),
+    "name-twice.zip": (
+        zipped(("\u00e9.csv", PLAIN)).replace("\u00e9".encode(), b"\xa1\xa1", 1), ["no whole zip archive", "is no text"]),
     "traversal.zip": (zipped(("../../x.csv", PLAIN)), ["'../../x.csv'", "points out of the archive"]),
     "absolute.zip": (zipped(("/etc/x.csv", PLAIN)), ["points out of the archive"]),
     "windows-traversal.zip": (zipped(("..\\x.csv", PLAIN)), ["points out of the archive"]),

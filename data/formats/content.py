@@ -134,10 +134,17 @@ def _stream(path: Path) -> Iterator[tuple[io.BufferedReader, str]]:
         elif name.lower().endswith(".zip"):
             with _archive(path, file) as archive:
                 entry = _only_text(archive, name)
-                with archive.open(entry) as unpacked, _Limited(unpacked, name, size) as limited:
+                with _unpacked(archive, entry) as unpacked, _Limited(unpacked, name, size) as limited:
                     yield io.BufferedReader(limited), "zip"
         else:
             yield io.BufferedReader(io.FileIO(file.fileno(), closefd=False)), ""
+
+
+def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return archive.open(entry)
+    except UnicodeError:  # a name stands twice in an archive, and zipfile decodes the second one here
+        raise zipfile.BadZipFile("the name before its content is no text") from None
 
 
 class _Limited(io.RawIOBase):
