@@ -32,7 +32,7 @@ test-browser: install-test
 
 # Everything else. SECONDS=600 starts no further test after ten minutes; 0 runs them all.
 test-slow: install-test
-	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -n auto --dist loadfile -m "slow or gpu"
+	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -m "slow or gpu"
 
 # Hostile bytes for every reader of bars, led by coverage; RUNS is the number of inputs for each of the six formats.
 RUNS ?= 20000

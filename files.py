@@ -90,10 +90,24 @@ def check_writable(folder: Path) -> None:
         When it cannot: a file has its name, or the disk or the rights forbid it.
     """
     there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
-    with _temporary(there / "check", Path.mkdir):
-        pass
+    if not _nameless_file(there):
+        with _temporary(there / "check", Path.mkdir):
+            pass
     if len(os.fsencode(folder.name)) > LONGEST_NAME:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
+
+
+def _nameless_file(folder: Path) -> bool:
+    """Make a file without a name in a folder, which a kill cannot leave behind; False where the system has no such files."""
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))
+    except AttributeError:  # not Linux
+        return False
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return False
+        raise
+    return True
 
 
 def remove_abandoned(folder: Path) -> None:
