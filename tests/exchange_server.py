@@ -172,8 +172,8 @@ class ExchangeServer:
         head = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume"
         text = "\n".join([f"{head},ignore", *lines] if self.header else lines) + "\n"
         packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr(f"{symbol}-{step}-{stamp}.csv", text)
+        with zipfile.ZipFile(packed, "w") as file:  # a fixed date: the file and its checksum are made one after the other
+            file.writestr(zipfile.ZipInfo(f"{symbol}-{step}-{stamp}.csv"), text, zipfile.ZIP_DEFLATED)
         return packed.getvalue()
 
 
