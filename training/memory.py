@@ -16,8 +16,8 @@ def freed_memory_kept() -> Iterator[None]:
     """Let the process keep what is freed inside, and give it back to the system at the end; does nothing without glibc.
 
     By default glibc asks the system for every block above 32 MB and returns it when it is freed. A training step of `88m`
-    frees and takes thousands of them, and the kernel clears every page each time: a third of the step, measured by
-    ``benchmarks/training.py --usual-memory``.
+    frees and takes thousands of them, and the kernel clears every page each time: figures in docs/benchmarks.md, and
+    ``benchmarks/training.py --usual-memory`` measures without this.
     """
     library = ctypes.CDLL(None)
     tune, trim = getattr(library, "mallopt", None), getattr(library, "malloc_trim", None)
