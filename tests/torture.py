@@ -71,6 +71,12 @@ class Started:
         if self.child == 0:
             _be_flagbt(words, folder, self.log, self.tally, at_step, mad_clock)
 
+    def wait_for_its_first_line(self) -> None:
+        """Wait until the command begins, and count its time from there: on a busy machine the fork comes long before."""
+        while not self.tally.exists() and time.monotonic() < self.began + PATIENCE:
+            time.sleep(0.002)
+        self.began = time.monotonic()
+
     def end(self, after_s: float = PATIENCE, number: int = signal.SIGKILL) -> Ended:
         """Wait for its end; after some seconds since its start, send it a signal."""
         sent = False
@@ -83,7 +89,7 @@ class Started:
                 sent = True
             time.sleep(0.002)
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
-        steps = int(self.tally.read_text()) if self.tally.exists() else 0
+        steps = int(self.tally.read_text() or 0) if self.tally.exists() else 0
         said = self.log.read_text(errors="replace") if self.log.exists() else ""  # killed before it had begun
         return Ended(code, time.monotonic() - self.began, steps, said)
 
@@ -124,6 +130,7 @@ def _be_flagbt(words: list[str], folder: Path, log: Path, tally: Path, at_step: 
         sys.argv = ["flagbt", *words]
         from flagbt.cli import main
 
+        tally.write_text("0")
         try:
             main()
         except SystemExit as ended:
@@ -549,9 +556,9 @@ class Fault:
         """Send it SIGTERM when a share of its time has gone."""
         self.victim.begin(self.folder)
         started = Started(self.victim.words(self.folder), self.folder)
+        started.wait_for_its_first_line()
         ended = started.end(0.2 + share * self.torment.seconds, signal.SIGTERM)
-        if ended.code is not None or ended.said or ended.steps:  # on a busy machine it may come before the command has begun
-            said_well(ended, 0, 130)
+        said_well(ended, 0, 130)
         self.complete()
         return ended.last_words
 
