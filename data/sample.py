@@ -68,8 +68,8 @@ VOLUME_SLOPE = 0.85  # log volume by log volatility of the hour
 VOLUME_STD, VOLUME_MEMORY, VOLUME_NOISE = 0.38, 0.97, 0.15  # log volume of its own
 
 
-def generate_sample(seed: int = SEED) -> Bars:
-    """Generate the sample's bars: hourly, 2023-12-01T00 .. 2024-12-31T23 UTC, 9,528 bars, without a gap.
+def generate_sample(seed: int = SEED, *, first_bar: np.datetime64 = FIRST_BAR, n_bars: int = N_BARS) -> Bars:
+    """Generate hourly bars without a gap; by default the sample's, 2023-12-01T00 .. 2024-12-31T23 UTC, 9,528 bars.
 
     The log price is a random walk of 60 steps an hour. Its volatility is the product of a spell (calm, up, down,
     turbulent), a slow and a fast autoregression, the hour of the day and the day of the week; each hour's is mixed to a
@@ -81,6 +81,10 @@ def generate_sample(seed: int = SEED) -> Bars:
     seed : int
         The default is the first one, from 0 up, whose `stylised_facts` all lie within the range of the real years
         2020 to 2024. Nothing else was looked at, the year's return included.
+    first_bar : datetime64[ns]
+        The first bar's open, UTC, on a full hour.
+    n_bars : int
+        How many bars, 1 or more. Fewer or more of them are another series, not a part of the same one.
 
     Returns
     -------
@@ -93,31 +97,31 @@ def generate_sample(seed: int = SEED) -> Bars:
         If the seed is negative.
     """
     random = np.random.default_rng(seed)
-    time = FIRST_BAR + np.arange(N_BARS) * HOUR
-    hour = np.arange(N_BARS) % 24
+    time = first_bar + np.arange(n_bars) * HOUR
+    hour = time.astype("datetime64[h]").astype(np.int64) % 24
     weekday = (time.astype("datetime64[D]").astype(np.int64) + 3) % 7
 
     # 1. The volatility of each hour, and its drift.
-    changes = random.random(N_BARS) < 1 / REGIME_HOURS
-    spell = np.cumsum(np.where(changes, random.integers(1, len(REGIMES), N_BARS), 0)) % len(REGIMES)
+    changes = random.random(n_bars) < 1 / REGIME_HOURS
+    spell = np.cumsum(np.where(changes, random.integers(1, len(REGIMES), n_bars), 0)) % len(REGIMES)
     factor, drift = np.array(REGIMES)[spell].T
-    wander = _autoregression(random, FAST_STD, FAST_MEMORY) + _autoregression(random, SLOW_STD, SLOW_MEMORY)
+    wander = _autoregression(random, n_bars, FAST_STD, FAST_MEMORY) + _autoregression(random, n_bars, SLOW_STD, SLOW_MEMORY)
     season = HOUR_VOLATILITY[hour] ** HOUR_CONTRAST * WEEKDAY_VOLATILITY[weekday]
     expected = VOLATILITY * factor * season * np.exp(wander)
-    volatility = expected * np.sqrt((TAIL_DEGREES - 2) / random.chisquare(TAIL_DEGREES, N_BARS))
+    volatility = expected * np.sqrt((TAIL_DEGREES - 2) / random.chisquare(TAIL_DEGREES, n_bars))
 
     # 2. The walk within each hour, and what a bar shows of it.
-    steps = drift[:, None] / 60 + (volatility / np.sqrt(60))[:, None] * random.standard_normal((N_BARS, 60))
-    walk = np.cumsum(steps.ravel()).reshape(N_BARS, 60)
+    steps = drift[:, None] / 60 + (volatility / np.sqrt(60))[:, None] * random.standard_normal((n_bars, 60))
+    walk = np.cumsum(steps.ravel()).reshape(n_bars, 60)
     close = walk[:, -1]
-    open_ = np.concatenate([[0.0], close[:-1]]) + random.normal(0, OPEN_JITTER, N_BARS) * volatility
-    wick = random.exponential(WICK, (2, N_BARS)) * volatility
+    open_ = np.concatenate([[0.0], close[:-1]]) + random.normal(0, OPEN_JITTER, n_bars) * volatility
+    wick = random.exponential(WICK, (2, n_bars)) * volatility
     high = np.maximum(walk.max(axis=1), open_) + wick[0]
     low = np.minimum(walk.min(axis=1), open_) - wick[1]
 
     # 3. The volume, which follows the volatility that came about.
     log_volume = VOLUME_SLOPE * np.log(volatility / VOLATILITY) + HOUR_LOG_VOLUME[hour] / 2 - 0.2 * (weekday >= 5)
-    log_volume += _autoregression(random, VOLUME_STD, VOLUME_MEMORY) + random.normal(0, VOLUME_NOISE, N_BARS)
+    log_volume += _autoregression(random, n_bars, VOLUME_STD, VOLUME_MEMORY) + random.normal(0, VOLUME_NOISE, n_bars)
     volume = np.round(MEDIAN_VOLUME * np.exp(log_volume), 5)
 
     open_, high, low, close = (np.round(FIRST_PRICE * np.exp(level), 2) for level in (open_, high, low, close))
@@ -211,11 +215,11 @@ def measure_years(bars: Bars) -> dict[str, dict[str, float]]:
     return result
 
 
-def _autoregression(random: np.random.Generator, std: float, memory: float) -> FloatArray:
-    """Return a stationary AR(1) series of standard deviation ``std``, shape (N_BARS,)."""
-    shocks = random.normal(0, std, N_BARS)
+def _autoregression(random: np.random.Generator, n_bars: int, std: float, memory: float) -> FloatArray:
+    """Return a stationary AR(1) series of standard deviation ``std``, shape (n_bars,)."""
+    shocks = random.normal(0, std, n_bars)
     shocks[1:] *= np.sqrt(1 - memory**2)
-    for t in range(1, N_BARS):
+    for t in range(1, n_bars):
         shocks[t] += memory * shocks[t - 1]
     return shocks
 
