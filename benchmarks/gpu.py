@@ -6,20 +6,20 @@
 After every part it writes a JSON file and, beside it, the table for docs/benchmarks.md: a run that is cut off leaves what it
 measured. A part that fails (a package is missing, memory runs out) leaves one line, and the others run.
 
-flagbt runs from the checkout, whatever its folder is called, without being installed. Beside Python 3.12, torch and CUDA it
-needs, as wheels for a machine without a package index (43 MiB in all)::
+flagbt runs from the checkout, whatever its folder is called, without being installed. What a machine with nothing but Python
+3.12, torch and CUDA needs beside it are these wheels, 58 MiB in all (numpy, pandas, regex, pyyaml and pydantic_core are those
+for cp312 on x86-64 Linux; the rest fit every Python)::
 
-    accelerate-1.15.0-py3-none-any.whl
-    huggingface_hub-1.33.0-py3-none-any.whl
-    numpy-2.4.6-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl
-    pandas-3.1.1-cp312-cp312-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl
-    peft-0.21.2-py3-none-any.whl
-    safetensors-0.8.0-cp310-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl
-    tokenizers-0.23.3-cp310-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl
-    transformers-5.23.0-py3-none-any.whl
+    accelerate-1.15.0 annotated_doc-0.0.7 annotated_types-0.8.0 anyio-4.16.0 click-8.5.1 filelock-4.3.1 fsspec-2026.9.0
+    h11-0.16.0 hf_xet-1.8.0 httpcore2-2.16.2 httpx2-2.16.2 huggingface_hub-2.4.0 idna-3.20 markdown_it_py-4.3.0 mdurl-0.1.2
+    numpy-2.4.6 packaging-26.4 pandas-3.1.1 peft-0.21.2 psutil-7.2.2 pydantic-2.14.4 pydantic_core-2.50.5 pygments-2.21.0
+    python_dateutil-4.0.0 pyyaml-6.0.4 regex-2026.11.19 rich-15.0.0 safetensors-0.8.0 shellingham-1.5.4 tokenizers-0.23.3
+    tqdm-4.70.1 transformers-5.23.0 truststore-0.10.5 typer-0.29.2 typing_extensions-4.16.0 typing_inspection-0.4.5
 
-and what these need: filelock, fsspec, hf-xet, httpx, packaging, psutil, python-dateutil, pyyaml, regex, tqdm, typer. pyarrow is
-needed only where ``--bars`` is a Parquet or Feather file. Without ``--bars`` the bars are made by ``flagbt.data.sample``.
+``pip download --only-binary=:all: --python-version 3.12`` with ``--platform manylinux_2_28_x86_64`` and ``--platform
+manylinux2014_x86_64`` fetches them on another machine, ``accelerate`` and ``peft`` with ``--no-deps``, which leaves torch out.
+pyarrow (52 MiB) is needed only where ``--bars`` is a Parquet or Feather file. Without ``--bars``, ``flagbt.data.sample`` makes
+the bars.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ class Setting:
     def bars(self) -> Any:
         """Return the bars to score: the file's, or made ones."""
         import numpy as np
+
         from flagbt.data.readers import read_bars
         from flagbt.data.sample import generate_sample
 
@@ -207,6 +209,7 @@ def _version(package: str) -> str | None:
 def scoring(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     """Score all bars with a bundled checkpoint and with 88m, and a few bars one window at a time on the CPU."""
     import torch
+
     from flagbt.models.architecture import PRESETS, Architecture
     from flagbt.models.checkpoint import find_checkpoint
     from flagbt.models.network import load_network
@@ -223,12 +226,12 @@ def scoring(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     found: dict[str, Any] = {"bars": len(bars), "bars_from": bars.source, "bars_digest": bars.digest}
     table: list[Row] = []
     for name, (network, architecture, n_bars, one_by_one) in networks.items():
-        found[name] = _scored(setting, network, architecture, rows_in, bars, n_bars, one_by_one)
-        each = found[name]
+        each = found[name] = _scored(setting, network, architecture, rows_in, bars, n_bars, one_by_one)
+        share = f"{100 * each['share_of_mm']:.2g} % of torch.mm in {setting.dtype()}"
         table += [
             (
                 f"scoring, {name}, {each['bars_scored']:,} bars, warm",
-                f"{each['warm_bars_per_second']:,.0f} bars/s, {100 * each['share_of_mm']:.0f} % of torch.mm in {setting.dtype()}",
+                f"{each['warm_bars_per_second']:,.0f} bars/s, {share}",
             ),
             (f"scoring, {name}, the first time", f"{each['cold_bars_per_second']:,.0f} bars/s"),
             (f"scoring, {name}, peak memory", f"{each['peak_memory_mib']:,.0f} MiB"),
@@ -244,6 +247,7 @@ def _scored(
     setting: Setting, network: Any, architecture: Any, rows: Any, bars: Any, n_bars: int, one_by_one: int
 ) -> dict[str, Any]:
     import torch
+
     from flagbt.models.scoring import score
 
     first, last = len(bars) - n_bars, len(bars)
@@ -299,6 +303,7 @@ class _EnoughError(Exception):
 def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     """Train LoRA on 88m through flagbt's own loop: 10 epochs, or as many whole steps as the time allows."""
     import torch
+
     from flagbt.models.network import Lora, with_lora
     from flagbt.models.transformer import BarTransformer
     from training import BARS as SAMPLES
@@ -312,7 +317,6 @@ def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
         with_lora(BarTransformer(LARGE), Lora()), LARGE, batch_chunks, samples=SAMPLES, device=setting.device
     )
     seen: list[int] = []
-    started, stop = 0.0, False
 
     def on_step(_epoch: int, _done: int, steps_an_epoch: int) -> None:
         seen.append(steps_an_epoch)
@@ -321,14 +325,11 @@ def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
             raise _EnoughError
 
     def steps_of(epochs: int) -> tuple[float, int]:
-        nonlocal started
         seen.clear()
         setting.synchronise()
         started = time.perf_counter()
-        try:
+        with suppress(_EnoughError):
             train(epochs, on_step)
-        except _EnoughError:
-            pass
         setting.synchronise()
         return time.perf_counter() - started, len(seen)
 
@@ -349,7 +350,7 @@ def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     return found, [
         (
             f"training, 88m, LoRA, context {LARGE.context_bars}, {batch_chunks} chunks a step",
-            f"{per_second:,.0f} samples/s, {100 * found['share_of_mm']:.0f} % of torch.mm in {setting.dtype()}",
+            f"{per_second:,.0f} samples/s, {100 * found['share_of_mm']:.2g} % of torch.mm in {setting.dtype()}",
         ),
         (f"{EPOCHS} epochs over {samples:,} samples, validation left out", f"{whole:,.1f} s{marked}"),
         ("training, peak memory", f"{found['peak_memory_mib']:,.0f} MiB"),
@@ -362,6 +363,7 @@ def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
 def equality(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     """Compare the bundled checkpoints' logits and signals: this device and the CPU, and two batch sizes on this device."""
     import torch
+
     from flagbt.models.checkpoint import find_checkpoint
     from flagbt.models.network import load_network
     from flagbt.models.scoring import CPU_BATCH_CHUNKS, CUDA_BATCH_CHUNKS, score
@@ -389,18 +391,14 @@ def equality(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
         )
         for key, pair in pairs:
             each = found["checkpoints"][name][key]
-            table.append(
-                (
-                    f"{name}, {pair}",
-                    f"signals equal at {100 * each['equal_signals']:.3f} % of {each['bars_scored']:,} bars, "
-                    f"logits within {each['largest_logit_difference']:.2g}",
-                )
-            )
+            signals = f"signals equal at {100 * each['equal_signals']:.3f} % of {each['bars_scored']:,} bars"
+            table.append((f"{name}, {pair}", f"{signals}, logits within {each['largest_logit_difference']:.2g}"))
     return found, table
 
 
 def _compared(checkpoint: Any, ours: Any, theirs: Any) -> dict[str, Any]:
     import numpy as np
+
     from flagbt.models.decision import DEFAULT_ROUND_TRIP_COST
 
     scored = np.isfinite(theirs).all(axis=1)
@@ -496,8 +494,8 @@ def main() -> None:
     available = options.device == "cpu" or torch.cuda.is_available()
     if not available:
         print(
-            f"--device cuda: torch {torch.__version__} finds no CUDA device here. A dry run on the CPU follows instead; install "
-            "a CUDA build of torch, or see nvidia-smi.",
+            f"--device cuda: torch {torch.__version__} finds no CUDA device here. A dry run on the CPU follows instead; "
+            "install a CUDA build of torch, or see nvidia-smi.",
             file=sys.stderr,
         )
     setting = Setting(

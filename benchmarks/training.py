@@ -136,18 +136,16 @@ def operations(architecture: Architecture, rank: int) -> float:
     return total + 3 * 2 * stride(a) * d * 3
 
 
-def multiplied(device: str = "cpu", dtype: torch.dtype = torch.float32, repeats: int = 8) -> float:
+def multiplied(repeats: int = 8) -> float:
     """Return the rate of torch.mm, operations a second, at the shape of a chunk's largest layer."""
     shape = (LARGE.chunk_bars, LARGE.d_model, LARGE.d_feedforward)
-    left = torch.randn(shape[0], shape[1], device=device, dtype=dtype)
-    right = torch.randn(shape[1], shape[2], device=device, dtype=dtype)
+    left = torch.randn(shape[0], shape[1])
+    right = torch.randn(shape[1], shape[2])
     torch.mm(left, right)
     taken = []
     for _ in range(repeats):
         started = time.perf_counter()
         torch.mm(left, right)
-        if device != "cpu":
-            torch.cuda.synchronize()
         taken.append(time.perf_counter() - started)
     return 2 * shape[0] * shape[1] * shape[2] / float(np.median(taken))
 
@@ -207,31 +205,6 @@ def on_cpu(threads: int, rounds: int, batch_chunks: int, *, usual_memory: bool) 
     print(f"share of the measured rate: {100 * share:.0f} %")
 
 
-def on_gpu(batch_chunks: int, rounds: int) -> None:
-    """Measure 10 epochs of 88m over the bars of the two hours' training, and the share of the measured bf16 rate."""
-    model = with_lora(BarTransformer(LARGE), Lora())
-    train, samples = training(model, LARGE, batch_chunks, samples=BARS, device="cuda")
-    train(1, lambda *_: None)
-    taken, steps = [], 0
-
-    def count(*_: int) -> None:
-        nonlocal steps
-        steps += 1
-
-    for _ in range(rounds):
-        steps = 0
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        train(10, count)
-        torch.cuda.synchronize()
-        taken.append(time.perf_counter() - started)
-    seconds, rate = float(np.median(taken)), multiplied("cuda", torch.bfloat16, 50)
-    needed = operations(LARGE, Lora().rank) * batch_chunks * steps
-    print(f"{torch.cuda.get_device_name()}: 10 epochs of 88m over {samples:,} bars in {seconds:.1f} s")
-    print(f"peak memory {torch.cuda.max_memory_allocated() / 2**20:,.0f} MiB; {needed / seconds / 1e12:,.1f} TFLOP/s needed,")
-    print(f"{100 * needed / seconds / rate:.0f} % of the measured rate of torch.mm in bf16, {rate / 1e12:,.0f} TFLOP/s")
-
-
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -239,17 +212,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=4, help="Chunks a step of flagbt's.")
     parser.add_argument("--usual-memory", action="store_true", help="Without training/memory.py.")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--worker", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         worker(options.worker, options.threads, options.batch_size, usual_memory=options.usual_memory)
         return
     print(f"flagbt {__version__}, torch {torch.__version__}, {options.threads} threads, Python {platform.python_version()}")
-    if options.device == "cuda":
-        on_gpu(options.batch_size, options.rounds)
-    else:
-        on_cpu(options.threads, options.rounds, options.batch_size, usual_memory=options.usual_memory)
+    on_cpu(options.threads, options.rounds, options.batch_size, usual_memory=options.usual_memory)
 
 
 if __name__ == "__main__":
