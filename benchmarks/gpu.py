@@ -154,7 +154,7 @@ def machine(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     found["clocks_busy"] = _clocks(setting)
     rows = [
         ("device", str(found["device"])),
-        ("driver, clocks (SM, memory) after the products", found["clocks_busy"] or "not an NVIDIA device"),
+        ("driver, clocks (SM, memory) after the products, power limit", found["clocks_busy"] or "not an NVIDIA device"),
         ("processor", f"{found['cpu']}, {found['cpu_cores']} cores, torch uses {found['cpu_threads']} threads"),
         ("software", f"Python {found['python']}, torch {found['torch']}, CUDA {found['cuda'] or 'none'}"),
         *(
