@@ -86,9 +86,12 @@ class Setting:
         bars = read_bars(self.bars_file)
         return bars.take(slice(max(0, len(bars) - wanted), len(bars)))
 
-    def rate(self, dtype: str) -> float:
-        """Return the measured rate of torch.mm, operations a second; NaN where that part failed."""
-        return float(self.found.get(MACHINE, {}).get(f"mm_{dtype}_flops", float("nan")))
+    def share(self, operations_a_second: float) -> tuple[float | None, str]:
+        """Return the share of the measured rate of torch.mm, and the same as text; None where that was not measured."""
+        rate = self.found.get(MACHINE, {}).get(f"mm_{self.dtype()}_flops")
+        if rate is None:
+            return None, f"{operations_a_second / 1e12:.3g} TFLOP/s"
+        return operations_a_second / rate, f"{100 * operations_a_second / rate:.2g} % of torch.mm in {self.dtype()}"
 
     def dtype(self) -> str:
         """Return the type that flagbt computes in on this device."""
@@ -226,8 +229,9 @@ def scoring(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     found: dict[str, Any] = {"bars": len(bars), "bars_from": bars.source, "bars_digest": bars.digest}
     table: list[Row] = []
     for name, (network, architecture, n_bars, one_by_one) in networks.items():
-        each = found[name] = _scored(setting, network, architecture, rows_in, bars, n_bars, one_by_one)
-        share = f"{100 * each['share_of_mm']:.2g} % of torch.mm in {setting.dtype()}"
+        each = _scored(setting, network, architecture, rows_in, bars, n_bars, one_by_one)
+        each["share_of_mm"], share = setting.share(each["warm_bars_per_second"] * each["flop_a_bar"])
+        found[name] = each
         table += [
             (
                 f"scoring, {name}, {each['bars_scored']:,} bars, warm",
@@ -270,7 +274,7 @@ def _scored(
     return {
         "bars_scored": scored, "cold_seconds": cold, "warm_seconds": warm, "cold_bars_per_second": scored / cold,
         "warm_bars_per_second": fast, "flop_a_bar": forward_operations(architecture),
-        "share_of_mm": fast * forward_operations(architecture) / setting.rate(setting.dtype()), "peak_memory_mib": memory,
+        "peak_memory_mib": memory,
         "one_by_one_bars": one_by_one, "one_by_one_bars_per_second": slow, "times_one_by_one": fast / slow,
     }  # fmt: skip
 
@@ -339,18 +343,19 @@ def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     whole = seconds * wanted / steps
     per_second = EPOCHS * samples / whole
     needed = operations(LARGE, Lora().rank) / stride(LARGE)
+    share, share_text = setting.share(per_second * needed)
     found = {
         "samples": samples, "epochs": EPOCHS, "batch_chunks": batch_chunks, "context_bars": LARGE.context_bars,
         "first_epoch_seconds": cold_seconds, "first_epoch_steps": cold_steps,
         "steps_measured": steps, "steps_wanted": wanted, "extrapolated": steps < wanted, "seconds_measured": seconds,
         "ten_epochs_seconds": whole, "samples_per_second": per_second, "flop_a_sample": needed,
-        "share_of_mm": per_second * needed / setting.rate(setting.dtype()), "peak_memory_mib": setting.peak_memory_mib(),
+        "share_of_mm": share, "peak_memory_mib": setting.peak_memory_mib(),
     }  # fmt: skip
     marked = f", extrapolated from {steps} of {wanted} steps" if found["extrapolated"] else ""
     return found, [
         (
             f"training, 88m, LoRA, context {LARGE.context_bars}, {batch_chunks} chunks a step",
-            f"{per_second:,.0f} samples/s, {100 * found['share_of_mm']:.2g} % of torch.mm in {setting.dtype()}",
+            f"{per_second:,.0f} samples/s, {share_text}",
         ),
         (f"{EPOCHS} epochs over {samples:,} samples, validation left out", f"{whole:,.1f} s{marked}"),
         ("training, peak memory", f"{found['peak_memory_mib']:,.0f} MiB"),
@@ -458,7 +463,7 @@ def measure(setting: Setting, names: list[str], output: Path, record: dict[str, 
             setting.found[name], rows[name] = PARTS[name](setting)
         except ImportError as error:
             setting.found[name] = {"error": f"{error}. Install the wheels that this script's docstring lists."}
-        except (MemoryError, RuntimeError) as error:  # torch's out-of-memory errors are RuntimeErrors
+        except (MemoryError, RuntimeError, sys.modules["flagbt"].FlagbtError) as error:  # torch's are RuntimeErrors
             setting.found[name] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         setting.found[name]["part_seconds"] = time.monotonic() - started
         failed = setting.found[name].get("error")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +87,32 @@ def test_a_missing_package_costs_its_parts_only(tmp_path: Path) -> None:
     assert "peft" in done.stderr
     assert "error" in record["parts"]["training"]
     assert record["parts"]["machine"]["mm_fp32_flops"] > 0
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_costs_its_part_only(tmp_path: Path) -> None:
+    """If this fails, a card too small for the training leaves no figure of anything else."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (7 * 2**29, 7 * 2**29))
+
+    command = [sys.executable, str(SCRIPT), "--device", "cpu", "--quick", "--parts", "training,machine"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "training: not measured: " in done.stderr
+    assert "memory" in done.stderr
+    parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert "error" in parts["training"]
+    assert parts["machine"]["mm_fp32_flops"] > 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
