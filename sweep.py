@@ -320,7 +320,7 @@ def _part(bars: Bars, timerange: TimeRange, warmup_bars: int, *, option: str = "
     first = max(part.start, warmup_bars)
     if first + 2 > part.stop:
         raise RangeError(
-            f"{option} {timerange}: {max(0, part.stop - part.start):,} bars of {bars!r} lie in it, and the first "
+            f"{option} {timerange}: {max(0, part.stop - part.start):,} bars of {bars} lie in it, and the first "
             f"{warmup_bars:,} "
             "bars of the file go to the warm-up, so too few are left. Choose a later range, or give bars that start earlier."
         )

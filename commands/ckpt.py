@@ -41,13 +41,14 @@ def ckpt_list(as_json: bool) -> None:
         rows.append({
             "name": name, "digest": each.digest[:12], "preset": each.values["base"].get("preset"),
             "objective": objective.get("loss"), "weights": objective.get("weights"),
-            "seen until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
+            "seen_until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
             "folder": str(each.folder),
         })  # fmt: skip
     if as_json:
         print_json({"checkpoints": rows, "damaged": damaged})
         return
-    print_table(list(rows[0]) if rows else ["no checkpoints"], [list(row.values()) for row in rows])
+    head = [name.replace("_", " ") for name in rows[0]] if rows else ["no checkpoints"]
+    print_table(head, [list(row.values()) for row in rows])
     for bad in damaged:
         say(f"damaged: {bad['error']}", style="yellow")
 

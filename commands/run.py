@@ -47,6 +47,8 @@ def _request(options: Mapping[str, Any]) -> RunRequest:
 
 def run_json(recorded: Recorded) -> dict[str, Any]:
     """Return what a run says of itself, as JSON values."""
+    from ..results.marks import banners, overlaps, unstated  # with bokeh behind it, only where a run is shown
+
     manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
     verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
     pick = {key: {name: recorded.metrics[key][name] for name in SHOWN_METRICS} for key in ("strategy", "benchmark")}
@@ -66,7 +68,10 @@ def run_json(recorded: Recorded) -> dict[str, Any]:
         "benchmark": pick["benchmark"],
         "certainty": recorded.metrics["certainty"],
         "tearsheet": str(recorded.folder / "tearsheet.html"),
-        "overlap_allowed": bool(manifest["config"].get("allow_overlap")),
+        "overlap_allowed": overlaps(manifest),
+        "bars_seen": manifest["config"].get("bars_seen"),
+        "bars_seen_stated": not unstated(manifest["config"]),
+        "warnings": banners([manifest]),
         "data": {key: manifest["data"][key] for key in ("source", "synthetic", "digest")},
         "checkpoint": checkpoint and {key: checkpoint[key] for key in ("name", "digest")},
         "seconds": recorded.seconds,
@@ -75,11 +80,17 @@ def run_json(recorded: Recorded) -> dict[str, Any]:
 
 def print_run(values: dict[str, Any], recorded: Recorded) -> None:
     """Print what a run says of itself; ``values`` are ``run_json``'s."""
+    from ..results.marks import UNSTATED, too_good_sentence, with_stamp
+
     data, manifest = values["data"], recorded.manifest
     if data["synthetic"]:
         say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
     if values["overlap_allowed"]:
-        say("OVERLAP allowed: the checkpoint may have seen these bars. This is no test.", style=STAMP)
+        say("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is no test.", style=STAMP)
+    if not values["bars_seen_stated"]:
+        say(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
+    if (said := too_good_sentence(manifest)) is not None:
+        say(said, style=STAMP)
     say(manifest["sentence"], style="bold")
     checkpoint = (
         f", checkpoint {values['checkpoint']['name']} {values['checkpoint']['digest'][:12]}" if values["checkpoint"] else ""
@@ -100,7 +111,7 @@ def print_run(values: dict[str, Any], recorded: Recorded) -> None:
     if certainty is not None:
         deflated = certainty["deflated_sharpe"]
         more = "" if deflated["value"] is None else f" {deflated['sentence']}"
-        say(f"luck: {certainty['verdict']['sentence']}{more}")
+        say(f"luck: {with_stamp(certainty['verdict'], manifest['config'])['sentence']}{more}")
     say(f"tearsheet: {values['tearsheet']}")
 
 

@@ -34,6 +34,7 @@ def compare_command(
 ) -> None:
     """Compare runs on one offline page."""
     from ..results.compare import comparison_table, inequalities, labels, render_comparison
+    from ..results.marks import banners, overlaps, unstated
     from ..results.ranking import Condition, metric_name, ordered
     from ..results.store import find_run, read_run, write_page
 
@@ -64,7 +65,8 @@ def compare_command(
             "runs": [
                 {
                     "run": str(each.folder), "synthetic": each.manifest["data"]["synthetic"],
-                    "overlap_allowed": bool(each.manifest["config"].get("allow_overlap")), **each.metrics["strategy"],
+                    "overlap_allowed": overlaps(each.manifest), "bars_seen_stated": not unstated(each.manifest["config"]),
+                    "warnings": banners([each.manifest]), **each.metrics["strategy"],
                 }
                 for each in stored
             ],
@@ -80,10 +82,19 @@ def compare_command(
 def _print_comparison(
     stored: Sequence[StoredRun], unequal: Sequence[str], rows: Sequence[Sequence[str]], *, unsorted: bool
 ) -> None:
+    from ..results.compare import labels
+    from ..results.marks import UNSTATED, overlaps, too_good_sentence, unstated
+
     if any(each.manifest["data"]["synthetic"] for each in stored):
         say("SYNTHETIC data in at least one run.", style=STAMP)
-    if any(each.manifest["config"].get("allow_overlap") for each in stored):
-        say("OVERLAP allowed in at least one run: its checkpoint may have seen these bars.", style=STAMP)
+    if any(overlaps(each.manifest) for each in stored):
+        say("OVERLAP allowed in at least one run: its checkpoint or strategy may have seen these bars.", style=STAMP)
+    names = labels(stored)
+    if unknown := [name for name, each in zip(names, stored, strict=True) if unstated(each.manifest["config"])]:
+        say(f"BARS SEEN not stated: {UNSTATED}: {', '.join(unknown)}.", style=STAMP)
+    for name, each in zip(names, stored, strict=True):
+        if (said := too_good_sentence(each.manifest)) is not None:
+            say(f"{name}: {said}", style=STAMP)
     for sentence in unequal:
         say(f"Not equal: {sentence}", style="yellow")
     if unsorted:
@@ -120,13 +131,15 @@ def runs_group() -> None:
 @json_option
 def runs_list(out: Path, as_json: bool) -> None:
     """List the runs, newest first."""
+    from ..results.marks import legend, marks, overlaps, too_good_sentence, unstated
     from ..results.sections.certainty import luck_word
     from ..results.store import list_runs, read_run
 
-    rows, damaged = [], []
+    rows, damaged, words = [], [], []
     for folder in reversed(list_runs(out)):
         try:
             stored = read_run(folder)
+            words.append(marks(stored.manifest))
         except FlagbtError as error:  # one damaged run must not hide the others
             damaged.append({"run": folder.name, "error": str(error)})
             continue
@@ -134,7 +147,8 @@ def runs_list(out: Path, as_json: bool) -> None:
         rows.append({
             "run": folder.name, "name": stored.manifest["name"], "data": stored.manifest["data"]["source"],
             "synthetic": stored.manifest["data"]["synthetic"],
-            "overlap": bool(stored.manifest["config"].get("allow_overlap")), "total_return": mine["total_return"],
+            "overlap": overlaps(stored.manifest), "bars_seen_stated": not unstated(stored.manifest["config"]),
+            "too_good": too_good_sentence(stored.manifest) is not None, "total_return": mine["total_return"],
             "sharpe_daily": mine["sharpe_daily"], "luck": luck_word(stored.metrics["certainty"]), "trades": mine["trades"],
         })  # fmt: skip
     if as_json:
@@ -142,11 +156,12 @@ def runs_list(out: Path, as_json: bool) -> None:
         return
     if rows:
         head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "luck", "trades"]
-        marks = [" ".join(mark.upper() for mark in ("synthetic", "overlap") if row[mark]) for row in rows]
         print_table(head, [
             [row["run"], row["name"], row["data"], mark, row["total_return"], row["sharpe_daily"], row["luck"], row["trades"]]
-            for row, mark in zip(rows, marks, strict=True)
+            for row, mark in zip(rows, map(" ".join, words), strict=True)
         ])  # fmt: skip
+        for line in legend(word for each in words for word in each if word in ("UNSTATED", "TOO GOOD")):
+            say(line)
     elif not damaged:
         say(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
     for each in damaged:

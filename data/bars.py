@@ -93,6 +93,9 @@ class Bars:
         what = "synthetic " if self.synthetic else ""
         return f"<Bars {self.source}: {len(self):,} {what}bars, {utc(self.time[0])} .. {utc(self.time[-1])}>"
 
+    def __str__(self) -> str:
+        return f"{self.source} ({len(self):,} bars, {utc(self.time[0])} .. {utc(self.time[-1])})"
+
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of all stamps and values; the source's name does not enter."""

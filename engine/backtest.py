@@ -19,6 +19,7 @@ from ..data.timerange import TimeRange
 from ..errors import RangeError, StrategyError, UsageError
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Strategy
+from ..strategies.declared import bars_seen, warmup_bars
 from .bridge import Bridge
 from .broker import Progress, RecordingBroker
 from .costs import AllInSizer, Costs
@@ -106,7 +107,7 @@ def run_backtest(
     scored = time.perf_counter()
 
     # 2. Cut: the bars to trade.
-    part = _traded(bars, signals if isinstance(strategy, Strategy) else None, timerange)
+    part = _traded(bars, signals if isinstance(strategy, Strategy) else None, timerange, warmup_bars(strategy))
     traded, rows = bars.take(part), None if signals is None else signals.take(part)
 
     # 3. Build: feed, broker, costs.
@@ -165,7 +166,9 @@ def _settings(strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs
         with blamed_on(type(strategy), "describe"):
             said = strategy.describe()
             json.dumps(dict(said))
+    seen = bars_seen(strategy)
     return {
+        "bars_seen": None if seen is None else [str(each) for each in seen],
         "strategy": _name(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
         "timerange": None if timerange == TimeRange() else str(timerange), "cash": float(cash), "short": short,
     } | costs.describe()  # fmt: skip
@@ -285,7 +288,7 @@ def _refuse(bad: npt.NDArray[np.bool_], bars: Bars, name: str, what: str) -> Non
         raise StrategyError(f"strategy '{name}': at the bar {utc(bars.time[at])} {what} ({count:,} such bars).")
 
 
-def _traded(bars: Bars, signals: Signals | None, timerange: TimeRange) -> slice:
+def _traded(bars: Bars, signals: Signals | None, timerange: TimeRange, stated: int | None) -> slice:
     """Return the positions of the bars to trade: contiguous, at least one, at least one of them with a signal."""
     part = bars.between(timerange)
     span = f"{bars.source} holds {len(bars):,} bars, {utc(bars.time[0])} .. {utc(bars.time[-1])}"
@@ -296,10 +299,15 @@ def _traded(bars: Bars, signals: Signals | None, timerange: TimeRange) -> slice:
     has = np.flatnonzero(signals.signal[part] != NO_SIGNAL)
     if not len(has):
         warmup = signals.warmup_bars
-        first = f"the first signal is at {utc(bars.time[warmup])}" if warmup < len(bars) else "no bar has a signal"
+        if warmup < len(bars):
+            why = f"the warm-up takes {warmup:,} bars, so the first signal is at {utc(bars.time[warmup])}"
+        elif stated is not None and stated >= len(bars):
+            why = f"the warm-up takes {stated:,} bars, and there are {len(bars):,}"
+        else:  # how long the warm-up is cannot be seen from bars that it outlasts
+            why = f"none of the {len(bars):,} bars up to the range's end has one; a warm-up takes more than these, if it ends"
         asked = "without --timerange" if timerange == TimeRange() else f"--timerange {timerange}"
         raise RangeError(
-            f"{asked}: the {part.stop - part.start:,} bars carry no signal: the warm-up takes "
-            f"{warmup:,} bars, so {first}. {span}. Choose a later range, or give bars that start earlier."
+            f"{asked}: the {part.stop - part.start:,} bars carry no signal: {why}. {span}. Choose a later range, or give bars "
+            "that start earlier."
         )
     return part if timerange.start is not None else slice(part.start + int(has[0]), part.stop)

@@ -11,6 +11,7 @@ import pandas as pd
 from ..errors import RangeError
 from .certainty.measure import share
 from .figures import Line, Panel, document, line_chart
+from .marks import banners, overlaps, strategy_name, with_stamp
 from .metrics import drawdowns
 from .page import (
     NULL,
@@ -22,7 +23,6 @@ from .page import (
     ratio,
     section,
     setting_text,
-    stamps,
     table,
     whole,
 )
@@ -31,7 +31,6 @@ from .sections.calibration import reliability_chart, reliability_line
 from .sections.curves import HEADLINES, ZOOM, times
 from .sections.diversity import class_bars, funnel_bars
 from .stored_run import StoredRun
-from .tearsheet import overlaps
 
 # Config fields that must be equal before one run may be called better than another.
 COST_FIELDS = ("fee_bps", "slippage_bps", "borrow_bps_per_day", "reserve_bps", "lot_size", "cash")
@@ -57,12 +56,9 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
     check_common_bars(runs)
     names = labels(runs)
     unequal = inequalities(runs)
-    banners = stamps(
-        synthetic=any(run.manifest["data"]["synthetic"] for run in runs),
-        overlap=any(overlaps(run.manifest["config"]) for run in runs),
-    )
+    warnings = banners([run.manifest for run in runs], names)
     if unequal:
-        banners.append(f"NOT COMPARABLE AS THEY STAND, so nothing is ranked: {'; '.join(unequal)}.")
+        warnings.append(f"NOT COMPARABLE AS THEY STAND, so nothing is ranked: {'; '.join(unequal)}.")
     count = "one run" if len(runs) == 1 else f"{len(runs)} runs"
     body = "".join(
         (
@@ -78,7 +74,7 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
             section("What differs", _differences_table(runs, names)),
         )
     )
-    return document("Comparison – flagbt", body, banners=banners, wide=len(runs) > 2)
+    return document("Comparison – flagbt", body, banners=warnings, wide=len(runs) > 2)
 
 
 def comparison_table(runs: Sequence[StoredRun]) -> list[list[str]]:
@@ -125,9 +121,9 @@ def inequalities(runs: Sequence[StoredRun]) -> list[str]:
         values = {setting_text(run.manifest["config"].get(field)) for run in runs}
         if len(values) > 1:
             found.append(f"{field} differs ({', '.join(sorted(values))})")
-    seen = [name for name, run in zip(labels(runs), runs, strict=True) if overlaps(run.manifest["config"])]
+    seen = [name for name, run in zip(labels(runs), runs, strict=True) if overlaps(run.manifest)]
     if seen:
-        found.append(f"bars that the checkpoint may have been trained on were allowed in {', '.join(seen)}")
+        found.append(f"bars that the checkpoint or the strategy may have been trained on were allowed in {', '.join(seen)}")
     return found
 
 
@@ -148,7 +144,7 @@ def labels(runs: Sequence[StoredRun]) -> list[str]:
 
 def _short(run: StoredRun) -> str:
     checkpoint = (run.manifest["checkpoint"] or {}).get("name")
-    return f"{run.manifest['config'].get('strategy')}{f' {checkpoint}' if checkpoint else ''}"
+    return f"{strategy_name(run.manifest['config'])}{f' {checkpoint}' if checkpoint else ''}"
 
 
 def _sentence(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[str]) -> str:
@@ -162,7 +158,7 @@ def _sentence(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence
         return f"{len(runs)} runs over the same bars and costs; their daily Sharpe ratios cannot be ranked."
     held = ratio(runs[0].metrics["benchmark"]["sharpe_daily"])
     certainty = runs[found].metrics["certainty"]
-    luck = f" {certainty['verdict']['sentence']}" if certainty else ""
+    luck = f" {with_stamp(certainty['verdict'], runs[found].manifest['config'])['sentence']}" if certainty else ""
     return (
         f"{names[found]} has the highest daily Sharpe ratio, {ratio(sharpe[found])} (buy and hold {held}), on equal terms."
         f"{luck}"

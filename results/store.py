@@ -23,6 +23,7 @@ from ..errors import RecordError, UsageError, nearest
 from ..files import json_text, new_folder, write_text
 from ..limits import load_json
 from .evidence import SECTIONS
+from .marks import strategy_name
 from .provenance import git_revision, library_versions
 from .stored_run import FORMAT_VERSION, StoredRun, read_run
 from .summary import summary
@@ -266,7 +267,7 @@ def _now() -> datetime:
 
 def _folder_name(run: Run, started: str, identity: str) -> str:
     time = datetime.fromisoformat(started).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    parts = [run.config.get("strategy") or "strategy", (run.checkpoint or {}).get("name")]
+    parts = [strategy_name(run.config), (run.checkpoint or {}).get("name")]
     return "-".join([time, *(_sanitised(str(part)) for part in parts if part), identity])
 
 

@@ -13,6 +13,7 @@ from ..models.diversity import diversity, mean_probabilities, model_verdict, sig
 from ..models.statistics import softmax
 from .metrics import metrics
 from .page import counted, percent, whole
+from .plausibility import too_good
 
 
 def summary(run: Run, benchmark: Run) -> dict[str, Any]:
@@ -29,7 +30,8 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
           a run without signals;
         - ``fills``: orders by outcome, and filled ones by side;
         - ``verdicts``: ``signal`` (of the final signals), ``model`` (of the probabilities before calibration: no
-          calibration can hide a collapse) and ``calibrated`` (of those after it); each None where it is undefined.
+          calibration can hide a collapse) and ``calibrated`` (of those after it); each None where it is undefined; and
+          ``result``, None unless it is too good to be true (`flagbt.results.plausibility.too_good`).
     """
     measured = {"strategy": metrics(run), "benchmark": metrics(benchmark)}
     described = _diversity(run)
@@ -83,6 +85,7 @@ def _verdicts(run: Run, described: dict[str, Any] | None) -> dict[str, Any]:
         "signal": None if described is None else signal_verdict(described["final"]),
         "model": model_verdict(mean_probabilities(raw), labels),
         "calibrated": model_verdict(mean_probabilities(_columns(run, "p")), labels),
+        "result": too_good(run),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data.labels import label_spec
 from .figures import document
+from .marks import banners, strategy_name, unstated, with_stamp
 from .metrics import daily_returns
 from .page import (
     Html,
@@ -22,7 +23,6 @@ from .page import (
     paragraph,
     section,
     setting_text,
-    stamps,
     table,
     verdict_card,
     whole,
@@ -81,14 +81,13 @@ def render_tearsheet(stored: StoredRun) -> str:
             section("Reproduce", f"<pre><code>{html.escape(command(manifest['config']))}</code></pre>\n", _reproduce_note()),
         )
     )
-    banners = stamps(synthetic=bool(manifest["data"]["synthetic"]), overlap=overlaps(manifest["config"]))
-    return document(f"{title} – flagbt", body, banners=banners)
+    return document(f"{title} – flagbt", body, banners=banners([manifest]))
 
 
 def title_of(manifest: Mapping[str, Any]) -> str:
     """Return the user's name for a run, or what was run."""
     checkpoint = (manifest["checkpoint"] or {}).get("name")
-    ran = f"{manifest['config'].get('strategy') or 'strategy'}{f', checkpoint {checkpoint}' if checkpoint else ''}"
+    ran = f"{strategy_name(manifest['config'])}{f', checkpoint {checkpoint}' if checkpoint else ''}"
     return str(manifest["name"] or ran)
 
 
@@ -104,14 +103,11 @@ def command(config: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def overlaps(config: Mapping[str, Any]) -> bool:
-    """Tell whether a run was allowed to trade bars that its checkpoint was trained on."""
-    return bool(config.get("allow_overlap"))
-
-
 def _head(stored: StoredRun, title: str) -> str:
     notes, certainty = stored.manifest["notes"], stored.metrics["certainty"]
-    luck = f" {luck_sentence(certainty)}" if certainty is not None and not stored.trades.empty else ""
+    luck = (
+        f" {luck_sentence(certainty, stored.manifest['config'])}" if certainty is not None and not stored.trades.empty else ""
+    )
     lead = paragraph(stored.manifest["sentence"] + luck, "lead")
     cards = _cards(stored)
     return "".join((
@@ -130,10 +126,10 @@ def _cards(stored: StoredRun) -> str:
         for each, title in titles.items()
         if (found := verdicts[each]) is not None
     ]
-    return "".join([*cards[:1], _luck(stored.metrics["certainty"]), *cards[1:]])
+    return "".join([*cards[:1], _luck(stored.metrics["certainty"], stored.manifest["config"]), *cards[1:]])
 
 
-def _luck(certainty: Mapping[str, Any] | None) -> str:
+def _luck(certainty: Mapping[str, Any] | None, config: Mapping[str, Any]) -> str:
     if certainty is None:
         return ""
     word = luck_word(certainty)
@@ -141,7 +137,13 @@ def _luck(certainty: Mapping[str, Any] | None) -> str:
     figure = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
     if word == "the market's":
         figure = certainty["random_entries"]
-    return verdict_card("Luck", word, figure["sentence"], kind)
+    return verdict_card("Luck", word, with_stamp(figure, config)["sentence"], kind)
+
+
+def _seen(config: Mapping[str, Any]) -> str:
+    if unstated(config):
+        return "not stated"
+    return ", ".join(config.get("bars_seen") or ()) or ("not recorded" if "bars_seen" not in config else "none")
 
 
 def _what_ran(stored: StoredRun) -> str:
@@ -151,7 +153,8 @@ def _what_ran(stored: StoredRun) -> str:
         ("Data", f"{data['source']}, {'SYNTHETIC' if data['synthetic'] else 'real prices'}"),
         ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
         ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
-        ("Strategy", setting_text(config.get("strategy"))),
+        ("Strategy", setting_text(strategy_name(config))),
+        ("Bars it has seen", _seen(config)),
         ("Costs a side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
         ("Sides", "long and short" if config.get("short") else "long or flat"),

@@ -27,8 +27,9 @@ TRIALS_FILE = "trials.jsonl"
 FORMAT_VERSION = 1
 LOCK_SECONDS = 10.0
 # What a config says that does not decide the result, or that another part of the digest says better: names of files and
-# checkpoints (their contents' digests count), the range as text (the bars count), and whether overlap was allowed.
-NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap")
+# checkpoints (their contents' digests count), the range as text (the bars count), whether overlap was allowed, and what a
+# strategy declares of itself.
+NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ class BuyAndHold(Strategy):
     """BUY at every bar: bought at the second bar's open, held to the end."""
 
     name = "buy-and-hold"
+    bars_seen = ()
+    reads_bars = False
 
     def prepare(self, bars: Bars) -> Signals:
         """Return BUY for every bar. *Causality: row t uses bars <= t.*"""
@@ -28,6 +30,8 @@ class AlwaysHold(Strategy):
     """HOLD at every bar: never trades, so its equity is the starting cash."""
 
     name = "always-hold"
+    bars_seen = ()
+    reads_bars = False
 
     def prepare(self, bars: Bars) -> Signals:
         """Return HOLD for every bar. *Causality: row t uses bars <= t.*"""
@@ -51,6 +55,7 @@ class SmaCross(Strategy):
     """
 
     name = "sma-cross"
+    bars_seen = ()
 
     def __init__(self, *, fast_bars: int = 24, slow_bars: int = 168, short: bool = False) -> None:
         super().__init__(short=short)
@@ -60,6 +65,7 @@ class SmaCross(Strategy):
             )
         self.fast_bars = fast_bars
         self.slow_bars = slow_bars
+        self.warmup_bars = slow_bars - 1
 
     def prepare(self, bars: Bars) -> Signals:
         """Compare the two means at every bar. *Causality: row t uses bars <= t.*"""
@@ -93,6 +99,8 @@ class RandomSignals(Strategy):
     """
 
     name = "random"
+    bars_seen = ()
+    reads_bars = False
     sell_share = 0.16
     buy_share = 0.18
 

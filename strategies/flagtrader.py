@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..data.bars import Bars
 from ..models.model_signals import ModelSignals
+from ..models.overlap import seen_ranges
 from ..models.signals import Signals
 from .base import Strategy
 
@@ -25,6 +26,8 @@ class FlagTrader(Strategy):
     def __init__(self, model: ModelSignals, *, short: bool = False) -> None:
         super().__init__(short=short)
         self.model = model
+        self.bars_seen = tuple(seen_ranges(model.checkpoint, model.calibration).values())
+        self.warmup_bars = model.warmup_bars
 
     def prepare(self, bars: Bars) -> Signals:
         """Score all bars in batches before the simulation starts. *Causality: row t uses bars <= t.*"""

@@ -397,7 +397,7 @@ def test_ranges_without_bars_or_signals_are_refused(walk):
         run_backtest(bars, BuyAndHold(), timerange=TimeRange.parse("20250101-"))
     with pytest.raises(RangeError, match="the warm-up takes 19 bars, so the first signal is at 2024-01-01T19:00:00Z"):
         run_backtest(bars, SmaCross(fast_bars=5, slow_bars=20), timerange=TimeRange.parse("-20240101T10"))
-    with pytest.raises(RangeError, match="no bar has a signal"):
+    with pytest.raises(RangeError, match="the warm-up takes 167 bars, and there are 50"):
         run_backtest(bars, SmaCross())
 
 
@@ -432,7 +432,7 @@ def test_the_record_names_what_was_run(walk):
     assert run.config == {
         "strategy": "sma-cross", "parameters": {"fast_bars": 5, "slow_bars": 20}, "timerange": None, "cash": 500.0,
         "short": False, "fee_bps": 10.0, "slippage_bps": 2.0, "borrow_bps_per_day": 1.0, "reserve_bps": 20.0,
-        "lot_size": 1e-6, "seed": 4,
+        "lot_size": 1e-6, "seed": 4, "bars_seen": [],
     }  # fmt: skip
     assert run.data == {
         "source": "x.csv", "synthetic": True, "digest": bars.digest, "step_hours": 1.0,

@@ -123,7 +123,7 @@ def _mask(part: Part | None, bars: Bars, name: str, shorter: int = 0) -> BoolArr
         found, mask = bars.between(given), np.zeros(len(bars), dtype=bool)
         mask[found.start : max(found.start, found.stop + shorter)] = True
         if not mask.any():
-            raise RangeError(f"{name}: no bar of {bars!r} lies in {given}. Choose another range.")
+            raise RangeError(f"{name}: no bar of {bars} lies in {given}. Choose another range.")
         return mask
     array = np.asarray(part)
     if array.shape != (len(bars),) or array.dtype != np.bool_:
