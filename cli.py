@@ -25,7 +25,7 @@ from .commands.sweep import sweep_command
 from .commands.train import pretrain_command, train_command
 from .config import Setting
 from .console import print_anywhere
-from .errors import FlagbtError
+from .errors import FlagbtError, option_alike, same_option
 
 
 @click.group(context_settings={
@@ -75,7 +75,7 @@ def _run() -> NoReturn:
 def _said(error: click.ClickException) -> str:
     """Write what click has to say in one paragraph, with the file and line where an option came from there."""
     context = getattr(error, "ctx", None)
-    said = error.format_message()
+    said = _unknown_option(error) if isinstance(error, click.NoSuchOption) else error.format_message()
     param = getattr(error, "param", None)
     if isinstance(error, click.BadParameter) and error.message and param is not None and param.name is not None:
         said = f"{max(param.opts, key=len) if isinstance(param, click.Option) else param.name}: {error.message}"
@@ -85,6 +85,32 @@ def _said(error: click.ClickException) -> str:
             said = f"--config: {path}, line {setting.line}: {said}"
     said = said if said.endswith((".", "?", "?)")) else f"{said}."
     return f"{said} See {context.command_path} --help." if context is not None else said
+
+
+def _unknown_option(error: click.NoSuchOption) -> str:
+    """Name the option that was meant, or else the commands that have one of that name."""
+    said = f"No such option '{error.option_name}'."
+    if error.ctx is None:
+        return said
+    word, own = error.option_name, _options(error.ctx.command)
+    if (same := same_option(word, own)) is None:
+        found = [(name, there) for name, command in cli.commands.items() if (there := same_option(word, _options(command)))]
+        if found:
+            where = " and ".join(f"flagbt {name}" for name, there in found[:2] if there == found[0][1])
+            return f"{said} '{found[0][1]}' is an option of {where}."
+    alike = same or option_alike(word, own)
+    return said if alike is None else f"{said} Did you mean '{alike}'?"
+
+
+def _options(command: click.Command) -> list[str]:
+    """Return the long options of a command, ``--no-`` forms included."""
+    return [
+        name
+        for option in command.params
+        if isinstance(option, click.Option)
+        for name in (*option.opts, *option.secondary_opts)
+        if name.startswith("--")
+    ]
 
 
 def _complain(text: str, exit_code: int) -> NoReturn:

@@ -31,6 +31,7 @@ from ..limits import load_json
 from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration
 from .decision import Decision
+from .unfamiliar import what_it_is
 
 FORMAT = 1
 LONGEST_CALIBRATION_NAME = 100
@@ -252,7 +253,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if folder.parent != BUNDLED:  # some installers link every file of a package
             check_no_links(folder)
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{folder} is no checkpoint: it holds no {DESCRIPTION}.") from None
+        said = f" {what_it_is(folder)}" if os.path.exists(folder) else ""
+        raise CheckpointError(f"{folder} is not a checkpoint: it holds no {DESCRIPTION}.{said}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
     version = values.get("format") if isinstance(values, dict) else None
@@ -339,6 +341,8 @@ def find_checkpoint(name: str) -> Checkpoint:
     for parent in checkpoint_folders():
         if os.sep not in name and os.path.isfile(parent / name / DESCRIPTION):
             return read_checkpoint(parent / name)
+    if os.path.exists(name):
+        raise CheckpointError(f"--ckpt: '{name}' is not a checkpoint. {what_it_is(Path(name))}")
     known = list(checkpoint_places())
     raise CheckpointError(
         f"--ckpt: there is no checkpoint '{name}', neither as a folder nor among "
