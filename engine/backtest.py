@@ -19,7 +19,7 @@ from ..data.timerange import TimeRange
 from ..errors import RangeError, StrategyError, UsageError
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Strategy
-from ..strategies.declared import bars_seen, warmup_bars
+from ..strategies.declared import bars_seen, labels_of, warmup_bars
 from .bridge import Bridge
 from .broker import Progress, RecordingBroker
 from .costs import AllInSizer, Costs
@@ -138,7 +138,10 @@ def run_backtest(
     index = pd.DatetimeIndex(frame.index)
     decided = None if bridge is None else Decided(np.array(bridge.before), np.array(bridge.why))
     return Run(
-        config=_settings(strategy, timerange, costs, cash, short) | rules.describe() | dict(config or {}),
+        config=_settings(strategy, timerange, costs, cash, short)
+        | _labels(strategy, signals, checkpoint)
+        | rules.describe()
+        | dict(config or {}),
         data=_describe(bars, traded) | dict(data or {}),
         checkpoint=None if checkpoint is None else dict(checkpoint),
         bars=frame,
@@ -172,6 +175,12 @@ def _settings(strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs
         "strategy": _name(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
         "timerange": None if timerange == TimeRange() else str(timerange), "cash": float(cash), "short": short,
     } | costs.describe()  # fmt: skip
+
+
+def _labels(strategy: Strategy | type[Any], signals: Signals | None, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the labels that probabilities without a checkpoint are judged by; empty where there are none."""
+    speaks = signals is not None and (signals.probabilities is not None or signals.logits is not None)
+    return {"labels": str(labels_of(strategy))} if speaks and checkpoint is None and isinstance(strategy, Strategy) else {}
 
 
 def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:

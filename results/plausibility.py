@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from ..data.bars import FloatArray
-from ..data.labels import CLASS_NAMES, IntArray, class_counts, class_shares, label_spec
+from ..data.labels import IntArray, class_counts, class_shares, label_spec
 from ..engine.run import Run
 from ..models.statistics import direction_auc, pair_auc
 from ..training.guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
 from .costs import bars_of
+from .label_scores import labels_text, probabilities_of
 
 FEWEST_BARS = 300  # as in the doctor
 FEWEST_ORDERS = 60
@@ -135,13 +136,11 @@ def _filled_at_open(run: Run, open_: FloatArray) -> FloatArray:
 
 def _of_probabilities(run: Run) -> tuple[Auc | None, float] | None:
     """Return the AUC of p_buy against p_sell, and the gain in accuracy, on the labels of the run's own bars."""
-    text = (run.checkpoint or {}).get("labels") or run.config.get("labels")
-    columns = [f"p_{name.lower()}" for name in CLASS_NAMES]
-    if text is None or run.signals is None or not set(columns) <= set(run.signals.columns):
+    text, given = labels_text(run), probabilities_of(run)
+    if text is None or given is None:
         return None
-    spec = label_spec(str(text))
+    spec, p = label_spec(text), given[1]
     labels: IntArray = spec.labels(bars_of(run))
-    p = run.signals[columns].to_numpy(dtype=np.float64)
     judged = (labels >= 0) & np.isfinite(p).all(axis=1)
     if judged.sum() < FEWEST_BARS:
         return None

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
-from ..data.labels import CLASS_NAMES
+from ..data.labels import CLASS_NAMES, class_shares, label_spec
 from ..engine.run import Run
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
-from ..models.statistics import softmax
+from .costs import bars_of
+from .label_scores import labels_text, probabilities_of
 from .metrics import metrics
 from .page import counted, percent, whole
 from .plausibility import too_good
@@ -58,33 +58,27 @@ def fills(run: Run) -> dict[str, Any]:
     }
 
 
-def _columns(run: Run, prefix: str) -> FloatArray | None:
-    names = [f"{prefix}_{name.lower()}" for name in CLASS_NAMES]
-    if run.signals is None or not set(names) <= set(run.signals.columns):
-        return None
-    return run.signals[names].to_numpy(dtype=np.float64)
-
-
 def _diversity(run: Run) -> dict[str, Any] | None:
     if run.signals is None:
         return None
     labels = (run.checkpoint or {}).get("label_shares")
-    logits = _columns(run, "logit")
-    raw = None if logits is None else softmax(logits)
+    raw, calibrated = probabilities_of(run) or (None, None)
     return {
         "raw": diversity(run.signals["raw_signal"].to_numpy(), raw, labels),
-        "final": diversity(run.signals["signal"].to_numpy(), _columns(run, "p"), labels),
+        "final": diversity(run.signals["signal"].to_numpy(), calibrated, labels),
     }
 
 
 def _verdicts(run: Run, described: dict[str, Any] | None) -> dict[str, Any]:
-    labels = (run.checkpoint or {}).get("label_shares")
-    logits = _columns(run, "logit")
-    raw = None if logits is None else softmax(logits)
+    raw, calibrated = probabilities_of(run) or (None, None)
+    labels, whose = (run.checkpoint or {}).get("label_shares"), "the training labels'"
+    if labels is None and raw is not None and (text := labels_text(run)) is not None:
+        own = label_spec(text).labels(bars_of(run))
+        labels, whose = (class_shares(own), f"these bars' own labels' ({text})") if (own >= 0).any() else (None, whose)
     return {
         "signal": None if described is None else signal_verdict(described["final"]),
-        "model": model_verdict(mean_probabilities(raw), labels),
-        "calibrated": model_verdict(mean_probabilities(_columns(run, "p")), labels),
+        "model": model_verdict(mean_probabilities(raw), labels, whose=whose),
+        "calibrated": model_verdict(mean_probabilities(calibrated), labels, whose=whose),
         "result": too_good(run),
     }
 
