@@ -46,13 +46,15 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
 
 
 def fills(run: Run) -> dict[str, Any]:
-    """Count the orders by status (filled, rejected, zero-size, unfilled) and the filled ones by side."""
+    """Count the orders by status (filled, rejected, zero_size, unfilled) and the filled ones by side."""
     orders = run.orders
     filled = orders[orders["status"] == "filled"]
     size = filled["size"].to_numpy(dtype=np.float64)
     return {
         "orders": len(orders),
-        "by_status": {str(name): int(count) for name, count in orders["status"].value_counts().sort_index().items()},
+        "by_status": {
+            str(name).replace("-", "_"): int(count) for name, count in orders["status"].value_counts().sort_index().items()
+        },
         "BUY": int((size > 0).sum()),
         "SELL": int((size < 0).sum()),
     }

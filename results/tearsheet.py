@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data.labels import label_spec
 from .figures import document
-from .marks import banners, strategy_name, unstated, with_stamp
+from .marks import banners, marks, strategy_name, unstated, with_stamp
 from .metrics import daily_returns
 from .page import (
     Html,
@@ -126,18 +126,20 @@ def _cards(stored: StoredRun) -> str:
         for each, title in titles.items()
         if (found := verdicts[each]) is not None
     ]
-    return "".join([*cards[:1], _luck(stored.metrics["certainty"], stored.manifest["config"]), *cards[1:]])
+    return "".join([*cards[:1], _luck(stored.metrics["certainty"], stored.manifest), *cards[1:]])
 
 
-def _luck(certainty: Mapping[str, Any] | None, config: Mapping[str, Any]) -> str:
+def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> str:
     if certainty is None:
         return ""
     word = luck_word(certainty)
     kind = {"not luck alone": "good", "may be luck": "fair", "the market's": "fair", "a loss beyond luck": "bad"}.get(word, "")
+    if kind == "good" and set(marks(manifest)) - {"SYNTHETIC"}:
+        kind = "fair"
     figure = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
     if word == "the market's":
         figure = certainty["random_entries"]
-    return verdict_card("Luck", word, with_stamp(figure, config)["sentence"], kind)
+    return verdict_card("Luck", word, with_stamp(figure, manifest["config"])["sentence"], kind)
 
 
 def _seen(config: Mapping[str, Any]) -> str:

@@ -87,9 +87,9 @@ def labels_of(strategy: object) -> Labels:
         return LabelSpec()
     if isinstance(given, str):
         try:
-            return label_spec(given)
+            return label_spec(given, option=f"strategy '{name_of(strategy)}': label_spec")
         except UsageError as error:
-            raise StrategyError(f"strategy '{name_of(strategy)}': label_spec: {error}") from None
+            raise StrategyError(str(error)) from None
     if not isinstance(given, Labels):
         raise StrategyError(
             f"strategy '{name_of(strategy)}': label_spec is a {type(given).__name__}, expected labels such as "
