@@ -172,7 +172,7 @@ def run_options(command: F) -> F:
         click.option(
             "--cache/--no-cache", default=True, show_default=True, help="Take and keep scored logits; flagbt cache shows them."
         ),
-        click.option("--allow-overlap", is_flag=True, help="Trade bars the checkpoint has seen; stamped on every output."),
+        click.option("--allow-overlap", is_flag=True, help="Trade bars it has seen; stamped on every output."),
         click.option(
             "--seed", type=click.IntRange(0), default=0, show_default=True, help="For strategies that draw at random."
         ),

@@ -213,6 +213,11 @@ def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _un
     sizes = (1, 2, 5)
     progress(0, 1 + len(sizes))
     alone = score(network, rows, part, bar_by_bar=True, **settings)
+    if not np.isfinite(alone[first:]).any():
+        return Finding(
+            check="batch", severity=UNCHECKED, says=f"None of the {BATCHED_BARS} bars got finite logits, so there is nothing "
+            "to compare.", remedy="Look at the checkpoint with flagbt doctor: its weights may have diverged.",
+        )  # fmt: skip
     off = 0.0
     for done, n in enumerate(sizes, 1):
         progress(done, 1 + len(sizes))
