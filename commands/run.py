@@ -47,13 +47,14 @@ def _request(options: Mapping[str, Any]) -> RunRequest:
 
 def run_json(recorded: Recorded) -> dict[str, Any]:
     """Return what a run says of itself, as JSON values."""
-    from ..results.marks import banners, overlaps, unstated  # with bokeh behind it, only where a run is shown
+    from ..results.marks import banners, overlaps, strategy_name, unstated  # with bokeh behind it, only where a run is shown
 
     manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
     verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
     pick = {key: {name: recorded.metrics[key][name] for name in SHOWN_METRICS} for key in ("strategy", "benchmark")}
     return {
         "run": str(recorded.folder),
+        "strategy": strategy_name(manifest["config"]),
         "bars": manifest["funnel"]["bars"],
         "scored_bars": final.get("scored_bars"),
         "signals": {name: final["counts"][name] for name in CLASS_NAMES} if final else None,

@@ -131,7 +131,7 @@ def runs_group() -> None:
 @json_option
 def runs_list(out: Path, as_json: bool) -> None:
     """List the runs, newest first."""
-    from ..results.marks import legend, marks, overlaps, too_good_sentence, unstated
+    from ..results.marks import legend, marks, overlaps, strategy_name, too_good_sentence, unstated
     from ..results.sections.certainty import luck_word
     from ..results.store import list_runs, read_run
 
@@ -145,7 +145,8 @@ def runs_list(out: Path, as_json: bool) -> None:
             continue
         mine = stored.metrics["strategy"]
         rows.append({
-            "run": folder.name, "name": stored.manifest["name"], "data": stored.manifest["data"]["source"],
+            "run": folder.name, "name": stored.manifest["name"], "strategy": strategy_name(stored.manifest["config"]),
+            "data": stored.manifest["data"]["source"],
             "synthetic": stored.manifest["data"]["synthetic"],
             "overlap": overlaps(stored.manifest), "bars_seen_stated": not unstated(stored.manifest["config"]),
             "too_good": too_good_sentence(stored.manifest) is not None, "total_return": mine["total_return"],

@@ -19,7 +19,7 @@ from ..data.timerange import TimeRange
 from ..errors import RangeError, StrategyError, UsageError
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Strategy
-from ..strategies.declared import bars_seen, labels_of, warmup_bars
+from ..strategies.declared import bars_seen, labels_of, name_of, warmup_bars
 from .bridge import Bridge
 from .broker import Progress, RecordingBroker
 from .costs import AllInSizer, Costs
@@ -101,7 +101,7 @@ def run_backtest(
     started = time.perf_counter()
     signals = _prepared(bars, strategy) if signals is None else signals
     if signals is not None:
-        _check_signals(signals, bars, _name(strategy))
+        _check_signals(signals, bars, name_of(strategy))
         if isinstance(strategy, Strategy):
             strategy.signals = signals
     scored = time.perf_counter()
@@ -128,7 +128,7 @@ def run_backtest(
     done = time.perf_counter()
     if len(broker.table()) != len(traded):
         raise StrategyError(
-            f"strategy '{_name(strategy)}' stopped Backtrader after {len(broker.table()):,} of {len(traded):,} bars. A run "
+            f"strategy '{name_of(strategy)}' stopped Backtrader after {len(broker.table()):,} of {len(traded):,} bars. A run "
             "covers its whole range: take the stop out, or choose a shorter range."
         )
 
@@ -164,7 +164,7 @@ def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd
 
 
 def _settings(strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs, cash: float, short: bool) -> dict[str, Any]:
-    said: dict[str, object] = {"name": _name(strategy)}
+    said: dict[str, object] = {"name": name_of(strategy)}
     if isinstance(strategy, Strategy):
         with blamed_on(type(strategy), "describe"):
             said = strategy.describe()
@@ -172,7 +172,7 @@ def _settings(strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs
     seen = bars_seen(strategy)
     return {
         "bars_seen": None if seen is None else [str(each) for each in seen],
-        "strategy": _name(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
+        "strategy": name_of(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
         "timerange": None if timerange == TimeRange() else str(timerange), "cash": float(cash), "short": short,
     } | costs.describe()  # fmt: skip
 
@@ -188,10 +188,6 @@ def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:
         "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
         "first": utc(traded.time[0]), "last": utc(traded.time[-1]),
     }  # fmt: skip
-
-
-def _name(strategy: Strategy | type[Any]) -> str:
-    return strategy.name if isinstance(strategy, Strategy) else strategy.__name__
 
 
 def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, rules: Rules) -> None:

@@ -20,8 +20,8 @@ from ..training.guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
 from .costs import bars_of
 from .label_scores import labels_text, probabilities_of
 
-FEWEST_BARS = 300  # as in the doctor
-FEWEST_ORDERS = 60
+FEWEST_BARS, ENOUGH_BARS = 100, 300  # of fewer than 300, the doctor's fewest, the more slack is given the fewer they are
+FEWEST_MOVES, FEWEST_ORDERS = 30, 60
 HORIZONS = (1, 2, 3, 6, 12, 24, 48, 96, 168)
 LARGE_MOVES = 2 / 3  # quantile: the third of the bars with the largest moves counts, as about a third of labels is not HOLD
 
@@ -45,8 +45,9 @@ def too_good(run: Run) -> dict[str, Any] | None:
 
     Notes
     -----
-    An AUC counts as too good where it is above 0.70 by more than one standard deviation of chance; with probabilities, so
-    does an accuracy more than 0.10 above the better of the commonest label and the last known one.
+    An AUC counts as too good where it is above 0.70 by more than one standard deviation of chance (300 / n of them for n < 300
+    bars); with probabilities and 300 labelled bars, so does an accuracy more than 0.10 above the better of the commonest label
+    and the last known one.
     """
     found = [*_of_positions(run)]
     gain = None
@@ -98,11 +99,11 @@ def _of_positions(run: Run) -> list[Auc]:
         up, down = (move >= reach) & (move > 0), (move <= -reach) & (move < 0)
         of_bars = f"over the next {ahead} bars" if ahead > 1 else "over the next bar"
         kept, at = held[: len(move)], side[: len(move)]
-        found += _auc(f"what it held {of_bars}", kept[up], kept[down], float(ahead), FEWEST_BARS // 6)
+        found += _auc(f"what it held {of_bars}", kept[up], kept[down], float(ahead), FEWEST_MOVES)
         orders = at != 0
         overlap = max(1.0, ahead * float(orders.mean()))
         found += _auc(f"what it ordered, {of_bars},", at[up & orders], at[down & orders], overlap, FEWEST_ORDERS)
-    return found
+    return [each._replace(slack=each.slack * max(1.0, ENOUGH_BARS / n)) for each in found]
 
 
 def _auc(what: str, up: FloatArray, down: FloatArray, overlap: float, fewest: int) -> list[Auc]:
@@ -142,7 +143,7 @@ def _of_probabilities(run: Run) -> tuple[Auc | None, float] | None:
     spec, p = label_spec(text), given[1]
     labels: IntArray = spec.labels(bars_of(run))
     judged = (labels >= 0) & np.isfinite(p).all(axis=1)
-    if judged.sum() < FEWEST_BARS:
+    if judged.sum() < ENOUGH_BARS:
         return None
     y = labels[judged]
     last = np.full(len(labels), -1)
