@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -65,7 +67,11 @@ class SmaCross(Strategy):
             )
         self.fast_bars = fast_bars
         self.slow_bars = slow_bars
-        self.warmup_bars = slow_bars - 1
+
+    @cached_property  # of the class, so that no subclass declares it unawares; a plain property could not be set by one
+    def warmup_bars(self) -> int:  # type: ignore[override]
+        """Bars before the first whole slow mean."""
+        return self.slow_bars - 1
 
     def prepare(self, bars: Bars) -> Signals:
         """Compare the two means at every bar. *Causality: row t uses bars <= t.*"""

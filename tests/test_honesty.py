@@ -170,7 +170,10 @@ def test_a_checkpoint_states_what_flagtrader_has_seen(nano: Any, walk: Walk) -> 
 
     strategy = FlagTrader(ModelSignals(checkpoint=nano, device="cpu", cache=False))
     assert bars_seen(strategy) == tuple(nano.ranges.values())
-    assert bars_seen(type("Mine", (FlagTrader,), {"__module__": "mine"})(strategy.model)) == tuple(nano.ranges.values())
+    users = type("Mine", (FlagTrader,), {"__module__": "mine"})(strategy.model)
+    assert bars_seen(users) is None
+    users.bars_seen = ("20220101-20230101",)
+    assert bars_seen(users) == (TimeRange.parse("20220101-20230101"),)
     bars = walk(strategy.model.warmup_bars + 60, seed=4)
     assert run_backtest(bars, strategy).config["bars_seen"] == [str(each) for each in nano.ranges.values()]
 
