@@ -380,6 +380,19 @@ def test_verify_lookahead_says_what_it_cannot_check(kind: type[Any], verdict: st
         assert moved > 0.2
 
 
+def test_a_strategy_without_a_signal_cannot_be_checked(walk: Walk) -> None:
+    """If it fails, a warm-up longer than the stretches that are tried passes for proven, unless it is stated."""
+    bars = walk(2_600, seed=9)
+    slow = SmaCross(fast_bars=2, slow_bars=1_500)
+    silent = type("Slow", (SmaCross,), {"__module__": "users"})
+    found = verify_lookahead(lambda: silent(fast_bars=2, slow_bars=1_500), bars)
+    assert found.severity == "cannot be checked"
+    assert "state it as warmup_bars" in found.remedy
+    stated = warmup_bars(slow)
+    assert stated == 1_499
+    assert verify_lookahead(lambda: SmaCross(fast_bars=2, slow_bars=1_500), bars, warmup_bars=stated).severity == "ok"
+
+
 def test_verify_lookahead_uses_the_history_before_its_range(command: Command, mine: Path) -> None:
     """If it fails, a range of a few hundred bars cannot be verified, although there are bars enough before it."""
     asked = ("verify", "lookahead", "--strategy", "seen_strategies:Silent", "--data", "bars.csv", "--json")

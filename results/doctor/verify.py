@@ -109,6 +109,13 @@ def verify_lookahead(
         )  # fmt: skip
     unchanged = f"Nothing up to a bar changed with what came after it ({tried})."
     share = f"with another past, {100 * moved:.1f} % of its {answers:,} answers moved"
+    if all(one is None for one, _ in pairs):
+        return Finding(
+            check="lookahead", severity=UNCHECKED, value=0.0, limit=SMALLEST_MOVED,
+            says=f"No bar had a signal in any of {len(moments)} stretches of {before + after:,} bars, so nothing was tried.",
+            remedy="If its warm-up is longer than that, state it as warmup_bars in its class; else choose a range in which it "
+            "has signals.", evidence=evidence,
+        )  # fmt: skip
     if declared and moved < SMALLEST_MOVED:
         return Finding(
             check="lookahead", severity=UNCHECKED, value=moved, limit=SMALLEST_MOVED,
