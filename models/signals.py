@@ -49,7 +49,10 @@ class Signals:
             object.__setattr__(self, "signal", _likeliest(rows))
         if self.raw is None:
             rows = self.probabilities if self.logits is None else self.logits
-            object.__setattr__(self, "raw", self.signal if rows is None else _likeliest(rows))
+            raw = self.signal if rows is None else _likeliest(rows)
+            if raw.shape == np.shape(self.signal):  # where nothing is said, nothing was said before a calibration either
+                raw = np.where((raw == NO_SIGNAL) | (self.signal == NO_SIGNAL), self.signal, raw).astype(np.int8)
+            object.__setattr__(self, "raw", raw)
 
     def __len__(self) -> int:
         return len(self.signal)

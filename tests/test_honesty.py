@@ -23,6 +23,7 @@ from flagbt.engine.backtest import run_backtest
 from flagbt.errors import RangeError, StrategyError
 from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.results.doctor.verify import verify_lookahead
+from flagbt.results.marks import unstated, with_stamp
 from flagbt.results.plausibility import too_good
 from flagbt.results.stored_run import read_run
 from flagbt.results.summary import summary
@@ -245,6 +246,17 @@ def test_a_strategy_is_called_by_its_name(command: Command, mine: Path) -> None:
     assert ">day momentum</a>" in (mine / "runs/index.html").read_text(encoding="utf-8")
     command("run", "--strategy", "random", "--data", "bars.csv", "--timerange", "20240115-20240120", "--name", "r")
     assert re.search(r"^ +day momentum +r", command("compare", folder.name, "r")[1], re.MULTILINE)
+
+
+def test_older_records_are_stamped_where_the_strategy_was_a_users_own() -> None:
+    """If it fails, a run from before there were declarations is suspected without reason, or believed without one."""
+    assert not unstated({"strategy": "sma-cross"})
+    assert unstated({"strategy": "mine:Mine", "code": "0" * 64})
+    assert unstated({"strategy": "mine:Mine", "bars_seen": None})
+    assert not unstated({"strategy": "mine:Mine", "code": "0" * 64, "bars_seen": []})
+    stamped = with_stamp({"sentence": "Not explained by luck alone."}, {"code": "0" * 64})
+    assert stamped["sentence"] == f"Not explained by luck alone. I{NOT_STATED[1:]}."
+    assert with_stamp(stamped, {"code": "0" * 64}) == stamped  # once is enough
 
 
 # --- verify ----------------------------------------------------------------------------------------------------------
@@ -543,6 +555,8 @@ def test_signals_of_probabilities_alone() -> None:
     assert made.signal.tolist() == made.raw.tolist() == [NO_SIGNAL, SELL, BUY]
     made = Signals(logits=np.array([[0.0, 1.0, 0.0]]), probabilities=np.array([[0.1, 0.2, 0.7]]))
     assert (made.signal.tolist(), made.raw.tolist()) == ([BUY], [HOLD])
+    made = Signals(np.array([NO_SIGNAL, BUY], dtype=np.int8), probabilities=np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]]))
+    assert (made.signal.tolist(), made.raw.tolist()) == ([NO_SIGNAL, BUY], [NO_SIGNAL, SELL])
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
