@@ -339,8 +339,8 @@ def test_what_does_not_fit_is_refused_with_its_place(given: dict[str, object], s
 
 def test_an_answer_of_another_shape_is_named(walk: Callable[..., Bars]) -> None:
     """If it fails, a model with two classes is examined as if it had three."""
-    diagnosis = diagnose(lambda rows: rows[:, :2], DEFAULT, walk(1500), labels=LabelSpec(), context_bars=0)
-    assert "expected logits or probabilities of shape" in diagnosis.finding("shares").says
+    with pytest.raises(UsageError, match=r"expected logits or probabilities of shape \(300, 3\) .* got \(300, 2\)"):
+        diagnose(lambda rows: rows[:, :2], DEFAULT, walk(1500), labels=LabelSpec(), context_bars=0)
 
 
 @pytest.mark.slow
