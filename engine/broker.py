@@ -12,16 +12,18 @@ import numpy as np
 
 from ..data.bars import FloatArray
 from ..errors import StrategyError
-from .costs import Costs, FractionalCommission
+from .costs import AllIn, Costs, FractionalCommission
 
 Progress = Callable[[int, int], None]
 _PROGRESS_EVERY_BARS = 1_000
 _REJECTED = (bt.Order.Margin, bt.Order.Rejected)
 _DROPPED = (bt.Order.Canceled, bt.Order.Expired)
+NO_SHORTS, NO_LOT = "short not allowed", "less than one lot"
 # What a plain strategy could call on its broker and so earn what its record does not say.
 _FIXED = (
     "set_cash", "setcash", "add_cash", "setcommission", "addcommissioninfo", "set_slippage_perc", "set_slippage_fixed",
     "set_coc", "set_coo", "set_checksubmit", "set_filler", "set_int2pnl", "set_shortcash", "set_fundmode",
+    "add_order_history", "set_fund_history",
 )  # fmt: skip
 
 
@@ -105,6 +107,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self.fills: list[Fill] = []
         self._by_reference: dict[int, OrderRecord] = {}
         self._n_fills: dict[int, int] = {}
+        self._unslipped: float | None = None
         self._rows: list[tuple[float, float, float]] = []
 
     def start(self) -> None:
@@ -119,6 +122,8 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
 
     def next(self) -> None:
         """Fill what is pending at this bar's open, then note cash, size and the borrow paid so far."""
+        if not self._rows:
+            self._refuse_cheats()
         super().next()
         data = self.cerebro.datas[0]
         self._rows.append((self.cash, self.positions[data].size, self.d_credit[data]))
@@ -155,20 +160,69 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             record.filled_size += fill.size
             record.notional += abs(fill.size) * fill.price
             record.fee += fill.fee
-            if order.exectype == bt.Order.Market:  # a limit or stop order does not fill at the open
-                record.slippage_cost += fill.size * (fill.price - order.data.open[0])
+            if self._unslipped is not None:
+                record.slippage_cost += fill.size * (fill.price - self._unslipped)
         self._n_fills[order.ref] = len(order.executed.exbits)
 
+    def _try_exec(self, order: Any) -> None:
+        self._unslipped = None
+        super()._try_exec(order)
+
+    # A limit order fills at its limit, or at the open where that is better, and never slips: Backtrader's own slippage
+    # would carry it past its limit, since `slip_out` lets a price leave the bar. `lim` marks limit orders.
+    def _slip_up(self, pmax: float, price: float, doslip: bool = True, lim: bool = False) -> Any:
+        self._unslipped = price
+        return price if lim else super()._slip_up(pmax, price, doslip)
+
+    def _slip_down(self, pmin: float, price: float, doslip: bool = True, lim: bool = False) -> Any:
+        self._unslipped = price
+        return price if lim else super()._slip_down(pmin, price, doslip)
+
     def _execute(self, order: Any, ago: Any = None, price: Any = None, **kwargs: Any) -> Any:
-        why = "" if ago is None or price is None else self._short_forbidden(order, price)
-        if not why:
-            return super()._execute(order, ago=ago, price=price, **kwargs)
+        all_in = isinstance(order.p.size, AllIn)
+        if ago is None or price is None:  # Backtrader's check at the close; what is all-in is sized at its fill, and fits
+            return kwargs["cash"] if all_in else super()._execute(order, ago=ago, price=price, **kwargs)
+        if order.exectype == bt.Order.Close:  # Backtrader lets these fill without slippage
+            price = (self._slip_up if order.isbuy() else self._slip_down)(price, price)
+        if all_in and not self._size_all_in(order, price):
+            return self._turn_down(order, NO_LOT)
+        if why := self._short_forbidden(order, price):
+            return self._turn_down(order, why)
+        return super()._execute(order, ago=ago, price=price, **kwargs)
+
+    def _size_all_in(self, order: Any, price: float) -> float:
+        """Give an all-in order the size that holds at its fill, and return it: what it closes, or what the cash pays."""
+        size = self.all_in(order.isbuy(), price)
+        order.size = order.created.size = order.executed.remsize = size if order.isbuy() else -size
+        self.record_of(order).size = order.size
+        return size
+
+    def all_in(self, is_buy: bool, price: float) -> float:
+        """Return the base units (0 or more) of an all-in order that fills at ``price``, slippage included.
+
+        Against a position, it closes that one. Otherwise a buy takes what the cash pays, and a sale makes the whole equity
+        a short. Whole lots.
+        """
+        held = self.positions[self.cerebro.datas[0]].size
+        if held and (held > 0) != is_buy:
+            return float(abs(held))
+        return self.costs.paid_by(self.cash if is_buy else self.cash + 2 * held * price, price)
+
+    def _turn_down(self, order: Any, why: str) -> None:
+        """Reject an order at its fill, and what depends on it."""
         self.record_of(order).reason = why
         order.reject()
         self.notify(order)
         self._ococheck(order)
         self._bracketize(order, cancel=True)
-        return None
+
+    def _refuse_cheats(self) -> None:
+        """Refuse what lets a strategy see a bar before its orders fill in it."""
+        if self.cerebro.p.cheat_on_open or self.cerebro._timerscheat:
+            raise StrategyError(
+                "the strategy asked Backtrader to cheat (cheat_on_open, or a timer with cheat=True): it would see a bar's "
+                "close, high and low before its orders fill in that bar. Order in next(), or by a timer without cheat."
+            )
 
     def _short_forbidden(self, order: Any, price: float) -> str:
         size, change = self.positions[order.data].size, order.executed.remsize
@@ -176,7 +230,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         if change > 0 or after > -self.costs.lot_size / 2:
             return ""
         if not self.short_allowed:
-            return "short not allowed"
+            return NO_SHORTS
         return "short above equity" if -after * price > self.cash + size * price else ""
 
     def table(self) -> FloatArray:

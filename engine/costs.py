@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,6 +75,14 @@ class Costs:
         """
         return size_for(equity, price, self.rates())
 
+    def paid_by(self, cash: float, price: float) -> float:
+        """Return the base units (0 or more, whole lots) that ``cash`` pays for at a fill's own price, fee included."""
+        size = size_for(cash, price, self.rates()._replace(slippage=0.0, reserve=0.0))
+        # Rounding to lots may leave the sum a trifle above the cash, and Backtrader would reject the order.
+        while size > 0 and cash - size * price - size * self.fee * price < 0:
+            size = max(0.0, size - self.lot_size)
+        return size
+
     def rates(self) -> Rates:
         """Return the costs as fractions."""
         return Rates(self.fee, self.slippage, self.borrow_bps_per_day / 10_000, self.reserve_bps / 10_000, self.lot_size)
@@ -98,8 +108,8 @@ class FractionalCommission(bt.CommissionInfo):  # type: ignore[misc]  # Backtrad
         self.costs = costs
 
     def getsize(self, price: float, cash: float) -> float:
-        """Return the base units that ``cash`` buys, less costs and reserve; Backtrader's own rounds to integers."""
-        return self.costs.size_for(cash, price)
+        """Return the base units that are worth ``cash``; Backtrader's own rounds to integers."""
+        return cash / price
 
     def get_credit_interest(self, data: Any, pos: Any, dt: Any) -> float:  # noqa: ARG002 - Backtrader's signature
         """Return the borrow fee of a short position for the time since the bar before, in quote currency."""
@@ -111,17 +121,51 @@ class FractionalCommission(bt.CommissionInfo):  # type: ignore[misc]  # Backtrad
         return float(self.costs.borrow_bps_per_day / 10_000 * days * abs(pos.size) * data.close[-1])
 
 
-class AllInSizer(bt.Sizer):  # type: ignore[misc]  # Backtrader has no types
-    """Size of a plain Backtrader strategy's ``buy()`` and ``sell()`` without a size: everything.
+class AllIn(float):
+    """The size of an order that takes everything: an estimate until the order fills, when the broker sets it anew.
 
-    An order against a position closes it. From flat, a buy takes what the cash can pay, and a sell the same amount
-    short where shorts are allowed. Backtrader's default of 1 unit is more bitcoin than most cash can pay.
+    It stays true at 0 and keeps its type through ``abs`` and ``-``: so Backtrader gives the order whatever the estimate, and
+    hands the size on to the other orders of a bracket.
     """
 
-    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
-        held = float(self.broker.getposition(data).size)
-        if held and (held > 0) != isbuy:
-            return abs(held)
-        if not isbuy and not self.broker.short_allowed:
-            return 0.0
-        return float(comminfo.getsize(data.close[0], cash))
+    def __abs__(self) -> AllIn:
+        return AllIn(super().__abs__())
+
+    def __neg__(self) -> AllIn:
+        return AllIn(super().__neg__())
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class AllInSizer(bt.Sizer):  # type: ignore[misc]  # Backtrader has no types
+    """Size of a plain Backtrader strategy's ``buy()`` and ``sell()`` without a size, where it sets no sizer: everything.
+
+    An order against a position closes it. Otherwise, a buy takes what the cash can pay at its fill, and a sale the same
+    amount short where shorts are allowed. Backtrader's default of 1 unit is more bitcoin than most cash can pay.
+    """
+
+    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> AllIn:  # noqa: ARG002 - Backtrader's
+        return AllIn(self.broker.all_in(isbuy, data.close[0]))
+
+
+def with_all_in_sizer(strategy: type[Any]) -> Callable[..., Any]:
+    """Return what makes the plain Backtrader strategy for Cerebro, with ``AllInSizer`` where it sets no sizer of its own.
+
+    The steps are those of Backtrader's metaclass. Its own default stands before ``__init__`` runs, and so does this one:
+    whatever the strategy sets in ``__init__``, in ``start`` or later takes its place. (``Cerebro.addsizer`` would replace
+    what ``__init__`` has set.) A sizer or a class of one as the class attribute ``sizer`` counts as well.
+    """
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        cls, args, kwargs = strategy.doprenew(*args, **kwargs)  # type: ignore[attr-defined]  # of Backtrader's metaclass
+        made, args, kwargs = cls.donew(*args, **kwargs)
+        made, args, kwargs = cls.dopreinit(made, *args, **kwargs)
+        own = inspect.getattr_static(cls, "sizer")
+        own = own() if inspect.isclass(own) and issubclass(own, bt.Sizer) else own
+        made._sizer = own if isinstance(own, bt.Sizer) else AllInSizer()
+        made, args, kwargs = cls.doinit(made, *args, **kwargs)
+        made, args, kwargs = cls.dopostinit(made, *args, **kwargs)
+        return made
+
+    return make

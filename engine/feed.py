@@ -52,7 +52,7 @@ class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         self.home()
 
     def _load(self) -> bool:
-        raise RuntimeError("BarsFeed is filled by preload() only: run Cerebro with preload=True and runonce=True")
+        return False  # there is nothing after what preload() gave
 
     # Backtrader copies all lines into tick_* attributes at every bar, for replayed and live feeds. This one is neither,
     # and the broker then reads the lines themselves.
