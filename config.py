@@ -11,7 +11,6 @@ import yaml
 from .errors import UsageError, nearest
 from .limits import DEEPEST, LARGEST_TEXT_BYTES, read_bytes
 
-
 # What files of earlier versions may hold, and why it is gone.
 _GONE = {
     "reserve_bps": "an order is sized at its fill, from the equity at that open, so no cash has to be held back",

@@ -48,8 +48,8 @@ class Costs:
     def __post_init__(self, reserve_bps: float | None) -> None:
         if reserve_bps is not None:
             raise UsageError(
-                f"costs: reserve_bps is {reserve_bps!r}, and there is no such cost any more: an order is sized at its fill, from "
-                "the equity at that open, so no cash has to be held back. Leave it out."
+                f"costs: reserve_bps is {reserve_bps!r}, and there is no such cost any more: an order is sized at its fill, "
+                "from the equity at that open, so no cash has to be held back. Leave it out."
             )
         for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day"):
             value = getattr(self, name)
