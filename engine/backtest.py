@@ -49,13 +49,15 @@ def run_backtest(
 ) -> Run:
     """Replay the bars of a range through Backtrader and return the complete record.
 
-    A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing:** a target exposure e, with
-    equity E at the close (less the cost of closing, where the position turns around), means
-    ``floor_to_lot(E * |e| * (1 - reserve) / (close * (1 + slippage) * (1 + fee)))`` base units; the order is that less
-    what is held, and a target of 0 sells exactly what is held. The target stays in force between signals: nothing is
-    rebalanced as prices move, and a BUY while the target is +1 does nothing. After an order that was rejected, or
-    smaller than one lot, the target in force is what is really held. The last position stays open, marked at the last
-    close; an order of the last bar stays ``unfilled``. *Causality: row t of the record uses bars <= t.*
+    A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing at the fill:** a target exposure e, with
+    equity E marked at that open (what is left of it after closing, where the position turns around), means
+    ``floor_to_lot(E * |e| / (open * (1 + slippage) * (1 + fee)))`` base units; the order is that less what is held, bought or
+    sold accordingly, and a target of 0 sells exactly what is held. So no gap between close and open makes an order
+    unpayable. The target stays in force between signals: nothing is rebalanced as prices move, and a BUY while the target is
+    +1 does nothing. After an order smaller than one lot, the target in force is what is really held. The last position stays
+    open, marked at the last close; an order of the last bar stays ``unfilled`` and has no size. **Ruin:** where the equity at
+    a close is 0 or less, the position is closed at the next open, and nothing is traded after (see ``RecordingBroker``).
+    *Causality: row t of the record uses bars <= t, the size of an order the open of the bar in which it fills.*
 
     Parameters
     ----------
@@ -154,7 +156,8 @@ def run_backtest(
 def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd.DataFrame:
     cash, size = table[:, 0], table[:, 1]
     equity = cash + size * close
-    exposure = np.divide(size * close, equity, out=np.full(len(close), np.nan), where=equity != 0)
+    # Of no equity there is no share; and of debt a short would be a positive one.
+    exposure = np.divide(size * close, equity, out=np.where(size == 0, 0.0, np.nan), where=equity > 0)
     columns = {"close": close, "cash": cash, "position_size": size, "equity": equity, "exposure": exposure}
     return pd.DataFrame(columns, index=index)
 

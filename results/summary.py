@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
+from ..data.bars import FloatArray, utc
 from ..data.labels import CLASS_NAMES
 from ..engine.run import Run
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
 from ..models.statistics import softmax
-from .metrics import metrics
+from .metrics import metrics, ruined_at
 from .page import counted, percent, whole
 
 
@@ -23,7 +24,8 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
     dict
         JSON values:
 
-        - ``sentence``: what happened, in one sentence;
+        - ``sentence``: what happened, in one sentence; before it another one, where the account has lost everything;
+        - ``ruined``: the bar at whose close it had, ISO UTC, or None;
         - ``metrics``: ``strategy`` and ``benchmark``, see `flagbt.results.metrics.metrics`;
         - ``diversity``: ``raw`` (uncalibrated) and ``final`` signals, see `flagbt.models.diversity.diversity`; None for
           a run without signals;
@@ -34,8 +36,11 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
     measured = {"strategy": metrics(run), "benchmark": metrics(benchmark)}
     described = _diversity(run)
     verdicts = _verdicts(run, described)
+    lost = ruined_at(run)
+    ruined = None if lost is None else utc(lost.to_datetime64())
     return {
-        "sentence": _sentence(run, measured, described, verdicts),
+        "sentence": (f"Lost everything on {ruined}. " if ruined else "") + _sentence(run, measured, described, verdicts),
+        "ruined": ruined,
         "metrics": measured,
         "diversity": described,
         "fills": fills(run),
@@ -54,6 +59,16 @@ def fills(run: Run) -> dict[str, Any]:
         "BUY": int((size > 0).sum()),
         "SELL": int((size < 0).sum()),
     }
+
+
+def order_counts(funnel: Mapping[str, Any]) -> str:
+    """Say what became of the orders of a run, with every reason for a rejection: from its funnel."""
+    rejected = ", ".join(f"{whole(count)} {why}" for why, count in funnel["rejected"].items())
+    counts = {
+        "filled": funnel["filled"], f"rejected ({rejected})": sum(funnel["rejected"].values()),
+        "smaller than one lot": funnel["zero_size"] or 0, "unfilled": funnel["unfilled"],
+    }  # fmt: skip
+    return ", ".join(f"{whole(count)} {what}" for what, count in counts.items() if count) or "none"
 
 
 def _columns(run: Run, prefix: str) -> FloatArray | None:
