@@ -458,9 +458,9 @@ class ValidUntil(Noted):
             bt.date2num(self.data.datetime.datetime(0) + datetime.timedelta(hours=4)),
         )[kind]  # fmt: skip
         if len(self.broker.get_orders_open()) < 6:
-            self.buy(size=0.01, exectype=bt.Order.Limit, price=self.data.close[0] * 0.995, valid=until)
             if self.position:
                 self.sell(size=0.005, exectype=bt.Order.Limit, price=self.data.close[0] * 1.004, valid=until)
+            self.buy(size=0.01, exectype=bt.Order.Limit, price=self.data.close[0] * 0.995, valid=until)
 
 
 class ManyAtOnce(Noted):
@@ -471,10 +471,10 @@ class ManyAtOnce(Noted):
     def next(self):
         if len(self) % 9 == 0:
             self.buy(size=0.05)
-            self.buy(size=5.0)
             self.sell(size=0.02)
             self.buy(size=0.01, exectype=bt.Order.Stop, price=self.data.close[0])
             self.close()
+            self.buy(size=5.0)  # last: after a refusal, Backtrader refuses what closes as well, and flagbt does not
 
 
 class CloseAndBuy(Noted):
