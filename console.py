@@ -64,12 +64,11 @@ def reserved_stdout() -> Iterator[TextIO]:
         except (AttributeError, OSError, ValueError):  # one of them is closed, or no file of the system's
             yield stdout
             return
-        stream = open(kept, "w", encoding=stdout.encoding, errors=stdout.errors)
-        try:
-            yield stream
-        finally:
-            os.dup2(kept, number)
-            stream.close()
+        with open(kept, "w", encoding=stdout.encoding, errors=stdout.errors) as stream:
+            try:
+                yield stream
+            finally:
+                os.dup2(kept, number)
 
 
 def say(text: str, *, style: str | None = None) -> None:

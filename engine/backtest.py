@@ -125,8 +125,13 @@ def run_backtest(
     else:
         cerebro.addstrategy(with_all_in_sizer(strategy))
     with blamed_on(strategy if isinstance(strategy, type) else type(strategy), "the replay"):
-        replayed = cerebro.run()[0]
+        ran = cerebro.run()
     done = time.perf_counter()
+    if not ran:
+        raise StrategyError(
+            f"strategy '{_name(strategy)}' raised Backtrader's StrategySkipError, which takes it out of the run, and there is "
+            "no other. Take the error out, or run another strategy."
+        )
     if len(broker.table()) != len(traded):
         raise StrategyError(
             f"strategy '{_name(strategy)}' stopped Backtrader after {len(broker.table()):,} of {len(traded):,} bars. A run "
@@ -134,7 +139,7 @@ def run_backtest(
         )
 
     # 5. Record.
-    bridge = replayed if isinstance(strategy, Strategy) else None
+    bridge = ran[0] if isinstance(strategy, Strategy) else None
     frame = traded.frame()
     index = pd.DatetimeIndex(frame.index)
     decided = None if bridge is None else Decided(np.array(bridge.before), np.array(bridge.why))

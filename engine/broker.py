@@ -24,8 +24,7 @@ NO_SHORTS, LESS_THAN_A_LOT, RUIN = "short not allowed", "less than one lot", "th
 # What a plain strategy could call on its broker and so earn what its record does not say.
 _FIXED = (
     "set_cash", "setcash", "add_cash", "setcommission", "addcommissioninfo", "set_slippage_perc", "set_slippage_fixed",
-    "set_coc", "set_coo", "set_checksubmit", "set_filler", "set_int2pnl", "set_shortcash", "set_fundmode",
-    "add_order_history", "set_fund_history",
+    "set_coc", "set_coo", "set_filler", "set_int2pnl", "set_shortcash", "add_order_history", "set_fund_history",
 )  # fmt: skip
 
 
@@ -261,7 +260,12 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             return max(0.0, left) if self._only_closes(order) else left
         if price is None:
             return None
-        if order.exectype == bt.Order.Close:  # Backtrader lets these fill without slippage
+        if order.exectype == bt.Order.Historical:
+            raise StrategyError(
+                "the strategy gave an order with exectype Historical, which fills at a price of its own choice. Order with "
+                "Market, Limit, Stop, StopLimit, StopTrail, StopTrailLimit or Close."
+            )
+        if order.exectype == bt.Order.Close:  # Backtrader itself fills these without slippage
             price = (self._slip_up if order.isbuy() else self._slip_down)(price, price)
         if all_in:
             self._size_all_in(order, price)

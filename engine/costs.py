@@ -135,14 +135,19 @@ class AllIn(float):
         return True
 
 
-class AllInSizer(bt.Sizer):  # type: ignore[misc]  # Backtrader has no types
+class AllInSizer(bt.sizers.FixedSize):  # type: ignore[misc]  # Backtrader has no types
     """Size of a plain Backtrader strategy's ``buy()`` and ``sell()`` without a size, where it sets no sizer: everything.
 
-    An order against a position closes it. Otherwise, a buy takes what the cash can pay at its fill, and a sale the same
-    amount short where shorts are allowed. Backtrader's default of 1 unit is more bitcoin than most cash can pay.
+    An order against a position closes it. Otherwise, a buy takes what the cash can pay at its fill, and a sale the whole
+    equity short, where shorts are allowed. Backtrader's default is a ``FixedSize`` of 1 unit, which is more bitcoin than most
+    cash can pay; a strategy that sets the stake of this default gets that stake.
     """
 
-    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> AllIn:  # noqa: ARG002 - Backtrader's
+    params = (("stake", None),)
+
+    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> Any:
+        if self.p.stake is not None:
+            return super()._getsizing(comminfo, cash, data, isbuy)
         return AllIn(self.broker.all_in(isbuy, data.close[0]))
 
 
@@ -155,12 +160,13 @@ def with_all_in_sizer(strategy: type[Any]) -> Callable[..., Any]:
     """
 
     def make(*args: Any, **kwargs: Any) -> Any:
-        cls, args, kwargs = strategy.doprenew(*args, **kwargs)  # type: ignore[attr-defined]  # of Backtrader's metaclass
+        cls, args, kwargs = strategy.doprenew(*args, **kwargs)
         made, args, kwargs = cls.donew(*args, **kwargs)
         made, args, kwargs = cls.dopreinit(made, *args, **kwargs)
         own = inspect.getattr_static(cls, "sizer")
         own = own() if inspect.isclass(own) and issubclass(own, bt.Sizer) else own
         made._sizer = own if isinstance(own, bt.Sizer) else AllInSizer()
+        made._sizer.set(made, made.broker)
         made, args, kwargs = cls.doinit(made, *args, **kwargs)
         made, args, kwargs = cls.dopostinit(made, *args, **kwargs)
         return made

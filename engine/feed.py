@@ -35,8 +35,10 @@ class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         super().__init__()
         self.bars = bars
         self.signals = signals
-        self.p.timeframe = self._timeframe = bt.TimeFrame.Minutes
-        self.p.compression = self._compression = max(1, round(bars.step_hours * 60))
+        days, rest = divmod(round(bars.step_hours * 60), 24 * 60)
+        whole_days = days > 0 and not rest
+        self.p.timeframe = self._timeframe = bt.TimeFrame.Days if whole_days else bt.TimeFrame.Minutes
+        self.p.compression = self._compression = days if whole_days else max(1, round(bars.step_hours * 60))
 
     def preload(self) -> None:
         """Fill every line's array at once; row by row takes as long as all the rest of a replay."""

@@ -15,6 +15,11 @@ from ..models.statistics import softmax
 from .metrics import metrics, ruined_at
 from .page import counted, percent, whole
 
+REMEDIES = {
+    "short not allowed": "the strategy sold what it did not hold; --short allows it",
+    "Margin": "more than the cash could pay; order less",
+}
+
 
 def summary(run: Run, benchmark: Run) -> dict[str, Any]:
     """Sum a run up, for its record and its page.
@@ -63,12 +68,17 @@ def fills(run: Run) -> dict[str, Any]:
 
 def order_counts(funnel: Mapping[str, Any]) -> str:
     """Say what became of the orders of a run, with every reason for a rejection: from its funnel."""
-    rejected = ", ".join(f"{whole(count)} {why}" for why, count in funnel["rejected"].items())
+    rejected = ", ".join(f"{whole(count)} {explained(why)}" for why, count in funnel["rejected"].items())
     counts = {
         "filled": funnel["filled"], f"rejected ({rejected})": sum(funnel["rejected"].values()),
         "smaller than one lot": funnel["zero_size"] or 0, "unfilled": funnel["unfilled"],
     }  # fmt: skip
     return ", ".join(f"{whole(count)} {what}" for what, count in counts.items() if count) or "none"
+
+
+def explained(reason: str) -> str:
+    """Return the reason of a rejection with what can be done about it, where something can."""
+    return f"{reason}: {REMEDIES[reason]}" if reason in REMEDIES else reason
 
 
 def _columns(run: Run, prefix: str) -> FloatArray | None:
@@ -154,5 +164,5 @@ def _why_no_orders(described: dict[str, Any] | None) -> str:
 def _outcomes(run: Run) -> str:
     counts = run.orders["status"].value_counts().sort_index()
     reasons = run.orders["reason"].fillna("").replace("", np.nan).dropna()
-    why = f" (most often: {reasons.mode().iloc[0]})" if len(reasons) else ""
+    why = f" (most often: {explained(reasons.mode().iloc[0])})" if len(reasons) else ""
     return ", ".join(f"{whole(count)} orders {name}" for name, count in counts.items()) + why

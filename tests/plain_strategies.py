@@ -17,7 +17,8 @@ class Noted(bt.Strategy):
     """Base: the log of every call, kept by the class once the replay has ended."""
 
     short = False  # whether it goes short
-    limits = False  # whether it gives limit orders
+    price = 30_000.0  # of the bars it is tried on
+    fewest = 4  # fills, at the least
     last: list[Note]
 
     def note(self, kind, *values):
@@ -36,8 +37,9 @@ class Noted(bt.Strategy):
     def notify_trade(self, trade):
         """Note a trade that opened or closed."""
         self.note(
-            "trade", trade.tradeid, trade.isopen, trade.isclosed, trade.justopened, trade.size, trade.price, trade.value,
-            trade.commission, trade.pnl, trade.pnlcomm, trade.baropen, trade.barclose, trade.barlen, trade.dtopen, trade.dtclose,
+            "trade", trade.tradeid, trade.isopen, trade.isclosed, trade.justopened, trade.size, trade.price,
+            trade.value, trade.commission, trade.pnl, trade.pnlcomm, trade.baropen, trade.barclose, trade.barlen,
+            trade.dtopen, trade.dtclose,
         )  # fmt: skip
 
     def notify_cashvalue(self, cash, value):
@@ -122,14 +124,23 @@ class SizerInNext(SizerInStart):
 
 
 class DefaultSizerSet(SizerInStart):
-    """Backtrader's own default, set by the strategy: one unit, which most cash cannot pay."""
+    """Backtrader's own default, set by the strategy: one unit."""
+
+    price = 3_000.0
 
     def start(self):
         self.setsizer(bt.sizers.FixedSize())
 
 
+class OldStake(SizerInStart):
+    """The stake of the default sizer, set the old way."""
+
+    def start(self):
+        self.sizer.setsizing(0.04)
+
+
 class AllInOfBacktrader(SizerInStart):
-    """Backtrader's own all-in sizer, which leaves nothing for the fee: rejected for margin."""
+    """Backtrader's own all-in sizer, which leaves a little for the fee."""
 
     def start(self):
         self.setsizer(bt.sizers.AllInSizer(percents=98))
@@ -137,6 +148,8 @@ class AllInOfBacktrader(SizerInStart):
 
 class WholeUnits(SizerInStart):
     """Sizes cut to whole units."""
+
+    price = 300.0
 
     def start(self):
         self.setsizer(bt.sizers.PercentSizerInt(percents=90))
@@ -193,8 +206,6 @@ class Macd(Noted):
 
 class Bollinger(Noted):
     """A limit order at the lower band, given anew at each bar; a limit order at the middle to leave."""
-
-    limits = True
 
     def __init__(self):
         self.band, self.order = bt.ind.BollingerBands(period=20, devfactor=1.5), None
@@ -261,8 +272,6 @@ class Pyramid(Noted):
 class Bracket(Noted):
     """A limit entry with a stop and a target."""
 
-    limits = True
-
     def __init__(self):
         self.mean, self.orders = bt.ind.SMA(period=15), []
 
@@ -306,8 +315,6 @@ class ShortBracket(Bracket):
 class HandMadeBracket(Noted):
     """Parent and children, transmitted with the last of them."""
 
-    limits = True
-
     def next(self):
         if len(self) % 40 == 5:
             price = self.data.close[0]
@@ -321,8 +328,6 @@ class HandMadeBracket(Noted):
 
 class Oco(Noted):
     """Three ways out, of which one cancels the others."""
-
-    limits = True
 
     def next(self):
         if len(self) % 25 == 3 and not self.position and not self.broker.get_orders_open():
@@ -359,8 +364,6 @@ class StopTrailAmount(Noted):
 class StopTrailLimit(Noted):
     """Out by a trailing stop that gives a limit order."""
 
-    limits = True
-
     def next(self):
         if not self.position and not self.broker.get_orders_open():
             self.buy(size=0.1)
@@ -374,8 +377,6 @@ class StopTrailLimit(Noted):
 
 class StopLimit(Noted):
     """In by a breakout that pays no more than so much, out by a stop that takes no less."""
-
-    limits = True
 
     def __init__(self):
         self.high, self.low = bt.ind.Highest(self.data.high, period=5), bt.ind.Lowest(self.data.low, period=5)
@@ -449,8 +450,6 @@ class Timers(Noted):
 class ValidUntil(Noted):
     """Orders that expire: by a date, after a time, at the end of the day, after bars as a float."""
 
-    limits = True
-
     def next(self):
         kind = len(self) % 5
         until = (
@@ -490,8 +489,6 @@ class CloseAndBuy(Noted):
 class MarketableLimit(Noted):
     """Limit orders that the next open crosses, and some that it just misses."""
 
-    limits = True
-
     def next(self):
         if self.broker.get_orders_open():
             return
@@ -505,8 +502,6 @@ class MarketableLimit(Noted):
 class Grid(Noted):
     """A ladder of limit orders on both sides."""
 
-    limits = True
-
     def next(self):
         if len(self) % 24 == 1:
             for order in self.broker.get_orders_open():
@@ -519,8 +514,6 @@ class Grid(Noted):
 
 class NotifyDriven(Noted):
     """The way out is ordered when the way in is reported, the next way in when the trade is."""
-
-    limits = True
 
     def __init__(self):
         self.wait = 5
@@ -629,11 +622,20 @@ class TradeIds(Noted):
 class TooLarge(Noted):
     """Orders that no cash pays, and what is told of them."""
 
+    fewest = 0
+
     def next(self):
         if len(self) % 15 == 0:
             self.buy(size=3 * self.broker.getvalue() / self.data.close[0])
         elif len(self) % 15 == 5:
             self.buy(size=self.broker.getcash() / self.data.close[0])
+
+
+class NotChecked(TooLarge):
+    """The same, without Backtrader's check before the fill."""
+
+    def start(self):
+        self.broker.set_checksubmit(False)
 
 
 class Watched(Noted):
@@ -649,7 +651,8 @@ class Watched(Noted):
             self.close()
         self.note(
             "seen", len(self.data), self.data.buflen(), self.datetime.datetime(0), self.data.datetime.date(0), self.mean[0],
-            self.data.volume[0], self.data.high[-1], len(self.data.close.get(size=5)), self.data._timeframe, self.data._compression,
+            self.data.volume[0], self.data.openinterest[0], self.data.high[-1],
+            len(self.data.close.get(size=5)), self.data._timeframe, self.data._compression,
             len(self.stats.broker), self.stats.broker.value[-1], self.stats.broker.cash[-1], len(self.stats.trades),
             self.env is self.cerebro, self.broker.startingcash, self.p._getkwargs(), len(self.datas), len(self.stats.buysell),
             self.broker.getcommissioninfo(self.data).getcommission(1.0, 100.0), self.broker.get_leverage(),
@@ -685,7 +688,8 @@ class ManyIndicators(Noted):
     def __init__(self):
         self.votes = [
             bt.ind.Stochastic(safediv=True).percK - 50, bt.ind.CCI(), bt.ind.ADX(period=10) - 20, bt.ind.WilliamsR() + 50,
-            bt.ind.PSAR() - self.data.close, bt.ind.TRIX(period=6), bt.ind.AroonOscillator(), bt.ind.HMA(period=12) - self.data.close,
+            bt.ind.PSAR() - self.data.close, bt.ind.TRIX(period=6), bt.ind.AroonOscillator(),
+            bt.ind.HMA(period=12) - self.data.close,
             bt.ind.Ichimoku().tenkan_sen - self.data.close, bt.ind.ROC(period=6), bt.ind.UltimateOscillator() - 50,
             self.data.close - bt.ind.KAMA(period=10),
         ]  # fmt: skip
@@ -698,6 +702,8 @@ class ManyIndicators(Noted):
 
 class BuyAndHold(Noted):
     """Nearly all the cash, once."""
+
+    fewest = 1
 
     def next(self):
         if not self.position:

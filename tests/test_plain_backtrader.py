@@ -12,18 +12,20 @@ import pytest
 from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
-
-from flagbt.tests.plain_strategies import STRATEGIES
+from flagbt.errors import StrategyError
+from flagbt.results.summary import summary
+from flagbt.strategies.baselines import BuyAndHold
+from flagbt.tests.plain_strategies import STRATEGIES, Analysed, AtClose, Timers, ValidUntil, Watched
 
 CASH, FEE = 10_000.0, 0.001
 TOLERANCE = 1e-9
 
 
-def gappy(n, seed, hours=1):
+def gappy(n, seed, *, hours=1, price=30_000.0):
     """Return a random walk whose opens lie off the close before, so that stops and limits are crossed by gaps as well."""
     random = np.random.default_rng(seed)
-    close = 30_000 * np.exp(np.cumsum(random.normal(0, 0.006, n)))
-    open_ = np.concatenate([[30_000.0], close[:-1]]) * np.exp(random.normal(0, 0.002, n))
+    close = price * np.exp(np.cumsum(random.normal(0, 0.006, n)))
+    open_ = np.concatenate([[price], close[:-1]]) * np.exp(random.normal(0, 0.002, n))
     reach = np.abs(random.normal(0, 0.003, (2, n)))
     high, low = np.maximum(open_, close) * (1 + reach[0]), np.minimum(open_, close) * (1 - reach[1])
     time = np.datetime64("2024-01-01", "ns") + np.arange(n) * np.timedelta64(hours * 3600, "s")
@@ -36,6 +38,7 @@ class Fractional(bt.CommissionInfo):
     params = (("commission", FEE),)
 
     def getsize(self, price, cash):
+        """Return what the cash is worth."""
         return cash / price
 
 
@@ -113,12 +116,254 @@ def assert_same_record(run, log):
     np.testing.assert_allclose(np.array([row[1:] for row in mine]), np.array([row[1:] for row in told]), rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize("slippage", [0.0, 0.0005], ids=["no-slippage", "5-bps"])
+@pytest.mark.parametrize("slippage", [0.0, pytest.param(0.0005, marks=pytest.mark.slow)], ids=["no-slippage", "5-bps"])
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda each: each.__name__)
 def test_a_plain_strategy_trades_as_in_pure_backtrader(strategy, slippage):
     """If it fails, flagbt gives other orders, fills, notifications or equity than Backtrader itself."""
-    bars = gappy(500, 3)
+    bars = gappy(500, 3, price=strategy.price)
     theirs = pure(bars, strategy, slippage=slippage)
     mine, run = ours(bars, strategy, slippage=slippage)
     assert_same_log(mine, theirs)
     assert_same_record(run, theirs)
+    assert run.orders["fill_price"].notna().sum() >= strategy.fewest
+
+
+@pytest.mark.parametrize("strategy", [Analysed, Watched, Timers, ValidUntil, AtClose], ids=lambda each: each.__name__)
+def test_daily_bars_are_days_to_backtrader_too(strategy):
+    """If it fails, analyzers, timers and sessions of a plain strategy take a day for 1,440 minutes."""
+    bars = gappy(200, 4, hours=24)
+    theirs = pure(bars, strategy)
+    mine, run = ours(bars, strategy)
+    assert_same_log(mine, theirs)
+    assert_same_record(run, theirs)
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+
+def by_hand(open_, close):
+    """Return daily bars with these opens and closes, and a wick of 1 % on both sides."""
+    open_, close = np.array(open_, float), np.array(close, float)
+    time = np.datetime64("2024-01-01", "ns") + np.arange(len(open_)) * np.timedelta64(24, "h")
+    high, low = np.maximum(open_, close) * 1.01, np.minimum(open_, close) * 0.99
+    return Bars(time, open_, high, low, close, np.ones(len(open_)), source="by hand", synthetic=True)
+
+
+class Once(bt.Strategy):
+    """Base: does one thing at the first bar."""
+
+    def next(self):
+        """Do it."""
+        if len(self) == 1:
+            self.act()
+
+
+def test_all_in_is_sized_at_its_fill():
+    """If it fails, a buy() of everything is refused wherever the next open is higher, or leaves cash behind."""
+
+    class Buy(Once):
+        def act(self):
+            self.buy()
+
+    run = run_backtest(by_hand([100, 110, 120], [100, 115, 125]), Buy)
+    size = math.floor(10_000 / (110 * 1.0002 * 1.001) * 1e6) / 1e6  # 10 bps of fee, 2 of slippage, at the open of 110
+    assert run.orders["size"].tolist() == [size]
+    assert run.orders["fill_price"].tolist() == [pytest.approx(110 * 1.0002, rel=1e-12)]
+    assert 0 <= run.equity["cash"].iloc[-1] < 1e-6 * 110 * 1.0012
+    assert run.equity["equity"].iloc[-1] == pytest.approx(run.equity["cash"].iloc[-1] + size * 125, rel=1e-12)
+
+
+def test_no_all_in_purchase_is_ever_refused_for_a_gap():
+    """If it fails, rounding or a gap leaves an all-in order above the cash."""
+
+    class InAndOut(bt.Strategy):
+        def next(self):
+            if self.position:
+                self.close()
+            else:
+                self.buy()
+
+    for seed in range(5):
+        run = run_backtest(gappy(300, seed, price=(30_000.0, 1e-5, 3e6)[seed % 3]), InAndOut)
+        assert run.funnel["rejected"] == {}
+        assert len(run.orders) == 299 + 1  # that of the last bar is unfilled
+        assert (run.equity["cash"] >= 0).all()
+
+
+def test_all_in_takes_what_the_orders_before_it_have_freed():
+    """If it fails, close() and buy() at one bar leave a plain strategy flat."""
+
+    class Again(bt.Strategy):
+        def next(self):
+            if len(self) == 1:
+                self.buy()
+            if len(self) == 3:
+                self.close()
+                self.buy()
+            if len(self) == 5:
+                self.buy()  # nothing is left
+
+    run = run_backtest(by_hand([100, 101, 102, 103, 104, 105], [100, 101, 102, 103, 104, 105]), Again)
+    assert run.orders["status"].tolist() == ["filled", "filled", "filled", "rejected"]
+    first, out, second, _ = run.orders["size"]
+    cash = 10_000 - first * 101 * 1.0002 * 1.001 + first * 103 * 0.9998 * 0.999
+    assert out == -first
+    assert second == math.floor(cash / (103 * 1.0002 * 1.001) * 1e6) / 1e6
+    assert run.funnel["rejected"] == {"less than one lot": 1}
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_the_orders_of_an_all_in_bracket_close_what_it_opened(short):
+    """If it fails, the stop and the target of an all-in bracket keep the size that was estimated at the close."""
+
+    class Bracket(Once):
+        def act(self):
+            if short:
+                self.sell_bracket(exectype=bt.Order.Market, limitprice=90, stopprice=130)
+            else:
+                self.buy_bracket(exectype=bt.Order.Market, limitprice=130, stopprice=90)
+
+    run = run_backtest(by_hand([100, 110, 120, 140, 140], [100, 115, 125, 140, 140]), Bracket, short=short)
+    way_in, *ways_out = run.orders.itertuples()
+    side = -1 if short else 1
+    price = 110 * (1 + side * 0.0002)
+    assert way_in.size == side * math.floor(10_000 / (price * 1.001) * 1e6) / 1e6
+    filled = [order for order in ways_out if order.status == "filled"]
+    assert [order.size for order in filled] == [-way_in.size]
+    assert filled[0].fill_price == pytest.approx(140 * 1.0002 if short else 140)  # a stop slips, a target does not
+    assert run.equity["position_size"].iloc[-1] == 0
+
+
+def test_a_sizer_of_the_class_counts():
+    """If it fails, a sizer that the class names is passed over for everything."""
+
+    class Buy(Once):
+        sizer = bt.sizers.PercentSizer(percents=30)
+
+        def act(self):
+            self.buy()
+
+    class BuyToo(Buy):
+        sizer = bt.sizers.PercentSizer
+
+    bars = by_hand([100, 110, 120], [100, 115, 125])
+    assert run_backtest(bars, Buy).orders["size"].tolist() == [30.0]  # 30 % of 10,000 at the close of 100
+    assert run_backtest(bars, BuyToo).orders["size"].tolist() == [20.0]
+
+
+def test_a_target_value_buys_its_value():
+    """If it fails, order_target_value(5000) buys less than 5,000."""
+
+    class Target(Once):
+        def act(self):
+            self.order_target_value(target=5_000)
+
+    run = run_backtest(by_hand([100, 110, 120], [100, 115, 125]), Target)
+    assert run.orders["size"].tolist() == [50.0]
+    assert run.orders["size"].iloc[0] * run.orders["decision_price"].iloc[0] == 5_000
+
+
+# --- prices -----------------------------------------------------------------------------------------------------------
+
+
+def test_limits_are_kept_and_slippage_is_recorded():
+    """If it fails, a limit order fills worse than its limit, or the record's slippage is not what was paid."""
+    paid = dict.fromkeys(("Market", "Stop", "StopTrail", "Close"), 0)
+    for strategy in STRATEGIES:
+        mine, run = ours(gappy(400, 5, price=strategy.price), strategy, slippage=0.0005)
+        told = [note for note in mine if note[0] == "order" and note[2] == "Completed"]
+        costs = {}
+        for order in run.orders[run.orders["status"] == "filled"].itertuples():
+            costs.setdefault((f"{order.size:.9g}", f"{order.fill_price:.9g}"), []).append(order.slippage_cost)
+        for note in told:
+            kind, side, price, limit, size, filled = (note[i] for i in (3, 4, 7, 8, 14, 15))
+            cost = costs[f"{size:.9g}", f"{filled:.9g}"].pop()
+            if kind in ("Limit", "StopLimit", "StopTrailLimit"):
+                limit = price if kind == "Limit" else limit
+                worse = (filled / limit - 1) * (1 if side == "Buy" else -1)
+                assert worse <= 1e-12, (strategy, kind)
+                assert cost == 0
+            else:
+                before = filled / (1.0005 if size > 0 else 0.9995)
+                assert cost == pytest.approx(abs(size) * before * 0.0005, rel=1e-6), (strategy, kind)
+                paid[kind] += 1
+    assert min(paid.values()) > 3, paid
+
+
+def test_a_limit_that_the_open_crosses_fills_at_the_open():
+    """If it fails, a limit order pays slippage, or gives its better price away."""
+
+    class Limits(bt.Strategy):
+        def next(self):
+            if len(self) == 1:
+                self.buy(exectype=bt.Order.Limit, price=100.0, size=1)  # the next open is 99
+            if len(self) == 2:
+                self.sell(exectype=bt.Order.Limit, price=98.5, size=1)  # the next open is 98, its high 100.99
+
+    run = run_backtest(by_hand([100, 99, 98], [100, 99, 99.99]), Limits)
+    assert run.orders["fill_price"].tolist() == [99.0, 98.5]
+    assert run.orders["slippage_cost"].tolist() == [0.0, 0.0]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sale_without_shorts_is_told_as_refused():
+    """If it fails, a strategy that only goes short is said to have placed no orders, and nobody learns of --short."""
+
+    class Sells(bt.Strategy):
+        def next(self):
+            self.sell()
+
+    bars = gappy(20, 6)
+    run = run_backtest(bars, Sells)
+    assert run.funnel["rejected"] == {"short not allowed": 19}
+    sentence = summary(run, run_backtest(bars, BuyAndHold()))["sentence"]
+    assert "19 orders rejected" in sentence
+    assert "--short" in sentence
+    allowed = run_backtest(bars, Sells, short=True)
+    assert allowed.orders["status"].iloc[0] == "filled"
+
+
+class Open(bt.Strategy):
+    """Orders with the bar in sight."""
+
+    def __init__(self):
+        self.cerebro.p.cheat_on_open = True
+
+    def next_open(self):
+        """Buy at the low of the bar that is about to trade."""
+        self.buy(exectype=bt.Order.Limit, price=self.data.low[0], size=0.01)
+
+
+class Timer(bt.Strategy):
+    """The same by a timer."""
+
+    def __init__(self):
+        self.add_timer(bt.timer.SESSION_START, cheat=True)
+
+
+class History(Once):
+    """Fills at a price of its own choice."""
+
+    def act(self):
+        """Buy for nothing."""
+        self.buy(exectype=bt.Order.Historical, price=1.0, size=1)
+
+
+@pytest.mark.parametrize(("strategy", "says"), [(Open, "cheat_on_open"), (Timer, "cheat=True"), (History, "Historical")])
+def test_what_would_see_or_choose_its_price_is_refused(strategy, says):
+    """If it fails, a plain strategy trades at prices that it could not have known or had."""
+    with pytest.raises(StrategyError, match=says):
+        run_backtest(gappy(50, 7), strategy)
+
+
+def test_a_strategy_that_skips_itself_is_named():
+    """If it fails, Backtrader's StrategySkipError ends in a traceback."""
+
+    class Skips(bt.Strategy):
+        def __init__(self):
+            raise bt.errors.StrategySkipError
+
+    with pytest.raises(StrategyError, match="'Skips' raised Backtrader's StrategySkipError"):
+        run_backtest(gappy(50, 7), Skips)
