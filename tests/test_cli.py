@@ -566,6 +566,40 @@ def test_flagbts_own_defects_keep_their_traceback(folder: Path, command: Command
         command(*SMA)
 
 
+TALKS = """import os
+print("imported")
+class Mine(bt.Strategy):
+    def __init__(self):
+        print("made")
+        os.system("echo child")
+        os.write(1, b"descriptor\\n")
+    def next(self):
+        if len(self) == 3:
+            print("traded")
+            self.sell()
+"""
+
+
+def test_what_a_strategy_prints_stays_out_of_the_json(folder: Path) -> None:
+    """If it fails, the words of a user's own code stand before the JSON, and no parser reads it."""
+    name = plug_in(folder, TALKS)
+    for arguments in (("run", *DAYS), ("verify", "lookahead", "--timerange", "20240101-20240301")):
+        result = subprocess.run(
+            [*FLAGBT, *arguments, "--strategy", f"{name}:Mine", "--json"],
+            capture_output=True, text=True, check=False, cwd=folder,
+        )  # fmt: skip
+        assert strict(result.stdout), result.stderr
+        for word in ("imported", "made", "child", "descriptor", "traded"):
+            assert word in result.stderr.split()
+    printed = subprocess.run(
+        [*FLAGBT, "run", "--strategy", f"{name}:Mine", *DAYS],
+        capture_output=True, text=True, check=True, cwd=folder,
+    )  # fmt: skip
+    assert "traded" in printed.stdout.split()
+    # What a sale without --short came to is on the first screen.
+    assert "1 short not allowed: the strategy sold what it did not hold; --short allows it" in printed.stdout
+
+
 @pytest.mark.parametrize("checkpoint", [True, False])
 def test_a_plain_strategy_reads_the_signals(command: Command, folder: Path, checkpoint: bool) -> None:
     """If it fails, any of the thousands of Backtrader strategies cannot use a checkpoint."""
