@@ -68,7 +68,8 @@ def fills(run: Run) -> dict[str, Any]:
 
 def order_counts(funnel: Mapping[str, Any]) -> str:
     """Say what became of the orders of a run, with every reason for a rejection: from its funnel."""
-    rejected = ", ".join(f"{whole(count)} {explained(why)}" for why, count in funnel["rejected"].items())
+    reasons = {explained(why): count for why, count in funnel["rejected"].items()}
+    rejected = ", ".join(why if len(reasons) == 1 else f"{whole(count)} × {why}" for why, count in reasons.items())
     counts = {
         "filled": funnel["filled"], f"rejected ({rejected})": sum(funnel["rejected"].values()),
         "smaller than one lot": funnel["zero_size"] or 0, "unfilled": funnel["unfilled"],

@@ -597,7 +597,7 @@ def test_what_a_strategy_prints_stays_out_of_the_json(folder: Path) -> None:
     )  # fmt: skip
     assert "traded" in printed.stdout.split()
     # What a sale without --short came to is on the first screen.
-    assert "1 short not allowed: the strategy sold what it did not hold; --short allows it" in printed.stdout
+    assert "1 rejected (short not allowed: the strategy sold what it did not hold; --short allows it)" in printed.stdout
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
