@@ -94,6 +94,8 @@ def _round_trips(fills: Iterable[Fill]) -> list[_Trade]:
     trades: list[_Trade] = []
     for fill in fills:
         size, fee = fill.size, fill.fee
+        if abs(size) < _DUST:  # where Backtrader splits a reversal, rounding may leave that much of the order for the next bar
+            continue
         trade = trades[-1] if trades and trades[-1].held else None
         if trade is not None and size * trade.held < 0 and abs(size) > abs(trade.held) + _DUST:
             part = -trade.held

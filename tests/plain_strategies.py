@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import random
 
 import backtrader as bt
 
@@ -733,7 +734,59 @@ class Martingale(Noted):
             self.bought = len(self)
 
 
+class RandomOrders(Noted):
+    """Orders of all types at random, small enough that no cash or short limit is met."""
+
+    short = True
+    seed = 0
+
+    def __init__(self):
+        self.random, self.alive = random.Random(self.seed), []
+
+    def notify_order(self, order):
+        super().notify_order(order)
+        self.alive = [each for each in self.alive if each.alive()]
+
+    def next(self):
+        draw = self.random
+        for _ in range(draw.choice((0, 0, 1, 1, 2, 3))):
+            self.alive += [order for order in self.give(draw) if order is not None]
+        if self.alive and draw.random() < 0.2:
+            self.cancel(draw.choice(self.alive))
+
+    def give(self, draw):
+        """Give one order, or a bracket."""
+        if draw.random() < 0.1:
+            return [self.close(exectype=draw.choice((None, bt.Order.Limit, bt.Order.Close)), price=self.data.close[0])]
+        if draw.random() < 0.1:
+            return [self.order_target_percent(target=draw.uniform(-0.3, 0.3))]
+        give, side = draw.choice(((self.buy, 1), (self.sell, -1)))
+        size, price = draw.choice((0.001, 0.005, 0.01)), self.data.close[0] * draw.uniform(0.99, 1.01)
+        valid = draw.choice((None, None, datetime.timedelta(hours=draw.randrange(1, 12)), bt.Order.DAY))
+        if draw.random() < 0.15:
+            bracket = self.buy_bracket if side > 0 else self.sell_bracket
+            ways_out = {"limitprice": price * (1 + side * 0.008), "stopprice": price * (1 - side * 0.008)}
+            return bracket(
+                size=size, price=price, exectype=draw.choice((bt.Order.Market, bt.Order.Limit, bt.Order.Stop)), **ways_out
+            )
+        kind = draw.choice((
+            bt.Order.Market, bt.Order.Close, bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit, bt.Order.StopTrail,
+            bt.Order.StopTrailLimit,
+        ))  # fmt: skip
+        more = {"tradeid": draw.choice((0, 0, 1)), "valid": valid}
+        if kind not in (bt.Order.Market, bt.Order.Close):
+            more["price"] = price
+        if kind in (bt.Order.StopLimit, bt.Order.StopTrailLimit):
+            more["plimit"] = price * draw.uniform(0.998, 1.002)
+        if kind in (bt.Order.StopTrail, bt.Order.StopTrailLimit):
+            more[draw.choice(("trailamount", "trailpercent"))] = 0.004
+            more["trailamount"] = more.get("trailamount") and price * 0.004
+        if self.alive and draw.random() < 0.2:
+            more["oco"] = draw.choice(self.alive)
+        return [give(size=size, exectype=kind, **more)]
+
+
 STRATEGIES = [
     each for each in list(globals().values())
-    if isinstance(each, type) and issubclass(each, Noted) and each is not Noted and each.__module__ == __name__
+    if isinstance(each, type) and issubclass(each, Noted) and each not in (Noted, RandomOrders) and each.__module__ == __name__
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from flagbt.engine.costs import Costs
 from flagbt.errors import StrategyError
 from flagbt.results.summary import summary
 from flagbt.strategies.baselines import BuyAndHold
-from flagbt.tests.plain_strategies import STRATEGIES, Analysed, AtClose, Timers, ValidUntil, Watched
+from flagbt.tests.plain_strategies import STRATEGIES, Analysed, AtClose, RandomOrders, Timers, ValidUntil, Watched
 
 CASH, FEE = 10_000.0, 0.001
 TOLERANCE = 1e-9
@@ -126,6 +126,23 @@ def test_a_plain_strategy_trades_as_in_pure_backtrader(strategy, slippage):
     assert_same_log(mine, theirs)
     assert_same_record(run, theirs)
     assert run.orders["fill_price"].notna().sum() >= strategy.fewest
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 60))])
+def test_random_orders_are_those_of_pure_backtrader(seed):
+    """If it fails, some order of some type fills, expires, cancels or is told of otherwise than in Backtrader itself."""
+
+    class Seeded(RandomOrders):
+        pass
+
+    Seeded.seed = seed
+    bars = gappy(250, 100 + seed)
+    slippage = 0.0005 * (seed % 2)
+    theirs = pure(bars, Seeded, slippage=slippage)
+    mine, run = ours(bars, Seeded, slippage=slippage)
+    assert_same_log(mine, theirs)
+    assert_same_record(run, theirs)
+    assert run.orders["fill_price"].notna().sum() > 50
 
 
 @pytest.mark.parametrize("strategy", [Analysed, Watched, Timers, ValidUntil, AtClose], ids=lambda each: each.__name__)
