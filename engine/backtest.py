@@ -21,10 +21,11 @@ from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Strategy
 from .bridge import Bridge
 from .broker import Progress, RecordingBroker
-from .costs import Costs, with_all_in_sizer
+from .costs import Costs
 from .feed import BarsFeed
 from .funnel import Decided, build_funnel
 from .ledger import orders_table, trades_table
+from .plain import explain_short_range, with_all_in_sizer
 from .rules import Rules
 from .run import Run
 
@@ -66,7 +67,7 @@ def run_backtest(
     strategy : Strategy, or a subclass of backtrader.Strategy
         An instance of the one (already set to ``short`` where shorts are wanted), a class of the other. A plain
         Backtrader strategy reads ``signals`` as lines of its data (see ``engine.feed``), and what it orders without a
-        size is everything (see ``engine.costs.AllInSizer``).
+        size is everything (see ``engine.plain.AllInSizer``).
     timerange : TimeRange, optional
         Bars traded, by open time, end exclusive. Without a start, a flagbt strategy's warm-up is skipped; with one, its
         bars without a signal are traded as HOLD and counted as ``no_signal``.
@@ -125,7 +126,11 @@ def run_backtest(
     else:
         cerebro.addstrategy(with_all_in_sizer(strategy))
     with blamed_on(strategy if isinstance(strategy, type) else type(strategy), "the replay"):
-        ran = cerebro.run()
+        try:
+            ran = cerebro.run()
+        except IndexError as error:
+            explain_short_range(error, _name(strategy), len(traded))
+            raise
     done = time.perf_counter()
     if not ran:
         raise StrategyError(

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..data.bars import FloatArray
 from ..errors import StrategyError
-from .costs import AllIn, Costs, FractionalCommission
+from .costs import Costs, FractionalCommission
 from .loop import Account, order_at_open
+from .plain import AllIn
 
 Progress = Callable[[int, int], None]
 _PROGRESS_EVERY_BARS = 1_000
@@ -26,6 +27,8 @@ _FIXED = (
     "set_cash", "setcash", "add_cash", "setcommission", "addcommissioninfo", "set_slippage_perc", "set_slippage_fixed",
     "set_coc", "set_coo", "set_filler", "set_int2pnl", "set_shortcash", "add_order_history", "set_fund_history",
 )  # fmt: skip
+# Settings that nothing is earned by.
+_FREE = ("checksubmit", "fundmode", "fundstartval", "eosbar")
 
 
 @dataclass(slots=True)
@@ -123,7 +126,15 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         """Begin a replay: from here on cash and costs are what the record says."""
         super().start()
         for name in _FIXED:
-            setattr(self, name, _refuse(name))
+            setattr(self, name, _refuse(f"called broker.{name}()"))
+        self._settings = {name: value for name, value in self.p._getkwargs().items() if name not in _FREE}
+
+    def stop(self) -> None:
+        """End a replay: see that the strategy has left the broker's settings alone."""
+        super().stop()
+        for name, value in self._settings.items():
+            if getattr(self.p, name) != value:
+                _refuse(f"set broker.p.{name}")()
 
     def record_of(self, order: Any) -> OrderRecord:
         """Return the record of an order that was given to this broker."""
@@ -131,10 +142,12 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
 
     def next(self) -> None:
         """Fill what is pending at this bar's open, then note cash, size and the borrow paid so far."""
+        data = self.cerebro.datas[0]
         if not self._rows:
             self._refuse_cheats()
+        elif (self.cash, self.positions[data].size) != self._rows[-1][:2]:
+            _refuse("set broker.cash or its position's size")()
         super().next()
-        data = self.cerebro.datas[0]
         size = self.positions[data].size
         self._rows.append((self.cash, size, self.d_credit[data]))
         if not self.is_ruined and self.cash + size * data.close[0] <= 0:
@@ -326,10 +339,10 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         return np.array(self._rows, dtype=np.float64).reshape(-1, 3)
 
 
-def _refuse(name: str) -> Callable[..., None]:
+def _refuse(what: str) -> Callable[..., None]:
     def refuse(*_: Any, **__: Any) -> None:
         raise StrategyError(
-            f"the strategy called broker.{name}(): the cash and the costs of a run are fixed before its first bar, or its "
+            f"the strategy {what}: the cash and the costs of a run are fixed before its first bar, or its "
             "result would not be what its record says. Use --cash, --fee-bps and --slippage-bps."
         )
 

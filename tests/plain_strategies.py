@@ -761,7 +761,7 @@ class RandomOrders(Noted):
         if draw.random() < 0.1:
             return [self.order_target_percent(target=draw.uniform(-0.3, 0.3))]
         give, side = draw.choice(((self.buy, 1), (self.sell, -1)))
-        size, price = draw.choice((0.001, 0.005, 0.01)), self.data.close[0] * draw.uniform(0.99, 1.01)
+        size, price = draw.choice((30, 150, 300)) / self.price, self.data.close[0] * draw.uniform(0.99, 1.01)
         valid = draw.choice((None, None, datetime.timedelta(hours=draw.randrange(1, 12)), bt.Order.DAY))
         if draw.random() < 0.15:
             bracket = self.buy_bracket if side > 0 else self.sell_bracket

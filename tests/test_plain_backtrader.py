@@ -12,7 +12,7 @@ import pytest
 from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
-from flagbt.errors import StrategyError
+from flagbt.errors import RangeError, StrategyError
 from flagbt.results.summary import summary
 from flagbt.strategies.baselines import BuyAndHold
 from flagbt.tests.plain_strategies import STRATEGIES, Analysed, AtClose, RandomOrders, Timers, ValidUntil, Watched
@@ -135,8 +135,8 @@ def test_random_orders_are_those_of_pure_backtrader(seed):
     class Seeded(RandomOrders):
         pass
 
-    Seeded.seed = seed
-    bars = gappy(250, 100 + seed)
+    Seeded.seed, Seeded.price = seed, (30_000.0, 3e-5, 3e6)[seed % 3]
+    bars = gappy(250, 100 + seed, price=Seeded.price)
     slippage = 0.0005 * (seed % 2)
     theirs = pure(bars, Seeded, slippage=slippage)
     mine, run = ours(bars, Seeded, slippage=slippage)
@@ -375,6 +375,28 @@ def test_what_would_see_or_choose_its_price_is_refused(strategy, says):
         run_backtest(gappy(50, 7), strategy)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda broker: broker.set_cash(1e9), "set_cash"),
+        (lambda broker: broker.set_coc(True), "set_coc"),
+        (lambda broker: setattr(broker.p, "coc", True), r"broker\.p\.coc"),
+        (lambda broker: setattr(broker.p, "slip_perc", 0.0), r"broker\.p\.slip_perc"),
+        (lambda broker: setattr(broker, "cash", 1e9), "broker.cash"),
+        (lambda broker: setattr(broker.getposition(broker.cerebro.datas[0]), "size", 5.0), "position's size"),
+    ],
+)
+def test_the_account_is_out_of_a_strategys_reach(change, says):
+    """If it fails, a plain strategy gives itself money or better prices, and its record does not tell."""
+
+    class Reaches(Once):
+        def act(self):
+            change(self.broker)
+
+    with pytest.raises(StrategyError, match=says):
+        run_backtest(gappy(50, 7), Reaches)
+
+
 def test_a_strategy_that_skips_itself_is_named():
     """If it fails, Backtrader's StrategySkipError ends in a traceback."""
 
@@ -384,3 +406,21 @@ def test_a_strategy_that_skips_itself_is_named():
 
     with pytest.raises(StrategyError, match="'Skips' raised Backtrader's StrategySkipError"):
         run_backtest(gappy(50, 7), Skips)
+
+
+def test_a_range_shorter_than_an_indicator_is_named():
+    """If it fails, a period of 200 over 48 bars ends in an IndexError of Backtrader's."""
+
+    class Long(bt.Strategy):
+        def __init__(self):
+            self.mean = bt.ind.SMA(period=200)
+
+    with pytest.raises(RangeError, match="'Long': one of its indicators needs more than the 48 bars"):
+        run_backtest(gappy(48, 8), Long)
+
+    class Wrong(bt.Strategy):
+        def next(self):
+            [][1]
+
+    with pytest.raises(StrategyError, match="IndexError"):
+        run_backtest(gappy(48, 8), Wrong)
