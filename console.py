@@ -62,7 +62,7 @@ def reserved_stdout() -> Iterator[TextIO]:
             kept = os.dup(number)
             os.dup2(sys.stderr.fileno(), number)
         except (AttributeError, OSError, ValueError):  # one of them is closed, or no file of the system's
-            yield stdout
+            yield stdout or io.StringIO()
             return
         with open(kept, "w", encoding=stdout.encoding, errors=stdout.errors) as stream:
             try:

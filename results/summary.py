@@ -16,8 +16,8 @@ from .metrics import metrics, ruined_at
 from .page import counted, percent, whole
 
 REMEDIES = {
-    "short not allowed": "the strategy sold what it did not hold; --short allows it",
-    "Margin": "more than the cash could pay; order less",
+    "short not allowed": "--short lets a strategy sell what it does not hold",
+    "Margin": "more than the cash could pay",
 }
 
 
@@ -79,7 +79,7 @@ def order_counts(funnel: Mapping[str, Any]) -> str:
 
 def explained(reason: str) -> str:
     """Return the reason of a rejection with what can be done about it, where something can."""
-    return f"{reason}: {REMEDIES[reason]}" if reason in REMEDIES else reason
+    return f"{reason}; {REMEDIES[reason]}" if reason in REMEDIES else reason
 
 
 def _columns(run: Run, prefix: str) -> FloatArray | None:

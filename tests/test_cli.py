@@ -580,24 +580,26 @@ class Mine(bt.Strategy):
 """
 
 
-def test_what_a_strategy_prints_stays_out_of_the_json(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", *DAYS), pytest.param(("verify", "lookahead", "--timerange", "20240101-20240301"), marks=pytest.mark.slow)],
+    ids=lambda each: each[0],
+)
+def test_what_a_strategy_prints_stays_out_of_the_json(folder: Path, arguments: tuple[str, ...]) -> None:
     """If it fails, the words of a user's own code stand before the JSON, and no parser reads it."""
     name = plug_in(folder, TALKS)
-    for arguments in (("run", *DAYS), ("verify", "lookahead", "--timerange", "20240101-20240301")):
-        result = subprocess.run(
-            [*FLAGBT, *arguments, "--strategy", f"{name}:Mine", "--json"],
-            capture_output=True, text=True, check=False, cwd=folder,
-        )  # fmt: skip
-        assert strict(result.stdout), result.stderr
-        for word in ("imported", "made", "child", "descriptor", "traded"):
-            assert word in result.stderr.split()
-    printed = subprocess.run(
-        [*FLAGBT, "run", "--strategy", f"{name}:Mine", *DAYS],
-        capture_output=True, text=True, check=True, cwd=folder,
-    )  # fmt: skip
-    assert "traded" in printed.stdout.split()
-    # What a sale without --short came to is on the first screen.
-    assert "1 rejected (short not allowed: the strategy sold what it did not hold; --short allows it)" in printed.stdout
+    command = [*FLAGBT, *arguments, "--strategy", f"{name}:Mine", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert strict(result.stdout), result.stderr
+    assert {"imported", "made", "child", "descriptor", "traded"} <= set(result.stderr.split())
+
+
+def test_a_sale_without_shorts_is_told_on_the_first_screen(command: Command, folder: Path) -> None:
+    """If it fails, a strategy that only sells is said to have ordered nothing, and what it prints is lost without --json."""
+    code, out, err = command("run", "--strategy", f"{plug_in(folder, TALKS)}:Mine", *DAYS)
+    assert code == 0, err
+    assert "traded" in out.split()
+    assert "1 rejected (short not allowed; --short lets a strategy sell what it does not hold)" in out
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
