@@ -13,7 +13,8 @@ def sentences(values: Mapping[str, Any]) -> list[str]:
     winner, checked = values["winner"], values["checked"]
     said = [_size(values)]
     if winner is None:
-        said.append("No setting has a Sharpe ratio: each of them never traded, or lost everything. There is no winner.")
+        why = "each of them never traded, or lost everything" if values["settings_ruined"] else "none of them traded"
+        said.append(f"No setting has a Sharpe ratio: {why}. There is no winner.")
     else:
         row = winner["rows"][0]
         said += [
