@@ -540,9 +540,10 @@ BUYS = "return Signals.plain(np.full(len(bars), 2))"
         (PLAIN.format("self.broker.set_cash(1e9)"), r"called broker.set_cash\(\): the cash and the costs of a run are fixed"),
         (PLAIN.format("self.broker.setcommission(0)"), r"called broker.setcommission\(\)"),
         (
-            "class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=500)\n",
-            r"the replay failed at .*{m}\.py, class Mine, inside .*basicops.py",
+            "class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=5.5)\n",
+            r"the replay failed at .*{m}\.py, class Mine, inside .*backtrader",
         ),
+        ("class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=500)\n", "needs more than the 48 bars"),
     ],
 )
 def test_a_plug_ins_fault_names_its_file_and_line(refused: Callable[..., str], folder: Path, code: str, says: str) -> None:
