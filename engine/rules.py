@@ -37,7 +37,8 @@ class Rules:
     max_short_notional : float
         The largest short that is opened, as a share of equity, above 0 and up to 1.
     close_short_above : float, optional
-        Close a short once its notional at a close is more than this many times the equity; 1 or more.
+        Close a short once its notional at a close is more than this many times the equity; 1 or more. Without it, only an
+        account that has lost everything is closed.
 
     Raises
     ------
