@@ -11,6 +11,11 @@ import yaml
 from .errors import UsageError, nearest, option_alike
 from .limits import DEEPEST, LARGEST_TEXT_BYTES, read_bytes
 
+# What files of earlier versions may hold, and why it is gone.
+_GONE = {
+    "reserve_bps": "an order is sized at its fill, from the equity at that open, so no cash has to be held back",
+}
+
 
 class Setting(NamedTuple):
     """An option's value as it is written in the file, its line (from 1), and for an option of many values all of them."""
@@ -64,6 +69,8 @@ def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) 
         place = f"--config: {path}, line {line}"
         word = key.value if isinstance(key, yaml.ScalarNode) else "(a list)"
         name = word.replace("-", "_")
+        if name in _GONE:
+            raise UsageError(f"{place}: '{word}' is not an option any more: {_GONE[name]}. Remove the line.")
         if name not in known:
             alike = option_alike(name, known)
             guess = nearest(name, known) if alike is None else f"Did you mean '{alike}'?"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import io
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -48,6 +49,26 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
         raise error
     text = error.object[error.start : error.end].replace("\u2013", "-")
     return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
+@contextmanager
+def reserved_stdout() -> Iterator[TextIO]:
+    """Keep stdout for what is written to the stream given; all else that is printed goes to stderr, from children too."""
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr):
+        try:
+            stdout.flush()
+            number = stdout.fileno()
+            kept = os.dup(number)
+            os.dup2(sys.stderr.fileno(), number)
+        except (AttributeError, OSError, ValueError):  # one of them is closed, or no file of the system's
+            yield stdout or io.StringIO()
+            return
+        with open(kept, "w", encoding=stdout.encoding, errors=stdout.errors) as stream:
+            try:
+                yield stream
+            finally:
+                os.dup2(kept, number)
 
 
 def say(text: str, *, style: str | None = None) -> None:

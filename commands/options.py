@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..config import read_config
-from ..console import say_aside
+from ..console import reserved_stdout, say_aside
 from ..data.timerange import TimeRange
 from ..errors import UsageError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_RUNS = Path("runs")
 FROM_FILE = "flagbt.config"  # where a context keeps the settings of --config
+RESULT = "flagbt.result"  # where it keeps the stream that --json has reserved
 STAMP = "bold black on yellow"
 LARGEST_SEED = 2**32 - 1  # numpy's
 
@@ -103,9 +104,18 @@ def tell_checkpoint(name: str | None) -> None:
         tell_resolved("checkpoint", find_checkpoint(name))
 
 
+def _reserve_stdout(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001 - click's signature
+    if value and not ctx.resilient_parsing:
+        # Of the root: the context of a command whose options are wrong is never closed.
+        ctx.meta[RESULT] = ctx.find_root().with_resource(reserved_stdout())
+    return value
+
+
 def json_option(command: F) -> F:
-    """Add ``--json``: one object on stdout, everything else on stderr."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(command)
+    """Add ``--json``: one object on stdout, everything else on stderr, what a user's own code prints included."""
+    return click.option(
+        "--json", "as_json", is_flag=True, is_eager=True, callback=_reserve_stdout, help="Print one JSON object on stdout."
+    )(command)
 
 
 def runs_option(command: F) -> F:
@@ -207,5 +217,5 @@ def source_of(ctx: click.Context, name: str) -> str:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout."""
-    click.echo(json.dumps(values, indent=2, allow_nan=False))
+    """Print one JSON object on stdout: on the stream that ``--json`` has reserved for it."""
+    click.echo(json.dumps(values, indent=2, allow_nan=False), file=click.get_current_context().meta.get(RESULT))

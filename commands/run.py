@@ -64,6 +64,7 @@ def run_json(recorded: Recorded) -> dict[str, Any]:
         "model_verdict": verdicts["model"] and verdicts["model"]["verdict"],
         "verdicts": verdicts,
         "sentence": manifest["sentence"],
+        "ruined": manifest.get("ruined"),
         "funnel": manifest["funnel"],
         "metrics": pick["strategy"],
         "benchmark": pick["benchmark"],
@@ -100,6 +101,9 @@ def print_run(values: dict[str, Any], recorded: Recorded) -> None:
         f"{data['source']}, {manifest['data']['first']} .. {manifest['data']['last']}, {values['bars']:,} bars, "
         f"digest {data['digest'][:12]}{checkpoint}"
     )
+    from ..results.summary import order_counts
+
+    say(f"orders: {order_counts(values['funnel'])}", style="yellow" if values["funnel"]["rejected"] else None)
     for key in ("signal", "model"):
         if manifest["verdicts"][key]:
             say(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")

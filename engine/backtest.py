@@ -22,10 +22,11 @@ from ..strategies.base import Strategy
 from ..strategies.declared import bars_seen, labels_of, name_of, warmup_bars
 from .bridge import Bridge
 from .broker import Progress, RecordingBroker
-from .costs import AllInSizer, Costs
+from .costs import Costs
 from .feed import BarsFeed
 from .funnel import Decided, build_funnel
 from .ledger import orders_table, trades_table
+from .plain import explain_short_range, with_all_in_sizer
 from .rules import Rules
 from .run import Run
 
@@ -50,13 +51,15 @@ def run_backtest(
 ) -> Run:
     """Replay the bars of a range through Backtrader and return the complete record.
 
-    A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing:** a target exposure e, with
-    equity E at the close (less the cost of closing, where the position turns around), means
-    ``floor_to_lot(E * |e| * (1 - reserve) / (close * (1 + slippage) * (1 + fee)))`` base units; the order is that less
-    what is held, and a target of 0 sells exactly what is held. The target stays in force between signals: nothing is
-    rebalanced as prices move, and a BUY while the target is +1 does nothing. After an order that was rejected, or
-    smaller than one lot, the target in force is what is really held. The last position stays open, marked at the last
-    close; an order of the last bar stays ``unfilled``. *Causality: row t of the record uses bars <= t.*
+    A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing at the fill:** a target exposure e, with
+    equity E marked at that open (what is left of it after closing, where the position turns around), means
+    ``floor_to_lot(E * |e| / (open * (1 + slippage) * (1 + fee)))`` base units; the order is that less what is held, bought or
+    sold accordingly, and a target of 0 sells exactly what is held. So no gap between close and open makes an order
+    unpayable. The target stays in force between signals: nothing is rebalanced as prices move, and a BUY while the target is
+    +1 does nothing. After an order smaller than one lot, the target in force is what is really held. The last position stays
+    open, marked at the last close; an order of the last bar stays ``unfilled`` and has no size. **Ruin:** where the equity at
+    a close is 0 or less, the position is closed at the next open, and nothing is traded after (see ``RecordingBroker``).
+    *Causality: row t of the record uses bars <= t, the size of an order the open of the bar in which it fills.*
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def run_backtest(
     strategy : Strategy, or a subclass of backtrader.Strategy
         An instance of the one (already set to ``short`` where shorts are wanted), a class of the other. A plain
         Backtrader strategy reads ``signals`` as lines of its data (see ``engine.feed``), and what it orders without a
-        size is everything (see ``engine.costs.AllInSizer``).
+        size is everything (see ``engine.plain.AllInSizer``).
     timerange : TimeRange, optional
         Bars traded, by open time, end exclusive. Without a start, a flagbt strategy's warm-up is skipped; with one, its
         bars without a signal are traded as HOLD and counted as ``no_signal``.
@@ -112,7 +115,8 @@ def run_backtest(
 
     # 3. Build: feed, broker, costs.
     broker = RecordingBroker(costs=costs, starting_cash=float(cash), short_allowed=short, n_bars=len(traded), progress=progress)
-    cerebro = bt.Cerebro(stdstats=False)
+    # A plain strategy may read Backtrader's standard observers (self.stats); ours do not, and they take a third more time.
+    cerebro = bt.Cerebro(stdstats=not isinstance(strategy, Strategy))
     cerebro.setbroker(broker)
     cerebro.adddata(BarsFeed(bars=traded, signals=rows), name="bars")
 
@@ -121,11 +125,19 @@ def run_backtest(
         assert rows is not None  # prepare returned it
         cerebro.addstrategy(Bridge, plugin=strategy, first=part.start, signal=rows.signal.tolist(), limits=rules.limits())
     else:
-        cerebro.addsizer(AllInSizer)
-        cerebro.addstrategy(strategy)
+        cerebro.addstrategy(with_all_in_sizer(strategy))
     with blamed_on(strategy if isinstance(strategy, type) else type(strategy), "the replay"):
-        replayed = cerebro.run()[0]
+        try:
+            ran = cerebro.run()
+        except IndexError as error:
+            explain_short_range(error, _name(strategy), len(traded))
+            raise
     done = time.perf_counter()
+    if not ran:
+        raise StrategyError(
+            f"strategy '{_name(strategy)}' raised Backtrader's StrategySkipError, which takes it out of the run, and there is "
+            "no other. Take the error out, or run another strategy."
+        )
     if len(broker.table()) != len(traded):
         raise StrategyError(
             f"strategy '{name_of(strategy)}' stopped Backtrader after {len(broker.table()):,} of {len(traded):,} bars. A run "
@@ -133,7 +145,7 @@ def run_backtest(
         )
 
     # 5. Record.
-    bridge = replayed if isinstance(strategy, Strategy) else None
+    bridge = ran[0] if isinstance(strategy, Strategy) else None
     frame = traded.frame()
     index = pd.DatetimeIndex(frame.index)
     decided = None if bridge is None else Decided(np.array(bridge.before), np.array(bridge.why))
@@ -158,7 +170,8 @@ def run_backtest(
 def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd.DataFrame:
     cash, size = table[:, 0], table[:, 1]
     equity = cash + size * close
-    exposure = np.divide(size * close, equity, out=np.full(len(close), np.nan), where=equity != 0)
+    # Of no equity there is no share; and of debt a short would be a positive one.
+    exposure = np.divide(size * close, equity, out=np.where(size == 0, 0.0, np.nan), where=equity > 0)
     columns = {"close": close, "cash": cash, "position_size": size, "equity": equity, "exposure": exposure}
     return pd.DataFrame(columns, index=index)
 

@@ -33,7 +33,7 @@ from .sections.diversity import class_bars, funnel_bars
 from .stored_run import StoredRun
 
 # Config fields that must be equal before one run may be called better than another.
-COST_FIELDS = ("fee_bps", "slippage_bps", "borrow_bps_per_day", "reserve_bps", "lot_size", "cash")
+COST_FIELDS = ("fee_bps", "slippage_bps", "borrow_bps_per_day", "lot_size", "cash")
 RUN_COLOURS = 6
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 LONGEST_LABEL = 40
@@ -109,7 +109,7 @@ def check_common_bars(runs: Sequence[StoredRun]) -> None:
 
 
 def inequalities(runs: Sequence[StoredRun]) -> list[str]:
-    """Say what makes the runs unequal tests: range, bars, costs or bars already seen; empty when they can be ranked."""
+    """Say what makes the runs unequal tests: range, bars, costs, sizing or bars already seen; empty when they can be ranked."""
     found = []
     ranges = {(run.manifest["data"]["first"], run.manifest["data"]["last"]) for run in runs}
     if len(ranges) > 1:
@@ -121,10 +121,18 @@ def inequalities(runs: Sequence[StoredRun]) -> list[str]:
         values = {setting_text(run.manifest["config"].get(field)) for run in runs}
         if len(values) > 1:
             found.append(f"{field} differs ({', '.join(sorted(values))})")
+    sizings = {_sizing(run.manifest["config"]) for run in runs}
+    if len(sizings) > 1:
+        found.append(f"orders were sized by different rules ({', '.join(sorted(sizings))})")
     seen = [name for name, run in zip(labels(runs), runs, strict=True) if overlaps(run.manifest)]
     if seen:
         found.append(f"bars that the checkpoint or the strategy may have been trained on were allowed in {', '.join(seen)}")
     return found
+
+
+def _sizing(config: Mapping[str, Any]) -> str:
+    """Return how a run's orders got their sizes; records made before it was written down left a reserve at the close."""
+    return str(config.get("sizing") or f"at close, with a reserve of {setting_text(config.get('reserve_bps'))} bps")
 
 
 def differences(runs: Sequence[StoredRun]) -> dict[str, list[str]]:

@@ -56,7 +56,8 @@ def metrics(run: Run) -> dict[str, Any]:
         JSON values. Fractions, not percent; money in quote currency.
 
         - ``total_return``: final equity / starting cash - 1; ``final_equity``; ``bars``; ``days`` (elapsed clock time).
-        - ``cagr``: ``(final / cash) ** (365 / days) - 1``; None below one day, or with a final equity of 0 or less.
+        - ``cagr``: ``(final / cash) ** (365 / days) - 1``; None below one day; -1 for an account that has lost everything
+          (an equity of 0 or less at any close), whatever the days and whatever was left.
         - ``sharpe_daily``: mean / standard deviation (ddof 1) of daily returns * sqrt(365) (Sharpe 1994), the headline;
           ``sharpe_hourly``: the same of per-bar returns * sqrt(bars in a 365-day year). None for fewer than two returns
           or returns that do not vary.
@@ -70,16 +71,17 @@ def metrics(run: Run) -> dict[str, Any]:
         - ``exposure``: share of bars with a position at the close; ``turnover``: traded notional / mean equity.
         - ``fees_paid``, ``slippage_paid``.
 
-        All ratios of returns are None once the equity has fallen to 0 or below: a return on nothing is no number.
+        All ratios of returns, ``calmar`` among them, are None once the equity has fallen to 0 or below: a return on nothing is
+        no number.
     """
     equity = run.equity["equity"].to_numpy(dtype=np.float64)
     step_hours = float(run.data["step_hours"])
     bars_per_year = HOURS_PER_YEAR / step_hours
     days = elapsed_days(run)
-    cagr = _cagr(equity[-1] / run.cash, days)
     drawdown = drawdowns(run)
     deepest = float(drawdown.min())
     broken = bool((equity <= 0).any())
+    cagr = -1.0 if broken else _cagr(equity[-1] / run.cash, days)
     daily: FloatArray | None = None if broken else np.asarray(daily_returns(run), dtype=np.float64)
     per_bar = None if broken else _returns(np.concatenate([[run.cash], equity]))
     return {
@@ -91,7 +93,7 @@ def metrics(run: Run) -> dict[str, Any]:
         "volatility_daily": _volatility(daily, DAYS_PER_YEAR),
         "max_drawdown": deepest,
         "max_drawdown_days": _longest_drawdown_days(run, drawdown),
-        "calmar": _finite(cagr / -deepest) if cagr is not None and deepest < 0 else None,
+        "calmar": _finite(cagr / -deepest) if cagr is not None and deepest < 0 and not broken else None,
         **_trade_metrics(run.trades),
         "exposure": float((run.equity["position_size"] != 0).mean()),
         **_cost_metrics(run.orders[list(_COSTS)].to_numpy(dtype=np.float64), float(equity.mean())),
@@ -124,7 +126,7 @@ def replay_metrics(replayed: Replayed) -> dict[str, Any]:
 
 def replay_daily_returns(replayed: Replayed) -> FloatArray:
     """Return one return a UTC day, shape (n_days,), as ``daily_returns``; all NaN once the equity has fallen to 0 or below."""
-    if (replayed.equity <= 0).any():
+    if replayed.ruined:
         return np.full(len(replayed.bars.last_of_day), np.nan)
     return _returns(np.concatenate([[replayed.cash], replayed.daily_equity]))
 
@@ -149,6 +151,12 @@ def daily_returns(run: Account) -> pd.Series[float]:
     # The anchor one day earlier: a plain pct_change would lose all that was earned on the first day.
     returns = _returns(np.concatenate([[run.cash], at_close]))
     return pd.Series(returns, index=every_day, name="return")
+
+
+def ruined_at(run: Account) -> pd.Timestamp | None:
+    """Return the bar at whose close the account had lost everything, by its open time; None where it never had."""
+    lost = run.equity["equity"].to_numpy() <= 0
+    return pd.DatetimeIndex(run.equity.index)[int(lost.argmax())] if lost.any() else None
 
 
 def drawdowns(run: Account) -> FloatArray:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from ..data.bars import utc
 from ..data.labels import CLASS_NAMES, class_shares, label_spec
 from ..engine.run import Run
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
 from .costs import bars_of
 from .label_scores import labels_text, probabilities_of
-from .metrics import metrics
+from .metrics import metrics, ruined_at
 from .page import counted, percent, whole
 from .plausibility import too_good
+
+REMEDIES = {
+    "short not allowed": "--short lets a strategy sell what it does not hold",
+    "Margin": "more than the cash could pay",
+}
 
 
 def summary(run: Run, benchmark: Run) -> dict[str, Any]:
@@ -24,7 +31,8 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
     dict
         JSON values:
 
-        - ``sentence``: what happened, in one sentence;
+        - ``sentence``: what happened, in one sentence; before it another one, where the account has lost everything;
+        - ``ruined``: the bar at whose close it had, ISO UTC, or None;
         - ``metrics``: ``strategy`` and ``benchmark``, see `flagbt.results.metrics.metrics`;
         - ``diversity``: ``raw`` (uncalibrated) and ``final`` signals, see `flagbt.models.diversity.diversity`; None for
           a run without signals;
@@ -36,8 +44,11 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
     measured = {"strategy": metrics(run), "benchmark": metrics(benchmark)}
     described = _diversity(run)
     verdicts = _verdicts(run, described)
+    lost = ruined_at(run)
+    ruined = None if lost is None else utc(lost.to_datetime64())
     return {
-        "sentence": _sentence(run, measured, described, verdicts),
+        "sentence": (f"Lost everything on {ruined}. " if ruined else "") + _sentence(run, measured, described, verdicts),
+        "ruined": ruined,
         "metrics": measured,
         "diversity": described,
         "fills": fills(run),
@@ -58,6 +69,22 @@ def fills(run: Run) -> dict[str, Any]:
         "BUY": int((size > 0).sum()),
         "SELL": int((size < 0).sum()),
     }
+
+
+def order_counts(funnel: Mapping[str, Any]) -> str:
+    """Say what became of the orders of a run, with every reason for a rejection: from its funnel."""
+    reasons = {explained(why): count for why, count in funnel["rejected"].items()}
+    rejected = ", ".join(why if len(reasons) == 1 else f"{whole(count)} × {why}" for why, count in reasons.items())
+    counts = {
+        "filled": funnel["filled"], f"rejected ({rejected})": sum(funnel["rejected"].values()),
+        "smaller than one lot": funnel["zero_size"] or 0, "unfilled": funnel["unfilled"],
+    }  # fmt: skip
+    return ", ".join(f"{whole(count)} {what}" for what, count in counts.items() if count) or "none"
+
+
+def explained(reason: str) -> str:
+    """Return the reason of a rejection with what can be done about it, where something can."""
+    return f"{reason}; {REMEDIES[reason]}" if reason in REMEDIES else reason
 
 
 def _diversity(run: Run) -> dict[str, Any] | None:
@@ -138,5 +165,5 @@ def _why_no_orders(described: dict[str, Any] | None) -> str:
 def _outcomes(run: Run) -> str:
     counts = run.orders["status"].value_counts().sort_index()
     reasons = run.orders["reason"].fillna("").replace("", np.nan).dropna()
-    why = f" (most often: {reasons.mode().iloc[0]})" if len(reasons) else ""
+    why = f" (most often: {explained(reasons.mode().iloc[0])})" if len(reasons) else ""
     return ", ".join(f"{whole(count)} orders {name}" for name, count in counts.items()) + why

@@ -35,6 +35,7 @@ from .sections.diversity import diversity_section
 from .sections.quantstats import quantstats_section
 from .sections.trades import trades_section
 from .stored_run import StoredRun
+from .summary import order_counts
 
 KIND_OF_VERDICT = {
     "one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good",
@@ -159,6 +160,7 @@ def _what_ran(stored: StoredRun) -> str:
         ("Bars it has seen", _seen(config)),
         ("Costs a side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
+        ("Orders", order_counts(stored.manifest["funnel"])),
         ("Sides", "long and short" if config.get("short") else "long or flat"),
     ]  # fmt: skip
     if checkpoint:

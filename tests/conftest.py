@@ -156,6 +156,7 @@ def make_run(
         "strategy": "flagtrader" if model else "buy-and-hold", "checkpoint": "Jan4" if model else None,
         "data": None, "timerange": None, "calibration": "none", "decision": "argmax",
         "fee_bps": 10.0, "slippage_bps": 2.0, "cash": 10_000.0, "short": False, "seed": 0,
+        "sizing": "at fill",
     }  # fmt: skip
     counts = dict(zip(CLASS_NAMES, class_counts(signal).tolist(), strict=True))
     filled = {1.0: sum(row[3] == 1 for row in orders), 0.0: sum(row[3] == 0 for row in orders)}

@@ -558,9 +558,10 @@ BUYS = "return Signals.plain(np.full(len(bars), 2))"
         (PLAIN.format("self.broker.set_cash(1e9)"), r"called broker.set_cash\(\): the cash and the costs of a run are fixed"),
         (PLAIN.format("self.broker.setcommission(0)"), r"called broker.setcommission\(\)"),
         (
-            "class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=500)\n",
-            r"the replay failed at .*{m}\.py, class Mine, inside .*basicops.py",
+            "class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=5.5)\n",
+            r"the replay failed at .*{m}\.py, class Mine, inside .*backtrader",
         ),
+        ("class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=500)\n", "needs more than the 48 bars"),
     ],
 )
 def test_a_plug_ins_fault_names_its_file_and_line(refused: Callable[..., str], folder: Path, code: str, says: str) -> None:
@@ -582,6 +583,42 @@ def test_flagbts_own_defects_keep_their_traceback(folder: Path, command: Command
     monkeypatch.setattr("flagbt.strategies.baselines.rolling_mean", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command(*SMA)
+
+
+TALKS = """import os
+print("imported")
+class Mine(bt.Strategy):
+    def __init__(self):
+        print("made")
+        os.system("echo child")
+        os.write(1, b"descriptor\\n")
+    def next(self):
+        if len(self) == 3:
+            print("traded")
+            self.sell()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", *DAYS), pytest.param(("verify", "lookahead", "--timerange", "20240101-20240301"), marks=pytest.mark.slow)],
+    ids=lambda each: each[0],
+)
+def test_what_a_strategy_prints_stays_out_of_the_json(folder: Path, arguments: tuple[str, ...]) -> None:
+    """If it fails, the words of a user's own code stand before the JSON, and no parser reads it."""
+    name = plug_in(folder, TALKS)
+    command = [*FLAGBT, *arguments, "--strategy", f"{name}:Mine", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert strict(result.stdout), result.stderr
+    assert {"imported", "made", "child", "descriptor", "traded"} <= set(result.stderr.split())
+
+
+def test_a_sale_without_shorts_is_told_on_the_first_screen(command: Command, folder: Path) -> None:
+    """If it fails, a strategy that only sells is said to have ordered nothing, and what it prints is lost without --json."""
+    code, out, err = command("run", "--strategy", f"{plug_in(folder, TALKS)}:Mine", *DAYS)
+    assert code == 0, err
+    assert "traded" in out.split()
+    assert "1 rejected (short not allowed; --short lets a strategy sell what it does not hold)" in out
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])

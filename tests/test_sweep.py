@@ -339,6 +339,28 @@ def test_nothing_trades(swept) -> None:
     assert all(row["sharpe_all"] is None and row["share_hold"] == 1 for row in rows_of(found))
 
 
+def test_a_setting_that_loses_everything_is_not_ranked(swept, tmp_path: Path, walk) -> None:
+    """If it fails, a short that lost more than there was is ranked by what came after, or counted as never traded."""
+    part = walk(24 * 66, 11, start="2024-01-01", hourly_volatility=0.008).frame()
+    rise = np.interp(np.arange(len(part)), [0, 24 * 20, 24 * 30, 24 * 50, len(part)], [1, 1, 4, 4, 0.5])
+    part.loc[:, ["open", "high", "low", "close"]] *= rise[:, None]
+    part.to_csv(tmp_path / "rises.csv", index_label="time")
+    rises = {"data": tmp_path / "rises.csv", "timerange": (TimeRange.parse("20240110-"),), "holdout": "0.1"}
+    found = swept(**rises, offsets=(-20.0, 20.0), decision=("argmax",), fee_bps=(10.0,), cooldown_bars=(0,), short=(True,))
+    rows = {(row["offset_sell"], row["offset_buy"]): row for row in rows_of(found)}
+    sells = rows[20.0, -20.0]
+    assert sells["ruined"]
+    assert (sells["sharpe_daily"], sells["sharpe_all"], sells["trades"]) == (None, None, 1)
+    assert not rows[-20.0, 20.0]["ruined"]
+    assert rows[-20.0, 20.0]["sharpe_daily"] > 0
+    assert found.manifest["settings_ruined"] == sum(row["ruined"] for row in rows.values()) == 2  # what mixes SELL and BUY too
+    assert found.manifest["winner"]["rows"][0]["offset_buy"] == 20.0
+    assert "2 more lost everything" in (found.folder / "sweep.html").read_text()
+    only = swept("only", **rises, offsets=(), calibration=("offset:20,0,-20",), decision=("argmax",), short=(True,))
+    assert only.manifest["winner"] is None
+    assert "never traded, or lost everything" in (only.folder / "sweep.html").read_text()
+
+
 def test_overlap_is_refused_and_stamped(swept, nano: Checkpoint, walk, tmp_path: Path) -> None:
     """If it fails, a sweep picks its winner on bars that the checkpoint was trained on."""
     walk(2000, 5, start="2023-05-01").frame().to_csv(tmp_path / "seen.csv", index_label="time")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from ...data.bars import Bars
 from ...data.labels import HOLD
@@ -160,9 +161,15 @@ def _first_change(one: Run | None, other: Run | None, t: int) -> str:
         mine, theirs = getattr(one, name), getattr(other, name)
         if mine is not None and not mine.iloc[: t + 1].equals(theirs.iloc[: t + 1]):
             return name
-    now = one.equity.index[t]
-    decided = [run.orders.loc[run.orders["decided"] <= now, AT_DECISION].reset_index(drop=True) for run in (one, other)]
-    return "" if decided[0].equals(decided[1]) else "orders"
+    mine, theirs = (_decided(run.orders, one.equity.index[t]) for run in (one, other))
+    return "" if mine.equals(theirs) else "orders"
+
+
+def _decided(orders: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
+    """Return what was known of the orders at the close of a bar: one for a target exposure gets its size at the next open."""
+    known = orders.loc[orders["decided"] <= now, AT_DECISION].reset_index(drop=True)
+    sized_at_fill = known["target"].notna()
+    return known.assign(side=known["side"].mask(sized_at_fill, ""), size=known["size"].mask(sized_at_fill))
 
 
 def _moved(pairs: Sequence[tuple[Run | None, Run | None]]) -> tuple[int, float]:

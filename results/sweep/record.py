@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...data.bars import Bars
+from ...engine.costs import SIZING
 from .course import Result
 from .grid import Configuration, Grid, plain
 from .work import Stretch, Work
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Whose version can move a bit of the table.
 _DECIDING = ("flagbt", "numpy", "numba", "pyarrow", "backtrader")
 SHOWN = ("total_return", "sharpe_daily", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "final_equity")
@@ -26,6 +27,7 @@ def identity_of(
     return {
         "format": FORMAT_VERSION,
         "grid": work.grid.describe(),
+        "sizing": SIZING,
         "ranges": [str(stretch.timerange) for stretch in work.stretches],
         "holdout": str(holdout.timerange),
         "bars": [stretch.bars.digest for stretch in (*work.stretches, holdout)],
@@ -53,6 +55,7 @@ def manifest_of(
         **identity,
         "settings": len(work.grid),
         "settings_with_sharpe": summary.traded,
+        "settings_ruined": summary.ruined,
         "replays": len(work.grid) * len(work.stretches),
         "varied": work.grid.varied,
         "winner": None if winner is None else _winner(work, winner),
@@ -78,7 +81,7 @@ def _winner(work: Work, winner: dict[str, Any]) -> dict[str, Any]:
         "buy_and_hold": [_shown(each) for each in winner["buy_and_hold"]],
         "holdout": {
             "timerange": holdout["timerange"], "strategy": _shown(holdout["strategy"]),
-            "buy_and_hold": _shown(holdout["buy_and_hold"]),
+            "buy_and_hold": _shown(holdout["buy_and_hold"]), "ruined": holdout["ruined"],
         },
         "run": run_command(work.grid, setting, holdout["timerange"]),
     }  # fmt: skip
