@@ -18,7 +18,7 @@ from ..pipeline import Recorded, RunRequest, run
 from .options import STAMP, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
 
 SHOWN_METRICS = (
-    "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
     "fees_paid",
 )  # fmt: skip
 

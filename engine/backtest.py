@@ -174,7 +174,7 @@ def _settings(strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs
 def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:
     return {
         "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
-        "first": utc(traded.time[0]), "last": utc(traded.time[-1]),
+        "bars_per_year": bars.bars_per_year, "first": utc(traded.time[0]), "last": utc(traded.time[-1]),
     }  # fmt: skip
 
 

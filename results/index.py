@@ -75,7 +75,7 @@ def _row(folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) 
         Html(f"{link}<br>{_small(folder.name)}"), Html(f"{escape(data['source'])}<br>{_small(span)}"),
         percent(mine["total_return"], signed=True), percent(metrics["benchmark"]["total_return"], signed=True),
         ratio(mine["sharpe_daily"]), ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
-        luck_word(certainty), whole(mine["trades"] + mine["open_trades"]),
+        luck_word(certainty), whole(mine["trades"]),
     ]  # fmt: skip
 
 
