@@ -192,7 +192,16 @@ def _course(
 
         manifest = manifest_of(identity, work, result, command=command, backend=request.backend, workers=request.workers)
         folder.finish(render_page(manifest, result), manifest)
+        _update_index(runs)
     return Swept(folder.path, manifest)
+
+
+def _update_index(runs: Path) -> None:
+    """Judge the runs on their list by the settings that were just tried as well."""
+    from .results.index import INDEX_FILE, write_index
+
+    if (runs / INDEX_FILE).is_file():
+        write_index(runs)
 
 
 def _folder(out: Path, grid: Grid, identity: dict[str, Any]) -> SweepFolder:

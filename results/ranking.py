@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError, nearest
-from .metrics import METRICS
+from .metrics import METRICS, ROUNDING
 from .stored_run import StoredRun
 
 # 1: higher is better, -1: lower is better; what is in neither is neither good nor bad.
@@ -58,11 +58,15 @@ def of_trader(run: StoredRun, name: str) -> float | None:
 
 
 def best(values: Sequence[float | None], direction: int) -> int | None:
-    """Return the position of the only best value; None where fewer than two are defined or the best is shared."""
-    defined = [direction * value for value in values if value is not None]
-    if len(defined) < 2 or defined.count(max(defined)) > 1:
+    """Return the position of the only best value; None where fewer than two are defined or the best is shared.
+
+    Values that differ by rounding are equal.
+    """
+    defined = {place: direction * value for place, value in enumerate(values) if value is not None}
+    if len(defined) < 2:
         return None
-    return [None if value is None else direction * value for value in values].index(max(defined))
+    first, second = sorted(defined, key=lambda place: -defined[place])[:2]
+    return None if math.isclose(defined[first], defined[second], rel_tol=ROUNDING, abs_tol=ROUNDING) else first
 
 
 def ordered(runs: Sequence[StoredRun], name: str) -> list[StoredRun]:
