@@ -106,7 +106,7 @@ def _print_comparison(
 @runs_option
 @json_option
 def report_command(run: str | None, out: Path, as_json: bool) -> None:
-    """Make a run's page again from its folder, judged by the trials known now; the last run by default."""
+    """Make a run's page again, by the trials known now; the last run by default."""
     from ..results.store import find_run, rebuild_page
     from ..results.tearsheet import render_tearsheet
 
