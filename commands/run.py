@@ -99,7 +99,8 @@ def print_run(values: dict[str, Any], recorded: Recorded) -> None:
     print_table(["", "strategy", "buy and hold"], rows)
     if certainty is not None:
         deflated = certainty["deflated_sharpe"]
-        more = "" if deflated["value"] is None else f" {deflated['sentence']}"
+        tried_since = deflated["inputs"]["trials"] != deflated["inputs"]["trials_at_run"]
+        more = f" {deflated['sentence']}" if tried_since or deflated["value"] is not None else ""
         say(f"luck: {certainty['verdict']['sentence']}{more}")
     say(f"tearsheet: {values['tearsheet']}")
 

@@ -135,13 +135,13 @@ def runs_list(out: Path, as_json: bool) -> None:
     from ..results.store import list_runs, read_run
 
     rows, tried, damaged, trials = [], [], [], CurrentTrials()
+    trials.log(out)  # one that cannot be read is no damaged run's fault
     for folder in reversed(list_runs(out)):
         try:
-            stored = read_run(folder)
+            stored = trials.run(read_run(folder))
         except FlagbtError as error:  # one damaged run must not hide the others
             damaged.append({"run": folder.name, "error": str(error)})
             continue
-        stored = trials.run(stored)
         mine, certainty = stored.metrics["strategy"], stored.metrics["certainty"]
         tried.append(trials_then_now(certainty))
         rows.append({

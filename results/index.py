@@ -52,6 +52,7 @@ def render_index(out: Path) -> str:
         Where the trial log cannot be read.
     """
     rows, damaged, trials = [], [], CurrentTrials()
+    trials.log(out)  # one that cannot be read is no damaged run's fault
     for folder in reversed(list_runs(out)):
         try:
             manifest, metrics = read_record(folder)

@@ -158,9 +158,9 @@ def _upgraded(measured: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         return measured
     values = dict(measured)
     sharpe = values.pop("sharpe_hourly")
-    bars, missing = data.get("file_bars", 1), data.get("missing_bars", 0)
     # Its year was that of a market that never closes: the missing bars of the file tell how many of them there were.
-    values["sharpe_per_bar"] = None if sharpe is None else sharpe * math.sqrt(bars / (bars + missing))
+    share = data["file_bars"] / max(1, data["file_bars"] + data["missing_bars"]) if "missing_bars" in data else 1.0
+    values["sharpe_per_bar"] = None if sharpe is None else sharpe * math.sqrt(share)
     if values["days"] < FEWEST_DAYS_FOR_GROWTH:
         values |= {"cagr": None, "calmar": None}
     closed = values["trades"]

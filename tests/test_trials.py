@@ -298,6 +298,25 @@ def test_stored_runs_are_judged_by_the_trials_known_now(
         assert "Use the newer flagbt" in err
 
 
+def test_a_damaged_certainty_is_named_and_hides_no_other_run(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it fails, one record that was edited by hand ends every list with a traceback."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("whole", "broken"):
+        assert command("run", "--strategy", "sma-cross", "--timerange", "20240101-20240108", "--name", name)[0] == 0
+    broken = list_runs(Path("runs"))[-1]
+    metrics = json.loads((broken / "metrics.json").read_text())
+    del metrics["certainty"]["deflated_sharpe"]["inputs"]
+    (broken / "metrics.json").write_text(json.dumps(metrics))
+    listed = json.loads(command("runs", "list", "--json")[1])
+    assert [row["name"] for row in listed["runs"]] == ["whole"]
+    assert "the certainty in metrics.json" in listed["damaged"][0]["error"]
+    assert command("runs", "show", "broken")[0] == 1
+    assert command("run", "--strategy", "buy-and-hold", "--timerange", "20240101-20240108")[0] == 0
+    assert "the certainty in metrics.json" in Path("runs/index.html").read_text()
+
+
 def test_a_record_that_does_not_name_its_trial_is_found_in_the_log(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

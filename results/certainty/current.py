@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ...errors import RecordError
 from ..stored_run import StoredRun
 from ..trials import Trial, TrialLog, configuration_digest, read_trials
 from .figure import Figure
@@ -26,12 +27,29 @@ class CurrentTrials:
         Raises
         ------
         RecordError
-            Where the log cannot be read.
+            Where the log cannot be read, or what the record holds of its certainty is damaged.
         """
-        out = folder.resolve().parent
+        log = self.log(folder.resolve().parent)
+        try:
+            return current_certainty(manifest, metrics, log)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecordError(
+                f"run {folder.name}: the certainty in metrics.json in {folder} cannot be read ({error}). "
+                "Run the backtest again."
+            ) from error
+
+    def log(self, out: Path) -> TrialLog:
+        """Return the trial log of a runs folder.
+
+        Raises
+        ------
+        RecordError
+            Where it cannot be read.
+        """
+        out = out.resolve()
         if out not in self._logs:
             self._logs[out] = read_trials(out)
-        return current_certainty(manifest, metrics, self._logs[out])
+        return self._logs[out]
 
     def run(self, stored: StoredRun) -> StoredRun:
         """Return a stored run with its certainty by the log beside it; raises as ``certainty`` does."""

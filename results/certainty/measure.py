@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -196,7 +197,9 @@ def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, a
         "variance": trials.variance, "damaged_lines": trials.damaged_lines,
     }  # fmt: skip
     if moments is None or why:
-        return DEFLATED.unknown(why or "its moments are not known", **inputs)
+        figure = DEFLATED.unknown(why or "its moments are not known", **inputs)
+        since = f" {trials.trials:,} configurations were tried on these bars ({at_run:,} when this run was made)."
+        return figure if at_run == trials.trials else replace(figure, sentence=figure.sentence + since)
     inputs |= {"sharpe_per_day": moments.sharpe, "skewness": moments.skewness, "kurtosis": moments.kurtosis}
     variance = (trials.variance or 0.0) / DAYS_PER_YEAR
     value = deflated_sharpe(moments, trials.trials, variance)
