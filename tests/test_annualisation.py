@@ -48,7 +48,7 @@ def shares() -> pd.DataFrame:
 def sharpe(cash: float, equity: pd.Series[float], file: pd.DataFrame, step: str) -> float:
     """Return the Sharpe ratio of per-bar returns, with pandas, in the calendar of the whole file."""
     returns = pd.concat([pd.Series([cash]), equity.reset_index(drop=True)]).pct_change().iloc[1:]
-    per_year = len(file) * YEAR / (file.index[-1] - file.index[0] + pd.Timedelta(step))
+    per_year = len(file) * (YEAR / (file.index[-1] - file.index[0] + pd.Timedelta(step)))
     return float(returns.mean() / returns.std() * np.sqrt(per_year))
 
 
