@@ -365,7 +365,8 @@ def _seen(bars: Bars, timerange: TimeRange, warmup_bars: int | None) -> Bars:
 def _description(bars: Bars) -> dict[str, Any]:
     return {
         "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
-        "file_bars": len(bars), "gaps": len(bars.gaps), "missing_bars": sum(gap.missing for gap in bars.gaps),
+        "bars_per_year": bars.bars_per_year, "file_bars": len(bars),
+        "gaps": len(bars.gaps), "missing_bars": sum(gap.missing for gap in bars.gaps),
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from ..pipeline import Recorded, RunRequest, run
 from .options import STAMP, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
 
 SHOWN_METRICS = (
-    "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
     "fees_paid",
 )  # fmt: skip
 
@@ -115,7 +115,8 @@ def print_run(values: dict[str, Any], recorded: Recorded) -> None:
     print_table(["", "strategy", "buy and hold"], rows)
     if certainty is not None:
         deflated = certainty["deflated_sharpe"]
-        more = "" if deflated["value"] is None else f" {deflated['sentence']}"
+        tried_since = deflated["inputs"]["trials"] != deflated["inputs"]["trials_at_run"]
+        more = f" {deflated['sentence']}" if tried_since or deflated["value"] is not None else ""
         say(f"luck: {with_stamp(certainty['verdict'], manifest['config'])['sentence']}{more}")
     say(f"tearsheet: {values['tearsheet']}")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,6 +33,7 @@ def compare_command(
     runs: tuple[str, ...], output: Path, sort: str | None, conditions: tuple[str, ...], out: Path, as_json: bool
 ) -> None:
     """Compare runs on one offline page."""
+    from ..results.certainty.current import CurrentTrials
     from ..results.compare import comparison_table, inequalities, labels, render_comparison
     from ..results.marks import banners, overlaps, unstated
     from ..results.ranking import Condition, metric_name, ordered
@@ -45,10 +46,10 @@ def compare_command(
     if twice is not None:
         raise UsageError(f"compare: the run {twice.name} is given twice. Name it once: a run cannot differ from itself.")
     with ProgressBars({"read": "Reading runs", "draw": "Drawing the page"}) as bars:
-        stored = []
+        stored, trials = [], CurrentTrials()
         for number, each in enumerate(runs):
             bars.update("read", number, len(runs))
-            stored.append(read_run(find_run(each, out)))
+            stored.append(trials.run(read_run(find_run(each, out))))
         bars.update("read", len(runs), len(runs))
         unequal = inequalities(stored)
         if by is not None and not unequal:
@@ -67,6 +68,7 @@ def compare_command(
                     "run": str(each.folder), "synthetic": each.manifest["data"]["synthetic"],
                     "overlap_allowed": overlaps(each.manifest), "bars_seen_stated": not unstated(each.manifest["config"]),
                     "warnings": banners([each.manifest]), **each.metrics["strategy"],
+                    **_deflated(each.metrics["certainty"]),
                 }
                 for each in stored
             ],
@@ -77,6 +79,14 @@ def compare_command(
     if failures:
         click.echo(f"flagbt: --fail-if: {' '.join(failures)}", err=True)
         click.get_current_context().exit(1)
+
+
+def _deflated(certainty: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the deflated Sharpe ratio by the trials known now, how many these are, and how many the run knew."""
+    if certainty is None:
+        return {"deflated_sharpe": None, "trials": None, "trials_at_run": None}
+    figure = certainty["deflated_sharpe"]
+    return {"deflated_sharpe": figure["value"], **{name: figure["inputs"][name] for name in ("trials", "trials_at_run")}}
 
 
 def _print_comparison(
@@ -107,7 +117,7 @@ def _print_comparison(
 @runs_option
 @json_option
 def report_command(run: str | None, out: Path, as_json: bool) -> None:
-    """Make a run's page again from its folder; the last run by default."""
+    """Make a run's page again, by the trials known now; the last run by default."""
     from ..results.store import find_run, rebuild_page
     from ..results.tearsheet import render_tearsheet
 
@@ -130,36 +140,43 @@ def runs_group() -> None:
 @runs_option
 @json_option
 def runs_list(out: Path, as_json: bool) -> None:
-    """List the runs, newest first."""
+    """List the runs, newest first, each judged by the trials known now."""
+    from ..results.certainty.current import CurrentTrials
     from ..results.marks import legend, marks, overlaps, strategy_name, too_good_sentence, unstated
-    from ..results.sections.certainty import luck_word
+    from ..results.sections.certainty import luck_word, trials_then_now
     from ..results.store import list_runs, read_run
 
-    rows, damaged, words = [], [], []
+    rows, tried, damaged, words, trials = [], [], [], [], CurrentTrials()
+    trials.log(out)  # one that cannot be read is no damaged run's fault
     for folder in reversed(list_runs(out)):
         try:
-            stored = read_run(folder)
+            stored = trials.run(read_run(folder))
             words.append(marks(stored.manifest))
         except FlagbtError as error:  # one damaged run must not hide the others
             damaged.append({"run": folder.name, "error": str(error)})
             continue
-        mine = stored.metrics["strategy"]
+        mine, certainty = stored.metrics["strategy"], stored.metrics["certainty"]
+        tried.append(trials_then_now(certainty))
         rows.append({
             "run": folder.name, "name": stored.manifest["name"], "strategy": strategy_name(stored.manifest["config"]),
             "data": stored.manifest["data"]["source"],
             "synthetic": stored.manifest["data"]["synthetic"],
             "overlap": overlaps(stored.manifest), "bars_seen_stated": not unstated(stored.manifest["config"]),
             "too_good": too_good_sentence(stored.manifest) is not None, "total_return": mine["total_return"],
-            "sharpe_daily": mine["sharpe_daily"], "luck": luck_word(stored.metrics["certainty"]), "trades": mine["trades"],
+            "sharpe_daily": mine["sharpe_daily"], "luck": luck_word(certainty), **_deflated(certainty),
+            "trades": mine["trades"],
         })  # fmt: skip
     if as_json:
         print_json({"runs": rows, "damaged": damaged})
         return
     if rows:
-        head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "luck", "trades"]
+        head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "luck", "tried, then / now", "trades"]
         print_table(head, [
-            [row["run"], row["name"], row["data"], mark, row["total_return"], row["sharpe_daily"], row["luck"], row["trades"]]
-            for row, mark in zip(rows, map(" ".join, words), strict=True)
+            [
+                row["run"], row["name"], row["data"], mark, row["total_return"], row["sharpe_daily"], row["luck"], count,
+                row["trades"],
+            ]
+            for row, mark, count in zip(rows, map(" ".join, words), tried, strict=True)
         ])  # fmt: skip
         for line in legend(word for each in words for word in each if word in ("UNSTATED", "TOO GOOD")):
             say(line)
@@ -174,10 +191,11 @@ def runs_list(out: Path, as_json: bool) -> None:
 @runs_option
 @json_option
 def runs_show(name: str | None, out: Path, as_json: bool) -> None:
-    """Show a run; the last one by default."""
+    """Show a run, judged by the trials known now; the last one by default."""
+    from ..results.certainty.current import CurrentTrials
     from ..results.store import find_run, read_run
 
-    stored = read_run(find_run(name, out))
+    stored = CurrentTrials().run(read_run(find_run(name, out)))
     recorded = Recorded(stored.folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
     values = run_json(recorded)
     if as_json:

@@ -130,12 +130,12 @@ def run_backtest(
         try:
             ran = cerebro.run()
         except IndexError as error:
-            explain_short_range(error, _name(strategy), len(traded))
+            explain_short_range(error, name_of(strategy), len(traded))
             raise
     done = time.perf_counter()
     if not ran:
         raise StrategyError(
-            f"strategy '{_name(strategy)}' raised Backtrader's StrategySkipError, which takes it out of the run, and there is "
+            f"strategy '{name_of(strategy)}' raised Backtrader's StrategySkipError, which takes it out of the run, and there is "
             "no other. Take the error out, or run another strategy."
         )
     if len(broker.table()) != len(traded):
@@ -199,7 +199,7 @@ def _labels(strategy: Strategy | type[Any], signals: Signals | None, checkpoint:
 def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:
     return {
         "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
-        "first": utc(traded.time[0]), "last": utc(traded.time[-1]),
+        "bars_per_year": bars.bars_per_year, "first": utc(traded.time[0]), "last": utc(traded.time[-1]),
     }  # fmt: skip
 
 

@@ -27,7 +27,8 @@ class Run:
         What was asked for: strategy, checkpoint, data, timerange, calibration, decision, costs, cash, short, seed.
         JSON values only; the same config on the same digests gives the same run.
     data : dict
-        ``source``, ``synthetic``, ``digest``, ``step_hours``, ``first``, ``last`` (open times of the traded range, ISO UTC).
+        ``source``, ``synthetic``, ``digest``, ``step_hours``, ``bars_per_year`` (see `flagbt.data.bars.Bars`), ``first``,
+        ``last`` (open times of the traded range, ISO UTC).
     checkpoint : dict or None
         ``name``, ``digest``, ``label_shares`` ([SELL, HOLD, BUY] of its training range), ``horizon_bars``, ``labels``
         (as ``--labels`` writes them).

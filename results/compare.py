@@ -28,6 +28,7 @@ from .page import (
 )
 from .ranking import BETTER, best, measured, of_trader
 from .sections.calibration import reliability_chart, reliability_line
+from .sections.certainty import trials_then_now
 from .sections.curves import HEADLINES, ZOOM, times
 from .sections.diversity import class_bars, funnel_bars
 from .stored_run import StoredRun
@@ -46,7 +47,8 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
     Parameters
     ----------
     runs : sequence of StoredRun
-        One or more, in the order in which they are shown.
+        One or more, in the order in which they are shown; judged by the trials known now where
+        `flagbt.results.certainty.current.CurrentTrials` made them.
 
     Raises
     ------
@@ -245,6 +247,8 @@ def _metric_rows(runs: Sequence[StoredRun], *, ranked: bool) -> list[MetricRow]:
     deflated = [of_trader(run, "deflated_sharpe") for run in runs]
     cells = [NULL if value is None else share(value) for value in deflated]
     rows.insert(4, MetricRow("Its deflated probability", cells, best(deflated, 1) if ranked else None, blank))
+    tried = [trials_then_now(run.metrics["certainty"]) for run in runs]
+    rows.insert(5, MetricRow("Tried on these bars, then / now", tried, None, blank))
     return rows
 
 

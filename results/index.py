@@ -9,15 +9,16 @@ from urllib.parse import quote
 
 from ..errors import FlagbtError, RecordError
 from ..files import locked, write_text
+from .certainty.current import CurrentTrials
 from .marks import legend, marks, unstated
 from .page import Html, document, escape, paragraph, percent, ratio, table, whole
-from .sections.certainty import luck_word
+from .sections.certainty import luck_word, trials_then_now
 from .store import list_runs
 from .stored_run import read_record
 from .tearsheet import title_of
 
 INDEX_FILE = "index.html"
-COLUMNS = ("Run", "Data", "Return", "Buy and hold", "Sharpe, daily", "90 % interval", "Luck", "Trades")
+COLUMNS = ("Run", "Data", "Return", "Buy and hold", "Sharpe, daily", "90 % interval", "Luck", "Tried, then / now", "Trades")
 
 
 def write_index(out: Path) -> Path:
@@ -44,13 +45,20 @@ def write_index(out: Path) -> Path:
 
 
 def render_index(out: Path) -> str:
-    """Return the page; a damaged run is named below the table and hides no other."""
-    rows, damaged = [], []
+    """Return the page, each run judged by the trials known now; a damaged run is named below the table and hides no other.
+
+    Raises
+    ------
+    RecordError
+        Where the trial log cannot be read.
+    """
+    rows, damaged, trials = [], [], CurrentTrials()
     words: set[str] = set()
+    trials.log(out)  # one that cannot be read is no damaged run's fault
     for folder in reversed(list_runs(out)):
         try:
             manifest, metrics = read_record(folder)
-            rows.append(_row(folder, manifest, metrics))
+            rows.append(_row(folder, manifest, metrics, trials.certainty(folder, manifest, metrics)))
             words.update(marks(manifest))
         except FlagbtError as error:
             damaged.append(str(error))
@@ -68,8 +76,10 @@ def _lead(count: int) -> str:
     return "One run." if count == 1 else f"{whole(count)} runs."
 
 
-def _row(folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[object]:
-    data, mine, certainty = manifest["data"], metrics["strategy"], metrics["certainty"]
+def _row(
+    folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any], certainty: Mapping[str, Any] | None
+) -> list[object]:
+    data, mine = manifest["data"], metrics["strategy"]
     link = f'<a href="{quote(folder.name)}/tearsheet.html">{escape(title_of(manifest))}</a>'
     span = " ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks(manifest)])
     interval = (certainty or {}).get("sharpe_interval") or {}
@@ -78,7 +88,7 @@ def _row(folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) 
         Html(f"{link}<br>{_small(folder.name)}"), Html(f"{escape(data['source'])}<br>{_small(span)}"),
         percent(mine["total_return"], signed=True), percent(metrics["benchmark"]["total_return"], signed=True),
         ratio(mine["sharpe_daily"]), ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
-        _luck(certainty, manifest), whole(mine["trades"] + mine["open_trades"]),
+        _luck(certainty, manifest), trials_then_now(certainty), whole(mine["trades"]),
     ]  # fmt: skip
 
 

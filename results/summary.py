@@ -123,21 +123,15 @@ def _sentence(run: Run, measured: dict[str, Any], described: dict[str, Any] | No
         return (
             f"Collapsed: {name} on {percent(final['shares'][name])} of {whole(final['scored_bars'])} scored bars"
             f"{confidence}; "
-            f"{whole(run_trades(mine))} trades, returned {percent(mine['total_return'], signed=True)} {against}."
+            f"{whole(mine['trades'])} trades, returned {percent(mine['total_return'], signed=True)} {against}."
         )
     if run.orders.empty:
         return f"Never traded: {counted(mine['bars'], 'bar')}, 0 orders, because {_why_no_orders(described)}."
     if run.trades.empty:
         return f"Never traded: {counted(mine['bars'], 'bar')}, {_outcomes(run)}, none filled."
-    count = run_trades(mine)
-    still = f" ({mine['open_trades']} still open)" if mine["open_trades"] else ""
+    count, still = mine["trades"], f" ({mine['open_trades']} still open)" if mine["open_trades"] else ""
     times = "once" if count == 1 else f"{whole(count)} times"
     return f"Traded {times}{still}, returned {percent(mine['total_return'], signed=True)} {against}."
-
-
-def run_trades(measured: dict[str, Any]) -> int:
-    """Return how many round trips were begun: the closed and the open ones."""
-    return int(measured["trades"] + measured["open_trades"])
 
 
 def _collapsed(verdicts: dict[str, Any]) -> bool:

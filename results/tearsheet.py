@@ -77,7 +77,7 @@ def render_tearsheet(stored: StoredRun) -> str:
             calibration_section(stored),
             costs_section(stored),
             certainty_section(stored),
-            section("quantstats", quantstats_section(daily_returns(stored), daily_returns(stored.benchmark))),
+            _quantstats(stored),
             trades_section(stored.trades),
             section("Reproduce", f"<pre><code>{html.escape(command(manifest['config']))}</code></pre>\n", _reproduce_note()),
         )
@@ -178,6 +178,11 @@ def _what_ran(stored: StoredRun) -> str:
     rows += [[name.replace("_", " ").capitalize(), setting_text(value)] for name, value in config.items()]
     settings = table("As recorded in run.json", ["Setting", "Value"], rows, words=True)
     return section("What was run", facts(entries), details("All settings", settings))
+
+
+def _quantstats(stored: StoredRun) -> Html:
+    returns, held = daily_returns(stored), daily_returns(stored.benchmark)
+    return section("quantstats", quantstats_section(returns, held, days=stored.metrics["strategy"]["days"]))
 
 
 def _reproduce_note() -> Html:

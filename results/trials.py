@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,16 @@ class TrialLog:
 
     def count(self, own: Trial) -> TrialCount:
         """Count the trials on the bars of ``own``, which counts once whether or not it was logged before."""
-        same = {configuration: sharpe for (bars, configuration), sharpe in self.trials.items() if bars == own.bars}
-        same[own.configuration] = own.sharpe
+        same = {**self._by_bars.get(own.bars, {}), own.configuration: own.sharpe}
         known = tuple(sorted(sharpe for sharpe in same.values() if sharpe is not None))
         return TrialCount(len(same), known, self.damaged_lines)
+
+    @cached_property
+    def _by_bars(self) -> dict[str, dict[str, float | None]]:
+        found: dict[str, dict[str, float | None]] = {}
+        for (bars, configuration), sharpe in self.trials.items():
+            found.setdefault(bars, {})[configuration] = sharpe
+        return found
 
 
 def bars_digest(run: Run) -> str:

@@ -43,6 +43,9 @@ class AlwaysHold(Strategy):
 class SmaCross(Strategy):
     """BUY while the fast mean of the close is above the slow one, SELL while it is below, HOLD where they are equal.
 
+    Means are equal where they differ by no more than their own rounding (`mean_error`), so that a tie of the prices as they
+    are written is HOLD in every unit: one satoshi or one bitcoin.
+
     Parameters
     ----------
     fast_bars, slow_bars : int
@@ -78,9 +81,11 @@ class SmaCross(Strategy):
         signal = np.full(len(bars), NO_SIGNAL)
         slow = rolling_mean(bars.close, self.slow_bars)
         fast = rolling_mean(bars.close, self.fast_bars)
-        signal[slow == fast] = HOLD
-        signal[fast > slow] = BUY
-        signal[fast < slow] = SELL
+        apart = slow - fast
+        rounding = mean_error(slow, self.slow_bars) + mean_error(fast, self.fast_bars)
+        signal[np.abs(apart) <= rounding] = HOLD
+        signal[apart < -rounding] = BUY
+        signal[apart > rounding] = SELL
         return Signals.plain(signal)
 
     def describe(self) -> dict[str, object]:
@@ -145,6 +150,17 @@ def rolling_mean(values: FloatArray, n_bars: int) -> FloatArray:
         total += values[offset : offset + rows]
     result[n_bars - 1 :] = total / n_bars
     return result
+
+
+def mean_error(mean: FloatArray, n_bars: int) -> FloatArray:
+    """Return how far ``rolling_mean`` of prices may lie from the true mean of the prices as they are written.
+
+    With u = 2**-53, half of float64's epsilon: reading a decimal price is off by a factor of 1 + u at most, each of the
+    n - 1 additions of numbers above 0 by another one, and so is the division (Higham 2002, Accuracy and Stability of
+    Numerical Algorithms, section 4.2): (n + 1) u of the mean, to first order. ``n * epsilon`` is at least that. It is far
+    below the least true difference: for prices of 9 digits and means of 24 and 168 bars, 5e-14 against 6e-12 of the price.
+    """
+    return n_bars * float(np.finfo(np.float64).eps) * mean
 
 
 def uniform_of_time(time: TimeArray, seed: int) -> FloatArray:

@@ -168,6 +168,7 @@ def make_run(
         config=settings | (config or {}),
         data={
             "source": bars.source, "synthetic": True, "digest": bars.digest, "step_hours": 1.0,
+            "bars_per_year": bars.bars_per_year,
             "first": utc(bars.time[0]), "last": utc(bars.time[-1]),
         },
         checkpoint={

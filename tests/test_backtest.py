@@ -438,7 +438,7 @@ def test_the_record_names_what_was_run(walk):
         "lot_size": 1e-6, "sizing": "at fill", "seed": 4, "bars_seen": [],
     }  # fmt: skip
     assert run.data == {
-        "source": "x.csv", "synthetic": True, "digest": bars.digest, "step_hours": 1.0,
+        "source": "x.csv", "synthetic": True, "digest": bars.digest, "step_hours": 1.0, "bars_per_year": 8760.0,
         "first": "2024-01-01T19:00:00Z", "last": "2024-01-09T07:00:00Z",
     }  # fmt: skip
     assert run.checkpoint == {"name": "J"}

@@ -692,7 +692,7 @@ def test_the_command_line_wins_over_the_file(command: Command, folder: Path) -> 
 # --- what is printed -------------------------------------------------------------------------------------------------
 
 SHOWN = {
-    "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
     "fees_paid",
 }  # fmt: skip
 

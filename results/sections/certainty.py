@@ -9,7 +9,7 @@ from typing import Any
 from ..certainty.measure import share
 from ..certainty.sharpe import CONFIDENCE
 from ..marks import with_stamp
-from ..page import Html, details, escape, paragraph, ratio, section, table, whole
+from ..page import NULL, Html, details, escape, paragraph, ratio, section, table, whole
 from ..stored_run import StoredRun
 
 # Key in metrics.json, name, what the ends of its interval are.
@@ -46,6 +46,14 @@ def luck_word(certainty: Mapping[str, Any] | None) -> str:
     if certainty["verdict"]["beyond_luck"] is False and _surely_gains(certainty):
         return "the market's"
     return {True: "not luck alone", False: "may be luck", None: "not known"}[certainty["verdict"]["beyond_luck"]]
+
+
+def trials_then_now(certainty: Mapping[str, Any] | None) -> str:
+    """Write how many configurations had been tried on a run's bars when it was made, and how many are known now."""
+    if certainty is None:
+        return NULL
+    inputs = certainty["deflated_sharpe"]["inputs"]
+    return f"{whole(inputs['trials_at_run'])} / {whole(inputs['trials'])}"
 
 
 def luck_sentence(certainty: Mapping[str, Any], config: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...data.bars import Bars
@@ -47,9 +47,20 @@ def _digest(stretch: Stretch) -> str:
 
 
 def manifest_of(
-    identity: dict[str, Any], work: Work, result: Result, *, command: Sequence[str], backend: str, workers: int
+    identity: dict[str, Any],
+    work: Work,
+    result: Result,
+    *,
+    command: Sequence[str],
+    backend: str,
+    workers: int,
+    repeat: Callable[[Configuration, str], str],
 ) -> dict[str, Any]:
-    """Return what a finished sweep says of itself; only ``seconds``, ``command``, ``backend`` and ``workers`` may differ."""
+    """Return what a finished sweep says of itself.
+
+    Only ``seconds``, ``command``, ``backend``, ``workers``, and the winner's ``run`` (names of files) may differ between two
+    sweeps of the same settings over the same bars. ``repeat`` makes the latter of the winner and a range.
+    """
     checks, winner, summary = result.checks, result.winner, result.summary
     return {
         **identity,
@@ -58,7 +69,7 @@ def manifest_of(
         "settings_ruined": summary.ruined,
         "replays": len(work.grid) * len(work.stretches),
         "varied": work.grid.varied,
-        "winner": None if winner is None else _winner(work, winner),
+        "winner": None if winner is None else _winner(work, winner, repeat),
         "best_mcc": summary.best_mcc,
         "overfitting": None if result.overfitting is None else result.overfitting.to_json(),
         "checked": {
@@ -72,7 +83,7 @@ def manifest_of(
     }  # fmt: skip
 
 
-def _winner(work: Work, winner: dict[str, Any]) -> dict[str, Any]:
+def _winner(work: Work, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
     setting, holdout = work.grid[winner["setting"]], winner["holdout"]
     return {
         "setting": setting.number,
@@ -83,7 +94,7 @@ def _winner(work: Work, winner: dict[str, Any]) -> dict[str, Any]:
             "timerange": holdout["timerange"], "strategy": _shown(holdout["strategy"]),
             "buy_and_hold": _shown(holdout["buy_and_hold"]), "ruined": holdout["ruined"],
         },
-        "run": run_command(work.grid, setting, holdout["timerange"]),
+        "run": repeat(setting, holdout["timerange"]),
     }  # fmt: skip
 
 
@@ -91,14 +102,24 @@ def _shown(values: dict[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in SHOWN}
 
 
-def run_command(grid: Grid, setting: Configuration, timerange: str) -> str:
-    """Return the `flagbt run` that repeats a setting; --data is the user's own."""
+def run_command(
+    grid: Grid, setting: Configuration, timerange: str, *, ckpt: str | None = None, others: Sequence[str] = ()
+) -> str:
+    """Return the `flagbt run` that repeats a setting over a range.
+
+    Parameters
+    ----------
+    ckpt : str, optional
+        The setting's model as the user named it, a name or a folder; by default its name.
+    others : sequence of str
+        Words for what no setting holds, such as ``--data`` and its file.
+    """
     words = [
-        "flagbt", "run", "--ckpt", grid.models[setting.model].name, "--timerange", timerange,
+        "flagbt", "run", "--ckpt", ckpt or grid.models[setting.model].name, *others, "--timerange", timerange,
         "--calibration", setting.point.text, "--decision", str(setting.decision),
         "--fee-bps", plain(setting.costs.fee_bps), "--slippage-bps", plain(setting.costs.slippage_bps),
         "--borrow-bps-per-day", plain(setting.costs.borrow_bps_per_day), "--cash", plain(setting.cash),
     ]  # fmt: skip
-    for name, value in setting.rules.describe().items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
+    for rule, value in setting.rules.describe().items():
+        words += [f"--{rule.replace('_', '-')}", str(value)]
     return shlex.join([*words, *(["--short"] if setting.short else [])])
