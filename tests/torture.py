@@ -128,7 +128,7 @@ def _be_flagbt(words: list[str], folder: Path, log: Path, tally: Path, at_step: 
         if mad_clock:
             _be_mad()
         sys.argv = ["flagbt", *words]
-        from flagbt.cli import main
+        from flagbt.__main__ import main
 
         tally.write_text("0")
         try:

@@ -11,15 +11,12 @@ import json
 import logging
 import math
 import os
-import signal
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -31,6 +28,7 @@ from transformers.integrations import get_available_reporting_integrations
 from ..errors import DeviceError, TrainingError, UsageError
 from ..files import discard_tree, sync_tree
 from ..limits import load_json
+from ..stopping import Asked, patiently
 from .chunks import ChunkDataset
 from .memory import freed_memory_kept
 
@@ -178,7 +176,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     on_step: StepEnd
     log: Callable[[dict[str, float]], None] = lambda _scores: None
     losses: list[Tensor] = field(default_factory=list)
-    stop: bool = False
+    asked: Asked = field(default_factory=Asked)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.dataset.set_epoch(int(state.epoch + 1e-6))
@@ -187,7 +185,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         steps = state.max_steps // int(state.num_train_epochs)
         epoch, done = divmod(state.global_step - 1, steps)
         self.on_step(epoch + 1, done + 1, steps)
-        if self.stop:
+        if self.asked.stop:
             control.should_training_stop = True
             control.should_save = self.workspace.folder is not None
 
@@ -260,7 +258,8 @@ def fit(
     if schedule.batch_chunks % processes:
         raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as scratch, _quiet(), _stopping(epochs), _in_words(schedule, workspace):
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), patiently() as asked, _in_words(schedule, workspace):
+        epochs.asked = asked
         arguments = TrainingArguments(
             output_dir=str(workspace.folder or scratch), num_train_epochs=schedule.epochs,
             per_device_train_batch_size=schedule.batch_chunks // processes, learning_rate=schedule.learning_rate,
@@ -282,9 +281,9 @@ def fit(
             epochs.log = trainer.log
         with freed_memory_kept() if device.type == "cpu" else nullcontext():
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    if epochs.stop and workspace.folder is None:
+    if asked.stop and workspace.folder is None:
         raise TrainingStoppedError("stopped; nothing was to be saved.")
-    if epochs.stop:
+    if asked.stop:
         raise TrainingStoppedError(
             "stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here."
         )
@@ -324,25 +323,3 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         warnings.filterwarnings("ignore", message=".*Could not find a config file.*")
         yield
-
-
-@contextmanager
-def _stopping(epochs: _Epochs) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a save at the end of the step; the second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signature is the signal module's
-        if epochs.stop:
-            raise KeyboardInterrupt
-        epochs.stop = True
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
