@@ -17,7 +17,7 @@ from .commands.calibrate import calibrate_command
 from .commands.ckpt import ckpt_group
 from .commands.data import data_group
 from .commands.doctor import doctor_command, verify_group
-from .commands.options import FROM_FILE, source_of
+from .commands.options import FROM_FILE, Group, source_of
 from .commands.run import run_command, show_config
 from .commands.runs import compare_command, report_command, runs_group
 from .commands.strategies import strategies_group
@@ -30,7 +30,7 @@ from .stopping import EXIT_CODE as STOPPED
 from .stopping import requested, stoppable
 
 
-@click.group(context_settings={
+@click.group(cls=Group, context_settings={
     "token_normalize_func": lambda word: word.replace("_", "-"), "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
 })  # fmt: skip

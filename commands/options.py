@@ -26,6 +26,36 @@ STAMP = "bold black on yellow"
 LARGEST_SEED = 2**32 - 1  # numpy's
 
 
+class Command(click.Command):
+    """A command that refuses an option given twice where it takes one value: the last one would win in silence."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, after a look at every value that an option was given."""
+        parser = self.make_parser(ctx)
+        for option in (*parser._short_opt.values(), *parser._long_opt.values()):
+            option.action = {"store": "append", "store_const": "append_const"}.get(option.action, option.action)
+        given, _, order = parser.parse_args(list(args))
+        for param in order:
+            values = given.get(param.name or "")
+            if not isinstance(param, click.Option) or param.multiple or not isinstance(values, list) or len(values) == 1:
+                continue
+            if not param.is_flag:
+                each = " and ".join(f"'{value}'" if isinstance(value, str) else "without a value" for value in values)
+                says = (
+                    f"{max(param.opts, key=len)}: given {len(values)} times, {each}, and it takes one value. Keep one of them."
+                )
+                raise click.UsageError(says, ctx)
+            if len(set(values)) > 1:
+                raise click.UsageError(f"{param.opts[0]} and {param.secondary_opts[0]} are both given. Keep one of them.", ctx)
+        return super().parse_args(ctx, args)
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
 class Range(click.ParamType[TimeRange]):
     """A time range option."""
 

@@ -16,10 +16,10 @@ from ..data.timerange import TimeRange
 from ..errors import TrainingError, UsageError
 from ..limits import load_json
 from ..pipeline import check_out
-from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, json_option, print_json, tell_resolved
+from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, tell_resolved
 
 
-@click.command("train")
+@click.command("train", cls=Command)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option(
     "--more-data", type=Place(), multiple=True, help="Another file of bars to learn from, not judged. Again for more."
@@ -226,7 +226,7 @@ def _top_layers(text: str) -> int | None:
     return int(text.removeprefix("top:"))
 
 
-@click.command("pretrain")
+@click.command("pretrain", cls=Command)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to learn from. Again for more.")
 @click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")
