@@ -158,6 +158,11 @@ class Checkpoint:
             When there is none of that name, with the nearest one.
         """
         stored = self.values["calibrations"].get(name)
+        if stored is None and not self.calibration_names():
+            raise CheckpointError(
+                f"checkpoint '{self.name}' stores no calibration: none could be fitted in its training (see its card). Run "
+                "it with --calibration none, or fit one on bars that did not teach it: flagbt calibrate --store."
+            )
         if stored is None:
             raise CheckpointError(
                 f"checkpoint '{self.name}' stores no calibration '{name}'. {nearest(name, self.calibration_names())} "

@@ -26,7 +26,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import get_available_reporting_integrations
 
 from ..errors import DeviceError, TrainingError, UsageError
-from ..files import discard_tree, sync_tree
+from ..files import check_writable, discard_tree, sync_tree
 from ..limits import load_json
 from ..stopping import Asked, patiently
 from .chunks import ChunkDataset
@@ -39,6 +39,7 @@ StepEnd = Callable[[int, int, int], None]  # epoch from 1, steps done in it, ste
 COMPLETE = "COMPLETE"
 LOSSES = "losses.json"
 SMALLEST_WEIGHT = 1e-9
+_LOGGING_FOLDER = "TENSORBOARD_LOGGING_DIR"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,30 +110,56 @@ class TrainingStoppedError(TrainingError):
     exit_code = 130
 
 
+class DivergedError(TrainingError):
+    """The loss is not finite any more, and there was no epoch before that could be kept."""
+
+
 def check_reporter(name: str | None) -> None:
-    """Refuse a logging integration whose package is not installed, before any work.
+    """Refuse a logging integration whose package is not installed, or cannot write, before any work.
 
     Raises
     ------
     UsageError
-        Saying what to install.
+        Saying what to install, or where to write.
     """
     if name is not None and name not in get_available_reporting_integrations():
         raise UsageError(f"--report-to {name}: the package {name} is not installed here. Install it with: pip install {name}")
+    if name == "tensorboard":
+        folder = Path(os.environ.get(_LOGGING_FOLDER, "tensorboard"))
+        try:
+            check_writable(folder)
+        except OSError as error:
+            raise UsageError(
+                f"--report-to {name}: {folder} cannot be written: {error.strerror or error}. Work in another folder, or "
+                f"name one in the environment variable {_LOGGING_FOLDER}."
+            ) from None
+
+
+def check_shared(schedule: Schedule) -> int:
+    """Return the number of processes, after refusing a batch that they cannot share.
+
+    Raises
+    ------
+    UsageError
+        Saying both numbers.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if schedule.batch_chunks % processes:
+        raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
+    return processes
 
 
 @contextmanager
 def reporting(name: str | None, title: str) -> Iterator[None]:
     """Let TensorBoard's files lie in ``tensorboard/TITLE``, not in the workspace, which goes when the training is done."""
-    variable = "TENSORBOARD_LOGGING_DIR"
-    if name != "tensorboard" or variable in os.environ:
+    if name != "tensorboard" or _LOGGING_FOLDER in os.environ:
         yield
         return
-    os.environ[variable] = os.path.join("tensorboard", title)
+    os.environ[_LOGGING_FOLDER] = os.path.join("tensorboard", title)
     try:
         yield
     finally:
-        del os.environ[variable]
+        del os.environ[_LOGGING_FOLDER]
 
 
 def is_main_process() -> bool:
@@ -254,9 +281,7 @@ def fit(
     """
     workspace = workspace or Workspace()
     epochs = _Epochs(dataset, on_epoch_end, workspace, on_step)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if schedule.batch_chunks % processes:
-        raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
+    processes = check_shared(schedule)
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch, _quiet(), patiently() as asked, _in_words(schedule, workspace):
         epochs.asked = asked
