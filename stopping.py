@@ -128,6 +128,12 @@ def patiently() -> Iterator[Asked]:
                 _state.since = time.monotonic()
 
 
+def stop_if_asked() -> None:
+    """Raise ``Stopped`` where the work in hand (``patiently``) was requested to stop: for a part of it that can be left out."""
+    if _state.patient is not None and _state.patient.stop:
+        raise Stopped
+
+
 def run_to_the_end(command: Callable[[], NoReturn]) -> NoReturn:
     """Run the command that this process is for, which ends with a SystemExit, and end the process with its exit code.
 

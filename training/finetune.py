@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..models.architecture import AnyArchitecture
 from ..models.network import Lora, adapter_state, build_base, read_tensors, with_lora, write_tensors
 from ..models.scoring import score
 from ..models.statistics import scores, softmax
+from ..stopping import stop_if_asked
 from . import guard
 from .chunks import IGNORED, ChunkDataset
 from .lessons import BoolArray, Lessons
@@ -152,10 +154,14 @@ def finetune(
     loss = weighted_loss(objective, class_weights, prior)
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
+    # Processes that train together must all come back from here.
+    pause = stop_if_asked if int(os.environ.get("WORLD_SIZE", "1")) == 1 else lambda: None
 
     def judge(epoch: int, train_loss: float) -> dict[str, float]:
-        logits = validation_logits(model, bars, own_rows, judged, architecture, first_row)
-        model.train()
+        try:
+            logits = validation_logits(model, bars, own_rows, judged, architecture, first_row, pause=pause)
+        finally:
+            model.train()
         if not (math.isfinite(train_loss) and np.isfinite(logits[judged]).all()):
             says = f"epoch {epoch}: the loss is {train_loss:g}: it diverged at a learning rate of {schedule.learning_rate:g}"
             if history:
@@ -216,10 +222,15 @@ def validation_logits(
     sample: npt.NDArray[np.bool_],
     architecture: AnyArchitecture,
     first_row: int,
+    *,
+    pause: Callable[[], None] = lambda: None,
 ) -> FloatArray:
-    """Return logits (n_bars, 3) at least where ``sample``, through the path that serving takes."""
+    """Return logits (n_bars, 3) at least where ``sample``, through the path that serving takes; ``pause`` is called in it."""
     at = np.flatnonzero(sample)
-    return score(model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1)
+    return score(
+        model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1,
+        progress=lambda _done, _total: pause(),
+    )  # fmt: skip
 
 
 def weighted_loss(

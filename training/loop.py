@@ -28,7 +28,7 @@ from transformers.integrations import get_available_reporting_integrations
 from ..errors import DeviceError, TrainingError, UsageError
 from ..files import check_writable, discard_tree, sync_tree
 from ..limits import load_json
-from ..stopping import Asked, patiently
+from ..stopping import Asked, Stopped, patiently, stop_if_asked
 from .chunks import ChunkDataset
 from .memory import freed_memory_kept
 
@@ -204,6 +204,12 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     log: Callable[[dict[str, float]], None] = lambda _scores: None
     losses: list[Tensor] = field(default_factory=list)
     asked: Asked = field(default_factory=Asked)
+    saved: int = -1  # the step of the last save
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        epoch, step = divmod(state.global_step, state.max_steps // int(state.num_train_epochs))
+        if self.losses and step == 0:  # stopped after this epoch's last step, and before it was reported
+            self._report(epoch)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.dataset.set_epoch(int(state.epoch + 1e-6))
@@ -219,12 +225,23 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if abs(state.epoch - round(state.epoch)) > 1e-6:
             return  # stopped in the middle
+        try:
+            self._report(round(state.epoch))
+        except Stopped:  # what is saved now is reported when it is gone on from
+            control.should_training_stop = True
+            control.should_save = self.workspace.folder is not None and self.saved != state.global_step
+
+    def _report(self, epoch: int) -> None:
+        """Report the epoch, whose losses are gone only when that is done."""
+        together = distributed.is_available() and distributed.is_initialized()
+        if not together:  # or the others would wait for this one
+            stop_if_asked()
         mean = torch.stack(self.losses).mean()
-        self.losses.clear()
-        if distributed.is_available() and distributed.is_initialized():
+        if together:
             distributed.all_reduce(mean)
             mean /= distributed.get_world_size()
-        scores = self.on_end(round(state.epoch), float(mean))
+        scores = self.on_end(epoch, float(mean))
+        self.losses.clear()
         if scores:
             self.log(dict(scores))
 
@@ -232,6 +249,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         wait_for_all()
         if self.workspace.folder is None or not is_main_process():
             return
+        self.saved = state.global_step
         save = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (save / LOSSES).write_text(json.dumps([float(loss) for loss in self.losses]), encoding="utf-8")
         self.workspace.keep(save)
@@ -264,7 +282,8 @@ def fit(
     loss : callable
         (model, batch of ``rows`` and ``targets``) -> (sum of weighted losses, sum of weights).
     on_epoch_end : callable
-        Called with (epoch from 1, mean training loss); what it returns goes to ``report_to`` too.
+        Called with (epoch from 1, mean training loss); what it returns goes to ``report_to`` too. It may raise ``Stopped``
+        before it has changed anything, and is then called again when the training goes on.
     on_step : callable
         Called with (epoch from 1, steps done in it, steps an epoch).
     workspace : Workspace, optional
