@@ -6,8 +6,8 @@ opened for writing, renamed, made or removed. After every kill what looks whole 
 as it was; after one to three kills the command is repeated, and must end with the result of an undisturbed one. A kill leaves
 what the system has taken to write: this says nothing about a power cut, which is what syncing is for.
 
-With --faults, SIGTERM is also aimed at the moments where Python loses the exception that it raises (``AIMS``), at imports, and at
-all processes of a command together: it must end with 130 within five seconds, in silence, and leave as little as a kill.
+With --faults, SIGTERM is also aimed at the moments where Python loses the exception that it raises (``AIMS``), at imports, and
+at all processes of a command together: it must end with 130 within five seconds, in silence, and leave as little as a kill.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ sys.argv = ["flagbt", *words]
 
 def hook(event, arguments):
     global left
-    if event == "import" and "flagbt.stopping" in sys.modules and sys.modules["flagbt.stopping"]._state.active:
+    if event == "import" and callable(signal.getsignal(signal.SIGTERM)):
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGTERM)
