@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 EXIT_CODE = 130
 LONGEST_S = 3.0  # from the request to the end of the process
 _LOOK_EVERY_S = 0.05
-_ALONE = b"\0"  # tells the watching thread to end; no signal has this number
+_MARK = 0  # no signal has this number
 
 
 class Stopped(KeyboardInterrupt):
@@ -152,9 +152,10 @@ def run_to_the_end(command: Callable[[], NoReturn]) -> NoReturn:
         command()
     except BaseException as error:
         _state.over = True  # first of all: from here on a signal raises nothing
+        watch.catch_up()
         if not _state.requested:
             raise
-        if not isinstance(error, SystemExit):  # it came before the command could say so
+        if not (isinstance(error, SystemExit) and error.code == EXIT_CODE):  # else the command has said so
             _say()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):  # nobody reads it, or it is closed
@@ -168,20 +169,31 @@ class _Watch:
     def __init__(self) -> None:
         self.numbers = signals()
         self.main = threading.main_thread().ident or 0
-        self.read, write = os.pipe()
-        os.set_blocking(write, False)
+        self.read, self.write = os.pipe()
+        os.set_blocking(self.write, False)
+        self.caught_up = threading.Event()
         # The C handler writes the signal's number there at once, whatever the main thread is doing.
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self.write, warn_on_full_buffer=False)
         os.register_at_fork(after_in_child=_be_a_child)
         _silence()
         threading.Thread(target=self._look, daemon=True, name="flagbt-stop").start()
+
+    def catch_up(self) -> None:
+        """Return when every signal so far has been taken note of."""
+        with suppress(OSError):  # full of signals
+            os.write(self.write, bytes([_MARK]))
+        self.caught_up.wait(_LOOK_EVERY_S * 10)
 
     def _look(self) -> None:
         noticed, again = None, 0.0
         while True:
             ready = select.select([self.read], [], [], None if noticed is None else _LOOK_EVERY_S)[0]
-            if ready and any(number in self.numbers for number in os.read(self.read, 64)) and noticed is None:
-                noticed = time.monotonic()
+            came = os.read(self.read, 64) if ready else b""
+            if any(number in self.numbers for number in came):
+                noticed = noticed or time.monotonic()
+                _state.requested = True  # also where a library has put its own handler in the place of this one
+            if _MARK in came:
+                self.caught_up.set()
             if noticed is None or (_state.patient is not None and _state.since is None):
                 continue
             now = time.monotonic()

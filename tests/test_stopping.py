@@ -50,6 +50,8 @@ MOMENTS = {
         "try:\n    with held(): pass\nexcept BaseException: pass"
     ),
     "the tidying up after another request": f"try:\n    {ASK}\n    time.sleep(1)\nfinally:\n    {ASK}\n    time.sleep(1)",
+    "a library's own handler": f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))\n{ASK}",
+    "a library's handler that does nothing": f"signal.signal(signal.SIGTERM, lambda *_: None)\n{ASK}",
     "the end of the process": f"atexit.register(lambda: [{ASK}, time.sleep(60)])\nraise SystemExit(0)",
     "a thread that never ends": f"threading.Thread(target=time.sleep, args=(60,)).start()\n{ASK}",
     "the last moment of the process": (
