@@ -47,7 +47,7 @@ A {values["parameters"]["all"]:,}-parameter transformer ({a["layers"]} layers, w
 - Objective: {objective["loss"]}, class weights {objective["weights"]} ({", ".join(f"{w:.2f}" for w in objective["class_weights"])})
 - Epoch kept: {values["best_epoch"]} of {values["schedule"]["epochs"]}, {_chosen(values.get("best_by", "nll"))}; seed {values["schedule"]["seed"]}
 - Calibration `default`: {calibrated}
-{"".join(f"- {note}{chr(10)}" for note in values["notes"])}
+{"".join(f"- {note}{chr(10)}" for note in values.get("notes", []))}
 | on the validation range | as trained | calibrated |
 | --- | --- | --- |
 {rows}

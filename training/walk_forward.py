@@ -195,8 +195,9 @@ def walk_forward(
         if going_on and folder.exists():
             continue
         ready = prepare(past.bars, past.more, past.recipe, ground)
-        may_go_on(folder, ready.lessons.series, described(past.recipe, ground), overwrite=overwrite, resume=resume)
-        for note in set(ready.notes) - told:
+        if is_main_process():  # the others may come here when it has begun
+            may_go_on(folder, ready.lessons.series, described(past.recipe, ground), overwrite=overwrite, resume=resume)
+        for note in (each for each in ready.notes if each not in told):
             notify(f"{folder.name}: {note}")
             told.add(note)
 
@@ -214,7 +215,7 @@ def walk_forward(
                 past.bars, folder, past.recipe, more=past.more, device=device, overwrite=overwrite, resume=resume,
                 on_collapse=on_collapse, watch=partial(watch, number), on_step=partial(on_step, number),
             )  # fmt: skip
-            for note in set(checkpoint.values["notes"]) - told:
+            for note in (each for each in checkpoint.values["notes"] if each not in told):
                 notify(f"{folder.name}: {note}")
         if number == 1 and not going_on:
             with open_workspace(target, (bars, *more), asdict(recipe), overwrite=True, resume=False):
@@ -331,7 +332,7 @@ def _entry(number: int, fold: Fold, checkpoint: Checkpoint, signals: Signals, la
         "decision": str(stored.decision),
         "model_verdict": checkpoint.values["model_verdict"]["verdict"],
         "scores": scores(signals.probabilities, labels, checkpoint.label_shares),
-        "notes": checkpoint.values["notes"],
+        "notes": checkpoint.values.get("notes", []),
     }
 
 
