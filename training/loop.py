@@ -169,8 +169,13 @@ def is_main_process() -> bool:
 
 def wait_for_all() -> None:
     """Return when every process of a distributed training has come here."""
-    if distributed.is_available() and distributed.is_initialized():
+    if _together():
         distributed.barrier()
+
+
+def _together() -> bool:
+    """Tell whether several processes train together."""
+    return distributed.is_available() and bool(distributed.is_initialized())
 
 
 class _ChunkTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
@@ -184,7 +189,7 @@ class _ChunkTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         total, weight = self.loss_of(model, inputs)
         weight = weight.detach().clone()
         processes = 1
-        if distributed.is_available() and distributed.is_initialized():
+        if _together():
             # DDP averages the processes' gradients: times their number, over the common weight, it is one sum again.
             distributed.all_reduce(weight)
             processes = distributed.get_world_size()
@@ -207,6 +212,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     saved: int = -1  # the step of the last save
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._stop_alone()  # nothing is lost yet
         epoch, step = divmod(state.global_step, state.max_steps // int(state.num_train_epochs))
         if self.losses and step == 0:  # stopped after this epoch's last step, and before it was reported
             self._report(epoch)
@@ -233,17 +239,20 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
 
     def _report(self, epoch: int) -> None:
         """Report the epoch, whose losses are gone only when that is done."""
-        together = distributed.is_available() and distributed.is_initialized()
-        if not together:  # or the others would wait for this one
-            stop_if_asked()
+        self._stop_alone()
         mean = torch.stack(self.losses).mean()
-        if together:
+        if _together():
             distributed.all_reduce(mean)
             mean /= distributed.get_world_size()
         scores = self.on_end(epoch, float(mean))
         self.losses.clear()
         if scores:
             self.log(dict(scores))
+
+    def _stop_alone(self) -> None:
+        """Stop here where asked to, unless other processes would then wait for this one."""
+        if not _together():
+            stop_if_asked()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         wait_for_all()
@@ -302,8 +311,7 @@ def fit(
     epochs = _Epochs(dataset, on_epoch_end, workspace, on_step)
     processes = check_shared(schedule)
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as scratch, _quiet(), patiently() as asked, _in_words(schedule, workspace):
-        epochs.asked = asked
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), _in_words(schedule, workspace):
         arguments = TrainingArguments(
             output_dir=str(workspace.folder or scratch), num_train_epochs=schedule.epochs,
             per_device_train_batch_size=schedule.batch_chunks // processes, learning_rate=schedule.learning_rate,
@@ -323,11 +331,11 @@ def fit(
         trainer.remove_callback(PrinterCallback)
         if report_to:
             epochs.log = trainer.log
-        with freed_memory_kept() if device.type == "cpu" else nullcontext():
+        with freed_memory_kept() if device.type == "cpu" else nullcontext(), patiently() as epochs.asked:
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    if asked.stop and workspace.folder is None:
+    if epochs.asked.stop and workspace.folder is None:
         raise TrainingStoppedError("stopped; nothing was to be saved.")
-    if asked.stop:
+    if epochs.asked.stop:
         raise TrainingStoppedError(
             "stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here."
         )
