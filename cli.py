@@ -17,7 +17,7 @@ from .commands.calibrate import calibrate_command
 from .commands.ckpt import ckpt_group
 from .commands.data import data_group
 from .commands.doctor import doctor_command, verify_group
-from .commands.options import FROM_FILE, source_of, terminated_like_interrupted
+from .commands.options import FROM_FILE, Group, source_of
 from .commands.run import run_command, show_config
 from .commands.runs import compare_command, report_command, runs_group
 from .commands.strategies import strategies_group
@@ -26,9 +26,11 @@ from .commands.train import pretrain_command, train_command
 from .config import Setting
 from .console import print_anywhere
 from .errors import FlagbtError, option_alike, same_option
+from .stopping import EXIT_CODE as STOPPED
+from .stopping import requested, stoppable
 
 
-@click.group(context_settings={
+@click.group(cls=Group, context_settings={
     "token_normalize_func": lambda word: word.replace("_", "-"), "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
 })  # fmt: skip
@@ -44,32 +46,41 @@ for _command in (
     cli.add_command(_command)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line; errors of the user's are one paragraph on stderr, exit 1 or 2."""
-    print_anywhere()
-    with terminated_like_interrupted():
+    with stoppable():
         _run()
 
 
 def _run() -> NoReturn:
     try:
+        print_anywhere()
         code = cli.main(prog_name="flagbt", standalone_mode=False) or 0
         if sys.stdout is not None:  # closed by the caller
             sys.stdout.flush()
-    except FlagbtError as error:
+    except (click.Abort, KeyboardInterrupt):
+        _complain("stopped.", STOPPED)
+    except BaseException as error:
+        if requested() and getattr(error, "exit_code", None) != STOPPED:  # whatever somebody made of the request on the way
+            _complain("stopped.", STOPPED)
+        _explain(error)
+    if requested():
+        _complain("stopped.", STOPPED)
+    sys.exit(code)
+
+
+def _explain(error: BaseException) -> NoReturn:
+    """Turn what a user can do something about into a paragraph, and raise everything else."""
+    if isinstance(error, FlagbtError):
         _complain(str(error), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    if isinstance(error, click.ClickException):
         _complain(_said(error), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _complain("stopped.", 130)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         _complain("the output could not be written: the disk is full. Make room, or write elsewhere.", 1)
-    sys.exit(code)
+    raise error
 
 
 def _said(error: click.ClickException) -> str:

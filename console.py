@@ -81,6 +81,11 @@ def say_aside(text: str) -> None:
     err.print(escape(text), style="dim", soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """Print a line on stderr that should be read before going on."""
+    err.print(escape(text), style="bold yellow", soft_wrap=True)
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table on stdout: numbers right-aligned, what is undefined as an en dash; unfolded in a pipe or a file."""
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -8,10 +8,10 @@ import click
 
 from ..console import print_table, say
 from ..errors import RecordError
-from .options import json_option, print_json
+from .options import Group, json_option, print_json
 
 
-@click.group("cache")
+@click.group("cache", cls=Group)
 def cache_group() -> None:
     """Look at the logits kept on disk, or remove them."""
 

@@ -12,13 +12,13 @@ from ..console import print_table, say
 from ..data.timerange import TimeRange
 from ..errors import FlagbtError
 from ..limits import LARGEST_TEXT_BYTES, read_bytes
-from .options import Place, Range, json_option, print_json, tell_resolved
+from .options import Group, Place, Range, json_option, print_json, tell_resolved
 
 if TYPE_CHECKING:
     from ..data.schema import FeatureSchema
 
 
-@click.group("ckpt")
+@click.group("ckpt", cls=Group)
 def ckpt_group() -> None:
     """Look at the checkpoints there are, import and export them."""
 

@@ -14,7 +14,19 @@ from ..console import Bars as ProgressBars
 from ..console import say
 from ..data.timerange import TimeRange
 from ..errors import RangeError, UsageError
-from .options import STAMP, F, Place, Range, features_option, json_option, print_json, tell_checkpoint, tell_resolved
+from .options import (
+    STAMP,
+    Command,
+    F,
+    Group,
+    Place,
+    Range,
+    features_option,
+    json_option,
+    print_json,
+    tell_checkpoint,
+    tell_resolved,
+)
 
 if TYPE_CHECKING:
     from ..data.bars import Bars
@@ -33,7 +45,7 @@ STYLES = {
 EXAMPLES = ("jan19",)
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @click.option("--ckpt", help="A checkpoint's name or folder.")
 @click.option("--data", type=Place(), help="A file of bars to test on. Default: the SYNTHETIC sample.")
 @click.option("--train-data", type=Place(), help="The file it was trained on, where --data does not reach back that far.")
@@ -127,7 +139,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     say(f"looked at: {tried}; {diagnosis.seconds:.0f} seconds")
 
 
-@click.group("verify")
+@click.group("verify", cls=Group)
 def verify_group() -> None:
     """Prove on your bars that a strategy or checkpoint keeps its promises; exit 1 where it does not."""
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +25,36 @@ FROM_FILE = "flagbt.config"  # where a context keeps the settings of --config
 RESULT = "flagbt.result"  # where it keeps the stream that --json has reserved
 STAMP = "bold black on yellow"
 LARGEST_SEED = 2**32 - 1  # numpy's
+
+
+class Command(click.Command):
+    """A command that refuses an option given twice where it takes one value: the last one would win in silence."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, after a look at every value that an option was given."""
+        parser = self.make_parser(ctx)
+        for option in (*parser._short_opt.values(), *parser._long_opt.values()):
+            option.action = {"store": "append", "store_const": "append_const"}.get(option.action, option.action)
+        given, _, order = parser.parse_args(list(args))
+        for param in order:
+            values = given.get(param.name or "")
+            if not isinstance(param, click.Option) or param.multiple or not isinstance(values, list) or len(values) == 1:
+                continue
+            if not param.is_flag:
+                each = " and ".join(f"'{value}'" if isinstance(value, str) else "without a value" for value in values)
+                says = (
+                    f"{max(param.opts, key=len)}: given {len(values)} times, {each}, and it takes one value. Keep one of them."
+                )
+                raise click.UsageError(says, ctx)
+            if len(set(values)) > 1:
+                raise click.UsageError(f"{param.opts[0]} and {param.secondary_opts[0]} are both given. Keep one of them.", ctx)
+        return super().parse_args(ctx, args)
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
 
 
 class Range(click.ParamType[TimeRange]):
@@ -194,19 +221,6 @@ def run_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM stop the block as Ctrl-C does, so that it tidies up and says so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def source_of(ctx: click.Context, name: str) -> str:

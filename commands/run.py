@@ -15,7 +15,7 @@ from ..console import print_table, say
 from ..data.labels import CLASS_NAMES
 from ..data.timerange import TimeRange
 from ..pipeline import Recorded, RunRequest, run
-from .options import STAMP, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
+from .options import STAMP, Command, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
 
 SHOWN_METRICS = (
     "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
@@ -23,7 +23,7 @@ SHOWN_METRICS = (
 )  # fmt: skip
 
 
-@click.command("run")
+@click.command("run", cls=Command)
 @run_options
 @config_option
 @json_option
@@ -125,7 +125,7 @@ def _interval(figure: dict[str, Any]) -> str | None:
     return None if figure["low"] is None else f"{figure['low']:.2f} .. {figure['high']:.2f}"
 
 
-@click.command("show-config")
+@click.command("show-config", cls=Command)
 @run_options
 @config_option
 @json_option

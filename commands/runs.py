@@ -12,14 +12,14 @@ from ..console import Bars as ProgressBars
 from ..console import print_table, say
 from ..errors import FlagbtError, UsageError
 from ..pipeline import Recorded
-from .options import STAMP, Place, json_option, print_json, runs_option
+from .options import STAMP, Command, Group, Place, json_option, print_json, runs_option
 from .run import print_run, run_json
 
 if TYPE_CHECKING:
     from ..results.stored_run import StoredRun
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", type=Place(), default=Path("compare.html"), show_default=True)
 @click.option("--sort", metavar="METRIC", help="Order the runs by a metric, the best first, such as sharpe_daily.")
@@ -112,7 +112,7 @@ def _print_comparison(
     print_table(rows[0], rows[1:])
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument("run", required=False)
 @runs_option
 @json_option
@@ -131,7 +131,7 @@ def report_command(run: str | None, out: Path, as_json: bool) -> None:
         say(f"tearsheet: {page}")
 
 
-@click.group("runs")
+@click.group("runs", cls=Group)
 def runs_group() -> None:
     """Look at the runs there are."""
 

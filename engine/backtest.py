@@ -135,8 +135,8 @@ def run_backtest(
     done = time.perf_counter()
     if not ran:
         raise StrategyError(
-            f"strategy '{name_of(strategy)}' raised Backtrader's StrategySkipError, which takes it out of the run, and there is "
-            "no other. Take the error out, or run another strategy."
+            f"strategy '{name_of(strategy)}' raised Backtrader's StrategySkipError, which takes it out of the run, and there "
+            "is no other. Take the error out, or run another strategy."
         )
     if len(broker.table()) != len(traded):
         raise StrategyError(

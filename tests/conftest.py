@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ from flagbt.tests.exchange_server import ExchangeServer, refuse_outside
 
 # Small tensors on two busy cores: a second thread waits for the first far longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Started with nohup or in the background of a script, Ctrl-C is ignored, and with it in every command that a test sends it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 NUMBERS = count()
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -11,16 +11,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
 
+from flagbt.cli import cli
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.timerange import TimeRange
@@ -860,6 +862,35 @@ def test_a_rule_is_written_as_it_is_read(rule: str) -> None:
     assert Decision.parse(str(Decision.parse(rule))) == Decision.parse(rule)
     with pytest.raises(UsageError):
         Decision.parse(f"{rule}:")
+
+
+# --- an option given twice ------------------------------------------------------------------------------------------------
+
+
+def commands_below(command: click.Command, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command with the words that call it."""
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands_below(below, *words, name)
+
+
+def test_an_option_that_takes_one_value_is_given_once(command: Command) -> None:
+    """If it fails, `--data A --data B` reads B alone and says nothing of A; it must hold for every option there is."""
+    tried = 0
+    for words, each in commands_below(cli):
+        for option in each.params:
+            if isinstance(option, click.Option) and not (option.is_flag or option.multiple):
+                name, tried = max(option.opts, key=len), tried + 1
+                code, out, err = command(*words, option.opts[0], "one", f"{name}=other")
+                says = f"flagbt: {name}: given 2 times, 'one' and 'other', and it takes one value. Keep one of them. See "
+                assert (code, out, err.startswith(says)) == (2, "", True), err
+    assert tried > 100
+
+
+def test_opposite_flags_are_not_both_given(refused: Callable[..., str], command: Command) -> None:
+    """If it fails, `--cache --no-cache` does what the last one says; a flag repeated contradicts nothing."""
+    assert "--cache and --no-cache are both given" in refused(2, "run", "--no-cache", "--cache")
+    assert command("strategies", "list", "--json", "--json")[0] == 0
 
 
 # --- signals, pipes, encodings, folders ------------------------------------------------------------------------------
