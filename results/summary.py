@@ -17,10 +17,7 @@ from .metrics import metrics, ruined_at
 from .page import counted, percent, whole
 from .plausibility import too_good
 
-REMEDIES = {
-    "short not allowed": "--short lets a strategy sell what it does not hold",
-    "Margin": "more than the cash could pay",
-}
+REMEDIES = {"short not allowed": "--short lets a strategy sell what it does not hold"}
 
 
 def summary(run: Run, benchmark: Run) -> dict[str, Any]:

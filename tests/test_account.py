@@ -147,8 +147,8 @@ def test_what_is_rejected_stands_on_the_first_screen(command: Command, folder: P
     page = (find_run(None, folder / "runs") / "tearsheet.html").read_text()
     assert "<dt>Orders</dt><dd>1 filled, 2 rejected (Margin)</dd>" in page
     funnel = {"filled": 3, "rejected": {"Margin": 2, "short not allowed": 1}, "zero_size": 4, "unfilled": 0}
-    said = "3 filled, 3 rejected (2 × Margin, 1 × short not allowed), 4 smaller than one lot"
-    assert order_counts(funnel) == said
+    shorts = "short not allowed; --short lets a strategy sell what it does not hold"
+    assert order_counts(funnel) == f"3 filled, 3 rejected (2 × Margin, 1 × {shorts}), 4 smaller than one lot"
     assert order_counts({"filled": 0, "rejected": {}, "zero_size": None, "unfilled": 0}) == "none"
 
 

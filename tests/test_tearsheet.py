@@ -235,8 +235,7 @@ def test_rejected_orders_explain_a_run_that_never_traded(run_maker: RunMaker) ->
     orders = run.orders.assign(status="rejected", reason="Margin")
     idle = run_maker(240, kind="hold")
     sentence = summary(replace(idle, orders=orders, signals=run.signals), idle)["sentence"]
-    why = "most often: Margin; more than the cash could pay"
-    assert sentence == f"Never traded: 240 bars, {len(orders)} orders rejected ({why}), none filled."
+    assert sentence == f"Never traded: 240 bars, {len(orders)} orders rejected (most often: Margin), none filled."
 
 
 def test_no_path_of_this_machine_is_on_the_page(run_maker: RunMaker, page_of: Pager) -> None:
