@@ -152,6 +152,17 @@ def test_a_strategy_that_states_nothing_is_stamped_on_every_output(command: Comm
     assert [each["bars_seen_stated"] for each in compared] == [False, True]
 
 
+def test_the_stamp_stays_where_more_was_tried_since(command: Command, mine: Path) -> None:
+    """If it fails, a verdict that is made anew by the trials known now stands without the word on the bars seen."""
+    for name, more in (("a", ()), ("b", ("--fee-bps", "5")), ("c", ("--fee-bps", "1"))):
+        assert run_of(command, "Silent", "20240115-", "--name", name, *more)[0] == 0
+    shown = json.loads(command("runs", "show", "a", "--json")[1])["certainty"]
+    assert (shown["deflated_sharpe"]["inputs"]["trials"], shown["deflated_sharpe"]["inputs"]["trials_at_run"]) == (3, 1)
+    assert NOT_STATED in shown["verdict"]["sentence"].lower()
+    listed = json.loads(command("runs", "list", "--json")[1])["runs"]
+    assert [each["bars_seen_stated"] for each in listed] == [False] * 3
+
+
 def test_a_strategy_that_has_seen_nothing_is_not_stamped(command: Command, mine: Path) -> None:
     """If it fails, whoever declares () is suspected all the same, and so is everybody else."""
     code, out, err = run_of(command, "Unseen", "20240115-", "--json")
