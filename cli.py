@@ -17,7 +17,7 @@ from .commands.calibrate import calibrate_command
 from .commands.ckpt import ckpt_group
 from .commands.data import data_group
 from .commands.doctor import doctor_command, verify_group
-from .commands.options import FROM_FILE, source_of, terminated_like_interrupted
+from .commands.options import FROM_FILE, Group, source_of
 from .commands.run import run_command, show_config
 from .commands.runs import compare_command, report_command, runs_group
 from .commands.strategies import strategies_group
@@ -25,10 +25,12 @@ from .commands.sweep import sweep_command
 from .commands.train import pretrain_command, train_command
 from .config import Setting
 from .console import print_anywhere
-from .errors import FlagbtError
+from .errors import FlagbtError, option_alike, same_option
+from .stopping import EXIT_CODE as STOPPED
+from .stopping import requested, stoppable
 
 
-@click.group(context_settings={
+@click.group(cls=Group, context_settings={
     "token_normalize_func": lambda word: word.replace("_", "-"), "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
 })  # fmt: skip
@@ -44,38 +46,47 @@ for _command in (
     cli.add_command(_command)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line; errors of the user's are one paragraph on stderr, exit 1 or 2."""
-    print_anywhere()
-    with terminated_like_interrupted():
+    with stoppable():
         _run()
 
 
 def _run() -> NoReturn:
     try:
+        print_anywhere()
         code = cli.main(prog_name="flagbt", standalone_mode=False) or 0
         if sys.stdout is not None:  # closed by the caller
             sys.stdout.flush()
-    except FlagbtError as error:
+    except (click.Abort, KeyboardInterrupt):
+        _complain("stopped.", STOPPED)
+    except BaseException as error:
+        if requested() and getattr(error, "exit_code", None) != STOPPED:  # whatever somebody made of the request on the way
+            _complain("stopped.", STOPPED)
+        _explain(error)
+    if requested():
+        _complain("stopped.", STOPPED)
+    sys.exit(code)
+
+
+def _explain(error: BaseException) -> NoReturn:
+    """Turn what a user can do something about into a paragraph, and raise everything else."""
+    if isinstance(error, FlagbtError):
         _complain(str(error), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    if isinstance(error, click.ClickException):
         _complain(_said(error), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _complain("stopped.", 130)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         _complain("the output could not be written: the disk is full. Make room, or write elsewhere.", 1)
-    sys.exit(code)
+    raise error
 
 
 def _said(error: click.ClickException) -> str:
     """Write what click has to say in one paragraph, with the file and line where an option came from there."""
     context = getattr(error, "ctx", None)
-    said = error.format_message()
+    said = _unknown_option(error) if isinstance(error, click.NoSuchOption) else error.format_message()
     param = getattr(error, "param", None)
     if isinstance(error, click.BadParameter) and error.message and param is not None and param.name is not None:
         said = f"{max(param.opts, key=len) if isinstance(param, click.Option) else param.name}: {error.message}"
@@ -85,6 +96,32 @@ def _said(error: click.ClickException) -> str:
             said = f"--config: {path}, line {setting.line}: {said}"
     said = said if said.endswith((".", "?", "?)")) else f"{said}."
     return f"{said} See {context.command_path} --help." if context is not None else said
+
+
+def _unknown_option(error: click.NoSuchOption) -> str:
+    """Name the option that was meant, or else the commands that have one of that name."""
+    said = f"No such option '{error.option_name}'."
+    if error.ctx is None:
+        return said
+    word, own = error.option_name, _options(error.ctx.command)
+    if (same := same_option(word, own)) is None:
+        found = [(name, there) for name, command in cli.commands.items() if (there := same_option(word, _options(command)))]
+        if found:
+            where = " and ".join(f"flagbt {name}" for name, there in found[:2] if there == found[0][1])
+            return f"{said} '{found[0][1]}' is an option of {where}."
+    alike = same or option_alike(word, own)
+    return said if alike is None else f"{said} Did you mean '{alike}'?"
+
+
+def _options(command: click.Command) -> list[str]:
+    """Return the long options of a command, ``--no-`` forms included."""
+    return [
+        name
+        for option in command.params
+        if isinstance(option, click.Option)
+        for name in (*option.opts, *option.secondary_opts)
+        if name.startswith("--")
+    ]
 
 
 def _complain(text: str, exit_code: int) -> NoReturn:

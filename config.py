@@ -8,8 +8,13 @@ from typing import NamedTuple
 
 import yaml
 
-from .errors import UsageError, nearest
+from .errors import UsageError, nearest, option_alike
 from .limits import DEEPEST, LARGEST_TEXT_BYTES, read_bytes
+
+# What files of earlier versions may hold, and why it is gone.
+_GONE = {
+    "reserve_bps": "an order is sized at its fill, from the equity at that open, so no cash has to be held back",
+}
 
 
 class Setting(NamedTuple):
@@ -64,8 +69,12 @@ def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) 
         place = f"--config: {path}, line {line}"
         word = key.value if isinstance(key, yaml.ScalarNode) else "(a list)"
         name = word.replace("-", "_")
+        if name in _GONE:
+            raise UsageError(f"{place}: '{word}' is not an option any more: {_GONE[name]}. Remove the line.")
         if name not in known:
-            raise UsageError(f"{place}: '{word}' is no option here. {nearest(name, known)}")
+            alike = option_alike(name, known)
+            guess = nearest(name, known) if alike is None else f"Did you mean '{alike}'?"
+            raise UsageError(f"{place}: '{word}' is no option here. {guess}")
         if name in result:
             raise UsageError(f"{place}: '{word}' was given in line {result[name].line} already. Keep one of them.")
         texts = _texts(value, f"{place}: '{word}'", word=word if name not in many else None)

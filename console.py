@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import io
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -50,6 +51,26 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
     return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
+@contextmanager
+def reserved_stdout() -> Iterator[TextIO]:
+    """Keep stdout for what is written to the stream given; all else that is printed goes to stderr, from children too."""
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr):
+        try:
+            stdout.flush()
+            number = stdout.fileno()
+            kept = os.dup(number)
+            os.dup2(sys.stderr.fileno(), number)
+        except (AttributeError, OSError, ValueError):  # one of them is closed, or no file of the system's
+            yield stdout or io.StringIO()
+            return
+        with open(kept, "w", encoding=stdout.encoding, errors=stdout.errors) as stream:
+            try:
+                yield stream
+            finally:
+                os.dup2(kept, number)
+
+
 def say(text: str, *, style: str | None = None) -> None:
     """Print a line on stdout; markup in it is shown, not read."""
     out.print(escape(text), style=style)
@@ -58,6 +79,11 @@ def say(text: str, *, style: str | None = None) -> None:
 def say_aside(text: str) -> None:
     """Print a line on stderr: what is worth knowing beside a result."""
     err.print(escape(text), style="dim", soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr that should be read before going on."""
+    err.print(escape(text), style="bold yellow", soft_wrap=True)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -85,6 +85,94 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}." if names else "None is known."
 
 
+# Options that mean something alike, and the words that users of other programs type for them; the first that a command has
+# is meant.
+_ALIKE: tuple[tuple[str, str], ...] = (
+    ("learning-rate", "lr eta step-size learningrate"),
+    ("epochs", "epoch num-epochs n-epochs num-train-epochs max-epochs nb-epochs iterations"),
+    ("batch-size", "bs batch batches batchsize per-device-train-batch-size train-batch-size minibatch"),
+    ("fee-bps", "fee fees commission commissions comm cost costs maker-fee taker-fee trading-fee fee-rate"),
+    ("slippage-bps", "slippage slip spread"),
+    ("borrow-bps-per-day", "borrow funding funding-rate interest borrow-rate"),
+    ("since", "start from begin start-date date-from"),
+    ("until", "end to stop end-date date-to"),
+    ("timerange", "start end from to begin start-date end-date date-from date-to dates date range period since until years"),
+    ("cash", "capital balance wallet money equity budget account stake stake-amount starting-cash initial-cash dry-run-wallet"),
+    ("cash", "starting-capital initial-capital starting-balance"),
+    ("ckpt", "checkpoint checkpoints model model-name model-path model-name-or-path weights adapter freqaimodel"),
+    ("base", "model model-name model-path model-name-or-path base-model pretrained"),
+    ("name", "model run-name title tag label id"),
+    ("output", "out output-dir outdir out-dir save save-dir dest destination target export export-filename outfile o"),
+    ("out", "output output-dir outdir out-dir save save-dir dest destination runs-dir folder export user-data-dir userdir"),
+    ("data", "datadir data-dir dataset dataset-name input file csv bars train-file train-data prices ohlcv"),
+    ("symbol", "pair pairs ticker instrument market coin"),
+    ("timeframe", "tf interval freq frequency resolution step"),
+    ("stop-loss", "sl stoploss stop trailing-stop"),
+    ("take-profit", "tp takeprofit roi minimal-roi profit"),
+    ("short", "shorts allow-short allow-shorts can-short long-short shorting"),
+    ("strategy", "strat algo algorithm strategy-name s"),
+    ("decision", "threshold argmax rule"),
+    ("validation", "val valid eval dev validation-data validation-range test-size val-split validation-split"),
+    ("holdout", "hold-out test test-size out-of-sample oos"),
+    ("lora-rank", "rank r lora-r lora"),
+    ("lora-layers", "target-modules lora-target"),
+    ("preset", "arch architecture size"),
+    ("device", "gpu cuda cpu use-cpu no-cuda accelerator"),
+    ("seed", "random-state random-seed rng"),
+    ("objective", "loss loss-function criterion"),
+    ("weight-strategy", "class-weights class-weight weights"),
+    ("notes", "note comment comments description"),
+    ("workers", "jobs n-jobs job-workers num-workers processes threads parallel j"),
+    ("labels", "label target horizon"),
+    ("horizon-bars", "horizon"),
+    ("resume", "resume-from-checkpoint resume-from continue"),
+    ("overwrite", "force replace overwrite-output-dir"),
+    ("features", "feature columns feature-set indicators"),
+    ("config", "config-file settings cfg conf c"),
+    ("report-to", "tensorboard wandb logger"),
+    ("json", "json-output format as-json"),
+)  # fmt: skip
+
+
+def option_alike(word: str, known: Iterable[str]) -> str | None:
+    """Return the known option that ``word`` means or resembles; None where there is none.
+
+    Examples
+    --------
+    >>> option_alike("--lr", ["--labels", "--learning-rate"])
+    '--learning-rate'
+    >>> option_alike("fees", ["fee_bps", "cash"])
+    'fee_bps'
+    >>> option_alike("--fee-bsp", ["--fee-bps"]), option_alike("--zzz", ["--fee-bps"])
+    ('--fee-bps', None)
+    """
+    names = {_plain_option(name): name for name in known}
+    typed = _plain_option(word)
+    if (same := same_option(word, names)) is not None:
+        return names[same]
+    close = difflib.get_close_matches(typed, names, n=1, cutoff=0.6)
+    return names[close[0]] if close else None
+
+
+def same_option(word: str, known: Iterable[str]) -> str | None:
+    """Return the known option of that very name, or of a name that means the same; None where there is none.
+
+    Examples
+    --------
+    >>> same_option("--commission", ["--cash", "--fee-bps"]), same_option("--fee-bsp", ["--fee-bps"])
+    ('--fee-bps', None)
+    """
+    names = {_plain_option(name): name for name in known}
+    typed = _plain_option(word)
+    if typed in names:
+        return names[typed]
+    return next((names[option] for option, words in _ALIKE if option in names and typed in words.split()), None)
+
+
+def _plain_option(word: str) -> str:
+    return word.lstrip("-").lower().replace("_", "-")
+
+
 def check_choice(option: str, value: str, known: Iterable[str]) -> None:
     """Refuse a value that is none of the known ones.
 

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -67,6 +68,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file under a temporary name; when the block ends well it is synced and put in the place of ``path``.
 
+    A file that is replaced passes on its mode; a new one has 0666 less the umask.
+
     Raises
     ------
     OSError
@@ -76,6 +79,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     with _temporary(path, _new_file) as (temporary, descriptor):
         with open(descriptor, "wb", closefd=False) as file:
             yield file
+        with suppress(FileNotFoundError):
+            os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
         os.fsync(descriptor)
         temporary.replace(path)
         sync(path.parent)
@@ -188,6 +193,8 @@ def locked(path: Path, *, seconds: float = 10.0) -> Iterator[None]:
 def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``target``; when the block ends well it is synced and takes its name.
 
+    Its files have one mode, 0666 less the umask, whatever wrote them.
+
     Where the block raises, or the process dies, ``target`` is as it was.
 
     Raises
@@ -201,6 +208,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     remove_abandoned(target.parent)
     with _temporary(target, Path.mkdir) as (temporary, _):
         yield temporary
+        _give_one_mode(temporary)
         sync_tree(temporary)
         if overwrite and target.exists():
             _exchange(temporary, target)
@@ -209,6 +217,13 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         else:
             temporary.rename(target)
         sync(target.parent)
+
+
+def _give_one_mode(folder: Path) -> None:
+    """Let everything in a new folder be as readable as the folder is, by the umask: some libraries make their files 0600."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    for path in folder.rglob("*"):
+        path.chmod(mode if path.is_dir() else mode & 0o666)
 
 
 def _exchange(new: Path, old: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .data.bars import Bars
+from .data.bars import Bars, TimeArray
 from .data.plugins import blamed_on
 from .data.timerange import TimeRange
 from .errors import RangeError, RecordError, StrategyError, UsageError, nearest
@@ -24,9 +24,11 @@ from .models.checkpoint import Checkpoint, find_checkpoint
 from .models.decision import Decision
 from .models.device import check_device_name, pick_device
 from .models.model_signals import ModelSignals
-from .models.overlap import check_overlap, check_step
+from .models.overlap import check_overlap, check_seen, check_step, seen_ranges
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .engine.rules import Rules  # with all of the engine behind it, only where it is used
 
 SAMPLE_RANGE = TimeRange.parse("20240101-20250101")
@@ -69,7 +71,7 @@ class RunRequest:
     cache : bool
         Take logits from the cache on disk where they are there, and keep them.
     allow_overlap : bool
-        Trade bars that the checkpoint has seen, and say so on every output.
+        Trade bars that the checkpoint or the strategy has seen, and say so on every output.
     seed : int
         For the strategy ``random``.
     """
@@ -154,7 +156,7 @@ def run(
     if request.data is None and timerange == TimeRange():
         timerange = SAMPLE_RANGE
 
-    # 2. The model, if one is asked for; it must not have seen the bars
+    # 2. The model, if one is asked for, and the strategy; neither may have seen the bars
     costs = Costs(fee_bps=request.fee_bps, slippage_bps=request.slippage_bps, borrow_bps_per_day=request.borrow_bps_per_day)
     model = _model(request, 2 * (costs.fee + costs.slippage), progress)
     strategy, rules = _strategy(request, model), _rules(request, model)
@@ -164,6 +166,9 @@ def run(
         traded = _traded(bars, timerange, model.warmup_bars, everything=isinstance(strategy, type))
         if not request.allow_overlap:
             check_overlap(model.checkpoint, model.calibration, bars, traded)
+    if timerange.start is not None or isinstance(strategy, type):  # then all bars of the range are traded
+        part = bars.between(timerange)
+        _check_seen(request, strategy, bars.time[part], bars.step)
 
     # 3. Backtrader, bar by bar: the strategy, then buy and hold on the same bars at the same costs
     seen = _seen(bars, timerange, None if model is None else model.warmup_bars)
@@ -177,6 +182,7 @@ def run(
     )  # fmt: skip
     first, last = backtest.bars.index[0], backtest.bars.index[-1]
     same = bars.take(slice(bars.position_of(first.to_datetime64()), bars.position_of(last.to_datetime64()) + 1))
+    _check_seen(request, strategy, same.time, bars.step)  # a model may be read in prepare only
     benchmark = run_backtest(same, BuyAndHold(), costs=costs, cash=request.cash, data=description)
 
     # 4. How much of it could be luck, given all that was tried on these bars, this run among it
@@ -334,10 +340,19 @@ def _traded(bars: Bars, timerange: TimeRange, warmup_bars: int, *, everything: b
     if part.start >= part.stop or first >= part.stop:
         asked = "without --timerange" if timerange == TimeRange() else f"--timerange {timerange}"
         raise RangeError(
-            f"{asked}: {part.stop - part.start:,} bars of {bars!r} lie in it, and the first {warmup_bars:,} bars of the file "
+            f"{asked}: {part.stop - part.start:,} bars of {bars} lie in it, and the first {warmup_bars:,} bars of the file "
             "go to the warm-up, so none can be scored. Choose a later range, or give bars that start earlier."
         )
     return slice(part.start if everything else first, part.stop)
+
+
+def _check_seen(request: RunRequest, strategy: Any, traded: TimeArray, step: np.timedelta64) -> None:
+    """Refuse bars that the strategy states to have seen, and a declaration that makes no sense."""
+    from .strategies.declared import bars_seen, name_of
+
+    seen = bars_seen(strategy)
+    if seen and len(traded) and not request.allow_overlap:
+        check_seen(name_of(strategy), seen, TimeRange(traded[0], traded[-1] + step))
 
 
 def _seen(bars: Bars, timerange: TimeRange, warmup_bars: int | None) -> Bars:
@@ -350,7 +365,8 @@ def _seen(bars: Bars, timerange: TimeRange, warmup_bars: int | None) -> Bars:
 def _description(bars: Bars) -> dict[str, Any]:
     return {
         "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
-        "file_bars": len(bars), "gaps": len(bars.gaps), "missing_bars": sum(gap.missing for gap in bars.gaps),
+        "bars_per_year": bars.bars_per_year, "file_bars": len(bars),
+        "gaps": len(bars.gaps), "missing_bars": sum(gap.missing for gap in bars.gaps),
     }  # fmt: skip
 
 
@@ -369,6 +385,10 @@ def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | Non
         "strategy": request.strategy, "data": None if request.data is None else request.data.name,
         "timerange": None if timerange == TimeRange() else str(timerange), "allow_overlap": request.allow_overlap,
     }  # fmt: skip
+    from .strategies.declared import bars_seen, name_of
+
+    if (name := name_of(strategy)) != request.strategy:
+        config["strategy_name"] = name
     kind = strategy if isinstance(strategy, type) else type(strategy)
     if (code := _code_digest(kind)) is not None:
         config["code"] = code
@@ -378,6 +398,9 @@ def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | Non
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name
         config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
+        if (seen := bars_seen(strategy)) is not None:
+            ranges = [*seen, *seen_ranges(model.checkpoint, model.calibration).values()]
+            config["bars_seen"] = list(dict.fromkeys(map(str, ranges)))
     return config
 
 

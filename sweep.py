@@ -23,12 +23,13 @@ from .results.sweep.axes import SETTINGS, STORED, Axes
 
 if TYPE_CHECKING:
     from .results.sweep.folder import SweepFolder
-    from .results.sweep.grid import Grid, Point
+    from .results.sweep.grid import Configuration, Grid, Point
     from .results.sweep.work import Stretch
 
 Progress = Callable[[str, int, int], None]
 BACKENDS = ("local", "ray")
 DEFAULT_HOLDOUT = "0.25"
+_RUNS = Path("runs")  # where `flagbt run` keeps its runs unasked
 _DAY = np.timedelta64(1, "D")
 
 
@@ -153,11 +154,12 @@ def sweep(
     stretches = [_stretch(bars, part, checkpoints, logits) for part in (*parts, holdout)]
 
     # 3. Every setting, the winner, the page
-    return _course(request, grid, stretches, bars, out=out, runs=runs, command=command or [], progress=progress)
+    return _course(request, checkpoints, grid, stretches, bars, out=out, runs=runs, command=command or [], progress=progress)
 
 
 def _course(
     request: SweepRequest,
+    checkpoints: Sequence[Checkpoint],
     grid: Grid,
     stretches: list[Stretch],
     bars: Bars,
@@ -169,7 +171,7 @@ def _course(
 ) -> Swept:
     from .results.overfitting import parts_for
     from .results.sweep.course import run_course
-    from .results.sweep.record import identity_of, manifest_of
+    from .results.sweep.record import identity_of, manifest_of, run_command
     from .results.sweep.work import Work
 
     *ranked, holdout = stretches
@@ -177,22 +179,60 @@ def _course(
     identity = identity_of(
         work, holdout, bars, seed=request.seed, check_share=request.check_share, overlap_allowed=request.allow_overlap
     )
+
+    def repeat(setting: Configuration, timerange: str) -> str:
+        others = _other_words(request, checkpoints[setting.model], runs)
+        return run_command(grid, setting, timerange, ckpt=request.ckpt[setting.model], others=others)
+
     folder = _folder(out, grid, identity)
     if folder.is_finished:
         folder.tidy()
-        return Swept(folder.path, folder.manifest(), resumed=True)
+        return Swept(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
     with folder.opened():
         if folder.is_finished:  # by another process, which held it until now
-            return Swept(folder.path, folder.manifest(), resumed=True)
+            return Swept(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
         result = run_course(
             work, holdout, folder, backend=request.backend, workers=request.workers, check_share=request.check_share,
             seed=request.seed, runs=runs, progress=progress,
         )  # fmt: skip
         from .results.sweep.page import render_page
 
-        manifest = manifest_of(identity, work, result, command=command, backend=request.backend, workers=request.workers)
+        manifest = manifest_of(
+            identity, work, result, command=command, backend=request.backend, workers=request.workers, repeat=repeat
+        )
         folder.finish(render_page(manifest, result), manifest)
+        _update_index(runs)
     return Swept(folder.path, manifest)
+
+
+def _other_words(request: SweepRequest, checkpoint: Checkpoint, runs: Path) -> list[str]:
+    """Return what `flagbt run` needs beside a setting to do the same: the bars first, as the user named them."""
+    words = [] if request.data is None else ["--data", str(request.data)]
+    if runs != _RUNS:  # whose trial log has counted the settings
+        words += ["--out", str(runs)]
+    if ":" in checkpoint.schema.feature_set:  # code that runs only where the user names it
+        words += ["--features", checkpoint.schema.feature_set]
+    if request.device != "auto":
+        words += ["--device", request.device]
+    if request.batch_size is not None:
+        words += ["--batch-size", str(request.batch_size)]
+    return words + (["--allow-overlap"] if request.allow_overlap else [])
+
+
+def _repeatable(manifest: dict[str, Any], grid: Grid, repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
+    """Return a finished sweep's manifest with the command that repeats its winner from here, by today's names of files."""
+    winner = manifest["winner"]
+    if winner is None:
+        return manifest
+    return {**manifest, "winner": {**winner, "run": repeat(grid[winner["setting"]], winner["holdout"]["timerange"])}}
+
+
+def _update_index(runs: Path) -> None:
+    """Judge the runs on their list by the settings that were just tried as well."""
+    from .results.index import INDEX_FILE, write_index
+
+    if (runs / INDEX_FILE).is_file():
+        write_index(runs)
 
 
 def _folder(out: Path, grid: Grid, identity: dict[str, Any]) -> SweepFolder:
@@ -320,7 +360,7 @@ def _part(bars: Bars, timerange: TimeRange, warmup_bars: int, *, option: str = "
     first = max(part.start, warmup_bars)
     if first + 2 > part.stop:
         raise RangeError(
-            f"{option} {timerange}: {max(0, part.stop - part.start):,} bars of {bars!r} lie in it, and the first "
+            f"{option} {timerange}: {max(0, part.stop - part.start):,} bars of {bars} lie in it, and the first "
             f"{warmup_bars:,} "
             "bars of the file go to the warm-up, so too few are left. Choose a later range, or give bars that start earlier."
         )

@@ -109,7 +109,7 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 | expected calibration error | {score["ece"]:.4f} |
 | decision | {stored.decision} |
 | signals that are not HOLD | {100 * recorded.manifest["diversity"]["final"]["diversity"]:.1f} % |
-| closed trades | {mine["trades"]:,} |
+| closed trades | {mine["closed_trades"]:,} |
 | total return | {100 * mine["total_return"]:.1f} % (buy and hold: {100 * market["total_return"]:.1f} %) |
 | Sharpe ratio, daily | {sharpe} (buy and hold: {market["sharpe_daily"]:.2f}) |
 | its 90 % interval | {_between(recorded.metrics["certainty"]["sharpe_interval"])} |

@@ -8,10 +8,10 @@ import click
 
 from ..console import print_table, say
 from ..errors import RecordError
-from .options import json_option, print_json
+from .options import Group, json_option, print_json
 
 
-@click.group("cache")
+@click.group("cache", cls=Group)
 def cache_group() -> None:
     """Look at the logits kept on disk, or remove them."""
 
@@ -26,7 +26,7 @@ def cache_info(as_json: bool) -> None:
     rows = [
         {
             "checkpoint": (each.checkpoint or "damaged")[:12], "bytes": each.size,
-            "last used": datetime.fromtimestamp(each.used, UTC).strftime("%Y-%m-%d %H:%M"),
+            "last_used": datetime.fromtimestamp(each.used, UTC).strftime("%Y-%m-%d %H:%M"),
         }
         for each in reversed(kept)
     ]  # fmt: skip
@@ -36,7 +36,7 @@ def cache_info(as_json: bool) -> None:
         return
     say(f"{cache_folder()}: {len(kept):,} entries, {total:,} of {LARGEST_BYTES:,} bytes; the longest unused go first.")
     if rows:
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
+        print_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
 
 
 @cache_group.command("clear")

@@ -11,14 +11,14 @@ from ..console import Bars as ProgressBars
 from ..console import print_table, say
 from ..data.timerange import TimeRange
 from ..errors import RecordError, UsageError
-from .options import STAMP, Place, Range, features_option, json_option, print_json, tell_resolved
+from .options import STAMP, Command, Place, Range, features_option, json_option, print_json, tell_resolved
 
 if TYPE_CHECKING:
     from ..data.bars import FloatArray
     from ..results.calibrate import Calibrated
 
 
-@click.command("calibrate")
+@click.command("calibrate", cls=Command)
 @click.option("--ckpt", required=True, help="A checkpoint's name or folder.")
 @click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
 @click.option("--timerange", type=Range(), required=True, help="The range of the fit, A-B; none that taught the checkpoint.")

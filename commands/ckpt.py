@@ -12,13 +12,13 @@ from ..console import print_table, say
 from ..data.timerange import TimeRange
 from ..errors import FlagbtError
 from ..limits import LARGEST_TEXT_BYTES, read_bytes
-from .options import Place, Range, json_option, print_json, tell_resolved
+from .options import Group, Place, Range, json_option, print_json, tell_resolved
 
 if TYPE_CHECKING:
     from ..data.schema import FeatureSchema
 
 
-@click.group("ckpt")
+@click.group("ckpt", cls=Group)
 def ckpt_group() -> None:
     """Look at the checkpoints there are, import and export them."""
 
@@ -41,13 +41,14 @@ def ckpt_list(as_json: bool) -> None:
         rows.append({
             "name": name, "digest": each.digest[:12], "preset": each.values["base"].get("preset"),
             "objective": objective.get("loss"), "weights": objective.get("weights"),
-            "seen until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
+            "seen_until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
             "folder": str(each.folder),
         })  # fmt: skip
     if as_json:
         print_json({"checkpoints": rows, "damaged": damaged})
         return
-    print_table(list(rows[0]) if rows else ["no checkpoints"], [list(row.values()) for row in rows])
+    head = [name.replace("_", " ") for name in rows[0]] if rows else ["no checkpoints"]
+    print_table(head, [list(row.values()) for row in rows])
     for bad in damaged:
         say(f"damaged: {bad['error']}", style="yellow")
 

@@ -11,7 +11,7 @@ from ..console import Bars as Progress
 from ..console import print_table, say
 from ..errors import DataError, UsageError
 from ..files import write_text
-from .options import STAMP, Number, Place, json_option, print_json
+from .options import STAMP, Group, Number, Place, json_option, print_json
 
 if TYPE_CHECKING:
     from ..data.check import Examined
@@ -22,7 +22,7 @@ SHOWN_DROPPED = 10
 SHOWN_GAPS = 20
 
 
-@click.group("data")
+@click.group("data", cls=Group)
 def data_group() -> None:
     """Fetch bars, look at them, mend a file of them, join them into longer ones."""
 

@@ -14,7 +14,19 @@ from ..console import Bars as ProgressBars
 from ..console import say
 from ..data.timerange import TimeRange
 from ..errors import RangeError, UsageError
-from .options import STAMP, F, Place, Range, features_option, json_option, print_json, tell_checkpoint, tell_resolved
+from .options import (
+    STAMP,
+    Command,
+    F,
+    Group,
+    Place,
+    Range,
+    features_option,
+    json_option,
+    print_json,
+    tell_checkpoint,
+    tell_resolved,
+)
 
 if TYPE_CHECKING:
     from ..data.bars import Bars
@@ -22,11 +34,18 @@ if TYPE_CHECKING:
     from ..models.model_signals import ModelSignals
     from ..results.doctor.finding import Diagnosis, Finding
 
-STYLES = {"broken": "bold red", "suspect": "bold yellow", "warning": "yellow", "ok": "green", "skipped": "dim"}
+STYLES = {
+    "broken": "bold red",
+    "cannot be checked": "bold yellow",
+    "suspect": "bold yellow",
+    "warning": "yellow",
+    "ok": "green",
+    "skipped": "dim",
+}
 EXAMPLES = ("jan19",)
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @click.option("--ckpt", help="A checkpoint's name or folder.")
 @click.option("--data", type=Place(), help="A file of bars to test on. Default: the SYNTHETIC sample.")
 @click.option("--train-data", type=Place(), help="The file it was trained on, where --data does not reach back that far.")
@@ -120,7 +139,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     say(f"looked at: {tried}; {diagnosis.seconds:.0f} seconds")
 
 
-@click.group("verify")
+@click.group("verify", cls=Group)
 def verify_group() -> None:
     """Prove on your bars that a strategy or checkpoint keeps its promises; exit 1 where it does not."""
 
@@ -146,13 +165,19 @@ def _verify_options(command: F) -> F:
 def verify_lookahead_command(
     strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, seed: int, as_json: bool
 ) -> None:
-    """Signals and orders up to a bar do not change with what comes after it."""
-    from ..results.doctor.verify import verify_lookahead
+    """Signals and orders up to a bar do not change with what comes after it, and do with what came before.
 
-    make, model, bars = _patient(strategy, ckpt, data, timerange)
-    warmup = 0 if model is None else model.warmup_bars
+    History before the range is used. Answers that another past hardly moves cannot be checked: exit 1.
+    """
+    from ..results.doctor.verify import verify_lookahead
+    from ..strategies.declared import warmup_bars
+
+    make, model, bars, first = _patient(strategy, ckpt, data, timerange)
+    warmup = (warmup_bars(make()) or 0) if model is None else model.warmup_bars
     with ProgressBars({"proof": "Proving"}) as shown:
-        found = verify_lookahead(make, bars, warmup_bars=warmup, seed=seed, progress=partial(shown.update, "proof"))
+        found = verify_lookahead(
+            make, bars, first=first, warmup_bars=warmup, seed=seed, progress=partial(shown.update, "proof")
+        )
     _tell(found, bars, as_json=as_json)
 
 
@@ -165,7 +190,7 @@ def verify_batch_command(
     """Bars scored in batches get the logits of bars scored one by one."""
     from ..results.doctor.verify import verify_batch
 
-    _, model, bars = _patient(strategy, ckpt, data, timerange)
+    _, model, bars, _ = _patient(strategy, ckpt, data, timerange)
     checkpoint = _checkpoint(model, "batch")
     with ProgressBars({"proof": "Proving"}) as shown:
         found = verify_batch(checkpoint, bars, progress=partial(shown.update, "proof"))
@@ -181,7 +206,7 @@ def verify_warmup_command(
     """Signals do not depend on how much history there is past the warm-up."""
     from ..results.doctor.verify import verify_warmup
 
-    make, model, bars = _patient(strategy, ckpt, data, timerange)
+    make, model, bars, _ = _patient(strategy, ckpt, data, timerange)
     with ProgressBars({"proof": "Proving"}) as shown:
         found = verify_warmup(make, bars, model=model, progress=partial(shown.update, "proof"))
     _tell(found, bars, as_json=as_json)
@@ -196,13 +221,14 @@ def verify_parity_command(
     """The serving path gives the rows and logits that the training left; --data must be the training's file."""
     from ..results.doctor.verify import verify_parity
 
-    _, model, bars = _patient(strategy, ckpt, data, timerange)
+    _, model, bars, _ = _patient(strategy, ckpt, data, timerange)
     _tell(verify_parity(_checkpoint(model, "parity"), bars), bars, as_json=as_json)
 
 
 def _patient(
     strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None
-) -> tuple[Callable[[], Any], ModelSignals | None, Bars]:
+) -> tuple[Callable[[], Any], ModelSignals | None, Bars, int]:
+    """Return what makes the strategy, its model, the bars up to the range's end, and the position of the range's first."""
     from ..pipeline import RunRequest, load_bars, strategy_maker
 
     tell_checkpoint(ckpt)
@@ -210,8 +236,8 @@ def _patient(
     bars = load_bars(data)
     part = bars.between(timerange or TimeRange())
     if part.stop <= part.start:
-        raise RangeError(f"--timerange {timerange}: no bar of {bars!r} lies in it. Choose another range.")
-    return make, model, bars.take(part)
+        raise RangeError(f"--timerange {timerange}: no bar of {bars} lies in it. Choose another range.")
+    return make, model, bars.take(slice(0, part.stop)), part.start
 
 
 def _checkpoint(model: ModelSignals | None, what: str) -> Checkpoint:

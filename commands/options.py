@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..config import read_config
-from ..console import say_aside
+from ..console import reserved_stdout, say_aside
 from ..data.timerange import TimeRange
 from ..errors import UsageError
 
@@ -25,8 +22,39 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_RUNS = Path("runs")
 FROM_FILE = "flagbt.config"  # where a context keeps the settings of --config
+RESULT = "flagbt.result"  # where it keeps the stream that --json has reserved
 STAMP = "bold black on yellow"
 LARGEST_SEED = 2**32 - 1  # numpy's
+
+
+class Command(click.Command):
+    """A command that refuses an option given twice where it takes one value: the last one would win in silence."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, after a look at every value that an option was given."""
+        parser = self.make_parser(ctx)
+        for option in (*parser._short_opt.values(), *parser._long_opt.values()):
+            option.action = {"store": "append", "store_const": "append_const"}.get(option.action, option.action)
+        given, _, order = parser.parse_args(list(args))
+        for param in order:
+            values = given.get(param.name or "")
+            if not isinstance(param, click.Option) or param.multiple or not isinstance(values, list) or len(values) == 1:
+                continue
+            if not param.is_flag:
+                each = " and ".join(f"'{value}'" if isinstance(value, str) else "without a value" for value in values)
+                says = (
+                    f"{max(param.opts, key=len)}: given {len(values)} times, {each}, and it takes one value. Keep one of them."
+                )
+                raise click.UsageError(says, ctx)
+            if len(set(values)) > 1:
+                raise click.UsageError(f"{param.opts[0]} and {param.secondary_opts[0]} are both given. Keep one of them.", ctx)
+        return super().parse_args(ctx, args)
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
 
 
 class Range(click.ParamType[TimeRange]):
@@ -103,9 +131,18 @@ def tell_checkpoint(name: str | None) -> None:
         tell_resolved("checkpoint", find_checkpoint(name))
 
 
+def _reserve_stdout(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001 - click's signature
+    if value and not ctx.resilient_parsing:
+        # Of the root: the context of a command whose options are wrong is never closed.
+        ctx.meta[RESULT] = ctx.find_root().with_resource(reserved_stdout())
+    return value
+
+
 def json_option(command: F) -> F:
-    """Add ``--json``: one object on stdout, everything else on stderr."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(command)
+    """Add ``--json``: one object on stdout, everything else on stderr, what a user's own code prints included."""
+    return click.option(
+        "--json", "as_json", is_flag=True, is_eager=True, callback=_reserve_stdout, help="Print one JSON object on stdout."
+    )(command)
 
 
 def runs_option(command: F) -> F:
@@ -172,7 +209,7 @@ def run_options(command: F) -> F:
         click.option(
             "--cache/--no-cache", default=True, show_default=True, help="Take and keep scored logits; flagbt cache shows them."
         ),
-        click.option("--allow-overlap", is_flag=True, help="Trade bars the checkpoint has seen; stamped on every output."),
+        click.option("--allow-overlap", is_flag=True, help="Trade bars it has seen; stamped on every output."),
         click.option(
             "--seed", type=click.IntRange(0), default=0, show_default=True, help="For strategies that draw at random."
         ),
@@ -186,19 +223,6 @@ def run_options(command: F) -> F:
     return command
 
 
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM stop the block as Ctrl-C does, so that it tidies up and says so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def source_of(ctx: click.Context, name: str) -> str:
     """Return where an option's value came from: default, file, command line or environment."""
     source = ctx.get_parameter_source(name)
@@ -207,5 +231,5 @@ def source_of(ctx: click.Context, name: str) -> str:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout."""
-    click.echo(json.dumps(values, indent=2, allow_nan=False))
+    """Print one JSON object on stdout: on the stream that ``--json`` has reserved for it."""
+    click.echo(json.dumps(values, indent=2, allow_nan=False), file=click.get_current_context().meta.get(RESULT))

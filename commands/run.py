@@ -15,15 +15,15 @@ from ..console import print_table, say
 from ..data.labels import CLASS_NAMES
 from ..data.timerange import TimeRange
 from ..pipeline import Recorded, RunRequest, run
-from .options import STAMP, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
+from .options import STAMP, Command, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
 
 SHOWN_METRICS = (
-    "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
     "fees_paid",
 )  # fmt: skip
 
 
-@click.command("run")
+@click.command("run", cls=Command)
 @run_options
 @config_option
 @json_option
@@ -47,11 +47,14 @@ def _request(options: Mapping[str, Any]) -> RunRequest:
 
 def run_json(recorded: Recorded) -> dict[str, Any]:
     """Return what a run says of itself, as JSON values."""
+    from ..results.marks import banners, overlaps, strategy_name, unstated  # with bokeh behind it, only where a run is shown
+
     manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
     verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
     pick = {key: {name: recorded.metrics[key][name] for name in SHOWN_METRICS} for key in ("strategy", "benchmark")}
     return {
         "run": str(recorded.folder),
+        "strategy": strategy_name(manifest["config"]),
         "bars": manifest["funnel"]["bars"],
         "scored_bars": final.get("scored_bars"),
         "signals": {name: final["counts"][name] for name in CLASS_NAMES} if final else None,
@@ -61,12 +64,16 @@ def run_json(recorded: Recorded) -> dict[str, Any]:
         "model_verdict": verdicts["model"] and verdicts["model"]["verdict"],
         "verdicts": verdicts,
         "sentence": manifest["sentence"],
+        "ruined": manifest.get("ruined"),
         "funnel": manifest["funnel"],
         "metrics": pick["strategy"],
         "benchmark": pick["benchmark"],
         "certainty": recorded.metrics["certainty"],
         "tearsheet": str(recorded.folder / "tearsheet.html"),
-        "overlap_allowed": bool(manifest["config"].get("allow_overlap")),
+        "overlap_allowed": overlaps(manifest),
+        "bars_seen": manifest["config"].get("bars_seen"),
+        "bars_seen_stated": not unstated(manifest["config"]),
+        "warnings": banners([manifest]),
         "data": {key: manifest["data"][key] for key in ("source", "synthetic", "digest")},
         "checkpoint": checkpoint and {key: checkpoint[key] for key in ("name", "digest")},
         "seconds": recorded.seconds,
@@ -75,11 +82,17 @@ def run_json(recorded: Recorded) -> dict[str, Any]:
 
 def print_run(values: dict[str, Any], recorded: Recorded) -> None:
     """Print what a run says of itself; ``values`` are ``run_json``'s."""
+    from ..results.marks import UNSTATED, too_good_sentence, with_stamp
+
     data, manifest = values["data"], recorded.manifest
     if data["synthetic"]:
         say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
     if values["overlap_allowed"]:
-        say("OVERLAP allowed: the checkpoint may have seen these bars. This is no test.", style=STAMP)
+        say("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is no test.", style=STAMP)
+    if not values["bars_seen_stated"]:
+        say(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
+    if (said := too_good_sentence(manifest)) is not None:
+        say(said, style=STAMP)
     say(manifest["sentence"], style="bold")
     checkpoint = (
         f", checkpoint {values['checkpoint']['name']} {values['checkpoint']['digest'][:12]}" if values["checkpoint"] else ""
@@ -88,6 +101,9 @@ def print_run(values: dict[str, Any], recorded: Recorded) -> None:
         f"{data['source']}, {manifest['data']['first']} .. {manifest['data']['last']}, {values['bars']:,} bars, "
         f"digest {data['digest'][:12]}{checkpoint}"
     )
+    from ..results.summary import order_counts
+
+    say(f"orders: {order_counts(values['funnel'])}", style="yellow" if values["funnel"]["rejected"] else None)
     for key in ("signal", "model"):
         if manifest["verdicts"][key]:
             say(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
@@ -99,8 +115,9 @@ def print_run(values: dict[str, Any], recorded: Recorded) -> None:
     print_table(["", "strategy", "buy and hold"], rows)
     if certainty is not None:
         deflated = certainty["deflated_sharpe"]
-        more = "" if deflated["value"] is None else f" {deflated['sentence']}"
-        say(f"luck: {certainty['verdict']['sentence']}{more}")
+        tried_since = deflated["inputs"]["trials"] != deflated["inputs"]["trials_at_run"]
+        more = f" {deflated['sentence']}" if tried_since or deflated["value"] is not None else ""
+        say(f"luck: {with_stamp(certainty['verdict'], manifest['config'])['sentence']}{more}")
     say(f"tearsheet: {values['tearsheet']}")
 
 
@@ -108,7 +125,7 @@ def _interval(figure: dict[str, Any]) -> str | None:
     return None if figure["low"] is None else f"{figure['low']:.2f} .. {figure['high']:.2f}"
 
 
-@click.command("show-config")
+@click.command("show-config", cls=Command)
 @run_options
 @config_option
 @json_option

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,14 +12,14 @@ from ..console import Bars as ProgressBars
 from ..console import print_table, say
 from ..errors import FlagbtError, UsageError
 from ..pipeline import Recorded
-from .options import STAMP, Place, json_option, print_json, runs_option
+from .options import STAMP, Command, Group, Place, json_option, print_json, runs_option
 from .run import print_run, run_json
 
 if TYPE_CHECKING:
     from ..results.stored_run import StoredRun
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", type=Place(), default=Path("compare.html"), show_default=True)
 @click.option("--sort", metavar="METRIC", help="Order the runs by a metric, the best first, such as sharpe_daily.")
@@ -33,7 +33,9 @@ def compare_command(
     runs: tuple[str, ...], output: Path, sort: str | None, conditions: tuple[str, ...], out: Path, as_json: bool
 ) -> None:
     """Compare runs on one offline page."""
+    from ..results.certainty.current import CurrentTrials
     from ..results.compare import comparison_table, inequalities, labels, render_comparison
+    from ..results.marks import banners, overlaps, unstated
     from ..results.ranking import Condition, metric_name, ordered
     from ..results.store import find_run, read_run, write_page
 
@@ -44,10 +46,10 @@ def compare_command(
     if twice is not None:
         raise UsageError(f"compare: the run {twice.name} is given twice. Name it once: a run cannot differ from itself.")
     with ProgressBars({"read": "Reading runs", "draw": "Drawing the page"}) as bars:
-        stored = []
+        stored, trials = [], CurrentTrials()
         for number, each in enumerate(runs):
             bars.update("read", number, len(runs))
-            stored.append(read_run(find_run(each, out)))
+            stored.append(trials.run(read_run(find_run(each, out))))
         bars.update("read", len(runs), len(runs))
         unequal = inequalities(stored)
         if by is not None and not unequal:
@@ -64,7 +66,9 @@ def compare_command(
             "runs": [
                 {
                     "run": str(each.folder), "synthetic": each.manifest["data"]["synthetic"],
-                    "overlap_allowed": bool(each.manifest["config"].get("allow_overlap")), **each.metrics["strategy"],
+                    "overlap_allowed": overlaps(each.manifest), "bars_seen_stated": not unstated(each.manifest["config"]),
+                    "warnings": banners([each.manifest]), **each.metrics["strategy"],
+                    **_deflated(each.metrics["certainty"]),
                 }
                 for each in stored
             ],
@@ -77,13 +81,30 @@ def compare_command(
         click.get_current_context().exit(1)
 
 
+def _deflated(certainty: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the deflated Sharpe ratio by the trials known now, how many these are, and how many the run knew."""
+    if certainty is None:
+        return {"deflated_sharpe": None, "trials": None, "trials_at_run": None}
+    figure = certainty["deflated_sharpe"]
+    return {"deflated_sharpe": figure["value"], **{name: figure["inputs"][name] for name in ("trials", "trials_at_run")}}
+
+
 def _print_comparison(
     stored: Sequence[StoredRun], unequal: Sequence[str], rows: Sequence[Sequence[str]], *, unsorted: bool
 ) -> None:
+    from ..results.compare import labels
+    from ..results.marks import UNSTATED, overlaps, too_good_sentence, unstated
+
     if any(each.manifest["data"]["synthetic"] for each in stored):
         say("SYNTHETIC data in at least one run.", style=STAMP)
-    if any(each.manifest["config"].get("allow_overlap") for each in stored):
-        say("OVERLAP allowed in at least one run: its checkpoint may have seen these bars.", style=STAMP)
+    if any(overlaps(each.manifest) for each in stored):
+        say("OVERLAP allowed in at least one run: its checkpoint or strategy may have seen these bars.", style=STAMP)
+    names = labels(stored)
+    if unknown := [name for name, each in zip(names, stored, strict=True) if unstated(each.manifest["config"])]:
+        say(f"BARS SEEN not stated: {UNSTATED}: {', '.join(unknown)}.", style=STAMP)
+    for name, each in zip(names, stored, strict=True):
+        if (said := too_good_sentence(each.manifest)) is not None:
+            say(f"{name}: {said}", style=STAMP)
     for sentence in unequal:
         say(f"Not equal: {sentence}", style="yellow")
     if unsorted:
@@ -91,12 +112,12 @@ def _print_comparison(
     print_table(rows[0], rows[1:])
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument("run", required=False)
 @runs_option
 @json_option
 def report_command(run: str | None, out: Path, as_json: bool) -> None:
-    """Make a run's page again from its folder; the last run by default."""
+    """Make a run's page again, by the trials known now; the last run by default."""
     from ..results.store import find_run, rebuild_page
     from ..results.tearsheet import render_tearsheet
 
@@ -110,7 +131,7 @@ def report_command(run: str | None, out: Path, as_json: bool) -> None:
         say(f"tearsheet: {page}")
 
 
-@click.group("runs")
+@click.group("runs", cls=Group)
 def runs_group() -> None:
     """Look at the runs there are."""
 
@@ -119,34 +140,46 @@ def runs_group() -> None:
 @runs_option
 @json_option
 def runs_list(out: Path, as_json: bool) -> None:
-    """List the runs, newest first."""
-    from ..results.sections.certainty import luck_word
+    """List the runs, newest first, each judged by the trials known now."""
+    from ..results.certainty.current import CurrentTrials
+    from ..results.marks import legend, marks, overlaps, strategy_name, too_good_sentence, unstated
+    from ..results.sections.certainty import luck_word, trials_then_now
     from ..results.store import list_runs, read_run
 
-    rows, damaged = [], []
+    rows, tried, damaged, words, trials = [], [], [], [], CurrentTrials()
+    trials.log(out)  # one that cannot be read is no damaged run's fault
     for folder in reversed(list_runs(out)):
         try:
-            stored = read_run(folder)
+            stored = trials.run(read_run(folder))
+            words.append(marks(stored.manifest))
         except FlagbtError as error:  # one damaged run must not hide the others
             damaged.append({"run": folder.name, "error": str(error)})
             continue
-        mine = stored.metrics["strategy"]
+        mine, certainty = stored.metrics["strategy"], stored.metrics["certainty"]
+        tried.append(trials_then_now(certainty))
         rows.append({
-            "run": folder.name, "name": stored.manifest["name"], "data": stored.manifest["data"]["source"],
+            "run": folder.name, "name": stored.manifest["name"], "strategy": strategy_name(stored.manifest["config"]),
+            "data": stored.manifest["data"]["source"],
             "synthetic": stored.manifest["data"]["synthetic"],
-            "overlap": bool(stored.manifest["config"].get("allow_overlap")), "total_return": mine["total_return"],
-            "sharpe_daily": mine["sharpe_daily"], "luck": luck_word(stored.metrics["certainty"]), "trades": mine["trades"],
+            "overlap": overlaps(stored.manifest), "bars_seen_stated": not unstated(stored.manifest["config"]),
+            "too_good": too_good_sentence(stored.manifest) is not None, "total_return": mine["total_return"],
+            "sharpe_daily": mine["sharpe_daily"], "luck": luck_word(certainty), **_deflated(certainty),
+            "trades": mine["trades"],
         })  # fmt: skip
     if as_json:
         print_json({"runs": rows, "damaged": damaged})
         return
     if rows:
-        head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "luck", "trades"]
-        marks = [" ".join(mark.upper() for mark in ("synthetic", "overlap") if row[mark]) for row in rows]
+        head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "luck", "tried, then / now", "trades"]
         print_table(head, [
-            [row["run"], row["name"], row["data"], mark, row["total_return"], row["sharpe_daily"], row["luck"], row["trades"]]
-            for row, mark in zip(rows, marks, strict=True)
+            [
+                row["run"], row["name"], row["data"], mark, row["total_return"], row["sharpe_daily"], row["luck"], count,
+                row["trades"],
+            ]
+            for row, mark, count in zip(rows, map(" ".join, words), tried, strict=True)
         ])  # fmt: skip
+        for line in legend(word for each in words for word in each if word in ("UNSTATED", "TOO GOOD")):
+            say(line)
     elif not damaged:
         say(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
     for each in damaged:
@@ -158,10 +191,11 @@ def runs_list(out: Path, as_json: bool) -> None:
 @runs_option
 @json_option
 def runs_show(name: str | None, out: Path, as_json: bool) -> None:
-    """Show a run; the last one by default."""
+    """Show a run, judged by the trials known now; the last one by default."""
+    from ..results.certainty.current import CurrentTrials
     from ..results.store import find_run, read_run
 
-    stored = read_run(find_run(name, out))
+    stored = CurrentTrials().run(read_run(find_run(name, out)))
     recorded = Recorded(stored.folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
     values = run_json(recorded)
     if as_json:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from ..console import print_table
-from .options import json_option, print_json
+from .options import Group, json_option, print_json
 
 
-@click.group("strategies")
+@click.group("strategies", cls=Group)
 def strategies_group() -> None:
     """Look at the strategies there are."""
 

@@ -19,6 +19,7 @@ from ..errors import UsageError
 from .options import (
     DEFAULT_RUNS,
     STAMP,
+    Command,
     Number,
     Place,
     Range,
@@ -136,7 +137,7 @@ def _shown(value: Any) -> str:
     return "none" if value is None else "no" if value is False else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Command)
 @_axis("--ckpt", kind=NAMES, help="Checkpoints, names or folders.")
 @click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
 @click.option("--timerange", type=Range(), multiple=True, help="Ranked on: A-B, A- or -B. Several count together.")

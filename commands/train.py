@@ -10,16 +10,16 @@ from typing import Any
 
 import click
 
-from ..console import epoch_table, print_table, say
+from ..console import epoch_table, print_table, say, warn
 from ..data.labels import CLASS_NAMES, label_spec
 from ..data.timerange import TimeRange
 from ..errors import TrainingError, UsageError
 from ..limits import load_json
 from ..pipeline import check_out
-from .options import LARGEST_SEED, STAMP, Number, Place, Range, config_option, json_option, print_json, tell_resolved
+from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, tell_resolved
 
 
-@click.command("train")
+@click.command("train", cls=Command)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option(
     "--more-data", type=Place(), multiple=True, help="Another file of bars to learn from, not judged. Again for more."
@@ -118,7 +118,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     with epoch_table(shown=is_main_process()) as (watch, on_step):
         checkpoint = train(
             bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=options["resume"],
-            on_collapse=options["on_collapse"], report_to=options["report_to"], watch=watch, on_step=on_step,
+            on_collapse=options["on_collapse"], report_to=options["report_to"], notify=_warn, watch=watch, on_step=on_step,
         )  # fmt: skip
     if not is_main_process():
         return
@@ -134,23 +134,34 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         "epochs": history,
         "best": next(entry for entry in history if entry["epoch"] == values["best_epoch"]),
         "model_verdict": values["model_verdict"]["verdict"],
-        "calibration": values["calibrations"]["default"],
+        "calibration": values["calibrations"].get("default"),
+        "notes": values["notes"],
     }
     if as_json:
         print_json(summary)
         return
     fitted = values["metrics"]["validation_calibrated"]
+    best = fitted or values["metrics"]["validation"]
     say(
-        f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, calibrated {fitted['nll']:.4f}; "
-        f"always predicting the training shares gives {fitted['nll_prior']:.4f}."
-        + (
-            ""
-            if fitted["nll"] < fitted["nll_prior"]
-            else " So it knows less than those shares: nothing was learned that lasts."
-        )
+        f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, "
+        f"{'not calibrated' if fitted is None else 'calibrated {:.4f}'.format(fitted['nll'])}; "
+        f"always predicting the training shares gives {best['nll_prior']:.4f}."
+        + ("" if best["nll"] < best["nll_prior"] else " So it knows less than those shares: nothing was learned that lasts.")
     )
+    for note in values["notes"]:
+        say(note, style="yellow")
     say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
+    if fitted is None:
+        say(f"It has no calibration: flagbt run --ckpt {checkpoint.name} --calibration none")
+
+
+def _warn(note: str) -> None:
+    """Show a note on stderr before the first epoch, where it can still change what is done."""
+    from ..training.loop import is_main_process
+
+    if is_main_process():
+        warn(note)
 
 
 def _check_control(control: str, options: dict[str, Any]) -> None:
@@ -196,7 +207,7 @@ def _walk_forward(
         checkpoint_folder(output, each, overwrite=overwrite)
     with epoch_table(shown=is_main_process()) as (watch, on_step):
         walked = walk_forward(
-            bars, output, name, recipe, folds, device=device, overwrite=overwrite, **options,
+            bars, output, name, recipe, folds, device=device, overwrite=overwrite, notify=_warn, **options,
             watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
             on_step=lambda number, step: on_step(replace(step, stage=f"{number}/{folds} {step.stage}")),
         )  # fmt: skip
@@ -215,6 +226,8 @@ def _walk_forward(
         f"On all test stretches: NLL {values['scores']['nll']:.4f}; always predicting the training shares gives "
         f"{values['scores']['nll_prior']:.4f}."
     )
+    for note in dict.fromkeys(note for each in values["folds"] for note in each["notes"]):
+        say(note, style="yellow")
     say(f"stitched signals: {walked.folder / 'signals.parquet'}")
 
 
@@ -226,7 +239,7 @@ def _top_layers(text: str) -> int | None:
     return int(text.removeprefix("top:"))
 
 
-@click.command("pretrain")
+@click.command("pretrain", cls=Command)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to learn from. Again for more.")
 @click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")

@@ -18,6 +18,7 @@ TimeArray = npt.NDArray[np.datetime64]
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 HOUR = np.timedelta64(3600, "s")
+YEAR = np.timedelta64(365, "D")
 
 
 class Gap(NamedTuple):
@@ -54,6 +55,12 @@ class Bars:
     step : timedelta64, optional
         The grid's step; by default the commonest distance between neighbours (one hour for a single bar).
 
+    Attributes
+    ----------
+    bars_per_year : float
+        How many of these bars a year of 365 days holds, by the series' own calendar: number of bars * 365 days / (last open
+        - first open + one step). A part that `take` cuts out keeps that of the whole series.
+
     Raises
     ------
     DataError
@@ -69,6 +76,7 @@ class Bars:
     source: str = "bars"
     synthetic: bool = False
     step: np.timedelta64 = field(default=np.timedelta64("NaT"))
+    bars_per_year: float = field(init=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -85,6 +93,7 @@ class Bars:
         put(self, "step", self.step.astype("timedelta64[ns]"))
         _check_grid(self.time, self.step, self.source)
         _check_prices(self)
+        put(self, "bars_per_year", len(self) * float(YEAR / (self.end - self.time[0])))
 
     def __len__(self) -> int:
         return len(self.time)
@@ -92,6 +101,9 @@ class Bars:
     def __repr__(self) -> str:
         what = "synthetic " if self.synthetic else ""
         return f"<Bars {self.source}: {len(self):,} {what}bars, {utc(self.time[0])} .. {utc(self.time[-1])}>"
+
+    def __str__(self) -> str:
+        return f"{self.source} ({len(self):,} bars, {utc(self.time[0])} .. {utc(self.time[-1])})"
 
     @property
     def digest(self) -> str:
@@ -159,9 +171,11 @@ class Bars:
         return slice(start, max(start, stop))
 
     def take(self, part: slice) -> Bars:
-        """Return the bars at the positions ``part`` (at least one, contiguous), with the same step and source."""
+        """Return the bars at the positions ``part`` (at least one, contiguous), with the same step, year and source."""
         columns = {name: getattr(self, name)[part] for name in COLUMNS}
-        return Bars(self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step)
+        taken = Bars(self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step)
+        object.__setattr__(taken, "bars_per_year", self.bars_per_year)
+        return taken
 
 
 def _frozen(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

@@ -19,12 +19,14 @@ from ..data.timerange import TimeRange
 from ..errors import RangeError, StrategyError, UsageError
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Strategy
+from ..strategies.declared import bars_seen, labels_of, name_of, warmup_bars
 from .bridge import Bridge
 from .broker import Progress, RecordingBroker
-from .costs import AllInSizer, Costs
+from .costs import Costs
 from .feed import BarsFeed
 from .funnel import Decided, build_funnel
 from .ledger import orders_table, trades_table
+from .plain import explain_short_range, with_all_in_sizer
 from .rules import Rules
 from .run import Run
 
@@ -49,13 +51,15 @@ def run_backtest(
 ) -> Run:
     """Replay the bars of a range through Backtrader and return the complete record.
 
-    A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing:** a target exposure e, with
-    equity E at the close (less the cost of closing, where the position turns around), means
-    ``floor_to_lot(E * |e| * (1 - reserve) / (close * (1 + slippage) * (1 + fee)))`` base units; the order is that less
-    what is held, and a target of 0 sells exactly what is held. The target stays in force between signals: nothing is
-    rebalanced as prices move, and a BUY while the target is +1 does nothing. After an order that was rejected, or
-    smaller than one lot, the target in force is what is really held. The last position stays open, marked at the last
-    close; an order of the last bar stays ``unfilled``. *Causality: row t of the record uses bars <= t.*
+    A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing at the fill:** a target exposure e, with
+    equity E marked at that open (what is left of it after closing, where the position turns around), means
+    ``floor_to_lot(E * |e| / (open * (1 + slippage) * (1 + fee)))`` base units; the order is that less what is held, bought or
+    sold accordingly, and a target of 0 sells exactly what is held. So no gap between close and open makes an order
+    unpayable. The target stays in force between signals: nothing is rebalanced as prices move, and a BUY while the target is
+    +1 does nothing. After an order smaller than one lot, the target in force is what is really held. The last position stays
+    open, marked at the last close; an order of the last bar stays ``unfilled`` and has no size. **Ruin:** where the equity at
+    a close is 0 or less, the position is closed at the next open, and nothing is traded after (see ``RecordingBroker``).
+    *Causality: row t of the record uses bars <= t, the size of an order the open of the bar in which it fills.*
 
     Parameters
     ----------
@@ -64,7 +68,7 @@ def run_backtest(
     strategy : Strategy, or a subclass of backtrader.Strategy
         An instance of the one (already set to ``short`` where shorts are wanted), a class of the other. A plain
         Backtrader strategy reads ``signals`` as lines of its data (see ``engine.feed``), and what it orders without a
-        size is everything (see ``engine.costs.AllInSizer``).
+        size is everything (see ``engine.plain.AllInSizer``).
     timerange : TimeRange, optional
         Bars traded, by open time, end exclusive. Without a start, a flagbt strategy's warm-up is skipped; with one, its
         bars without a signal are traded as HOLD and counted as ``no_signal``.
@@ -100,18 +104,19 @@ def run_backtest(
     started = time.perf_counter()
     signals = _prepared(bars, strategy) if signals is None else signals
     if signals is not None:
-        _check_signals(signals, bars, _name(strategy))
+        _check_signals(signals, bars, name_of(strategy))
         if isinstance(strategy, Strategy):
             strategy.signals = signals
     scored = time.perf_counter()
 
     # 2. Cut: the bars to trade.
-    part = _traded(bars, signals if isinstance(strategy, Strategy) else None, timerange)
+    part = _traded(bars, signals if isinstance(strategy, Strategy) else None, timerange, warmup_bars(strategy))
     traded, rows = bars.take(part), None if signals is None else signals.take(part)
 
     # 3. Build: feed, broker, costs.
     broker = RecordingBroker(costs=costs, starting_cash=float(cash), short_allowed=short, n_bars=len(traded), progress=progress)
-    cerebro = bt.Cerebro(stdstats=False)
+    # A plain strategy may read Backtrader's standard observers (self.stats); ours do not, and they take a third more time.
+    cerebro = bt.Cerebro(stdstats=not isinstance(strategy, Strategy))
     cerebro.setbroker(broker)
     cerebro.adddata(BarsFeed(bars=traded, signals=rows), name="bars")
 
@@ -120,24 +125,35 @@ def run_backtest(
         assert rows is not None  # prepare returned it
         cerebro.addstrategy(Bridge, plugin=strategy, first=part.start, signal=rows.signal.tolist(), limits=rules.limits())
     else:
-        cerebro.addsizer(AllInSizer)
-        cerebro.addstrategy(strategy)
+        cerebro.addstrategy(with_all_in_sizer(strategy))
     with blamed_on(strategy if isinstance(strategy, type) else type(strategy), "the replay"):
-        replayed = cerebro.run()[0]
+        try:
+            ran = cerebro.run()
+        except IndexError as error:
+            explain_short_range(error, name_of(strategy), len(traded))
+            raise
     done = time.perf_counter()
+    if not ran:
+        raise StrategyError(
+            f"strategy '{name_of(strategy)}' raised Backtrader's StrategySkipError, which takes it out of the run, and there "
+            "is no other. Take the error out, or run another strategy."
+        )
     if len(broker.table()) != len(traded):
         raise StrategyError(
-            f"strategy '{_name(strategy)}' stopped Backtrader after {len(broker.table()):,} of {len(traded):,} bars. A run "
+            f"strategy '{name_of(strategy)}' stopped Backtrader after {len(broker.table()):,} of {len(traded):,} bars. A run "
             "covers its whole range: take the stop out, or choose a shorter range."
         )
 
     # 5. Record.
-    bridge = replayed if isinstance(strategy, Strategy) else None
+    bridge = ran[0] if isinstance(strategy, Strategy) else None
     frame = traded.frame()
     index = pd.DatetimeIndex(frame.index)
     decided = None if bridge is None else Decided(np.array(bridge.before), np.array(bridge.why))
     return Run(
-        config=_settings(strategy, timerange, costs, cash, short) | rules.describe() | dict(config or {}),
+        config=_settings(strategy, timerange, costs, cash, short)
+        | _labels(strategy, signals, checkpoint)
+        | rules.describe()
+        | dict(config or {}),
         data=_describe(bars, traded) | dict(data or {}),
         checkpoint=None if checkpoint is None else dict(checkpoint),
         bars=frame,
@@ -154,32 +170,37 @@ def run_backtest(
 def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd.DataFrame:
     cash, size = table[:, 0], table[:, 1]
     equity = cash + size * close
-    exposure = np.divide(size * close, equity, out=np.full(len(close), np.nan), where=equity != 0)
+    # Of no equity there is no share; and of debt a short would be a positive one.
+    exposure = np.divide(size * close, equity, out=np.where(size == 0, 0.0, np.nan), where=equity > 0)
     columns = {"close": close, "cash": cash, "position_size": size, "equity": equity, "exposure": exposure}
     return pd.DataFrame(columns, index=index)
 
 
 def _settings(strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs, cash: float, short: bool) -> dict[str, Any]:
-    said: dict[str, object] = {"name": _name(strategy)}
+    said: dict[str, object] = {"name": name_of(strategy)}
     if isinstance(strategy, Strategy):
         with blamed_on(type(strategy), "describe"):
             said = strategy.describe()
             json.dumps(dict(said))
+    seen = bars_seen(strategy)
     return {
-        "strategy": _name(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
+        "bars_seen": None if seen is None else [str(each) for each in seen],
+        "strategy": name_of(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
         "timerange": None if timerange == TimeRange() else str(timerange), "cash": float(cash), "short": short,
     } | costs.describe()  # fmt: skip
+
+
+def _labels(strategy: Strategy | type[Any], signals: Signals | None, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the labels that probabilities without a checkpoint are judged by; empty where there are none."""
+    speaks = signals is not None and (signals.probabilities is not None or signals.logits is not None)
+    return {"labels": str(labels_of(strategy))} if speaks and checkpoint is None and isinstance(strategy, Strategy) else {}
 
 
 def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:
     return {
         "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
-        "first": utc(traded.time[0]), "last": utc(traded.time[-1]),
+        "bars_per_year": bars.bars_per_year, "first": utc(traded.time[0]), "last": utc(traded.time[-1]),
     }  # fmt: skip
-
-
-def _name(strategy: Strategy | type[Any]) -> str:
-    return strategy.name if isinstance(strategy, Strategy) else strategy.__name__
 
 
 def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, rules: Rules) -> None:
@@ -285,7 +306,7 @@ def _refuse(bad: npt.NDArray[np.bool_], bars: Bars, name: str, what: str) -> Non
         raise StrategyError(f"strategy '{name}': at the bar {utc(bars.time[at])} {what} ({count:,} such bars).")
 
 
-def _traded(bars: Bars, signals: Signals | None, timerange: TimeRange) -> slice:
+def _traded(bars: Bars, signals: Signals | None, timerange: TimeRange, stated: int | None) -> slice:
     """Return the positions of the bars to trade: contiguous, at least one, at least one of them with a signal."""
     part = bars.between(timerange)
     span = f"{bars.source} holds {len(bars):,} bars, {utc(bars.time[0])} .. {utc(bars.time[-1])}"
@@ -296,10 +317,15 @@ def _traded(bars: Bars, signals: Signals | None, timerange: TimeRange) -> slice:
     has = np.flatnonzero(signals.signal[part] != NO_SIGNAL)
     if not len(has):
         warmup = signals.warmup_bars
-        first = f"the first signal is at {utc(bars.time[warmup])}" if warmup < len(bars) else "no bar has a signal"
+        if warmup < len(bars):
+            why = f"the warm-up takes {warmup:,} bars, so the first signal is at {utc(bars.time[warmup])}"
+        elif stated is not None and stated >= len(bars):
+            why = f"the warm-up takes {stated:,} bars, and there are {len(bars):,}"
+        else:  # how long the warm-up is cannot be seen from bars that it outlasts
+            why = f"none of the {len(bars):,} bars up to the range's end has one; a warm-up takes more than these, if it ends"
         asked = "without --timerange" if timerange == TimeRange() else f"--timerange {timerange}"
         raise RangeError(
-            f"{asked}: the {part.stop - part.start:,} bars carry no signal: the warm-up takes "
-            f"{warmup:,} bars, so {first}. {span}. Choose a later range, or give bars that start earlier."
+            f"{asked}: the {part.stop - part.start:,} bars carry no signal: {why}. {span}. Choose a later range, or give bars "
+            "that start earlier."
         )
     return part if timerange.start is not None else slice(part.start + int(has[0]), part.stop)

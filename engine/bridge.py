@@ -12,12 +12,15 @@ from ..errors import StrategyError
 from ..models.signals import NO_SIGNAL
 from ..strategies.base import Position, Strategy
 from .broker import OrderRecord
-from .loop import Held, Limits, next_target, size_of_target
+from .loop import RUIN, Held, Limits, next_target
 from .rules import Rules
 
 
 class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
     """At each bar's close: settle the last order, ask the strategy and the rules, order where the target is a new one.
+
+    An order is a target exposure: the broker sizes it as it fills, see ``RecordingBroker.order_target``. Once the account has
+    lost everything nobody is asked any more: the broker closes the position, and nothing follows.
 
     Parameters
     ----------
@@ -47,7 +50,6 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
         self._first = first
         self._signal = signal
         self._limits = None if limits == Rules().limits() else limits  # without any, a tenth of the time is saved
-        self._rates = self.broker.costs.rates()
         self._in_force = 0.0
         self._fallback = 0.0
         self._pending: OrderRecord | None = None
@@ -62,6 +64,11 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
         if self._pending is not None:
             self._settle(self._pending, held.size)
         self.before.append(self._in_force)
+        if self.broker.is_ruined:
+            self._in_force = 0.0
+            self.why.append(RUIN)
+            self.after.append(0.0)
+            return
         bars_held = bar - self._entry_bar + 1 if held.size else 0
         wanted = self._wanted(bar, bars_held, held) if self._signal[bar] != NO_SIGNAL else math.nan
         target, why = wanted, 0
@@ -69,7 +76,8 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
             target, why = next_target(wanted, self._held(bar, bars_held, held), self.data.close[0], self._limits)
         self.why.append(why)
         if target == target and target != self._in_force:  # NaN keeps
-            self._order(bar, target, held.size)
+            self._pending = self.broker.order_target(target, owner=self)
+            self._fallback, self._in_force = self._in_force, target
         self.after.append(self._in_force)
 
     def _wanted(self, bar: int, bars_held: int, held: Any) -> float:
@@ -89,7 +97,7 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
         return Held(held.size, held.price, equity, bars_held, bars_flat, bar - self._asked_bar[1 if held.size > 0 else -1])
 
     def _settle(self, record: OrderRecord, size: float) -> None:
-        """Take the target in force from what the last order came to; market orders are settled one bar later."""
+        """Take the target in force from what the last order came to: it was sized and filled as this bar opened."""
         if record.status != "filled":
             self._in_force = self._fallback
         side = (size > 0) - (size < 0)
@@ -101,20 +109,6 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
             self._entry_bar = record.filled
         self._side = side
         self._pending = None
-
-    def _order(self, bar: int, target: float, held: float) -> None:
-        close = self.data.close[0]
-        size = size_of_target(target, held, self.broker.cash, close, self._rates) - held
-        if abs(size) < self.broker.costs.lot_size / 2:
-            self.broker.records.append(OrderRecord(bar, 0.0, target, close, "zero-size", "less than one lot"))
-            return
-        give = self.buy if size > 0 else self.sell
-        # Closing needs no margin, but Backtrader's check at the close would refuse to close a short that has lost
-        # everything, and would hold it for ever.
-        only_closes = size * held < 0 and abs(size) <= abs(held)
-        self._pending = self.broker.record_of(give(size=abs(size), _checksubmit=not only_closes))
-        self._pending.target = target
-        self._fallback, self._in_force = self._in_force, target
 
     def _checked(self, target: Any) -> float:
         """Return the target as a float, or say what the strategy should have returned."""

@@ -13,16 +13,22 @@ import numpy as np
 from ..data.bars import FloatArray
 from ..errors import StrategyError
 from .costs import Costs, FractionalCommission
+from .loop import Account, order_at_open
+from .plain import AllIn
 
 Progress = Callable[[int, int], None]
 _PROGRESS_EVERY_BARS = 1_000
 _REJECTED = (bt.Order.Margin, bt.Order.Rejected)
 _DROPPED = (bt.Order.Canceled, bt.Order.Expired)
+# Reasons of flagbt's own.
+NO_SHORTS, LESS_THAN_A_LOT, RUIN = "short not allowed", "less than one lot", "the account had lost everything"
 # What a plain strategy could call on its broker and so earn what its record does not say.
 _FIXED = (
     "set_cash", "setcash", "add_cash", "setcommission", "addcommissioninfo", "set_slippage_perc", "set_slippage_fixed",
-    "set_coc", "set_coo", "set_checksubmit", "set_filler", "set_int2pnl", "set_shortcash", "set_fundmode",
+    "set_coc", "set_coo", "set_filler", "set_int2pnl", "set_shortcash", "add_order_history", "set_fund_history",
 )  # fmt: skip
+# Settings that nothing is earned by.
+_FREE = ("checksubmit", "fundmode", "fundstartval", "eosbar")
 
 
 @dataclass(slots=True)
@@ -34,13 +40,14 @@ class OrderRecord:
     decided, filled : int
         Positions of the bar at whose close it was decided, and of the bar at whose open it filled (-1: it did not).
     size : float
-        Base units asked for, signed.
+        Base units asked for, signed; of an order for a target exposure known at its fill, NaN where there was none.
     target : float
         The exposure it should lead to; NaN for a plain Backtrader strategy's order.
     decision_price : float
         The close it was decided at.
     status, reason : str
-        ``filled``, ``rejected``, ``zero-size`` or ``unfilled``, and why, where it is not filled.
+        ``filled``, ``rejected``, ``zero-size`` or ``unfilled``, and why, where it is not filled; of the order that closes an
+        account which has lost everything, that it is this one.
     filled_size, notional, fee, slippage_cost : float
         Of what was filled: base units (signed), and three amounts of quote currency.
     """
@@ -71,8 +78,12 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
     """Backtrader's broker for one feed, with fractional sizes, costs, a short rule, and a record.
 
     Backtrader by itself accepts shorts of any size. Here an order that opens or enlarges a short is rejected at its
-    fill when shorts are not allowed, or when the short's notional would exceed the equity (leverage 1). Nothing is
-    liquidated: a short that has lost everything goes on losing until the strategy closes it.
+    fill when shorts are not allowed, or when the short's notional would exceed the equity (leverage 1). An order that only
+    closes is never refused for margin.
+
+    **Ruin:** where the equity at a close is 0 or less, all pending orders are cancelled, the position is closed at the next
+    open, and every later order is rejected. Only closes count: an open at which the equity is 0 or less is not acted on,
+    but an order that fills there can do no more than close.
 
     Parameters
     ----------
@@ -97,6 +108,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self._n_bars = n_bars
         self._progress = progress
         self.set_cash(starting_cash)
+        self._rates = costs.rates()
         self.addcommissioninfo(FractionalCommission(costs=costs))
         # TRAP: without slip_out, slippage is capped by the bar's high and low; without slip_open, there is none.
         self.set_slippage_perc(costs.slippage, slip_open=True, slip_limit=True, slip_match=True, slip_out=True)
@@ -105,13 +117,24 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self.fills: list[Fill] = []
         self._by_reference: dict[int, OrderRecord] = {}
         self._n_fills: dict[int, int] = {}
+        self._unslipped: float | None = None
         self._rows: list[tuple[float, float, float]] = []
+        self.is_ruined = False
+        self._target: tuple[OrderRecord, Any] | None = None
 
     def start(self) -> None:
         """Begin a replay: from here on cash and costs are what the record says."""
         super().start()
         for name in _FIXED:
-            setattr(self, name, _refuse(name))
+            setattr(self, name, _refuse(f"called broker.{name}()"))
+        self._settings = {name: value for name, value in self.p._getkwargs().items() if name not in _FREE}
+
+    def stop(self) -> None:
+        """End a replay: see that the strategy has left the broker's settings alone."""
+        super().stop()
+        for name, value in self._settings.items():
+            if getattr(self.p, name) != value:
+                _refuse(f"set broker.p.{name}")()
 
     def record_of(self, order: Any) -> OrderRecord:
         """Return the record of an order that was given to this broker."""
@@ -119,11 +142,79 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
 
     def next(self) -> None:
         """Fill what is pending at this bar's open, then note cash, size and the borrow paid so far."""
-        super().next()
         data = self.cerebro.datas[0]
-        self._rows.append((self.cash, self.positions[data].size, self.d_credit[data]))
+        if not self._rows:
+            self._refuse_cheats()
+        elif (self.cash, self.positions[data].size) != self._rows[-1][:2]:
+            _refuse("set broker.cash or its position's size")()
+        super().next()
+        size = self.positions[data].size
+        self._rows.append((self.cash, size, self.d_credit[data]))
+        if not self.is_ruined and self.cash + size * data.close[0] <= 0:
+            self._close_account(size)
         if self._progress is not None and len(self._rows) % _PROGRESS_EVERY_BARS == 0:
             self._progress(len(self._rows), self._n_bars)
+
+    def order_target(self, target: float, *, owner: Any, reason: str = "") -> OrderRecord:
+        """Take an order for a target exposure at a bar's close; it is sized and filled as the next bar opens.
+
+        Parameters
+        ----------
+        target : float
+            Signed fraction of the equity at that open.
+        owner : backtrader.Strategy
+        reason : str
+            For the record, where it is not the strategy's own order.
+
+        Returns
+        -------
+        OrderRecord
+            ``unfilled`` and without a size until then.
+        """
+        data = self.cerebro.datas[0]
+        record = OrderRecord(len(data) - 1, math.nan, target, data.close[0], reason=reason)
+        self.records.append(record)
+        self._target = record, owner
+        return record
+
+    def _process_order_history(self) -> None:
+        """Place the order for a target: Backtrader calls this once a bar, after the borrow is paid and before it fills."""
+        super()._process_order_history()
+        if self._target is None:
+            return
+        (record, owner), self._target = self._target, None
+        data = self.cerebro.datas[0]
+        held = self.positions[data]
+        record.size, _ = order_at_open(record.target, Account(self.cash, held.size, held.price), data.open[0], self._rates)
+        if not record.size:
+            record.status, record.reason = "zero-size", LESS_THAN_A_LOT
+            return
+        # Simulated: given before this bar, or Backtrader would hold it back until the next; the owner is not notified.
+        kind = bt.order.BuyOrder if record.size > 0 else bt.order.SellOrder
+        order = kind(owner=owner, data=data, size=abs(record.size), price=record.decision_price, simulated=True)
+        self._by_reference[order.ref] = record
+        self._ocoize(order, None)
+        self.submit(order, check=False)
+
+    def _close_account(self, size: float) -> None:
+        """Cancel what is pending and, where something is held, close it at the next open."""
+        self.is_ruined = True
+        self._toactivate.clear()
+        for order in list(self.pending):
+            self.record_of(order).reason = RUIN
+            self.cancel(order)
+        if size:
+            self.order_target(0.0, owner=self.cerebro.runningstrats[0], reason=RUIN)
+
+    def transmit(self, order: Any, check: bool = True) -> Any:
+        """Reject whatever a strategy orders once the account has lost everything."""
+        if not self.is_ruined or order.ref in self._by_reference:
+            return super().transmit(order, check=check)
+        order.submit(self)
+        order.reject(self)
+        self.notify(order)
+        self.record_of(order).reason = RUIN
+        return order
 
     def notify(self, order: Any) -> None:
         """Note every change of an order's state, when it happens, before Backtrader passes it on.
@@ -144,7 +235,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             record.status = "rejected"
             record.reason = record.reason or order.getstatusname()
         elif order.status in _DROPPED:
-            record.reason = order.getstatusname()
+            record.reason = record.reason or order.getstatusname()
 
     def _note_fills(self, order: Any, record: OrderRecord) -> None:
         seen = self._n_fills.get(order.ref, 0)
@@ -155,12 +246,43 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             record.filled_size += fill.size
             record.notional += abs(fill.size) * fill.price
             record.fee += fill.fee
-            if order.exectype == bt.Order.Market:  # a limit or stop order does not fill at the open
-                record.slippage_cost += fill.size * (fill.price - order.data.open[0])
+            if self._unslipped is not None:
+                record.slippage_cost += fill.size * (fill.price - self._unslipped)
         self._n_fills[order.ref] = len(order.executed.exbits)
 
+    def _try_exec(self, order: Any) -> None:
+        self._unslipped = None
+        super()._try_exec(order)
+
+    # A limit order fills at its limit, or at the open where that is better, and never slips: Backtrader's own slippage
+    # would carry it past its limit, since `slip_out` lets a price leave the bar. `lim` marks limit orders.
+    def _slip_up(self, pmax: float, price: float, doslip: bool = True, lim: bool = False) -> Any:
+        self._unslipped = price
+        return price if lim else super()._slip_up(pmax, price, doslip)
+
+    def _slip_down(self, pmin: float, price: float, doslip: bool = True, lim: bool = False) -> Any:
+        self._unslipped = price
+        return price if lim else super()._slip_down(pmin, price, doslip)
+
     def _execute(self, order: Any, ago: Any = None, price: Any = None, **kwargs: Any) -> Any:
-        why = "" if ago is None or price is None else self._short_forbidden(order, price)
+        all_in = isinstance(order.p.size, AllIn)
+        if ago is None:  # Backtrader's check of a submitted order: the cash that it would leave, below 0 to refuse it
+            if all_in:  # it is sized at its fill, and fits
+                return max(0.0, kwargs["cash"])
+            left = super()._execute(order, ago=ago, price=price, **kwargs)
+            return max(0.0, left) if self._only_closes(order) else left
+        if price is None:
+            return None
+        if order.exectype == bt.Order.Historical:
+            raise StrategyError(
+                "the strategy gave an order with exectype Historical, which fills at a price of its own choice. Order with "
+                "Market, Limit, Stop, StopLimit, StopTrail, StopTrailLimit or Close."
+            )
+        if order.exectype == bt.Order.Close:  # Backtrader itself fills these without slippage
+            price = (self._slip_up if order.isbuy() else self._slip_down)(price, price)
+        if all_in:
+            self._size_all_in(order, price)
+        why = self._short_forbidden(order, price) if order.executed.remsize else LESS_THAN_A_LOT
         if not why:
             return super()._execute(order, ago=ago, price=price, **kwargs)
         self.record_of(order).reason = why
@@ -170,13 +292,46 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self._bracketize(order, cancel=True)
         return None
 
+    def _size_all_in(self, order: Any, price: float) -> None:
+        """Give an all-in order the size that holds at its fill."""
+        size = self.all_in(order.isbuy(), price)
+        order.size = order.created.size = order.executed.remsize = size if order.isbuy() else -size
+        self.record_of(order).size = order.size
+
+    def all_in(self, is_buy: bool, price: float) -> float:
+        """Return the base units (0 or more) of an all-in order that fills at ``price``, slippage included.
+
+        Against a position, it closes that one. Otherwise a buy takes what the cash pays, and a sale makes the whole equity
+        a short.
+        """
+        held = self.positions[self.cerebro.datas[0]]
+        if held.size and (held.size > 0) != is_buy:
+            return float(abs(held.size))
+        account = Account(self.cash, 0.0, 0.0) if is_buy else Account(self.cash, held.size, held.price)
+        size, _ = order_at_open(1.0 if is_buy else -1.0, account, price, self._rates._replace(slippage=0.0))
+        return max(0.0, size if is_buy else -size)
+
+    def _refuse_cheats(self) -> None:
+        """Refuse what lets a strategy see a bar before its orders fill in it."""
+        if self.cerebro.p.cheat_on_open or self.cerebro._timerscheat:
+            raise StrategyError(
+                "the strategy asked Backtrader to cheat (cheat_on_open, or a timer with cheat=True): it would see a bar's "
+                "close, high and low before its orders fill in that bar. Order in next(), or by a timer without cheat."
+            )
+
+    def _only_closes(self, order: Any) -> bool:
+        """Tell whether an order does no more than leave a position: the one held, or the one its bracket's parent opens."""
+        size = order.created.size
+        opposed = [self.positions[order.data].size, 0 if order.parent is None else order.parent.created.size]
+        return any(size * each < 0 and abs(size) <= abs(each) for each in opposed)
+
     def _short_forbidden(self, order: Any, price: float) -> str:
         size, change = self.positions[order.data].size, order.executed.remsize
         after = size + change
         if change > 0 or after > -self.costs.lot_size / 2:
             return ""
         if not self.short_allowed:
-            return "short not allowed"
+            return NO_SHORTS
         return "short above equity" if -after * price > self.cash + size * price else ""
 
     def table(self) -> FloatArray:
@@ -184,10 +339,10 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         return np.array(self._rows, dtype=np.float64).reshape(-1, 3)
 
 
-def _refuse(name: str) -> Callable[..., None]:
+def _refuse(what: str) -> Callable[..., None]:
     def refuse(*_: Any, **__: Any) -> None:
         raise StrategyError(
-            f"the strategy called broker.{name}(): the cash and the costs of a run are fixed before its first bar, or its "
+            f"the strategy {what}: the cash and the costs of a run are fixed before its first bar, or its "
             "result would not be what its record says. Use --cash, --fee-bps and --slippage-bps."
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import InitVar, asdict, dataclass
 from typing import Any
 
 import backtrader as bt
@@ -12,6 +12,8 @@ from ..errors import UsageError
 from .loop import Rates, size_for
 
 _LARGEST_BPS = 1_000.0
+# How an order for a target exposure gets its size; part of every record, since runs of two rules are not the same test.
+SIZING = "at fill"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +28,6 @@ class Costs:
         A buy fills this much above the bar's open, a sale this much below it, even outside the bar's high and low.
     borrow_bps_per_day : float
         Paid on the notional of a short position for the time it is held, charged bar by bar on the last close.
-    reserve_bps : float
-        Share of equity that an order leaves in cash: it is sized at the close, but fills at the next open, which may be
-        higher. 20 bps is above every upward gap of hourly BTC in 2020-2024 (the largest was 11.3).
     lot_size : float
         Sizes are whole multiples of this many base units. A millionth of a bitcoin is a few cents: fine enough that
         rounding costs 10,000 of cash less than 0.1 bp, coarse enough that dust does not count as an order.
@@ -36,17 +35,23 @@ class Costs:
     Raises
     ------
     UsageError
-        For a cost that is negative, not finite or above 1,000 bps (10 %), or a lot size that is not above 0.
+        For a cost that is negative, not finite or above 1,000 bps (10 %), a lot size that is not above 0, or a
+        ``reserve_bps``, which no longer exists.
     """
 
     fee_bps: float = 10.0
     slippage_bps: float = 2.0
     borrow_bps_per_day: float = 1.0
-    reserve_bps: float = 20.0
     lot_size: float = 1e-6
+    reserve_bps: InitVar[float | None] = None  # refused: orders were sized at the close once, and left a reserve in cash
 
-    def __post_init__(self) -> None:
-        for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day", "reserve_bps"):
+    def __post_init__(self, reserve_bps: float | None) -> None:
+        if reserve_bps is not None:
+            raise UsageError(
+                f"costs: reserve_bps is {reserve_bps!r}, and there is no such cost any more: an order is sized at its fill, "
+                "from the equity at that open, so no cash has to be held back. Leave it out."
+            )
+        for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day"):
             value = getattr(self, name)
             if not 0 <= value <= _LARGEST_BPS:
                 raise UsageError(
@@ -67,19 +72,19 @@ class Costs:
         return self.slippage_bps / 10_000
 
     def size_for(self, equity: float, price: float) -> float:
-        """Return the base units (0 or more, whole lots) that ``equity`` can hold when it is sized at ``price``.
+        """Return the base units (0 or more, whole lots) that ``equity`` pays for at the open ``price``.
 
-        ``floor_to_lot(equity * (1 - reserve) / (price * (1 + slippage) * (1 + fee)))``; 0 where equity is not above 0.
+        ``floor_to_lot(equity / (price * (1 + slippage) * (1 + fee)))``; 0 where equity is not above 0.
         """
         return size_for(equity, price, self.rates())
 
     def rates(self) -> Rates:
         """Return the costs as fractions."""
-        return Rates(self.fee, self.slippage, self.borrow_bps_per_day / 10_000, self.reserve_bps / 10_000, self.lot_size)
+        return Rates(self.fee, self.slippage, self.borrow_bps_per_day / 10_000, self.lot_size)
 
-    def describe(self) -> dict[str, float]:
-        """Return every field as a JSON value."""
-        return asdict(self)
+    def describe(self) -> dict[str, float | str]:
+        """Return every field as a JSON value, and the rule by which orders for a target exposure are sized."""
+        return asdict(self) | {"sizing": SIZING}
 
 
 # TRAP: derive from CommissionInfo. CommInfoBase has percabs=False and divides the fee by 100 without a word.
@@ -98,8 +103,8 @@ class FractionalCommission(bt.CommissionInfo):  # type: ignore[misc]  # Backtrad
         self.costs = costs
 
     def getsize(self, price: float, cash: float) -> float:
-        """Return the base units that ``cash`` buys, less costs and reserve; Backtrader's own rounds to integers."""
-        return self.costs.size_for(cash, price)
+        """Return the base units that are worth ``cash``; Backtrader's own rounds to integers."""
+        return cash / price
 
     def get_credit_interest(self, data: Any, pos: Any, dt: Any) -> float:  # noqa: ARG002 - Backtrader's signature
         """Return the borrow fee of a short position for the time since the bar before, in quote currency."""
@@ -109,19 +114,3 @@ class FractionalCommission(bt.CommissionInfo):  # type: ignore[misc]  # Backtrad
         # to the second keeps a bar's charge the same wherever it lies.
         days = round((data.datetime[0] - data.datetime[-1]) * 86_400) / 86_400
         return float(self.costs.borrow_bps_per_day / 10_000 * days * abs(pos.size) * data.close[-1])
-
-
-class AllInSizer(bt.Sizer):  # type: ignore[misc]  # Backtrader has no types
-    """Size of a plain Backtrader strategy's ``buy()`` and ``sell()`` without a size: everything.
-
-    An order against a position closes it. From flat, a buy takes what the cash can pay, and a sell the same amount
-    short where shorts are allowed. Backtrader's default of 1 unit is more bitcoin than most cash can pay.
-    """
-
-    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
-        held = float(self.broker.getposition(data).size)
-        if held and (held > 0) != isbuy:
-            return abs(held)
-        if not isbuy and not self.broker.short_allowed:
-            return 0.0
-        return float(comminfo.getsize(data.close[0], cash))

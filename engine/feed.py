@@ -35,8 +35,10 @@ class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         super().__init__()
         self.bars = bars
         self.signals = signals
-        self.p.timeframe = self._timeframe = bt.TimeFrame.Minutes
-        self.p.compression = self._compression = max(1, round(bars.step_hours * 60))
+        days, rest = divmod(round(bars.step_hours * 60), 24 * 60)
+        whole_days = days > 0 and not rest
+        self.p.timeframe = self._timeframe = bt.TimeFrame.Days if whole_days else bt.TimeFrame.Minutes
+        self.p.compression = self._compression = days if whole_days else max(1, round(bars.step_hours * 60))
 
     def preload(self) -> None:
         """Fill every line's array at once; row by row takes as long as all the rest of a replay."""
@@ -52,7 +54,7 @@ class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         self.home()
 
     def _load(self) -> bool:
-        raise RuntimeError("BarsFeed is filled by preload() only: run Cerebro with preload=True and runonce=True")
+        return False  # there is nothing after what preload() gave
 
     # Backtrader copies all lines into tick_* attributes at every bar, for replayed and live feeds. This one is neither,
     # and the broker then reads the lines themselves.

@@ -3,13 +3,16 @@
     bars = no_signal + scored
     scored = raw SELL + HOLD + BUY = signal SELL + HOLD + BUY
     scored + unprompted = kept (all reasons) + ordered
-    ordered = zero_size + submitted
-    submitted = rejected (all reasons) + unfilled + filled
+    ordered = submitted
+    submitted = zero_size + rejected (all reasons) + unfilled + filled
 
 ``raw`` counts the model's own classes, ``signal`` what calibration and decision made of them; ``kept`` the scored bars
 whose decision changed nothing, and why. ``exits`` says which orders a rule decided (``engine.rules``); ``unprompted`` are
-those of them at bars without a signal. A reversal is one order, here and in the orders table.
-A plain Backtrader strategy has no signals of its own: its funnel starts at ``submitted``, what comes before is None.
+those of them at bars without a signal. A reversal is one order, here and in the orders table. ``zero_size`` is known at the
+fill, like the size itself; ``unfilled`` are the orders of the last bar. Once the account has lost everything, the order that
+closes it is an exit by ``ruin``, and what follows is kept as ``ruined``.
+A plain Backtrader strategy has no signals of its own: its funnel starts at ``submitted``, what comes before is None. The order
+that closes its ruined account is among them.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from ..models.signals import NO_SIGNAL, Signals
 from .broker import OrderRecord
 from .rules import EXITS, WAITS
 
-SIGNAL_PART = ("no_signal", "scored", "raw", "signal", "unprompted", "kept", "ordered", "exits", "zero_size")
+SIGNAL_PART = ("no_signal", "scored", "raw", "signal", "unprompted", "kept", "ordered", "exits")
 KEPT = ("hold", "buy_while_long", "sell_while_flat", "sell_while_short", *WAITS.values(), "other")
 
 
@@ -65,7 +68,7 @@ def build_funnel(
     states = Counter(record.status for record in records)
     rejected = Counter(record.reason for record in records if record.status == "rejected")
     orders = {
-        "submitted": len(records) - states["zero-size"], "rejected": dict(sorted(rejected.items())),
+        "submitted": len(records), "zero_size": states["zero-size"], "rejected": dict(sorted(rejected.items())),
         "unfilled": states["unfilled"], "filled": states["filled"],
     }  # fmt: skip
     funnel: dict[str, Any]
@@ -81,7 +84,6 @@ def build_funnel(
             "unprompted": int((ordered & ~scored).sum()), "kept": _kept(signals.signal, decided, scored & ~ordered),
             "ordered": int(ordered.sum()),
             "exits": {name: count for code, name in EXITS.items() if (count := int((ordered & (decided.why == code)).sum()))},
-            "zero_size": states["zero-size"],
         }  # fmt: skip
     funnel |= orders
     check_funnel(funnel)
@@ -96,14 +98,15 @@ def check_funnel(funnel: dict[str, Any]) -> None:
     FunnelError
         Naming the first that does not hold.
     """
-    sums = [("submitted", "rejected + unfilled + filled", _total(funnel, "rejected", "unfilled", "filled"))]
+    outcomes = ("zero_size", "rejected", "unfilled", "filled")
+    sums = [("submitted", " + ".join(outcomes), _total(funnel, *outcomes))]
     if funnel["scored"] is not None:
         sums += [
             ("bars", "no_signal + scored", _total(funnel, "no_signal", "scored")),
             ("scored", "raw", _total(funnel, "raw")),
             ("scored", "signal", _total(funnel, "signal")),
             ("scored", "kept + ordered - unprompted", _total(funnel, "kept", "ordered") - funnel["unprompted"]),
-            ("ordered", "zero_size + submitted", _total(funnel, "zero_size", "submitted")),
+            ("ordered", "submitted", funnel["submitted"]),
         ]
     for whole, parts, total in sums:
         if funnel[whole] != total:

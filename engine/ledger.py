@@ -48,12 +48,14 @@ def orders_table(records: Iterable[OrderRecord], time: pd.DatetimeIndex) -> pd.D
 
     ``time`` holds the traded bars' open times. A rejected order has fill columns only where a part of it filled: a
     reversal from short to long closes the short even where the cash is too little for the long; ``size`` is what was
-    asked for, ``notional / fill_price`` what was filled. ``filled`` is NaT and ``fill_price`` NaN where nothing did.
+    asked for, ``notional / fill_price`` what was filled. ``filled`` is NaT and ``fill_price`` NaN where nothing did. An order
+    for a target exposure has its size and side from its fill: of the last bar's, ``size`` is NaN and ``side`` empty; of one
+    smaller than a lot, 0 and empty.
     """
     rows = [
         (
-            number, _stamp(time, record.decided), "buy" if record.size > 0 or (not record.size and record.target > 0)
-            else "sell", record.target, record.size, record.decision_price, record.status, record.reason,
+            number, _stamp(time, record.decided), "buy" if record.size > 0 else "sell" if record.size < 0 else "",
+            record.target, record.size, record.decision_price, record.status, record.reason,
             _stamp(time, record.filled), record.notional / abs(record.filled_size) if record.filled_size else math.nan,
             record.notional, record.fee, record.slippage_cost,
         )
@@ -92,6 +94,8 @@ def _round_trips(fills: Iterable[Fill]) -> list[_Trade]:
     trades: list[_Trade] = []
     for fill in fills:
         size, fee = fill.size, fill.fee
+        if abs(size) < _DUST:  # where Backtrader splits a reversal, rounding may leave that much of the order for the next bar
+            continue
         trade = trades[-1] if trades and trades[-1].held else None
         if trade is not None and size * trade.held < 0 and abs(size) > abs(trade.held) + _DUST:
             part = -trade.held

@@ -1,6 +1,6 @@
 """The arithmetic of a backtest: sizes, rules and fills as scalar functions, and the loop that the fast replay compiles.
 
-The Backtrader path calls ``next_target`` and ``size_of_target`` as they stand here; the replay compiles the same text. What
+The Backtrader path calls ``next_target`` and ``order_at_open`` as they stand here; the replay compiles the same text. What
 Backtrader does by itself (``BackBroker._execute``, ``Position.update``) is repeated in its own order of operations, so that
 the same floats come out, to the last bit.
 
@@ -17,22 +17,21 @@ import numpy as np
 from ..data.bars import FloatArray
 
 # Why a bar's target is not what the strategy wanted; 0 where it is.
-STOP_LOSS, TAKE_PROFIT, SHORT_LIMIT, HORIZON, COOLDOWN, MIN_HOLD = 1, 2, 3, 4, 5, 6
+STOP_LOSS, TAKE_PROFIT, SHORT_LIMIT, HORIZON, COOLDOWN, MIN_HOLD, RUIN = 1, 2, 3, 4, 5, 6, 7
 # Columns of what the loop writes: a bar's, and an order's.
 CASH, SIZE, BORROW, BEFORE, AFTER, WHY = range(6)
 DECIDED, ASKED, TARGET, PRICE, STATUS, REASON, FILLED, FILLED_SIZE, FILL_PRICE, NOTIONAL, FEE, SLIPPAGE = range(12)
-UNFILLED, DONE, REJECTED, ZERO_SIZE = range(4)
-NO_REASON, MARGIN, NO_SHORTS, ABOVE_EQUITY, NO_LOT = range(5)
+UNFILLED, DONE, ZERO_SIZE = range(3)
+NO_REASON, NO_LOT, RUINED = range(3)
 _DUST = 1e-12  # base units: what sums of float sizes leave of a closed position, as in the ledger
 
 
 class Rates(NamedTuple):
-    """``Costs`` as fractions: of the notional, the price, the notional a day, the equity; and the lot in base units."""
+    """``Costs`` as fractions: of the notional, the price, the notional a day; and the lot in base units."""
 
     fee: float
     slippage: float
     borrow: float
-    reserve: float
     lot_size: float
 
 
@@ -87,25 +86,56 @@ def size_for(equity: float, price: float, rates: Rates) -> float:
     """Return the base units that ``Costs.size_for`` promises, in arithmetic that the replay can compile."""
     if equity <= 0:
         return 0.0
-    notional = equity * (1 - rates.reserve)
-    lots = notional / (price * (1 + rates.slippage) * (1 + rates.fee)) / rates.lot_size
-    # 0.3 / 0.000001 is 299999.99999999994 in floats: without the millionth of a lot, it would lose a whole one.
+    lots = equity / (price * (1 + rates.slippage) * (1 + rates.fee)) / rates.lot_size
+    # 0.3 / 0.000001 is 299999.99999999994 in floats: without the millionth of a lot, it would lose a whole one. Where that
+    # is more than can be paid, ``order_at_open`` takes it back.
     size = float(np.floor(lots + 1e-6)) * rates.lot_size
     # To 12 decimals, where a float has them. TRAP: not round(size, 12), of which numba's is another one than Python's.
     return round(size * 1e12) / 1e12 if size < 1_000.0 else size
 
 
-def size_of_target(target: float, held: float, cash: float, close: float, rates: Rates) -> float:
-    """Return the base units (signed) that a target exposure means at a close, with ``held`` base units and ``cash``.
+def size_of_target(target: float, account: Account, open_: float, rates: Rates) -> float:
+    """Return the base units (signed) that a target exposure means at a bar's open.
 
-    Where the position turns around, the equity is what is left once the old one is closed, fee and slippage paid.
+    Of the equity marked at that open; where the position turns around, of what is left of it once the old one is closed,
+    slippage and fee paid.
     """
     if target == 0:
         return 0.0
-    equity = cash + held * close
+    held = account.size
+    equity = account.cash + held * open_
     if held * target < 0:
-        equity = equity - abs(held) * close * (rates.fee + rates.slippage)
-    return math.copysign(size_for(equity * abs(target), close, rates), target)
+        price = open_ * (1 - rates.slippage) if held > 0 else open_ * (1 + rates.slippage)
+        equity = account.cash + held * price - abs(held) * price * rates.fee
+    return math.copysign(size_for(equity * abs(target), open_, rates), target)
+
+
+def order_at_open(target: float, account: Account, open_: float, rates: Rates) -> tuple[float, float]:
+    """Return the order that brings an account to a target exposure as a bar opens: base units (signed) and the fill price.
+
+    The size decides the side, and the side the slippage. What it asks for can be paid: where a whole number of lots costs
+    more than there is, by the rounding of floats or of ``size_for``, it is a lot less, so that Backtrader never refuses it.
+    0 where it would be less than one lot.
+    """
+    wanted = size_of_target(target, account, open_, rates)
+    less = rates.lot_size
+    while True:
+        size = wanted - account.size
+        if abs(size) < rates.lot_size / 2:
+            return 0.0, open_
+        price = open_ * (1 + rates.slippage) if size > 0 else open_ * (1 - rates.slippage)
+        if wanted == 0 or is_paid(account, size, price, rates.fee):
+            return size, price
+        # A lot less; more where so many lots are held that a float does not tell one more or less.
+        wanted = math.copysign(max(0.0, abs(wanted) - max(less, abs(wanted) * 4e-16)), target)
+        less *= 2
+
+
+def is_paid(account: Account, size: float, price: float, fee: float) -> bool:
+    """Tell whether an order leaves no debt, and no short of more than the equity at its own price."""
+    _, _, _, refused = execute(account, size, price, fee)
+    after = account.size + size
+    return not refused and (size > 0 or after >= 0 or -after * price <= account.cash + account.size * price)
 
 
 def next_target(wanted: float, held: Held, close: float, limits: Limits) -> tuple[float, int]:
@@ -194,32 +224,6 @@ def execute(account: Account, size: float, price: float, fee: float) -> tuple[Ac
     return Account(cash, held + filled, average), filled, paid_closing + paid_opening, refused
 
 
-def cash_after(account: Account, size: float, price: float, fee: float) -> float:
-    """Return the cash that Backtrader's check of a submitted order expects to be left: at the close, without slippage."""
-    held, cash = account.size, account.cash
-    after = held + size
-    opened, closed = size, 0.0
-    if held != 0 and held * size < 0:
-        opened, closed = (after, -held) if held * after < 0 else (0.0, size)
-    if closed != 0:
-        cash += -closed * price
-        cash -= abs(closed) * fee * price
-    if opened != 0:
-        cash -= opened * price
-        cash -= abs(opened) * fee * price
-    return cash
-
-
-def short_forbidden(account: Account, size: float, price: float, lot_size: float, short_allowed: bool) -> int:
-    """Return why an order may not open or enlarge a short, or NO_REASON: ``RecordingBroker``'s rule."""
-    after = account.size + size
-    if size > 0 or after > -lot_size / 2:
-        return NO_REASON
-    if not short_allowed:
-        return NO_SHORTS
-    return ABOVE_EQUITY if -after * price > account.cash + account.size * price else NO_REASON
-
-
 def closes_trade(held: float, size: float) -> tuple[bool, float]:
     """Return whether a fill closes a round trip, and what the trade after it holds: the ledger's ``_round_trips``."""
     if held != 0 and size * held < 0 and abs(size) > abs(held) + _DUST:
@@ -236,7 +240,6 @@ def simulate(
     rates: Rates,
     limits: Limits,
     starting_cash: float,
-    short_allowed: bool,
     table: FloatArray,
     orders: FloatArray,
 ) -> tuple[int, int]:
@@ -256,36 +259,28 @@ def simulate(
     account = Account(starting_cash, 0.0, 0.0)
     borrow = in_force = fallback = trade_held = 0.0
     side, entry_bar, exit_bar, long_asked, short_asked = 0, 0, -1, 0, 0
-    n_orders, closed_trades, pending, is_checked = 0, 0, False, False
+    n_orders, closed_trades, pending, ruined = 0, 0, False, False
     for t in range(len(close)):
         order = orders[n_orders - 1]
-        # 1. The bar opens. What was submitted is checked at the last close, before the borrow is paid.
-        if pending and is_checked and not cash_after(account, order[ASKED], close[t - 1], rates.fee) >= 0:
-            pending, order[STATUS], order[REASON] = False, REJECTED, MARGIN
-            in_force = fallback
+        # 1. The bar opens: the borrow is paid.
         if account.size < 0:
             charge = rates.borrow * days[t] * abs(account.size) * close[t - 1]
             borrow += charge
             account = Account(account.cash - charge, account.size, account.price)
-        # 2. It fills at the open plus slippage, unless it is a short too many.
+        # 2. What was decided is sized at the open, and filled there.
         if pending:
             pending = False
-            size = order[ASKED]
-            price = open_[t] * (1 + rates.slippage) if size > 0 else open_[t] * (1 - rates.slippage)
-            reason = short_forbidden(account, size, price, rates.lot_size, short_allowed)
-            filled = 0.0
-            if reason == NO_REASON:
-                account, filled, fee, refused = execute(account, size, price, rates.fee)
-                if refused:
-                    reason = MARGIN
-            if filled != 0:
-                order[FILLED], order[FILLED_SIZE], order[FILL_PRICE] = t, filled, price
+            size, price = order_at_open(order[TARGET], account, open_[t], rates)
+            order[ASKED] = size
+            if size == 0:
+                order[STATUS], order[REASON] = ZERO_SIZE, NO_LOT
+                in_force = fallback
+            else:
+                account, filled, fee, _ = execute(account, size, price, rates.fee)
+                order[STATUS], order[FILLED], order[FILLED_SIZE], order[FILL_PRICE] = DONE, t, filled, price
                 order[NOTIONAL], order[FEE], order[SLIPPAGE] = abs(filled) * price, fee, filled * (price - open_[t])
                 is_closed, trade_held = closes_trade(trade_held, filled)
                 closed_trades += is_closed
-            order[STATUS], order[REASON] = DONE if reason == NO_REASON else REJECTED, reason
-            if reason != NO_REASON:
-                in_force = fallback
             now = int(account.size > 0) - int(account.size < 0)
             if now == 0:
                 in_force = 0.0
@@ -295,30 +290,30 @@ def simulate(
                 entry_bar = t
             side = now
         table[t, CASH], table[t, SIZE], table[t, BORROW], table[t, BEFORE] = account.cash, account.size, borrow, in_force
-        # 3. It closes: strategy and rules name a target; a new one becomes an order.
-        wanted = targets[t]
-        if wanted > 0:
-            long_asked = t
-        elif wanted < 0:
-            short_asked = t
-        held = Held(
-            account.size, account.price, account.cash + account.size * close[t], t - entry_bar + 1 if side != 0 else 0,
-            t - exit_bar + 1 if side == 0 and exit_bar >= 0 else 0, t - (long_asked if side > 0 else short_asked),
-        )  # fmt: skip
-        target, why = next_target(wanted, held, close[t], limits)
+        # 3. It closes. An account that has lost everything is closed, and stays so; else strategy and rules name a target.
+        equity = account.cash + account.size * close[t]
+        if ruined or equity <= 0:
+            target = math.nan if ruined or account.size == 0 else 0.0
+            why, ruined = RUIN, True
+        else:
+            wanted = targets[t]
+            if wanted > 0:
+                long_asked = t
+            elif wanted < 0:
+                short_asked = t
+            held = Held(
+                account.size, account.price, equity, t - entry_bar + 1 if side != 0 else 0,
+                t - exit_bar + 1 if side == 0 and exit_bar >= 0 else 0, t - (long_asked if side > 0 else short_asked),
+            )  # fmt: skip
+            target, why = next_target(wanted, held, close[t], limits)
+        # 4. A new target becomes an order, to be sized as the next bar opens.
         if not math.isnan(target) and target != in_force:
-            size = size_of_target(target, account.size, account.cash, close[t], rates) - account.size
             order = orders[n_orders]
             n_orders += 1
             order[DECIDED], order[TARGET], order[PRICE], order[FILLED] = t, target, close[t], -1.0
             order[FILLED_SIZE] = order[NOTIONAL] = order[FEE] = order[SLIPPAGE] = 0.0
-            order[FILL_PRICE] = math.nan
-            if abs(size) < rates.lot_size / 2:
-                order[ASKED], order[STATUS], order[REASON] = 0.0, ZERO_SIZE, NO_LOT
-            else:
-                order[ASKED], order[STATUS], order[REASON] = size, UNFILLED, NO_REASON
-                # Closing needs no margin: see the bridge.
-                is_checked = not (size * account.size < 0 and abs(size) <= abs(account.size))
-                fallback, in_force, pending = in_force, target, True
+            order[ASKED] = order[FILL_PRICE] = math.nan
+            order[STATUS], order[REASON] = UNFILLED, RUINED if why == RUIN else NO_REASON
+            fallback, in_force, pending = in_force, target, True
         table[t, AFTER], table[t, WHY] = in_force, why
     return n_orders, closed_trades

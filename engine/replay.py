@@ -24,7 +24,7 @@ from ..data.bars import Bars, FloatArray
 from ..data.labels import BUY, SELL, IntArray
 from ..errors import StrategyError, UsageError
 from . import loop
-from .broker import Fill, OrderRecord
+from .broker import LESS_THAN_A_LOT, RUIN, Fill, OrderRecord
 from .costs import Costs
 from .feed import days_of
 from .ledger import orders_table
@@ -51,11 +51,10 @@ BoolArray = npt.NDArray[np.bool_]
 _TOLERANCE = 1e-9
 # What ``loop.simulate`` calls; numba compiles it with it.
 _CALLED = (
-    loop.next_target, loop.size_for, loop.size_of_target, loop.execute, loop.cash_after, loop.short_forbidden,
-    loop.closes_trade,
+    loop.next_target, loop.size_for, loop.size_of_target, loop.execute, loop.is_paid, loop.order_at_open, loop.closes_trade,
 )  # fmt: skip
-STATUSES = ("unfilled", "filled", "rejected", "zero-size")
-REASONS = ("", "Margin", "short not allowed", "short above equity", "less than one lot")
+STATUSES = ("unfilled", "filled", "zero-size")
+REASONS = ("", LESS_THAN_A_LOT, RUIN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +120,11 @@ class Replayed:
         """Cash + size * close at each bar's close, quote currency, shape (n_bars,)."""
         result: FloatArray = self.table[:, CASH] + self.table[:, SIZE] * self.bars.close
         return result
+
+    @property
+    def ruined(self) -> bool:
+        """Whether the equity was 0 or less at any close: the account is then closed, and stays so."""
+        return bool((self.equity <= 0).any())
 
     @property
     def daily_equity(self) -> FloatArray:
@@ -192,7 +196,7 @@ def replay(
         )
     scratch = scratch or Scratch(len(bars))
     n_orders, closed = _compiled()(
-        bars.open, bars.close, bars.days, targets, (costs or Costs()).rates(), (rules or Rules()).limits(), float(cash), short,
+        bars.open, bars.close, bars.days, targets, (costs or Costs()).rates(), (rules or Rules()).limits(), float(cash),
         scratch.table, scratch.orders,
     )  # fmt: skip
     return Replayed(bars, float(cash), scratch.table, scratch.orders[:n_orders], closed)

@@ -11,10 +11,11 @@ import math
 from dataclasses import dataclass
 
 from ..errors import UsageError, nearest
-from .loop import COOLDOWN, HORIZON, MIN_HOLD, SHORT_LIMIT, STOP_LOSS, TAKE_PROFIT, Limits
+from .loop import COOLDOWN, HORIZON, MIN_HOLD, RUIN, SHORT_LIMIT, STOP_LOSS, TAKE_PROFIT, Limits
 
-EXITS = {STOP_LOSS: "stop_loss", TAKE_PROFIT: "take_profit", SHORT_LIMIT: "short_limit", HORIZON: "horizon"}
-WAITS = {COOLDOWN: "cooldown", MIN_HOLD: "min_hold"}
+# What can end a position unasked, and what can keep an order from being given; ruin is no rule of a strategy's, and both.
+EXITS = {STOP_LOSS: "stop_loss", TAKE_PROFIT: "take_profit", SHORT_LIMIT: "short_limit", HORIZON: "horizon", RUIN: "ruin"}
+WAITS = {COOLDOWN: "cooldown", MIN_HOLD: "min_hold", RUIN: "ruined"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,8 @@ class Rules:
     max_short_notional : float
         The largest short that is opened, as a share of equity, above 0 and up to 1.
     close_short_above : float, optional
-        Close a short once its notional at a close is more than this many times the equity; 1 or more.
+        Close a short once its notional at a close is more than this many times the equity; 1 or more. Without it, only an
+        account that has lost everything is closed.
 
     Raises
     ------

@@ -27,7 +27,8 @@ class Run:
         What was asked for: strategy, checkpoint, data, timerange, calibration, decision, costs, cash, short, seed.
         JSON values only; the same config on the same digests gives the same run.
     data : dict
-        ``source``, ``synthetic``, ``digest``, ``step_hours``, ``first``, ``last`` (open times of the traded range, ISO UTC).
+        ``source``, ``synthetic``, ``digest``, ``step_hours``, ``bars_per_year`` (see `flagbt.data.bars.Bars`), ``first``,
+        ``last`` (open times of the traded range, ISO UTC).
     checkpoint : dict or None
         ``name``, ``digest``, ``label_shares`` ([SELL, HOLD, BUY] of its training range), ``horizon_bars``, ``labels``
         (as ``--labels`` writes them).
@@ -35,13 +36,14 @@ class Run:
         The traded bars: UTC index ``time`` (open times), float64 open, high, low, close, volume.
     equity : DataFrame
         Same index: ``close``, ``cash``, ``position_size`` (base units, signed), ``equity`` (marked at the bar's close),
-        ``exposure`` (position value / equity).
+        ``exposure`` (position value / equity, NaN where a position is held and the equity is 0 or less).
     signals : DataFrame or None
         Same index: ``Signals.frame`` plus ``target`` (the exposure in force after the bar's decision). None for a plain
         Backtrader strategy.
     orders : DataFrame
         One row an order, ORDER_COLUMNS; ``decided`` and ``filled`` are bar open times, ``status`` is filled, rejected,
-        zero-size or unfilled; ``size`` is signed; ``slippage_cost`` is in quote currency, against the bar's open.
+        zero-size or unfilled; ``size`` is signed, and NaN for an order for a target exposure that never came to its fill
+        (then ``side`` is empty); ``slippage_cost`` is in quote currency, against the bar's open.
     trades : DataFrame
         One row a round trip (flat to flat, or to a reversal), TRADE_COLUMNS; ``status`` is closed or open (an open one is
         marked at the last close, its exit columns empty); ``pnl`` is after fees, ``return`` is pnl / entry value.

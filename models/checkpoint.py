@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ from ..limits import load_json
 from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration
 from .decision import Decision
+from .unfamiliar import what_it_is
 
 FORMAT = 1
 LONGEST_CALIBRATION_NAME = 100
@@ -157,6 +159,11 @@ class Checkpoint:
             When there is none of that name, with the nearest one.
         """
         stored = self.values["calibrations"].get(name)
+        if stored is None and not self.calibration_names():
+            raise CheckpointError(
+                f"checkpoint '{self.name}' stores no calibration: none could be fitted in its training (see its card). Run "
+                "it with --calibration none, or fit one on bars that did not teach it: flagbt calibrate --store."
+            )
         if stored is None:
             raise CheckpointError(
                 f"checkpoint '{self.name}' stores no calibration '{name}'. {nearest(name, self.calibration_names())} "
@@ -175,7 +182,7 @@ class Checkpoint:
         UsageError
             When it is no name.
         CheckpointError
-            When it is taken, or the folder cannot be written.
+            When it is taken, or the folder cannot be written, or belongs to the installed package.
         """
         if not name.isprintable() or name != name.strip() or not 0 < len(name) <= LONGEST_CALIBRATION_NAME:
             raise UsageError(
@@ -185,6 +192,17 @@ class Checkpoint:
             raise CheckpointError(
                 f"checkpoint '{self.name}' stores a calibration '{name}' already. Choose another name with --store NAME, or "
                 "replace it with --overwrite."
+            )
+        real = self.folder.resolve()
+        if BUNDLED.resolve() in real.parents:
+            copy = Path("checkpoints") / real.name
+            while os.path.lexists(copy):
+                copy = copy.with_name(f"{copy.name}-copy")
+            raise CheckpointError(
+                f"--store: checkpoint '{self.name}' belongs to the installed flagbt ({real}), which an update replaces. "
+                f"Copy it first: mkdir -p checkpoints && cp -rL {shlex.quote(str(real))} "
+                f"{shlex.quote(str(copy))}, then repeat the command with --ckpt {shlex.quote(copy.name)}. "
+                "Or leave --store out, write it with --output FILE, and run with --calibration FILE."
             )
         try:
             check_writable(self.folder)
@@ -252,7 +270,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if folder.parent != BUNDLED:  # some installers link every file of a package
             check_no_links(folder)
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{folder} is no checkpoint: it holds no {DESCRIPTION}.") from None
+        said = f" {what_it_is(folder)}" if os.path.exists(folder) else ""
+        raise CheckpointError(f"{folder} is not a checkpoint: it holds no {DESCRIPTION}.{said}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
     version = values.get("format") if isinstance(values, dict) else None
@@ -339,6 +358,8 @@ def find_checkpoint(name: str) -> Checkpoint:
     for parent in checkpoint_folders():
         if os.sep not in name and os.path.isfile(parent / name / DESCRIPTION):
             return read_checkpoint(parent / name)
+    if os.path.exists(name):
+        raise CheckpointError(f"--ckpt: '{name}' is not a checkpoint. {what_it_is(Path(name))}")
     known = list(checkpoint_places())
     raise CheckpointError(
         f"--ckpt: there is no checkpoint '{name}', neither as a folder nor among "

@@ -142,7 +142,9 @@ def signal_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
     return _verdict("diverse", numbers, says)
 
 
-def model_verdict(mean_probabilities: npt.ArrayLike | None, label_shares: npt.ArrayLike | None) -> dict[str, Any] | None:
+def model_verdict(
+    mean_probabilities: npt.ArrayLike | None, label_shares: npt.ArrayLike | None, *, whose: str = "the training labels'"
+) -> dict[str, Any] | None:
     """Judge the model by its mean probabilities, whatever its highest class is: collapsed or plausible.
 
     An honest model of a weak signal gives HOLD as its highest class on nearly every bar while its mean probabilities
@@ -153,7 +155,9 @@ def model_verdict(mean_probabilities: npt.ArrayLike | None, label_shares: npt.Ar
     mean_probabilities : array-like of float, shape (3,), optional
         Mean probability of SELL, HOLD, BUY over the scored bars.
     label_shares : array-like of float, shape (3,), optional
-        The training labels' shares.
+        The training labels' shares; where they are not known, those of other labels to compare with.
+    whose : str
+        Whose shares those are, for the sentence.
 
     Returns
     -------
@@ -172,7 +176,7 @@ def model_verdict(mean_probabilities: npt.ArrayLike | None, label_shares: npt.Ar
         "label_shares": dict(zip(CLASS_NAMES, labels.tolist(), strict=True)),
     }
     collapsed = distance > COLLAPSED_TOTAL_VARIATION
-    compared = f"{_shares_text(mean)} against the training labels' {_shares_text(labels)}"
+    compared = f"{_shares_text(mean)} against {whose} {_shares_text(labels)}"
     limit = f"{'over' if collapsed else 'within'} the limit of {COLLAPSED_TOTAL_VARIATION}"
     says = f"Mean probabilities {compared}: total variation {distance:.2f}, {limit}."
     return _verdict("collapsed" if collapsed else "plausible", numbers, says)

@@ -89,12 +89,20 @@ def fit_calibration(
 
 def check_rows(labels: IntArray, fitted_on: str) -> None:
     """Refuse labels (n,), none below 0, that are too few or lack a class."""
+    why_not = why_not_fitted(labels)
+    if why_not is not None:
+        raise RangeError(f"calibration on {fitted_on}: {why_not}. Fit on a longer range.")
+
+
+def why_not_fitted(labels: IntArray) -> str | None:
+    """Return why nothing can be fitted to labels (n,), none below 0; None where it can."""
     counts = np.bincount(labels, minlength=3)
-    if len(labels) < FEWEST_ROWS or (counts == 0).any():
-        raise RangeError(
-            f"calibration on {fitted_on}: expected {FEWEST_ROWS} labelled bars or more with all of SELL, HOLD and BUY, "
-            f"got {len(labels)} ({counts[0]}/{counts[1]}/{counts[2]}). Fit on a longer range."
-        )
+    if len(labels) >= FEWEST_ROWS and (counts > 0).all():
+        return None
+    return (
+        f"expected {FEWEST_ROWS} labelled bars or more with all of SELL, HOLD and BUY, got {len(labels)} "
+        f"({counts[0]}/{counts[1]}/{counts[2]})"
+    )
 
 
 def checked_shares(shares: Any, place: str) -> FloatArray:

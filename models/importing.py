@@ -187,7 +187,7 @@ def _measured(labels: Labels, seen: TimeRange, bars: Bars) -> tuple[list[float],
     absent = [name for code, name in enumerate(CLASS_NAMES) if not (label == code).any()]
     if absent:
         raise RangeError(
-            f"--trained-on {seen}: of the {inside.stop - inside.start:,} labels that {bars!r} has there, none is "
+            f"--trained-on {seen}: of the {inside.stop - inside.start:,} labels that {bars} has there, none is "
             f"{' or '.join(absent)}. Give --data that holds the range, or the range and the labels of the training."
         )
     return class_shares(label).tolist(), [float(change[label == code].mean()) for code in range(N_CLASSES)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..data.bars import Bars
@@ -46,6 +48,26 @@ def check_overlap(checkpoint: Checkpoint, calibration: Calibration, bars: Bars, 
             f"checkpoint '{checkpoint.name}' has seen bars of the range asked for, {tested}: "
             f"{'; '.join(f'{purpose} {seen}' for purpose, seen in hit.items())}. A result there would flatter it."
             f"{free or ' Choose another range,'} or add --allow-overlap, which is stamped on every output."
+        )
+
+
+def check_seen(name: str, seen: Sequence[TimeRange], tested: TimeRange) -> None:
+    """Refuse to test a strategy on bars that it states to have seen.
+
+    Raises
+    ------
+    RangeError
+        Naming the ranges that are touched and the first time that is free.
+    """
+    hit = [each for each in seen if each.overlaps(tested)]
+    if hit:
+        stops = [each.stop for each in seen]
+        last = None if None in stops else max(stop for stop in stops if stop is not None)
+        free = "Choose another range" if last is None else f"Test it from --timerange {TimeRange(last)} on"
+        raise RangeError(
+            f"strategy '{name}' has seen bars of the range to be traded, {tested}: its bars_seen holds "
+            f"{', '.join(map(str, hit))}. A result there would flatter it. {free}, or add --allow-overlap, which is stamped on "
+            "every output."
         )
 
 

@@ -21,20 +21,38 @@ class Signals:
 
     Parameters
     ----------
-    signal : array of int8, shape (n_bars,)
-        SELL=0, HOLD=1, BUY=2 after calibration and decision; NO_SIGNAL (-1) in the warm-up.
-    raw : array of int8, shape (n_bars,)
-        The class of the highest uncalibrated logit; equal to ``signal`` for strategies without a model.
+    signal : array of int8, shape (n_bars,), optional
+        SELL=0, HOLD=1, BUY=2 after calibration and decision; NO_SIGNAL (-1) in the warm-up. By default the likeliest class.
+    raw : array of int8, shape (n_bars,), optional
+        The class of the highest uncalibrated logit; equal to ``signal`` for strategies without a model. By default the
+        likeliest class before calibration, or ``signal``.
     logits : array of float64, shape (n_bars, 3), optional
         Uncalibrated, in the order SELL, HOLD, BUY; NaN in the warm-up. None for strategies without a model.
     probabilities : array of float64, shape (n_bars, 3), optional
-        Calibrated; NaN in the warm-up. None for strategies without a model.
+        Calibrated; NaN in the warm-up. None for strategies without a model. ``Signals(probabilities=p)`` is enough.
+
+    Raises
+    ------
+    StrategyError
+        Where there is nothing to make the signals of.
     """
 
-    signal: IntArray
-    raw: IntArray
+    signal: IntArray = None  # type: ignore[assignment]  # set by __post_init__, as is raw
+    raw: IntArray = None  # type: ignore[assignment]
     logits: FloatArray | None = None
     probabilities: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the signals and raw classes that were not given."""
+        if self.signal is None:
+            rows = self.logits if self.probabilities is None else self.probabilities
+            object.__setattr__(self, "signal", _likeliest(rows))
+        if self.raw is None:
+            rows = self.probabilities if self.logits is None else self.logits
+            raw = self.signal if rows is None else _likeliest(rows)
+            if raw.shape == np.shape(self.signal):  # where nothing is said, nothing was said before a calibration either
+                raw = np.where((raw == NO_SIGNAL) | (self.signal == NO_SIGNAL), self.signal, raw).astype(np.int8)
+            object.__setattr__(self, "raw", raw)
 
     def __len__(self) -> int:
         return len(self.signal)
@@ -76,3 +94,15 @@ class Signals:
             if rows is not None:
                 columns |= {f"{prefix}_{name}": rows[:, i] for i, name in enumerate(("sell", "hold", "buy"))}
         return pd.DataFrame(columns | {"raw_signal": self.raw, "signal": self.signal}, index=index)
+
+
+def _likeliest(rows: FloatArray | None) -> IntArray:
+    """Return the class of each row's largest number; NO_SIGNAL where one is not finite."""
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype.kind not in "iuf":
+        got = f"shape {rows.shape} of {rows.dtype}" if isinstance(rows, np.ndarray) else f"a {type(rows).__name__}"
+        raise StrategyError(
+            "Signals: give signal=, one of SELL=0, HOLD=1, BUY=2 a bar, or probabilities= as a numpy array of shape "
+            f"(n_bars, 3) in the order SELL, HOLD, BUY; got {got}."
+        )
+    known: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
+    return np.where(known, np.where(known[:, None], rows, 0.0).argmax(axis=1), NO_SIGNAL).astype(np.int8)

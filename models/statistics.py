@@ -67,10 +67,14 @@ def direction_auc(probabilities: FloatArray, labels: IntArray) -> float | None:
     ratio = np.log(
         np.maximum(probabilities[:, 2], SMALLEST_PROBABILITY) / np.maximum(probabilities[:, 0], SMALLEST_PROBABILITY)
     )
-    up, down = ratio[labels == 2], np.sort(ratio[labels == 0])
-    if not len(up) or not len(down):
-        return None
-    below, to = np.searchsorted(down, up, side="left"), np.searchsorted(down, up, side="right")
+    up, down = ratio[labels == 2], ratio[labels == 0]
+    return pair_auc(up, down) if len(up) and len(down) else None
+
+
+def pair_auc(up: FloatArray, down: FloatArray) -> float:
+    """Return the share of pairs of one of each whose first is the larger, ties counting half (Mann and Whitney 1947)."""
+    ranked = np.sort(down)
+    below, to = np.searchsorted(ranked, up, side="left"), np.searchsorted(ranked, up, side="right")
     return float((below + to).mean() / (2 * len(down)))
 
 

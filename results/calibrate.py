@@ -197,7 +197,7 @@ def _fitted_bars(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange) -> tu
     first = max(part.start, warmup)
     if first >= part.stop:
         raise RangeError(
-            f"--timerange {timerange}: {max(0, part.stop - part.start):,} bars of {bars!r} lie in it, and the first {warmup:,} "
+            f"--timerange {timerange}: {max(0, part.stop - part.start):,} bars of {bars} lie in it, and the first {warmup:,} "
             "of the file go to the warm-up, so none can be scored. Choose a later range, or give bars that start earlier."
         )
     history = max(warmup, checkpoint.labels.history_bars)

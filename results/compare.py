@@ -11,6 +11,7 @@ import pandas as pd
 from ..errors import RangeError
 from .certainty.measure import share
 from .figures import Line, Panel, document, line_chart
+from .marks import banners, overlaps, strategy_name, with_stamp
 from .metrics import drawdowns
 from .page import (
     NULL,
@@ -22,19 +23,18 @@ from .page import (
     ratio,
     section,
     setting_text,
-    stamps,
     table,
     whole,
 )
 from .ranking import BETTER, best, measured, of_trader
 from .sections.calibration import reliability_chart, reliability_line
+from .sections.certainty import trials_then_now
 from .sections.curves import HEADLINES, ZOOM, times
 from .sections.diversity import class_bars, funnel_bars
 from .stored_run import StoredRun
-from .tearsheet import overlaps
 
 # Config fields that must be equal before one run may be called better than another.
-COST_FIELDS = ("fee_bps", "slippage_bps", "borrow_bps_per_day", "reserve_bps", "lot_size", "cash")
+COST_FIELDS = ("fee_bps", "slippage_bps", "borrow_bps_per_day", "lot_size", "cash")
 RUN_COLOURS = 6
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 LONGEST_LABEL = 40
@@ -47,7 +47,8 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
     Parameters
     ----------
     runs : sequence of StoredRun
-        One or more, in the order in which they are shown.
+        One or more, in the order in which they are shown; judged by the trials known now where
+        `flagbt.results.certainty.current.CurrentTrials` made them.
 
     Raises
     ------
@@ -57,12 +58,9 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
     check_common_bars(runs)
     names = labels(runs)
     unequal = inequalities(runs)
-    banners = stamps(
-        synthetic=any(run.manifest["data"]["synthetic"] for run in runs),
-        overlap=any(overlaps(run.manifest["config"]) for run in runs),
-    )
+    warnings = banners([run.manifest for run in runs], names)
     if unequal:
-        banners.append(f"NOT COMPARABLE AS THEY STAND, so nothing is ranked: {'; '.join(unequal)}.")
+        warnings.append(f"NOT COMPARABLE AS THEY STAND, so nothing is ranked: {'; '.join(unequal)}.")
     count = "one run" if len(runs) == 1 else f"{len(runs)} runs"
     body = "".join(
         (
@@ -78,7 +76,7 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
             section("What differs", _differences_table(runs, names)),
         )
     )
-    return document("Comparison – flagbt", body, banners=banners, wide=len(runs) > 2)
+    return document("Comparison – flagbt", body, banners=warnings, wide=len(runs) > 2)
 
 
 def comparison_table(runs: Sequence[StoredRun]) -> list[list[str]]:
@@ -113,7 +111,7 @@ def check_common_bars(runs: Sequence[StoredRun]) -> None:
 
 
 def inequalities(runs: Sequence[StoredRun]) -> list[str]:
-    """Say what makes the runs unequal tests: range, bars, costs or bars already seen; empty when they can be ranked."""
+    """Say what makes the runs unequal tests: range, bars, costs, sizing or bars already seen; empty when they can be ranked."""
     found = []
     ranges = {(run.manifest["data"]["first"], run.manifest["data"]["last"]) for run in runs}
     if len(ranges) > 1:
@@ -125,10 +123,18 @@ def inequalities(runs: Sequence[StoredRun]) -> list[str]:
         values = {setting_text(run.manifest["config"].get(field)) for run in runs}
         if len(values) > 1:
             found.append(f"{field} differs ({', '.join(sorted(values))})")
-    seen = [name for name, run in zip(labels(runs), runs, strict=True) if overlaps(run.manifest["config"])]
+    sizings = {_sizing(run.manifest["config"]) for run in runs}
+    if len(sizings) > 1:
+        found.append(f"orders were sized by different rules ({', '.join(sorted(sizings))})")
+    seen = [name for name, run in zip(labels(runs), runs, strict=True) if overlaps(run.manifest)]
     if seen:
-        found.append(f"bars that the checkpoint may have been trained on were allowed in {', '.join(seen)}")
+        found.append(f"bars that the checkpoint or the strategy may have been trained on were allowed in {', '.join(seen)}")
     return found
+
+
+def _sizing(config: Mapping[str, Any]) -> str:
+    """Return how a run's orders got their sizes; records made before it was written down left a reserve at the close."""
+    return str(config.get("sizing") or f"at close, with a reserve of {setting_text(config.get('reserve_bps'))} bps")
 
 
 def differences(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
@@ -148,7 +154,7 @@ def labels(runs: Sequence[StoredRun]) -> list[str]:
 
 def _short(run: StoredRun) -> str:
     checkpoint = (run.manifest["checkpoint"] or {}).get("name")
-    return f"{run.manifest['config'].get('strategy')}{f' {checkpoint}' if checkpoint else ''}"
+    return f"{strategy_name(run.manifest['config'])}{f' {checkpoint}' if checkpoint else ''}"
 
 
 def _sentence(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[str]) -> str:
@@ -162,7 +168,7 @@ def _sentence(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence
         return f"{len(runs)} runs over the same bars and costs; their daily Sharpe ratios cannot be ranked."
     held = ratio(runs[0].metrics["benchmark"]["sharpe_daily"])
     certainty = runs[found].metrics["certainty"]
-    luck = f" {certainty['verdict']['sentence']}" if certainty else ""
+    luck = f" {with_stamp(certainty['verdict'], runs[found].manifest['config'])['sentence']}" if certainty else ""
     return (
         f"{names[found]} has the highest daily Sharpe ratio, {ratio(sharpe[found])} (buy and hold {held}), on equal terms."
         f"{luck}"
@@ -241,6 +247,8 @@ def _metric_rows(runs: Sequence[StoredRun], *, ranked: bool) -> list[MetricRow]:
     deflated = [of_trader(run, "deflated_sharpe") for run in runs]
     cells = [NULL if value is None else share(value) for value in deflated]
     rows.insert(4, MetricRow("Its deflated probability", cells, best(deflated, 1) if ranked else None, blank))
+    tried = [trials_then_now(run.metrics["certainty"]) for run in runs]
+    rows.insert(5, MetricRow("Tried on these bars, then / now", tried, None, blank))
     return rows
 
 

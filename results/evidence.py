@@ -8,6 +8,7 @@ from ..engine.run import Run
 from .certainty.measure import certainty
 from .costs import cost_sensitivity
 from .label_scores import label_scores
+from .marks import with_stamp
 from .trials import TrialCount
 
 # Sections of metrics.json beside strategy and benchmark; null in a run written without them.
@@ -20,8 +21,9 @@ def evidence(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) -> 
     See `flagbt.results.certainty.measure.certainty`, `flagbt.results.costs.cost_sensitivity` and
     `flagbt.results.label_scores.label_scores`. A second or less for a year of hourly bars, once compiled.
     """
+    sure = certainty(run, benchmark, trials, seed=seed)
     return {
-        "certainty": certainty(run, benchmark, trials, seed=seed),
+        "certainty": sure | {"verdict": with_stamp(sure["verdict"], run.config)},
         "costs": cost_sensitivity(run),
         "labels": label_scores(run),
     }

@@ -9,14 +9,16 @@ from urllib.parse import quote
 
 from ..errors import FlagbtError, RecordError
 from ..files import locked, write_text
+from .certainty.current import CurrentTrials
+from .marks import legend, marks, unstated
 from .page import Html, document, escape, paragraph, percent, ratio, table, whole
-from .sections.certainty import luck_word
+from .sections.certainty import luck_word, trials_then_now
 from .store import list_runs
 from .stored_run import read_record
-from .tearsheet import overlaps, title_of
+from .tearsheet import title_of
 
 INDEX_FILE = "index.html"
-COLUMNS = ("Run", "Data", "Return", "Buy and hold", "Sharpe, daily", "90 % interval", "Luck", "Trades")
+COLUMNS = ("Run", "Data", "Return", "Buy and hold", "Sharpe, daily", "90 % interval", "Luck", "Tried, then / now", "Trades")
 
 
 def write_index(out: Path) -> Path:
@@ -43,17 +45,27 @@ def write_index(out: Path) -> Path:
 
 
 def render_index(out: Path) -> str:
-    """Return the page; a damaged run is named below the table and hides no other."""
-    rows, damaged = [], []
+    """Return the page, each run judged by the trials known now; a damaged run is named below the table and hides no other.
+
+    Raises
+    ------
+    RecordError
+        Where the trial log cannot be read.
+    """
+    rows, damaged, trials = [], [], CurrentTrials()
+    words: set[str] = set()
+    trials.log(out)  # one that cannot be read is no damaged run's fault
     for folder in reversed(list_runs(out)):
         try:
             manifest, metrics = read_record(folder)
-            rows.append(_row(folder, manifest, metrics))
+            rows.append(_row(folder, manifest, metrics, trials.certainty(folder, manifest, metrics)))
+            words.update(marks(manifest))
         except FlagbtError as error:
             damaged.append(str(error))
     body = [f"<header>\n<h1>Runs</h1>\n{paragraph(_lead(len(rows)), 'lead')}</header>\n"]
     if rows:
         body.append(table("Newest first; press a head to sort", COLUMNS, rows, sortable=True))
+        body += [paragraph(line, "muted") for line in legend(words)]
     if damaged:
         items = "".join(f"<li>{escape(each)}</li>\n" for each in damaged)
         body.append(f"<section>\n<h2>Not readable</h2>\n<ul>\n{items}</ul>\n</section>\n")
@@ -64,19 +76,25 @@ def _lead(count: int) -> str:
     return "One run." if count == 1 else f"{whole(count)} runs."
 
 
-def _row(folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[object]:
-    data, mine, certainty = manifest["data"], metrics["strategy"], metrics["certainty"]
-    marks = [word for word, holds in (("SYNTHETIC", data["synthetic"]), ("OVERLAP", overlaps(manifest["config"]))) if holds]
+def _row(
+    folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any], certainty: Mapping[str, Any] | None
+) -> list[object]:
+    data, mine = manifest["data"], metrics["strategy"]
     link = f'<a href="{quote(folder.name)}/tearsheet.html">{escape(title_of(manifest))}</a>'
-    span = " ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks])
+    span = " ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks(manifest)])
     interval = (certainty or {}).get("sharpe_interval") or {}
     low, high = interval.get("low"), interval.get("high")
     return [
         Html(f"{link}<br>{_small(folder.name)}"), Html(f"{escape(data['source'])}<br>{_small(span)}"),
         percent(mine["total_return"], signed=True), percent(metrics["benchmark"]["total_return"], signed=True),
         ratio(mine["sharpe_daily"]), ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
-        luck_word(certainty), whole(mine["trades"] + mine["open_trades"]),
+        _luck(certainty, manifest), trials_then_now(certainty), whole(mine["trades"]),
     ]  # fmt: skip
+
+
+def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> Html:
+    beside = f"<br>{_small('bars seen: not stated')}" if unstated(manifest["config"]) else ""
+    return Html(f"{escape(luck_word(certainty))}{beside}")
 
 
 def _small(text: str) -> str:

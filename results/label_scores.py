@@ -17,30 +17,29 @@ from .costs import bars_of
 def label_scores(run: Run) -> dict[str, Any] | None:
     """Score a run's signals and probabilities against the labels of its own bars.
 
-    The labels are those the checkpoint was trained on. The last bars have none, since their future lies outside the run;
-    bars without a signal do not count.
+    The labels are those the checkpoint was trained on, or those that a strategy with probabilities of its own states
+    (``label_spec``). The last bars have none, since their future lies outside the run; bars without a signal do not count.
 
     Returns
     -------
     dict or None
-        None for a run without a model, or without a bar that has both a label and a signal. JSON values:
+        None for a run without probabilities, or without a bar that has both a label and a signal. JSON values:
 
         - ``labels`` (as ``--labels`` writes them), ``rows``, ``shares`` (of the labels, by class);
         - ``confusion``: counts, a row a label, a column a final signal, SELL HOLD BUY; ``accuracy`` and ``mcc`` of it;
-        - ``raw`` and ``calibrated``: probabilities before and after calibration, each with ``ece`` (15 bins) and
-          ``reliability`` (of the most probable class) and ``reliability_by_class`` (of each class), lists of bins: see
-          `flagbt.models.reliability.bin_rows`.
+        - ``raw`` and ``calibrated``: probabilities before and after calibration (the same, where only one is known), each
+          with ``ece`` (15 bins) and ``reliability`` (of the most probable class) and ``reliability_by_class`` (of each
+          class), lists of bins: see `flagbt.models.reliability.bin_rows`.
     """
-    columns = {prefix: [f"{prefix}_{name.lower()}" for name in CLASS_NAMES] for prefix in ("logit", "p")}
-    text = (run.checkpoint or {}).get("labels")
-    if text is None or run.signals is None or not {*columns["logit"], *columns["p"]} <= set(run.signals.columns):
+    text, given = labels_text(run), probabilities_of(run)
+    if text is None or given is None or run.signals is None:
         return None
     signal: IntArray = run.signals["signal"].to_numpy(dtype=np.int8)
     labels = label_spec(str(text)).labels(bars_of(run))
-    known = (labels >= 0) & (signal >= 0)
+    raw, calibrated = given
+    known = (labels >= 0) & (signal >= 0) & np.isfinite(raw).all(axis=1) & np.isfinite(calibrated).all(axis=1)
     if not known.any():
         return None
-    logits, calibrated = (run.signals[columns[each]].to_numpy(dtype=np.float64)[known] for each in ("logit", "p"))
     table = confusion(signal[known], labels[known])
     counts = class_counts(labels[known])
     return {
@@ -50,9 +49,32 @@ def label_scores(run: Run) -> dict[str, Any] | None:
         "confusion": table.astype(int).tolist(),
         "accuracy": float(np.trace(table) / table.sum()),
         "mcc": matthews_correlation(table),
-        "raw": _calibration(softmax(logits), labels[known]),
-        "calibrated": _calibration(calibrated, labels[known]),
+        "raw": _calibration(raw[known], labels[known]),
+        "calibrated": _calibration(calibrated[known], labels[known]),
     }
+
+
+def labels_text(run: Run) -> str | None:
+    """Return the labels that a run's probabilities are judged by, as ``--labels`` writes them; None where there are none."""
+    text = (run.checkpoint or {}).get("labels") or run.config.get("labels")
+    return None if text is None else str(text)
+
+
+def probabilities_of(run: Run) -> tuple[FloatArray, FloatArray] | None:
+    """Return the probabilities before and after calibration, each (n_bars, 3); one stands for both where only it is known."""
+    found = [_columns(run, prefix) for prefix in ("logit", "p")]
+    raw = None if found[0] is None else softmax(found[0])
+    calibrated = raw if found[1] is None else found[1]
+    if calibrated is None:
+        return None
+    return (calibrated if raw is None else raw), calibrated
+
+
+def _columns(run: Run, prefix: str) -> FloatArray | None:
+    names = [f"{prefix}_{name.lower()}" for name in CLASS_NAMES]
+    if run.signals is None or not set(names) <= set(run.signals.columns):
+        return None
+    return run.signals[names].to_numpy(dtype=np.float64)
 
 
 def _calibration(probabilities: FloatArray, labels: IntArray) -> dict[str, Any]:

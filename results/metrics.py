@@ -18,15 +18,15 @@ from ..engine.replay import Replayed
 from ..engine.run import Run
 
 DAYS_PER_YEAR = 365
-HOURS_PER_YEAR = 24 * DAYS_PER_YEAR
+FEWEST_DAYS_FOR_GROWTH = 30  # below, a yearly rate of growth is a few days' luck, compounded
 # Relative: below it a spread of returns, or a loss from a peak, is the rounding of float64 and not a number to show.
 ROUNDING = 1e-12
 _COSTS = ("fee", "slippage_cost", "notional")  # columns of the orders table
 # What `metrics` measures: a stored file with less is damaged.
 METRICS = (
-    "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "sortino_daily", "volatility_daily", "max_drawdown",
-    "max_drawdown_days", "calmar", "trades", "open_trades", "win_rate", "profit_factor", "avg_trade_return", "exposure",
-    "turnover", "fees_paid", "slippage_paid", "final_equity", "bars", "days",
+    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "sortino_daily", "volatility_daily", "max_drawdown",
+    "max_drawdown_days", "calmar", "trades", "closed_trades", "open_trades", "win_rate", "profit_factor", "avg_trade_return",
+    "exposure", "turnover", "fees_paid", "slippage_paid", "final_equity", "bars", "days",
 )  # fmt: skip
 
 
@@ -56,42 +56,45 @@ def metrics(run: Run) -> dict[str, Any]:
         JSON values. Fractions, not percent; money in quote currency.
 
         - ``total_return``: final equity / starting cash - 1; ``final_equity``; ``bars``; ``days`` (elapsed clock time).
-        - ``cagr``: ``(final / cash) ** (365 / days) - 1``; None below one day, or with a final equity of 0 or less.
+        - ``cagr``: ``(final / cash) ** (365 / days) - 1``; None below 30 days; -1 for an account that has lost everything
+          (an equity of 0 or less at any close), whatever the days and whatever was left.
         - ``sharpe_daily``: mean / standard deviation (ddof 1) of daily returns * sqrt(365) (Sharpe 1994), the headline;
-          ``sharpe_hourly``: the same of per-bar returns * sqrt(bars in a 365-day year). None for fewer than two returns
-          or returns that do not vary.
+          ``sharpe_per_bar``: the same of per-bar returns * sqrt(``bars_per_year`` of the run's data: how many bars a
+          year of the whole series holds, or of the traded bars where the data do not state it). None for fewer than two
+          returns or returns that do not vary.
         - ``sortino_daily``: mean / root mean square of ``min(return, 0)`` * sqrt(365) (Sortino and Price 1994).
         - ``volatility_daily``: standard deviation (ddof 1) of daily returns * sqrt(365).
         - ``max_drawdown``: lowest equity / highest before - 1, of bars' closes with the starting cash, 0 or negative;
           ``max_drawdown_days``: longest clock time from a peak to its recovery, or to the end of the range.
-        - ``calmar``: cagr / -max_drawdown; None without a drawdown.
-        - ``trades`` (closed round trips), ``open_trades``, ``win_rate`` (closed trades with a pnl above 0),
-          ``profit_factor`` (gross gains / gross losses of closed trades; None without losses), ``avg_trade_return``.
+        - ``calmar``: cagr / -max_drawdown; None without a drawdown or a cagr.
+        - ``trades``: round trips begun, the rows of trades.csv: ``closed_trades`` and ``open_trades``. ``win_rate`` (share
+          of closed trades with a pnl above 0), ``profit_factor`` (gross gains / gross losses of closed trades; None
+          without losses), ``avg_trade_return`` (of closed trades).
         - ``exposure``: share of bars with a position at the close; ``turnover``: traded notional / mean equity.
         - ``fees_paid``, ``slippage_paid``.
 
-        All ratios of returns are None once the equity has fallen to 0 or below: a return on nothing is no number.
+        All ratios of returns, ``calmar`` among them, are None once the equity has fallen to 0 or below: a return on nothing is
+        no number.
     """
     equity = run.equity["equity"].to_numpy(dtype=np.float64)
-    step_hours = float(run.data["step_hours"])
-    bars_per_year = HOURS_PER_YEAR / step_hours
     days = elapsed_days(run)
-    cagr = _cagr(equity[-1] / run.cash, days)
+    bars_per_year = float(run.data.get("bars_per_year") or len(equity) * DAYS_PER_YEAR / days)
     drawdown = drawdowns(run)
     deepest = float(drawdown.min())
     broken = bool((equity <= 0).any())
+    cagr = -1.0 if broken else _cagr(equity[-1] / run.cash, days)
     daily: FloatArray | None = None if broken else np.asarray(daily_returns(run), dtype=np.float64)
     per_bar = None if broken else _returns(np.concatenate([[run.cash], equity]))
     return {
         "total_return": _finite(equity[-1] / run.cash - 1),
         "cagr": cagr,
         "sharpe_daily": _sharpe(daily, DAYS_PER_YEAR),
-        "sharpe_hourly": _sharpe(per_bar, bars_per_year),
+        "sharpe_per_bar": _sharpe(per_bar, bars_per_year),
         "sortino_daily": _sortino(daily, DAYS_PER_YEAR),
         "volatility_daily": _volatility(daily, DAYS_PER_YEAR),
         "max_drawdown": deepest,
         "max_drawdown_days": _longest_drawdown_days(run, drawdown),
-        "calmar": _finite(cagr / -deepest) if cagr is not None and deepest < 0 else None,
+        "calmar": _finite(cagr / -deepest) if cagr is not None and deepest < 0 and not broken else None,
         **_trade_metrics(run.trades),
         "exposure": float((run.equity["position_size"] != 0).mean()),
         **_cost_metrics(run.orders[list(_COSTS)].to_numpy(dtype=np.float64), float(equity.mean())),
@@ -115,7 +118,7 @@ def replay_metrics(replayed: Replayed) -> dict[str, Any]:
         "total_return": _finite(equity[-1] / replayed.cash - 1),
         "sharpe_daily": daily_sharpe(replay_daily_returns(replayed)),
         "max_drawdown": float(_falls(equity, replayed.cash).min()),
-        "trades": replayed.closed_trades,
+        "trades": replayed.closed_trades + int(replayed.table[-1, loop.SIZE] != 0),
         "exposure": float((replayed.table[:, loop.SIZE] != 0).mean()),
         **_cost_metrics(orders[:, [loop.FEE, loop.SLIPPAGE, loop.NOTIONAL]], float(equity.mean())),
         "final_equity": _finite(float(equity[-1])),
@@ -124,7 +127,7 @@ def replay_metrics(replayed: Replayed) -> dict[str, Any]:
 
 def replay_daily_returns(replayed: Replayed) -> FloatArray:
     """Return one return a UTC day, shape (n_days,), as ``daily_returns``; all NaN once the equity has fallen to 0 or below."""
-    if (replayed.equity <= 0).any():
+    if replayed.ruined:
         return np.full(len(replayed.bars.last_of_day), np.nan)
     return _returns(np.concatenate([[replayed.cash], replayed.daily_equity]))
 
@@ -149,6 +152,12 @@ def daily_returns(run: Account) -> pd.Series[float]:
     # The anchor one day earlier: a plain pct_change would lose all that was earned on the first day.
     returns = _returns(np.concatenate([[run.cash], at_close]))
     return pd.Series(returns, index=every_day, name="return")
+
+
+def ruined_at(run: Account) -> pd.Timestamp | None:
+    """Return the bar at whose close the account had lost everything, by its open time; None where it never had."""
+    lost = run.equity["equity"].to_numpy() <= 0
+    return pd.DatetimeIndex(run.equity.index)[int(lost.argmax())] if lost.any() else None
 
 
 def drawdowns(run: Account) -> FloatArray:
@@ -178,11 +187,11 @@ def _finite(value: float) -> float | None:
 
 
 def _cagr(growth: float, days: float) -> float | None:
-    if days < 1 or not growth > 0:
+    if days < FEWEST_DAYS_FOR_GROWTH or not growth > 0:
         return None
     try:
         return _finite(float(growth) ** (DAYS_PER_YEAR / days) - 1)
-    except OverflowError:  # a few days' fortune has no yearly rate worth a number
+    except OverflowError:  # no float holds it
         return None
 
 
@@ -232,7 +241,8 @@ def _trade_metrics(trades: pd.DataFrame) -> dict[str, Any]:
     pnl = closed["pnl"].to_numpy(dtype=np.float64)
     losses = float(-pnl[pnl < 0].sum())
     return {
-        "trades": len(closed),
+        "trades": len(trades),
+        "closed_trades": len(closed),
         "open_trades": int((trades["status"] == "open").sum()),
         "win_rate": float((pnl > 0).mean()) if len(pnl) else None,
         "profit_factor": _finite(float(pnl[pnl > 0].sum()) / losses) if losses > 0 else None,

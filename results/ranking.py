@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError, nearest
-from .metrics import METRICS
+from .metrics import METRICS, ROUNDING
 from .stored_run import StoredRun
 
 # 1: higher is better, -1: lower is better; what is in neither is neither good nor bad.
 BETTER = {
-    "total_return": 1, "cagr": 1, "sharpe_daily": 1, "sharpe_hourly": 1, "sortino_daily": 1, "volatility_daily": -1,
+    "total_return": 1, "cagr": 1, "sharpe_daily": 1, "sharpe_per_bar": 1, "sortino_daily": 1, "volatility_daily": -1,
     "max_drawdown": 1, "max_drawdown_days": -1, "calmar": 1, "win_rate": 1, "profit_factor": 1, "avg_trade_return": 1,
     "fees_paid": -1, "slippage_paid": -1, "final_equity": 1, "probabilistic_sharpe": 1, "deflated_sharpe": 1,
     "minimum_track_record": -1, "random_entries": -1, "break_even_fee_bps": 1,
@@ -54,16 +54,19 @@ def measured(run: StoredRun, name: str) -> float | None:
 
 def of_trader(run: StoredRun, name: str) -> float | None:
     """Return a run's number, None for one that never traded: doing nothing is not a small drawdown."""
-    mine = run.metrics["strategy"]
-    return measured(run, name) if mine["trades"] + mine["open_trades"] else None
+    return measured(run, name) if run.metrics["strategy"]["trades"] else None
 
 
 def best(values: Sequence[float | None], direction: int) -> int | None:
-    """Return the position of the only best value; None where fewer than two are defined or the best is shared."""
-    defined = [direction * value for value in values if value is not None]
-    if len(defined) < 2 or defined.count(max(defined)) > 1:
+    """Return the position of the only best value; None where fewer than two are defined or the best is shared.
+
+    Values that differ by rounding are equal.
+    """
+    defined = {place: direction * value for place, value in enumerate(values) if value is not None}
+    if len(defined) < 2:
         return None
-    return [None if value is None else direction * value for value in values].index(max(defined))
+    first, second = sorted(defined, key=lambda place: -defined[place])[:2]
+    return None if math.isclose(defined[first], defined[second], rel_tol=ROUNDING, abs_tol=ROUNDING) else first
 
 
 def ordered(runs: Sequence[StoredRun], name: str) -> list[StoredRun]:

@@ -22,10 +22,13 @@ from ..engine.run import Run
 from ..errors import RecordError, UsageError, nearest
 from ..files import json_text, new_folder, write_text
 from ..limits import load_json
+from .certainty.current import CurrentTrials
 from .evidence import SECTIONS
+from .marks import strategy_name
 from .provenance import git_revision, library_versions
 from .stored_run import FORMAT_VERSION, StoredRun, read_run
 from .summary import summary
+from .trials import bars_digest, configuration_digest
 
 __all__ = ["Report", "StoredRun", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
 
@@ -97,13 +100,15 @@ def write_run(
 def rebuild_page(folder: Path, report: Report) -> Path:
     """Render the page of a stored run again, put it in the old one's place, and return its path.
 
+    The run's luck is judged by the trials that the log beside it knows now; the same log gives the same bytes.
+
     Raises
     ------
     RecordError
-        Where the record cannot be read, or the page cannot be written; the old page is then as it was.
+        Where the record or the log cannot be read, or the page cannot be written; the old page is then as it was.
     """
     path = Path(folder) / "tearsheet.html"
-    page = report(read_run(folder))
+    page = report(CurrentTrials().run(read_run(folder)))
     try:
         write_text(path, _text(page).decode())
     except OSError as error:
@@ -253,6 +258,7 @@ def _manifest(
     return {
         "format_version": FORMAT_VERSION, "name": name, "notes": notes,
         "config": run.config, "data": run.data, "checkpoint": run.checkpoint, "cash": run.cash, "funnel": run.funnel,
+        "trial": {"bars": bars_digest(run), "configuration": configuration_digest(run.config, run.checkpoint)},
         "command": [], "seeds": {}, "started": started,
         "versions": library_versions(), "git_revision": git_revision(),
         **summed, **provenance,
@@ -266,7 +272,7 @@ def _now() -> datetime:
 
 def _folder_name(run: Run, started: str, identity: str) -> str:
     time = datetime.fromisoformat(started).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    parts = [run.config.get("strategy") or "strategy", (run.checkpoint or {}).get("name")]
+    parts = [strategy_name(run.config), (run.checkpoint or {}).get("name")]
     return "-".join([time, *(_sanitised(str(part)) for part in parts if part), identity])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ from ..errors import RecordError
 from ..files import check_no_links
 from ..limits import load_json
 from .evidence import SECTIONS
-from .metrics import METRICS
+from .metrics import FEWEST_DAYS_FOR_GROWTH, METRICS
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)  # 1: metrics.json without the sections of evidence.py, which are then None
+FORMAT_VERSION = 3
+# 1: metrics.json without the sections of evidence.py, which are then None.
+# 2: and before: ``sharpe_hourly``, growth rates of a few days, ``trades`` without the open one (see ``_upgraded``).
+READABLE_VERSIONS = (1, 2, 3)
 MANIFEST_FIELDS = (
     "id", "name", "notes", "config", "data", "checkpoint", "cash", "funnel", "sentence", "diversity", "fills", "verdicts",
     "command", "seeds", "versions", "started", "finished", "seconds",
@@ -109,7 +112,7 @@ def read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read only run.json and metrics.json of a run folder, for a list of many runs; raises as `read_run` does."""
     folder = Path(folder)
     manifest = _read_manifest(folder)
-    return manifest, _read(folder, "metrics.json", lambda file: _read_metrics(file, manifest["format_version"]))
+    return manifest, _read(folder, "metrics.json", lambda file: _read_metrics(file, manifest))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -126,7 +129,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if version not in READABLE_VERSIONS:
         raise RecordError(
             f"run {folder.name}: run.json has the format version {version!r}, and this flagbt reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}. "
+            f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}. "
             "Read it with the version of flagbt that wrote it, or a newer one."
         )
     missing = [field for field in MANIFEST_FIELDS if field not in manifest]
@@ -135,17 +138,33 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _read_metrics(file: Path, version: int) -> dict[str, Any]:
+def _read_metrics(file: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     metrics = load_json(file)
     if not isinstance(metrics, dict) or not all(isinstance(metrics.get(side), dict) for side in ("strategy", "benchmark")):
         raise ValueError("it holds no metrics of strategy and benchmark")
+    metrics |= {side: _upgraded(metrics[side], manifest["data"]) for side in ("strategy", "benchmark")}
     missing = [name for side in ("strategy", "benchmark") for name in METRICS if name not in metrics[side]]
     if missing:
         raise ValueError(f"it lacks {', '.join(dict.fromkeys(missing))}")
     sections = [name for name in SECTIONS if name not in metrics]
-    if version > 1 and sections:
+    if manifest["format_version"] > 1 and sections:
         raise ValueError(f"it lacks {', '.join(sections)}")
     return dict.fromkeys(SECTIONS) | metrics
+
+
+def _upgraded(measured: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a record before version 3 under today's names and definitions; others as they are."""
+    if "sharpe_hourly" not in measured:
+        return measured
+    values = dict(measured)
+    sharpe = values.pop("sharpe_hourly")
+    # Its year was that of a market that never closes: the missing bars of the file tell how many of them there were.
+    share = data["file_bars"] / max(1, data["file_bars"] + data["missing_bars"]) if "missing_bars" in data else 1.0
+    values["sharpe_per_bar"] = None if sharpe is None else sharpe * math.sqrt(share)
+    if values["days"] < FEWEST_DAYS_FOR_GROWTH:
+        values |= {"cagr": None, "calmar": None}
+    closed = values["trades"]
+    return values | {"trades": closed + values["open_trades"], "closed_trades": closed}
 
 
 def _with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -163,7 +182,7 @@ def _read(folder: Path, name: str, reader: Callable[[Path], T]) -> T:
             f"run {folder.name}: {name} is missing in {folder}. A run folder is written whole, so something removed "
             "the file since: run the backtest again."
         ) from error
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's and json's errors are ValueErrors
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's and json's errors are ValueErrors
         raise RecordError(
             f"run {folder.name}: {name} in {folder} cannot be read ({_first_line(error)}). Run the backtest again."
         ) from error

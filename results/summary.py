@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
-from ..data.labels import CLASS_NAMES
+from ..data.bars import utc
+from ..data.labels import CLASS_NAMES, class_shares, label_spec
 from ..engine.run import Run
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
-from ..models.statistics import softmax
-from .metrics import metrics
+from .costs import bars_of
+from .label_scores import labels_text, probabilities_of
+from .metrics import metrics, ruined_at
 from .page import counted, percent, whole
+from .plausibility import too_good
+
+REMEDIES = {"short not allowed": "--short lets a strategy sell what it does not hold"}
 
 
 def summary(run: Run, benchmark: Run) -> dict[str, Any]:
@@ -23,19 +28,24 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
     dict
         JSON values:
 
-        - ``sentence``: what happened, in one sentence;
+        - ``sentence``: what happened, in one sentence; before it another one, where the account has lost everything;
+        - ``ruined``: the bar at whose close it had, ISO UTC, or None;
         - ``metrics``: ``strategy`` and ``benchmark``, see `flagbt.results.metrics.metrics`;
         - ``diversity``: ``raw`` (uncalibrated) and ``final`` signals, see `flagbt.models.diversity.diversity`; None for
           a run without signals;
         - ``fills``: orders by outcome, and filled ones by side;
         - ``verdicts``: ``signal`` (of the final signals), ``model`` (of the probabilities before calibration: no
-          calibration can hide a collapse) and ``calibrated`` (of those after it); each None where it is undefined.
+          calibration can hide a collapse) and ``calibrated`` (of those after it); each None where it is undefined; and
+          ``result``, None unless it is too good to be true (`flagbt.results.plausibility.too_good`).
     """
     measured = {"strategy": metrics(run), "benchmark": metrics(benchmark)}
     described = _diversity(run)
     verdicts = _verdicts(run, described)
+    lost = ruined_at(run)
+    ruined = None if lost is None else utc(lost.to_datetime64())
     return {
-        "sentence": _sentence(run, measured, described, verdicts),
+        "sentence": (f"Lost everything on {ruined}. " if ruined else "") + _sentence(run, measured, described, verdicts),
+        "ruined": ruined,
         "metrics": measured,
         "diversity": described,
         "fills": fills(run),
@@ -44,45 +54,58 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
 
 
 def fills(run: Run) -> dict[str, Any]:
-    """Count the orders by status (filled, rejected, zero-size, unfilled) and the filled ones by side."""
+    """Count the orders by status (filled, rejected, zero_size, unfilled) and the filled ones by side."""
     orders = run.orders
     filled = orders[orders["status"] == "filled"]
     size = filled["size"].to_numpy(dtype=np.float64)
     return {
         "orders": len(orders),
-        "by_status": {str(name): int(count) for name, count in orders["status"].value_counts().sort_index().items()},
+        "by_status": {
+            str(name).replace("-", "_"): int(count) for name, count in orders["status"].value_counts().sort_index().items()
+        },
         "BUY": int((size > 0).sum()),
         "SELL": int((size < 0).sum()),
     }
 
 
-def _columns(run: Run, prefix: str) -> FloatArray | None:
-    names = [f"{prefix}_{name.lower()}" for name in CLASS_NAMES]
-    if run.signals is None or not set(names) <= set(run.signals.columns):
-        return None
-    return run.signals[names].to_numpy(dtype=np.float64)
+def order_counts(funnel: Mapping[str, Any]) -> str:
+    """Say what became of the orders of a run, with every reason for a rejection: from its funnel."""
+    reasons = {explained(why): count for why, count in funnel["rejected"].items()}
+    rejected = ", ".join(why if len(reasons) == 1 else f"{whole(count)} × {why}" for why, count in reasons.items())
+    counts = {
+        "filled": funnel["filled"], f"rejected ({rejected})": sum(funnel["rejected"].values()),
+        "smaller than one lot": funnel["zero_size"] or 0, "unfilled": funnel["unfilled"],
+    }  # fmt: skip
+    return ", ".join(f"{whole(count)} {what}" for what, count in counts.items() if count) or "none"
+
+
+def explained(reason: str) -> str:
+    """Return the reason of a rejection with what can be done about it, where something can."""
+    return f"{reason}; {REMEDIES[reason]}" if reason in REMEDIES else reason
 
 
 def _diversity(run: Run) -> dict[str, Any] | None:
     if run.signals is None:
         return None
     labels = (run.checkpoint or {}).get("label_shares")
-    logits = _columns(run, "logit")
-    raw = None if logits is None else softmax(logits)
+    raw, calibrated = probabilities_of(run) or (None, None)
     return {
         "raw": diversity(run.signals["raw_signal"].to_numpy(), raw, labels),
-        "final": diversity(run.signals["signal"].to_numpy(), _columns(run, "p"), labels),
+        "final": diversity(run.signals["signal"].to_numpy(), calibrated, labels),
     }
 
 
 def _verdicts(run: Run, described: dict[str, Any] | None) -> dict[str, Any]:
-    labels = (run.checkpoint or {}).get("label_shares")
-    logits = _columns(run, "logit")
-    raw = None if logits is None else softmax(logits)
+    raw, calibrated = probabilities_of(run) or (None, None)
+    labels, whose = (run.checkpoint or {}).get("label_shares"), "the training labels'"
+    if labels is None and raw is not None and (text := labels_text(run)) is not None:
+        own = label_spec(text).labels(bars_of(run))
+        labels, whose = (class_shares(own), f"these bars' own labels' ({text})") if (own >= 0).any() else (None, whose)
     return {
         "signal": None if described is None else signal_verdict(described["final"]),
-        "model": model_verdict(mean_probabilities(raw), labels),
-        "calibrated": model_verdict(mean_probabilities(_columns(run, "p")), labels),
+        "model": model_verdict(mean_probabilities(raw), labels, whose=whose),
+        "calibrated": model_verdict(mean_probabilities(calibrated), labels, whose=whose),
+        "result": too_good(run),
     }
 
 
@@ -97,21 +120,15 @@ def _sentence(run: Run, measured: dict[str, Any], described: dict[str, Any] | No
         return (
             f"Collapsed: {name} on {percent(final['shares'][name])} of {whole(final['scored_bars'])} scored bars"
             f"{confidence}; "
-            f"{whole(run_trades(mine))} trades, returned {percent(mine['total_return'], signed=True)} {against}."
+            f"{whole(mine['trades'])} trades, returned {percent(mine['total_return'], signed=True)} {against}."
         )
     if run.orders.empty:
         return f"Never traded: {counted(mine['bars'], 'bar')}, 0 orders, because {_why_no_orders(described)}."
     if run.trades.empty:
         return f"Never traded: {counted(mine['bars'], 'bar')}, {_outcomes(run)}, none filled."
-    count = run_trades(mine)
-    still = f" ({mine['open_trades']} still open)" if mine["open_trades"] else ""
+    count, still = mine["trades"], f" ({mine['open_trades']} still open)" if mine["open_trades"] else ""
     times = "once" if count == 1 else f"{whole(count)} times"
     return f"Traded {times}{still}, returned {percent(mine['total_return'], signed=True)} {against}."
-
-
-def run_trades(measured: dict[str, Any]) -> int:
-    """Return how many round trips were begun: the closed and the open ones."""
-    return int(measured["trades"] + measured["open_trades"])
 
 
 def _collapsed(verdicts: dict[str, Any]) -> bool:
@@ -139,5 +156,5 @@ def _why_no_orders(described: dict[str, Any] | None) -> str:
 def _outcomes(run: Run) -> str:
     counts = run.orders["status"].value_counts().sort_index()
     reasons = run.orders["reason"].fillna("").replace("", np.nan).dropna()
-    why = f" (most often: {reasons.mode().iloc[0]})" if len(reasons) else ""
+    why = f" (most often: {explained(reasons.mode().iloc[0])})" if len(reasons) else ""
     return ", ".join(f"{whole(count)} orders {name}" for name, count in counts.items()) + why

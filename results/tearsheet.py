@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data.labels import label_spec
 from .figures import document
+from .marks import banners, marks, strategy_name, unstated, with_stamp
 from .metrics import daily_returns
 from .page import (
     Html,
@@ -22,7 +23,6 @@ from .page import (
     paragraph,
     section,
     setting_text,
-    stamps,
     table,
     verdict_card,
     whole,
@@ -35,6 +35,7 @@ from .sections.diversity import diversity_section
 from .sections.quantstats import quantstats_section
 from .sections.trades import trades_section
 from .stored_run import StoredRun
+from .summary import order_counts
 
 KIND_OF_VERDICT = {
     "one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good",
@@ -76,19 +77,18 @@ def render_tearsheet(stored: StoredRun) -> str:
             calibration_section(stored),
             costs_section(stored),
             certainty_section(stored),
-            section("quantstats", quantstats_section(daily_returns(stored), daily_returns(stored.benchmark))),
+            _quantstats(stored),
             trades_section(stored.trades),
             section("Reproduce", f"<pre><code>{html.escape(command(manifest['config']))}</code></pre>\n", _reproduce_note()),
         )
     )
-    banners = stamps(synthetic=bool(manifest["data"]["synthetic"]), overlap=overlaps(manifest["config"]))
-    return document(f"{title} – flagbt", body, banners=banners)
+    return document(f"{title} – flagbt", body, banners=banners([manifest]))
 
 
 def title_of(manifest: Mapping[str, Any]) -> str:
     """Return the user's name for a run, or what was run."""
     checkpoint = (manifest["checkpoint"] or {}).get("name")
-    ran = f"{manifest['config'].get('strategy') or 'strategy'}{f', checkpoint {checkpoint}' if checkpoint else ''}"
+    ran = f"{strategy_name(manifest['config'])}{f', checkpoint {checkpoint}' if checkpoint else ''}"
     return str(manifest["name"] or ran)
 
 
@@ -104,14 +104,11 @@ def command(config: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def overlaps(config: Mapping[str, Any]) -> bool:
-    """Tell whether a run was allowed to trade bars that its checkpoint was trained on."""
-    return bool(config.get("allow_overlap"))
-
-
 def _head(stored: StoredRun, title: str) -> str:
     notes, certainty = stored.manifest["notes"], stored.metrics["certainty"]
-    luck = f" {luck_sentence(certainty)}" if certainty is not None and not stored.trades.empty else ""
+    luck = (
+        f" {luck_sentence(certainty, stored.manifest['config'])}" if certainty is not None and not stored.trades.empty else ""
+    )
     lead = paragraph(stored.manifest["sentence"] + luck, "lead")
     cards = _cards(stored)
     return "".join((
@@ -130,18 +127,26 @@ def _cards(stored: StoredRun) -> str:
         for each, title in titles.items()
         if (found := verdicts[each]) is not None
     ]
-    return "".join([*cards[:1], _luck(stored.metrics["certainty"]), *cards[1:]])
+    return "".join([*cards[:1], _luck(stored.metrics["certainty"], stored.manifest), *cards[1:]])
 
 
-def _luck(certainty: Mapping[str, Any] | None) -> str:
+def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> str:
     if certainty is None:
         return ""
     word = luck_word(certainty)
     kind = {"not luck alone": "good", "may be luck": "fair", "the market's": "fair", "a loss beyond luck": "bad"}.get(word, "")
+    if kind == "good" and set(marks(manifest)) - {"SYNTHETIC"}:
+        kind = "fair"
     figure = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
     if word == "the market's":
         figure = certainty["random_entries"]
-    return verdict_card("Luck", word, figure["sentence"], kind)
+    return verdict_card("Luck", word, with_stamp(figure, manifest["config"])["sentence"], kind)
+
+
+def _seen(config: Mapping[str, Any]) -> str:
+    if unstated(config):
+        return "not stated"
+    return ", ".join(config.get("bars_seen") or ()) or ("not recorded" if "bars_seen" not in config else "none")
 
 
 def _what_ran(stored: StoredRun) -> str:
@@ -151,9 +156,11 @@ def _what_ran(stored: StoredRun) -> str:
         ("Data", f"{data['source']}, {'SYNTHETIC' if data['synthetic'] else 'real prices'}"),
         ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
         ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
-        ("Strategy", setting_text(config.get("strategy"))),
+        ("Strategy", setting_text(strategy_name(config))),
+        ("Bars it has seen", _seen(config)),
         ("Costs a side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
+        ("Orders", order_counts(stored.manifest["funnel"])),
         ("Sides", "long and short" if config.get("short") else "long or flat"),
     ]  # fmt: skip
     if checkpoint:
@@ -171,6 +178,11 @@ def _what_ran(stored: StoredRun) -> str:
     rows += [[name.replace("_", " ").capitalize(), setting_text(value)] for name, value in config.items()]
     settings = table("As recorded in run.json", ["Setting", "Value"], rows, words=True)
     return section("What was run", facts(entries), details("All settings", settings))
+
+
+def _quantstats(stored: StoredRun) -> Html:
+    returns, held = daily_returns(stored), daily_returns(stored.benchmark)
+    return section("quantstats", quantstats_section(returns, held, days=stored.metrics["strategy"]["days"]))
 
 
 def _reproduce_note() -> Html:

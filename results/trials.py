@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ TRIALS_FILE = "trials.jsonl"
 FORMAT_VERSION = 1
 LOCK_SECONDS = 10.0
 # What a config says that does not decide the result, or that another part of the digest says better: names of files and
-# checkpoints (their contents' digests count), the range as text (the bars count), and whether overlap was allowed.
-NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap")
+# checkpoints (their contents' digests count), the range as text (the bars count), whether overlap was allowed, and what a
+# strategy declares of itself.
+NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels")
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,16 @@ class TrialLog:
 
     def count(self, own: Trial) -> TrialCount:
         """Count the trials on the bars of ``own``, which counts once whether or not it was logged before."""
-        same = {configuration: sharpe for (bars, configuration), sharpe in self.trials.items() if bars == own.bars}
-        same[own.configuration] = own.sharpe
+        same = {**self._by_bars.get(own.bars, {}), own.configuration: own.sharpe}
         known = tuple(sorted(sharpe for sharpe in same.values() if sharpe is not None))
         return TrialCount(len(same), known, self.damaged_lines)
+
+    @cached_property
+    def _by_bars(self) -> dict[str, dict[str, float | None]]:
+        found: dict[str, dict[str, float | None]] = {}
+        for (bars, configuration), sharpe in self.trials.items():
+            found.setdefault(bars, {})[configuration] = sharpe
+        return found
 
 
 def bars_digest(run: Run) -> str:

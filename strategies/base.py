@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..data.bars import Bars
-from ..data.labels import BUY, SELL
+from ..data.labels import BUY, SELL, Labels
+from ..data.timerange import TimeRange
 from ..models.signals import Signals
 
 
@@ -44,20 +45,33 @@ class Strategy:
         What records and tables call it; the class's own name where it gives none.
     uses_model : bool
         Whether the class is made with a checkpoint's ``ModelSignals`` as its first argument (``--ckpt``).
+    bars_seen : tuple of TimeRange or of text such as ``20200101-20230701``, optional
+        Every stretch of bars that anything in the strategy was trained, tuned or chosen on, the bars that its labels look at
+        included; ``()`` where it has seen none. Trading them is refused. None: it is not stated, and every output says so.
+    reads_bars : bool
+        False where no answer depends on prices or volumes, as of a strategy that always holds, or one that draws at random.
+    warmup_bars : int, optional
+        Bars of history before the first signal, where the strategy states it; messages then name it.
+    label_spec : LabelSpec, TripleBarrier or their text, optional
+        The question that its probabilities answer, where it returns any; by default the labels of ``LabelSpec()``.
     """
 
     name = "strategy"
     uses_model = False
     short = False
+    bars_seen: tuple[TimeRange | str, ...] | None = None
+    reads_bars: bool = True
+    warmup_bars: int | None = None
+    label_spec: Labels | str | None = None
     signals: Signals
 
     def __init__(self, *, short: bool = False) -> None:
         self.short = short
 
     def __init_subclass__(cls) -> None:
-        """Call a class without a name by the class's own."""
+        """Call a class that gives no name by the class's own: an inherited name would pass for its parent."""
         super().__init_subclass__()
-        if cls.name == Strategy.name:
+        if "name" not in vars(cls):
             cls.name = cls.__name__
 
     def prepare(self, bars: Bars) -> Signals:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +20,8 @@ class BuyAndHold(Strategy):
     """BUY at every bar: bought at the second bar's open, held to the end."""
 
     name = "buy-and-hold"
+    bars_seen = ()
+    reads_bars = False
 
     def prepare(self, bars: Bars) -> Signals:
         """Return BUY for every bar. *Causality: row t uses bars <= t.*"""
@@ -28,6 +32,8 @@ class AlwaysHold(Strategy):
     """HOLD at every bar: never trades, so its equity is the starting cash."""
 
     name = "always-hold"
+    bars_seen = ()
+    reads_bars = False
 
     def prepare(self, bars: Bars) -> Signals:
         """Return HOLD for every bar. *Causality: row t uses bars <= t.*"""
@@ -36,6 +42,9 @@ class AlwaysHold(Strategy):
 
 class SmaCross(Strategy):
     """BUY while the fast mean of the close is above the slow one, SELL while it is below, HOLD where they are equal.
+
+    Means are equal where they differ by no more than their own rounding (`mean_error`), so that a tie of the prices as they
+    are written is HOLD in every unit: one satoshi or one bitcoin.
 
     Parameters
     ----------
@@ -51,6 +60,7 @@ class SmaCross(Strategy):
     """
 
     name = "sma-cross"
+    bars_seen = ()
 
     def __init__(self, *, fast_bars: int = 24, slow_bars: int = 168, short: bool = False) -> None:
         super().__init__(short=short)
@@ -61,14 +71,21 @@ class SmaCross(Strategy):
         self.fast_bars = fast_bars
         self.slow_bars = slow_bars
 
+    @cached_property  # of the class, so that no subclass declares it unawares; a plain property could not be set by one
+    def warmup_bars(self) -> int:  # type: ignore[override]
+        """Bars before the first whole slow mean."""
+        return self.slow_bars - 1
+
     def prepare(self, bars: Bars) -> Signals:
         """Compare the two means at every bar. *Causality: row t uses bars <= t.*"""
         signal = np.full(len(bars), NO_SIGNAL)
         slow = rolling_mean(bars.close, self.slow_bars)
         fast = rolling_mean(bars.close, self.fast_bars)
-        signal[slow == fast] = HOLD
-        signal[fast > slow] = BUY
-        signal[fast < slow] = SELL
+        apart = slow - fast
+        rounding = mean_error(slow, self.slow_bars) + mean_error(fast, self.fast_bars)
+        signal[np.abs(apart) <= rounding] = HOLD
+        signal[apart < -rounding] = BUY
+        signal[apart > rounding] = SELL
         return Signals.plain(signal)
 
     def describe(self) -> dict[str, object]:
@@ -93,6 +110,8 @@ class RandomSignals(Strategy):
     """
 
     name = "random"
+    bars_seen = ()
+    reads_bars = False
     sell_share = 0.16
     buy_share = 0.18
 
@@ -131,6 +150,17 @@ def rolling_mean(values: FloatArray, n_bars: int) -> FloatArray:
         total += values[offset : offset + rows]
     result[n_bars - 1 :] = total / n_bars
     return result
+
+
+def mean_error(mean: FloatArray, n_bars: int) -> FloatArray:
+    """Return how far ``rolling_mean`` of prices may lie from the true mean of the prices as they are written.
+
+    With u = 2**-53, half of float64's epsilon: reading a decimal price is off by a factor of 1 + u at most, each of the
+    n - 1 additions of numbers above 0 by another one, and so is the division (Higham 2002, Accuracy and Stability of
+    Numerical Algorithms, section 4.2): (n + 1) u of the mean, to first order. ``n * epsilon`` is at least that. It is far
+    below the least true difference: for prices of 9 digits and means of 24 and 168 bars, 5e-14 against 6e-12 of the price.
+    """
+    return n_bars * float(np.finfo(np.float64).eps) * mean
 
 
 def uniform_of_time(time: TimeArray, seed: int) -> FloatArray:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from ..data.bars import Bars
+from ..data.timerange import TimeRange
 from ..models.model_signals import ModelSignals
+from ..models.overlap import seen_ranges
 from ..models.signals import Signals
 from .base import Strategy
 
@@ -25,6 +29,16 @@ class FlagTrader(Strategy):
     def __init__(self, model: ModelSignals, *, short: bool = False) -> None:
         super().__init__(short=short)
         self.model = model
+
+    @cached_property  # of the class, so that no subclass declares it unawares; a plain property could not be set by one
+    def bars_seen(self) -> tuple[TimeRange, ...]:  # type: ignore[override]
+        """What the checkpoint and the calibration in use have seen."""
+        return tuple(seen_ranges(self.model.checkpoint, self.model.calibration).values())
+
+    @cached_property
+    def warmup_bars(self) -> int:  # type: ignore[override]
+        """Bars before the checkpoint's first answer."""
+        return self.model.warmup_bars
 
     def prepare(self, bars: Bars) -> Signals:
         """Score all bars in batches before the simulation starts. *Causality: row t uses bars <= t.*"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ from flagbt.tests.exchange_server import ExchangeServer, refuse_outside
 
 # Small tensors on two busy cores: a second thread waits for the first far longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Started with nohup or in the background of a script, Ctrl-C is ignored, and with it in every command that a test sends it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 NUMBERS = count()
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -156,6 +160,7 @@ def make_run(
         "strategy": "flagtrader" if model else "buy-and-hold", "checkpoint": "Jan4" if model else None,
         "data": None, "timerange": None, "calibration": "none", "decision": "argmax",
         "fee_bps": 10.0, "slippage_bps": 2.0, "cash": 10_000.0, "short": False, "seed": 0,
+        "sizing": "at fill",
     }  # fmt: skip
     counts = dict(zip(CLASS_NAMES, class_counts(signal).tolist(), strict=True))
     filled = {1.0: sum(row[3] == 1 for row in orders), 0.0: sum(row[3] == 0 for row in orders)}
@@ -167,6 +172,7 @@ def make_run(
         config=settings | (config or {}),
         data={
             "source": bars.source, "synthetic": True, "digest": bars.digest, "step_hours": 1.0,
+            "bars_per_year": bars.bars_per_year,
             "first": utc(bars.time[0]), "last": utc(bars.time[-1]),
         },
         checkpoint={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from flagbt.cli import main
+from flagbt.__main__ import main
 from flagbt.tests.exchange_server import refuse_outside
 
 connect, lookup = socket.socket.connect, socket.getaddrinfo

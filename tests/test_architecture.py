@@ -18,7 +18,7 @@ import flagbt
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors"},
+    {"errors", "stopping"},
     {"files", "limits"},
     {"data"},
     {"models"},

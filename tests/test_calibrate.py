@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -225,6 +226,37 @@ def test_the_trainings_weights_are_known() -> None:
     moved = -np.log(checkpoint.values["objective"]["class_weights"])
     assert training_shift(checkpoint) == pytest.approx(moved - moved.mean())
     assert training_shift(find_checkpoint("Jan4")).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("place", ["name", "path", "link", "linked among the checkpoints"])
+def test_the_installed_package_is_never_edited(
+    place: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A calibration of somebody's would be in every project's Jan4, and gone with the next update; the remedy must work."""
+    monkeypatch.chdir(tmp_path)
+    bundled, given = find_checkpoint("Jan4").folder, "Jan4"
+    if place == "path":
+        given = str(bundled)
+    elif place == "link":
+        given = "./mine"
+        Path(given).symlink_to(bundled)
+    elif place != "name":
+        Path("checkpoints").mkdir()
+        Path("checkpoints/Jan4").symlink_to(bundled)
+    before = tree(bundled)
+    line = ["--timerange", "20240101-20240401", "--device", "cpu"]
+    code, out, err = command("calibrate", "--ckpt", given, *line, "--store")
+    assert (code, out) == (1, "")
+    (remedy, name), *_ = re.findall(r"Copy it first: (mkdir .+?), then repeat the command with --ckpt (\S+)\. ", err)
+    subprocess.run(remedy, shell=True, check=True)
+    if place == "linked among the checkpoints":
+        assert name == "Jan4-copy"
+        assert command("calibrate", "--ckpt", name, *line, "--store")[0] == 0
+        assert "temperature" in find_checkpoint(name).calibration_names()
+        assert find_checkpoint(name).digest == find_checkpoint("Jan4").digest
+    assert find_checkpoint(name).folder == Path("checkpoints") / name
+    find_checkpoint(name).check_storable("another")
+    assert tree(bundled) == before
 
 
 def test_what_two_store_at_once_both_stay(nano: Checkpoint, tmp_path: Path) -> None:

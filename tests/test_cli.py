@@ -11,16 +11,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
 
+from flagbt.cli import cli
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.timerange import TimeRange
@@ -107,6 +109,24 @@ def plug_in(folder: Path, code: str) -> str:
         (2, ("runn",), r"No such command 'runn'.*'run', 'runs'.*flagbt --help"),
         (2, ("data", "inf"), "Did you mean 'info'"),
         (2, ("run", "--fee_bsp", "3"), "No such option '--fee-bsp'.*Did you mean.*'--fee-bps'.*See flagbt run --help"),
+        (2, ("train", "--lr", "1e-3"), "No such option '--lr'. Did you mean '--learning-rate'"),
+        (2, ("train", "--epoch", "3"), "Did you mean '--epochs'"),
+        (2, ("train", "--bs", "3"), "Did you mean '--batch-size'"),
+        (2, ("train", "--out", "x"), "Did you mean '--output'"),
+        (2, ("train", "--model", "x"), "Did you mean '--base'"),
+        (2, ("run", "--fees", "3"), "Did you mean '--fee-bps'"),
+        (2, ("run", "--commission", "3"), "Did you mean '--fee-bps'"),
+        (2, ("run", "--slippage", "3"), "Did you mean '--slippage-bps'"),
+        (2, ("run", "--start", "20240101"), "Did you mean '--timerange'"),
+        (2, ("run", "--end_date", "20240101"), "Did you mean '--timerange'"),
+        (2, ("run", "--initial-capital", "3"), "Did you mean '--cash'"),
+        (2, ("run", "--checkpoint", "x"), "Did you mean '--ckpt'"),
+        (2, ("run", "--output", "x"), "Did you mean '--out'"),
+        (2, ("data", "fetch", "--pair", "x"), "Did you mean '--symbol'"),
+        (2, ("data", "fetch", "--start", "x"), "Did you mean '--since'"),
+        (2, ("run", "--lr", "1e-3"), "'--learning-rate' is an option of flagbt train and flagbt pretrain"),
+        (2, ("run", "--holdout", "0.2"), "'--holdout' is an option of flagbt sweep"),
+        (2, ("run", "--zzz", "0.2"), "No such option '--zzz'. See flagbt run --help"),
         (2, ("run", "extra"), "unexpected extra argument"),
         (2, ("run", "--cash"), "'--cash' requires an argument"),
         (2, ("run", "--strategy", "sma-corss"), "Did you mean 'sma-cross'"),
@@ -540,9 +560,10 @@ BUYS = "return Signals.plain(np.full(len(bars), 2))"
         (PLAIN.format("self.broker.set_cash(1e9)"), r"called broker.set_cash\(\): the cash and the costs of a run are fixed"),
         (PLAIN.format("self.broker.setcommission(0)"), r"called broker.setcommission\(\)"),
         (
-            "class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=500)\n",
-            r"the replay failed at .*{m}\.py, class Mine, inside .*basicops.py",
+            "class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=5.5)\n",
+            r"the replay failed at .*{m}\.py, class Mine, inside .*backtrader",
         ),
+        ("class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=500)\n", "needs more than the 48 bars"),
     ],
 )
 def test_a_plug_ins_fault_names_its_file_and_line(refused: Callable[..., str], folder: Path, code: str, says: str) -> None:
@@ -564,6 +585,42 @@ def test_flagbts_own_defects_keep_their_traceback(folder: Path, command: Command
     monkeypatch.setattr("flagbt.strategies.baselines.rolling_mean", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command(*SMA)
+
+
+TALKS = """import os
+print("imported")
+class Mine(bt.Strategy):
+    def __init__(self):
+        print("made")
+        os.system("echo child")
+        os.write(1, b"descriptor\\n")
+    def next(self):
+        if len(self) == 3:
+            print("traded")
+            self.sell()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", *DAYS), pytest.param(("verify", "lookahead", "--timerange", "20240101-20240301"), marks=pytest.mark.slow)],
+    ids=lambda each: each[0],
+)
+def test_what_a_strategy_prints_stays_out_of_the_json(folder: Path, arguments: tuple[str, ...]) -> None:
+    """If it fails, the words of a user's own code stand before the JSON, and no parser reads it."""
+    name = plug_in(folder, TALKS)
+    command = [*FLAGBT, *arguments, "--strategy", f"{name}:Mine", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert strict(result.stdout), result.stderr
+    assert {"imported", "made", "child", "descriptor", "traded"} <= set(result.stderr.split())
+
+
+def test_a_sale_without_shorts_is_told_on_the_first_screen(command: Command, folder: Path) -> None:
+    """If it fails, a strategy that only sells is said to have ordered nothing, and what it prints is lost without --json."""
+    code, out, err = command("run", "--strategy", f"{plug_in(folder, TALKS)}:Mine", *DAYS)
+    assert code == 0, err
+    assert "traded" in out.split()
+    assert "1 rejected (short not allowed; --short lets a strategy sell what it does not hold)" in out
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
@@ -591,6 +648,7 @@ def test_a_plain_strategy_reads_the_signals(command: Command, folder: Path, chec
         (None, "settings.yaml cannot be read: No such file"),
         ("{bad: [", "is no YAML: .*line 1, column 8"),
         ("- 1\n- 2\n", "holds no settings"),
+        ("strategy: random\nfees: 3\n", "line 2: 'fees' is no option here. Did you mean 'fee_bps'"),
         ("strategy: random\nfee-bsp: 3\n", "line 2: 'fee-bsp' is no option here. Did you mean 'fee_bps'"),
         ("fee_bps: 3\nfee-bps: 4\n", "line 2: 'fee-bps' was given in line 1 already"),
         ("seed: 0\nfee_bps: abc\n", "line 2: --fee-bps: expected a number, got 'abc'"),
@@ -636,7 +694,7 @@ def test_the_command_line_wins_over_the_file(command: Command, folder: Path) -> 
 # --- what is printed -------------------------------------------------------------------------------------------------
 
 SHOWN = {
-    "total_return", "cagr", "sharpe_daily", "sharpe_hourly", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
     "fees_paid",
 }  # fmt: skip
 
@@ -804,6 +862,35 @@ def test_a_rule_is_written_as_it_is_read(rule: str) -> None:
     assert Decision.parse(str(Decision.parse(rule))) == Decision.parse(rule)
     with pytest.raises(UsageError):
         Decision.parse(f"{rule}:")
+
+
+# --- an option given twice ------------------------------------------------------------------------------------------------
+
+
+def commands_below(command: click.Command, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command with the words that call it."""
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands_below(below, *words, name)
+
+
+def test_an_option_that_takes_one_value_is_given_once(command: Command) -> None:
+    """If it fails, `--data A --data B` reads B alone and says nothing of A; it must hold for every option there is."""
+    tried = 0
+    for words, each in commands_below(cli):
+        for option in each.params:
+            if isinstance(option, click.Option) and not (option.is_flag or option.multiple):
+                name, tried = max(option.opts, key=len), tried + 1
+                code, out, err = command(*words, option.opts[0], "one", f"{name}=other")
+                says = f"flagbt: {name}: given 2 times, 'one' and 'other', and it takes one value. Keep one of them. See "
+                assert (code, out, err.startswith(says)) == (2, "", True), err
+    assert tried > 100
+
+
+def test_opposite_flags_are_not_both_given(refused: Callable[..., str], command: Command) -> None:
+    """If it fails, `--cache --no-cache` does what the last one says; a flag repeated contradicts nothing."""
+    assert "--cache and --no-cache are both given" in refused(2, "run", "--no-cache", "--cache")
+    assert command("strategies", "list", "--json", "--json")[0] == 0
 
 
 # --- signals, pipes, encodings, folders ------------------------------------------------------------------------------

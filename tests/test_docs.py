@@ -281,7 +281,6 @@ def test_the_numbers_in_prose_are_those_of_the_code() -> None:
         f"{FINGERPRINT_ROWS} validation rows",
         f"a difference of {FINGERPRINT_TOLERANCE:.4f}",
         f"a total variation above {COLLAPSED_TOTAL_VARIATION} is `collapsed`",
-        f"the reserve of {costs.reserve_bps:g} bps",
         f"{costs.fee_bps:g} bps of fee and {costs.slippage_bps:g} bps of slippage a side",
         f"{costs.borrow_bps_per_day:g} bp a day of borrow",
         f"Years have {DAYS_PER_YEAR} days",

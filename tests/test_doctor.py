@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ from flagbt.data.features import DEFAULT
 from flagbt.data.labels import LabelSpec
 from flagbt.data.readers import read_bars, write_bars_csv
 from flagbt.data.timerange import TimeRange
-from flagbt.errors import FlagbtError
+from flagbt.errors import FlagbtError, UsageError
 from flagbt.models.checkpoint import BUNDLED, find_checkpoint
 from flagbt.results.doctor.direction import auc_intervals, aucs, offset_sweep
 from flagbt.results.doctor.drift import kolmogorov_smirnov, population_stability
@@ -337,8 +339,8 @@ def test_what_does_not_fit_is_refused_with_its_place(given: dict[str, object], s
 
 def test_an_answer_of_another_shape_is_named(walk: Callable[..., Bars]) -> None:
     """If it fails, a model with two classes is examined as if it had three."""
-    diagnosis = diagnose(lambda rows: rows[:, :2], DEFAULT, walk(1500), labels=LabelSpec(), context_bars=0)
-    assert "expected logits or probabilities of shape" in diagnosis.finding("shares").says
+    with pytest.raises(UsageError, match=r"expected logits or probabilities of shape \(300, 3\) .* got \(300, 2\)"):
+        diagnose(lambda rows: rows[:, :2], DEFAULT, walk(1500), labels=LabelSpec(), context_bars=0)
 
 
 @pytest.mark.slow
@@ -481,6 +483,68 @@ def test_a_strategy_that_peeks_is_caught(
     assert (code, said["severity"]) == (1, "broken")
     code, said = proof(command, "lookahead", "--strategy", "sma-cross", "--data", few_bars)
     assert (code, said["severity"]) == (0, "ok")
+
+
+class Classifier:
+    """Scikit-learn's two methods: labels, and probabilities."""
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """Return labels."""
+        return np.arange(len(rows)) % 3
+
+    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
+        """Return probabilities."""
+        return np.random.default_rng(0).dirichlet([2, 6, 2], len(rows))
+
+
+class LabelsOnly:
+    """A model that has nothing but labels."""
+
+    predict = Classifier.predict
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (lambda rows: np.arange(len(rows)) % 3, "got (300,). These look like labels"),
+        (lambda rows: (np.arange(len(rows)) % 3 - 1).tolist(), "got (300,). These look like labels"),
+        (lambda rows: np.eye(3)[np.arange(len(rows)) % 3], "is one 1 and two 0: these are labels"),
+        (LabelsOnly(), "got (300,). These look like labels"),
+        (lambda rows: np.ones((len(rows), 2)), "got (300, 2)"),
+        (lambda rows: np.ones((3, len(rows))), "got (3, 300)"),
+        (lambda _rows: np.ones((1, 3)), "got (1, 3)"),
+        (lambda _rows: 0.5, "got ()"),
+        (lambda _rows: None, "got None"),
+        (lambda _rows: "BUY", "got 'BUY'"),
+        (lambda rows: ["BUY"] * len(rows), "got what is not an array of numbers (list)"),
+        (lambda _rows: {"BUY": 1}, "got what is not an array of numbers (dict)"),
+        ("model.pkl", "'model.pkl' is not a model: it cannot be called, and has no predict_proba"),
+        (object(), "an object of type object is not a model"),
+        (None, "None is not a model"),
+        (Classifier, "the class Classifier is not a model yet. Give an instance"),
+    ],
+)
+def test_what_is_no_model_is_refused(model: Any, says: str, walk: Callable[..., Bars]) -> None:
+    """If it fails, a typing error gets the diagnosis "no skill" of an honest model."""
+    bars = walk(900, seed=2)
+    with pytest.raises(UsageError, match=re.escape(says)):
+        diagnose(model, lambda each: np.append(np.nan, np.diff(np.log(each.close)))[:, None], bars, labels=LabelSpec())
+
+
+def test_a_model_with_predict_proba_is_asked_for_probabilities(walk: Callable[..., Bars]) -> None:
+    """If it fails, a classifier must be wrapped in a function, or is asked for its labels."""
+    bars = walk(900, seed=2)
+    found = diagnose(Classifier(), lambda each: np.append(np.nan, np.diff(np.log(each.close)))[:, None], bars)
+    assert found.finding("shares").severity != "skipped"
+
+
+def test_features_and_bars_of_the_wrong_kind_are_refused(walk: Callable[..., Bars]) -> None:
+    """If it fails, an array in place of a function ends in a traceback."""
+    bars = walk(900, seed=2)
+    with pytest.raises(UsageError, match=r"features: expected a FeatureSet or a function .*, got a ndarray"):
+        diagnose(Classifier(), np.ones((900, 2)), bars)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="bars: expected Bars, such as read_bars gives, got a str"):
+        diagnose(Classifier(), lambda each: each.close[:, None], "bars.csv")  # type: ignore[arg-type]
 
 
 def test_parity_that_could_not_be_checked_is_not_proven(command: Command, few_bars: Path) -> None:

@@ -66,7 +66,7 @@ def test_headline_ratios_by_hand(run_maker: RunMaker) -> None:
     downside = math.sqrt(sum(min(r, 0) ** 2 for r in daily) / len(daily))
     assert found["sortino_daily"] == pytest.approx(statistics.mean(daily) / downside * math.sqrt(365))
     per_bar = pd.concat([pd.Series([run.cash]), equity]).pct_change().dropna()
-    assert found["sharpe_hourly"] == pytest.approx(per_bar.mean() / per_bar.std() * math.sqrt(8760))
+    assert found["sharpe_per_bar"] == pytest.approx(per_bar.mean() / per_bar.std() * math.sqrt(8760))
     assert found["cagr"] == pytest.approx((equity.iloc[-1] / run.cash) ** (365 / 80) - 1)
     assert found["calmar"] == pytest.approx(found["cagr"] / -found["max_drawdown"])
     assert found["days"] == 80
@@ -76,10 +76,10 @@ def test_headline_ratios_by_hand(run_maker: RunMaker) -> None:
 def test_four_hour_bars_have_fewer_of_them_in_a_year(with_equity: Callable[..., Run]) -> None:
     """If it fails, the per-bar Sharpe ratio takes every bar for an hour."""
     run = with_equity([101, 103, 102, 106], [0, 4, 8, 12])
-    run = replace(run, data=run.data | {"step_hours": 4.0})
+    run = replace(run, data=run.data | {"step_hours": 4.0, "bars_per_year": 365 * 6})
     returns = np.array([101 / 100, 103 / 101, 102 / 103, 106 / 102]) - 1
     expected = returns.mean() / returns.std(ddof=1) * math.sqrt(365 * 6)
-    assert metrics(run)["sharpe_hourly"] == pytest.approx(expected)
+    assert metrics(run)["sharpe_per_bar"] == pytest.approx(expected)
     assert metrics(run)["days"] == pytest.approx(16 / 24)
 
 
@@ -124,7 +124,7 @@ def test_trade_and_cost_figures_come_from_the_ledger(run_maker: RunMaker) -> Non
         }
     )  # fmt: skip
     found = metrics(replace(run, trades=trades, orders=orders))
-    assert (found["trades"], found["open_trades"]) == (3, 1)
+    assert (found["trades"], found["closed_trades"], found["open_trades"]) == (4, 3, 1)
     assert found["win_rate"] == pytest.approx(1 / 3)
     assert found["profit_factor"] == pytest.approx(3)
     assert found["avg_trade_return"] == pytest.approx(0.2 / 3)
@@ -158,8 +158,13 @@ def test_a_steady_gain_has_no_sharpe_ratio(with_equity: Callable[..., Run]) -> N
     assert found["volatility_daily"] == 0
 
 
-def test_less_than_a_day_has_no_yearly_growth(with_equity: Callable[..., Run]) -> None:
-    """If it fails, an hour's luck is shown as a yearly rate."""
-    assert metrics(with_equity([101] * 23))["cagr"] is None
-    assert metrics(with_equity([101] * 24))["cagr"] == pytest.approx(1.01**365 - 1)
-    assert metrics(with_equity([1e6] * 24))["cagr"] is None
+def test_less_than_30_days_have_no_yearly_growth(with_equity: Callable[..., Run]) -> None:
+    """If it fails, a few hours' luck is compounded to a yearly rate (a CAGR of 645,440 for 30 hours)."""
+    for hours in (1, 30, 24 * 30 - 1):
+        found = metrics(with_equity([99, *[101] * (hours - 1)]))
+        assert found["cagr"] is None
+        assert found["calmar"] is None
+    month = metrics(with_equity([99, *[101] * (24 * 30 - 1)]))
+    assert month["cagr"] == pytest.approx(1.01 ** (365 / 30) - 1)
+    assert month["calmar"] == pytest.approx(100 * month["cagr"])
+    assert metrics(with_equity([1e30] * 24 * 30))["cagr"] is None  # no float holds it

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -17,9 +18,20 @@ from flagbt.data.bars import Bars
 from flagbt.data.timerange import TimeRange
 from flagbt.engine import loop
 from flagbt.engine.backtest import run_backtest
+from flagbt.engine.broker import RUIN
 from flagbt.engine.costs import Costs
 from flagbt.engine.funnel import check_funnel
-from flagbt.engine.replay import ReplayBars, Replayed, Scratch, Setting, check_replay, position_rule, replay, replay_many
+from flagbt.engine.replay import (
+    REASONS,
+    ReplayBars,
+    Replayed,
+    Scratch,
+    Setting,
+    check_replay,
+    position_rule,
+    replay,
+    replay_many,
+)
 from flagbt.engine.rules import EXITS, WAITS, Rules
 from flagbt.engine.run import Run
 from flagbt.errors import StrategyError, UsageError
@@ -105,10 +117,10 @@ def cases(draw: st.DrawFn) -> Case:
         jump=draw(st.sampled_from([0.0, 0.002, 0.03, 0.3])), gap_share=draw(st.sampled_from([0.0, 0.1])),
         drift=draw(st.sampled_from([0.0, 0.0, 0.03, -0.03])),
     )  # fmt: skip
-    kind = draw(st.sampled_from(["mixed", "mixed", "busy", "hold", "missing", "buy"]))
+    kind = draw(st.sampled_from(["mixed", "mixed", "busy", "hold", "missing", "buy", "sell"]))
     weights = {
         "mixed": [0, 0.16, 0.66, 0.18], "busy": [0, 0.45, 0.1, 0.45], "hold": [0, 0, 1, 0], "missing": [0.3, 0.2, 0.2, 0.3],
-        "buy": [0, 0.02, 0.08, 0.9],
+        "buy": [0, 0.02, 0.08, 0.9], "sell": [0.02, 0.9, 0.08, 0],
     }[kind]  # fmt: skip
     signal = random.choice([NO_SIGNAL, 0, 1, 2], n, p=weights)
     signal[-1] = max(signal[-1], 0)  # a range without a single signal is refused
@@ -126,8 +138,7 @@ def cases(draw: st.DrawFn) -> Case:
     ) if draw(st.booleans()) else Rules()  # fmt: skip
     costs = Costs(
         fee_bps=draw(st.just(0.0) | st.floats(0, 100)), slippage_bps=draw(st.just(0.0) | st.floats(0, 50)),
-        borrow_bps_per_day=draw(st.floats(0, 1000)),
-        reserve_bps=draw(st.sampled_from([0.0, 20.0, 200.0])), lot_size=draw(st.sampled_from([1e-8, 1e-6, 3e-4, 1.0])),
+        borrow_bps_per_day=draw(st.floats(0, 1000)), lot_size=draw(st.sampled_from([1e-8, 1e-6, 3e-4, 1.0])),
     )  # fmt: skip
     # The second kind: half a millionth short of whole lots, which rounding asks for all the same.
     whole_lots = st.integers(1, 9).map(lambda n_lots: (n_lots - 5e-7) * costs.lot_size * float(bars.close[0]))
@@ -139,7 +150,10 @@ def check(case: Case) -> None:
     """Run a case both ways and compare everything."""
     run, replayed = case.judge(), case.replayed()
     check_replay(run, replayed)
+    assert np.array_equal(replayed.table[:, loop.CASH], run.equity["cash"])  # to the last bit
+    assert np.array_equal(replayed.equity, run.equity["equity"])
     assert np.array_equal(replayed.table[:, loop.AFTER], run.signals["target"])
+    check_account(run)
     assert replayed.closed_trades == (run.trades["status"] == "closed").sum()
     assert sum(fill.size for fill in replayed.fills()) == pytest.approx(
         run.equity["position_size"].iloc[-1], rel=1e-6, abs=1e-6
@@ -149,33 +163,83 @@ def check(case: Case) -> None:
     assert replay_metrics(replayed) == {name: measured[name] for name in replay_metrics(replayed)}
 
 
+def check_account(run: Run) -> None:
+    """Check what holds of every account: nothing rejected, no debt but ruin's, and nothing traded after a ruin."""
+    orders, equity = run.orders, run.equity["equity"].to_numpy()
+    assert not run.funnel["rejected"]
+    lost = np.flatnonzero(equity <= 0)
+    end = lost[0] if len(lost) else len(equity)
+    cash = run.equity["cash"].to_numpy()
+    assert (cash[:end] >= -1e-9 * equity[:end]).all()
+    filled = orders[orders["filled"].notna()]
+    at = run.equity.index.get_indexer(pd.DatetimeIndex(filled["filled"]))
+    # Marked at the open of its fill, a position is never more than the equity there (what a short loses to costs apart).
+    after = run.equity["position_size"].to_numpy()[at] * filled["fill_price"].to_numpy()
+    left = cash[at] + after
+    assert (np.abs(after) <= np.maximum(left, 0) * (1 + 1e-9) + filled["fee"].to_numpy()).all()
+    if not len(lost):
+        return
+    closing = orders[orders["reason"] == RUIN]
+    assert len(closing) == int(run.equity["position_size"].iloc[end] != 0)
+    assert (at <= end + 1).all()
+    assert (run.equity["position_size"].iloc[end + 1 :] == 0).all()
+    assert len(set(equity[end + 1 :])) <= 1
+    assert (orders["decided"] <= run.equity.index[end]).all()
+
+
 FAST = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
-def by_hand(candles: list[tuple[float, float]], exposures: list[float], *, cash: float, **costs: float) -> Case:
+def by_hand(
+    candles: list[tuple[float, float]], exposures: list[float], *, cash: float, step_hours: int = 1, **costs: float
+) -> Case:
     """Make a case from candles (open, close) and exposures."""
     open_, close = np.array(candles, dtype=float).T
-    time = np.datetime64("2024-01-01", "ns") + np.arange(len(close)) * HOUR
+    time = np.datetime64("2024-01-01", "ns") + np.arange(len(close)) * step_hours * HOUR
     bars = Bars(time, open_, np.maximum(open_, close), np.minimum(open_, close), close, np.ones(len(close)), "by hand")
     return Case(bars, np.ones(len(close), dtype=int), np.array(exposures), True, Costs(**costs), cash, Rules())
 
 
-# Two that random draws hardly reach. A short that has lost more than there was is closed all the same; and an order that
-# the cash cannot pay at the close is refused, though the open is cheaper.
-LOST = by_hand([(98, 98), (98, 250), (250, 250)], [-1, 0, np.nan], cash=10_000.0)
-FREE = {"fee_bps": 0.0, "slippage_bps": 0.0, "reserve_bps": 0.0, "lot_size": 1.0}
-SHORT_OF_A_LOT = by_hand([(100, 100), (90, 90), (90, 90)], [1, np.nan, np.nan], cash=300.0 - 5e-5, **FREE)
+# What random draws hardly reach. A short that has lost more than there was is closed, and the account with it; a gap leaves
+# nothing at the open, where the order that was to enlarge the short closes it; and cash that is half a millionth of a lot
+# short of three lots, which rounding takes for three, pays two.
+LOST = by_hand([(98, 98), (98, 250), (250, 250), (98, 98)], [-1, -0.5, 1, 1], cash=10_000.0)
+LOST_AT_THE_OPEN = by_hand([(98, 98), (98, 98), (350, 120), (98, 98)], [-0.5, -1, 1, 1], cash=10_000.0)
+LOST_ON_THE_LAST_BAR = by_hand([(98, 98), (98, 250)], [-1, 1], cash=10_000.0)
+# Borrow alone: 10 % a day at a price that stands still, charged for the 24 hours of each of these daily bars.
+LOST_TO_BORROW = by_hand([(100, 100)] * 15, [-1] * 15, cash=10_000.0, step_hours=24, borrow_bps_per_day=1_000.0)
+FREE = {"fee_bps": 0.0, "slippage_bps": 0.0, "lot_size": 1.0}
+SHORT_OF_A_LOT = by_hand([(100, 100), (100, 100), (90, 90)], [1, np.nan, np.nan], cash=300.0 - 5e-5, **FREE)
 
 
 def test_the_cases_by_hand_are_what_they_say() -> None:
-    """The two examples: if it fails, they no longer reach what they were made for."""
-    assert [record.status for record in LOST.replayed().records()] == ["filled", "filled"]
-    assert LOST.replayed().equity[-1] < 0
-    assert [record.reason for record in SHORT_OF_A_LOT.replayed().records()] == ["Margin"]
+    """The examples: if it fails, they no longer reach what they were made for."""
+    lost = LOST.replayed()
+    assert [(record.decided, record.status, record.target) for record in lost.records()] == [
+        (0, "filled", -1.0), (1, "filled", 0.0)
+    ]  # fmt: skip
+    assert lost.equity[-1] == lost.equity[-2] < 0
+    assert lost.records()[1].reason == REASONS[loop.RUINED]
+    at_open = LOST_AT_THE_OPEN.replayed()
+    assert [(record.decided, record.filled_size > 0) for record in at_open.records()] == [(0, False), (1, True)]
+    assert at_open.table[2, loop.SIZE] == 0
+    assert at_open.equity[2] == at_open.equity[3] < 0
+    (first, last), equity = LOST_ON_THE_LAST_BAR.replayed().records(), LOST_ON_THE_LAST_BAR.replayed().equity
+    assert (first.status, last.status, last.reason, math.isnan(last.size)) == ("filled", "unfilled", RUIN, True)
+    assert equity[-1] < 0
+    # 10,000 / (100 * 1.0002 * 1.001) = 99.880050 units. Selling them costs 11.98, which leaves 9,988.02, and each day from
+    # bar 2 on takes 10 % of 9,988.005. Ten of them leave 0.01 at the close of bar 11; the next one takes more than that.
+    borrowed = LOST_TO_BORROW.replayed()
+    assert [record.decided for record in borrowed.records()] == [0, 12]
+    assert 0.02 > borrowed.equity[11] > 0 > borrowed.equity[12]
+    assert [record.size for record in SHORT_OF_A_LOT.replayed().records()] == [2.0]
 
 
 @FAST
 @example(LOST)
+@example(LOST_AT_THE_OPEN)
+@example(LOST_ON_THE_LAST_BAR)
+@example(LOST_TO_BORROW)
 @example(SHORT_OF_A_LOT)
 @given(cases())
 def test_replay_is_backtrader(case: Case) -> None:
@@ -201,12 +265,11 @@ def test_the_generated_cases_reach_every_outcome() -> None:
     def count(case: Case) -> None:
         replayed = case.replayed()
         statuses.update(f"{record.status} {record.reason}".strip() for record in replayed.records())
-        statuses.update("part" for record in replayed.records() if record.status == "rejected" and record.filled_size)
         exits.update(int(why) for why in replayed.table[:, loop.WHY])
 
     count()
-    assert set(statuses) == {
-        "filled", "unfilled", "zero-size less than one lot", "rejected Margin", "rejected short above equity", "part",
+    assert set(statuses) - {f"unfilled {RUIN}"} == {
+        "filled", "unfilled", "zero-size less than one lot", f"filled {RUIN}",
     }  # fmt: skip
     assert all(exits[code] for code in (*EXITS, *WAITS)), exits
 
@@ -220,8 +283,8 @@ def test_a_replay_that_differs_is_refused(walk) -> None:
     with pytest.raises(StrategyError, match=r"differs from Backtrader at the bar 2024-01-01 .*: equity is"):
         check_replay(run, replay(ReplayBars.of(bars), targets, costs=Costs(fee_bps=10.001)))
     replayed = replay(ReplayBars.of(bars), targets)
-    replayed.orders[3, loop.STATUS] = loop.REJECTED
-    with pytest.raises(StrategyError, match="in order 4: status is 'rejected', Backtrader says 'filled'"):
+    replayed.orders[3, loop.STATUS] = loop.ZERO_SIZE
+    with pytest.raises(StrategyError, match="in order 4: status is 'zero-size', Backtrader says 'filled'"):
         check_replay(run, replayed)
     shorter = replace(replayed, orders=replayed.orders[:-1])
     with pytest.raises(StrategyError, match=r"it gave \d+ orders, Backtrader \d+"):
@@ -265,7 +328,7 @@ def test_the_compiled_loop_is_the_written_one() -> None:
     prepared, scratch = ReplayBars.of(bars), Scratch(300)
     compiled = replay(prepared, targets, short=True, rules=rules)
     written = loop.simulate(
-        prepared.open, prepared.close, prepared.days, targets, Costs().rates(), rules.limits(), 10_000.0, True,
+        prepared.open, prepared.close, prepared.days, targets, Costs().rates(), rules.limits(), 10_000.0,
         scratch.table, scratch.orders,
     )  # fmt: skip
     assert written == (len(compiled.orders), compiled.closed_trades)

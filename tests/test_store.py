@@ -256,7 +256,7 @@ def test_missing_and_damaged_files_are_named(pair: tuple[Run, Run], tmp_path: Pa
 @pytest.mark.parametrize(
     ("manifest", "says"),
     [
-        ('{"format_version": 3}', "format version 3, and this flagbt reads 1 and 2"),
+        ('{"format_version": 4}', "format version 4, and this flagbt reads 1 to 3"),
         ("{}", "format_version is missing"),
         ("[1]", "cannot be read"),
         ("{half", "cannot be read"),

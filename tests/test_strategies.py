@@ -124,6 +124,28 @@ def test_sma_cross_by_hand(walk):
     assert SmaCross(fast_bars=2, slow_bars=3).prepare(bars).signal.tolist() == [NO_SIGNAL, NO_SIGNAL, 1, 2, 1, 0]
 
 
+@pytest.mark.parametrize(("fast", "slow"), [(24, 168), (1, 2), (7, 500)])
+@pytest.mark.parametrize("ticks_about", [3, 1_000, 123_456_789])
+def test_sma_cross_decides_ties_as_whole_numbers_do(fast, slow, ticks_about):
+    """Ties: if it fails, float noise decides where the means are equal, as at prices of 1e-6, and moves the return."""
+    random = np.random.default_rng(ticks_about + slow)
+    moves = np.concatenate([np.zeros(600, np.int64), random.choice([-1, 0, 0, 0, 1], 1_400), np.zeros(600, np.int64)])
+    ticks = ticks_about + np.abs(np.cumsum(moves))
+    total = np.concatenate([[0], np.cumsum(ticks)])  # int64: exact
+    fast_sum = total[slow:] - total[slow - fast : -fast]
+    slow_sum = total[slow:] - total[:-slow]
+    exact = np.concatenate([np.full(slow - 1, NO_SIGNAL), 1 + np.sign(fast_sum * slow - slow_sum * fast)])
+    assert (exact == 1).sum() > 100
+    time = np.datetime64("2024-01-01", "ns") + np.arange(len(ticks)) * np.timedelta64(3600, "s")
+    for exponent in range(-20, 13):
+        close = np.array([float(f"{tick}e{exponent}") for tick in ticks.tolist()])
+        bars = Bars(time, close, close, close, close, np.ones(len(close)))
+        found = SmaCross(fast_bars=fast, slow_bars=slow).prepare(bars).signal
+        assert np.array_equal(found, exact), exponent
+        scaled = Bars(time, *[close * 1e-6] * 4, np.ones(len(close)))
+        assert np.array_equal(SmaCross(fast_bars=fast, slow_bars=slow).prepare(scaled).signal, exact), exponent
+
+
 def test_rolling_means_do_not_depend_on_the_start(walk):
     """Sub-ranges: if it fails, the same bar has another signal in another file."""
     close = walk(500, 1).close

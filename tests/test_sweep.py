@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +35,7 @@ from flagbt.models.decision import Decision
 from flagbt.models.model_signals import ModelSignals
 from flagbt.pipeline import RunRequest, run
 from flagbt.results.metrics import metrics
+from flagbt.results.stored_run import read_run
 from flagbt.results.sweep import work as work_module
 from flagbt.results.sweep.axes import AXES
 from flagbt.results.sweep.grid import Grid, Model, Point, Points, random_share
@@ -224,6 +228,51 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
     assert (other["trials"], other["of_this_sweep"]) == (36 * 3, 72)
 
 
+WITH_EVERYTHING = (
+    "--fee-bps", "3.5,7", "--cash", "2500", "--short", "--stop-loss", "0.05", "--take-profit", "0.25", "--exit", "horizon:5",
+    "--cooldown-bars", "2", "--min-hold-bars", "3", "--max-short-notional", "0.5", "--close-short-above", "1.5",
+    "--borrow-bps-per-day", "4", "--slippage-bps", "1", "--device", "cpu", "--batch-size", "7", "--allow-overlap",
+    "--runs", "my runs",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [(), WITH_EVERYTHING], ids=["plain", "with everything"])
+def test_the_line_that_repeats_the_winner_runs_as_printed(
+    options: tuple[str, ...], command, nano: Checkpoint, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it fails, the line falls back to the SYNTHETIC sample, or repeats another setting, or where no trial is known."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(data, tmp_path / "my bars.csv")
+    sweep_words = ("sweep", "--ckpt", nano.folder, "--data", "my bars.csv", "--timerange", "20240110-", "--offsets", "0,1")
+    code, printed, err = command(*sweep_words, "--workers", "1", *options)
+    assert code == 0, err
+    line = next(each for each in printed.splitlines() if each.startswith("Repeat the winner")).partition(": ")[2]
+    (page,) = (tmp_path / "sweeps").glob("*/sweep.html")
+    assert f"<pre>{html.escape(line)}</pre>" in page.read_text()
+    manifest = json.loads((page.parent / "sweep.json").read_text())
+    code, out, err = command(*shlex.split(line)[1:], "--json")
+    assert code == 0, err
+    values = json.loads(out)
+    assert (values["data"]["synthetic"], values["data"]["source"]) == (False, "my bars.csv")
+    stored = read_run(Path(values["run"]))
+    holdout = manifest["winner"]["holdout"]
+    assert {name: stored.metrics["strategy"][name] for name in holdout["strategy"]} == holdout["strategy"]
+    assert values["overlap_allowed"] is bool(options)
+    assert stored.folder.parent.name == ("my runs" if options else "runs")
+    assert f"--calibration {manifest['winner']['rows'][0]['calibration']}" in line
+    # Trades are counted alike: on the sweep's page, in its table, by `runs list`, on the list of runs and in trades.csv.
+    listed = json.loads(command("runs", "list", "--out", stored.folder.parent, "--json")[1])["runs"][0]["trades"]
+    assert listed == holdout["strategy"]["trades"] == len(stored.trades) == values["metrics"]["trades"]
+    assert f"<td>{listed:,}</td></tr>" in (stored.folder.parent / "index.html").read_text().replace("\n", "")
+    # A sweep that was done before names the files where they are today.
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "my bars.csv").rename("moved/my bars.csv")
+    words = [str(word).replace("my bars", "moved/my bars") for word in sweep_words]
+    again = command(*words, "--workers", "1", *options)[1]
+    assert "finished before" in again
+    assert line.replace("my bars", "moved/my bars") in again
+
+
 def test_ranking_never_looks_at_the_hold_out(swept, bars: Bars, tmp_path: Path) -> None:
     """Another future after the ranked range: if it fails, the winner's own test has been seen."""
     found = swept()
@@ -277,9 +326,14 @@ def test_an_interrupted_sweep_goes_on(asked, tmp_path: Path) -> None:
     assert again.folder.name == whole.folder.name
     assert (again.folder / "table.parquet").read_bytes() == (whole.folder / "table.parquet").read_bytes()
     assert not list(again.folder.glob("*pieces*"))
-    assert {name: again.manifest[name] for name in ("winner", "overfitting", "checked")} == {
-        name: whole.manifest[name] for name in ("winner", "overfitting", "checked")
+    assert {name: again.manifest[name] for name in ("overfitting", "checked")} == {
+        name: whole.manifest[name] for name in ("overfitting", "checked")
     }
+    winners = [dict(each.manifest["winner"]) for each in (again, whole)]
+    lines = [shlex.split(each.pop("run")) for each in winners]
+    folders = [words[words.index("--out") + 1] for words in lines]
+    assert folders == [str(tmp_path / "runs-parts"), str(tmp_path / "runs-whole")]
+    assert winners[0] == winners[1]
     finished = sweep(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts")
     assert finished.resumed
     assert finished.manifest == json.loads((again.folder / "sweep.json").read_text())
@@ -337,6 +391,28 @@ def test_nothing_trades(swept) -> None:
     assert (found.manifest["winner"], found.manifest["overfitting"], found.manifest["settings_with_sharpe"]) == (None, None, 0)
     assert "none of them traded" in (found.folder / "sweep.html").read_text()
     assert all(row["sharpe_all"] is None and row["share_hold"] == 1 for row in rows_of(found))
+
+
+def test_a_setting_that_loses_everything_is_not_ranked(swept, tmp_path: Path, walk) -> None:
+    """If it fails, a short that lost more than there was is ranked by what came after, or counted as never traded."""
+    part = walk(24 * 66, 11, start="2024-01-01", hourly_volatility=0.008).frame()
+    rise = np.interp(np.arange(len(part)), [0, 24 * 20, 24 * 30, 24 * 50, len(part)], [1, 1, 4, 4, 0.5])
+    part.loc[:, ["open", "high", "low", "close"]] *= rise[:, None]
+    part.to_csv(tmp_path / "rises.csv", index_label="time")
+    rises = {"data": tmp_path / "rises.csv", "timerange": (TimeRange.parse("20240110-"),), "holdout": "0.1"}
+    found = swept(**rises, offsets=(-20.0, 20.0), decision=("argmax",), fee_bps=(10.0,), cooldown_bars=(0,), short=(True,))
+    rows = {(row["offset_sell"], row["offset_buy"]): row for row in rows_of(found)}
+    sells = rows[20.0, -20.0]
+    assert sells["ruined"]
+    assert (sells["sharpe_daily"], sells["sharpe_all"], sells["trades"]) == (None, None, 1)
+    assert not rows[-20.0, 20.0]["ruined"]
+    assert rows[-20.0, 20.0]["sharpe_daily"] > 0
+    assert found.manifest["settings_ruined"] == sum(row["ruined"] for row in rows.values()) == 2  # what mixes SELL and BUY too
+    assert found.manifest["winner"]["rows"][0]["offset_buy"] == 20.0
+    assert "2 more lost everything" in (found.folder / "sweep.html").read_text()
+    only = swept("only", **rises, offsets=(), calibration=("offset:20,0,-20",), decision=("argmax",), short=(True,))
+    assert only.manifest["winner"] is None
+    assert "never traded, or lost everything" in (only.folder / "sweep.html").read_text()
 
 
 def test_overlap_is_refused_and_stamped(swept, nano: Checkpoint, walk, tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ def test_full_disks_read_only_folders_sigterm_and_jumping_clocks() -> None:
     """Each would be a traceback, half a file, or the end of what was there before."""
     printed = tortured("--kills", "0", "--faults")
     assert len(re.findall(r"(SIGTERM after \d+%|a clock that jumps): as promised", printed)) == 4 * 4
+    assert len(re.findall(r"SIGTERM (in|below|twenty) [^:]*: as promised, exit 130", printed)) == 4 * 6
+    assert len(re.findall(r"SIG\w+ to all processes: as promised", printed)) == 4 * 2
+    assert len(re.findall(r"SIGTERM at \d+% of the imports: as promised, exit 130", printed)) == 3 * 3
     if "skipped" in printed:
         pytest.skip("SIGTERM and clocks are as promised; mounting a disk to fill needs root")
     assert len(re.findall(r"(a disk with room for \d+%|a folder that is read-only): as promised", printed)) == 4 * 6

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +24,12 @@ from flagbt.data.bars import Bars
 from flagbt.data.labels import LabelSpec, TripleBarrier
 from flagbt.data.timerange import TimeRange
 from flagbt.errors import RangeError, TrainingError, UsageError
+from flagbt.models import scoring
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.network import load_unmerged
 from flagbt.training.chunks import IGNORED, ChunkDataset
 from flagbt.training.guard import findings
-from flagbt.training.loop import Schedule
+from flagbt.training.loop import Schedule, TrainingStoppedError
 from flagbt.training.objectives import Objective
 from flagbt.training.pretrain import next_bar_quantities
 from flagbt.training.splits import chronological_split
@@ -434,6 +436,40 @@ def test_an_interrupted_training_goes_on_exactly(walk: Walk, recipe: Recipe, tmp
     assert parts.digest == whole.digest
     assert (parts.folder / "history.json").read_bytes() == (whole.folder / "history.json").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "whole"]
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_stop_while_an_epoch_is_judged_waits_for_one_forward_pass(
+    epoch: int, walk: Walk, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judging a large model takes minutes: SIGTERM would be followed by SIGKILL, and the whole epoch lost."""
+    bars = walk(4000, seed=5, start="2023-01-01")
+    longer = replace(recipe, schedule=Schedule(epochs=2))
+    passes: list[int] = []
+    at = -1
+
+    def forward(*arguments: Any) -> Any:
+        passes.append(1)
+        if len(passes) == at:
+            signal.raise_signal(signal.SIGTERM)
+        return real(*arguments)
+
+    real = scoring._forward
+    monkeypatch.setattr(scoring, "_forward", forward)
+    whole = train(bars, tmp_path / "whole", longer)
+    a_judging, rest = divmod(len(passes), 3)  # after each epoch, and of the best one at the end
+    assert (a_judging > 8, rest) == (True, 0)
+    passes.clear()
+    at = (epoch - 1) * a_judging + 4
+    with pytest.raises(TrainingStoppedError, match="everything up to here is saved"):
+        train(bars, tmp_path / "parts", longer)
+    assert len(passes) == at
+    history = [*(tmp_path / ".parts.training" / "training").glob("checkpoint-*/history.json")]
+    assert [len(json.loads(path.read_text())) for path in history] == [epoch - 1]  # saved, and not judged
+    assert [path.name for path in history[0].parent.glob("COMPLETE")] == ["COMPLETE"]
+    parts = train(bars, tmp_path / "parts", longer, resume=True)
+    assert parts.digest == whole.digest
+    assert (parts.folder / "history.json").read_bytes() == (whole.folder / "history.json").read_bytes()
 
 
 TRIAL = """

@@ -6,12 +6,14 @@ import fcntl
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,10 @@ from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.errors import RecordError
 from flagbt.results import trials as trials_module
+from flagbt.results.certainty.current import CurrentTrials
+from flagbt.results.certainty.sharpe import Moments, deflated_sharpe
+from flagbt.results.store import list_runs
+from flagbt.results.stored_run import read_run
 from flagbt.results.trials import TRIALS_FILE, Trial, TrialLog, add_trials, configuration_digest, read_trials, trial_of
 from flagbt.strategies.baselines import BuyAndHold, SmaCross
 
@@ -224,3 +230,108 @@ def test_runs_from_the_command_line(
     code, _, err = command("run", "--strategy", "sma-cross", *few[:2])
     assert code == 1
     assert "Use the newer flagbt" in err
+
+
+def test_stored_runs_are_judged_by_the_trials_known_now(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it fails, an old run keeps "the only configuration tried" beside reruns that know better, and gets the star."""
+    monkeypatch.chdir(tmp_path)
+    few = ("--timerange", "20240101-20240601")
+
+    def flagbt(*words: str) -> dict[str, Any]:
+        code, out, err = command(*words, "--json")
+        assert code == 0, err
+        return dict(json.loads(out))
+
+    old = Path(flagbt("run", "--strategy", "sma-cross", "--name", "old", *few)["run"])
+    record = {name: (old / name).read_bytes() for name in ("run.json", "metrics.json")}
+    first_page = (old / "tearsheet.html").read_bytes()
+    flagbt("report", "old")
+    assert (old / "tearsheet.html").read_bytes() == first_page  # nothing was tried since
+    for fee in (5, 20, 40):
+        flagbt("run", "--strategy", "sma-cross", "--fee-bps", str(fee), *few)
+    again = flagbt("run", "--strategy", "sma-cross", "--name", "again", *few)["certainty"]
+    assert again["deflated_sharpe"]["inputs"]["trials"] == 4
+
+    # By hand: four annualised ratios of the same days, their variance, the formula of the paper.
+    shown = flagbt("runs", "show", "old")["certainty"]
+    listed = {row["name"]: row for row in flagbt("runs", "list")["runs"]}
+    sharpes = [json.loads((each / "metrics.json").read_text())["strategy"]["sharpe_daily"] for each in list_runs(Path("runs"))]
+    inputs = shown["probabilistic_sharpe"]["inputs"]
+    moments = Moments(inputs["days"], inputs["sharpe_daily"] / math.sqrt(365), inputs["skewness"], inputs["kurtosis"])
+    expected = deflated_sharpe(moments, 4, float(np.var(sharpes[:4], ddof=1)) / 365)
+    now = shown["deflated_sharpe"]
+    assert now["value"] == pytest.approx(expected, rel=1e-12)
+    assert now["value"] == again["deflated_sharpe"]["value"]
+    assert shown["verdict"] == again["verdict"]
+    assert (now["inputs"]["trials"], now["inputs"]["trials_at_run"]) == (4, 1)
+    assert "4 configurations were tried on these bars (1 when this run was made)" in now["sentence"]
+    for row in (listed["old"], flagbt("compare", "old", "again")["runs"][0]):
+        assert (row["trials"], row["trials_at_run"]) == (4, 1)
+        assert row["deflated_sharpe"] == now["value"]
+    compared = command("compare", "old", "again")[1]
+    deflated = next(line for line in compared.splitlines() if line.startswith("Its deflated probability"))
+    assert "*" not in deflated
+    assert re.search(r"Tried on these bars, then / now +1 / 4 +4 / 4", compared)
+    assert "1 / 4" in command("runs", "list")[1]
+    assert "1 / 4" in (tmp_path / "runs" / "index.html").read_text()
+    assert "4 configurations were tried on these bars (1 when" in command("runs", "show", "old")[1]
+
+    # The record keeps its own count, and the same log gives the same bytes.
+    pages = []
+    for _ in range(2):
+        flagbt("report", "old")
+        pages.append((old / "tearsheet.html").read_bytes())
+    assert pages[0] == pages[1] != first_page
+    assert "4 configurations were tried on these bars (1 when this run was made)" in pages[0].decode()
+    assert {name: (old / name).read_bytes() for name in record} == record
+
+    # A log that knows less than the record takes nothing back.
+    (tmp_path / "runs" / TRIALS_FILE).unlink()
+    assert flagbt("runs", "show", "again")["certainty"] == again
+    # A log that cannot be counted is refused, and not passed over.
+    (tmp_path / "runs" / TRIALS_FILE).write_text('{"version": 2}\n')
+    for words in (("runs", "list"), ("runs", "show", "old"), ("report", "old"), ("compare", "old", "again")):
+        code, _, err = command(*words)
+        assert code == 1
+        assert "Use the newer flagbt" in err
+
+
+def test_a_damaged_certainty_is_named_and_hides_no_other_run(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it fails, one record that was edited by hand ends every list with a traceback."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("whole", "broken"):
+        assert command("run", "--strategy", "sma-cross", "--timerange", "20240101-20240108", "--name", name)[0] == 0
+    broken = list_runs(Path("runs"))[-1]
+    metrics = json.loads((broken / "metrics.json").read_text())
+    del metrics["certainty"]["deflated_sharpe"]["inputs"]
+    (broken / "metrics.json").write_text(json.dumps(metrics))
+    listed = json.loads(command("runs", "list", "--json")[1])
+    assert [row["name"] for row in listed["runs"]] == ["whole"]
+    assert "the certainty in metrics.json" in listed["damaged"][0]["error"]
+    assert command("runs", "show", "broken")[0] == 1
+    assert command("run", "--strategy", "buy-and-hold", "--timerange", "20240101-20240108")[0] == 0
+    assert "the certainty in metrics.json" in Path("runs/index.html").read_text()
+
+
+def test_a_record_that_does_not_name_its_trial_is_found_in_the_log(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it fails, runs made before the record named its trial are never judged by what was tried since."""
+    monkeypatch.chdir(tmp_path)
+    for fee in (10, 5):
+        assert command("run", "--strategy", "sma-cross", "--fee-bps", fee, "--timerange", "20240101-20240401")[0] == 0
+    old = list_runs(Path("runs"))[0]
+    metrics = json.loads((old / "metrics.json").read_text())
+    for name in ("trials_at_run", "sharpe_per_day", "skewness", "kurtosis"):
+        del metrics["certainty"]["deflated_sharpe"]["inputs"][name]
+    manifest = json.loads((old / "run.json").read_text())
+    del manifest["trial"]
+    (old / "run.json").write_text(json.dumps(manifest))
+    (old / "metrics.json").write_text(json.dumps(metrics))
+    found = CurrentTrials().run(read_run(old)).metrics["certainty"]["deflated_sharpe"]
+    assert (found["inputs"]["trials"], found["inputs"]["trials_at_run"]) == (2, 1)
+    assert found["value"] < metrics["certainty"]["deflated_sharpe"]["value"]

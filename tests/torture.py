@@ -5,11 +5,16 @@ work. Half of them are times over its whole life, half are steps of its writing:
 opened for writing, renamed, made or removed. After every kill what looks whole must be whole and what was there before must be
 as it was; after one to three kills the command is repeated, and must end with the result of an undisturbed one. A kill leaves
 what the system has taken to write: this says nothing about a power cut, which is what syncing is for.
+
+With --faults, SIGTERM is also aimed at the moments where Python loses the exception that it raises (``AIMS``), at imports, and
+at all processes of a command together: it must end with 130 within five seconds, in silence, and leave as little as a kill.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import random
@@ -19,12 +24,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +43,7 @@ WRITES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 TEMPORARY = ".flagbt-tmp-"
 PATIENCE = 300  # seconds
 NUMBERS = count()
+TOO_LONG = 5.0  # seconds from a request to stop to the end
 ROOM = (0.0, 0.1, 0.3, 0.6, 0.9)  # on a full disk, as a share of what the command writes
 
 
@@ -48,11 +57,87 @@ def must(holds: bool, says: str) -> None:
         raise FailedError(says)
 
 
+def _ask() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Asking:
+    def __del__(self) -> None:
+        _ask()
+
+
+def _in_a_destructor() -> None:
+    _Asking()
+
+
+def _in_a_weak_reference() -> None:
+    there = Victim(Path(), random.Random())
+    kept = weakref.ref(there, lambda _: _ask())
+    del there
+    must(kept() is None, "nothing died")
+
+
+def _in_the_garbage_collector() -> None:
+    def asking(*_: Any) -> None:
+        gc.callbacks.remove(asking)
+        _ask()
+
+    gc.callbacks.append(asking)
+    gc.collect(0)
+
+
+def _in_a_callback_from_c() -> None:
+    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: _ask() or 0)
+    ctypes.CDLL(None).qsort((ctypes.c_int * 2)(2, 1), 2, 4, compare)
+
+
+def _below_a_bare_except() -> None:
+    with suppress(BaseException):
+        _ask()
+        time.sleep(0.1)
+
+
+def _twenty_times() -> None:
+    threading.Thread(target=lambda: [(_ask(), time.sleep(0.01)) for _ in range(20)], daemon=True).start()
+
+
+# Where a request to stop arrives, at a step of the command's writing
+AIMS: dict[str, Callable[[], None]] = {
+    "in a destructor": _in_a_destructor,
+    "in a weak reference's callback": _in_a_weak_reference,
+    "in the garbage collector's": _in_the_garbage_collector,
+    "in a callback from C": _in_a_callback_from_c,
+    "below a bare except": _below_a_bare_except,
+    "twenty times": _twenty_times,
+}
+# A fresh process, which asks itself to stop at the import of so many modules after the command has begun.
+IMPORTING = """
+import os, signal, sys
+left, words = int(sys.argv[1]), sys.argv[2:]
+sys.argv = ["flagbt", *words]
+
+def hook(event, arguments):
+    global left
+    if event == "import" and callable(signal.getsignal(signal.SIGTERM)):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(hook)
+from flagbt.__main__ import main
+try:
+    main()
+finally:
+    print("imports", -left, file=sys.stderr)
+"""
+
+
 class Ended:
     """A process that has ended: its exit code (None where it was killed), its seconds, its steps of writing, its words."""
 
     def __init__(self, code: int | None, seconds: float, steps: int, said: str) -> None:
         self.code, self.seconds, self.steps, self.said = code, seconds, steps, said
+        self.after_asked = 0.0  # seconds from the last signal
 
     @property
     def last_words(self) -> str:
@@ -63,13 +148,15 @@ class Ended:
 class Started:
     """A flagbt command in a forked process, in a folder; what it says is kept beside the folder."""
 
-    def __init__(self, words: list[str], folder: Path, *, at_step: int | None = None, mad_clock: bool = False) -> None:
+    def __init__(
+        self, words: list[str], folder: Path, *, at_step: int | None = None, aim: str | None = None, mad_clock: bool = False
+    ) -> None:
         number = next(NUMBERS)
         self.log, self.tally = folder.parent / f"said-{number}.txt", folder.parent / f"steps-{number}.txt"
-        self.began = time.monotonic()
+        self.began = self.asked = time.monotonic()
         self.child = os.fork()
         if self.child == 0:
-            _be_flagbt(words, folder, self.log, self.tally, at_step, mad_clock)
+            _be_flagbt(words, folder, self.log, self.tally, at_step, aim, mad_clock)
 
     def wait_for_its_first_line(self) -> None:
         """Wait until the command begins, and count its time from there: on a busy machine the fork comes long before."""
@@ -77,21 +164,26 @@ class Started:
             time.sleep(0.002)
         self.began = time.monotonic()
 
-    def end(self, after_s: float = PATIENCE, number: int = signal.SIGKILL) -> Ended:
-        """Wait for its end; after some seconds since its start, send it a signal."""
+    def end(self, after_s: float = PATIENCE, number: int = signal.SIGKILL, *, group: bool = False) -> Ended:
+        """Wait for its end; after some seconds since its start, send it, or it and its children, a signal."""
         sent = False
         while True:
             ended, status = os.waitpid(self.child, os.WNOHANG)
             if ended:
                 break
             if not sent and time.monotonic() >= self.began + after_s:
-                os.kill(self.child, number)
-                sent = True
+                (os.killpg if group else os.kill)(self.child, number)
+                sent, self.asked = True, time.monotonic()
             time.sleep(0.002)
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
-        steps = int(self.tally.read_text() or 0) if self.tally.exists() else 0
+        steps = 0
+        if self.tally.exists():
+            counted, _, asked = self.tally.read_text().partition(" ")
+            steps, self.asked = int(counted or 0), float(asked or self.asked)
         said = self.log.read_text(errors="replace") if self.log.exists() else ""  # killed before it had begun
-        return Ended(code, time.monotonic() - self.began, steps, said)
+        ended = Ended(code, time.monotonic() - self.began, steps, said)
+        ended.after_asked = time.monotonic() - self.asked
+        return ended
 
 
 def run(words: list[str], folder: Path, *, after_s: float = PATIENCE, at_step: int | None = None) -> Ended:
@@ -99,10 +191,14 @@ def run(words: list[str], folder: Path, *, after_s: float = PATIENCE, at_step: i
     return Started(words, folder, at_step=at_step).end(after_s)
 
 
-def _be_flagbt(words: list[str], folder: Path, log: Path, tally: Path, at_step: int | None, mad_clock: bool) -> None:
+def _be_flagbt(
+    words: list[str], folder: Path, log: Path, tally: Path, at_step: int | None, aim: str | None, mad_clock: bool
+) -> None:
     """Be the command, in a forked child; never returns."""
     code = 1
     try:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever ran this may ignore it
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -121,14 +217,17 @@ def _be_flagbt(words: list[str], folder: Path, log: Path, tally: Path, at_step: 
             if not os.path.abspath(os.fsdecode(arguments[0])).startswith(inside):
                 return
             steps += 1
-            if steps == at_step:
+            if steps == at_step and aim is None:
                 os.kill(os.getpid(), signal.SIGKILL)
+            elif steps == at_step:
+                tally.write_text(f"{steps} {time.monotonic()}")
+                AIMS[aim]()
 
         sys.addaudithook(hook)
         if mad_clock:
             _be_mad()
         sys.argv = ["flagbt", *words]
-        from flagbt.cli import main
+        from flagbt.__main__ import main
 
         tally.write_text("0")
         try:
@@ -441,6 +540,7 @@ class Torment:
         self.kind, self.bench, self.keep, self.seed = kind, bench, keep, seed
         self.wholes: dict[bool, Path] = {}
         self.seconds, self.steps = 0.0, 1
+        self.imports: int | None = None  # of a fresh process, when it was counted
         self.kills = self.cycles = self.too_late = 0
 
     def cycle(self, most: int) -> int:
@@ -497,7 +597,7 @@ class Torment:
 def said_well(ended: Ended, *codes: int) -> None:
     """Hold an error against what was promised: one paragraph, no traceback."""
     must(ended.code in codes, f"it ended with {ended.code}, not with one of {codes}: {ended.said}")
-    must("Traceback" not in ended.said, f"a traceback: {ended.said}")
+    must("Traceback" not in ended.said and "Exception ignored" not in ended.said, f"a traceback: {ended.said}")
     paragraphs = [line for line in ended.said.splitlines() if line.startswith("flagbt: ")]
     must(ended.code == 0 or len(paragraphs) >= 1, f"no paragraph says why: {ended.said}")
 
@@ -559,6 +659,57 @@ class Fault:
         started.wait_for_its_first_line()
         ended = started.end(0.2 + share * self.torment.seconds, signal.SIGTERM)
         said_well(ended, 0, 130)
+        must(ended.after_asked < TOO_LONG, f"it took {ended.after_asked:.1f} s to stop")
+        self.complete()
+        return ended.last_words
+
+    def aimed(self, aim: str) -> str:
+        """Let SIGTERM arrive where the exception that it raises is lost, at a random step of its writing."""
+        self.victim.begin(self.folder)
+        draw = random.Random(f"{self.torment.kind} {aim} {self.torment.seed}")
+        words = self.victim.words(self.folder)
+        # A fetch that goes on from a file has fewer steps than the undisturbed one.
+        most = self.torment.steps * (2 if self.torment.kind == "fetch" else 3) // 3
+        ended = Started(words, self.folder, at_step=draw.randint(1, max(1, most - 1)), aim=aim).end()
+        said_well(ended, 130)
+        must(ended.after_asked < TOO_LONG, f"it took {ended.after_asked:.1f} s to stop")
+        self.complete()
+        return ended.last_words
+
+    def all_at_once(self, number: signal.Signals) -> str:
+        """Send a signal to all its processes, as a terminal and a service manager do, in the middle of a sweep over two."""
+        self.victim.begin(self.folder)
+        words = ["2" if before == "--workers" else word for before, word in pairwise(["", *self.victim.words(self.folder)])]
+        started = Started(words, self.folder)
+        started.wait_for_its_first_line()
+        ended = started.end(0.2 + 0.5 * self.torment.seconds, number, group=True)
+        said_well(ended, 0, 130)
+        must(ended.after_asked < TOO_LONG, f"it took {ended.after_asked:.1f} s to stop")
+        if ended.code == 130:  # else its record states two workers, and the undisturbed one's states one
+            self.complete()
+        return ended.last_words
+
+    def importing(self, share: float) -> str:
+        """Send SIGTERM in the middle of an import, in a process that has imported nothing."""
+        self.victim.begin(self.folder)
+        environment = {**os.environ, "FLAGBT_HOME": str(self.folder / "home")}
+
+        def fresh(at: int) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [sys.executable, "-c", IMPORTING, str(at), *self.victim.words(self.folder)],
+                cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE,
+            )  # fmt: skip
+
+        if self.torment.imports is None:
+            whole = fresh(0)
+            must(whole.returncode == 0, f"it ended with {whole.returncode}: {whole.stderr}")
+            self.torment.imports = int(whole.stderr.split()[-1])
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+            self.victim.begin(self.folder)
+        done = fresh(max(1, int(share * self.torment.imports)))
+        ended = Ended(done.returncode, 0.0, 0, done.stdout + done.stderr)
+        said_well(ended, 130)
         self.complete()
         return ended.last_words
 
@@ -592,11 +743,17 @@ def all_faults(torments: list[Torment], scratch: Path) -> int:
     else:
         print("a full disk, a folder that is read-only: skipped, mounting needs root")
     tries += [(f"SIGTERM after {share:.0%}", partial(Fault.terminated, share=share)) for share in (0.1, 0.5, 0.9)]
+    tries += [(f"SIGTERM {aim}", partial(Fault.aimed, aim=aim)) for aim in AIMS]
+    tries += [
+        (f"{each.name} to all processes", partial(Fault.all_at_once, number=each)) for each in (signal.SIGTERM, signal.SIGINT)
+    ]
+    imports = [(f"SIGTERM at {share:.0%} of the imports", partial(Fault.importing, share=share)) for share in (0.1, 0.5, 0.9)]
     tries += [("a clock that jumps", Fault.mad_clock)]
     return sum(
         attempted(f"{each.kind}, {name}", lambda: attempt(Fault(each, number)))  # noqa: B023  # called at once
         for each in torments
-        for number, (name, attempt) in enumerate(tries)
+        # Only this process knows the smallest of architectures, which the training is of
+        for number, (name, attempt) in enumerate([*tries, *(imports if each.kind != "train" else [])])
     )
 
 

@@ -19,10 +19,11 @@ def card(name: str, values: dict[str, Any]) -> str:
     a, samples, data = values["architecture"], values["samples"], values["data"]
     objective, ranges = values["objective"], values["ranges"]
     raw, fitted = values["metrics"]["validation"], values["metrics"]["validation_calibrated"]
-    default = values["calibrations"]["default"]
+    default = values["calibrations"].get("default")
+    calibrated = "none" if default is None else f"{default['calibration']['method']}, decision {default['decision']['method']}"
     shares = ", ".join(f"{c} {100 * s:.1f} %" for c, s in zip(CLASS_NAMES, values["label_shares"], strict=True))
     rows = "\n".join(
-        f"| {label} | {raw[key]:.4f} | {fitted[key]:.4f} |"
+        f"| {label} | {raw[key]:.4f} | {'–' if fitted is None else format(fitted[key], '.4f')} |"
         for label, key in (
             ("negative log-likelihood (nats)", "nll"),
             ("... of always predicting the training shares", "nll_prior"),
@@ -45,14 +46,14 @@ A {values["parameters"]["all"]:,}-parameter transformer ({a["layers"]} layers, w
 - Training labels: {shares}
 - Objective: {objective["loss"]}, class weights {objective["weights"]} ({", ".join(f"{w:.2f}" for w in objective["class_weights"])})
 - Epoch kept: {values["best_epoch"]} of {values["schedule"]["epochs"]}, {_chosen(values.get("best_by", "nll"))}; seed {values["schedule"]["seed"]}
-- Calibration `default`: {default["calibration"]["method"]}, decision {default["decision"]["method"]}
-
+- Calibration `default`: {calibrated}
+{"".join(f"- {note}{chr(10)}" for note in values.get("notes", []))}
 | on the validation range | as trained | calibrated |
 | --- | --- | --- |
 {rows}
 
 On the validation range, before calibration: {values["model_verdict"]["sentence"]}
-These are validation figures: the epoch and the calibration were chosen on them. Run it on later bars to test it.
+These are validation figures: the epoch{"" if default is None else " and the calibration"} {"was" if default is None else "were"} chosen on them. Run it on later bars to test it.
 """
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +25,11 @@ from ..models.architecture import AnyArchitecture
 from ..models.network import Lora, adapter_state, build_base, read_tensors, with_lora, write_tensors
 from ..models.scoring import score
 from ..models.statistics import scores, softmax
+from ..stopping import stop_if_asked
 from . import guard
 from .chunks import IGNORED, ChunkDataset
 from .lessons import BoolArray, Lessons
-from .loop import Schedule, StepEnd, Workspace, fit
+from .loop import DivergedError, Schedule, StepEnd, Workspace, fit
 from .objectives import Objective
 
 BEST_BY = ("nll", "mcc", "macro_f1", "balanced_accuracy", "last")
@@ -53,6 +56,8 @@ class FineTuned:
     class_weights : array, shape (3,)
     correction : array, shape (3,)
         ``Objective.correction``: what the objective is known to have taken off the logits.
+    diverged : str, optional
+        A sentence where an epoch's loss or logits were not finite: the training ended there.
     """
 
     model: peft.PeftModel
@@ -60,6 +65,11 @@ class FineTuned:
     best: dict[str, Any]
     class_weights: FloatArray
     correction: FloatArray
+    diverged: str | None = None
+
+
+class _EndedError(Exception):
+    """An epoch after which going on is pointless, while an earlier one is worth keeping."""
 
 
 def finetune(
@@ -116,6 +126,8 @@ def finetune(
     ------
     CollapsedError
         Where the guard finds something and ``on_collapse`` is ``stop``.
+    DivergedError
+        Where the first epoch's loss or logits are not finite. After a later one, the best epoch before it is kept.
     """
     labels, training = lessons.labels, lessons.training
     own_rows, own_labels = rows[: len(bars)], np.where(judged, labels[: len(bars)], np.int8(-1))
@@ -142,10 +154,22 @@ def finetune(
     loss = weighted_loss(objective, class_weights, prior)
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
+    # Processes that train together must all come back from here.
+    pause = stop_if_asked if int(os.environ.get("WORLD_SIZE", "1")) == 1 else lambda: None
 
     def judge(epoch: int, train_loss: float) -> dict[str, float]:
-        logits = validation_logits(model, bars, own_rows, judged, architecture, first_row)
-        model.train()
+        try:
+            logits = validation_logits(model, bars, own_rows, judged, architecture, first_row, pause=pause)
+        finally:
+            model.train()
+        if not (math.isfinite(train_loss) and np.isfinite(logits[judged]).all()):
+            says = f"epoch {epoch}: the loss is {train_loss:g}: it diverged at a learning rate of {schedule.learning_rate:g}"
+            if history:
+                raise _EndedError(
+                    f"{says}. The training ended there, and epoch {best_of(history, best_by)['epoch']} of the "
+                    f"{len(history)} before is kept. A smaller --learning-rate would let it go on."
+                )
+            raise DivergedError(f"{says}, and nothing is written. Choose a smaller --learning-rate or a larger --batch-size.")
         entry = {"epoch": epoch, "train_loss": train_loss, **scores(softmax(logits), own_labels, prior)}
         corrected = scores(softmax(logits + correction), own_labels, prior)
         entry["nll_corrected"] = corrected["nll"]
@@ -169,13 +193,17 @@ def finetune(
         history.extend(load_json(save / "history.json", finite=False))
         kept.update(read_tensors(save / "best.safetensors") if history else {})
 
-    fit(
-        model, loss, dataset, schedule, device=device, on_epoch_end=judge, on_step=on_step,
-        workspace=Workspace(folder, keep, restore), report_to=report_to,
-    )  # fmt: skip
+    diverged = None
+    try:
+        fit(
+            model, loss, dataset, schedule, device=device, on_epoch_end=judge, on_step=on_step,
+            workspace=Workspace(folder, keep, restore), report_to=report_to,
+        )  # fmt: skip
+    except _EndedError as ended:
+        diverged = str(ended)
     peft.set_peft_model_state_dict(model, kept)
     model.cpu().eval()
-    return FineTuned(model, history, best_of(history, best_by), class_weights, correction)
+    return FineTuned(model, history, best_of(history, best_by), class_weights, correction, diverged)
 
 
 def best_of(history: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
@@ -194,10 +222,15 @@ def validation_logits(
     sample: npt.NDArray[np.bool_],
     architecture: AnyArchitecture,
     first_row: int,
+    *,
+    pause: Callable[[], None] = lambda: None,
 ) -> FloatArray:
-    """Return logits (n_bars, 3) at least where ``sample``, through the path that serving takes."""
+    """Return logits (n_bars, 3) at least where ``sample``, through the path that serving takes; ``pause`` is called in it."""
     at = np.flatnonzero(sample)
-    return score(model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1)
+    return score(
+        model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1,
+        progress=lambda _done, _total: pause(),
+    )  # fmt: skip
 
 
 def weighted_loss(

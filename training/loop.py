@@ -11,15 +11,12 @@ import json
 import logging
 import math
 import os
-import signal
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -29,8 +26,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import get_available_reporting_integrations
 
 from ..errors import DeviceError, TrainingError, UsageError
-from ..files import discard_tree, sync_tree
+from ..files import check_writable, discard_tree, sync_tree
 from ..limits import load_json
+from ..stopping import Asked, Stopped, patiently, stop_if_asked
 from .chunks import ChunkDataset
 from .memory import freed_memory_kept
 
@@ -41,6 +39,7 @@ StepEnd = Callable[[int, int, int], None]  # epoch from 1, steps done in it, ste
 COMPLETE = "COMPLETE"
 LOSSES = "losses.json"
 SMALLEST_WEIGHT = 1e-9
+_LOGGING_FOLDER = "TENSORBOARD_LOGGING_DIR"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,30 +110,56 @@ class TrainingStoppedError(TrainingError):
     exit_code = 130
 
 
+class DivergedError(TrainingError):
+    """The loss is not finite any more, and there was no epoch before that could be kept."""
+
+
 def check_reporter(name: str | None) -> None:
-    """Refuse a logging integration whose package is not installed, before any work.
+    """Refuse a logging integration whose package is not installed, or cannot write, before any work.
 
     Raises
     ------
     UsageError
-        Saying what to install.
+        Saying what to install, or where to write.
     """
     if name is not None and name not in get_available_reporting_integrations():
         raise UsageError(f"--report-to {name}: the package {name} is not installed here. Install it with: pip install {name}")
+    if name == "tensorboard":
+        folder = Path(os.environ.get(_LOGGING_FOLDER, "tensorboard"))
+        try:
+            check_writable(folder)
+        except OSError as error:
+            raise UsageError(
+                f"--report-to {name}: {folder} cannot be written: {error.strerror or error}. Work in another folder, or "
+                f"name one in the environment variable {_LOGGING_FOLDER}."
+            ) from None
+
+
+def check_shared(schedule: Schedule) -> int:
+    """Return the number of processes, after refusing a batch that they cannot share.
+
+    Raises
+    ------
+    UsageError
+        Saying both numbers.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if schedule.batch_chunks % processes:
+        raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
+    return processes
 
 
 @contextmanager
 def reporting(name: str | None, title: str) -> Iterator[None]:
     """Let TensorBoard's files lie in ``tensorboard/TITLE``, not in the workspace, which goes when the training is done."""
-    variable = "TENSORBOARD_LOGGING_DIR"
-    if name != "tensorboard" or variable in os.environ:
+    if name != "tensorboard" or _LOGGING_FOLDER in os.environ:
         yield
         return
-    os.environ[variable] = os.path.join("tensorboard", title)
+    os.environ[_LOGGING_FOLDER] = os.path.join("tensorboard", title)
     try:
         yield
     finally:
-        del os.environ[variable]
+        del os.environ[_LOGGING_FOLDER]
 
 
 def is_main_process() -> bool:
@@ -144,8 +169,13 @@ def is_main_process() -> bool:
 
 def wait_for_all() -> None:
     """Return when every process of a distributed training has come here."""
-    if distributed.is_available() and distributed.is_initialized():
+    if _together():
         distributed.barrier()
+
+
+def _together() -> bool:
+    """Tell whether several processes train together."""
+    return distributed.is_available() and bool(distributed.is_initialized())
 
 
 class _ChunkTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
@@ -159,7 +189,7 @@ class _ChunkTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         total, weight = self.loss_of(model, inputs)
         weight = weight.detach().clone()
         processes = 1
-        if distributed.is_available() and distributed.is_initialized():
+        if _together():
             # DDP averages the processes' gradients: times their number, over the common weight, it is one sum again.
             distributed.all_reduce(weight)
             processes = distributed.get_world_size()
@@ -178,7 +208,14 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     on_step: StepEnd
     log: Callable[[dict[str, float]], None] = lambda _scores: None
     losses: list[Tensor] = field(default_factory=list)
-    stop: bool = False
+    asked: Asked = field(default_factory=Asked)
+    saved: int = -1  # the step of the last save
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._stop_alone()  # nothing is lost yet
+        epoch, step = divmod(state.global_step, state.max_steps // int(state.num_train_epochs))
+        if self.losses and step == 0:  # stopped after this epoch's last step, and before it was reported
+            self._report(epoch)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.dataset.set_epoch(int(state.epoch + 1e-6))
@@ -187,26 +224,41 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         steps = state.max_steps // int(state.num_train_epochs)
         epoch, done = divmod(state.global_step - 1, steps)
         self.on_step(epoch + 1, done + 1, steps)
-        if self.stop:
+        if self.asked.stop:
             control.should_training_stop = True
             control.should_save = self.workspace.folder is not None
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if abs(state.epoch - round(state.epoch)) > 1e-6:
             return  # stopped in the middle
+        try:
+            self._report(round(state.epoch))
+        except Stopped:  # what is saved now is reported when it is gone on from
+            control.should_training_stop = True
+            control.should_save = self.workspace.folder is not None and self.saved != state.global_step
+
+    def _report(self, epoch: int) -> None:
+        """Report the epoch, whose losses are gone only when that is done."""
+        self._stop_alone()
         mean = torch.stack(self.losses).mean()
-        self.losses.clear()
-        if distributed.is_available() and distributed.is_initialized():
+        if _together():
             distributed.all_reduce(mean)
             mean /= distributed.get_world_size()
-        scores = self.on_end(round(state.epoch), float(mean))
+        scores = self.on_end(epoch, float(mean))
+        self.losses.clear()
         if scores:
             self.log(dict(scores))
+
+    def _stop_alone(self) -> None:
+        """Stop here where asked to, unless other processes would then wait for this one."""
+        if not _together():
+            stop_if_asked()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         wait_for_all()
         if self.workspace.folder is None or not is_main_process():
             return
+        self.saved = state.global_step
         save = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (save / LOSSES).write_text(json.dumps([float(loss) for loss in self.losses]), encoding="utf-8")
         self.workspace.keep(save)
@@ -239,7 +291,8 @@ def fit(
     loss : callable
         (model, batch of ``rows`` and ``targets``) -> (sum of weighted losses, sum of weights).
     on_epoch_end : callable
-        Called with (epoch from 1, mean training loss); what it returns goes to ``report_to`` too.
+        Called with (epoch from 1, mean training loss); what it returns goes to ``report_to`` too. It may raise ``Stopped``
+        before it has changed anything, and is then called again when the training goes on.
     on_step : callable
         Called with (epoch from 1, steps done in it, steps an epoch).
     workspace : Workspace, optional
@@ -256,11 +309,9 @@ def fit(
     """
     workspace = workspace or Workspace()
     epochs = _Epochs(dataset, on_epoch_end, workspace, on_step)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if schedule.batch_chunks % processes:
-        raise UsageError(f"--batch-size: {schedule.batch_chunks} sequences cannot be shared by {processes} processes.")
+    processes = check_shared(schedule)
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as scratch, _quiet(), _stopping(epochs), _in_words(schedule, workspace):
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), _in_words(schedule, workspace):
         arguments = TrainingArguments(
             output_dir=str(workspace.folder or scratch), num_train_epochs=schedule.epochs,
             per_device_train_batch_size=schedule.batch_chunks // processes, learning_rate=schedule.learning_rate,
@@ -280,11 +331,11 @@ def fit(
         trainer.remove_callback(PrinterCallback)
         if report_to:
             epochs.log = trainer.log
-        with freed_memory_kept() if device.type == "cpu" else nullcontext():
+        with freed_memory_kept() if device.type == "cpu" else nullcontext(), patiently() as epochs.asked:
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    if epochs.stop and workspace.folder is None:
+    if epochs.asked.stop and workspace.folder is None:
         raise TrainingStoppedError("stopped; nothing was to be saved.")
-    if epochs.stop:
+    if epochs.asked.stop:
         raise TrainingStoppedError(
             "stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here."
         )
@@ -324,25 +375,3 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         warnings.filterwarnings("ignore", message=".*Could not find a config file.*")
         yield
-
-
-@contextmanager
-def _stopping(epochs: _Epochs) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a save at the end of the step; the second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signature is the signal module's
-        if epochs.stop:
-            raise KeyboardInterrupt
-        epochs.stop = True
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -69,6 +69,21 @@ class Objective:
         if not 0 <= self.beta < 1:
             raise UsageError(f"--beta: expected 0 or more and less than 1 for the objective, got {self.beta}.")
 
+    def stacked_note(self) -> str | None:
+        """Return a warning where more than one correction for rare classes is at work; each alone is meant to be enough."""
+        adjusted = self.loss == "balanced-softmax" or (self.loss == "logit-adjusted" and self.tau)
+        at_work = [
+            *([f"--weight-strategy {self.weights}"] if self.weights != "none" else []),
+            *([f"--sampler {self.sampler}"] if self.sampler != "natural" else []),
+            *([f"--objective {self.loss}"] if adjusted else []),
+        ]
+        if len(at_work) < 2:
+            return None
+        return (
+            f"{' and '.join(at_work)} are stacked: each of them alone corrects for rare classes, and together they correct "
+            "several times over, so that SELL and BUY are called far too often without a calibration. Keep one of them."
+        )
+
     def class_weights(self, counts: FloatArray) -> FloatArray:
         """Return the weight of each class, shape (3,), from the training labels' counts, all above 0."""
         if self.weights == "none":

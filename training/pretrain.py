@@ -19,7 +19,7 @@ from ..models.architecture import AnyArchitecture
 from ..models.network import base_state, new_network
 from .chunks import IGNORED, ChunkDataset
 from .lessons import Lessons
-from .loop import Schedule, StepEnd, Workspace, fit
+from .loop import DivergedError, Schedule, StepEnd, Workspace, fit
 
 BINS = 16
 QUANTITIES = ("return", "range", "volume")
@@ -108,6 +108,11 @@ def pretrain(
         The first finite row.
     folder : Path, optional
         Where every epoch is saved; a finished save found there is gone on from.
+
+    Raises
+    ------
+    DivergedError
+        When an epoch's loss is not finite.
     """
     torch.manual_seed(schedule.seed)
     model = NextBar(architecture)
@@ -131,6 +136,11 @@ def pretrain(
     losses: list[float] = []
 
     def record(epoch: int, value: float) -> None:
+        if not np.isfinite(value):
+            raise DivergedError(
+                f"pre-training, epoch {epoch}: the loss is {value:g}: it diverged at a learning rate of "
+                f"{schedule.learning_rate:g}, and nothing is written. Choose a smaller learning rate or a larger batch."
+            )
         losses.append(value)
         on_epoch_end(epoch, value)
 

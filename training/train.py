@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ..limits import parse_json
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import choose_decision
 from ..models.diversity import model_verdict
-from ..models.fitting import fit_calibration
+from ..models.fitting import fit_calibration, why_not_fitted
 from ..models.network import Lora, adapter_state, fingerprint, parameter_counts, write_tensors
 from ..models.statistics import by_class, scores, softmax
 from .card import card, curves_picture
@@ -33,7 +33,7 @@ from .finetune import BEST_BY, CollapsedError, FineTuned, finetune, validation_l
 from .ground import Ground, lay_ground
 from .guard import ACTIONS
 from .lessons import Lessons, gather_lessons
-from .loop import Schedule, check_reporter, is_main_process, reporting, wait_for_all
+from .loop import DivergedError, Schedule, check_reporter, check_shared, is_main_process, reporting, wait_for_all
 from .objectives import Objective
 from .pretrain import SCHEDULE, Base, pretrain
 from .splits import Split, chronological_split
@@ -119,10 +119,13 @@ def train(
     resume: bool = False,
     report_to: str | None = None,
     on_collapse: str = "warn",
+    notify: Callable[[str], None] = lambda _note: None,
     watch: Callable[[Progress], None] = lambda _progress: None,
     on_step: Callable[[Step], None] = lambda _step: None,
 ) -> Checkpoint:
     """Train a checkpoint and write its folder ``target``.
+
+    Whatever can be known before the first epoch is refused, or told, before it.
 
     While it runs, every epoch is saved in ``.NAME.training`` beside it, so that a killed training can go on.
 
@@ -140,11 +143,16 @@ def train(
         ``tensorboard``, ``wandb`` or ``trackio``.
     on_collapse : str
         ``warn``, or ``stop``: what to do when the guard finds a collapse, or a score too good to be true.
+    notify : callable
+        Called with a sentence, before the first epoch where it can be known then, for everything that the checkpoint will
+        lack or that its owner should know; they are its ``notes``.
     watch, on_step : callable
         Called after every epoch, and after every step.
 
     Raises
     ------
+    DivergedError
+        When the loss is not finite in the first epoch already; later, the best epoch before is kept.
     TrainingError
         When ``target`` exists and ``overwrite`` is not set, an unfinished training is there and neither ``resume`` nor
         ``overwrite`` is set, its recipe was another, or a class never occurs among the training labels.
@@ -155,34 +163,42 @@ def train(
     DataError
         When a feature is not finite.
     """
+    device = device or torch.device("cpu")
+
     check_choice("--on-collapse", on_collapse, ACTIONS)
     check_reporter(report_to)
+    for schedule in (recipe.pretraining, recipe.schedule):
+        check_shared(schedule)
     if target.exists() and not overwrite:
         raise TrainingError(
             f"--output: {target} exists. Choose another --name, or --overwrite to replace it when the training is done."
         )
-    device = device or torch.device("cpu")
 
-    # 1. What teaches and what judges, and the rows a model reads
+    # 1. What teaches and what judges, the rows a model reads, and what the checkpoint will lack
     ready = prepare(bars, more, recipe)
+    for note in ready.notes:
+        notify(note)
 
     # 2. A base that knows bars, then LoRA for the question
-    described = {**asdict(recipe), "base": [recipe.base, ready.ground.digest]}
-    with open_workspace(target, ready.lessons.series, described, overwrite=overwrite, resume=resume) as work:
+    with open_workspace(
+        target, ready.lessons.series, described(recipe, ready.ground), overwrite=overwrite, resume=resume
+    ) as work:
         try:
             with reporting(report_to, target.name):
                 base, tuned = learn(
                     recipe, ready, device=device, work=work, report_to=report_to, on_collapse=on_collapse, watch=watch,
                     on_step=on_step,
                 )  # fmt: skip
-        except CollapsedError:
+        except (CollapsedError, DivergedError):
             if is_main_process():
                 discard_tree(work)
             raise
+        if tuned.diverged is not None:
+            notify(tuned.diverged)
 
         # 3. What it says on the validation, calibrated, and a rule that acts on it
         logits = ready.validation_logits(tuned)
-        calibrated = _calibrate(logits, bars, recipe, ready.split, tuned.correction)
+        calibrated = None if ready.uncalibrated else _calibrate(logits, bars, recipe, ready, tuned.correction)
 
         # 4. The folder, whole or not at all
         values = _description(ready, recipe, base, tuned, logits, calibrated)
@@ -193,12 +209,17 @@ def train(
                     _write(folder, target.name, values, None if ready.ground.language else base.weights, tuned, marks)
             except OSError as error:
                 raise TrainingError(
-                    f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: mend "
+                    f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: fix "
                     "that, and add --resume."
                 ) from None
             discard_tree(work)
     wait_for_all()
     return read_checkpoint(target)
+
+
+def described(recipe: Recipe, ground: Ground) -> dict[str, Any]:
+    """Return what must be the same for a training to be gone on from, the bars aside."""
+    return {**asdict(recipe), "base": [recipe.base, ground.digest]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +237,10 @@ class Prepared:
         Its scaler is fitted on the training samples only, or is the base's own.
     rows : array of float32, shape (n, F)
         ``lessons.rows``. *Causality: row t uses bars <= t.*
+    uncalibrated : str, optional
+        Why no calibration can be fitted on the validation; None where one can.
+    notes : tuple of str
+        What the owner of the checkpoint should know before it is trained.
     """
 
     ground: Ground
@@ -223,6 +248,8 @@ class Prepared:
     lessons: Lessons
     schema: FeatureSchema
     rows: Float32Array
+    uncalibrated: str | None
+    notes: tuple[str, ...]
 
     @property
     def bars(self) -> Bars:
@@ -248,9 +275,9 @@ class Prepared:
         return logits
 
 
-def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe) -> Prepared:
-    """Return what a training by ``recipe`` starts from; ``train`` says what is refused."""
-    ground = lay_ground(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
+def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe, ground: Ground | None = None) -> Prepared:
+    """Return what a training by ``recipe`` starts from, on its ground if that is laid; ``train`` says what is refused."""
+    ground = ground or lay_ground(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
     looks_back = ground.features.warmup_bars + ground.architecture.receptive_bars
     split = _split(bars, recipe, looks_back)
     ground.check(bars, split.validation_range)
@@ -258,6 +285,16 @@ def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe) -> Prepared:
         bars, more, labels=recipe.labels, training=split.training, warmup_bars=looks_back,
         within=TimeRange(recipe.training.start, split.training_range.stop),
     )  # fmt: skip
+    # Where 168 bars stand still there is no volatility, and a triple barrier has no label: no sample of either side
+    labelled = lessons.labels >= 0
+    lessons = replace(lessons, training=lessons.training & labelled)
+    own = labelled[: len(bars)]
+    split = replace(split, training=split.training & own, validation=split.validation & own)
+    if not split.validation.any():
+        raise RangeError(
+            f"--validation {split.validation_range}: none of its bars has a label of {recipe.labels}, since prices stand "
+            "still there. Choose another range, or labels of the kind horizon."
+        )
     counts = class_counts(lessons.labels[lessons.training])
     if (counts == 0).any():
         raise TrainingError(
@@ -266,7 +303,14 @@ def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe) -> Prepared:
             "Use a longer range, or labels of a smaller threshold or nearer barriers."
         )
     schema = ground.schema(lessons.sampled(ground.features))
-    return Prepared(ground, split, lessons, schema, lessons.rows(schema))
+    uncalibrated = why_not_fitted(lessons.labels[: len(bars)][split.validation])
+    without = (
+        f"No calibration can be fitted on the validation {split.validation_range}: {uncalibrated}. The checkpoint is written "
+        "without one, to be run with --calibration none or one of your own (flagbt calibrate). For a calibration, give a "
+        "longer --validation, or --labels of a smaller threshold or nearer barriers."
+    )
+    notes = (recipe.objective.stacked_note(), without if uncalibrated else None)
+    return Prepared(ground, split, lessons, schema, lessons.rows(schema), uncalibrated, tuple(filter(None, notes)))
 
 
 def learn(
@@ -323,7 +367,7 @@ def open_workspace(
         yield work  # it may be there by now, made by the main process; `fit` waits for it
         return
     with _alone_in(work, target):
-        going_on = _may_go_on(work, target, series, recipe, overwrite=overwrite, resume=resume)
+        going_on = may_go_on(target, series, recipe, overwrite=overwrite, resume=resume)
         if going_on:
             yield work
             return
@@ -366,10 +410,15 @@ def _note(series: Sequence[Bars], recipe: dict[str, Any]) -> str:
     return json.dumps({"bars": [each.digest for each in series], "flagbt": __version__, **recipe}, default=str, sort_keys=True)
 
 
-def _may_go_on(
-    work: Path, target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool
-) -> bool:
-    """Return whether to go on from what is there; False to begin."""
+def may_go_on(target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
+    """Return whether to go on from the saves that are there; False to begin.
+
+    Raises
+    ------
+    TrainingError
+        When they are another training's, or neither going on nor replacing them is asked for.
+    """
+    work = workspace_of(target)
     if work.exists() and not resume and not overwrite:
         raise TrainingError(
             f"--output: an unfinished training of {target} is there ({work}). Add --resume to go on from its last save, or "
@@ -410,21 +459,29 @@ def _split(bars: Bars, recipe: Recipe, warmup_bars: int) -> Split:
     )
 
 
-def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, split: Split, correction: FloatArray) -> StoredCalibration:
+def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, ready: Prepared, correction: FloatArray) -> StoredCalibration:
     """Fit a temperature on the validation samples, and choose the rule that goes with it."""
-    labels = np.where(split.validation, recipe.labels.labels(bars), np.int8(-1))
+    split, labels = ready.split, ready.judged_labels
     fitted = fit_calibration("temperature", logits, labels, fitted_on=str(split.validation_range), shift=correction)
     decision = choose_decision(
-        fitted(logits[split.validation]), labels, class_returns=class_returns(bars, recipe.labels, split),
+        fitted(logits[split.validation]), labels, class_returns=class_returns(ready.lessons, recipe.labels),
         step_hours=bars.step_hours,
     )  # fmt: skip
     return StoredCalibration(fitted, decision)
 
 
-def class_returns(bars: Bars, labels: Labels, split: Split) -> FloatArray:
-    """Return the mean forward return of the training samples labelled SELL, HOLD, BUY, as fractions, shape (3,)."""
-    change, label = labels.forward_return(bars)[split.training], labels.labels(bars)[split.training]
-    return np.array([change[label == c].mean() for c in range(3)])
+def class_returns(lessons: Lessons, labels: Labels) -> FloatArray:
+    """Return the mean forward return of the training samples labelled SELL, HOLD, BUY, as fractions, shape (3,).
+
+    Of the judged series; of all of them for a class that never occurs in its own samples.
+    """
+    change, label = lessons.of_each(labels.forward_return), np.where(lessons.training, lessons.labels, np.int8(-1))
+    own = len(lessons.series[0])
+    means = []
+    for c in range(3):
+        mine = change[:own][label[:own] == c]
+        means.append((mine if len(mine) else change[label == c]).mean())
+    return np.array(means)
 
 
 def _stretch(ready: Prepared) -> Float32Array:
@@ -434,12 +491,12 @@ def _stretch(ready: Prepared) -> Float32Array:
 
 
 def _description(
-    ready: Prepared, recipe: Recipe, base: Base, tuned: FineTuned, logits: FloatArray, stored: StoredCalibration
+    ready: Prepared, recipe: Recipe, base: Base, tuned: FineTuned, logits: FloatArray, stored: StoredCalibration | None
 ) -> dict[str, Any]:
     ground, split, lessons, bars, judged = ready.ground, ready.split, ready.lessons, ready.bars, ready.judged_labels
     taught = lessons.labels[lessons.training]
     shares = class_shares(taught)
-    calibrated = stored.calibration(logits)
+    notes = [*ready.notes, *([tuned.diverged] if tuned.diverged else [])]
     verdict = model_verdict(softmax(logits[split.validation]).mean(axis=0), shares)  # no calibration can hide a collapse
     whole, trainable = parameter_counts(tuned.model)
     return {
@@ -452,7 +509,7 @@ def _description(
         "labels": recipe.labels.to_json(),
         "embargo_bars": recipe.embargo_bars,
         "label_shares": shares.tolist(),
-        "class_returns": class_returns(bars, recipe.labels, split).tolist(),
+        "class_returns": class_returns(lessons, recipe.labels).tolist(),
         "ranges": {
             "pretraining": str(ground.pretraining_range(lessons.seen)),
             "training": str(lessons.seen),
@@ -468,12 +525,15 @@ def _description(
         "best_epoch": tuned.best["epoch"],
         "best_by": recipe.best_by,
         "findings": tuned.best["findings"],
+        "notes": notes,
         "metrics": {
             "validation": scores(softmax(logits), judged, shares),
-            "validation_calibrated": scores(calibrated, judged, shares),
+            "validation_calibrated": None if stored is None else scores(stored.calibration(logits), judged, shares),
         },
         "model_verdict": verdict,
-        "calibrations": {
+        "calibrations": {}
+        if stored is None
+        else {
             "default": {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()},
         },
         "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "peft", "torch", "transformers")}},

@@ -38,12 +38,15 @@ from ..data.labels import NO_LABEL, IntArray
 from ..data.timerange import TimeRange
 from ..errors import RangeError, TrainingError, UsageError
 from ..files import discard_tree, json_text, new_folder
-from ..models.checkpoint import Checkpoint, read_checkpoint
+from ..models.calibration import Calibration
+from ..models.checkpoint import Checkpoint, StoredCalibration, read_checkpoint
+from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
 from ..models.statistics import scores
+from .ground import lay_ground
 from .loop import is_main_process, wait_for_all
-from .train import Progress, Recipe, Step, open_workspace, train, workspace_of
+from .train import Progress, Recipe, Step, described, may_go_on, open_workspace, prepare, train, workspace_of
 
 FORMAT = 1
 DESCRIPTION = "walk_forward.json"
@@ -129,6 +132,7 @@ def walk_forward(
     overwrite: bool = False,
     resume: bool = False,
     on_collapse: str = "warn",
+    notify: Callable[[str], None] = lambda _note: None,
     watch: Callable[[int, Progress], None] = lambda _fold, _progress: None,
     on_step: Callable[[int, Step], None] = lambda _fold, _step: None,
 ) -> WalkForward:
@@ -152,6 +156,8 @@ def walk_forward(
         Keep the finished folds of an interrupted walk of the same recipe on the same bars, and go on with the next.
     on_collapse : str
         ``warn`` or ``stop``, as in ``train``.
+    notify : callable
+        Called with sentences as in ``train``; those about a fold begin with its name.
     watch, on_step : callable
         Called after every epoch, and after every step, with (the fold's number from 1, its progress).
 
@@ -162,7 +168,7 @@ def walk_forward(
     TrainingError
         When something of that name exists and ``overwrite`` is not set, and as ``train`` does.
     RangeError
-        When a stretch leaves no sample: the first fold has the fewest bars, and is trained first.
+        When a stretch leaves no sample. All folds are looked at before the first is trained.
     """
     if recipe.validation is not None:
         raise UsageError(
@@ -176,39 +182,55 @@ def walk_forward(
             pass  # its note vouches for the finished folds
     _refuse_what_is_there(target, [] if going_on else [output / fold_name(name, k + 1) for k in range(folds)], overwrite)
 
+    # 1. What could stand in the way of any fold, before the first is trained
+    cut = folds_of(bars, recipe.training, folds)
+    pasts = [_past(bars, more, recipe, fold) for fold in cut]
+    ground = lay_ground(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
+    told = {note for note in (recipe.objective.stacked_note(),) if note is not None}
+    for note in told:
+        notify(note)
+    for number, (fold, past) in enumerate(zip(cut, pasts, strict=True), start=1):
+        folder = output / fold_name(name, number)
+        _labels(bars, recipe, bars.between(fold.test))
+        if going_on and folder.exists():
+            continue
+        ready = prepare(past.bars, past.more, past.recipe, ground)
+        if is_main_process():  # the others may come here when it has begun
+            may_go_on(folder, ready.lessons.series, described(past.recipe, ground), overwrite=overwrite, resume=resume)
+        for note in (each for each in ready.notes if each not in told):
+            notify(f"{folder.name}: {note}")
+            told.add(note)
+
     checkpoints: list[Checkpoint] = []
     frames: list[pd.DataFrame] = []
     entries: list[dict[str, Any]] = []
-    cut = folds_of(bars, recipe.training, folds)
     index = pd.DatetimeIndex(bars.time, name="time").tz_localize("UTC")
-    for number, fold in enumerate(cut, start=1):
-        # 1. A training that is handed its past, and not one bar more
+    for number, (fold, past) in enumerate(zip(cut, pasts, strict=True), start=1):
+        # 2. A training that is handed its past, and not one bar more
         folder = output / fold_name(name, number)
         if going_on and folder.exists():
             checkpoint = _finished(folder, fold, bars)
         else:
-            past = bars.take(slice(0, bars.between(fold.validation).stop))
-            others = [each.take(each.between(TimeRange(None, fold.validation.stop))) for each in more]
-            within = TimeRange(recipe.training.start, fold.training.stop)  # another series may begin before this one
-            own = replace(recipe, training=within, validation=fold.validation)
             checkpoint = train(
-                past, folder, own, more=others, device=device, overwrite=overwrite, resume=resume, on_collapse=on_collapse,
-                watch=partial(watch, number), on_step=partial(on_step, number),
+                past.bars, folder, past.recipe, more=past.more, device=device, overwrite=overwrite, resume=resume,
+                on_collapse=on_collapse, watch=partial(watch, number), on_step=partial(on_step, number),
             )  # fmt: skip
+            for note in (each for each in checkpoint.values["notes"] if each not in told):
+                notify(f"{folder.name}: {note}")
         if number == 1 and not going_on:
             with open_workspace(target, (bars, *more), asdict(recipe), overwrite=True, resume=False):
                 pass  # its note is there from now on
 
-        # 2. What it says about the stretch that follows, through the path that serving takes
+        # 3. What it says about the stretch that follows, through the path that serving takes
         stretch = bars.between(fold.test)
         signals = _signals(checkpoint, bars, stretch, device)
         frames.append(signals.frame(index[stretch]).assign(fold=np.int16(number)))
         checkpoints.append(checkpoint)
 
-        # 3. How right that was; a label looks ahead, so that of the last bars is only known where the range goes on
+        # 4. How right that was; a label looks ahead, so that of the last bars is only known where the range goes on
         entries.append(_entry(number, fold, checkpoint, signals, _labels(bars, recipe, stretch)))
 
-    # 4. The folder, whole or not at all
+    # 5. The folder, whole or not at all
     stitched = pd.concat(frames)
     values = _description(bars, recipe, name, TimeRange(cut[0].training.start, cut[-1].test.stop), entries)
     if is_main_process():
@@ -224,6 +246,24 @@ def walk_forward(
         discard_tree(workspace_of(target))
     wait_for_all()
     return WalkForward(target, checkpoints, stitched, values)
+
+
+class _Past(NamedTuple):
+    """What the training of one fold is handed."""
+
+    bars: Bars
+    more: list[Bars]
+    recipe: Recipe
+
+
+def _past(bars: Bars, more: Sequence[Bars], recipe: Recipe, fold: Fold) -> _Past:
+    """Cut everything where the fold's validation ends. *Causality: no later bar is in it.*"""
+    within = TimeRange(recipe.training.start, fold.training.stop)  # another series may begin before this one
+    return _Past(
+        bars.take(slice(0, bars.between(fold.validation).stop)),
+        [each.take(each.between(TimeRange(None, fold.validation.stop))) for each in more],
+        replace(recipe, training=within, validation=fold.validation),
+    )
 
 
 def _refuse_what_is_there(target: Path, folds: list[Path], overwrite: bool) -> None:
@@ -252,8 +292,15 @@ def _finished(folder: Path, fold: Fold, bars: Bars) -> Checkpoint:
     return checkpoint
 
 
+def _stored(checkpoint: Checkpoint) -> StoredCalibration:
+    """Return the calibration of a fold, none where its validation allowed none."""
+    if checkpoint.calibration_names():
+        return checkpoint.stored_calibration()
+    return StoredCalibration(Calibration(), Decision())
+
+
 def _signals(checkpoint: Checkpoint, bars: Bars, stretch: slice, device: torch.device) -> Signals:
-    stored = checkpoint.stored_calibration()
+    stored = _stored(checkpoint)
     model = ModelSignals(
         checkpoint=checkpoint, calibration=stored.calibration, decision=stored.decision, device=str(device)
     )  # fmt: skip
@@ -275,7 +322,7 @@ def _labels(bars: Bars, recipe: Recipe, stretch: slice) -> IntArray:
 
 def _entry(number: int, fold: Fold, checkpoint: Checkpoint, signals: Signals, labels: IntArray) -> dict[str, Any]:
     assert signals.probabilities is not None  # for mypy: a model speaks
-    stored = checkpoint.stored_calibration()
+    stored = _stored(checkpoint)
     return {
         "fold": number,
         "checkpoint": checkpoint.name,
@@ -285,6 +332,7 @@ def _entry(number: int, fold: Fold, checkpoint: Checkpoint, signals: Signals, la
         "decision": str(stored.decision),
         "model_verdict": checkpoint.values["model_verdict"]["verdict"],
         "scores": scores(signals.probabilities, labels, checkpoint.label_shares),
+        "notes": checkpoint.values.get("notes", []),
     }
 
 

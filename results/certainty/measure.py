@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from .sharpe import CONFIDENCE, Moments, deflated_sharpe, expected_best, minimum
 
 FEWEST_DAYS = 30  # below, the formulas' normal approximation says nothing
 LEVEL = 0.9
-_YEAR = math.sqrt(DAYS_PER_YEAR)
+YEAR = math.sqrt(DAYS_PER_YEAR)
 _PSR_PAPER = "Bailey and Lopez de Prado (2012), The Sharpe Ratio Efficient Frontier, Journal of Risk 15(2)"
 _BOOTSTRAP_PAPER = (
     "Politis and Romano (1994), The Stationary Bootstrap, JASA 89(428); block length by Politis and White (2004) and Patton, "
@@ -149,7 +150,7 @@ def _probabilistic(returns: FloatArray, why: str | None) -> Figure:
     )
     return PROBABILISTIC.known(
         value, sentence, inputs={
-            "days": len(returns), "sharpe_daily": moments.sharpe * _YEAR, "skewness": moments.skewness,
+            "days": len(returns), "sharpe_daily": moments.sharpe * YEAR, "skewness": moments.skewness,
             "kurtosis": moments.kurtosis, "threshold": 0.0,
         },
     )  # fmt: skip
@@ -172,32 +173,55 @@ def _track_record(returns: FloatArray, why: str | None) -> Figure:
 
 
 def _deflated(returns: FloatArray, trials: TrialCount, why: str | None) -> Figure:
+    return deflated_figure(
+        None if why else Moments.of(returns), trials, days=len(returns), at_run=trials.trials, why=why
+    )  # fmt: skip
+
+
+def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, at_run: int, why: str | None) -> Figure:
+    """Return the deflated Sharpe ratio of daily returns with these moments, given what was tried.
+
+    Parameters
+    ----------
+    moments : Moments or None
+        None where the figure is undefined; ``why`` then says why.
+    trials : TrialCount
+        Those known now.
+    days : int
+    at_run : int
+        How many trials were known when the run was made.
+    why : str or None
+    """
     inputs: dict[str, Any] = {
-        "days": len(returns), "trials": trials.trials, "trials_with_sharpe": len(trials.sharpes), "variance": trials.variance,
-        "damaged_lines": trials.damaged_lines,
+        "days": days, "trials": trials.trials, "trials_at_run": at_run, "trials_with_sharpe": len(trials.sharpes),
+        "variance": trials.variance, "damaged_lines": trials.damaged_lines,
     }  # fmt: skip
-    if why:
-        return DEFLATED.unknown(why, **inputs)
-    moments, variance = Moments.of(returns), (trials.variance or 0.0) / DAYS_PER_YEAR
+    if moments is None or why:
+        figure = DEFLATED.unknown(why or "its moments are not known", **inputs)
+        since = f" {trials.trials:,} configurations were tried on these bars ({at_run:,} when this run was made)."
+        return figure if at_run == trials.trials else replace(figure, sentence=figure.sentence + since)
+    inputs |= {"sharpe_per_day": moments.sharpe, "skewness": moments.skewness, "kurtosis": moments.kurtosis}
+    variance = (trials.variance or 0.0) / DAYS_PER_YEAR
     value = deflated_sharpe(moments, trials.trials, variance)
     if value is None:
         return DEFLATED.unknown("the returns take two values only", **inputs)
-    best = expected_best(trials.trials, variance) * _YEAR
+    best = expected_best(trials.trials, variance) * YEAR
     lines = (
         "1 damaged line of the trial log was" if trials.damaged_lines == 1 else f"{trials.damaged_lines:,} damaged lines were"
     )
     damaged = f" ({lines} not counted)" if trials.damaged_lines else ""
+    then = "" if at_run == trials.trials else f" ({at_run:,} when this run was made)"
     if trials.variance is None:
         alone = (
             "This is the only configuration tried on these bars" if trials.trials == 1
-            else f"Of {trials.trials:,} configurations tried on these bars only this one has a Sharpe ratio"
+            else f"Of {trials.trials:,} configurations tried on these bars{then} only this one has a Sharpe ratio"
         )  # fmt: skip
         sentence = (
             f"{alone}, so nothing is deflated: the probability of a true Sharpe ratio above 0 is {share(value)}{damaged}."
         )
     else:
         sentence = (
-            f"{trials.trials:,} configurations were tried on these bars, and the best of so many is expected to reach a "
+            f"{trials.trials:,} configurations were tried on these bars{then}, and the best of so many is expected to reach a "
             f"Sharpe ratio of {best:.2f} by luck alone; the true one is above that with a probability of {share(value)}"
             f"{damaged}."
         )
@@ -210,10 +234,10 @@ def _interval(returns: FloatArray, why: str | None, seed: int) -> Figure:
     found = sharpe_interval(returns, level=LEVEL, seed=seed)
     if found is None:
         return INTERVAL.unknown("too few days have a position", days=len(returns))
-    low, high = found.low * _YEAR, found.high * _YEAR
+    low, high = found.low * YEAR, found.high * YEAR
     where = "which includes 0" if low <= 0 <= high else f"all {'above' if low > 0 else 'below'} 0"
     sentence = f"With {share(LEVEL)} confidence the true Sharpe ratio lies between {low:.2f} and {high:.2f}, {where}."
-    return INTERVAL.known(found.value * _YEAR, sentence, **_bounds(found, len(returns), seed))
+    return INTERVAL.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
 
 
 def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_why: str | None, seed: int) -> Figure:
@@ -225,7 +249,7 @@ def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_
     found = sharpe_interval(returns, theirs, level=LEVEL, seed=seed)
     if found is None:
         return DIFFERENCE.unknown("too few days have a position", days=len(returns))
-    low, high = found.low * _YEAR, found.high * _YEAR
+    low, high = found.low * YEAR, found.high * YEAR
     meaning = (
         "the two cannot be told apart" if low <= 0 <= high else f"the run is {'better' if low > 0 else 'worse'}"
     )  # fmt: skip
@@ -233,12 +257,12 @@ def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_
         f"The Sharpe ratio less that of buy and hold lies between {low:.2f} and {high:.2f} with {share(LEVEL)} confidence: "
         f"{meaning}."
     )
-    return DIFFERENCE.known(found.value * _YEAR, sentence, **_bounds(found, len(returns), seed))
+    return DIFFERENCE.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
 
 
 def _bounds(found: Interval, days: int, seed: int) -> dict[str, Any]:
     inputs = {"days": days, "block_days": found.block, "resamples": RESAMPLES, "seed": seed}
-    return {"low": found.low * _YEAR, "high": found.high * _YEAR, "level": LEVEL, "inputs": inputs}
+    return {"low": found.low * YEAR, "high": found.high * YEAR, "level": LEVEL, "inputs": inputs}
 
 
 def _entries(run: Run, returns: FloatArray, seed: int) -> Figure:

@@ -49,7 +49,7 @@ def diagnose(
 
     Parameters
     ----------
-    predict : callable
+    predict : callable, or a model with ``predict_proba`` or ``predict``
         Rows (n, F) of consecutive bars, no NaN -> logits or probabilities (n, 3), in the order SELL, HOLD, BUY.
     features : FeatureSet or callable
         What the model is served: Bars -> one row a bar, as an array or a DataFrame, NaN where there is too little history.
@@ -83,10 +83,14 @@ def diagnose(
     Raises
     ------
     UsageError
-        When something has the wrong shape.
+        When something has the wrong shape, or ``predict`` is not a model: it cannot be called, or answers with labels.
     RangeError
         When a range holds no bars.
     """
+    asked = _callable(predict)
+    for argument, value in (("bars", bars), ("past", bars if past is None else past)):
+        if not isinstance(value, Bars):
+            raise UsageError(f"{argument}: expected Bars, such as read_bars gives, got a {type(value).__name__}.")
     past_bars = bars if past is None else past
     spec = None if labels is None or not hasattr(labels, "labels") else labels
     horizon = horizon_bars or (spec.horizon_bars if spec is not None else LabelSpec().horizon_bars)  # type: ignore[union-attr]
@@ -99,7 +103,7 @@ def diagnose(
     weights = None if class_weights is None else _three(class_weights, "class_weights")
     shares = None if label_shares is None else _three(label_shares, "label_shares")
     subject = Subject(
-        name=name, bars=bars, tested=_tested(tested, bars, past_bars, taught, judged, horizon), served=served, predict=predict,
+        name=name, bars=bars, tested=_tested(tested, bars, past_bars, taught, judged, horizon), served=served, predict=asked,
         trained=trained, past=past_bars if taught is not None else None, training=taught, validation=judged,
         labelled=_labelled(labels, bars), label_spec=spec, horizon_bars=horizon,  # type: ignore[arg-type]
         context_bars=context_bars, class_weights=weights, label_shares=None if shares is None else shares / shares.sum(),
@@ -112,7 +116,31 @@ def diagnose(
             f"features: the columns {', '.join(empty[:5])} hold no finite value in {len(bars):,} rows. Mend them, or "
             "give more bars."
         )
+    subject.try_out()
     return examine(subject, progress=progress)
+
+
+def _callable(predict: Any) -> Predict:
+    """Return the function to ask: ``predict`` itself, or a model's method.
+
+    Raises
+    ------
+    UsageError
+        Where there is none.
+    """
+    if not isinstance(predict, type):
+        for asked in (getattr(predict, "predict_proba", None), predict, getattr(predict, "predict", None)):
+            if callable(asked):
+                return asked  # type: ignore[no-any-return]
+    if isinstance(predict, type):
+        raise UsageError(f"predict: the class {predict.__name__} is not a model yet. Give an instance of it, fitted.")
+    shown = (
+        f"{predict!r:.60}" if isinstance(predict, str | int | float | None) else f"an object of type {type(predict).__name__}"
+    )
+    raise UsageError(
+        f"predict: {shown} is not a model: it cannot be called, and has no predict_proba and no predict. Give a function from "
+        "rows (n, F) to logits or probabilities (n, 3), in the order SELL, HOLD, BUY, or an object with such a method."
+    )
 
 
 def _mask(part: Part | None, bars: Bars, name: str, shorter: int = 0) -> BoolArray | None:
@@ -123,7 +151,7 @@ def _mask(part: Part | None, bars: Bars, name: str, shorter: int = 0) -> BoolArr
         found, mask = bars.between(given), np.zeros(len(bars), dtype=bool)
         mask[found.start : max(found.start, found.stop + shorter)] = True
         if not mask.any():
-            raise RangeError(f"{name}: no bar of {bars!r} lies in {given}. Choose another range.")
+            raise RangeError(f"{name}: no bar of {bars} lies in {given}. Choose another range.")
         return mask
     array = np.asarray(part)
     if array.shape != (len(bars),) or array.dtype != np.bool_:

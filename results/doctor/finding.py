@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 BROKEN, SUSPECT, WARNING, OK, SKIPPED = "broken", "suspect", "warning", "ok", "skipped"
+UNCHECKED = "cannot be checked"  # of flagbt verify: the proof ran, and proves nothing
 SEVERITIES = (BROKEN, SUSPECT, WARNING, OK, SKIPPED)
 HEALTHY, NO_SKILL = "healthy", "no skill"
 
@@ -46,7 +47,8 @@ class Finding:
     check : str
         One of ``CHECKS``.
     severity : str
-        ``broken`` (nothing after it can be believed), ``suspect``, ``warning``, ``ok`` or ``skipped``.
+        ``broken`` (nothing after it can be believed), ``suspect``, ``warning``, ``ok`` or ``skipped``; of ``flagbt verify``
+        also ``cannot be checked``.
     says : str
         What was measured and what it means, or why the check could not run.
     value, limit : float, optional
@@ -60,6 +62,8 @@ class Finding:
         The share of the symptom that goes when this is undone, 0 to 1, where that was measured.
     undone : str
         The numbers of that measurement, in words.
+    evidence : dict
+        More numbers, by name.
     """
 
     check: str
@@ -72,6 +76,7 @@ class Finding:
     columns: tuple[str, ...] = ()
     explains: float | None = None
     undone: str = ""
+    evidence: dict[str, float | int | bool] = field(default_factory=dict)
 
     @property
     def is_problem(self) -> bool:
@@ -84,7 +89,7 @@ class Finding:
             "check": self.check, "severity": self.severity, "value": _finite(self.value), "limit": _finite(self.limit),
             "says": " ".join(each for each in (self.says, self.undone, self.otherwise) if each), "remedy": self.remedy,
         }  # fmt: skip
-        return values | ({"columns": list(self.columns)} if self.columns else {})
+        return values | ({"columns": list(self.columns)} if self.columns else {}) | self.evidence
 
 
 def _finite(value: float | None) -> float | None:

@@ -32,6 +32,25 @@ def other_future(bars: Bars, t: int, random: np.random.Generator) -> Bars:
     return Bars(bars.time, **values, source=bars.source, synthetic=bars.synthetic, step=bars.step)
 
 
+def other_past(bars: Bars, random: np.random.Generator) -> Bars:
+    """Return another market at the same stamps: the bars' own moves, wicks and volumes in another order, at another level.
+
+    In half of the draws the moves are turned upside down as well, so that a market that only rose falls.
+    """
+    n = len(bars)
+    order = random.permutation(n)
+    before = np.concatenate([bars.open[:1], bars.close[:-1]])
+    moves = {name: np.log(getattr(bars, name) / before)[order] for name in ("open", "high", "low", "close")}
+    if random.random() < 0.5:
+        moves = {"open": -moves["open"], "high": -moves["low"], "low": -moves["high"], "close": -moves["close"]}
+    level = bars.open[0] * float(random.choice([0.2, 0.5, 2.0, 5.0]))
+    start = np.concatenate([[0.0], np.cumsum(moves["close"])[:-1]])
+    prices = {name: level * np.exp(np.clip(start + move, -50.0, 50.0)) for name, move in moves.items()}
+    prices["high"] = np.maximum.reduce([prices["high"], prices["open"], prices["close"]])
+    prices["low"] = np.minimum.reduce([prices["low"], prices["open"], prices["close"]])
+    return Bars(bars.time, **prices, volume=bars.volume[order], source=bars.source, synthetic=bars.synthetic, step=bars.step)
+
+
 def random_walk(n: int, random: np.random.Generator, *, volatility: float, start: str = "2023-01-01") -> Bars:
     """Return hourly bars of a driftless geometric random walk: nothing in its past tells its next move.
 

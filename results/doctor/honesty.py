@@ -238,7 +238,7 @@ def funnel(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
         return Finding(
             check=name, severity=SUSPECT, value=rejected / counts["submitted"], limit=LARGEST_REJECTED,
             says=f"{facts}: {counts['rejected']}.", remedy="Mend what the reasons name: cash, sizes, shorts.",
-            otherwise="Orders sized with a reserve are filled.",
+            otherwise="Orders for a target exposure are sized at their fill, and filled.",
         )  # fmt: skip
     share = counts["ordered"] / active if active else 0.0
     quiet = "" if active else ": it never speaks"

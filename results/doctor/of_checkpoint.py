@@ -128,7 +128,7 @@ def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> 
     first = max(part.start, warmup)
     if first >= part.stop:
         raise RangeError(
-            f"--timerange: {part.stop - part.start:,} bars of {bars!r} lie in it, and the first {warmup:,} of the file go "
+            f"--timerange: {part.stop - part.start:,} bars of {bars} lie in it, and the first {warmup:,} of the file go "
             f"to the "
             "warm-up, so none can be scored. Choose a later range, or give bars that start earlier."
         )

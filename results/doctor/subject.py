@@ -28,6 +28,7 @@ BoolArray = npt.NDArray[np.bool_]
 Predict = Callable[[FloatArray], FloatArray]
 Parity = tuple[float, float, int, tuple[str, ...], float]
 UNKNOWN_CONTEXT_BARS = 256
+TRIED_ROWS = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,11 @@ class Table:
 
 def table_of(features: FeatureSet | Callable[[Bars], Any], bars: Bars, columns: Sequence[str] | None) -> Table:
     """Make a Table of a feature set, or of any function from Bars to an array or a DataFrame; tried on ``bars``."""
+    if not callable(features):
+        raise UsageError(
+            f"features: expected a FeatureSet or a function from Bars to one row a bar, got a {type(features).__name__}: what "
+            "is computed already cannot be computed again on other bars."
+        )
     if isinstance(features, FeatureSet):
         return Table(features.columns, features)
     first = features(bars)
@@ -196,16 +202,54 @@ class Subject:
         UsageError
             When the answer has another shape.
         """
-        said = np.array(self.predict(filled(rows)), dtype=np.float64)
-        if said.shape != (len(rows), 3):
-            raise UsageError(
-                f"predict: expected logits or probabilities of shape {(len(rows), 3)} for {len(rows)} rows, got {said.shape}. "
-                "Return one row a bar, in the order SELL, HOLD, BUY."
-            )
+        said = self._answer(rows)
         whole = said[np.isfinite(said).all(axis=1)]
         if len(whole) and (whole >= 0).all() and np.allclose(whole.sum(axis=1), 1, atol=1e-3):
             said = np.log(np.maximum(said, 1e-12))
         said[~np.isfinite(rows).all(axis=1)] = np.nan
+        return said
+
+    def try_out(self) -> None:
+        """Ask the model once, on the last whole rows, so that what is not a model is refused and not examined.
+
+        What its own code raises is left to the examination, which reports it.
+
+        Raises
+        ------
+        UsageError
+            When it answers with anything but logits or probabilities.
+        """
+        rows = self.rows[self.first_row :][-TRIED_ROWS:]
+        if not len(rows):
+            return
+        try:
+            said = self._answer(rows)
+        except UsageError:
+            raise
+        except Exception:
+            return
+        if len(rows) > 1 and (np.sort(said, axis=1) == (0.0, 0.0, 1.0)).all() and len(np.unique(said.argmax(axis=1))) > 1:
+            raise UsageError(
+                f"predict: each of the {len(rows)} rows tried is one 1 and two 0: these are labels, one column a class, not "
+                "probabilities. Give the function that returns probabilities, such as predict_proba."
+            )
+
+    def _answer(self, rows: FloatArray) -> FloatArray:
+        given = self.predict(filled(rows))
+        expected = f"predict: expected logits or probabilities of shape {(len(rows), 3)} for {len(rows)} rows"
+        remedy = "Return one row a bar, in the order SELL, HOLD, BUY."
+        try:
+            said = np.array(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            what = repr(given) if isinstance(given, str) else f"what is not an array of numbers ({type(given).__name__})"
+            raise UsageError(f"{expected}, got {what:.80}. {remedy}") from None
+        if said.shape != (len(rows), 3):
+            flat = said.reshape(-1)
+            if len(flat) == len(rows) > 1 and np.isin(flat, (-1, 0, 1, 2)).all():
+                remedy = (
+                    "These look like labels, one a row. Give the function that returns probabilities, such as predict_proba."
+                )
+            raise UsageError(f"{expected}, got {'None' if given is None else said.shape}. {remedy}")
         return said
 
     @cached_property

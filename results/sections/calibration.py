@@ -21,7 +21,8 @@ def calibration_section(stored: StoredRun) -> Html:
     """Show reliability, ECE and the confusion matrix, or say why there are none."""
     scores = stored.metrics["labels"]
     if scores is None:
-        why = "no bar has both a label and a signal" if stored.manifest["checkpoint"] else "this strategy has no model"
+        speaks = stored.manifest["checkpoint"] or stored.manifest["config"].get("labels")
+        why = "no bar has both a label and a signal" if speaks else "this strategy gives no probabilities"
         if stored.manifest["format_version"] == 1:
             why = "this run was made before flagbt measured it; run it again to have it"
         return section("Calibration and confusion", paragraph(f"Left out: {why}."))
@@ -29,10 +30,13 @@ def calibration_section(stored: StoredRun) -> Html:
         ["Expected calibration error (15 bins)", percent(scores["raw"]["ece"]), percent(scores["calibrated"]["ece"])],
     ]  # fmt: skip
     question = label_spec(scores["labels"]).question
+    whose = "" if stored.manifest["checkpoint"] else " The strategy states its labels as label_spec; else they are the default."
     charts = f'<div class="columns"><div>{_of_the_highest(scores)}</div><div>{_by_class(scores)}</div></div>\n'
     return section(
         "Calibration and confusion",
-        paragraph(f"The label of a bar answers: {question} {whole(scores['rows'])} bars have a label and a signal.", "muted"),
+        paragraph(
+            f"The label of a bar answers: {question} {whole(scores['rows'])} bars have a label and a signal.{whose}", "muted"
+        ),
         charts,
         table("How far probabilities are from what came true", ["", "Before calibration", "After"], rows),
         _confusion(scores),

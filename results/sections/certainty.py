@@ -8,7 +8,8 @@ from typing import Any
 
 from ..certainty.measure import share
 from ..certainty.sharpe import CONFIDENCE
-from ..page import Html, details, escape, paragraph, ratio, section, table, whole
+from ..marks import with_stamp
+from ..page import NULL, Html, details, escape, paragraph, ratio, section, table, whole
 from ..stored_run import StoredRun
 
 # Key in metrics.json, name, what the ends of its interval are.
@@ -29,7 +30,7 @@ def certainty_section(stored: StoredRun) -> Html:
     formulas = [[name, certainty[key]["formula"], certainty[key]["paper"]] for key, name in FIGURES.items()]
     return section(
         "Certainty: could it be luck?",
-        paragraph(luck_sentence(certainty)),
+        paragraph(luck_sentence(certainty, stored.manifest["config"])),
         interval_bars(certainty),
         table("How sure these numbers are", ["", "Value", "What it means"], rows, words=True),
         details("Formulas and papers", table("Where the figures come from", ["", "Formula", "Paper"], formulas, words=True)),
@@ -47,11 +48,20 @@ def luck_word(certainty: Mapping[str, Any] | None) -> str:
     return {True: "not luck alone", False: "may be luck", None: "not known"}[certainty["verdict"]["beyond_luck"]]
 
 
-def luck_sentence(certainty: Mapping[str, Any]) -> str:
-    """Say it in a sentence."""
-    if certainty["verdict"]["beyond_luck"] is False and _surely_loses(certainty):
-        return "That is worse than bad luck explains."
-    return str(certainty["verdict"]["sentence"])
+def trials_then_now(certainty: Mapping[str, Any] | None) -> str:
+    """Write how many configurations had been tried on a run's bars when it was made, and how many are known now."""
+    if certainty is None:
+        return NULL
+    inputs = certainty["deflated_sharpe"]["inputs"]
+    return f"{whole(inputs['trials_at_run'])} / {whole(inputs['trials'])}"
+
+
+def luck_sentence(certainty: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Say it in a sentence, never without saying where nobody stated which bars the strategy has seen."""
+    verdict = certainty["verdict"]
+    if verdict["beyond_luck"] is False and _surely_loses(certainty):
+        verdict = {"sentence": "That is worse than bad luck explains."}
+    return str(with_stamp(verdict, config)["sentence"])
 
 
 def _surely_gains(certainty: Mapping[str, Any]) -> bool:

@@ -19,17 +19,17 @@ HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("total_return", "Total return", lambda v: percent(v, signed=True)),
     ("cagr", "Growth a year (CAGR)", lambda v: percent(v, signed=True)),
     ("sharpe_daily", "Sharpe ratio, daily returns", ratio),
-    ("sharpe_hourly", "Sharpe ratio, per-bar returns", ratio),
+    ("sharpe_per_bar", "Sharpe ratio, per-bar returns", ratio),
     ("sortino_daily", "Sortino ratio, daily returns", ratio),
     ("volatility_daily", "Volatility a year", percent),
     ("max_drawdown", "Deepest drawdown", percent),
     ("max_drawdown_days", "Longest drawdown, days", lambda v: ratio(v, 1)),
     ("calmar", "Calmar ratio", ratio),
-    ("trades", "Closed trades", whole),
-    ("open_trades", "Open trades", whole),
-    ("win_rate", "Trades with a gain", percent),
+    ("trades", "All trades", whole),
+    ("open_trades", "Of these still open", whole),
+    ("win_rate", "Closed trades with a gain", percent),
     ("profit_factor", "Profit factor", ratio),
-    ("avg_trade_return", "Mean return of a trade", lambda v: percent(v, 2, signed=True)),
+    ("avg_trade_return", "Mean return of a closed trade", lambda v: percent(v, 2, signed=True)),
     ("exposure", "Bars with a position", percent),
     ("turnover", "Turnover, times mean equity", ratio),
     ("fees_paid", "Fees paid", money),
@@ -44,7 +44,9 @@ def performance_section(stored: StoredRun) -> Html:
     mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
     rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
     columns = ["", "Strategy", "Buy and hold"]
-    caption = f"{counted(mine['bars'], 'bar')}, {ratio(mine['days'], 1)} days; 365 days a year; no risk-free rate"
+    year = stored.manifest["data"].get("bars_per_year")  # not in older records
+    bars = "" if year is None else f" and {whole(round(year))} bars"
+    caption = f"{counted(mine['bars'], 'bar')}, {ratio(mine['days'], 1)} days; 365 days{bars} a year; no risk-free rate"
     return section(
         "Equity and drawdown, beside buy and hold",
         _equity(stored) if len(stored.equity) > 1 else "",

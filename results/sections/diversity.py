@@ -15,6 +15,7 @@ FUNNEL_NAMES = {
     "hold": "HOLD", "buy_while_long": "BUY while long", "sell_while_flat": "SELL while flat",
     "sell_while_short": "SELL while short", "min_hold": "held too shortly", "exits": "ordered by a rule",
     "unprompted": "ordered by a rule without a signal", "zero_size": "smaller than one lot",
+    "ruined": "the account had lost everything", "ruin": "the account had lost everything",
 }  # fmt: skip
 
 
@@ -61,10 +62,12 @@ def funnel_bars(funnel: Mapping[str, Any]) -> Html:
             stages.append(_stage(label, parts, whole(sum(told.values())), {}))
         kept = {_words(name): count for name, count in funnel["kept"].items() if name != "hold"}
         stages.append(_stage("Ordered", [("strategy", funnel["ordered"] / bars)], whole(funnel["ordered"]), kept))
-    lost = {"smaller than one lot": funnel["zero_size"] or 0}
-    submitted = funnel["submitted"]
-    stages.append(_stage("Submitted", [("strategy", submitted / bars)], whole(submitted), lost))
-    lost = {**{f"rejected ({why})": count for why, count in funnel["rejected"].items()}, "unfilled": funnel["unfilled"]}
+    submitted, too_small = funnel["submitted"], funnel["zero_size"] or 0
+    # Earlier records knew the size before they submitted the order.
+    before = too_small if funnel["ordered"] == submitted + too_small else 0
+    stages.append(_stage("Submitted", [("strategy", submitted / bars)], whole(submitted), {"smaller than one lot": before}))
+    lost = {"smaller than one lot": too_small - before}
+    lost |= {f"rejected ({why})": count for why, count in funnel["rejected"].items()} | {"unfilled": funnel["unfilled"]}
     stages.append(_stage("Filled", [("strategy", funnel["filled"] / bars)], whole(funnel["filled"]), lost))
     return Html(f'<div class="bars">{"".join(stages)}</div>\n')
 

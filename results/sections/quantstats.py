@@ -5,6 +5,7 @@ quantstats is imported only here and only when a page is made: it takes seconds 
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 import warnings
@@ -17,10 +18,9 @@ import matplotlib.style
 import pandas as pd
 
 from ..charts import inline_svg, quiet_fonts
-from ..metrics import DAYS_PER_YEAR
+from ..metrics import DAYS_PER_YEAR, FEWEST_DAYS_FOR_GROWTH
 from ..page import NULL, Html, paragraph, table
 
-FEWEST_DAYS = 30
 _HALF_YEAR = 183
 
 # Left out, and why: nothing may stand beside our own number of the same name, or say more than it knows.
@@ -56,13 +56,15 @@ _CHARTS = (
 )
 
 
-def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float]) -> Html:
+def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float], *, days: float = math.inf) -> Html:
     """Render quantstats' report of two series of daily returns as a fragment of a page.
 
     Parameters
     ----------
     strategy, benchmark : Series of float64
         Daily returns with the same naive UTC index, as of `flagbt.results.metrics.daily_returns`.
+    days : float
+        Elapsed clock time: a few hours more than 28 days touch 30 dates, and have no yearly growth all the same.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float]) 
         Tables and charts; or one paragraph that says why there are none: too few days, a strategy or a benchmark that
         never moves, or quantstats failing on these returns.
     """
-    reason = why_not(strategy, benchmark)
+    reason = why_not(strategy, benchmark, days)
     if reason is not None:
         return paragraph(f"Left out: {reason}.")
     try:
@@ -83,10 +85,11 @@ def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float]) 
     return Html(_introduction(len(strategy)) + columns)
 
 
-def why_not(strategy: pd.Series[float], benchmark: pd.Series[float]) -> str | None:
+def why_not(strategy: pd.Series[float], benchmark: pd.Series[float], days: float) -> str | None:
     """Return why quantstats cannot report on the returns, or None where it can."""
-    if len(strategy) < FEWEST_DAYS:
-        return f"{len(strategy)} daily returns are too few for yearly figures; it takes {FEWEST_DAYS} days"
+    for count, of in ((len(strategy), "daily returns"), (days, "days")):
+        if count < FEWEST_DAYS_FOR_GROWTH:
+            return f"{count:.4g} {of} are too few for yearly figures; it takes {FEWEST_DAYS_FOR_GROWTH} days"
     for name, returns in (("the strategy", strategy), ("buy and hold", benchmark)):
         if not returns.map(pd.notna).all() or returns.abs().max() == float("inf") or (returns <= -1).any():
             return f"the equity of {name} fell to 0 or below, so its returns are undefined"

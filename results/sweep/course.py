@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ...data.bars import FloatArray
+from ...data.bars import FloatArray, utc
 from ...engine.backtest import run_backtest
 from ...engine.run import Run
 from ...strategies.baselines import BuyAndHold
 from ..certainty.measure import FEWEST_DAYS
 from ..certainty.sharpe import Moments, deflated_sharpe, expected_best
-from ..metrics import DAYS_PER_YEAR, daily_returns, metrics
+from ..metrics import DAYS_PER_YEAR, daily_returns, metrics, ruined_at
 from ..overfitting import Overfitting, probability_of_overfitting
 from ..trials import Trial, add_trials, read_trials
 from .folder import TABLE, SweepFolder
@@ -184,13 +184,19 @@ def _winner(work: Work, holdout: Stretch, summary: Summary, prior: _Prior) -> di
     number = summary.best[0][0]["setting"]
     pairs = {stretch: (work.judged(number, stretch), held(work, number, stretch)) for stretch in (*work.stretches, holdout)}
     after, kept = pairs[holdout]
+    lost = ruined_at(after)
     returns = np.concatenate([daily_returns(pairs[stretch][0]).to_numpy() for stretch in work.stretches])
     return {
         "setting": number,
         "rows": summary.best[0],
         "deflated": deflated(returns, summary, prior),
         "buy_and_hold": [metrics(pairs[stretch][1]) for stretch in work.stretches],
-        "holdout": {"timerange": str(holdout.timerange), "strategy": metrics(after), "buy_and_hold": metrics(kept)},
+        "holdout": {
+            "timerange": str(holdout.timerange),
+            "strategy": metrics(after),
+            "buy_and_hold": metrics(kept),
+            "ruined": None if lost is None else utc(lost.to_datetime64()),
+        },
         "curves": [
             (str(stretch.timerange), daily_returns(run), daily_returns(other)) for stretch, (run, other) in pairs.items()
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -26,10 +27,16 @@ def warm_up() -> None:
     would never be freed in the child.
     """
     if _KIND == "forkserver":
-        from multiprocessing.forkserver import ensure_running
+        from multiprocessing import forkserver, resource_tracker
 
         multiprocessing.set_forkserver_preload([f"{__package__}.work"])
-        ensure_running()
+        resource_tracker.ensure_running()  # unblocks what is blocked below, so it comes first
+        # Ctrl-C reaches every process of a terminal. What is blocked here stays blocked in the workers: they end with this one.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def in_this_process(work: Work, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:  # noqa: ARG001

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...data.bars import Bars
+from ...engine.costs import SIZING
 from .course import Result
 from .grid import Configuration, Grid, plain
 from .work import Stretch, Work
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Whose version can move a bit of the table.
 _DECIDING = ("flagbt", "numpy", "numba", "pyarrow", "backtrader")
 SHOWN = ("total_return", "sharpe_daily", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "final_equity")
@@ -26,6 +27,7 @@ def identity_of(
     return {
         "format": FORMAT_VERSION,
         "grid": work.grid.describe(),
+        "sizing": SIZING,
         "ranges": [str(stretch.timerange) for stretch in work.stretches],
         "holdout": str(holdout.timerange),
         "bars": [stretch.bars.digest for stretch in (*work.stretches, holdout)],
@@ -45,17 +47,29 @@ def _digest(stretch: Stretch) -> str:
 
 
 def manifest_of(
-    identity: dict[str, Any], work: Work, result: Result, *, command: Sequence[str], backend: str, workers: int
+    identity: dict[str, Any],
+    work: Work,
+    result: Result,
+    *,
+    command: Sequence[str],
+    backend: str,
+    workers: int,
+    repeat: Callable[[Configuration, str], str],
 ) -> dict[str, Any]:
-    """Return what a finished sweep says of itself; only ``seconds``, ``command``, ``backend`` and ``workers`` may differ."""
+    """Return what a finished sweep says of itself.
+
+    Only ``seconds``, ``command``, ``backend``, ``workers``, and the winner's ``run`` (names of files) may differ between two
+    sweeps of the same settings over the same bars. ``repeat`` makes the latter of the winner and a range.
+    """
     checks, winner, summary = result.checks, result.winner, result.summary
     return {
         **identity,
         "settings": len(work.grid),
         "settings_with_sharpe": summary.traded,
+        "settings_ruined": summary.ruined,
         "replays": len(work.grid) * len(work.stretches),
         "varied": work.grid.varied,
-        "winner": None if winner is None else _winner(work, winner),
+        "winner": None if winner is None else _winner(work, winner, repeat),
         "best_mcc": summary.best_mcc,
         "overfitting": None if result.overfitting is None else result.overfitting.to_json(),
         "checked": {
@@ -69,7 +83,7 @@ def manifest_of(
     }  # fmt: skip
 
 
-def _winner(work: Work, winner: dict[str, Any]) -> dict[str, Any]:
+def _winner(work: Work, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
     setting, holdout = work.grid[winner["setting"]], winner["holdout"]
     return {
         "setting": setting.number,
@@ -78,9 +92,9 @@ def _winner(work: Work, winner: dict[str, Any]) -> dict[str, Any]:
         "buy_and_hold": [_shown(each) for each in winner["buy_and_hold"]],
         "holdout": {
             "timerange": holdout["timerange"], "strategy": _shown(holdout["strategy"]),
-            "buy_and_hold": _shown(holdout["buy_and_hold"]),
+            "buy_and_hold": _shown(holdout["buy_and_hold"]), "ruined": holdout["ruined"],
         },
-        "run": run_command(work.grid, setting, holdout["timerange"]),
+        "run": repeat(setting, holdout["timerange"]),
     }  # fmt: skip
 
 
@@ -88,14 +102,24 @@ def _shown(values: dict[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in SHOWN}
 
 
-def run_command(grid: Grid, setting: Configuration, timerange: str) -> str:
-    """Return the `flagbt run` that repeats a setting; --data is the user's own."""
+def run_command(
+    grid: Grid, setting: Configuration, timerange: str, *, ckpt: str | None = None, others: Sequence[str] = ()
+) -> str:
+    """Return the `flagbt run` that repeats a setting over a range.
+
+    Parameters
+    ----------
+    ckpt : str, optional
+        The setting's model as the user named it, a name or a folder; by default its name.
+    others : sequence of str
+        Words for what no setting holds, such as ``--data`` and its file.
+    """
     words = [
-        "flagbt", "run", "--ckpt", grid.models[setting.model].name, "--timerange", timerange,
+        "flagbt", "run", "--ckpt", ckpt or grid.models[setting.model].name, *others, "--timerange", timerange,
         "--calibration", setting.point.text, "--decision", str(setting.decision),
         "--fee-bps", plain(setting.costs.fee_bps), "--slippage-bps", plain(setting.costs.slippage_bps),
         "--borrow-bps-per-day", plain(setting.costs.borrow_bps_per_day), "--cash", plain(setting.cash),
     ]  # fmt: skip
-    for name, value in setting.rules.describe().items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
+    for rule, value in setting.rules.describe().items():
+        words += [f"--{rule.replace('_', '-')}", str(value)]
     return shlex.join([*words, *(["--short"] if setting.short else [])])

@@ -99,8 +99,8 @@ class Summary:
         Rows of a random sample of settings, the best among them.
     named : list of dict
         For each calibration that was asked for by name, the first row of each range, checkpoint and decision.
-    settings, traded : int
-        How many there are, and how many have a Sharpe ratio.
+    settings, traded, ruined : int
+        How many there are, how many have a Sharpe ratio, and how many lost everything on any of the ranges.
     sums : tuple of two float
         Of the annualised Sharpe ratios, and of their squares.
     means : dict
@@ -112,6 +112,7 @@ class Summary:
     chosen: frozenset[int]
     settings: int = 0
     traded: int = 0
+    ruined: int = 0
     best_mcc: dict[str, Any] | None = None
     sampled: list[dict[str, Any]] = field(default_factory=list)
     _heap: list[tuple[float, int, list[dict[str, Any]]]] = field(default_factory=list)
@@ -133,6 +134,7 @@ class Summary:
 
     def _take_setting(self, number: int, rows: list[dict[str, Any]]) -> None:
         self.settings += 1
+        self.ruined += any(row["ruined"] for row in rows)
         sharpe = rows[0]["sharpe_all"]
         if sharpe is not None:
             self.traded += 1

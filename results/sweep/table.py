@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 _TEXT = ("timerange", "ckpt", "calibration", "decision", "exit")
 _WHOLE = ("setting", "cooldown_bars", "min_hold_bars", "trades")
+_YES_OR_NO = ("short", "ruined")
 # Columns in their order; all that is not text, whole or yes/no is float64, null where it is undefined.
 COLUMNS = (
     "setting", "timerange", "ckpt", "calibration", "decision", "offset_sell", "offset_buy", "short", "cash", "fee_bps",
     "slippage_bps", "borrow_bps_per_day", "cooldown_bars", "min_hold_bars", "exit", "stop_loss", "take_profit",
     "max_short_notional", "close_short_above", "share_sell", "share_hold", "share_buy", "mcc", "sharpe_all", "sharpe_daily",
-    "total_return", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "slippage_paid", "final_equity",
+    "total_return", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "slippage_paid", "final_equity", "ruined",
 )  # fmt: skip
 # Only in the parts: what the probability of backtest overfitting needs of a setting, in the row of its first range.
 PARTS = "parts"
@@ -34,7 +35,7 @@ def schema(*, with_parts: bool) -> pa.Schema:
     def kind(name: str) -> pa.DataType:
         if name in _TEXT:
             return pa.string()
-        return pa.int64() if name in _WHOLE else pa.bool_() if name == "short" else pa.float64()
+        return pa.int64() if name in _WHOLE else pa.bool_() if name in _YES_OR_NO else pa.float64()
 
     fields = [pa.field(name, kind(name)) for name in COLUMNS]
     return pa.schema([*fields, pa.field(PARTS, pa.list_(pa.float64()))] if with_parts else fields)

@@ -13,7 +13,8 @@ def sentences(values: Mapping[str, Any]) -> list[str]:
     winner, checked = values["winner"], values["checked"]
     said = [_size(values)]
     if winner is None:
-        said.append("No setting has a Sharpe ratio: none of them traded. There is no winner.")
+        why = "each of them never traded, or lost everything" if values["settings_ruined"] else "none of them traded"
+        said.append(f"No setting has a Sharpe ratio: {why}. There is no winner.")
     else:
         row = winner["rows"][0]
         said += [
@@ -47,6 +48,12 @@ def setting_words(row: Mapping[str, Any], varied: list[str]) -> str:
 def holdout_sentence(holdout: Mapping[str, Any]) -> str:
     """Say what became of the winner on bars it was not ranked on."""
     mine, kept = holdout["strategy"], holdout["buy_and_hold"]
+    if holdout["ruined"]:
+        return (
+            f"On the hold-out {holdout['timerange']}, which no setting was ranked on, it loses everything on "
+            f"{holdout['ruined']}: it returns {percent(mine['total_return'], signed=True)} (buy and hold "
+            f"{percent(kept['total_return'], signed=True)})."
+        )
     return (
         f"On the hold-out {holdout['timerange']}, which no setting was ranked on, it has a Sharpe ratio of "
         f"{ratio(mine['sharpe_daily'])} and returns {percent(mine['total_return'], signed=True)} (buy and hold "
@@ -93,7 +100,8 @@ def _size(values: Mapping[str, Any]) -> str:
     ranges = ", ".join(values["ranges"])
     varied = ", ".join(name.replace("_", " ") for name in values["varied"]) or "nothing"
     traded = values["settings_with_sharpe"]
-    return f"{_count(values['settings'])} over {ranges}, varying {varied}; {traded:,} traded."
+    lost = f", {values['settings_ruined']:,} more lost everything" if values["settings_ruined"] else ""
+    return f"{_count(values['settings'])} over {ranges}, varying {varied}; {traded:,} traded{lost}."
 
 
 def _count(n: int) -> str:

@@ -148,7 +148,11 @@ class Work:
                     short=setting.short, rules=setting.rules, scratch=scratch,
                 )  # fmt: skip
                 returns.append(replay_daily_returns(replayed))
-                rows.append(_row(self.grid, setting, self.stretches[at], decided) | replay_metrics(replayed))
+                rows.append(
+                    _row(self.grid, setting, self.stretches[at], decided)
+                    | replay_metrics(replayed)
+                    | {"ruined": replayed.ruined}
+                )
             together = np.concatenate(returns)
             rows[0]["parts"] = part_sums(together, edges)
             for row in rows:
