@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
 from typing import NoReturn
 
 from .stopping import run_to_the_end
@@ -15,7 +18,12 @@ def main() -> NoReturn:
 def _command() -> NoReturn:
     from .cli import main
 
-    main()
+    try:
+        main()
+    finally:  # what a strategy prints as the process ends (atexit, __del__) is not part of the output
+        with suppress(OSError, ValueError, AttributeError):  # one of them is closed
+            sys.stdout.flush()
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

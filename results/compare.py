@@ -212,7 +212,10 @@ def _style(number: int) -> tuple[str, str]:
 
 def _metrics_table(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[str]) -> Html:
     rows = _metric_rows(runs, ranked=not unequal)
-    caption = "Not ranked: the runs are not the same test" if unequal else "A star marks the best run, among those that traded"
+    caption = (
+        "Not ranked: the runs are not the same test" if unequal
+        else "A star marks the best run, among those that traded and did not lose everything"
+    )  # fmt: skip
     caption = f"{caption}. In grey: the difference to {names[0]}" if len(runs) > 1 else "The run beside buy and hold"
     shown = [[_starred(cell, i == row.best, row.differences[i]) for i, cell in enumerate(row.cells)] for row in rows]
     if len(runs) > MOST_COLUMNS:

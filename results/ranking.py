@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError, nearest
-from .metrics import METRICS, ROUNDING
+from .metrics import METRICS, ROUNDING, ruined_at
 from .stored_run import StoredRun
 
 # 1: higher is better, -1: lower is better; what is in neither is neither good nor bad.
@@ -53,8 +53,9 @@ def measured(run: StoredRun, name: str) -> float | None:
 
 
 def of_trader(run: StoredRun, name: str) -> float | None:
-    """Return a run's number, None for one that never traded: doing nothing is not a small drawdown."""
-    return measured(run, name) if run.metrics["strategy"]["trades"] else None
+    """Return a run's number, None for one that never traded or lost everything: its low fees, say, are no merit."""
+    ranked = run.metrics["strategy"]["trades"] and ruined_at(run) is None
+    return measured(run, name) if ranked else None
 
 
 def best(values: Sequence[float | None], direction: int) -> int | None:

@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 FORMAT_VERSION = 3
 # 1: metrics.json without the sections of evidence.py, which are then None.
-# 2: and before: ``sharpe_hourly``, growth rates of a few days, ``trades`` without the open one (see ``_upgraded``).
+# 2: and before: ``sharpe_hourly``, growth rates of a few days and after a ruin, ``trades`` without the open one (see
+# ``_upgraded``); an account that had lost everything traded on.
 READABLE_VERSIONS = (1, 2, 3)
 MANIFEST_FIELDS = (
     "id", "name", "notes", "config", "data", "checkpoint", "cash", "funnel", "sentence", "diversity", "fills", "verdicts",
@@ -112,7 +113,10 @@ def read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read only run.json and metrics.json of a run folder, for a list of many runs; raises as `read_run` does."""
     folder = Path(folder)
     manifest = _read_manifest(folder)
-    return manifest, _read(folder, "metrics.json", lambda file: _read_metrics(file, manifest))
+    metrics = _read(folder, "metrics.json", lambda file: _read_metrics(file, manifest))
+    if manifest["format_version"] < 3 and metrics["strategy"]["max_drawdown"] <= -1:
+        manifest["sentence"] = f"Lost everything on the way, and traded on, as runs of its time did. {manifest['sentence']}"
+    return manifest, metrics
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -161,7 +165,9 @@ def _upgraded(measured: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     # Its year was that of a market that never closes: the missing bars of the file tell how many of them there were.
     share = data["file_bars"] / max(1, data["file_bars"] + data["missing_bars"]) if "missing_bars" in data else 1.0
     values["sharpe_per_bar"] = None if sharpe is None else sharpe * math.sqrt(share)
-    if values["days"] < FEWEST_DAYS_FOR_GROWTH:
+    if values["max_drawdown"] <= -1:  # the equity fell to 0 or below
+        values |= {"cagr": -1.0, "calmar": None}
+    elif values["days"] < FEWEST_DAYS_FOR_GROWTH:
         values |= {"cagr": None, "calmar": None}
     closed = values["trades"]
     return values | {"trades": closed + values["open_trades"], "closed_trades": closed}

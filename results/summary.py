@@ -157,4 +157,4 @@ def _outcomes(run: Run) -> str:
     counts = run.orders["status"].value_counts().sort_index()
     reasons = run.orders["reason"].fillna("").replace("", np.nan).dropna()
     why = f" (most often: {explained(reasons.mode().iloc[0])})" if len(reasons) else ""
-    return ", ".join(f"{whole(count)} orders {name}" for name, count in counts.items()) + why
+    return ", ".join(f"{counted(int(count), 'order')} {name}" for name, count in counts.items()) + why

@@ -6,6 +6,7 @@ It is made from the run's folder alone, so `flagbt report` makes the same bytes 
 from __future__ import annotations
 
 import html
+import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from ..data.labels import label_spec
 from .figures import document
 from .marks import banners, marks, strategy_name, unstated, with_stamp
-from .metrics import daily_returns
+from .metrics import daily_returns, ruined_at
 from .page import (
     Html,
     details,
@@ -182,6 +183,8 @@ def _what_ran(stored: StoredRun) -> str:
 
 def _quantstats(stored: StoredRun) -> Html:
     returns, held = daily_returns(stored), daily_returns(stored.benchmark)
+    if ruined_at(stored) is not None:  # also where every day's last close was above 0
+        returns *= math.nan
     return section("quantstats", quantstats_section(returns, held, days=stored.metrics["strategy"]["days"]))
 
 

@@ -153,3 +153,8 @@ def test_a_record_of_the_second_format_is_read_by_todays_names(
     old["strategy"]["sharpe_hourly"] = None
     path.write_text(json.dumps(old))
     assert read_run(new.folder).metrics["strategy"]["sharpe_per_bar"] is None
+    old["strategy"]["max_drawdown"] = -1.2
+    path.write_text(json.dumps(old))
+    read = read_run(new.folder)
+    assert (read.metrics["strategy"]["cagr"], read.metrics["strategy"]["calmar"]) == (-1.0, None)
+    assert read.manifest["sentence"].startswith("Lost everything on the way, and traded on, as runs of its time did. Traded ")

@@ -608,11 +608,11 @@ class Mine(bt.Strategy):
 )
 def test_what_a_strategy_prints_stays_out_of_the_json(folder: Path, arguments: tuple[str, ...]) -> None:
     """If it fails, the words of a user's own code stand before the JSON, and no parser reads it."""
-    name = plug_in(folder, TALKS)
+    name = plug_in(folder, f'import atexit\natexit.register(print, "ended")\n{TALKS}')
     command = [*FLAGBT, *arguments, "--strategy", f"{name}:Mine", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert strict(result.stdout), result.stderr
-    assert {"imported", "made", "child", "descriptor", "traded"} <= set(result.stderr.split())
+    assert {"imported", "made", "child", "descriptor", "traded", "ended"} <= set(result.stderr.split())
 
 
 def test_a_sale_without_shorts_is_told_on_the_first_screen(command: Command, folder: Path) -> None:

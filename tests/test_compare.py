@@ -167,3 +167,16 @@ def test_the_best_comes_first_and_the_idle_last(keep: Keeper) -> None:
         values = [run.metrics["strategy"][name] for run in found[:2]]
         assert values[0] == better(values)
         assert found[2].manifest["name"] == "idle"
+
+
+def test_a_run_that_lost_everything_is_never_the_best(keep: Keeper) -> None:
+    """If it fails, an account that was closed at its ruin is starred for its low fees, or for what was left of it."""
+    lost, held = keep(name="lost"), keep(name="held", kind="buy-and-hold")
+    equity = lost.equity.copy()
+    equity.iloc[20, equity.columns.get_loc("equity")] = 0.0
+    numbers = lost.metrics["strategy"] | {"fees_paid": 0.0, "total_return": 5.0, "final_equity": 6e4, "max_drawdown_days": 0.1}
+    lost = replace(lost, equity=equity, metrics=lost.metrics | {"strategy": numbers})
+    table = {row[0]: row[1:] for row in comparison_table([lost, held])}
+    assert not any("*" in row[0] for row in table.values())
+    assert table["Total return"][0] == "+500.0 %"
+    assert [run.manifest["name"] for run in ordered([lost, held], "total_return")] == ["held", "lost"]

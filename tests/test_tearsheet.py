@@ -209,6 +209,16 @@ def test_a_flat_line_is_kept_from_quantstats(run_maker: RunMaker) -> None:
     assert "fell to 0 or below" in quantstats_section(moving.where(moving.index != moving.index[3], -1.0), moving)
 
 
+def test_a_ruin_between_two_days_is_kept_from_quantstats(run_maker: RunMaker, page_of: Pager) -> None:
+    """If it fails, an account that lost everything within a day has ratios on its page, where its own numbers have none."""
+    run = run_maker(24 * 40)
+    equity = run.equity.copy()
+    equity.iloc[250, equity.columns.get_loc("equity")] = -1.0  # 10:00: every day's last close is above 0
+    run = replace(run, equity=equity)
+    assert (daily_returns(run) > -1).all()
+    assert "Left out: the equity of the strategy fell to 0 or below" in page_of(run)
+
+
 @pytest.mark.parametrize("n_bars", [1, 2, 30])
 def test_short_runs_render(run_maker: RunMaker, page_of: Pager, n_bars: int) -> None:
     """If it fails, a range of one bar has no page."""
