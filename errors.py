@@ -152,8 +152,6 @@ def option_alike(word: str, known: Iterable[str]) -> str | None:
     """
     names = {_plain_option(name): name for name in known}
     typed = _plain_option(word)
-    if slip := difflib.get_close_matches(typed, names, n=1, cutoff=0.9):  # a letter too few: --label is --labels, no name
-        return names[slip[0]]
     if (same := same_option(word, names)) is not None:
         return names[same]
     begun = [name for name in names if len(typed) > 2 and name.startswith(typed)]
@@ -163,7 +161,7 @@ def option_alike(word: str, known: Iterable[str]) -> str | None:
 
 
 def same_option(word: str, known: Iterable[str]) -> str | None:
-    """Return the known option of that very name, or of a name that means the same; None where there is none.
+    """Return the known option of that very name, or a letter off, or of a name that means the same; None where there is none.
 
     Examples
     --------
@@ -172,8 +170,8 @@ def same_option(word: str, known: Iterable[str]) -> str | None:
     """
     names = {_plain_option(name): name for name in known}
     typed = _plain_option(word)
-    if typed in names:
-        return names[typed]
+    if slip := difflib.get_close_matches(typed, names, n=1, cutoff=0.9):  # --label is --labels, and no --name
+        return names[slip[0]]
     return next((names[option] for option, words in _ALIKE if option in names and typed in words.split()), None)
 
 
