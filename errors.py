@@ -88,7 +88,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 # Options that mean something alike, and the words that users of other programs type for them; the first that a command has
 # is meant.
 _ALIKE: tuple[tuple[str, str], ...] = (
-    ("learning-rate", "lr eta step-size learningrate"),
+    ("learning-rate", "lr lrate learn-rate eta step-size learningrate"),
     ("epochs", "epoch num-epochs n-epochs num-train-epochs max-epochs nb-epochs iterations"),
     ("batch-size", "bs batch batches batchsize per-device-train-batch-size train-batch-size minibatch"),
     ("fee-bps", "fee fees commission commissions comm cost costs maker-fee taker-fee trading-fee fee-rate"),
@@ -117,7 +117,7 @@ _ALIKE: tuple[tuple[str, str], ...] = (
     ("lora-rank", "rank r lora-r lora"),
     ("lora-layers", "target-modules lora-target"),
     ("preset", "arch architecture size"),
-    ("device", "gpu cuda cpu use-cpu no-cuda accelerator"),
+    ("device", "gpu gpus cuda cpu use-cpu no-cuda accelerator"),
     ("seed", "random-state random-seed rng"),
     ("objective", "loss loss-function criterion"),
     ("weight-strategy", "class-weights class-weight weights"),
@@ -145,17 +145,23 @@ def option_alike(word: str, known: Iterable[str]) -> str | None:
     'fee_bps'
     >>> option_alike("--fee-bsp", ["--fee-bps"]), option_alike("--zzz", ["--fee-bps"])
     ('--fee-bps', None)
+    >>> option_alike("--label", ["--labels", "--name"]), option_alike("--max-short", ["--max-short-notional"])
+    ('--labels', '--max-short-notional')
+    >>> option_alike("--dropout", ["--out"]), option_alike("--steps", ["--notes"]), option_alike("--lrate", ["--strategy"])
+    (None, None, None)
     """
     names = {_plain_option(name): name for name in known}
     typed = _plain_option(word)
     if (same := same_option(word, names)) is not None:
         return names[same]
-    close = difflib.get_close_matches(typed, names, n=1, cutoff=0.6)
+    begun = [name for name in names if len(typed) > 2 and name.startswith(typed)]
+    # Below this, what looks alike means something else: --dropout is not --out, nor --steps --notes.
+    close = begun if len(begun) == 1 else difflib.get_close_matches(typed, names, n=1, cutoff=0.7)
     return names[close[0]] if close else None
 
 
 def same_option(word: str, known: Iterable[str]) -> str | None:
-    """Return the known option of that very name, or of a name that means the same; None where there is none.
+    """Return the known option of that very name, or a letter off, or of a name that means the same; None where there is none.
 
     Examples
     --------
@@ -164,8 +170,8 @@ def same_option(word: str, known: Iterable[str]) -> str | None:
     """
     names = {_plain_option(name): name for name in known}
     typed = _plain_option(word)
-    if typed in names:
-        return names[typed]
+    if slip := difflib.get_close_matches(typed, names, n=1, cutoff=0.9):  # --label is --labels, and no --name
+        return names[slip[0]]
     return next((names[option] for option, words in _ALIKE if option in names and typed in words.split()), None)
 
 

@@ -182,7 +182,11 @@ def run(
     )  # fmt: skip
     first, last = backtest.bars.index[0], backtest.bars.index[-1]
     same = bars.take(slice(bars.position_of(first.to_datetime64()), bars.position_of(last.to_datetime64()) + 1))
-    _check_seen(request, strategy, same.time, bars.step)  # a model may be read in prepare only
+    # A model may be read in prepare only, and a plain Backtrader strategy is made in the replay.
+    _check_seen(request, backtest.strategy, same.time, bars.step)
+    if model is not None and (stated := backtest.config["bars_seen"]) is not None:
+        ranges = [*stated, *map(str, seen_ranges(model.checkpoint, model.calibration).values())]
+        backtest = replace(backtest, config={**backtest.config, "bars_seen": list(dict.fromkeys(ranges))})
     benchmark = run_backtest(same, BuyAndHold(), costs=costs, cash=request.cash, data=description)
 
     # 4. How much of it could be luck, given all that was tried on these bars, this run among it
@@ -385,7 +389,7 @@ def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | Non
         "strategy": request.strategy, "data": None if request.data is None else request.data.name,
         "timerange": None if timerange == TimeRange() else str(timerange), "allow_overlap": request.allow_overlap,
     }  # fmt: skip
-    from .strategies.declared import bars_seen, name_of
+    from .strategies.declared import name_of
 
     if (name := name_of(strategy)) != request.strategy:
         config["strategy_name"] = name
@@ -398,9 +402,6 @@ def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | Non
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name
         config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
-        if (seen := bars_seen(strategy)) is not None:
-            ranges = [*seen, *seen_ranges(model.checkpoint, model.calibration).values()]
-            config["bars_seen"] = list(dict.fromkeys(map(str, ranges)))
     return config
 
 

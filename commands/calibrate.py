@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ def _print(done: Calibrated, name: str | None, places: dict[str, Any]) -> None:
         say(note, style="yellow")
     say(f"scale {calibration.scale}, offset {calibration.offset}; decision {done.stored.decision}")
     if name is not None:
-        say(f"stored: flagbt run --ckpt {done.checkpoint.name} --calibration stored:{name}")
+        say(f"stored: flagbt run --ckpt {done.checkpoint.option} --calibration {shlex.quote('stored:' + name)}")
     for key, path in places.items():
         say(f"{key}: {path}")
     if name is None and "output" not in places:

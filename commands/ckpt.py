@@ -153,7 +153,7 @@ def _next_step(checkpoint: Any) -> str:
         checkpoint.check_known()
     except FlagbtError as error:
         return str(error)
-    return f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.name} --data FILE --timerange A-B"
+    return f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.option} --data FILE --timerange A-B"
 
 
 @ckpt_group.command("export")

@@ -118,16 +118,20 @@ def _print_comparison(
 @json_option
 def report_command(run: str | None, out: Path, as_json: bool) -> None:
     """Make a run's page again, by the trials known now; the last run by default."""
-    from ..results.store import find_run, rebuild_page
+    from ..results.marks import banners
+    from ..results.store import find_run, read_run, rebuild_page
     from ..results.tearsheet import render_tearsheet
 
     with ProgressBars({"report": "Drawing the page"}) as bars:
         bars.update("report", 0, 1)
         page = rebuild_page(find_run(run, out), render_tearsheet)
         bars.update("report", 1, 1)
+    warnings = banners([read_run(page.parent).manifest])
     if as_json:
-        print_json({"run": str(page.parent), "tearsheet": str(page)})
+        print_json({"run": str(page.parent), "tearsheet": str(page), "warnings": warnings})
     else:
+        for each in warnings:
+            say(each, style=STAMP)
         say(f"tearsheet: {page}")
 
 

@@ -153,7 +153,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
     say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
     if fitted is None:
-        say(f"It has no calibration: flagbt run --ckpt {checkpoint.name} --calibration none")
+        say(f"It has no calibration: flagbt run --ckpt {checkpoint.option} --calibration none")
 
 
 def _warn(note: str) -> None:

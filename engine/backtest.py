@@ -146,11 +146,12 @@ def run_backtest(
 
     # 5. Record.
     bridge = ran[0] if isinstance(strategy, Strategy) else None
+    instance = strategy if isinstance(strategy, Strategy) else ran[0]
     frame = traded.frame()
     index = pd.DatetimeIndex(frame.index)
     decided = None if bridge is None else Decided(np.array(bridge.before), np.array(bridge.why))
     return Run(
-        config=_settings(strategy, timerange, costs, cash, short)
+        config=_settings(strategy, bars_seen(instance), timerange, costs, cash, short)
         | _labels(strategy, signals, checkpoint)
         | rules.describe()
         | dict(config or {}),
@@ -164,6 +165,8 @@ def run_backtest(
         funnel=build_funnel(len(traded), broker.records, None if bridge is None else rows, decided),
         cash=float(cash),
         seconds={"score": scored - started, "replay": done - scored},
+        strategy=instance,
+        sized_at_fill=frozenset(number for number, record in enumerate(broker.records, 1) if record.is_sized_at_fill),
     )
 
 
@@ -176,13 +179,19 @@ def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd
     return pd.DataFrame(columns, index=index)
 
 
-def _settings(strategy: Strategy | type[Any], timerange: TimeRange, costs: Costs, cash: float, short: bool) -> dict[str, Any]:
+def _settings(
+    strategy: Strategy | type[Any],
+    seen: tuple[TimeRange, ...] | None,
+    timerange: TimeRange,
+    costs: Costs,
+    cash: float,
+    short: bool,
+) -> dict[str, Any]:
     said: dict[str, object] = {"name": name_of(strategy)}
     if isinstance(strategy, Strategy):
         with blamed_on(type(strategy), "describe"):
             said = strategy.describe()
             json.dumps(dict(said))
-    seen = bars_seen(strategy)
     return {
         "bars_seen": None if seen is None else [str(each) for each in seen],
         "strategy": name_of(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},

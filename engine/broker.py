@@ -50,6 +50,8 @@ class OrderRecord:
         account which has lost everything, that it is this one.
     filled_size, notional, fee, slippage_cost : float
         Of what was filled: base units (signed), and three amounts of quote currency.
+    is_sized_at_fill : bool
+        Whether its size was set at its fill, as an order for a target exposure's and an all-in order's are.
     """
 
     decided: int
@@ -63,6 +65,7 @@ class OrderRecord:
     notional: float = 0.0
     fee: float = 0.0
     slippage_cost: float = 0.0
+    is_sized_at_fill: bool = False
 
 
 class Fill(NamedTuple):
@@ -172,7 +175,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             ``unfilled`` and without a size until then.
         """
         data = self.cerebro.datas[0]
-        record = OrderRecord(len(data) - 1, math.nan, target, data.close[0], reason=reason)
+        record = OrderRecord(len(data) - 1, math.nan, target, data.close[0], reason=reason, is_sized_at_fill=True)
         self.records.append(record)
         self._target = record, owner
         return record
@@ -296,7 +299,8 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         """Give an all-in order the size that holds at its fill."""
         size = self.all_in(order.isbuy(), price)
         order.size = order.created.size = order.executed.remsize = size if order.isbuy() else -size
-        self.record_of(order).size = order.size
+        record = self.record_of(order)
+        record.size, record.is_sized_at_fill = order.size, True
 
     def all_in(self, is_buy: bool, price: float) -> float:
         """Return the base units (0 or more) of an all-in order that fills at ``price``, slippage included.

@@ -53,6 +53,10 @@ class Run:
         Starting cash in quote currency.
     seconds : dict
         Wall-clock seconds by phase (``score``, ``replay``).
+    strategy : Strategy or backtrader.Strategy, optional
+        The instance that traded. Not written to disk.
+    sized_at_fill : frozenset of int
+        Numbers of the orders whose size was set at their fill, not when they were decided. Not written to disk.
     """
 
     config: dict[str, Any]
@@ -66,3 +70,5 @@ class Run:
     funnel: dict[str, Any]
     cash: float
     seconds: dict[str, float] = field(default_factory=dict)
+    strategy: Any = None
+    sized_at_fill: frozenset[int] = frozenset()

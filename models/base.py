@@ -57,7 +57,7 @@ class StoredBase:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.folder.name
+        return self.folder.name if self.folder.name not in ("", "..") else self.folder.resolve().name
 
     @cached_property
     def digest(self) -> str:

@@ -78,7 +78,16 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.folder.name
+        return self.folder.name if self.folder.name not in ("", "..") else self.folder.resolve().name
+
+    @property
+    def option(self) -> str:
+        """What finds it after ``--ckpt``, quoted for a shell: its name, or its path where that name finds none or another."""
+        try:
+            found = find_checkpoint(self.name).folder.resolve() == self.folder.resolve()
+        except CheckpointError:
+            found = False
+        return shlex.quote(self.name if found else str(self.folder))
 
     @property
     def imported(self) -> bool:

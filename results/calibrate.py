@@ -211,7 +211,7 @@ def _refuse_broken(checkpoint: Checkpoint, diagnosis: Diagnosis) -> None:
         first = broken[0]
         raise CheckpointError(
             f"checkpoint '{checkpoint.name}' is broken, so no calibration is fitted: {first.check}: {first.says} "
-            f"{first.remedy} A calibration would only hide it (flagbt doctor --ckpt {checkpoint.name} says more); --force "
+            f"{first.remedy} A calibration would only hide it (flagbt doctor --ckpt {checkpoint.option} says more); --force "
             "fits one all the same."
         )
 

@@ -24,7 +24,7 @@ def bars_seen(strategy: object) -> tuple[TimeRange, ...] | None:
     Parameters
     ----------
     strategy : Strategy, or a class
-        A plain Backtrader strategy is a class.
+        A plain Backtrader strategy is a class until it is replayed; then its instance is asked as well.
 
     Raises
     ------
@@ -109,6 +109,8 @@ def _declared(strategy: object, name: str) -> Any:
     if strategy is kind or name not in getattr(strategy, "__dict__", {}):
         by = next((each for each in kind.__mro__ if name in vars(each)), None)
         if by is None or (is_built_in(by) and not is_built_in(kind)):
+            return None
+        if strategy is kind and isinstance(vars(by)[name], property):  # it is asked again when there is an instance
             return None
     with blamed_on(kind, name):
         return getattr(strategy, name)

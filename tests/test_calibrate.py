@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -120,6 +121,21 @@ def test_a_taken_name_or_file_stays_unless_told(command: Command, desk: Path) ->
     assert "stored: flagbt run --ckpt nano --calibration stored:mine" in out
     assert read_checkpoint(Path("checkpoints/nano")).stored_calibration("mine").calibration.method == "temperature"
     assert "calibration" in json.loads(Path("c.json").read_text())
+
+    # The printed line finds this very checkpoint, not another of its name.
+    shutil.copytree("checkpoints/nano", "my copies/nano")
+    code, out, _ = command("calibrate", "--ckpt", "my copies/nano", *line[3:], "--store", "other")
+    assert code == 0
+    printed = next(each for each in out.splitlines() if each.startswith("stored: ")).removeprefix("stored: flagbt ")
+    assert printed == "run --ckpt 'my copies/nano' --calibration stored:other"
+    assert read_checkpoint(Path(shlex.split(printed)[2])).stored_calibration("other").calibration.method == "temperature"
+
+
+def test_a_checkpoint_of_the_folder_one_stands_in_has_a_name(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, `--ckpt .` gives messages, records and folders an empty name."""
+    monkeypatch.chdir("checkpoints/nano")
+    assert read_checkpoint(Path()).name == "nano"
+    assert read_checkpoint(Path()).option == "."
 
 
 BAD: list[tuple[list[str], int, str]] = [

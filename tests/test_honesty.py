@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,15 @@ class Plain(bt.Strategy):
 
 class PlainStated(Plain):
     bars_seen = ("-20240201T0600",)
+
+class PlainMade(Plain):
+    def __init__(self):
+        self.bars_seen = ("-20240201T0600",)
+
+class PlainProperty(Plain):
+    @property
+    def bars_seen(self):
+        return ("-20240201T0600",)
 """
 
 
@@ -92,8 +102,10 @@ def run_of(command: Command, name: str, timerange: str, *more: str) -> tuple[int
 
 
 @pytest.mark.parametrize(
-    ("name", "first_free"), [("Stated", "20240201T0600"), ("Late", "20240201T0600"), ("PlainStated", "20240201T0600")]
-)
+    ("name", "first_free"), [
+        (name, "20240201T0600") for name in ("Stated", "Late", "PlainStated", "PlainMade", "PlainProperty")
+    ],
+)  # fmt: skip
 def test_bars_that_a_strategy_states_to_have_seen_are_refused(command: Command, mine: Path, name: str, first_free: str) -> None:
     """If it fails, a model of a user's own is tested on its training bars, to the bar."""
     code, out, err = run_of(command, name, "20240201T0500-20240215")
@@ -150,6 +162,10 @@ def test_a_strategy_that_states_nothing_is_stamped_on_every_output(command: Comm
     assert NOT_STATED in (mine / "compare.html").read_text(encoding="utf-8")
     compared = json.loads(command("compare", *names, "--json")[1])["runs"]
     assert [each["bars_seen_stated"] for each in compared] == [False, True]
+
+    assert NOT_STATED in command("report", folder.name)[1]
+    assert any(NOT_STATED in each for each in json.loads(command("report", folder.name, "--json")[1])["warnings"])
+    assert not any(NOT_STATED in each for each in json.loads(command("report", "r", "--json")[1])["warnings"])
 
 
 def test_the_stamp_stays_where_more_was_tried_since(command: Command, mine: Path) -> None:
@@ -358,6 +374,31 @@ class PlainRare(bt.Strategy):
             self.close()
 
 
+class PlainBusy(bt.Strategy):
+    """Reads the bars, and has an order without a size at most bars: at once, at a limit, in a bracket."""
+
+    def next(self) -> None:
+        """Buy on the first rise and leave again."""
+        if self.position:
+            self.close()
+        elif len(self) % 3 and len(self) > 1 and self.data.close[0] > self.data.close[-1]:
+            self.buy(exectype=bt.Order.Limit, price=self.data.close[0] * 0.999, valid=timedelta(hours=2))
+        elif len(self) > 1 and self.data.close[0] > self.data.close[-1]:
+            self.buy()
+            self.sell(exectype=bt.Order.StopTrail, trailpercent=0.02)
+
+
+class PlainSizedByTomorrow(bt.Strategy):
+    """Reads tomorrow's close for nothing but its size."""
+
+    def next(self) -> None:
+        """Buy more before a rise."""
+        if self.position:
+            self.close()
+        else:
+            self.buy(size=0.02 if self.data.close.array[len(self) % len(self.data.close.array)] > self.data.close[0] else 0.01)
+
+
 class AlwaysLong(Strategy):
     """Reads nothing, and does not say so."""
 
@@ -383,7 +424,8 @@ class Liar(Rare):
     [(FromTable, "cannot be checked"), (TableByPlace, "cannot be checked"), (TableDecides, "cannot be checked"),
      (TableWithStop, "cannot be checked"), (TableProbabilities, "cannot be checked"), (PlainTable, "cannot be checked"),
      (AlwaysLong, "cannot be checked"), (AlwaysLongDeclared, "ok"), (BuyAndHold, "ok"), (AlwaysHold, "ok"),
-     (RandomSignals, "ok"), (SmaCross, "ok"), (Rare, "ok"), (PlainRare, "ok"), (Liar, "broken")],
+     (RandomSignals, "ok"), (SmaCross, "ok"), (Rare, "ok"), (PlainRare, "ok"), (PlainBusy, "ok"), (Liar, "broken"),
+     (PlainSizedByTomorrow, "broken")],
 )  # fmt: skip
 def test_verify_lookahead_says_what_it_cannot_check(kind: type[Any], verdict: str, walk: Walk) -> None:
     """If it fails, numbers from a file of the future pass for proven, or honest strategies do not."""

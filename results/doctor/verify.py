@@ -161,15 +161,16 @@ def _first_change(one: Run | None, other: Run | None, t: int) -> str:
         mine, theirs = getattr(one, name), getattr(other, name)
         if mine is not None and not mine.iloc[: t + 1].equals(theirs.iloc[: t + 1]):
             return name
-    mine, theirs = (_decided(run.orders, one.equity.index[t]) for run in (one, other))
+    sized_at_fill = one.sized_at_fill | other.sized_at_fill
+    mine, theirs = (_decided(run.orders, one.equity.index[t], sized_at_fill) for run in (one, other))
     return "" if mine.equals(theirs) else "orders"
 
 
-def _decided(orders: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
-    """Return what was known of the orders at the close of a bar: one for a target exposure gets its size at the next open."""
+def _decided(orders: pd.DataFrame, now: pd.Timestamp, sized_at_fill: frozenset[int]) -> pd.DataFrame:
+    """Return what was known of the orders at the close of a bar; the sizes and sides set at a fill are left out."""
     known = orders.loc[orders["decided"] <= now, AT_DECISION].reset_index(drop=True)
-    sized_at_fill = known["target"].notna()
-    return known.assign(side=known["side"].mask(sized_at_fill, ""), size=known["size"].mask(sized_at_fill))
+    later = known["order"].isin(sized_at_fill)
+    return known.assign(side=known["side"].mask(later, ""), size=known["size"].mask(later))
 
 
 def _moved(pairs: Sequence[tuple[Run | None, Run | None]]) -> tuple[int, float]:
