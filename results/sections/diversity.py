@@ -121,7 +121,7 @@ def _shares_table(raw: Mapping[str, Any], final: Mapping[str, Any], fills: Mappi
 
     columns = ["", "Labels", "Raw bars", "Raw", "Final bars", "Final", "Fills"]
     caption = f"Signals over {whole(final['scored_bars'])} scored bars"
-    caption += ", beside the labels the model was trained on" if final["label_shares"] else "; there is no model"
+    caption += ", beside the labels the model was trained on" if final["label_shares"] else "; there are no training labels"
     return table(caption, columns, [row(each) for each in CLASS_NAMES])
 
 
@@ -145,7 +145,7 @@ def _variety(raw: Mapping[str, Any], final: Mapping[str, Any]) -> Html:
 
 def _confidence(final: Mapping[str, Any]) -> Html:
     if final["confidence"] is None:
-        return paragraph("There is no confidence to show: this strategy has no model.", "muted")
+        return paragraph("There is no confidence to show: this strategy gives no probabilities.", "muted")
     names = ("mean", "q10", "q50", "q90")
     rows = [
         [each, *(percent(found[name]) if (found := final["confidence"][each]) else NULL for name in names)]
