@@ -51,7 +51,7 @@ def benchmark(
 
 @pytest.mark.slow
 def test_the_dry_run_fills_every_field(tmp_path: Path) -> None:
-    """If this fails, minutes on a lent GPU end without a figure that the docs need."""
+    """If this fails, minutes on a GPU end without a figure that the docs need."""
     done, record = benchmark(tmp_path, "--device", "cpu", "--quick")
     assert done.returncode == 0, done.stderr
     parts = record["parts"]
@@ -78,7 +78,7 @@ def test_the_dry_run_fills_every_field(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_costs_its_parts_only(tmp_path: Path) -> None:
-    """If this fails, one forgotten wheel takes the whole of a lease."""
+    """If this fails, one forgotten wheel costs every other figure."""
     done, record = benchmark(tmp_path, "--device", "cpu", "--quick", "--parts", "training,machine", blocked="peft")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -127,7 +127,7 @@ def test_a_missing_gpu_is_one_line_and_a_dry_run(tmp_path: Path) -> None:
 
 
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
-    """If this fails, a typing error is found on the lent machine, after the clock has started."""
+    """If this fails, a typing error is found only once a GPU is at hand and waits."""
     done, record = benchmark(tmp_path, "--parts", "scorign")
     assert done.returncode == 2
     assert "'scorign' is unknown, expected machine, scoring, training, equality" in done.stderr
