@@ -43,6 +43,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 BARS = 43_816  # hourly bars of 2020-2024, gaps left out
 EPOCHS = 10
+QUICK_STEPS = 3
 SEED = 0
 CHECKPOINTS = ("Jan4", "Jan19", "Jan19-sqrt", "focal")
 OTHER_BATCH_CHUNKS = 7
@@ -324,8 +325,7 @@ def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
 
     def on_step(_epoch: int, _done: int, steps_an_epoch: int) -> None:
         seen.append(steps_an_epoch)
-        enough = 3 if setting.quick else 10 * EPOCHS * steps_an_epoch
-        if len(seen) >= enough or time.monotonic() > setting.deadline:
+        if (setting.quick and len(seen) >= QUICK_STEPS) or time.monotonic() > setting.deadline:
             raise _EnoughError
 
     def steps_of(epochs: int) -> tuple[float, int]:
