@@ -38,14 +38,14 @@ test-slow: install-test
 RUNS ?= 20000
 fuzz: install-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
-	$(BIN)/python tests/fuzz_readers.py --runs $(RUNS)
+	$(BIN)/python tests/system/fuzz_readers.py --runs $(RUNS)
 
 # kill -9 at random moments over run, train, sweep and fetch, then full disks, SIGTERM and the like, and many at once.
 KILLS ?= 200
 SEED ?= 1
 torture: install-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fetch]'
-	$(BIN)/python tests/torture.py --kills $(KILLS) --seed $(SEED) --faults --together
+	$(BIN)/python tests/system/torture.py --kills $(KILLS) --seed $(SEED) --faults --together
 
 # mypy needs a folder that holds the package under its import name.
 check: install-test

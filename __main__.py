@@ -16,7 +16,7 @@ def main() -> NoReturn:
 
 
 def _command() -> NoReturn:
-    from .cli import main
+    from .cli.main import main
 
     try:
         main()

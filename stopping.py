@@ -4,7 +4,7 @@ Python answers a signal by raising an exception in whatever the main thread is d
 a C library or below a bare ``except``, it is lost, and the command would go on to its end. So the request is remembered, and a
 thread watches what becomes of it: where the exception is gone and the command is not, it is raised again; where the command
 has not ended in time, because it is deep in C code or somebody keeps the exception, the process is ended. That is safe at any
-moment, since whatever flagbt writes is put in its place in one step (``files.py``).
+moment, since whatever flagbt writes is put in its place in one step (``storage/atomic_files.py``).
 
 Only the standard library is imported here, so that all of this is in place before anything else is.
 """

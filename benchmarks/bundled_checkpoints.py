@@ -13,20 +13,20 @@ from typing import Any
 import click
 import numpy as np
 
-from flagbt.console import epoch_table, say
+from flagbt.cli.main.console import epoch_table, say
 from flagbt.data.readers import read_bars
-from flagbt.data.timerange import TimeRange
+from flagbt.data.time_range import TimeRange
+from flagbt.doctor.checkpoint_subject import subject_of_checkpoint
+from flagbt.doctor.examine import examine
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import BUNDLED, Checkpoint, StoredCalibration, read_checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.statistics import scores
-from flagbt.pipeline import RunRequest, run
-from flagbt.results.doctor.examine import examine
-from flagbt.results.doctor.of_checkpoint import subject_of_checkpoint
-from flagbt.training.card import card
+from flagbt.training.model_card import card
 from flagbt.training.objectives import Objective
-from flagbt.training.train import Recipe, train
+from flagbt.workflows.run import RunRequest, run
+from flagbt.workflows.train import Recipe, train
 
 TEST_YEAR = TimeRange.parse("20240101-20250101")
 OBJECTIVES = {

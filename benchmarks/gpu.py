@@ -18,7 +18,7 @@ for cp312 on x86-64 Linux; the rest fit every Python)::
 
 ``pip download --only-binary=:all: --python-version 3.12`` with ``--platform manylinux_2_28_x86_64`` and ``--platform
 manylinux2014_x86_64`` fetches them on another machine, ``accelerate`` and ``peft`` with ``--no-deps``, which leaves torch out.
-pyarrow (52 MiB) is needed only where ``--bars`` is a Parquet or Feather file. Without ``--bars``, ``flagbt.data.sample`` makes
+pyarrow (52 MiB) is needed only where ``--bars`` is a Parquet or Feather file. Without ``--bars``, ``flagbt.data.bundled_sample`` makes
 the bars.
 """
 
@@ -78,8 +78,8 @@ class Setting:
         """Return the bars to score: the file's, or made ones."""
         import numpy as np
 
+        from flagbt.data.bundled_sample import generate_sample
         from flagbt.data.readers import read_bars
-        from flagbt.data.sample import generate_sample
 
         wanted = 6_000 if self.quick else BARS
         if self.bars_file is None:
@@ -216,8 +216,8 @@ def scoring(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
 
     from flagbt.models.architecture import PRESETS, Architecture
     from flagbt.models.checkpoint import find_checkpoint
+    from flagbt.models.kinds.llama import BarTransformer
     from flagbt.models.network import load_network
-    from flagbt.models.transformer import BarTransformer
 
     bars, checkpoint = setting.bars(), find_checkpoint(CHECKPOINTS[0])
     rows_in = checkpoint.schema.rows(bars)
@@ -309,8 +309,8 @@ def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     """Train LoRA on 88m through flagbt's own loop: 10 epochs, or as many whole steps as the time allows."""
     import torch
 
+    from flagbt.models.kinds.llama import BarTransformer
     from flagbt.models.network import Lora, with_lora
-    from flagbt.models.transformer import BarTransformer
     from training import BARS as SAMPLES
     from training import LARGE, operations, stride
     from training import training as trainer

@@ -16,7 +16,7 @@ import numpy as np
 from arch.bootstrap import StationaryBootstrap
 from scipy.signal import lfilter
 
-from flagbt.results.certainty.bootstrap import sharpe_interval
+from flagbt.results.significance.bootstrap import sharpe_interval
 
 SHARPE = 1.0  # a year: the truth of every series; buy and hold has 0.5
 BENCHMARK_SHARPE = 0.5

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from flagbt.pipeline import RunRequest, run
 from flagbt.results.store import list_runs
+from flagbt.workflows.run import RunRequest, run
 
 REPEATS = 3
 

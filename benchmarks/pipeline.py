@@ -18,20 +18,20 @@ import numpy as np
 import torch
 
 from flagbt import __version__
-from flagbt.data.sample import load_sample
+from flagbt.data.bundled_sample import load_sample
 from flagbt.engine.backtest import run_backtest
 from flagbt.models.architecture import PRESETS, Architecture
 from flagbt.models.checkpoint import find_checkpoint
+from flagbt.models.kinds.llama import BarTransformer
 from flagbt.models.network import architecture_of, load_network
 from flagbt.models.scoring import score
-from flagbt.models.transformer import BarTransformer
-from flagbt.pipeline import RunRequest, run
 from flagbt.strategies.baselines import SmaCross
+from flagbt.workflows.run import RunRequest, run
 
 ASK = """
 import time
 started = time.perf_counter()
-from flagbt.data.sample import load_sample
+from flagbt.data.bundled_sample import load_sample
 from flagbt.models.checkpoint import find_checkpoint
 from flagbt.models.logit_cache import logits_of
 logits_of(find_checkpoint("Jan4"), load_sample())

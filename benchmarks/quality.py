@@ -30,21 +30,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flagbt.data.bars import Bars, FloatArray
+from flagbt.data.feature_schema import FeatureSchema
 from flagbt.data.features import DEFAULT
 from flagbt.data.labels import IntArray, LabelSpec, class_shares
 from flagbt.data.readers import read_bars
-from flagbt.data.schema import FeatureSchema
-from flagbt.data.timerange import TimeRange
-from flagbt.models.fitting import fit_calibration
+from flagbt.data.time_range import TimeRange
+from flagbt.models.calibration_fit import fit_calibration
 from flagbt.models.network import Lora
 from flagbt.models.scoring import score
 from flagbt.models.statistics import direction_auc, scores, softmax
+from flagbt.training.base_source import preset_architecture
 from flagbt.training.finetune import finetune
-from flagbt.training.ground import preset_architecture
-from flagbt.training.lessons import Lessons, gather_lessons
-from flagbt.training.loop import Schedule
 from flagbt.training.objectives import Objective
 from flagbt.training.pretrain import SCHEDULE, Base, pretrain
+from flagbt.training.samples import Lessons, gather_lessons
+from flagbt.training.trainer import Schedule
 
 LABELS = LabelSpec()
 WEEK_BARS = 168

@@ -22,7 +22,7 @@ import numpy as np
 from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
-from flagbt.engine.loop import ASKED, DECIDED, FILLED
+from flagbt.engine.kernel import ASKED, DECIDED, FILLED
 from flagbt.engine.replay import ReplayBars, Scratch, Setting, position_rule, replay, replay_many
 from flagbt.models.calibration import Calibration
 from flagbt.models.decision import Decision

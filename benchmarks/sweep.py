@@ -25,7 +25,7 @@ START, YEAR_BARS, HISTORY_BARS, HOLDOUT_BARS = "2030-01-01", 8_760, 400, 24 * 90
 WORKERS = 2
 MEASURED = """
 import resource, sys
-from flagbt.cli import main
+from flagbt.cli.main import main
 sys.argv[0] = "flagbt"
 try:
     main()

@@ -25,13 +25,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from flagbt import __version__
 from flagbt.models.architecture import PRESETS, Architecture
+from flagbt.models.kinds.llama import BarTransformer
 from flagbt.models.network import Lora, with_lora
-from flagbt.models.transformer import BarTransformer
-from flagbt.training import loop
-from flagbt.training.chunks import ChunkDataset
+from flagbt.training import trainer as loop
 from flagbt.training.finetune import weighted_loss
-from flagbt.training.loop import Schedule, fit
 from flagbt.training.objectives import Objective
+from flagbt.training.sequence_chunks import ChunkDataset
+from flagbt.training.trainer import Schedule, fit
 
 FEATURES = 30
 WINDOWS_A_BATCH = 64

@@ -1,6 +1,6 @@
 """What is wrong, or worth knowing, in a file of bars: found by looking at its rows, nothing changed.
 
-Every kind of problem has, in `REMEDIES`, a fix of `data/mend.py` or a sentence on what to do.
+Every kind of problem has, in `REMEDIES`, a fix of `data/repair.py` or a sentence on what to do.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def examine(path: str | Path, *, now: datetime | None = None) -> Examined:
     return Examined(path, table, faults, bars, tuple(sorted(problems, key=lambda each: order.index(each.kind))), seen)
 
 
-# --- what each kind looks at; data/mend.py asks the same functions ---------------------------------------------------
+# --- what each kind looks at; data/repair.py asks the same functions ---------------------------------------------------
 
 
 def sound(table: Table, faults: Faults) -> Table:

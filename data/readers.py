@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, nearest
-from ..files import write_bytes
+from ..storage.atomic_files import write_bytes
 from .bars import COLUMNS, Bars, TimeArray
-from .formats.columnar import read_feather, read_parquet
-from .formats.content import entry_name
-from .formats.delimited import read_delimited
-from .formats.rows_json import read_rows_json
+from .formats.compressed_text import entry_name
+from .formats.csv_text import read_delimited
+from .formats.freqtrade_json import read_rows_json
+from .formats.parquet_feather import read_feather, read_parquet
 from .formats.table import Faults, Places, Table
 
 UNKNOWN_STEP = np.timedelta64("NaT")  # lets Bars find the step

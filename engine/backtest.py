@@ -15,18 +15,18 @@ import pandas as pd
 
 from ..data.bars import Bars, FloatArray, utc
 from ..data.plugins import blamed_on
-from ..data.timerange import TimeRange
+from ..data.time_range import TimeRange
 from ..errors import RangeError, StrategyError, UsageError
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Strategy
-from ..strategies.declared import bars_seen, labels_of, name_of, warmup_bars
-from .bridge import Bridge
+from ..strategies.declarations import bars_seen, labels_of, name_of, warmup_bars
+from .adapter import Bridge
 from .broker import Progress, RecordingBroker
 from .costs import Costs
 from .feed import BarsFeed
 from .funnel import Decided, build_funnel
 from .ledger import orders_table, trades_table
-from .plain import explain_short_range, with_all_in_sizer
+from .plain_backtrader import explain_short_range, with_all_in_sizer
 from .rules import Rules
 from .run import Run
 

@@ -13,8 +13,8 @@ import numpy as np
 from ..data.bars import FloatArray
 from ..errors import StrategyError
 from .costs import Costs, FractionalCommission
-from .loop import Account, order_at_open
-from .plain import AllIn
+from .kernel import Account, order_at_open
+from .plain_backtrader import AllIn
 
 Progress = Callable[[int, int], None]
 _PROGRESS_EVERY_BARS = 1_000

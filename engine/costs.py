@@ -9,7 +9,7 @@ from typing import Any
 import backtrader as bt
 
 from ..errors import UsageError
-from .loop import Rates, size_for
+from .kernel import Rates, size_for
 
 _LARGEST_BPS = 1_000.0
 # How an order for a target exposure gets its size; part of every record, since runs of two rules are not the same test.

@@ -23,12 +23,11 @@ import pandas as pd
 from ..data.bars import Bars, FloatArray
 from ..data.labels import BUY, SELL, IntArray
 from ..errors import StrategyError, UsageError
-from . import loop
+from . import kernel as loop
 from .broker import LESS_THAN_A_LOT, RUIN, Fill, OrderRecord
 from .costs import Costs
 from .feed import days_of
-from .ledger import orders_table
-from .loop import (
+from .kernel import (
     ASKED,
     CASH,
     DECIDED,
@@ -44,6 +43,7 @@ from .loop import (
     STATUS,
     TARGET,
 )
+from .ledger import orders_table
 from .rules import Rules
 from .run import Run
 

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import UsageError, nearest
-from .loop import COOLDOWN, HORIZON, MIN_HOLD, RUIN, SHORT_LIMIT, STOP_LOSS, TAKE_PROFIT, Limits
+from .kernel import COOLDOWN, HORIZON, MIN_HOLD, RUIN, SHORT_LIMIT, STOP_LOSS, TAKE_PROFIT, Limits
 
 # What can end a position unasked, and what can keep an order from being given; ruin is no rule of a strategy's, and both.
 EXITS = {STOP_LOSS: "stop_loss", TAKE_PROFIT: "take_profit", SHORT_LIMIT: "short_limit", HORIZON: "horizon", RUIN: "ruin"}

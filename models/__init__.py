@@ -1,1 +1,1 @@
-"""."""
+"""Models: checkpoints, their logits and probabilities, and the signals made of them."""

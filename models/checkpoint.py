@@ -23,16 +23,16 @@ from typing import Any
 import numpy as np
 
 from ..data.bars import FloatArray
+from ..data.feature_schema import FeatureSchema
 from ..data.labels import Labels, labels_from_json
-from ..data.schema import FeatureSchema
-from ..data.timerange import TimeRange
+from ..data.time_range import TimeRange
 from ..errors import CheckpointError, FlagbtError, UsageError, nearest
-from ..files import check_no_links, check_writable, home_folder, json_text, locked, sha256_of, write_text
-from ..limits import load_json
+from ..storage.atomic_files import check_no_links, check_writable, home_folder, json_text, locked, sha256_of, write_text
+from ..storage.untrusted_files import load_json
 from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration
 from .decision import Decision
-from .unfamiliar import what_it_is
+from .not_a_checkpoint import what_it_is
 
 FORMAT = 1
 LONGEST_CALIBRATION_NAME = 100

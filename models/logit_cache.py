@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.bars import Bars, FloatArray
-from ..data.schema import Float32Array
-from ..files import home_folder, remove_abandoned, write_bytes
+from ..data.feature_schema import Float32Array
+from ..storage.atomic_files import home_folder, remove_abandoned, write_bytes
 from .checkpoint import Checkpoint
 from .device import pick_device
 
@@ -37,12 +37,12 @@ LARGEST_BYTES = 512_000_000
 SCORING_FILES = (
     "scoring.py",
     "architecture.py",
-    "band.py",
-    "dropout.py",
+    "kinds/llama_attention.py",
+    "kinds/fast_dropout.py",
     "network.py",
-    "language_model.py",
-    "transformer.py",
-    "original.py",
+    "kinds/language_model.py",
+    "kinds/llama.py",
+    "kinds/original.py",
 )
 LIBRARIES = ("torch", "numpy", "transformers", "peft")
 

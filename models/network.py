@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..data.bars import FloatArray
-from ..data.schema import Float32Array
+from ..data.feature_schema import Float32Array
 from ..errors import CheckpointError, UsageError
-from ..limits import check_safetensors
+from ..storage.untrusted_files import check_safetensors
 from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture
 from .checkpoint import DESCRIPTION, Checkpoint
-from .dropout import Dropout
-from .language_model import LANGUAGE_MODEL_PARTS, TEXT, referred
-from .original import OriginalTransformer
-from .transformer import BarTransformer
+from .kinds.fast_dropout import Dropout
+from .kinds.language_model import LANGUAGE_MODEL_PARTS, TEXT, referred
+from .kinds.llama import BarTransformer
+from .kinds.original import OriginalTransformer
 
 FINGERPRINT_TOLERANCE = 1e-4
 Network = BarTransformer | OriginalTransformer

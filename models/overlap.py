@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.bars import Bars
-from ..data.timerange import TimeRange
+from ..data.time_range import TimeRange
 from ..errors import CheckpointError, RangeError
 from .calibration import Calibration
 from .checkpoint import Checkpoint

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..data.bars import Bars, FloatArray
-from ..data.schema import Float32Array
+from ..data.feature_schema import Float32Array
 from ..errors import DeviceError
 from .architecture import AnyArchitecture
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.run import Run
-from .certainty.measure import certainty
-from .costs import cost_sensitivity
+from .caveats import with_stamp
+from .cost_sensitivity import cost_sensitivity
 from .label_scores import label_scores
-from .marks import with_stamp
-from .trials import TrialCount
+from .significance.measure import certainty
+from .trial_log import TrialCount
 
 # Sections of metrics.json beside strategy and benchmark; null in a run written without them.
 SECTIONS = ("certainty", "costs", "labels")
@@ -18,7 +18,7 @@ SECTIONS = ("certainty", "costs", "labels")
 def evidence(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
     """Return the sections ``certainty``, ``costs`` and ``labels`` of a run's record, as JSON values.
 
-    See `flagbt.results.certainty.measure.certainty`, `flagbt.results.costs.cost_sensitivity` and
+    See `flagbt.results.significance.measure.certainty`, `flagbt.results.cost_sensitivity.cost_sensitivity` and
     `flagbt.results.label_scores.label_scores`. A second or less for a year of hourly bars, once compiled.
     """
     sure = certainty(run, benchmark, trials, seed=seed)

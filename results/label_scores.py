@@ -11,7 +11,7 @@ from ..data.labels import CLASS_NAMES, IntArray, class_counts, label_spec
 from ..engine.run import Run
 from ..models.reliability import bin_rows
 from ..models.statistics import by_class, confusion, expected_calibration_error, matthews_correlation, softmax
-from .costs import bars_of
+from .cost_sensitivity import bars_of
 
 
 def label_scores(run: Run) -> dict[str, Any] | None:

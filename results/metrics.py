@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.bars import FloatArray
-from ..engine import loop
+from ..engine import kernel as loop
 from ..engine.replay import Replayed
 from ..engine.run import Run
 

@@ -20,15 +20,15 @@ import pandas as pd
 
 from ..engine.run import Run
 from ..errors import RecordError, UsageError, nearest
-from ..files import json_text, new_folder, write_text
-from ..limits import load_json
-from .certainty.current import CurrentTrials
+from ..storage.atomic_files import json_text, new_folder, write_text
+from ..storage.untrusted_files import load_json
+from .caveats import strategy_name
 from .evidence import SECTIONS
-from .marks import strategy_name
-from .provenance import git_revision, library_versions
+from .library_versions import git_revision, library_versions
+from .significance.current_trials import CurrentTrials
 from .stored_run import FORMAT_VERSION, StoredRun, read_run
 from .summary import summary
-from .trials import bars_digest, configuration_digest
+from .trial_log import bars_digest, configuration_digest
 
 __all__ = ["Report", "StoredRun", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
 
@@ -38,7 +38,7 @@ _LONGEST_PART = 40
 _NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
 
 
-# Renders the page of a run from its record, such as `flagbt.results.tearsheet.render_tearsheet`.
+# Renders the page of a run from its record, such as `flagbt.reports.tearsheet.render_tearsheet`.
 Report = Callable[[StoredRun], str]
 
 

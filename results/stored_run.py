@@ -13,8 +13,8 @@ import pandas as pd
 
 from ..engine.run import ORDER_COLUMNS, TRADE_COLUMNS
 from ..errors import RecordError
-from ..files import check_no_links
-from ..limits import load_json
+from ..storage.atomic_files import check_no_links
+from ..storage.untrusted_files import load_json
 from .evidence import SECTIONS
 from .metrics import FEWEST_DAYS_FOR_GROWTH, METRICS
 

@@ -11,11 +11,11 @@ from ..data.bars import utc
 from ..data.labels import CLASS_NAMES, class_shares, label_spec
 from ..engine.run import Run
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
-from .costs import bars_of
+from ..reports.page import counted, percent, whole
+from .cost_sensitivity import bars_of
 from .label_scores import labels_text, probabilities_of
 from .metrics import metrics, ruined_at
-from .page import counted, percent, whole
-from .plausibility import too_good
+from .significance.too_good import too_good
 
 REMEDIES = {"short not allowed": "--short lets a strategy sell what it does not hold"}
 
@@ -36,7 +36,7 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
         - ``fills``: orders by outcome, and filled ones by side;
         - ``verdicts``: ``signal`` (of the final signals), ``model`` (of the probabilities before calibration: no
           calibration can hide a collapse) and ``calibrated`` (of those after it); each None where it is undefined; and
-          ``result``, None unless it is too good to be true (`flagbt.results.plausibility.too_good`).
+          ``result``, None unless it is too good to be true (`flagbt.results.significance.too_good.too_good`).
     """
     measured = {"strategy": metrics(run), "benchmark": metrics(benchmark)}
     described = _diversity(run)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..data.bars import Bars
 from ..data.labels import BUY, SELL, Labels
-from ..data.timerange import TimeRange
+from ..data.time_range import TimeRange
 from ..models.signals import Signals
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from ..data.bars import Bars
-from ..data.timerange import TimeRange
+from ..data.time_range import TimeRange
 from ..models.model_signals import ModelSignals
 from ..models.overlap import seen_ranges
 from ..models.signals import Signals

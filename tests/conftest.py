@@ -17,13 +17,13 @@ import pytest
 
 from flagbt.data.bars import COLUMNS, Bars, utc
 from flagbt.data.labels import CLASS_NAMES, class_counts
-from flagbt.data.timerange import TimeRange
+from flagbt.data.time_range import TimeRange
 from flagbt.engine.run import ORDER_COLUMNS, TRADE_COLUMNS, Run
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.signals import Signals
 from flagbt.models.statistics import softmax
 from flagbt.results.stored_run import StoredRun
-from flagbt.tests.exchange_server import ExchangeServer, refuse_outside
+from flagbt.tests.support.exchange_server import ExchangeServer, refuse_outside
 
 # Small tensors on two busy cores: a second thread waits for the first far longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -198,7 +198,7 @@ def store_runs(run: Run, benchmark: Run, out: Path, *, measure: bool = False, **
     """Write a run as `flagbt run` does and read it back; ``measure`` its certainty too, which takes a second."""
     from flagbt.results.evidence import evidence
     from flagbt.results.store import read_run, write_run
-    from flagbt.results.trials import TrialLog, trial_of
+    from flagbt.results.trial_log import TrialLog, trial_of
 
     if measure:
         more["evidence"] = evidence(run, benchmark, TrialLog().count(trial_of(run)))
@@ -248,8 +248,8 @@ def nano_preset() -> str:
 @pytest.fixture(scope="session")
 def nano(nano_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """Train a real checkpoint on a random walk of 2023; validated on its last months."""
-    from flagbt.training.loop import Schedule
-    from flagbt.training.train import Recipe, train
+    from flagbt.training.trainer import Schedule
+    from flagbt.workflows.train import Recipe, train
 
     recipe = Recipe(
         preset=nano_preset,
@@ -264,7 +264,7 @@ def nano(nano_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoi
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Give a function that runs the real command line in this process: (exit code, stdout, stderr)."""
-    from flagbt.cli import main
+    from flagbt.cli.main.main import main
 
     def flagbt(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["flagbt", *map(str, arguments)])
@@ -310,9 +310,9 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def serve(loopback_only: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ExchangeServer]]:
     """Give the maker of exchanges on 127.0.0.1; what fetches from them in this process waits little."""
-    monkeypatch.setattr("flagbt.data.patience.FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("flagbt.data.exchange.TIMEOUT_S", 1.0)
-    monkeypatch.setattr("flagbt.data.archives.TIMEOUT_S", 10.0)
+    monkeypatch.setattr("flagbt.data.fetching.retry.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("flagbt.data.fetching.exchange.TIMEOUT_S", 1.0)
+    monkeypatch.setattr("flagbt.data.fetching.archives.TIMEOUT_S", 10.0)
     servers: list[ExchangeServer] = []
 
     def make(*args: Any, **kwargs: Any) -> ExchangeServer:

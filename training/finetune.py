@@ -17,20 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from ..data.bars import Bars, FloatArray
+from ..data.feature_schema import Float32Array
 from ..data.labels import class_counts, class_shares
-from ..data.schema import Float32Array
 from ..errors import TrainingError
-from ..limits import load_json
 from ..models.architecture import AnyArchitecture
 from ..models.network import Lora, adapter_state, build_base, read_tensors, with_lora, write_tensors
 from ..models.scoring import score
 from ..models.statistics import scores, softmax
 from ..stopping import stop_if_asked
-from . import guard
-from .chunks import IGNORED, ChunkDataset
-from .lessons import BoolArray, Lessons
-from .loop import DivergedError, Schedule, StepEnd, Workspace, fit
+from ..storage.untrusted_files import load_json
+from . import collapse_guard as guard
 from .objectives import Objective
+from .samples import BoolArray, Lessons
+from .sequence_chunks import IGNORED, ChunkDataset
+from .trainer import DivergedError, Schedule, StepEnd, Workspace, fit
 
 BEST_BY = ("nll", "mcc", "macro_f1", "balanced_accuracy", "last")
 EpochReport = Callable[[dict[str, Any]], None]

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data.bars import Bars, FloatArray
-from ..data.schema import Float32Array
-from ..limits import load_json
+from ..data.feature_schema import Float32Array
 from ..models.architecture import AnyArchitecture
 from ..models.network import base_state, new_network
-from .chunks import IGNORED, ChunkDataset
-from .lessons import Lessons
-from .loop import DivergedError, Schedule, StepEnd, Workspace, fit
+from ..storage.untrusted_files import load_json
+from .samples import Lessons
+from .sequence_chunks import IGNORED, ChunkDataset
+from .trainer import DivergedError, Schedule, StepEnd, Workspace, fit
 
 BINS = 16
 QUANTITIES = ("return", "range", "volume")

@@ -1,0 +1,178 @@
+"""flagbt ckpt: look at checkpoints, bring foreign ones in, take weights out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..data.time_range import TimeRange
+from ..errors import FlagbtError
+from ..storage.untrusted_files import LARGEST_TEXT_BYTES, read_bytes
+from .console import print_table, say
+from .options import Group, Place, Range, json_option, print_json, tell_resolved
+
+if TYPE_CHECKING:
+    from ..data.feature_schema import FeatureSchema
+
+
+@click.group("ckpt", cls=Group)
+def ckpt_group() -> None:
+    """Look at the checkpoints there are, import and export them."""
+
+
+@ckpt_group.command("list")
+@json_option
+def ckpt_list(as_json: bool) -> None:
+    """List the checkpoints that names find."""
+    from ..models.checkpoint import checkpoint_places, read_checkpoint
+
+    rows, damaged = [], []
+    for name, folder in checkpoint_places().items():
+        try:
+            each = read_checkpoint(folder)
+        except FlagbtError as error:  # one damaged checkpoint must not hide the others
+            damaged.append({"name": name, "error": str(error)})
+            continue
+        stops = [None] if "ranges" in each.unknown else [seen.stop for seen in each.ranges.values()]
+        objective = each.values.get("objective") or {}
+        rows.append({
+            "name": name, "digest": each.digest[:12], "preset": each.values["base"].get("preset"),
+            "objective": objective.get("loss"), "weights": objective.get("weights"),
+            "seen_until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
+            "folder": str(each.folder),
+        })  # fmt: skip
+    if as_json:
+        print_json({"checkpoints": rows, "damaged": damaged})
+        return
+    head = [name.replace("_", " ") for name in rows[0]] if rows else ["no checkpoints"]
+    print_table(head, [list(row.values()) for row in rows])
+    for bad in damaged:
+        say(f"damaged: {bad['error']}", style="yellow")
+
+
+@ckpt_group.command("show")
+@click.argument("name")
+@json_option
+def ckpt_show(name: str, as_json: bool) -> None:
+    """Show a checkpoint's card."""
+    from ..models.checkpoint import find_checkpoint
+
+    checkpoint = find_checkpoint(name)
+    if as_json:
+        print_json({
+            "folder": str(checkpoint.folder), "digest": checkpoint.digest, "unknown": checkpoint.unknown, **checkpoint.values
+        })  # fmt: skip
+        return
+    say(f"{checkpoint.folder}  digest {checkpoint.digest[:12]}")
+    try:
+        card = read_bytes(checkpoint.folder / "README.md", largest_bytes=LARGEST_TEXT_BYTES).decode("utf-8", errors="replace")
+    except (OSError, ValueError):
+        card = json.dumps(checkpoint.values, indent=2)
+    # A card is somebody else's text: it must not move the cursor or colour the terminal.
+    click.echo("".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in card))
+
+
+@ckpt_group.command("import")
+@click.argument("file", type=Place())
+@click.option("--name", required=True, help="The checkpoint's name.")
+@click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
+@click.option("--heads", type=click.IntRange(1), help="Attention heads, where the file's config does not say.")
+@click.option("--context", type=click.IntRange(1), help="Bars of a window, as it was trained; 1 for single bars.")
+@click.option("--causal/--no-causal", default=None, help="Whether its attention was masked.")
+@click.option("--features", help="The feature set it was trained on, or module:name.")
+@click.option("--scaler", help="none, or a JSON file with mean and scale (and clip) of each column.")
+@click.option("--labels", help="The question asked: horizon:6,0.01 or triple-barrier:BARS,UP,DOWN.")
+@click.option("--trained-on", type=Range(), help="Every bar it has seen; flagbt refuses to test it there.")
+@click.option("--validated-on", type=Range(), help="Bars that only chose its epoch, where they are known.")
+@click.option("--data", type=Place(), help="Bars that hold --trained-on: their labels' shares and returns are measured.")
+@click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name.")
+@json_option
+def ckpt_import(
+    file: Path,
+    name: str,
+    output: Path,
+    heads: int | None,
+    context: int | None,
+    causal: bool | None,
+    features: str | None,
+    scaler: str | None,
+    labels: str | None,
+    trained_on: TimeRange | None,
+    validated_on: TimeRange | None,
+    data: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Import an original checkpoint, a file that torch.save wrote; what it does not say must be given."""
+    from .train import checkpoint_folder
+
+    target = checkpoint_folder(output, name, overwrite=overwrite)
+    from ..data.labels import label_spec
+    from ..data.readers import read_bars
+    from ..models.kinds.original_import import Stated, import_checkpoint
+
+    stated = Stated(
+        heads=heads, context_bars=context, causal=causal, schema=_schema(features, scaler),
+        labels=None if labels is None else label_spec(labels), seen=trained_on, validated_on=validated_on,
+        bars=None if data is None else read_bars(data),
+    )  # fmt: skip
+    checkpoint = import_checkpoint(file, target, stated, overwrite=overwrite)
+    tell_resolved("checkpoint", checkpoint)
+    values = checkpoint.values
+    if as_json:
+        print_json({
+            "checkpoint": str(checkpoint.folder), "digest": checkpoint.digest, "parameters": values["parameters"],
+            "architecture": values["architecture"], "unknown": checkpoint.unknown,
+        })  # fmt: skip
+        return
+    a = checkpoint.architecture
+    say(
+        f"{values['parameters']['all']:,} parameters of {values['base']['imported']['form']} in {checkpoint.folder}",
+        style="bold",
+    )
+    say(f"{a.heads} heads, windows of {a.context_bars} bars: as stated, no tensor tells.")
+    say(_next_step(checkpoint))
+
+
+def _schema(features: str | None, scaler: str | None) -> FeatureSchema | None:
+    """Return the schema that is stated; columns without their scaler, or the reverse, are no schema."""
+    from ..data.feature_schema import FeatureSchema
+    from ..data.features import feature_set
+    from ..storage.atomic_files import read_json
+
+    if features is None or scaler is None:
+        return None
+    return FeatureSchema.stated(feature_set(features), None if scaler == "none" else read_json(Path(scaler), what="--scaler"))
+
+
+def _next_step(checkpoint: Any) -> str:
+    try:
+        checkpoint.check_known()
+    except FlagbtError as error:
+        return str(error)
+    return f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.option} --data FILE --timerange A-B"
+
+
+@ckpt_group.command("export")
+@click.argument("name")
+@click.option("--format", "format_", default="peft", show_default=True, help="peft, a folder; or merged, one safetensors file.")
+@click.option("--output", type=Place(), required=True, help="The folder or file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace what an earlier export left there.")
+@json_option
+def ckpt_export(name: str, format_: str, output: Path, overwrite: bool, as_json: bool) -> None:
+    """Write a checkpoint's weights for other programs."""
+    from ..models.checkpoint import find_checkpoint
+    from ..models.export import export_checkpoint
+
+    checkpoint = find_checkpoint(name)
+    tell_resolved("checkpoint", checkpoint)
+    written = export_checkpoint(checkpoint, output, format_, overwrite=overwrite)
+    if as_json:
+        print_json(
+            {"checkpoint": str(checkpoint.folder), "digest": checkpoint.digest, "format": format_, "output": str(written)}
+        )
+        return
+    say(f"{format_}: {written}")

@@ -1,0 +1,249 @@
+"""What a person sees in the terminal. Progress and tables of a running command go to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from ..workflows.train import Progress as TrainingProgress
+    from ..workflows.train import Step
+
+# No emoji: a run called ":bug:" is called that.
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
+WIDEST = 2_000
+SHORTEST_REFRESH = 0.2  # seconds
+# "prior": NLL of the training labels' shares; "majority": share of the commonest class; "%": of SELL/HOLD/BUY.
+EPOCH_COLUMNS = (
+    "stage", "epoch", "loss", "NLL", "prior", "accuracy", "majority", "balanced", "MCC", "F1", "ECE",
+    "recall %", "says %", "mean p %", "confidence %",
+)  # fmt: skip
+
+
+def print_anywhere() -> None:
+    """Let stdout take every character: what its encoding lacks is written with a hyphen or an escape, not refused."""
+    codecs.register_error("flagbt", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "flagbt":
+            stream.reconfigure(errors="flagbt")
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].replace("\u2013", "-")
+    return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
+@contextmanager
+def reserved_stdout() -> Iterator[TextIO]:
+    """Keep stdout for what is written to the stream given; all else that is printed goes to stderr, from children too."""
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr):
+        try:
+            stdout.flush()
+            number = stdout.fileno()
+            kept = os.dup(number)
+            os.dup2(sys.stderr.fileno(), number)
+        except (AttributeError, OSError, ValueError):  # one of them is closed, or no file of the system's
+            yield stdout or io.StringIO()
+            return
+        with open(kept, "w", encoding=stdout.encoding, errors=stdout.errors) as stream:
+            try:
+                yield stream
+            finally:
+                os.dup2(kept, number)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """Print a line on stdout; markup in it is shown, not read."""
+    out.print(escape(text), style=style)
+
+
+def say_aside(text: str) -> None:
+    """Print a line on stderr: what is worth knowing beside a result."""
+    err.print(escape(text), style="dim", soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr that should be read before going on."""
+    err.print(escape(text), style="bold yellow", soft_wrap=True)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table on stdout: numbers right-aligned, what is undefined as an en dash; unfolded in a pipe or a file."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(head):
+        numeric = any(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
+        table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(written(value)) for value in row))
+    if not out.is_terminal:
+        out.width = WIDEST
+    out.print(table)
+
+
+def written(value: Any) -> str:
+    """Write a value for a table cell.
+
+    Examples
+    --------
+    >>> written(None), written(True), written(1234567), written(0.123456), written(7350.0), written("x")
+    ('–', 'yes', '1,234,567', '0.1235', '7,350', 'x')
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
+
+
+class Bars:
+    """Progress bars on stderr, one for each phase that reports, shown only in a terminal."""
+
+    def __init__(self, phases: dict[str, str]) -> None:
+        self.phases = phases
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=err, transient=True, disable=not err.is_terminal,
+        )  # fmt: skip
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Bars:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def update(self, phase: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` bars of a phase are finished."""
+        if phase not in self.tasks:
+            self.tasks[phase] = self.progress.add_task(self.phases.get(phase, phase), total=total)
+        self.progress.update(self.tasks[phase], completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars; markup in it is shown, not read."""
+        err.print(escape(text), soft_wrap=True)
+
+
+@contextmanager
+def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[TrainingProgress], None], Callable[[Step], None]]]:
+    """Give two functions: one shows an epoch's scores, in a live table on stderr (or as a plain line in a log), one a step.
+
+    The step and the time left stand below the table, and only in a terminal. ``shown`` is False in every process of a
+    distributed training but one.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    for name in EPOCH_COLUMNS:
+        table.add_column(name, justify="left" if name == "stage" else "right", overflow="fold")
+    headed = False
+    now = Text()
+    clock = StepClock()
+    with Live(Group(table, now), console=err, auto_refresh=False) if shown and err.is_terminal else _nothing() as live:
+
+        def watch(progress: TrainingProgress) -> None:
+            nonlocal headed
+            if not shown:
+                return
+            row = _epoch_row(progress)
+            table.add_row(*row)
+            if isinstance(live, Live):
+                live.refresh()
+            else:
+                if not headed:
+                    err.print(_aligned(EPOCH_COLUMNS), style="bold", soft_wrap=True)
+                    headed = True
+                err.print(_aligned(row), soft_wrap=True)
+            for finding in progress.entry.get("findings", []):
+                err.print(f"epoch {progress.entry['epoch']}: {escape(finding)}", style="bold yellow", soft_wrap=True)
+
+        def on_step(step: Step) -> None:
+            if isinstance(live, Live) and clock.due(step):
+                now.plain = clock.line(step)
+                live.refresh()
+
+        try:
+            yield watch, on_step
+        finally:
+            if isinstance(live, Live):
+                live.update(table)
+
+
+class StepClock:
+    """Measures the steps of a stage, and tells how long the rest of it will take."""
+
+    def __init__(self, time: Callable[[], float] = monotonic) -> None:
+        self.time = time
+        self.stage, self.began, self.first, self.shown = "", 0.0, 0, -math.inf
+
+    def due(self, step: Step) -> bool:
+        """Take note of a step; true where the last line is old enough for another."""
+        if step.stage != self.stage:
+            self.stage, self.began, self.first, self.shown = step.stage, self.time(), _steps_done(step), -math.inf
+        if self.time() - self.shown < SHORTEST_REFRESH and step.done < step.steps:
+            return False
+        self.shown = self.time()
+        return True
+
+    def line(self, step: Step) -> str:
+        """Write where a training is, and how long its stage has left by the steps so far."""
+        said = f"{step.stage}: epoch {step.epoch}/{step.epochs}, step {step.done:,}/{step.steps:,}"
+        measured = _steps_done(step) - self.first
+        if not measured:
+            return said
+        left = round((self.time() - self.began) / measured * (step.epochs * step.steps - _steps_done(step)))
+        hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
+        return f"{said}, {f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} left"
+
+
+def _steps_done(step: Step) -> int:
+    return (step.epoch - 1) * step.steps + step.done
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None
+
+
+def _epoch_row(progress: TrainingProgress) -> list[str]:
+    entry = progress.entry
+    row = [progress.stage, f"{entry['epoch']}/{progress.epochs}", f"{entry['train_loss']:.4f}"]
+    if "nll" not in entry:
+        return [*row, *[""] * (len(EPOCH_COLUMNS) - len(row))]
+    figures = [f"{entry[key]:.4f}" for key in ("nll", "nll_prior")]
+    rates = ("accuracy", "majority_share", "balanced_accuracy", "mcc_prior", "macro_f1", "ece")
+    figures += [f"{entry[key]:.3f}" for key in rates]
+    keys = ("recall", "predicted_shares", "mean_probabilities", "mean_confidence")
+    return [*row, *figures, *(_percents(entry[key]) for key in keys)]
+
+
+def _percents(by_class: Mapping[str, float | None]) -> str:
+    values = (by_class[name] for name in ("SELL", "HOLD", "BUY"))
+    return "/".join("–" if value is None else f"{100 * value:.0f}" for value in values)
+
+
+def _aligned(cells: Sequence[str]) -> str:
+    widths = [max(len(name), 8) if "%" in name else max(len(name), 6) for name in EPOCH_COLUMNS]
+    padded = [cell.ljust(11) if not i else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+    return "  ".join(padded).rstrip()

@@ -1,0 +1,249 @@
+"""flagbt data: fetch bars, look at them, mend a file, join bars into longer ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import DataError, UsageError
+from ..storage.atomic_files import write_text
+from .console import Bars as Progress
+from .console import print_table, say
+from .options import STAMP, Group, Number, Place, json_option, print_json
+
+if TYPE_CHECKING:
+    from ..data.check import Examined
+    from ..data.fetching.fetch import Fetched, FetchRequest
+
+SHOWN_CHANGES = 20
+SHOWN_DROPPED = 10
+SHOWN_GAPS = 20
+
+
+@click.group("data", cls=Group)
+def data_group() -> None:
+    """Fetch bars, look at them, mend a file of them, join them into longer ones."""
+
+
+@data_group.command("info")
+@click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
+@json_option
+def data_info(data: Path | None, as_json: bool) -> None:
+    """Describe a file of bars: range, step, gaps, digest."""
+    from ..data.bars import utc
+    from ..workflows.run import load_bars
+
+    bars = load_bars(data)
+    gaps = [{"before": utc(g.before), "after": utc(g.after), "missing": g.missing} for g in bars.gaps]
+    values = {
+        "source": bars.source, "synthetic": bars.synthetic, "bars": len(bars), "first": utc(bars.time[0]),
+        "last": utc(bars.time[-1]), "step_hours": bars.step_hours, "gaps": gaps, "digest": bars.digest,
+    }  # fmt: skip
+    if as_json:
+        print_json(values)
+        return
+    if bars.synthetic:
+        say("SYNTHETIC data: these prices were generated.", style=STAMP)
+    print_table(["", ""], [[key, value] for key, value in values.items() if key != "gaps"])
+    if gaps:
+        print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps])
+
+
+@data_group.command("sample")
+@click.option("-o", "--output", type=Place(), required=True, help="A .csv or .csv.gz file to write.")
+@json_option
+def data_sample(output: Path, as_json: bool) -> None:
+    """Write the bundled SYNTHETIC sample into a file."""
+    from ..data.readers import write_bars_csv
+    from ..workflows.run import load_bars
+
+    bars = load_bars(None)
+    write_bars_csv(bars, output)
+    if as_json:
+        print_json({"output": str(output), "bars": len(bars), "synthetic": True})
+    else:
+        say(f"SYNTHETIC: {len(bars):,} generated bars written to {output}")
+
+
+@data_group.command("check")
+@click.argument("file", type=Place())
+@click.option("--fix", help="Fixes to apply, separated by commas; the check names them.")
+@click.option("-o", "--output", type=Place(), help="With --fix: a new .csv or .csv.gz file for the mended bars.")
+@json_option
+@click.pass_context
+def data_check(ctx: click.Context, file: Path, fix: str | None, output: Path | None, as_json: bool) -> None:
+    """Say what is in a file of bars and what is wrong; mend it, into a new file, only as asked.
+
+    Exits with 1 if the file would be refused as it is. With --fix, the mended bars and a list of every change
+    (OUTPUT.changes.txt) are written as new files, or nothing is.
+    """
+    from ..data.check import examine
+
+    if (fix is None) != (output is None):
+        raise UsageError("--fix and --output go together: the mended bars become a new file, and the old one stays as it is.")
+    if fix is None or output is None:
+        examined = examine(file)
+        print_json(examined.to_json()) if as_json else _show(examined)
+        if examined.bars is None:
+            ctx.exit(1)
+        return
+    examined, values = _mend(file, fix, output)
+    if as_json:
+        print_json({**examined.to_json(), **values})
+        return
+    changes = values["changes"]
+    for line in changes[:SHOWN_CHANGES]:
+        say(line)
+    if len(changes) > SHOWN_CHANGES:
+        say(f"... and {len(changes) - SHOWN_CHANGES:,} more")
+    say(f"{len(changes):,} changes, listed in {values['changes_file']}; {values['bars']:,} bars written to {output}")
+
+
+@data_group.command("resample")
+@click.argument("file", type=Place())
+@click.option("--timeframe", required=True, help="15m, 4h, 1d, ...: what divides a day, 1d or 1w.")
+@click.option("-o", "--output", type=Place(), required=True, help="A new .csv or .csv.gz file.")
+@json_option
+def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> None:
+    """Join bars into longer ones on UTC boundaries; a bucket with a bar missing is left out, and named."""
+    from ..data import resample
+    from ..data.bars import utc
+    from ..data.readers import read_bars, write_bars_csv
+
+    step = resample.timeframe(timeframe)
+    _check_new(output)
+    bars, dropped = resample.resample(read_bars(file), step)
+    write_bars_csv(bars, output)
+    if as_json:
+        print_json({
+            "output": str(output), "bars": len(bars), "step_hours": bars.step_hours, "digest": bars.digest,
+            "dropped": [{"time": utc(each.time), "there": each.there, "of": each.of} for each in dropped],
+        })  # fmt: skip
+        return
+    for each in dropped[:SHOWN_DROPPED]:
+        say(f"left out: the bucket of {utc(each.time)}, with {each.there} of its {each.of} bars")
+    if len(dropped) > SHOWN_DROPPED:
+        say(f"... and {len(dropped) - SHOWN_DROPPED:,} more; --json names them all")
+    _stamp(bars)
+    say(f"{len(bars):,} bars of {timeframe} written to {output}; {len(dropped):,} incomplete buckets left out")
+
+
+@data_group.command("fetch")
+@click.option("--exchange", default="binance", show_default=True, help="An exchange that ccxt knows.")
+@click.option("--symbol", required=True, help="A market, such as BTC/USDT.")
+@click.option("--timeframe", default="1h", show_default=True, help="1m, 15m, 1h, 1d, ...: what the exchange offers.")
+@click.option("--since", required=True, help="First open time wanted, UTC: 2020-01-01 or 2020-01-01T06:00.")
+@click.option("--until", help="First open time not wanted any more. Default: up to the last finished bar.")
+@click.option("-o", "--output", type=Place(), required=True, help="A .csv, .csv.gz or .parquet file; its bars are kept.")
+@click.option("--source", default="auto", show_default=True, help="api, archive (Binance's public files), or auto.")
+@click.option("--base-url", help="Scheme and host of a mirror or gateway, in place of the exchange's own.")
+@click.option(
+    "--patience", type=Number(above=0), default=300.0, show_default=True, help="Seconds to repeat what is not answered."
+)
+@json_option
+def data_fetch(
+    exchange: str, symbol: str, timeframe: str, since: str, until: str | None, output: Path, source: str,
+    base_url: str | None, patience: float, as_json: bool,
+) -> None:  # fmt: skip
+    """Fetch finished bars from an exchange into a file: only what is missing, before, after and inside.
+
+    The file's bars beside what is missing are fetched again and must agree. Stopped or killed, it loses at most a
+    page: the same command goes on. Needs the extra: pip install 'flagbt[fetch]'.
+    """
+    from ..data.fetching.fetch import FetchRequest, fetch
+    from ..data.time_range import parse_moment
+
+    request = FetchRequest(
+        exchange=exchange, symbol=symbol, timeframe=timeframe, since=parse_moment(since, option="--since"),
+        until=None if until is None else parse_moment(until, option="--until"), output=output, source=source,
+        base_url=base_url, patience_s=patience,
+    )  # fmt: skip
+    phases = {"fetch": f"{symbol} {timeframe}", "check": "asking for the gaps again", "archive": "monthly files"}
+    with Progress(phases) as progress:
+        done = fetch(request, report=progress.update, notify=progress.say)
+    _show_fetched(done, request, as_json)
+
+
+def _show_fetched(done: Fetched, request: FetchRequest, as_json: bool) -> None:
+    from ..data.bars import utc
+
+    bars = done.bars
+    gaps = [{"before": utc(gap.before), "after": utc(gap.after), "missing": gap.missing} for gap in bars.gaps]
+    if as_json:
+        print_json({
+            "output": str(request.output), "exchange": request.exchange, "symbol": request.symbol,
+            "timeframe": request.timeframe, "bars": len(bars), "added": done.added, "first": utc(bars.time[0]),
+            "last": utc(bars.time[-1]), "step_hours": bars.step_hours, "digest": bars.digest, "gaps": gaps,
+            "notes": list(done.notes), "requests": done.requests,
+        })  # fmt: skip
+        return
+    for note in done.notes:
+        say(f"note: {note}")
+    if gaps:
+        print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps[:SHOWN_GAPS]])
+        more = f" ({len(gaps) - SHOWN_GAPS:,} more; --json names them all)" if len(gaps) > SHOWN_GAPS else ""
+        say(f"{len(gaps):,} gap{'s' if len(gaps) > 1 else ''} that the source has, left as they are{more}")
+    what = f"{done.added:,} new bars" if done.added else "nothing was missing"
+    say(f"{what}; {request.output} holds {len(bars):,} bars, {utc(bars.time[0])} to {utc(bars.time[-1])}")
+
+
+def _show(examined: Examined) -> None:
+    values = examined.to_json()
+    _stamp(examined.table)
+    shown = ("source", "format", "rows", "first", "last", "step_hours", "digest")
+    print_table(["", ""], [[key, values[key]] for key in shown])
+    if examined.table.ignored:
+        say(f"columns that are not read: {', '.join(examined.table.ignored)}")
+    for note in examined.table.notes:
+        say(f"note: {note}")
+    for problem in examined.problems:
+        where = f" ({', '.join(problem.where)}{', ...' if problem.count > len(problem.where) else ''})" if problem.where else ""
+        say(f"{problem.kind}, {problem.count:,}{where}: {problem.says}", style="bold" if problem.remedy.refused else None)
+        say(f"    {problem.remedy.says}")
+    fixes = [fix for problem in examined.problems for fix in problem.remedy.fixes]
+    if examined.bars is None:
+        say("flagbt refuses this file as it is.", style="bold red")
+    else:
+        say("flagbt reads this file as it is.")
+    if fixes:
+        say(f"fixes, written into a new file: --fix {','.join(fix for fix in fixes if fix != 'keep-last')} --output NEW.csv")
+
+
+def _mend(file: Path, fix: str, output: Path) -> tuple[Examined, dict[str, Any]]:
+    from ..data.check import examine
+    from ..data.readers import write_bars_csv
+    from ..data.repair import mend
+
+    changes_file = output.with_name(f"{output.name}.changes.txt")
+    _check_new(output)
+    _check_new(changes_file)
+    examined = examine(file)
+    bars, changes = mend(examined, [name.strip() for name in fix.split(",")])
+    head = [
+        f"{file.name}, {examined.table.format}: --fix {fix}",
+        *(f"note: {note}" for note in examined.table.notes),
+        *([f"columns left out: {', '.join(examined.table.ignored)}"] if examined.table.ignored else []),
+        f"{len(changes):,} changes, {len(bars):,} bars kept",
+    ]
+    write_bars_csv(bars, output)
+    try:
+        write_text(changes_file, "\n".join([*head, *changes]) + "\n")
+    except OSError as error:
+        output.unlink()
+        raise DataError(f"{changes_file}: cannot be written ({error.strerror or error}), so neither was {output}.") from None
+    return examined, {
+        "output": str(output), "changes_file": str(changes_file), "bars": len(bars), "mended_digest": bars.digest,
+        "changes": changes,
+    }  # fmt: skip
+
+
+def _check_new(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise DataError(f"{path}: this exists already, and is not replaced. Give another name, or remove it first.")
+
+
+def _stamp(bars: Any) -> None:
+    if bars.synthetic:
+        say("SYNTHETIC data: these prices were generated.", style=STAMP)

@@ -1,0 +1,260 @@
+"""flagbt doctor: why a checkpoint collapses or flatters itself; flagbt verify: single promises, proven."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..data.time_range import TimeRange
+from ..errors import RangeError, UsageError
+from .console import Bars as ProgressBars
+from .console import say
+from .options import (
+    STAMP,
+    Command,
+    F,
+    Group,
+    Place,
+    Range,
+    features_option,
+    json_option,
+    print_json,
+    tell_checkpoint,
+    tell_resolved,
+)
+
+if TYPE_CHECKING:
+    from ..data.bars import Bars
+    from ..doctor.finding import Diagnosis, Finding
+    from ..models.checkpoint import Checkpoint
+    from ..models.model_signals import ModelSignals
+
+STYLES = {
+    "broken": "bold red",
+    "cannot be checked": "bold yellow",
+    "suspect": "bold yellow",
+    "warning": "yellow",
+    "ok": "green",
+    "skipped": "dim",
+}
+EXAMPLES = ("jan19",)
+
+
+@click.command("doctor", cls=Command)
+@click.option("--ckpt", help="A checkpoint's name or folder.")
+@click.option("--data", type=Place(), help="A file of bars to test on. Default: the SYNTHETIC sample.")
+@click.option("--train-data", type=Place(), help="The file it was trained on, where --data does not reach back that far.")
+@click.option("--timerange", type=Range(), help="Tested: A-B, A- or -B. Default: what follows everything it has seen.")
+@click.option("--html", type=Place(), help="Write an offline page too.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the moments and resamples drawn.")
+@features_option
+@click.option("--example", type=click.Choice(EXAMPLES), help="Replay a collapse on a random walk, and diagnose it.")
+@json_option
+def doctor_command(
+    ckpt: str | None,
+    data: Path | None,
+    train_data: Path | None,
+    timerange: TimeRange | None,
+    html: Path | None,
+    seed: int,
+    example: str | None,
+    as_json: bool,
+) -> None:
+    """Say why a checkpoint collapses or flatters itself: ranked causes, each a number against a limit.
+
+    Exit 1 where the verdict is broken.
+    """
+    if html is not None:
+        from ..workflows.run import check_out
+
+        check_out(html.parent, option="--html")
+        if html.is_dir():
+            raise UsageError(f"--html: {html} is a folder. Give the name of a file, such as {html / 'doctor.html'}.")
+    if example is not None:
+        diagnosis = _example(example, given=[ckpt, data, train_data, timerange], seed=seed, as_json=as_json)
+    elif ckpt is None:
+        raise UsageError("--ckpt: name a checkpoint (flagbt ckpt list shows them), or add --example jan19.")
+    else:
+        from ..data.readers import read_bars
+        from ..doctor.checkpoint_subject import subject_of_checkpoint
+        from ..doctor.examine import examine
+        from ..models.checkpoint import find_checkpoint
+        from ..workflows.run import load_bars
+
+        checkpoint = find_checkpoint(ckpt)
+        tell_resolved("checkpoint", checkpoint)
+        past = None if train_data is None else read_bars(train_data)
+        subject = subject_of_checkpoint(checkpoint, load_bars(data), past=past, timerange=timerange, seed=seed)
+        with ProgressBars({"checks": "Examining"}) as bars:
+            diagnosis = examine(subject, progress=lambda _check, done, total: bars.update("checks", done, total))
+    if html is not None:
+        from ..doctor.page import write_page
+
+        write_page(diagnosis, html)
+    if as_json:
+        print_json(diagnosis.to_json())
+    else:
+        print_diagnosis(diagnosis)
+        if html is not None:
+            say(f"page: {html}")
+    if diagnosis.verdict == "broken":
+        sys.exit(1)
+
+
+def _example(name: str, *, given: list[object], seed: int, as_json: bool) -> Diagnosis:
+    if any(each is not None for each in given):
+        raise UsageError(
+            f"--example {name} makes its own bars and model: leave --ckpt, --data, --train-data and --timerange out."
+        )
+    from ..doctor.example import tell
+
+    with ProgressBars({"train": "Training", "checks": "Examining"}) as bars:
+        return tell(say=(lambda _text: None) if as_json else lambda text: say(text), seed=seed, progress=bars.update)
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print the verdict, what is wrong, and what was looked at."""
+    if diagnosis.synthetic:
+        say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+    say(f"{diagnosis.subject}: {diagnosis.verdict}", style="bold")
+    for number, each in enumerate(diagnosis.findings, 1):
+        value = (
+            "" if each.value is None else f" {each.value:.4g}" + ("" if each.limit is None else f" (limit {each.limit:.4g})")
+        )
+        share = "" if each.explains is None else f", explains {100 * each.explains:.0f} % of the symptom"
+        say(f"{number:2}. {each.severity:8} {each.check}{value}{share}", style=STYLES[each.severity])
+        say(f"    {each.says}")
+        if each.undone:
+            say(f"    Without it: {each.undone}")
+        if each.is_problem and each.otherwise:
+            say(f"    If it were not the cause: {each.otherwise}")
+        if each.remedy and each.severity != "ok":
+            say(f"    Remedy: {each.remedy}")
+    tried = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in diagnosis.coverage.items())
+    say(f"looked at: {tried}; {diagnosis.seconds:.0f} seconds")
+
+
+@click.group("verify", cls=Group)
+def verify_group() -> None:
+    """Prove on your bars that a strategy or checkpoint keeps its promises; exit 1 where it does not."""
+
+
+def _verify_options(command: F) -> F:
+    """Add what every proof takes."""
+    options = (
+        click.option("--strategy", default="flagtrader", show_default=True, help="A name, or package.module:Class."),
+        click.option("--ckpt", help="A checkpoint's name or folder."),
+        click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
+        click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
+    )
+    command = features_option(command)
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@verify_group.command("lookahead")
+@_verify_options
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the moments tried.")
+@json_option
+def verify_lookahead_command(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, seed: int, as_json: bool
+) -> None:
+    """Signals and orders up to a bar do not change with what comes after it, and do with what came before.
+
+    History before the range is used. Answers that another past hardly moves cannot be checked: exit 1.
+    """
+    from ..doctor.verify import verify_lookahead
+    from ..strategies.declarations import warmup_bars
+
+    make, model, bars, first = _patient(strategy, ckpt, data, timerange)
+    warmup = (warmup_bars(make()) or 0) if model is None else model.warmup_bars
+    with ProgressBars({"proof": "Proving"}) as shown:
+        found = verify_lookahead(
+            make, bars, first=first, warmup_bars=warmup, seed=seed, progress=partial(shown.update, "proof")
+        )
+    _tell(found, bars, as_json=as_json)
+
+
+@verify_group.command("batch")
+@_verify_options
+@json_option
+def verify_batch_command(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, as_json: bool
+) -> None:
+    """Bars scored in batches get the logits of bars scored one by one."""
+    from ..doctor.verify import verify_batch
+
+    _, model, bars, _ = _patient(strategy, ckpt, data, timerange)
+    checkpoint = _checkpoint(model, "batch")
+    with ProgressBars({"proof": "Proving"}) as shown:
+        found = verify_batch(checkpoint, bars, progress=partial(shown.update, "proof"))
+    _tell(found, bars, as_json=as_json)
+
+
+@verify_group.command("warmup")
+@_verify_options
+@json_option
+def verify_warmup_command(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, as_json: bool
+) -> None:
+    """Signals do not depend on how much history there is past the warm-up."""
+    from ..doctor.verify import verify_warmup
+
+    make, model, bars, _ = _patient(strategy, ckpt, data, timerange)
+    with ProgressBars({"proof": "Proving"}) as shown:
+        found = verify_warmup(make, bars, model=model, progress=partial(shown.update, "proof"))
+    _tell(found, bars, as_json=as_json)
+
+
+@verify_group.command("parity")
+@_verify_options
+@json_option
+def verify_parity_command(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, as_json: bool
+) -> None:
+    """The serving path gives the rows and logits that the training left; --data must be the training's file."""
+    from ..doctor.verify import verify_parity
+
+    _, model, bars, _ = _patient(strategy, ckpt, data, timerange)
+    _tell(verify_parity(_checkpoint(model, "parity"), bars), bars, as_json=as_json)
+
+
+def _patient(
+    strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None
+) -> tuple[Callable[[], Any], ModelSignals | None, Bars, int]:
+    """Return what makes the strategy, its model, the bars up to the range's end, and the position of the range's first."""
+    from ..workflows.run import RunRequest, load_bars, strategy_maker
+
+    tell_checkpoint(ckpt)
+    make, model = strategy_maker(RunRequest(strategy=strategy, ckpt=ckpt))
+    bars = load_bars(data)
+    part = bars.between(timerange or TimeRange())
+    if part.stop <= part.start:
+        raise RangeError(f"--timerange {timerange}: no bar of {bars} lies in it. Choose another range.")
+    return make, model, bars.take(slice(0, part.stop)), part.start
+
+
+def _checkpoint(model: ModelSignals | None, what: str) -> Checkpoint:
+    if model is None:
+        raise UsageError(f"verify {what} is about a checkpoint: add --ckpt NAME.")
+    return model.checkpoint
+
+
+def _tell(finding: Finding, bars: Bars, *, as_json: bool) -> None:
+    if as_json:
+        print_json(finding.to_json())
+    else:
+        if bars.synthetic:
+            say("SYNTHETIC data: no market was involved.", style=STAMP)
+        say(f"{finding.check}: {finding.severity}", style=STYLES[finding.severity])
+        say(finding.says)
+        if finding.remedy:
+            say(f"Remedy: {finding.remedy}")
+    if finding.severity != "ok":  # what could not be checked is not proven
+        sys.exit(1)

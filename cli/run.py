@@ -1,0 +1,139 @@
+"""flagbt run, and flagbt show-config: what it would use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..data.labels import CLASS_NAMES
+from ..data.time_range import TimeRange
+from ..workflows.run import Recorded, RunRequest, run
+from .console import Bars as ProgressBars
+from .console import print_table, say
+from .options import STAMP, Command, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
+
+SHOWN_METRICS = (
+    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "fees_paid",
+)  # fmt: skip
+
+
+@click.command("run", cls=Command)
+@run_options
+@config_option
+@json_option
+def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
+    """Backtest a strategy, write a run folder with a tearsheet."""
+    request = _request(options)
+    with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
+        recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
+    values = run_json(recorded)
+    if as_json:
+        print_json(values)
+        return
+    tell_checkpoint(request.ckpt)
+    print_run(values, recorded)
+
+
+def _request(options: Mapping[str, Any]) -> RunRequest:
+    given = {field.name: options[field.name] for field in fields(RunRequest) if options.get(field.name) is not None}
+    return RunRequest(**given)
+
+
+def run_json(recorded: Recorded) -> dict[str, Any]:
+    """Return what a run says of itself, as JSON values."""
+    from ..results.caveats import banners, overlaps, strategy_name, unstated  # with bokeh behind it, only where a run is shown
+
+    manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
+    verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
+    pick = {key: {name: recorded.metrics[key][name] for name in SHOWN_METRICS} for key in ("strategy", "benchmark")}
+    return {
+        "run": str(recorded.folder),
+        "strategy": strategy_name(manifest["config"]),
+        "bars": manifest["funnel"]["bars"],
+        "scored_bars": final.get("scored_bars"),
+        "signals": {name: final["counts"][name] for name in CLASS_NAMES} if final else None,
+        "diversity": final.get("diversity"),
+        "effective_actions": final.get("effective_actions"),
+        "signal_verdict": verdicts["signal"] and verdicts["signal"]["verdict"],
+        "model_verdict": verdicts["model"] and verdicts["model"]["verdict"],
+        "verdicts": verdicts,
+        "sentence": manifest["sentence"],
+        "ruined": manifest.get("ruined"),
+        "funnel": manifest["funnel"],
+        "metrics": pick["strategy"],
+        "benchmark": pick["benchmark"],
+        "certainty": recorded.metrics["certainty"],
+        "tearsheet": str(recorded.folder / "tearsheet.html"),
+        "overlap_allowed": overlaps(manifest),
+        "bars_seen": manifest["config"].get("bars_seen"),
+        "bars_seen_stated": not unstated(manifest["config"]),
+        "warnings": banners([manifest]),
+        "data": {key: manifest["data"][key] for key in ("source", "synthetic", "digest")},
+        "checkpoint": checkpoint and {key: checkpoint[key] for key in ("name", "digest")},
+        "seconds": recorded.seconds,
+    }
+
+
+def print_run(values: dict[str, Any], recorded: Recorded) -> None:
+    """Print what a run says of itself; ``values`` are ``run_json``'s."""
+    from ..results.caveats import UNSTATED, too_good_sentence, with_stamp
+
+    data, manifest = values["data"], recorded.manifest
+    if data["synthetic"]:
+        say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+    if values["overlap_allowed"]:
+        say("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is no test.", style=STAMP)
+    if not values["bars_seen_stated"]:
+        say(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
+    if (said := too_good_sentence(manifest)) is not None:
+        say(said, style=STAMP)
+    say(manifest["sentence"], style="bold")
+    checkpoint = (
+        f", checkpoint {values['checkpoint']['name']} {values['checkpoint']['digest'][:12]}" if values["checkpoint"] else ""
+    )
+    say(
+        f"{data['source']}, {manifest['data']['first']} .. {manifest['data']['last']}, {values['bars']:,} bars, "
+        f"digest {data['digest'][:12]}{checkpoint}"
+    )
+    from ..results.summary import order_counts
+
+    say(f"orders: {order_counts(values['funnel'])}", style="yellow" if values["funnel"]["rejected"] else None)
+    for key in ("signal", "model"):
+        if manifest["verdicts"][key]:
+            say(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
+    rows = [[name.replace("_", " "), values["metrics"][name], values["benchmark"][name]] for name in SHOWN_METRICS]
+    if (certainty := values["certainty"]) is not None:
+        rows.insert(
+            SHOWN_METRICS.index("sharpe_daily") + 1, ["sharpe daily, 90 %", _interval(certainty["sharpe_interval"]), None]
+        )
+    print_table(["", "strategy", "buy and hold"], rows)
+    if certainty is not None:
+        deflated = certainty["deflated_sharpe"]
+        tried_since = deflated["inputs"]["trials"] != deflated["inputs"]["trials_at_run"]
+        more = f" {deflated['sentence']}" if tried_since or deflated["value"] is not None else ""
+        say(f"luck: {with_stamp(certainty['verdict'], manifest['config'])['sentence']}{more}")
+    say(f"tearsheet: {values['tearsheet']}")
+
+
+def _interval(figure: dict[str, Any]) -> str | None:
+    return None if figure["low"] is None else f"{figure['low']:.2f} .. {figure['high']:.2f}"
+
+
+@click.command("show-config", cls=Command)
+@run_options
+@config_option
+@json_option
+@click.pass_context
+def show_config(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Show what `flagbt run` would use: defaults, laid over by the file, laid over by the command line."""
+    shown = {name: str(value) if isinstance(value, Path | TimeRange) else value for name, value in options.items()}
+    if as_json:
+        print_json({"config": shown, "sources": {name: source_of(ctx, name) for name in shown}})
+    else:
+        print_table(["option", "value", "from"], [[name, value, source_of(ctx, name)] for name, value in shown.items()])

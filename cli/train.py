@@ -1,0 +1,318 @@
+"""flagbt train and flagbt pretrain."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..data.labels import CLASS_NAMES, label_spec
+from ..data.time_range import TimeRange
+from ..errors import TrainingError, UsageError
+from ..storage.untrusted_files import load_json
+from ..workflows.run import check_out
+from .console import epoch_table, print_table, say, warn
+from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, tell_resolved
+
+
+@click.command("train", cls=Command)
+@click.option("--data", type=Place(), required=True, help="A file of bars.")
+@click.option(
+    "--more-data", type=Place(), multiple=True, help="Another file of bars to learn from, not judged. Again for more."
+)
+@click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
+@click.option("--name", default="flagbt", show_default=True, help="The checkpoint's name.")
+@click.option("--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
+@click.option("--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
+@click.option("--base-layers", type=click.IntRange(1), help="Of a language model, only the first N layers.")
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--pretrain-epochs", type=click.IntRange(1), help="Next-bar prediction, before; 3 without --base.")
+@click.option("--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
+@click.option("--validation", type=Range(), help="Bars to judge and calibrate on. Default: the last fifth.")
+@click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
+@click.option("--weight-strategy", default="none", show_default=True, help="none, inverse, sqrt or effective.")
+@click.option("--sampler", default="natural", show_default=True, help="natural, or oversample SELL and BUY.")
+@click.option("--label-smoothing", type=Number(), default=0.0, show_default=True, help="Share of the target spread evenly.")
+@click.option("--gamma", type=Number(), default=2.0, show_default=True, help="Of the focal loss.")
+@click.option("--tau", type=Number(), default=1.0, show_default=True, help="Of the logit adjustment.")
+@click.option("--beta", type=Number(), default=0.9999, show_default=True, help="Of the effective-number weights.")
+@click.option("--features", help="A feature set's name, or module:name. Default: the base's, or default.")
+@click.option(
+    "--labels", default="horizon:6,0.01", show_default=True, help="Or triple-barrier:BARS,UP,DOWN: the question asked."
+)
+@click.option("--embargo-bars", type=click.IntRange(0), default=0, show_default=True, help="After the training: not judged on.")
+@click.option(
+    "--walk-forward", type=click.IntRange(1), help="Train this many folds, each on its past; test each on what follows."
+)
+@click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--lora-layers", default="all", show_default=True, help="all, or top:N to adapt the last N layers only.")
+@click.option("--learning-rate", type=Number(above=0), default=1e-3, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1, balanced_accuracy or last: the epoch kept."
+)
+@click.option("--on-collapse", default="warn", show_default=True, help="warn or stop, when an epoch collapses or flatters.")
+@click.option("--control", help="shuffled-labels or random-walk: train where there is nothing to find, and write nothing.")
+@click.option("--report-to", type=click.Choice(["tensorboard", "wandb", "trackio"]), help="Log there as well.")
+@click.option("--resume", is_flag=True, help="Go on from the last save of an unfinished training.")
+@click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
+@config_option
+@json_option
+def train_command(data: Path, output: Path, name: str, as_json: bool, device: str, overwrite: bool, **options: Any) -> None:
+    """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
+    control = options["control"]
+    target = checkpoint_folder(output, name, overwrite=overwrite) if control is None else output / name
+    if control is not None:
+        _check_control(control, {**options, "overwrite": overwrite})
+    from ..data.readers import read_bars
+    from ..models.device import pick_device
+    from ..models.network import Lora
+    from ..training.objectives import Objective
+    from ..training.trainer import Schedule, is_main_process
+    from ..workflows.train import Recipe, train
+
+    if options["pretrain_epochs"] and (options["base"] or options["preset"] == "smollm2"):
+        raise UsageError("--pretrain-epochs: a base that is given is not pre-trained again. Leave the option out.")
+    recipe = Recipe(
+        preset=options["preset"], base=options["base"], base_layers=options["base_layers"],
+        training=options["timerange"] or TimeRange(), validation=options["validation"],
+        features=options["features"], labels=label_spec(options["labels"]), embargo_bars=options["embargo_bars"],
+        objective=Objective(
+            loss=options["objective"], weights=options["weight_strategy"], gamma=options["gamma"], tau=options["tau"],
+            beta=options["beta"], sampler=options["sampler"], label_smoothing=options["label_smoothing"],
+        ),
+        lora=Lora(
+            rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])
+        ),
+        pretraining=Schedule(
+            epochs=options["pretrain_epochs"] or 3, learning_rate=2e-3, batch_chunks=options["batch_size"],
+            seed=options["seed"],
+        ),
+        schedule=Schedule(
+            epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=options["batch_size"],
+            seed=options["seed"],
+        ),
+        best_by=options["best_by"],
+    )  # fmt: skip
+    picked = pick_device(device)
+    if recipe.base is not None and recipe.preset != "smollm2" and is_main_process():
+        from ..models.stored_base import find_base
+
+        tell_resolved("base", find_base(recipe.base))
+    bars, *more = map(read_bars, (data, *options["more_data"]))
+    if bars.synthetic and not as_json and is_main_process():
+        say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
+    if control is not None:
+        _control(bars, more, recipe, control, picked, as_json)
+        return
+    if options["walk_forward"]:
+        with_what = {"more": more, "resume": options["resume"], "on_collapse": options["on_collapse"]}
+        _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
+        return
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
+        checkpoint = train(
+            bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=options["resume"],
+            on_collapse=options["on_collapse"], report_to=options["report_to"], notify=_warn, watch=watch, on_step=on_step,
+        )  # fmt: skip
+    if not is_main_process():
+        return
+    values = checkpoint.values
+    history = load_json(checkpoint.folder / "history.json")
+    summary = {
+        "checkpoint": str(checkpoint.folder),
+        "digest": checkpoint.digest,
+        "data": {key: values["data"][key] for key in ("source", "synthetic", "digest")},
+        "samples": {"train": values["samples"]["training"], "validation": values["samples"]["validation"]},
+        "labels": {label: values["labels_counted"][label] for label in CLASS_NAMES},
+        "class_weights": values["objective"]["class_weights"],
+        "epochs": history,
+        "best": next(entry for entry in history if entry["epoch"] == values["best_epoch"]),
+        "model_verdict": values["model_verdict"]["verdict"],
+        "calibration": values["calibrations"].get("default"),
+        "notes": values["notes"],
+    }
+    if as_json:
+        print_json(summary)
+        return
+    fitted = values["metrics"]["validation_calibrated"]
+    best = fitted or values["metrics"]["validation"]
+    say(
+        f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, "
+        f"{'not calibrated' if fitted is None else 'calibrated {:.4f}'.format(fitted['nll'])}; "
+        f"always predicting the training shares gives {best['nll_prior']:.4f}."
+        + ("" if best["nll"] < best["nll_prior"] else " So it knows less than those shares: nothing was learned that lasts.")
+    )
+    for note in values["notes"]:
+        say(note, style="yellow")
+    say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
+    say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
+    if fitted is None:
+        say(f"It has no calibration: flagbt run --ckpt {checkpoint.option} --calibration none")
+
+
+def _warn(note: str) -> None:
+    """Show a note on stderr before the first epoch, where it can still change what is done."""
+    from ..training.trainer import is_main_process
+
+    if is_main_process():
+        warn(note)
+
+
+def _check_control(control: str, options: dict[str, Any]) -> None:
+    """Refuse what a control, which writes nothing, has no use for."""
+    for option in ("walk_forward", "resume", "overwrite", "report_to"):
+        if options[option]:
+            raise UsageError(
+                f"--control: '{control}' cannot be combined with --{option.replace('_', '-')}: a control trains once and "
+                "writes nothing. Leave one of them out."
+            )
+
+
+def _control(bars: Any, more: list[Any], recipe: Any, control: str, device: Any, as_json: bool) -> None:
+    from ..training.negative_control import run_control
+    from ..training.trainer import is_main_process
+
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
+        result = run_control(bars, recipe, control, more=more, device=device, watch=watch, on_step=on_step)
+    if is_main_process():
+        if as_json:
+            print_json(result.to_json())
+        else:
+            say(result.sentence)
+    if result.found:
+        click.get_current_context().exit(1)
+
+
+def _walk_forward(
+    bars: Any,
+    output: Path,
+    name: str,
+    recipe: Any,
+    folds: int,
+    device: Any,
+    overwrite: bool,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    from ..training.trainer import is_main_process
+    from ..workflows.walk_forward import fold_name, walk_forward
+
+    for each in (fold_name(name, number) for number in range(1, folds + 1)):
+        checkpoint_folder(output, each, overwrite=overwrite)
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
+        walked = walk_forward(
+            bars, output, name, recipe, folds, device=device, overwrite=overwrite, notify=_warn, **options,
+            watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
+            on_step=lambda number, step: on_step(replace(step, stage=f"{number}/{folds} {step.stage}")),
+        )  # fmt: skip
+    if not is_main_process():
+        return
+    values = walked.values
+    if as_json:
+        print_json({"walk_forward": str(walked.folder), **values})
+        return
+    shown = ("nll", "nll_prior", "mcc_prior", "ece")
+    print_table(
+        ["checkpoint", "tested on", *shown],
+        [[e["checkpoint"], e["ranges"]["test"], *(e["scores"][key] for key in shown)] for e in values["folds"]],
+    )
+    say(
+        f"On all test stretches: NLL {values['scores']['nll']:.4f}; always predicting the training shares gives "
+        f"{values['scores']['nll_prior']:.4f}."
+    )
+    for note in dict.fromkeys(note for each in values["folds"] for note in each["notes"]):
+        say(note, style="yellow")
+    say(f"stitched signals: {walked.folder / 'signals.parquet'}")
+
+
+def _top_layers(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not re.fullmatch(r"top:[1-9]\d{0,3}", text):
+        raise UsageError(f"--lora-layers: '{text}' is unknown. Write all, or top:N with a number of layers, such as top:8.")
+    return int(text.removeprefix("top:"))
+
+
+@click.command("pretrain", cls=Command)
+@click.option("--data", type=Place(), required=True, help="A file of bars.")
+@click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to learn from. Again for more.")
+@click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")
+@click.option("--name", default="base", show_default=True, help="The base's name.")
+@click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
+@click.option("--timerange", type=Range(), help="Bars to learn from. Default: all.")
+@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
+@click.option(
+    "--horizon-bars", type=click.IntRange(1), default=6, show_default=True,
+    help="Bars at the end not learned from; as many as the labels of trainings look ahead.",
+)  # fmt: skip
+@click.option("--learning-rate", type=Number(above=0), default=2e-3, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--resume", is_flag=True, help="Go on from the last save of an unfinished pre-training.")
+@click.option("--overwrite", is_flag=True, help="Replace a base of that name when the pre-training is done.")
+@config_option
+@json_option
+def pretrain_command(
+    data: Path, output: Path, name: str, as_json: bool, device: str, resume: bool, overwrite: bool, **options: Any
+) -> None:
+    """Make a base by next-bar prediction, for flagbt train --base."""
+    target = checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
+    from ..data.readers import read_bars
+    from ..models.device import pick_device
+    from ..training.pretrain import BINS
+    from ..training.trainer import Schedule, is_main_process
+    from ..workflows.pretrain import BaseRecipe, make_base
+
+    recipe = BaseRecipe(
+        preset=options["preset"], timerange=options["timerange"] or TimeRange(), features=options["features"],
+        horizon_bars=options["horizon_bars"],
+        schedule=Schedule(
+            epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=options["batch_size"],
+            seed=options["seed"],
+        ),
+    )  # fmt: skip
+    picked = pick_device(device)
+    bars, *more = map(read_bars, (data, *options["more_data"]))
+    if bars.synthetic and not as_json and is_main_process():
+        say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
+    with epoch_table(shown=is_main_process()) as (watch, on_step):
+        base = make_base(
+            bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, watch=watch, on_step=on_step
+        )
+    if not is_main_process():
+        return
+    values = base.values
+    if as_json:
+        print_json({
+            "base": str(base.folder), "digest": base.digest, "preset": values["preset"], "timerange": values["range"],
+            "samples": values["samples"], "losses": values["losses"],
+            "data": {key: values["data"][key] for key in ("source", "synthetic", "digest")},
+        })  # fmt: skip
+        return
+    say(f"Last epoch: {values['losses'][-1]:.4f} nats a quantity; knowing nothing gives {math.log(BINS):.4f}.")
+    say(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")
+
+
+def checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: str = "checkpoint.json") -> Path:
+    """Return the folder a training may write, and refuse before hours of work what it could not, or must not."""
+    what = description.removesuffix(".json")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+        raise UsageError(
+            f"--name: '{name}' is no name for a {what}. Use up to 100 letters, digits, '.', '_', '+' and '-', beginning "
+            "with a letter or a digit; --output says where it goes."
+        )
+    check_out(output, option="--output")
+    target = output / name
+    if target.exists() and overwrite and not (target / description).is_file():
+        raise TrainingError(
+            f"--overwrite: {target} is there, but it is no {what}, so it is not replaced. Choose another --name."
+        )
+    return target

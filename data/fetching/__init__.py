@@ -1,0 +1,1 @@
+"""Fetching: bars from exchanges and public archives into a file."""

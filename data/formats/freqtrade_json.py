@@ -1,0 +1,176 @@
+"""JSON as freqtrade keeps it: an array of rows ``[epoch ms, open, high, low, close, volume]``; also an array of objects."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError
+from ..bars import COLUMNS
+from .column_names import choose_columns
+from .compressed_text import MEGABYTE, MOST_ROWS, Content, opened
+from .csv_text import is_marked
+from .number_style import is_number
+from .table import DAMAGED, Faults, Places, Table, printable, shown
+from .time_stamps import TimeColumn
+
+LARGEST_TEXT = 400 * MEGABYTE  # characters
+LONGEST_ROW = 10_000  # characters
+ROW_COLUMNS = ("time", *COLUMNS)
+
+_GAP = re.compile(r"[ \t\r\n]*")
+_ROWS_AT_ONCE = 1_000
+
+
+def read_rows_json(path: Path, faults: Faults) -> Table:
+    """Read an array of rows; each row is parsed alone, so that depth and size cost nothing."""
+    with opened(path) as content:
+        text = _text(content)
+    if not text.strip():
+        raise DataError(f"{path.name}: the file is empty. Give an array of rows.")
+    header: list[str] | None = None
+    chosen: dict[str, int] = {}
+    column: TimeColumn | None = None
+    pieces: dict[str, list[Any]] = {name: [] for name in ROW_COLUMNS}
+    marks: set[str] = set()
+    count = 0
+    for piece in _pieces(_rows(text, path.name)):
+        numbers = list(range(count + 1, count + len(piece) + 1))
+        count += len(piece)
+        if header is None or column is None:
+            header = list(piece[0]) if isinstance(piece[0], dict) else list(ROW_COLUMNS)
+            chosen = choose_columns(header, f"{path.name}, row 1")
+            column = TimeColumn(header[chosen["time"]], faults)
+        places = Places(path.name, "row", numbers)
+        cells = [_cells_of(row, header, at, path.name, faults) for at, row in zip(numbers, piece, strict=True)]
+        for name in COLUMNS:
+            pieces[name].append(_floats([row[chosen[name]] for row in cells], header[chosen[name]], places, faults))
+        pieces["time"].append(column.of_text([_time_text(row[chosen["time"]]) for row in cells], places))
+        if "synthetic" in chosen:
+            marks.update(str(row[chosen["synthetic"]]) for row in cells)
+    if header is None:
+        raise DataError(f"{path.name}: the array holds no row. Fetch the file again.")
+    values = {name: np.concatenate(piece) for name, piece in pieces.items()}
+    kind = "JSON rows, as freqtrade keeps them" if header == list(ROW_COLUMNS) else "JSON objects"
+    ignored = tuple(printable(name) for at, name in enumerate(header) if at not in chosen.values())
+    places = Places(path.name, "row", range(1, count + 1))
+    return Table(values.pop("time"), values, places, is_marked(marks), content.label(kind), ignored=ignored)
+
+
+def _text(content: Content) -> str:
+    parts, length = [], 0
+    # By blocks, not by lines: freqtrade writes all of it on one line.
+    while block := content.text.read(MEGABYTE):
+        parts.append(block)
+        length += len(block)
+        if length > LARGEST_TEXT:
+            raise DataError(
+                f"{content.path.name}: the JSON has more than {LARGEST_TEXT:,} characters. Convert it to Feather or Parquet."
+            )
+    return "".join(parts)
+
+
+def _pieces(rows: Iterator[Any]) -> Iterator[list[Any]]:
+    piece = []
+    for row in rows:
+        piece.append(row)
+        if len(piece) == _ROWS_AT_ONCE:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def _rows(text: str, name: str) -> Iterator[Any]:
+    """Yield each row of the outer array, parsed alone."""
+    at = _skip(text, 0)
+    if text[at : at + 1] != "[":
+        raise DataError(
+            f"{name}, line {_line(text, at)}: expected an array of rows such as [[1704067200000, 10, 12, 9, 11, 5], ...], "
+            f"got {shown(text[at : at + 30])}. Give the candles alone, in such rows."
+        )
+    at, count = _skip(text, at + 1), 0
+    while text[at : at + 1] != "]":
+        count += 1
+        if count > MOST_ROWS:
+            raise DataError(f"{name}: the array has more than {MOST_ROWS:,} rows. Cut it into parts.")
+        end = text.find({"[": "]", "{": "}"}.get(text[at : at + 1], "\0"), at, at + LONGEST_ROW)
+        if end < 0:
+            raise _no_row(text, at, count, name)
+        try:
+            yield json.loads(text[at : end + 1])
+        except (ValueError, RecursionError):
+            raise _no_row(text, at, count, name) from None
+        at = _skip(text, end + 1)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+        elif text[at : at + 1] != "]":
+            raise _no_row(text, at, count + 1, name, "a comma or the end of the array")
+    rest = _skip(text, at + 1)
+    if rest < len(text):
+        raise _no_row(text, rest, count + 1, name, "nothing after the array")
+
+
+def _skip(text: str, at: int) -> int:
+    found = _GAP.match(text, at)
+    return at if found is None else found.end()
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _no_row(
+    text: str, at: int, row: int, name: str, expected: str = "a row of 6 numbers or an object, not nested"
+) -> DataError:
+    got = shown(text[at : at + 30]) if at < len(text) else "the end of the file"
+    return DataError(f"{name}, line {_line(text, at)}, row {row}: expected {expected}, got {got}. Fetch the file again.")
+
+
+def _cells_of(row: Any, header: list[str], number: int, name: str, faults: Faults) -> list[Any]:
+    if isinstance(row, dict) and header != list(ROW_COLUMNS) and list(row) == header:
+        return list(row.values())
+    if isinstance(row, dict) and set(row) == set(header):
+        return [row[each] for each in header]
+    if isinstance(row, list) and header == list(ROW_COLUMNS) and len(row) == len(header):
+        return row
+    got = f"{len(row)} of them" if isinstance(row, list) else f"the names {shown(', '.join(map(str, row)))}"
+    error = DataError(
+        f"{name}, row {number}: expected the cells {shown(', '.join(header[:15]))} as in the first row, got {got}. "
+        "Fetch the file again."
+    )
+    faults.add(DAMAGED, number, error)
+    return [None] * len(header)
+
+
+def _floats(cells: list[Any], column: str, places: Places, faults: Faults) -> Any:
+    try:
+        if {type(cell) for cell in cells} <= {int, float}:
+            return np.array(cells, dtype=np.float64)
+    except OverflowError:
+        pass
+    values = np.full(len(cells), np.nan)
+    for at, cell in enumerate(cells):
+        text = "" if cell is None or isinstance(cell, bool) else str(cell) if abs(_size(cell)) < 400 else ""
+        if is_number(text):
+            values[at] = float(text)
+        else:
+            got = "null" if cell is None else shown(cell)
+            error = DataError(f"{places.at(at, column)}: expected a number, got {got}. Mend the cell, or fetch the file again.")
+            faults.add(DAMAGED, places.numbers[at], error)
+    return values
+
+
+def _size(cell: Any) -> int:
+    return cell.bit_length() // 3 if isinstance(cell, int) else len(str(cell))
+
+
+def _time_text(cell: Any) -> str:
+    if isinstance(cell, float):
+        return repr(cell) if cell % 1 else f"{cell:.0f}" if abs(cell) < 1e16 else repr(cell)
+    return "" if cell is None or (isinstance(cell, int) and _size(cell) > 30) else str(cell)

@@ -1,0 +1,217 @@
+"""Parquet and Feather, read by Arrow: only the columns of bars, in batches, with the memory bounded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError
+from ..bars import COLUMNS, FloatArray
+from .column_names import TIME_NAMES, choose_columns
+from .compressed_text import MEGABYTE, MOST_ROWS, check_size
+from .csv_text import is_marked
+from .table import DAMAGED, Faults, Places, Table, printable, shown
+from .time_stamps import TimeColumn
+
+ROWS_AT_ONCE = 100_000
+MOST_MEMORY = 2_000_000_000  # bytes of address space beyond what the process has
+_PANDAS_INDEX = "__index_level_0__"  # a pandas index without a name
+
+
+def read_parquet(path: Path, faults: Faults) -> Table:
+    """Read a Parquet file."""
+    import pyarrow.parquet as pq  # here, since it is slow and CSV does not need it
+
+    with _arrow_errors(path, "Parquet"), pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        names, chosen = _chosen(schema, path)
+        _check_rows(rows, path)
+        wanted = [schema.names[at] for at in sorted(set(chosen.values())) if at < len(schema.names)]
+        if file.metadata.num_row_groups > ROWS_AT_ONCE:
+            raise DataError(f"{path.name}: it has {file.metadata.num_row_groups:,} row groups. Write it again with fewer.")
+        batches = file.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False)
+        return _table(batches, names, chosen, path, faults, "Parquet")
+
+
+def read_feather(path: Path, faults: Faults) -> Table:
+    """Read a Feather file, as freqtrade keeps it."""
+    import pyarrow as pa
+
+    with path.open("rb") as raw:
+        if raw.read(4) == b"FEA1":
+            raise DataError(f"{path.name}: this is Feather of version 1. Write it again with a current pandas.")
+    with _arrow_errors(path, "Feather"):
+        with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as file:
+            names, chosen = _chosen(file.schema, path)
+            if file.num_record_batches > ROWS_AT_ONCE:
+                raise DataError(f"{path.name}: it has {file.num_record_batches:,} parts. Write it again with fewer.")
+            fields = sorted({at for at in chosen.values() if at < len(file.schema.names)})
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source, options=options) as file:
+            batches = (file.get_batch(at) for at in range(file.num_record_batches))
+            return _table(batches, names, chosen, path, faults, "Feather")
+
+
+@contextmanager
+def _arrow_errors(path: Path, kind: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    if path.is_dir():
+        raise IsADirectoryError
+    check_size(path)
+    try:
+        with _bounded_memory():
+            yield
+    except MemoryError:
+        raise DataError(
+            f"{path.name}: reading it takes more than {MOST_MEMORY:,} bytes of memory, as no file of bars does. Fetch it again."
+        ) from None
+    except (pa.ArrowException, ValueError, OSError, TypeError, KeyError, OverflowError, IndexError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's own have no number
+            raise
+        reason = printable(error).rstrip(".")
+        raise DataError(f"{path.name}: this is no whole {kind} file ({reason}). Fetch or write it again.") from None
+
+
+@contextmanager
+def _bounded_memory() -> Iterator[None]:
+    """Let the process grow by no more than `MOST_MEMORY` meanwhile: compressed pages may claim and give any size.
+
+    Arrow has no limit of its own. Where the system has none either, as on Windows, nothing is bounded.
+    """
+    try:
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as file:
+            size = int(file.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = size + MOST_MEMORY
+    unlimited = resource.RLIM_INFINITY
+    if (soft != unlimited and soft < limit) or (hard != unlimited and hard < limit):
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _range_index(schema: Any) -> tuple[str, int, int] | None:
+    """Return name, start and step of an index that pandas keeps as a range in the file's metadata, not as a column."""
+    text = (schema.metadata or {}).get(b"pandas", b"")
+    try:
+        index = json.loads(text)["index_columns"][0] if len(text) < MEGABYTE else {}
+        name, start, step = index["name"], index["start"], index["step"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return None
+    whole = all(type(each) is int and 0 < each < 2**62 for each in (start, step))
+    return (name, start, step) if whole and str(name).lower() in TIME_NAMES else None
+
+
+def _chosen(schema: Any, path: Path) -> tuple[list[str], dict[str, int]]:
+    names = ["time" if name == _PANDAS_INDEX and not _has_time(schema) else str(name) for name in schema.names]
+    if not _has_time(schema) and (index := _range_index(schema)) is not None:
+        names.append(index[0])
+    return names, {role: at for role, at in choose_columns(names, f"{path.name}, schema").items() if role != "quote volume"}
+
+
+def _has_time(schema: Any) -> bool:
+    return bool({str(name).strip().lower() for name in schema.names} & set(TIME_NAMES))
+
+
+def _column(batch: Any, name: str, first: int) -> Any:
+    """Return a batch's column, or the part of pandas' range that stands for it."""
+    import pyarrow as pa
+
+    there = batch.schema.names
+    if name in there or (name == "time" and _PANDAS_INDEX in there):
+        return batch.column(there.index(name if name in there else _PANDAS_INDEX))
+    index = _range_index(batch.schema)
+    if index is None or index[0] != name:
+        raise ValueError("its data has other columns than its schema")
+    _, start, step = index
+    if start + step * (first + batch.num_rows) >= 2**63:
+        raise ValueError("the index runs beyond 64 bits")
+    return pa.array(start + step * np.arange(first, first + batch.num_rows, dtype=np.int64))
+
+
+def _check_rows(rows: int, path: Path) -> None:
+    if rows > MOST_ROWS:
+        raise DataError(f"{path.name}: it says that it has {rows:,} rows, at most {MOST_ROWS:,} are read. Cut it into parts.")
+
+
+def _table(batches: Iterator[Any], names: list[str], chosen: dict[str, int], path: Path, faults: Faults, kind: str) -> Table:
+    written = {role: names[at] for role, at in chosen.items()}
+    pieces: dict[str, list[Any]] = {name: [] for name in ("time", *COLUMNS)}
+    marks: set[str] = set()
+    column = TimeColumn(written["time"], faults)
+    count = 0
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        batch.validate(full=True)
+        _check_rows(count + batch.num_rows, path)
+        places = Places(path.name, "row", range(count + 1, count + batch.num_rows + 1))
+        first, count = count, count + batch.num_rows
+        arrays = {role: _column(batch, name, first) for role, name in written.items()}
+        for name in COLUMNS:
+            pieces[name].append(_floats(arrays[name], written[name], places, faults))
+        pieces["time"].append(_times(arrays["time"], column, places))
+        if "synthetic" in arrays:
+            marks.update(str(mark) for mark in arrays["synthetic"].unique().to_pylist()[:10])
+    if not count:
+        raise DataError(f"{path.name}: the table has columns, but no rows. Fetch the file again.")
+    values = {name: np.concatenate(piece) for name, piece in pieces.items()}
+    ignored = tuple(printable(name) for at, name in enumerate(names) if at not in chosen.values())
+    places = Places(path.name, "row", range(1, count + 1))
+    return Table(values.pop("time"), values, places, is_marked(marks), kind, ignored=ignored)
+
+
+def _floats(array: Any, column: str, places: Places, faults: Faults) -> FloatArray:
+    import pyarrow as pa
+
+    kind = array.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        first = next((value for value in array[:1000].to_pylist() if value is not None), None)
+        raise DataError(
+            f"{places.at(0, column)}: expected a column of numbers, got {shown(kind)} ({shown(first)}). "
+            "Write the column as float64."
+        )
+    for at in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
+        error = DataError(
+            f"{places.at(at, column)}: expected a number, got a blank cell. Mend the cell, or fetch the file again."
+        )
+        faults.add(DAMAGED, places.numbers[at], error)
+    return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _times(array: Any, column: TimeColumn, places: Places) -> Any:
+    import pyarrow as pa
+
+    kind = array.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):  # Arrow keeps UTC, whatever the zone shown
+        stamps = array.cast(pa.timestamp("ns", kind.tz if pa.types.is_timestamp(kind) else None), safe=True)
+        known = stamps.is_valid().to_numpy(zero_copy_only=False)
+        result = stamps.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).astype("datetime64[ns]")
+        return column.of_stamps(np.where(known, result, np.datetime64("NaT", "ns")), places)
+    if pa.types.is_dictionary(kind):
+        array = array.dictionary_decode()
+        kind = array.type
+    if pa.types.is_integer(kind):
+        known = array.is_valid().to_numpy(zero_copy_only=False)
+        return column.of_numbers(array.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False), known, places)
+    if pa.types.is_floating(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column.of_text(["" if cell is None else str(cell)[:1000] for cell in array.to_pylist()], places)
+    raise DataError(
+        f"{places.at(0, column.name)}: expected a column of times or epoch numbers, got {shown(kind)}. "
+        "Write the column as timestamps in UTC."
+    )

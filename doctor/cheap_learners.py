@@ -1,0 +1,102 @@
+"""Two cheap learners that stand in for a whole training: a multinomial logistic regression, and the nearest neighbour."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.bars import FloatArray
+from ..data.labels import IntArray
+from ..models.statistics import direction_auc, softmax
+
+BoolArray = npt.NDArray[np.bool_]
+PENALTY = 1e-3
+WIDEST = 8.0
+
+
+def fit_logistic(rows: FloatArray, labels: npt.NDArray[np.integer], n_classes: int = 3) -> FloatArray:
+    """Return the weights (F + 1, classes) of a multinomial logistic regression with an L2 penalty, by L-BFGS.
+
+    Parameters
+    ----------
+    rows : array, shape (n, F)
+        Standardised.
+    labels : array of int, shape (n,)
+        0 .. ``n_classes`` - 1.
+    """
+    from scipy.optimize import minimize
+
+    x = np.column_stack([rows, np.ones(len(rows))])
+    one_hot = np.eye(n_classes)[labels]
+
+    def loss(flat: FloatArray) -> tuple[float, FloatArray]:
+        w = flat.reshape(x.shape[1], n_classes)
+        p = softmax(x @ w)
+        nll = -np.log(np.maximum((p * one_hot).sum(axis=1), 1e-300)).mean() + PENALTY * (w[:-1] ** 2).sum() / 2
+        gradient = x.T @ (p - one_hot) / len(x)
+        gradient[:-1] += PENALTY * w[:-1]
+        return float(nll), gradient.ravel()
+
+    start = np.zeros((x.shape[1], n_classes))
+    best = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    return np.asarray(best.reshape(start.shape))
+
+
+def logistic_probabilities(weights: FloatArray, rows: FloatArray) -> FloatArray:
+    """Return the probabilities (n, classes) of standardised rows."""
+    return softmax(np.column_stack([rows, np.ones(len(rows))]) @ weights)
+
+
+def standardised(rows: FloatArray, like: FloatArray) -> FloatArray:
+    """Return the rows in units of the deviations of ``like``'s rows around their mean, cut at 8; dead columns are 0."""
+    mean, spread = like.mean(axis=0), like.std(axis=0)
+    alive = spread > 1e-12
+    return np.asarray(np.clip(np.where(alive, (rows - mean) / np.where(alive, spread, 1.0), 0.0), -WIDEST, WIDEST))
+
+
+def learn_and_judge(rows: FloatArray, labels: IntArray, teach: BoolArray, judge: BoolArray) -> tuple[float, float | None]:
+    """Return the accuracy and the BUY-against-SELL AUC on ``judge`` of a regression taught on ``teach`` (masks)."""
+    x = standardised(rows, rows[teach])
+    weights = fit_logistic(x[teach], labels[teach])
+    p = logistic_probabilities(weights, x[judge])
+    return float((p.argmax(axis=1) == labels[judge]).mean()), direction_auc(p, labels[judge])
+
+
+def neighbour_accuracy(rows: FloatArray, labels: IntArray, teach: npt.NDArray[np.intp], judge: npt.NDArray[np.intp]) -> float:
+    """Return how often the nearest taught row (Euclidean, standardised) has the judged row's label.
+
+    The learner that memorises: what it gains from a random split is what a large model would gain.
+    """
+    x = standardised(rows, rows[teach])
+    known, asked = x[teach], x[judge]
+    norms = (known**2).sum(axis=1)
+    nearest = np.concatenate(
+        [(norms - 2 * part @ known.T).argmin(axis=1) for part in np.array_split(asked, 1 + len(asked) // 500)]
+    )
+    return float((labels[teach][nearest] == labels[judge]).mean())
+
+
+def domain_auc(old: FloatArray, new: FloatArray, random: np.random.Generator, most: int = 4_000) -> float:
+    """Return the AUC with which a logistic regression tells new rows from old ones; 0.5 where both are one population.
+
+    Taught on one half of the stretches of 100 rows, judged on the other.
+    """
+    sides = []
+    for each in (old, new):
+        block = np.arange(len(each)) // 100
+        half = random.permutation(block.max() + 1)[block] % 2 == 0
+        sides.append((each[half][:: max(1, int(half.sum()) // most)], each[~half][:: max(1, int((~half).sum()) // most)]))
+    teach, judge = (np.concatenate([sides[0][i], sides[1][i]]) for i in (0, 1))
+    y_teach, y_judge = (np.repeat([0, 1], [len(sides[0][i]), len(sides[1][i])]) for i in (0, 1))
+    weights = fit_logistic(standardised(teach, teach), y_teach, 2)
+    p = logistic_probabilities(weights, standardised(judge, teach))[:, 1]
+    return area_under_curve(p[y_judge == 1], p[y_judge == 0])
+
+
+def area_under_curve(positive: FloatArray, negative: FloatArray) -> float:
+    """Return the share of (positive, negative) pairs in the right order, ties half (Mann and Whitney 1947); 0.5 without."""
+    if not len(positive) or not len(negative):
+        return 0.5
+    negative = np.sort(negative)
+    below, to = (np.searchsorted(negative, positive, side=side) for side in ("left", "right"))
+    return float((below + to).mean() / (2 * len(negative)))

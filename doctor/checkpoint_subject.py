@@ -1,0 +1,208 @@
+"""A checkpoint as a subject: opened without refusing it, its ranges as samples, its own rows and logits as the proof."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..data.bars import Bars, FloatArray
+from ..data.feature_schema import FeatureSchema
+from ..data.features import FeatureSet, feature_set
+from ..data.time_range import TimeRange
+from ..errors import CheckpointError, RangeError
+from ..models.checkpoint import STATED, Checkpoint
+from ..models.decision import Decision
+from ..models.model_signals import ModelSignals
+from ..models.signals import Signals
+from .lenient_load import Opened, fingerprint_difference, logits_in_chunks, open_checkpoint
+from .subject import BoolArray, Parity, Subject, Table, highest_class
+
+ROUND_TRIP_COST = 0.0024
+STAND_IN_ROWS = 1_000
+
+
+def subject_of_checkpoint(
+    checkpoint: Checkpoint,
+    bars: Bars,
+    *,
+    past: Bars | None = None,
+    timerange: TimeRange | None = None,
+    served: Table | None = None,
+    opened: Opened | None = None,
+    seed: int = 0,
+) -> Subject:
+    """Make a subject of a checkpoint and bars.
+
+    Parameters
+    ----------
+    bars : Bars
+        To test on, with history.
+    past : Bars, optional
+        The bars of its training and validation; by default ``bars``, where they reach back that far.
+    timerange : TimeRange, optional
+        Tested; by default what follows everything the checkpoint has seen, or all bars where nothing does.
+    served : Table, optional
+        What it is served in place of its own schema's rows.
+    opened : Opened, optional
+        A network to examine in place of the one that the folder gives.
+
+    Raises
+    ------
+    RangeError
+        When no bar of the range can be scored.
+    CheckpointError
+        When not even the base can be read.
+    """
+    if checkpoint.unknown:
+        return _model_alone(checkpoint, bars, seed, opened)
+    tested, cut = _tested(checkpoint, bars, timerange)
+    past, bars = bars if past is None else past, bars.take(slice(0, cut))
+    tested = tested[:cut]
+    network = open_checkpoint(checkpoint) if opened is None else opened
+    table, refusal = _table(checkpoint.schema)
+    step = float(checkpoint.values["data"]["step_hours"])
+    if bars.step_hours != step:
+        refusal = (
+            f"It was trained on bars of {step:g} h, and these are of {bars.step_hours:g} h: every column means something else."
+        )
+    samples = _samples(checkpoint, past)
+    knobs = checkpoint.architecture
+    receptive = knobs.receptive_bars
+    stored = checkpoint.stored_calibration() if "default" in checkpoint.calibration_names() else None
+
+    def predict(rows: FloatArray) -> FloatArray:
+        return logits_in_chunks(network.network, rows, receptive_bars=receptive, chunk_bars=knobs.chunk_bars)
+
+    def signals(logits: FloatArray) -> Signals:
+        decision = Decision() if stored is None else stored.decision
+        probabilities = logits if stored is None else stored.calibration(logits)
+        signal = decision(probabilities, class_returns=checkpoint.class_returns, round_trip_cost=ROUND_TRIP_COST)
+        return Signals(signal, highest_class(logits))
+
+    objective = checkpoint.values.get("objective") or {}
+    weights = objective.get("class_weights")
+    known = samples is not None
+    return Subject(
+        name=checkpoint.name, bars=bars, tested=tested, served=served or table, predict=predict,
+        trained=None if refusal else table, past=past if known else None, training=samples[0] if samples else None,
+        validation=samples[1] if samples else None, labelled=checkpoint.labels.labels, label_spec=checkpoint.labels,
+        horizon_bars=checkpoint.labels.horizon_bars, context_bars=receptive, label_shares=checkpoint.label_shares,
+        class_weights=None if weights is None else np.asarray(weights, dtype=np.float64),
+        corrected=None if stored is None else stored.calibration,
+        claims=(checkpoint.values.get("metrics") or {}).get("validation") or {}, signals=signals, checkpoint=checkpoint,
+        opened=network, refusal=refusal, parity=_fingerprint_parity, seed=seed,
+    )  # fmt: skip
+
+
+def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: Opened | None) -> Subject:
+    """Make a subject of a checkpoint of which too little is known: random rows stand in for its features."""
+    network, knobs = open_checkpoint(checkpoint) if opened is None else opened, checkpoint.architecture
+    bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - knobs.receptive_bars), len(bars)))
+    columns = tuple(f"column {i}" for i in range(knobs.n_features))
+
+    def rows(given: Bars) -> FloatArray:
+        return np.random.Generator(np.random.Philox(key=[seed, 31])).standard_normal((len(given), len(columns)))
+
+    def predict(given: FloatArray) -> FloatArray:
+        return logits_in_chunks(
+            network.network, given, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars
+        )  # fmt: skip
+
+    return Subject(
+        name=checkpoint.name, bars=bars, tested=np.ones(len(bars), bool), served=Table(columns, rows, named=False),
+        predict=predict, context_bars=knobs.receptive_bars, checkpoint=checkpoint, opened=network, seed=seed,
+        unknown=f"The import did not state {', '.join(STATED[key].partition(' (')[0] for key in checkpoint.unknown)}.",
+    )  # fmt: skip
+
+
+def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> tuple[BoolArray, int]:
+    """Return which bars are tested, and where the bars end that anybody may look at."""
+    warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
+    part = bars.between(timerange or TimeRange())
+    if timerange is None:
+        stops = [seen.stop for seen in checkpoint.ranges.values()]
+        free = None if None in stops else max(stop for stop in stops if stop is not None)
+        start = len(bars) if free is None else bars.position_of(free)
+        part = slice(start if len(bars) - start > warmup else 0, len(bars))
+    first = max(part.start, warmup)
+    if first >= part.stop:
+        raise RangeError(
+            f"--timerange: {part.stop - part.start:,} bars of {bars} lie in it, and the first {warmup:,} of the file go "
+            f"to the "
+            "warm-up, so none can be scored. Choose a later range, or give bars that start earlier."
+        )
+    tested = np.zeros(len(bars), dtype=bool)
+    tested[first : part.stop] = True
+    return tested, part.stop
+
+
+def _table(schema: FeatureSchema) -> tuple[Table, str]:
+    """Return the rows that the schema gives, and its own words where it refuses the feature set there is."""
+    try:
+        schema.rows(_first_bars(schema))
+    except CheckpointError as error:
+        features: FeatureSet = feature_set(schema.feature_set, named=False)
+        if len(features.columns) != len(schema.columns):
+            raise
+        mean, scale = np.asarray(schema.mean), np.asarray(schema.scale)
+        return Table(features.columns, lambda bars: np.clip((features(bars) - mean) / scale, -schema.clip, schema.clip)), str(
+            error
+        )
+    return Table(schema.columns, lambda bars: schema.rows(bars).astype(np.float64)), ""
+
+
+def _first_bars(schema: FeatureSchema) -> Bars:
+    from .perturbed_bars import random_walk
+
+    return random_walk(schema.warmup_bars + 8, np.random.default_rng(0), volatility=0.005)
+
+
+def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] | None:
+    """Return the training and validation samples as masks over ``past``; None where it does not hold them."""
+    ranges, h = checkpoint.ranges, checkpoint.labels.horizon_bars
+    train, valid = past.between(ranges["training"]), past.between(ranges["validation"])
+    warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
+    before = max(warmup, checkpoint.labels.history_bars)
+    training, validation = np.zeros(len(past), bool), np.zeros(len(past), bool)
+    training[max(train.start, before) : max(0, train.stop - h)] = True
+    apart = train.stop + int(checkpoint.values.get("embargo_bars", 0)) + before
+    # Ranges that follow one another were purged by the training; others are taken as they are.
+    validation[max(valid.start, apart if train.stop <= valid.start else before) : max(0, valid.stop - h)] = True
+    if checkpoint.imported and ranges["validation"] == ranges["training"]:
+        validation[:] = False  # all that is known is what it has seen, of whatever purpose
+    return (training, validation) if training.sum() > 200 else None
+
+
+def _fingerprint_parity(subject: Subject) -> Parity | str:
+    """Compare the fingerprint, rows and logits that the training left, with the same bars sent down the serving path."""
+    from ..models.network import read_tensors
+
+    checkpoint, past = subject.checkpoint, subject.past
+    if checkpoint is None or past is None or subject.opened is None:
+        return "The bars of the training are not given."
+    if checkpoint.imported:
+        return "It was imported, so no rows of its training are at hand."
+    stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
+    rows, logits = stored["rows"].double().numpy(), stored["logits"].double().numpy()
+    stop = past.between(checkpoint.ranges["validation"]).stop - checkpoint.labels.horizon_bars
+    part = slice(stop - len(rows), stop)
+    if part.start < 0 or not _same_bars(checkpoint, past):
+        return "The bars of the training are not given (those at hand have another digest)."
+    served = subject.served(past.take(slice(max(0, part.start - 1_500), stop)))[-len(rows) :]
+    if served.shape != rows.shape:
+        return "The two tables have different widths, so no row can be compared."
+    off = np.abs(served - rows).max(axis=0)
+    columns = tuple(c for c, each in zip(subject.served.columns, off, strict=True) if each > 1e-3)
+    answers = subject.ask(served)[-len(logits) :]
+    fresh = fingerprint_difference(subject.opened.network, checkpoint)
+    apart = float(np.nanmax(np.abs(answers - logits))) if np.isfinite(answers).any() else 0.0
+    # What the network itself gets wrong on the stored rows is not the path's fault.
+    return float(off.max()), apart if off.max() > 1e-4 or fresh <= 1e-4 else 0.0, len(logits), columns, 1e-3
+
+
+def _same_bars(checkpoint: Checkpoint, past: Bars) -> bool:
+    data: dict[str, Any] = checkpoint.values["data"]
+    n = int(data["bars"])
+    starts = {0, len(past) - n, past.between(checkpoint.ranges["validation"]).stop - n}
+    return any(0 <= at <= len(past) - n and past.take(slice(at, at + n)).digest == data["digest"] for at in starts)

@@ -1,0 +1,74 @@
+"""Examine a subject: every check once, each on its own, then what each cause explains, the ranking and the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import FlagbtError
+from .checks.drift import drift
+from .checks.experiment import class_weights, funnel, leaky_split, overlap
+from .checks.feature_rows import Note, lookahead_features, schema, serving_parity
+from .checks.model_behaviour import adapter, input_ignored, invariance, lookahead_model
+from .checks.skill import calibration, label_map, rank_skill, shares
+from .checks.too_good import too_good
+from .counterfactual import explained
+from .finding import SKIPPED, SUSPECT, Diagnosis, Finding, ranked, skipped, verdict_of
+from .subject import Subject
+
+OF_THE_MODEL = {"lookahead-model", "input-ignored", "adapter", "invariance"}  # they need no columns, labels or ranges
+Check = Callable[[Subject, Note, dict[str, Any]], Finding]
+Progress = Callable[[str, int, int], None]
+
+ALL: dict[str, Check] = {
+    "schema": schema, "serving-parity": serving_parity, "lookahead-features": lookahead_features,
+    "lookahead-model": lookahead_model, "too-good": too_good, "leaky-split": leaky_split, "drift": drift, "shares": shares,
+    "rank-skill": rank_skill, "class-weights": class_weights, "input-ignored": input_ignored, "adapter": adapter,
+    "invariance": invariance, "label-map": label_map, "funnel": funnel, "calibration": calibration, "overlap": overlap,
+}  # fmt: skip
+
+
+def no_answer(said: str) -> Finding:
+    """Return the finding of a model that could not be asked at all: that is no healthy one."""
+    return Finding(
+        check="shares", severity=SUSPECT, says=f"The model could not be asked on the tested bars: {said}",
+        remedy="Mend the predict function, or give it bars and columns that it takes.",
+        otherwise="A sound model answers every whole row.",
+    )  # fmt: skip
+
+
+def examine(subject: Subject, *, progress: Progress = lambda _check, _done, _total: None) -> Diagnosis:
+    """Run all checks and rank what they found.
+
+    A check that cannot run is skipped and says why; a function of the user's that raises skips its check, never the others.
+
+    Parameters
+    ----------
+    progress : callable
+        Called with (check, checks done, checks in all).
+    """
+    started = time.perf_counter()
+    coverage: Note = {"bars": len(subject.bars)}
+    pictures: dict[str, Any] = {}
+    found = []
+    for done, (name, check) in enumerate(ALL.items()):
+        progress(name, done, len(ALL))
+        try:
+            if subject.unknown and name not in OF_THE_MODEL:
+                found.append(skipped(name, subject.unknown))
+            else:
+                found.append(check(subject, coverage, pictures))
+        except FlagbtError as error:
+            found.append(skipped(name, str(error)))
+        except Exception as error:  # somebody's predict or feature function may raise anything
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            found.append(no_answer(said) if name == "shares" else skipped(name, f"It could not run: {said}"))
+    progress("", len(ALL), len(ALL))
+    findings = tuple(ranked(explained(subject, each, pictures) for each in found))
+    unseen = any(each.check == "overlap" and each.severity != SKIPPED for each in found)  # else a score may be memory
+    verdict = verdict_of(findings, direction=pictures.get("direction") if unseen else None)
+    return Diagnosis(
+        subject=subject.name, verdict=verdict, findings=findings, coverage=coverage, seconds=time.perf_counter() - started,
+        pictures=pictures, synthetic=subject.bars.synthetic,
+    )  # fmt: skip

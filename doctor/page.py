@@ -1,0 +1,179 @@
+"""The diagnosis as one offline page: the verdict, the findings in rank order, and the few pictures that matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.labels import CLASS_NAMES
+from ..errors import RecordError
+from ..reports.page import (
+    Html,
+    bar,
+    document,
+    escape,
+    key,
+    paragraph,
+    percent,
+    ratio,
+    section,
+    stamps,
+    table,
+    verdict_card,
+)
+from ..reports.static_charts import grid_chart, histogram_chart
+from ..storage.atomic_files import write_text
+from .finding import Diagnosis, Finding
+
+EDGES = {"broken": "bad", "suspect": "fair", "warning": "fair", "ok": "good", "skipped": ""}
+LEADS = {
+    "broken": "Broken: no number of this model can be believed before the first finding below is mended.",
+    "suspect": "Suspect: something below would flatter or spoil its numbers.",
+    "no skill": "No skill in direction: nothing is broken, and BUY was not shown to be told from SELL. An honest end.",
+    "healthy": "Healthy: nothing is broken, and BUY is told from SELL.",
+}
+COLOURS = ("sell", "hold", "buy")
+
+
+def write_page(diagnosis: Diagnosis, path: Path) -> None:
+    """Write the page.
+
+    Raises
+    ------
+    RecordError
+        When the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, render_page(diagnosis))
+    except OSError as error:
+        raise RecordError(f"--html: {path} cannot be written: {error.strerror or error}. Choose another place.") from None
+
+
+def render_page(diagnosis: Diagnosis) -> str:
+    """Return the whole page; every text of a user's is escaped."""
+    body = [
+        Html(f"<h1>Diagnosis of {escape(diagnosis.subject)}</h1>\n"), paragraph(LEADS[diagnosis.verdict], "lead"),
+        _problems(diagnosis), _shares(diagnosis.pictures), _logits(diagnosis.pictures), _drift(diagnosis.pictures),
+        _sweep(diagnosis.pictures), _checks(diagnosis), _coverage(diagnosis),
+    ]  # fmt: skip
+    return document(
+        f"flagbt doctor: {diagnosis.subject}", "".join(body), banners=stamps(synthetic=diagnosis.synthetic, overlap=False)
+    )
+
+
+def _problems(diagnosis: Diagnosis) -> Html:
+    shown = diagnosis.problems or [each for each in diagnosis.findings if each.severity == "warning"]
+    if not shown:
+        return section("What was found", paragraph("Nothing."))
+    title = "Causes first" if diagnosis.problems else "Nothing is broken; worth knowing"
+    return section(title, *(_finding(number, each) for number, each in enumerate(shown, 1)))
+
+
+def _finding(number: int, each: Finding) -> Html:
+    card = verdict_card(f"{number}. {each.check}", f"{each.severity}{_number(each)}", each.says, EDGES[each.severity])
+    more = paragraph(f"If it were not the cause: {each.otherwise}", "muted") if each.otherwise and each.is_problem else ""
+    undone = paragraph(f"Without it: {each.undone}") if each.undone else ""
+    remedy = paragraph(f"Remedy: {each.remedy}") if each.remedy else ""
+    return Html(f"{card}{undone}{more}{remedy}")
+
+
+def _number(each: Finding) -> str:
+    share = "" if each.explains is None else f"; explains {100 * each.explains:.0f} %"
+    if each.value is None:
+        return share
+    return f": {each.value:.4g}" + ("" if each.limit is None else f", limit {each.limit:.4g}") + share
+
+
+def _shares(pictures: dict[str, Any]) -> Html:
+    if "predicted" not in pictures:
+        return Html("")
+    rows = [("highest class", pictures["predicted"]), ("mean probability", pictures["mean"])]
+    if pictures["prior"] is not None:
+        rows.append(("training labels", pictures["prior"]))
+    bars = "".join(
+        bar(name, list(zip(COLOURS, shares, strict=True)), " / ".join(f"{100 * s:.0f}" for s in shares) + " %")
+        for name, shares in rows
+    )
+    quantiles = pictures["logit_quantiles"]
+    cells = [
+        (c, percent(pictures["predicted"][k]), percent(pictures["confidence"][k]),
+         *(ratio(quantiles[q][k]) for q in (0, 2)))
+        for k, c in enumerate(CLASS_NAMES)
+    ]  # fmt: skip
+    return section(
+        "What it says", key(zip(COLOURS, CLASS_NAMES, strict=True)), Html(f'<div class="bars">{bars}</div>\n'),
+        table(
+            "By highest class, on all tested bars: its share, its mean confidence, and its logits at two percentiles",
+            ["class", "share", "sure", "5 %", "95 %"], cells,
+        ),
+    )  # fmt: skip
+
+
+def _logits(pictures: dict[str, Any]) -> Html:
+    if "histograms" not in pictures:
+        return Html("")
+    low, high = pictures["logit_range"]
+    counts = dict(zip(CLASS_NAMES, (np.asarray(each) for each in pictures["histograms"]), strict=True))
+    chart = histogram_chart(counts, np.linspace(low, high, 41), COLOURS, "logits", unit="logit")
+    return section(
+        "Logits", chart, paragraph("A class whose logits lie wholly above the others' is all it will ever say.", "muted")
+    )
+
+
+def _drift(pictures: dict[str, Any]) -> Html:
+    rows = pictures.get("drift")
+    if not rows:
+        return Html("")
+    longest = max(1.0, *(psi for _, psi, _, _ in rows))
+    bars = "".join(bar(name, [("buy", psi / longest)], f"PSI {psi:.2f}") for name, psi, _, _ in rows)
+    return section(
+        "Drift by column",
+        Html(f'<div class="bars">{bars}</div>\n'),
+        table(
+            "Tested bars against training bars, the twelve columns that moved most (PSI above 0.25: another population)",
+            ["column", "PSI", "KS", "outside the training's range"],
+            [(name, ratio(psi), ratio(ks), percent(outside)) for name, psi, ks, outside in rows],
+        ),
+    )
+
+
+def _sweep(pictures: dict[str, Any]) -> Html:
+    sweep = pictures.get("sweep")
+    if sweep is None:
+        return Html("")
+    best, sell, buy = sweep.best
+    names = ("SELL against the rest", "HOLD against the rest", "BUY against the rest", "BUY against SELL")
+    return section(
+        "Could any pair of offsets help?",
+        grid_chart(sweep.mcc, sweep.buy, sweep.sell, "sweep", labels=("offset of BUY", "offset of SELL", "MCC")),
+        paragraph(
+            f"Each cell is the MCC with these offsets on the logits, HOLD's being 0. The best, {best:.3f} at SELL "
+            f"{sell:+.2f} and BUY "
+            f"{buy:+.2f}, was tuned on the labels it is scored on: a ceiling, no result. Volatility alone raises it; "
+            f"direction does not.",
+            "muted",
+        ),
+        table(
+            "Areas under curves, 95 % intervals from a bootstrap of weeks; 0.5 is chance", ["", "AUC", "from", "to"],
+            [(name, *(ratio(x, 3) for x in each)) for name, each in zip(names, pictures["aucs"], strict=True)],
+        ),
+    )  # fmt: skip
+
+
+def _checks(diagnosis: Diagnosis) -> Html:
+    rows = [
+        (f"{number}. {each.check}", each.severity, "" if each.value is None else f"{each.value:.4g}",
+         "" if each.limit is None else f"{each.limit:.4g}", each.says)
+        for number, each in enumerate(diagnosis.findings, 1)
+    ]  # fmt: skip
+    return section(
+        "Every check", table("In rank order", ["check", "severity", "value", "limit", "what it says"], rows, words=True)
+    )
+
+
+def _coverage(diagnosis: Diagnosis) -> Html:
+    tried = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in diagnosis.coverage.items())
+    return section("What was looked at", paragraph(f"{tried}."))

@@ -1,0 +1,321 @@
+"""Proofs on demand: signals that do not know the future, batches, a warm-up and a serving path that change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..data.bars import Bars
+from ..data.labels import HOLD
+from ..errors import RangeError
+from ..models.checkpoint import Checkpoint
+from ..models.model_signals import ModelSignals
+from ..models.signals import NO_SIGNAL
+from ..strategies.base import Strategy
+from ..strategies.declarations import reads_bars
+from ..strategies.declarations import warmup_bars as stated_warmup
+from .checkpoint_subject import subject_of_checkpoint
+from .examine import ALL
+from .finding import BROKEN, OK, UNCHECKED, Finding
+from .perturbed_bars import other_future, other_past
+
+if TYPE_CHECKING:
+    from ..engine.run import Run  # Backtrader only where something is replayed
+
+Progress = Callable[[int, int], None]
+MOMENTS = 6
+BARS_BEFORE, BARS_AFTER = 1_200, 120
+BATCHED_BARS = 200
+LARGEST_DIFFERENCE = 1e-4
+SMALLEST_DIFFERENCE = 1e-9  # of a probability or logit that moved
+SMALLEST_MOVED = 0.05
+FEWEST_ORDERS = 20
+AT_DECISION = ["order", "decided", "side", "target", "size", "decision_price"]
+
+
+def _unwatched(done: int, total: int) -> None:
+    """Tell nobody how far a proof is."""
+
+
+def verify_lookahead(
+    make: Callable[[], Any],
+    bars: Bars,
+    *,
+    first: int = 0,
+    warmup_bars: int = 0,
+    seed: int = 0,
+    progress: Progress = _unwatched,
+) -> Finding:
+    """Cut the bars after t, and give them another future: nothing that a run records up to t may change.
+
+    That proves something only of what is computed from the bars. So the past is changed as well: where fewer than 5 % of the
+    answers move with it, they come from elsewhere, such as a file, and nothing here shows when that was known.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a fresh strategy, flagbt's or a plain Backtrader class.
+    bars : Bars
+        With the history before the bars to try.
+    first : int
+        Position of the first bar to try.
+    warmup_bars : int
+        History that the strategy needs before its first signal.
+    progress : callable
+        Called with (moments done, moments in all).
+
+    Returns
+    -------
+    Finding
+        ``broken``, ``ok`` or ``cannot be checked``; ``evidence`` holds ``answers``, ``moved_share`` and ``reads_bars``.
+
+    Raises
+    ------
+    RangeError
+        With too few bars.
+    """
+    declared = reads_bars(make())
+    before = max(BARS_BEFORE, warmup_bars + 200)
+    after = max(1, min(BARS_AFTER, (len(bars) - first) // 2))
+    if len(bars) < before + after + 1:
+        raise RangeError(
+            f"verify lookahead: expected {before + BARS_AFTER + 1:,} bars or more up to the range's end, history before the "
+            f"range included, got {len(bars):,}. Give more, or a later range."
+        )
+    random = np.random.Generator(np.random.Philox(key=[seed, 21]))
+    moments = np.sort(random.integers(max(before, first), len(bars) - after + 1, MOMENTS)).tolist()
+    changed: list[str] = []
+    pairs = []
+    for number, t in enumerate(moments):
+        progress(number, len(moments))
+        stretch = bars.take(slice(t - before, t + after))
+        base = _record(make(), stretch)
+        for other in (stretch.take(slice(0, before + 1)), other_future(stretch, before, random)):
+            part = _first_change(base, _record(make(), other), before)
+            changed += [part] if part else []
+        pairs.append((base, _record(make(), other_past(stretch, random))))
+    tried = f"{len(moments)} moments, each with its future cut off and with another one"
+    answers, moved = _moved(pairs)
+    evidence: dict[str, float | int | bool] = {"answers": answers, "moved_share": moved, "reads_bars": declared}
+    if changed:
+        return Finding(
+            check="lookahead", severity=BROKEN, value=float(len(changed)), limit=0.0,
+            says=f"What it did up to a bar depends on later bars: in {len(changed)} of {2 * len(moments)} trials its "
+            f"{changed[0]} changed ({tried}).",
+            remedy="Let prepare and decide use bars up to t only: no centred window, no negative shift, no look at later "
+            "lines.", evidence=evidence,
+        )  # fmt: skip
+    unchanged = f"Nothing up to a bar changed with what came after it ({tried})."
+    share = f"with another past, {100 * moved:.1f} % of its {answers:,} answers moved"
+    if all(one is None for one, _ in pairs):
+        return Finding(
+            check="lookahead", severity=UNCHECKED, value=0.0, limit=SMALLEST_MOVED,
+            says=f"No bar had a signal in any of {len(moments)} stretches of {before + after:,} bars, so nothing was tried.",
+            remedy="If its warm-up is longer than that, state it as warmup_bars in its class; else choose a range in which it "
+            "has signals.", evidence=evidence,
+        )  # fmt: skip
+    if declared and moved < SMALLEST_MOVED:
+        return Finding(
+            check="lookahead", severity=UNCHECKED, value=moved, limit=SMALLEST_MOVED,
+            says=f"{unchanged} That proves nothing: its answers hardly depend on the bars at all; {share} (limit "
+            f"{100 * SMALLEST_MOVED:.0f} %). They come from elsewhere, such as a file, a clock or a constant, and nothing here "
+            "shows whether that was known at the bar.",
+            remedy="It remains to be shown, for each number it reads from elsewhere, that it was known before the bar that it "
+            "is used at: make that file again from bars that end earlier, and compare; or compute it in prepare, from the "
+            "bars. Where the strategy reads nothing but the clock, declare reads_bars = False in its class.",
+            evidence=evidence,
+        )  # fmt: skip
+    if not declared and moved >= SMALLEST_MOVED:
+        return Finding(
+            check="lookahead", severity=BROKEN, value=moved, limit=SMALLEST_MOVED,
+            says=f"It declares reads_bars = False, and {share} (limit {100 * SMALLEST_MOVED:.0f} %).",
+            remedy="Take reads_bars = False out of its class, and verify it again.", evidence=evidence,
+        )  # fmt: skip
+    known = f"And they depend on the bars: {share}." if declared else "It declares that it reads no bars, and none moved it."
+    return Finding(
+        check="lookahead", severity=OK, value=0.0, limit=0.0, says=f"{unchanged} {known}", evidence=evidence,
+    )  # fmt: skip
+
+
+def _record(strategy: Any, bars: Bars) -> Run | None:
+    """Return the run over all bars; None where no bar has a signal."""
+    from ..data.time_range import TimeRange
+    from ..engine.backtest import run_backtest
+
+    try:
+        return run_backtest(bars, strategy, timerange=TimeRange(bars.time[0]))
+    except RangeError:
+        return None
+
+
+def _first_change(one: Run | None, other: Run | None, t: int) -> str:
+    """Return which part of the record of the bars up to t differs; empty where none does."""
+    if one is None or other is None:
+        known = one or other
+        silent = known is None or known.signals is None or bool((known.signals["signal"].iloc[: t + 1] == NO_SIGNAL).all())
+        return "" if silent else "signals"
+    for name in ("signals", "equity"):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if mine is not None and not mine.iloc[: t + 1].equals(theirs.iloc[: t + 1]):
+            return name
+    sized_at_fill = one.sized_at_fill | other.sized_at_fill
+    mine, theirs = (_decided(run.orders, one.equity.index[t], sized_at_fill) for run in (one, other))
+    return "" if mine.equals(theirs) else "orders"
+
+
+def _decided(orders: pd.DataFrame, now: pd.Timestamp, sized_at_fill: frozenset[int]) -> pd.DataFrame:
+    """Return what was known of the orders at the close of a bar; the sizes and sides set at a fill are left out."""
+    known = orders.loc[orders["decided"] <= now, AT_DECISION].reset_index(drop=True)
+    later = known["order"].isin(sized_at_fill)
+    return known.assign(side=known["side"].mask(later, ""), size=known["size"].mask(later))
+
+
+def _moved(pairs: Sequence[tuple[Run | None, Run | None]]) -> tuple[int, float]:
+    """Return how many answers there are in pairs of runs over two pasts, and the share of them that differ.
+
+    Answers are the signals that are not HOLD, unless they are one and the same everywhere; the probabilities; and the
+    orders, by bar, side and target. What moves least counts: an order that a stop decides does not make signals that were
+    read from a file depend on the bars.
+    """
+    known = [(one, other) for one, other in pairs if one is not None and other is not None]
+    layers = [layer for name in ("signal", "p_buy", "logit_buy") if (layer := _moved_column(known, name))[0]]
+    decided = [(_orders(one), _orders(other)) for one, other in known]
+    orders = sum(len(one | other) for one, other in decided), sum(len(one ^ other) for one, other in decided)
+    if orders[0] >= FEWEST_ORDERS or not layers:
+        layers.append(orders)
+    answers, moved = min(layers, key=lambda layer: layer[1] / max(1, layer[0]))
+    return answers, moved / max(1, answers)
+
+
+def _moved_column(pairs: Sequence[tuple[Run, Run]], name: str) -> tuple[int, int]:
+    """Return how many answers of a column of signals there are in pairs of runs, and how many of them differ."""
+    columns = [
+        (one.signals[name].to_numpy(dtype=np.float64), other.signals[name].to_numpy(dtype=np.float64))
+        for one, other in pairs
+        if one.signals is not None and other.signals is not None and name in one.signals and name in other.signals
+    ]
+    if not columns:
+        return 0, 0
+    mine, theirs = (np.concatenate(each) for each in zip(*columns, strict=True))
+    if name != "signal":
+        known = np.isfinite(mine) & np.isfinite(theirs)
+        return int(known.sum()), int((np.abs(mine - theirs)[known] > SMALLEST_DIFFERENCE).sum())
+    if len(set(np.unique([mine, theirs])) - {NO_SIGNAL}) < 2:  # one and the same everywhere: decide answers, not prepare
+        return 0, 0
+    active = ~(np.isin(mine, (HOLD, NO_SIGNAL)) & np.isin(theirs, (HOLD, NO_SIGNAL)))
+    return int(active.sum()), int((mine != theirs)[active].sum())
+
+
+def _orders(run: Run) -> set[tuple[object, str, float | None]]:
+    """Return what was ordered: bar, side and target, where there is one."""
+    columns = (run.orders[name].tolist() for name in ("decided", "side", "target"))
+    return {(at, side, round(target, 2) if target == target else None) for at, side, target in zip(*columns, strict=True)}
+
+
+def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _unwatched) -> Finding:
+    """Score the last bars in batches and one by one: the logits must agree."""
+    from ..models.network import architecture_of, load_network
+    from ..models.scoring import score
+
+    part = _last_bars(checkpoint, bars, BATCHED_BARS, "batch")
+    architecture, network = architecture_of(checkpoint), load_network(checkpoint)
+    rows = checkpoint.schema.rows(part)
+    first = len(part) - BATCHED_BARS
+    settings: dict[str, Any] = {"architecture": architecture, "warmup_bars": checkpoint.schema.warmup_bars, "first": first}
+    sizes = (1, 2, 5)
+    progress(0, 1 + len(sizes))
+    alone = score(network, rows, part, bar_by_bar=True, **settings)
+    if not np.isfinite(alone[first:]).any():
+        return Finding(
+            check="batch", severity=UNCHECKED, says=f"None of the {BATCHED_BARS} bars got finite logits, so there is nothing "
+            "to compare.", remedy="Look at the checkpoint with flagbt doctor: its weights may have diverged.",
+        )  # fmt: skip
+    off = 0.0
+    for done, n in enumerate(sizes, 1):
+        progress(done, 1 + len(sizes))
+        off = max(off, float(np.nanmax(np.abs(score(network, rows, part, batch_chunks=n, **settings) - alone))))
+    return _compared("batch", off, f"{BATCHED_BARS} bars scored one by one and in batches of 1, 2 and 5 chunks")
+
+
+def verify_warmup(
+    make: Callable[[], Any], bars: Bars, *, model: ModelSignals | None = None, progress: Progress = _unwatched
+) -> Finding:
+    """Start the history later: past the warm-up, signals must not change.
+
+    Parameters
+    ----------
+    make, bars, progress
+        As in ``verify_lookahead``.
+    model : ModelSignals, optional
+        The model behind the strategy; without one, the strategy's own ``warmup_bars`` counts, or 1,200 bars.
+
+    Raises
+    ------
+    RangeError
+        With too few bars.
+    """
+    strategy = make()
+    if not isinstance(strategy, Strategy):
+        raise RangeError("verify warmup: a plain Backtrader strategy has no signals to compare. Give a flagbt strategy.")
+    stated = stated_warmup(strategy)
+    warmup = max(1, model.warmup_bars if model is not None else BARS_BEFORE if stated is None else stated)
+    kept = 300
+    if len(bars) < warmup + kept + 60:
+        raise RangeError(f"verify warmup: expected {warmup + kept + 60:,} bars or more, got {len(bars):,}. Give more.")
+    whole = bars.take(slice(max(0, len(bars) - 3 * warmup - kept), len(bars)))
+    progress(0, 3)
+    long = strategy.prepare(whole)
+    differ, off = 0, 0.0
+    starts = [len(whole) - warmup - kept, len(whole) - warmup - kept - 37]
+    for done, start in enumerate(starts, 1):
+        progress(done, 1 + len(starts))
+        short = make().prepare(whole.take(slice(max(0, start), len(whole))))
+        one, other = long.signal[-kept:], short.signal[-kept:]
+        differ += int((one != other).sum())
+        if long.logits is not None and short.logits is not None:
+            apart = np.abs(long.logits[-kept:] - short.logits[-kept:])
+            off = max(off, float(np.nan_to_num(apart, nan=np.inf).max()))
+        missing = int(((other == NO_SIGNAL) & (one != NO_SIGNAL)).sum())
+        differ += missing
+    if (long.signal[-kept:] == NO_SIGNAL).all() and not differ:
+        return Finding(
+            check="warmup", severity=UNCHECKED, value=0.0, limit=LARGEST_DIFFERENCE,
+            says=f"There is no signal on the last {kept} bars, with {warmup:,} bars of history or with more, so there is "
+            "nothing to compare.", remedy="Give a range in which the strategy has signals.",
+        )  # fmt: skip
+    says = (
+        f"{len(starts) * kept} signals with {warmup:,} bars of history and with more: {differ} differ, logits by up to "
+        f"{off:.2g}"
+    )
+    fine = differ == 0 and off <= LARGEST_DIFFERENCE
+    return Finding(
+        check="warmup", severity=OK if fine else BROKEN, value=float(differ) if differ else off, limit=LARGEST_DIFFERENCE,
+        says=f"{says}.", remedy="" if fine else "Name the warm-up that the features need, and use no sum that runs from "
+        "the start.",
+    )  # fmt: skip
+
+
+def verify_parity(checkpoint: Checkpoint, bars: Bars) -> Finding:
+    """Send the validation bars down the serving path: its rows and logits must be those that the training left."""
+    return ALL["serving-parity"](subject_of_checkpoint(checkpoint, bars), {}, {})
+
+
+def _last_bars(checkpoint: Checkpoint, bars: Bars, kept: int, name: str) -> Bars:
+    warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
+    if len(bars) < warmup + kept:
+        raise RangeError(f"verify {name}: expected {warmup + kept:,} bars or more, got {len(bars):,}. Give more.")
+    chunk = checkpoint.architecture.chunk_bars
+    return bars.take(slice(max(0, len(bars) - warmup - kept - chunk), len(bars)))
+
+
+def _compared(check: str, off: float, what: str) -> Finding:
+    fine = off <= LARGEST_DIFFERENCE
+    return Finding(
+        check=check, severity=OK if fine else BROKEN, value=off, limit=LARGEST_DIFFERENCE,
+        says=f"{what}: logits differ by up to {off:.2g}.",
+        remedy="" if fine else "Something depends on what stands beside a bar: padding, positions, or a statistic of the "
+        "batch.",
+    )  # fmt: skip

@@ -1,0 +1,168 @@
+"""What a folder or file is that was given as a checkpoint and is none, and what its owner can do with it.
+
+Only names and small descriptions are looked at; nothing is unpickled and no weights are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..storage.untrusted_files import load_json
+
+PICKLED = (".pt", ".pth", ".ckpt")
+_OWN_STRATEGY = "wrap it in a strategy of your own, which loads it and states bars_seen (docs/strategies.md)"
+MOST_NAMED = 3
+_LONGEST_NAME = 80
+
+
+def what_it_is(path: Path) -> str:
+    """Return a sentence or two: what ``path`` is, and what to do with it; for paths that exist."""
+    try:
+        return _of_file(path) if path.is_file() else _of_folder(path)
+    except OSError as error:
+        return f"It cannot be looked into: {error.strerror or error}."
+
+
+def _of_file(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if path.name == "checkpoint.json":
+        return f"Give its folder: --ckpt {path.parent}."
+    if suffix in PICKLED:
+        return f"It looks like a file that torch.save wrote: import it with flagbt ckpt import {path} --name NAME."
+    if suffix == ".onnx":
+        return f"It is an ONNX model, which flagbt does not run: {_OWN_STRATEGY}."
+    if suffix == ".safetensors":
+        return (
+            "It holds weights alone (safetensors), without what they answer or which bars they have seen. Only folders that "
+            f"flagbt train or flagbt ckpt import wrote are checkpoints; to trade it as it is, {_OWN_STRATEGY}."
+        )
+    if suffix == ".gguf":
+        return f"It is a GGUF language model: as a base, give the folder of its safetensors form: {_base_command('FOLDER')}."
+    if suffix in (".pkl", ".pickle", ".joblib", ".skops"):
+        return f"It is a pickled model, which flagbt does not load, since a pickle can run any code: {_OWN_STRATEGY}."
+    if suffix in (".h5", ".keras", ".pb", ".tflite"):
+        return f"It is a Keras or TensorFlow model, which flagbt does not run: {_OWN_STRATEGY}."
+    if suffix in (".csv", ".parquet", ".feather", ".json", ".gz", ".zip"):
+        return f"It is a file, and a checkpoint is a folder. Bars are given with --data {path}."
+    if suffix in (".txt", ".model", ".lgb", ".cbm", ".ubj") and _starts_with(path, b"tree\n"):
+        return f"It is a LightGBM model, which flagbt does not run by itself: {_OWN_STRATEGY}."
+    return "It is a file, and a checkpoint is a folder, as flagbt train and flagbt ckpt import write it."
+
+
+def _of_folder(path: Path) -> str:
+    if path.name.endswith(".training"):
+        return "It is a training that has not finished: the same flagbt train command with --resume goes on with it."
+    names = sorted(each.name for each in path.iterdir())
+    if not names:
+        return "It is an empty folder."
+    for found, describe in _KINDS:
+        if found in names:
+            return describe(path)
+    for suffixes, what in (
+        (PICKLED, "files that torch.save wrote"), ((".onnx",), "ONNX models"), ((".gguf",), "GGUF models"),
+        ((".safetensors",), "weights (safetensors)"), ((".pkl", ".pickle", ".joblib"), "pickled models"),
+    ):  # fmt: skip
+        hits = [name for name in names if name.lower().endswith(suffixes)]
+        if hits:
+            return f"It holds {what}: {_some(hits)}. {_of_file(path / hits[0])}"
+    below = [name for name in names if (path / name / "checkpoint.json").is_file()]
+    if below:
+        return f"It is a folder of checkpoints: {_some(below)}. Give one of them: --ckpt {path / below[0]}."
+    runs = [name for name in names if (path / name / "run.json").is_file()]
+    if runs:
+        return (
+            f"It is a folder of runs, which flagbt runs list --out {path} shows; a run names the checkpoint it was made with."
+        )
+    saves = [name for name in names if name.startswith("checkpoint-") and (path / name).is_dir()]
+    if saves:
+        return f"It is the output of a transformers Trainer, with {_some(saves)}. {_of_folder(path / saves[-1])}"
+    return (
+        f"It holds {_some(names)}, nothing that flagbt knows as a model. A checkpoint is a folder that flagbt train or flagbt "
+        "ckpt import wrote; flagbt ckpt list shows those there are."
+    )
+
+
+def _adapter(path: Path) -> str:
+    values = _read(path / "adapter_config.json")
+    base = values.get("base_model_name_or_path")
+    of = f" of {_short(base)}" if isinstance(base, str) and base else ""
+    kind = _short(values.get("peft_type") or "PEFT")
+    return (
+        f"It is a PEFT adapter ({kind}){of}: without the question it answers, its feature columns and the bars it has seen, it "
+        f"cannot be run. Train it here on the same base ({_base_command(_short(base) if of else 'BASE')}), or {_OWN_STRATEGY}."
+    )
+
+
+def _hugging_face(path: Path) -> str:
+    values = _read(path / "config.json")
+    kind = values.get("model_type")
+    if not isinstance(kind, str):
+        return f"Its config.json names no model_type. {_weights(path)}"
+    if kind == "llama":
+        return f"It is a Hugging Face model (llama): a base, not a checkpoint. Train on it: {_base_command(str(path))}."
+    return (
+        f"It is a Hugging Face model ({_short(kind)}), and flagbt fine-tunes plain Llama models only. To trade it as it is, "
+        f"{_OWN_STRATEGY}."
+    )
+
+
+def _weights(path: Path) -> str:
+    del path
+    return f"It is a model's folder of another program's. To trade it, {_OWN_STRATEGY}."
+
+
+def _run(path: Path) -> str:
+    checkpoint = _read(path / "run.json").get("checkpoint")
+    name = checkpoint.get("name") if isinstance(checkpoint, dict) else None
+    made = f"It was made with --ckpt {_short(name)}." if name else "It was made without a checkpoint."
+    return f"It is a run folder: flagbt runs show {path} shows it. {made}"
+
+
+def _sweep(path: Path) -> str:
+    del path
+    return "It is a sweep folder: its page, sweep.html, names the checkpoints and the winning setting."
+
+
+def _base(path: Path) -> str:
+    return f"It is a base, not yet fine-tuned: flagbt train --base {path} --data FILE --name NAME makes a checkpoint of it."
+
+
+def _walk(path: Path) -> str:
+    del path
+    return "It is a walk-forward's folder: each of its folds is a checkpoint of its own. Give one of them."
+
+
+_KINDS: tuple[tuple[str, Callable[[Path], str]], ...] = (
+    ("run.json", _run), ("sweep.json", _sweep), ("base.json", _base), ("walk_forward.json", _walk),
+    ("adapter_config.json", _adapter), ("adapter_model.safetensors", _adapter), ("adapter_model.bin", _adapter),
+    ("config.json", _hugging_face), ("saved_model.pb", _weights), ("pytorch_model.bin", _weights),
+)  # fmt: skip
+
+
+def _base_command(base: str) -> str:
+    return f"flagbt train --preset smollm2 --base {base} --data FILE --name NAME"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = load_json(path)
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(_short(name) for name in names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+
+
+def _short(text: object) -> str:
+    said = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(text))
+    return said if len(said) <= _LONGEST_NAME else f"{said[:_LONGEST_NAME]}..."

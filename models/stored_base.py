@@ -1,0 +1,184 @@
+"""A base of one's own: a folder with a network pre-trained on bars, which any number of trainings may start from.
+
+A checkpoint can be one too: its LoRA matrices are merged into its base, and a training puts fresh ones on top.
+
+    base.json         architecture, feature schema with its scaler, pre-training range, data, schedule, losses, versions
+    base.safetensors  the weights
+
+Names resolve, in this order: a path, ``./bases/NAME``, ``$FLAGBT_HOME/bases/NAME``, a checkpoint's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..data.feature_schema import FeatureSchema
+from ..data.time_range import TimeRange
+from ..errors import CheckpointError, FlagbtError, nearest
+from ..storage.atomic_files import check_no_links, sha256_of
+from ..storage.untrusted_files import load_json
+from .architecture import AnyArchitecture, read_architecture
+from .checkpoint import DESCRIPTION as CHECKPOINT
+from .checkpoint import Checkpoint, checkpoint_folders, find_checkpoint
+from .kinds.language_model import PRESET, base_folders
+from .network import base_state, load_network, read_tensors
+
+FORMAT = 1
+DESCRIPTION = "base.json"
+WEIGHTS = "base.safetensors"
+IDENTITY = ("architecture", "preset", "schema", "range", "data", "schedule", "losses", "files")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredBase:
+    """A base's description, read from its folder.
+
+    Attributes
+    ----------
+    folder : Path
+    values : dict
+        ``base.json`` as read.
+    checkpoint : Checkpoint, optional
+        The checkpoint that serves as the base; ``values`` are then made of its own.
+    """
+
+    folder: Path
+    values: dict[str, Any] = field(repr=False)
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name if self.folder.name not in ("", "..") else self.folder.resolve().name
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what it is and what it saw; the name and the versions do not enter."""
+        if self.checkpoint is not None:
+            return self.checkpoint.digest
+        identity = {key: self.values[key] for key in IDENTITY}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def architecture(self) -> AnyArchitecture:
+        """The network that the weights belong to."""
+        return read_architecture(self.values["architecture"])
+
+    @cached_property
+    def schema(self) -> FeatureSchema:
+        """The feature schema, with the scaler by which the base knows its rows."""
+        return FeatureSchema.from_json(self.values["schema"])
+
+    @property
+    def range(self) -> TimeRange:
+        """The bars it was pre-trained on."""
+        return TimeRange.parse(self.values["range"], option="range")
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return ``network.base_state`` of the base; of a checkpoint its LoRA merged in, and its head.
+
+        Raises
+        ------
+        CheckpointError
+            When the file is missing or its bytes are not those that were saved.
+        """
+        if self.checkpoint is not None:
+            return base_state(load_network(self.checkpoint), head=True)
+        path = self.folder / WEIGHTS
+        if not path.is_file() or sha256_of(path) != self.values["files"][WEIGHTS]:
+            raise CheckpointError(
+                f"base '{self.name}': {path} {'differs from what was saved' if path.is_file() else 'is missing'}. It was "
+                "truncated or edited: copy the folder again from its source, or make the base again with flagbt pretrain."
+            )
+        return read_tensors(path)
+
+
+def read_base(folder: Path) -> StoredBase:
+    """Read a base's description.
+
+    Raises
+    ------
+    CheckpointError
+        When the folder holds none, or it is damaged or from a newer flagbt.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        hint = f" It is a language model's folder: add --preset {PRESET}." if (folder / "config.json").is_file() else ""
+        raise CheckpointError(f"--base: {folder} is no base: it holds no {DESCRIPTION}.{hint} flagbt pretrain makes one.")
+    values: Any = None
+    try:
+        values = load_json(path)
+        check_no_links(folder)
+        if int(values["format"]) <= FORMAT:
+            return _checked(StoredBase(folder, values))
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError, FlagbtError) as error:
+        said = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise CheckpointError(
+            f"{path} is damaged: {said}. Copy the base again from its source, or make it again with flagbt pretrain."
+        ) from None
+    raise CheckpointError(f"{path} has the format {values['format']}; this flagbt reads {FORMAT}. Install a newer flagbt.")
+
+
+def _checked(base: StoredBase) -> StoredBase:
+    """Raise whatever comes when a field cannot be used: here, and not in the middle of a training."""
+    missing = [key for key in IDENTITY if key not in base.values]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    if base.range.stop is None or base.architecture.n_features != len(base.schema.columns):
+        raise ValueError("its range has no end, or its columns are not those of its architecture")
+    for place, key in (("data", "step_hours"), ("data", "digest"), ("files", WEIGHTS)):
+        base.values[place][key]
+    return base
+
+
+def find_base(name: str) -> StoredBase:
+    """Return the base that ``name`` means: a path, ./bases/NAME, $FLAGBT_HOME/bases/NAME, or a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none, with the nearest name, or it is damaged.
+    """
+    if os.path.isdir(name) and (os.sep in name or os.path.isfile(os.path.join(name, DESCRIPTION))):
+        if os.path.isfile(os.path.join(name, CHECKPOINT)):
+            return base_of_checkpoint(find_checkpoint(name))
+        return read_base(Path(name))
+    for parent in base_folders():
+        if name and os.sep not in name and os.path.isfile(parent / name / DESCRIPTION):
+            return read_base(parent / name)
+    if name and os.sep not in name and any(os.path.isfile(each / name / CHECKPOINT) for each in checkpoint_folders()):
+        return base_of_checkpoint(find_checkpoint(name))
+    known = [path.parent.name for parent in base_folders() for path in parent.glob(f"*/{DESCRIPTION}")]
+    raise CheckpointError(
+        f"--base: there is no base '{name}', neither as a folder nor in {' or '.join(map(str, base_folders()))}. "
+        f"{nearest(name, known)} flagbt pretrain makes one; --preset {PRESET} takes a language model instead."
+    )
+
+
+def base_of_checkpoint(checkpoint: Checkpoint) -> StoredBase:
+    """Return a checkpoint as a base: everything it has seen, of whatever purpose, is the base's range.
+
+    Raises
+    ------
+    CheckpointError
+        When something is not known of an imported checkpoint.
+    """
+    checkpoint.check_known()
+    starts, stops = zip(*((seen.start, seen.stop) for seen in checkpoint.ranges.values()), strict=True)
+    seen = TimeRange(
+        None if None in starts else min(each for each in starts if each is not None),
+        None if None in stops else max(each for each in stops if each is not None),
+    )
+    values = {
+        **checkpoint.values, "preset": checkpoint.values["base"].get("preset"), "range": str(seen), "schedule": None,
+        "losses": [],
+    }  # fmt: skip
+    return StoredBase(checkpoint.folder, values, checkpoint)

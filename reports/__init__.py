@@ -1,0 +1,1 @@
+"""Reports: offline HTML pages made from stored runs."""

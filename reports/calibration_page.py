@@ -1,0 +1,101 @@
+"""A fitted calibration as one offline page: what it changes, on which bars, and whether it could help at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..data.labels import CLASS_NAMES
+from ..errors import RecordError
+from ..models.reliability import Reliability
+from ..storage.atomic_files import write_text
+from ..workflows.calibrate import Calibrated, Judged
+from .page import Html, document, escape, paragraph, percent, ratio, section, stamps, table
+from .static_charts import reliability_chart, reliability_png
+
+HELD_OUT = (
+    "Before and after are measured on the bars of the fit itself. Held out: five stretches in turn, each judged by a "
+    "calibration fitted on the four others."
+)
+
+
+def columns_of(done: Calibrated) -> dict[str, Judged]:
+    """Return what is compared: before, after, and held out where it could be measured."""
+    shown = {"before": done.before, "after": done.after}
+    return shown if done.held_out is None else {**shown, "held out": done.held_out}
+
+
+def rows_of(done: Calibrated) -> list[list[str]]:
+    """Return the table of what a calibration changes: a name, then a cell for each of ``columns_of``."""
+    judged = list(columns_of(done).values())
+
+    def threes(key: str) -> list[str]:
+        return [" / ".join(f"{100 * each.scores[key][name]:.1f}" for name in CLASS_NAMES) + " %" for each in judged]
+
+    return [
+        ["NLL, nats a bar", *(ratio(each.scores["nll"], 4) for each in judged)],
+        ["NLL of the training shares alone", *(ratio(each.scores["nll_prior"], 4) for each in judged)],
+        ["ECE of the top class", *(ratio(each.scores["ece"], 4) for each in judged)],
+        ["calibration error S / H / B", *(" / ".join(f"{x:.4f}" for x in each.reliability.errors) for each in judged)],
+        ["highest class S / H / B", *threes("predicted_shares")],
+        ["mean probability S / H / B", *threes("mean_probabilities")],
+        ["MCC of the highest class", *(ratio(each.scores["mcc"], 4) for each in judged)],
+        ["labelled bars", *(f"{each.scores['rows']:,}" for each in judged)],
+    ]
+
+
+def curves_of(done: Calibrated) -> dict[str, Reliability]:
+    """Return the reliability to draw: before, and after (held out where it could be measured)."""
+    after = ("after", done.after) if done.held_out is None else ("after, held out", done.held_out)
+    return {"before": done.before.reliability, after[0]: after[1].reliability}
+
+
+def write_pages(done: Calibrated, *, html: Path | None, png: Path | None) -> None:
+    """Write the page and the picture, where they are asked for.
+
+    Raises
+    ------
+    RecordError
+        When one cannot be written.
+    """
+    for option, path in (("--html", html), ("--png", png)):
+        if path is None:
+            continue
+        try:
+            if option == "--html":
+                write_text(path, render_page(done))
+            else:
+                reliability_png(curves_of(done), path)
+        except OSError as error:
+            raise RecordError(f"{option}: {path} cannot be written: {error.strerror or error}. Choose another place.") from None
+
+
+def render_page(done: Calibrated) -> str:
+    """Return the whole page; every text of a user's is escaped."""
+    calibration, judged = done.stored.calibration, columns_of(done)
+    before, after = done.before.scores, (done.held_out or done.after).scores
+    lead = (
+        f"{calibration.method}: NLL {before['nll']:.4f} to {after['nll']:.4f}, ECE {percent(before['ece'])} to "
+        f"{percent(after['ece'])}{'' if done.held_out is None else ' on bars it was not fitted on'}."
+    )
+    body = [
+        Html(f"<h1>Calibration of {escape(done.checkpoint.name)} on {escape(calibration.fitted_on)}</h1>\n"),
+        paragraph(lead, "lead"),
+        *(paragraph(note) for note in done.notes),
+        section("What it changes", table(HELD_OUT, ["", *judged], rows_of(done))),
+        section(
+            "Reliability", reliability_chart(curves_of(done), "reliability"),
+            paragraph("On the dotted line, what was said with p came true with p. A larger dot stands for more bars.", "muted"),
+        ),
+        section(
+            "The calibration", Html(f"<pre>{escape(json.dumps(calibration.to_json(), indent=2))}</pre>\n"),
+            paragraph(f"Decision kept with it: {done.stored.decision}. Runs on {calibration.fitted_on} are refused with it."),
+            paragraph(
+                f"Checkpoint {done.checkpoint.name}, digest {done.checkpoint.digest[:12]}; bars of {done.source}; the doctor's "
+                f"verdict there: {done.diagnosis.verdict}.", "muted",
+            ),
+        ),
+    ]  # fmt: skip
+    return document(
+        f"flagbt calibrate: {done.checkpoint.name}", "".join(body), banners=stamps(synthetic=done.synthetic, overlap=False)
+    )

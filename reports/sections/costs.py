@@ -1,0 +1,29 @@
+"""Costs: what was paid, the fee at which nothing would be left, and the run at other costs."""
+
+from __future__ import annotations
+
+from ...results.stored_run import StoredRun
+from ..page import Html, money, paragraph, percent, ratio, section, setting_text, table
+
+
+def costs_section(stored: StoredRun) -> Html:
+    """Show fees, the break-even fee, and the Sharpe ratio without costs, with them, and with twice as much."""
+    mine, config, costs = stored.metrics["strategy"], stored.manifest["config"], stored.metrics["costs"]
+    paid = (
+        f"Paid {money(mine['fees_paid'])} in fees and {money(mine['slippage_paid'])} in slippage, at "
+        f"{setting_text(config.get('fee_bps'))} and {setting_text(config.get('slippage_bps'))} bps a side."
+    )
+    if costs is None:
+        return section("Costs", paragraph(paid), paragraph("At other costs: not measured when this run was made.", "muted"))
+    parts = [paragraph(f"{paid} {costs['break_even_sentence']}")]
+    if costs["reason"] is None:
+        rows = [
+            [
+                f"{each['factor']:g} times the costs", ratio(each["sharpe_daily"]),
+                percent(each["total_return"], signed=True), money(each["fees_paid"]),
+            ]
+            for each in costs["by_factor"]
+        ]  # fmt: skip
+        columns = ["", "Sharpe ratio, daily", "Total return", "Fees paid"]
+        parts.append(table("The same decisions at other costs: fee, slippage and borrow together", columns, rows))
+    return section("Costs", *parts)

@@ -1,0 +1,111 @@
+"""The curves of a run: equity against buy and hold, drawdown, and the price with entries and exits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ...results.metrics import Account, drawdowns
+from ...results.stored_run import StoredRun
+from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
+from ..page import Html, Row, counted, money, paragraph, percent, ratio, section, table, whole
+
+# Key in metrics, name, how it is written; the first ones stand beside the equity, the others are folded away.
+HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("total_return", "Total return", lambda v: percent(v, signed=True)),
+    ("cagr", "Growth a year (CAGR)", lambda v: percent(v, signed=True)),
+    ("sharpe_daily", "Sharpe ratio, daily returns", ratio),
+    ("sharpe_per_bar", "Sharpe ratio, per-bar returns", ratio),
+    ("sortino_daily", "Sortino ratio, daily returns", ratio),
+    ("volatility_daily", "Volatility a year", percent),
+    ("max_drawdown", "Deepest drawdown", percent),
+    ("max_drawdown_days", "Longest drawdown, days", lambda v: ratio(v, 1)),
+    ("calmar", "Calmar ratio", ratio),
+    ("trades", "All trades", whole),
+    ("open_trades", "Of these still open", whole),
+    ("win_rate", "Closed trades with a gain", percent),
+    ("profit_factor", "Profit factor", ratio),
+    ("avg_trade_return", "Mean return of a closed trade", lambda v: percent(v, 2, signed=True)),
+    ("exposure", "Bars with a position", percent),
+    ("turnover", "Turnover, times mean equity", ratio),
+    ("fees_paid", "Fees paid", money),
+    ("slippage_paid", "Slippage paid", money),
+    ("final_equity", "Final equity", money),
+)
+ZOOM = "Drag over a stretch to zoom into it; the round arrow shows all of it again."
+
+
+def performance_section(stored: StoredRun) -> Html:
+    """Show equity and drawdown beside buy and hold, and the headline numbers of both."""
+    mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
+    rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
+    columns = ["", "Strategy", "Buy and hold"]
+    year = stored.manifest["data"].get("bars_per_year")  # not in older records
+    bars = "" if year is None else f" and {whole(round(year))} bars"
+    caption = f"{counted(mine['bars'], 'bar')}, {ratio(mine['days'], 1)} days; 365 days{bars} a year; no risk-free rate"
+    return section(
+        "Equity and drawdown, beside buy and hold",
+        _equity(stored) if len(stored.equity) > 1 else "",
+        f'<div class="columns"><div>{table(caption, columns, rows[:9])}</div>',
+        f"<div>{table('Trades and costs', columns, rows[9:])}</div></div>\n",
+        paragraph("An en dash stands for what is undefined, such as a ratio of no trades or of no variation.", "muted"),
+    )
+
+
+def price_section(stored: StoredRun) -> Html:
+    """Show the closes with every entry and exit on them, and when a position was held."""
+    if len(stored.equity) < 2:
+        return section("Price, entries and exits", paragraph("One bar makes no chart."))
+    trades, x = stored.trades, times(stored.equity)
+    marks = []
+    left = trades[trades["status"] == "closed"]
+    if len(left):  # first, so that the entries lie on top
+        marks.append(_marks("Position closed", left, "exit", "benchmark", "diamond", 9))
+    for side, name, colour, shape in (
+        ("long", "Bought", "buy", "triangle"), ("short", "Sold short", "sell", "inverted_triangle")
+    ):  # fmt: skip
+        entered = trades[trades["side"] == side]
+        if len(entered):
+            marks.append(_marks(name, entered, "entry", colour, shape, 10))
+    close, exposure = stored.equity["close"].to_numpy(), stored.equity["exposure"].to_numpy()
+    panels = [
+        Panel([Line("Close", x, close, "muted")], unit="money", height=340, marks=marks),
+        Panel([Line("Exposure", x, exposure, "strategy", steps=True)], "Exposure at the close", "percent", 130, filled=True),
+    ]
+    caption = f"Marks lie at the bar and the price of the fill. {ZOOM}"
+    if max((len(each.x) for each in marks), default=0) > MOST_MARKS:
+        caption = f"Of {whole(len(trades))} trades, {whole(MOST_MARKS)} evenly chosen ones are marked. {caption}"
+    description = f"Closing price over time with {whole(len(trades))} trades marked where they were entered and left"
+    return section("Price, entries and exits", line_chart(panels, "price", description=description, caption=caption))
+
+
+def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
+    """Return the bars' stamps as naive UTC."""
+    index = pd.DatetimeIndex(frame.index)
+    return np.asarray(index.tz_convert("UTC").tz_localize(None))
+
+
+def _equity(stored: StoredRun) -> Html:
+    x = times(stored.equity)
+    accounts: list[tuple[str, Account, str, str]] = [
+        ("Strategy", stored, "strategy", "solid"), ("Buy and hold", stored.benchmark, "benchmark", "dashed")
+    ]  # fmt: skip
+    equity = [Line(name, x, each.equity["equity"].to_numpy(), colour, dash) for name, each, colour, dash in accounts]
+    falls = [Line(name, x, drawdowns(each), colour, dash) for name, each, colour, dash in accounts]
+    panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]
+    mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
+    description = (
+        f"Equity over time: the strategy ends at {money(mine['final_equity'])}, buy and hold at "
+        f"{money(theirs['final_equity'])}; "
+        f"deepest drawdowns {percent(mine['max_drawdown'])} and {percent(theirs['max_drawdown'])}"
+    )
+    return line_chart(panels, "equity", description=description, caption=f"By the bars' stamps, UTC. {ZOOM}")
+
+
+def _marks(name: str, trades: pd.DataFrame, event: str, colour: str, shape: str, size: int) -> Marks:
+    stamps = np.asarray(pd.DatetimeIndex(trades[f"{event}_time"]).tz_convert("UTC").tz_localize(None))
+    return Marks(name, stamps, trades[f"{event}_price"].to_numpy(dtype=np.float64), colour, shape, size)

@@ -1,0 +1,212 @@
+"""The quantstats section of a tearsheet: its tables and charts, from daily returns, on 365-day years, offline.
+
+quantstats is imported only here and only when a page is made: it takes seconds and brings in yfinance.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import matplotlib.style
+import pandas as pd
+
+from ...results.metrics import DAYS_PER_YEAR, FEWEST_DAYS_FOR_GROWTH
+from ..page import NULL, Html, paragraph, table
+from ..static_charts import inline_svg, quiet_fonts
+
+_HALF_YEAR = 183
+
+# Left out, and why: nothing may stand beside our own number of the same name, or say more than it knows.
+_ROWS_LEFT_OUT = {
+    "Risk-Adjusted Return": "always on 252 days a year",
+    "Time in Market": "rounded up and taken from returns; see bars with a position above",
+    "Profit Factor": "of days, not of trades",
+    "Payoff Ratio": "of days, not of trades",
+    "CPC Index": "of days, not of trades",
+    "Common Sense Ratio": "of days, not of trades",
+    "Kelly Criterion": "of days, not of trades",
+    "Risk of Ruin": "of days, not of trades",
+}
+_WINDOW_DAYS = {
+    "3M": 92, "6M": 183, "1Y": 365, "3Y (ann.)": 3 * 365, "5Y (ann.)": 5 * 365, "10Y (ann.)": 10 * 365
+}  # fmt: skip
+_AGAINST_BENCHMARK = ("R^2", "Information Ratio")  # of the benchmark against itself: no number
+
+# Not shown: the volatility-matched curve (not what was earned), the summed daily returns (not a return either) and the
+# rolling beta (zero where it is unknown).
+_CHARTS = (
+    ("returns", "Cumulative returns", 0),
+    ("log_returns", "Cumulative returns, log scale", 0),
+    ("eoy_returns", "Returns by calendar year", 0),
+    ("monthly_heatmap", "Returns by month, in percent", 0),
+    ("monthly_dist", "Distribution of monthly returns", 0),
+    ("returns_dist", "Return quantiles by period", 0),
+    ("rolling_vol", "Rolling volatility, half a year", _HALF_YEAR),
+    ("rolling_sharpe", "Rolling Sharpe ratio, half a year", _HALF_YEAR),
+    ("rolling_sortino", "Rolling Sortino ratio, half a year", _HALF_YEAR),
+    ("dd_periods", "The five longest drawdowns", 0),
+    ("dd_plot", "Drawdown by daily closes", 0),
+)
+
+
+def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float], *, days: float = math.inf) -> Html:
+    """Render quantstats' report of two series of daily returns as a fragment of a page.
+
+    Parameters
+    ----------
+    strategy, benchmark : Series of float64
+        Daily returns with the same naive UTC index, as of `flagbt.results.metrics.daily_returns`.
+    days : float
+        Elapsed clock time: a few hours more than 28 days touch 30 dates, and have no yearly growth all the same.
+
+    Returns
+    -------
+    Html
+        Tables and charts; or one paragraph that says why there are none: too few days, a strategy or a benchmark that
+        never moves, or quantstats failing on these returns.
+    """
+    reason = why_not(strategy, benchmark, days)
+    if reason is not None:
+        return paragraph(f"Left out: {reason}.")
+    try:
+        filled = _report(strategy.copy(), benchmark.copy())  # it changes its arguments
+    except Exception as error:  # a fault of a picture must not cost the run; the page says so
+        return paragraph(f"Left out: quantstats failed on these returns ({type(error).__name__}: {error}).")
+    tables = _metrics_table(_part(filled, "metrics"), len(strategy)) + _years_table(_part(filled, "years"))
+    tables += _drawdowns_table(_part(filled, "drawdowns"))
+    columns = f'<div class="columns"><div>{tables}</div><div>{_charts(filled)}</div></div>\n'
+    return Html(_introduction(len(strategy)) + columns)
+
+
+def why_not(strategy: pd.Series[float], benchmark: pd.Series[float], days: float) -> str | None:
+    """Return why quantstats cannot report on the returns, or None where it can."""
+    for count, of in ((len(strategy), "daily returns"), (days, "days")):
+        if count < FEWEST_DAYS_FOR_GROWTH:
+            return f"{count:.4g} {of} are too few for yearly figures; it takes {FEWEST_DAYS_FOR_GROWTH} days"
+    for name, returns in (("the strategy", strategy), ("buy and hold", benchmark)):
+        if not returns.map(pd.notna).all() or returns.abs().max() == float("inf") or (returns <= -1).any():
+            return f"the equity of {name} fell to 0 or below, so its returns are undefined"
+        if returns.nunique() < 2:
+            return f"the equity of {name} never moved, and a regression on a constant is undefined"
+    return None
+
+
+def _report(strategy: pd.Series[float], benchmark: pd.Series[float]) -> str:
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        from quantstats import reports  # here, not above: it takes seconds and brings in yfinance
+
+        template, output = Path(folder) / "template.html", Path(folder) / "page.html"
+        template.write_text(_template(len(strategy)), encoding="utf-8")
+        with _plain_style():
+            reports.html(
+                strategy,
+                benchmark,
+                periods_per_year=DAYS_PER_YEAR,
+                match_dates=False,  # True would drop idle months at the start
+                title="",
+                strategy_title="Strategy",
+                benchmark_title="Buy and hold",
+                template_path=str(template),
+                output=str(output),
+            )
+        return output.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # quantstats and yfinance warn about deprecations of pandas and matplotlib that nobody here can mend.
+    with warnings.catch_warnings(), quiet_fonts(), matplotlib.rc_context():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _plain_style() -> Iterator[None]:
+    """Draw with quantstats' own look, whatever was set before, without a window, and put everything back."""
+    import seaborn  # type: ignore[import-untyped]
+    from matplotlib import pyplot
+
+    look = {
+        **seaborn.axes_style("whitegrid"), **seaborn.plotting_context("notebook", font_scale=1.0),
+        "font.family": "sans-serif", "grid.color": "#dddddd", "grid.linewidth": 0.5, "lines.linewidth": 1.5,
+        "text.color": "#333333", "xtick.color": "#666666", "ytick.color": "#666666",
+        "svg.hashsalt": "flagbt", "svg.fonttype": "none",
+    }  # fmt: skip
+    before = matplotlib.get_backend(auto_select=False)
+    pyplot.switch_backend("Agg")
+    try:
+        with matplotlib.style.context(look, after_reset=True):
+            yield
+    finally:
+        if before is not None:
+            pyplot.switch_backend(before)
+
+
+def _template(days: int) -> str:
+    charts = [f"<!--chart {name}-->{{{{{name}}}}}<!--end-->" for name, _, fewest in _CHARTS if days > fewest]
+    tables = {"metrics": "metrics", "years": "eoy_table", "drawdowns": "dd_info"}
+    return "\n".join([f"<!--{name}-->{{{{{key}}}}}<!--end-->" for name, key in tables.items()] + charts)
+
+
+def _introduction(days: int) -> Html:
+    reasons: dict[str, list[str]] = {}
+    for row, reason in _ROWS_LEFT_OUT.items():
+        reasons.setdefault(reason, []).append(row)
+    left_out = "; ".join(f"{', '.join(rows)} ({reason})" for reason, rows in reasons.items())
+    return paragraph(
+        f"From {days:,} daily returns by UTC day, {DAYS_PER_YEAR} days a year, no risk-free rate, dates not matched. "
+        "Drawdowns here are by daily closes, so shallower than the one above, which is by bar; wins and losses are of "
+        f"days, not of trades. Rows left out: {left_out}.",
+        "muted",
+    )
+
+
+def _part(text: str, name: str) -> list[list[Html]]:
+    """Return the cells of one of quantstats' tables, its head row first; tabulate has escaped them."""
+    found = re.search(f"<!--{name}-->(.*?)<!--end-->", text, flags=re.DOTALL)
+    rows = re.findall(r"<tr>(.*?)</tr>", found.group(1), flags=re.DOTALL) if found else []
+    cells = [[_cell(cell) for cell in re.findall(r"<t[hd]>(.*?)</t[hd]>", row, flags=re.DOTALL)] for row in rows]
+    return [row for row in cells if any(row)]
+
+
+def _cell(text: str) -> Html:
+    # quantstats writes a look-alike percent sign (U+FE6A) to get a name past its own cleaning.
+    plain = text.replace("\ufe6a", "").strip()
+    return Html({"-0.0": "0.0", "-": NULL}.get(plain, plain))
+
+
+def _metrics_table(rows: list[list[Html]], days: int) -> Html:
+    shown = []
+    for head, benchmark, strategy in (row for row in rows[1:] if len(row) == 3):
+        if head in _ROWS_LEFT_OUT or _WINDOW_DAYS.get(head, 0) > days:
+            continue
+        shown.append([head, strategy, NULL if head in _AGAINST_BENCHMARK else benchmark])
+    return table("Metrics by quantstats", ["", "Strategy", "Buy and hold"], shown)
+
+
+def _years_table(rows: list[list[Html]]) -> Html:
+    return table(
+        "Returns by calendar year, percent",
+        ["Year", "Strategy", "Buy and hold"],
+        [[row[0], row[2], row[1]] for row in rows[1:]],
+    )
+
+
+def _drawdowns_table(rows: list[list[Html]]) -> Html:
+    return table("The deepest drawdowns by daily closes", ["Started", "Recovered, or end", "Percent", "Days"], rows[1:])
+
+
+def _charts(text: str) -> str:
+    drawn = []
+    for name, title, _ in _CHARTS:
+        found = re.search(f"<!--chart {name}-->(.*?)<!--end-->", text, flags=re.DOTALL)
+        if found and "<svg" in found.group(1):
+            drawn.append(f'<figure class="paper">{inline_svg(found.group(1), f"qs-{name}", title)}</figure>\n')
+    return "".join(drawn)

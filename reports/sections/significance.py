@@ -1,0 +1,130 @@
+"""Certainty: could it be luck? Each figure with its interval, one sentence, its formula and its paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ...results.caveats import with_stamp
+from ...results.significance.measure import share
+from ...results.significance.sharpe_ratio import CONFIDENCE
+from ...results.stored_run import StoredRun
+from ..page import NULL, Html, details, escape, paragraph, ratio, section, table, whole
+
+# Key in metrics.json, name, what the ends of its interval are.
+FIGURES = {
+    "sharpe_interval": "Sharpe ratio", "difference_interval": "Sharpe ratio, less buy and hold's",
+    "random_entries": "Random entries", "probabilistic_sharpe": "Probabilistic Sharpe ratio",
+    "deflated_sharpe": "Deflated Sharpe ratio", "minimum_track_record": "Minimum track record",
+}  # fmt: skip
+
+
+def certainty_section(stored: StoredRun) -> Html:
+    """Show how sure the numbers are, or say that it was not measured."""
+    certainty = stored.metrics["certainty"]
+    if certainty is None:
+        why = "This run was made before flagbt measured it; run it again to have it."
+        return section("Certainty: could it be luck?", paragraph(why))
+    rows = [[name, _value(key, certainty[key]), certainty[key]["sentence"]] for key, name in FIGURES.items()]
+    formulas = [[name, certainty[key]["formula"], certainty[key]["paper"]] for key, name in FIGURES.items()]
+    return section(
+        "Certainty: could it be luck?",
+        paragraph(luck_sentence(certainty, stored.manifest["config"])),
+        interval_bars(certainty),
+        table("How sure these numbers are", ["", "Value", "What it means"], rows, words=True),
+        details("Formulas and papers", table("Where the figures come from", ["", "Formula", "Paper"], formulas, words=True)),
+    )
+
+
+def luck_word(certainty: Mapping[str, Any] | None) -> str:
+    """Say in two or three words whether a run is told from luck."""
+    if certainty is None:
+        return "not known"
+    if certainty["verdict"]["beyond_luck"] is False and _surely_loses(certainty):
+        return "a loss beyond luck"
+    if certainty["verdict"]["beyond_luck"] is False and _surely_gains(certainty):
+        return "the market's"
+    return {True: "not luck alone", False: "may be luck", None: "not known"}[certainty["verdict"]["beyond_luck"]]
+
+
+def trials_then_now(certainty: Mapping[str, Any] | None) -> str:
+    """Write how many configurations had been tried on a run's bars when it was made, and how many are known now."""
+    if certainty is None:
+        return NULL
+    inputs = certainty["deflated_sharpe"]["inputs"]
+    return f"{whole(inputs['trials_at_run'])} / {whole(inputs['trials'])}"
+
+
+def luck_sentence(certainty: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Say it in a sentence, never without saying where nobody stated which bars the strategy has seen."""
+    verdict = certainty["verdict"]
+    if verdict["beyond_luck"] is False and _surely_loses(certainty):
+        verdict = {"sentence": "That is worse than bad luck explains."}
+    return str(with_stamp(verdict, config)["sentence"])
+
+
+def _surely_gains(certainty: Mapping[str, Any]) -> bool:
+    """Tell whether only the random entries stand against a gain: the first two tests of ``verdict`` are passed."""
+    low, deflated = certainty["sharpe_interval"]["low"], certainty["deflated_sharpe"]["value"]
+    return low is not None and low > 0 and deflated is not None and deflated >= CONFIDENCE
+
+
+def _surely_loses(certainty: Mapping[str, Any]) -> bool:
+    high = certainty["sharpe_interval"]["high"]
+    return high is not None and high < 0
+
+
+def interval_bars(certainty: Mapping[str, Any]) -> Html:
+    """Draw the intervals of Sharpe ratios on one scale, with a line at 0; nothing where there is none."""
+    drawn = []
+    for key, label in (
+        ("sharpe_interval", "This run"), ("difference_interval", "Less buy and hold's"),
+        ("random_entries", "Random entries"),
+    ):  # fmt: skip
+        figure = certainty[key]
+        low, high, middle = _ends(key, figure)
+        if low is not None and high is not None and middle is not None:
+            drawn.append((label, low, middle, high, "hold" if key == "random_entries" else "strategy"))
+    if not drawn:
+        return Html("")
+    left = min(0.0, *(each[1] for each in drawn))
+    span = max(1e-9, *(each[3] for each in drawn)) - left
+    rows = "".join(_range_row(*each, left=left, span=span) for each in drawn)
+    return Html(
+        f'<h3>Sharpe ratios a year, with 90 % intervals</h3>\n<div class="bars">{rows}</div>\n'
+        + paragraph("The thin line is 0. The dot is the estimate; of random entries, the median of the draws.", "muted")
+    )
+
+
+def _ends(key: str, figure: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    if key == "random_entries":
+        inputs = figure["inputs"]
+        return inputs.get("low"), inputs.get("high"), inputs.get("median")
+    return figure["low"], figure["high"], figure["value"]
+
+
+def _range_row(label: str, low: float, middle: float, high: float, colour: str, *, left: float, span: float) -> str:
+    def at(value: float) -> str:
+        return f"{100 * (0.02 + 0.96 * (value - left) / span):.2f}%"
+
+    shape = (
+        f'<span class="range" aria-hidden="true"><u style="left:{at(0.0)}"></u>'
+        f'<i style="left:{at(low)};right:calc(100% - {at(high)});background:var(--{colour})"></i>'
+        f'<b style="left:{at(middle)};background:var(--{colour})"></b></span>'
+    )
+    value = f"{ratio(low)} .. {ratio(high)}"
+    return f'<div class="bar"><span>{escape(label)}</span>{shape}<span class="value">{escape(value)}</span></div>\n'
+
+
+def _value(key: str, figure: Mapping[str, Any]) -> str:
+    value = figure["value"]
+    if value is None:
+        return "not known"
+    if figure["unit"] == "days":
+        return f"{whole(math.ceil(value))} days"
+    if figure["unit"] == "probability":
+        return share(value)
+    if key == "random_entries":
+        return f"p = {ratio(value, 3)}"
+    return ratio(value)

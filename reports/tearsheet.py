@@ -1,0 +1,196 @@
+"""The tearsheet: one page a run, which opens with what happened and whether it is luck, and then shows everything else.
+
+It is made from the run's folder alone, so `flagbt report` makes the same bytes again.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ..data.labels import label_spec
+from ..results.caveats import banners, marks, strategy_name, unstated, with_stamp
+from ..results.metrics import daily_returns, ruined_at
+from ..results.stored_run import StoredRun
+from ..results.summary import order_counts
+from .interactive_charts import document
+from .page import (
+    Html,
+    details,
+    escape,
+    facts,
+    money,
+    paragraph,
+    section,
+    setting_text,
+    table,
+    verdict_card,
+    whole,
+)
+from .sections.calibration import calibration_section
+from .sections.costs import costs_section
+from .sections.curves import performance_section, price_section
+from .sections.diversity import diversity_section
+from .sections.quantstats import quantstats_section
+from .sections.significance import certainty_section, luck_sentence, luck_word
+from .sections.trades import trades_section
+
+KIND_OF_VERDICT = {
+    "one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good",
+}  # fmt: skip
+# Fields of a run's config that `flagbt run` takes back.
+OPTIONS = {
+    "strategy": "--strategy", "checkpoint": "--ckpt", "data": "--data", "timerange": "--timerange",
+    "calibration": "--calibration", "decision": "--decision", "fee_bps": "--fee-bps",
+    "slippage_bps": "--slippage-bps", "borrow_bps_per_day": "--borrow-bps-per-day", "cash": "--cash", "short": "--short",
+    "cooldown_bars": "--cooldown-bars", "min_hold_bars": "--min-hold-bars", "exit": "--exit", "stop_loss": "--stop-loss",
+    "take_profit": "--take-profit", "max_short_notional": "--max-short-notional",
+    "close_short_above": "--close-short-above", "allow_overlap": "--allow-overlap",
+    "seed": "--seed",
+}  # fmt: skip
+
+
+def render_tearsheet(stored: StoredRun) -> str:
+    """Render a run as one offline HTML page; equal records give equal bytes.
+
+    Parameters
+    ----------
+    stored : StoredRun
+        The page needs nothing else. The user's name and notes are escaped.
+
+    Returns
+    -------
+    str
+        A whole page: nothing fetched, no clock, id or absolute path.
+    """
+    manifest = stored.manifest
+    title = title_of(manifest)
+    body = "".join(
+        (
+            _head(stored, title),
+            _what_ran(stored),
+            performance_section(stored),
+            diversity_section(stored),
+            price_section(stored),
+            calibration_section(stored),
+            costs_section(stored),
+            certainty_section(stored),
+            _quantstats(stored),
+            trades_section(stored.trades),
+            section("Reproduce", f"<pre><code>{html.escape(command(manifest['config']))}</code></pre>\n", _reproduce_note()),
+        )
+    )
+    return document(f"{title} – flagbt", body, banners=banners([manifest]))
+
+
+def title_of(manifest: Mapping[str, Any]) -> str:
+    """Return the user's name for a run, or what was run."""
+    checkpoint = (manifest["checkpoint"] or {}).get("name")
+    ran = f"{strategy_name(manifest['config'])}{f', checkpoint {checkpoint}' if checkpoint else ''}"
+    return str(manifest["name"] or ran)
+
+
+def command(config: Mapping[str, Any]) -> str:
+    """Return the command that repeats the run, from its config: file names only, no path of this machine."""
+    words = ["flagbt", "run"]
+    for field, option in OPTIONS.items():
+        value = config.get(field)
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            words += [option, setting_text(value)]
+    return shlex.join(words)
+
+
+def _head(stored: StoredRun, title: str) -> str:
+    notes, certainty = stored.manifest["notes"], stored.metrics["certainty"]
+    luck = (
+        f" {luck_sentence(certainty, stored.manifest['config'])}" if certainty is not None and not stored.trades.empty else ""
+    )
+    lead = paragraph(stored.manifest["sentence"] + luck, "lead")
+    cards = _cards(stored)
+    return "".join((
+        f"<header>\n<h1>{escape(title)}</h1>\n{lead}", paragraph(notes) if notes else "", "</header>\n",
+        f'<div class="cards">{cards}</div>\n' if cards else "",
+    ))  # fmt: skip
+
+
+def _cards(stored: StoredRun) -> str:
+    verdicts = stored.manifest["verdicts"]
+    titles = {"signal": "Signals", "model": "Model, before calibration", "calibrated": "Model, after calibration"}
+    if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card says it
+        titles = {"signal": "Signals", "model": "Model"}
+    cards = [
+        verdict_card(title, found["verdict"], found["sentence"], KIND_OF_VERDICT[found["verdict"]])
+        for each, title in titles.items()
+        if (found := verdicts[each]) is not None
+    ]
+    return "".join([*cards[:1], _luck(stored.metrics["certainty"], stored.manifest), *cards[1:]])
+
+
+def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> str:
+    if certainty is None:
+        return ""
+    word = luck_word(certainty)
+    kind = {"not luck alone": "good", "may be luck": "fair", "the market's": "fair", "a loss beyond luck": "bad"}.get(word, "")
+    if kind == "good" and set(marks(manifest)) - {"SYNTHETIC"}:
+        kind = "fair"
+    figure = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
+    if word == "the market's":
+        figure = certainty["random_entries"]
+    return verdict_card("Luck", word, with_stamp(figure, manifest["config"])["sentence"], kind)
+
+
+def _seen(config: Mapping[str, Any]) -> str:
+    if unstated(config):
+        return "not stated"
+    return ", ".join(config.get("bars_seen") or ()) or ("not recorded" if "bars_seen" not in config else "none")
+
+
+def _what_ran(stored: StoredRun) -> str:
+    data, config, checkpoint = stored.manifest["data"], stored.manifest["config"], stored.manifest["checkpoint"]
+    fee, slippage = (setting_text(config.get(each)) for each in ("fee_bps", "slippage_bps"))
+    entries: list[tuple[str, object]] = [
+        ("Data", f"{data['source']}, {'SYNTHETIC' if data['synthetic'] else 'real prices'}"),
+        ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
+        ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
+        ("Strategy", setting_text(strategy_name(config))),
+        ("Bars it has seen", _seen(config)),
+        ("Costs a side", f"fee {fee} bps, slippage {slippage} bps"),
+        ("Starting cash", money(stored.cash)),
+        ("Orders", order_counts(stored.manifest["funnel"])),
+        ("Sides", "long and short" if config.get("short") else "long or flat"),
+    ]  # fmt: skip
+    if checkpoint:
+        entries += [
+            ("Checkpoint", checkpoint["name"]),
+            ("Calibration, decision", f"{setting_text(config.get('calibration'))}, {setting_text(config.get('decision'))}"),
+            ("Checkpoint digest", str(checkpoint["digest"])[:16]),
+        ]
+    entries.append(("Data digest", str(data["digest"])[:16]))
+    rows = [["First and last bar", f"{data['first']} .. {data['last']}"]]
+    if "gaps" in data:
+        rows.append(["Gaps in the file", f"{whole(data['gaps'])}, {whole(data['missing_bars'])} bars missing"])
+    if checkpoint:
+        rows.append(["Labels", label_spec(checkpoint["labels"]).question])
+    rows += [[name.replace("_", " ").capitalize(), setting_text(value)] for name, value in config.items()]
+    settings = table("As recorded in run.json", ["Setting", "Value"], rows, words=True)
+    return section("What was run", facts(entries), details("All settings", settings))
+
+
+def _quantstats(stored: StoredRun) -> Html:
+    returns, held = daily_returns(stored), daily_returns(stored.benchmark)
+    if ruined_at(stored) is not None:  # also where every day's last close was above 0
+        returns *= math.nan
+    return section("quantstats", quantstats_section(returns, held, days=stored.metrics["strategy"]["days"]))
+
+
+def _reproduce_note() -> Html:
+    return paragraph(
+        "Names stand for files on the machine that made this page. run.json holds the command as given, digests, "
+        "library versions and seeds; the same command on the same inputs gives the same numbers.",
+        "muted",
+    )

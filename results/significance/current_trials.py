@@ -1,0 +1,109 @@
+"""A stored run's certainty by the trials known now: the record keeps the count of its day, and more may be known since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import RecordError
+from ..caveats import with_stamp
+from ..stored_run import StoredRun
+from ..trial_log import Trial, TrialLog, configuration_digest, read_trials
+from .answer import Figure
+from .measure import YEAR, deflated_figure, verdict
+from .sharpe_ratio import Moments
+
+
+class CurrentTrials:
+    """The trial logs beside run folders, each read once."""
+
+    def __init__(self) -> None:
+        self._logs: dict[Path, TrialLog] = {}
+
+    def certainty(self, folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the certainty of the run in ``folder`` by the log beside it, see ``current_certainty``.
+
+        Raises
+        ------
+        RecordError
+            Where the log cannot be read, or what the record holds of its certainty is damaged.
+        """
+        log = self.log(folder.resolve().parent)
+        try:
+            return current_certainty(manifest, metrics, log)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecordError(
+                f"run {folder.name}: the certainty in metrics.json in {folder} cannot be read ({error}). "
+                "Run the backtest again."
+            ) from error
+
+    def log(self, out: Path) -> TrialLog:
+        """Return the trial log of a runs folder.
+
+        Raises
+        ------
+        RecordError
+            Where it cannot be read.
+        """
+        out = out.resolve()
+        if out not in self._logs:
+            self._logs[out] = read_trials(out)
+        return self._logs[out]
+
+    def run(self, stored: StoredRun) -> StoredRun:
+        """Return a stored run with its certainty by the log beside it; raises as ``certainty`` does."""
+        certainty = self.certainty(stored.folder, stored.manifest, stored.metrics)
+        return replace(stored, metrics=stored.metrics | {"certainty": certainty})
+
+
+def current_certainty(manifest: Mapping[str, Any], metrics: Mapping[str, Any], log: TrialLog) -> dict[str, Any] | None:
+    """Return a record's certainty with its deflated Sharpe ratio and its verdict by the trials of a log.
+
+    The figure's inputs hold both counts: ``trials`` now, and ``trials_at_run``. A log that knows fewer trials than the
+    record does, such as that of another folder, changes nothing: what was tried once stays tried. The same record and log
+    give the same values, and those of the record where nothing was tried since. None for a record without certainty.
+    """
+    if metrics["certainty"] is None:
+        return None
+    certainty = dict(metrics["certainty"])
+    then = certainty["deflated_sharpe"]
+    inputs = {"trials_at_run": then["inputs"]["trials"], **then["inputs"]}  # records before format 3 hold one count
+    certainty["deflated_sharpe"] = {**then, "inputs": inputs}
+    own = recorded_trial(manifest, metrics, log)
+    now = None if own is None else log.count(own)
+    recorded = tuple(inputs[name] for name in ("trials", "trials_with_sharpe", "variance", "damaged_lines"))
+    if now is None or now.trials < inputs["trials"]:
+        return certainty
+    if recorded == (now.trials, len(now.sharpes), now.variance, now.damaged_lines):
+        return certainty
+    figure = deflated_figure(
+        None if then["reason"] else _moments(certainty), now, days=inputs["days"],
+        at_run=inputs["trials_at_run"], why=then["reason"],
+    )  # fmt: skip
+    others = {name: Figure(**certainty[name]) for name in ("sharpe_interval", "random_entries")}
+    judged = verdict({"deflated_sharpe": figure, **others})
+    return certainty | {"deflated_sharpe": figure.to_json(), "verdict": with_stamp(judged, manifest["config"])}
+
+
+def recorded_trial(manifest: Mapping[str, Any], metrics: Mapping[str, Any], log: TrialLog) -> Trial | None:
+    """Return the trial that a stored run is.
+
+    Records before format 3 do not say which bars they traded: those of the one line of the log with the same configuration
+    and Sharpe ratio; None where there is not one.
+    """
+    sharpe, stated = metrics["strategy"]["sharpe_daily"], manifest.get("trial")
+    if stated is not None:
+        return Trial(stated["bars"], stated["configuration"], sharpe)
+    own = configuration_digest(manifest["config"], manifest["checkpoint"])
+    bars = [bars for (bars, configuration), logged in log.trials.items() if configuration == own and logged == sharpe]
+    return Trial(bars[0], own, sharpe) if len(bars) == 1 else None
+
+
+def _moments(certainty: Mapping[str, Any]) -> Moments:
+    known = certainty["deflated_sharpe"]["inputs"]
+    if "sharpe_per_day" not in known:  # before format 3
+        known = certainty["probabilistic_sharpe"]["inputs"]
+        known = {**known, "sharpe_per_day": known["sharpe_daily"] / YEAR}
+    return Moments(known["days"], known["sharpe_per_day"], known["skewness"], known["kurtosis"])

@@ -1,0 +1,296 @@
+"""All of a run's certainty in one call: six figures, each with its sentence, and the verdict they add up to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...data.bars import FloatArray
+from ...engine.run import Run
+from ..metrics import DAYS_PER_YEAR, daily_returns, daily_sharpe
+from ..trial_log import TrialCount
+from .answer import Figure, Kind
+from .bootstrap import RESAMPLES, Interval, sharpe_interval
+from .random_entries import random_entries
+from .sharpe_ratio import CONFIDENCE, Moments, deflated_sharpe, expected_best, minimum_track_record, probabilistic_sharpe
+
+FEWEST_DAYS = 30  # below, the formulas' normal approximation says nothing
+LEVEL = 0.9
+YEAR = math.sqrt(DAYS_PER_YEAR)
+_PSR_PAPER = "Bailey and Lopez de Prado (2012), The Sharpe Ratio Efficient Frontier, Journal of Risk 15(2)"
+_BOOTSTRAP_PAPER = (
+    "Politis and Romano (1994), The Stationary Bootstrap, JASA 89(428); block length by Politis and White (2004) and Patton, "
+    "Politis and White (2009), Econometric Reviews 23(1) and 28(4)"
+)
+PROBABILISTIC = Kind(
+    "probabilistic Sharpe ratio", "probability",
+    "Phi(S sqrt(T - 1) / sqrt(1 - g3 S + (g4 - 1) S^2 / 4)), S the daily Sharpe ratio of T days, g3 and g4 skewness and "
+    "kurtosis of the daily returns", _PSR_PAPER,
+)  # fmt: skip
+TRACK_RECORD = Kind(
+    "minimum track record length", "days",
+    "1 + (1 - g3 S + (g4 - 1) S^2 / 4) (Phi^-1(0.95) / S)^2, symbols as in the probabilistic Sharpe ratio", _PSR_PAPER,
+)  # fmt: skip
+DEFLATED = Kind(
+    "deflated Sharpe ratio", "probability",
+    "Phi((S - S0) sqrt(T - 1) / sqrt(1 - g3 S + (g4 - 1) S^2 / 4)), S0 = sqrt(V) ((1 - c) Phi^-1(1 - 1/N) + c Phi^-1(1 - "
+    "1/(N e))), N the trials, V the variance of their Sharpe ratios, c = 0.5772",
+    "Bailey and Lopez de Prado (2014), The Deflated Sharpe Ratio, Journal of Portfolio Management 40(5)",
+)  # fmt: skip
+INTERVAL = Kind(
+    "confidence interval of the Sharpe ratio", "Sharpe ratio a year",
+    f"[S - q95 e, S - q5 e], q5 and q95 the quantiles of (S* - S) / e* over {RESAMPLES:,} stationary-bootstrap resamples, e "
+    "and e* the Newey-West errors of S and S*", _BOOTSTRAP_PAPER,
+)  # fmt: skip
+DIFFERENCE = Kind(
+    "difference of the Sharpe ratio to buy and hold's", "Sharpe ratio a year",
+    "the same for S less the Sharpe ratio of buy and hold, the days of both drawn together",
+    _BOOTSTRAP_PAPER + "; studentised as in Ledoit and Wolf (2008), Robust performance hypothesis testing with the Sharpe "
+    "ratio, Journal of Empirical Finance 15(5)",
+)  # fmt: skip
+ENTRIES = Kind(
+    "comparison with random entries", "p-value",
+    "(1 + number of draws with a Sharpe ratio of at least the run's) / (1 + draws)",
+    "Davison and Hinkley (1997), Bootstrap Methods and their Application, section 4.2 (Monte Carlo tests)",
+)  # fmt: skip
+
+
+def certainty(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
+    """Measure how much of a run's Sharpe ratio could be luck.
+
+    Parameters
+    ----------
+    run, benchmark : Run
+        Over the same bars.
+    trials : TrialCount
+        All that was tried on these bars, the run among it: `flagbt.results.trial_log.TrialLog.count`.
+    seed : int
+        Of the bootstrap and the random entries: the same seed gives the same numbers.
+
+    Returns
+    -------
+    dict
+        JSON values, each figure as `Figure.to_json` says: ``probabilistic_sharpe``, ``minimum_track_record``,
+        ``deflated_sharpe``, ``sharpe_interval``, ``difference_interval``, ``random_entries``; and ``verdict`` (see
+        ``verdict``). Sharpe ratios are annualised by 365 days.
+    """
+    own, theirs = _daily(run), _daily(benchmark)
+    why = _why_undefined(run, own)
+    figures = {
+        "probabilistic_sharpe": _probabilistic(own, why),
+        "minimum_track_record": _track_record(own, why),
+        "deflated_sharpe": _deflated(own, trials, why),
+        "sharpe_interval": _interval(own, why, seed),
+        "difference_interval": _difference(own, theirs, why, _why_undefined(benchmark, theirs), seed),
+        "random_entries": _entries(run, own, seed),
+    }
+    return {name: figure.to_json() for name, figure in figures.items()} | {"verdict": verdict(figures)}
+
+
+def verdict(figures: dict[str, Figure]) -> dict[str, Any]:
+    """Say whether a run is told from luck.
+
+    Returns
+    -------
+    dict
+        ``beyond_luck``: True where the deflated Sharpe ratio is at least 0.95, the interval of the Sharpe ratio lies above
+        0, and random entries, where they are known, do as well in 1 draw of 20 at most; None where one of the first two is
+        undefined. ``sentence``. In a rising market whoever holds has a Sharpe ratio above 0: that is not the strategy's.
+    """
+    deflated, interval, entries = figures["deflated_sharpe"], figures["sharpe_interval"], figures["random_entries"]
+    unknown = next((each for each in (deflated, interval) if each.value is None), None)
+    if unknown is not None:
+        return {"beyond_luck": None, "sentence": f"Whether this is luck cannot be told: {unknown.reason}."}
+    assert deflated.value is not None
+    assert interval.low is not None
+    if deflated.value < CONFIDENCE or interval.low <= 0:
+        return {"beyond_luck": False, "sentence": "Not distinguishable from luck."}
+    if entries.value is not None and entries.value > 1 - CONFIDENCE:
+        return {
+            "beyond_luck": False,
+            "sentence": "A gain beyond luck, but trades of the same lengths at random times do as well: it is the "
+            "market's, not the timing's.",
+        }
+    known = "" if entries.value is None else " and the random entries"
+    return {
+        "beyond_luck": True,
+        "sentence": f"Not explained by luck alone: the deflated Sharpe ratio, the interval{known} say so.",
+    }
+
+
+def _daily(run: Run) -> FloatArray:
+    return np.asarray(daily_returns(run), dtype=np.float64)
+
+
+def _why_undefined(run: Run, returns: FloatArray) -> str | None:
+    """Say why a run's Sharpe ratio cannot be judged, or None where it can."""
+    if run.trades.empty:
+        return "no trade was made"
+    if (run.equity["equity"] <= 0).any():
+        return "the equity fell to 0 or below"
+    if daily_sharpe(returns) is None:
+        return "the range is a single day" if len(returns) < 2 else "the daily returns do not vary"
+    if len(returns) < FEWEST_DAYS:
+        return f"{len(returns)} days are too few to judge by; it takes {FEWEST_DAYS}"
+    return None
+
+
+def _probabilistic(returns: FloatArray, why: str | None) -> Figure:
+    if why:
+        return PROBABILISTIC.unknown(why, days=len(returns))
+    moments = Moments.of(returns)
+    value = probabilistic_sharpe(moments)
+    if value is None:
+        return PROBABILISTIC.unknown("the returns take two values only", days=len(returns))
+    sentence = (
+        f"Judged by these {len(returns):,} days alone, the true Sharpe ratio is above 0 with a probability of {share(value)}."
+    )
+    return PROBABILISTIC.known(
+        value, sentence, inputs={
+            "days": len(returns), "sharpe_daily": moments.sharpe * YEAR, "skewness": moments.skewness,
+            "kurtosis": moments.kurtosis, "threshold": 0.0,
+        },
+    )  # fmt: skip
+
+
+def _track_record(returns: FloatArray, why: str | None) -> Figure:
+    if why:
+        return TRACK_RECORD.unknown(why, days=len(returns))
+    value = minimum_track_record(Moments.of(returns))
+    if value is None:
+        return TRACK_RECORD.unknown(
+            "the Sharpe ratio is not above 0, so no number of days would show that it is", days=len(returns)
+        )
+    enough = "enough" if value <= len(returns) else "too few"
+    sentence = (
+        f"At this Sharpe ratio it takes {math.ceil(value):,} days to be {CONFIDENCE:.0%} sure that the true one is above 0; "
+        f"there are {len(returns):,}, {enough}."
+    ).replace("95%", "95 %")
+    return TRACK_RECORD.known(value, sentence, inputs={"days": len(returns), "confidence": CONFIDENCE, "threshold": 0.0})
+
+
+def _deflated(returns: FloatArray, trials: TrialCount, why: str | None) -> Figure:
+    return deflated_figure(
+        None if why else Moments.of(returns), trials, days=len(returns), at_run=trials.trials, why=why
+    )  # fmt: skip
+
+
+def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, at_run: int, why: str | None) -> Figure:
+    """Return the deflated Sharpe ratio of daily returns with these moments, given what was tried.
+
+    Parameters
+    ----------
+    moments : Moments or None
+        None where the figure is undefined; ``why`` then says why.
+    trials : TrialCount
+        Those known now.
+    days : int
+    at_run : int
+        How many trials were known when the run was made.
+    why : str or None
+    """
+    inputs: dict[str, Any] = {
+        "days": days, "trials": trials.trials, "trials_at_run": at_run, "trials_with_sharpe": len(trials.sharpes),
+        "variance": trials.variance, "damaged_lines": trials.damaged_lines,
+    }  # fmt: skip
+    if moments is None or why:
+        figure = DEFLATED.unknown(why or "its moments are not known", **inputs)
+        since = f" {trials.trials:,} configurations were tried on these bars ({at_run:,} when this run was made)."
+        return figure if at_run == trials.trials else replace(figure, sentence=figure.sentence + since)
+    inputs |= {"sharpe_per_day": moments.sharpe, "skewness": moments.skewness, "kurtosis": moments.kurtosis}
+    variance = (trials.variance or 0.0) / DAYS_PER_YEAR
+    value = deflated_sharpe(moments, trials.trials, variance)
+    if value is None:
+        return DEFLATED.unknown("the returns take two values only", **inputs)
+    best = expected_best(trials.trials, variance) * YEAR
+    lines = (
+        "1 damaged line of the trial log was" if trials.damaged_lines == 1 else f"{trials.damaged_lines:,} damaged lines were"
+    )
+    damaged = f" ({lines} not counted)" if trials.damaged_lines else ""
+    then = "" if at_run == trials.trials else f" ({at_run:,} when this run was made)"
+    if trials.variance is None:
+        alone = (
+            "This is the only configuration tried on these bars" if trials.trials == 1
+            else f"Of {trials.trials:,} configurations tried on these bars{then} only this one has a Sharpe ratio"
+        )  # fmt: skip
+        sentence = (
+            f"{alone}, so nothing is deflated: the probability of a true Sharpe ratio above 0 is {share(value)}{damaged}."
+        )
+    else:
+        sentence = (
+            f"{trials.trials:,} configurations were tried on these bars{then}, and the best of so many is expected to reach a "
+            f"Sharpe ratio of {best:.2f} by luck alone; the true one is above that with a probability of {share(value)}"
+            f"{damaged}."
+        )
+    return DEFLATED.known(value, sentence, inputs=inputs | {"expected_best": best})
+
+
+def _interval(returns: FloatArray, why: str | None, seed: int) -> Figure:
+    if why:
+        return INTERVAL.unknown(why, days=len(returns))
+    found = sharpe_interval(returns, level=LEVEL, seed=seed)
+    if found is None:
+        return INTERVAL.unknown("too few days have a position", days=len(returns))
+    low, high = found.low * YEAR, found.high * YEAR
+    where = "which includes 0" if low <= 0 <= high else f"all {'above' if low > 0 else 'below'} 0"
+    sentence = f"With {share(LEVEL)} confidence the true Sharpe ratio lies between {low:.2f} and {high:.2f}, {where}."
+    return INTERVAL.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
+
+
+def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_why: str | None, seed: int) -> Figure:
+    why = why or (f"of buy and hold, {their_why}" if their_why else None)
+    if why:
+        return DIFFERENCE.unknown(why, days=len(returns))
+    if np.allclose(returns, theirs, rtol=0, atol=1e-12):
+        return DIFFERENCE.unknown("the run is buy and hold", days=len(returns))
+    found = sharpe_interval(returns, theirs, level=LEVEL, seed=seed)
+    if found is None:
+        return DIFFERENCE.unknown("too few days have a position", days=len(returns))
+    low, high = found.low * YEAR, found.high * YEAR
+    meaning = (
+        "the two cannot be told apart" if low <= 0 <= high else f"the run is {'better' if low > 0 else 'worse'}"
+    )  # fmt: skip
+    sentence = (
+        f"The Sharpe ratio less that of buy and hold lies between {low:.2f} and {high:.2f} with {share(LEVEL)} confidence: "
+        f"{meaning}."
+    )
+    return DIFFERENCE.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
+
+
+def _bounds(found: Interval, days: int, seed: int) -> dict[str, Any]:
+    inputs = {"days": days, "block_days": found.block, "resamples": RESAMPLES, "seed": seed}
+    return {"low": found.low * YEAR, "high": found.high * YEAR, "level": LEVEL, "inputs": inputs}
+
+
+def _entries(run: Run, returns: FloatArray, seed: int) -> Figure:
+    broken = bool((run.equity["equity"] <= 0).any())
+    own = None if broken else daily_sharpe(returns)
+    if own is None:
+        return ENTRIES.unknown(_why_undefined(run, returns) or "the Sharpe ratio is undefined")
+    null = random_entries(run, seed=seed)
+    if isinstance(null, str):
+        return ENTRIES.unknown(null)
+    value = null.p_value(own)
+    draws, better = len(null.sharpe), round(value * (1 + len(null.sharpe))) - 1
+    finite = np.where(np.isfinite(null.sharpe), null.sharpe, np.nan)
+    known = int(np.isfinite(finite).sum())
+    low, middle, high = np.nanquantile(finite, [0.05, 0.5, 0.95]).tolist() if known else (None, None, None)
+    trades = "1 trade" if null.trades == 1 else f"{null.trades:,} trades"
+    sentence = (
+        f"{trades} of the same lengths at random times, at the same costs, had at least this Sharpe ratio in {better:,} of "
+        f"{draws:,} draws: the timing is {'better than chance' if value <= 1 - CONFIDENCE else 'no better than chance'}."
+    )
+    inputs = {"draws": draws, "at_least_as_good": better, "trades": null.trades, "median": middle, "sharpe": own, "seed": seed}
+    return ENTRIES.known(value, sentence, inputs=inputs | {"low": low, "high": high})
+
+
+def share(value: float) -> str:
+    """Write a probability as percent, never rounded up to certainty: 0.9996 is "more than 99.9 %"."""
+    if value > 0.999:
+        return "more than 99.9 %"
+    if value < 0.001:
+        return "less than 0.1 %"
+    return f"{100 * value:.1f} %".replace(".0 %", " %")

@@ -1,0 +1,295 @@
+"""Grid: every combination of what a sweep varies, counted but never written out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.bars import FloatArray
+from ..engine.backtest import check_cash
+from ..engine.costs import Costs
+from ..engine.rules import Rules, horizon_of
+from ..models.calibration import Calibration
+from ..models.decision import Decision
+from ..results.trial_log import configuration_digest
+from .axes import AXES, SETTINGS, STORED, Axes
+
+LARGEST_UNASKED = 10_000_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """A calibration of one checkpoint: as it was asked for, what it is, and the decision stored with it, if any."""
+
+    text: str
+    calibration: Calibration
+    decision: Decision | None = None
+
+    @property
+    def offsets(self) -> tuple[float, float] | None:
+        """What is added to SELL's and BUY's logits relative to HOLD's, where that is all it does; else None.
+
+        A constant added to all three logits changes no probability, so only these two differences count.
+        """
+        if self.calibration.method not in ("none", "offset", "prior"):
+            return None
+        sell, hold, buy = self.calibration.offset
+        return sell - hold, buy - hold
+
+
+@dataclass(frozen=True)
+class Points:
+    """The calibrations of one checkpoint: those asked for by themselves, then every pair of offsets for SELL and BUY.
+
+    Softmax does not change when one constant is added to all three logits, so three offsets are two degrees of freedom: HOLD's
+    is 0 in a grid. One over all three would hold each calibration many times over under different names, and count it as many
+    trials. Pairs are made when they are asked for: a million of them take no memory.
+
+    Parameters
+    ----------
+    named : tuple of Point
+    offsets : tuple of float
+        The values of the grid, or none.
+    aliases : mapping
+        From a pair of the grid to the text by which it was asked for too.
+    """
+
+    named: tuple[Point, ...] = ()
+    offsets: tuple[float, ...] = ()
+    aliases: Mapping[tuple[float, float], str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, named: Iterable[Point], offsets: tuple[float, ...] = ()) -> Points:
+        """Put together what was asked for: what is a pair of the grid as well becomes that pair, under its own text."""
+        grid, kept = {round(offset, 12) + 0.0: offset for offset in offsets}, list[Point]()
+        aliases: dict[tuple[float, float], str] = {}
+        for point in named:
+            pair = None if point.offsets is None or point.decision is not None else point.offsets
+            cell = None if pair is None else (grid.get(round(pair[0], 12) + 0.0), grid.get(round(pair[1], 12) + 0.0))
+            if cell is None or cell[0] is None or cell[1] is None:
+                kept.append(point)
+            else:
+                aliases.setdefault((cell[0], cell[1]), point.text)
+        return cls(tuple(kept), offsets, aliases)
+
+    def __len__(self) -> int:
+        return len(self.named) + len(self.offsets) ** 2
+
+    def __getitem__(self, place: int) -> Point:
+        """Return the point at a place."""
+        if not 0 <= place < len(self):
+            raise IndexError(f"calibration {place} of {len(self)}")
+        if place < len(self.named):
+            return self.named[place]
+        sell, buy = (self.offsets[each] for each in divmod(place - len(self.named), len(self.offsets)))
+        text = self.aliases.get((sell, buy)) or f"offset:{plain(sell)},0,{plain(buy)}"
+        return Point(text, Calibration("offset", offset=(sell, 0.0, buy)))
+
+    @property
+    def names(self) -> list[str]:
+        """The texts of those that were asked for by themselves."""
+        return [*(point.text for point in self.named), *self.aliases.values()]
+
+    def describe(self) -> dict[str, Any]:
+        """Return all of them as JSON values, the pairs by their values alone."""
+        return {
+            "named": [
+                {"text": point.text, "decision": None if point.decision is None else str(point.decision),
+                 "calibration": point.calibration.to_json()}
+                for point in self.named
+            ],
+            "offsets": list(self.offsets),
+            "also_named": [[*pair, text] for pair, text in self.aliases.items()],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A checkpoint, as far as settings need it: also on another machine.
+
+    Attributes
+    ----------
+    name, digest : str
+    class_returns : array, shape (3,)
+        See ``Checkpoint.class_returns``.
+    horizon_bars : int
+        Of its labels.
+    points : Points
+        As many as those of every other model.
+    """
+
+    name: str
+    digest: str
+    class_returns: FloatArray
+    horizon_bars: int
+    points: Points
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One setting of a grid.
+
+    Attributes
+    ----------
+    number : int
+        Its place in the grid, from 0.
+    places : tuple of int
+        The place of its value on each of ``AXES``.
+    model : int
+        Which of the grid's models.
+    point : Point
+    decision : Decision
+    short, costs, cash, rules
+        As ``run_backtest``'s.
+    exit : str
+        As it was asked for; ``rules`` holds the bars.
+    """
+
+    number: int
+    places: tuple[int, ...]
+    model: int
+    point: Point
+    decision: Decision
+    short: bool
+    costs: Costs
+    cash: float
+    rules: Rules
+    exit: str
+
+    @property
+    def round_trip_cost(self) -> float:
+        """Fees and slippage of entering and leaving, as a fraction."""
+        return 2 * (self.costs.fee + self.costs.slippage)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Grid(Axes):
+    """The values of every axis; settings are all their combinations.
+
+    Parameters
+    ----------
+    models : tuple of Model
+        The checkpoints, each with its calibrations.
+    """
+
+    models: tuple[Model, ...]
+
+    def values(self, axis: str) -> tuple[Any, ...]:
+        """Return the values of one of ``AXES`` but ``calibration``, as they were asked for."""
+        if axis == "ckpt":
+            return tuple(model.name for model in self.models)
+        return tuple(getattr(self, axis))
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """How many values each of ``AXES`` has."""
+        return tuple(len(self.models[0].points if axis == "calibration" else self.values(axis)) for axis in AXES)
+
+    def __len__(self) -> int:
+        return math.prod(self.sizes)
+
+    @property
+    def varied(self) -> list[str]:
+        """The axes with more than one value."""
+        return [axis for axis, size in zip(AXES, self.sizes, strict=True) if size > 1]
+
+    def __getitem__(self, number: int) -> Configuration:
+        """Return the setting at a place.
+
+        Raises
+        ------
+        IndexError
+            Outside 0 .. len - 1.
+        UsageError
+            For a value out of its range.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"setting {number} of {len(self)}")
+        left, backwards = number, []
+        for size in reversed(self.sizes):
+            left, place = divmod(left, size)
+            backwards.append(place)
+        places = tuple(reversed(backwards))
+        at = dict(zip(AXES, places, strict=True))
+        value = {axis: getattr(self, axis)[at[axis]] for axis in SETTINGS}
+        model = self.models[at["ckpt"]]
+        point = model.points[at["calibration"]]
+        return Configuration(
+            number, places, at["ckpt"], point,
+            (point.decision or Decision()) if value["decision"] == STORED else Decision.parse(value["decision"]),
+            value["short"],
+            Costs(**{name: value[name] for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day")}), value["cash"],
+            Rules(
+                horizon_bars=horizon_of(value["exit"], model.horizon_bars),
+                **{field.name: value[field.name] for field in fields(Rules) if field.name != "horizon_bars"},
+            ),
+            value["exit"],
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Make each value of each axis once, so that a bad one stops the sweep before any work.
+
+        Raises
+        ------
+        UsageError
+            For a value out of its range.
+        """
+        for cash in self.cash:
+            check_cash(cash)
+        step = 1
+        for axis, size in zip(reversed(AXES), reversed(self.sizes), strict=True):
+            for place in range(1 if axis == "calibration" else size):
+                self[place * step]
+            step *= size
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides every result of the grid, as JSON values."""
+        models = [
+            {
+                "name": model.name,
+                "digest": model.digest,
+                "horizon_bars": model.horizon_bars,
+                "calibrations": model.points.describe(),
+            }
+            for model in self.models
+        ]
+        return {"models": models} | {axis: list(self.values(axis)) for axis in SETTINGS}
+
+    def digests(self, numbers: range) -> Iterator[str]:
+        """Yield each setting's digest in the trial log: that of a `flagbt run` with the same options."""
+        for number in numbers:
+            setting = self[number]
+            named = setting.point.text.partition(":")[0] in ("none", STORED, "offset")
+            config = {
+                "strategy": "flagtrader", "cash": setting.cash, "short": setting.short, "decision": str(setting.decision),
+                "parameters": {"calibration": setting.point.calibration.to_json(), "decision": str(setting.decision)},
+                "calibration": setting.point.text if named else Path(setting.point.text).name,
+            }  # fmt: skip
+            checkpoint = {"digest": self.models[setting.model].digest}
+            yield configuration_digest(config | setting.costs.describe() | setting.rules.describe(), checkpoint)
+
+
+def canonical(calibration: Calibration) -> dict[str, Any]:
+    """Return a calibration's JSON in the one form that all its equals share: HOLD's offset is 0, no name, no range."""
+    values = {name: value for name, value in calibration.to_json().items() if name not in ("method", "fitted_on")}
+    if "offset" in values:
+        values["offset"] = [round(offset - values["offset"][1], 12) + 0.0 for offset in values["offset"]]
+    return values
+
+
+def plain(number: float) -> str:
+    """Write a number with every digit, and without a decimal point where it is whole."""
+    return repr(number).removesuffix(".0")
+
+
+def random_share(n: int, share: float, seed: int) -> npt.NDArray[np.int64]:
+    """Return the numbers of a random share of n settings, rounded up, sorted: the same for the same seed."""
+    wanted = min(n, math.ceil(n * share))
+    return np.sort(np.random.default_rng(seed).choice(n, size=wanted, replace=False, shuffle=False))

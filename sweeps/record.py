@@ -1,0 +1,125 @@
+"""The record of a sweep: what makes it the sweep it is, and what it found, as JSON values."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..data.bars import Bars
+from ..engine.costs import SIZING
+from .grid import Configuration, Grid, plain
+from .runner import Result
+from .worker import Stretch, Work
+
+FORMAT_VERSION = 2
+# Whose version can move a bit of the table.
+_DECIDING = ("flagbt", "numpy", "numba", "pyarrow", "backtrader")
+SHOWN = ("total_return", "sharpe_daily", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "final_equity")
+
+
+def identity_of(
+    work: Work, holdout: Stretch, bars: Bars, *, seed: int, check_share: float, overlap_allowed: bool
+) -> dict[str, Any]:
+    """Return all that decides a sweep's results: its digest names the folder."""
+    return {
+        "format": FORMAT_VERSION,
+        "grid": work.grid.describe(),
+        "sizing": SIZING,
+        "ranges": [str(stretch.timerange) for stretch in work.stretches],
+        "holdout": str(holdout.timerange),
+        "bars": [stretch.bars.digest for stretch in (*work.stretches, holdout)],
+        "logits": [_digest(stretch) for stretch in (*work.stretches, holdout)],
+        "data": {"source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours},
+        "parts": work.parts,
+        "seed": seed,
+        "check_share": check_share,
+        "allow_overlap": overlap_allowed,
+        "versions": {name: importlib.metadata.version(name) for name in _DECIDING},
+    }
+
+
+def _digest(stretch: Stretch) -> str:
+    content = [*(each.tobytes() for each in stretch.logits), *(each.tobytes() for each in stretch.labels)]
+    return hashlib.sha256(b"".join(content)).hexdigest()
+
+
+def manifest_of(
+    identity: dict[str, Any],
+    work: Work,
+    result: Result,
+    *,
+    command: Sequence[str],
+    backend: str,
+    workers: int,
+    repeat: Callable[[Configuration, str], str],
+) -> dict[str, Any]:
+    """Return what a finished sweep says of itself.
+
+    Only ``seconds``, ``command``, ``backend``, ``workers``, and the winner's ``run`` (names of files) may differ between two
+    sweeps of the same settings over the same bars. ``repeat`` makes the latter of the winner and a range.
+    """
+    checks, winner, summary = result.checks, result.winner, result.summary
+    return {
+        **identity,
+        "settings": len(work.grid),
+        "settings_with_sharpe": summary.traded,
+        "settings_ruined": summary.ruined,
+        "replays": len(work.grid) * len(work.stretches),
+        "varied": work.grid.varied,
+        "winner": None if winner is None else _winner(work, winner, repeat),
+        "best_mcc": summary.best_mcc,
+        "overfitting": None if result.overfitting is None else result.overfitting.to_json(),
+        "checked": {
+            "settings": len(checks), "bars": sum(each["bars"] for each in checks),
+            "orders": sum(each["orders"] for each in checks), "differences": 0,
+        },
+        "seconds": {**result.seconds, "check_in_backtrader": sum(each["seconds"] for each in checks)},
+        "command": list(command),
+        "backend": backend,
+        "workers": workers,
+    }  # fmt: skip
+
+
+def _winner(work: Work, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
+    setting, holdout = work.grid[winner["setting"]], winner["holdout"]
+    return {
+        "setting": setting.number,
+        "rows": winner["rows"],
+        "deflated_sharpe": winner["deflated"],
+        "buy_and_hold": [_shown(each) for each in winner["buy_and_hold"]],
+        "holdout": {
+            "timerange": holdout["timerange"], "strategy": _shown(holdout["strategy"]),
+            "buy_and_hold": _shown(holdout["buy_and_hold"]), "ruined": holdout["ruined"],
+        },
+        "run": repeat(setting, holdout["timerange"]),
+    }  # fmt: skip
+
+
+def _shown(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in SHOWN}
+
+
+def run_command(
+    grid: Grid, setting: Configuration, timerange: str, *, ckpt: str | None = None, others: Sequence[str] = ()
+) -> str:
+    """Return the `flagbt run` that repeats a setting over a range.
+
+    Parameters
+    ----------
+    ckpt : str, optional
+        The setting's model as the user named it, a name or a folder; by default its name.
+    others : sequence of str
+        Words for what no setting holds, such as ``--data`` and its file.
+    """
+    words = [
+        "flagbt", "run", "--ckpt", ckpt or grid.models[setting.model].name, *others, "--timerange", timerange,
+        "--calibration", setting.point.text, "--decision", str(setting.decision),
+        "--fee-bps", plain(setting.costs.fee_bps), "--slippage-bps", plain(setting.costs.slippage_bps),
+        "--borrow-bps-per-day", plain(setting.costs.borrow_bps_per_day), "--cash", plain(setting.cash),
+    ]  # fmt: skip
+    for rule, value in setting.rules.describe().items():
+        words += [f"--{rule.replace('_', '-')}", str(value)]
+    return shlex.join([*words, *(["--short"] if setting.short else [])])

@@ -1,0 +1,80 @@
+"""The table of a sweep: one row for each setting and range, in the grid's order, as Parquet written part by part."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..storage.atomic_files import new_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TEXT = ("timerange", "ckpt", "calibration", "decision", "exit")
+_WHOLE = ("setting", "cooldown_bars", "min_hold_bars", "trades")
+_YES_OR_NO = ("short", "ruined")
+# Columns in their order; all that is not text, whole or yes/no is float64, null where it is undefined.
+COLUMNS = (
+    "setting", "timerange", "ckpt", "calibration", "decision", "offset_sell", "offset_buy", "short", "cash", "fee_bps",
+    "slippage_bps", "borrow_bps_per_day", "cooldown_bars", "min_hold_bars", "exit", "stop_loss", "take_profit",
+    "max_short_notional", "close_short_above", "share_sell", "share_hold", "share_buy", "mcc", "sharpe_all", "sharpe_daily",
+    "total_return", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "slippage_paid", "final_equity", "ruined",
+)  # fmt: skip
+# Only in the parts: what the probability of backtest overfitting needs of a setting, in the row of its first range.
+PARTS = "parts"
+
+
+@cache
+def schema(*, with_parts: bool) -> pa.Schema:
+    """Return the columns' types."""
+    import pyarrow as pa
+
+    def kind(name: str) -> pa.DataType:
+        if name in _TEXT:
+            return pa.string()
+        return pa.int64() if name in _WHOLE else pa.bool_() if name in _YES_OR_NO else pa.float64()
+
+    fields = [pa.field(name, kind(name)) for name in COLUMNS]
+    return pa.schema([*fields, pa.field(PARTS, pa.list_(pa.float64()))] if with_parts else fields)
+
+
+def part_bytes(rows: Iterable[dict[str, Any]]) -> bytes:
+    """Return rows as the bytes of a Parquet file: the same rows give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    target = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema(with_parts=True)), target, compression="zstd")
+    return target.getvalue()
+
+
+def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a part that ``part_bytes`` made, or some of its columns."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=columns, use_threads=False)
+
+
+def write_table(parts: Iterable[Path], target: Path) -> None:
+    """Write the parts, in their order, as one Parquet file with a row group each: never more than one in memory.
+
+    Whole or not at all, as `files.new_file` does it.
+    """
+    import pyarrow.parquet as pq
+
+    with new_file(target) as file, pq.ParquetWriter(file, schema(with_parts=False), compression="zstd") as writer:
+        for path in parts:
+            writer.write_table(read_part(path, COLUMNS).cast(schema(with_parts=False)))
+
+
+def batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield a written table's row groups."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group).combine_chunks().to_batches()

@@ -1,0 +1,205 @@
+"""What a sweep's table says as a whole, read row group by row group: the best settings, and means over the others."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.bars import FloatArray
+from .axes import AXES
+from .grid import Grid
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_SHOWN = 100
+MOST_CELLS_A_SIDE = 41
+MOST_SAMPLED = 300
+MEASURES = ("sharpe_daily", "total_return", "mcc", "share_sell", "share_hold", "share_buy")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the heat map: its title, the values that its cells stand for, and the cell of each value.
+
+    ``centres`` are the mean value of each cell, where values are numbers.
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    cell_of: dict[Any, int]
+    centres: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, title: str, values: Iterable[Any]) -> Side:
+        """Give each value a cell, or neighbours one together where there are too many."""
+        each = list(values)
+        n = min(len(each), MOST_CELLS_A_SIDE)
+        cells = [i * n // len(each) for i in range(len(each))]
+        groups: list[list[Any]] = [[] for _ in range(n)]
+        for value, cell in zip(each, cells, strict=True):
+            groups[cell].append(value)
+        labels = tuple(_word(group[0]) + ("" if len(group) == 1 else f" .. {_word(group[-1])}") for group in groups)
+        numeric = all(isinstance(value, float) for value in each)
+        centres = tuple(sum(group) / len(group) for group in groups) if numeric else ()
+        return cls(title, labels, dict(zip(each, cells, strict=True)), centres)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How settings are laid out on the heat map: by the two offsets where they vary, else by the two longest axes.
+
+    Attributes
+    ----------
+    across, down : Side
+    columns : tuple of str
+        The table's columns that they show.
+    """
+
+    across: Side
+    down: Side
+    columns: tuple[str, str]
+
+    @classmethod
+    def of(cls, grid: Grid) -> Layout | None:
+        """Return the layout, or None where nothing varies."""
+        points = grid.models[0].points
+        if len(points.offsets) > 1:
+            offsets = sorted(points.offsets)
+            return cls(
+                Side.of("offset of BUY, HOLD's being 0", offsets), Side.of("offset of SELL, HOLD's being 0", offsets),
+                ("offset_buy", "offset_sell"),
+            )  # fmt: skip
+        sizes = dict(zip(AXES, grid.sizes, strict=True))
+        longest = sorted(grid.varied, key=lambda axis: (-sizes[axis], AXES.index(axis)))[:2]
+        if not longest:
+            return None
+        sides = [Side.of(_title(axis), _shown(grid, axis)) for axis in longest]
+        if len(sides) == 1:
+            sides.append(Side("", ("",), {}))
+        return cls(sides[0], sides[1], (longest[0], longest[1] if len(longest) > 1 else ""))
+
+
+@dataclass(eq=False)
+class Summary:
+    """Built by ``take``, a batch of rows after the other.
+
+    Attributes
+    ----------
+    best : list of dict
+        Rows of the best settings by ``sharpe_all``, best first; of equals, the first in the grid.
+    best_mcc : dict or None
+        The row with the highest MCC.
+    sampled : list of dict
+        Rows of a random sample of settings, the best among them.
+    named : list of dict
+        For each calibration that was asked for by name, the first row of each range, checkpoint and decision.
+    settings, traded, ruined : int
+        How many there are, how many have a Sharpe ratio, and how many lost everything on any of the ranges.
+    sums : tuple of two float
+        Of the annualised Sharpe ratios, and of their squares.
+    means : dict
+        From (timerange, ckpt, decision) to an array (measures, down, across) of means, NaN where there is nothing.
+    """
+
+    grid: Grid
+    layout: Layout | None
+    chosen: frozenset[int]
+    settings: int = 0
+    traded: int = 0
+    ruined: int = 0
+    best_mcc: dict[str, Any] | None = None
+    sampled: list[dict[str, Any]] = field(default_factory=list)
+    _heap: list[tuple[float, int, list[dict[str, Any]]]] = field(default_factory=list)
+    named: list[dict[str, Any]] = field(default_factory=list)
+    sums: tuple[float, float] = (0.0, 0.0)
+    _names: dict[str, set[tuple[Any, ...]]] = field(default_factory=dict)
+    _cells: dict[tuple[str, str, str], FloatArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._names = {text: set() for text in self.grid.models[0].points.names}
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        """Add the rows of a batch; the rows of one setting are in one batch."""
+        rows: dict[int, list[dict[str, Any]]] = {}
+        for row in batch.to_pylist():
+            rows.setdefault(row["setting"], []).append(row)
+        for number, group in rows.items():
+            self._take_setting(number, group)
+
+    def _take_setting(self, number: int, rows: list[dict[str, Any]]) -> None:
+        self.settings += 1
+        self.ruined += any(row["ruined"] for row in rows)
+        sharpe = rows[0]["sharpe_all"]
+        if sharpe is not None:
+            self.traded += 1
+            self.sums = self.sums[0] + sharpe, self.sums[1] + sharpe**2
+            entry = (sharpe, -number, rows)
+            if len(self._heap) < MOST_SHOWN:
+                heapq.heappush(self._heap, entry)
+            else:
+                heapq.heappushpop(self._heap, entry)
+        if number in self.chosen:
+            self.sampled.append(rows[0])
+        for row in rows:
+            if row["mcc"] is not None and (self.best_mcc is None or row["mcc"] > self.best_mcc["mcc"]):
+                self.best_mcc = row
+            self._take_cell(row)
+            seen = self._names.get(row["calibration"])
+            key = (row["timerange"], row["ckpt"], row["decision"])
+            if seen is not None and key not in seen and len(self.named) < MOST_SHOWN:
+                seen.add(key)
+                self.named.append(row)
+
+    def _take_cell(self, row: dict[str, Any]) -> None:
+        if self.layout is None:
+            return
+        across, down = (row.get(name) if name else None for name in self.layout.columns)
+        if (across is None and self.layout.columns[0].startswith("offset")) or across not in self.layout.across.cell_of:
+            return
+        shape = (2, len(MEASURES), len(self.layout.down.labels), len(self.layout.across.labels))
+        key = (row["timerange"], row["ckpt"], row["decision"])
+        cells = self._cells.setdefault(key, np.zeros(shape))
+        at = self.layout.down.cell_of.get(down, 0), self.layout.across.cell_of[across]
+        for measure, name in enumerate(MEASURES):
+            if row[name] is not None:
+                cells[0, measure, *at] += row[name]
+                cells[1, measure, *at] += 1
+
+    @property
+    def best(self) -> list[list[dict[str, Any]]]:
+        """The rows of each of the best settings, best first."""
+        return [rows for _, _, rows in sorted(self._heap, key=lambda entry: (-entry[0], -entry[1]))]
+
+    @property
+    def means(self) -> dict[tuple[str, str, str], FloatArray]:
+        """The mean of each measure in each cell, by (timerange, ckpt, decision), shape (measures, down, across)."""
+        with np.errstate(invalid="ignore"):
+            return {key: np.where(cells[1] > 0, cells[0] / cells[1], math.nan) for key, cells in self._cells.items()}
+
+
+def _shown(grid: Grid, axis: str) -> list[Any]:
+    """Return the values of an axis as the table's column has them."""
+    if axis == "calibration":
+        return grid.models[0].points.names
+    if axis != "decision":
+        return list(grid.values(axis))
+    settings = {str(grid[place * _step(grid, axis)].decision): None for place in range(len(grid.decision))}
+    return list(settings)
+
+
+def _step(grid: Grid, axis: str) -> int:
+    return math.prod(grid.sizes[AXES.index(axis) + 1 :])
+
+
+def _word(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _title(axis: str) -> str:
+    return axis.replace("_", " ")

@@ -1,0 +1,57 @@
+"""What a person sees while a training runs: the time left is measured, and only shown where somebody looks."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flagbt.cli.main.console import StepClock
+from flagbt.data.bars import Bars
+from flagbt.data.readers import write_bars_csv
+from flagbt.workflows.train import Step
+
+
+def test_the_time_left_is_that_of_the_steps_so_far() -> None:
+    """An estimate that counts a resumed training's earlier steps, or another stage's, promises too little."""
+    times = iter([100.0, 100.0, 100.0, 106.0, 106.0, 106.0, 106.1, 500.0, 500.0, 500.0])
+    clock = StepClock(lambda: next(times))
+    resumed = Step("training", 3, 1, 10, 31)
+    assert clock.due(resumed)
+    assert clock.line(resumed) == "training: epoch 1/3, step 10/31"  # nothing is measured yet
+    later = Step("training", 3, 1, 13, 31)
+    assert clock.due(later)
+    assert clock.line(later) == "training: epoch 1/3, step 13/31, 2:40 left"  # 80 steps of 2 seconds
+    assert not clock.due(Step("training", 3, 1, 14, 31))  # a tenth of a second later
+    other = Step("walk", 1000, 1, 1, 31)
+    assert clock.due(other)
+    assert "left" not in clock.line(other)
+
+
+@pytest.mark.slow
+def test_the_time_left_stands_in_a_terminal_and_in_no_log(walk: Callable[..., Bars], tmp_path: Path) -> None:
+    """A line that is drawn over and over fills a log file; one that nobody draws leaves a person waiting."""
+    write_bars_csv(walk(3000, start="2023-01-01"), tmp_path / "bars.csv")
+    command = [sys.executable, "-m", "flagbt", "train", "--data", tmp_path / "bars.csv", "--output", tmp_path]
+    command += ["--epochs", "1", "--pretrain-epochs", "1", "--batch-size", "1"]
+    main_end, its_end = pty.openpty()
+    with subprocess.Popen([*command, "--name", "seen"], stdout=subprocess.DEVNULL, stderr=its_end) as process:
+        os.close(its_end)
+        shown = b""
+        try:
+            while part := os.read(main_end, 65536):
+                shown += part
+        except OSError:  # Linux says so when the other end is closed
+            pass
+    os.close(main_end)
+    assert process.returncode == 0
+    assert b"pretraining: epoch 1/1, step " in shown
+    assert b" left" in shown
+    logged = subprocess.run([*command, "--name", "logged"], capture_output=True, text=True, check=True)
+    assert "step" not in logged.stderr
+    assert [line.split()[0] for line in logged.stderr.splitlines()] == ["stage", "pretraining", "training"]

@@ -1,0 +1,303 @@
+"""Networks, checkpoints and scoring: the same logits from every road, and a refusal where they cannot be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from flagbt.data.bars import Bars
+from flagbt.data.time_range import TimeRange
+from flagbt.errors import CheckpointError, DeviceError, RangeError, UsageError
+from flagbt.models.architecture import Architecture
+from flagbt.models.calibration import Calibration
+from flagbt.models.checkpoint import Checkpoint, StoredCalibration, find_checkpoint, list_checkpoints, read_checkpoint
+from flagbt.models.decision import Decision
+from flagbt.models.device import pick_device
+from flagbt.models.kinds.llama import BarTransformer
+from flagbt.models.kinds.llama_attention import band_attention, block_masks
+from flagbt.models.model_signals import ModelSignals
+from flagbt.models.network import architecture_of, load_network, load_unmerged, logits_of
+from flagbt.models.overlap import check_overlap
+from flagbt.models.scoring import score
+
+Walk = Callable[..., Bars]
+Future = Callable[[Bars, int], Bars]
+CPU = torch.device("cpu")
+
+
+def logits(checkpoint: Checkpoint, bars: Bars, **options: object) -> np.ndarray:
+    """Score bars with a checkpoint's merged network."""
+    model = load_network(checkpoint)
+    schema = checkpoint.schema
+    return score(
+        model, schema.rows(bars), bars, architecture=architecture_of(checkpoint), warmup_bars=schema.warmup_bars, **options
+    )  # type: ignore[arg-type]
+
+
+def with_gaps(bars: Bars) -> Bars:
+    """Leave some bars out, as exchanges do."""
+    keep = np.ones(len(bars), dtype=bool)
+    keep[[300, 301, 302, 410, 555]] = False
+    columns = {name: getattr(bars, name)[keep] for name in ("open", "high", "low", "close", "volume")}
+    return Bars(bars.time[keep], **columns, step=bars.step)
+
+
+@pytest.mark.parametrize("name", ["Jan4", "Jan19", "Jan19-sqrt", "focal"])
+def test_bundled_logits_do_not_see_the_future(walk: Walk, other_future: Future, name: str) -> None:
+    """A logit that moves with later bars is look-ahead, and no backtest of it means anything."""
+    bars, t = walk(700, seed=3), 520
+    checkpoint = find_checkpoint(name)
+    before, after = logits(checkpoint, bars)[: t + 1], logits(checkpoint, other_future(bars, t))[: t + 1]
+    assert np.isfinite(before).all(axis=1).sum() > 200
+    assert np.array_equal(before, after, equal_nan=True)
+
+
+def test_a_network_without_the_mask_is_caught(walk: Walk, other_future: Future, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the check above passed without a causal mask, it could not fail."""
+    monkeypatch.setattr(
+        "flagbt.models.kinds.llama.block_masks", lambda n, context, device: torch.ones_like(block_masks(n, context, device))
+    )
+    monkeypatch.setattr("flagbt.models.network.check_fingerprint", lambda model, checkpoint: None)
+    bars, t = walk(700, seed=3), 520
+    checkpoint = find_checkpoint("Jan4")
+    before, after = logits(checkpoint, bars)[: t + 1], logits(checkpoint, other_future(bars, t))[: t + 1]
+    assert not np.array_equal(before, after, equal_nan=True)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_logits_do_not_depend_on_the_range_asked_for(nano: Checkpoint, walk: Walk, gaps: bool) -> None:
+    """The same model must give the same decisions when only the time range changes."""
+    bars = with_gaps(walk(900, seed=4)) if gaps else walk(900, seed=4)
+    whole = logits(nano, bars)
+    warmup = nano.schema.warmup_bars + architecture_of(nano).receptive_bars
+    shorter = logits(nano, bars.take(slice(0, 640)))
+    later = logits(nano, bars.take(slice(131, len(bars))))
+    assert np.isfinite(whole[warmup:]).all()
+    assert np.isnan(whole[:warmup]).all()
+    assert np.array_equal(whole[:640], shorter, equal_nan=True)
+    assert np.abs(whole[131 + warmup :] - later[warmup:]).max() <= 1e-5
+    if not gaps:
+        assert np.array_equal(whole[131 + warmup :], later[warmup:])
+
+
+def test_logits_of_a_part_are_those_of_the_whole(nano: Checkpoint, walk: Walk) -> None:
+    """Scoring only what is needed must not change it."""
+    bars = walk(700, seed=4)
+    part = logits(nano, bars, first=400, stop=501)
+    assert np.array_equal(part[400:501], logits(nano, bars)[400:501])
+    assert np.isnan(part[:400]).all()
+    assert np.isnan(part[501:]).all()
+
+
+@pytest.mark.parametrize("name", ["nano", "Jan4"])
+def test_batch_sizes_agree_with_bar_by_bar(name: str, nano: Checkpoint, walk: Walk) -> None:
+    """A batch that changes a logit would make results depend on the free memory."""
+    checkpoint = nano if name == "nano" else find_checkpoint(name)
+    bars = with_gaps(walk(1200, seed=6))
+    whole = logits(checkpoint, bars)
+    scored = np.isfinite(whole).all(axis=1)
+    for batch in (1, 7, 4096):
+        assert np.abs(logits(checkpoint, bars, batch_chunks=batch) - whole)[scored].max() <= 1e-5
+    slow = logits(checkpoint, bars, bar_by_bar=True, first=700, stop=760)
+    assert np.abs(slow - whole)[700:760].max() <= 1e-5
+
+
+@pytest.mark.parametrize("batch", [1, 7, 4096])
+def test_batch_sizes_give_the_same_signals(batch: int, nano: Checkpoint, walk: Walk) -> None:
+    """Signals are what trades: they may not differ at all."""
+    bars, stored = walk(900, seed=8), nano.stored_calibration()
+    model = ModelSignals(checkpoint=nano, calibration=stored.calibration, decision=stored.decision, device="cpu")
+    assert np.array_equal(replace(model, batch_chunks=batch)(bars).signal, model(bars).signal)
+
+
+def test_the_model_ignores_what_lies_before_its_receptive_field(nano: Checkpoint, walk: Walk) -> None:
+    """Warm-up bars are promised to be enough history."""
+    architecture = architecture_of(nano)
+    rows = nano.schema.rows(walk(400))[200:]
+    model, r = load_network(nano), architecture.receptive_bars
+    other = rows.copy()
+    other[: 100 - r] = 0
+    assert np.array_equal(logits_of(model, rows)[100:], logits_of(model, other)[100:])
+    other[100 - r] = 5
+    assert not np.array_equal(logits_of(model, rows)[100], logits_of(model, other)[100])
+
+
+def test_merged_and_unmerged_agree(nano: Checkpoint, walk: Walk) -> None:
+    """Folding the adapter in is a shortcut, not another model; without the adapter it would be."""
+    rows = nano.schema.rows(walk(400))[200:300]
+    whole, apart = logits_of(load_network(nano), rows), logits_of(load_unmerged(nano), rows)
+    assert np.abs(whole - apart).max() <= 1e-4
+    bare = load_unmerged(nano)
+    with bare.disable_adapter():
+        assert np.abs(logits_of(bare, rows) - whole).max() > 1e-3
+
+
+def damaged(checkpoint: Checkpoint, folder: Path, change: Callable[[dict], None]) -> Checkpoint:
+    """Copy a checkpoint with an edited description."""
+    shutil.copytree(checkpoint.folder, folder)
+    values = json.loads((folder / "checkpoint.json").read_text())
+    change(values)
+    (folder / "checkpoint.json").write_text(json.dumps(values))
+    return read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(("field", "value"), [("heads", 4), ("context_bars", 16), ("context_bars", 4)])
+def test_knobs_that_no_shape_reveals_are_caught(nano: Checkpoint, tmp_path: Path, field: str, value: int) -> None:
+    """A wrong head count loads without any error, since no tensor's shape depends on it: the report's own fault."""
+    broken = damaged(nano, tmp_path / "broken", lambda values: values["architecture"].__setitem__(field, value))
+    with pytest.raises(CheckpointError, match="not the one that was saved"):
+        load_network(broken)
+
+
+@pytest.mark.parametrize("file", ["base.safetensors", "adapter.safetensors", "fingerprint.safetensors"])
+def test_damaged_and_missing_files_are_named(nano: Checkpoint, tmp_path: Path, file: str) -> None:
+    """Half a copied checkpoint must not run as if it were whole."""
+    copy = damaged(nano, tmp_path / "copy", lambda values: None)
+    (copy.folder / file).write_bytes((copy.folder / file).read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match=f"{file} differs from what was saved"):
+        load_network(copy)
+    (copy.folder / file).unlink()
+    with pytest.raises(CheckpointError, match=f"{file} is missing"):
+        load_network(copy)
+
+
+def test_an_adapter_that_lost_its_head_is_refused(nano: Checkpoint, tmp_path: Path) -> None:
+    """PEFT saves no custom head unless told to; a fresh random head gives confident nonsense."""
+    copy = damaged(nano, tmp_path / "copy", lambda values: values["files"].clear())
+    tensors = load_file(copy.folder / "adapter.safetensors")
+    assert any("head" in name for name in tensors)
+    save_file({name: t for name, t in tensors.items() if "head" not in name}, copy.folder / "adapter.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing: .*head\.bias.* \(2 in all\)"):
+        load_network(copy)
+    save_file({name: torch.zeros_like(t) for name, t in tensors.items()}, copy.folder / "adapter.safetensors")
+    with pytest.raises(CheckpointError, match="not the one that was saved"):
+        load_network(copy)
+
+
+def test_descriptions_that_are_damaged_or_newer_are_refused(nano: Checkpoint, tmp_path: Path) -> None:
+    """A clear sentence now beats a KeyError later."""
+    with pytest.raises(CheckpointError, match="has the format 99; this flagbt reads up to 1"):
+        damaged(nano, tmp_path / "newer", lambda values: values.update(format=99))
+    with pytest.raises(CheckpointError, match="lacks schema"):
+        damaged(nano, tmp_path / "lacking", lambda values: values.pop("schema"))
+    (tmp_path / "garbage").mkdir()
+    (tmp_path / "garbage" / "checkpoint.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_checkpoint(tmp_path / "garbage")
+
+
+def test_the_digest_covers_what_matters(nano: Checkpoint, tmp_path: Path) -> None:
+    """Caches and records key on it: other weights or ranges are another model, another calibration is not."""
+    other = damaged(nano, tmp_path / "other", lambda values: values["files"].update({"base.safetensors": "0"}))
+    renamed = damaged(nano, tmp_path / "renamed", lambda values: None)
+    kept = renamed.store_calibration("mine", StoredCalibration(Calibration("offset", offset=(1.0, 0.0, 0.0)), Decision()))
+    assert other.digest != nano.digest
+    assert renamed.digest == kept.digest == nano.digest
+    assert read_checkpoint(kept.folder).stored_calibration("mine").calibration.offset == (1.0, 0.0, 0.0)
+    with pytest.raises(CheckpointError, match="Did you mean 'mine'"):
+        kept.stored_calibration("mime")
+
+
+def test_names_resolve_in_order(nano: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of one's own hides a bundled one of the same name, never the other way round."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLAGBT_HOME", str(tmp_path / "home"))
+    assert find_checkpoint("Jan4").folder.parent.name == "bundled"
+    shutil.copytree(nano.folder, tmp_path / "home" / "checkpoints" / "Jan4")
+    assert find_checkpoint("Jan4").folder == tmp_path / "home" / "checkpoints" / "Jan4"
+    shutil.copytree(nano.folder, tmp_path / "checkpoints" / "Jan4")
+    assert find_checkpoint("Jan4").folder == Path("checkpoints/Jan4")
+    assert [each.name for each in list_checkpoints()].count("Jan4") == 1
+    assert find_checkpoint(str(nano.folder)).digest == nano.digest
+    with pytest.raises(CheckpointError, match="Did you mean 'Jan19'"):
+        find_checkpoint("Jan91")
+
+
+def test_bundled_checkpoints_are_small_and_say_what_they_are() -> None:
+    """They ship with every installation, under names that are not theirs by birth."""
+    for name in ("Jan4", "Jan19", "Jan19-sqrt", "focal"):
+        checkpoint = find_checkpoint(name)
+        size = sum(file.stat().st_size for file in checkpoint.folder.iterdir())
+        assert size <= 4 * 1024 * 1024
+        assert checkpoint.values["parameters"]["all"] < 900_000
+        card = (checkpoint.folder / "README.md").read_text()
+        assert "own small re-training" in card
+        assert "On 2024" in card
+        assert checkpoint.ranges["calibration"].stop <= np.datetime64("2024-01-01")
+    assert find_checkpoint("Jan4").stored_calibration("report").calibration.offset == (3.0, -2.5, 1.0)
+
+
+def test_bars_it_was_trained_on_are_refused(nano: Checkpoint, walk: Walk) -> None:
+    """A result on seen bars flatters, and no other tool says so; the label's horizon counts as seen."""
+    bars = walk(9000, seed=9, start="2023-01-01")
+    none = Calibration()
+    check_overlap(nano, none, bars, bars.between(TimeRange.parse("20230616T1600-")))
+    for text in ("20230301-20230401", "20230601-20230702", "20221201-20230102"):
+        with pytest.raises(RangeError, match="has seen bars of the range asked for"):
+            check_overlap(nano, none, bars, bars.between(TimeRange.parse(text)))
+    fitted = replace(none, fitted_on="20230901-20231001")
+    with pytest.raises(RangeError, match="fit of the calibration in use 20230901-20231001"):
+        check_overlap(nano, fitted, bars, bars.between(TimeRange.parse("20230701-20230901")))  # touched by the horizon
+    check_overlap(nano, fitted, bars, bars.between(TimeRange.parse("20230701-20230831T1800")))
+
+
+def test_a_missing_gpu_is_no_cpu() -> None:
+    """Falling back in silence turns an hour into a night."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceError, match="offers 0 CUDA device"):
+        pick_device("cuda")
+    with pytest.raises(UsageError, match="expected auto, cpu, cuda"):
+        pick_device("tpu9")
+    assert pick_device("auto") == CPU
+
+
+def test_the_band_mask_is_the_context() -> None:
+    """A context of k means k bars, itself included."""
+    torch.manual_seed(0)
+    architecture = Architecture(
+        n_features=3, layers=1, d_model=8, heads=2, d_feedforward=16, context_bars=4, chunk_bars=32, dropout=0.0
+    )
+    model = BarTransformer(architecture).eval()
+    rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    base = logits_of(model, rows)
+    moved = []
+    for at in range(12):
+        other = rows.copy()
+        other[at] += 1
+        moved.append(np.flatnonzero(np.abs(logits_of(model, other) - base).max(axis=1) > 0).tolist())
+    assert moved[5] == [5, 6, 7, 8]
+    assert moved[11] == [11]
+
+
+@pytest.mark.parametrize("context_bars", [1, 8, 40])
+@pytest.mark.parametrize("length", [1, 31, 64, 101])
+def test_attention_in_blocks_is_attention_under_the_whole_mask(context_bars: int, length: int) -> None:
+    """Blocks only save work: a number that they change is an error at their edges."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 4, length, 8), torch.randn(2, 2, length, 8), torch.randn(2, 2, length, 8)
+    found, _ = band_attention(nn.Identity(), query, key, value, block_masks(length, context_bars, CPU), scaling=0.3)
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    whole = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=(distance >= 0) & (distance < context_bars), scale=0.3, enable_gqa=True
+    )
+    assert torch.allclose(found, whole.transpose(1, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("last", [1, 20, 87])
+def test_the_last_positions_need_no_more_than_they_look_back_at(nano: Checkpoint, last: int) -> None:
+    """What is left out to save time may change no logit that is wanted."""
+    model, architecture = load_network(nano), architecture_of(nano)
+    rows = torch.randn(2, 87 + architecture.receptive_bars, architecture.n_features, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(model(rows, last), model(rows)[:, -last:], atol=1e-6)

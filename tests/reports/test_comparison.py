@@ -1,0 +1,182 @@
+"""Comparison: ranks only what is the same test, and says what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flagbt.engine.run import Run
+from flagbt.errors import RangeError, UsageError
+from flagbt.reports.comparison import comparison_table, differences, inequalities, labels, render_comparison
+from flagbt.results.ranking import BETTER, NAMES, Condition, metric_name, ordered
+from flagbt.results.stored_run import StoredRun
+
+RunMaker = Callable[..., Run]
+Keeper = Callable[..., StoredRun]
+
+
+@pytest.fixture
+def keep(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> Keeper:
+    """Give the maker of stored runs."""
+
+    def make(n_bars: int = 240, *, seed: int = 0, name: str | None = None, **more: object) -> StoredRun:
+        run = run_maker(n_bars, seed=seed, **more)
+        benchmark = run_maker(n_bars, seed=seed, kind="buy-and-hold", start=more.get("start", "2024-01-01"))
+        return keep_run(run, benchmark, tmp_path, name=name)
+
+    return make
+
+
+def test_the_best_of_equal_tests_is_marked(keep: Keeper) -> None:
+    """If it fails, the wrong run is called the best, or doing nothing wins for its small drawdown."""
+    runs = [keep(name="model"), keep(name="idle", kind="collapsed"), keep(name="held", kind="buy-and-hold")]
+    table = {row[0]: row[1:] for row in comparison_table(runs)}
+    assert table[""] == ["model", "idle", "held"]
+    sharpe = [run.metrics["strategy"]["sharpe_daily"] for run in runs]
+    best = "model" if sharpe[0] > sharpe[2] else "held"
+    marked = [name for name, cell in zip(table[""], table["Sharpe ratio, daily returns"], strict=True) if "*" in cell]
+    assert marked == [best]
+    assert "*" not in table["Deepest drawdown"][1]
+    page = render_comparison(runs)
+    assert page.count('class="best"') == sum("*" in cell for row in table.values() for cell in row)
+    assert f"{best} has the highest daily Sharpe ratio" in page
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"n_bars": 216}, "the ranges differ"),
+        ({"seed": 5}, "the bars differ"),
+        ({"config": {"fee_bps": 0.0}}, "fee_bps differs (0, 10)"),
+        (
+            {"config": {"sizing": None, "reserve_bps": 20.0}},
+            "orders were sized by different rules (at close, with a reserve of 20 bps, at fill)",
+        ),
+    ],
+)
+def test_unequal_tests_are_not_ranked(keep: Keeper, other: dict[str, object], says: str) -> None:
+    """If it fails, a run without costs, over a kinder range, or of an earlier account, is called better."""
+    runs = [keep(), keep(**other)]
+    assert any(says in reason for reason in inequalities(runs))
+    page = render_comparison(runs)
+    assert "NOT COMPARABLE" in page
+    assert says in page
+    assert 'class="best"' not in page
+    assert not any("*" in cell for row in comparison_table(runs) for cell in row)
+
+
+def test_only_the_differing_settings_are_shown(keep: Keeper) -> None:
+    """If it fails, the one setting that matters drowns among equal ones."""
+    runs = [keep(), keep(config={"calibration": "offset:3,-2.5,1"})]
+    assert differences(runs) == {"calibration": ["none", "offset:3,-2.5,1"]}
+    assert inequalities(runs) == []
+
+
+def test_equal_names_are_told_apart_and_escaped(keep: Keeper) -> None:
+    """If it fails, two runs of one name are one column to the reader, or a name runs a script."""
+    evil = "<script>alert(1)</script>"
+    runs = [keep(name=evil), keep(name=evil), keep()]
+    assert len(set(labels(runs))) == 3
+    page = render_comparison(runs)
+    assert evil not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_many_runs_and_the_same_bytes_twice(keep: Keeper) -> None:
+    """If it fails, the seventh run has no colour, or the page changes from one rendering to the next."""
+    run = keep()
+    runs = [replace(run, manifest=run.manifest | {"name": f"run {i}"}) for i in range(8)]
+    assert render_comparison(runs) == render_comparison(runs)
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_one_run_and_fifty(keep: Keeper, count: int) -> None:
+    """If it fails, one run has no page, or fifty make one that hides some or weighs too much."""
+    run = keep()
+    runs = [replace(run, manifest=run.manifest | {"name": f"run {i}"}) for i in range(count)]
+    page = render_comparison(runs)
+    assert all(f"run {i}" in page for i in range(count))
+    assert len(page) < 6_000_000
+    assert ("nothing to compare it with" in page) == (count == 1)
+
+
+def test_runs_without_a_common_bar_are_refused_by_name(keep: Keeper) -> None:
+    """If it fails, a page compares 2023 with 2024, or does not say which two runs do not meet."""
+    runs = [keep(), keep(start="2024-03-01")]
+    with pytest.raises(RangeError, match="have no bar in common") as refused:
+        render_comparison(runs)
+    assert all(str(run.folder / "equity.parquet") in str(refused.value) for run in runs)
+
+
+def test_differences_are_to_the_first_run(keep: Keeper) -> None:
+    """If it fails, the grey numbers are differences to something else."""
+    runs = [keep(name="a"), keep(name="b", kind="buy-and-hold")]
+    one, two = (run.metrics["strategy"]["sharpe_daily"] for run in runs)
+    assert f"<small>{two - one:+.2f}</small>" in render_comparison(runs)
+
+
+@pytest.mark.parametrize("text", [
+    "sharpe_daily < 0.5", "sharpe<.5", " total_return >= -1e-1 ", "deflated-sharpe <= 0.95", "trades > +3."
+])  # fmt: skip
+def test_conditions_that_are_understood(text: str) -> None:
+    """If it fails, a condition that a pipeline relies on is refused."""
+    condition = Condition.parse(text)
+    assert condition.name in NAMES
+    assert Condition.parse(str(condition)) == condition
+
+
+@pytest.mark.parametrize("text", [
+    "", "sharpe_daily", "sharpe_daily < ", "sharpe_daily = 1", "sharpe_daily < nan", "1 < sharpe_daily", "trades < 1 or 1",
+    "__import__('os').system('true') < 1", "trades < 0x10", "trades < 1; trades > 0",
+])  # fmt: skip
+def test_conditions_that_are_not(text: str) -> None:
+    """If it fails, a typing mistake passes for a condition that never fails, or text is evaluated."""
+    with pytest.raises(UsageError, match="expected a metric"):
+        Condition.parse(text)
+
+
+def test_an_unknown_metric_has_a_nearest_one() -> None:
+    """If it fails, whoever types sharp_daily is left alone with it."""
+    with pytest.raises(UsageError, match="Did you mean 'sharpe_daily'"):
+        metric_name("sharp_daily", option="--sort")
+    with pytest.raises(UsageError, match="there is no metric 'code'"):
+        Condition.parse("code < 1")
+    assert metric_name("Sortino", option="--sort") == "sortino_daily"
+    assert set(BETTER) <= set(NAMES)
+
+
+def test_conditions_at_their_limits(keep: Keeper) -> None:
+    """If it fails, a run at the limit fails, or one without any number passes in silence."""
+    run, idle = keep(), keep(kind="collapsed")
+    sharpe = run.metrics["strategy"]["sharpe_daily"]
+    assert Condition("sharpe_daily", "<", sharpe).failure(run, "a") is None
+    assert "a: sharpe_daily is" in str(Condition("sharpe_daily", "<=", sharpe).failure(run, "a"))
+    assert Condition("trades", ">", 1e9).failure(run, "a") is None
+    assert "undefined" in str(Condition("sharpe_daily", "<", 0.5).failure(idle, "idle"))
+    assert "undefined" in str(Condition("deflated_sharpe", "<", 0.5).failure(run, "not measured"))
+
+
+def test_the_best_comes_first_and_the_idle_last(keep: Keeper) -> None:
+    """If it fails, --sort puts a deeper drawdown, or a run that did nothing, on top."""
+    runs = [keep(kind="collapsed", name="idle"), keep(name="model"), keep(name="held", kind="buy-and-hold")]
+    for name, better in (("max_drawdown", max), ("fees_paid", min)):
+        found = ordered(runs, name)
+        values = [run.metrics["strategy"][name] for run in found[:2]]
+        assert values[0] == better(values)
+        assert found[2].manifest["name"] == "idle"
+
+
+def test_a_run_that_lost_everything_is_never_the_best(keep: Keeper) -> None:
+    """If it fails, an account that was closed at its ruin is starred for its low fees, or for what was left of it."""
+    lost, held = keep(name="lost"), keep(name="held", kind="buy-and-hold")
+    equity = lost.equity.copy()
+    equity.iloc[20, equity.columns.get_loc("equity")] = 0.0
+    numbers = lost.metrics["strategy"] | {"fees_paid": 0.0, "total_return": 5.0, "final_equity": 6e4, "max_drawdown_days": 0.1}
+    lost = replace(lost, equity=equity, metrics=lost.metrics | {"strategy": numbers})
+    table = {row[0]: row[1:] for row in comparison_table([lost, held])}
+    assert not any("*" in row[0] for row in table.values())
+    assert table["Total return"][0] == "+500.0 %"
+    assert [run.manifest["name"] for run in ordered([lost, held], "total_return")] == ["held", "lost"]

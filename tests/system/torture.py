@@ -1,0 +1,868 @@
+"""Kill -9 at random moments, over run, train, sweep and fetch: `python tests/system/torture.py --kills 200`, or `make torture`.
+
+Each command runs in a process forked from this one, which has imported everything already, so that the moments fall on its
+work. Half of them are times over its whole life, half are steps of its writing: it is killed just before the n-th file is
+opened for writing, renamed, made or removed. After every kill what looks whole must be whole and what was there before must be
+as it was; after one to three kills the command is repeated, and must end with the result of an undisturbed one. A kill leaves
+what the system has taken to write: this says nothing about a power cut, which is what syncing is for.
+
+With --faults, SIGTERM is also aimed at the moments where Python loses the exception that it raises (``AIMS``), at imports, and
+at all processes of a command together: it must end with 130 within five seconds, in silence, and leave as little as a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+CLOCKS = ("started", "finished", "seconds", "id", "git_revision")  # the last: who runs this may commit meanwhile
+WRITES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
+TEMPORARY = ".flagbt-tmp-"
+PATIENCE = 300  # seconds
+NUMBERS = count()
+TOO_LONG = 5.0  # seconds from a request to stop to the end
+ROOM = (0.0, 0.1, 0.3, 0.6, 0.9)  # on a full disk, as a share of what the command writes
+
+
+class FailedError(Exception):
+    """Something was lost, torn, or another result."""
+
+
+def must(holds: bool, says: str) -> None:
+    """Raise where something does not hold."""
+    if not holds:
+        raise FailedError(says)
+
+
+def _ask() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Asking:
+    def __del__(self) -> None:
+        _ask()
+
+
+def _in_a_destructor() -> None:
+    _Asking()
+
+
+def _in_a_weak_reference() -> None:
+    there = Victim(Path(), random.Random())
+    kept = weakref.ref(there, lambda _: _ask())
+    del there
+    must(kept() is None, "nothing died")
+
+
+def _in_the_garbage_collector() -> None:
+    def asking(*_: Any) -> None:
+        gc.callbacks.remove(asking)
+        _ask()
+
+    gc.callbacks.append(asking)
+    gc.collect(0)
+
+
+def _in_a_callback_from_c() -> None:
+    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: _ask() or 0)
+    ctypes.CDLL(None).qsort((ctypes.c_int * 2)(2, 1), 2, 4, compare)
+
+
+def _below_a_bare_except() -> None:
+    with suppress(BaseException):
+        _ask()
+        time.sleep(0.1)
+
+
+def _twenty_times() -> None:
+    threading.Thread(target=lambda: [(_ask(), time.sleep(0.01)) for _ in range(20)], daemon=True).start()
+
+
+# Where a request to stop arrives, at a step of the command's writing
+AIMS: dict[str, Callable[[], None]] = {
+    "in a destructor": _in_a_destructor,
+    "in a weak reference's callback": _in_a_weak_reference,
+    "in the garbage collector's": _in_the_garbage_collector,
+    "in a callback from C": _in_a_callback_from_c,
+    "below a bare except": _below_a_bare_except,
+    "twenty times": _twenty_times,
+}
+# A fresh process, which asks itself to stop at the import of so many modules after the command has begun.
+IMPORTING = """
+import os, signal, sys
+left, words = int(sys.argv[1]), sys.argv[2:]
+sys.argv = ["flagbt", *words]
+
+def hook(event, arguments):
+    global left
+    if event == "import" and callable(signal.getsignal(signal.SIGTERM)):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(hook)
+from flagbt.__main__ import main
+try:
+    main()
+finally:
+    print("imports", -left, file=sys.stderr)
+"""
+
+
+class Ended:
+    """A process that has ended: its exit code (None where it was killed), its seconds, its steps of writing, its words."""
+
+    def __init__(self, code: int | None, seconds: float, steps: int, said: str) -> None:
+        self.code, self.seconds, self.steps, self.said = code, seconds, steps, said
+        self.after_asked = 0.0  # seconds from the last signal
+
+    @property
+    def last_words(self) -> str:
+        """The exit code, and the paragraph that says why."""
+        return " ".join([str(self.code), *[line[:160] for line in self.said.splitlines() if line.startswith("flagbt: ")][-1:]])
+
+
+class Started:
+    """A flagbt command in a forked process, in a folder; what it says is kept beside the folder."""
+
+    def __init__(
+        self, words: list[str], folder: Path, *, at_step: int | None = None, aim: str | None = None, mad_clock: bool = False
+    ) -> None:
+        number = next(NUMBERS)
+        self.log, self.tally = folder.parent / f"said-{number}.txt", folder.parent / f"steps-{number}.txt"
+        self.began = self.asked = time.monotonic()
+        self.child = os.fork()
+        if self.child == 0:
+            _be_flagbt(words, folder, self.log, self.tally, at_step, aim, mad_clock)
+
+    def wait_for_its_first_line(self) -> None:
+        """Wait until the command begins, and count its time from there: on a busy machine the fork comes long before."""
+        while not self.tally.exists() and time.monotonic() < self.began + PATIENCE:
+            time.sleep(0.002)
+        self.began = time.monotonic()
+
+    def end(self, after_s: float = PATIENCE, number: int = signal.SIGKILL, *, group: bool = False) -> Ended:
+        """Wait for its end; after some seconds since its start, send it, or it and its children, a signal."""
+        sent = False
+        while True:
+            ended, status = os.waitpid(self.child, os.WNOHANG)
+            if ended:
+                break
+            if not sent and time.monotonic() >= self.began + after_s:
+                (os.killpg if group else os.kill)(self.child, number)
+                sent, self.asked = True, time.monotonic()
+            time.sleep(0.002)
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+        steps = 0
+        if self.tally.exists():
+            counted, _, asked = self.tally.read_text().partition(" ")
+            steps, self.asked = int(counted or 0), float(asked or self.asked)
+        said = self.log.read_text(errors="replace") if self.log.exists() else ""  # killed before it had begun
+        ended = Ended(code, time.monotonic() - self.began, steps, said)
+        ended.after_asked = time.monotonic() - self.asked
+        return ended
+
+
+def run(words: list[str], folder: Path, *, after_s: float = PATIENCE, at_step: int | None = None) -> Ended:
+    """Run a flagbt command in a folder; kill it after some seconds, or just before a step of its writing."""
+    return Started(words, folder, at_step=at_step).end(after_s)
+
+
+def _be_flagbt(
+    words: list[str], folder: Path, log: Path, tally: Path, at_step: int | None, aim: str | None, mad_clock: bool
+) -> None:
+    """Be the command, in a forked child; never returns."""
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever ran this may ignore it
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.chdir(folder)
+        os.environ["FLAGBT_HOME"] = str(folder / "home")
+        steps, inside = 0, f"{folder}{os.sep}"
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal steps
+            if event == "open":
+                writes = isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            else:
+                writes = event in WRITES
+            if not writes or not isinstance(arguments[0], str | bytes | os.PathLike):
+                return
+            if not os.path.abspath(os.fsdecode(arguments[0])).startswith(inside):
+                return
+            steps += 1
+            if steps == at_step and aim is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif steps == at_step:
+                tally.write_text(f"{steps} {time.monotonic()}")
+                AIMS[aim]()
+
+        sys.addaudithook(hook)
+        if mad_clock:
+            _be_mad()
+        sys.argv = ["flagbt", *words]
+        from flagbt.__main__ import main
+
+        tally.write_text("0")
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        sys.stdout.flush()
+        tally.write_text(str(steps))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _be_mad() -> None:
+    """Let every look at the clock see it up to two days off, forward or back."""
+    import flagbt.results.store
+
+    draw, true, now = random.Random(3), time.time, flagbt.results.store._now
+    time.time = lambda: true() + draw.uniform(-172_800, 172_800)
+    flagbt.results.store._now = lambda: now() + timedelta(seconds=draw.uniform(-172_800, 172_800))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return every file under a folder by its path there; of JSON objects, without the fields that a clock decides."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            if path.suffix == ".json":
+                values = json.loads(content)
+                if isinstance(values, dict):
+                    content = json.dumps({key: each for key, each in values.items() if key not in CLOCKS}).encode()
+            found[str(path.relative_to(folder))] = content
+    return found
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Return what has a temporary name."""
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.startswith(TEMPORARY)]
+
+
+class Victim:
+    """A command to be killed: how it begins, what must hold after a kill, and what when it has completed."""
+
+    name = ""
+
+    def __init__(self, bench: Path, draw: random.Random) -> None:
+        self.bench, self.draw = bench, draw
+
+    def begin(self, folder: Path) -> None:
+        """Put into a new folder what is there before the command."""
+
+    def words(self, folder: Path) -> list[str]:
+        """Return the command, first or repeated."""
+        raise NotImplementedError
+
+    def look(self, folder: Path, whole: Path) -> None:
+        """Hold what a kill left against an undisturbed result."""
+        raise NotImplementedError
+
+    def compare(self, folder: Path, whole: Path) -> None:
+        """Hold a completed result against an undisturbed one."""
+        raise NotImplementedError
+
+
+class RunVictim(Victim):
+    """flagbt run, with a checkpoint and its cache, into a folder that holds a run."""
+
+    name = "run"
+
+    def begin(self, folder: Path) -> None:
+        """Put what is there before."""
+        shutil.copytree(self.bench / "runs", folder / "runs")
+
+    def words(self, folder: Path) -> list[str]:
+        """Return the command."""
+        ckpt = str(self.bench / "checkpoints" / "nano")
+        return ["run", "--ckpt", ckpt, "--data", str(self.bench / "bars.csv"), "--timerange", "20230625-20230710", "--json"]
+
+    def look(self, folder: Path, whole: Path) -> None:
+        """Hold what a kill left against an undisturbed result."""
+        kept = {path.name for path in (self.bench / "runs").iterdir() if path.is_dir()}
+        self._look(folder, whole, kept)
+
+    def _look(self, folder: Path, whole: Path, kept: set[str]) -> int:
+        expected = next(files_of(path) for path in (whole / "runs").iterdir() if path.is_dir() and path.name not in kept)
+        made = 0
+        for path in (folder / "runs").iterdir():
+            if not path.is_dir() or path.name.startswith("."):
+                continue
+            if path.name in kept:
+                must(files_of(path) == files_of(self.bench / "runs" / path.name), f"the earlier run {path.name} has changed")
+            else:
+                made += 1
+                found = files_of(path)
+                differ = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+                must(not differ, f"the run {path.name} looks whole, but differs from an undisturbed one in {differ}")
+        must(kept <= {path.name for path in (folder / "runs").iterdir()}, "an earlier run is gone")
+        page = folder / "runs" / "index.html"
+        must(not page.exists() or page.read_text().rstrip().endswith("</html>"), "index.html is torn")
+        return made
+
+    def compare(self, folder: Path, whole: Path) -> None:
+        """Hold a completed result against an undisturbed one."""
+        kept = {path.name for path in (self.bench / "runs").iterdir() if path.is_dir()}
+        must(self._look(folder, whole, kept) >= 1, "the repeated command left no run")
+        page = (folder / "runs" / "index.html").read_text()
+        for path in (folder / "runs").iterdir():
+            must(not path.is_dir() or f"{path.name}/tearsheet.html" in page, f"index.html does not list {path.name}")
+        must(_trials(folder) == _trials(whole), "the trial log holds other trials")
+
+
+class TrainVictim(Victim):
+    """flagbt train of a new name, or over a finished checkpoint of that name."""
+
+    name = "train"
+
+    def begin(self, folder: Path) -> None:
+        """Put what is there before."""
+        self.over = self.draw.random() < 0.5
+        if self.over:
+            shutil.copytree(self.bench / "checkpoints" / "nano", folder / "checkpoints" / "mine")
+
+    def words(self, folder: Path) -> list[str]:
+        """Return the command."""
+        words = training(self.bench, "mine", seed=7)
+        going_on = (folder / "checkpoints" / ".mine.training").is_dir()
+        return [*words, *(["--overwrite"] if self.over else []), *(["--resume"] if going_on else [])]
+
+    def look(self, folder: Path, whole: Path) -> None:
+        """Hold what a kill left against an undisturbed result."""
+        target = folder / "checkpoints" / "mine"
+        if self.over:
+            must(target.exists(), "the finished checkpoint is gone")
+        if target.exists():
+            wholes = [whole / "checkpoints" / "mine", *([self.bench / "checkpoints" / "nano"] if self.over else [])]
+            must(weights(target) in [weights(each) for each in wholes], "the checkpoint looks whole, and is another one")
+
+    def done(self, folder: Path, whole: Path) -> bool:
+        """Return whether it was killed when all was done: to repeat it would be refused, or begin anew."""
+        target = folder / "checkpoints" / "mine"
+        return target.exists() and weights(target) == weights(whole / "checkpoints" / "mine")
+
+    def compare(self, folder: Path, whole: Path) -> None:
+        """Hold a completed result against an undisturbed one."""
+        must(weights(folder / "checkpoints" / "mine") == weights(whole / "checkpoints" / "mine"), "other weights")
+
+
+class SweepVictim(Victim):
+    """flagbt sweep, block by block in a folder of its own."""
+
+    name = "sweep"
+
+    def words(self, folder: Path) -> list[str]:
+        """Return the command."""
+        ckpt, data = str(self.bench / "checkpoints" / "nano"), str(self.bench / "bars.csv")
+        return [
+            "sweep", "--ckpt", ckpt, "--data", data, "--timerange", "20230601-20230710", "--offsets", "grid:-4..4:1", "--fees",
+            "0,10", "--workers", "1", "--check-share", "0.02", "--json",
+        ]  # fmt: skip
+
+    def look(self, folder: Path, whole: Path) -> None:
+        """Hold what a kill left against an undisturbed result."""
+        made = next((folder / "sweeps").glob("*/sweep.json"), None) if (folder / "sweeps").exists() else None
+        if made is not None:
+            self.compare(folder, whole)
+        for table in (folder / "sweeps").glob("*/table.parquet"):
+            expected = next((whole / "sweeps").glob("*/table.parquet"))
+            must(table.read_bytes() == expected.read_bytes(), "table.parquet looks whole, and is another one")
+
+    def compare(self, folder: Path, whole: Path) -> None:
+        """Hold a completed result against an undisturbed one."""
+        found, expected = (files_of(next((each / "sweeps").iterdir())) for each in (folder, whole))
+        must(found["table.parquet"] == expected["table.parquet"], "another table")
+        records = [json.loads(each["sweep.json"]) for each in (found, expected)]
+        must(records[0] == records[1], f"another record: {[k for k in records[0] if records[0][k] != records[1].get(k)]}")
+        must(_trials(folder) == _trials(whole), "the trial log holds other trials")
+
+
+class FetchVictim(Victim):
+    """flagbt data fetch into a new file, or one that holds its first weeks."""
+
+    name = "fetch"
+
+    def __init__(self, bench: Path, draw: random.Random) -> None:
+        super().__init__(bench, draw)
+        self.url = (bench / "exchange.txt").read_text()
+
+    def begin(self, folder: Path) -> None:
+        """Put what is there before."""
+        if self.draw.random() < 0.5:
+            lines = (self.bench / "fetched" / "bars.csv").read_bytes().splitlines(keepends=True)
+            (folder / "bars.csv").write_bytes(b"".join(lines[:1500]))
+        self.before = (folder / "bars.csv").read_bytes() if (folder / "bars.csv").exists() else None
+
+    def words(self, folder: Path) -> list[str]:
+        """Return the command."""
+        words = ["data", "fetch", "--symbol", "BTC/USDT", "--since", "2020-01-01", "-o", "bars.csv", "--source", "api"]
+        return [*words, "--base-url", self.url, "--patience", "20", "--json"]
+
+    def look(self, folder: Path, whole: Path) -> None:
+        """Hold what a kill left against an undisturbed result."""
+        file = folder / "bars.csv"
+        now = file.read_bytes() if file.exists() else None
+        must(now in (self.before, (whole / "bars.csv").read_bytes()), "the file is neither the old nor the new one")
+
+    def compare(self, folder: Path, whole: Path) -> None:
+        """Hold a completed result against an undisturbed one."""
+        must((folder / "bars.csv").read_bytes() == (whole / "bars.csv").read_bytes(), "another file")
+        must([path.name for path in folder.iterdir() if "fetch" in path.name] == [], "pages are left")
+
+
+VICTIMS: dict[str, Callable[[Path, random.Random], Victim]] = {
+    each.name: each for each in (RunVictim, TrainVictim, SweepVictim, FetchVictim)
+}
+
+
+def training(bench: Path, name: str, *, seed: int) -> list[str]:
+    """Return the command of a training that takes about a second."""
+    return [
+        "train", "--data", str(bench / "bars.csv"), "--name", name, "--preset", "nano", "--epochs", "2", "--pretrain-epochs",
+        "2", "--validation", "20230501-20230601", "--timerange", "-20230501", "--seed", str(seed), "--device", "cpu", "--json",
+    ]  # fmt: skip
+
+
+def weights(checkpoint: Path) -> tuple[str, ...]:
+    """Return a checkpoint's digests, after holding its files against those it names."""
+    from flagbt.models.checkpoint import read_checkpoint
+
+    found = read_checkpoint(checkpoint)
+    found.check_files()
+    return found.digest, *sorted(files_of(checkpoint))
+
+
+def _trials(folder: Path) -> list[str]:
+    """Return the distinct whole lines of a trial log."""
+    from flagbt.results.trial_log import read_trials
+
+    return sorted(map(str, read_trials(folder / "runs").trials.items()))
+
+
+def prepare(bench: Path) -> int:
+    """Make the bars, a checkpoint, a run and an exchange; return the exchange's process."""
+    from flagbt.data.readers import write_bars_csv
+    from flagbt.tests.conftest import make_bars
+
+    exchange = os.fork()
+    if exchange == 0:
+        _be_exchange(bench)
+    write_bars_csv(make_bars(4600, seed=5, start="2023-01-01"), bench / "bars.csv")
+    import_all()
+    for words in (training(bench, "nano", seed=1), RunVictim(bench, random.Random(0)).words(bench)):
+        ended = run(words, bench)
+        must(ended.code == 0, f"the bench could not be made, {words}: {ended.said}")
+    while not (bench / "exchange.txt").exists():
+        time.sleep(0.05)
+    (bench / "fetched").mkdir()
+    ended = run(FetchVictim(bench, random.Random(0)).words(bench), bench / "fetched")
+    must(ended.code == 0, f"nothing could be fetched: {ended.said}")
+    return exchange
+
+
+def _be_exchange(bench: Path) -> None:
+    """Be the exchange, in a forked child, until the parent ends it."""
+    from flagbt.tests.support.exchange_server import ExchangeServer, make_truth
+
+    server = ExchangeServer(make_truth("2020-01-01", 6_000, gaps=((2000, 2010),)))
+    server.delay_s = 0.02
+    (bench / "exchange.tmp").write_text(server.url)
+    (bench / "exchange.tmp").rename(bench / "exchange.txt")
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(0)
+
+
+def import_all() -> None:
+    """Import what the commands import, once, before forking."""
+    import backtrader  # noqa: F401
+    import ccxt  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+    import numba  # noqa: F401
+    import peft  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    import torch
+    import transformers  # noqa: F401
+
+    import flagbt.data.fetching.exchange
+    import flagbt.engine.backtest
+    import flagbt.reports.runs_index
+    import flagbt.reports.tearsheet
+    import flagbt.results.evidence
+    import flagbt.sweeps.page
+    import flagbt.sweeps.runner
+    import flagbt.workflows.sweep
+    import flagbt.workflows.train  # noqa: F401
+    from flagbt.models.architecture import PRESETS
+    from flagbt.tests.conftest import NANO
+
+    PRESETS["nano"] = dict(NANO)
+    torch.set_num_threads(1)
+
+
+class Torment:
+    """The killing of one victim's command: the undisturbed result first, then cycles of kills and a repeated command."""
+
+    def __init__(self, kind: str, bench: Path, keep: Path, seed: int) -> None:
+        self.kind, self.bench, self.keep, self.seed = kind, bench, keep, seed
+        self.wholes: dict[bool, Path] = {}
+        self.seconds, self.steps = 0.0, 1
+        self.imports: int | None = None  # of a fresh process, when it was counted
+        self.kills = self.cycles = self.too_late = 0
+
+    def cycle(self, most: int) -> int:
+        """Kill one to three times, at most ``most``, and complete; return how many kills there were.
+
+        Raises
+        ------
+        FailedError
+        """
+        draw = random.Random(f"{self.kind} {self.seed} {self.cycles}")
+        folder = self.keep / f"{self.kind}-{self.cycles}" / "work"
+        self.cycles += 1
+        folder.mkdir(parents=True)
+        whole = self.whole()
+        victim = VICTIMS[self.kind](self.bench, draw)
+        victim.begin(folder)
+        kills, finished = 0, False
+        for _ in range(min(most, draw.randint(1, 3))):
+            if draw.random() < 0.5:
+                ended = run(victim.words(folder), folder, at_step=draw.randint(1, self.steps))
+            else:
+                late = draw.random() < 0.5
+                ended = run(victim.words(folder), folder, after_s=self.seconds * draw.uniform(0.7 if late else 0.0, 1.05))
+            must(ended.code in (None, 0), f"the command ended by itself, with {ended.code}: {ended.said}")
+            kills += ended.code is None
+            self.too_late += ended.code == 0
+            victim.look(folder, whole)
+            finished = ended.code == 0 or (isinstance(victim, TrainVictim) and victim.done(folder, whole))
+            if finished:
+                break
+        if not finished:
+            ended = run(victim.words(folder), folder)
+            must(ended.code == 0, f"the repeated command ended with {ended.code}: {ended.said}")
+            must(not leftovers(folder), f"temporary files are left: {leftovers(folder)}")
+        victim.compare(folder, whole)
+        shutil.rmtree(folder.parent)
+        self.kills += kills
+        return kills
+
+    def whole(self) -> Path:
+        """Return the folder of an undisturbed command, run when it is first asked for."""
+        folder = self.keep / f"{self.kind}-undisturbed" / "work"
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            victim = VICTIMS[self.kind](self.bench, random.Random(2))
+            if self.kind != "fetch":
+                victim.begin(folder)
+            ended = run(victim.words(folder), folder)
+            must(ended.code == 0, f"the undisturbed command ended with {ended.code}: {ended.said}")
+            self.seconds, self.steps = ended.seconds, ended.steps
+        return folder
+
+
+def said_well(ended: Ended, *codes: int) -> None:
+    """Hold an error against what was promised: one paragraph, no traceback."""
+    must(ended.code in codes, f"it ended with {ended.code}, not with one of {codes}: {ended.said}")
+    must("Traceback" not in ended.said and "Exception ignored" not in ended.said, f"a traceback: {ended.said}")
+    paragraphs = [line for line in ended.said.splitlines() if line.startswith("flagbt: ")]
+    must(ended.code == 0 or len(paragraphs) >= 1, f"no paragraph says why: {ended.said}")
+
+
+class Fault:
+    """What goes wrong around a command, other than its death; then it is repeated, and must complete."""
+
+    def __init__(self, torment: Torment, number: int) -> None:
+        self.torment = torment
+        self.whole = torment.whole()
+        self.victim = VICTIMS[torment.kind](torment.bench, random.Random(f"{torment.kind} {number}"))
+        self.folder = torment.keep / f"{torment.kind}-fault-{number}" / "work"
+        self.folder.mkdir(parents=True)
+
+    def complete(self) -> None:
+        """Hold what is there against an undisturbed result, repeat the command, and hold again."""
+        self.victim.look(self.folder, self.whole)
+        if not (isinstance(self.victim, TrainVictim) and self.victim.done(self.folder, self.whole)):
+            said_well(run(self.victim.words(self.folder), self.folder), 0)
+            must(not leftovers(self.folder), f"temporary files are left: {leftovers(self.folder)}")
+        self.victim.compare(self.folder, self.whole)
+
+    def full_disk(self, room: float) -> str:
+        """Give it a disk with room for a part of what it writes, then one that is large enough."""
+        mounted("-t", "tmpfs", "-o", "size=512m", "none", self.folder)
+        try:
+            self.victim.begin(self.folder)
+            there, written = (sum(path.stat().st_size for path in each.rglob("*")) for each in (self.folder, self.whole))
+            size = there // 1024 + 64 + int(room * written / 1024)
+            mounted("-o", f"remount,size={size}k", self.folder)
+            ended = run(self.victim.words(self.folder), self.folder)
+            said_well(ended, *([1] if room == 0 else [0, 1]))
+            mounted("-o", "remount,size=512m", self.folder)
+            self.complete()
+            return ended.last_words
+        finally:
+            subprocess.run(["umount", "-l", self.folder], check=True)
+
+    def read_only(self) -> str:
+        """Give it a folder that cannot be written."""
+        mounted("-t", "tmpfs", "-o", "size=512m", "none", self.folder)
+        try:
+            self.victim.begin(self.folder)
+            before = files_of(self.folder)
+            mounted("-o", "remount,ro", self.folder)
+            ended = run(self.victim.words(self.folder), self.folder)
+            said_well(ended, 1)
+            must(files_of(self.folder) == before, "a folder that cannot be written has changed")
+            mounted("-o", "remount,rw", self.folder)
+            self.complete()
+            return ended.last_words
+        finally:
+            subprocess.run(["umount", "-l", self.folder], check=True)
+
+    def terminated(self, share: float) -> str:
+        """Send it SIGTERM when a share of its time has gone."""
+        self.victim.begin(self.folder)
+        started = Started(self.victim.words(self.folder), self.folder)
+        started.wait_for_its_first_line()
+        ended = started.end(0.2 + share * self.torment.seconds, signal.SIGTERM)
+        said_well(ended, 0, 130)
+        must(ended.after_asked < TOO_LONG, f"it took {ended.after_asked:.1f} s to stop")
+        self.complete()
+        return ended.last_words
+
+    def aimed(self, aim: str) -> str:
+        """Let SIGTERM arrive where the exception that it raises is lost, at a random step of its writing."""
+        self.victim.begin(self.folder)
+        draw = random.Random(f"{self.torment.kind} {aim} {self.torment.seed}")
+        words = self.victim.words(self.folder)
+        # A fetch that goes on from a file has fewer steps than the undisturbed one.
+        most = self.torment.steps * (2 if self.torment.kind == "fetch" else 3) // 3
+        ended = Started(words, self.folder, at_step=draw.randint(1, max(1, most - 1)), aim=aim).end()
+        said_well(ended, 130)
+        must(ended.after_asked < TOO_LONG, f"it took {ended.after_asked:.1f} s to stop")
+        self.complete()
+        return ended.last_words
+
+    def all_at_once(self, number: signal.Signals) -> str:
+        """Send a signal to all its processes, as a terminal and a service manager do, in the middle of a sweep over two."""
+        self.victim.begin(self.folder)
+        words = ["2" if before == "--workers" else word for before, word in pairwise(["", *self.victim.words(self.folder)])]
+        started = Started(words, self.folder)
+        started.wait_for_its_first_line()
+        ended = started.end(0.2 + 0.5 * self.torment.seconds, number, group=True)
+        said_well(ended, 0, 130)
+        must(ended.after_asked < TOO_LONG, f"it took {ended.after_asked:.1f} s to stop")
+        if ended.code == 130:  # else its record states two workers, and the undisturbed one's states one
+            self.complete()
+        return ended.last_words
+
+    def importing(self, share: float) -> str:
+        """Send SIGTERM in the middle of an import, in a process that has imported nothing."""
+        self.victim.begin(self.folder)
+        environment = {**os.environ, "FLAGBT_HOME": str(self.folder / "home")}
+
+        def fresh(at: int) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [sys.executable, "-c", IMPORTING, str(at), *self.victim.words(self.folder)],
+                cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE,
+            )  # fmt: skip
+
+        if self.torment.imports is None:
+            whole = fresh(0)
+            must(whole.returncode == 0, f"it ended with {whole.returncode}: {whole.stderr}")
+            self.torment.imports = int(whole.stderr.split()[-1])
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+            self.victim.begin(self.folder)
+        done = fresh(max(1, int(share * self.torment.imports)))
+        ended = Ended(done.returncode, 0.0, 0, done.stdout + done.stderr)
+        said_well(ended, 130)
+        self.complete()
+        return ended.last_words
+
+    def mad_clock(self) -> str:
+        """Let its clock jump back and forth."""
+        self.victim.begin(self.folder)
+        said_well(Started(self.victim.words(self.folder), self.folder, mad_clock=True).end(), 0)
+        self.victim.compare(self.folder, self.whole)
+        return ""
+
+
+def mounted(*words: object) -> None:
+    """Mount."""
+    subprocess.run(["mount", *map(str, words)], check=True)
+
+
+def can_mount(folder: Path) -> bool:
+    """Return whether this process may mount a disk of its own."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        return False
+    done = subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=False, capture_output=True)
+    return done.returncode == 0 and subprocess.run(["umount", folder], check=False).returncode == 0
+
+
+def all_faults(torments: list[Torment], scratch: Path) -> int:
+    """Try every fault on every command; print what happened, and return how many failed."""
+    tries: list[tuple[str, Callable[[Fault], str]]] = []
+    if can_mount(scratch):
+        tries += [(f"a disk with room for {room:.0%}", partial(Fault.full_disk, room=room)) for room in ROOM]
+        tries += [("a folder that is read-only", Fault.read_only)]
+    else:
+        print("a full disk, a folder that is read-only: skipped, mounting needs root")
+    tries += [(f"SIGTERM after {share:.0%}", partial(Fault.terminated, share=share)) for share in (0.1, 0.5, 0.9)]
+    tries += [(f"SIGTERM {aim}", partial(Fault.aimed, aim=aim)) for aim in AIMS]
+    tries += [
+        (f"{each.name} to all processes", partial(Fault.all_at_once, number=each)) for each in (signal.SIGTERM, signal.SIGINT)
+    ]
+    imports = [(f"SIGTERM at {share:.0%} of the imports", partial(Fault.importing, share=share)) for share in (0.1, 0.5, 0.9)]
+    tries += [("a clock that jumps", Fault.mad_clock)]
+    return sum(
+        attempted(f"{each.kind}, {name}", lambda: attempt(Fault(each, number)))  # noqa: B023  # called at once
+        for each in torments
+        # Only this process knows the smallest of architectures, which the training is of
+        for number, (name, attempt) in enumerate([*tries, *(imports if each.kind != "train" else [])])
+    )
+
+
+def attempted(name: str, attempt: Callable[[], str | None]) -> int:
+    """Try; print what came of it, and return 1 where it failed."""
+    try:
+        said = attempt()
+    except Exception as error:
+        print(f"{name}: FAILED: {error!r}", flush=True)
+        return 1
+    print(f"{name}: as promised{f', exit {said}' if said else ''}", flush=True)
+    return 0
+
+
+def together(torments: dict[str, Torment], keep: Path) -> int:
+    """Run commands at the same time in one folder; print what happened, and return how many tries failed."""
+
+    def runs_and_trainings() -> None:
+        folder = keep / "together-1" / "work"
+        folder.mkdir(parents=True)
+        runs, trainings = torments["run"], torments["train"]
+        victim = VICTIMS["run"](runs.bench, random.Random(1))
+        victim.begin(folder)
+        before = {path.name for path in (folder / "runs").iterdir()}
+        started = [Started(victim.words(folder), folder) for _ in range(8)]
+        started += [Started(training(runs.bench, name, seed=7), folder) for name in ("one", "two")]
+        for each in started:
+            said_well(each.end(), 0)
+        victim.compare(folder, runs.whole())
+        made = {path.name for path in (folder / "runs").iterdir() if path.is_dir()} - before
+        must(len(made) == 8, f"eight runs left {len(made)} folders: {sorted(made)}")
+        expected = weights(trainings.whole() / "checkpoints" / "mine")[0]
+        found = [weights(folder / "checkpoints" / name)[0] for name in ("one", "two")]
+        must(found == [expected] * 2, f"other weights: {found}")
+        must(not leftovers(folder), f"temporary files are left: {leftovers(folder)}")
+
+    def twice(kind: str, says: str) -> None:
+        torment = torments[kind]
+        folder = keep / f"together-{kind}" / "work"
+        folder.mkdir(parents=True)
+        victim = VICTIMS[kind](torment.bench, random.Random(2))
+        victim.begin(folder)
+        words = victim.words(folder)
+        ends = [each.end() for each in [Started(words, folder) for _ in range(2)]]
+        must(any(each.code == 0 for each in ends), f"none of two succeeded: {[each.said for each in ends]}")
+        for each in ends:
+            said_well(each, 0, 1)
+            must(each.code == 0 or re.search(says, each.said) is not None, f"the second says something else: {each.said}")
+        victim.compare(folder, torment.whole())
+        must(not leftovers(folder), f"temporary files are left: {leftovers(folder)}")
+
+    return (
+        attempted("eight runs and two trainings at once", runs_and_trainings)
+        + attempted("two trainings of one name at once", lambda: twice("train", "another process is training|exists"))
+        + attempted("two sweeps at once", lambda: twice("sweep", "another sweep with the same settings is at work"))
+        + attempted("two fetches at once", lambda: twice("fetch", "is fetching into this file"))
+    )
+
+
+def torture(torments: list[Torment], kills: int, seed: int) -> int:
+    """Kill so many commands, the kinds in turns; print what happened, and return how many cycles failed."""
+    failures, left, began = 0, kills, time.monotonic()
+    while left > 0:
+        for each in torments:
+            if left <= 0:
+                break
+            try:
+                left -= each.cycle(left)
+            except FailedError as failure:
+                failures += 1
+                left -= 1
+                print(f"{each.kind}, cycle {each.cycles - 1}, seed {seed}: FAILED: {failure}", flush=True)
+            if each.cycles % 10 == 0:
+                print(f"{kills - left} of {kills} kills, {time.monotonic() - began:.0f} s", flush=True)
+    for each in torments:
+        print(
+            f"{each.kind}: {each.kills} kills in {each.cycles} cycles; undisturbed {each.seconds:.1f} s, {each.steps} steps "
+            f"of writing; {each.too_late} moments came too late"
+        )
+    print(f"seed {seed}: {sum(each.kills for each in torments)} kills, {failures} failures", flush=True)
+    return failures
+
+
+def main() -> int:
+    """Do as asked, and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200, help="over all kinds together")
+    parser.add_argument("--seed", type=int, default=1, help="another seed draws other moments")
+    parser.add_argument("--only", action="append", choices=list(VICTIMS), help="again for more; all by default")
+    parser.add_argument("--faults", action="store_true", help="full disk, read-only folder, SIGTERM, jumping clock")
+    parser.add_argument("--together", action="store_true", help="several commands at once in one folder")
+    options = parser.parse_args()
+    keep = Path(tempfile.mkdtemp(prefix="flagbt-torture-"))
+    bench = keep / "bench" / "work"
+    bench.mkdir(parents=True)
+    exchange = prepare(bench)
+    torments = {kind: Torment(kind, bench, keep, options.seed) for kind in options.only or VICTIMS}
+    try:
+        failures = torture(list(torments.values()), options.kills, options.seed)
+        failures += all_faults(list(torments.values()), bench.parent) if options.faults else 0
+        failures += together(torments, keep) if options.together and not options.only else 0
+    finally:
+        os.kill(exchange, signal.SIGTERM)
+        os.waitpid(exchange, 0)
+    print(f"what failed is kept in {keep}" if failures else "no failure")
+    if not failures:
+        shutil.rmtree(keep)
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

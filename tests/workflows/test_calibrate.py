@@ -1,0 +1,350 @@
+"""flagbt calibrate: from a checkpoint and bars to a calibration that is kept, refused where it would flatter."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from flagbt.data.bars import COLUMNS, Bars
+from flagbt.data.time_range import TimeRange
+from flagbt.errors import CheckpointError, RangeError, UsageError
+from flagbt.models.calibration import Calibration
+from flagbt.models.checkpoint import Checkpoint, StoredCalibration, find_checkpoint, read_checkpoint
+from flagbt.models.decision import Decision, choose_decision
+from flagbt.models.logit_cache import logits_of
+from flagbt.models.statistics import negative_log_likelihood
+from flagbt.reports.calibration_page import render_page
+from flagbt.storage.atomic_files import sha256_of
+from flagbt.workflows import calibrate as module
+from flagbt.workflows.calibrate import calibrate, training_shift
+
+Command = Callable[..., tuple[int, str, str]]
+Walk = Callable[..., Bars]
+FIT = "20230715-20230820"
+LATER = "20230821-20230905"
+
+
+@pytest.fixture
+def desk(nano: Checkpoint, walk: Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder with nano among its checkpoints, and a file of bars that follow all that nano has seen."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(nano.folder, tmp_path / "checkpoints" / "nano")
+    frame = walk(1900, seed=11, start="2023-06-20").frame()[list(COLUMNS)]
+    frame.rename_axis("timestamp").to_csv(tmp_path / "bars.csv")
+    return tmp_path
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder with its bytes, the cache of logits aside."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def collapse(folder: Path) -> None:
+    """Make a checkpoint say SELL by 30 on every bar, whole and provable by its fingerprint."""
+    adapter, marks = load_file(folder / "adapter.safetensors"), load_file(folder / "fingerprint.safetensors")
+    (bias,) = [name for name in adapter if name.endswith("head.bias")]
+    adapter[bias][0] += 30
+    marks["logits"][:, 0] += 30
+    values = json.loads((folder / "checkpoint.json").read_text())
+    for name, tensors in (("adapter.safetensors", adapter), ("fingerprint.safetensors", marks)):
+        save_file(tensors, folder / name)
+        values["files"][name] = sha256_of(folder / name)
+    (folder / "checkpoint.json").write_text(json.dumps(values))
+
+
+def test_a_calibration_is_fitted_told_kept_and_used(command: Command, desk: Path) -> None:
+    """The whole road: fit, see what it changes, store, trade with it, and not on the bars it was fitted on."""
+    before = read_checkpoint(Path("checkpoints/nano"))
+    line = ["calibrate", "--ckpt", "nano", "--data", "bars.csv", "--timerange", FIT, "--method", "vector"]
+    code, out, err = command(*line, "--store", "--output", "c.json", "--html", "c.html", "--png", "c.png", "--json")
+    assert code == 0
+    assert re.fullmatch(rf"checkpoint nano: \S+, digest {before.digest[:12]}\n", err)
+    said = json.loads(out)
+    assert said["calibration"]["method"] == said["stored"] == "vector"
+    assert said["calibration"]["fitted_on"] == FIT
+    assert said["after"]["nll"] < said["before"]["nll"]
+    assert said["after"]["nll"] < said["held_out"]["nll"]
+    assert said["before"]["rows"] == 36 * 24 - 6  # no label looks beyond the range
+    for column in ("before", "after", "held_out"):
+        assert {"nll", "ece", "mcc", "predicted_shares", "reliability"} <= set(said[column])
+        for each in said[column]["reliability"].values():
+            assert sum(part["count"] for part in each["bins"]) == said["before"]["rows"]
+    direction = said["doctor"]["rank_skill"]["value"]
+    assert any(note.startswith("No offset can help") and f"{direction:.3f} (" in note for note in said["notes"])
+    after = read_checkpoint(Path("checkpoints/nano"))
+    assert after.digest == before.digest
+    assert after.calibration_names() == ["default", "vector"]
+    assert after.stored_calibration("default") == before.stored_calibration("default")
+    kept = json.loads(Path("c.json").read_text())
+    assert kept == {"calibration": said["calibration"], "decision": said["decision"]}
+    assert Path("c.png").read_bytes().startswith(b"\x89PNG")
+    page = Path("c.html").read_text()
+    assert "No offset can help" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    for calibration in ("stored:vector", "c.json"):
+        run = ["run", "--ckpt", "nano", "--data", "bars.csv", "--calibration", calibration, "--json"]
+        assert command(*run, "--timerange", LATER)[0] == 0
+        code, _, err = command(*run, "--timerange", "20230819-20230901")
+        assert code == 1
+        assert f"fit of the calibration in use {FIT}" in err
+        assert "from --timerange 20230820- on" in err
+
+
+def test_a_taken_name_or_file_stays_unless_told(command: Command, desk: Path) -> None:
+    """A calibration that somebody trades with must not change under its name by a slip."""
+    checkpoint = read_checkpoint(Path("checkpoints/nano"))
+    checkpoint.store_calibration("mine", StoredCalibration(Calibration("offset", offset=(1.0, 0.0, -1.0)), Decision()))
+    Path("c.json").write_text("mine")
+    before = tree(desk)
+    line = ["calibrate", "--ckpt", "nano", "--data", "bars.csv", "--timerange", FIT, "--method", "temperature"]
+    code, _, err = command(*line, "--store", "mine")
+    assert code == 1
+    assert "stores a calibration 'mine' already" in err
+    assert "--overwrite" in err
+    code, _, err = command(*line, "--output", "c.json")
+    assert code == 1
+    assert "c.json exists" in err
+    assert {name: each for name, each in tree(desk).items() if "home" not in name} == before
+    code, out, _ = command(*line, "--store", "mine", "--output", "c.json", "--overwrite")
+    assert code == 0
+    assert "stored: flagbt run --ckpt nano --calibration stored:mine" in out
+    assert read_checkpoint(Path("checkpoints/nano")).stored_calibration("mine").calibration.method == "temperature"
+    assert "calibration" in json.loads(Path("c.json").read_text())
+
+    # The printed line finds this very checkpoint, not another of its name.
+    shutil.copytree("checkpoints/nano", "my copies/nano")
+    code, out, _ = command("calibrate", "--ckpt", "my copies/nano", *line[3:], "--store", "other")
+    assert code == 0
+    printed = next(each for each in out.splitlines() if each.startswith("stored: ")).removeprefix("stored: flagbt ")
+    assert printed == "run --ckpt 'my copies/nano' --calibration stored:other"
+    assert read_checkpoint(Path(shlex.split(printed)[2])).stored_calibration("other").calibration.method == "temperature"
+
+
+def test_a_checkpoint_of_the_folder_one_stands_in_has_a_name(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, `--ckpt .` gives messages, records and folders an empty name."""
+    monkeypatch.chdir("checkpoints/nano")
+    assert read_checkpoint(Path()).name == "nano"
+    assert read_checkpoint(Path()).option == "."
+
+
+BAD: list[tuple[list[str], int, str]] = [
+    (["--timerange", "20230715-20230722"], 1, r"expected 200 labelled bars or more.*got 162"),
+    (["--timerange", "20250101-20260101"], 1, "0 bars of"),
+    (["--timerange", "20230620-20230622"], 1, "go to the warm-up"),
+    (["--timerange", FIT, "--method", "temprature"], 2, "Did you mean 'temperature'"),
+    (["--timerange", FIT, "--method", "prior", "--shares", "0.5,0.5"], 2, "expected three shares"),
+    (["--timerange", FIT, "--method", "prior", "--shares", "a,b,c"], 2, "expected SELL,HOLD,BUY"),
+    (["--timerange", FIT, "--shares", "0.2,0.6,0.2"], 2, "the method temperature takes none"),
+    (["--timerange", FIT, "--decision", "argmx"], 2, "Did you mean 'argmax'"),
+    (["--timerange", FIT, "--device", "gpu"], 2, "expected auto, cpu, cuda"),
+    (["--timerange", FIT, "--store", " "], 2, "is no name"),
+    (["--timerange", FIT, "--html", "bars.csv/page.html"], 1, "--html: nothing can be written"),
+    ([], 2, "--timerange"),
+]
+
+
+@pytest.mark.parametrize(("options", "exit_code", "said"), BAD)
+def test_bad_input_is_one_paragraph_and_nothing_is_lost(
+    options: list[str], exit_code: int, said: str, command: Command, desk: Path
+) -> None:
+    """A fit that cannot be honest is refused before anything is written."""
+    before = tree(desk)
+    code, out, err = command("calibrate", "--ckpt", "nano", "--data", "bars.csv", *options)
+    assert (code, out) == (exit_code, "")
+    assert err.startswith("flagbt: ")
+    assert err.count("\n") == 1
+    assert re.search(said, err), err
+    assert tree(desk) == before
+
+
+def test_bars_that_taught_it_are_refused(nano: Checkpoint, walk: Walk) -> None:
+    """On its own training bars a model is surer than it will ever be again."""
+    bars = walk(4000, seed=5, start="2023-01-01")
+    for taught in ("20230301-20230401", "20230410-20230601", "-20230601"):
+        with pytest.raises(
+            RangeError, match=r"was taught on bars of it: pretraining .*; training .* from --timerange 20230501- on"
+        ):
+            calibrate(nano, bars, TimeRange.parse(taught), "temperature")
+
+
+def test_the_validation_range_is_allowed_and_said(nano: Checkpoint, walk: Walk) -> None:
+    """It chose the epoch and taught nothing; who reads the figures must know it."""
+    bars = walk(4000, seed=5, start="2023-01-01")
+    done = calibrate(nano, bars, TimeRange.parse("20230501-"), "offset")
+    assert any("the checkpoint's own validation" in note for note in done.notes)
+    assert done.stored.calibration.fitted_on == "20230501-20230616T1600"  # an open end is closed: more bars may come
+
+
+def test_a_missing_class_is_refused(nano: Checkpoint, walk: Walk) -> None:
+    """A class that never came has no frequency to match."""
+    calm = walk(1900, seed=11, start="2023-06-20", hourly_volatility=0.0005)
+    with pytest.raises(RangeError, match=r"all of SELL, HOLD and BUY, got 858 \(0/858/0\)"):
+        calibrate(nano, calm, TimeRange.parse(FIT), "temperature")
+
+
+def test_logits_that_are_no_numbers_are_refused(nano: Checkpoint, walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left out quietly, they would leave a calibration of the bars that happened to work."""
+    real = logits_of
+
+    def damaged(*given: Any, **options: Any) -> np.ndarray:
+        logits = real(*given, **options)
+        logits[-40:-30, 1] = np.nan
+        return logits
+
+    monkeypatch.setattr(module, "logits_of", damaged)
+    with pytest.raises(CheckpointError, match="no finite logits on 10 of 864 bars"):
+        calibrate(nano, walk(1900, seed=11, start="2023-06-20"), TimeRange.parse(FIT), "temperature")
+
+
+def test_a_broken_checkpoint_is_refused_unless_forced(command: Command, desk: Path) -> None:
+    """An offset on a broken model is how the seed report lost its week."""
+    collapse(Path("checkpoints/nano"))
+    before = tree(desk / "checkpoints")
+    line = ["calibrate", "--ckpt", "nano", "--data", "bars.csv", "--timerange", FIT, "--method", "offset", "--store", "--json"]
+    code, out, err = command(*line)
+    assert (code, out) == (1, "")
+    assert "is broken, so no calibration is fitted: shares: Collapsed" in err
+    assert "--force" in err
+    assert tree(desk / "checkpoints") == before
+    code, out, _ = command(*line, "--force")
+    assert code == 0
+    said = json.loads(out)
+    assert any("by force" in note and "shares" in note for note in said["notes"])
+    assert said["doctor"]["verdict"] == "broken"
+    assert said["before"]["mean_probabilities"]["SELL"] > 0.99
+
+
+def test_the_fit_looks_at_no_later_bar(nano: Checkpoint, walk: Walk, other_future: Callable[[Bars, int], Bars]) -> None:
+    """A label at the range's end that looked into the test would tell the calibration about it."""
+    bars = walk(1900, seed=11, start="2023-06-20")
+    stop = bars.between(TimeRange.parse(FIT)).stop
+    done = [
+        calibrate(nano, each, TimeRange.parse(FIT), "vector", cache=False).to_json()
+        for each in (bars, other_future(bars, stop - 1))
+    ]
+    assert {**done[0], "data": None} == {**done[1], "data": None}
+
+
+def test_the_trainings_weights_are_known() -> None:
+    """Inverse weights moved the logits by log w, whatever else happened: it is on the card."""
+    checkpoint = find_checkpoint("Jan19")
+    moved = -np.log(checkpoint.values["objective"]["class_weights"])
+    assert training_shift(checkpoint) == pytest.approx(moved - moved.mean())
+    assert training_shift(find_checkpoint("Jan4")).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("place", ["name", "path", "link", "linked among the checkpoints"])
+def test_the_installed_package_is_never_edited(
+    place: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A calibration of somebody's would be in every project's Jan4, and gone with the next update; the remedy must work."""
+    monkeypatch.chdir(tmp_path)
+    bundled, given = find_checkpoint("Jan4").folder, "Jan4"
+    if place == "path":
+        given = str(bundled)
+    elif place == "link":
+        given = "./mine"
+        Path(given).symlink_to(bundled)
+    elif place != "name":
+        Path("checkpoints").mkdir()
+        Path("checkpoints/Jan4").symlink_to(bundled)
+    before = tree(bundled)
+    line = ["--timerange", "20240101-20240401", "--device", "cpu"]
+    code, out, err = command("calibrate", "--ckpt", given, *line, "--store")
+    assert (code, out) == (1, "")
+    (remedy, name), *_ = re.findall(r"Copy it first: (mkdir .+?), then repeat the command with --ckpt (\S+)\. ", err)
+    subprocess.run(remedy, shell=True, check=True)
+    if place == "linked among the checkpoints":
+        assert name == "Jan4-copy"
+        assert command("calibrate", "--ckpt", name, *line, "--store")[0] == 0
+        assert "temperature" in find_checkpoint(name).calibration_names()
+        assert find_checkpoint(name).digest == find_checkpoint("Jan4").digest
+    assert find_checkpoint(name).folder == Path("checkpoints") / name
+    find_checkpoint(name).check_storable("another")
+    assert tree(bundled) == before
+
+
+def test_what_two_store_at_once_both_stay(nano: Checkpoint, tmp_path: Path) -> None:
+    """A file read before the other's write, and written after it, would lose the other's calibration."""
+    folder = tmp_path / "copy"
+    shutil.copytree(nano.folder, folder)
+    one, other = read_checkpoint(folder), read_checkpoint(folder)
+    stored = StoredCalibration(Calibration("offset", offset=(1.0, 0.0, -1.0)), Decision("utility"))
+    one.store_calibration("one", stored)
+    other.store_calibration("other", stored)
+    assert read_checkpoint(folder).calibration_names() == ["default", "one", "other"]
+    with pytest.raises(CheckpointError, match="stores a calibration 'one' already"):
+        other.store_calibration("one", stored)
+    with pytest.raises(UsageError, match="is no name"):
+        one.store_calibration("a\nb", stored)
+
+
+def test_a_folder_that_cannot_be_written_keeps_its_checkpoint(nano: Checkpoint, tmp_path: Path) -> None:
+    """A full disk in the middle of storing must cost the calibration at most, never the checkpoint."""
+    resource = pytest.importorskip("resource")
+    folder = tmp_path / "copy"
+    shutil.copytree(nano.folder, folder)
+    before = tree(folder)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(CheckpointError, match=r"cannot be written.*Copy its folder to checkpoints/copy.*--output"):
+            read_checkpoint(folder).store_calibration("mine", StoredCalibration(Calibration(), Decision()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert tree(folder) == before
+
+
+def test_prior_matching_takes_the_training_shares_or_those_given(nano: Checkpoint, walk: Walk) -> None:
+    """Shares that were asked for and not reached would make the method's name a lie."""
+    bars = walk(1900, seed=11, start="2023-06-20")
+    for shares in (None, np.array([0.3, 0.4, 0.3])):
+        done = calibrate(nano, bars, TimeRange.parse(FIT), "prior", shares=shares)
+        wanted = nano.label_shares if shares is None else shares
+        assert list(done.after.scores["mean_probabilities"].values()) == pytest.approx(wanted, abs=0.005)
+
+
+def test_the_figures_are_those_of_the_calibration(nano: Checkpoint, walk: Walk) -> None:
+    """A table beside another calibration's numbers would sell one for the other."""
+    bars = walk(1900, seed=11, start="2023-06-20")
+    done = calibrate(nano, bars, TimeRange.parse(FIT), "dirichlet")
+    part = bars.between(TimeRange.parse(FIT))
+    logits = logits_of(nano, bars)[part][:-6]
+    labels = nano.labels.labels(bars)[part][:-6]
+    assert done.after.scores["nll"] == pytest.approx(negative_log_likelihood(done.stored.calibration(logits), labels))
+    assert done.before.scores["nll"] == pytest.approx(negative_log_likelihood(Calibration()(logits), labels))
+    given = calibrate(nano, bars, TimeRange.parse(FIT), "dirichlet", decision=Decision("argmax"))
+    assert given.stored == replace(done.stored, decision=Decision("argmax"))
+
+
+def test_a_rule_is_chosen_that_trades() -> None:
+    """Utility where it buys; where it would buy less than once a month, thresholds at the labels' shares."""
+    random = np.random.default_rng(0)
+    p = random.dirichlet((3, 12, 3), 2000)
+    labels = random.choice(3, 2000, p=[0.2, 0.6, 0.2]).astype(np.int8)
+    options = {"step_hours": 1.0, "round_trip_cost": 0.0024}
+    assert choose_decision(p, labels, class_returns=np.array([-0.02, 0.0, 0.02]), **options) == Decision("utility")
+    quiet = choose_decision(p, labels, class_returns=np.array([-1e-4, 0.0, 1e-4]), **options)
+    assert quiet.method == "threshold"
+    signal = quiet(p, class_returns=np.zeros(3), round_trip_cost=0.0)
+    assert (signal != 1).mean() == pytest.approx((labels != 1).mean(), abs=0.01)
+
+
+def test_the_page_escapes_every_text(nano: Checkpoint, walk: Walk) -> None:
+    """A file's name, or the word of a checkpoint, that becomes markup runs in whoever opens the page."""
+    evil = "<script>alert(1)</script>"
+    done = calibrate(nano, walk(1900, seed=11, start="2023-06-20"), TimeRange.parse(FIT), "temperature")
+    page = render_page(replace(done, source=evil, notes=(evil,)))
+    assert evil not in page
+    assert page.count("&lt;script&gt;") == 2

@@ -1,0 +1,175 @@
+"""What a fine-tuning stands on: a base made on the spot, one made before by ``flagbt pretrain``, or a language model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ..data.bars import Bars, FloatArray
+from ..data.feature_schema import FeatureSchema
+from ..data.features import FeatureSet, feature_set
+from ..data.time_range import TimeRange
+from ..errors import CheckpointError, RangeError, UsageError, nearest
+from ..models.architecture import PRESETS, AnyArchitecture, Architecture
+from ..models.kinds.language_model import PRESET as LANGUAGE_MODEL
+from ..models.kinds.language_model import LanguageModel, load_language_model
+from ..models.network import Lora, build_base, language_base
+from ..models.stored_base import StoredBase, find_base
+from .pretrain import Base
+
+DEFAULT_PRESET = "tiny"
+DEFAULT_FEATURES = "default"
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """The base of a training, before it is known which bars teach.
+
+    Attributes
+    ----------
+    preset : str
+    architecture : Architecture or OriginalArchitecture
+    features : FeatureSet
+    stored : StoredBase, optional
+        A base made before.
+    language : LanguageModel, optional
+        A language model; without it and ``stored`` the base is pre-trained on the spot.
+    """
+
+    preset: str
+    architecture: AnyArchitecture
+    features: FeatureSet
+    stored: StoredBase | None = None
+    language: LanguageModel | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 (hex) of the base, or None where it is yet to be made."""
+        if self.stored is not None:
+            return self.stored.digest
+        return None if self.language is None else self.language.digest
+
+    def schema(self, rows: FloatArray) -> FeatureSchema:
+        """Return the base's own schema, scaler included, or one fitted on the training ``rows`` where it has none."""
+        return self.stored.schema if self.stored is not None else FeatureSchema.fit(self.features, rows)
+
+    def check(self, bars: Bars, validation: TimeRange) -> None:
+        """Refuse bars of another length than the base knows, and a validation that the base has seen.
+
+        Raises
+        ------
+        CheckpointError
+            When the bars' step differs from the base's.
+        RangeError
+            When the base's pre-training range does not end before ``validation`` starts.
+        """
+        if self.stored is None:
+            return
+        hours = self.stored.values["data"]["step_hours"]
+        if hours != bars.step_hours:
+            raise CheckpointError(
+                f"--base: '{self.stored.name}' was pre-trained on bars of {hours:g} hours, {bars.source} has bars of "
+                f"{bars.step_hours:g}. Choose a base of such bars, or make one with flagbt pretrain."
+            )
+        seen = self.stored.range
+        if seen.stop is None or validation.start is None or seen.stop > validation.start:
+            raise RangeError(
+                f"--base: '{self.stored.name}' was pre-trained on {seen}, which reaches into the validation {validation}: it "
+                "would be judged on bars it has seen. Choose a later --validation, or make a base that ends before it."
+            )
+
+    def base(self, seed: int) -> Base | None:
+        """Return the base's weights, or None where it is yet to be made; ``seed`` makes a language model's new embedding."""
+        if self.stored is not None:
+            weights, place = self.stored.weights(), str(self.stored.folder)
+            build_base(self.architecture, weights, place=place)
+            return Base(weights, [float(loss) for loss in self.stored.values["losses"]])
+        if self.language is not None:
+            torch.manual_seed(seed)
+            place = self.language.source["name"]
+            assert isinstance(self.architecture, Architecture)
+            return Base(language_base(self.architecture, self.language.tensors, place=place), [])
+        return None
+
+    def lora(self, lora: Lora) -> Lora:
+        """Return the update to train: on a language model, the new embedding of rows is trained in full as well."""
+        return replace(lora, trained=("embed", "head")) if self.language is not None else lora
+
+    def describe(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Return what a checkpoint keeps about its base; ``made`` is what it keeps of one made on the spot."""
+        if self.language is not None:
+            return self.language.to_json()
+        if self.stored is None:
+            return made
+        kept = {key: self.stored.values[key] for key in ("preset", "schedule", "losses", "data")}
+        if self.stored.checkpoint is not None:
+            kept["was"] = {"kind": "checkpoint", "base": self.stored.checkpoint.values["base"]}
+        return {**kept, "name": self.stored.name, "digest": self.stored.digest}
+
+    def pretraining_range(self, training: TimeRange) -> TimeRange:
+        """Return the bars that the pre-training saw.
+
+        Bars made on the spot are pre-trained on the training range. A language model's text has no range: the training
+        range stands in its place, since a checkpoint must say for every purpose which bars it has seen, and no bar
+        outside its training has entered it.
+        """
+        return self.stored.range if self.stored is not None else training
+
+
+def lay_ground(preset: str | None, base: str | None, base_layers: int | None, features: str | None) -> Ground:
+    """Find what a training asks to stand on.
+
+    Parameters
+    ----------
+    preset : str, optional
+        Without it the base's, or ``tiny``.
+    base : str, optional
+        A base's name or folder; with the preset ``smollm2`` a language model's folder or hub id.
+    base_layers : int, optional
+        Of a language model, only the first so many layers.
+    features : str, optional
+        Without it the base's, or ``default``.
+
+    Raises
+    ------
+    CheckpointError
+        When the base is not there, is damaged, or has another preset or other features than those asked for.
+    UsageError
+        When the preset or the features are unknown, or ``base_layers`` is asked of a base that is no language model.
+    """
+    if preset == LANGUAGE_MODEL:
+        chosen = feature_set(features or DEFAULT_FEATURES)
+        language = load_language_model(base, base_layers)
+        return Ground(preset, language.architecture(len(chosen.columns)), chosen, language=language)
+    if base_layers is not None:
+        raise UsageError(f"--base-layers: only a language model is cut. Add --preset {LANGUAGE_MODEL}, or leave it out.")
+    if base is None:
+        chosen = feature_set(features or DEFAULT_FEATURES)
+        return Ground(preset or DEFAULT_PRESET, preset_architecture(preset or DEFAULT_PRESET, len(chosen.columns)), chosen)
+    stored = find_base(base)
+    known, columns = stored.values["preset"], stored.schema.feature_set
+    if preset is not None and preset != known:
+        raise CheckpointError(
+            f"--preset: the base '{stored.name}' is '{known}', not '{preset}'. Leave --preset out, or choose another --base."
+        )
+    if features is not None and features != columns:
+        raise CheckpointError(
+            f"--features: the base '{stored.name}' reads the feature set '{columns}', not '{features}'. Leave --features out, "
+            "or make a base of those features with flagbt pretrain."
+        )
+    return Ground(known, stored.architecture, feature_set(columns, named=features is not None), stored=stored)
+
+
+def preset_architecture(preset: str, n_features: int) -> Architecture:
+    """Return the network of a preset.
+
+    Raises
+    ------
+    UsageError
+        When there is none of that name, with the nearest one.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"--preset: '{preset}' is unknown. {nearest(preset, [*PRESETS, LANGUAGE_MODEL])}")
+    return Architecture(n_features=n_features, **PRESETS[preset])

@@ -1,0 +1,1 @@
+"""Workflows: what each command does, as one function."""
