@@ -23,7 +23,7 @@ _PUBLIC = {
     "LabelSpec": "data.labels",
     "ModelSignals": "models.model_signals",
     "Position": "strategies.base",
-    "Recipe": "workflows.train",
+    "Recipe": "training.recipe",
     "RunRequest": "workflows.run",
     "Signals": "models.signals",
     "Strategy": "strategies.base",

@@ -25,8 +25,9 @@ from flagbt.models.model_signals import ModelSignals
 from flagbt.models.statistics import scores
 from flagbt.training.model_card import card
 from flagbt.training.objectives import Objective
+from flagbt.training.recipe import Recipe
 from flagbt.workflows.run import RunRequest, run
-from flagbt.workflows.train import Recipe, train
+from flagbt.workflows.train import train
 
 TEST_YEAR = TimeRange.parse("20240101-20250101")
 OBJECTIVES = {

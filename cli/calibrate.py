@@ -16,7 +16,7 @@ from .options import STAMP, Command, Place, Range, features_option, json_option,
 
 if TYPE_CHECKING:
     from ..data.bars import FloatArray
-    from ..workflows.calibrate import Calibrated
+    from ..results.calibration_result import CalibrationResult
 
 
 @click.command("calibrate", cls=Command)
@@ -112,7 +112,7 @@ def _shares(text: str | None) -> FloatArray | None:
         raise UsageError(f"--shares: expected SELL,HOLD,BUY such as 0.16,0.66,0.18, got '{text}'.") from None
 
 
-def _print(done: Calibrated, name: str | None, places: dict[str, Any]) -> None:
+def _print(done: CalibrationResult, name: str | None, places: dict[str, Any]) -> None:
     from ..reports.calibration_page import HELD_OUT, columns_of, rows_of
 
     calibration = done.stored.calibration

@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ..workflows.train import Progress as TrainingProgress
-    from ..workflows.train import Step
+    from ..training.recipe import Progress as TrainingProgress
+    from ..training.recipe import Step
 
 # No emoji: a run called ":bug:" is called that.
 out = Console(highlight=False, soft_wrap=True, emoji=False)

@@ -74,8 +74,9 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     from ..models.device import pick_device
     from ..models.network import Lora
     from ..training.objectives import Objective
+    from ..training.recipe import Recipe
     from ..training.trainer import Schedule, is_main_process
-    from ..workflows.train import Recipe, train
+    from ..workflows.train import train
 
     if options["pretrain_epochs"] and (options["base"] or options["preset"] == "smollm2"):
         raise UsageError("--pretrain-epochs: a base that is given is not pre-trained again. Leave the option out.")

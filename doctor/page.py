@@ -9,21 +9,10 @@ import numpy as np
 
 from ..data.labels import CLASS_NAMES
 from ..errors import RecordError
-from ..reports.page import (
-    Html,
-    bar,
-    document,
-    escape,
-    key,
-    paragraph,
-    percent,
-    ratio,
-    section,
-    stamps,
-    table,
-    verdict_card,
-)
+from ..reports.page import Html, bar, document, escape, key, paragraph, section, table, verdict_card
 from ..reports.static_charts import grid_chart, histogram_chart
+from ..results.caveats import stamps
+from ..results.number_text import percent, ratio
 from ..storage.atomic_files import write_text
 from .finding import Diagnosis, Finding
 

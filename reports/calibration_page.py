@@ -8,9 +8,11 @@ from pathlib import Path
 from ..data.labels import CLASS_NAMES
 from ..errors import RecordError
 from ..models.reliability import Reliability
+from ..results.calibration_result import CalibrationResult, Scores
+from ..results.caveats import stamps
+from ..results.number_text import percent, ratio
 from ..storage.atomic_files import write_text
-from ..workflows.calibrate import Calibrated, Judged
-from .page import Html, document, escape, paragraph, percent, ratio, section, stamps, table
+from .page import Html, document, escape, paragraph, section, table
 from .static_charts import reliability_chart, reliability_png
 
 HELD_OUT = (
@@ -19,13 +21,13 @@ HELD_OUT = (
 )
 
 
-def columns_of(done: Calibrated) -> dict[str, Judged]:
+def columns_of(done: CalibrationResult) -> dict[str, Scores]:
     """Return what is compared: before, after, and held out where it could be measured."""
     shown = {"before": done.before, "after": done.after}
     return shown if done.held_out is None else {**shown, "held out": done.held_out}
 
 
-def rows_of(done: Calibrated) -> list[list[str]]:
+def rows_of(done: CalibrationResult) -> list[list[str]]:
     """Return the table of what a calibration changes: a name, then a cell for each of ``columns_of``."""
     judged = list(columns_of(done).values())
 
@@ -44,13 +46,13 @@ def rows_of(done: Calibrated) -> list[list[str]]:
     ]
 
 
-def curves_of(done: Calibrated) -> dict[str, Reliability]:
+def curves_of(done: CalibrationResult) -> dict[str, Reliability]:
     """Return the reliability to draw: before, and after (held out where it could be measured)."""
     after = ("after", done.after) if done.held_out is None else ("after, held out", done.held_out)
     return {"before": done.before.reliability, after[0]: after[1].reliability}
 
 
-def write_pages(done: Calibrated, *, html: Path | None, png: Path | None) -> None:
+def write_pages(done: CalibrationResult, *, html: Path | None, png: Path | None) -> None:
     """Write the page and the picture, where they are asked for.
 
     Raises
@@ -70,7 +72,7 @@ def write_pages(done: Calibrated, *, html: Path | None, png: Path | None) -> Non
             raise RecordError(f"{option}: {path} cannot be written: {error.strerror or error}. Choose another place.") from None
 
 
-def render_page(done: Calibrated) -> str:
+def render_page(done: CalibrationResult) -> str:
     """Return the whole page; every text of a user's is escaped."""
     calibration, judged = done.stored.calibration, columns_of(done)
     before, after = done.before.scores, (done.held_out or done.after).scores
@@ -92,7 +94,7 @@ def render_page(done: Calibrated) -> str:
             paragraph(f"Decision kept with it: {done.stored.decision}. Runs on {calibration.fitted_on} are refused with it."),
             paragraph(
                 f"Checkpoint {done.checkpoint.name}, digest {done.checkpoint.digest[:12]}; bars of {done.source}; the doctor's "
-                f"verdict there: {done.diagnosis.verdict}.", "muted",
+                f"verdict there: {done.doctor_verdict}.", "muted",
             ),
         ),
     ]  # fmt: skip

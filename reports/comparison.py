@@ -11,23 +11,12 @@ import pandas as pd
 from ..errors import RangeError
 from ..results.caveats import banners, overlaps, strategy_name, with_stamp
 from ..results.metrics import drawdowns
+from ..results.number_text import NULL, percent, ratio, whole
 from ..results.ranking import BETTER, best, measured, of_trader
 from ..results.significance.measure import share
 from ..results.stored_run import StoredRun
 from .interactive_charts import Line, Panel, document, line_chart
-from .page import (
-    NULL,
-    Html,
-    Row,
-    escape,
-    paragraph,
-    percent,
-    ratio,
-    section,
-    setting_text,
-    table,
-    whole,
-)
+from .page import Html, Row, escape, paragraph, section, setting_text, table
 from .sections.calibration import reliability_chart, reliability_line
 from .sections.curves import HEADLINES, ZOOM, times
 from .sections.diversity import class_bars, funnel_bars

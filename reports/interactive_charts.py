@@ -120,7 +120,7 @@ def heat_map(
     x_title: str,
     y_title: str,
     caption: str = "",
-    write: Callable[[float], str] = page.ratio,
+    write: Callable[[float], str] = ratio,
 ) -> Html:
     """Draw a grid of numbers: blue above 0, vermilion below, the stronger the further; NaN is left empty.
 

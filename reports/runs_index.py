@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 from ..errors import FlagbtError, RecordError
 from ..results.caveats import legend, marks, unstated
+from ..results.number_text import percent, ratio, whole
 from ..results.significance.current_trials import CurrentTrials
 from ..results.store import list_runs
 from ..results.stored_run import read_record
 from ..storage.atomic_files import locked, write_text
-from .page import Html, document, escape, paragraph, percent, ratio, table, whole
+from .page import Html, document, escape, paragraph, table
 from .sections.significance import luck_word, trials_then_now
 from .tearsheet import title_of
 

@@ -14,22 +14,11 @@ from typing import Any
 from ..data.labels import label_spec
 from ..results.caveats import banners, marks, strategy_name, unstated, with_stamp
 from ..results.metrics import daily_returns, ruined_at
+from ..results.number_text import money, whole
 from ..results.stored_run import StoredRun
 from ..results.summary import order_counts
 from .interactive_charts import document
-from .page import (
-    Html,
-    details,
-    escape,
-    facts,
-    money,
-    paragraph,
-    section,
-    setting_text,
-    table,
-    verdict_card,
-    whole,
-)
+from .page import Html, details, escape, facts, paragraph, section, setting_text, table, verdict_card
 from .sections.calibration import calibration_section
 from .sections.costs import costs_section
 from .sections.curves import performance_section, price_section

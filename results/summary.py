@@ -11,10 +11,10 @@ from ..data.bars import utc
 from ..data.labels import CLASS_NAMES, class_shares, label_spec
 from ..engine.run import Run
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
-from ..reports.page import counted, percent, whole
 from .cost_sensitivity import bars_of
 from .label_scores import labels_text, probabilities_of
 from .metrics import metrics, ruined_at
+from .number_text import counted, percent, whole
 from .significance.too_good import too_good
 
 REMEDIES = {"short not allowed": "--short lets a strategy sell what it does not hold"}

@@ -9,20 +9,9 @@ import numpy as np
 
 from ..data.bars import FloatArray
 from ..reports.interactive_charts import Line, Panel, document, heat_map, line_chart
-from ..reports.page import (
-    Html,
-    Row,
-    escape,
-    paragraph,
-    percent,
-    ratio,
-    section,
-    setting_text,
-    stamps,
-    table,
-    verdict_card,
-    whole,
-)
+from ..reports.page import Html, Row, escape, paragraph, section, setting_text, table, verdict_card
+from ..results.caveats import stamps
+from ..results.number_text import percent, ratio, whole
 from .parallel_coordinates import parallel_chart
 from .runner import Result
 from .sentences import deflated_sentence, holdout_sentence, mcc_sentence, overfitting_sentence, sentences, setting_words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..reports.page import percent, ratio
+from ..results.number_text import percent, ratio
 
 
 def sentences(values: Mapping[str, Any]) -> list[str]:

@@ -248,8 +248,9 @@ def nano_preset() -> str:
 @pytest.fixture(scope="session")
 def nano(nano_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """Train a real checkpoint on a random walk of 2023; validated on its last months."""
+    from flagbt.training.recipe import Recipe
     from flagbt.training.trainer import Schedule
-    from flagbt.workflows.train import Recipe, train
+    from flagbt.workflows.train import train
 
     recipe = Recipe(
         preset=nano_preset,

@@ -19,8 +19,9 @@ from ..data.bars import Bars, FloatArray
 from ..data.labels import class_shares
 from ..errors import check_choice
 from ..models.statistics import SMALLEST_PROBABILITY, direction_auc, softmax
-from ..workflows.train import Prepared, Progress, Recipe, Step, learn, prepare
 from .chronological_split import Split
+from .preparation import Prepared, learn, prepare
+from .recipe import Progress, Recipe, Step
 from .samples import Lessons
 
 CONTROLS = ("shuffled-labels", "random-walk")

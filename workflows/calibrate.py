@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
 
 import numpy as np
 
@@ -23,65 +22,11 @@ from ..models.device import check_device_name
 from ..models.logit_cache import logits_of
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_fit, check_step
-from ..models.reliability import Reliability, reliability
+from ..models.reliability import reliability
 from ..models.statistics import scores
+from ..results.calibration_result import CalibrationResult, Scores
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Probabilities against labels: the scores of ``models.statistics.scores``, and their reliability by class."""
-
-    scores: dict[str, Any]
-    reliability: Reliability
-
-    def to_json(self) -> dict[str, Any]:
-        """Return both as JSON values."""
-        return {**self.scores, "reliability": self.reliability.to_json()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibrated:
-    """A fitted calibration with what it changes.
-
-    Attributes
-    ----------
-    stored : StoredCalibration
-        With the decision rule that goes with it.
-    before, after : Judged
-        On the fitting range itself, without any calibration and with this one.
-    held_out : Judged, optional
-        With calibrations that did not see the rows they are judged on; None where a stretch left out lacks a class.
-    diagnosis : Diagnosis
-        The doctor's, on the fitting range.
-    notes : tuple of str
-        What a reader must know, the sentence about offsets that cannot help first.
-    """
-
-    checkpoint: Checkpoint
-    stored: StoredCalibration
-    before: Judged
-    after: Judged
-    held_out: Judged | None
-    diagnosis: Diagnosis
-    notes: tuple[str, ...]
-    source: str
-    synthetic: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return {
-            "checkpoint": {"name": self.checkpoint.name, "digest": self.checkpoint.digest},
-            "data": {"source": self.source, "synthetic": self.synthetic},
-            "calibration": self.stored.calibration.to_json(),
-            "decision": self.stored.decision.to_json(),
-            "before": self.before.to_json(),
-            "after": self.after.to_json(),
-            "held_out": None if self.held_out is None else self.held_out.to_json(),
-            "doctor": {"verdict": self.diagnosis.verdict, "rank_skill": self.diagnosis.finding("rank-skill").to_json()},
-            "notes": list(self.notes),
-        }
 
 
 def calibrate(
@@ -96,7 +41,7 @@ def calibrate(
     cache: bool = True,
     force: bool = False,
     progress: Progress = lambda _phase, _done, _total: None,
-) -> Calibrated:
+) -> CalibrationResult:
     """Fit a calibration on a range that did not teach the checkpoint.
 
     Parameters
@@ -170,10 +115,10 @@ def calibrate(
     rule = decision or choose_decision(
         probabilities, y, class_returns=checkpoint.class_returns, step_hours=bars.step_hours
     )  # fmt: skip
-    return Calibrated(
+    return CalibrationResult(
         checkpoint=checkpoint, stored=StoredCalibration(calibration, rule),
         before=_judged(Calibration()(z), y, checkpoint), after=_judged(probabilities, y, checkpoint),
-        held_out=None if apart is None else _judged(apart, y, checkpoint), diagnosis=diagnosis,
+        held_out=None if apart is None else _judged(apart, y, checkpoint), doctor_verdict=diagnosis.verdict, rank_skill=diagnosis.finding("rank-skill").to_json(),
         notes=tuple(_notes(diagnosis, seen_purposes, shift)), source=bars.source, synthetic=bars.synthetic,
     )  # fmt: skip
 
@@ -225,8 +170,8 @@ def _check_finite(checkpoint: Checkpoint, logits: FloatArray) -> None:
         )
 
 
-def _judged(probabilities: FloatArray, labels: IntArray, checkpoint: Checkpoint) -> Judged:
-    return Judged(scores(probabilities, labels, checkpoint.label_shares), reliability(probabilities, labels))
+def _judged(probabilities: FloatArray, labels: IntArray, checkpoint: Checkpoint) -> Scores:
+    return Scores(scores(probabilities, labels, checkpoint.label_shares), reliability(probabilities, labels))
 
 
 def _notes(diagnosis: Diagnosis, seen: list[str], shift: FloatArray) -> list[str]:

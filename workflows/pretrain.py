@@ -24,9 +24,10 @@ from ..models.stored_base import DESCRIPTION, FORMAT, WEIGHTS, StoredBase, read_
 from ..storage.atomic_files import discard_tree, json_text, new_folder, sha256_of
 from ..training.base_source import DEFAULT_FEATURES, DEFAULT_PRESET, preset_architecture
 from ..training.pretrain import BINS, SCHEDULE, pretrain
+from ..training.recipe import Progress, Step
 from ..training.samples import gather_lessons
 from ..training.trainer import Schedule, is_main_process, wait_for_all
-from .train import Progress, Step, open_workspace
+from ..training.workspace import open_workspace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,8 +45,11 @@ from ..models.signals import Signals
 from ..models.statistics import scores
 from ..storage.atomic_files import discard_tree, json_text, new_folder
 from ..training.base_source import lay_ground
+from ..training.preparation import prepare
+from ..training.recipe import Progress, Recipe, Step
 from ..training.trainer import is_main_process, wait_for_all
-from .train import Progress, Recipe, Step, described, may_go_on, open_workspace, prepare, train, workspace_of
+from ..training.workspace import described, may_go_on, open_workspace, workspace_of
+from .train import train
 
 FORMAT = 1
 DESCRIPTION = "walk_forward.json"

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...data.labels import CLASS_NAMES, label_spec
+from ...results.number_text import percent, ratio, whole
 from ...results.stored_run import StoredRun
 from ..interactive_charts import Line, Marks, Panel, line_chart
-from ..page import Html, details, escape, paragraph, percent, ratio, section, table, whole
+from ..page import Html, details, escape, paragraph, section, table
 from .diversity import COLOUR_OF_CLASS
 
 FEWEST_ROWS = 30  # of a bin that is drawn: a share of fewer says little

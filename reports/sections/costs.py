@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ...results.number_text import money, percent, ratio
 from ...results.stored_run import StoredRun
-from ..page import Html, money, paragraph, percent, ratio, section, setting_text, table
+from ..page import Html, paragraph, section, setting_text, table
 
 
 def costs_section(stored: StoredRun) -> Html:

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...results.metrics import Account, drawdowns
+from ...results.number_text import counted, money, percent, ratio, whole
 from ...results.stored_run import StoredRun
 from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
-from ..page import Html, Row, counted, money, paragraph, percent, ratio, section, table, whole
+from ..page import Html, Row, paragraph, section, table
 
 # Key in metrics, name, how it is written; the first ones stand beside the equity, the others are folded away.
 HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...data.labels import CLASS_NAMES
+from ...results.number_text import NULL, percent, ratio, whole
 from ...results.stored_run import StoredRun
-from ..page import NULL, Html, bar, details, escape, key, paragraph, percent, ratio, section, table, track, whole
+from ..page import Html, bar, details, escape, key, paragraph, section, table, track
 
 COLOUR_OF_CLASS = {"SELL": "sell", "HOLD": "hold", "BUY": "buy"}
 FUNNEL_NAMES = {

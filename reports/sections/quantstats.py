@@ -18,7 +18,8 @@ import matplotlib.style
 import pandas as pd
 
 from ...results.metrics import DAYS_PER_YEAR, FEWEST_DAYS_FOR_GROWTH
-from ..page import NULL, Html, paragraph, table
+from ...results.number_text import NULL
+from ..page import Html, paragraph, table
 from ..static_charts import inline_svg, quiet_fonts
 
 _HALF_YEAR = 183

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...results.caveats import with_stamp
+from ...results.number_text import NULL, ratio, whole
 from ...results.significance.measure import share
 from ...results.significance.sharpe_ratio import CONFIDENCE
 from ...results.stored_run import StoredRun
-from ..page import NULL, Html, details, escape, paragraph, ratio, section, table, whole
+from ..page import Html, details, escape, paragraph, section, table
 
 # Key in metrics.json, name, what the ends of its interval are.
 FIGURES = {

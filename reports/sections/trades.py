@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ..page import NULL, Html, money, paragraph, percent, ratio, section, stamp, table, whole
+from ...results.number_text import NULL, money, percent, ratio, stamp, whole
+from ..page import Html, paragraph, section, table
 
 TRADES_SHOWN = 1_000
 

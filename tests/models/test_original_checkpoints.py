@@ -372,8 +372,9 @@ def test_an_export_replaces_nothing_unasked(imported: Checkpoint, tmp_path: Path
 def test_further_training_starts_from_what_the_import_knows(imported: Checkpoint, walk: Walk, tmp_path: Path) -> None:
     """Fresh LoRA on the base alone would throw away what the imported LoRA and head had learnt."""
     from flagbt.training.base_source import lay_ground
+    from flagbt.training.recipe import Recipe
     from flagbt.training.trainer import Schedule
-    from flagbt.workflows.train import Recipe, train
+    from flagbt.workflows.train import train
 
     network, rows = load_network(imported), rows_of(40, 30)
     ground = lay_ground(None, str(imported.folder), None, None)

@@ -28,9 +28,10 @@ from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.language_model import load_language_model
 from flagbt.models.network import Lora, build_base, language_base, load_network, load_unmerged, logits_of
 from flagbt.models.stored_base import StoredBase, find_base, read_base
+from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
 from flagbt.workflows.pretrain import BaseRecipe, make_base
-from flagbt.workflows.train import Recipe, train
+from flagbt.workflows.train import train
 
 Walk = Callable[..., Bars]
 Command = Callable[..., tuple[int, str, str]]

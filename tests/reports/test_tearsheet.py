@@ -20,11 +20,11 @@ import pandas as pd
 import pytest
 
 from flagbt.engine.run import Run
-from flagbt.reports.page import percent
 from flagbt.reports.sections.quantstats import quantstats_section
 from flagbt.reports.sections.significance import luck_word
 from flagbt.reports.tearsheet import command, render_tearsheet
 from flagbt.results.metrics import daily_returns, metrics
+from flagbt.results.number_text import percent
 from flagbt.results.stored_run import StoredRun, read_run
 from flagbt.results.summary import summary
 

@@ -17,8 +17,9 @@ from flagbt.data.time_range import TimeRange
 from flagbt.errors import UsageError
 from flagbt.training.negative_control import CONTROLS, random_walk, run_control, shuffled
 from flagbt.training.objectives import Objective
+from flagbt.training.preparation import learn, prepare
+from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
-from flagbt.workflows.train import Recipe, learn, prepare
 
 Walk = Callable[..., Bars]
 Command = Callable[..., tuple[int, str, str]]

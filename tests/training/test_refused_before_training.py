@@ -16,9 +16,10 @@ from flagbt.data.labels import TripleBarrier
 from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.training.objectives import Objective
+from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import DivergedError, Schedule
 from flagbt.workflows.run import RunRequest, run
-from flagbt.workflows.train import Recipe, train
+from flagbt.workflows.train import train
 from flagbt.workflows.walk_forward import walk_forward
 
 Walk = Callable[..., Bars]

@@ -16,9 +16,10 @@ from flagbt.errors import DataError, RangeError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.network import architecture_of
 from flagbt.models.overlap import check_overlap
+from flagbt.training.recipe import Recipe
 from flagbt.training.samples import Lessons, gather_lessons
 from flagbt.training.trainer import Schedule
-from flagbt.workflows.train import Recipe, train
+from flagbt.workflows.train import train
 
 Walk = Callable[..., Bars]
 Future = Callable[[Bars, int], Bars]

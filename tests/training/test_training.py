@@ -31,9 +31,10 @@ from flagbt.training.chronological_split import chronological_split
 from flagbt.training.collapse_guard import findings
 from flagbt.training.objectives import Objective
 from flagbt.training.pretrain import next_bar_quantities
+from flagbt.training.recipe import Recipe
 from flagbt.training.sequence_chunks import IGNORED, ChunkDataset
 from flagbt.training.trainer import Schedule, TrainingStoppedError
-from flagbt.workflows.train import Recipe, train
+from flagbt.workflows.train import train
 
 Walk = Callable[..., Bars]
 Future = Callable[[Bars, int], Bars]
@@ -481,7 +482,8 @@ from flagbt.models.architecture import PRESETS
 from flagbt.models.network import Lora
 from flagbt.training.trainer import Schedule, is_main_process
 from flagbt.training.objectives import Objective
-from flagbt.workflows.train import Recipe, train
+from flagbt.training.recipe import Recipe
+from flagbt.workflows.train import train
 
 dropout = float(sys.argv[3])
 PRESETS["nano"] = {

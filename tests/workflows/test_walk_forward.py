@@ -19,8 +19,9 @@ from flagbt.models.checkpoint import find_checkpoint
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.overlap import check_overlap
 from flagbt.models.statistics import constant_prior_nll, negative_log_likelihood
+from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
-from flagbt.workflows.train import Recipe, train
+from flagbt.workflows.train import train
 from flagbt.workflows.walk_forward import WalkForward, fold_name, folds_of, walk_forward
 
 Walk = Callable[..., Bars]

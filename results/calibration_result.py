@@ -1,0 +1,67 @@
+"""CalibrationResult: a fitted calibration with what it changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..models.checkpoint import Checkpoint, StoredCalibration
+from ..models.reliability import Reliability
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Probabilities against labels: the scores of ``models.statistics.scores``, and their reliability by class."""
+
+    scores: dict[str, Any]
+    reliability: Reliability
+
+    def to_json(self) -> dict[str, Any]:
+        """Return both as JSON values."""
+        return {**self.scores, "reliability": self.reliability.to_json()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationResult:
+    """A fitted calibration with what it changes.
+
+    Attributes
+    ----------
+    stored : StoredCalibration
+        With the decision rule that goes with it.
+    before, after : Scores
+        On the fitting range itself, without any calibration and with this one.
+    held_out : Scores, optional
+        With calibrations that did not see the rows they are judged on; None where a stretch left out lacks a class.
+    doctor_verdict : str
+        The doctor's, on the fitting range.
+    rank_skill : dict
+        Its finding of that name, as JSON values.
+    notes : tuple of str
+        What a reader must know, the sentence about offsets that cannot help first.
+    """
+
+    checkpoint: Checkpoint
+    stored: StoredCalibration
+    before: Scores
+    after: Scores
+    held_out: Scores | None
+    doctor_verdict: str
+    rank_skill: dict[str, Any]
+    notes: tuple[str, ...]
+    source: str
+    synthetic: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "checkpoint": {"name": self.checkpoint.name, "digest": self.checkpoint.digest},
+            "data": {"source": self.source, "synthetic": self.synthetic},
+            "calibration": self.stored.calibration.to_json(),
+            "decision": self.stored.decision.to_json(),
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "held_out": None if self.held_out is None else self.held_out.to_json(),
+            "doctor": {"verdict": self.doctor_verdict, "rank_skill": self.rank_skill},
+            "notes": list(self.notes),
+        }
