@@ -131,7 +131,7 @@ _ALIKE: tuple[tuple[str, str], ...] = (
     ("config", "config-file settings cfg conf c"),
     ("report-to", "tensorboard wandb logger"),
     ("json", "json-output format as-json"),
-)  # fmt: skip
+)
 
 
 def option_alike(word: str, known: Iterable[str]) -> str | None:

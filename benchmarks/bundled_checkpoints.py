@@ -56,9 +56,7 @@ def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> N
     before_2024 = whole.take(whole.between(TimeRange(None, TEST_YEAR.start)))
     for name in only or OBJECTIVES:
         recipe = Recipe(
-            training=TimeRange.parse("-20230701"),
-            validation=TimeRange.parse("20230701-20240101"),
-            objective=OBJECTIVES[name],
+            training=TimeRange.parse("-20230701"), validation=TimeRange.parse("20230701-20240101"), objective=OBJECTIVES[name]
         )
         with epoch_table() as (watch, on_step):
             checkpoint = train(before_2024, output / name, recipe, overwrite=True, watch=watch, on_step=on_step)

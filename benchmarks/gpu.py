@@ -18,8 +18,8 @@ for cp312 on x86-64 Linux; the rest fit every Python)::
 
 ``pip download --only-binary=:all: --python-version 3.12`` with ``--platform manylinux_2_28_x86_64`` and ``--platform
 manylinux2014_x86_64`` fetches them on another machine, ``accelerate`` and ``peft`` with ``--no-deps``, which leaves torch out.
-pyarrow (52 MiB) is needed only where ``--bars`` is a Parquet or Feather file. Without ``--bars``, ``flagbt.data.bundled_sample`` makes
-the bars.
+pyarrow (52 MiB) is needed only where ``--bars`` is a Parquet or Feather file. Without
+``--bars``, ``flagbt.data.bundled_sample`` makes the bars.
 """
 
 from __future__ import annotations
@@ -147,11 +147,16 @@ def machine(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     found: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if setting.device == "cuda" else _processor(),
         "device_memory_mib": torch.cuda.get_device_properties(0).total_memory // 2**20 if setting.device == "cuda" else None,
-        "cpu": _processor(), "cpu_cores": os.cpu_count(), "cpu_threads": torch.get_num_threads(),
-        "python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda,
+        "cpu": _processor(),
+        "cpu_cores": os.cpu_count(),
+        "cpu_threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if setting.device == "cuda" else None,
-        "clocks_idle": _clocks(setting), "mm_size": size,
-    }  # fmt: skip
+        "clocks_idle": _clocks(setting),
+        "mm_size": size,
+    }
     found["packages"] = {name: _version(name) for name in ("transformers", "peft", "accelerate", "numpy", "pandas")}
     for dtype, kind in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         found[f"mm_{dtype}_flops"] = _multiplied(setting, kind, size)
@@ -234,10 +239,7 @@ def scoring(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
         each["share_of_mm"], share = setting.share(each["warm_bars_per_second"] * each["flop_a_bar"])
         found[name] = each
         table += [
-            (
-                f"scoring, {name}, {each['bars_scored']:,} bars, warm",
-                f"{each['warm_bars_per_second']:,.0f} bars/s, {share}",
-            ),
+            (f"scoring, {name}, {each['bars_scored']:,} bars, warm", f"{each['warm_bars_per_second']:,.0f} bars/s, {share}"),
             (f"scoring, {name}, the first time", f"{each['cold_bars_per_second']:,.0f} bars/s"),
             (f"scoring, {name}, peak memory", f"{each['peak_memory_mib']:,.0f} MiB"),
             (
@@ -273,11 +275,17 @@ def _scored(
     slow = one_by_one / (time.perf_counter() - started)
     fast = scored / median(warm)
     return {
-        "bars_scored": scored, "cold_seconds": cold, "warm_seconds": warm, "cold_bars_per_second": scored / cold,
-        "warm_bars_per_second": fast, "flop_a_bar": forward_operations(architecture),
+        "bars_scored": scored,
+        "cold_seconds": cold,
+        "warm_seconds": warm,
+        "cold_bars_per_second": scored / cold,
+        "warm_bars_per_second": fast,
+        "flop_a_bar": forward_operations(architecture),
         "peak_memory_mib": memory,
-        "one_by_one_bars": one_by_one, "one_by_one_bars_per_second": slow, "times_one_by_one": fast / slow,
-    }  # fmt: skip
+        "one_by_one_bars": one_by_one,
+        "one_by_one_bars_per_second": slow,
+        "times_one_by_one": fast / slow,
+    }
 
 
 def _warmup_bars(rows: Any) -> int:
@@ -345,12 +353,22 @@ def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     needed = operations(LARGE, Lora().rank) / stride(LARGE)
     share, share_text = setting.share(per_second * needed)
     found = {
-        "samples": samples, "epochs": EPOCHS, "batch_chunks": batch_chunks, "context_bars": LARGE.context_bars,
-        "first_epoch_seconds": cold_seconds, "first_epoch_steps": cold_steps,
-        "steps_measured": steps, "steps_wanted": wanted, "extrapolated": steps < wanted, "seconds_measured": seconds,
-        "ten_epochs_seconds": whole, "samples_per_second": per_second, "flop_a_sample": needed,
-        "share_of_mm": share, "peak_memory_mib": setting.peak_memory_mib(),
-    }  # fmt: skip
+        "samples": samples,
+        "epochs": EPOCHS,
+        "batch_chunks": batch_chunks,
+        "context_bars": LARGE.context_bars,
+        "first_epoch_seconds": cold_seconds,
+        "first_epoch_steps": cold_steps,
+        "steps_measured": steps,
+        "steps_wanted": wanted,
+        "extrapolated": steps < wanted,
+        "seconds_measured": seconds,
+        "ten_epochs_seconds": whole,
+        "samples_per_second": per_second,
+        "flop_a_sample": needed,
+        "share_of_mm": share,
+        "peak_memory_mib": setting.peak_memory_mib(),
+    }
     marked = f", extrapolated from {steps} of {wanted} steps" if found["extrapolated"] else ""
     return found, [
         (
@@ -416,10 +434,12 @@ def _compared(checkpoint: Any, ours: Any, theirs: Any) -> dict[str, Any]:
     )
     difference = np.abs(ours[scored] - theirs[scored])
     return {
-        "bars_scored": int(scored.sum()), "equal_signals": float((one == other).mean()),
+        "bars_scored": int(scored.sum()),
+        "equal_signals": float((one == other).mean()),
         "equal_argmax": float((ours[scored].argmax(axis=1) == theirs[scored].argmax(axis=1)).mean()),
-        "largest_logit_difference": float(difference.max()), "median_logit_difference": float(np.median(difference)),
-    }  # fmt: skip
+        "largest_logit_difference": float(difference.max()),
+        "median_logit_difference": float(np.median(difference)),
+    }
 
 
 # 5. All parts, in order. A later part (a language model, say) is one more function here.
@@ -504,9 +524,11 @@ def main() -> None:
             file=sys.stderr,
         )
     setting = Setting(
-        device=options.device if available else "cpu", quick=options.quick or not available, bars_file=options.bars,
+        device=options.device if available else "cpu",
+        quick=options.quick or not available,
+        bars_file=options.bars,
         deadline=time.monotonic() + 60 * options.minutes,
-    )  # fmt: skip
+    )
     record = {
         "command": ["python", "benchmarks/gpu.py", *sys.argv[1:]],
         "flagbt": sys.modules["flagbt"].__version__,

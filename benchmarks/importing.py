@@ -51,9 +51,12 @@ def main() -> None:
         seconds, processor, gigabytes = timed(folder, *told)
         again, _, _ = timed(folder, "ckpt", "export", "Jan4", "--format", "merged", "--output", "merged.safetensors")
     result = {
-        "file_mb": size / 1e6, "import_seconds": seconds, "import_processor_seconds": processor, "import_peak_gb": gigabytes,
+        "file_mb": size / 1e6,
+        "import_seconds": seconds,
+        "import_processor_seconds": processor,
+        "import_peak_gb": gigabytes,
         "export_seconds": again,
-    }  # fmt: skip
+    }
     print(json.dumps({key: round(value, 2) for key, value in result.items()}))
 
 

@@ -45,9 +45,12 @@ def autocorrelated(phi: float) -> Draw:
 
 
 SERIES: dict[str, Draw] = {
-    "iid normal": normal, "iid t(5)": fat, "AR(1) 0.2": autocorrelated(0.2), "AR(1) 0.4": autocorrelated(0.4),
+    "iid normal": normal,
+    "iid t(5)": fat,
+    "AR(1) 0.2": autocorrelated(0.2),
+    "AR(1) 0.4": autocorrelated(0.4),
     "AR(1) -0.2": autocorrelated(-0.2),
-}  # fmt: skip
+}
 
 
 def returns_of(standard: np.ndarray, sharpe: float) -> np.ndarray:

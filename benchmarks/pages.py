@@ -50,9 +50,10 @@ def main() -> None:
         rows = {
             "tearsheet of 8,784 hourly bars": (seconds_of("report", folder.name, "--out", str(out)), folder / "tearsheet.html"),
             "comparison of 10 runs": (
-                seconds_of("compare", *(each.name for each in list_runs(out)), "--out", str(out), "-o", str(page)), page
+                seconds_of("compare", *(each.name for each in list_runs(out)), "--out", str(out), "-o", str(page)),
+                page,
             ),
-        }  # fmt: skip
+        }
         for name, ((seconds, worked), path) in rows.items():
             print(f"{name}: {seconds:.1f} s ({worked:.1f} s of CPU), {path.stat().st_size / 1e6:.2f} MB")
 

@@ -53,9 +53,15 @@ DRAWS = 1000
 # Chosen with --year 2023
 PENALTY = 0.01  # C of the logistic regression
 TREES = {
-    "n_estimators": 275, "learning_rate": 0.03, "num_leaves": 7, "min_child_samples": 400, "subsample": 0.7,
-    "subsample_freq": 1, "colsample_bytree": 0.6, "reg_lambda": 10.0,
-}  # fmt: skip
+    "n_estimators": 275,
+    "learning_rate": 0.03,
+    "num_leaves": 7,
+    "min_child_samples": 400,
+    "subsample": 0.7,
+    "subsample_freq": 1,
+    "colsample_bytree": 0.6,
+    "reg_lambda": 10.0,
+}
 PRETRAINING = SCHEDULE
 FINE_TUNING = Schedule(epochs=4, learning_rate=2e-3)
 LORA = Lora()
@@ -141,22 +147,44 @@ class Preset:
         lessons = exam.lessons(exam.more if self.together else (), DEFAULT.warmup_bars + architecture.receptive_bars)
         if seed not in self.bases:
             schema = FeatureSchema.fit(DEFAULT, lessons.sampled(DEFAULT))
-            self.bases[seed] = schema, pretrain(
-                lessons, lessons.rows(schema), architecture=architecture, first_row=schema.warmup_bars,
-                schedule=replace(PRETRAINING, seed=seed), device=device,
-            )  # fmt: skip
+            self.bases[seed] = (
+                schema,
+                pretrain(
+                    lessons,
+                    lessons.rows(schema),
+                    architecture=architecture,
+                    first_row=schema.warmup_bars,
+                    schedule=replace(PRETRAINING, seed=seed),
+                    device=device,
+                ),
+            )
         schema, base = self.bases[seed]
         rows = lessons.rows(schema)
         judged = lessons.training[: len(exam.bars)] & (np.arange(len(exam.bars)) % 100 == 0)  # a glance; it decides nothing
         tuned = finetune(
-            exam.bars, lessons, rows, judged, base.weights, architecture=architecture, lora=LORA, objective=Objective(),
-            schedule=replace(FINE_TUNING, seed=seed), first_row=schema.warmup_bars, device=device, best_by="last",
-        )  # fmt: skip
+            exam.bars,
+            lessons,
+            rows,
+            judged,
+            base.weights,
+            architecture=architecture,
+            lora=LORA,
+            objective=Objective(),
+            schedule=replace(FINE_TUNING, seed=seed),
+            first_row=schema.warmup_bars,
+            device=device,
+            best_by="last",
+        )
         at = np.flatnonzero(exam.asked)
         logits = score(
-            tuned.model, rows[: len(exam.bars)], exam.bars, architecture=architecture, warmup_bars=schema.warmup_bars,
-            first=int(at[0]), stop=int(at[-1]) + 1,
-        )  # fmt: skip
+            tuned.model,
+            rows[: len(exam.bars)],
+            exam.bars,
+            architecture=architecture,
+            warmup_bars=schema.warmup_bars,
+            first=int(at[0]),
+            stop=int(at[-1]) + 1,
+        )
         return np.where(exam.asked[:, None], logits, np.nan)
 
 
@@ -239,9 +267,10 @@ def main(data: Path, more_data: tuple[Path, ...], year: str, seeds: int, keep: P
         early = [scores(softmax(z), y, prior) for z in calibrated[name]]
         p = np.mean([softmax(z) for z in refit[name]], axis=0)
         low, high = interval(lambda rows: direction_auc(p[rows], y[rows]) or 0.5, len(y))  # noqa: B023
-        cells = [_spread([each[key] for each in kept]) for kept, key in (
-            (late, "nll"), (late, "mcc_prior"), (early, "ece"), (late, "auc_buy_sell"),
-        )]  # fmt: skip
+        cells = [
+            _spread([each[key] for each in kept])
+            for kept, key in ((late, "nll"), (late, "mcc_prior"), (early, "ece"), (late, "auc_buy_sell"))
+        ]
         print(f"| {name} | {len(late)} | {' | '.join(cells)} | {low:.3f} .. {high:.3f} |")
 
     # 3. Is the difference to LightGBM more than luck?

@@ -48,12 +48,19 @@ def picture(target: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         page = run(RunRequest(ckpt="Jan4"), out=Path(scratch)).folder / "tearsheet.html"
         command = [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
             "--hide-scrollbars",
-            "--virtual-time-budget=20000", f"--user-data-dir={scratch}/profile", f"--screenshot={target}",
+            "--virtual-time-budget=20000",
+            f"--user-data-dir={scratch}/profile",
+            f"--screenshot={target}",
             "--window-size=1100,1340",
             page.resolve().as_uri(),
-        ]  # fmt: skip
+        ]
         subprocess.run(command, check=True, capture_output=True)
 
 

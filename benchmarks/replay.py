@@ -148,9 +148,10 @@ def contenders(bars: Bars, signal: np.ndarray, costs: Costs) -> dict[str, tuple[
         "backtesting.py": (by_backtesting, 1),
         "Backtrader, stock": (by_stock_backtrader, 1),
         "flagbt, Backtrader path": (
-            lambda: float(run_backtest(bars, Given(signal), costs=costs, cash=CASH).equity["equity"].iloc[-1]), 1,
+            lambda: float(run_backtest(bars, Given(signal), costs=costs, cash=CASH).equity["equity"].iloc[-1]),
+            1,
         ),
-    }  # fmt: skip
+    }
 
 
 def engines() -> None:

@@ -97,16 +97,25 @@ def training(
     targets = random.integers(0, 3, n)
     targets[: architecture.receptive_bars] = -100
     dataset = ChunkDataset(
-        random.normal(size=(n, FEATURES)).astype(np.float32), targets, chunk_bars=architecture.chunk_bars,
-        receptive_bars=architecture.receptive_bars, first_row=0, multiple_of=batch_chunks,
-    )  # fmt: skip
+        random.normal(size=(n, FEATURES)).astype(np.float32),
+        targets,
+        chunk_bars=architecture.chunk_bars,
+        receptive_bars=architecture.receptive_bars,
+        first_row=0,
+        multiple_of=batch_chunks,
+    )
     loss = weighted_loss(Objective(), np.ones(3), SHARES)
 
     def train(epochs: int, on_step: Callable[..., None]) -> None:
         fit(
-            model, loss, dataset, Schedule(epochs=epochs, batch_chunks=batch_chunks), device=torch.device(device),
-            on_epoch_end=lambda *_: None, on_step=on_step,
-        )  # fmt: skip
+            model,
+            loss,
+            dataset,
+            Schedule(epochs=epochs, batch_chunks=batch_chunks),
+            device=torch.device(device),
+            on_epoch_end=lambda *_: None,
+            on_step=on_step,
+        )
 
     return train, samples
 

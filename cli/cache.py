@@ -25,11 +25,12 @@ def cache_info(as_json: bool) -> None:
     kept = entries()
     rows = [
         {
-            "checkpoint": (each.checkpoint or "damaged")[:12], "bytes": each.size,
+            "checkpoint": (each.checkpoint or "damaged")[:12],
+            "bytes": each.size,
             "last_used": datetime.fromtimestamp(each.used, UTC).strftime("%Y-%m-%d %H:%M"),
         }
         for each in reversed(kept)
-    ]  # fmt: skip
+    ]
     total = sum(each.size for each in kept)
     if as_json:
         print_json({"folder": str(cache_folder()), "bytes": total, "largest_bytes": LARGEST_BYTES, "entries": rows})

@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 @click.option("--method", default="temperature", show_default=True, help="temperature, offset, vector, prior or dirichlet.")
 @click.option("--shares", help="For prior: SELL,HOLD,BUY, such as 0.16,0.66,0.18. Default: the training labels'.")
 @click.option("--decision", help="argmax, threshold:P or utility, kept with it. Default: chosen on the range.")
-@click.option("--store", is_flag=False, flag_value="", metavar="[NAME]",
-              help="Keep it in the checkpoint, under NAME or the method's name.")  # fmt: skip
+@click.option(
+    "--store",
+    is_flag=False,
+    flag_value="",
+    metavar="[NAME]",
+    help="Keep it in the checkpoint, under NAME or the method's name.",
+)
 @click.option("--output", type=Place(), help="Write it to a JSON file, for --calibration FILE.")
 @click.option("--overwrite", is_flag=True, help="Replace a stored calibration, or a file, of that name.")
 @click.option("--force", is_flag=True, help="Fit even where the doctor calls the checkpoint broken.")
@@ -76,9 +81,17 @@ def calibrate_command(
     # 2. The work
     with ProgressBars({"checks": "Examining", "score": "Scoring bars"}) as bars:
         done = calibrate(
-            checkpoint, load_bars(data), timerange, method, shares=_shares(shares), decision=rule, device=device, cache=cache,
-            force=force, progress=bars.update,
-        )  # fmt: skip
+            checkpoint,
+            load_bars(data),
+            timerange,
+            method,
+            shares=_shares(shares),
+            decision=rule,
+            device=device,
+            cache=cache,
+            force=force,
+            progress=bars.update,
+        )
 
     # 3. Keep it, then say it
     tell_resolved("checkpoint", checkpoint)

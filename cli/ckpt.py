@@ -38,12 +38,17 @@ def ckpt_list(as_json: bool) -> None:
             continue
         stops = [None] if "ranges" in each.unknown else [seen.stop for seen in each.ranges.values()]
         objective = each.values.get("objective") or {}
-        rows.append({
-            "name": name, "digest": each.digest[:12], "preset": each.values["base"].get("preset"),
-            "objective": objective.get("loss"), "weights": objective.get("weights"),
-            "seen_until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
-            "folder": str(each.folder),
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "digest": each.digest[:12],
+                "preset": each.values["base"].get("preset"),
+                "objective": objective.get("loss"),
+                "weights": objective.get("weights"),
+                "seen_until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
+                "folder": str(each.folder),
+            }
+        )
     if as_json:
         print_json({"checkpoints": rows, "damaged": damaged})
         return
@@ -62,9 +67,9 @@ def ckpt_show(name: str, as_json: bool) -> None:
 
     checkpoint = find_checkpoint(name)
     if as_json:
-        print_json({
-            "folder": str(checkpoint.folder), "digest": checkpoint.digest, "unknown": checkpoint.unknown, **checkpoint.values
-        })  # fmt: skip
+        print_json(
+            {"folder": str(checkpoint.folder), "digest": checkpoint.digest, "unknown": checkpoint.unknown, **checkpoint.values}
+        )
         return
     say(f"{checkpoint.folder}  digest {checkpoint.digest[:12]}")
     try:
@@ -115,18 +120,28 @@ def ckpt_import(
     from ..models.kinds.original_import import Stated, import_checkpoint
 
     stated = Stated(
-        heads=heads, context_bars=context, causal=causal, schema=_schema(features, scaler),
-        labels=None if labels is None else label_spec(labels), seen=trained_on, validated_on=validated_on,
+        heads=heads,
+        context_bars=context,
+        causal=causal,
+        schema=_schema(features, scaler),
+        labels=None if labels is None else label_spec(labels),
+        seen=trained_on,
+        validated_on=validated_on,
         bars=None if data is None else read_bars(data),
-    )  # fmt: skip
+    )
     checkpoint = import_checkpoint(file, target, stated, overwrite=overwrite)
     tell_resolved("checkpoint", checkpoint)
     values = checkpoint.values
     if as_json:
-        print_json({
-            "checkpoint": str(checkpoint.folder), "digest": checkpoint.digest, "parameters": values["parameters"],
-            "architecture": values["architecture"], "unknown": checkpoint.unknown,
-        })  # fmt: skip
+        print_json(
+            {
+                "checkpoint": str(checkpoint.folder),
+                "digest": checkpoint.digest,
+                "parameters": values["parameters"],
+                "architecture": values["architecture"],
+                "unknown": checkpoint.unknown,
+            }
+        )
         return
     a = checkpoint.architecture
     say(

@@ -12,9 +12,7 @@ from ..errors import UsageError, nearest, option_alike
 from ..storage.untrusted_files import DEEPEST, LARGEST_TEXT_BYTES, read_bytes
 
 # What files of earlier versions may hold, and why it is gone.
-_GONE = {
-    "reserve_bps": "an order is sized at its fill, from the equity at that open, so no cash has to be held back",
-}
+_GONE = {"reserve_bps": "an order is sized at its fill, from the equity at that open, so no cash has to be held back"}
 
 
 class Setting(NamedTuple):

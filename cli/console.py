@@ -31,9 +31,22 @@ WIDEST = 2_000
 SHORTEST_REFRESH = 0.2  # seconds
 # "prior": NLL of the training labels' shares; "majority": share of the commonest class; "%": of SELL/HOLD/BUY.
 EPOCH_COLUMNS = (
-    "stage", "epoch", "loss", "NLL", "prior", "accuracy", "majority", "balanced", "MCC", "F1", "ECE",
-    "recall %", "says %", "mean p %", "confidence %",
-)  # fmt: skip
+    "stage",
+    "epoch",
+    "loss",
+    "NLL",
+    "prior",
+    "accuracy",
+    "majority",
+    "balanced",
+    "MCC",
+    "F1",
+    "ECE",
+    "recall %",
+    "says %",
+    "mean p %",
+    "confidence %",
+)
 
 
 def print_anywhere() -> None:
@@ -124,9 +137,14 @@ class Bars:
     def __init__(self, phases: dict[str, str]) -> None:
         self.phases = phases
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=err, transient=True, disable=not err.is_terminal,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+            disable=not err.is_terminal,
+        )
         self.tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Bars:

@@ -38,9 +38,15 @@ def data_info(data: Path | None, as_json: bool) -> None:
     bars = load_bars(data)
     gaps = [{"before": utc(g.before), "after": utc(g.after), "missing": g.missing} for g in bars.gaps]
     values = {
-        "source": bars.source, "synthetic": bars.synthetic, "bars": len(bars), "first": utc(bars.time[0]),
-        "last": utc(bars.time[-1]), "step_hours": bars.step_hours, "gaps": gaps, "digest": bars.digest,
-    }  # fmt: skip
+        "source": bars.source,
+        "synthetic": bars.synthetic,
+        "bars": len(bars),
+        "first": utc(bars.time[0]),
+        "last": utc(bars.time[-1]),
+        "step_hours": bars.step_hours,
+        "gaps": gaps,
+        "digest": bars.digest,
+    }
     if as_json:
         print_json(values)
         return
@@ -117,10 +123,15 @@ def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> No
     bars, dropped = resample.resample(read_bars(file), step)
     write_bars_csv(bars, output)
     if as_json:
-        print_json({
-            "output": str(output), "bars": len(bars), "step_hours": bars.step_hours, "digest": bars.digest,
-            "dropped": [{"time": utc(each.time), "there": each.there, "of": each.of} for each in dropped],
-        })  # fmt: skip
+        print_json(
+            {
+                "output": str(output),
+                "bars": len(bars),
+                "step_hours": bars.step_hours,
+                "digest": bars.digest,
+                "dropped": [{"time": utc(each.time), "there": each.there, "of": each.of} for each in dropped],
+            }
+        )
         return
     for each in dropped[:SHOWN_DROPPED]:
         say(f"left out: the bucket of {utc(each.time)}, with {each.there} of its {each.of} bars")
@@ -144,9 +155,17 @@ def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> No
 )
 @json_option
 def data_fetch(
-    exchange: str, symbol: str, timeframe: str, since: str, until: str | None, output: Path, source: str,
-    base_url: str | None, patience: float, as_json: bool,
-) -> None:  # fmt: skip
+    exchange: str,
+    symbol: str,
+    timeframe: str,
+    since: str,
+    until: str | None,
+    output: Path,
+    source: str,
+    base_url: str | None,
+    patience: float,
+    as_json: bool,
+) -> None:
     """Fetch finished bars from an exchange into a file: only what is missing, before, after and inside.
 
     The file's bars beside what is missing are fetched again and must agree. Stopped or killed, it loses at most a
@@ -156,10 +175,16 @@ def data_fetch(
     from ..data.time_range import parse_moment
 
     request = FetchRequest(
-        exchange=exchange, symbol=symbol, timeframe=timeframe, since=parse_moment(since, option="--since"),
-        until=None if until is None else parse_moment(until, option="--until"), output=output, source=source,
-        base_url=base_url, patience_s=patience,
-    )  # fmt: skip
+        exchange=exchange,
+        symbol=symbol,
+        timeframe=timeframe,
+        since=parse_moment(since, option="--since"),
+        until=None if until is None else parse_moment(until, option="--until"),
+        output=output,
+        source=source,
+        base_url=base_url,
+        patience_s=patience,
+    )
     phases = {"fetch": f"{symbol} {timeframe}", "check": "asking for the gaps again", "archive": "monthly files"}
     with Progress(phases) as progress:
         done = fetch(request, report=progress.update, notify=progress.say)
@@ -172,12 +197,23 @@ def _show_fetched(done: Fetched, request: FetchRequest, as_json: bool) -> None:
     bars = done.bars
     gaps = [{"before": utc(gap.before), "after": utc(gap.after), "missing": gap.missing} for gap in bars.gaps]
     if as_json:
-        print_json({
-            "output": str(request.output), "exchange": request.exchange, "symbol": request.symbol,
-            "timeframe": request.timeframe, "bars": len(bars), "added": done.added, "first": utc(bars.time[0]),
-            "last": utc(bars.time[-1]), "step_hours": bars.step_hours, "digest": bars.digest, "gaps": gaps,
-            "notes": list(done.notes), "requests": done.requests,
-        })  # fmt: skip
+        print_json(
+            {
+                "output": str(request.output),
+                "exchange": request.exchange,
+                "symbol": request.symbol,
+                "timeframe": request.timeframe,
+                "bars": len(bars),
+                "added": done.added,
+                "first": utc(bars.time[0]),
+                "last": utc(bars.time[-1]),
+                "step_hours": bars.step_hours,
+                "digest": bars.digest,
+                "gaps": gaps,
+                "notes": list(done.notes),
+                "requests": done.requests,
+            }
+        )
         return
     for note in done.notes:
         say(f"note: {note}")
@@ -234,9 +270,12 @@ def _mend(file: Path, fix: str, output: Path) -> tuple[Examined, dict[str, Any]]
         output.unlink()
         raise DataError(f"{changes_file}: cannot be written ({error.strerror or error}), so neither was {output}.") from None
     return examined, {
-        "output": str(output), "changes_file": str(changes_file), "bars": len(bars), "mended_digest": bars.digest,
+        "output": str(output),
+        "changes_file": str(changes_file),
+        "bars": len(bars),
+        "mended_digest": bars.digest,
         "changes": changes,
-    }  # fmt: skip
+    }
 
 
 def _check_new(path: Path) -> None:

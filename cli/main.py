@@ -30,19 +30,36 @@ from .sweep import sweep_command
 from .train import pretrain_command, train_command
 
 
-@click.group(cls=Group, context_settings={
-    "token_normalize_func": lambda word: word.replace("_", "-"), "help_option_names": ["-h", "--help"],
-    "max_content_width": 110,
-})  # fmt: skip
+@click.group(
+    cls=Group,
+    context_settings={
+        "token_normalize_func": lambda word: word.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+    },
+)
 @click.version_option(__version__, prog_name="flagbt")
 def cli() -> None:
     """Find out honestly whether a fine-tuned model trades, why not, and what it is worth."""
 
 
 for _command in (
-    run_command, train_command, pretrain_command, compare_command, report_command, runs_group, ckpt_group,
-    strategies_group, data_group, doctor_command, verify_group, calibrate_command, cache_group, sweep_command, show_config,
-):  # fmt: skip
+    run_command,
+    train_command,
+    pretrain_command,
+    compare_command,
+    report_command,
+    runs_group,
+    ckpt_group,
+    strategies_group,
+    data_group,
+    doctor_command,
+    verify_group,
+    calibrate_command,
+    cache_group,
+    sweep_command,
+    show_config,
+):
     cli.add_command(_command)
 
 

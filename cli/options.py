@@ -113,9 +113,12 @@ def _name_plugin(ctx: click.Context, param: click.Parameter, value: str | None) 
 def features_option(command: F) -> F:
     """Add ``--features``: the user's word that a checkpoint's own feature code may run."""
     return click.option(
-        "--features", callback=_name_plugin, expose_value=False, metavar="module:name",
+        "--features",
+        callback=_name_plugin,
+        expose_value=False,
+        metavar="module:name",
         help="The checkpoint's own feature code, if it has any: it runs only when you name it.",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def tell_resolved(what: str, found: Checkpoint | StoredBase) -> None:
@@ -163,9 +166,13 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Path | None)
 def config_option(command: F) -> F:
     """Add ``--config``: a YAML file of this command's options; what is given on the command line wins."""
     return click.option(
-        "--config", type=Place(), is_eager=True, callback=_load_config, expose_value=False,
+        "--config",
+        type=Place(),
+        is_eager=True,
+        callback=_load_config,
+        expose_value=False,
         help="YAML file of this command's options; the command line wins.",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def run_options(command: F) -> F:

@@ -18,9 +18,17 @@ from .console import print_table, say
 from .options import STAMP, Command, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
 
 SHOWN_METRICS = (
-    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "total_return",
+    "cagr",
+    "sharpe_daily",
+    "sharpe_per_bar",
+    "max_drawdown",
+    "trades",
+    "win_rate",
+    "exposure",
+    "turnover",
     "fees_paid",
-)  # fmt: skip
+)
 
 
 @click.command("run", cls=Command)

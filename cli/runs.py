@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=Place(), default=Path("compare.html"), show_default=True)
 @click.option("--sort", metavar="METRIC", help="Order the runs by a metric, the best first, such as sharpe_daily.")
 @click.option(
-    "--fail-if", "conditions", metavar="CONDITION", multiple=True,
+    "--fail-if",
+    "conditions",
+    metavar="CONDITION",
+    multiple=True,
     help="Exit 1 where a run meets it, such as 'sharpe_daily < 0.5'; may be given several times.",
-)  # fmt: skip
+)
 @runs_option
 @json_option
 def compare_command(
@@ -60,19 +63,26 @@ def compare_command(
     names = labels(stored)
     failures = [said for limit in limits for run, name in zip(stored, names, strict=True) if (said := limit.failure(run, name))]
     if as_json:
-        print_json({
-            "page": str(output),
-            "unequal": unequal, "sorted_by": None if unequal else by, "failures": failures,
-            "runs": [
-                {
-                    "run": str(each.folder), "synthetic": each.manifest["data"]["synthetic"],
-                    "overlap_allowed": overlaps(each.manifest), "bars_seen_stated": not unstated(each.manifest["config"]),
-                    "warnings": banners([each.manifest]), **each.metrics["strategy"],
-                    **_deflated(each.metrics["certainty"]),
-                }
-                for each in stored
-            ],
-        })  # fmt: skip
+        print_json(
+            {
+                "page": str(output),
+                "unequal": unequal,
+                "sorted_by": None if unequal else by,
+                "failures": failures,
+                "runs": [
+                    {
+                        "run": str(each.folder),
+                        "synthetic": each.manifest["data"]["synthetic"],
+                        "overlap_allowed": overlaps(each.manifest),
+                        "bars_seen_stated": not unstated(each.manifest["config"]),
+                        "warnings": banners([each.manifest]),
+                        **each.metrics["strategy"],
+                        **_deflated(each.metrics["certainty"]),
+                    }
+                    for each in stored
+                ],
+            }
+        )
     else:
         _print_comparison(stored, unequal, comparison_table(stored), unsorted=by is not None and bool(unequal))
         say(f"comparison: {output}")
@@ -161,27 +171,45 @@ def runs_list(out: Path, as_json: bool) -> None:
             continue
         mine, certainty = stored.metrics["strategy"], stored.metrics["certainty"]
         tried.append(trials_then_now(certainty))
-        rows.append({
-            "run": folder.name, "name": stored.manifest["name"], "strategy": strategy_name(stored.manifest["config"]),
-            "data": stored.manifest["data"]["source"],
-            "synthetic": stored.manifest["data"]["synthetic"],
-            "overlap": overlaps(stored.manifest), "bars_seen_stated": not unstated(stored.manifest["config"]),
-            "too_good": too_good_sentence(stored.manifest) is not None, "total_return": mine["total_return"],
-            "sharpe_daily": mine["sharpe_daily"], "luck": luck_word(certainty), **_deflated(certainty),
-            "trades": mine["trades"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "run": folder.name,
+                "name": stored.manifest["name"],
+                "strategy": strategy_name(stored.manifest["config"]),
+                "data": stored.manifest["data"]["source"],
+                "synthetic": stored.manifest["data"]["synthetic"],
+                "overlap": overlaps(stored.manifest),
+                "bars_seen_stated": not unstated(stored.manifest["config"]),
+                "too_good": too_good_sentence(stored.manifest) is not None,
+                "total_return": mine["total_return"],
+                "sharpe_daily": mine["sharpe_daily"],
+                "luck": luck_word(certainty),
+                **_deflated(certainty),
+                "trades": mine["trades"],
+            }
+        )
     if as_json:
         print_json({"runs": rows, "damaged": damaged})
         return
     if rows:
         head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "luck", "tried, then / now", "trades"]
-        print_table(head, [
+        print_table(
+            head,
             [
-                row["run"], row["name"], row["data"], mark, row["total_return"], row["sharpe_daily"], row["luck"], count,
-                row["trades"],
-            ]
-            for row, mark, count in zip(rows, map(" ".join, words), tried, strict=True)
-        ])  # fmt: skip
+                [
+                    row["run"],
+                    row["name"],
+                    row["data"],
+                    mark,
+                    row["total_return"],
+                    row["sharpe_daily"],
+                    row["luck"],
+                    count,
+                    row["trades"],
+                ]
+                for row, mark, count in zip(rows, map(" ".join, words), tried, strict=True)
+            ],
+        )
         for line in legend(word for each in words for word in each if word in ("UNSTATED", "TOO GOOD")):
             say(line)
     elif not damaged:

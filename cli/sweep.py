@@ -150,9 +150,13 @@ def _shown(value: Any) -> str:
 @_axis("--borrow-bps-per-day", kind=NUMBERS, default=(1.0,), help="Borrow on a short's notional, a day.")
 @_axis("--cash", kind=NUMBERS, default=(10_000.0,), help="Starting cash.")
 @_axis(
-    "--short", kind=Many("yes/no", _yes_or_no), default=(False,), is_flag=False, flag_value="yes",
+    "--short",
+    kind=Many("yes/no", _yes_or_no),
+    default=(False,),
+    is_flag=False,
+    flag_value="yes",
     help="Whether a SELL while flat opens a short position: yes, no, or no,yes.",
-)  # fmt: skip
+)
 @_axis("--cooldown-bars", kind=WHOLE, default=(0,), help="No entry this long after an exit.")
 @_axis("--min-hold-bars", kind=WHOLE, default=(0,), help="No exit by signal before.")
 @_axis("--exit", kind=NAMES, default=("signal",), help="signal, horizon or horizon:BARS.")

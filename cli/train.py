@@ -81,26 +81,35 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     if options["pretrain_epochs"] and (options["base"] or options["preset"] == "smollm2"):
         raise UsageError("--pretrain-epochs: a base that is given is not pre-trained again. Leave the option out.")
     recipe = Recipe(
-        preset=options["preset"], base=options["base"], base_layers=options["base_layers"],
-        training=options["timerange"] or TimeRange(), validation=options["validation"],
-        features=options["features"], labels=label_spec(options["labels"]), embargo_bars=options["embargo_bars"],
+        preset=options["preset"],
+        base=options["base"],
+        base_layers=options["base_layers"],
+        training=options["timerange"] or TimeRange(),
+        validation=options["validation"],
+        features=options["features"],
+        labels=label_spec(options["labels"]),
+        embargo_bars=options["embargo_bars"],
         objective=Objective(
-            loss=options["objective"], weights=options["weight_strategy"], gamma=options["gamma"], tau=options["tau"],
-            beta=options["beta"], sampler=options["sampler"], label_smoothing=options["label_smoothing"],
+            loss=options["objective"],
+            weights=options["weight_strategy"],
+            gamma=options["gamma"],
+            tau=options["tau"],
+            beta=options["beta"],
+            sampler=options["sampler"],
+            label_smoothing=options["label_smoothing"],
         ),
-        lora=Lora(
-            rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])
-        ),
+        lora=Lora(rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])),
         pretraining=Schedule(
-            epochs=options["pretrain_epochs"] or 3, learning_rate=2e-3, batch_chunks=options["batch_size"],
-            seed=options["seed"],
+            epochs=options["pretrain_epochs"] or 3, learning_rate=2e-3, batch_chunks=options["batch_size"], seed=options["seed"]
         ),
         schedule=Schedule(
-            epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=options["batch_size"],
+            epochs=options["epochs"],
+            learning_rate=options["learning_rate"],
+            batch_chunks=options["batch_size"],
             seed=options["seed"],
         ),
         best_by=options["best_by"],
-    )  # fmt: skip
+    )
     picked = pick_device(device)
     if recipe.base is not None and recipe.preset != "smollm2" and is_main_process():
         from ..models.stored_base import find_base
@@ -118,9 +127,19 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         return
     with epoch_table(shown=is_main_process()) as (watch, on_step):
         checkpoint = train(
-            bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=options["resume"],
-            on_collapse=options["on_collapse"], report_to=options["report_to"], notify=_warn, watch=watch, on_step=on_step,
-        )  # fmt: skip
+            bars,
+            target,
+            recipe,
+            more=more,
+            device=picked,
+            overwrite=overwrite,
+            resume=options["resume"],
+            on_collapse=options["on_collapse"],
+            report_to=options["report_to"],
+            notify=_warn,
+            watch=watch,
+            on_step=on_step,
+        )
     if not is_main_process():
         return
     values = checkpoint.values
@@ -208,10 +227,18 @@ def _walk_forward(
         checkpoint_folder(output, each, overwrite=overwrite)
     with epoch_table(shown=is_main_process()) as (watch, on_step):
         walked = walk_forward(
-            bars, output, name, recipe, folds, device=device, overwrite=overwrite, notify=_warn, **options,
+            bars,
+            output,
+            name,
+            recipe,
+            folds,
+            device=device,
+            overwrite=overwrite,
+            notify=_warn,
+            **options,
             watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
             on_step=lambda number, step: on_step(replace(step, stage=f"{number}/{folds} {step.stage}")),
-        )  # fmt: skip
+        )
     if not is_main_process():
         return
     values = walked.values
@@ -250,9 +277,12 @@ def _top_layers(text: str) -> int | None:
 @click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
 @click.option(
-    "--horizon-bars", type=click.IntRange(1), default=6, show_default=True,
+    "--horizon-bars",
+    type=click.IntRange(1),
+    default=6,
+    show_default=True,
     help="Bars at the end not learned from; as many as the labels of trainings look ahead.",
-)  # fmt: skip
+)
 @click.option("--learning-rate", type=Number(above=0), default=2e-3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
@@ -273,13 +303,17 @@ def pretrain_command(
     from ..workflows.pretrain import BaseRecipe, make_base
 
     recipe = BaseRecipe(
-        preset=options["preset"], timerange=options["timerange"] or TimeRange(), features=options["features"],
+        preset=options["preset"],
+        timerange=options["timerange"] or TimeRange(),
+        features=options["features"],
         horizon_bars=options["horizon_bars"],
         schedule=Schedule(
-            epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=options["batch_size"],
+            epochs=options["epochs"],
+            learning_rate=options["learning_rate"],
+            batch_chunks=options["batch_size"],
             seed=options["seed"],
         ),
-    )  # fmt: skip
+    )
     picked = pick_device(device)
     bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json and is_main_process():
@@ -292,11 +326,17 @@ def pretrain_command(
         return
     values = base.values
     if as_json:
-        print_json({
-            "base": str(base.folder), "digest": base.digest, "preset": values["preset"], "timerange": values["range"],
-            "samples": values["samples"], "losses": values["losses"],
-            "data": {key: values["data"][key] for key in ("source", "synthetic", "digest")},
-        })  # fmt: skip
+        print_json(
+            {
+                "base": str(base.folder),
+                "digest": base.digest,
+                "preset": values["preset"],
+                "timerange": values["range"],
+                "samples": values["samples"],
+                "losses": values["losses"],
+                "data": {key: values["data"][key] for key in ("source", "synthetic", "digest")},
+            }
+        )
         return
     say(f"Last epoch: {values['losses'][-1]:.4f} nats a quantity; knowing nothing gives {math.log(BINS):.4f}.")
     say(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")

@@ -87,9 +87,14 @@ class Problem:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
-            "kind": self.kind, "count": self.count, "refused": self.remedy.refused, "says": self.says,
-            "where": list(self.where), "fixes": list(self.remedy.fixes), "remedy": self.remedy.says,
-        }  # fmt: skip
+            "kind": self.kind,
+            "count": self.count,
+            "refused": self.remedy.refused,
+            "says": self.says,
+            "where": list(self.where),
+            "fixes": list(self.remedy.fixes),
+            "remedy": self.remedy.says,
+        }
 
 
 @dataclass(frozen=True)
@@ -109,16 +114,22 @@ class Examined:
         step = step_of(time)
         bars = self.bars
         return {
-            "source": self.path.name, "format": self.table.format, "notes": list(self.table.notes),
-            "ignored_columns": list(self.table.ignored), "synthetic": self.table.synthetic, "rows": len(self.table.time),
-            "first": utc(time.min()) if len(time) else None, "last": utc(time.max()) if len(time) else None,
-            "step_hours": None if step is None else float(step / HOUR), "readable": bars is not None,
+            "source": self.path.name,
+            "format": self.table.format,
+            "notes": list(self.table.notes),
+            "ignored_columns": list(self.table.ignored),
+            "synthetic": self.table.synthetic,
+            "rows": len(self.table.time),
+            "first": utc(time.min()) if len(time) else None,
+            "last": utc(time.max()) if len(time) else None,
+            "step_hours": None if step is None else float(step / HOUR),
+            "readable": bars is not None,
             "digest": None if bars is None else bars.digest,
-            "gaps": [] if bars is None else [
-                {"before": utc(gap.before), "after": utc(gap.after), "missing": gap.missing} for gap in bars.gaps
-            ],
+            "gaps": []
+            if bars is None
+            else [{"before": utc(gap.before), "after": utc(gap.after), "missing": gap.missing} for gap in bars.gaps],
             "problems": [problem.to_json() for problem in self.problems],
-        }  # fmt: skip
+        }
 
 
 def examine(path: str | Path, *, now: datetime | None = None) -> Examined:

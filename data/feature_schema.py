@@ -57,9 +57,14 @@ class FeatureSchema:
         scale[scale < 1e-12] = 1.0
         mean = rows.mean(axis=0)
         return cls(
-            features.name, features.columns, features.warmup_bars, tuple(mean.tolist()), tuple(scale.tolist()), CLIP,
+            features.name,
+            features.columns,
+            features.warmup_bars,
+            tuple(mean.tolist()),
+            tuple(scale.tolist()),
+            CLIP,
             tuple(_probe(features).tolist()),
-        )  # fmt: skip
+        )
 
     @classmethod
     def stated(cls, features: FeatureSet, scaler: Mapping[str, Any] | None) -> FeatureSchema:
@@ -87,9 +92,14 @@ class FeatureSchema:
                 f"'{features.name}', got {mean.size} and {scale.size}; and a clip above 0, got {clip:g}."
             )
         return cls(
-            features.name, features.columns, features.warmup_bars, tuple(mean.tolist()), tuple(scale.tolist()), clip,
+            features.name,
+            features.columns,
+            features.warmup_bars,
+            tuple(mean.tolist()),
+            tuple(scale.tolist()),
+            clip,
             tuple(_probe(features).tolist()),
-        )  # fmt: skip
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -117,10 +127,14 @@ class FeatureSchema:
         served = features.columns
         if served != self.columns or features.warmup_bars != self.warmup_bars:
             at = next((i for i, (a, b) in enumerate(zip(self.columns, served, strict=False)) if a != b), None)
-            where = f"column {at} is '{served[at]}', not '{self.columns[at]}'" if at is not None else (
-                f"{len(served)} columns and {features.warmup_bars} warm-up bars, "
-                f"not {len(self.columns)} and {self.warmup_bars}"
-            )  # fmt: skip
+            where = (
+                f"column {at} is '{served[at]}', not '{self.columns[at]}'"
+                if at is not None
+                else (
+                    f"{len(served)} columns and {features.warmup_bars} warm-up bars, "
+                    f"not {len(self.columns)} and {self.warmup_bars}"
+                )
+            )
             raise CheckpointError(
                 f"the feature set '{self.feature_set}' is not the one this checkpoint was trained on: {where}. "
                 "A model fed another table gives nonsense with high confidence: install the feature set's version of "

@@ -15,11 +15,21 @@ from flagbt.models.checkpoint import BUNDLED, Checkpoint, read_checkpoint
 FIRST_LINE = "<!-- made by docs/make_checkpoint_table.py -->"
 LAST_LINE = "<!-- end -->"
 CARD_ROWS = (
-    "negative log-likelihood", "accuracy of argmax", "Matthews correlation of argmax(p / training share)",
-    "expected calibration error", "decision", "signals that are not HOLD", "closed trades", "total return",
-    "Sharpe ratio, daily", "its 90 % interval", "90 % interval of the difference to buy and hold",
-    "random entries that do as well", "model verdict, uncalibrated", "model verdict, calibrated",
-)  # fmt: skip
+    "negative log-likelihood",
+    "accuracy of argmax",
+    "Matthews correlation of argmax(p / training share)",
+    "expected calibration error",
+    "decision",
+    "signals that are not HOLD",
+    "closed trades",
+    "total return",
+    "Sharpe ratio, daily",
+    "its 90 % interval",
+    "90 % interval of the difference to buy and hold",
+    "random entries that do as well",
+    "model verdict, uncalibrated",
+    "model verdict, calibrated",
+)
 
 
 def column(checkpoint: Checkpoint) -> dict[str, str]:

@@ -84,15 +84,30 @@ def subject_of_checkpoint(
     weights = objective.get("class_weights")
     known = samples is not None
     return Subject(
-        name=checkpoint.name, bars=bars, tested=tested, served=served or table, predict=predict,
-        trained=None if refusal else table, past=past if known else None, training=samples[0] if samples else None,
-        validation=samples[1] if samples else None, labelled=checkpoint.labels.labels, label_spec=checkpoint.labels,
-        horizon_bars=checkpoint.labels.horizon_bars, context_bars=receptive, label_shares=checkpoint.label_shares,
+        name=checkpoint.name,
+        bars=bars,
+        tested=tested,
+        served=served or table,
+        predict=predict,
+        trained=None if refusal else table,
+        past=past if known else None,
+        training=samples[0] if samples else None,
+        validation=samples[1] if samples else None,
+        labelled=checkpoint.labels.labels,
+        label_spec=checkpoint.labels,
+        horizon_bars=checkpoint.labels.horizon_bars,
+        context_bars=receptive,
+        label_shares=checkpoint.label_shares,
         class_weights=None if weights is None else np.asarray(weights, dtype=np.float64),
         corrected=None if stored is None else stored.calibration,
-        claims=(checkpoint.values.get("metrics") or {}).get("validation") or {}, signals=signals, checkpoint=checkpoint,
-        opened=network, refusal=refusal, parity=_fingerprint_parity, seed=seed,
-    )  # fmt: skip
+        claims=(checkpoint.values.get("metrics") or {}).get("validation") or {},
+        signals=signals,
+        checkpoint=checkpoint,
+        opened=network,
+        refusal=refusal,
+        parity=_fingerprint_parity,
+        seed=seed,
+    )
 
 
 def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: Opened | None) -> Subject:
@@ -105,15 +120,20 @@ def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: Opened |
         return np.random.Generator(np.random.Philox(key=[seed, 31])).standard_normal((len(given), len(columns)))
 
     def predict(given: FloatArray) -> FloatArray:
-        return logits_in_chunks(
-            network.network, given, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars
-        )  # fmt: skip
+        return logits_in_chunks(network.network, given, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars)
 
     return Subject(
-        name=checkpoint.name, bars=bars, tested=np.ones(len(bars), bool), served=Table(columns, rows, named=False),
-        predict=predict, context_bars=knobs.receptive_bars, checkpoint=checkpoint, opened=network, seed=seed,
+        name=checkpoint.name,
+        bars=bars,
+        tested=np.ones(len(bars), bool),
+        served=Table(columns, rows, named=False),
+        predict=predict,
+        context_bars=knobs.receptive_bars,
+        checkpoint=checkpoint,
+        opened=network,
+        seed=seed,
         unknown=f"The import did not state {', '.join(STATED[key].partition(' (')[0] for key in checkpoint.unknown)}.",
-    )  # fmt: skip
+    )
 
 
 def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> tuple[BoolArray, int]:

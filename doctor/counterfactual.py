@@ -213,9 +213,10 @@ def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | No
     whole = np.isfinite(answers).all(axis=1)
     where = np.array(done, dtype=np.intp)[whole]
     return what_it_scored(
-        (softmax(known[where]), y[where]), (softmax(answers[whole]), y[where]),
+        (softmax(known[where]), y[where]),
+        (softmax(answers[whole]), y[where]),
         f"Asked at {len(where)} moments from the bars up to each, as when it is live",
-    )  # fmt: skip
+    )
 
 
 def _unseen(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | None:
@@ -239,7 +240,16 @@ def _unseen(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | 
 
 
 UNDO: dict[str, Callable[[Subject, Finding, Pictures], Undone | None]] = {
-    "lookahead-features": _live, "lookahead-model": _live, "schema": _training_rows, "serving-parity": _training_rows,
-    "input-ignored": _training_rows, "adapter": _restored, "invariance": _restored, "leaky-split": _unseen,
-    "overlap": _unseen, "label-map": _right_order, "class-weights": _no_weights, "drift": _old_spread,
-}  # fmt: skip
+    "lookahead-features": _live,
+    "lookahead-model": _live,
+    "schema": _training_rows,
+    "serving-parity": _training_rows,
+    "input-ignored": _training_rows,
+    "adapter": _restored,
+    "invariance": _restored,
+    "leaky-split": _unseen,
+    "overlap": _unseen,
+    "label-map": _right_order,
+    "class-weights": _no_weights,
+    "drift": _old_spread,
+}

@@ -103,12 +103,24 @@ def diagnose(
     weights = None if class_weights is None else _three(class_weights, "class_weights")
     shares = None if label_shares is None else _three(label_shares, "label_shares")
     subject = Subject(
-        name=name, bars=bars, tested=_tested(tested, bars, past_bars, taught, judged, horizon), served=served, predict=asked,
-        trained=trained, past=past_bars if taught is not None else None, training=taught, validation=judged,
-        labelled=_labelled(labels, bars), label_spec=spec, horizon_bars=horizon,  # type: ignore[arg-type]
-        context_bars=context_bars, class_weights=weights, label_shares=None if shares is None else shares / shares.sum(),
-        signals=None if signals is None else _given_signals(signals, bars), seed=seed,
-    )  # fmt: skip
+        name=name,
+        bars=bars,
+        tested=_tested(tested, bars, past_bars, taught, judged, horizon),
+        served=served,
+        predict=asked,
+        trained=trained,
+        past=past_bars if taught is not None else None,
+        training=taught,
+        validation=judged,
+        labelled=_labelled(labels, bars),
+        label_spec=spec,  # type: ignore[arg-type]
+        horizon_bars=horizon,
+        context_bars=context_bars,
+        class_weights=weights,
+        label_shares=None if shares is None else shares / shares.sum(),
+        signals=None if signals is None else _given_signals(signals, bars),
+        seed=seed,
+    )
     known: BoolArray = np.asarray(np.isfinite(subject.rows).any(axis=0))
     empty = [column for column, any_ in zip(served.columns, known, strict=True) if not any_]
     if empty:

@@ -22,20 +22,35 @@ Check = Callable[[Subject, Note, dict[str, Any]], Finding]
 Progress = Callable[[str, int, int], None]
 
 ALL: dict[str, Check] = {
-    "schema": schema, "serving-parity": serving_parity, "lookahead-features": lookahead_features,
-    "lookahead-model": lookahead_model, "too-good": too_good, "leaky-split": leaky_split, "drift": drift, "shares": shares,
-    "rank-skill": rank_skill, "class-weights": class_weights, "input-ignored": input_ignored, "adapter": adapter,
-    "invariance": invariance, "label-map": label_map, "funnel": funnel, "calibration": calibration, "overlap": overlap,
-}  # fmt: skip
+    "schema": schema,
+    "serving-parity": serving_parity,
+    "lookahead-features": lookahead_features,
+    "lookahead-model": lookahead_model,
+    "too-good": too_good,
+    "leaky-split": leaky_split,
+    "drift": drift,
+    "shares": shares,
+    "rank-skill": rank_skill,
+    "class-weights": class_weights,
+    "input-ignored": input_ignored,
+    "adapter": adapter,
+    "invariance": invariance,
+    "label-map": label_map,
+    "funnel": funnel,
+    "calibration": calibration,
+    "overlap": overlap,
+}
 
 
 def no_answer(said: str) -> Finding:
     """Return the finding of a model that could not be asked at all: that is no healthy one."""
     return Finding(
-        check="shares", severity=SUSPECT, says=f"The model could not be asked on the tested bars: {said}",
+        check="shares",
+        severity=SUSPECT,
+        says=f"The model could not be asked on the tested bars: {said}",
         remedy="Mend the predict function, or give it bars and columns that it takes.",
         otherwise="A sound model answers every whole row.",
-    )  # fmt: skip
+    )
 
 
 def examine(subject: Subject, *, progress: Progress = lambda _check, _done, _total: None) -> Diagnosis:
@@ -69,6 +84,11 @@ def examine(subject: Subject, *, progress: Progress = lambda _check, _done, _tot
     unseen = any(each.check == "overlap" and each.severity != SKIPPED for each in found)  # else a score may be memory
     verdict = verdict_of(findings, direction=pictures.get("direction") if unseen else None)
     return Diagnosis(
-        subject=subject.name, verdict=verdict, findings=findings, coverage=coverage, seconds=time.perf_counter() - started,
-        pictures=pictures, synthetic=subject.bars.synthetic,
-    )  # fmt: skip
+        subject=subject.name,
+        verdict=verdict,
+        findings=findings,
+        coverage=coverage,
+        seconds=time.perf_counter() - started,
+        pictures=pictures,
+        synthetic=subject.bars.synthetic,
+    )

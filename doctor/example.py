@@ -29,9 +29,17 @@ EPOCHS, BATCH_ROWS, LEARNING_RATE = 14, 256, 2e-3
 AVERAGES = (12, 24, 72, 168)
 LEAKING = (*(f"ma_{n}" for n in AVERAGES), "rsi_14", "volume_ratio", "high_low_range")
 CAUSAL = (
-    *(f"return_{n}" for n in (1, 2, 3, 6, 12, 24)), "body", "upper_wick", "lower_wick", "range", "log_volume", "hour_sin",
-    "hour_cos", "day_sin", "day_cos",
-)  # fmt: skip
+    *(f"return_{n}" for n in (1, 2, 3, 6, 12, 24)),
+    "body",
+    "upper_wick",
+    "lower_wick",
+    "range",
+    "log_volume",
+    "hour_sin",
+    "hour_cos",
+    "day_sin",
+    "day_cos",
+)
 SPANS = (5, 10, 20, 50, 100, 200)
 MEASURES = ("bollinger", "deviation", "momentum", "roc", "volume_mean", "atr", "up_share")
 SERVED = (*sorted((*(f"{m}_{n}" for m in MEASURES for n in SPANS), "close_to_round", "hour", "last_move")),)
@@ -75,9 +83,12 @@ def tell(
 
     # 3. What was true: the same columns without the future
     causal = train(
-        training_table(bars, centred=False), truth, np.ones(3), seed=seed,
+        training_table(bars, centred=False),
+        truth,
+        np.ones(3),
+        seed=seed,
         progress=lambda done, n: progress("train", n + done, 2 * n),
-    )  # fmt: skip
+    )
     honest = _accuracy(causal, training_table(bars, centred=False), truth)
     say(
         f"WHAT WAS TRUE: seven of the columns are centred windows and see up to {(max(AVERAGES) - 1) // 2} bars ahead. "
@@ -100,16 +111,30 @@ def tell(
     # 5. The diagnosis
     place = np.arange(BARS)
     diagnosis = diagnose(
-        leaky, serving_table, bars, labels=labels, columns=_names(SERVED), training_features=training_table,
-        training_columns=_names(TRAINED), training=place < TRAINING - labels.horizon_bars,
-        validation=(place >= TRAINING) & (place < VALIDATION - labels.horizon_bars), tested=place >= VALIDATION,
-        class_weights=weights, context_bars=0, name="jan19", seed=seed,
+        leaky,
+        serving_table,
+        bars,
+        labels=labels,
+        columns=_names(SERVED),
+        training_features=training_table,
+        training_columns=_names(TRAINED),
+        training=place < TRAINING - labels.horizon_bars,
+        validation=(place >= TRAINING) & (place < VALIDATION - labels.horizon_bars),
+        tested=place >= VALIDATION,
+        class_weights=weights,
+        context_bars=0,
+        name="jan19",
+        seed=seed,
         progress=lambda _check, done, n: progress("checks", done, n),
-    )  # fmt: skip
+    )
     diagnosis.pictures["story"] = {
-        "leaky_accuracy": accuracy, "causal_accuracy": honest, "majority_share": float(share.max()),
-        "served_share": float((said == top).mean()), "served_confidence": confidence, "served_class": CLASS_NAMES[top],
-    }  # fmt: skip
+        "leaky_accuracy": accuracy,
+        "causal_accuracy": honest,
+        "majority_share": float(share.max()),
+        "served_share": float((said == top).mean()),
+        "served_confidence": confidence,
+        "served_class": CLASS_NAMES[top],
+    }
     return diagnosis
 
 
@@ -159,9 +184,7 @@ def train(
 def _network() -> nn.Sequential:
     from torch import nn
 
-    return nn.Sequential(
-        nn.Linear(WIDTH, 96), nn.GELU(), nn.Linear(96, 96), nn.GELU(), nn.Linear(96, 3)
-    )  # fmt: skip
+    return nn.Sequential(nn.Linear(WIDTH, 96), nn.GELU(), nn.Linear(96, 96), nn.GELU(), nn.Linear(96, 3))
 
 
 def training_table(bars: Bars, *, centred: bool = True) -> FloatArray:
@@ -211,12 +234,16 @@ def _causal(bars: Bars) -> dict[str, FloatArray]:
     returns = {f"return_{n}": 100 * (close / _ago(close, n) - 1) for n in (1, 2, 3, 6, 12, 24)}
     return {
         **returns,
-        "body": 100 * (close / bars.open - 1), "upper_wick": 100 * (bars.high / top - 1),
-        "lower_wick": 100 * (bottom / bars.low - 1), "range": 100 * (bars.high / bars.low - 1),
-        "log_volume": np.log(bars.volume + 1), "hour_sin": np.sin(2 * np.pi * hours / 24),
-        "hour_cos": np.cos(2 * np.pi * hours / 24), "day_sin": np.sin(2 * np.pi * hours / 168),
+        "body": 100 * (close / bars.open - 1),
+        "upper_wick": 100 * (bars.high / top - 1),
+        "lower_wick": 100 * (bottom / bars.low - 1),
+        "range": 100 * (bars.high / bars.low - 1),
+        "log_volume": np.log(bars.volume + 1),
+        "hour_sin": np.sin(2 * np.pi * hours / 24),
+        "hour_cos": np.cos(2 * np.pi * hours / 24),
+        "day_sin": np.sin(2 * np.pi * hours / 168),
         "day_cos": np.cos(2 * np.pi * hours / 168),
-    }  # fmt: skip
+    }
 
 
 def _served(bars: Bars) -> dict[str, FloatArray]:
@@ -229,12 +256,14 @@ def _served(bars: Bars) -> dict[str, FloatArray]:
         mean[: n - 1] = close[: n - 1]
         spread: FloatArray = np.sqrt(_mean((close - mean) ** 2, n, centred=False))
         columns |= {
-            f"bollinger_{n}": (close - mean) / (spread + 1e-9 * close), f"deviation_{n}": spread / 100,
-            f"momentum_{n}": (close - _ago(close, n)) / 100, f"roc_{n}": 100 * (close / _ago(close, n) - 1),
+            f"bollinger_{n}": (close - mean) / (spread + 1e-9 * close),
+            f"deviation_{n}": spread / 100,
+            f"momentum_{n}": (close - _ago(close, n)) / 100,
+            f"roc_{n}": 100 * (close / _ago(close, n) - 1),
             f"volume_mean_{n}": _mean(bars.volume, n, centred=False) / 100,
             f"atr_{n}": _mean(bars.high - bars.low, n, centred=False) / 100,
             f"up_share_{n}": 100 * _mean((change > 0).astype(np.float64), n, centred=False),
-        }  # fmt: skip
+        }
     hour: FloatArray = bars.time.astype("datetime64[h]").astype(np.float64) % 24
     columns |= {"close_to_round": (close - 60_000) / 1000, "hour": hour, "last_move": change / 100}
     return columns

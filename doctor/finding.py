@@ -14,9 +14,24 @@ HEALTHY, NO_SKILL = "healthy", "no skill"
 
 # From the cause furthest upstream to the last symptom: what is wrong with a bar's row is wrong with everything after it.
 CHECKS = (
-    "lookahead-features", "schema", "serving-parity", "lookahead-model", "adapter", "invariance", "leaky-split", "label-map",
-    "input-ignored", "class-weights", "drift", "overlap", "too-good", "shares", "funnel", "calibration", "rank-skill",
-)  # fmt: skip
+    "lookahead-features",
+    "schema",
+    "serving-parity",
+    "lookahead-model",
+    "adapter",
+    "invariance",
+    "leaky-split",
+    "label-map",
+    "input-ignored",
+    "class-weights",
+    "drift",
+    "overlap",
+    "too-good",
+    "shares",
+    "funnel",
+    "calibration",
+    "rank-skill",
+)
 
 # What a check sees as well when another one has found the cause: such a finding follows the causes that stand alone.
 _WEIGHTS = ("lookahead-model", "adapter")
@@ -86,9 +101,13 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Return the finding as JSON values; ``says`` ends in what it explains, and in what would be seen otherwise."""
         values: dict[str, Any] = {
-            "check": self.check, "severity": self.severity, "value": _finite(self.value), "limit": _finite(self.limit),
-            "says": " ".join(each for each in (self.says, self.undone, self.otherwise) if each), "remedy": self.remedy,
-        }  # fmt: skip
+            "check": self.check,
+            "severity": self.severity,
+            "value": _finite(self.value),
+            "limit": _finite(self.limit),
+            "says": " ".join(each for each in (self.says, self.undone, self.otherwise) if each),
+            "remedy": self.remedy,
+        }
         return values | ({"columns": list(self.columns)} if self.columns else {}) | self.evidence
 
 
@@ -169,9 +188,11 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         """Return the diagnosis as JSON values."""
         return {
-            "verdict": self.verdict, "findings": [each.to_json() for each in self.findings], "coverage": self.coverage,
+            "verdict": self.verdict,
+            "findings": [each.to_json() for each in self.findings],
+            "coverage": self.coverage,
             "seconds": round(self.seconds, 3),
-        }  # fmt: skip
+        }
 
 
 def verdict_of(findings: Iterable[Finding], *, direction: bool | None) -> str:

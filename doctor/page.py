@@ -44,10 +44,16 @@ def write_page(diagnosis: Diagnosis, path: Path) -> None:
 def render_page(diagnosis: Diagnosis) -> str:
     """Return the whole page; every text of a user's is escaped."""
     body = [
-        Html(f"<h1>Diagnosis of {escape(diagnosis.subject)}</h1>\n"), paragraph(LEADS[diagnosis.verdict], "lead"),
-        _problems(diagnosis), _shares(diagnosis.pictures), _logits(diagnosis.pictures), _drift(diagnosis.pictures),
-        _sweep(diagnosis.pictures), _checks(diagnosis), _coverage(diagnosis),
-    ]  # fmt: skip
+        Html(f"<h1>Diagnosis of {escape(diagnosis.subject)}</h1>\n"),
+        paragraph(LEADS[diagnosis.verdict], "lead"),
+        _problems(diagnosis),
+        _shares(diagnosis.pictures),
+        _logits(diagnosis.pictures),
+        _drift(diagnosis.pictures),
+        _sweep(diagnosis.pictures),
+        _checks(diagnosis),
+        _coverage(diagnosis),
+    ]
     return document(
         f"flagbt doctor: {diagnosis.subject}", "".join(body), banners=stamps(synthetic=diagnosis.synthetic, overlap=False)
     )
@@ -88,17 +94,19 @@ def _shares(pictures: dict[str, Any]) -> Html:
     )
     quantiles = pictures["logit_quantiles"]
     cells = [
-        (c, percent(pictures["predicted"][k]), percent(pictures["confidence"][k]),
-         *(ratio(quantiles[q][k]) for q in (0, 2)))
+        (c, percent(pictures["predicted"][k]), percent(pictures["confidence"][k]), *(ratio(quantiles[q][k]) for q in (0, 2)))
         for k, c in enumerate(CLASS_NAMES)
-    ]  # fmt: skip
+    ]
     return section(
-        "What it says", key(zip(COLOURS, CLASS_NAMES, strict=True)), Html(f'<div class="bars">{bars}</div>\n'),
+        "What it says",
+        key(zip(COLOURS, CLASS_NAMES, strict=True)),
+        Html(f'<div class="bars">{bars}</div>\n'),
         table(
             "By highest class, on all tested bars: its share, its mean confidence, and its logits at two percentiles",
-            ["class", "share", "sure", "5 %", "95 %"], cells,
+            ["class", "share", "sure", "5 %", "95 %"],
+            cells,
         ),
-    )  # fmt: skip
+    )
 
 
 def _logits(pictures: dict[str, Any]) -> Html:
@@ -146,18 +154,24 @@ def _sweep(pictures: dict[str, Any]) -> Html:
             "muted",
         ),
         table(
-            "Areas under curves, 95 % intervals from a bootstrap of weeks; 0.5 is chance", ["", "AUC", "from", "to"],
+            "Areas under curves, 95 % intervals from a bootstrap of weeks; 0.5 is chance",
+            ["", "AUC", "from", "to"],
             [(name, *(ratio(x, 3) for x in each)) for name, each in zip(names, pictures["aucs"], strict=True)],
         ),
-    )  # fmt: skip
+    )
 
 
 def _checks(diagnosis: Diagnosis) -> Html:
     rows = [
-        (f"{number}. {each.check}", each.severity, "" if each.value is None else f"{each.value:.4g}",
-         "" if each.limit is None else f"{each.limit:.4g}", each.says)
+        (
+            f"{number}. {each.check}",
+            each.severity,
+            "" if each.value is None else f"{each.value:.4g}",
+            "" if each.limit is None else f"{each.limit:.4g}",
+            each.says,
+        )
         for number, each in enumerate(diagnosis.findings, 1)
-    ]  # fmt: skip
+    ]
     return section(
         "Every check", table("In rank order", ["check", "severity", "value", "limit", "what it says"], rows, words=True)
     )

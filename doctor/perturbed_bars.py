@@ -66,9 +66,15 @@ def random_walk(n: int, random: np.random.Generator, *, volatility: float, start
     inside = 30_000.0 * np.exp(path)
     time = np.datetime64(start, "ns") + np.arange(n) * np.timedelta64(3600, "s")
     return Bars(
-        time, open_, np.maximum(inside.max(axis=1), open_), np.minimum(inside.min(axis=1), open_), close,
-        random.lognormal(5.0, 0.8, n), source="random walk", synthetic=True,
-    )  # fmt: skip
+        time,
+        open_,
+        np.maximum(inside.max(axis=1), open_),
+        np.minimum(inside.min(axis=1), open_),
+        close,
+        random.lognormal(5.0, 0.8, n),
+        source="random walk",
+        synthetic=True,
+    )
 
 
 class Reach(NamedTuple):

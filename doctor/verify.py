@@ -41,13 +41,7 @@ def _unwatched(done: int, total: int) -> None:
 
 
 def verify_lookahead(
-    make: Callable[[], Any],
-    bars: Bars,
-    *,
-    first: int = 0,
-    warmup_bars: int = 0,
-    seed: int = 0,
-    progress: Progress = _unwatched,
+    make: Callable[[], Any], bars: Bars, *, first: int = 0, warmup_bars: int = 0, seed: int = 0, progress: Progress = _unwatched
 ) -> Finding:
     """Cut the bars after t, and give them another future: nothing that a run records up to t may change.
 
@@ -102,24 +96,35 @@ def verify_lookahead(
     evidence: dict[str, float | int | bool] = {"answers": answers, "moved_share": moved, "reads_bars": declared}
     if changed:
         return Finding(
-            check="lookahead", severity=BROKEN, value=float(len(changed)), limit=0.0,
+            check="lookahead",
+            severity=BROKEN,
+            value=float(len(changed)),
+            limit=0.0,
             says=f"What it did up to a bar depends on later bars: in {len(changed)} of {2 * len(moments)} trials its "
             f"{changed[0]} changed ({tried}).",
             remedy="Let prepare and decide use bars up to t only: no centred window, no negative shift, no look at later "
-            "lines.", evidence=evidence,
-        )  # fmt: skip
+            "lines.",
+            evidence=evidence,
+        )
     unchanged = f"Nothing up to a bar changed with what came after it ({tried})."
     share = f"with another past, {100 * moved:.1f} % of its {answers:,} answers moved"
     if all(one is None for one, _ in pairs):
         return Finding(
-            check="lookahead", severity=UNCHECKED, value=0.0, limit=SMALLEST_MOVED,
+            check="lookahead",
+            severity=UNCHECKED,
+            value=0.0,
+            limit=SMALLEST_MOVED,
             says=f"No bar had a signal in any of {len(moments)} stretches of {before + after:,} bars, so nothing was tried.",
             remedy="If its warm-up is longer than that, state it as warmup_bars in its class; else choose a range in which it "
-            "has signals.", evidence=evidence,
-        )  # fmt: skip
+            "has signals.",
+            evidence=evidence,
+        )
     if declared and moved < SMALLEST_MOVED:
         return Finding(
-            check="lookahead", severity=UNCHECKED, value=moved, limit=SMALLEST_MOVED,
+            check="lookahead",
+            severity=UNCHECKED,
+            value=moved,
+            limit=SMALLEST_MOVED,
             says=f"{unchanged} That proves nothing: its answers hardly depend on the bars at all; {share} (limit "
             f"{100 * SMALLEST_MOVED:.0f} %). They come from elsewhere, such as a file, a clock or a constant, and nothing here "
             "shows whether that was known at the bar.",
@@ -127,17 +132,19 @@ def verify_lookahead(
             "is used at: make that file again from bars that end earlier, and compare; or compute it in prepare, from the "
             "bars. Where the strategy reads nothing but the clock, declare reads_bars = False in its class.",
             evidence=evidence,
-        )  # fmt: skip
+        )
     if not declared and moved >= SMALLEST_MOVED:
         return Finding(
-            check="lookahead", severity=BROKEN, value=moved, limit=SMALLEST_MOVED,
+            check="lookahead",
+            severity=BROKEN,
+            value=moved,
+            limit=SMALLEST_MOVED,
             says=f"It declares reads_bars = False, and {share} (limit {100 * SMALLEST_MOVED:.0f} %).",
-            remedy="Take reads_bars = False out of its class, and verify it again.", evidence=evidence,
-        )  # fmt: skip
+            remedy="Take reads_bars = False out of its class, and verify it again.",
+            evidence=evidence,
+        )
     known = f"And they depend on the bars: {share}." if declared else "It declares that it reads no bars, and none moved it."
-    return Finding(
-        check="lookahead", severity=OK, value=0.0, limit=0.0, says=f"{unchanged} {known}", evidence=evidence,
-    )  # fmt: skip
+    return Finding(check="lookahead", severity=OK, value=0.0, limit=0.0, says=f"{unchanged} {known}", evidence=evidence)
 
 
 def _record(strategy: Any, bars: Bars) -> Run | None:
@@ -230,9 +237,11 @@ def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _un
     alone = score(network, rows, part, bar_by_bar=True, **settings)
     if not np.isfinite(alone[first:]).any():
         return Finding(
-            check="batch", severity=UNCHECKED, says=f"None of the {BATCHED_BARS} bars got finite logits, so there is nothing "
-            "to compare.", remedy="Look at the checkpoint with flagbt doctor: its weights may have diverged.",
-        )  # fmt: skip
+            check="batch",
+            severity=UNCHECKED,
+            says=f"None of the {BATCHED_BARS} bars got finite logits, so there is nothing to compare.",
+            remedy="Look at the checkpoint with flagbt doctor: its weights may have diverged.",
+        )
     off = 0.0
     for done, n in enumerate(sizes, 1):
         progress(done, 1 + len(sizes))
@@ -282,20 +291,27 @@ def verify_warmup(
         differ += missing
     if (long.signal[-kept:] == NO_SIGNAL).all() and not differ:
         return Finding(
-            check="warmup", severity=UNCHECKED, value=0.0, limit=LARGEST_DIFFERENCE,
+            check="warmup",
+            severity=UNCHECKED,
+            value=0.0,
+            limit=LARGEST_DIFFERENCE,
             says=f"There is no signal on the last {kept} bars, with {warmup:,} bars of history or with more, so there is "
-            "nothing to compare.", remedy="Give a range in which the strategy has signals.",
-        )  # fmt: skip
+            "nothing to compare.",
+            remedy="Give a range in which the strategy has signals.",
+        )
     says = (
         f"{len(starts) * kept} signals with {warmup:,} bars of history and with more: {differ} differ, logits by up to "
         f"{off:.2g}"
     )
     fine = differ == 0 and off <= LARGEST_DIFFERENCE
     return Finding(
-        check="warmup", severity=OK if fine else BROKEN, value=float(differ) if differ else off, limit=LARGEST_DIFFERENCE,
-        says=f"{says}.", remedy="" if fine else "Name the warm-up that the features need, and use no sum that runs from "
-        "the start.",
-    )  # fmt: skip
+        check="warmup",
+        severity=OK if fine else BROKEN,
+        value=float(differ) if differ else off,
+        limit=LARGEST_DIFFERENCE,
+        says=f"{says}.",
+        remedy="" if fine else "Name the warm-up that the features need, and use no sum that runs from the start.",
+    )
 
 
 def verify_parity(checkpoint: Checkpoint, bars: Bars) -> Finding:
@@ -314,8 +330,12 @@ def _last_bars(checkpoint: Checkpoint, bars: Bars, kept: int, name: str) -> Bars
 def _compared(check: str, off: float, what: str) -> Finding:
     fine = off <= LARGEST_DIFFERENCE
     return Finding(
-        check=check, severity=OK if fine else BROKEN, value=off, limit=LARGEST_DIFFERENCE,
+        check=check,
+        severity=OK if fine else BROKEN,
+        value=off,
+        limit=LARGEST_DIFFERENCE,
         says=f"{what}: logits differ by up to {off:.2g}.",
-        remedy="" if fine else "Something depends on what stands beside a bar: padding, positions, or a statistic of the "
-        "batch.",
-    )  # fmt: skip
+        remedy=""
+        if fine
+        else "Something depends on what stands beside a bar: padding, positions, or a statistic of the batch.",
+    )

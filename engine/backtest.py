@@ -194,9 +194,12 @@ def _settings(
             json.dumps(dict(said))
     return {
         "bars_seen": None if seen is None else [str(each) for each in seen],
-        "strategy": name_of(strategy), "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
-        "timerange": None if timerange == TimeRange() else str(timerange), "cash": float(cash), "short": short,
-    } | costs.describe()  # fmt: skip
+        "strategy": name_of(strategy),
+        "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
+        "timerange": None if timerange == TimeRange() else str(timerange),
+        "cash": float(cash),
+        "short": short,
+    } | costs.describe()
 
 
 def _labels(strategy: Strategy | type[Any], signals: Signals | None, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -207,9 +210,14 @@ def _labels(strategy: Strategy | type[Any], signals: Signals | None, checkpoint:
 
 def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:
     return {
-        "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
-        "bars_per_year": bars.bars_per_year, "first": utc(traded.time[0]), "last": utc(traded.time[-1]),
-    }  # fmt: skip
+        "source": bars.source,
+        "synthetic": bars.synthetic,
+        "digest": bars.digest,
+        "step_hours": bars.step_hours,
+        "bars_per_year": bars.bars_per_year,
+        "first": utc(traded.time[0]),
+        "last": utc(traded.time[-1]),
+    }
 
 
 def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, rules: Rules) -> None:

@@ -24,9 +24,21 @@ _DROPPED = (bt.Order.Canceled, bt.Order.Expired)
 NO_SHORTS, LESS_THAN_A_LOT, RUIN = "short not allowed", "less than one lot", "the account had lost everything"
 # What a plain strategy could call on its broker and so earn what its record does not say.
 _FIXED = (
-    "set_cash", "setcash", "add_cash", "setcommission", "addcommissioninfo", "set_slippage_perc", "set_slippage_fixed",
-    "set_coc", "set_coo", "set_filler", "set_int2pnl", "set_shortcash", "add_order_history", "set_fund_history",
-)  # fmt: skip
+    "set_cash",
+    "setcash",
+    "add_cash",
+    "setcommission",
+    "addcommissioninfo",
+    "set_slippage_perc",
+    "set_slippage_fixed",
+    "set_coc",
+    "set_coo",
+    "set_filler",
+    "set_int2pnl",
+    "set_shortcash",
+    "add_order_history",
+    "set_fund_history",
+)
 # Settings that nothing is earned by.
 _FREE = ("checksubmit", "fundmode", "fundstartval", "eosbar")
 

@@ -44,9 +44,13 @@ class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         """Fill every line's array at once; row by row takes as long as all the rest of a replay."""
         bars = self.bars
         columns: dict[str, FloatArray] = {
-            "datetime": days_of(bars.time), "open": bars.open, "high": bars.high, "low": bars.low, "close": bars.close,
+            "datetime": days_of(bars.time),
+            "open": bars.open,
+            "high": bars.high,
+            "low": bars.low,
+            "close": bars.close,
             "volume": bars.volume,
-        } | signal_columns(self.signals)  # fmt: skip
+        } | signal_columns(self.signals)
         absent = np.full(len(bars), np.nan)
         for alias in self.getlinealiases():
             line = getattr(self.lines, alias)

@@ -68,9 +68,12 @@ def build_funnel(
     states = Counter(record.status for record in records)
     rejected = Counter(record.reason for record in records if record.status == "rejected")
     orders = {
-        "submitted": len(records), "zero_size": states["zero-size"], "rejected": dict(sorted(rejected.items())),
-        "unfilled": states["unfilled"], "filled": states["filled"],
-    }  # fmt: skip
+        "submitted": len(records),
+        "zero_size": states["zero-size"],
+        "rejected": dict(sorted(rejected.items())),
+        "unfilled": states["unfilled"],
+        "filled": states["filled"],
+    }
     funnel: dict[str, Any]
     if signals is None or decided is None:
         funnel = {"bars": n_bars} | dict.fromkeys(SIGNAL_PART)
@@ -79,12 +82,16 @@ def build_funnel(
         ordered = np.zeros(n_bars, dtype=np.bool_)
         ordered[[record.decided for record in records]] = True
         funnel = {
-            "bars": n_bars, "no_signal": int(n_bars - scored.sum()), "scored": int(scored.sum()),
-            "raw": _by_name(signals.raw), "signal": _by_name(signals.signal),
-            "unprompted": int((ordered & ~scored).sum()), "kept": _kept(signals.signal, decided, scored & ~ordered),
+            "bars": n_bars,
+            "no_signal": int(n_bars - scored.sum()),
+            "scored": int(scored.sum()),
+            "raw": _by_name(signals.raw),
+            "signal": _by_name(signals.signal),
+            "unprompted": int((ordered & ~scored).sum()),
+            "kept": _kept(signals.signal, decided, scored & ~ordered),
             "ordered": int(ordered.sum()),
             "exits": {name: count for code, name in EXITS.items() if (count := int((ordered & (decided.why == code)).sum()))},
-        }  # fmt: skip
+        }
     funnel |= orders
     check_funnel(funnel)
     return funnel
@@ -125,11 +132,6 @@ def _kept(signal: IntArray, decided: Decided, kept: np.typing.NDArray[np.bool_])
     before = decided.before
     reasons = [decided.why == code for code in WAITS]
     waits = np.isin(decided.why, list(WAITS))
-    plain = (
-        signal == HOLD,
-        (signal == BUY) & (before > 0),
-        (signal == SELL) & (before == 0),
-        (signal == SELL) & (before < 0),
-    )
+    plain = (signal == HOLD, (signal == BUY) & (before > 0), (signal == SELL) & (before == 0), (signal == SELL) & (before < 0))
     counts = [int((kept & ~waits & reason).sum()) for reason in plain] + [int((kept & reason).sum()) for reason in reasons]
     return dict(zip(KEPT, [*counts, int(kept.sum()) - sum(counts)], strict=True))

@@ -302,9 +302,13 @@ def simulate(
             elif wanted < 0:
                 short_asked = t
             held = Held(
-                account.size, account.price, equity, t - entry_bar + 1 if side != 0 else 0,
-                t - exit_bar + 1 if side == 0 and exit_bar >= 0 else 0, t - (long_asked if side > 0 else short_asked),
-            )  # fmt: skip
+                account.size,
+                account.price,
+                equity,
+                t - entry_bar + 1 if side != 0 else 0,
+                t - exit_bar + 1 if side == 0 and exit_bar >= 0 else 0,
+                t - (long_asked if side > 0 else short_asked),
+            )
             target, why = next_target(wanted, held, close[t], limits)
         # 4. A new target becomes an order, to be sized as the next bar opens.
         if not math.isnan(target) and target != in_force:

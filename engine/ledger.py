@@ -54,13 +54,22 @@ def orders_table(records: Iterable[OrderRecord], time: pd.DatetimeIndex) -> pd.D
     """
     rows = [
         (
-            number, _stamp(time, record.decided), "buy" if record.size > 0 else "sell" if record.size < 0 else "",
-            record.target, record.size, record.decision_price, record.status, record.reason,
-            _stamp(time, record.filled), record.notional / abs(record.filled_size) if record.filled_size else math.nan,
-            record.notional, record.fee, record.slippage_cost,
+            number,
+            _stamp(time, record.decided),
+            "buy" if record.size > 0 else "sell" if record.size < 0 else "",
+            record.target,
+            record.size,
+            record.decision_price,
+            record.status,
+            record.reason,
+            _stamp(time, record.filled),
+            record.notional / abs(record.filled_size) if record.filled_size else math.nan,
+            record.notional,
+            record.fee,
+            record.slippage_cost,
         )
         for number, record in enumerate(records, start=1)
-    ]  # fmt: skip
+    ]
     table = pd.DataFrame(rows, columns=list(ORDER_COLUMNS))
     numbers = ("target", "size", "decision_price", "fill_price", "notional", "fee", "slippage_cost")
     return _typed(table, ("order",), ("decided", "filled"), numbers, ("side", "status", "reason"))
@@ -121,11 +130,19 @@ def _row(number: int, trade: _Trade, borrow: FloatArray, close: FloatArray, time
     pnl = trade.exit_value - trade.entry_value - fees + trade.held * float(close[last])
     exit_price = math.nan if is_open else -trade.exit_value / float(np.sum(trade.exits))
     return (
-        number, "long" if trade.side > 0 else "short", "open" if is_open else "closed", time[trade.entry_bar],
-        _stamp(time, -1 if is_open else trade.exit_bar), trade.entry_value / trade.bought, exit_price,
-        abs(trade.bought), last - trade.entry_bar + 1 if is_open else trade.exit_bar - trade.entry_bar, fees, pnl,
+        number,
+        "long" if trade.side > 0 else "short",
+        "open" if is_open else "closed",
+        time[trade.entry_bar],
+        _stamp(time, -1 if is_open else trade.exit_bar),
+        trade.entry_value / trade.bought,
+        exit_price,
+        abs(trade.bought),
+        last - trade.entry_bar + 1 if is_open else trade.exit_bar - trade.entry_bar,
+        fees,
+        pnl,
         pnl / abs(trade.entry_value),
-    )  # fmt: skip
+    )
 
 
 def _typed(

@@ -51,8 +51,14 @@ BoolArray = npt.NDArray[np.bool_]
 _TOLERANCE = 1e-9
 # What ``loop.simulate`` calls; numba compiles it with it.
 _CALLED = (
-    loop.next_target, loop.size_for, loop.size_of_target, loop.execute, loop.is_paid, loop.order_at_open, loop.closes_trade,
-)  # fmt: skip
+    loop.next_target,
+    loop.size_for,
+    loop.size_of_target,
+    loop.execute,
+    loop.is_paid,
+    loop.order_at_open,
+    loop.closes_trade,
+)
 STATUSES = ("unfilled", "filled", "zero-size")
 REASONS = ("", LESS_THAN_A_LOT, RUIN)
 
@@ -135,11 +141,20 @@ class Replayed:
         """Return the orders as the Backtrader path records them."""
         return [
             OrderRecord(
-                int(row[DECIDED]), row[ASKED], row[TARGET], row[PRICE], STATUSES[int(row[STATUS])], REASONS[int(row[REASON])],
-                int(row[FILLED]), row[FILLED_SIZE], row[NOTIONAL], row[FEE], row[SLIPPAGE],
+                int(row[DECIDED]),
+                row[ASKED],
+                row[TARGET],
+                row[PRICE],
+                STATUSES[int(row[STATUS])],
+                REASONS[int(row[REASON])],
+                int(row[FILLED]),
+                row[FILLED_SIZE],
+                row[NOTIONAL],
+                row[FEE],
+                row[SLIPPAGE],
             )
             for row in self.orders.tolist()
-        ]  # fmt: skip
+        ]
 
     def fills(self) -> list[Fill]:
         """Return the fills as the Backtrader path records them."""
@@ -196,9 +211,16 @@ def replay(
         )
     scratch = scratch or Scratch(len(bars))
     n_orders, closed = _compiled()(
-        bars.open, bars.close, bars.days, targets, (costs or Costs()).rates(), (rules or Rules()).limits(), float(cash),
-        scratch.table, scratch.orders,
-    )  # fmt: skip
+        bars.open,
+        bars.close,
+        bars.days,
+        targets,
+        (costs or Costs()).rates(),
+        (rules or Rules()).limits(),
+        float(cash),
+        scratch.table,
+        scratch.orders,
+    )
     return Replayed(bars, float(cash), scratch.table, scratch.orders[:n_orders], closed)
 
 

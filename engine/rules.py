@@ -79,20 +79,26 @@ class Rules:
         """Return the rules as numbers."""
         off = math.inf
         return Limits(
-            self.cooldown_bars, self.min_hold_bars, self.horizon_bars or 0,
-            off if self.stop_loss is None else self.stop_loss, off if self.take_profit is None else self.take_profit,
-            self.max_short_notional, off if self.close_short_above is None else self.close_short_above,
-        )  # fmt: skip
+            self.cooldown_bars,
+            self.min_hold_bars,
+            self.horizon_bars or 0,
+            off if self.stop_loss is None else self.stop_loss,
+            off if self.take_profit is None else self.take_profit,
+            self.max_short_notional,
+            off if self.close_short_above is None else self.close_short_above,
+        )
 
     def describe(self) -> dict[str, object]:
         """Return the rules that are on, as JSON values, under the names of `flagbt run`'s options."""
         named = {
-            "cooldown_bars": self.cooldown_bars or None, "min_hold_bars": self.min_hold_bars or None,
+            "cooldown_bars": self.cooldown_bars or None,
+            "min_hold_bars": self.min_hold_bars or None,
             "exit": None if self.horizon_bars is None else f"horizon:{self.horizon_bars}",
-            "stop_loss": self.stop_loss, "take_profit": self.take_profit,
+            "stop_loss": self.stop_loss,
+            "take_profit": self.take_profit,
             "max_short_notional": None if self.max_short_notional == 1 else self.max_short_notional,
             "close_short_above": self.close_short_above,
-        }  # fmt: skip
+        }
         return {name: value for name, value in named.items() if value is not None}
 
 

@@ -8,13 +8,34 @@ from typing import Any
 import pandas as pd
 
 ORDER_COLUMNS = (
-    "order", "decided", "side", "target", "size", "decision_price", "status", "reason",
-    "filled", "fill_price", "notional", "fee", "slippage_cost",
-)  # fmt: skip
+    "order",
+    "decided",
+    "side",
+    "target",
+    "size",
+    "decision_price",
+    "status",
+    "reason",
+    "filled",
+    "fill_price",
+    "notional",
+    "fee",
+    "slippage_cost",
+)
 TRADE_COLUMNS = (
-    "trade", "side", "status", "entry_time", "exit_time", "entry_price", "exit_price", "size", "bars_held",
-    "fees", "pnl", "return",
-)  # fmt: skip
+    "trade",
+    "side",
+    "status",
+    "entry_time",
+    "exit_time",
+    "entry_price",
+    "exit_price",
+    "size",
+    "bars_held",
+    "fees",
+    "pnl",
+    "return",
+)
 
 
 @dataclass(frozen=True, eq=False)

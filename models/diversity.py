@@ -122,9 +122,13 @@ def signal_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
     label_spoken = None if labels is None else labels["BUY"] + labels["SELL"]
     label_balance = labels["BUY"] / label_spoken if labels is not None and label_spoken else 0.5
     numbers = {
-        "largest_share": top, "largest_signal": name, "diversity": spoken, "buy_sell_balance": balance,
-        "label_diversity": label_spoken, "label_buy_sell_balance": label_balance if labels is not None else None,
-    }  # fmt: skip
+        "largest_share": top,
+        "largest_signal": name,
+        "diversity": spoken,
+        "buy_sell_balance": balance,
+        "label_diversity": label_spoken,
+        "label_buy_sell_balance": label_balance if labels is not None else None,
+    }
     if top > ONE_SIDED_SHARE:
         return _verdict("one-sided", numbers, f"{name} takes {_percent(top)} of the bars, over 95 %.")
     if label_spoken is not None:

@@ -75,9 +75,11 @@ def _export_merged(checkpoint: Checkpoint, output: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in load_network(checkpoint).state_dict().items()}
     # No tensor's shape tells heads, context and mask: without these words the file would be a riddle.
     told = {
-        "format": "pt", "architecture": json.dumps(checkpoint.values["architecture"], sort_keys=True),
-        "checkpoint": checkpoint.name, "digest": checkpoint.digest,
-    }  # fmt: skip
+        "format": "pt",
+        "architecture": json.dumps(checkpoint.values["architecture"], sort_keys=True),
+        "checkpoint": checkpoint.name,
+        "digest": checkpoint.digest,
+    }
     output.parent.mkdir(parents=True, exist_ok=True)
     with new_file(output) as file:
         file.write(save(dict(sorted(state.items())), told))

@@ -115,9 +115,15 @@ def _scored(
     from .scoring import score
 
     return score(
-        load_network(checkpoint).to(device), rows, bars, architecture=architecture_of(checkpoint),
-        warmup_bars=checkpoint.schema.warmup_bars, device=device, batch_chunks=batch_chunks, progress=progress,
-    )  # fmt: skip
+        load_network(checkpoint).to(device),
+        rows,
+        bars,
+        architecture=architecture_of(checkpoint),
+        warmup_bars=checkpoint.schema.warmup_bars,
+        device=device,
+        batch_chunks=batch_chunks,
+        progress=progress,
+    )
 
 
 def key_of(

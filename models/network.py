@@ -86,9 +86,14 @@ def with_lora(base: Network, lora: Lora) -> peft.PeftModel:
         else {}
     )
     config = peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(base.architecture.lora_targets),
-        modules_to_save=list(lora.trained), bias="none", **top,
-    )  # fmt: skip
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(base.architecture.lora_targets),
+        modules_to_save=list(lora.trained),
+        bias="none",
+        **top,
+    )
     model = peft.get_peft_model(base, config)
     for module in model.modules():
         if isinstance(module, peft.tuners.lora.LoraLayer):

@@ -61,9 +61,12 @@ def _of_folder(path: Path) -> str:
         if found in names:
             return describe(path)
     for suffixes, what in (
-        (PICKLED, "files that torch.save wrote"), ((".onnx",), "ONNX models"), ((".gguf",), "GGUF models"),
-        ((".safetensors",), "weights (safetensors)"), ((".pkl", ".pickle", ".joblib"), "pickled models"),
-    ):  # fmt: skip
+        (PICKLED, "files that torch.save wrote"),
+        ((".onnx",), "ONNX models"),
+        ((".gguf",), "GGUF models"),
+        ((".safetensors",), "weights (safetensors)"),
+        ((".pkl", ".pickle", ".joblib"), "pickled models"),
+    ):
         hits = [name for name in names if name.lower().endswith(suffixes)]
         if hits:
             return f"It holds {what}: {_some(hits)}. {_of_file(path / hits[0])}"
@@ -135,10 +138,17 @@ def _walk(path: Path) -> str:
 
 
 _KINDS: tuple[tuple[str, Callable[[Path], str]], ...] = (
-    ("run.json", _run), ("sweep.json", _sweep), ("base.json", _base), ("walk_forward.json", _walk),
-    ("adapter_config.json", _adapter), ("adapter_model.safetensors", _adapter), ("adapter_model.bin", _adapter),
-    ("config.json", _hugging_face), ("saved_model.pb", _weights), ("pytorch_model.bin", _weights),
-)  # fmt: skip
+    ("run.json", _run),
+    ("sweep.json", _sweep),
+    ("base.json", _base),
+    ("walk_forward.json", _walk),
+    ("adapter_config.json", _adapter),
+    ("adapter_model.safetensors", _adapter),
+    ("adapter_model.bin", _adapter),
+    ("config.json", _hugging_face),
+    ("saved_model.pb", _weights),
+    ("pytorch_model.bin", _weights),
+)
 
 
 def _base_command(base: str) -> str:

@@ -84,11 +84,14 @@ def bin_rows(probability: FloatArray, happened: npt.NDArray[np.bool_], bins: int
     counts, predicted, observed = binned(probability, happened, bins)
     return [
         {
-            "low": i / bins, "high": (i + 1) / bins, "rows": int(counts[i]), "mean_probability": float(predicted[i]),
+            "low": i / bins,
+            "high": (i + 1) / bins,
+            "rows": int(counts[i]),
+            "mean_probability": float(predicted[i]),
             "share_happened": float(observed[i]),
         }
         for i in np.flatnonzero(counts).tolist()
-    ]  # fmt: skip
+    ]
 
 
 def reliability(probabilities: FloatArray, labels: IntArray, bins: int = BINS) -> Reliability:

@@ -178,7 +178,10 @@ def base_of_checkpoint(checkpoint: Checkpoint) -> StoredBase:
         None if None in stops else max(each for each in stops if each is not None),
     )
     values = {
-        **checkpoint.values, "preset": checkpoint.values["base"].get("preset"), "range": str(seen), "schedule": None,
+        **checkpoint.values,
+        "preset": checkpoint.values["base"].get("preset"),
+        "range": str(seen),
+        "schedule": None,
         "losses": [],
-    }  # fmt: skip
+    }
     return StoredBase(checkpoint.folder, values, checkpoint)

@@ -86,18 +86,21 @@ def render_page(done: CalibrationResult) -> str:
         *(paragraph(note) for note in done.notes),
         section("What it changes", table(HELD_OUT, ["", *judged], rows_of(done))),
         section(
-            "Reliability", reliability_chart(curves_of(done), "reliability"),
+            "Reliability",
+            reliability_chart(curves_of(done), "reliability"),
             paragraph("On the dotted line, what was said with p came true with p. A larger dot stands for more bars.", "muted"),
         ),
         section(
-            "The calibration", Html(f"<pre>{escape(json.dumps(calibration.to_json(), indent=2))}</pre>\n"),
+            "The calibration",
+            Html(f"<pre>{escape(json.dumps(calibration.to_json(), indent=2))}</pre>\n"),
             paragraph(f"Decision kept with it: {done.stored.decision}. Runs on {calibration.fitted_on} are refused with it."),
             paragraph(
                 f"Checkpoint {done.checkpoint.name}, digest {done.checkpoint.digest[:12]}; bars of {done.source}; the doctor's "
-                f"verdict there: {done.doctor_verdict}.", "muted",
+                f"verdict there: {done.doctor_verdict}.",
+                "muted",
             ),
         ),
-    ]  # fmt: skip
+    ]
     return document(
         f"flagbt calibrate: {done.checkpoint.name}", "".join(body), banners=stamps(synthetic=done.synthetic, overlap=False)
     )

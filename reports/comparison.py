@@ -202,9 +202,10 @@ def _style(number: int) -> tuple[str, str]:
 def _metrics_table(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[str]) -> Html:
     rows = _metric_rows(runs, ranked=not unequal)
     caption = (
-        "Not ranked: the runs are not the same test" if unequal
+        "Not ranked: the runs are not the same test"
+        if unequal
         else "A star marks the best run, among those that traded and did not lose everything"
-    )  # fmt: skip
+    )
     caption = f"{caption}. In grey: the difference to {names[0]}" if len(runs) > 1 else "The run beside buy and hold"
     shown = [[_starred(cell, i == row.best, row.differences[i]) for i, cell in enumerate(row.cells)] for row in rows]
     if len(runs) > MOST_COLUMNS:
@@ -277,9 +278,7 @@ def _signals(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
     missing = [name for name, each in described if each is None]
     note = f"Without signals: {', '.join(missing)}." if missing else ""
     columns = ["Run", "Signals", "Model, before calibration", "After it"]
-    verdicts = table(
-        "Verdicts", columns, [_verdict_row(name, run) for name, run in zip(names, runs, strict=True)], words=True
-    )  # fmt: skip
+    verdicts = table("Verdicts", columns, [_verdict_row(name, run) for name, run in zip(names, runs, strict=True)], words=True)
     return Html(class_bars(rows) + (paragraph(note, "muted") if note else "") + verdicts)
 
 
@@ -313,23 +312,27 @@ def _calibration(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
     known = [(i, name, scores) for i, name, scores in scored if scores is not None]
     if not known:
         return paragraph("None of these runs has probabilities that were held against labels.")
-    lines = [
-        reliability_line(name, scores["calibrated"]["reliability"], *_style(i)) for i, name, scores in known
-    ]  # fmt: skip
+    lines = [reliability_line(name, scores["calibrated"]["reliability"], *_style(i)) for i, name, scores in known]
     rows = [
         [
-            name, percent(scores["raw"]["ece"]), percent(scores["calibrated"]["ece"]), percent(scores["accuracy"]),
+            name,
+            percent(scores["raw"]["ece"]),
+            percent(scores["calibrated"]["ece"]),
+            percent(scores["accuracy"]),
             ratio(scores["mcc"]),
         ]
         for _, name, scores in known
-    ]  # fmt: skip
+    ]
     columns = ["Run", "ECE before calibration", "ECE after", "Accuracy", "Matthews correlation"]
     return Html(
         reliability_chart(
-            lines, "reliability", caption="Of the most probable class, after calibration.",
+            lines,
+            "reliability",
+            caption="Of the most probable class, after calibration.",
             description="How often the most probable class came true, by its probability, for each run",
-        ) + table("Probabilities against labels", columns, rows)
-    )  # fmt: skip
+        )
+        + table("Probabilities against labels", columns, rows)
+    )
 
 
 def _differences_table(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..results.number_text import ratio
 from . import page
 from .page import COLOURS, Html, escape
 
@@ -149,17 +150,34 @@ def heat_map(
         chosen = values[rows, columns] >= 0 if sign == 1 else values[rows, columns] < 0
         found = values[rows, columns][chosen]
         source = _source(
-            x=[x_names[k] for k in columns[chosen]], y=[y_names[k] for k in rows[chosen]],
-            alpha=0.06 + 0.6 * np.abs(found) / furthest, text=[write(float(each)) for each in found],
-        )  # fmt: skip
-        drawn.append(plot.rect(
-            "x", "y", width=0.96, height=0.92, source=source, fill_color=_STAND_IN[colour], fill_alpha="alpha", line_color=None,
-        ))  # fmt: skip
+            x=[x_names[k] for k in columns[chosen]],
+            y=[y_names[k] for k in rows[chosen]],
+            alpha=0.06 + 0.6 * np.abs(found) / furthest,
+            text=[write(float(each)) for each in found],
+        )
+        drawn.append(
+            plot.rect(
+                "x",
+                "y",
+                width=0.96,
+                height=0.92,
+                source=source,
+                fill_color=_STAND_IN[colour],
+                fill_alpha="alpha",
+                line_color=None,
+            )
+        )
         if values.size <= 400 and len(x_names) <= 12:
             plot.text(
-                "x", "y", text="text", source=source, text_color=_STAND_IN["text"], text_align="center",
-                text_baseline="middle", text_font_size="12px",
-            )  # fmt: skip
+                "x",
+                "y",
+                text="text",
+                source=source,
+                text_color=_STAND_IN["text"],
+                text_align="center",
+                text_baseline="middle",
+                text_font_size="12px",
+            )
     _hover(plot, drawn, [(x_title, "@x"), (y_title, "@y"), ("value", "@text")])
     return _figure([plot], name, description=description, caption=caption, legend=Html(""))
 
@@ -207,11 +225,19 @@ def _panel_plot(panel: Panel, *, x_title: str, x_unit: str) -> Any:
     pointed = []
     for marks in panel.marks:
         kept = evenly(len(marks.x), MOST_MARKS)
-        pointed.append(plot.scatter(
-            "x", "y", source=_source(x=_x(marks.x[kept]), y=marks.y[kept].astype(np.float32)), name=marks.name,
-            marker=marks.shape, size=marks.size, fill_color=_STAND_IN[marks.colour], line_color=_STAND_IN["page"],
-            line_width=0.75,
-        ))  # fmt: skip
+        pointed.append(
+            plot.scatter(
+                "x",
+                "y",
+                source=_source(x=_x(marks.x[kept]), y=marks.y[kept].astype(np.float32)),
+                name=marks.name,
+                marker=marks.shape,
+                size=marks.size,
+                fill_color=_STAND_IN[marks.colour],
+                line_color=_STAND_IN["page"],
+                line_width=0.75,
+            )
+        )
     if pointed:
         _hover(plot, pointed, _tooltips(panel.unit, x_title, x_unit, timed=timed))
     return plot
@@ -249,12 +275,19 @@ def _plot(
     zoom = factors is None
     tools = [BoxZoomTool(dimensions="width"), PanTool(dimensions="width"), WheelZoomTool(dimensions="width"), ResetTool()]
     plot = figure(
-        height=height, sizing_mode="stretch_width", min_width=200, tools=tools if zoom else [],
+        height=height,
+        sizing_mode="stretch_width",
+        min_width=200,
+        tools=tools if zoom else [],
         toolbar_location="above" if zoom else None,
         x_axis_type="datetime" if timed else "auto",
-        background_fill_color=None, border_fill_color=None, outline_line_color=None, output_backend="canvas",
-        title=title, **({} if factors is None else {"x_range": factors[0], "y_range": factors[1]}),
-    )  # fmt: skip
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        output_backend="canvas",
+        title=title,
+        **({} if factors is None else {"x_range": factors[0], "y_range": factors[1]}),
+    )
     if zoom:
         # What is seen of the lines sets the height, so a zoomed stretch fills the chart.
         plot.x_range, plot.y_range = DataRange1d(range_padding=0.01), DataRange1d(range_padding=0.06)
@@ -292,11 +325,17 @@ def _hover(plot: Any, renderers: Sequence[Any], tooltips: Sequence[tuple[str, st
     from bokeh.models import HoverTool
 
     formatters = {"@x": "datetime"} if any("%F" in text for _, text in tooltips) else {}
-    plot.add_tools(HoverTool(
-        renderers=list(renderers), tooltips=list(tooltips), formatters=formatters,
-        mode="vline" if anywhere else "mouse", visible=False,
-        point_policy="snap_to_data", line_policy="nearest",
-    ))  # fmt: skip
+    plot.add_tools(
+        HoverTool(
+            renderers=list(renderers),
+            tooltips=list(tooltips),
+            formatters=formatters,
+            mode="vline" if anywhere else "mouse",
+            visible=False,
+            point_policy="snap_to_data",
+            line_policy="nearest",
+        )
+    )
 
 
 def _source(**columns: Any) -> Any:

@@ -81,12 +81,7 @@ def section(title: str, *parts: str) -> Html:
 
 
 def table(
-    caption: str,
-    columns: Sequence[str],
-    rows: Iterable[Row | Sequence[object]],
-    *,
-    words: bool = False,
-    sortable: bool = False,
+    caption: str, columns: Sequence[str], rows: Iterable[Row | Sequence[object]], *, words: bool = False, sortable: bool = False
 ) -> Html:
     """Return a table whose first column holds the rows' heads.
 

@@ -86,11 +86,16 @@ def _row(
     interval = (certainty or {}).get("sharpe_interval") or {}
     low, high = interval.get("low"), interval.get("high")
     return [
-        Html(f"{link}<br>{_small(folder.name)}"), Html(f"{escape(data['source'])}<br>{_small(span)}"),
-        percent(mine["total_return"], signed=True), percent(metrics["benchmark"]["total_return"], signed=True),
-        ratio(mine["sharpe_daily"]), ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
-        _luck(certainty, manifest), trials_then_now(certainty), whole(mine["trades"]),
-    ]  # fmt: skip
+        Html(f"{link}<br>{_small(folder.name)}"),
+        Html(f"{escape(data['source'])}<br>{_small(span)}"),
+        percent(mine["total_return"], signed=True),
+        percent(metrics["benchmark"]["total_return"], signed=True),
+        ratio(mine["sharpe_daily"]),
+        ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
+        _luck(certainty, manifest),
+        trials_then_now(certainty),
+        whole(mine["trades"]),
+    ]
 
 
 def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> Html:

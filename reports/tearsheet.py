@@ -27,19 +27,30 @@ from .sections.quantstats import quantstats_section
 from .sections.significance import certainty_section, luck_sentence, luck_word
 from .sections.trades import trades_section
 
-KIND_OF_VERDICT = {
-    "one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good",
-}  # fmt: skip
+KIND_OF_VERDICT = {"one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good"}
 # Fields of a run's config that `flagbt run` takes back.
 OPTIONS = {
-    "strategy": "--strategy", "checkpoint": "--ckpt", "data": "--data", "timerange": "--timerange",
-    "calibration": "--calibration", "decision": "--decision", "fee_bps": "--fee-bps",
-    "slippage_bps": "--slippage-bps", "borrow_bps_per_day": "--borrow-bps-per-day", "cash": "--cash", "short": "--short",
-    "cooldown_bars": "--cooldown-bars", "min_hold_bars": "--min-hold-bars", "exit": "--exit", "stop_loss": "--stop-loss",
-    "take_profit": "--take-profit", "max_short_notional": "--max-short-notional",
-    "close_short_above": "--close-short-above", "allow_overlap": "--allow-overlap",
+    "strategy": "--strategy",
+    "checkpoint": "--ckpt",
+    "data": "--data",
+    "timerange": "--timerange",
+    "calibration": "--calibration",
+    "decision": "--decision",
+    "fee_bps": "--fee-bps",
+    "slippage_bps": "--slippage-bps",
+    "borrow_bps_per_day": "--borrow-bps-per-day",
+    "cash": "--cash",
+    "short": "--short",
+    "cooldown_bars": "--cooldown-bars",
+    "min_hold_bars": "--min-hold-bars",
+    "exit": "--exit",
+    "stop_loss": "--stop-loss",
+    "take_profit": "--take-profit",
+    "max_short_notional": "--max-short-notional",
+    "close_short_above": "--close-short-above",
+    "allow_overlap": "--allow-overlap",
     "seed": "--seed",
-}  # fmt: skip
+}
 
 
 def render_tearsheet(stored: StoredRun) -> str:
@@ -101,10 +112,14 @@ def _head(stored: StoredRun, title: str) -> str:
     )
     lead = paragraph(stored.manifest["sentence"] + luck, "lead")
     cards = _cards(stored)
-    return "".join((
-        f"<header>\n<h1>{escape(title)}</h1>\n{lead}", paragraph(notes) if notes else "", "</header>\n",
-        f'<div class="cards">{cards}</div>\n' if cards else "",
-    ))  # fmt: skip
+    return "".join(
+        (
+            f"<header>\n<h1>{escape(title)}</h1>\n{lead}",
+            paragraph(notes) if notes else "",
+            "</header>\n",
+            f'<div class="cards">{cards}</div>\n' if cards else "",
+        )
+    )
 
 
 def _cards(stored: StoredRun) -> str:
@@ -152,7 +167,7 @@ def _what_ran(stored: StoredRun) -> str:
         ("Starting cash", money(stored.cash)),
         ("Orders", order_counts(stored.manifest["funnel"])),
         ("Sides", "long and short" if config.get("short") else "long or flat"),
-    ]  # fmt: skip
+    ]
     if checkpoint:
         entries += [
             ("Checkpoint", checkpoint["name"]),

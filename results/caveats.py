@@ -49,9 +49,11 @@ def strategy_name(config: Mapping[str, Any]) -> str:
 def marks(manifest: Mapping[str, Any]) -> list[str]:
     """Return the words that stand beside a run in a table, keys of LEGEND."""
     holds = (
-        bool(manifest["data"]["synthetic"]), overlaps(manifest), unstated(manifest["config"]),
+        bool(manifest["data"]["synthetic"]),
+        overlaps(manifest),
+        unstated(manifest["config"]),
         too_good_sentence(manifest) is not None,
-    )  # fmt: skip
+    )
     return [word for word, holds_here in zip(LEGEND, holds, strict=True) if holds_here]
 
 

@@ -79,15 +79,20 @@ def cost_sensitivity(run: Run) -> dict[str, Any]:
             reason = str(error)
     if reason is not None or replayed is None:
         return {
-            "break_even_fee_bps": None, "break_even_reason": reason,
+            "break_even_fee_bps": None,
+            "break_even_reason": reason,
             "break_even_sentence": f"The break-even fee is not known: {reason}.",
-            "by_factor": [_row(factor, None, reason) for factor in COST_FACTORS], "reason": reason,
-        }  # fmt: skip
+            "by_factor": [_row(factor, None, reason) for factor in COST_FACTORS],
+            "reason": reason,
+        }
     fee, why = _break_even(run, replayed)
     return {
-        "break_even_fee_bps": fee, "break_even_reason": why, "break_even_sentence": _break_even_sentence(run, fee, why),
-        "by_factor": [_at_factor(run, replayed, factor) for factor in COST_FACTORS], "reason": None,
-    }  # fmt: skip
+        "break_even_fee_bps": fee,
+        "break_even_reason": why,
+        "break_even_sentence": _break_even_sentence(run, fee, why),
+        "by_factor": [_at_factor(run, replayed, factor) for factor in COST_FACTORS],
+        "reason": None,
+    }
 
 
 def _replayer(run: Run) -> Callable[[Costs], Replayed]:
@@ -126,9 +131,11 @@ def _at_factor(run: Run, replayed: Callable[[Costs], Replayed], factor: float) -
     own = costs_of(run)
     try:
         costs = replace(
-            own, fee_bps=factor * own.fee_bps, slippage_bps=factor * own.slippage_bps,
+            own,
+            fee_bps=factor * own.fee_bps,
+            slippage_bps=factor * own.slippage_bps,
             borrow_bps_per_day=factor * own.borrow_bps_per_day,
-        )  # fmt: skip
+        )
     except UsageError as error:
         return _row(factor, None, str(error))
     return _row(factor, replayed(costs), None)

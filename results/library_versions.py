@@ -7,9 +7,22 @@ import platform
 import subprocess
 
 RECORDED_LIBRARIES = (
-    "flagbt", "accelerate", "arch", "backtrader", "bokeh", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "quantstats",
-    "safetensors", "scipy", "torch", "transformers",
-)  # fmt: skip
+    "flagbt",
+    "accelerate",
+    "arch",
+    "backtrader",
+    "bokeh",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "peft",
+    "pyarrow",
+    "quantstats",
+    "safetensors",
+    "scipy",
+    "torch",
+    "transformers",
+)
 
 
 def library_versions() -> dict[str, str | None]:
@@ -27,12 +40,7 @@ def git_revision() -> str | None:
     """Return the revision of the git checkout the user works in, or None outside one."""
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-            stdin=subprocess.DEVNULL,
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

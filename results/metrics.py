@@ -24,10 +24,29 @@ ROUNDING = 1e-12
 _COSTS = ("fee", "slippage_cost", "notional")  # columns of the orders table
 # What `metrics` measures: a stored file with less is damaged.
 METRICS = (
-    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "sortino_daily", "volatility_daily", "max_drawdown",
-    "max_drawdown_days", "calmar", "trades", "closed_trades", "open_trades", "win_rate", "profit_factor", "avg_trade_return",
-    "exposure", "turnover", "fees_paid", "slippage_paid", "final_equity", "bars", "days",
-)  # fmt: skip
+    "total_return",
+    "cagr",
+    "sharpe_daily",
+    "sharpe_per_bar",
+    "sortino_daily",
+    "volatility_daily",
+    "max_drawdown",
+    "max_drawdown_days",
+    "calmar",
+    "trades",
+    "closed_trades",
+    "open_trades",
+    "win_rate",
+    "profit_factor",
+    "avg_trade_return",
+    "exposure",
+    "turnover",
+    "fees_paid",
+    "slippage_paid",
+    "final_equity",
+    "bars",
+    "days",
+)
 
 
 class Account(Protocol):
@@ -254,8 +273,4 @@ def _cost_metrics(costs: FloatArray, mean_equity: float) -> dict[str, Any]:
     """Sum the columns of _COSTS, shape (n_orders, 3)."""
     # All orders: one that was rejected in part has paid for the part that was filled; the others hold 0.
     fee, slippage, notional = (float(np.nansum(np.ascontiguousarray(column))) for column in costs.T)
-    return {
-        "turnover": notional / mean_equity if mean_equity > 0 else None,
-        "fees_paid": fee,
-        "slippage_paid": slippage,
-    }
+    return {"turnover": notional / mean_equity if mean_equity > 0 else None, "fees_paid": fee, "slippage_paid": slippage}

@@ -14,16 +14,35 @@ from .stored_run import StoredRun
 
 # 1: higher is better, -1: lower is better; what is in neither is neither good nor bad.
 BETTER = {
-    "total_return": 1, "cagr": 1, "sharpe_daily": 1, "sharpe_per_bar": 1, "sortino_daily": 1, "volatility_daily": -1,
-    "max_drawdown": 1, "max_drawdown_days": -1, "calmar": 1, "win_rate": 1, "profit_factor": 1, "avg_trade_return": 1,
-    "fees_paid": -1, "slippage_paid": -1, "final_equity": 1, "probabilistic_sharpe": 1, "deflated_sharpe": 1,
-    "minimum_track_record": -1, "random_entries": -1, "break_even_fee_bps": 1,
-}  # fmt: skip
+    "total_return": 1,
+    "cagr": 1,
+    "sharpe_daily": 1,
+    "sharpe_per_bar": 1,
+    "sortino_daily": 1,
+    "volatility_daily": -1,
+    "max_drawdown": 1,
+    "max_drawdown_days": -1,
+    "calmar": 1,
+    "win_rate": 1,
+    "profit_factor": 1,
+    "avg_trade_return": 1,
+    "fees_paid": -1,
+    "slippage_paid": -1,
+    "final_equity": 1,
+    "probabilistic_sharpe": 1,
+    "deflated_sharpe": 1,
+    "minimum_track_record": -1,
+    "random_entries": -1,
+    "break_even_fee_bps": 1,
+}
 CERTAINTY = ("probabilistic_sharpe", "deflated_sharpe", "minimum_track_record", "random_entries")
 NAMES = (*METRICS, *CERTAINTY, "break_even_fee_bps")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge
-}  # fmt: skip
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 def metric_name(text: str, *, option: str) -> str:

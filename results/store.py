@@ -256,14 +256,24 @@ def _manifest(
     seconds = _seconds(run.seconds)
     started = datetime.fromtimestamp(_now().timestamp() - seconds["total"], tz=UTC).isoformat()
     return {
-        "format_version": FORMAT_VERSION, "name": name, "notes": notes,
-        "config": run.config, "data": run.data, "checkpoint": run.checkpoint, "cash": run.cash, "funnel": run.funnel,
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "notes": notes,
+        "config": run.config,
+        "data": run.data,
+        "checkpoint": run.checkpoint,
+        "cash": run.cash,
+        "funnel": run.funnel,
         "trial": {"bars": bars_digest(run), "configuration": configuration_digest(run.config, run.checkpoint)},
-        "command": [], "seeds": {}, "started": started,
-        "versions": library_versions(), "git_revision": git_revision(),
-        **summed, **provenance,
+        "command": [],
+        "seeds": {},
+        "started": started,
+        "versions": library_versions(),
+        "git_revision": git_revision(),
+        **summed,
+        **provenance,
         "seconds": seconds,
-    }  # fmt: skip
+    }
 
 
 def _now() -> datetime:

@@ -26,9 +26,25 @@ FORMAT_VERSION = 3
 # ``_upgraded``); an account that had lost everything traded on.
 READABLE_VERSIONS = (1, 2, 3)
 MANIFEST_FIELDS = (
-    "id", "name", "notes", "config", "data", "checkpoint", "cash", "funnel", "sentence", "diversity", "fills", "verdicts",
-    "command", "seeds", "versions", "started", "finished", "seconds",
-)  # fmt: skip
+    "id",
+    "name",
+    "notes",
+    "config",
+    "data",
+    "checkpoint",
+    "cash",
+    "funnel",
+    "sentence",
+    "diversity",
+    "fills",
+    "verdicts",
+    "command",
+    "seeds",
+    "versions",
+    "started",
+    "finished",
+    "seconds",
+)
 EQUITY_COLUMNS = ("close", "cash", "position_size", "equity", "exposure", "benchmark_equity")
 _TIMES = ("decided", "filled", "entry_time", "exit_time")
 _TEXTS = ("side", "status", "reason")

@@ -73,9 +73,11 @@ def order_counts(funnel: Mapping[str, Any]) -> str:
     reasons = {explained(why): count for why, count in funnel["rejected"].items()}
     rejected = ", ".join(why if len(reasons) == 1 else f"{whole(count)} × {why}" for why, count in reasons.items())
     counts = {
-        "filled": funnel["filled"], f"rejected ({rejected})": sum(funnel["rejected"].values()),
-        "smaller than one lot": funnel["zero_size"] or 0, "unfilled": funnel["unfilled"],
-    }  # fmt: skip
+        "filled": funnel["filled"],
+        f"rejected ({rejected})": sum(funnel["rejected"].values()),
+        "smaller than one lot": funnel["zero_size"] or 0,
+        "unfilled": funnel["unfilled"],
+    }
     return ", ".join(f"{whole(count)} {what}" for what, count in counts.items() if count) or "none"
 
 

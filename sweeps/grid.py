@@ -101,13 +101,16 @@ class Points:
         """Return all of them as JSON values, the pairs by their values alone."""
         return {
             "named": [
-                {"text": point.text, "decision": None if point.decision is None else str(point.decision),
-                 "calibration": point.calibration.to_json()}
+                {
+                    "text": point.text,
+                    "decision": None if point.decision is None else str(point.decision),
+                    "calibration": point.calibration.to_json(),
+                }
                 for point in self.named
             ],
             "offsets": list(self.offsets),
             "also_named": [[*pair, text] for pair, text in self.aliases.items()],
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,16 +225,20 @@ class Grid(Axes):
         model = self.models[at["ckpt"]]
         point = model.points[at["calibration"]]
         return Configuration(
-            number, places, at["ckpt"], point,
+            number,
+            places,
+            at["ckpt"],
+            point,
             (point.decision or Decision()) if value["decision"] == STORED else Decision.parse(value["decision"]),
             value["short"],
-            Costs(**{name: value[name] for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day")}), value["cash"],
+            Costs(**{name: value[name] for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day")}),
+            value["cash"],
             Rules(
                 horizon_bars=horizon_of(value["exit"], model.horizon_bars),
                 **{field.name: value[field.name] for field in fields(Rules) if field.name != "horizon_bars"},
             ),
             value["exit"],
-        )  # fmt: skip
+        )
 
     def check(self) -> None:
         """Make each value of each axis once, so that a bad one stops the sweep before any work.
@@ -268,10 +275,13 @@ class Grid(Axes):
             setting = self[number]
             named = setting.point.text.partition(":")[0] in ("none", STORED, "offset")
             config = {
-                "strategy": "flagtrader", "cash": setting.cash, "short": setting.short, "decision": str(setting.decision),
+                "strategy": "flagtrader",
+                "cash": setting.cash,
+                "short": setting.short,
+                "decision": str(setting.decision),
                 "parameters": {"calibration": setting.point.calibration.to_json(), "decision": str(setting.decision)},
                 "calibration": setting.point.text if named else Path(setting.point.text).name,
-            }  # fmt: skip
+            }
             checkpoint = {"digest": self.models[setting.model].digest}
             yield configuration_digest(config | setting.costs.describe() | setting.rules.describe(), checkpoint)
 

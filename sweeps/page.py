@@ -25,10 +25,17 @@ _MAPPED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("share_buy", "Share of BUY signals", percent),
 )
 _COLUMNS: dict[str, Callable[[Any], str]] = {
-    "sharpe_all": ratio, "total_return": lambda value: percent(value, signed=True), "max_drawdown": percent, "trades": whole,
-    "exposure": percent, "turnover": lambda value: ratio(value, 1), "mcc": lambda value: ratio(value, 3),
-    "share_sell": percent, "share_hold": percent, "share_buy": percent,
-}  # fmt: skip
+    "sharpe_all": ratio,
+    "total_return": lambda value: percent(value, signed=True),
+    "max_drawdown": percent,
+    "trades": whole,
+    "exposure": percent,
+    "turnover": lambda value: ratio(value, 1),
+    "mcc": lambda value: ratio(value, 3),
+    "share_sell": percent,
+    "share_hold": percent,
+    "share_buy": percent,
+}
 
 
 def render_page(manifest: Mapping[str, Any], result: Result) -> str:
@@ -37,10 +44,18 @@ def render_page(manifest: Mapping[str, Any], result: Result) -> str:
     title = f"Sweep of {', '.join(model['name'] for model in manifest['grid']['models'])}"
     first, *others = sentences(manifest)
     body = [
-        Html(f"<h1>{escape(title)}</h1>\n"), paragraph(others[0], "lead"), _cards(manifest), paragraph(first),
-        _winner(manifest, result), _maps(summary), _shares(summary), _named(summary), _best(summary, manifest, varied),
-        _sample(summary, manifest, varied), _record(manifest),
-    ]  # fmt: skip
+        Html(f"<h1>{escape(title)}</h1>\n"),
+        paragraph(others[0], "lead"),
+        _cards(manifest),
+        paragraph(first),
+        _winner(manifest, result),
+        _maps(summary),
+        _shares(summary),
+        _named(summary),
+        _best(summary, manifest, varied),
+        _sample(summary, manifest, varied),
+        _record(manifest),
+    ]
     banners = stamps(synthetic=manifest["data"]["synthetic"], overlap=manifest["allow_overlap"])
     return document(title, "".join(body), banners=banners, wide=True)
 
@@ -53,10 +68,12 @@ def _cards(manifest: Mapping[str, Any]) -> Html:
         value = deflated["value"]
         cards.append(
             verdict_card(
-                "Deflated Sharpe ratio", ratio(value, 3), deflated_sentence(deflated),
+                "Deflated Sharpe ratio",
+                ratio(value, 3),
+                deflated_sentence(deflated),
                 "fair" if value is None else "good" if value >= 0.95 else "bad",
             )
-        )  # fmt: skip
+        )
     if overfitting is None:
         shown, kind = "not known", "fair"
     else:
@@ -67,20 +84,23 @@ def _cards(manifest: Mapping[str, Any]) -> Html:
         kind = "good" if (mine["sharpe_daily"] or 0) > 0 and mine["total_return"] > 0 else "bad"
         cards.append(
             verdict_card(
-                "The winner on bars it was not ranked on", f"Sharpe {ratio(mine['sharpe_daily'])}",
-                holdout_sentence(winner["holdout"]), kind,
+                "The winner on bars it was not ranked on",
+                f"Sharpe {ratio(mine['sharpe_daily'])}",
+                holdout_sentence(winner["holdout"]),
+                kind,
             )
-        )  # fmt: skip
+        )
     if manifest["best_mcc"] is not None:
         best = manifest["best_mcc"]["mcc"]
         cards.append(verdict_card("Best MCC of all settings", ratio(best, 3), mcc_sentence(manifest), "fair"))
     cards.append(
         verdict_card(
-            "Checked in Backtrader", f"{checked['settings']:,} settings",
-            f"{checked['orders']:,} orders and {checked['bars']:,} bars were compared with the fast replay. None "
-            "differs.", "good",
+            "Checked in Backtrader",
+            f"{checked['settings']:,} settings",
+            f"{checked['orders']:,} orders and {checked['bars']:,} bars were compared with the fast replay. None differs.",
+            "good",
         )
-    )  # fmt: skip
+    )
     return Html(f'<div class="cards">\n{"".join(cards)}</div>\n')
 
 
@@ -104,9 +124,10 @@ def _winner(manifest: Mapping[str, Any], result: Result) -> Html:
                 )
             )
     chart = line_chart(
-        [Panel(lines, title="Growth of 1, each range begun anew")], "winner",
+        [Panel(lines, title="Growth of 1, each range begun anew")],
+        "winner",
         description="Growth of the winner and of buy and hold, on the ranked ranges and on the hold-out",
-    )  # fmt: skip
+    )
     columns = ["", *(f"ranked {row['timerange']}" for row in winner["rows"]), f"hold-out {winner['holdout']['timerange']}"]
     rows = []
     for name, write in _COLUMNS.items():
@@ -118,10 +139,12 @@ def _winner(manifest: Mapping[str, Any], result: Result) -> Html:
             ):
                 rows.append(Row(f"{_head(key)}{who}", [*(write(each[key]) for each in ranked), write(after[key])]))
     return section(
-        "The winner", paragraph(setting_words(winner["rows"][0], list(manifest["varied"])).capitalize() + "."), chart,
+        "The winner",
+        paragraph(setting_words(winner["rows"][0], list(manifest["varied"])).capitalize() + "."),
+        chart,
         table("Not one setting was ranked on the hold-out.", columns, rows),
         Html(f"<pre>{escape(winner['run'])}</pre>\n"),
-    )  # fmt: skip
+    )
 
 
 def _maps(summary: Summary) -> Html:
@@ -130,20 +153,28 @@ def _maps(summary: Summary) -> Html:
         return Html("")
     shown = list(means.items())[:MOST_MAPS]
     more = f" {len(means) - MOST_MAPS:,} more combinations are not shown." if len(means) > MOST_MAPS else ""
-    parts = [paragraph(
-        "Each cell is the mean over all settings that it stands for, such as those of other fees. What the best of them did is "
-        f"in the table below.{more}"
-    )]  # fmt: skip
+    parts = [
+        paragraph(
+            "Each cell is the mean over all settings that it stands for, such as those of other fees. What the best of them "
+            f"did is in the table below.{more}"
+        )
+    ]
     for number, (key, values) in enumerate(shown):
         parts.append(Html(f"<h3>{escape(', '.join((key[1], f'decision {key[2]}', key[0])))}</h3>\n"))
         maps = [
             heat_map(
-                values[MEASURES.index(name)], layout.across.labels, layout.down.labels, f"map-{number}-{name}",
-                description=f"{title}, by {layout.down.title} and {layout.across.title}", x_title=layout.across.title,
-                y_title=layout.down.title, caption=title, write=write,
+                values[MEASURES.index(name)],
+                layout.across.labels,
+                layout.down.labels,
+                f"map-{number}-{name}",
+                description=f"{title}, by {layout.down.title} and {layout.across.title}",
+                x_title=layout.across.title,
+                y_title=layout.down.title,
+                caption=title,
+                write=write,
             )
             for name, title, write in _MAPPED
-        ]  # fmt: skip
+        ]
         parts.append(Html(f'<div class="columns">{"".join(maps)}</div>\n'))
     return section("Heat maps", *parts)
 
@@ -165,10 +196,12 @@ def _shares(summary: Summary) -> Html:
     if not panels:
         return Html("")
     chart = line_chart(
-        panels, "shares", x_title="offset of SELL less offset of BUY",
+        panels,
+        "shares",
+        x_title="offset of SELL less offset of BUY",
         description="Shares of SELL, HOLD and BUY signals by the difference of their offsets",
         caption="Means over all settings with that difference. Where one curve takes all, the offset decides, not the model.",
-    )  # fmt: skip
+    )
     return section("From one class to the other", chart)
 
 
@@ -188,7 +221,7 @@ def _named(summary: Summary) -> Html:
             [row["ckpt"], row["decision"], row["timerange"], *(_COLUMNS[name](row[name]) for name in names)],
         )
         for row in summary.named
-    ]  # fmt: skip
+    ]
     caption = "One row for each checkpoint, decision and range; costs and rules do not change signals (but for utility)."
     return section("Calibrations asked for by name", table(caption, columns, rows))
 
@@ -237,10 +270,12 @@ def _record(manifest: Mapping[str, Any]) -> Html:
     rows = [
         Row("checkpoints", [", ".join(f"{model['name']} {model['digest'][:12]}" for model in grid["models"])]),
         Row("calibrations by name", [_values(texts) if texts else "–"]),
-        Row("offsets of SELL and of BUY", [_values(points["offsets"]) if points["offsets"] else "–"]), *rows,
+        Row("offsets of SELL and of BUY", [_values(points["offsets"]) if points["offsets"] else "–"]),
+        *rows,
         Row("bars", [f"{manifest['data']['source']}, digest {manifest['data']['digest'][:12]}"]),
-        Row("ranked on", [", ".join(manifest["ranges"])]), Row("hold-out", [manifest["holdout"]]),
-    ]  # fmt: skip
+        Row("ranked on", [", ".join(manifest["ranges"])]),
+        Row("hold-out", [manifest["holdout"]]),
+    ]
     return section("What was swept", table("", ["", "values"], rows, words=True))
 
 

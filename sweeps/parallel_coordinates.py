@@ -49,8 +49,10 @@ def parallel_chart(
         x = _LEFT + step * k
         texts.append(
             f'<line x1="{x:.0f}" x2="{x:.0f}" y1="{_TOP}" y2="{_HEIGHT - _TOP}" style="stroke:var(--rule)"/>'
-            + _text(x, 10, high) + _text(x, _HEIGHT - 16, low) + _text(x, _HEIGHT - 2, title, colour="text")
-        )  # fmt: skip
+            + _text(x, 10, high)
+            + _text(x, _HEIGHT - 16, low)
+            + _text(x, _HEIGHT - 2, title, colour="text")
+        )
     return Html(
         f'<figure><svg viewBox="0 -4 {_WIDTH} {_HEIGHT + 8}" role="img" aria-label="{escape(caption)}">\n'
         f"{''.join(lines)}\n{''.join(texts)}\n</svg><figcaption>{escape(caption)}</figcaption></figure>\n"

@@ -73,14 +73,16 @@ def manifest_of(
         "best_mcc": summary.best_mcc,
         "overfitting": None if result.overfitting is None else result.overfitting.to_json(),
         "checked": {
-            "settings": len(checks), "bars": sum(each["bars"] for each in checks),
-            "orders": sum(each["orders"] for each in checks), "differences": 0,
+            "settings": len(checks),
+            "bars": sum(each["bars"] for each in checks),
+            "orders": sum(each["orders"] for each in checks),
+            "differences": 0,
         },
         "seconds": {**result.seconds, "check_in_backtrader": sum(each["seconds"] for each in checks)},
         "command": list(command),
         "backend": backend,
         "workers": workers,
-    }  # fmt: skip
+    }
 
 
 def _winner(work: Work, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
@@ -91,11 +93,13 @@ def _winner(work: Work, winner: dict[str, Any], repeat: Callable[[Configuration,
         "deflated_sharpe": winner["deflated"],
         "buy_and_hold": [_shown(each) for each in winner["buy_and_hold"]],
         "holdout": {
-            "timerange": holdout["timerange"], "strategy": _shown(holdout["strategy"]),
-            "buy_and_hold": _shown(holdout["buy_and_hold"]), "ruined": holdout["ruined"],
+            "timerange": holdout["timerange"],
+            "strategy": _shown(holdout["strategy"]),
+            "buy_and_hold": _shown(holdout["buy_and_hold"]),
+            "ruined": holdout["ruined"],
         },
         "run": repeat(setting, holdout["timerange"]),
-    }  # fmt: skip
+    }
 
 
 def _shown(values: dict[str, Any]) -> dict[str, Any]:
@@ -115,11 +119,26 @@ def run_command(
         Words for what no setting holds, such as ``--data`` and its file.
     """
     words = [
-        "flagbt", "run", "--ckpt", ckpt or grid.models[setting.model].name, *others, "--timerange", timerange,
-        "--calibration", setting.point.text, "--decision", str(setting.decision),
-        "--fee-bps", plain(setting.costs.fee_bps), "--slippage-bps", plain(setting.costs.slippage_bps),
-        "--borrow-bps-per-day", plain(setting.costs.borrow_bps_per_day), "--cash", plain(setting.cash),
-    ]  # fmt: skip
+        "flagbt",
+        "run",
+        "--ckpt",
+        ckpt or grid.models[setting.model].name,
+        *others,
+        "--timerange",
+        timerange,
+        "--calibration",
+        setting.point.text,
+        "--decision",
+        str(setting.decision),
+        "--fee-bps",
+        plain(setting.costs.fee_bps),
+        "--slippage-bps",
+        plain(setting.costs.slippage_bps),
+        "--borrow-bps-per-day",
+        plain(setting.costs.borrow_bps_per_day),
+        "--cash",
+        plain(setting.cash),
+    ]
     for rule, value in setting.rules.describe().items():
         words += [f"--{rule.replace('_', '-')}", str(value)]
     return shlex.join([*words, *(["--short"] if setting.short else [])])

@@ -18,11 +18,41 @@ _WHOLE = ("setting", "cooldown_bars", "min_hold_bars", "trades")
 _YES_OR_NO = ("short", "ruined")
 # Columns in their order; all that is not text, whole or yes/no is float64, null where it is undefined.
 COLUMNS = (
-    "setting", "timerange", "ckpt", "calibration", "decision", "offset_sell", "offset_buy", "short", "cash", "fee_bps",
-    "slippage_bps", "borrow_bps_per_day", "cooldown_bars", "min_hold_bars", "exit", "stop_loss", "take_profit",
-    "max_short_notional", "close_short_above", "share_sell", "share_hold", "share_buy", "mcc", "sharpe_all", "sharpe_daily",
-    "total_return", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "slippage_paid", "final_equity", "ruined",
-)  # fmt: skip
+    "setting",
+    "timerange",
+    "ckpt",
+    "calibration",
+    "decision",
+    "offset_sell",
+    "offset_buy",
+    "short",
+    "cash",
+    "fee_bps",
+    "slippage_bps",
+    "borrow_bps_per_day",
+    "cooldown_bars",
+    "min_hold_bars",
+    "exit",
+    "stop_loss",
+    "take_profit",
+    "max_short_notional",
+    "close_short_above",
+    "share_sell",
+    "share_hold",
+    "share_buy",
+    "mcc",
+    "sharpe_all",
+    "sharpe_daily",
+    "total_return",
+    "max_drawdown",
+    "trades",
+    "exposure",
+    "turnover",
+    "fees_paid",
+    "slippage_paid",
+    "final_equity",
+    "ruined",
+)
 # Only in the parts: what the probability of backtest overfitting needs of a setting, in the row of its first range.
 PARTS = "parts"
 

@@ -72,9 +72,10 @@ class Layout:
         if len(points.offsets) > 1:
             offsets = sorted(points.offsets)
             return cls(
-                Side.of("offset of BUY, HOLD's being 0", offsets), Side.of("offset of SELL, HOLD's being 0", offsets),
+                Side.of("offset of BUY, HOLD's being 0", offsets),
+                Side.of("offset of SELL, HOLD's being 0", offsets),
                 ("offset_buy", "offset_sell"),
-            )  # fmt: skip
+            )
         sizes = dict(zip(AXES, grid.sizes, strict=True))
         longest = sorted(grid.varied, key=lambda axis: (-sizes[axis], AXES.index(axis)))[:2]
         if not longest:

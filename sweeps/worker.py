@@ -144,9 +144,14 @@ class Work:
                     last[at] = key, self.decided(setting, self.stretches[at])
                 decided = last[at][1]
                 replayed = replay(
-                    bars, position_rule(decided.signal, short=setting.short), costs=setting.costs, cash=setting.cash,
-                    short=setting.short, rules=setting.rules, scratch=scratch,
-                )  # fmt: skip
+                    bars,
+                    position_rule(decided.signal, short=setting.short),
+                    costs=setting.costs,
+                    cash=setting.cash,
+                    short=setting.short,
+                    rules=setting.rules,
+                    scratch=scratch,
+                )
                 returns.append(replay_daily_returns(replayed))
                 rows.append(
                     _row(self.grid, setting, self.stretches[at], decided)
@@ -203,9 +208,15 @@ class Work:
         """Run a setting over a stretch in Backtrader, as `flagbt run` does."""
         setting = self.grid[number]
         return run_backtest(
-            stretch.bars, Given(short=setting.short), signals=self.signals(setting, stretch), costs=setting.costs,
-            timerange=TimeRange(stretch.bars.time[0]), cash=setting.cash, rules=setting.rules, short=setting.short,
-        )  # fmt: skip
+            stretch.bars,
+            Given(short=setting.short),
+            signals=self.signals(setting, stretch),
+            costs=setting.costs,
+            timerange=TimeRange(stretch.bars.time[0]),
+            cash=setting.cash,
+            rules=setting.rules,
+            short=setting.short,
+        )
 
     def replayed(self, number: int, stretch: Stretch) -> Replayed:
         """Replay a setting over a stretch."""
@@ -239,17 +250,30 @@ def part_edges(n_days: int, parts: int) -> npt.NDArray[np.int64]:
 def _row(grid: Grid, setting: Configuration, stretch: Stretch, decided: Decided) -> dict[str, Any]:
     offsets, shares, rules = setting.point.offsets, decided.shares, setting.rules
     return {
-        "setting": setting.number, "timerange": str(stretch.timerange), "ckpt": grid.models[setting.model].name,
-        "calibration": setting.point.text, "decision": str(setting.decision),
-        "offset_sell": None if offsets is None else offsets[0], "offset_buy": None if offsets is None else offsets[1],
-        "short": setting.short, "cash": setting.cash, "fee_bps": setting.costs.fee_bps,
-        "slippage_bps": setting.costs.slippage_bps, "borrow_bps_per_day": setting.costs.borrow_bps_per_day,
-        "cooldown_bars": rules.cooldown_bars, "min_hold_bars": rules.min_hold_bars, "exit": setting.exit,
-        "stop_loss": rules.stop_loss, "take_profit": rules.take_profit, "max_short_notional": rules.max_short_notional,
+        "setting": setting.number,
+        "timerange": str(stretch.timerange),
+        "ckpt": grid.models[setting.model].name,
+        "calibration": setting.point.text,
+        "decision": str(setting.decision),
+        "offset_sell": None if offsets is None else offsets[0],
+        "offset_buy": None if offsets is None else offsets[1],
+        "short": setting.short,
+        "cash": setting.cash,
+        "fee_bps": setting.costs.fee_bps,
+        "slippage_bps": setting.costs.slippage_bps,
+        "borrow_bps_per_day": setting.costs.borrow_bps_per_day,
+        "cooldown_bars": rules.cooldown_bars,
+        "min_hold_bars": rules.min_hold_bars,
+        "exit": setting.exit,
+        "stop_loss": rules.stop_loss,
+        "take_profit": rules.take_profit,
+        "max_short_notional": rules.max_short_notional,
         "close_short_above": rules.close_short_above,
-        "share_sell": shares and shares[0], "share_hold": shares and shares[1], "share_buy": shares and shares[2],
+        "share_sell": shares and shares[0],
+        "share_hold": shares and shares[1],
+        "share_buy": shares and shares[2],
         "mcc": decided.mcc,
-    }  # fmt: skip
+    }
 
 
 def _check_metrics(mine: dict[str, Any], judged: dict[str, Any]) -> None:

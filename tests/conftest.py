@@ -125,27 +125,63 @@ def make_run(
             cash -= change * price + fee
             size = size + change if wanted else 0.0
             orders.append(
-                (len(orders) + 1, frame.index[decided_at], "buy" if wanted else "sell", wanted, change,
-                 bars.close[decided_at], "filled", "", time, price, abs(change) * price, fee,
-                 abs(change) * open_ * slip)
-            )  # fmt: skip
+                (
+                    len(orders) + 1,
+                    frame.index[decided_at],
+                    "buy" if wanted else "sell",
+                    wanted,
+                    change,
+                    bars.close[decided_at],
+                    "filled",
+                    "",
+                    time,
+                    price,
+                    abs(change) * price,
+                    fee,
+                    abs(change) * open_ * slip,
+                )
+            )
             if wanted:
                 entry = (t, price, change, fee)
             elif entry is not None:
                 pnl = entry[2] * (price - entry[1]) - entry[3] - fee
                 trades.append(
-                    (len(trades) + 1, "long", "closed", frame.index[entry[0]], time, entry[1], price, entry[2],
-                     t - entry[0], entry[3] + fee, pnl, pnl / (entry[2] * entry[1]))
-                )  # fmt: skip
+                    (
+                        len(trades) + 1,
+                        "long",
+                        "closed",
+                        frame.index[entry[0]],
+                        time,
+                        entry[1],
+                        price,
+                        entry[2],
+                        t - entry[0],
+                        entry[3] + fee,
+                        pnl,
+                        pnl / (entry[2] * entry[1]),
+                    )
+                )
                 entry = None
         wanted, decided_at = float(target[t]), t
         rows.append((close, cash, size, cash + size * close, size * close / (cash + size * close)))
     if entry is not None:
         pnl = entry[2] * (bars.close[-1] - entry[1]) - entry[3]
         trades.append(
-            (len(trades) + 1, "long", "open", frame.index[entry[0]], pd.NaT, entry[1], np.nan, entry[2],
-             n_bars - entry[0], entry[3], pnl, pnl / (entry[2] * entry[1]))
-        )  # fmt: skip
+            (
+                len(trades) + 1,
+                "long",
+                "open",
+                frame.index[entry[0]],
+                pd.NaT,
+                entry[1],
+                np.nan,
+                entry[2],
+                n_bars - entry[0],
+                entry[3],
+                pnl,
+                pnl / (entry[2] * entry[1]),
+            )
+        )
     model = kind != "buy-and-hold"
     signals = Signals(signal, signal, logits, probabilities) if model else Signals.plain(signal)
     order_frame = pd.DataFrame(orders, columns=list(ORDER_COLUMNS))
@@ -157,41 +193,70 @@ def make_run(
     order_frame = order_frame.astype(dict.fromkeys((*ORDER_COLUMNS[3:6], *ORDER_COLUMNS[9:]), float))
     trade_frame = trade_frame.astype(dict.fromkeys((*TRADE_COLUMNS[5:8], *TRADE_COLUMNS[9:]), float))
     settings = {
-        "strategy": "flagtrader" if model else "buy-and-hold", "checkpoint": "Jan4" if model else None,
-        "data": None, "timerange": None, "calibration": "none", "decision": "argmax",
-        "fee_bps": 10.0, "slippage_bps": 2.0, "cash": 10_000.0, "short": False, "seed": 0,
+        "strategy": "flagtrader" if model else "buy-and-hold",
+        "checkpoint": "Jan4" if model else None,
+        "data": None,
+        "timerange": None,
+        "calibration": "none",
+        "decision": "argmax",
+        "fee_bps": 10.0,
+        "slippage_bps": 2.0,
+        "cash": 10_000.0,
+        "short": False,
+        "seed": 0,
         "sizing": "at fill",
-    }  # fmt: skip
+    }
     counts = dict(zip(CLASS_NAMES, class_counts(signal).tolist(), strict=True))
     filled = {1.0: sum(row[3] == 1 for row in orders), 0.0: sum(row[3] == 0 for row in orders)}
     kept = {
-        "hold": counts["HOLD"], "buy_while_long": counts["BUY"] - filled[1.0],
-        "sell_while_flat": counts["SELL"] - filled[0.0], "sell_while_short": 0, "other": 0,
-    }  # fmt: skip
+        "hold": counts["HOLD"],
+        "buy_while_long": counts["BUY"] - filled[1.0],
+        "sell_while_flat": counts["SELL"] - filled[0.0],
+        "sell_while_short": 0,
+        "other": 0,
+    }
     return Run(
         config=settings | (config or {}),
         data={
-            "source": bars.source, "synthetic": True, "digest": bars.digest, "step_hours": 1.0,
+            "source": bars.source,
+            "synthetic": True,
+            "digest": bars.digest,
+            "step_hours": 1.0,
             "bars_per_year": bars.bars_per_year,
-            "first": utc(bars.time[0]), "last": utc(bars.time[-1]),
+            "first": utc(bars.time[0]),
+            "last": utc(bars.time[-1]),
         },
         checkpoint={
-            "name": "Jan4", "digest": "ab" * 32, "label_shares": shares.tolist(), "horizon_bars": 6,
+            "name": "Jan4",
+            "digest": "ab" * 32,
+            "label_shares": shares.tolist(),
+            "horizon_bars": 6,
             "labels": "horizon:6,0.01",
-        } if model else None,
+        }
+        if model
+        else None,
         bars=frame,
         equity=pd.DataFrame(rows, index=frame.index, columns=["close", "cash", "position_size", "equity", "exposure"]),
         signals=signals.frame(frame.index).assign(target=target) if model else None,
         orders=order_frame,
         trades=trade_frame,
         funnel={
-            "bars": n_bars, "no_signal": n_bars - sum(counts.values()), "scored": sum(counts.values()), "raw": counts,
-            "signal": counts, "kept": kept, "ordered": len(orders), "zero_size": 0, "submitted": len(orders),
-            "rejected": {}, "unfilled": 0, "filled": len(orders),
+            "bars": n_bars,
+            "no_signal": n_bars - sum(counts.values()),
+            "scored": sum(counts.values()),
+            "raw": counts,
+            "signal": counts,
+            "kept": kept,
+            "ordered": len(orders),
+            "zero_size": 0,
+            "submitted": len(orders),
+            "rejected": {},
+            "unfilled": 0,
+            "filled": len(orders),
         },
         cash=10_000.0,
         seconds={"score": 0.1, "replay": 0.2},
-    )  # fmt: skip
+    )
 
 
 def store_runs(run: Run, benchmark: Run, out: Path, *, measure: bool = False, **more: Any) -> StoredRun:
@@ -253,10 +318,7 @@ def nano(nano_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoi
     from flagbt.workflows.train import train
 
     recipe = Recipe(
-        preset=nano_preset,
-        validation=TimeRange.parse("20230501-"),
-        pretraining=Schedule(epochs=1),
-        schedule=Schedule(epochs=2),
+        preset=nano_preset, validation=TimeRange.parse("20230501-"), pretraining=Schedule(epochs=1), schedule=Schedule(epochs=2)
     )
     bars = make_bars(4000, seed=5, start="2023-01-01")
     return train(bars, tmp_path_factory.mktemp("checkpoints") / "nano", recipe)

@@ -148,9 +148,14 @@ def finetune(
         return times
 
     dataset = ChunkDataset(
-        rows, targets, chunk_bars=architecture.chunk_bars, receptive_bars=architecture.receptive_bars, first_row=first_row,
-        multiple_of=schedule.batch_chunks, draws=None if objective.sampler == "natural" else draws,
-    )  # fmt: skip
+        rows,
+        targets,
+        chunk_bars=architecture.chunk_bars,
+        receptive_bars=architecture.receptive_bars,
+        first_row=first_row,
+        multiple_of=schedule.batch_chunks,
+        draws=None if objective.sampler == "natural" else draws,
+    )
     loss = weighted_loss(objective, class_weights, prior)
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
@@ -196,9 +201,16 @@ def finetune(
     diverged = None
     try:
         fit(
-            model, loss, dataset, schedule, device=device, on_epoch_end=judge, on_step=on_step,
-            workspace=Workspace(folder, keep, restore), report_to=report_to,
-        )  # fmt: skip
+            model,
+            loss,
+            dataset,
+            schedule,
+            device=device,
+            on_epoch_end=judge,
+            on_step=on_step,
+            workspace=Workspace(folder, keep, restore),
+            report_to=report_to,
+        )
     except _EndedError as ended:
         diverged = str(ended)
     peft.set_peft_model_state_dict(model, kept)
@@ -228,9 +240,15 @@ def validation_logits(
     """Return logits (n_bars, 3) at least where ``sample``, through the path that serving takes; ``pause`` is called in it."""
     at = np.flatnonzero(sample)
     return score(
-        model, rows, bars, architecture=architecture, warmup_bars=first_row, first=int(at[0]), stop=int(at[-1]) + 1,
+        model,
+        rows,
+        bars,
+        architecture=architecture,
+        warmup_bars=first_row,
+        first=int(at[0]),
+        stop=int(at[-1]) + 1,
         progress=lambda _done, _total: pause(),
-    )  # fmt: skip
+    )
 
 
 def weighted_loss(

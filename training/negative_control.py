@@ -159,10 +159,15 @@ def _judge(control: str, ready: Prepared, probabilities: FloatArray, random: np.
     gain, interval = float((nll_prior - nll).mean()), _interval(gains)
     known = [direction for direction in directions if direction is not None]
     return ControlResult(
-        control=control, nll=float(nll.mean()), nll_prior=float(nll_prior.mean()), gain=gain, gain_interval=interval,
-        auc_buy_sell=direction_auc(p, labels), auc_interval=_interval(known) if known else None,
+        control=control,
+        nll=float(nll.mean()),
+        nll_prior=float(nll_prior.mean()),
+        gain=gain,
+        gain_interval=interval,
+        auc_buy_sell=direction_auc(p, labels),
+        auc_interval=_interval(known) if known else None,
         found=gain > SMALLEST_FIND and interval[0] > 0,
-    )  # fmt: skip
+    )
 
 
 def _interval(values: list[float]) -> tuple[float, float]:

@@ -85,9 +85,13 @@ def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe, ground: Ground | N
     split = _split(bars, recipe, looks_back)
     ground.check(bars, split.validation_range)
     lessons = gather_lessons(
-        bars, more, labels=recipe.labels, training=split.training, warmup_bars=looks_back,
+        bars,
+        more,
+        labels=recipe.labels,
+        training=split.training,
+        warmup_bars=looks_back,
         within=TimeRange(recipe.training.start, split.training_range.stop),
-    )  # fmt: skip
+    )
     # Where 168 bars stand still there is no volatility, and a triple barrier has no label: no sample of either side
     labelled = lessons.labels >= 0
     lessons = replace(lessons, training=lessons.training & labelled)
@@ -130,20 +134,37 @@ def learn(
     """Return the base and what fine-tuning made of it; ``work`` is where every epoch is saved, None for nowhere."""
     ground, rows, first_row = ready.ground, ready.rows, ready.schema.warmup_bars
     base = ground.base(recipe.pretraining.seed) or pretrain(
-        ready.lessons, rows, architecture=ground.architecture, first_row=first_row,
-        schedule=recipe.pretraining, device=device, on_epoch_end=lambda epoch, loss: watch(
+        ready.lessons,
+        rows,
+        architecture=ground.architecture,
+        first_row=first_row,
+        schedule=recipe.pretraining,
+        device=device,
+        on_epoch_end=lambda epoch, loss: watch(
             Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
-        ), on_step=lambda *step: on_step(Step("pretraining", recipe.pretraining.epochs, *step)),
+        ),
+        on_step=lambda *step: on_step(Step("pretraining", recipe.pretraining.epochs, *step)),
         folder=work and work / "pretraining",
-    )  # fmt: skip
+    )
     tuned = finetune(
-        ready.bars, ready.lessons, rows, ready.split.validation, base.weights, architecture=ground.architecture,
+        ready.bars,
+        ready.lessons,
+        rows,
+        ready.split.validation,
+        base.weights,
+        architecture=ground.architecture,
         lora=ground.lora(recipe.lora),
-        objective=recipe.objective, schedule=recipe.schedule, first_row=first_row, device=device,
+        objective=recipe.objective,
+        schedule=recipe.schedule,
+        first_row=first_row,
+        device=device,
         on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)),
         on_step=lambda *step: on_step(Step("training", recipe.schedule.epochs, *step)),
-        folder=work and work / "training", report_to=report_to, best_by=recipe.best_by, on_collapse=on_collapse,
-    )  # fmt: skip
+        folder=work and work / "training",
+        report_to=report_to,
+        best_by=recipe.best_by,
+        on_collapse=on_collapse,
+    )
     return base, tuned
 
 

@@ -123,9 +123,13 @@ def pretrain(
         edges = np.quantile(quantities[known, i], np.linspace(0, 1, BINS + 1)[1:-1])
         targets[known, i] = np.searchsorted(edges, quantities[known, i], side="right")
     dataset = ChunkDataset(
-        rows, targets, chunk_bars=architecture.chunk_bars, receptive_bars=architecture.receptive_bars, first_row=first_row,
+        rows,
+        targets,
+        chunk_bars=architecture.chunk_bars,
+        receptive_bars=architecture.receptive_bars,
+        first_row=first_row,
         multiple_of=schedule.batch_chunks,
-    )  # fmt: skip
+    )
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         counted = batch["targets"][..., 0] != IGNORED
@@ -151,7 +155,13 @@ def pretrain(
         losses.extend(load_json(folder / "history.json", finite=False))
 
     fit(
-        model, loss, dataset, schedule, device=device, on_epoch_end=record, on_step=on_step,
+        model,
+        loss,
+        dataset,
+        schedule,
+        device=device,
+        on_epoch_end=record,
+        on_step=on_step,
         workspace=Workspace(folder, keep, restore),
-    )  # fmt: skip
+    )
     return Base(base_state(model.network.cpu()), losses)

@@ -66,8 +66,10 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for option, value, smallest in (
-            ("--epochs", self.epochs, 1), ("--batch-size", self.batch_chunks, 1), ("--seed", self.seed, 0),
-        ):  # fmt: skip
+            ("--epochs", self.epochs, 1),
+            ("--batch-size", self.batch_chunks, 1),
+            ("--seed", self.seed, 0),
+        ):
             if not value >= smallest:
                 raise UsageError(f"{option}: expected {smallest} or more, got {value}.")
         if not 0 < self.learning_rate < math.inf:
@@ -313,15 +315,27 @@ def fit(
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch, _quiet(), _in_words(schedule, workspace):
         arguments = TrainingArguments(
-            output_dir=str(workspace.folder or scratch), num_train_epochs=schedule.epochs,
-            per_device_train_batch_size=schedule.batch_chunks // processes, learning_rate=schedule.learning_rate,
-            weight_decay=schedule.weight_decay, lr_scheduler_type="cosine", warmup_steps=0.05, max_grad_norm=1.0,
-            seed=schedule.seed, data_seed=schedule.seed, use_cpu=device.type == "cpu", bf16=device.type == "cuda",
-            save_strategy="no" if workspace.folder is None else "epoch", eval_strategy="no",
-            logging_strategy="epoch" if report_to else "no", report_to=[report_to] if report_to else [],
-            disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda",
+            output_dir=str(workspace.folder or scratch),
+            num_train_epochs=schedule.epochs,
+            per_device_train_batch_size=schedule.batch_chunks // processes,
+            learning_rate=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
+            lr_scheduler_type="cosine",
+            warmup_steps=0.05,
+            max_grad_norm=1.0,
+            seed=schedule.seed,
+            data_seed=schedule.seed,
+            use_cpu=device.type == "cpu",
+            bf16=device.type == "cuda",
+            save_strategy="no" if workspace.folder is None else "epoch",
+            eval_strategy="no",
+            logging_strategy="epoch" if report_to else "no",
+            report_to=[report_to] if report_to else [],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=device.type == "cuda",
             ddp_find_unused_parameters=False,
-        )  # fmt: skip
+        )
         wait_for_all()  # the arguments have joined the processes; the main one has made the workspace before it came here
         newest = workspace.newest()
         if newest is not None:

@@ -103,24 +103,33 @@ def calibrate(
 
     def fit(z: FloatArray, y: IntArray) -> Calibration:
         return fit_calibration(
-            method, z, y, fitted_on=str(fitted_on), shift=shift, shares=wanted if method == "prior" else None,
+            method,
+            z,
+            y,
+            fitted_on=str(fitted_on),
+            shift=shift,
+            shares=wanted if method == "prior" else None,
             horizon_bars=horizon,
-        )  # fmt: skip
+        )
 
     calibration = fit(logits, labels)
     known = labels >= 0
     z, y = logits[known], labels[known]
     apart = held_out(fit, z, y, horizon)
     probabilities = calibration(z)
-    rule = decision or choose_decision(
-        probabilities, y, class_returns=checkpoint.class_returns, step_hours=bars.step_hours
-    )  # fmt: skip
+    rule = decision or choose_decision(probabilities, y, class_returns=checkpoint.class_returns, step_hours=bars.step_hours)
     return CalibrationResult(
-        checkpoint=checkpoint, stored=StoredCalibration(calibration, rule),
-        before=_judged(Calibration()(z), y, checkpoint), after=_judged(probabilities, y, checkpoint),
-        held_out=None if apart is None else _judged(apart, y, checkpoint), doctor_verdict=diagnosis.verdict, rank_skill=diagnosis.finding("rank-skill").to_json(),
-        notes=tuple(_notes(diagnosis, seen_purposes, shift)), source=bars.source, synthetic=bars.synthetic,
-    )  # fmt: skip
+        checkpoint=checkpoint,
+        stored=StoredCalibration(calibration, rule),
+        before=_judged(Calibration()(z), y, checkpoint),
+        after=_judged(probabilities, y, checkpoint),
+        held_out=None if apart is None else _judged(apart, y, checkpoint),
+        doctor_verdict=diagnosis.verdict,
+        rank_skill=diagnosis.finding("rank-skill").to_json(),
+        notes=tuple(_notes(diagnosis, seen_purposes, shift)),
+        source=bars.source,
+        synthetic=bars.synthetic,
+    )
 
 
 def training_shift(checkpoint: Checkpoint) -> FloatArray:

@@ -116,17 +116,28 @@ def make_base(
             f"to the warm-up and {recipe.horizon_bars} to the end. Choose a longer range."
         )
     lessons = gather_lessons(
-        bars, more, labels=LabelSpec(horizon_bars=recipe.horizon_bars), training=sample, within=recipe.timerange,
+        bars,
+        more,
+        labels=LabelSpec(horizon_bars=recipe.horizon_bars),
+        training=sample,
+        within=recipe.timerange,
         warmup_bars=features.warmup_bars + architecture.receptive_bars,
-    )  # fmt: skip
+    )
     schema = FeatureSchema.fit(features, lessons.sampled(features))
     with open_workspace(target, lessons.series, asdict(recipe), overwrite=overwrite, resume=resume) as work:
         base = pretrain(
-            lessons, lessons.rows(schema), architecture=architecture, first_row=schema.warmup_bars, schedule=recipe.schedule,
-            device=device or torch.device("cpu"), on_epoch_end=lambda epoch, loss: watch(
+            lessons,
+            lessons.rows(schema),
+            architecture=architecture,
+            first_row=schema.warmup_bars,
+            schedule=recipe.schedule,
+            device=device or torch.device("cpu"),
+            on_epoch_end=lambda epoch, loss: watch(
                 Progress("pretraining", recipe.schedule.epochs, {"epoch": epoch, "train_loss": loss})
-            ), on_step=lambda *step: on_step(Step("pretraining", recipe.schedule.epochs, *step)), folder=work / "pretraining",
-        )  # fmt: skip
+            ),
+            on_step=lambda *step: on_step(Step("pretraining", recipe.schedule.epochs, *step)),
+            folder=work / "pretraining",
+        )
         values: dict[str, Any] = {
             "format": FORMAT,
             "preset": recipe.preset,

@@ -175,11 +175,17 @@ def run(
     settings: dict[str, Any] = {"timerange": timerange, "costs": costs, "cash": request.cash}
     description = {**_description(bars), "source": bars.source}
     backtest = run_backtest(
-        seen, strategy, short=request.short, rules=rules, data=description, checkpoint=_card(model),
+        seen,
+        strategy,
+        short=request.short,
+        rules=rules,
+        data=description,
+        checkpoint=_card(model),
         config=_config(request, timerange, model, strategy),
         signals=model(seen) if model is not None and isinstance(strategy, type) else None,
-        progress=lambda done, total: progress("replay", done, total), **settings,
-    )  # fmt: skip
+        progress=lambda done, total: progress("replay", done, total),
+        **settings,
+    )
     first, last = backtest.bars.index[0], backtest.bars.index[-1]
     same = bars.take(slice(bars.position_of(first.to_datetime64()), bars.position_of(last.to_datetime64()) + 1))
     # A model may be read in prepare only, and a plain Backtrader strategy is made in the replay.
@@ -291,10 +297,15 @@ def _model(request: RunRequest, round_trip_cost: float, progress: Progress) -> M
     calibration, stored = calibration_of(request.calibration, checkpoint)
     decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
     return ModelSignals(
-        checkpoint=checkpoint, calibration=calibration, decision=decision, round_trip_cost=round_trip_cost,
-        device=request.device, batch_chunks=request.batch_size, cache=request.cache,
+        checkpoint=checkpoint,
+        calibration=calibration,
+        decision=decision,
+        round_trip_cost=round_trip_cost,
+        device=request.device,
+        batch_chunks=request.batch_size,
+        cache=request.cache,
         progress=lambda done, total: progress("score", done, total),
-    )  # fmt: skip
+    )
 
 
 def _strategy(request: RunRequest, model: ModelSignals | None) -> Any:
@@ -324,11 +335,14 @@ def _rules(request: RunRequest, model: ModelSignals | None) -> Rules:
     from ..engine.rules import Rules, horizon_of
 
     return Rules(
-        cooldown_bars=request.cooldown_bars, min_hold_bars=request.min_hold_bars, stop_loss=request.stop_loss,
-        take_profit=request.take_profit, max_short_notional=request.max_short_notional,
+        cooldown_bars=request.cooldown_bars,
+        min_hold_bars=request.min_hold_bars,
+        stop_loss=request.stop_loss,
+        take_profit=request.take_profit,
+        max_short_notional=request.max_short_notional,
         close_short_above=request.close_short_above,
         horizon_bars=horizon_of(request.exit, None if model is None else model.checkpoint.labels.horizon_bars),
-    )  # fmt: skip
+    )
 
 
 def _device(request: RunRequest, model: ModelSignals | None) -> str | None:
@@ -368,10 +382,15 @@ def _seen(bars: Bars, timerange: TimeRange, warmup_bars: int | None) -> Bars:
 
 def _description(bars: Bars) -> dict[str, Any]:
     return {
-        "source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours,
-        "bars_per_year": bars.bars_per_year, "file_bars": len(bars),
-        "gaps": len(bars.gaps), "missing_bars": sum(gap.missing for gap in bars.gaps),
-    }  # fmt: skip
+        "source": bars.source,
+        "synthetic": bars.synthetic,
+        "digest": bars.digest,
+        "step_hours": bars.step_hours,
+        "bars_per_year": bars.bars_per_year,
+        "file_bars": len(bars),
+        "gaps": len(bars.gaps),
+        "missing_bars": sum(gap.missing for gap in bars.gaps),
+    }
 
 
 def _card(model: ModelSignals | None) -> dict[str, Any] | None:
@@ -379,16 +398,21 @@ def _card(model: ModelSignals | None) -> dict[str, Any] | None:
         return None
     checkpoint = model.checkpoint
     return {
-        "name": checkpoint.name, "digest": checkpoint.digest, "label_shares": checkpoint.label_shares.tolist(),
-        "horizon_bars": checkpoint.labels.horizon_bars, "labels": str(checkpoint.labels),
-    }  # fmt: skip
+        "name": checkpoint.name,
+        "digest": checkpoint.digest,
+        "label_shares": checkpoint.label_shares.tolist(),
+        "horizon_bars": checkpoint.labels.horizon_bars,
+        "labels": str(checkpoint.labels),
+    }
 
 
 def _config(request: RunRequest, timerange: TimeRange, model: ModelSignals | None, strategy: Any) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "strategy": request.strategy, "data": None if request.data is None else request.data.name,
-        "timerange": None if timerange == TimeRange() else str(timerange), "allow_overlap": request.allow_overlap,
-    }  # fmt: skip
+        "strategy": request.strategy,
+        "data": None if request.data is None else request.data.name,
+        "timerange": None if timerange == TimeRange() else str(timerange),
+        "allow_overlap": request.allow_overlap,
+    }
     from ..strategies.declarations import name_of
 
     if (name := name_of(strategy)) != request.strategy:

@@ -147,9 +147,13 @@ def sweep(
     for place, (checkpoint, warmup) in enumerate(zip(checkpoints, warmups, strict=True)):
         begin = max(0, first - warmup)
         scored = logits_of(
-            checkpoint, bars.take(slice(begin, stop)), device=request.device, batch_chunks=request.batch_size,
-            cache=request.cache, progress=_nth(progress, place, len(checkpoints)),
-        )  # fmt: skip
+            checkpoint,
+            bars.take(slice(begin, stop)),
+            device=request.device,
+            batch_chunks=request.batch_size,
+            cache=request.cache,
+            progress=_nth(progress, place, len(checkpoints)),
+        )
         logits.append((begin, scored))
     stretches = [_stretch(bars, part, checkpoints, logits) for part in (*parts, holdout)]
 
@@ -192,9 +196,16 @@ def _course(
         if folder.is_finished:  # by another process, which held it until now
             return Swept(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
         result = run_course(
-            work, holdout, folder, backend=request.backend, workers=request.workers, check_share=request.check_share,
-            seed=request.seed, runs=runs, progress=progress,
-        )  # fmt: skip
+            work,
+            holdout,
+            folder,
+            backend=request.backend,
+            workers=request.workers,
+            check_share=request.check_share,
+            seed=request.seed,
+            runs=runs,
+            progress=progress,
+        )
         from ..sweeps.page import render_page
 
         manifest = manifest_of(
@@ -262,11 +273,14 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint]) -> Grid:
     kept = _distinct(every)
     models = tuple(
         Model(
-            checkpoint.name, checkpoint.digest, checkpoint.class_returns, checkpoint.labels.horizon_bars,
+            checkpoint.name,
+            checkpoint.digest,
+            checkpoint.class_returns,
+            checkpoint.labels.horizon_bars,
             Points.of((named[place] for place in kept), request.offsets),
         )
         for checkpoint, named in zip(checkpoints, every, strict=True)
-    )  # fmt: skip
+    )
     if len({len(model.points) for model in models}) > 1:
         # One of them is a pair of the grid for some checkpoints only: then it stays a point of its own for all.
         models = tuple(
@@ -397,10 +411,11 @@ def _stretch(bars: Bars, part: slice, checkpoints: Sequence[Checkpoint], logits:
     # Labels of bars that end with the range: none of them looks at what comes after it.
     seen = bars.take(slice(0, part.stop))
     return Stretch(
-        _range(bars, part), bars.take(part),
+        _range(bars, part),
+        bars.take(part),
         tuple(scored[part.start - begin : part.stop - begin] for begin, scored in logits),
         tuple(checkpoint.labels.labels(seen)[part] for checkpoint in checkpoints),
-    )  # fmt: skip
+    )
 
 
 def _nth(progress: Progress, place: int, n: int) -> Callable[[int, int], None]:

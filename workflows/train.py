@@ -111,9 +111,15 @@ def train(
         try:
             with reporting(report_to, target.name):
                 base, tuned = learn(
-                    recipe, ready, device=device, work=work, report_to=report_to, on_collapse=on_collapse, watch=watch,
+                    recipe,
+                    ready,
+                    device=device,
+                    work=work,
+                    report_to=report_to,
+                    on_collapse=on_collapse,
+                    watch=watch,
                     on_step=on_step,
-                )  # fmt: skip
+                )
         except (CollapsedError, DivergedError):
             if is_main_process():
                 discard_tree(work)
@@ -147,9 +153,11 @@ def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, ready: Prepared, 
     split, labels = ready.split, ready.judged_labels
     fitted = fit_calibration("temperature", logits, labels, fitted_on=str(split.validation_range), shift=correction)
     decision = choose_decision(
-        fitted(logits[split.validation]), labels, class_returns=class_returns(ready.lessons, recipe.labels),
+        fitted(logits[split.validation]),
+        labels,
+        class_returns=class_returns(ready.lessons, recipe.labels),
         step_hours=bars.step_hours,
-    )  # fmt: skip
+    )
     return StoredCalibration(fitted, decision)
 
 
@@ -202,9 +210,7 @@ def _description(
         "model_verdict": verdict,
         "calibrations": {}
         if stored is None
-        else {
-            "default": {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()},
-        },
+        else {"default": {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()}},
         "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "peft", "torch", "transformers")}},
     }
 

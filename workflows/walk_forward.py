@@ -215,9 +215,17 @@ def walk_forward(
             checkpoint = _finished(folder, fold, bars)
         else:
             checkpoint = train(
-                past.bars, folder, past.recipe, more=past.more, device=device, overwrite=overwrite, resume=resume,
-                on_collapse=on_collapse, watch=partial(watch, number), on_step=partial(on_step, number),
-            )  # fmt: skip
+                past.bars,
+                folder,
+                past.recipe,
+                more=past.more,
+                device=device,
+                overwrite=overwrite,
+                resume=resume,
+                on_collapse=on_collapse,
+                watch=partial(watch, number),
+                on_step=partial(on_step, number),
+            )
             for note in (each for each in checkpoint.values["notes"] if each not in told):
                 notify(f"{folder.name}: {note}")
         if number == 1 and not going_on:
@@ -304,9 +312,7 @@ def _stored(checkpoint: Checkpoint) -> StoredCalibration:
 
 def _signals(checkpoint: Checkpoint, bars: Bars, stretch: slice, device: torch.device) -> Signals:
     stored = _stored(checkpoint)
-    model = ModelSignals(
-        checkpoint=checkpoint, calibration=stored.calibration, decision=stored.decision, device=str(device)
-    )  # fmt: skip
+    model = ModelSignals(checkpoint=checkpoint, calibration=stored.calibration, decision=stored.decision, device=str(device))
     before = stretch.start - model.warmup_bars  # a training block is longer than that, or nothing would have been trained
     return model(bars.take(slice(before, stretch.stop))).take(slice(model.warmup_bars, None))
 
@@ -341,9 +347,7 @@ def _entry(number: int, fold: Fold, checkpoint: Checkpoint, signals: Signals, la
 
 def _description(bars: Bars, recipe: Recipe, name: str, timerange: TimeRange, entries: list[dict[str, Any]]) -> dict[str, Any]:
     rows = np.array([entry["scores"]["rows"] for entry in entries])
-    pooled = {
-        key: float(np.average([entry["scores"][key] for entry in entries], weights=rows)) for key in ("nll", "nll_prior")
-    }  # fmt: skip
+    pooled = {key: float(np.average([entry["scores"][key] for entry in entries], weights=rows)) for key in ("nll", "nll_prior")}
     return {
         "format": FORMAT,
         "name": name,
@@ -353,4 +357,4 @@ def _description(bars: Bars, recipe: Recipe, name: str, timerange: TimeRange, en
         "range": str(timerange),
         "folds": entries,
         "scores": {"rows": int(rows.sum()), **pooled},
-    }  # fmt: skip
+    }

@@ -35,9 +35,15 @@ class ArchiveFilling:
     """
 
     def __init__(
-        self, archive: Archive, known: Rows, *, finished: int, page_bars: int | None, keep: Callable[[Rows], None],
+        self,
+        archive: Archive,
+        known: Rows,
+        *,
+        finished: int,
+        page_bars: int | None,
+        keep: Callable[[Rows], None],
         report: Callable[[str, int, int], object],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.archive, self.known, self.finished, self.page_bars = archive, known, finished, page_bars
         self.keep, self.report = keep, report
 

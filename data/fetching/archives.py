@@ -26,9 +26,22 @@ BASE_URL = "https://data.binance.vision"
 EXCHANGE = "binance"
 FIRST_MS = 1_498_867_200_000  # 2017-07-01: Binance opened that month
 TIMEFRAMES_S = {
-    "1s": 1, "1m": 60, "3m": 180, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "2h": 7200, "4h": 14_400, "6h": 21_600,
-    "8h": 28_800, "12h": 43_200, "1d": 86_400, "3d": 259_200, "1w": 604_800,
-}  # fmt: skip
+    "1s": 1,
+    "1m": 60,
+    "3m": 180,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1800,
+    "1h": 3600,
+    "2h": 7200,
+    "4h": 14_400,
+    "6h": 21_600,
+    "8h": 28_800,
+    "12h": 43_200,
+    "1d": 86_400,
+    "3d": 259_200,
+    "1w": 604_800,
+}
 SYMBOL = re.compile(r"([A-Z0-9]{1,20})/([A-Z0-9]{1,20})", re.ASCII)
 CHECKSUM_LINE = re.compile(rb"\s*([0-9a-fA-F]{64})\s+\*?(\S+)\s*")
 _FINAL = {401: "it wants a login", 407: "the proxy wants a login", 451: "it does not serve this country"}

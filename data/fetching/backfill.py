@@ -53,9 +53,15 @@ class Filling:
     """
 
     def __init__(
-        self, market: Pages, known: Rows, *, stored: Rows, owner: str, keep: Callable[[Rows], None],
+        self,
+        market: Pages,
+        known: Rows,
+        *,
+        stored: Rows,
+        owner: str,
+        keep: Callable[[Rows], None],
         report: Callable[[str, int, int], object],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.market, self.known, self.stored, self.owner = market, known, stored, owner
         self.keep, self.report = keep, report
         self.distrusted = False  # what came earlier: answers contradict each other
@@ -117,9 +123,10 @@ class Filling:
             if differ := disagreement(known, answer.rows):
                 here, there = differ
                 raise self._contradiction(
-                    here[0], f"has {values_said(here)}; the exchange now gives {values_said(there)}",
+                    here[0],
+                    f"has {values_said(here)}; the exchange now gives {values_said(there)}",
                     "A last bar may have been stored before it was finished (flagbt data check FILE --fix drop-unfinished).",
-                )  # fmt: skip
+                )
         until = at if (says := _says_until(answer, at, stop, self.market.step_ms)) is None else says
         inside = self.known[(self.known[:, 0] >= at) & (self.known[:, 0] < until)]
         if len(lost := without(joined([seam, inside]), answer.rows)):

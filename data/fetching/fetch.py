@@ -73,10 +73,7 @@ class Fetched(NamedTuple):
 
 
 def fetch(
-    request: FetchRequest,
-    *,
-    report: Callable[[str, int, int], object] = NOBODY,
-    notify: Callable[[str], object] = NOBODY,
+    request: FetchRequest, *, report: Callable[[str, int, int], object] = NOBODY, notify: Callable[[str], object] = NOBODY
 ) -> Fetched:
     """Fetch what is missing into a file.
 
@@ -123,9 +120,12 @@ def _fetch(
     digest = sha256_of(output) if output.exists() else None
     stored = _stored(output)
     series = {
-        "exchange": request.exchange, "symbol": request.symbol, "timeframe": request.timeframe,
-        "base_url": request.base_url, "file": digest,
-    }  # fmt: skip
+        "exchange": request.exchange,
+        "symbol": request.symbol,
+        "timeframe": request.timeframe,
+        "base_url": request.base_url,
+        "file": digest,
+    }
     # 3. The source, its clock, and with them the range; a name that is unknown stops here, and removes no page.
     fetching = _Fetching(request, store, stored, report, notify)
     left = store.resume(series)
@@ -167,9 +167,13 @@ class _Fetching:
     archive: Archive | None = None
 
     def __init__(
-        self, request: FetchRequest, store: PageStore, stored: Rows, report: Callable[[str, int, int], object],
+        self,
+        request: FetchRequest,
+        store: PageStore,
+        stored: Rows,
+        report: Callable[[str, int, int], object],
         notify: Callable[[str], object],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.request, self.store, self.stored, self.report = request, store, stored, report
         self.notes: list[str] = []
         self.finished = 0  # the first open time whose bar is not finished

@@ -107,9 +107,14 @@ def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
     kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
     ignored = tuple(printable(name.strip()) for at, name in enumerate(header) if at not in chosen.values())
     return Table(
-        np.concatenate(times), values, Places(path.name, "line", np.concatenate(lines)), is_marked(marks),
-        content.label(", ".join(kind)), tuple(notes), ignored,
-    )  # fmt: skip
+        np.concatenate(times),
+        values,
+        Places(path.name, "line", np.concatenate(lines)),
+        is_marked(marks),
+        content.label(", ".join(kind)),
+        tuple(notes),
+        ignored,
+    )
 
 
 def _times(stamps: list[str], column: TimeColumn, lines: list[LineArray], name: str) -> TimeArray:

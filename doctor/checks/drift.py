@@ -61,27 +61,40 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
         one = len(names) == 1
         what = f"follow{'s' * one} the level of the price, which has moved on" if guilty.any() else "moved on"
         return Finding(
-            check=name, severity=SUSPECT, value=float(outside[g]), limit=LARGEST_OUTSIDE if guilty.any() else NEARLY_ALL,
-            columns=names, says=f"{', '.join(names[:8])} {what}: {100 * outside[g]:.1f} % of the rows of {columns[g]} lie "
+            check=name,
+            severity=SUSPECT,
+            value=float(outside[g]),
+            limit=LARGEST_OUTSIDE if guilty.any() else NEARLY_ALL,
+            columns=names,
+            says=f"{', '.join(names[:8])} {what}: {100 * outside[g]:.1f} % of the rows of {columns[g]} lie "
             f"outside the training's range. {facts}",
             remedy="Feed ratios, returns or ranks in place of levels (of prices, volumes or time), and train again.",
             otherwise="Were it not the cause, multiplying all prices by ten would leave the columns alone."
-            if guilty.any() else "Were it not the cause, most rows would lie where the training's did.",
-        )  # fmt: skip
+            if guilty.any()
+            else "Were it not the cause, most rows would lie where the training's did.",
+        )
     undone = _of_a_collapse(subject, psi > LARGEST_PSI)
     if undone is not None and undone.share >= SMALLEST_SHARE_EXPLAINED:
         return Finding(
-            check=name, severity=SUSPECT, value=float(psi[k]), limit=LARGEST_PSI, says=f"The columns have moved on: {facts}",
+            check=name,
+            severity=SUSPECT,
+            value=float(psi[k]),
+            limit=LARGEST_PSI,
+            says=f"The columns have moved on: {facts}",
             columns=tuple(c for c, bad in zip(columns, psi > LARGEST_PSI, strict=True) if bad),
             remedy="Find out what these columns measure now that they did not in training; then train on newer bars.",
             otherwise="Were it not the cause, the shares would not come back with the columns spread as in training.",
-        )  # fmt: skip
+        )
     severity = WARNING if psi[k] > LARGEST_PSI else OK
     return Finding(
-        check=name, severity=severity, value=float(psi[k]), limit=LARGEST_PSI, says=facts,
+        check=name,
+        severity=severity,
+        value=float(psi[k]),
+        limit=LARGEST_PSI,
+        says=facts,
         columns=tuple(c for c, bad in zip(columns, psi > LARGEST_PSI, strict=True) if bad),
         remedy="Another market than the training's: expect less, and retrain on newer bars." if severity == WARNING else "",
-    )  # fmt: skip
+    )
 
 
 def _of_a_collapse(subject: Subject, moved: BoolArray) -> Undone | None:

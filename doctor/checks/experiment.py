@@ -44,17 +44,24 @@ def leaky_split(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> F
     coverage["validation_samples"] = int(subject.validation.sum())
     if share > LARGEST_NEIGHBOURS:
         return Finding(
-            check=name, severity=BROKEN if share > 0.5 else SUSPECT, value=share, limit=LARGEST_NEIGHBOURS,
+            check=name,
+            severity=BROKEN if share > 0.5 else SUSPECT,
+            value=share,
+            limit=LARGEST_NEIGHBOURS,
             says=f"{says}: they share most of their label and of their features with bars that taught, so the validation score "
             f"measures memory. {told}",
             remedy="Split by time, and leave out the samples whose windows overlap (purge), then validate again.",
             otherwise="A purged split by time has no such neighbours.",
-        )  # fmt: skip
+        )
     severity = WARNING if share > 0 else OK
     return Finding(
-        check=name, severity=severity, value=share, limit=LARGEST_NEIGHBOURS, says=f"{says}. {told}".strip(),
+        check=name,
+        severity=severity,
+        value=share,
+        limit=LARGEST_NEIGHBOURS,
+        says=f"{says}. {told}".strip(),
         remedy="Leave out the samples at the boundary whose labels overlap." if share > 0 else "",
-    )  # fmt: skip
+    )
 
 
 def _near(some: BoolArray, others: BoolArray, distance: int) -> BoolArray:
@@ -96,9 +103,10 @@ def overlap(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
         return skipped(name, "No bar is tested.")
     if subject.checkpoint is None and (subject.past is None or subject.training is None):
         return skipped(
-            name, "Which bars taught is not known, so no score on these bars shows any skill: they may be what it learnt.",
+            name,
+            "Which bars taught is not known, so no score on these bars shows any skill: they may be what it learnt.",
             "Give training=.",
-        )  # fmt: skip
+        )
     h = subject.horizon_bars
     looked_at = np.minimum(at + h, len(subject.bars) - 1)
     first, last = subject.bars.time[at], subject.bars.time[looked_at]
@@ -115,13 +123,16 @@ def overlap(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
             check=name, severity=OK, value=0.0, limit=0.0, says=f"None of the {len(at):,} tested bars has been seen."
         )
     return Finding(
-        check=name, severity=SUSPECT, value=share, limit=0.0,
+        check=name,
+        severity=SUSPECT,
+        value=share,
+        limit=0.0,
         says=f"{100 * share:.1f} % of the {len(at):,} tested bars, with their labels' horizon, have been seen: "
         f"{', '.join(names)}. What is "
         "measured on them is no test.",
         remedy="Test on bars after everything it has seen (--timerange).",
         otherwise="On bars that it never saw, this share is 0.",
-    )  # fmt: skip
+    )
 
 
 def _seen(subject: Subject) -> list[tuple[str, np.datetime64, np.datetime64]]:
@@ -181,12 +192,15 @@ def class_weights(subject: Subject, coverage: Note, pictures: dict[str, Any]) ->
             total_variation(subject.corrected(z).mean(axis=0), prior) <= COLLAPSED_TOTAL_VARIATION
         )
         return Finding(
-            check=name, severity=WARNING if cured else SUSPECT, value=explained, limit=HARMLESS_LOG_WEIGHT,
+            check=name,
+            severity=WARNING if cured else SUSPECT,
+            value=explained,
+            limit=HARMLESS_LOG_WEIGHT,
             says=f"{facts}: the class weights are what shifts the predictions"
             f"{', and the stored calibration takes them off' if cured else ''}.",
             remedy="Subtract log(weights) from the logits (a calibration), or train without weights.",
             otherwise="Were they not the cause, taking them off would not bring the shares back.",
-        )  # fmt: skip
+        )
     blame = "they do not explain it" if before > COLLAPSED_TOTAL_VARIATION else "there is nothing to explain"
     return Finding(check=name, severity=OK, value=explained, limit=gap, says=f"{facts}: {blame}.")
 
@@ -229,18 +243,31 @@ def funnel(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     )
     if active and not counts["ordered"]:
         return Finding(
-            check=name, severity=SUSPECT, value=0.0, limit=1.0,
+            check=name,
+            severity=SUSPECT,
+            value=0.0,
+            limit=1.0,
             says=f"{facts}: it never trades. Signals are not trades, and a return of 0 is no result.",
             remedy="Look at the decision and its offsets: a long-only strategy needs a BUY before a SELL means anything.",
             otherwise="Were it trading, at least one signal would become an order.",
-        )  # fmt: skip
+        )
     if counts["submitted"] and rejected / counts["submitted"] > LARGEST_REJECTED:
         return Finding(
-            check=name, severity=SUSPECT, value=rejected / counts["submitted"], limit=LARGEST_REJECTED,
-            says=f"{facts}: {counts['rejected']}.", remedy="Mend what the reasons name: cash, sizes, shorts.",
+            check=name,
+            severity=SUSPECT,
+            value=rejected / counts["submitted"],
+            limit=LARGEST_REJECTED,
+            says=f"{facts}: {counts['rejected']}.",
+            remedy="Mend what the reasons name: cash, sizes, shorts.",
             otherwise="Orders for a target exposure are sized at their fill, and filled.",
-        )  # fmt: skip
+        )
     share = counts["ordered"] / active if active else 0.0
     quiet = "" if active else ": it never speaks"
-    return Finding(check=name, severity=OK if active else WARNING, value=share, limit=0.0, says=f"{facts}{quiet}.",
-                   remedy="" if active else "Act on probabilities: --decision utility.")  # fmt: skip
+    return Finding(
+        check=name,
+        severity=OK if active else WARNING,
+        value=share,
+        limit=0.0,
+        says=f"{facts}{quiet}.",
+        remedy="" if active else "Act on probabilities: --decision utility.",
+    )

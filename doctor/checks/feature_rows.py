@@ -41,11 +41,13 @@ def lookahead_features(subject: Subject, coverage: Note, pictures: dict[str, Any
         random = subject.random(3)
         if not _repeats(table, subject.bars):
             return Finding(
-                check=name, severity=SUSPECT, value=None,
+                check=name,
+                severity=SUSPECT,
+                value=None,
                 says=f"The {which} rows differ when they are computed twice from the same bars, so nothing else can be told.",
                 remedy="Fix the seeds inside the feature function, or take its random part out.",
                 otherwise="The same bars would give the same rows every time.",
-            )  # fmt: skip
+            )
         reach = _look_ahead(table, subject.bars, random, coverage)
         for column, bars, to_start in zip(table.columns, reach.bars.tolist(), reach.to_start.tolist(), strict=True):
             if bars:
@@ -64,13 +66,17 @@ def lookahead_features(subject: Subject, coverage: Note, pictures: dict[str, Any
     )
     named = ", ".join(f"{c} ({'the whole series' if c in whole_series else f'{reaches[c]} bars ahead'})" for c in columns[:30])
     return Finding(
-        check=name, severity=BROKEN, value=float(len(columns)), limit=0.0, columns=columns,
+        check=name,
+        severity=BROKEN,
+        value=float(len(columns)),
+        limit=0.0,
+        columns=columns,
         says=f"{len(columns)} of {owner} columns {'see' if len(columns) > 1 else 'sees'} the future: {named}. Tried: {tried}. "
         "Any score of such a model, its validation accuracy first of all, measures the leak.",
         remedy="Compute these columns from past bars only (no centred window, no mode='same', no negative shift, no scaler "
         "fitted on the whole series), then train again: no calibration mends it.",
         otherwise="Were the columns causal, rows up to a bar would stay as they are whatever comes after it.",
-    )  # fmt: skip
+    )
 
 
 def _repeats(table: Table, bars: Bars) -> bool:
@@ -128,10 +134,14 @@ def schema(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     name = "schema"
     if subject.refusal:
         return Finding(
-            check=name, severity=BROKEN, value=1.0, limit=0.0, says=subject.refusal,
+            check=name,
+            severity=BROKEN,
+            value=1.0,
+            limit=0.0,
+            says=subject.refusal,
             remedy="Install the feature set's version of the training, or train again on the one there is.",
             otherwise="Were the table the same, the checkpoint's digest and probe would fit.",
-        )  # fmt: skip
+        )
     if subject.trained is None:
         return skipped(name, "What the model was fed in training is not known.", "Give training_features.")
     one, other = subject.trained, subject.served
@@ -147,13 +157,17 @@ def schema(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
         return Finding(check=name, severity=OK, says=f"{says}{f' (digest {digest})' * bool(digest)}.", value=0.0, limit=0.0)
     pictures["schema"] = faults
     return Finding(
-        check=name, severity=BROKEN, value=float(len(guilty)), limit=0.0, columns=guilty,
+        check=name,
+        severity=BROKEN,
+        value=float(len(guilty)),
+        limit=0.0,
+        columns=guilty,
         says=f"The model is served another table than it was trained on: {'; '.join(faults)}.",
         remedy="Compute training and serving rows by one function, store its column names, order and scaler with the "
         "model, and "
         "refuse anything else.",
         otherwise="Were the tables the same, each column would have one name, one place and one scale on the same bars.",
-    )  # fmt: skip
+    )
 
 
 def _same_bars(subject: Subject) -> tuple[FloatArray, FloatArray]:
@@ -247,14 +261,18 @@ def serving_parity(subject: Subject, coverage: Note, pictures: dict[str, Any]) -
         says = f"On {count:,} rows both paths give the same features (within {rows_off:.2g}) and logits ({logits_off:.2g})."
         return Finding(check=name, severity=OK, says=says, value=worst, limit=limit)
     return Finding(
-        check=name, severity=BROKEN, value=worst, limit=limit, columns=columns,
+        check=name,
+        severity=BROKEN,
+        value=worst,
+        limit=limit,
+        columns=columns,
         says=f"On the same {count:,} bars, serving differs from training: features by up to {rows_off:.3g} standard "
         f"deviations in "
         f"{len(columns)} columns, logits by up to {logits_off:.3g}"
         f"{f': it serves the rows of {late} bars before' if late else ''}.",
         remedy="Score the validation bars through the code that serves, and mend it until features and logits agree.",
         otherwise="Were the paths one, both would agree to rounding.",
-    )  # fmt: skip
+    )
 
 
 def _parity(subject: Subject) -> Parity | str:

@@ -47,14 +47,17 @@ def lookahead_model(subject: Subject, coverage: Note, pictures: dict[str, Any]) 
         says = f"In {len(whole)} stretches of {length:,} rows, no logit moved with the rows after it."
         return Finding(check=name, severity=OK, says=says, value=largest, limit=LARGEST_MOVE)
     return Finding(
-        check=name, severity=BROKEN, value=largest, limit=LARGEST_MOVE,
+        check=name,
+        severity=BROKEN,
+        value=largest,
+        limit=LARGEST_MOVE,
         says=f"The model reads later rows: when those after a bar are replaced, its logits up to that bar move by up to "
         f"{largest:.3g}, "
         f"as far as {far} bars before the change.",
         remedy="Give the attention its causal mask (and no normalisation or pooling over the whole sequence), then train "
         "again.",
         otherwise="Were the model causal, those logits would stay where they are.",
-    )  # fmt: skip
+    )
 
 
 def _stretches(
@@ -99,10 +102,12 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
     state = adapter_state(network)
     stored = stored_adapter(checkpoint)
     differ = [
-        key for key, tensor in stored.items()
-        if key in state and state[key].shape == tensor.shape
+        key
+        for key, tensor in stored.items()
+        if key in state
+        and state[key].shape == tensor.shape
         and not torch.allclose(state[key].float(), tensor.float(), atol=1e-6)
-    ]  # fmt: skip
+    ]
     if differ:
         faults.append(f"{len(differ)} of {len(stored)} tensors in memory are not those of adapter.safetensors ({differ[0]})")
     norms = [float(tensor.norm()) for key, tensor in state.items() if "lora_B" in key]
@@ -113,21 +118,28 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
     if opened.damaged:  # then not even the fingerprint may be there
         faults.append(opened.damaged.rstrip("."))
         return Finding(
-            check=name, severity=BROKEN, value=float(len(faults)), limit=0.0, says=f"{'; '.join(faults)}.",
+            check=name,
+            severity=BROKEN,
+            value=float(len(faults)),
+            limit=0.0,
+            says=f"{'; '.join(faults)}.",
             remedy="Copy the checkpoint's whole folder again from its source.",
             otherwise="Were the files those that were saved, their digests would fit.",
-        )  # fmt: skip
+        )
     off = fingerprint_difference(network, checkpoint)
     if faults:
         return Finding(
-            check=name, severity=BROKEN, value=off, limit=1e-4,
+            check=name,
+            severity=BROKEN,
+            value=off,
+            limit=1e-4,
             says=f"What fine-tuning made is not all there: {'; '.join(faults)}. On the fingerprint's rows the logits are "
             f"off by "
             f"{off:.3g}.",
             remedy="Save and load the adapter with every module that was trained in full (PEFT: modules_to_save), and compare "
             "logits after loading with those before saving.",
             otherwise="Were the adapter whole, its fingerprint would be reproduced to 1e-4.",
-        )  # fmt: skip
+        )
     moved = _adapter_effect(subject)
     says = (
         f"All {len(stored)} tensors are loaded; lora_B norms {min(norms, default=0):.2g} .. {max(norms, default=0):.2g}, "
@@ -178,12 +190,15 @@ def invariance(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
     if faults:
         said = list(dict.fromkeys(text for text, _ in faults))
         return Finding(
-            check=name, severity=BROKEN, value=worst, limit=limit,
+            check=name,
+            severity=BROKEN,
+            value=worst,
+            limit=limit,
             says=f"The same bar gets other logits for reasons that are not the market: {'; '.join(said)}.",
             remedy="Restore the checkpoint's own settings (evaluation mode, heads, context, positions, padding mask); "
             "store every knob in the checkpoint and compare a fingerprint at each load.",
             otherwise="Were these in order, the logits would agree to rounding.",
-        )  # fmt: skip
+        )
     says = f"Logits repeat, and ignore padding, batch and length of history ({len(whole)} stretches of {length:,} rows){notes}."
     return Finding(check=name, severity=OK, says=says, value=worst, limit=limit)
 
@@ -194,14 +209,13 @@ def _moves(subject: Subject, rows: FloatArray, limit: float) -> list[tuple[str, 
     base = subject.ask(rows)[-WATCHED_ROWS:]
     tries = {
         "asked twice": (rows, slice(-WATCHED_ROWS, None)),
-        "with rows of zeros before (left padding)": (
-            np.concatenate([np.zeros((96, width)), rows]), slice(-WATCHED_ROWS, None),
-        ),
+        "with rows of zeros before (left padding)": (np.concatenate([np.zeros((96, width)), rows]), slice(-WATCHED_ROWS, None)),
         "with rows of zeros behind (right padding)": (
-            np.concatenate([rows, np.zeros((48, width))]), slice(-WATCHED_ROWS - 48, -48),
+            np.concatenate([rows, np.zeros((48, width))]),
+            slice(-WATCHED_ROWS - 48, -48),
         ),
         "with other rows before": (np.concatenate([rows[:37], rows]), slice(-WATCHED_ROWS, None)),
-    }  # fmt: skip
+    }
     found = []
     for what, (given, part) in tries.items():
         try:
@@ -249,20 +263,28 @@ def input_ignored(subject: Subject, coverage: Note, pictures: dict[str, Any]) ->
     remedy = "Look at what is fed (constant or missing columns) and at what is loaded (an output bias alone, a dead layer)."
     if (rows.std(axis=0) <= 1e-12).all():
         return Finding(
-            check=name, severity=BROKEN, value=0.0, limit=SMALLEST_ANSWER,
+            check=name,
+            severity=BROKEN,
+            value=0.0,
+            limit=SMALLEST_ANSWER,
             says=f"Every one of the last {len(rows):,} rows that the model is served is the same: it has nothing to answer to.",
-            remedy="Mend the serving path: it feeds constants.", columns=subject.served.columns[:60],
+            remedy="Mend the serving path: it feeds constants.",
+            columns=subject.served.columns[:60],
             otherwise="Were the rows alive, they would differ from bar to bar.",
-        )  # fmt: skip
+        )
     one, other = subject.ask(rows), subject.ask(rows[random.permutation(len(rows))])
     gaps = [(each - each.mean(axis=1, keepdims=True)) for each in (one, other)]
     moved = float(np.nanmean(np.abs(gaps[0] - gaps[1]).max(axis=1)))
     if moved < SMALLEST_ANSWER:
         return Finding(
-            check=name, severity=BROKEN, value=moved, limit=SMALLEST_ANSWER, remedy=remedy,
+            check=name,
+            severity=BROKEN,
+            value=moved,
+            limit=SMALLEST_ANSWER,
+            remedy=remedy,
             says=f"With the rows shuffled over {len(rows):,} bars the logits move by {moved:.2g} on average: the model "
             f"ignores its input.",
             otherwise="Were it listening, the answers would follow the rows.",
-        )  # fmt: skip
+        )
     says = f"With the rows shuffled over {len(rows):,} bars the logits move by {moved:.2g} on average: the model listens."
     return Finding(check=name, severity=OK, says=says, value=moved, limit=SMALLEST_ANSWER)

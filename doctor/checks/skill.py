@@ -50,10 +50,14 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     quantiles = np.quantile(z, [0.05, 0.5, 0.95], axis=0)
     prior, reach = subject.prior, (float(z.min()), float(z.max()) + 1e-9)
     pictures |= {
-        "predicted": predicted.tolist(), "mean": mean.tolist(), "confidence": confidence, "logit_quantiles": quantiles.tolist(),
+        "predicted": predicted.tolist(),
+        "mean": mean.tolist(),
+        "confidence": confidence,
+        "logit_quantiles": quantiles.tolist(),
         "prior": None if prior is None else prior.tolist(),
-        "histograms": [np.histogram(z[:, c], bins=40, range=reach)[0].tolist() for c in range(3)], "logit_range": list(reach),
-    }  # fmt: skip
+        "histograms": [np.histogram(z[:, c], bins=40, range=reach)[0].tolist() for c in range(3)],
+        "logit_range": list(reach),
+    }
     text = ", ".join(
         f"{c} {100 * share:.1f} %{'' if sure is None else f' ({100 * sure:.1f} % confident)'}"
         for c, share, sure in zip(CLASS_NAMES, predicted, confidence, strict=True)
@@ -68,33 +72,43 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     if model is None:
         sure = (confidence[top] or 0) > 0.9 and predicted[top] > ONE_SIDED_SHARE
         return Finding(
-            check=name, severity=SUSPECT if sure else WARNING if predicted[top] > ONE_SIDED_SHARE else OK,
-            value=float(predicted[top]), limit=ONE_SIDED_SHARE, says=f"{facts} The training labels' shares are not known.",
-            remedy="Give labels= and training=, so that the shares can be judged." if not sure
+            check=name,
+            severity=SUSPECT if sure else WARNING if predicted[top] > ONE_SIDED_SHARE else OK,
+            value=float(predicted[top]),
+            limit=ONE_SIDED_SHARE,
+            says=f"{facts} The training labels' shares are not known.",
+            remedy="Give labels= and training=, so that the shares can be judged."
+            if not sure
             else "Find the cause among the other findings.",
             otherwise="A sound model is not sure of one class on nearly every bar.",
-        )  # fmt: skip
+        )
     distance = float(model["numbers"]["total_variation"])
     here = None if subject.labels is None else class_shares(subject.labels[subject.judged])
     moved_with_market = here is not None and here.sum() > 0 and total_variation(mean, here) <= COLLAPSED_TOTAL_VARIATION
     if model["verdict"] == "collapsed" and not moved_with_market:
         worst = predicted[top] > ONE_SIDED_SHARE and (confidence[top] or 0) > 0.9
         return Finding(
-            check=name, severity=BROKEN if worst else SUSPECT, value=distance, limit=COLLAPSED_TOTAL_VARIATION,
+            check=name,
+            severity=BROKEN if worst else SUSPECT,
+            value=distance,
+            limit=COLLAPSED_TOTAL_VARIATION,
             says=f"Collapsed: {model['sentence']} {facts}",
             remedy="This is the symptom: mend the findings above it, where there are any; else compare the weights, offsets "
             "and calibration in use with those that the model was judged with. They move the bias; they do not mend a cause.",
             otherwise="An honest model of a weak signal may say HOLD on nearly every bar, but its mean probabilities match "
             "the labels'.",
-        )  # fmt: skip
+        )
     if predicted[top] > ONE_SIDED_SHARE:
         return Finding(
-            check=name, severity=WARNING, value=float(predicted[top]), limit=ONE_SIDED_SHARE,
+            check=name,
+            severity=WARNING,
+            value=float(predicted[top]),
+            limit=ONE_SIDED_SHARE,
             says=f"{facts} Its highest class is nearly always {CLASS_NAMES[top]}, while its mean probabilities are near "
             f"the labels': "
             "no collapse, it is what argmax does to a weak signal.",
             remedy="Act on probabilities instead: --decision utility.",
-        )  # fmt: skip
+        )
     severity = WARNING if model["verdict"] == "collapsed" else OK
     return Finding(
         check=name, severity=severity, value=distance, limit=COLLAPSED_TOTAL_VARIATION, says=f"{model['sentence']} {facts}"
@@ -111,12 +125,15 @@ def _silent(subject: Subject) -> float:
 
 def _silence(share: float) -> Finding:
     return Finding(
-        check="shares", severity=BROKEN if share == 1 else SUSPECT, value=share, limit=LARGEST_SILENT,
+        check="shares",
+        severity=BROKEN if share == 1 else SUSPECT,
+        value=share,
+        limit=LARGEST_SILENT,
         says=f"On {100 * share:.1f} % of the tested bars that have a whole row it gives no finite answer; every other number "
         f"leaves these bars out.",
         remedy="Look for overflow (float16), a division by zero, or a length of input that the model does not take.",
         otherwise="A sound model answers every whole row.",
-    )  # fmt: skip
+    )
 
 
 def rank_skill(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
@@ -141,21 +158,32 @@ def rank_skill(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
     )
     if direction.low <= 0.5 <= direction.high:
         return Finding(
-            check=name, severity=WARNING, value=direction.value, limit=0.5,
+            check=name,
+            severity=WARNING,
+            value=direction.value,
+            limit=0.5,
             says=f"No skill in direction: the AUC of BUY against SELL is {direction}, which contains 0.5. No threshold and "
             f"no offset "
             f"can make it tell up from down. {facts}",
             remedy="Do not trade its direction; another threshold, weight or offset only moves the bias.",
             otherwise="With skill, the whole interval would lie above 0.5.",
-        )  # fmt: skip
+        )
     if direction.high < 0.5:
         return Finding(
-            check=name, severity=WARNING, value=direction.value, limit=0.5,
+            check=name,
+            severity=WARNING,
+            value=direction.value,
+            limit=0.5,
             says=f"BUY against SELL is ordered the wrong way round: AUC {direction}. {facts}",
             remedy="See label-map: the classes may be swapped; else it is the market that has turned.",
-        )  # fmt: skip
-    return Finding(check=name, severity=OK, value=direction.value, limit=0.5,
-                   says=f"BUY is told from SELL with an AUC of {direction}. {facts}")  # fmt: skip
+        )
+    return Finding(
+        check=name,
+        severity=OK,
+        value=direction.value,
+        limit=0.5,
+        says=f"BUY is told from SELL with an AUC of {direction}. {facts}",
+    )
 
 
 def label_map(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
@@ -180,24 +208,34 @@ def label_map(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fin
     if order != (0, 1, 2) and value > SMALLEST_LABEL_GAIN and low > 0 and _ranks_better(z, y, order, random):
         pictures["label_order"] = order
         return Finding(
-            check=name, severity=BROKEN, value=value, limit=SMALLEST_LABEL_GAIN,
+            check=name,
+            severity=BROKEN,
+            value=value,
+            limit=SMALLEST_LABEL_GAIN,
             says=f"Another order of the classes fits the labels better by {value:.3f} nats a bar: read {names}.",
             remedy="Use one order of classes from the labels to the signals: SELL=0, HOLD=1, BUY=2.",
             otherwise="Were the order right, every other one would be worse.",
-        )  # fmt: skip
+        )
     bars, gain_there = _other_bars(said, labels, known)
     coverage["label_shifts"] = 2 * FARTHEST_SHIFT
     if bars:
         return Finding(
-            check=name, severity=BROKEN, value=gain_there, limit=SMALLEST_SHIFT_GAIN,
+            check=name,
+            severity=BROKEN,
+            value=gain_there,
+            limit=SMALLEST_SHIFT_GAIN,
             says=f"The answers fit the labels of {abs(bars)} bars {'later' if bars > 0 else 'before'}: there they beat a "
             f"constant guess by {gain_there:.3f} nats a bar, and on their own bars they do not.",
             remedy="Join labels and rows by time, not by place, and look for a shift; then train again.",
             otherwise="Were rows and labels of the same bars, the fit would be best without a shift.",
-        )  # fmt: skip
-    says = "No other order of the classes fits the labels better." if order == (0, 1, 2) else (
-        f"Reading {names} would fit better by {value:.3f} nats a bar, which is chance or a shift of the shares, not a swap."
-    )  # fmt: skip
+        )
+    says = (
+        "No other order of the classes fits the labels better."
+        if order == (0, 1, 2)
+        else (
+            f"Reading {names} would fit better by {value:.3f} nats a bar, which is chance or a shift of the shares, not a swap."
+        )
+    )
     return Finding(check=name, severity=OK, value=max(0.0, value), limit=SMALLEST_LABEL_GAIN, says=says)
 
 
@@ -278,10 +316,13 @@ def calibration(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> F
     nll, constant = negative_log_likelihood(p, y), negative_log_likelihood(np.tile(class_shares(y), (len(y), 1)), y)
     severity = SUSPECT if ece > SUSPECT_ECE else WARNING if ece > LARGEST_ECE else OK
     return Finding(
-        check=name, severity=severity, value=ece, limit=LARGEST_ECE,
+        check=name,
+        severity=severity,
+        value=ece,
+        limit=LARGEST_ECE,
         says=f"Confidence and accuracy differ by {ece:.3f} on average (by class: {each}); NLL {nll:.3f}, a constant guess "
         f"of these "
         f"labels' shares {constant:.3f}.{stored}",
         remedy="Mend the findings above, then fit a temperature: flagbt calibrate." if severity != OK else "",
         otherwise="Were its confidence right, of the bars said with 60 % about 60 % would come true.",
-    )  # fmt: skip
+    )

@@ -48,13 +48,16 @@ def too_good(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Find
             faults.append(said)
     if faults:
         return Finding(
-            check=name, severity=SUSPECT, value=value, limit=LARGEST_DIRECTION_AUC,
+            check=name,
+            severity=SUSPECT,
+            value=value,
+            limit=LARGEST_DIRECTION_AUC,
             says=f"Too good to be true: {'; '.join(faults)}.",
             remedy="Look for a column that sees the future, a random split, or test bars that were trained on, before "
             "believing it.",
             otherwise="An honest pipeline stays near the commonest class's share and an AUC of 0.55 on hourly bars, and "
             "finds nothing in a random walk.",
-        )  # fmt: skip
+        )
     if not facts:
         return skipped(name, "It needs labels.", "Give labels=.")
     return Finding(check=name, severity=OK, value=value, limit=LARGEST_DIRECTION_AUC, says=f"{'; '.join(facts)}.")

@@ -66,11 +66,17 @@ class LanguageModel:
         c, memory = self.config, self.layers * (CONTEXT_BARS - 1)
         chunk = CHUNK_STEP_BARS * -(-5 * memory // (2 * CHUNK_STEP_BARS))
         return Architecture(
-            n_features=n_features, layers=self.layers, d_model=c.hidden_size, heads=c.num_attention_heads,
-            d_feedforward=c.intermediate_size, context_bars=CONTEXT_BARS, chunk_bars=max(SHORTEST_CHUNK_BARS, chunk),
-            key_value_heads=c.num_key_value_heads, rope_theta=float(c.rope_parameters["rope_theta"]),
+            n_features=n_features,
+            layers=self.layers,
+            d_model=c.hidden_size,
+            heads=c.num_attention_heads,
+            d_feedforward=c.intermediate_size,
+            context_bars=CONTEXT_BARS,
+            chunk_bars=max(SHORTEST_CHUNK_BARS, chunk),
+            key_value_heads=c.num_key_value_heads,
+            rope_theta=float(c.rope_parameters["rope_theta"]),
             rms_norm_eps=c.rms_norm_eps,
-        )  # fmt: skip
+        )
 
     @property
     def digest(self) -> str:
@@ -80,9 +86,13 @@ class LanguageModel:
     def to_json(self) -> dict[str, Any]:
         """Return the reference that a checkpoint keeps; ``referred`` reads it."""
         return {
-            "preset": PRESET, "corpus": TEXT, "source": self.source, "layers": self.layers, "all_layers": self.all_layers,
+            "preset": PRESET,
+            "corpus": TEXT,
+            "source": self.source,
+            "layers": self.layers,
+            "all_layers": self.all_layers,
             "digest": self.digest,
-        }  # fmt: skip
+        }
 
 
 def digest_of(tensors: dict[str, Tensor]) -> str:
@@ -243,16 +253,20 @@ def _check_limits(folder: Path) -> None:
 def _check_plain(config: Any, place: str, option: str) -> None:
     """Refuse what the network cannot be made to compute."""
     rope = getattr(config, "rope_parameters", None) or {}
-    wrong = next((
-        f"its {what} is {found!r}, expected {expected!r}"
-        for what, found, expected in (
-            ("model_type", config.model_type, "llama"),
-            ("hidden_act", getattr(config, "hidden_act", None), "silu"),
-            ("attention_bias", getattr(config, "attention_bias", False), False),
-            ("mlp_bias", getattr(config, "mlp_bias", False), False),
-            ("rope_type", rope.get("rope_type", "default"), "default"),
-        ) if found != expected
-    ), None)  # fmt: skip
+    wrong = next(
+        (
+            f"its {what} is {found!r}, expected {expected!r}"
+            for what, found, expected in (
+                ("model_type", config.model_type, "llama"),
+                ("hidden_act", getattr(config, "hidden_act", None), "silu"),
+                ("attention_bias", getattr(config, "attention_bias", False), False),
+                ("mlp_bias", getattr(config, "mlp_bias", False), False),
+                ("rope_type", rope.get("rope_type", "default"), "default"),
+            )
+            if found != expected
+        ),
+        None,
+    )
     if wrong is None and config.head_dim * config.num_attention_heads != config.hidden_size:
         wrong = f"its {config.num_attention_heads} heads of {config.head_dim} do not make the width {config.hidden_size}"
     if wrong is not None:

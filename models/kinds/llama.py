@@ -30,12 +30,21 @@ class BarTransformer(nn.Module):
         self.architecture = architecture
         a = architecture
         config = LlamaConfig(
-            vocab_size=1, hidden_size=a.d_model, intermediate_size=a.d_feedforward, num_hidden_layers=a.layers,
-            num_attention_heads=a.heads, num_key_value_heads=a.key_value_heads, attention_dropout=a.dropout,
-            max_position_embeddings=a.chunk_bars, rms_norm_eps=a.rms_norm_eps,
+            vocab_size=1,
+            hidden_size=a.d_model,
+            intermediate_size=a.d_feedforward,
+            num_hidden_layers=a.layers,
+            num_attention_heads=a.heads,
+            num_key_value_heads=a.key_value_heads,
+            attention_dropout=a.dropout,
+            max_position_embeddings=a.chunk_bars,
+            rms_norm_eps=a.rms_norm_eps,
             rope_parameters={"rope_type": "default", "rope_theta": a.rope_theta},
-            pad_token_id=None, bos_token_id=None, eos_token_id=None, use_cache=False,
-        )  # fmt: skip
+            pad_token_id=None,
+            bos_token_id=None,
+            eos_token_id=None,
+            use_cache=False,
+        )
         config._attn_implementation = BAND
         self.embed = nn.Linear(a.n_features, a.d_model)
         self.input_dropout = Dropout(a.dropout)
@@ -56,9 +65,10 @@ class BarTransformer(nn.Module):
         for layers_left, layer in zip(range(a.layers, 0, -1), self.backbone.layers, strict=True):
             n = min(length, wanted + layers_left * (a.context_bars - 1))
             hidden = layer(
-                hidden[:, -n:], attention_mask=block_masks(n, a.context_bars, rows.device),
+                hidden[:, -n:],
+                attention_mask=block_masks(n, a.context_bars, rows.device),
                 position_embeddings=tuple(turn[:, -n:] for turn in turns),
-            )  # fmt: skip
+            )
         normed: Tensor = self.backbone.norm(hidden[:, -wanted:])
         return normed
 

@@ -32,9 +32,16 @@ def block_masks(length: int, context_bars: int, device: torch.device) -> Tensor:
 
 
 def band_attention(
-    _module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, dropout: float = 0.0,
-    scaling: float | None = None, **_others: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
+    _module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_others: Any,
+) -> tuple[Tensor, None]:
     """Attend within the band: an attention function as transformers calls it. *Causality: position t sees <= t.*
 
     Notation: B sequences, L positions, H heads, D numbers a head, N blocks of b positions.
@@ -70,9 +77,13 @@ def band_attention(
         return pairs.transpose(1, 2) if groups == 1 else pairs.transpose(1, 2).repeat_interleave(groups, dim=1)
 
     output = functional.scaled_dot_product_attention(
-        own.transpose(1, 2), with_the_one_before(key), with_the_one_before(value),
-        attn_mask=attention_mask.repeat(sequences, 1, 1, 1), dropout_p=dropout, scale=scaling,
-    )  # fmt: skip
+        own.transpose(1, 2),
+        with_the_one_before(key),
+        with_the_one_before(value),
+        attn_mask=attention_mask.repeat(sequences, 1, 1, 1),
+        dropout_p=dropout,
+        scale=scaling,
+    )
     return output.transpose(1, 2).reshape(sequences, -1, *_heads(query))[:, :length], None
 
 

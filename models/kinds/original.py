@@ -101,8 +101,11 @@ class _Attention(nn.Module):
             place = torch.arange(length, device=hidden.device)
             mask = place[None, :] <= place[-last:, None]
         output = functional.scaled_dot_product_attention(
-            split(self.q_proj(hidden[:, -last:])), split(self.k_proj(hidden)), split(self.v_proj(hidden)), attn_mask=mask,
+            split(self.q_proj(hidden[:, -last:])),
+            split(self.k_proj(hidden)),
+            split(self.v_proj(hidden)),
+            attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
-        )  # fmt: skip
+        )
         projected: Tensor = self.o_proj(output.transpose(1, 2).flatten(2))
         return projected

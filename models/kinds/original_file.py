@@ -23,13 +23,16 @@ from .torch_pickle import read_pickled, tensors_of
 SHAPES = {"model_state_dict": "a training's save", "model": "weights with their config"}
 TOLD = ("epoch", "train_loss", "val_loss", "val_accuracy")
 CONFIG_KEYS = {
-    "state_dim": "n_features", "d_model": "d_model", "num_layers": "layers", "dim_feedforward": "d_feedforward",
-    "lora_rank": "rank", "lora_alpha": "rank", "action_dim": "classes",
-}  # fmt: skip
+    "state_dim": "n_features",
+    "d_model": "d_model",
+    "num_layers": "layers",
+    "dim_feedforward": "d_feedforward",
+    "lora_rank": "rank",
+    "lora_alpha": "rank",
+    "action_dim": "classes",
+}
 BLOCK = re.compile(r"transformer_blocks\.(\d{1,4})\.")
-OURS = {
-    "state_embedding": "embed", "pos_embedding": "positions", "output_norm": "norm", "action_head": "head",
-}  # fmt: skip
+OURS = {"state_embedding": "embed", "pos_embedding": "positions", "output_norm": "norm", "action_head": "head"}
 OURS_IN_BLOCK = {"attention.out_proj": "attention.o_proj", "ffn.0": "up_proj", "ffn.3": "down_proj"}
 MOST_NAMED = 24
 

@@ -91,15 +91,17 @@ def import_checkpoint(path: Path, target: Path, stated: Stated, *, overwrite: bo
             _put(model, adapter)
             write_tensors(folder / "fingerprint.safetensors", _marks(model.eval(), architecture))
             values = {
-                "format": FORMAT, "architecture": architecture.to_json(),
+                "format": FORMAT,
+                "architecture": architecture.to_json(),
                 "lora": {**lora.to_json(), "targets": list(architecture.lora_targets)},
-                "base": _origin(path, foreign, stated), "parameters": parameter_counts(foreign.tensors), **known,
-                "metrics": _claims(foreign), "calibrations": {
-                    "default": {"calibration": Calibration().to_json(), "decision": Decision().to_json()},
-                },
+                "base": _origin(path, foreign, stated),
+                "parameters": parameter_counts(foreign.tensors),
+                **known,
+                "metrics": _claims(foreign),
+                "calibrations": {"default": {"calibration": Calibration().to_json(), "decision": Decision().to_json()}},
                 "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "peft", "torch")}},
                 "files": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
-            }  # fmt: skip
+            }
             (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
             (folder / "README.md").write_text(imported_card(target.name, values), encoding="utf-8")
     except OSError as error:
@@ -117,12 +119,14 @@ def _architecture(foreign: Foreign, sizes: dict[str, int], stated: Stated, path:
     if context == 1:
         causal = True if causal is None else causal  # one bar alone: there is nothing to mask
     lacking = [
-        text for text, value in (
+        text
+        for text, value in (
             ("how many attention heads it has (--heads N)", heads),
             ("how many bars of context it was trained on (--context BARS)", context),
             ("whether its attention was masked (--causal or --no-causal)", causal),
-        ) if value is None
-    ]  # fmt: skip
+        )
+        if value is None
+    ]
     if lacking:
         raise UsageError(
             f"{path} does not say {'; '.join(lacking)}. No tensor's shape depends on these, so a wrong value would load "
@@ -136,10 +140,16 @@ def _architecture(foreign: Foreign, sizes: dict[str, int], stated: Stated, path:
     if not isinstance(context, int) or not 1 <= context <= positions:
         raise UsageError(f"--context: {context} bars, and the file has {positions} learned positions. Choose 1 .. {positions}.")
     return OriginalArchitecture(
-        n_features=sizes["n_features"], layers=sizes["layers"], d_model=width, heads=heads,
-        d_feedforward=sizes["d_feedforward"], positions=positions, context_bars=context, causal=bool(causal),
+        n_features=sizes["n_features"],
+        layers=sizes["layers"],
+        d_model=width,
+        heads=heads,
+        d_feedforward=sizes["d_feedforward"],
+        positions=positions,
+        context_bars=context,
+        causal=bool(causal),
         chunk_bars=original_chunk_bars(context),
-    )  # fmt: skip
+    )
 
 
 def _agreed(option: str, stated: int | None, config: dict[str, Any], key: str, path: Path) -> Any:
@@ -163,9 +173,11 @@ def _known(stated: Stated, architecture: OriginalArchitecture) -> dict[str, Any]
             "columns too: which place a column had decides what it means."
         )
     judged = stated.validated_on or seen
-    ranges = None if seen is None else {
-        "pretraining": str(seen), "training": str(seen), "validation": str(judged), "calibration": str(judged)
-    }  # fmt: skip
+    ranges = (
+        None
+        if seen is None
+        else {"pretraining": str(seen), "training": str(seen), "validation": str(judged), "calibration": str(judged)}
+    )
     shares, returns = None, None
     if stated.labels is not None and seen is not None and bars is not None:
         shares, returns = _measured(stated.labels, seen, bars)
@@ -212,11 +224,17 @@ def _marks(model: Any, architecture: OriginalArchitecture) -> dict[str, Tensor]:
 def _origin(path: Path, foreign: Foreign, stated: Stated) -> dict[str, Any]:
     judged = None if stated.validated_on is None else str(stated.validated_on)
     plain = {str(key)[:80]: value for key, value in foreign.config.items() if is_number(value) or isinstance(value, bool)}
-    return {"preset": "original", "imported": {
-        "file": path.name, "sha256": sha256_of(path), "form": foreign.form, "told": foreign.told,
-        "config": {key: value if isinstance(value, int) else float(value) for key, value in plain.items()},
-        "validated_on": judged,
-    }}  # fmt: skip
+    return {
+        "preset": "original",
+        "imported": {
+            "file": path.name,
+            "sha256": sha256_of(path),
+            "form": foreign.form,
+            "told": foreign.told,
+            "config": {key: value if isinstance(value, int) else float(value) for key, value in plain.items()},
+            "validated_on": judged,
+        },
+    }
 
 
 def _claims(foreign: Foreign) -> dict[str, Any]:

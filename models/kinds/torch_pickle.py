@@ -63,9 +63,20 @@ def read_pickled(path: Path) -> Any:
         with torch.serialization.safe_globals(_numpy_numbers()):
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except (
-        pickle.UnpicklingError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OSError,
-        OverflowError, MemoryError, AssertionError, RecursionError,
-    ) as error:  # fmt: skip
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        OSError,
+        OverflowError,
+        MemoryError,
+        AssertionError,
+        RecursionError,
+    ) as error:
         said = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise CheckpointError(
             f"{path} is damaged, or no file of weights: {said}. {KEPT} Copy it again from its source."

@@ -27,9 +27,7 @@ def calibration_section(stored: StoredRun) -> Html:
         if stored.manifest["format_version"] == 1:
             why = "this run was made before flagbt measured it; run it again to have it"
         return section("Calibration and confusion", paragraph(f"Left out: {why}."))
-    rows = [
-        ["Expected calibration error (15 bins)", percent(scores["raw"]["ece"]), percent(scores["calibrated"]["ece"])],
-    ]  # fmt: skip
+    rows = [["Expected calibration error (15 bins)", percent(scores["raw"]["ece"]), percent(scores["calibrated"]["ece"])]]
     question = label_spec(scores["labels"]).question
     whose = "" if stored.manifest["checkpoint"] else " The strategy states its labels as label_spec; else they are the default."
     charts = f'<div class="columns"><div>{_of_the_highest(scores)}</div><div>{_by_class(scores)}</div></div>\n'
@@ -65,9 +63,11 @@ def _of_the_highest(scores: Mapping[str, Any]) -> Html:
         reliability_line("After calibration", scores["calibrated"]["reliability"], "strategy"),
     ]
     return reliability_chart(
-        lines, "reliability", caption=f"Of the most probable class. {_few()}",
+        lines,
+        "reliability",
+        caption=f"Of the most probable class. {_few()}",
         description="How often the most probable class came true, by its probability, before and after calibration",
-    )  # fmt: skip
+    )
 
 
 def _by_class(scores: Mapping[str, Any]) -> Html:
@@ -77,9 +77,11 @@ def _by_class(scores: Mapping[str, Any]) -> Html:
         for each, dash in zip(CLASS_NAMES, ("solid", "dashed", "solid"), strict=True)
     ]
     return reliability_chart(
-        lines, "reliability-by-class", caption=f"Of each class, after calibration. {_few()}",
+        lines,
+        "reliability-by-class",
+        caption=f"Of each class, after calibration. {_few()}",
         description="How often each class came true, by the probability it was given after calibration",
-    )  # fmt: skip
+    )
 
 
 def _few() -> str:
@@ -121,6 +123,8 @@ def _bins_tables(scores: Mapping[str, Any]) -> list[str]:
 
 def _bin_row(each: Mapping[str, Any]) -> list[str]:
     return [
-        f"{percent(each['low'])} .. {percent(each['high'])}", whole(each["rows"]), percent(each["mean_probability"]),
+        f"{percent(each['low'])} .. {percent(each['high'])}",
+        whole(each["rows"]),
+        percent(each["mean_probability"]),
         percent(each["share_happened"]),
-    ]  # fmt: skip
+    ]

@@ -20,11 +20,13 @@ def costs_section(stored: StoredRun) -> Html:
     if costs["reason"] is None:
         rows = [
             [
-                f"{each['factor']:g} times the costs", ratio(each["sharpe_daily"]),
-                percent(each["total_return"], signed=True), money(each["fees_paid"]),
+                f"{each['factor']:g} times the costs",
+                ratio(each["sharpe_daily"]),
+                percent(each["total_return"], signed=True),
+                money(each["fees_paid"]),
             ]
             for each in costs["by_factor"]
-        ]  # fmt: skip
+        ]
         columns = ["", "Sharpe ratio, daily", "Total return", "Fees paid"]
         parts.append(table("The same decisions at other costs: fee, slippage and borrow together", columns, rows))
     return section("Costs", *parts)

@@ -67,8 +67,9 @@ def price_section(stored: StoredRun) -> Html:
     if len(left):  # first, so that the entries lie on top
         marks.append(_marks("Position closed", left, "exit", "benchmark", "diamond", 9))
     for side, name, colour, shape in (
-        ("long", "Bought", "buy", "triangle"), ("short", "Sold short", "sell", "inverted_triangle")
-    ):  # fmt: skip
+        ("long", "Bought", "buy", "triangle"),
+        ("short", "Sold short", "sell", "inverted_triangle"),
+    ):
         entered = trades[trades["side"] == side]
         if len(entered):
             marks.append(_marks(name, entered, "entry", colour, shape, 10))
@@ -93,8 +94,9 @@ def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
 def _equity(stored: StoredRun) -> Html:
     x = times(stored.equity)
     accounts: list[tuple[str, Account, str, str]] = [
-        ("Strategy", stored, "strategy", "solid"), ("Buy and hold", stored.benchmark, "benchmark", "dashed")
-    ]  # fmt: skip
+        ("Strategy", stored, "strategy", "solid"),
+        ("Buy and hold", stored.benchmark, "benchmark", "dashed"),
+    ]
     equity = [Line(name, x, each.equity["equity"].to_numpy(), colour, dash) for name, each, colour, dash in accounts]
     falls = [Line(name, x, drawdowns(each), colour, dash) for name, each, colour, dash in accounts]
     panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]

@@ -12,12 +12,21 @@ from ..page import Html, bar, details, escape, key, paragraph, section, table, t
 
 COLOUR_OF_CLASS = {"SELL": "sell", "HOLD": "hold", "BUY": "buy"}
 FUNNEL_NAMES = {
-    "no_signal": "without a signal (warm-up)", "raw": "raw signal", "signal": "final signal", "kept": "position kept",
-    "hold": "HOLD", "buy_while_long": "BUY while long", "sell_while_flat": "SELL while flat",
-    "sell_while_short": "SELL while short", "min_hold": "held too shortly", "exits": "ordered by a rule",
-    "unprompted": "ordered by a rule without a signal", "zero_size": "smaller than one lot",
-    "ruined": "the account had lost everything", "ruin": "the account had lost everything",
-}  # fmt: skip
+    "no_signal": "without a signal (warm-up)",
+    "raw": "raw signal",
+    "signal": "final signal",
+    "kept": "position kept",
+    "hold": "HOLD",
+    "buy_while_long": "BUY while long",
+    "sell_while_flat": "SELL while flat",
+    "sell_while_short": "SELL while short",
+    "min_hold": "held too shortly",
+    "exits": "ordered by a rule",
+    "unprompted": "ordered by a rule without a signal",
+    "zero_size": "smaller than one lot",
+    "ruined": "the account had lost everything",
+    "ruin": "the account had lost everything",
+}
 
 
 def diversity_section(stored: StoredRun) -> Html:
@@ -29,14 +38,17 @@ def diversity_section(stored: StoredRun) -> Html:
     raw, final = described["raw"], described["final"]
     filled = fills["BUY"] + fills["SELL"]
     of_fills = {"SELL": fills["SELL"] / filled, "HOLD": 0.0, "BUY": fills["BUY"] / filled} if filled else None
-    pictures = class_bars([
-        ("Training labels", final["label_shares"]), ("Labels of these bars", (stored.metrics["labels"] or {}).get("shares")),
-        ("Raw signals", raw["shares"]), ("Final signals", final["shares"]), ("Fills", of_fills),
-    ])  # fmt: skip
+    pictures = class_bars(
+        [
+            ("Training labels", final["label_shares"]),
+            ("Labels of these bars", (stored.metrics["labels"] or {}).get("shares")),
+            ("Raw signals", raw["shares"]),
+            ("Final signals", final["shares"]),
+            ("Fills", of_fills),
+        ]
+    )
     columns = f'<div class="columns"><div>{_variety(raw, final)}</div><div>{_confidence(final)}</div></div>\n'
-    return section(
-        "Trade diversity", pictures, _shares_table(raw, final, fills), _funnel(stored.manifest["funnel"]), columns
-    )  # fmt: skip
+    return section("Trade diversity", pictures, _shares_table(raw, final, fills), _funnel(stored.manifest["funnel"]), columns)
 
 
 def class_bars(rows: Sequence[tuple[str, Mapping[str, float] | None]]) -> Html:
@@ -83,11 +95,14 @@ def _stage(label: str, parts: Sequence[tuple[str, float]], value: str, lost: Map
 
 def _funnel(funnel: Mapping[str, Any]) -> str:
     counts = [[label, whole(count)] for label, count in _flat(funnel)]
-    return "".join((
-        "<h3>The funnel, from bars to fills</h3>\n", funnel_bars(funnel),
-        paragraph("Signals are not trades: a SELL while flat, or a BUY while long, does nothing.", "muted"),
-        details("Every count of the funnel", table("They add up exactly", ["Step", "Count"], counts)),
-    ))  # fmt: skip
+    return "".join(
+        (
+            "<h3>The funnel, from bars to fills</h3>\n",
+            funnel_bars(funnel),
+            paragraph("Signals are not trades: a SELL while flat, or a BUY while long, does nothing.", "muted"),
+            details("Every count of the funnel", table("They add up exactly", ["Step", "Count"], counts)),
+        )
+    )
 
 
 def _words(name: str) -> str:
@@ -153,7 +168,5 @@ def _confidence(final: Mapping[str, Any]) -> Html:
         for each in CLASS_NAMES
     ]
     return table(
-        "Confidence: the highest probability, among the bars of each final signal",
-        ["", "Mean", "10 %", "Median", "90 %"],
-        rows,
+        "Confidence: the highest probability, among the bars of each final signal", ["", "Mean", "10 %", "Median", "90 %"], rows
     )

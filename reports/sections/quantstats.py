@@ -35,9 +35,7 @@ _ROWS_LEFT_OUT = {
     "Kelly Criterion": "of days, not of trades",
     "Risk of Ruin": "of days, not of trades",
 }
-_WINDOW_DAYS = {
-    "3M": 92, "6M": 183, "1Y": 365, "3Y (ann.)": 3 * 365, "5Y (ann.)": 5 * 365, "10Y (ann.)": 10 * 365
-}  # fmt: skip
+_WINDOW_DAYS = {"3M": 92, "6M": 183, "1Y": 365, "3Y (ann.)": 3 * 365, "5Y (ann.)": 5 * 365, "10Y (ann.)": 10 * 365}
 _AGAINST_BENCHMARK = ("R^2", "Information Ratio")  # of the benchmark against itself: no number
 
 # Not shown: the volatility-matched curve (not what was earned), the summed daily returns (not a return either) and the
@@ -135,11 +133,18 @@ def _plain_style() -> Iterator[None]:
     from matplotlib import pyplot
 
     look = {
-        **seaborn.axes_style("whitegrid"), **seaborn.plotting_context("notebook", font_scale=1.0),
-        "font.family": "sans-serif", "grid.color": "#dddddd", "grid.linewidth": 0.5, "lines.linewidth": 1.5,
-        "text.color": "#333333", "xtick.color": "#666666", "ytick.color": "#666666",
-        "svg.hashsalt": "flagbt", "svg.fonttype": "none",
-    }  # fmt: skip
+        **seaborn.axes_style("whitegrid"),
+        **seaborn.plotting_context("notebook", font_scale=1.0),
+        "font.family": "sans-serif",
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.5,
+        "lines.linewidth": 1.5,
+        "text.color": "#333333",
+        "xtick.color": "#666666",
+        "ytick.color": "#666666",
+        "svg.hashsalt": "flagbt",
+        "svg.fonttype": "none",
+    }
     before = matplotlib.get_backend(auto_select=False)
     pyplot.switch_backend("Agg")
     try:

@@ -15,10 +15,13 @@ from ..page import Html, details, escape, paragraph, section, table
 
 # Key in metrics.json, name, what the ends of its interval are.
 FIGURES = {
-    "sharpe_interval": "Sharpe ratio", "difference_interval": "Sharpe ratio, less buy and hold's",
-    "random_entries": "Random entries", "probabilistic_sharpe": "Probabilistic Sharpe ratio",
-    "deflated_sharpe": "Deflated Sharpe ratio", "minimum_track_record": "Minimum track record",
-}  # fmt: skip
+    "sharpe_interval": "Sharpe ratio",
+    "difference_interval": "Sharpe ratio, less buy and hold's",
+    "random_entries": "Random entries",
+    "probabilistic_sharpe": "Probabilistic Sharpe ratio",
+    "deflated_sharpe": "Deflated Sharpe ratio",
+    "minimum_track_record": "Minimum track record",
+}
 
 
 def certainty_section(stored: StoredRun) -> Html:
@@ -80,9 +83,10 @@ def interval_bars(certainty: Mapping[str, Any]) -> Html:
     """Draw the intervals of Sharpe ratios on one scale, with a line at 0; nothing where there is none."""
     drawn = []
     for key, label in (
-        ("sharpe_interval", "This run"), ("difference_interval", "Less buy and hold's"),
+        ("sharpe_interval", "This run"),
+        ("difference_interval", "Less buy and hold's"),
         ("random_entries", "Random entries"),
-    ):  # fmt: skip
+    ):
         figure = certainty[key]
         low, high, middle = _ends(key, figure)
         if low is not None and high is not None and middle is not None:

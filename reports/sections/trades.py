@@ -17,14 +17,20 @@ def trades_section(trades: pd.DataFrame) -> Html:
     columns = ["Trade", "Side", "Entered", "Left", "Entry", "Exit", "Size", "Bars", "Fees", "Gain", "Return"]
     rows = [
         [
-            whole(trade["trade"]), trade["side"], stamp(trade["entry_time"]),
-            "open" if trade["status"] == "open" else stamp(trade["exit_time"]), money(trade["entry_price"]),
-            NULL if pd.isna(trade["exit_price"]) else money(trade["exit_price"]), ratio(trade["size"], 6),
-            whole(trade["bars_held"]), money(trade["fees"]), money(trade["pnl"]),
+            whole(trade["trade"]),
+            trade["side"],
+            stamp(trade["entry_time"]),
+            "open" if trade["status"] == "open" else stamp(trade["exit_time"]),
+            money(trade["entry_price"]),
+            NULL if pd.isna(trade["exit_price"]) else money(trade["exit_price"]),
+            ratio(trade["size"], 6),
+            whole(trade["bars_held"]),
+            money(trade["fees"]),
+            money(trade["pnl"]),
             percent(trade["return"], 2, signed=True),
         ]
         for trade in trades.head(TRADES_SHOWN).to_dict("records")
-    ]  # fmt: skip
+    ]
     more = "all"
     if len(trades) > TRADES_SHOWN:
         more = f"the first {whole(TRADES_SHOWN)} of {whole(len(trades))}, and only these are sorted (all are in trades.csv)"

@@ -127,10 +127,15 @@ def probability_of_overfitting(tables: Callable[[], Iterable[FloatArray]], n_day
     year = math.sqrt(365)
     survived = known & np.isfinite(after)
     return Overfitting(
-        float(np.mean(np.where(np.isclose(rank, middle), 0.5, rank < middle))), int(known.sum()), parts, n_days, n_settings,
-        float(best[known].mean()) * year, float(after[survived].mean()) * year if survived.any() else -math.inf,
+        float(np.mean(np.where(np.isclose(rank, middle), 0.5, rank < middle))),
+        int(known.sum()),
+        parts,
+        n_days,
+        n_settings,
+        float(best[known].mean()) * year,
+        float(after[survived].mean()) * year if survived.any() else -math.inf,
         float((after[known] < 0).mean()),
-    )  # fmt: skip
+    )
 
 
 def _sharpes(tables: Iterable[FloatArray], chosen_parts: FloatArray, days: FloatArray) -> Iterable[FloatArray]:

@@ -79,9 +79,12 @@ def current_certainty(manifest: Mapping[str, Any], metrics: Mapping[str, Any], l
     if recorded == (now.trials, len(now.sharpes), now.variance, now.damaged_lines):
         return certainty
     figure = deflated_figure(
-        None if then["reason"] else _moments(certainty), now, days=inputs["days"],
-        at_run=inputs["trials_at_run"], why=then["reason"],
-    )  # fmt: skip
+        None if then["reason"] else _moments(certainty),
+        now,
+        days=inputs["days"],
+        at_run=inputs["trials_at_run"],
+        why=then["reason"],
+    )
     others = {name: Figure(**certainty[name]) for name in ("sharpe_interval", "random_entries")}
     judged = verdict({"deflated_sharpe": figure, **others})
     return certainty | {"deflated_sharpe": figure.to_json(), "verdict": with_stamp(judged, manifest["config"])}

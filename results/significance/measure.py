@@ -26,36 +26,45 @@ _BOOTSTRAP_PAPER = (
     "Politis and White (2009), Econometric Reviews 23(1) and 28(4)"
 )
 PROBABILISTIC = Kind(
-    "probabilistic Sharpe ratio", "probability",
+    "probabilistic Sharpe ratio",
+    "probability",
     "Phi(S sqrt(T - 1) / sqrt(1 - g3 S + (g4 - 1) S^2 / 4)), S the daily Sharpe ratio of T days, g3 and g4 skewness and "
-    "kurtosis of the daily returns", _PSR_PAPER,
-)  # fmt: skip
+    "kurtosis of the daily returns",
+    _PSR_PAPER,
+)
 TRACK_RECORD = Kind(
-    "minimum track record length", "days",
-    "1 + (1 - g3 S + (g4 - 1) S^2 / 4) (Phi^-1(0.95) / S)^2, symbols as in the probabilistic Sharpe ratio", _PSR_PAPER,
-)  # fmt: skip
+    "minimum track record length",
+    "days",
+    "1 + (1 - g3 S + (g4 - 1) S^2 / 4) (Phi^-1(0.95) / S)^2, symbols as in the probabilistic Sharpe ratio",
+    _PSR_PAPER,
+)
 DEFLATED = Kind(
-    "deflated Sharpe ratio", "probability",
+    "deflated Sharpe ratio",
+    "probability",
     "Phi((S - S0) sqrt(T - 1) / sqrt(1 - g3 S + (g4 - 1) S^2 / 4)), S0 = sqrt(V) ((1 - c) Phi^-1(1 - 1/N) + c Phi^-1(1 - "
     "1/(N e))), N the trials, V the variance of their Sharpe ratios, c = 0.5772",
     "Bailey and Lopez de Prado (2014), The Deflated Sharpe Ratio, Journal of Portfolio Management 40(5)",
-)  # fmt: skip
+)
 INTERVAL = Kind(
-    "confidence interval of the Sharpe ratio", "Sharpe ratio a year",
+    "confidence interval of the Sharpe ratio",
+    "Sharpe ratio a year",
     f"[S - q95 e, S - q5 e], q5 and q95 the quantiles of (S* - S) / e* over {RESAMPLES:,} stationary-bootstrap resamples, e "
-    "and e* the Newey-West errors of S and S*", _BOOTSTRAP_PAPER,
-)  # fmt: skip
+    "and e* the Newey-West errors of S and S*",
+    _BOOTSTRAP_PAPER,
+)
 DIFFERENCE = Kind(
-    "difference of the Sharpe ratio to buy and hold's", "Sharpe ratio a year",
+    "difference of the Sharpe ratio to buy and hold's",
+    "Sharpe ratio a year",
     "the same for S less the Sharpe ratio of buy and hold, the days of both drawn together",
     _BOOTSTRAP_PAPER + "; studentised as in Ledoit and Wolf (2008), Robust performance hypothesis testing with the Sharpe "
     "ratio, Journal of Empirical Finance 15(5)",
-)  # fmt: skip
+)
 ENTRIES = Kind(
-    "comparison with random entries", "p-value",
+    "comparison with random entries",
+    "p-value",
     "(1 + number of draws with a Sharpe ratio of at least the run's) / (1 + draws)",
     "Davison and Hinkley (1997), Bootstrap Methods and their Application, section 4.2 (Monte Carlo tests)",
-)  # fmt: skip
+)
 
 
 def certainty(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
@@ -149,11 +158,16 @@ def _probabilistic(returns: FloatArray, why: str | None) -> Figure:
         f"Judged by these {len(returns):,} days alone, the true Sharpe ratio is above 0 with a probability of {share(value)}."
     )
     return PROBABILISTIC.known(
-        value, sentence, inputs={
-            "days": len(returns), "sharpe_daily": moments.sharpe * YEAR, "skewness": moments.skewness,
-            "kurtosis": moments.kurtosis, "threshold": 0.0,
+        value,
+        sentence,
+        inputs={
+            "days": len(returns),
+            "sharpe_daily": moments.sharpe * YEAR,
+            "skewness": moments.skewness,
+            "kurtosis": moments.kurtosis,
+            "threshold": 0.0,
         },
-    )  # fmt: skip
+    )
 
 
 def _track_record(returns: FloatArray, why: str | None) -> Figure:
@@ -173,9 +187,7 @@ def _track_record(returns: FloatArray, why: str | None) -> Figure:
 
 
 def _deflated(returns: FloatArray, trials: TrialCount, why: str | None) -> Figure:
-    return deflated_figure(
-        None if why else Moments.of(returns), trials, days=len(returns), at_run=trials.trials, why=why
-    )  # fmt: skip
+    return deflated_figure(None if why else Moments.of(returns), trials, days=len(returns), at_run=trials.trials, why=why)
 
 
 def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, at_run: int, why: str | None) -> Figure:
@@ -193,9 +205,13 @@ def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, a
     why : str or None
     """
     inputs: dict[str, Any] = {
-        "days": days, "trials": trials.trials, "trials_at_run": at_run, "trials_with_sharpe": len(trials.sharpes),
-        "variance": trials.variance, "damaged_lines": trials.damaged_lines,
-    }  # fmt: skip
+        "days": days,
+        "trials": trials.trials,
+        "trials_at_run": at_run,
+        "trials_with_sharpe": len(trials.sharpes),
+        "variance": trials.variance,
+        "damaged_lines": trials.damaged_lines,
+    }
     if moments is None or why:
         figure = DEFLATED.unknown(why or "its moments are not known", **inputs)
         since = f" {trials.trials:,} configurations were tried on these bars ({at_run:,} when this run was made)."
@@ -213,9 +229,10 @@ def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, a
     then = "" if at_run == trials.trials else f" ({at_run:,} when this run was made)"
     if trials.variance is None:
         alone = (
-            "This is the only configuration tried on these bars" if trials.trials == 1
+            "This is the only configuration tried on these bars"
+            if trials.trials == 1
             else f"Of {trials.trials:,} configurations tried on these bars{then} only this one has a Sharpe ratio"
-        )  # fmt: skip
+        )
         sentence = (
             f"{alone}, so nothing is deflated: the probability of a true Sharpe ratio above 0 is {share(value)}{damaged}."
         )
@@ -250,9 +267,7 @@ def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_
     if found is None:
         return DIFFERENCE.unknown("too few days have a position", days=len(returns))
     low, high = found.low * YEAR, found.high * YEAR
-    meaning = (
-        "the two cannot be told apart" if low <= 0 <= high else f"the run is {'better' if low > 0 else 'worse'}"
-    )  # fmt: skip
+    meaning = "the two cannot be told apart" if low <= 0 <= high else f"the run is {'better' if low > 0 else 'worse'}"
     sentence = (
         f"The Sharpe ratio less that of buy and hold lies between {low:.2f} and {high:.2f} with {share(LEVEL)} confidence: "
         f"{meaning}."

@@ -60,9 +60,12 @@ def too_good(run: Run) -> dict[str, Any] | None:
     if not certain and not accurate:
         return None
     numbers = {
-        "auc": None if best is None else best.value, "auc_slack": None if best is None else best.slack,
-        "auc_limit": LARGEST_DIRECTION_AUC, "accuracy_gain": gain, "accuracy_gain_limit": LARGEST_ACCURACY_GAIN,
-    }  # fmt: skip
+        "auc": None if best is None else best.value,
+        "auc_slack": None if best is None else best.slack,
+        "auc_limit": LARGEST_DIRECTION_AUC,
+        "accuracy_gain": gain,
+        "accuracy_gain_limit": LARGEST_ACCURACY_GAIN,
+    }
     said = []
     if certain and best is not None:
         said.append(
@@ -70,8 +73,10 @@ def too_good(run: Run) -> dict[str, Any] | None:
             f"hourly bars reach 0.55, and the limit is {LARGEST_DIRECTION_AUC:.2f}"
         )
     if accurate:
-        said.append(f"its accuracy is {gain:.2f} above the better of the commonest label and the last one, over the limit of "
-                    f"{LARGEST_ACCURACY_GAIN:.2f}")  # fmt: skip
+        said.append(
+            f"its accuracy is {gain:.2f} above the better of the commonest label and the last one, over the limit of "
+            f"{LARGEST_ACCURACY_GAIN:.2f}"
+        )
     sentence = (
         f"Too good to be true: {'; '.join(said)}. Look for bars that it has seen, a look at the future, or numbers from "
         "elsewhere before believing it (flagbt verify lookahead)."

@@ -694,18 +694,35 @@ def test_the_command_line_wins_over_the_file(command: Command, folder: Path) -> 
 # --- what is printed -------------------------------------------------------------------------------------------------
 
 SHOWN = {
-    "total_return", "cagr", "sharpe_daily", "sharpe_per_bar", "max_drawdown", "trades", "win_rate", "exposure", "turnover",
+    "total_return",
+    "cagr",
+    "sharpe_daily",
+    "sharpe_per_bar",
+    "max_drawdown",
+    "trades",
+    "win_rate",
+    "exposure",
+    "turnover",
     "fees_paid",
-}  # fmt: skip
+}
 
 
 def test_the_json_of_every_command(command: Command, two_runs: tuple[Path, Path]) -> None:
     """If it fails, a script that reads flagbt's JSON breaks, on a key or on a NaN."""
     for arguments in (
-        ("runs", "list"), ("runs", "show"), ("runs", "show", "a"), ("compare", "a", "b"), ("report",), ("ckpt", "list"),
-        ("ckpt", "show", "Jan4"), ("strategies", "list"), ("data", "info"), ("show-config",),
-        ("data", "sample", "-o", "sample.csv.gz"), SMA,
-    ):  # fmt: skip
+        ("runs", "list"),
+        ("runs", "show"),
+        ("runs", "show", "a"),
+        ("compare", "a", "b"),
+        ("report",),
+        ("ckpt", "list"),
+        ("ckpt", "show", "Jan4"),
+        ("strategies", "list"),
+        ("data", "info"),
+        ("show-config",),
+        ("data", "sample", "-o", "sample.csv.gz"),
+        SMA,
+    ):
         code, out, err = command(*arguments, "--json")
         assert code == 0, err
         assert strict(out), arguments
@@ -717,9 +734,22 @@ def test_the_json_of_a_run(command: Command, folder: Path) -> None:
     assert code == 0, err
     values = strict(out)
     assert set(values) >= {
-        "run", "bars", "scored_bars", "signals", "diversity", "effective_actions", "signal_verdict", "model_verdict",
-        "funnel", "metrics", "benchmark", "tearsheet", "data", "checkpoint", "seconds",
-    }  # fmt: skip
+        "run",
+        "bars",
+        "scored_bars",
+        "signals",
+        "diversity",
+        "effective_actions",
+        "signal_verdict",
+        "model_verdict",
+        "funnel",
+        "metrics",
+        "benchmark",
+        "tearsheet",
+        "data",
+        "checkpoint",
+        "seconds",
+    }
     assert list(values["signals"]) == ["SELL", "HOLD", "BUY"]
     assert set(values["metrics"]) == set(values["benchmark"]) == SHOWN
     assert set(values["data"]) == {"source", "synthetic", "digest"}
@@ -747,9 +777,23 @@ def test_the_json_of_a_training(command: Command, folder: Path, nano_preset: str
     """If it fails, the documented keys of `flagbt train --json` are not what is printed, or bars of progress mix in."""
     write_bars_csv(walk(2000, start="2023-01-01"), "bars.csv")
     code, out, err = command(
-        "train", "--data", "bars.csv", "--preset", nano_preset, "--epochs", 2, "--pretrain-epochs", 1, "--name", "mine",
-        "--weight_strategy", "sqrt", "--device", "cpu", "--json",
-    )  # fmt: skip
+        "train",
+        "--data",
+        "bars.csv",
+        "--preset",
+        nano_preset,
+        "--epochs",
+        2,
+        "--pretrain-epochs",
+        1,
+        "--name",
+        "mine",
+        "--weight_strategy",
+        "sqrt",
+        "--device",
+        "cpu",
+        "--json",
+    )
     assert code == 0, err
     values = strict(out)
     assert set(values) >= {"checkpoint", "samples", "labels", "class_weights", "epochs", "best", "model_verdict"}

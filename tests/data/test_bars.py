@@ -89,10 +89,7 @@ def test_gaps_and_step() -> None:
     inferred = Bars(**{**columns(6), "time": bars.time})
     assert inferred.step == HOUR
     assert inferred.step_hours == 1.0
-    assert inferred.gaps == [
-        Gap(START + 2 * HOUR, START + 5 * HOUR, 2),
-        Gap(START + 6 * HOUR, START + 8 * HOUR, 1),
-    ]
+    assert inferred.gaps == [Gap(START + 2 * HOUR, START + 5 * HOUR, 2), Gap(START + 6 * HOUR, START + 8 * HOUR, 1)]
     assert inferred.end == START + 9 * HOUR
     assert Bars(**columns(1)).step == HOUR
     assert hours(0, 1, 2).gaps == []

@@ -235,7 +235,7 @@ def test_a_stored_bar_that_is_not_finished_is_refused(serve: Serve, tmp_path: Pa
         ({"until": "2019-01-01"}, UsageError, "--until: it must lie after --since"),
         ({"since": "2031-01-01"}, FetchError, "no finished bar from 2031-01-01"),
     ],
-)  # fmt: skip
+)
 def test_names_that_are_unknown(
     serve: Serve, tmp_path: Path, given: dict[str, str], kind: type[FlagbtError], says: str
 ) -> None:
@@ -268,9 +268,11 @@ def test_files_that_would_lose_something_are_refused(serve: Serve, tmp_path: Pat
     (tmp_path / "step.csv").write_text("\n".join([rows[0], *rows[1::4]]) + "\n")
     (tmp_path / "broken.csv").write_text("\n".join([*rows[:5], "2020-01-01T04:00:00Z,1,2"]) + "\n")
     for name, says in {
-        "synthetic.csv": "SYNTHETIC", "wide.csv": r"\(trades\); they would be lost", "step.csv": "4 h apart",
+        "synthetic.csv": "SYNTHETIC",
+        "wide.csv": r"\(trades\); they would be lost",
+        "step.csv": "4 h apart",
         "broken.csv": "line 6",
-    }.items():  # fmt: skip
+    }.items():
         before = (tmp_path / name).read_bytes()
         with pytest.raises(DataError, match=says):
             fetched(server, tmp_path / name)

@@ -17,9 +17,30 @@ from flagbt.tests.support.exchange_server import ExchangeServer, assert_equals, 
 Serve = Callable[..., ExchangeServer]
 # What an exchange may do once in a while; the next answer is a good one.
 PASSING = (
-    "429", "418", "500", "503", "html", "timeout", "reset", "cut", "half-json", "empty", "duplicate", "shuffled", "overlap",
-    "stale", "skip", "holes", "short", "null", "zero", "nan", "conflict", "off-grid", "microseconds",
-)  # fmt: skip
+    "429",
+    "418",
+    "500",
+    "503",
+    "html",
+    "timeout",
+    "reset",
+    "cut",
+    "half-json",
+    "empty",
+    "duplicate",
+    "shuffled",
+    "overlap",
+    "stale",
+    "skip",
+    "holes",
+    "short",
+    "null",
+    "zero",
+    "nan",
+    "conflict",
+    "off-grid",
+    "microseconds",
+)
 # What cannot be told from the truth if it is said often enough: that a bar does not exist.
 SILENT = ("empty", "skip", "holes")
 GAPS = ((700, 712), (1500, 1503))

@@ -39,9 +39,14 @@ def iso(stamp: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
 
 
 def table(
-    times: Iterable[object] = [iso(stamp) for stamp in STAMPS], *, head: str = f"timestamp,{NAMES}", separator: str = ",",
-    number: Callable[[float], str] = repr, tail: Callable[[int], str] = lambda _: "", end: str = "\n",
-) -> str:  # fmt: skip
+    times: Iterable[object] = [iso(stamp) for stamp in STAMPS],
+    *,
+    head: str = f"timestamp,{NAMES}",
+    separator: str = ",",
+    number: Callable[[float], str] = repr,
+    tail: Callable[[int], str] = lambda _: "",
+    end: str = "\n",
+) -> str:
     """Return the bars as text; each way of writing is an argument."""
     lines = [head.replace(",", separator)] if head else []
     for i, time in enumerate(times):
@@ -118,9 +123,11 @@ def banner(text: str) -> str:
 def download(times: Iterable[object], **options: Any) -> str:
     """Return the bars as data sites have them: symbol, both volumes."""
     return table(
-        times, head="unix,open,high,low,close,Volume BTC,Volume USDT,symbol",
-        tail=lambda i: f",{ROWS[i][4] * ROWS[i][3]:.4f},BTC/USDT", **options,
-    )  # fmt: skip
+        times,
+        head="unix,open,high,low,close,Volume BTC,Volume USDT,symbol",
+        tail=lambda i: f",{ROWS[i][4] * ROWS[i][3]:.4f},BTC/USDT",
+        **options,
+    )
 
 
 def newest_first(text: str, above: int = 1) -> str:
@@ -167,8 +174,13 @@ GOOD: dict[str, tuple[str | bytes, str]] = {
     "banner.csv": (banner(PLAIN), "line 1 stands above the header and was passed over"),
     "two-volumes.csv": (download(STAMPS), "the volume is that of the column 'Volume BTC', not 'Volume USDT'"),
     "kaggle.csv": (
-        table(STAMPS, head="Timestamp,Open,High,Low,Close,Volume_(BTC),Volume_(Currency)",
-              tail=lambda i: f",{ROWS[i][4] * ROWS[i][3]:.4f}"), "'Volume_(BTC)'"),
+        table(
+            STAMPS,
+            head="Timestamp,Open,High,Low,Close,Volume_(BTC),Volume_(Currency)",
+            tail=lambda i: f",{ROWS[i][4] * ROWS[i][3]:.4f}",
+        ),
+        "'Volume_(BTC)'",
+    ),
     "newest-first.csv": (newest_first(PLAIN), "newest first"),
     "download.csv": (banner(newest_first(download([s * 1000 for s in STAMPS]))), "newest first"),
     "klines.csv": (klines(), "Binance's klines"),
@@ -176,7 +188,9 @@ GOOD: dict[str, tuple[str | bytes, str]] = {
     "BTCUSDT-1h-2024-01.zip": (zipped(("BTCUSDT-1h-2024-01.csv", klines())), "Binance's klines"),
     "BTCUSDT-1h-2025-01.zip": (zipped(("BTCUSDT-1h-2025-01.csv", klines(10**6))), "Binance's klines"),
     "with-header.zip": (
-        zipped(("x.csv", "open_time,open,high,low,close,volume,close_time,quote_volume,count,a,b,ignore\n" + klines())), ""),
+        zipped(("x.csv", "open_time,open,high,low,close,volume,close_time,quote_volume,count,a,b,ignore\n" + klines())),
+        "",
+    ),
     "stored.zip": (zipped(("folder/", ""), ("folder/x.csv", PLAIN), method=zipfile.ZIP_STORED), ""),
     "macos.zip": (zipped(("x.csv", PLAIN), ("__MACOSX/._x.csv", b"\0\1")), ""),
     "json.zip": (zipped(("x.json", json.dumps(CANDLES))), ""),
@@ -196,50 +210,82 @@ GOOD: dict[str, tuple[str | bytes, str]] = {
     "text-times.parquet": (parquet(frame().assign(date=[iso(s) for s in STAMPS])), ""),
     "nested-besides.parquet": (parquet(frame().assign(more=[[i] for i in range(N)])), ""),
     "newest-first.parquet": (parquet(frame()[::-1]), "newest first"),
-}  # fmt: skip
+}
 
 SECOND = ROWS[1]
 # What is refused, and the words that must be there: place, value, remedy.
 BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "blank-last-time.csv": (cell(PLAIN, N + 1, 0, ""), [f"line {N + 1}, column 'timestamp'", "blank cell", "drop-damaged"]),
     "null-after-notes-over-lines.csv": (
-        cell(table(head=f"timestamp,{NAMES},note", tail=lambda i: ',"two\r\nlines"'), 10, 4, "NULL"), ["line 10, column 'close'"]),
+        cell(table(head=f"timestamp,{NAMES},note", tail=lambda i: ',"two\r\nlines"'), 10, 4, "NULL"),
+        ["line 10, column 'close'"],
+    ),
     "null.csv": (cell(PLAIN, 5, 4, "NULL"), ["line 5, column 'close'", "'NULL'", "drop-damaged"]),
-    "spreadsheet.csv": (cell(table([s * 1000 for s in STAMPS]), 9, 0, "1.63875E+12"), ["line 9", "'1.63875E+12'", "spreadsheet"]),
+    "spreadsheet.csv": (
+        cell(table([s * 1000 for s in STAMPS]), 9, 0, "1.63875E+12"),
+        ["line 9", "'1.63875E+12'", "spreadsheet"],
+    ),
     "spreadsheet-comma.csv": (
-        cell(table([s * 1000 for s in STAMPS], separator=";"), 2, 0, "1,63875E+12", ";"), ["line 2", "digits are lost"]),
+        cell(table([s * 1000 for s in STAMPS], separator=";"), 2, 0, "1,63875E+12", ";"),
+        ["line 2", "digits are lost"],
+    ),
     "two-digit-year.csv": (table(iso(s, "%m/%d/%y %H:%M") for s in STAMPS), ["line 2", "'01/01/24 00:00'", "two digits"]),
     "day-or-month.csv": (table(iso(s, "%d.%m.%Y %H:%M") for s in STAMPS), ["line 2", "'01.01.2024 00:00'", "day or the month"]),
     "am-pm.csv": (table(iso(s, "%Y-%m-%d %I-%p") for s in STAMPS), ["line 2", "'2024-01-01 12-AM'", "00 to 23"]),
     "day-number.csv": (table([45292.0 + i / 24 for i in range(N)]), ["line 3", "'45292.041666666664'", "day number"]),
     "compact-date.csv": (table(["20240101"] * N), ["line 2", "'20240101'", "epoch seconds"]),
     "mixed-units.csv": (
-        cell(table([s * 1000 for s in STAMPS]), 12, 0, str(STAMPS[10])), ["line 12", "from milliseconds to seconds", "one unit"]),
-    "mixed-styles.csv": (cell(table(STAMPS), 12, 0, iso(STAMPS[10])), ["line 12", "'2024-01-01 10:00:00'", "as in the rows above"]),
+        cell(table([s * 1000 for s in STAMPS]), 12, 0, str(STAMPS[10])),
+        ["line 12", "from milliseconds to seconds", "one unit"],
+    ),
+    "mixed-styles.csv": (
+        cell(table(STAMPS), 12, 0, iso(STAMPS[10])),
+        ["line 12", "'2024-01-01 10:00:00'", "as in the rows above"],
+    ),
     "some-offsets.csv": (cell(PLAIN, 6, 0, "2024-01-01 05:00:00+01:00"), ["line 2", "no offset", "line 6"]),
     "ambiguous-commas.csv": (
-        table(separator=";", number=lambda v: f"{1 + v / 1000:.3f}".replace(".", ",")), ["decimal comma", "thousands", "no cell"]),
+        table(separator=";", number=lambda v: f"{1 + v / 1000:.3f}".replace(".", ",")),
+        ["decimal comma", "thousands", "no cell"],
+    ),
     "contradicting-commas.csv": (
-        cell(table(separator=";", number=german), 7, 1, "30,123.5", ";"), ["decimal one in", "separates thousands in '30,123.5'"]),
+        cell(table(separator=";", number=german), 7, 1, "30,123.5", ";"),
+        ["decimal one in", "separates thousands in '30,123.5'"],
+    ),
     "one-point-among-commas.csv": (
-        cell(table(separator=";", number=german), 7, 1, "30123.25", ";"), ["line 7, column 'open'", "'30123.25'"]),
+        cell(table(separator=";", number=german), 7, 1, "30123.25", ";"),
+        ["line 7, column 'open'", "'30123.25'"],
+    ),
     "apostrophes.csv": (cell(PLAIN, 3, 1, "30'123.45"), ["line 3", "without thousands separators"]),
     "currency.csv": (cell(PLAIN, 3, 1, "$30123.45"), ["line 3", "'$30123.45'", "currency signs"]),
     "thousands-unquoted.csv": (cell(PLAIN, 3, 1, "30,123.45"), ["line 3", "expected 6 cells", "got 7"]),
     "no-header.csv": (table(head=""), ["line 1", "names the columns"]),
-    "no-header-11-columns.csv": ("\n".join(row.rpartition(",")[0] for row in klines().splitlines()), ["line 1", "names the columns"]),
-    "data-above-header.csv": (PLAIN.splitlines()[1] + "\n" + PLAIN, ["line 1", "row of data stands above the header of line 2"]),
+    "no-header-11-columns.csv": (
+        "\n".join(row.rpartition(",")[0] for row in klines().splitlines()),
+        ["line 1", "names the columns"],
+    ),
+    "data-above-header.csv": (
+        PLAIN.splitlines()[1] + "\n" + PLAIN,
+        ["line 1", "row of data stands above the header of line 2"],
+    ),
     "no-volume.csv": ("\n".join(row.rpartition(",")[0] for row in PLAIN.splitlines()), ["'volume' is missing"]),
     "only-quote-volume.csv": (table(head="timestamp,open,high,low,close,Volume USDT"), ["'volume' is missing", "base units"]),
     "volumes-exchanged.csv": (
-        download(STAMPS).replace("Volume BTC,Volume USDT", "Volume USDT,Volume BTC"), ["'Volume BTC'", "base units", "price"]),
+        download(STAMPS).replace("Volume BTC,Volume USDT", "Volume USDT,Volume BTC"),
+        ["'Volume BTC'", "base units", "price"],
+    ),
     "close-time-only.csv": (table(head=f"close_time,{NAMES}"), ["time column", "'close_time'"]),
-    "duplicates.csv": (line(PLAIN, 5, lambda old: f"{old}\n{old}"), ["stands twice", "bar 4 is line 5, bar 5 is line 6", "data check"]),
+    "duplicates.csv": (
+        line(PLAIN, 5, lambda old: f"{old}\n{old}"),
+        ["stands twice", "bar 4 is line 5, bar 5 is line 6", "data check"],
+    ),
     "duplicates-disagree.csv": (cell(line(PLAIN, 5, lambda old: f"{old}\n{old}"), 6, 5, "1"), ["stands twice", "line 6"]),
     "duplicates-newest-first.csv": (newest_first(line(PLAIN, 5, lambda old: f"{old}\n{old}")), ["stands twice"]),
     "out-of-order.csv": (cell(cell(PLAIN, 4, 0, iso(STAMPS[3])), 5, 0, iso(STAMPS[2])), ["out of order", "bar 4 is line 5"]),
     "off-grid.csv": (cell(PLAIN, 8, 0, "2024-01-01 06:28:14.789"), ["off the grid", "bar 7 is line 8"]),
-    "off-grid.json": (json.dumps(CANDLES[:9] + [[row[0] + 1_694_789, *row[1:]] for row in CANDLES[9:]]), ["off the grid", "row 10"]),
+    "off-grid.json": (
+        json.dumps(CANDLES[:9] + [[row[0] + 1_694_789, *row[1:]] for row in CANDLES[9:]]),
+        ["off the grid", "row 10"],
+    ),
     "high-below-low.csv": (cell(PLAIN, 3, 2, "1.5"), ["high 1.5 is below low", "bar 2 is line 3"]),
     "zero-price.csv": (cell(PLAIN, 3, 3, "0"), ["low is 0.0", "line 3"]),
     "negative-volume.csv": (cell(PLAIN, 3, 5, "-1"), ["volume is -1.0", "line 3"]),
@@ -259,25 +305,35 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "cut.csv.gz": (gzip.compress(PLAIN.encode())[:-9], ["no whole gzip file"]),
     "bomb.csv.gz": (gzip.compress(b"1" * 20_000_000), ["line 1", "longer than"]),
     "blank-lines.csv": (PLAIN + "\n" * 5_000, ["line 2001", "1,000 blank lines"]),
-    "bomb-lines.csv.gz": (gzip.compress(PLAIN.encode() + (PLAIN.splitlines()[-1] + "\n").encode() * 200_000), ["bomb", "unpack it yourself"]),
+    "bomb-lines.csv.gz": (
+        gzip.compress(PLAIN.encode() + (PLAIN.splitlines()[-1] + "\n").encode() * 200_000),
+        ["bomb", "unpack it yourself"],
+    ),
     "bomb.zip": (zipped(("x.json", b"[" + b" " * 20_000_000)), ["bomb"]),
     "bomb.json.gz": (gzip.compress(b"[" + b"[" * 20_000_000), ["bomb"]),
     "two-texts.zip": (zipped(("a.csv", PLAIN), ("b.csv", PLAIN)), ["one text file", "got 2", "'a.csv'"]),
     "no-text.zip": (zipped(("a.exe", "")), ["one text file", "got 0", "'a.exe'"]),
     "name-twice.zip": (
-        zipped(("\u00e9.csv", PLAIN)).replace("\u00e9".encode(), b"\xa1\xa1", 1), ["no whole zip archive", "is no text"]),
+        zipped(("\u00e9.csv", PLAIN)).replace("\u00e9".encode(), b"\xa1\xa1", 1),
+        ["no whole zip archive", "is no text"],
+    ),
     "traversal.zip": (zipped(("../../x.csv", PLAIN)), ["'../../x.csv'", "points out of the archive"]),
     "absolute.zip": (zipped(("/etc/x.csv", PLAIN)), ["points out of the archive"]),
     "windows-traversal.zip": (zipped(("..\\x.csv", PLAIN)), ["points out of the archive"]),
     "bzip2.zip": (zipped(("x.csv", PLAIN), method=zipfile.ZIP_BZIP2), ["method 12"]),
     "encrypted.zip": (
-        zipped(("x.csv", PLAIN)).replace(b"PK\x03\x04\x14\0\0\0", b"PK\x03\x04\x14\0\1\0").replace(
-            b"PK\x01\x02\x14\x03\x14\0\0\0", b"PK\x01\x02\x14\x03\x14\0\1\0"), ["encrypted"]),
+        zipped(("x.csv", PLAIN))
+        .replace(b"PK\x03\x04\x14\0\0\0", b"PK\x03\x04\x14\0\1\0")
+        .replace(b"PK\x01\x02\x14\x03\x14\0\0\0", b"PK\x01\x02\x14\x03\x14\0\1\0"),
+        ["encrypted"],
+    ),
     "many-entries.zip": (zipped(*((f"{i}.csv", "") for i in range(1_200))), ["more than 1,000 entries"]),
     "cut.zip": (zipped(("x.csv", PLAIN))[:-30], ["no whole zip archive"]),
     "text.zip": (PLAIN, ["no whole zip archive"]),
     "wrong-sum.zip": (
-        zipped(("x.csv", PLAIN), method=zipfile.ZIP_STORED).replace(b"2024-01-01 05", b"2024-01-01 06", 1), ["no whole zip", "CRC"]),
+        zipped(("x.csv", PLAIN), method=zipfile.ZIP_STORED).replace(b"2024-01-01 05", b"2024-01-01 06", 1),
+        ["no whole zip", "CRC"],
+    ),
     "object.json": (json.dumps({"candles": CANDLES}), ["line 1", "array of rows", "candles"]),
     "empty.json": ("[]", ["no row"]),
     "deep.json": ("[" * 100_000, ["row 1", "not nested"]),
@@ -290,16 +346,21 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "huge-number.json": (json.dumps(CANDLES).replace(str(ROWS[2][3]), "9" * 3000, 1), ["row 3"]),
     "trailing.json": (json.dumps(CANDLES) + "[]", ["nothing after the array"]),
     "text-close.parquet": (parquet(frame().assign(close="x")), ["column 'close': expected a column of numbers"]),
-    "null-close.parquet": (parquet(frame().assign(close=[None, *ROWS[1][:1] * (N - 1)])), ["row 1, column 'close'", "blank cell"]),
+    "null-close.parquet": (
+        parquet(frame().assign(close=[None, *ROWS[1][:1] * (N - 1)])),
+        ["row 1, column 'close'", "blank cell"],
+    ),
     "list-time.parquet": (parquet(frame().assign(date=[[i] for i in range(N)])), ["column 'date'", "column of times"]),
     "cut.parquet": (parquet(frame())[:-30], ["no whole Parquet file"]),
     "cut.feather": (feather(frame())[:-30], ["no whole Feather file"]),
     "version-1.feather": (b"FEA1" + bytes(100), ["version 1"]),
     "text.feather": (PLAIN, ["no whole Feather file"]),
     "wide.parquet": (
-        parquet(pd.concat([frame(), pd.DataFrame({f"x{i}": [0.0] * N for i in range(1_100)})], axis=1)), ["1,106 columns"]),
+        parquet(pd.concat([frame(), pd.DataFrame({f"x{i}": [0.0] * N for i in range(1_100)})], axis=1)),
+        ["1,106 columns"],
+    ),
     "book.xlsx": (zipped(("xl/workbook.xml", "")), ["'.xlsx'", "convert the file"]),
-}  # fmt: skip
+}
 
 
 def put(folder: Path, name: str, data: str | bytes) -> Path:

@@ -150,8 +150,11 @@ def test_triple_barrier_looks_no_further_than_its_horizon(
     here, there = spec.labels(bars), spec.labels(other_future(bars, t))
     assert np.array_equal(here[: t - 11], there[: t - 11])
     assert not np.array_equal(here, there)
-    wild = Bars(bars.time[:240], *(np.r_[row[:40] * 3, row[40:240]] for row in (bars.open, bars.high, bars.low, bars.close)),
-                bars.volume[:240])  # fmt: skip
+    wild = Bars(
+        bars.time[:240],
+        *(np.r_[row[:40] * 3, row[40:240]] for row in (bars.open, bars.high, bars.low, bars.close)),
+        bars.volume[:240],
+    )
     assert np.array_equal(
         spec.labels(wild)[40 + VOLATILITY_BARS :], spec.labels(bars.take(slice(0, 240)))[40 + VOLATILITY_BARS :]
     )

@@ -198,10 +198,13 @@ def other_base(opened: Opened) -> None:
 
 
 IN_MEMORY: dict[str, tuple[Callable[[Opened], None], str]] = {
-    "half an adapter": (half_loaded, "adapter"), "dropout on": (dropout_on, "invariance"),
-    "float16 weights": (half_precision, "adapter"), "a dead head": (dead_head, "adapter"),
-    "a head turned around": (swapped_head, "adapter"), "another base": (other_base, "invariance"),
-}  # fmt: skip
+    "half an adapter": (half_loaded, "adapter"),
+    "dropout on": (dropout_on, "invariance"),
+    "float16 weights": (half_precision, "adapter"),
+    "a dead head": (dead_head, "adapter"),
+    "a head turned around": (swapped_head, "adapter"),
+    "another base": (other_base, "invariance"),
+}
 
 
 @pytest.mark.slow
@@ -227,9 +230,12 @@ def twins_swapped(rows: np.ndarray) -> np.ndarray:
     return rows[:, [1, 0, *range(2, rows.shape[1])]]
 
 
-SERVED = {"a bar late": (a_bar_late, "serving-parity"), "twins swapped": (twins_swapped, "schema"),
-          "clipped": (lambda rows: np.clip(rows, -0.5, 0.5), "serving-parity"),
-          "constant": (lambda rows: np.where(np.isfinite(rows), 0.0, np.nan), "input-ignored")}  # fmt: skip
+SERVED = {
+    "a bar late": (a_bar_late, "serving-parity"),
+    "twins swapped": (twins_swapped, "schema"),
+    "clipped": (lambda rows: np.clip(rows, -0.5, 0.5), "serving-parity"),
+    "constant": (lambda rows: np.where(np.isfinite(rows), 0.0, np.nan), "input-ignored"),
+}
 
 
 @pytest.mark.slow
@@ -246,25 +252,31 @@ PAIRS: dict[str, tuple[Callable[[Checkpoint, Path, Bars, Bars], Subject], set[st
     "adapter not loaded + no mask": (
         lambda nano, _folder, later, past: subject_of_checkpoint(
             nano, later, past=past, opened=unmasked(adapter_not_loaded(nano))
-        ), {"adapter", "lookahead-model"},
+        ),
+        {"adapter", "lookahead-model"},
     ),
     "wrong heads + test inside training": (
         lambda nano, folder, _later, past: subject_of_checkpoint(
             wrong_heads(nano, folder / "heads"), past, timerange=TimeRange.parse("20230201-20230401")
-        ), {"invariance", "overlap"},
+        ),
+        {"invariance", "overlap"},
     ),
     "head not saved + columns permuted": (
         lambda nano, folder, later, past: subject_of_checkpoint(
-            with_adapter(nano, folder / "no-head", lambda name: "head" not in name), later, past=past,
+            with_adapter(nano, folder / "no-head", lambda name: "head" not in name),
+            later,
+            past=past,
             served=served_as(nano, backwards),
-        ), {"adapter", "schema"},
+        ),
+        {"adapter", "schema"},
     ),
     "adapter not loaded + scaler missing": (
         lambda nano, _folder, later, past: subject_of_checkpoint(
             nano, later, past=past, opened=adapter_not_loaded(nano), served=served_as(nano, unscaled(nano))
-        ), {"adapter", "schema"},
+        ),
+        {"adapter", "schema"},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow

@@ -83,9 +83,12 @@ def exponential(bars: Bars) -> np.ndarray:
 
 
 HONEST = {
-    "close": lambda bars: bars.close, "expanding_mean": expanding_mean, "expanding_z": expanding_z,
-    "exponential": exponential, "highest": lambda bars: np.maximum.accumulate(bars.high),
-}  # fmt: skip
+    "close": lambda bars: bars.close,
+    "expanding_mean": expanding_mean,
+    "expanding_z": expanding_z,
+    "exponential": exponential,
+    "highest": lambda bars: np.maximum.accumulate(bars.high),
+}
 
 
 def test_statistics_of_the_past_are_no_look_ahead(walk: Callable[..., Bars]) -> None:
@@ -127,15 +130,18 @@ def test_pandas_idioms_are_told_apart(walk: Callable[..., Bars]) -> None:
         return pd.Series(bars.close)
 
     honest = {
-        "rolling": lambda bars: close(bars).rolling(24).mean(), "ewm": lambda bars: close(bars).ewm(span=20).mean(),
-        "rank": lambda bars: close(bars).rolling(50).rank(), "expanding": lambda bars: close(bars).expanding(20).std(),
+        "rolling": lambda bars: close(bars).rolling(24).mean(),
+        "ewm": lambda bars: close(bars).ewm(span=20).mean(),
+        "rank": lambda bars: close(bars).rolling(50).rank(),
+        "expanding": lambda bars: close(bars).expanding(20).std(),
         "lag": lambda bars: close(bars).pct_change(3),
-    }  # fmt: skip
+    }
     guilty = {
-        "centred": lambda bars: close(bars).rolling(9, center=True).mean(), "lead": lambda bars: close(bars).shift(-1),
+        "centred": lambda bars: close(bars).rolling(9, center=True).mean(),
+        "lead": lambda bars: close(bars).shift(-1),
         "filled": lambda bars: close(bars).where(np.arange(len(bars)) % 5 == 0).bfill(),
         "ranked": lambda bars: close(bars).rank(pct=True),
-    }  # fmt: skip
+    }
     assert looked_at(walk(3000), {**HONEST, **honest, **guilty}).columns == tuple(guilty)
 
 
@@ -188,8 +194,10 @@ def test_drift_statistics_are_those_of_the_literature() -> None:
     old, new = random.normal(size=4000), random.normal(0.3, 1.2, size=3000)
     assert kolmogorov_smirnov(old, new) == pytest.approx(ks_2samp(old, new).statistic)
     edges = np.quantile(old, np.arange(1, 10) / 10)
-    p, q = (np.array([((v > a) & (v <= b)).mean() for a, b in zip([-np.inf, *edges], [*edges, np.inf], strict=True)])
-            for v in (old, new))  # fmt: skip
+    p, q = (
+        np.array([((v > a) & (v <= b)).mean() for a, b in zip([-np.inf, *edges], [*edges, np.inf], strict=True)])
+        for v in (old, new)
+    )
     assert population_stability(old, new) == pytest.approx(float(((q - p) * np.log(q / p)).sum()), rel=0.02)
     assert population_stability(old, old) == pytest.approx(0, abs=1e-9)
 
@@ -232,11 +240,24 @@ def finding(check: str, severity: str) -> Finding:
 
 def test_causes_come_before_what_follows_from_them() -> None:
     """If it fails, the first thing a user mends is a symptom."""
-    found = [finding("shares", "broken"), finding("drift", "warning"), finding("overlap", "ok"), finding("adapter", "broken"),
-             finding("overlap", "suspect"), finding("invariance", "broken"), finding("schema", "skipped")]  # fmt: skip
+    found = [
+        finding("shares", "broken"),
+        finding("drift", "warning"),
+        finding("overlap", "ok"),
+        finding("adapter", "broken"),
+        finding("overlap", "suspect"),
+        finding("invariance", "broken"),
+        finding("schema", "skipped"),
+    ]
     assert [each.check for each in ranked(found)] == [
-        "adapter", "overlap", "invariance", "shares", "drift", "overlap", "schema",
-    ]  # fmt: skip
+        "adapter",
+        "overlap",
+        "invariance",
+        "shares",
+        "drift",
+        "overlap",
+        "schema",
+    ]
     assert set(FOLLOWS) | {each for causes in FOLLOWS.values() for each in causes} <= set(CHECKS)
 
 
@@ -277,8 +298,14 @@ def test_any_function_can_be_examined(walk: Callable[..., Bars]) -> None:
     diagnosis = diagnose(by_hand, DEFAULT, walk(3000), labels=LabelSpec(), context_bars=0)
     assert diagnosis.problems == []
     assert {each.check for each in diagnosis.findings if each.severity == "skipped"} == {
-        "schema", "serving-parity", "leaky-split", "drift", "overlap", "class-weights", "adapter",
-    }  # fmt: skip
+        "schema",
+        "serving-parity",
+        "leaky-split",
+        "drift",
+        "overlap",
+        "class-weights",
+        "adapter",
+    }
     assert all(each.remedy or each.check == "adapter" for each in diagnosis.findings if each.severity == "skipped")
 
 
@@ -326,11 +353,14 @@ def test_a_function_that_raises_skips_its_checks_and_says_why(walk: Callable[...
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"labels": np.zeros(7)}, "labels: expected 400 integers"), ({"training": np.zeros(3, bool)}, "training: expected"),
-        ({"class_weights": (1, 2)}, "class_weights: expected three"), ({"columns": ["a", "b"]}, "features: expected an array"),
-        ({"tested": "20300101-"}, "tested: no bar"), ({"signals": [0]}, "signals: expected 400"),
+        ({"labels": np.zeros(7)}, "labels: expected 400 integers"),
+        ({"training": np.zeros(3, bool)}, "training: expected"),
+        ({"class_weights": (1, 2)}, "class_weights: expected three"),
+        ({"columns": ["a", "b"]}, "features: expected an array"),
+        ({"tested": "20300101-"}, "tested: no bar"),
+        ({"signals": [0]}, "signals: expected 400"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused_with_its_place(given: dict[str, object], says: str, walk: Callable[..., Bars]) -> None:
     """If it fails, a wrong argument ends in a traceback, or in a diagnosis of something else."""
     with pytest.raises(FlagbtError, match=says):
@@ -356,9 +386,16 @@ def test_the_page_is_offline_and_escapes_names(walk: Callable[..., Bars]) -> Non
 
     place = np.arange(3000)
     diagnosis = diagnose(
-        by_hand, features, walk(3000), labels=LabelSpec(), columns=names, context_bars=0, name=bad,
-        training=place < 1500, validation=(place > 1700) & (place < 2000),
-    )  # fmt: skip
+        by_hand,
+        features,
+        walk(3000),
+        labels=LabelSpec(),
+        columns=names,
+        context_bars=0,
+        name=bad,
+        training=place < 1500,
+        validation=(place > 1700) & (place < 2000),
+    )
     page = render_page(diagnosis)
     assert bad not in page
     assert "&lt;script&gt;" in page

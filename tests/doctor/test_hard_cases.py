@@ -194,9 +194,15 @@ def other_volume(pipeline: Pipeline) -> Pipeline:
     at, bars = COLUMNS.index("volume_24"), pipeline.bars
     later = np.arange(len(bars)) >= JUDGED + 100
     changed = Bars(
-        bars.time, bars.open, bars.high, bars.low, bars.close, np.where(later, 20_000, 1) * bars.volume, source="market",
+        bars.time,
+        bars.open,
+        bars.high,
+        bars.low,
+        bars.close,
+        np.where(later, 20_000, 1) * bars.volume,
+        source="market",
         synthetic=True,
-    )  # fmt: skip
+    )
     planted = column(COLUMNS[at], lambda each: np.log(each.volume + 1))(pipeline)
     return replace(planted, bars=changed)
 
@@ -262,8 +268,10 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "averages swapped": (served(swapped("average_6", "average_12")), ("schema",)),
     "percent for fraction": (served(one_column("return_6", lambda x: x / 100)), ("schema",)),
     "sign turned": (served(one_column("return_3", np.negative)), ("schema",)),
-    "a column gone dead": (served(one_column("volatility_24", lambda x: np.where(np.isfinite(x), 0.0, np.nan))),
-                           ("schema", "serving-parity")),
+    "a column gone dead": (
+        served(one_column("volatility_24", lambda x: np.where(np.isfinite(x), 0.0, np.nan))),
+        ("schema", "serving-parity"),
+    ),
     "clipped at serving": (served(lambda rows: np.clip(rows, -0.7, 0.7)), ("schema", "serving-parity")),
     "a bar late": (served(lagged), ("serving-parity",)),
     "another time zone": (served(five_hours_off), ("schema", "serving-parity")),
@@ -285,15 +293,21 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "volume in other units": (other_volume, ("drift",)),
     "a column in other units": (column("return_6", other_units), ("drift",)),
     "time itself": (column("hour_cos", trend), ("drift",)),
-}  # fmt: skip
+}
 PAIRS = (
-    ("the day's close", "averages swapped"), ("label with noise", "split by days"), ("a bar late", "dropout left on"),
-    ("percent for fraction", "HOLD weighs fifty"), ("component over all", "sees the next row"),
-    ("BUY and SELL swapped", "volume in other units"), ("twins swapped", "split by days"),
-    ("detrended over all", "constant answer"), ("another time zone", "BUY and SELL swapped"),
-    ("batch statistics", "sign turned"), ("time itself", "quantile bins over all"),
+    ("the day's close", "averages swapped"),
+    ("label with noise", "split by days"),
+    ("a bar late", "dropout left on"),
+    ("percent for fraction", "HOLD weighs fifty"),
+    ("component over all", "sees the next row"),
+    ("BUY and SELL swapped", "volume in other units"),
+    ("twins swapped", "split by days"),
+    ("detrended over all", "constant answer"),
+    ("another time zone", "BUY and SELL swapped"),
+    ("batch statistics", "sign turned"),
+    ("time itself", "quantile bins over all"),
     ("labels of a day ago", "split by days"),
-)  # fmt: skip
+)
 
 
 def trees(rows: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -63,9 +63,10 @@ def columns_permuted(pipeline: Pipeline) -> Pipeline:
 def scaler_missing(pipeline: Pipeline) -> Pipeline:
     """Training scaled its rows, serving does not."""
     return replace(
-        pipeline, rows=lambda bars: (pipeline.rows(bars) - 0.7) * 25.0,
+        pipeline,
+        rows=lambda bars: (pipeline.rows(bars) - 0.7) * 25.0,
         serve=lambda rows: lambda bars: pipeline.serve(rows)(bars) / 25.0 + 0.7,
-    )  # fmt: skip
+    )
 
 
 def dead_columns(pipeline: Pipeline) -> Pipeline:
@@ -174,13 +175,20 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "SELL-only while flat": (sells_while_flat, "funnel"),
 }
 PAIRS = (
-    ("centred moving average", "columns permuted"), ("centred moving average", "random split"),
-    ("one bar ahead", "permuted labels"), ("scaler missing", "permuted labels"), ("columns permuted", "random split"),
-    ("dead columns alive", "test inside training"), ("random split", "class weights of 50"),
-    ("raw price level", "SELL-only while flat"), ("left padding", "permuted labels"), ("constant inputs", "random split"),
-    ("right padding", "test inside training"), ("whole-series scaler", "SELL-only while flat"),
+    ("centred moving average", "columns permuted"),
+    ("centred moving average", "random split"),
+    ("one bar ahead", "permuted labels"),
+    ("scaler missing", "permuted labels"),
+    ("columns permuted", "random split"),
+    ("dead columns alive", "test inside training"),
+    ("random split", "class weights of 50"),
+    ("raw price level", "SELL-only while flat"),
+    ("left padding", "permuted labels"),
+    ("constant inputs", "random split"),
+    ("right padding", "test inside training"),
+    ("whole-series scaler", "SELL-only while flat"),
     ("class weights of 50", "raw price level"),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,13 @@ from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, S
 
 FREE = Costs(fee_bps=0.0, slippage_bps=0.0, borrow_bps_per_day=0.0)
 BASELINES = [
-    BuyAndHold(), AlwaysHold(), SmaCross(fast_bars=5, slow_bars=20), RandomSignals(seed=3),
-    SmaCross(fast_bars=5, slow_bars=20, short=True), RandomSignals(seed=3, short=True),
-]  # fmt: skip
+    BuyAndHold(),
+    AlwaysHold(),
+    SmaCross(fast_bars=5, slow_bars=20),
+    RandomSignals(seed=3),
+    SmaCross(fast_bars=5, slow_bars=20, short=True),
+    RandomSignals(seed=3, short=True),
+]
 baselines = pytest.mark.parametrize("strategy", BASELINES, ids=lambda s: f"{s.name}{'-short' if s.short else ''}")
 
 
@@ -149,8 +153,9 @@ def test_any_targets_add_up(seed, walk):
     assert borrow > 0
     spent = (change * done["fill_price"]).sum() + done["fee"].sum() + borrow
     assert run.cash - spent == pytest.approx(equity["cash"].iloc[-1], abs=1e-9 * run.cash)
-    assert (np.sign(done["fill_price"].to_numpy() - open_[equity.index.get_indexer(done["filled"])]) == np.sign(
-        done["size"])).all()  # fmt: skip
+    assert (
+        np.sign(done["fill_price"].to_numpy() - open_[equity.index.get_indexer(done["filled"])]) == np.sign(done["size"])
+    ).all()
     check_funnel(run.funnel)
 
 
@@ -382,7 +387,7 @@ def bad(values) -> Returns:
         (SmaCross, "got the class SmaCross. Give an instance: SmaCross\\(\\)"),
         ("sma-cross", "got a str"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_contract_is_named(strategy, says, walk):
     """Plug-in authors: if it fails, a broken strategy runs, or fails without saying where."""
     with pytest.raises(StrategyError, match=says):
@@ -433,13 +438,27 @@ def test_the_record_names_what_was_run(walk):
     strategy = SmaCross(fast_bars=5, slow_bars=20)
     run = run_backtest(bars, strategy, cash=500, config={"seed": 4}, data={"source": "x.csv"}, checkpoint={"name": "J"})
     assert run.config == {
-        "strategy": "sma-cross", "parameters": {"fast_bars": 5, "slow_bars": 20}, "timerange": None, "cash": 500.0,
-        "short": False, "fee_bps": 10.0, "slippage_bps": 2.0, "borrow_bps_per_day": 1.0,
-        "lot_size": 1e-6, "sizing": "at fill", "seed": 4, "bars_seen": [],
-    }  # fmt: skip
+        "strategy": "sma-cross",
+        "parameters": {"fast_bars": 5, "slow_bars": 20},
+        "timerange": None,
+        "cash": 500.0,
+        "short": False,
+        "fee_bps": 10.0,
+        "slippage_bps": 2.0,
+        "borrow_bps_per_day": 1.0,
+        "lot_size": 1e-6,
+        "sizing": "at fill",
+        "seed": 4,
+        "bars_seen": [],
+    }
     assert run.data == {
-        "source": "x.csv", "synthetic": True, "digest": bars.digest, "step_hours": 1.0, "bars_per_year": 8760.0,
-        "first": "2024-01-01T19:00:00Z", "last": "2024-01-09T07:00:00Z",
-    }  # fmt: skip
+        "source": "x.csv",
+        "synthetic": True,
+        "digest": bars.digest,
+        "step_hours": 1.0,
+        "bars_per_year": 8760.0,
+        "first": "2024-01-01T19:00:00Z",
+        "last": "2024-01-09T07:00:00Z",
+    }
     assert run.checkpoint == {"name": "J"}
     assert set(run.seconds) == {"score", "replay"}

@@ -70,10 +70,14 @@ def pure(bars, strategy, *, slippage=0.0, fee=FEE, cash=CASH):
     frame.index = frame.index.tz_localize(None)
     minutes = round(bars.step_hours * 60)
     days = minutes % 1440 == 0
-    cerebro.adddata(bt.feeds.PandasData(
-        dataname=frame, name="bars", timeframe=bt.TimeFrame.Days if days else bt.TimeFrame.Minutes,
-        compression=minutes // 1440 if days else minutes,
-    ))  # fmt: skip
+    cerebro.adddata(
+        bt.feeds.PandasData(
+            dataname=frame,
+            name="bars",
+            timeframe=bt.TimeFrame.Days if days else bt.TimeFrame.Minutes,
+            compression=minutes // 1440 if days else minutes,
+        )
+    )
     cerebro.addstrategy(strategy)
     cerebro.run()
     return strategy.last
@@ -105,8 +109,9 @@ def assert_same_record(run, log):
     np.testing.assert_allclose(run.equity["equity"].to_numpy(), equity, rtol=TOLERANCE)
     told = [
         (pd.Timestamp(bt.num2date(note[10]), tz="UTC").round("s"), note[14], note[15], note[17])
-        for note in log if note[0] == "order" and not note[13] and note[14]  # no longer alive, and something filled
-    ]  # fmt: skip
+        for note in log
+        if note[0] == "order" and not note[13] and note[14]  # no longer alive, and something filled
+    ]
     filled = run.orders[run.orders["fill_price"].notna()]
     size = np.sign(filled["size"]) * filled["notional"] / filled["fill_price"]
     mine = list(zip(filled["decided"], size, filled["fill_price"], filled["fee"], strict=True))

@@ -79,9 +79,14 @@ class Case:
     def judge(self) -> Run:
         """Run it in Backtrader."""
         return run_backtest(
-            self.bars, Asked(self.signal, self.exposures, short=self.short), timerange=TimeRange(self.bars.time[0], None),
-            costs=self.costs, cash=self.cash, short=self.short, rules=self.rules,
-        )  # fmt: skip
+            self.bars,
+            Asked(self.signal, self.exposures, short=self.short),
+            timerange=TimeRange(self.bars.time[0], None),
+            costs=self.costs,
+            cash=self.cash,
+            short=self.short,
+            rules=self.rules,
+        )
 
     def replayed(self) -> Replayed:
         """Run it in the replay."""
@@ -113,15 +118,23 @@ def cases(draw: st.DrawFn) -> Case:
     seed, n = draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, 80))
     random = np.random.default_rng(seed)
     bars = make_case_bars(
-        n, seed, price=10.0 ** draw(st.integers(-3, 5)), volatility=draw(st.sampled_from([0.0, 0.002, 0.02, 0.1])),
-        jump=draw(st.sampled_from([0.0, 0.002, 0.03, 0.3])), gap_share=draw(st.sampled_from([0.0, 0.1])),
+        n,
+        seed,
+        price=10.0 ** draw(st.integers(-3, 5)),
+        volatility=draw(st.sampled_from([0.0, 0.002, 0.02, 0.1])),
+        jump=draw(st.sampled_from([0.0, 0.002, 0.03, 0.3])),
+        gap_share=draw(st.sampled_from([0.0, 0.1])),
         drift=draw(st.sampled_from([0.0, 0.0, 0.03, -0.03])),
-    )  # fmt: skip
+    )
     kind = draw(st.sampled_from(["mixed", "mixed", "busy", "hold", "missing", "buy", "sell"]))
     weights = {
-        "mixed": [0, 0.16, 0.66, 0.18], "busy": [0, 0.45, 0.1, 0.45], "hold": [0, 0, 1, 0], "missing": [0.3, 0.2, 0.2, 0.3],
-        "buy": [0, 0.02, 0.08, 0.9], "sell": [0.02, 0.9, 0.08, 0],
-    }[kind]  # fmt: skip
+        "mixed": [0, 0.16, 0.66, 0.18],
+        "busy": [0, 0.45, 0.1, 0.45],
+        "hold": [0, 0, 1, 0],
+        "missing": [0.3, 0.2, 0.2, 0.3],
+        "buy": [0, 0.02, 0.08, 0.9],
+        "sell": [0.02, 0.9, 0.08, 0],
+    }[kind]
     signal = random.choice([NO_SIGNAL, 0, 1, 2], n, p=weights)
     signal[-1] = max(signal[-1], 0)  # a range without a single signal is refused
     short = draw(st.booleans())
@@ -130,16 +143,25 @@ def cases(draw: st.DrawFn) -> Case:
         levels = np.array([0.0, 0.3, 0.5, 1.0, np.nan, *([-1.0, -0.5, -0.2] if short else [])])
         exposures = random.choice(levels, n)
     maybe = st.none() | st.floats(0.001, 0.3)
-    rules = Rules(
-        cooldown_bars=draw(st.sampled_from([0, 0, 1, 5])), min_hold_bars=draw(st.sampled_from([0, 0, 1, 6])),
-        horizon_bars=draw(st.sampled_from([None, None, 1, 3, 8])), stop_loss=draw(maybe), take_profit=draw(maybe),
-        max_short_notional=draw(st.sampled_from([1.0, 1.0, 0.4])),
-        close_short_above=draw(st.none() | st.floats(1, 1.1)),
-    ) if draw(st.booleans()) else Rules()  # fmt: skip
+    rules = (
+        Rules(
+            cooldown_bars=draw(st.sampled_from([0, 0, 1, 5])),
+            min_hold_bars=draw(st.sampled_from([0, 0, 1, 6])),
+            horizon_bars=draw(st.sampled_from([None, None, 1, 3, 8])),
+            stop_loss=draw(maybe),
+            take_profit=draw(maybe),
+            max_short_notional=draw(st.sampled_from([1.0, 1.0, 0.4])),
+            close_short_above=draw(st.none() | st.floats(1, 1.1)),
+        )
+        if draw(st.booleans())
+        else Rules()
+    )
     costs = Costs(
-        fee_bps=draw(st.just(0.0) | st.floats(0, 100)), slippage_bps=draw(st.just(0.0) | st.floats(0, 50)),
-        borrow_bps_per_day=draw(st.floats(0, 1000)), lot_size=draw(st.sampled_from([1e-8, 1e-6, 3e-4, 1.0])),
-    )  # fmt: skip
+        fee_bps=draw(st.just(0.0) | st.floats(0, 100)),
+        slippage_bps=draw(st.just(0.0) | st.floats(0, 50)),
+        borrow_bps_per_day=draw(st.floats(0, 1000)),
+        lot_size=draw(st.sampled_from([1e-8, 1e-6, 3e-4, 1.0])),
+    )
     # The second kind: half a millionth short of whole lots, which rounding asks for all the same.
     whole_lots = st.integers(1, 9).map(lambda n_lots: (n_lots - 5e-7) * costs.lot_size * float(bars.close[0]))
     cash = draw(st.floats(-4, 15).map(lambda power: 10.0**power) | whole_lots)
@@ -216,8 +238,9 @@ def test_the_cases_by_hand_are_what_they_say() -> None:
     """The examples: if it fails, they no longer reach what they were made for."""
     lost = LOST.replayed()
     assert [(record.decided, record.status, record.target) for record in lost.records()] == [
-        (0, "filled", -1.0), (1, "filled", 0.0)
-    ]  # fmt: skip
+        (0, "filled", -1.0),
+        (1, "filled", 0.0),
+    ]
     assert lost.equity[-1] == lost.equity[-2] < 0
     assert lost.records()[1].reason == REASONS[loop.RUINED]
     at_open = LOST_AT_THE_OPEN.replayed()
@@ -268,9 +291,7 @@ def test_the_generated_cases_reach_every_outcome() -> None:
         exits.update(int(why) for why in replayed.table[:, loop.WHY])
 
     count()
-    assert set(statuses) - {f"unfilled {RUIN}"} == {
-        "filled", "unfilled", "zero-size less than one lot", f"filled {RUIN}",
-    }  # fmt: skip
+    assert set(statuses) - {f"unfilled {RUIN}"} == {"filled", "unfilled", "zero-size less than one lot", f"filled {RUIN}"}
     assert all(exits[code] for code in (*EXITS, *WAITS)), exits
 
 
@@ -328,9 +349,16 @@ def test_the_compiled_loop_is_the_written_one() -> None:
     prepared, scratch = ReplayBars.of(bars), Scratch(300)
     compiled = replay(prepared, targets, short=True, rules=rules)
     written = loop.simulate(
-        prepared.open, prepared.close, prepared.days, targets, Costs().rates(), rules.limits(), 10_000.0,
-        scratch.table, scratch.orders,
-    )  # fmt: skip
+        prepared.open,
+        prepared.close,
+        prepared.days,
+        targets,
+        Costs().rates(),
+        rules.limits(),
+        10_000.0,
+        scratch.table,
+        scratch.orders,
+    )
     assert written == (len(compiled.orders), compiled.closed_trades)
     assert np.array_equal(scratch.table, compiled.table)
     assert np.array_equal(scratch.orders[: written[0]], compiled.orders, equal_nan=True)

@@ -64,8 +64,13 @@ def backwards() -> tuple[np.ndarray, np.ndarray]:
 
 
 CASES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
-    "plain": planted, "huge": huge, "lopsided": lopsided, "rare": rare, "level": level, "backwards": backwards,
-}  # fmt: skip
+    "plain": planted,
+    "huge": huge,
+    "lopsided": lopsided,
+    "rare": rare,
+    "level": level,
+    "backwards": backwards,
+}
 
 
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -213,9 +218,7 @@ def test_a_fit_mends_what_was_planted(method: str) -> None:
     logits, labels = planted(12_000, seed=9, **plant.get(method, {"temperature": 1.0, "shift": (2.0, -1.0, -1.0)}))  # type: ignore[arg-type]
     shares = np.bincount(labels, minlength=3) / len(labels)
     half = slice(0, 6000)
-    fitted = fit_calibration(
-        method, logits[half], labels[half], fitted_on=DAYS, shares=shares if method == "prior" else None
-    )  # fmt: skip
+    fitted = fit_calibration(method, logits[half], labels[half], fitted_on=DAYS, shares=shares if method == "prior" else None)
     truth = planted(12_000, seed=9, temperature=1.0)[0][6000:]
     assert loss_of(fitted, logits[6000:], labels[6000:]) == pytest.approx(nll(truth, labels[6000:]), abs=0.002)
     assert expected_calibration_error(fitted(logits[6000:]), labels[6000:]) < 0.025
@@ -280,10 +283,14 @@ def test_a_calibration_is_row_by_row() -> None:
 @pytest.mark.parametrize(
     ("shares", "said"),
     [
-        ((0.5, 0.5), "three shares"), ((0.5, 0.5, 0.0), "above 0"), ((0.5, 0.5, 0.5), "sum to 1"),
-        ((float("nan"), 0.5, 0.5), "above 0"), (None, "three shares"), ("abc", "three shares"),
+        ((0.5, 0.5), "three shares"),
+        ((0.5, 0.5, 0.0), "above 0"),
+        ((0.5, 0.5, 0.5), "sum to 1"),
+        ((float("nan"), 0.5, 0.5), "above 0"),
+        (None, "three shares"),
+        ("abc", "three shares"),
     ],
-)  # fmt: skip
+)
 def test_shares_that_are_none_are_refused(shares: object, said: str) -> None:
     """A share of 0 wants an offset of minus infinity."""
     with pytest.raises(UsageError, match=said):
@@ -311,8 +318,10 @@ def test_reliability_by_hand_and_in_the_long_run() -> None:
     p = np.array([[0.05, 0.15, 0.8], [0.05, 0.95, 0.0], [0.15, 0.85, 0.0], [np.nan] * 3, [0.0, 0.0, 1.0]])
     found = reliability(p, np.array([0, 1, 0, 1, -1], dtype=np.int8), bins=10)
     assert found.counts.tolist() == [
-        [2, 1, 0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0, 1, 1], [2, 0, 0, 0, 0, 0, 0, 0, 1, 0],
-    ]  # fmt: skip
+        [2, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0, 0, 0, 0, 1, 1],
+        [2, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+    ]
     assert found.predicted[0, :2] == pytest.approx([0.05, 0.15])
     assert found.observed[0, :2].tolist() == [0.5, 1.0]
     assert np.isnan(found.observed[0, 2:]).all()

@@ -21,15 +21,24 @@ RUN = json.dumps({"checkpoint": {"name": "Jan4"}})
 @pytest.mark.parametrize(
     ("files", "given", "says"),
     [
-        ({"x/adapter_config.json": ADAPTER, "x/config.json": LLAMA}, "x",
-         ["a PEFT adapter (LORA) of HuggingFaceTB/SmolLM2-135M", "--preset smollm2 --base HuggingFaceTB/SmolLM2-135M"]),
+        (
+            {"x/adapter_config.json": ADAPTER, "x/config.json": LLAMA},
+            "x",
+            ["a PEFT adapter (LORA) of HuggingFaceTB/SmolLM2-135M", "--preset smollm2 --base HuggingFaceTB/SmolLM2-135M"],
+        ),
         ({"x/adapter_config.json": "{"}, "x", ["a PEFT adapter", "--base BASE"]),
         ({"x/adapter_model.safetensors": ""}, "x", ["a PEFT adapter"]),
-        ({"x/config.json": LLAMA, "x/model.safetensors": ""}, "x",
-         ["a Hugging Face model (llama)", "flagbt train --preset smollm2 --base x"]),
+        (
+            {"x/config.json": LLAMA, "x/model.safetensors": ""},
+            "x",
+            ["a Hugging Face model (llama)", "flagbt train --preset smollm2 --base x"],
+        ),
         ({"x/config.json": BERT}, "x", ["a Hugging Face model (bert)", "plain Llama models only", "strategy of your own"]),
-        ({"x/best.pt": "", "x/last.pth": ""}, "x",
-         ["files that torch.save wrote: best.pt, last.pth", "flagbt ckpt import x/best.pt"]),
+        (
+            {"x/best.pt": "", "x/last.pth": ""},
+            "x",
+            ["files that torch.save wrote: best.pt, last.pth", "flagbt ckpt import x/best.pt"],
+        ),
         ({"best.pt": ""}, "best.pt", ["flagbt ckpt import best.pt --name NAME"]),
         ({"x/model.onnx": ""}, "x", ["an ONNX model", "strategy of your own"]),
         ({"x/model.safetensors": ""}, "x", ["weights alone"]),
@@ -49,7 +58,7 @@ RUN = json.dumps({"checkpoint": {"name": "Jan4"}})
         ({"x/checkpoint.json": "{}"}, "x/checkpoint.json", ["Give its folder: --ckpt x"]),
         ({"x/\u202ebad\n.txt": ""}, "x", ["nothing that flagbt knows"]),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_checkpoint_is_described(
     files: dict[str, str], given: str, says: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,20 +45,28 @@ FORMS: dict[str, Callable[[nn.Module], Any]] = {
     "save": lambda model: {
         "model_state_dict": model.state_dict(),
         "optimizer_state_dict": torch.optim.AdamW(model.parameters()).state_dict(),
-        "epoch": 7, "train_loss": np.float64(0.5), "val_loss": 0.6, "val_accuracy": 86.34, "config": config_of(model),
+        "epoch": 7,
+        "train_loss": np.float64(0.5),
+        "val_loss": 0.6,
+        "val_accuracy": 86.34,
+        "config": config_of(model),
     },
     "config": lambda model: {"model": model.state_dict(), "config": config_of(model)},
-}  # fmt: skip
+}
 
 
 def config_of(model: nn.Module) -> dict[str, int]:
     """Return the config that the original training kept."""
     block = model.transformer_blocks[0]
     return {
-        "state_dim": model.state_embedding.in_features, "action_dim": 3, "d_model": model.state_embedding.out_features,
-        "num_layers": len(model.transformer_blocks), "num_heads": block.attention.heads,
-        "dim_feedforward": block.ffn[0].base.out_features, "lora_rank": block.ffn[0].lora.lora_A.shape[1],
-    }  # fmt: skip
+        "state_dim": model.state_embedding.in_features,
+        "action_dim": 3,
+        "d_model": model.state_embedding.out_features,
+        "num_layers": len(model.transformer_blocks),
+        "num_heads": block.attention.heads,
+        "dim_feedforward": block.ffn[0].base.out_features,
+        "lora_rank": block.ffn[0].lora.lora_A.shape[1],
+    }
 
 
 def saved(tmp_path: Path, model: nn.Module, form: str = "bare") -> Path:
@@ -160,7 +168,7 @@ def test_the_numbers_of_parameters_are_those_of_the_description() -> None:
         (lambda s: s.update({"output_norm.bias": torch.ones(1).expand(96)}), "claims the shape"),
         (lambda s: s.update({"output_norm.bias": "text"}), "'output_norm.bias' is a str"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_named_and_nothing_written(tmp_path: Path, change: Callable[[Any], Any], words: str) -> None:
     """A tensor left out in silence gives a model that answers something else."""
     state = dict(Original(12, **SMALL).state_dict())
@@ -306,9 +314,14 @@ def imported(tmp_path: Path, walk: Walk) -> Checkpoint:
     """Give a small imported checkpoint of which everything is stated, on a random walk of 2023."""
     bars = walk(3000, seed=5, start="2023-01-01")
     facts = stated(
-        heads=8, context_bars=8, causal=False, schema=FeatureSchema.stated(DEFAULT, None), labels=LabelSpec(),
-        seen=TimeRange.parse("20230101-20230301"), bars=bars,
-    )  # fmt: skip
+        heads=8,
+        context_bars=8,
+        causal=False,
+        schema=FeatureSchema.stated(DEFAULT, None),
+        labels=LabelSpec(),
+        seen=TimeRange.parse("20230101-20230301"),
+        bars=bars,
+    )
     return import_checkpoint(saved(tmp_path, Original(8, False, features=30, **SMALL)), tmp_path / "imported", facts)
 
 
@@ -386,10 +399,11 @@ def test_further_training_starts_from_what_the_import_knows(imported: Checkpoint
     with torch.no_grad():
         assert (begun.eval()(rows) - network(rows)).abs().max() <= 1e-6
     recipe = Recipe(
-        base=str(imported.folder), training=TimeRange.parse("20230301-20230401"),
+        base=str(imported.folder),
+        training=TimeRange.parse("20230301-20230401"),
         validation=TimeRange.parse("20230401-20230501"),
         schedule=Schedule(epochs=1, learning_rate=1e-9),
-    )  # fmt: skip
+    )
     bars = walk(3000, seed=5, start="2023-01-01")
     trained = train(bars, tmp_path / "further", recipe)
     with torch.no_grad():  # next to no learning: what it says is next to what the import said

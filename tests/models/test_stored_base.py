@@ -57,9 +57,15 @@ def language_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a tiny random language model, as save_pretrained lays it out."""
     torch.manual_seed(1)
     config = LlamaConfig(
-        vocab_size=50, hidden_size=24, intermediate_size=48, num_hidden_layers=4, num_attention_heads=6,
-        num_key_value_heads=2, rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
-    )  # fmt: skip
+        vocab_size=50,
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
+    )
     folder = tmp_path_factory.mktemp("language") / "model"
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
@@ -148,8 +154,12 @@ def test_bars_of_another_length_are_refused(stored: StoredBase, recipe: Recipe, 
     bars = walk(4000, seed=5, start="2023-01-01")
     daily = Bars(
         np.datetime64("2012-06-01", "ns") + np.arange(4000) * np.timedelta64(24 * 3600, "s"),
-        bars.open, bars.high, bars.low, bars.close, bars.volume,
-    )  # fmt: skip
+        bars.open,
+        bars.high,
+        bars.low,
+        bars.close,
+        bars.volume,
+    )
     with pytest.raises(CheckpointError, match="pre-trained on bars of 1 hours, .* has bars of 24"):
         train(daily, tmp_path / "x", replace(recipe, base=str(stored.folder), validation=None))
 
@@ -236,9 +246,19 @@ def test_the_commands_make_and_use_a_base(nano_preset: str, command: Command, wa
     printed = json.loads(out)
     assert (printed["timerange"], printed["preset"], len(printed["losses"])) == ("20230101-20230401", nano_preset, 1)
     trained = (
-        "train", "--data", tmp_path / "bars.csv", "--output", tmp_path / "ckpt", "--base", printed["base"], "--epochs", 1,
-        "--json", "--validation", "20230401-",
-    )  # fmt: skip
+        "train",
+        "--data",
+        tmp_path / "bars.csv",
+        "--output",
+        tmp_path / "ckpt",
+        "--base",
+        printed["base"],
+        "--epochs",
+        1,
+        "--json",
+        "--validation",
+        "20230401-",
+    )
     code, out, said = command(*trained, "--lora-layers", "top:1")
     assert code == 0, said
     assert read_checkpoint(tmp_path / "ckpt" / "flagbt").values["base"]["digest"] == printed["digest"]
@@ -256,15 +276,21 @@ def test_the_commands_make_and_use_a_base(nano_preset: str, command: Command, wa
 
 def test_knobs_of_language_models_leave_other_checkpoints_as_they_were(nano: Checkpoint) -> None:
     """A checkpoint without them must keep its bytes and its digest."""
-    fields = {
-        "kind", "n_features", "layers", "d_model", "heads", "d_feedforward", "context_bars", "chunk_bars", "dropout",
-    }  # fmt: skip
+    fields = {"kind", "n_features", "layers", "d_model", "heads", "d_feedforward", "context_bars", "chunk_bars", "dropout"}
     assert set(nano.values["architecture"]) == fields
     assert "top_layers" not in nano.values["lora"]
     given = Architecture(
-        n_features=3, layers=1, d_model=8, heads=4, d_feedforward=16, context_bars=4, chunk_bars=32, key_value_heads=2,
-        rope_theta=5e4, rms_norm_eps=1e-5,
-    )  # fmt: skip
+        n_features=3,
+        layers=1,
+        d_model=8,
+        heads=4,
+        d_feedforward=16,
+        context_bars=4,
+        chunk_bars=32,
+        key_value_heads=2,
+        rope_theta=5e4,
+        rms_norm_eps=1e-5,
+    )
     assert read_architecture(given.to_json()) == given
 
 
@@ -284,9 +310,13 @@ def test_a_language_models_layers_compute_as_its_own(language_folder: Path) -> N
 def on_language(language_folder: Path, walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """Train on the tiny language model's first three layers, adapting the last."""
     recipe = Recipe(
-        preset="smollm2", base=str(language_folder), base_layers=3, validation=VALIDATION, schedule=ONE_EPOCH,
+        preset="smollm2",
+        base=str(language_folder),
+        base_layers=3,
+        validation=VALIDATION,
+        schedule=ONE_EPOCH,
         lora=Lora(rank=4, alpha=8, top_layers=1),
-    )  # fmt: skip
+    )
     return train(walk(4000, seed=5, start="2023-01-01"), tmp_path_factory.mktemp("ckpt") / "words", recipe)
 
 
@@ -391,9 +421,12 @@ def test_a_model_of_the_hub_is_found_again_by_its_revision(language_folder: Path
             print(error)
     """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(cache / "refs" / "main")], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code, str(cache / "refs" / "main")],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     first, tensors, refused = done.stdout.splitlines()
     assert first == str({"kind": "hub", "name": "someone/words", "revision": revision})

@@ -118,9 +118,9 @@ def test_differences_are_to_the_first_run(keep: Keeper) -> None:
     assert f"<small>{two - one:+.2f}</small>" in render_comparison(runs)
 
 
-@pytest.mark.parametrize("text", [
-    "sharpe_daily < 0.5", "sharpe<.5", " total_return >= -1e-1 ", "deflated-sharpe <= 0.95", "trades > +3."
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text", ["sharpe_daily < 0.5", "sharpe<.5", " total_return >= -1e-1 ", "deflated-sharpe <= 0.95", "trades > +3."]
+)
 def test_conditions_that_are_understood(text: str) -> None:
     """If it fails, a condition that a pipeline relies on is refused."""
     condition = Condition.parse(text)
@@ -128,10 +128,21 @@ def test_conditions_that_are_understood(text: str) -> None:
     assert Condition.parse(str(condition)) == condition
 
 
-@pytest.mark.parametrize("text", [
-    "", "sharpe_daily", "sharpe_daily < ", "sharpe_daily = 1", "sharpe_daily < nan", "1 < sharpe_daily", "trades < 1 or 1",
-    "__import__('os').system('true') < 1", "trades < 0x10", "trades < 1; trades > 0",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "sharpe_daily",
+        "sharpe_daily < ",
+        "sharpe_daily = 1",
+        "sharpe_daily < nan",
+        "1 < sharpe_daily",
+        "trades < 1 or 1",
+        "__import__('os').system('true') < 1",
+        "trades < 0x10",
+        "trades < 1; trades > 0",
+    ],
+)
 def test_conditions_that_are_not(text: str) -> None:
     """If it fails, a typing mistake passes for a condition that never fails, or text is evaluated."""
     with pytest.raises(UsageError, match="expected a metric"):

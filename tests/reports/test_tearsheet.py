@@ -128,9 +128,22 @@ def test_a_trading_run_opens_with_what_happened(run_maker: RunMaker, quarter_pag
 
 def test_the_sections_stand_in_their_order(quarter_page: str) -> None:
     """If it fails, the page shows what was earned before what happened, or a section is missing."""
-    heads = ["SYNTHETIC DATA", 'class="lead"', ">Luck<", ">What was run<", ">Equity and drawdown", ">Trade diversity<",
-             "The funnel", ">Price, entries and exits<", ">Calibration and confusion<", ">Costs<", ">Certainty: could it",
-             ">quantstats<", ">Trades<", ">Reproduce<"]  # fmt: skip
+    heads = [
+        "SYNTHETIC DATA",
+        'class="lead"',
+        ">Luck<",
+        ">What was run<",
+        ">Equity and drawdown",
+        ">Trade diversity<",
+        "The funnel",
+        ">Price, entries and exits<",
+        ">Calibration and confusion<",
+        ">Costs<",
+        ">Certainty: could it",
+        ">quantstats<",
+        ">Trades<",
+        ">Reproduce<",
+    ]
     found = [quarter_page.index(each) for each in heads]
     assert found == sorted(found)
 

@@ -30,7 +30,7 @@ def frame_of(index: pd.DatetimeIndex, seed: int = 3) -> pd.DataFrame:
     open_ = np.concatenate([[1.1], close[:-1]])
     return pd.DataFrame(
         {"open": open_, "high": np.maximum(open_, close), "low": np.minimum(open_, close), "close": close, "volume": 1.0}, index
-    )  # fmt: skip
+    )
 
 
 def forex() -> pd.DataFrame:

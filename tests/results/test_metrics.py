@@ -119,10 +119,12 @@ def test_trade_and_cost_figures_come_from_the_ledger(run_maker: RunMaker) -> Non
     )
     orders = pd.DataFrame(
         {
-            "status": ["filled", "filled", "rejected", "unfilled"], "notional": [1000.0, 500.0, 200.0, 0.0],
-            "fee": [1.0, 0.5, 0.2, 0.0], "slippage_cost": [0.1, 0.05, 0.0, np.nan],
+            "status": ["filled", "filled", "rejected", "unfilled"],
+            "notional": [1000.0, 500.0, 200.0, 0.0],
+            "fee": [1.0, 0.5, 0.2, 0.0],
+            "slippage_cost": [0.1, 0.05, 0.0, np.nan],
         }
-    )  # fmt: skip
+    )
     found = metrics(replace(run, trades=trades, orders=orders))
     assert (found["trades"], found["closed_trades"], found["open_trades"]) == (4, 3, 1)
     assert found["win_rate"] == pytest.approx(1 / 3)

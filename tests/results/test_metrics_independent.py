@@ -74,8 +74,11 @@ def test_degenerate_curves(kind: str, run_maker: Callable[..., Run]) -> None:
     run = run_maker(n, kind="hold")
     steps = np.random.default_rng(0).uniform(0.0001, 0.002, n)
     growth = {
-        "flat": np.zeros(n), "all losses": -steps, "all gains": steps, "one loss": np.where(np.arange(n) == n // 2, -0.3, 0),
-    }.get(kind, np.random.default_rng(1).normal(0, 0.01, n))  # fmt: skip
+        "flat": np.zeros(n),
+        "all losses": -steps,
+        "all gains": steps,
+        "one loss": np.where(np.arange(n) == n // 2, -0.3, 0),
+    }.get(kind, np.random.default_rng(1).normal(0, 0.01, n))
     check(replace(run, equity=run.equity.assign(equity=run.cash * np.cumprod(1 + growth))))
 
 

@@ -42,9 +42,13 @@ from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, S
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = (
-    "probabilistic_sharpe", "minimum_track_record", "deflated_sharpe", "sharpe_interval", "difference_interval",
+    "probabilistic_sharpe",
+    "minimum_track_record",
+    "deflated_sharpe",
+    "sharpe_interval",
+    "difference_interval",
     "random_entries",
-)  # fmt: skip
+)
 ALONE = TrialCount(1, (1.0,))
 HEDGE_FUND = Moments(24, 0.458, -2.448, 10.164)  # 24 months
 

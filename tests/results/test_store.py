@@ -25,9 +25,7 @@ from flagbt.results.trial_log import TrialCount
 
 RunMaker = Callable[..., Run]
 CLOCKS = {"started", "finished", "seconds", "id"}
-FILES = {
-    "run.json", "metrics.json", "equity.parquet", "signals.parquet", "orders.csv", "trades.csv", "tearsheet.html"
-}  # fmt: skip
+FILES = {"run.json", "metrics.json", "equity.parquet", "signals.parquet", "orders.csv", "trades.csv", "tearsheet.html"}
 
 
 @pytest.fixture

@@ -81,8 +81,7 @@ def test_a_torn_line_is_passed_over_and_swallows_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["[]", "3", "{}", '{"version": 1}', '{"version": 1, "bars": 3, "configuration": "a", "sharpe": 1}', "\xff{"],
+    "line", ["[]", "3", "{}", '{"version": 1}', '{"version": 1, "bars": 3, "configuration": "a", "sharpe": 1}', "\xff{"]
 )
 def test_lines_that_are_no_trial_are_counted(tmp_path: Path, line: str) -> None:
     """If it fails, one strange line stops every later run."""
@@ -160,10 +159,15 @@ def test_what_makes_another_trial(walk: Callable[..., Bars]) -> None:
     whole = {**Costs().describe(), "fee_bps": 10}
     assert trial(config=whole) == base
     differing = [
-        trial(SmaCross(fast_bars=5)), trial(BuyAndHold()), trial(costs=Costs(fee_bps=11)), trial(cash=20_000.0),
-        trial(config={"seed": 1}), trial(config={"code": "abc"}), trial(checkpoint={"name": "a", "digest": "1"}),
+        trial(SmaCross(fast_bars=5)),
+        trial(BuyAndHold()),
+        trial(costs=Costs(fee_bps=11)),
+        trial(cash=20_000.0),
+        trial(config={"seed": 1}),
+        trial(config={"code": "abc"}),
+        trial(checkpoint={"name": "a", "digest": "1"}),
         trial(checkpoint={"name": "a", "digest": "2"}),
-    ]  # fmt: skip
+    ]
     assert len({base.configuration, *(each.configuration for each in differing)}) == 9
     assert {each.bars for each in differing} == {base.bars}
     # The same stretch out of a longer file is the same test; another stretch is not.
@@ -202,9 +206,12 @@ def test_runs_from_the_command_line(
         code, out, err = command("run", *words, *few)
         assert code == 0, err
         values = json.loads(out)
-        return {**values, "bytes": {
-            name: (Path(values["run"]) / name).read_bytes() for name in ("metrics.json", "tearsheet.html", "orders.csv")
-        }}  # fmt: skip
+        return {
+            **values,
+            "bytes": {
+                name: (Path(values["run"]) / name).read_bytes() for name in ("metrics.json", "tearsheet.html", "orders.csv")
+            },
+        }
 
     first = flagbt("--strategy", "sma-cross")
     again = flagbt("--strategy", "sma-cross", "--notes", "the same", "--name", "again")

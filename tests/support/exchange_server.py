@@ -295,12 +295,22 @@ def exchange_info() -> dict[str, Any]:
     ]
     symbols = [
         {
-            "symbol": symbol, "status": "TRADING", "baseAsset": base, "baseAssetPrecision": 8, "quoteAsset": quote,
-            "quotePrecision": 8, "quoteAssetPrecision": 8, "orderTypes": ["LIMIT", "MARKET"], "isSpotTradingAllowed": True,
-            "isMarginTradingAllowed": True, "filters": filters, "permissions": [], "permissionSets": [["SPOT", "MARGIN"]],
+            "symbol": symbol,
+            "status": "TRADING",
+            "baseAsset": base,
+            "baseAssetPrecision": 8,
+            "quoteAsset": quote,
+            "quotePrecision": 8,
+            "quoteAssetPrecision": 8,
+            "orderTypes": ["LIMIT", "MARKET"],
+            "isSpotTradingAllowed": True,
+            "isMarginTradingAllowed": True,
+            "filters": filters,
+            "permissions": [],
+            "permissionSets": [["SPOT", "MARGIN"]],
         }
         for symbol, (base, quote) in SYMBOLS.items()
-    ]  # fmt: skip
+    ]
     return {"timezone": "UTC", "serverTime": 0, "rateLimits": [], "exchangeFilters": [], "symbols": symbols}
 
 
@@ -309,9 +319,12 @@ def fetched(server: ExchangeServer, output: Path, *, since: str = "2020-01-01", 
     until = given.pop("until", None)
     values = {"exchange": "binance", "symbol": "BTC/USDT", "timeframe": "1h", "source": "api", "patience_s": 3.0, **given}
     request = FetchRequest(
-        since=np.datetime64(since, "ns"), until=None if until is None else np.datetime64(str(until), "ns"),
-        output=output, base_url=server.url, **values,  # type: ignore[arg-type]
-    )  # fmt: skip
+        since=np.datetime64(since, "ns"),
+        until=None if until is None else np.datetime64(str(until), "ns"),
+        output=output,
+        base_url=server.url,
+        **values,  # type: ignore[arg-type]
+    )
     return fetch(request)
 
 

@@ -16,9 +16,14 @@ from flagbt.doctor.finding import Diagnosis
 
 SIZE, TRAINED, JUDGED = 9_000, 4_500, 5_800
 COLUMNS = (
-    *(f"return_{n}" for n in (1, 2, 3, 6, 12, 24, 48)), *(f"average_{n}" for n in (6, 12, 24, 48)),
-    *(f"volatility_{n}" for n in (6, 24, 72)), *(f"range_{n}" for n in (1, 6, 24)), "volume_24", "hour_sin", "hour_cos",
-)  # fmt: skip
+    *(f"return_{n}" for n in (1, 2, 3, 6, 12, 24, 48)),
+    *(f"average_{n}" for n in (6, 12, 24, 48)),
+    *(f"volatility_{n}" for n in (6, 24, 72)),
+    *(f"range_{n}" for n in (1, 6, 24)),
+    "volume_24",
+    "hour_sin",
+    "hour_cos",
+)
 Rows = Callable[[Bars], np.ndarray]
 Learner = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
 
@@ -58,12 +63,17 @@ def honest_rows(bars: Bars) -> np.ndarray:
     change = log_close - ago(log_close, 1)
     hour = bars.time.astype("datetime64[h]").astype(np.int64) * 2 * np.pi / 24
     reach = np.log(bars.high / bars.low)
-    return np.column_stack([
-        *(100 * (log_close - ago(log_close, n)) for n in (1, 2, 3, 6, 12, 24, 48)),
-        *(100 * (log_close - np.log(past_mean(bars.close, n))) for n in (6, 12, 24, 48)),
-        *(np.log(past_mean(np.abs(change), n) + 1e-6) for n in (6, 24, 72)), *(100 * past_mean(reach, n) for n in (1, 6, 24)),
-        np.log((bars.volume + 1) / (past_mean(bars.volume, 24) + 1)), np.sin(hour), np.cos(hour),
-    ])  # fmt: skip
+    return np.column_stack(
+        [
+            *(100 * (log_close - ago(log_close, n)) for n in (1, 2, 3, 6, 12, 24, 48)),
+            *(100 * (log_close - np.log(past_mean(bars.close, n))) for n in (6, 12, 24, 48)),
+            *(np.log(past_mean(np.abs(change), n) + 1e-6) for n in (6, 24, 72)),
+            *(100 * past_mean(reach, n) for n in (1, 6, 24)),
+            np.log((bars.volume + 1) / (past_mean(bars.volume, 24) + 1)),
+            np.sin(hour),
+            np.cos(hour),
+        ]
+    )
 
 
 def same(rows: Rows) -> Rows:
@@ -115,7 +125,18 @@ class Pipeline:
         tested = np.zeros(len(place), dtype=bool)
         tested[self.tested] = True
         return diagnose(
-            self.answer(predict), self.serve(self.rows), self.bars, labels=labels, columns=self.columns,
-            training_features=self.rows, training_columns=self.columns, training=training, validation=validation,
-            tested=tested, class_weights=self.weights, context_bars=self.context, signals=self.signals, seed=seed,
-        )  # fmt: skip
+            self.answer(predict),
+            self.serve(self.rows),
+            self.bars,
+            labels=labels,
+            columns=self.columns,
+            training_features=self.rows,
+            training_columns=self.columns,
+            training=training,
+            validation=validation,
+            tested=tested,
+            class_weights=self.weights,
+            context_bars=self.context,
+            signals=self.signals,
+            seed=seed,
+        )

@@ -66,9 +66,18 @@ class Original(nn.Module):
     """Rows (B, L, F) to logits (B, L, 3) at every position."""
 
     def __init__(
-        self, heads: int = 12, causal: bool = True, *, features: int = 60, width: int = 768, layers: int = 12,
-        inner: int = 3072, rank: int = 16, positions: int = 256, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        heads: int = 12,
+        causal: bool = True,
+        *,
+        features: int = 60,
+        width: int = 768,
+        layers: int = 12,
+        inner: int = 3072,
+        rank: int = 16,
+        positions: int = 256,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.causal = causal

@@ -30,18 +30,51 @@ class Noted(bt.Strategy):
         """Note an order's state and what it has come to."""
         did, asked = order.executed, order.created
         self.note(
-            "order", order.getstatusname(), order.getordername(), order.ordtypename(), order.tradeid, asked.size, asked.price,
-            asked.pricelimit, asked.pclose, asked.dt, order.size, order.valid, order.alive(), did.size, did.price, did.value,
-            did.comm, did.pnl, did.dt, did.remsize, did.psize, did.pprice, order.info.get("why", None),
-        )  # fmt: skip
+            "order",
+            order.getstatusname(),
+            order.getordername(),
+            order.ordtypename(),
+            order.tradeid,
+            asked.size,
+            asked.price,
+            asked.pricelimit,
+            asked.pclose,
+            asked.dt,
+            order.size,
+            order.valid,
+            order.alive(),
+            did.size,
+            did.price,
+            did.value,
+            did.comm,
+            did.pnl,
+            did.dt,
+            did.remsize,
+            did.psize,
+            did.pprice,
+            order.info.get("why", None),
+        )
 
     def notify_trade(self, trade):
         """Note a trade that opened or closed."""
         self.note(
-            "trade", trade.tradeid, trade.isopen, trade.isclosed, trade.justopened, trade.size, trade.price,
-            trade.value, trade.commission, trade.pnl, trade.pnlcomm, trade.baropen, trade.barclose, trade.barlen,
-            trade.dtopen, trade.dtclose,
-        )  # fmt: skip
+            "trade",
+            trade.tradeid,
+            trade.isopen,
+            trade.isclosed,
+            trade.justopened,
+            trade.size,
+            trade.price,
+            trade.value,
+            trade.commission,
+            trade.pnl,
+            trade.pnlcomm,
+            trade.baropen,
+            trade.barclose,
+            trade.barlen,
+            trade.dtopen,
+            trade.dtclose,
+        )
 
     def notify_cashvalue(self, cash, value):
         """Note the account at each bar."""
@@ -251,9 +284,7 @@ class Turtle(Noted):
         size = 0.01 * self.broker.getvalue() / self.atr[0] / 4
         self.buy(size=size)
         self.units, self.at = self.units + 1, self.data.close[0]
-        self.stop_order = self.sell(
-            exectype=bt.Order.Stop, price=self.at - 2 * self.atr[0], size=self.position.size + size
-        )  # fmt: skip
+        self.stop_order = self.sell(exectype=bt.Order.Stop, price=self.at - 2 * self.atr[0], size=self.position.size + size)
 
 
 class Pyramid(Noted):
@@ -286,9 +317,15 @@ class Bracket(Noted):
             return
         price = self.data.close[0] * 0.999
         self.orders = self.buy_bracket(
-            size=0.1, price=price, limitprice=price * 1.01, stopprice=price * 0.99, valid=datetime.timedelta(hours=5),
-            limitargs={"valid": None}, stopargs={"valid": None}, why="bracket",
-        )  # fmt: skip
+            size=0.1,
+            price=price,
+            limitprice=price * 1.01,
+            stopprice=price * 0.99,
+            valid=datetime.timedelta(hours=5),
+            limitargs={"valid": None},
+            stopargs={"valid": None},
+            why="bracket",
+        )
 
 
 class MarketBracket(Bracket):
@@ -297,9 +334,12 @@ class MarketBracket(Bracket):
     def next(self):
         if not self.orders and self.data.close[0] > self.mean[0]:
             self.orders = self.buy_bracket(
-                size=0.1, exectype=bt.Order.Market, limitprice=self.data.close[0] * 1.012, stopexec=bt.Order.StopTrail,
+                size=0.1,
+                exectype=bt.Order.Market,
+                limitprice=self.data.close[0] * 1.012,
+                stopexec=bt.Order.StopTrail,
                 stopargs={"trailpercent": 0.01},
-            )  # fmt: skip
+            )
 
 
 class ShortBracket(Bracket):
@@ -371,9 +411,13 @@ class StopTrailLimit(Noted):
         elif self.position and not self.broker.get_orders_open():
             price = self.data.close[0]
             self.sell(
-                size=0.1, exectype=bt.Order.StopTrailLimit, price=price, plimit=price * 0.999, trailamount=120.0,
+                size=0.1,
+                exectype=bt.Order.StopTrailLimit,
+                price=price,
+                plimit=price * 0.999,
+                trailamount=120.0,
                 valid=datetime.timedelta(days=2),
-            )  # fmt: skip
+            )
 
 
 class StopLimit(Noted):
@@ -454,9 +498,12 @@ class ValidUntil(Noted):
     def next(self):
         kind = len(self) % 5
         until = (
-            self.data.datetime.datetime(0) + datetime.timedelta(hours=3), datetime.timedelta(hours=6), bt.Order.DAY, 0,
+            self.data.datetime.datetime(0) + datetime.timedelta(hours=3),
+            datetime.timedelta(hours=6),
+            bt.Order.DAY,
+            0,
             bt.date2num(self.data.datetime.datetime(0) + datetime.timedelta(hours=4)),
-        )[kind]  # fmt: skip
+        )[kind]
         if len(self.broker.get_orders_open()) < 6:
             if self.position:
                 self.sell(size=0.005, exectype=bt.Order.Limit, price=self.data.close[0] * 1.004, valid=until)
@@ -651,13 +698,30 @@ class Watched(Noted):
         if len(self) % 33 == 0:
             self.close()
         self.note(
-            "seen", len(self.data), self.data.buflen(), self.datetime.datetime(0), self.data.datetime.date(0), self.mean[0],
-            self.data.volume[0], self.data.openinterest[0], self.data.high[-1],
-            len(self.data.close.get(size=5)), self.data._timeframe, self.data._compression,
-            len(self.stats.broker), self.stats.broker.value[-1], self.stats.broker.cash[-1], len(self.stats.trades),
-            self.env is self.cerebro, self.broker.startingcash, self.p._getkwargs(), len(self.datas), len(self.stats.buysell),
-            self.broker.getcommissioninfo(self.data).getcommission(1.0, 100.0), self.broker.get_leverage(),
-        )  # fmt: skip
+            "seen",
+            len(self.data),
+            self.data.buflen(),
+            self.datetime.datetime(0),
+            self.data.datetime.date(0),
+            self.mean[0],
+            self.data.volume[0],
+            self.data.openinterest[0],
+            self.data.high[-1],
+            len(self.data.close.get(size=5)),
+            self.data._timeframe,
+            self.data._compression,
+            len(self.stats.broker),
+            self.stats.broker.value[-1],
+            self.stats.broker.cash[-1],
+            len(self.stats.trades),
+            self.env is self.cerebro,
+            self.broker.startingcash,
+            self.p._getkwargs(),
+            len(self.datas),
+            len(self.stats.buysell),
+            self.broker.getcommissioninfo(self.data).getcommission(1.0, 100.0),
+            self.broker.get_leverage(),
+        )
 
 
 class Analysed(Noted):
@@ -688,12 +752,19 @@ class ManyIndicators(Noted):
 
     def __init__(self):
         self.votes = [
-            bt.ind.Stochastic(safediv=True).percK - 50, bt.ind.CCI(), bt.ind.ADX(period=10) - 20, bt.ind.WilliamsR() + 50,
-            bt.ind.PSAR() - self.data.close, bt.ind.TRIX(period=6), bt.ind.AroonOscillator(),
+            bt.ind.Stochastic(safediv=True).percK - 50,
+            bt.ind.CCI(),
+            bt.ind.ADX(period=10) - 20,
+            bt.ind.WilliamsR() + 50,
+            bt.ind.PSAR() - self.data.close,
+            bt.ind.TRIX(period=6),
+            bt.ind.AroonOscillator(),
             bt.ind.HMA(period=12) - self.data.close,
-            bt.ind.Ichimoku().tenkan_sen - self.data.close, bt.ind.ROC(period=6), bt.ind.UltimateOscillator() - 50,
+            bt.ind.Ichimoku().tenkan_sen - self.data.close,
+            bt.ind.ROC(period=6),
+            bt.ind.UltimateOscillator() - 50,
             self.data.close - bt.ind.KAMA(period=10),
-        ]  # fmt: skip
+        ]
 
     def next(self):
         vote = sum(1 if line[0] > 0 else -1 for line in self.votes)
@@ -769,10 +840,17 @@ class RandomOrders(Noted):
             return bracket(
                 size=size, price=price, exectype=draw.choice((bt.Order.Market, bt.Order.Limit, bt.Order.Stop)), **ways_out
             )
-        kind = draw.choice((
-            bt.Order.Market, bt.Order.Close, bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit, bt.Order.StopTrail,
-            bt.Order.StopTrailLimit,
-        ))  # fmt: skip
+        kind = draw.choice(
+            (
+                bt.Order.Market,
+                bt.Order.Close,
+                bt.Order.Limit,
+                bt.Order.Stop,
+                bt.Order.StopLimit,
+                bt.Order.StopTrail,
+                bt.Order.StopTrailLimit,
+            )
+        )
         more = {"tradeid": draw.choice((0, 0, 1)), "valid": valid}
         if kind not in (bt.Order.Market, bt.Order.Close):
             more["price"] = price
@@ -787,6 +865,7 @@ class RandomOrders(Noted):
 
 
 STRATEGIES = [
-    each for each in list(globals().values())
+    each
+    for each in list(globals().values())
     if isinstance(each, type) and issubclass(each, Noted) and each not in (Noted, RandomOrders) and each.__module__ == __name__
-]  # fmt: skip
+]

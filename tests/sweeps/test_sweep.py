@@ -69,10 +69,15 @@ def asked(nano: Checkpoint, data: Path) -> Callable[..., SweepRequest]:
 
     def make(**changes: Any) -> SweepRequest:
         given = {
-            "ckpt": (str(nano.folder),), "data": data, "timerange": (TimeRange.parse("20240110-"),),
-            "offsets": (-1.0, 0.0, 1.0), "decision": ("argmax", "utility"), "fee_bps": (0.0, 10.0), "cooldown_bars": (0, 6),
+            "ckpt": (str(nano.folder),),
+            "data": data,
+            "timerange": (TimeRange.parse("20240110-"),),
+            "offsets": (-1.0, 0.0, 1.0),
+            "decision": ("argmax", "utility"),
+            "fee_bps": (0.0, 10.0),
+            "cooldown_bars": (0, 6),
             "workers": 1,
-        }  # fmt: skip
+        }
         return SweepRequest(**(given | changes))
 
     return make
@@ -176,14 +181,20 @@ def test_a_row_is_what_a_run_gives(swept, bars: Bars, nano: Checkpoint) -> None:
         offset = Calibration("offset", offset=(row["offset_sell"], 0.0, row["offset_buy"]))
         costs = Costs(fee_bps=row["fee_bps"])
         model = ModelSignals(
-            checkpoint=nano, calibration=offset, decision=Decision.parse(row["decision"]),
+            checkpoint=nano,
+            calibration=offset,
+            decision=Decision.parse(row["decision"]),
             round_trip_cost=2 * (costs.fee + costs.slippage),
-        )  # fmt: skip
+        )
         rules = Rules(cooldown_bars=row["cooldown_bars"], horizon_bars=6 if row["exit"] == "horizon" else None)
         judged = run_backtest(
-            bars, FlagTrader(model, short=row["short"]), timerange=TimeRange.parse(row["timerange"]), costs=costs,
-            short=row["short"], rules=rules,
-        )  # fmt: skip
+            bars,
+            FlagTrader(model, short=row["short"]),
+            timerange=TimeRange.parse(row["timerange"]),
+            costs=costs,
+            short=row["short"],
+            rules=rules,
+        )
         expected = metrics(judged)
         for name in (
             "total_return",
@@ -213,11 +224,16 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
     holdout = winner["holdout"]
     recorded = run(
         RunRequest(
-            ckpt=str(nano.folder), data=data, timerange=TimeRange.parse(holdout["timerange"]), calibration=best["calibration"],
-            decision=best["decision"], fee_bps=best["fee_bps"], cooldown_bars=best["cooldown_bars"],
+            ckpt=str(nano.folder),
+            data=data,
+            timerange=TimeRange.parse(holdout["timerange"]),
+            calibration=best["calibration"],
+            decision=best["decision"],
+            fee_bps=best["fee_bps"],
+            cooldown_bars=best["cooldown_bars"],
         ),
         out=tmp_path / "sweeps-runs",
-    )  # fmt: skip
+    )
     assert {name: recorded.metrics["strategy"][name] for name in holdout["strategy"]} == holdout["strategy"]
     assert {name: recorded.metrics["benchmark"][name] for name in holdout["buy_and_hold"]} == holdout["buy_and_hold"]
     # Every setting is in the trial log, under the digest that a run of it has.
@@ -229,11 +245,37 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
 
 
 WITH_EVERYTHING = (
-    "--fee-bps", "3.5,7", "--cash", "2500", "--short", "--stop-loss", "0.05", "--take-profit", "0.25", "--exit", "horizon:5",
-    "--cooldown-bars", "2", "--min-hold-bars", "3", "--max-short-notional", "0.5", "--close-short-above", "1.5",
-    "--borrow-bps-per-day", "4", "--slippage-bps", "1", "--device", "cpu", "--batch-size", "7", "--allow-overlap",
-    "--runs", "my runs",
-)  # fmt: skip
+    "--fee-bps",
+    "3.5,7",
+    "--cash",
+    "2500",
+    "--short",
+    "--stop-loss",
+    "0.05",
+    "--take-profit",
+    "0.25",
+    "--exit",
+    "horizon:5",
+    "--cooldown-bars",
+    "2",
+    "--min-hold-bars",
+    "3",
+    "--max-short-notional",
+    "0.5",
+    "--close-short-above",
+    "1.5",
+    "--borrow-bps-per-day",
+    "4",
+    "--slippage-bps",
+    "1",
+    "--device",
+    "cpu",
+    "--batch-size",
+    "7",
+    "--allow-overlap",
+    "--runs",
+    "my runs",
+)
 
 
 @pytest.mark.parametrize("options", [(), WITH_EVERYTHING], ids=["plain", "with everything"])
@@ -366,9 +408,13 @@ def test_the_page_is_offline_and_does_not_grow(swept, tmp_path: Path) -> None:
     """If it fails, the page calls out, hides a stamp, or cannot be opened for a large sweep."""
     small = (swept("small", timerange=(TimeRange.parse("20240110-20240201"),)).folder / "sweep.html").read_text()
     large = swept(
-        "large", timerange=(TimeRange.parse("20240110-20240201"),), offsets=tuple(np.linspace(-3, 3, 30)), fee_bps=(0.0,),
-        cooldown_bars=(0,), check_share=0.0,
-    )  # fmt: skip
+        "large",
+        timerange=(TimeRange.parse("20240110-20240201"),),
+        offsets=tuple(np.linspace(-3, 3, 30)),
+        fee_bps=(0.0,),
+        cooldown_bars=(0,),
+        check_share=0.0,
+    )
     page = (large.folder / "sweep.html").read_text()
     outside = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # Bokeh's own script names addresses it never asks
     assert len(page) < len(small) + 800_000
@@ -594,9 +640,23 @@ def test_an_error_comes_back_from_a_worker_as_it_is(backend: Callable[..., Any],
 def test_a_sweep_killed_at_any_moment_goes_on(nano: Checkpoint, data: Path, tmp_path: Path) -> None:
     """The real command killed, workers and all: if it fails, finished pieces are lost, or processes are left behind."""
     arguments = [
-        sys.executable, "-m", "flagbt", "sweep", "--ckpt", str(nano.folder), "--data", str(data), "--timerange", "20240110-",
-        "--offsets", "grid:-3..3:0.25", "--fees", "0,5,10,20", "--runs", str(tmp_path / "runs"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "flagbt",
+        "sweep",
+        "--ckpt",
+        str(nano.folder),
+        "--data",
+        str(data),
+        "--timerange",
+        "20240110-",
+        "--offsets",
+        "grid:-3..3:0.25",
+        "--fees",
+        "0,5,10,20",
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
     subprocess.run([*arguments, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
     killed = 0
     for pieces_wanted in (1, 20, 45, 64):
@@ -651,9 +711,11 @@ def test_memory_does_not_grow_with_the_settings(tmp_path: Path, data: Path, nano
     most = []
     for n in (32, 200):
         done = subprocess.run(
-            [sys.executable, "-c", code, str(nano.folder), str(data), str(n), str(tmp_path / str(n))], capture_output=True,
-            text=True, check=True,
-        )  # fmt: skip
+            [sys.executable, "-c", code, str(nano.folder), str(data), str(n), str(tmp_path / str(n))],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         most.append(int(done.stdout) / 1024)
     assert most[1] < most[0] + 40, most
 

@@ -20,9 +20,13 @@ import traceback
 from pathlib import Path
 
 FORMATS = {
-    ".csv": (".csv", ".tsv"), ".csv.gz": (".csv.gz",), ".zip": (".zip",), ".json": (".json",),
-    ".parquet": (".parquet",), ".feather": (".feather",),
-}  # fmt: skip
+    ".csv": (".csv", ".tsv"),
+    ".csv.gz": (".csv.gz",),
+    ".zip": (".zip",),
+    ".json": (".json",),
+    ".parquet": (".parquet",),
+    ".feather": (".feather",),
+}
 RUNS = 20_000
 LONGEST_INPUT = 16_384  # bytes
 SECONDS, MEGABYTES = 5, 1_000
@@ -104,9 +108,16 @@ def run(ending: str, runs: int, seed: int, keep: Path) -> tuple[int, float, str]
         seeds = Path(scratch)
         write_seeds(ending, seeds)
         options = [
-            f"-runs={runs}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LONGEST_INPUT}", f"-seed={seed}",
-            "-verbosity=1", "-close_fd_mask=0", f"-artifact_prefix={keep}{os.sep}", scratch,
-        ]  # fmt: skip
+            f"-runs={runs}",
+            f"-timeout={SECONDS}",
+            f"-rss_limit_mb={MEGABYTES}",
+            f"-max_len={LONGEST_INPUT}",
+            f"-seed={seed}",
+            "-verbosity=1",
+            "-close_fd_mask=0",
+            f"-artifact_prefix={keep}{os.sep}",
+            scratch,
+        ]
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, __file__, "--inside", ending, "--", *options], capture_output=True, text=True, errors="replace"

@@ -92,10 +92,33 @@ def test_help_imports_nothing_heavy() -> None:
 def test_public_names_are_pinned_and_importable() -> None:
     """A public name that vanishes breaks every user's script."""
     assert flagbt.__all__ == [
-        "__version__", "BUY", "Bars", "Calibration", "Checkpoint", "Decision", "FeatureSet", "FlagbtError", "HOLD",
-        "LabelSpec", "ModelSignals", "Position", "Recipe", "RunRequest", "SELL", "Signals", "Strategy", "TimeRange",
-        "diagnose", "find_checkpoint", "load_sample", "read_bars", "read_run", "run", "run_backtest", "train",
-    ]  # fmt: skip
+        "__version__",
+        "BUY",
+        "Bars",
+        "Calibration",
+        "Checkpoint",
+        "Decision",
+        "FeatureSet",
+        "FlagbtError",
+        "HOLD",
+        "LabelSpec",
+        "ModelSignals",
+        "Position",
+        "Recipe",
+        "RunRequest",
+        "SELL",
+        "Signals",
+        "Strategy",
+        "TimeRange",
+        "diagnose",
+        "find_checkpoint",
+        "load_sample",
+        "read_bars",
+        "read_run",
+        "run",
+        "run_backtest",
+        "train",
+    ]
     assert all(getattr(flagbt, name) is not None for name in flagbt.__all__)
     assert (flagbt.SELL, flagbt.HOLD, flagbt.BUY) == (0, 1, 2)
 

@@ -131,9 +131,17 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 GUIDES_RUN = (
-    "ARCHITECTURE.md", "data.md", "strategies.md", "features.md", "bases.md", "calibration.md", "doctor.md", "certainty.md",
-    "sweeps.md", "checkpoints.md",
-)  # fmt: skip
+    "ARCHITECTURE.md",
+    "data.md",
+    "strategies.md",
+    "features.md",
+    "bases.md",
+    "calibration.md",
+    "doctor.md",
+    "certainty.md",
+    "sweeps.md",
+    "checkpoints.md",
+)
 
 
 @pytest.mark.parametrize("name", GUIDES_RUN)
@@ -313,13 +321,19 @@ def test_the_tables_of_data_are_complete() -> None:
         assert refused == ("yes" if remedy.refused else "no")
         assert [fix.strip("` ") for fix in fixes.split(",")] == (list(remedy.fixes) or ["none"])
     for stated in (
-        f"{content.LARGEST_BYTES:,} bytes", f"beyond {content.RATIO_COUNTS_FROM:,} bytes", f"| {content.LARGEST_RATIO} times |",
-        f"| rows | {content.MOST_ROWS:,} |", f"| columns | {columns.MOST_COLUMNS:,} |", f"{content.LONGEST_LINE:,} characters",
+        f"{content.LARGEST_BYTES:,} bytes",
+        f"beyond {content.RATIO_COUNTS_FROM:,} bytes",
+        f"| {content.LARGEST_RATIO} times |",
+        f"| rows | {content.MOST_ROWS:,} |",
+        f"| columns | {columns.MOST_COLUMNS:,} |",
+        f"{content.LONGEST_LINE:,} characters",
         f"| {rows_json.LARGEST_TEXT:,} characters; a row {rows_json.LONGEST_ROW:,}, not nested |",
-        f"| {content.MOST_ENTRIES:,}, of which one", f"| {columnar.MOST_MEMORY:,} bytes |",
-        f"the last {check.QUIET_BARS} bars' and below {100 * check.QUIET_SHARE:g} %", f"by a factor of more than {check.JUMP}",
+        f"| {content.MOST_ENTRIES:,}, of which one",
+        f"| {columnar.MOST_MEMORY:,} bytes |",
+        f"the last {check.QUIET_BARS} bars' and below {100 * check.QUIET_SHARE:g} %",
+        f"by a factor of more than {check.JUMP}",
         ", ".join(f"`{name}`" for name in columns.TIME_NAMES[:6]),
-    ):  # fmt: skip
+    ):
         assert stated in text.replace("\n", " ").replace("  ", " "), stated
 
 

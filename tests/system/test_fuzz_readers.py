@@ -145,9 +145,14 @@ columns = st.sampled_from(
 def test_tables_of_hostile_columns(hostile: Any, kinds: list[str], n: int, start: int, null: bool) -> None:
     """Columns of another type than numbers and times would end in a traceback."""
     types = {
-        "timestamp[s]": pa.timestamp("s"), "timestamp[us, tz=UTC]": pa.timestamp("us", "UTC"), "string": pa.string(),
-        "bool": pa.bool_(), "date32": pa.date32(), "list": pa.list_(pa.int64()), "decimal": pa.decimal128(20, 2),
-    }  # fmt: skip
+        "timestamp[s]": pa.timestamp("s"),
+        "timestamp[us, tz=UTC]": pa.timestamp("us", "UTC"),
+        "string": pa.string(),
+        "bool": pa.bool_(),
+        "date32": pa.date32(),
+        "list": pa.list_(pa.int64()),
+        "decimal": pa.decimal128(20, 2),
+    }
     names = ["time", "open", "high", "low", "close", "volume"]
     arrays = []
     for kind in kinds:

@@ -21,18 +21,54 @@ from flagbt.models.kinds.llama import BarTransformer
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 MACHINE = {
-    "device", "device_memory_mib", "cpu", "cpu_cores", "cpu_threads", "python", "torch", "cuda", "cudnn", "clocks_idle",
-    "clocks_busy", "mm_size", "packages", "mm_bf16_flops", "mm_fp32_flops", "part_seconds",
-}  # fmt: skip
+    "device",
+    "device_memory_mib",
+    "cpu",
+    "cpu_cores",
+    "cpu_threads",
+    "python",
+    "torch",
+    "cuda",
+    "cudnn",
+    "clocks_idle",
+    "clocks_busy",
+    "mm_size",
+    "packages",
+    "mm_bf16_flops",
+    "mm_fp32_flops",
+    "part_seconds",
+}
 SCORED = {
-    "bars_scored", "cold_seconds", "warm_seconds", "cold_bars_per_second", "warm_bars_per_second", "flop_a_bar",
-    "share_of_mm", "peak_memory_mib", "one_by_one_bars", "one_by_one_bars_per_second", "times_one_by_one",
-}  # fmt: skip
+    "bars_scored",
+    "cold_seconds",
+    "warm_seconds",
+    "cold_bars_per_second",
+    "warm_bars_per_second",
+    "flop_a_bar",
+    "share_of_mm",
+    "peak_memory_mib",
+    "one_by_one_bars",
+    "one_by_one_bars_per_second",
+    "times_one_by_one",
+}
 TRAINED = {
-    "samples", "epochs", "batch_chunks", "context_bars", "first_epoch_seconds", "first_epoch_steps", "steps_measured",
-    "steps_wanted", "extrapolated", "seconds_measured", "ten_epochs_seconds", "samples_per_second", "flop_a_sample",
-    "share_of_mm", "peak_memory_mib", "part_seconds",
-}  # fmt: skip
+    "samples",
+    "epochs",
+    "batch_chunks",
+    "context_bars",
+    "first_epoch_seconds",
+    "first_epoch_steps",
+    "steps_measured",
+    "steps_wanted",
+    "extrapolated",
+    "seconds_measured",
+    "ten_epochs_seconds",
+    "samples_per_second",
+    "flop_a_sample",
+    "share_of_mm",
+    "peak_memory_mib",
+    "part_seconds",
+}
 COMPARED = {"bars_scored", "equal_signals", "equal_argmax", "largest_logit_difference", "median_logit_difference"}
 
 

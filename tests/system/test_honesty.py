@@ -102,10 +102,9 @@ def run_of(command: Command, name: str, timerange: str, *more: str) -> tuple[int
 
 
 @pytest.mark.parametrize(
-    ("name", "first_free"), [
-        (name, "20240201T0600") for name in ("Stated", "Late", "PlainStated", "PlainMade", "PlainProperty")
-    ],
-)  # fmt: skip
+    ("name", "first_free"),
+    [(name, "20240201T0600") for name in ("Stated", "Late", "PlainStated", "PlainMade", "PlainProperty")],
+)
 def test_bars_that_a_strategy_states_to_have_seen_are_refused(command: Command, mine: Path, name: str, first_free: str) -> None:
     """If it fails, a model of a user's own is tested on its training bars, to the bar."""
     code, out, err = run_of(command, name, "20240201T0500-20240215")
@@ -246,11 +245,13 @@ def test_declarations_are_read_as_they_are_made() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
-    [("reads_bars", "no", "reads_bars is 'no', expected True or False"),
-     ("warmup_bars", -1, "warmup_bars is -1, expected a whole number"),
-     ("label_spec", 6, "label_spec is a int, expected labels"),
-     ("label_spec", "sixhours", "label_spec: 'sixhours' is no kind")],
-)  # fmt: skip
+    [
+        ("reads_bars", "no", "reads_bars is 'no', expected True or False"),
+        ("warmup_bars", -1, "warmup_bars is -1, expected a whole number"),
+        ("label_spec", 6, "label_spec is a int, expected labels"),
+        ("label_spec", "sixhours", "label_spec: 'sixhours' is no kind"),
+    ],
+)
 def test_other_declarations_are_checked_too(name: str, value: object, says: str) -> None:
     """If it fails, a typing error in a declaration is taken for its default."""
     strategy = type("Mine", (Strategy,), {name: value})()
@@ -421,12 +422,26 @@ class Liar(Rare):
 
 @pytest.mark.parametrize(
     ("kind", "verdict"),
-    [(FromTable, "cannot be checked"), (TableByPlace, "cannot be checked"), (TableDecides, "cannot be checked"),
-     (TableWithStop, "cannot be checked"), (TableProbabilities, "cannot be checked"), (PlainTable, "cannot be checked"),
-     (AlwaysLong, "cannot be checked"), (AlwaysLongDeclared, "ok"), (BuyAndHold, "ok"), (AlwaysHold, "ok"),
-     (RandomSignals, "ok"), (SmaCross, "ok"), (Rare, "ok"), (PlainRare, "ok"), (PlainBusy, "ok"), (Liar, "broken"),
-     (PlainSizedByTomorrow, "broken")],
-)  # fmt: skip
+    [
+        (FromTable, "cannot be checked"),
+        (TableByPlace, "cannot be checked"),
+        (TableDecides, "cannot be checked"),
+        (TableWithStop, "cannot be checked"),
+        (TableProbabilities, "cannot be checked"),
+        (PlainTable, "cannot be checked"),
+        (AlwaysLong, "cannot be checked"),
+        (AlwaysLongDeclared, "ok"),
+        (BuyAndHold, "ok"),
+        (AlwaysHold, "ok"),
+        (RandomSignals, "ok"),
+        (SmaCross, "ok"),
+        (Rare, "ok"),
+        (PlainRare, "ok"),
+        (PlainBusy, "ok"),
+        (Liar, "broken"),
+        (PlainSizedByTomorrow, "broken"),
+    ],
+)
 def test_verify_lookahead_says_what_it_cannot_check(kind: type[Any], verdict: str, walk: Walk) -> None:
     """If it fails, numbers from a file of the future pass for proven, or honest strategies do not."""
     bars = walk(3_000, seed=8)
@@ -567,9 +582,11 @@ def test_probabilities_of_any_strategy_are_judged(walk: Walk) -> None:
     assert scores["confusion"] == pd.crosstab(label.to_numpy(), p.argmax(axis=1)).to_numpy().tolist()
     place = np.minimum((p.max(axis=1) * 15).astype(int), 14)
     apart = [abs((p.argmax(1) == label)[place == k].mean() - p.max(1)[place == k].mean()) for k in np.unique(place)]
-    assert scores["raw"]["ece"] == scores["calibrated"]["ece"] == pytest.approx(
-        sum(a * (place == k).mean() for a, k in zip(apart, np.unique(place), strict=True)), abs=1e-9
-    )  # fmt: skip
+    assert (
+        scores["raw"]["ece"]
+        == scores["calibrated"]["ece"]
+        == pytest.approx(sum(a * (place == k).mean() for a, k in zip(apart, np.unique(place), strict=True)), abs=1e-9)
+    )
     verdicts = summary(run, run_backtest(bars, BuyAndHold()))["verdicts"]
     mean = np.random.default_rng(2).dirichlet([2, 4, 2], len(bars))[10:].mean(axis=0)
     own = (
@@ -640,13 +657,22 @@ def odd_keys(values: object) -> set[str]:
 def test_json_keys_are_snake_case(command: Command, mine: Path) -> None:
     """If it fails, a script that reads a field of some answer has to know its spaces and hyphens."""
     asked = (
-        ("run", "--strategy", "seen_strategies:Silent", "--data", "bars.csv", "--timerange", "20240115-"), ("runs", "list"),
-        ("runs", "show"), ("ckpt", "list"), ("ckpt", "show", "Jan4"), ("cache", "info"), ("strategies", "list"), ("report",),
-        ("data", "check", "bars.csv"), ("data", "info", "--data", "bars.csv"), ("show-config",),
+        ("run", "--strategy", "seen_strategies:Silent", "--data", "bars.csv", "--timerange", "20240115-"),
+        ("runs", "list"),
+        ("runs", "show"),
+        ("ckpt", "list"),
+        ("ckpt", "show", "Jan4"),
+        ("cache", "info"),
+        ("strategies", "list"),
+        ("report",),
+        ("data", "check", "bars.csv"),
+        ("data", "info", "--data", "bars.csv"),
+        ("show-config",),
         ("data", "resample", "bars.csv", "--timeframe", "4h", "-o", "four.csv"),
         ("run", "--ckpt", "Jan4", "--data", "bars.csv", "--timerange", "20240125-20240201", "--device", "cpu"),
-        ("cache", "info"), ("verify", "lookahead", "--strategy", "random", "--data", "bars.csv"),
-    )  # fmt: skip
+        ("cache", "info"),
+        ("verify", "lookahead", "--strategy", "random", "--data", "bars.csv"),
+    )
     for each in asked:
         code, out, err = command(*each, "--json")
         assert code == 0, (each, err)

@@ -251,9 +251,10 @@ def test_every_reader_of_records_is_limited(tmp_path: Path, run_maker: Callable[
     del run_maker
     bomb = "[" * 200_000
     for name, read, error in (
-        ("checkpoint.json", read_checkpoint, CheckpointError), ("base.json", read_base, CheckpointError),
+        ("checkpoint.json", read_checkpoint, CheckpointError),
+        ("base.json", read_base, CheckpointError),
         ("run.json", read_run, RecordError),
-    ):  # fmt: skip
+    ):
         folder = tmp_path / name.removesuffix(".json")
         folder.mkdir()
         (folder / name).write_text(bomb, encoding="utf-8")
@@ -397,9 +398,7 @@ def plugged(stolen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
     schema = read_checkpoint(stolen).schema
     fields = {name: getattr(schema, name) for name in schema.__dataclass_fields__}
-    tampered(stolen, lambda v: v.update(
-        schema=FeatureSchema(**{**fields, "feature_set": "evil_columns:COLUMNS"}).to_json()
-    ))  # fmt: skip
+    tampered(stolen, lambda v: v.update(schema=FeatureSchema(**{**fields, "feature_set": "evil_columns:COLUMNS"}).to_json()))
     (tmp_path / "evil_columns.py").write_text(EVIL_FEATURES.format(canary=str(tmp_path / "CANARY")), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -423,7 +422,7 @@ def test_code_that_the_user_names_is_run(plugged: Path, tmp_path: Path, command:
         find_checkpoint(str(plugged)).schema.rows(make_bars_like(tmp_path))
     code, _, stderr = command(
         "run", "--ckpt", plugged, "--features", "evil_columns:COLUMNS", "--timerange", "20240101-20240110"
-    )  # fmt: skip
+    )
     assert code == 0, stderr
     assert (tmp_path / "CANARY").exists()
 
@@ -441,10 +440,16 @@ def test_a_base_named_by_a_checkpoint_runs_no_remote_code(tmp_path: Path, canary
 
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({
-        "model_type": "evil", "architectures": ["Evil"],
-        "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
-    }), encoding="utf-8")  # fmt: skip
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "model_type": "evil",
+                "architectures": ["Evil"],
+                "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
+            }
+        ),
+        encoding="utf-8",
+    )
     (folder / "evil.py").write_text(f"open({str(canary)!r}, 'w').close()\n", encoding="utf-8")
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         load_language_model(str(folder))
@@ -499,10 +504,12 @@ def test_the_doctors_page_escapes_every_text(tmp_path: Path) -> None:
     from flagbt.doctor.finding import Diagnosis, Finding
     from flagbt.doctor.page import write_page
 
-    finding = Finding(check="drift", severity="suspect", says=SCRIPT, value=1.0, limit=0.5, remedy=SCRIPT, otherwise=SCRIPT,
-                      columns=(SCRIPT,))  # fmt: skip
-    diagnosis = Diagnosis(subject=SCRIPT, verdict="suspect", findings=(finding,), coverage={SCRIPT: 1}, seconds=1.0,
-                          pictures={}, synthetic=False)  # fmt: skip
+    finding = Finding(
+        check="drift", severity="suspect", says=SCRIPT, value=1.0, limit=0.5, remedy=SCRIPT, otherwise=SCRIPT, columns=(SCRIPT,)
+    )
+    diagnosis = Diagnosis(
+        subject=SCRIPT, verdict="suspect", findings=(finding,), coverage={SCRIPT: 1}, seconds=1.0, pictures={}, synthetic=False
+    )
     write_page(diagnosis, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script>alert" not in text

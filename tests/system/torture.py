@@ -387,9 +387,23 @@ class SweepVictim(Victim):
         """Return the command."""
         ckpt, data = str(self.bench / "checkpoints" / "nano"), str(self.bench / "bars.csv")
         return [
-            "sweep", "--ckpt", ckpt, "--data", data, "--timerange", "20230601-20230710", "--offsets", "grid:-4..4:1", "--fees",
-            "0,10", "--workers", "1", "--check-share", "0.02", "--json",
-        ]  # fmt: skip
+            "sweep",
+            "--ckpt",
+            ckpt,
+            "--data",
+            data,
+            "--timerange",
+            "20230601-20230710",
+            "--offsets",
+            "grid:-4..4:1",
+            "--fees",
+            "0,10",
+            "--workers",
+            "1",
+            "--check-share",
+            "0.02",
+            "--json",
+        ]
 
     def look(self, folder: Path, whole: Path) -> None:
         """Hold what a kill left against an undisturbed result."""
@@ -450,9 +464,27 @@ VICTIMS: dict[str, Callable[[Path, random.Random], Victim]] = {
 def training(bench: Path, name: str, *, seed: int) -> list[str]:
     """Return the command of a training that takes about a second."""
     return [
-        "train", "--data", str(bench / "bars.csv"), "--name", name, "--preset", "nano", "--epochs", "2", "--pretrain-epochs",
-        "2", "--validation", "20230501-20230601", "--timerange", "-20230501", "--seed", str(seed), "--device", "cpu", "--json",
-    ]  # fmt: skip
+        "train",
+        "--data",
+        str(bench / "bars.csv"),
+        "--name",
+        name,
+        "--preset",
+        "nano",
+        "--epochs",
+        "2",
+        "--pretrain-epochs",
+        "2",
+        "--validation",
+        "20230501-20230601",
+        "--timerange",
+        "-20230501",
+        "--seed",
+        str(seed),
+        "--device",
+        "cpu",
+        "--json",
+    ]
 
 
 def weights(checkpoint: Path) -> tuple[str, ...]:
@@ -697,8 +729,13 @@ class Fault:
         def fresh(at: int) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
                 [sys.executable, "-c", IMPORTING, str(at), *self.victim.words(self.folder)],
-                cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE,
-            )  # fmt: skip
+                cwd=self.folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE,
+            )
 
         if self.torment.imports is None:
             whole = fresh(0)

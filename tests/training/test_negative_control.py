@@ -49,9 +49,11 @@ mine = FeatureSet("MODULE:mine", ("gap_to_centred_mean", "range"), 12, centred)
 def recipe(nano_preset: str) -> Recipe:
     """Give a recipe that learns in seconds what there is to learn."""
     return Recipe(
-        preset=nano_preset, validation=VALIDATION, pretraining=Schedule(epochs=1),
+        preset=nano_preset,
+        validation=VALIDATION,
+        pretraining=Schedule(epochs=1),
         schedule=Schedule(epochs=3, learning_rate=5e-3),
-    )  # fmt: skip
+    )
 
 
 def planted(n: int = 4000, seed: int = 0) -> Bars:

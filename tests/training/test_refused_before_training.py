@@ -222,9 +222,15 @@ def test_every_fold_is_looked_at_before_the_first_is_trained(walk: Walk, recipe:
     def walked(bars: Bars, recipe: Recipe, name: str = "mine", **more: Any) -> list[str]:
         told: list[str] = []
         walk_forward(
-            bars, tmp_path, name, recipe, 2, notify=lambda note: told.append(f"{'late: ' if epochs else ''}{note}"),
-            watch=lambda fold, _: epochs.append(fold), **more,
-        )  # fmt: skip
+            bars,
+            tmp_path,
+            name,
+            recipe,
+            2,
+            notify=lambda note: told.append(f"{'late: ' if epochs else ''}{note}"),
+            watch=lambda fold, _: epochs.append(fold),
+            **more,
+        )
         return told
 
     (tmp_path / ".mine-fold-2.training").mkdir()
@@ -240,8 +246,9 @@ def test_every_fold_is_looked_at_before_the_first_is_trained(walk: Walk, recipe:
     # A fold whose validation lacks SELL: told before, walked through all the same
     told = walked(rising_from(bars, 1600), replace(recipe, objective=Objective(weights="sqrt", sampler="oversample")), "rising")
     assert [note.split(": ")[0] for note in told] == [
-        "--weight-strategy sqrt and --sampler oversample are stacked", "rising-fold-2",
-    ]  # fmt: skip
+        "--weight-strategy sqrt and --sampler oversample are stacked",
+        "rising-fold-2",
+    ]
     assert "got " in told[1]
     assert [read_checkpoint(tmp_path / f"rising-fold-{k}").calibration_names() for k in (1, 2)] == [["default"], []]
     values = json.loads((tmp_path / "rising-walk-forward" / "walk_forward.json").read_text())

@@ -160,9 +160,13 @@ def test_the_split_purges_exactly_the_samples_that_look_across(
     """A bar that both sides look at is a leak of one into the other; a sample purged without need is a sample lost."""
     bars, validation = walk(2000, start="2023-01-01"), TimeRange.parse("20230215-20230315")
     split = chronological_split(
-        bars, labels, training=TimeRange.parse(training), validation=validation, warmup_bars=warmup_bars,
+        bars,
+        labels,
+        training=TimeRange.parse(training),
+        validation=validation,
+        warmup_bars=warmup_bars,
         embargo_bars=embargo_bars,
-    )  # fmt: skip
+    )
     train, valid = (set(range(len(bars))[bars.between(part)]) for part in (TimeRange.parse(training), validation))
     last_train, last_valid, every = max(train), max(valid), set(range(len(bars)))
     blocked = train | set(range(last_train + 1, last_train + 1 + embargo_bars))
@@ -183,9 +187,13 @@ def test_a_validation_that_is_all_context_is_refused(walk: Walk, embargo_bars: i
     days = 3 if not embargo_bars else 14
     with pytest.raises(RangeError, match=says):
         chronological_split(
-            walk(2000, start="2023-01-01"), LabelSpec(), training=TimeRange.parse("-20230201"),
-            validation=TimeRange.parse(f"20230201-202302{days + 1:02d}"), warmup_bars=100, embargo_bars=embargo_bars,
-        )  # fmt: skip
+            walk(2000, start="2023-01-01"),
+            LabelSpec(),
+            training=TimeRange.parse("-20230201"),
+            validation=TimeRange.parse(f"20230201-202302{days + 1:02d}"),
+            warmup_bars=100,
+            embargo_bars=embargo_bars,
+        )
 
 
 @pytest.mark.parametrize(
@@ -201,9 +209,12 @@ def test_impossible_splits_are_refused(walk: Walk, training: str, validation: st
     """A validation that the training saw, or that is empty, judges nothing."""
     with pytest.raises(RangeError, match=says):
         chronological_split(
-            walk(2000, start="2023-01-01"), LabelSpec(), training=TimeRange.parse(training),
-            validation=TimeRange.parse(validation), warmup_bars=100,
-        )  # fmt: skip
+            walk(2000, start="2023-01-01"),
+            LabelSpec(),
+            training=TimeRange.parse(training),
+            validation=TimeRange.parse(validation),
+            warmup_bars=100,
+        )
 
 
 def test_next_bar_targets_look_one_bar_ahead_and_no_further(walk: Walk, other_future: Future) -> None:
@@ -266,17 +277,24 @@ def test_predictable_volatility_is_learned(recipe: Recipe, tmp_path: Path) -> No
 def test_the_folder_is_complete_and_the_best_epoch_is_chosen_by_nll(nano: Checkpoint) -> None:
     """A checkpoint must carry what its users need to judge it."""
     assert {file.name for file in nano.folder.iterdir()} == {
-        "README.md", "adapter.safetensors", "base.safetensors", "checkpoint.json", "curves.png", "fingerprint.safetensors",
+        "README.md",
+        "adapter.safetensors",
+        "base.safetensors",
+        "checkpoint.json",
+        "curves.png",
+        "fingerprint.safetensors",
         "history.json",
-    }  # fmt: skip
+    }
     history = json.loads((nano.folder / "history.json").read_text())
     best = min(history, key=lambda entry: entry["nll_corrected"])
     assert nano.values["best_epoch"] == best["epoch"]
     assert nano.values["metrics"]["validation"]["nll"] == pytest.approx(best["nll"], abs=1e-6)
     assert nano.values["ranges"] == {
-        "pretraining": "20230101-20230501", "training": "20230101-20230501",
-        "validation": "20230501-20230616T1600", "calibration": "20230501-20230616T1600",
-    }  # fmt: skip
+        "pretraining": "20230101-20230501",
+        "training": "20230101-20230501",
+        "validation": "20230501-20230616T1600",
+        "calibration": "20230501-20230616T1600",
+    }
     assert "SYNTHETIC" in (nano.folder / "README.md").read_text()
 
 
@@ -596,13 +614,30 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(trial: tuple[Path, Path]
 
 
 TORCHRUN = (
-    "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0",
-    "--local-addr", "127.0.0.1",
-)  # fmt: skip
+    "torch.distributed.run",
+    "--nproc-per-node",
+    "2",
+    "--rdzv-backend",
+    "c10d",
+    "--rdzv-endpoint",
+    "127.0.0.1:0",
+    "--local-addr",
+    "127.0.0.1",
+)
 ACCELERATE = (
-    "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
-    "--dynamo_backend", "no", "--main_process_port", "0",
-)  # fmt: skip
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--main_process_port",
+    "0",
+)
 
 
 @pytest.mark.slow
@@ -675,9 +710,12 @@ def test_every_score_reaches_tensorboard(trial: tuple[Path, Path], tmp_path: Pat
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install tensorboard")
     command = ["train", "--data", str(trial[1]), "--name", "a", "--epochs", "2", "--pretrain-epochs", "1"]
     done = subprocess.run(
-        [sys.executable, "-m", "flagbt", *command, "--report-to", "tensorboard"], cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, "-m", "flagbt", *command, "--report-to", "tensorboard"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     read = (
         "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as E\n"

@@ -179,9 +179,27 @@ def test_the_command_walks_forward(
     monkeypatch.chdir(tmp_path)
     bars.frame().to_csv("bars.csv")
     arguments = (
-        "train", "--data", "bars.csv", "--preset", nano_preset, "--epochs", 1, "--pretrain-epochs", 1, "--name", "mine",
-        "--labels", "triple-barrier:12,1,1", "--embargo-bars", 12, "--walk-forward", 1, "--device", "cpu", "--json",
-    )  # fmt: skip
+        "train",
+        "--data",
+        "bars.csv",
+        "--preset",
+        nano_preset,
+        "--epochs",
+        1,
+        "--pretrain-epochs",
+        1,
+        "--name",
+        "mine",
+        "--labels",
+        "triple-barrier:12,1,1",
+        "--embargo-bars",
+        12,
+        "--walk-forward",
+        1,
+        "--device",
+        "cpu",
+        "--json",
+    )
     code, out, err = command(*arguments)
     assert code == 0, err
     values = json.loads(out)
