@@ -16,10 +16,10 @@ def main() -> NoReturn:
 
 
 def _command() -> NoReturn:
-    from .cli.main import main
+    from .cli.main import run_command_line
 
     try:
-        main()
+        run_command_line()
     finally:  # what a strategy prints as the process ends (atexit, __del__) is not part of the output
         with suppress(OSError, ValueError, AttributeError):  # one of them is closed
             sys.stdout.flush()

@@ -31,12 +31,12 @@ _LOOK_EVERY_S = 0.05
 _MARK = 0  # no signal has this number
 
 
-class Stopped(KeyboardInterrupt):
+class StopRequest(KeyboardInterrupt):
     """A request to stop, on its way out of whatever the main thread was doing."""
 
 
 @dataclass
-class Asked:
+class StopFlag:
     """Whether a stop was requested of work that stops by itself, at the end of its step."""
 
     stop: bool = False
@@ -48,8 +48,8 @@ class _State:
 
     active: bool = False  # the handlers are ours
     requested: bool = False
-    raised: weakref.ref[Stopped] | None = None  # the last exception, as long as something holds it
-    patient: Asked | None = None  # the work that stops by itself
+    raised: weakref.ref[StopRequest] | None = None  # the last exception, as long as something holds it
+    patient: StopFlag | None = None  # the work that stops by itself
     since: float | None = None  # when the time to end began
     over: bool = False  # the command has ended, and only tidies up
 
@@ -82,7 +82,7 @@ def _on_signal(_number: int, _frame: FrameType | None) -> None:
         return
     if _state.since is None:
         _state.since = time.monotonic()
-    error = Stopped()
+    error = StopRequest()
     _state.raised = weakref.ref(error)
     try:
         raise error
@@ -112,12 +112,12 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def patiently() -> Iterator[Asked]:
+def patiently() -> Iterator[StopFlag]:
     """Let the first request in the block only be noted, for work that looks at it after each step and then saves.
 
     A second one stops at once. The process is not ended meanwhile, however long the step and the save take.
     """
-    asked = Asked()
+    asked = StopFlag()
     with stoppable():
         _state.patient = asked
         try:
@@ -131,7 +131,7 @@ def patiently() -> Iterator[Asked]:
 def stop_if_asked() -> None:
     """Raise ``Stopped`` where the work in hand (``patiently``) was requested to stop: for a part of it that can be left out."""
     if _state.patient is not None and _state.patient.stop:
-        raise Stopped
+        raise StopRequest
 
 
 def run_to_the_end(command: Callable[[], NoReturn]) -> NoReturn:

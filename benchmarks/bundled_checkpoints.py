@@ -13,7 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
-from flagbt.cli.main.console import epoch_table, say
+from flagbt.cli.console import epoch_table, say
 from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
 from flagbt.doctor.checkpoint_subject import subject_of_checkpoint

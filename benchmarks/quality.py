@@ -29,10 +29,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from flagbt.data.bars import Bars, FloatArray
+from flagbt.arrays import FloatArray, IntArray
+from flagbt.data.bars import Bars
 from flagbt.data.feature_schema import FeatureSchema
 from flagbt.data.features import DEFAULT
-from flagbt.data.labels import IntArray, LabelSpec, class_shares
+from flagbt.data.labels import LabelSpec, class_shares
 from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
 from flagbt.models.calibration_fit import fit_calibration
@@ -43,7 +44,7 @@ from flagbt.training.base_source import preset_architecture
 from flagbt.training.finetune import finetune
 from flagbt.training.objectives import Objective
 from flagbt.training.pretrain import SCHEDULE, Base, pretrain
-from flagbt.training.samples import Lessons, gather_lessons
+from flagbt.training.samples import Samples, gather_samples
 from flagbt.training.trainer import Schedule
 
 LABELS = LabelSpec()
@@ -88,12 +89,12 @@ class Exam:
     until: np.datetime64
     asked: np.ndarray
 
-    def lessons(self, more: Sequence[Bars], warmup_bars: int) -> Lessons:
+    def lessons(self, more: Sequence[Bars], warmup_bars: int) -> Samples:
         """Return what teaches: every labelled bar whose label's window ends in time."""
         within = TimeRange(None, self.until)
         mark = np.zeros(len(self.bars), dtype=bool)
         mark[warmup_bars : self.bars.between(within).stop - LABELS.horizon_bars] = True
-        return gather_lessons(self.bars, more, labels=LABELS, training=mark, within=within, warmup_bars=warmup_bars)
+        return gather_samples(self.bars, more, labels=LABELS, training=mark, within=within, warmup_bars=warmup_bars)
 
 
 Model = Callable[[Exam, int], FloatArray]  # (exam, seed) -> logits (n_bars, 3), NaN where not asked

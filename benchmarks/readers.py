@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from flagbt.data.bars import HOUR, Bars
-from flagbt.data.check import examine
+from flagbt.data.check import check_table
 from flagbt.data.readers import read_bars, write_bars_csv
 
 BARS = 43_816  # five years of hours
@@ -55,7 +55,7 @@ def main() -> None:
         (folder / "rows.json").write_text(frame.assign(time=milliseconds).to_json(orient="values", double_precision=15))
         for path in sorted(folder.iterdir()):
             print(f"{path.name}: {len(bars):,} bars in {seconds(path):.3f} s")
-        print(f"flagbt data check, bars.csv: {seconds(folder / 'bars.csv', examine):.3f} s")
+        print(f"flagbt data check, bars.csv: {seconds(folder / 'bars.csv', check_table):.3f} s")
 
 
 if __name__ == "__main__":

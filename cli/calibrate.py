@@ -10,12 +10,11 @@ import click
 
 from ..data.time_range import TimeRange
 from ..errors import RecordError, UsageError
-from .console import Bars as ProgressBars
-from .console import print_table, say
+from .console import ProgressBars, print_table, say
 from .options import STAMP, Command, Place, Range, features_option, json_option, print_json, tell_resolved
 
 if TYPE_CHECKING:
-    from ..data.bars import FloatArray
+    from ..arrays import FloatArray
     from ..results.calibration_result import CalibrationResult
 
 
@@ -126,13 +125,13 @@ def _shares(text: str | None) -> FloatArray | None:
 
 
 def _print(done: CalibrationResult, name: str | None, places: dict[str, Any]) -> None:
-    from ..reports.calibration_page import HELD_OUT, columns_of, rows_of
+    from ..reports.calibration_page import HELD_OUT, calibration_columns, calibration_rows
 
     calibration = done.stored.calibration
     if done.synthetic:
         say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
     say(f"{done.checkpoint.name}: {calibration.method} fitted on {calibration.fitted_on}, {done.source}", style="bold")
-    print_table(["", *columns_of(done)], rows_of(done))
+    print_table(["", *calibration_columns(done)], calibration_rows(done))
     say(HELD_OUT)
     for note in done.notes:
         say(note, style="yellow")

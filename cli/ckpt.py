@@ -117,9 +117,9 @@ def ckpt_import(
     target = checkpoint_folder(output, name, overwrite=overwrite)
     from ..data.labels import label_spec
     from ..data.readers import read_bars
-    from ..models.kinds.original_import import Stated, import_checkpoint
+    from ..models.kinds.original_import import OwnerDeclaration, import_checkpoint
 
-    stated = Stated(
+    stated = OwnerDeclaration(
         heads=heads,
         context_bars=context,
         causal=causal,

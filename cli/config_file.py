@@ -15,7 +15,7 @@ from ..storage.untrusted_files import DEEPEST, LARGEST_TEXT_BYTES, read_bytes
 _GONE = {"reserve_bps": "an order is sized at its fill, from the equity at that open, so no cash has to be held back"}
 
 
-class Setting(NamedTuple):
+class ConfigSetting(NamedTuple):
     """An option's value as it is written in the file, its line (from 1), and for an option of many values all of them."""
 
     text: str
@@ -23,7 +23,7 @@ class Setting(NamedTuple):
     texts: tuple[str, ...]
 
 
-def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) -> dict[str, Setting]:
+def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) -> dict[str, ConfigSetting]:
     """Read a YAML mapping of option names (with - or _) to values.
 
     Values are kept as they are written and then read as the command line reads them: one set of rules for both, so
@@ -61,7 +61,7 @@ def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) 
         return {}
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(f"--config: {path} holds no settings, expected lines such as 'fee_bps: 10'.")
-    result: dict[str, Setting] = {}
+    result: dict[str, ConfigSetting] = {}
     for key, value in root.value:
         line = key.start_mark.line + 1
         place = f"--config: {path}, line {line}"
@@ -76,7 +76,7 @@ def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) 
         if name in result:
             raise UsageError(f"{place}: '{word}' was given in line {result[name].line} already. Keep one of them.")
         texts = _texts(value, f"{place}: '{word}'", word=word if name not in many else None)
-        result[name] = Setting(texts[0], line, texts)
+        result[name] = ConfigSetting(texts[0], line, texts)
     return result
 
 

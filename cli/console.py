@@ -21,8 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ..training.recipe import Progress as TrainingProgress
-    from ..training.recipe import Step
+    from ..training.recipe import EpochProgress, StepProgress
 
 # No emoji: a run called ":bug:" is called that.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -131,7 +130,7 @@ def written(value: Any) -> str:
     return str(value)
 
 
-class Bars:
+class ProgressBars:
     """Progress bars on stderr, one for each phase that reports, shown only in a terminal."""
 
     def __init__(self, phases: dict[str, str]) -> None:
@@ -147,7 +146,7 @@ class Bars:
         )
         self.tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> ProgressBars:
         self.progress.start()
         return self
 
@@ -166,7 +165,7 @@ class Bars:
 
 
 @contextmanager
-def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[TrainingProgress], None], Callable[[Step], None]]]:
+def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[EpochProgress], None], Callable[[StepProgress], None]]]:
     """Give two functions: one shows an epoch's scores, in a live table on stderr (or as a plain line in a log), one a step.
 
     The step and the time left stand below the table, and only in a terminal. ``shown`` is False in every process of a
@@ -180,7 +179,7 @@ def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[TrainingProgr
     clock = StepClock()
     with Live(Group(table, now), console=err, auto_refresh=False) if shown and err.is_terminal else _nothing() as live:
 
-        def watch(progress: TrainingProgress) -> None:
+        def watch(progress: EpochProgress) -> None:
             nonlocal headed
             if not shown:
                 return
@@ -196,7 +195,7 @@ def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[TrainingProgr
             for finding in progress.entry.get("findings", []):
                 err.print(f"epoch {progress.entry['epoch']}: {escape(finding)}", style="bold yellow", soft_wrap=True)
 
-        def on_step(step: Step) -> None:
+        def on_step(step: StepProgress) -> None:
             if isinstance(live, Live) and clock.due(step):
                 now.plain = clock.line(step)
                 live.refresh()
@@ -215,7 +214,7 @@ class StepClock:
         self.time = time
         self.stage, self.began, self.first, self.shown = "", 0.0, 0, -math.inf
 
-    def due(self, step: Step) -> bool:
+    def due(self, step: StepProgress) -> bool:
         """Take note of a step; true where the last line is old enough for another."""
         if step.stage != self.stage:
             self.stage, self.began, self.first, self.shown = step.stage, self.time(), _steps_done(step), -math.inf
@@ -224,7 +223,7 @@ class StepClock:
         self.shown = self.time()
         return True
 
-    def line(self, step: Step) -> str:
+    def line(self, step: StepProgress) -> str:
         """Write where a training is, and how long its stage has left by the steps so far."""
         said = f"{step.stage}: epoch {step.epoch}/{step.epochs}, step {step.done:,}/{step.steps:,}"
         measured = _steps_done(step) - self.first
@@ -235,7 +234,7 @@ class StepClock:
         return f"{said}, {f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} left"
 
 
-def _steps_done(step: Step) -> int:
+def _steps_done(step: StepProgress) -> int:
     return (step.epoch - 1) * step.steps + step.done
 
 
@@ -244,7 +243,7 @@ def _nothing() -> Iterator[None]:
     yield None
 
 
-def _epoch_row(progress: TrainingProgress) -> list[str]:
+def _epoch_row(progress: EpochProgress) -> list[str]:
     entry = progress.entry
     row = [progress.stage, f"{entry['epoch']}/{progress.epochs}", f"{entry['train_loss']:.4f}"]
     if "nll" not in entry:

@@ -9,13 +9,12 @@ import click
 
 from ..errors import DataError, UsageError
 from ..storage.atomic_files import write_text
-from .console import Bars as Progress
-from .console import print_table, say
+from .console import ProgressBars, print_table, say
 from .options import STAMP, Group, Number, Place, json_option, print_json
 
 if TYPE_CHECKING:
-    from ..data.check import Examined
-    from ..data.fetching.fetch import Fetched, FetchRequest
+    from ..data.check import CheckResult
+    from ..data.fetching.fetch import FetchRequest, FetchResult
 
 SHOWN_CHANGES = 20
 SHOWN_DROPPED = 10
@@ -85,12 +84,12 @@ def data_check(ctx: click.Context, file: Path, fix: str | None, output: Path | N
     Exits with 1 if the file would be refused as it is. With --fix, the mended bars and a list of every change
     (OUTPUT.changes.txt) are written as new files, or nothing is.
     """
-    from ..data.check import examine
+    from ..data.check import check_table
 
     if (fix is None) != (output is None):
         raise UsageError("--fix and --output go together: the mended bars become a new file, and the old one stays as it is.")
     if fix is None or output is None:
-        examined = examine(file)
+        examined = check_table(file)
         print_json(examined.to_json()) if as_json else _show(examined)
         if examined.bars is None:
             ctx.exit(1)
@@ -186,12 +185,12 @@ def data_fetch(
         patience_s=patience,
     )
     phases = {"fetch": f"{symbol} {timeframe}", "check": "asking for the gaps again", "archive": "monthly files"}
-    with Progress(phases) as progress:
+    with ProgressBars(phases) as progress:
         done = fetch(request, report=progress.update, notify=progress.say)
     _show_fetched(done, request, as_json)
 
 
-def _show_fetched(done: Fetched, request: FetchRequest, as_json: bool) -> None:
+def _show_fetched(done: FetchResult, request: FetchRequest, as_json: bool) -> None:
     from ..data.bars import utc
 
     bars = done.bars
@@ -225,7 +224,7 @@ def _show_fetched(done: Fetched, request: FetchRequest, as_json: bool) -> None:
     say(f"{what}; {request.output} holds {len(bars):,} bars, {utc(bars.time[0])} to {utc(bars.time[-1])}")
 
 
-def _show(examined: Examined) -> None:
+def _show(examined: CheckResult) -> None:
     values = examined.to_json()
     _stamp(examined.table)
     shown = ("source", "format", "rows", "first", "last", "step_hours", "digest")
@@ -247,16 +246,16 @@ def _show(examined: Examined) -> None:
         say(f"fixes, written into a new file: --fix {','.join(fix for fix in fixes if fix != 'keep-last')} --output NEW.csv")
 
 
-def _mend(file: Path, fix: str, output: Path) -> tuple[Examined, dict[str, Any]]:
-    from ..data.check import examine
+def _mend(file: Path, fix: str, output: Path) -> tuple[CheckResult, dict[str, Any]]:
+    from ..data.check import check_table
     from ..data.readers import write_bars_csv
-    from ..data.repair import mend
+    from ..data.repair import repair
 
     changes_file = output.with_name(f"{output.name}.changes.txt")
     _check_new(output)
     _check_new(changes_file)
-    examined = examine(file)
-    bars, changes = mend(examined, [name.strip() for name in fix.split(",")])
+    examined = check_table(file)
+    bars, changes = repair(examined, [name.strip() for name in fix.split(",")])
     head = [
         f"{file.name}, {examined.table.format}: --fix {fix}",
         *(f"note: {note}" for note in examined.table.notes),

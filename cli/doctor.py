@@ -12,8 +12,7 @@ import click
 
 from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError
-from .console import Bars as ProgressBars
-from .console import say
+from .console import ProgressBars, say
 from .options import (
     STAMP,
     Command,
@@ -93,9 +92,9 @@ def doctor_command(
         with ProgressBars({"checks": "Examining"}) as bars:
             diagnosis = examine(subject, progress=lambda _check, done, total: bars.update("checks", done, total))
     if html is not None:
-        from ..doctor.page import write_page
+        from ..doctor.page import write_diagnosis
 
-        write_page(diagnosis, html)
+        write_diagnosis(diagnosis, html)
     if as_json:
         print_json(diagnosis.to_json())
     else:

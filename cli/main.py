@@ -18,7 +18,7 @@ from ..stopping import requested, stoppable
 from .cache import cache_group
 from .calibrate import calibrate_command
 from .ckpt import ckpt_group
-from .config_file import Setting
+from .config_file import ConfigSetting
 from .console import print_anywhere
 from .data import data_group
 from .doctor import doctor_command, verify_group
@@ -63,7 +63,7 @@ for _command in (
     cli.add_command(_command)
 
 
-def main() -> NoReturn:
+def run_command_line() -> NoReturn:
     """Run the command line; errors of the user's are one paragraph on stderr, exit 1 or 2."""
     with stoppable():
         _run()
@@ -108,7 +108,7 @@ def _said(error: click.ClickException) -> str:
     if isinstance(error, click.BadParameter) and error.message and param is not None and param.name is not None:
         said = f"{max(param.opts, key=len) if isinstance(param, click.Option) else param.name}: {error.message}"
         path, settings = context.meta.get(FROM_FILE, (None, {})) if context is not None else (None, {})
-        setting: Setting | None = settings.get(param.name)
+        setting: ConfigSetting | None = settings.get(param.name)
         if setting is not None and context is not None and source_of(context, param.name) == "file":
             said = f"--config: {path}, line {setting.line}: {said}"
     said = said if said.endswith((".", "?", "?)")) else f"{said}."

@@ -12,9 +12,8 @@ import click
 
 from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
-from ..workflows.run import Recorded, RunRequest, run
-from .console import Bars as ProgressBars
-from .console import print_table, say
+from ..workflows.run import RunRequest, RunResult, run
+from .console import ProgressBars, print_table, say
 from .options import STAMP, Command, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
 
 SHOWN_METRICS = (
@@ -53,7 +52,7 @@ def _request(options: Mapping[str, Any]) -> RunRequest:
     return RunRequest(**given)
 
 
-def run_json(recorded: Recorded) -> dict[str, Any]:
+def run_json(recorded: RunResult) -> dict[str, Any]:
     """Return what a run says of itself, as JSON values."""
     from ..results.caveats import banners, overlaps, strategy_name, unstated  # with bokeh behind it, only where a run is shown
 
@@ -88,7 +87,7 @@ def run_json(recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def print_run(values: dict[str, Any], recorded: Recorded) -> None:
+def print_run(values: dict[str, Any], recorded: RunResult) -> None:
     """Print what a run says of itself; ``values`` are ``run_json``'s."""
     from ..results.caveats import UNSTATED, too_good_sentence, with_stamp
 

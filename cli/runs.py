@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import FlagbtError, UsageError
-from ..workflows.run import Recorded
-from .console import Bars as ProgressBars
-from .console import print_table, say
+from ..workflows.run import RunResult
+from .console import ProgressBars, print_table, say
 from .options import STAMP, Command, Group, Place, json_option, print_json, runs_option
 from .run import print_run, run_json
 
@@ -228,7 +227,7 @@ def runs_show(name: str | None, out: Path, as_json: bool) -> None:
     from ..results.store import find_run, read_run
 
     stored = CurrentTrials().run(read_run(find_run(name, out)))
-    recorded = Recorded(stored.folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
+    recorded = RunResult(stored.folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
     values = run_json(recorded)
     if as_json:
         print_json(values)

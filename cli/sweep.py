@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import UsageError
-from .console import Bars as ProgressBars
-from .console import say
+from .console import ProgressBars, say
 from .options import (
     DEFAULT_RUNS,
     STAMP,
@@ -31,7 +30,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..workflows.sweep import Swept
+    from ..workflows.sweep import SweepResult
 
 T = TypeVar("T")
 DEFAULT_SWEEPS = Path("sweeps")
@@ -206,7 +205,7 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
         print_sweep(swept)
 
 
-def print_sweep(swept: Swept) -> None:
+def print_sweep(swept: SweepResult) -> None:
     """Print what a sweep found."""
     values = swept.manifest
     if values["data"]["synthetic"]:

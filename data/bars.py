@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ..arrays import FloatArray, TimeArray
 from ..errors import DataError
 from .time_range import TimeRange
-
-FloatArray = npt.NDArray[np.float64]
-TimeArray = npt.NDArray[np.datetime64]
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 HOUR = np.timedelta64(3600, "s")

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arrays import FloatArray
 from ..errors import DataError
-from .bars import HOUR, Bars, FloatArray
+from .bars import HOUR, Bars
 from .labels import LabelSpec, class_shares
 from .readers import read_bars, write_bars_csv
 

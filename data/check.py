@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import TimeArray
 from ..errors import DataError
-from .bars import COLUMNS, HOUR, Bars, TimeArray, commonest_step, utc
+from .bars import COLUMNS, HOUR, Bars, commonest_step, utc
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table, shown
-from .readers import bars_of, is_newest_first, read_table, turned
+from .readers import bars_from_table, is_newest_first, read_table, turned
 
 Rows = npt.NDArray[np.intp]
 DAY = np.timedelta64(86_400, "s")
@@ -98,7 +99,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Examined:
+class CheckResult:
     """A file's table and faults, its bars if it can be read as it is, and its problems in the order of `REMEDIES`."""
 
     path: Path
@@ -132,7 +133,7 @@ class Examined:
         }
 
 
-def examine(path: str | Path, *, now: datetime | None = None) -> Examined:
+def check_table(path: str | Path, *, now: datetime | None = None) -> CheckResult:
     """Look at a file of bars.
 
     Parameters
@@ -157,11 +158,11 @@ def examine(path: str | Path, *, now: datetime | None = None) -> Examined:
     bars = None
     if not any(problem.remedy.refused for problem in problems):
         try:
-            bars = bars_of(table, path.name)
+            bars = bars_from_table(table, path.name)
         except DataError as error:
             problems.append(Problem("refused", 1, str(error)))
     order = list(REMEDIES)
-    return Examined(path, table, faults, bars, tuple(sorted(problems, key=lambda each: order.index(each.kind))), seen)
+    return CheckResult(path, table, faults, bars, tuple(sorted(problems, key=lambda each: order.index(each.kind))), seen)
 
 
 # --- what each kind looks at; data/repair.py asks the same functions ---------------------------------------------------

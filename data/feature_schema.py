@@ -10,16 +10,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Float32Array, FloatArray
 from ..errors import CheckpointError, UsageError, nearest
-from .bars import Bars, FloatArray
+from .bars import Bars
 from .features import FeatureSet, feature_set
 
 CLIP = 6.0
 NO_CLIP = float(np.finfo(np.float32).max)
 PROBE_TOLERANCE = 1e-9
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

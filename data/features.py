@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ..arrays import FloatArray
 from ..errors import DataError, StrategyError, UsageError, nearest
-from .bars import Bars, FloatArray, utc
+from .bars import Bars, utc
 from .plugins import load_object, plugin_names
 
 ENTRY_POINT_GROUP = "flagbt.features"

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import FloatArray, IntArray
 from ..errors import UsageError, nearest
-from .bars import Bars, FloatArray
+from .bars import Bars
 
 SELL, HOLD, BUY = 0, 1, 2
 CLASS_NAMES = ("SELL", "HOLD", "BUY")
 NO_LABEL = -1
 VOLATILITY_BARS = 168  # a week of hours: one whole cycle of quiet and busy ones
-
-IntArray = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True)

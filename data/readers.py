@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arrays import TimeArray
 from ..errors import DataError, nearest
 from ..storage.atomic_files import write_bytes
-from .bars import COLUMNS, Bars, TimeArray
+from .bars import COLUMNS, Bars
 from .formats.compressed_text import entry_name
 from .formats.csv_text import read_delimited
 from .formats.freqtrade_json import read_rows_json
@@ -58,7 +59,7 @@ def read_bars(path: str | Path) -> Bars:
     path = Path(path)
     table = read_table(path, Faults(strict=True, name=path.name))
     table = turned(table) if is_newest_first(table.time) else table
-    bars = bars_of(table, path.name)
+    bars = bars_from_table(table, path.name)
     for note in table.notes:
         _logger.warning("%s: %s.", path.name, note)
     return bars
@@ -96,7 +97,7 @@ def turned(table: Table) -> Table:
     return table.take(np.arange(len(table.time))[::-1])._replace(notes=(*table.notes, note))
 
 
-def bars_of(table: Table, source: str) -> Bars:
+def bars_from_table(table: Table, source: str) -> Bars:
     """Make Bars of a table, or say which lines of the file break which rule.
 
     Raises

@@ -9,19 +9,19 @@ import numpy as np
 
 from ..errors import DataError, UsageError, nearest
 from .bars import COLUMNS, Bars, utc
-from .check import Examined, Rows, impossible, off_grid, repeats, sound, unfinished
+from .check import CheckResult, Rows, impossible, off_grid, repeats, sound, unfinished
 from .formats.table import MIXED_UNITS, Table
-from .readers import bars_of
+from .readers import bars_from_table
 
 
-class Mended(NamedTuple):
+class RepairResult(NamedTuple):
     """The bars after the fixes, and one line for each change."""
 
     bars: Bars
     changes: list[str]
 
 
-def mend(examined: Examined, fixes: Sequence[str]) -> Mended:
+def repair(examined: CheckResult, fixes: Sequence[str]) -> RepairResult:
     """Apply fixes to what was read, in the order of `FIXES`; the file itself is not touched.
 
     Parameters
@@ -54,7 +54,7 @@ def mend(examined: Examined, fixes: Sequence[str]) -> Mended:
         raise DataError(
             f"{first.message} Nothing was written: add {FIX_OF_FAULT[first.kind]} to --fix ({len(left):,} such rows)."
         )
-    return Mended(bars_of(table, examined.path.name), changes)
+    return RepairResult(bars_from_table(table, examined.path.name), changes)
 
 
 def _row(table: Table, row: int) -> str:
@@ -74,7 +74,7 @@ def _without(table: Table, rows: Rows, changes: list[str], why: str | Callable[[
     return table.take(np.setdiff1d(np.arange(len(table.time)), rows))
 
 
-def _convert_units(table: Table, examined: Examined, changes: list[str]) -> Table:
+def _convert_units(table: Table, examined: CheckResult, changes: list[str]) -> Table:
     rows = {fault.row for fault in examined.faults.found.values() if fault.kind == MIXED_UNITS}
     found = np.flatnonzero(np.isin(table.places.numbers, sorted(rows))).tolist()
     for row in sorted(found, key=lambda each: int(table.places.numbers[each])):
@@ -82,14 +82,14 @@ def _convert_units(table: Table, examined: Examined, changes: list[str]) -> Tabl
     return table
 
 
-def _drop_damaged(table: Table, examined: Examined, changes: list[str]) -> Table:
+def _drop_damaged(table: Table, examined: CheckResult, changes: list[str]) -> Table:
     kept = sound(table, examined.faults)
     gone = np.flatnonzero(~np.isin(table.places.numbers, kept.places.numbers))
     found = examined.faults.found
     return _without(table, gone, changes, lambda row: f"damaged: {found[int(table.places.numbers[row])].message}")
 
 
-def _sort(table: Table, _: Examined, changes: list[str]) -> Table:
+def _sort(table: Table, _: CheckResult, changes: list[str]) -> Table:
     order = np.argsort(table.time, kind="stable")
     for at in np.flatnonzero(order != np.arange(len(order))).tolist():
         changes.append(
@@ -98,17 +98,17 @@ def _sort(table: Table, _: Examined, changes: list[str]) -> Table:
     return table.take(order)
 
 
-def _drop_duplicates(table: Table, _: Examined, changes: list[str]) -> Table:
+def _drop_duplicates(table: Table, _: CheckResult, changes: list[str]) -> Table:
     later, earlier, agree = repeats(table)
     first = dict(zip(later.tolist(), earlier.tolist(), strict=True))
     return _without(table, later[agree], changes, lambda row: f"equal to {_line(table, first[row])}")
 
 
-def _keep_first(table: Table, _: Examined, changes: list[str]) -> Table:
+def _keep_first(table: Table, _: CheckResult, changes: list[str]) -> Table:
     return _keep(table, changes, keep_first=True)
 
 
-def _keep_last(table: Table, _: Examined, changes: list[str]) -> Table:
+def _keep_last(table: Table, _: CheckResult, changes: list[str]) -> Table:
     return _keep(table, changes, keep_first=False)
 
 
@@ -118,21 +118,21 @@ def _keep(table: Table, changes: list[str], *, keep_first: bool) -> Table:
     return _without(table, others, changes, lambda row: f"of the same time as {_line(table, of[row])}")
 
 
-def _drop_impossible(table: Table, _: Examined, changes: list[str]) -> Table:
+def _drop_impossible(table: Table, _: CheckResult, changes: list[str]) -> Table:
     return _without(table, impossible(table), changes, "a price or volume that cannot be")
 
 
-def _drop_off_grid(table: Table, _: Examined, changes: list[str]) -> Table:
+def _drop_off_grid(table: Table, _: CheckResult, changes: list[str]) -> Table:
     return _without(table, off_grid(table), changes, "off the grid")
 
 
-def _drop_unfinished(table: Table, examined: Examined, changes: list[str]) -> Table:
+def _drop_unfinished(table: Table, examined: CheckResult, changes: list[str]) -> Table:
     sign = unfinished(table, examined.seen) if len(table.time) else None
     rows = np.array([np.argmax(table.time)]) if sign else np.array([], dtype=np.intp)
     return _without(table, rows, changes, f"suspected unfinished: {sign}")
 
 
-FIXES: dict[str, Callable[[Table, Examined, list[str]], Table]] = {
+FIXES: dict[str, Callable[[Table, CheckResult, list[str]], Table]] = {
     "convert-units": _convert_units,
     "drop-damaged": _drop_damaged,
     "sort": _sort,

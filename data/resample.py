@@ -15,7 +15,7 @@ _SECONDS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _MONDAY = np.datetime64("1970-01-05", "ns")  # weeks start on Monday, as exchanges have them
 
 
-class Dropped(NamedTuple):
+class DroppedBucket(NamedTuple):
     """A bucket that was left out: its open time, and how many of its bars were there."""
 
     time: np.datetime64
@@ -23,11 +23,11 @@ class Dropped(NamedTuple):
     of: int
 
 
-class Resampled(NamedTuple):
+class ResampleResult(NamedTuple):
     """The longer bars, and the buckets that were left out, oldest first."""
 
     bars: Bars
-    dropped: list[Dropped]
+    dropped: list[DroppedBucket]
 
 
 def timeframe(text: str) -> np.timedelta64:
@@ -53,7 +53,7 @@ def timeframe(text: str) -> np.timedelta64:
     return np.timedelta64(seconds, "s")
 
 
-def resample(bars: Bars, step: np.timedelta64) -> Resampled:
+def resample(bars: Bars, step: np.timedelta64) -> ResampleResult:
     """Join bars into buckets that start at whole steps of UTC: first open, highest high, lowest low, last close, sum of volume.
 
     Parameters
@@ -90,7 +90,7 @@ def resample(bars: Bars, step: np.timedelta64) -> Resampled:
     counts = np.diff([*starts, len(bars)])
     whole = counts == of
     opens = _MONDAY + number[starts] * step.astype("timedelta64[ns]")
-    dropped = [Dropped(opens[at], int(counts[at]), of) for at in np.flatnonzero(~whole).tolist()]
+    dropped = [DroppedBucket(opens[at], int(counts[at]), of) for at in np.flatnonzero(~whole).tolist()]
     if whole.sum() < 2:
         raise DataError(
             f"{bars.source}: fewer than two buckets of {of} bars are whole. Give more bars, or a shorter timeframe."
@@ -106,4 +106,4 @@ def resample(bars: Bars, step: np.timedelta64) -> Resampled:
     }
     kept = {name: column[whole] for name, column in columns.items()}
     joined = Bars(opens[whole], **kept, source=bars.source, synthetic=bars.synthetic, step=step)
-    return Resampled(joined, dropped)
+    return ResampleResult(joined, dropped)

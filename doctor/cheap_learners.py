@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..data.bars import FloatArray
-from ..data.labels import IntArray
+from ..arrays import BoolArray, FloatArray, IntArray
 from ..models.statistics import direction_auc, softmax
 
-BoolArray = npt.NDArray[np.bool_]
 PENALTY = 1e-3
 WIDEST = 8.0
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bars import Bars, FloatArray
+from ..arrays import BoolArray, FloatArray
+from ..data.bars import Bars
 from ..data.feature_schema import FeatureSchema
 from ..data.features import FeatureSet, feature_set
 from ..data.time_range import TimeRange
@@ -15,8 +16,8 @@ from ..models.checkpoint import STATED, Checkpoint
 from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
-from .lenient_load import Opened, fingerprint_difference, logits_in_chunks, open_checkpoint
-from .subject import BoolArray, Parity, Subject, Table, highest_class
+from .lenient_load import LenientCheckpoint, fingerprint_difference, logits_in_chunks, open_checkpoint
+from .subject import FeatureTable, Parity, Subject, highest_class
 
 ROUND_TRIP_COST = 0.0024
 STAND_IN_ROWS = 1_000
@@ -28,8 +29,8 @@ def subject_of_checkpoint(
     *,
     past: Bars | None = None,
     timerange: TimeRange | None = None,
-    served: Table | None = None,
-    opened: Opened | None = None,
+    served: FeatureTable | None = None,
+    opened: LenientCheckpoint | None = None,
     seed: int = 0,
 ) -> Subject:
     """Make a subject of a checkpoint and bars.
@@ -110,7 +111,7 @@ def subject_of_checkpoint(
     )
 
 
-def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: Opened | None) -> Subject:
+def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: LenientCheckpoint | None) -> Subject:
     """Make a subject of a checkpoint of which too little is known: random rows stand in for its features."""
     network, knobs = open_checkpoint(checkpoint) if opened is None else opened, checkpoint.architecture
     bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - knobs.receptive_bars), len(bars)))
@@ -126,7 +127,7 @@ def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: Opened |
         name=checkpoint.name,
         bars=bars,
         tested=np.ones(len(bars), bool),
-        served=Table(columns, rows, named=False),
+        served=FeatureTable(columns, rows, named=False),
         predict=predict,
         context_bars=knobs.receptive_bars,
         checkpoint=checkpoint,
@@ -157,7 +158,7 @@ def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> 
     return tested, part.stop
 
 
-def _table(schema: FeatureSchema) -> tuple[Table, str]:
+def _table(schema: FeatureSchema) -> tuple[FeatureTable, str]:
     """Return the rows that the schema gives, and its own words where it refuses the feature set there is."""
     try:
         schema.rows(_first_bars(schema))
@@ -166,16 +167,16 @@ def _table(schema: FeatureSchema) -> tuple[Table, str]:
         if len(features.columns) != len(schema.columns):
             raise
         mean, scale = np.asarray(schema.mean), np.asarray(schema.scale)
-        return Table(features.columns, lambda bars: np.clip((features(bars) - mean) / scale, -schema.clip, schema.clip)), str(
-            error
-        )
-    return Table(schema.columns, lambda bars: schema.rows(bars).astype(np.float64)), ""
+        return FeatureTable(
+            features.columns, lambda bars: np.clip((features(bars) - mean) / scale, -schema.clip, schema.clip)
+        ), str(error)
+    return FeatureTable(schema.columns, lambda bars: schema.rows(bars).astype(np.float64)), ""
 
 
 def _first_bars(schema: FeatureSchema) -> Bars:
-    from .perturbed_bars import random_walk
+    from .perturbed_bars import random_walk_like
 
-    return random_walk(schema.warmup_bars + 8, np.random.default_rng(0), volatility=0.005)
+    return random_walk_like(schema.warmup_bars + 8, np.random.default_rng(0), volatility=0.005)
 
 
 def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] | None:

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.bars import FloatArray
-from ..data.labels import IntArray, class_shares
+from ..arrays import BoolArray, FloatArray, IntArray
+from ..data.labels import class_shares
 from ..models.architecture import read_architecture
 from ..models.diversity import COLLAPSED_TOTAL_VARIATION, total_variation
 from ..models.statistics import constant_prior_nll, direction_auc, negative_log_likelihood, softmax
 from .finding import Finding
 from .lenient_load import fingerprint_difference, logits_in_chunks, open_checkpoint
-from .subject import BoolArray, Subject, filled, first_whole
+from .subject import Subject, filled, first_whole
 
 LIVE_MOMENTS = 300
 LONGEST_SECONDS = 8.0
@@ -30,7 +30,7 @@ SMALLEST_LOSS, SMALLEST_GAIN = 0.02, 0.03
 Pictures = dict[str, Any]
 
 
-class Undone(NamedTuple):
+class Ablation(NamedTuple):
     """The share of the symptom that goes when a fault is undone, 0 to 1, and the numbers in words."""
 
     share: float
@@ -49,7 +49,7 @@ def explained(subject: Subject, finding: Finding, pictures: Pictures) -> Finding
     return finding if undone is None else replace(finding, explains=undone.share, undone=undone.says)
 
 
-def what_it_says(subject: Subject, other: FloatArray | None, undoing: str) -> Undone | None:
+def what_it_says(subject: Subject, other: FloatArray | None, undoing: str) -> Ablation | None:
     """Compare the answers on the tested bars with ``other``, logits (n_bars, 3) with the fault undone."""
     if other is None:
         return None
@@ -87,7 +87,7 @@ def has_collapsed(subject: Subject) -> bool:
     return min(total_variation(mean, each) for each in known) > COLLAPSED_TOTAL_VARIATION
 
 
-def what_it_scored(known: tuple[FloatArray, IntArray], honest: tuple[FloatArray, IntArray], undoing: str) -> Undone | None:
+def what_it_scored(known: tuple[FloatArray, IntArray], honest: tuple[FloatArray, IntArray], undoing: str) -> Ablation | None:
     """Compare two scores, each of probabilities (n, 3) and labels (n,): the one that was believed, and the honest one."""
     if min(len(known[1]), len(honest[1])) < FEWEST_JUDGED:
         return None
@@ -100,9 +100,9 @@ def what_it_scored(known: tuple[FloatArray, IntArray], honest: tuple[FloatArray,
     return _undone(before, after, f"{undoing}, its {what} by {after:+.3f} instead of {before:+.3f}")
 
 
-def _undone(before: float, after: float, says: str) -> Undone:
+def _undone(before: float, after: float, says: str) -> Ablation:
     share = float(np.clip((before - max(0.0, after)) / before, 0.0, 1.0))
-    return Undone(share, f"{says}: it explains {100 * share:.0f} % of that.")
+    return Ablation(share, f"{says}: it explains {100 * share:.0f} % of that.")
 
 
 def _accuracy_gain(p: FloatArray, y: IntArray) -> float:
@@ -138,33 +138,33 @@ def without_drift(subject: Subject, guilty: BoolArray) -> FloatArray | None:
     return asked(subject, rows)
 
 
-def _training_rows(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | None:
+def _training_rows(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     del finding, pictures
     if subject.trained is None or subject.trained is subject.served:
         return None
     return what_it_says(subject, asked(subject, subject.trained(subject.bars)), "Fed the training's rows on the tested bars")
 
 
-def _old_spread(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | None:
+def _old_spread(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     del pictures
     guilty = np.isin(subject.learnt.columns, finding.columns)
     return what_it_says(subject, without_drift(subject, guilty), "With these columns spread as in training")
 
 
-def _no_weights(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | None:
+def _no_weights(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     del finding, pictures
     if subject.class_weights is None:
         return None
     return what_it_says(subject, subject.logits - np.log(subject.class_weights), "With log(weights) taken off the logits")
 
 
-def _right_order(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | None:
+def _right_order(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     del finding
     order = pictures.get("label_order")
     return None if order is None else what_it_says(subject, subject.logits[:, list(order)], "Read in the other order")
 
 
-def _restored(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | None:
+def _restored(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     """Ask the network that the folder's files give, where it reproduces the fingerprint."""
     del finding
     checkpoint = subject.checkpoint
@@ -181,7 +181,7 @@ def _restored(subject: Subject, finding: Finding, pictures: Pictures) -> Undone 
     return what_it_says(subject, replace(subject, predict=predict).logits, "With the network that its fingerprint shows")
 
 
-def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | None:
+def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     """Ask at many moments as a live system would: from bars that end there."""
     del finding, pictures
     table = subject.learnt
@@ -219,7 +219,7 @@ def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | No
     )
 
 
-def _unseen(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | None:
+def _unseen(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     """Compare the validation samples with the tested bars: one of the two was seen, and the other was not."""
     del pictures
     y, rows, mask = subject.past_labels, subject.past_rows, subject.validation
@@ -239,7 +239,7 @@ def _unseen(subject: Subject, finding: Finding, pictures: Pictures) -> Undone | 
     return what_it_scored(validated, tested, "On the tested bars, which lie beside no training sample")
 
 
-UNDO: dict[str, Callable[[Subject, Finding, Pictures], Undone | None]] = {
+UNDO: dict[str, Callable[[Subject, Finding, Pictures], Ablation | None]] = {
     "lookahead-features": _live,
     "lookahead-model": _live,
     "schema": _training_rows,

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.bars import Bars, FloatArray
+from ..arrays import BoolArray, FloatArray, IntArray, PhaseProgress
+from ..data.bars import Bars
 from ..data.features import FeatureSet
-from ..data.labels import IntArray, Labels, LabelSpec
+from ..data.labels import Labels, LabelSpec
 from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError
 from ..models.signals import Signals
-from .examine import Progress, examine
+from .examine import examine
 from .finding import Diagnosis
-from .subject import BoolArray, Predict, Subject, table_of
+from .subject import Predict, Subject, table_of
 
 Part = TimeRange | str | npt.ArrayLike
 
@@ -41,7 +42,7 @@ def diagnose(
     signals: npt.ArrayLike | None = None,
     name: str = "model",
     seed: int = 0,
-    progress: Progress = lambda _check, _done, _total: None,
+    progress: PhaseProgress = lambda _check, _done, _total: None,
 ) -> Diagnosis:
     """Examine any model: why it collapses, or flatters itself.
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..data.bars import FloatArray
-from ..data.labels import BUY, SELL, IntArray
+from ..arrays import FloatArray, IntArray
+from ..data.labels import BUY, SELL
 from ..models.statistics import matthews_correlation
 from .cheap_learners import area_under_curve
 
@@ -17,7 +17,7 @@ RESAMPLES = 300
 SWEEP_POINTS = 21
 
 
-class Interval(NamedTuple):
+class AucInterval(NamedTuple):
     """A number and its 95 % interval."""
 
     value: float
@@ -55,7 +55,7 @@ def blocks_of(n: int, length: int, random: np.random.Generator) -> npt.NDArray[n
 
 def auc_intervals(
     logits: FloatArray, labels: IntArray, random: np.random.Generator, block_bars: int = BLOCK_BARS
-) -> list[Interval]:
+) -> list[AucInterval]:
     """Return the four AUCs of ``aucs`` with 95 % intervals from a bootstrap of blocks of a week.
 
     Neighbouring bars share most of their label's window, so rows are drawn in blocks, never one by one.
@@ -65,7 +65,7 @@ def auc_intervals(
     )
     value = aucs(logits, labels)
     low, high = np.nanquantile(np.where(np.isfinite(drawn), drawn, 0.5), [0.025, 0.975], axis=0)
-    return [Interval(float(v), float(a), float(b)) for v, a, b in zip(value, low, high, strict=True)]
+    return [AucInterval(float(v), float(a), float(b)) for v, a, b in zip(value, low, high, strict=True)]
 
 
 class Sweep(NamedTuple):

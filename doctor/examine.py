@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..arrays import PhaseProgress
 from ..errors import FlagbtError
 from .checks.drift import drift
 from .checks.experiment import class_weights, funnel, leaky_split, overlap
@@ -19,7 +20,6 @@ from .subject import Subject
 
 OF_THE_MODEL = {"lookahead-model", "input-ignored", "adapter", "invariance"}  # they need no columns, labels or ranges
 Check = Callable[[Subject, Note, dict[str, Any]], Finding]
-Progress = Callable[[str, int, int], None]
 
 ALL: dict[str, Check] = {
     "schema": schema,
@@ -53,7 +53,7 @@ def no_answer(said: str) -> Finding:
     )
 
 
-def examine(subject: Subject, *, progress: Progress = lambda _check, _done, _total: None) -> Diagnosis:
+def examine(subject: Subject, *, progress: PhaseProgress = lambda _check, _done, _total: None) -> Diagnosis:
     """Run all checks and rank what they found.
 
     A check that cannot run is skipped and says why; a function of the user's that raises skips its check, never the others.

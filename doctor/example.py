@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.bars import Bars, FloatArray
-from ..data.labels import CLASS_NAMES, IntArray, LabelSpec, class_counts, class_shares
+from ..arrays import FloatArray, IntArray
+from ..data.bars import Bars
+from ..data.labels import CLASS_NAMES, LabelSpec, class_counts, class_shares
 from ..models.statistics import softmax
 from .diagnose import diagnose
 from .finding import Diagnosis
-from .perturbed_bars import random_walk
+from .perturbed_bars import random_walk_like
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ def tell(
     """
     # 1. A market in which nothing can be foreseen
     labels = LabelSpec()
-    bars = random_walk(BARS, np.random.default_rng([seed, 19]), volatility=VOLATILITY, start="2020-01-01")
+    bars = random_walk_like(BARS, np.random.default_rng([seed, 19]), volatility=VOLATILITY, start="2020-01-01")
     truth = labels.labels(bars)
     share = class_shares(truth[TRAINING:VALIDATION])
     say(f"A random walk of {BARS:,} hours: nothing in it can be foreseen. Labels: {labels.question}")
@@ -74,7 +75,9 @@ def tell(
 
     # 2. What they saw: a fine validation
     weights = class_counts(truth[:TRAINING]).sum() / (3 * class_counts(truth[:TRAINING]))
-    leaky = train(training_table(bars), truth, weights, seed=seed, progress=lambda done, n: progress("train", done, 2 * n))
+    leaky = train_example(
+        training_table(bars), truth, weights, seed=seed, progress=lambda done, n: progress("train", done, 2 * n)
+    )
     accuracy = _accuracy(leaky, training_table(bars), truth)
     say(
         f"WHAT THEY SAW: 22 columns, padded with zeros to {WIDTH}, class weights {', '.join(f'{w:.2f}' for w in weights)}: a "
@@ -82,7 +85,7 @@ def tell(
     )
 
     # 3. What was true: the same columns without the future
-    causal = train(
+    causal = train_example(
         training_table(bars, centred=False),
         truth,
         np.ones(3),
@@ -138,7 +141,7 @@ def tell(
     return diagnosis
 
 
-def train(
+def train_example(
     rows: FloatArray, truth: IntArray, weights: FloatArray, *, seed: int, progress: Callable[[int, int], None]
 ) -> Callable[[FloatArray], FloatArray]:
     """Train a small network on one row a bar, as the report's model was, and return rows -> logits."""

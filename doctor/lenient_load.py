@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray
 from ..errors import CheckpointError
 from ..models.checkpoint import Checkpoint
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Opened(NamedTuple):
+class LenientCheckpoint(NamedTuple):
     """What loading a checkpoint's network came to.
 
     Attributes
@@ -33,7 +33,7 @@ class Opened(NamedTuple):
     unexpected: tuple[str, ...] = ()
 
 
-def open_checkpoint(checkpoint: Checkpoint) -> Opened:
+def open_checkpoint(checkpoint: Checkpoint) -> LenientCheckpoint:
     """Load what fits.
 
     Raises
@@ -58,7 +58,7 @@ def open_checkpoint(checkpoint: Checkpoint) -> Opened:
     fits = {name: tensor for name, tensor in adapter.items() if wanted.get(name) == tensor.shape}
     peft.set_peft_model_state_dict(model, {**adapter_state(model), **fits})
     model.eval()
-    return Opened(model, damaged, tuple(sorted(set(wanted) - set(fits))), tuple(sorted(set(adapter) - set(fits))))
+    return LenientCheckpoint(model, damaged, tuple(sorted(set(wanted) - set(fits))), tuple(sorted(set(adapter) - set(fits))))
 
 
 def stored_adapter(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -26,7 +26,7 @@ LEADS = {
 COLOURS = ("sell", "hold", "buy")
 
 
-def write_page(diagnosis: Diagnosis, path: Path) -> None:
+def write_diagnosis(diagnosis: Diagnosis, path: Path) -> None:
     """Write the page.
 
     Raises
@@ -36,12 +36,12 @@ def write_page(diagnosis: Diagnosis, path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, render_page(diagnosis))
+        write_text(path, render_diagnosis(diagnosis))
     except OSError as error:
         raise RecordError(f"--html: {path} cannot be written: {error.strerror or error}. Choose another place.") from None
 
 
-def render_page(diagnosis: Diagnosis) -> str:
+def render_diagnosis(diagnosis: Diagnosis) -> str:
     """Return the whole page; every text of a user's is escaped."""
     body = [
         Html(f"<h1>Diagnosis of {escape(diagnosis.subject)}</h1>\n"),

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.bars import COLUMNS, Bars, FloatArray
+from ..arrays import FloatArray
+from ..data.bars import COLUMNS, Bars
 
 VOLATILITIES = (0.002, 0.006, 0.02, 0.05)
 
@@ -51,7 +52,7 @@ def other_past(bars: Bars, random: np.random.Generator) -> Bars:
     return Bars(bars.time, **prices, volume=bars.volume[order], source=bars.source, synthetic=bars.synthetic, step=bars.step)
 
 
-def random_walk(n: int, random: np.random.Generator, *, volatility: float, start: str = "2023-01-01") -> Bars:
+def random_walk_like(n: int, random: np.random.Generator, *, volatility: float, start: str = "2023-01-01") -> Bars:
     """Return hourly bars of a driftless geometric random walk: nothing in its past tells its next move.
 
     Parameters

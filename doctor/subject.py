@@ -12,19 +12,18 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ..data.bars import Bars, FloatArray
+from ..arrays import BoolArray, FloatArray, IntArray
+from ..data.bars import Bars
 from ..data.features import FeatureSet
-from ..data.labels import NO_LABEL, IntArray, Labels, class_shares
+from ..data.labels import NO_LABEL, Labels, class_shares
 from ..errors import UsageError
 from ..models.checkpoint import Checkpoint
 from ..models.signals import Signals
 from ..models.statistics import softmax
-from .lenient_load import Opened
+from .lenient_load import LenientCheckpoint
 
-BoolArray = npt.NDArray[np.bool_]
 Predict = Callable[[FloatArray], FloatArray]
 Parity = tuple[float, float, int, tuple[str, ...], float]
 UNKNOWN_CONTEXT_BARS = 256
@@ -32,7 +31,7 @@ TRIED_ROWS = 300
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class FeatureTable:
     """The rows a model reads, as a function of bars.
 
     Parameters
@@ -67,7 +66,7 @@ class Table:
         return rows
 
 
-def table_of(features: FeatureSet | Callable[[Bars], Any], bars: Bars, columns: Sequence[str] | None) -> Table:
+def table_of(features: FeatureSet | Callable[[Bars], Any], bars: Bars, columns: Sequence[str] | None) -> FeatureTable:
     """Make a Table of a feature set, or of any function from Bars to an array or a DataFrame; tried on ``bars``."""
     if not callable(features):
         raise UsageError(
@@ -75,12 +74,12 @@ def table_of(features: FeatureSet | Callable[[Bars], Any], bars: Bars, columns: 
             "is computed already cannot be computed again on other bars."
         )
     if isinstance(features, FeatureSet):
-        return Table(features.columns, features)
+        return FeatureTable(features.columns, features)
     first = features(bars)
     names = columns if columns is not None else first.columns if isinstance(first, pd.DataFrame) else None
     n_columns = np.asarray(first).shape[-1]
     found = tuple(f"column {i}" for i in range(n_columns)) if names is None else tuple(map(str, names))
-    table = Table(found, lambda each: np.asarray(features(each), dtype=np.float64), names is not None)
+    table = FeatureTable(found, lambda each: np.asarray(features(each), dtype=np.float64), names is not None)
     table(bars)  # a wrong shape is better said here
     return table
 
@@ -132,9 +131,9 @@ class Subject:
     name: str
     bars: Bars
     tested: BoolArray
-    served: Table
+    served: FeatureTable
     predict: Predict
-    trained: Table | None = None
+    trained: FeatureTable | None = None
     past: Bars | None = None
     training: BoolArray | None = None
     validation: BoolArray | None = None
@@ -148,7 +147,7 @@ class Subject:
     claims: dict[str, Any] = field(default_factory=dict)
     signals: Callable[[FloatArray], Signals] | None = None
     checkpoint: Checkpoint | None = None
-    opened: Opened | None = None
+    opened: LenientCheckpoint | None = None
     refusal: str = ""
     unknown: str = ""
     parity: Callable[[Subject], Parity | str] | None = None
@@ -159,7 +158,7 @@ class Subject:
         return np.random.Generator(np.random.Philox(key=[self.seed, purpose]))
 
     @property
-    def learnt(self) -> Table:
+    def learnt(self) -> FeatureTable:
         """The table of the training where it is known, else the served one."""
         return self.trained or self.served
 

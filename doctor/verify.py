@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..arrays import Progress
 from ..data.bars import Bars
 from ..data.labels import HOLD
 from ..errors import RangeError
@@ -25,7 +26,6 @@ from .perturbed_bars import other_future, other_past
 if TYPE_CHECKING:
     from ..engine.run import Run  # Backtrader only where something is replayed
 
-Progress = Callable[[int, int], None]
 MOMENTS = 6
 BARS_BEFORE, BARS_AFTER = 1_200, 120
 BATCHED_BARS = 200

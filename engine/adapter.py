@@ -12,7 +12,7 @@ from ..errors import StrategyError
 from ..models.signals import NO_SIGNAL
 from ..strategies.base import Position, Strategy
 from .broker import OrderRecord
-from .kernel import RUIN, Held, Limits, next_target
+from .kernel import RUIN, HeldPosition, Limits, next_target
 from .rules import Rules
 
 
@@ -91,10 +91,12 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
             self._asked_bar[1 if wanted > 0 else -1] = bar
         return wanted
 
-    def _held(self, bar: int, bars_held: int, held: Any) -> Held:
+    def _held(self, bar: int, bars_held: int, held: Any) -> HeldPosition:
         bars_flat = bar - self._exit_bar + 1 if not held.size and self._exit_bar >= 0 else 0
         equity = self.broker.cash + held.size * self.data.close[0]
-        return Held(held.size, held.price, equity, bars_held, bars_flat, bar - self._asked_bar[1 if held.size > 0 else -1])
+        return HeldPosition(
+            held.size, held.price, equity, bars_held, bars_flat, bar - self._asked_bar[1 if held.size > 0 else -1]
+        )
 
     def _settle(self, record: OrderRecord, size: float) -> None:
         """Take the target in force from what the last order came to: it was sized and filled as this bar opened."""

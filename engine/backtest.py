@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..data.bars import Bars, FloatArray, utc
+from ..arrays import FloatArray, Progress
+from ..data.bars import Bars, utc
 from ..data.plugins import blamed_on
 from ..data.time_range import TimeRange
 from ..errors import RangeError, StrategyError, UsageError
@@ -21,10 +22,10 @@ from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Strategy
 from ..strategies.declarations import bars_seen, labels_of, name_of, warmup_bars
 from .adapter import Bridge
-from .broker import Progress, RecordingBroker
+from .broker import RecordingBroker
 from .costs import Costs
 from .feed import BarsFeed
-from .funnel import Decided, build_funnel
+from .funnel import Decisions, build_funnel
 from .ledger import orders_table, trades_table
 from .plain_backtrader import explain_short_range, with_all_in_sizer
 from .rules import Rules
@@ -149,7 +150,7 @@ def run_backtest(
     instance = strategy if isinstance(strategy, Strategy) else ran[0]
     frame = traded.frame()
     index = pd.DatetimeIndex(frame.index)
-    decided = None if bridge is None else Decided(np.array(bridge.before), np.array(bridge.why))
+    decided = None if bridge is None else Decisions(np.array(bridge.before), np.array(bridge.why))
     return Run(
         config=_settings(strategy, bars_seen(instance), timerange, costs, cash, short)
         | _labels(strategy, signals, checkpoint)

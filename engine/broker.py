@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import backtrader as bt
 import numpy as np
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray, Progress
 from ..errors import StrategyError
 from .costs import Costs, FractionalCommission
 from .kernel import Account, order_at_open
 from .plain_backtrader import AllIn
 
-Progress = Callable[[int, int], None]
 _PROGRESS_EVERY_BARS = 1_000
 _REJECTED = (bt.Order.Margin, bt.Order.Rejected)
 _DROPPED = (bt.Order.Canceled, bt.Order.Expired)

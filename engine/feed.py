@@ -8,7 +8,8 @@ from typing import Any
 import backtrader as bt
 import numpy as np
 
-from ..data.bars import Bars, FloatArray, TimeArray
+from ..arrays import FloatArray, TimeArray
+from ..data.bars import Bars
 from ..models.signals import NO_SIGNAL, Signals
 
 _DAYS_TO_1970 = 719_163  # datetime.date(1970, 1, 1).toordinal()

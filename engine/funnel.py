@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.bars import FloatArray
-from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL, IntArray, class_counts
+from ..arrays import FloatArray, IntArray
+from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL, class_counts
 from ..models.signals import NO_SIGNAL, Signals
 from .broker import OrderRecord
 from .rules import EXITS, WAITS
@@ -37,7 +37,7 @@ class FunnelError(AssertionError):
     """The counts do not add up: a defect of flagbt's own, never a user's."""
 
 
-class Decided(NamedTuple):
+class Decisions(NamedTuple):
     """What stood behind each bar's decision, shape (n_bars,) each: the exposure in force before it, and which rule spoke."""
 
     before: FloatArray
@@ -45,7 +45,7 @@ class Decided(NamedTuple):
 
 
 def build_funnel(
-    n_bars: int, records: Sequence[OrderRecord], signals: Signals | None = None, decided: Decided | None = None
+    n_bars: int, records: Sequence[OrderRecord], signals: Signals | None = None, decided: Decisions | None = None
 ) -> dict[str, Any]:
     """Count where every bar's signal went, and check that the counts add up.
 
@@ -128,7 +128,7 @@ def _by_name(values: IntArray) -> dict[str, int]:
     return dict(zip(CLASS_NAMES, class_counts(values).tolist(), strict=True))
 
 
-def _kept(signal: IntArray, decided: Decided, kept: np.typing.NDArray[np.bool_]) -> dict[str, int]:
+def _kept(signal: IntArray, decided: Decisions, kept: np.typing.NDArray[np.bool_]) -> dict[str, int]:
     before = decided.before
     reasons = [decided.why == code for code in WAITS]
     waits = np.isin(decided.why, list(WAITS))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray
 
 # Why a bar's target is not what the strategy wanted; 0 where it is.
 STOP_LOSS, TAKE_PROFIT, SHORT_LIMIT, HORIZON, COOLDOWN, MIN_HOLD, RUIN = 1, 2, 3, 4, 5, 6, 7
@@ -47,7 +47,7 @@ class Limits(NamedTuple):
     close_short_above: float
 
 
-class Held(NamedTuple):
+class HeldPosition(NamedTuple):
     """What the rules know at a bar's close.
 
     Attributes
@@ -138,7 +138,7 @@ def is_paid(account: Account, size: float, price: float, fee: float) -> bool:
     return not refused and (size > 0 or after >= 0 or -after * price <= account.cash + account.size * price)
 
 
-def next_target(wanted: float, held: Held, close: float, limits: Limits) -> tuple[float, int]:
+def next_target(wanted: float, held: HeldPosition, close: float, limits: Limits) -> tuple[float, int]:
     """Return the target exposure at a bar's close, NaN to keep what is held, and why it is not what was wanted.
 
     The one place where the rules are written: Backtrader's bridge calls this function, the replay compiles it.
@@ -301,7 +301,7 @@ def simulate(
                 long_asked = t
             elif wanted < 0:
                 short_asked = t
-            held = Held(
+            held = HeldPosition(
                 account.size,
                 account.price,
                 equity,

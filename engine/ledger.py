@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray
 from .broker import Fill, OrderRecord
 from .run import ORDER_COLUMNS, TRADE_COLUMNS
 

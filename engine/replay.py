@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..data.bars import Bars, FloatArray
-from ..data.labels import BUY, SELL, IntArray
+from ..arrays import FloatArray, IntArray
+from ..data.bars import Bars
+from ..data.labels import BUY, SELL
 from ..errors import StrategyError, UsageError
 from . import kernel as loop
 from .broker import LESS_THAN_A_LOT, RUIN, Fill, OrderRecord
@@ -47,7 +48,6 @@ from .ledger import orders_table
 from .rules import Rules
 from .run import Run
 
-BoolArray = npt.NDArray[np.bool_]
 _TOLERANCE = 1e-9
 # What ``loop.simulate`` calls; numba compiles it with it.
 _CALLED = (
@@ -98,7 +98,7 @@ class ReplayBars:
 
 
 @dataclass(frozen=True, eq=False)
-class Replayed:
+class ReplayResult:
     """What one replay left, as numbers.
 
     Attributes
@@ -182,7 +182,7 @@ def replay(
     short: bool = False,
     rules: Rules | None = None,
     scratch: Scratch | None = None,
-) -> Replayed:
+) -> ReplayResult:
     """Replay target exposures over bars, exactly as ``run_backtest`` would. *Causality: row t uses bars <= t.*
 
     Parameters
@@ -221,10 +221,10 @@ def replay(
         scratch.table,
         scratch.orders,
     )
-    return Replayed(bars, float(cash), scratch.table, scratch.orders[:n_orders], closed)
+    return ReplayResult(bars, float(cash), scratch.table, scratch.orders[:n_orders], closed)
 
 
-class Setting(NamedTuple):
+class ReplaySetting(NamedTuple):
     """One of many replays over the same bars: ``replay``'s arguments."""
 
     targets: FloatArray
@@ -234,7 +234,7 @@ class Setting(NamedTuple):
     rules: Rules = Rules()
 
 
-def replay_many(bars: ReplayBars, settings: Iterable[Setting]) -> Iterator[Replayed]:
+def replay_many(bars: ReplayBars, settings: Iterable[ReplaySetting]) -> Iterator[ReplayResult]:
     """Replay settings one after the other, in memory that does not grow with their number.
 
     All results share one ``Scratch``: measure each (``results.metrics.replay_metrics``) before the next is asked for.
@@ -252,7 +252,7 @@ class Scratch:
         self.orders = np.empty((n_bars, 12))
 
 
-def check_replay(run: Run, replayed: Replayed) -> None:
+def check_replay(run: Run, replayed: ReplayResult) -> None:
     """Compare a replay with Backtrader's run of the same thing: every order, every fill, every bar's equity.
 
     Orders must be equal in what they are and became, and all numbers within 1e-9 of the largest of cash, position value
@@ -279,7 +279,7 @@ def check_replay(run: Run, replayed: Replayed) -> None:
     _check_orders(run, replayed, float(scale.max()))
 
 
-def _check_orders(run: Run, replayed: Replayed, largest: float) -> None:
+def _check_orders(run: Run, replayed: ReplayResult, largest: float) -> None:
     mine, theirs = orders_table(replayed.records(), pd.DatetimeIndex(run.equity.index)), run.orders
     if len(mine) != len(theirs):
         raise StrategyError(

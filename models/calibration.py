@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray
 from ..data.time_range import TimeRange
 from ..errors import UsageError, nearest
 from .statistics import log_softmax, softmax

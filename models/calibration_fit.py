@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
-from ..data.labels import IntArray
+from ..arrays import FloatArray, IntArray
 from ..errors import RangeError, UsageError, check_choice
 from .calibration import FITTED_METHODS, Calibration, Three
 from .statistics import log_softmax, negative_log_likelihood, softmax

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray
 from ..data.feature_schema import FeatureSchema
 from ..data.labels import Labels, labels_from_json
 from ..data.time_range import TimeRange

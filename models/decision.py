@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..data.bars import FloatArray
-from ..data.labels import BUY, HOLD, SELL, IntArray, class_shares
+from ..arrays import BoolArray, FloatArray, IntArray
+from ..data.labels import BUY, HOLD, SELL, class_shares
 from ..errors import UsageError, nearest
 from .signals import NO_SIGNAL
 
-BoolArray = npt.NDArray[np.bool_]
 METHODS = ("argmax", "threshold", "utility")
 FEWEST_BUYS_A_MONTH = 1.0
 DEFAULT_ROUND_TRIP_COST = 0.0024  # 10 bps of fee and 2 bps of slippage, on both sides

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.bars import FloatArray
-from ..data.labels import BUY, CLASS_NAMES, SELL, IntArray, class_counts
+from ..arrays import FloatArray, IntArray
+from ..data.labels import BUY, CLASS_NAMES, SELL, class_counts
 
 ONE_SIDED_SHARE = 0.95
 SKEWED_DIVERSITY_FACTOR = 2.0

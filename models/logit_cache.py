@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache as once
@@ -22,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.bars import Bars, FloatArray
-from ..data.feature_schema import Float32Array
+from ..arrays import Float32Array, FloatArray, Progress
+from ..data.bars import Bars
 from ..storage.atomic_files import home_folder, remove_abandoned, write_bytes
 from .checkpoint import Checkpoint
 from .device import pick_device
@@ -31,7 +30,6 @@ from .device import pick_device
 if TYPE_CHECKING:
     import torch
 
-Progress = Callable[[int, int], None]
 SUFFIX = ".logits"
 LARGEST_BYTES = 512_000_000
 SCORING_FILES = (

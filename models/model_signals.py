@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..arrays import IntArray, Progress
 from ..data.bars import Bars
-from ..data.labels import IntArray
 from .calibration import Calibration
 from .checkpoint import Checkpoint
 from .decision import Decision
 from .logit_cache import logits_of
 from .signals import NO_SIGNAL, Signals
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

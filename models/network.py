@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..data.bars import FloatArray
-from ..data.feature_schema import Float32Array
+from ..arrays import Float32Array, FloatArray
 from ..errors import CheckpointError, UsageError
 from ..storage.untrusted_files import check_safetensors
 from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture
@@ -281,7 +280,7 @@ def _compare_shapes(expected: dict[str, tuple[int, ...]], found: dict[str, tuple
         )
 
 
-def logits_of(model: nn.Module, rows: Float32Array) -> FloatArray:
+def network_logits(model: nn.Module, rows: Float32Array) -> FloatArray:
     """Return the logits (n, 3) of one short sequence of rows (n, F), without chunking."""
     with torch.no_grad():
         values: FloatArray = model(torch.from_numpy(np.ascontiguousarray(rows))[None])[0].double().numpy()

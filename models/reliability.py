@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..data.bars import FloatArray
-from ..data.labels import CLASS_NAMES, IntArray
+from ..arrays import FloatArray, IntArray
+from ..data.labels import CLASS_NAMES
 
 BINS = 15
 

@@ -7,7 +7,6 @@ range asked for, so the same bar sits at the same place in the same chunk whatev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,12 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..data.bars import Bars, FloatArray
-from ..data.feature_schema import Float32Array
+from ..arrays import Float32Array, FloatArray, Progress
+from ..data.bars import Bars
 from ..errors import DeviceError
 from .architecture import AnyArchitecture
 
-Progress = Callable[[int, int], None]
 CPU_BATCH_CHUNKS = 1
 CUDA_BATCH_CHUNKS = 32
 

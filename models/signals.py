@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..data.bars import FloatArray
-from ..data.labels import BUY, IntArray
+from ..arrays import FloatArray, IntArray
+from ..data.labels import BUY
 from ..errors import StrategyError
 
 NO_SIGNAL = -1

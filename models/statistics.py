@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
-from ..data.labels import CLASS_NAMES, IntArray, class_counts
+from ..arrays import FloatArray, IntArray
+from ..data.labels import CLASS_NAMES, class_counts
 
 SMALLEST_PROBABILITY = 1e-12
 

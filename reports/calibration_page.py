@@ -21,15 +21,15 @@ HELD_OUT = (
 )
 
 
-def columns_of(done: CalibrationResult) -> dict[str, Scores]:
+def calibration_columns(done: CalibrationResult) -> dict[str, Scores]:
     """Return what is compared: before, after, and held out where it could be measured."""
     shown = {"before": done.before, "after": done.after}
     return shown if done.held_out is None else {**shown, "held out": done.held_out}
 
 
-def rows_of(done: CalibrationResult) -> list[list[str]]:
+def calibration_rows(done: CalibrationResult) -> list[list[str]]:
     """Return the table of what a calibration changes: a name, then a cell for each of ``columns_of``."""
-    judged = list(columns_of(done).values())
+    judged = list(calibration_columns(done).values())
 
     def threes(key: str) -> list[str]:
         return [" / ".join(f"{100 * each.scores[key][name]:.1f}" for name in CLASS_NAMES) + " %" for each in judged]
@@ -65,16 +65,16 @@ def write_pages(done: CalibrationResult, *, html: Path | None, png: Path | None)
             continue
         try:
             if option == "--html":
-                write_text(path, render_page(done))
+                write_text(path, render_calibration(done))
             else:
                 reliability_png(curves_of(done), path)
         except OSError as error:
             raise RecordError(f"{option}: {path} cannot be written: {error.strerror or error}. Choose another place.") from None
 
 
-def render_page(done: CalibrationResult) -> str:
+def render_calibration(done: CalibrationResult) -> str:
     """Return the whole page; every text of a user's is escaped."""
-    calibration, judged = done.stored.calibration, columns_of(done)
+    calibration, judged = done.stored.calibration, calibration_columns(done)
     before, after = done.before.scores, (done.held_out or done.after).scores
     lead = (
         f"{calibration.method}: NLL {before['nll']:.4f} to {after['nll']:.4f}, ECE {percent(before['ece'])} to "
@@ -84,7 +84,7 @@ def render_page(done: CalibrationResult) -> str:
         Html(f"<h1>Calibration of {escape(done.checkpoint.name)} on {escape(calibration.fitted_on)}</h1>\n"),
         paragraph(lead, "lead"),
         *(paragraph(note) for note in done.notes),
-        section("What it changes", table(HELD_OUT, ["", *judged], rows_of(done))),
+        section("What it changes", table(HELD_OUT, ["", *judged], calibration_rows(done))),
         section(
             "Reliability",
             reliability_chart(curves_of(done), "reliability"),

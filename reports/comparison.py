@@ -15,9 +15,9 @@ from ..results.number_text import NULL, percent, ratio, whole
 from ..results.ranking import BETTER, best, measured, of_trader
 from ..results.significance.measure import share
 from ..results.stored_run import StoredRun
-from .interactive_charts import Line, Panel, document, line_chart
+from .interactive_charts import Line, Panel, chart_document, line_chart
 from .page import Html, Row, escape, paragraph, section, setting_text, table
-from .sections.calibration import reliability_chart, reliability_line
+from .sections.calibration import reliability_curves, reliability_line
 from .sections.curves import HEADLINES, ZOOM, times
 from .sections.diversity import class_bars, funnel_bars
 from .sections.significance import trials_then_now
@@ -65,7 +65,7 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
             section("What differs", _differences_table(runs, names)),
         )
     )
-    return document("Comparison – flagbt", body, banners=warnings, wide=len(runs) > 2)
+    return chart_document("Comparison – flagbt", body, banners=warnings, wide=len(runs) > 2)
 
 
 def comparison_table(runs: Sequence[StoredRun]) -> list[list[str]]:
@@ -325,7 +325,7 @@ def _calibration(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
     ]
     columns = ["Run", "ECE before calibration", "ECE after", "Accuracy", "Matthews correlation"]
     return Html(
-        reliability_chart(
+        reliability_curves(
             lines,
             "reliability",
             caption="Of the most probable class, after calibration.",

@@ -182,7 +182,7 @@ def heat_map(
     return _figure([plot], name, description=description, caption=caption, legend=Html(""))
 
 
-def document(title: str, body: str, *, banners: Sequence[str] = (), wide: bool = False) -> str:
+def chart_document(title: str, body: str, *, banners: Sequence[str] = (), wide: bool = False) -> str:
     """Return a whole page, see `page.document`; with Bokeh's script, once, where the body holds a chart."""
     if _MARK not in body:
         return page.document(title, body, banners=banners, wide=wide)

@@ -17,7 +17,7 @@ from ..results.metrics import daily_returns, ruined_at
 from ..results.number_text import money, whole
 from ..results.stored_run import StoredRun
 from ..results.summary import order_counts
-from .interactive_charts import document
+from .interactive_charts import chart_document
 from .page import Html, details, escape, facts, paragraph, section, setting_text, table, verdict_card
 from .sections.calibration import calibration_section
 from .sections.costs import costs_section
@@ -83,7 +83,7 @@ def render_tearsheet(stored: StoredRun) -> str:
             section("Reproduce", f"<pre><code>{html.escape(command(manifest['config']))}</code></pre>\n", _reproduce_note()),
         )
     )
-    return document(f"{title} – flagbt", body, banners=banners([manifest]))
+    return chart_document(f"{title} – flagbt", body, banners=banners([manifest]))
 
 
 def title_of(manifest: Mapping[str, Any]) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data.bars import Bars, FloatArray
+from ..arrays import FloatArray
+from ..data.bars import Bars
 from ..engine.costs import Costs
-from ..engine.replay import ReplayBars, Replayed, Scratch, check_replay, replay
+from ..engine.replay import ReplayBars, ReplayResult, Scratch, check_replay, replay
 from ..engine.run import Run
 from ..errors import StrategyError, UsageError
 from .metrics import replay_metrics
@@ -25,10 +26,10 @@ _NOT_REPLAYED = "a plain Backtrader strategy orders for itself, so what it would
 
 def replay_bars(run: Run) -> ReplayBars:
     """Return a run's bars as the fast replay takes them."""
-    return ReplayBars.of(bars_of(run))
+    return ReplayBars.of(bars_of_run(run))
 
 
-def bars_of(run: Run) -> Bars:
+def bars_of_run(run: Run) -> Bars:
     """Return the traded bars of a run."""
     step = np.timedelta64(round(float(run.data["step_hours"]) * 3_600), "s")
     return Bars.from_frame(run.bars, source=str(run.data.get("source", "bars")), step=step)
@@ -70,7 +71,7 @@ def cost_sensitivity(run: Run) -> dict[str, Any]:
         - ``reason``: why nothing of this is known, as for a plain Backtrader strategy; else None.
     """
     reason = None if run.signals is not None else _NOT_REPLAYED
-    replayed: Callable[[Costs], Replayed] | None = None
+    replayed: Callable[[Costs], ReplayResult] | None = None
     if reason is None:
         replayed = _replayer(run)
         try:
@@ -95,13 +96,13 @@ def cost_sensitivity(run: Run) -> dict[str, Any]:
     }
 
 
-def _replayer(run: Run) -> Callable[[Costs], Replayed]:
+def _replayer(run: Run) -> Callable[[Costs], ReplayResult]:
     bars, targets, scratch = replay_bars(run), decided_targets(run), Scratch(len(run.equity))
     short = bool(run.config.get("short"))
     return lambda costs: replay(bars, targets, costs=costs, cash=run.cash, short=short, scratch=scratch)
 
 
-def _break_even(run: Run, replayed: Callable[[Costs], Replayed]) -> tuple[float | None, str | None]:
+def _break_even(run: Run, replayed: Callable[[Costs], ReplayResult]) -> tuple[float | None, str | None]:
     costs = costs_of(run)
 
     def gain(fee_bps: float) -> float:
@@ -127,7 +128,7 @@ def _break_even_sentence(run: Run, fee: float | None, why: str | None) -> str:
     return f"The run breaks even at a fee of {fee:.1f} bps a side; it paid {paid:g}."
 
 
-def _at_factor(run: Run, replayed: Callable[[Costs], Replayed], factor: float) -> dict[str, Any]:
+def _at_factor(run: Run, replayed: Callable[[Costs], ReplayResult], factor: float) -> dict[str, Any]:
     own = costs_of(run)
     try:
         costs = replace(
@@ -141,6 +142,6 @@ def _at_factor(run: Run, replayed: Callable[[Costs], Replayed], factor: float) -
     return _row(factor, replayed(costs), None)
 
 
-def _row(factor: float, found: Replayed | None, reason: str | None) -> dict[str, Any]:
+def _row(factor: float, found: ReplayResult | None, reason: str | None) -> dict[str, Any]:
     measured = {} if found is None else replay_metrics(found)
     return {"factor": factor, **{name: measured.get(name) for name in _SHOWN}, "reason": reason}

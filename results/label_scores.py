@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
-from ..data.labels import CLASS_NAMES, IntArray, class_counts, label_spec
+from ..arrays import FloatArray, IntArray
+from ..data.labels import CLASS_NAMES, class_counts, label_spec
 from ..engine.run import Run
 from ..models.reliability import bin_rows
 from ..models.statistics import by_class, confusion, expected_calibration_error, matthews_correlation, softmax
-from .cost_sensitivity import bars_of
+from .cost_sensitivity import bars_of_run
 
 
 def label_scores(run: Run) -> dict[str, Any] | None:
@@ -35,7 +35,7 @@ def label_scores(run: Run) -> dict[str, Any] | None:
     if text is None or given is None or run.signals is None:
         return None
     signal: IntArray = run.signals["signal"].to_numpy(dtype=np.int8)
-    labels = label_spec(str(text)).labels(bars_of(run))
+    labels = label_spec(str(text)).labels(bars_of_run(run))
     raw, calibrated = given
     known = (labels >= 0) & (signal >= 0) & np.isfinite(raw).all(axis=1) & np.isfinite(calibrated).all(axis=1)
     if not known.any():

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray
 from ..engine import kernel as loop
-from ..engine.replay import Replayed
+from ..engine.replay import ReplayResult
 from ..engine.run import Run
 
 DAYS_PER_YEAR = 365
@@ -49,7 +49,7 @@ METRICS = (
 )
 
 
-class Account(Protocol):
+class EquityRecord(Protocol):
     """Whatever has an equity, such as a `Run`, a stored run, or its benchmark."""
 
     @property
@@ -123,7 +123,7 @@ def metrics(run: Run) -> dict[str, Any]:
     }
 
 
-def replay_metrics(replayed: Replayed) -> dict[str, Any]:
+def replay_metrics(replayed: ReplayResult) -> dict[str, Any]:
     """Measure a replay: those numbers of ``metrics`` that a sweep ranks by, by the same formulas on the same floats.
 
     Returns
@@ -144,7 +144,7 @@ def replay_metrics(replayed: Replayed) -> dict[str, Any]:
     }
 
 
-def replay_daily_returns(replayed: Replayed) -> FloatArray:
+def replay_daily_returns(replayed: ReplayResult) -> FloatArray:
     """Return one return a UTC day, shape (n_days,), as ``daily_returns``; all NaN once the equity has fallen to 0 or below."""
     if replayed.ruined:
         return np.full(len(replayed.bars.last_of_day), np.nan)
@@ -156,7 +156,7 @@ def daily_sharpe(returns: FloatArray) -> float | None:
     return _sharpe(returns, DAYS_PER_YEAR)
 
 
-def daily_returns(run: Account) -> pd.Series[float]:
+def daily_returns(run: EquityRecord) -> pd.Series[float]:
     """Return one return a UTC day, from the first traded day to the last.
 
     Returns
@@ -173,13 +173,13 @@ def daily_returns(run: Account) -> pd.Series[float]:
     return pd.Series(returns, index=every_day, name="return")
 
 
-def ruined_at(run: Account) -> pd.Timestamp | None:
+def ruined_at(run: EquityRecord) -> pd.Timestamp | None:
     """Return the bar at whose close the account had lost everything, by its open time; None where it never had."""
     lost = run.equity["equity"].to_numpy() <= 0
     return pd.DatetimeIndex(run.equity.index)[int(lost.argmax())] if lost.any() else None
 
 
-def drawdowns(run: Account) -> FloatArray:
+def drawdowns(run: EquityRecord) -> FloatArray:
     """Return equity / highest so far - 1 at every bar's close, shape (n_bars,); the starting cash is a peak too."""
     return _falls(run.equity["equity"].to_numpy(dtype=np.float64), run.cash)
 

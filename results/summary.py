@@ -11,11 +11,11 @@ from ..data.bars import utc
 from ..data.labels import CLASS_NAMES, class_shares, label_spec
 from ..engine.run import Run
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
-from .cost_sensitivity import bars_of
+from .cost_sensitivity import bars_of_run
 from .label_scores import labels_text, probabilities_of
 from .metrics import metrics, ruined_at
 from .number_text import counted, percent, whole
-from .significance.too_good import too_good
+from .significance.too_good import too_good_verdict
 
 REMEDIES = {"short not allowed": "--short lets a strategy sell what it does not hold"}
 
@@ -70,7 +70,7 @@ def fills(run: Run) -> dict[str, Any]:
 
 def order_counts(funnel: Mapping[str, Any]) -> str:
     """Say what became of the orders of a run, with every reason for a rejection: from its funnel."""
-    reasons = {explained(why): count for why, count in funnel["rejected"].items()}
+    reasons = {funnel_reasons(why): count for why, count in funnel["rejected"].items()}
     rejected = ", ".join(why if len(reasons) == 1 else f"{whole(count)} × {why}" for why, count in reasons.items())
     counts = {
         "filled": funnel["filled"],
@@ -81,7 +81,7 @@ def order_counts(funnel: Mapping[str, Any]) -> str:
     return ", ".join(f"{whole(count)} {what}" for what, count in counts.items() if count) or "none"
 
 
-def explained(reason: str) -> str:
+def funnel_reasons(reason: str) -> str:
     """Return the reason of a rejection with what can be done about it, where something can."""
     return f"{reason}; {REMEDIES[reason]}" if reason in REMEDIES else reason
 
@@ -101,13 +101,13 @@ def _verdicts(run: Run, described: dict[str, Any] | None) -> dict[str, Any]:
     raw, calibrated = probabilities_of(run) or (None, None)
     labels, whose = (run.checkpoint or {}).get("label_shares"), "the training labels'"
     if labels is None and raw is not None and (text := labels_text(run)) is not None:
-        own = label_spec(text).labels(bars_of(run))
+        own = label_spec(text).labels(bars_of_run(run))
         labels, whose = (class_shares(own), f"these bars' own labels' ({text})") if (own >= 0).any() else (None, whose)
     return {
         "signal": None if described is None else signal_verdict(described["final"]),
         "model": model_verdict(mean_probabilities(raw), labels, whose=whose),
         "calibrated": model_verdict(mean_probabilities(calibrated), labels, whose=whose),
-        "result": too_good(run),
+        "result": too_good_verdict(run),
     }
 
 
@@ -158,5 +158,5 @@ def _why_no_orders(described: dict[str, Any] | None) -> str:
 def _outcomes(run: Run) -> str:
     counts = run.orders["status"].value_counts().sort_index()
     reasons = run.orders["reason"].fillna("").replace("", np.nan).dropna()
-    why = f" (most often: {explained(reasons.mode().iloc[0])})" if len(reasons) else ""
+    why = f" (most often: {funnel_reasons(reasons.mode().iloc[0])})" if len(reasons) else ""
     return ", ".join(f"{counted(int(count), 'order')} {name}" for name, count in counts.items()) + why

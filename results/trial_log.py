@@ -21,7 +21,7 @@ from ..engine.run import Run
 from ..errors import RecordError
 from ..storage.atomic_files import locked
 from ..storage.untrusted_files import parse_json
-from .cost_sensitivity import bars_of
+from .cost_sensitivity import bars_of_run
 from .metrics import daily_returns, daily_sharpe
 
 TRIALS_FILE = "trials.jsonl"
@@ -112,7 +112,7 @@ class TrialLog:
 
 def bars_digest(run: Run) -> str:
     """Return the digest of a run's traded bars: the same stretch cut from a longer file has the same one."""
-    return bars_of(run).digest
+    return bars_of_run(run).digest
 
 
 def configuration_digest(config: Mapping[str, Any], checkpoint: Mapping[str, Any] | None) -> str:

@@ -120,7 +120,7 @@ def remove_abandoned(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in [each for each in entries if _TEMPORARY.match(each.name)]:
             path = Path(entry.path)
-            with suppress(OSError), held(path):
+            with suppress(OSError), try_lock(path):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -140,7 +140,7 @@ def discard_tree(folder: Path) -> None:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[int]:
+def try_lock(path: Path) -> Iterator[int]:
     """Lock a file or folder for this process, and yield its descriptor; a killed process's lock is gone with it.
 
     Raises

@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from ..data.bars import Bars, FloatArray, TimeArray
+from ..arrays import FloatArray, TimeArray
+from ..data.bars import Bars
 from ..data.labels import BUY, HOLD, SELL
 from ..errors import UsageError
 from ..models.signals import NO_SIGNAL, Signals

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecordError
-from ..storage.atomic_files import discard_tree, held, json_text, remove_abandoned, write_bytes, write_text
+from ..storage.atomic_files import discard_tree, json_text, remove_abandoned, try_lock, write_bytes, write_text
 from .worker import ROWS, Unit
 
 TABLE, PAGE, MANIFEST, CHECKS = "table.parquet", "sweep.html", "sweep.json", "checks.json"
@@ -97,7 +97,7 @@ class SweepFolder:
 
     def tidy(self) -> None:
         """Remove what a process that was killed after it had finished did not come to remove; nothing of one at work."""
-        with suppress(OSError), held(self.path):
+        with suppress(OSError), try_lock(self.path):
             discard_tree(self._pieces)
             remove_abandoned(self.path)
 
@@ -107,7 +107,7 @@ def _claimed(folder: Path) -> Iterator[bool]:
     """Lock a folder for this process, and yield whether that was possible."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(held(folder))
+            stack.enter_context(try_lock(folder))
         except BlockingIOError:
             yield False
         else:

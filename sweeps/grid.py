@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray
 from ..engine.backtest import check_cash
 from ..engine.costs import Costs
 from ..engine.rules import Rules, horizon_of

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
-from ..reports.interactive_charts import Line, Panel, document, heat_map, line_chart
+from ..arrays import FloatArray
+from ..reports.interactive_charts import Line, Panel, chart_document, heat_map, line_chart
 from ..reports.page import Html, Row, escape, paragraph, section, setting_text, table, verdict_card
 from ..results.caveats import stamps
 from ..results.number_text import percent, ratio, whole
 from .parallel_coordinates import parallel_chart
-from .runner import Result
+from .runner import SweepOutcome
 from .sentences import deflated_sentence, holdout_sentence, mcc_sentence, overfitting_sentence, sentences, setting_words
 from .summary import MEASURES, Summary
 
@@ -38,7 +38,7 @@ _COLUMNS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def render_page(manifest: Mapping[str, Any], result: Result) -> str:
+def render_sweep(manifest: Mapping[str, Any], result: SweepOutcome) -> str:
     """Return the whole page, one offline file whose size does not grow with the number of settings."""
     summary, varied = result.summary, list(manifest["varied"])
     title = f"Sweep of {', '.join(model['name'] for model in manifest['grid']['models'])}"
@@ -57,7 +57,7 @@ def render_page(manifest: Mapping[str, Any], result: Result) -> str:
         _record(manifest),
     ]
     banners = stamps(synthetic=manifest["data"]["synthetic"], overlap=manifest["allow_overlap"])
-    return document(title, "".join(body), banners=banners, wide=True)
+    return chart_document(title, "".join(body), banners=banners, wide=True)
 
 
 def _cards(manifest: Mapping[str, Any]) -> Html:
@@ -104,7 +104,7 @@ def _cards(manifest: Mapping[str, Any]) -> Html:
     return Html(f'<div class="cards">\n{"".join(cards)}</div>\n')
 
 
-def _winner(manifest: Mapping[str, Any], result: Result) -> Html:
+def _winner(manifest: Mapping[str, Any], result: SweepOutcome) -> Html:
     winner = manifest["winner"]
     if winner is None or result.winner is None:
         return Html("")

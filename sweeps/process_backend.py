@@ -13,10 +13,10 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 
 from ..errors import DeviceError
-from .worker import Unit, Work
+from .worker import SweepWork, Unit
 
 _MOST_DEATHS = 3  # in a row, without a piece done: then it is no accident
-_received: list[Work] = []  # in a worker: what it works on
+_received: list[SweepWork] = []  # in a worker: what it works on
 _KIND = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
@@ -39,13 +39,13 @@ def warm_up() -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def in_this_process(work: Work, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:  # noqa: ARG001
+def in_this_process(work: SweepWork, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:  # noqa: ARG001
     """Yield each piece of work and what came of it, one after the other."""
     for unit in units:
         yield unit, work.do(unit)
 
 
-def over_processes(work: Work, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:
+def over_processes(work: SweepWork, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:
     """Yield each piece of work and what came of it, as they are done by several processes.
 
     Raises
@@ -82,7 +82,7 @@ def over_processes(work: Work, units: Iterable[Unit], *, workers: int) -> Iterat
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(work: Work) -> None:
+def _begin(work: SweepWork) -> None:
     _received[:] = [work]
     parent = multiprocessing.parent_process()
     assert parent is not None  # a pool's process has one

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import DeviceError, FlagbtError, UsageError
-from .worker import Unit, Work
+from .worker import SweepWork, Unit
 
 _TRIES_AGAIN = 5
 
@@ -32,7 +32,7 @@ def check_ray() -> None:
         )
 
 
-def over_ray(work: Work, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:
+def over_ray(work: SweepWork, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:
     """Yield each piece of work and what came of it, as they are done by Ray's workers.
 
     ``workers`` is the number on this machine, where Ray is started here; a cluster uses all its CPUs.
@@ -71,7 +71,7 @@ def _start(ray: Any, workers: int) -> None:
         ) from None
 
 
-def _over(ray: Any, work: Work, left: Iterator[Unit]) -> Iterator[tuple[Unit, bytes]]:
+def _over(ray: Any, work: SweepWork, left: Iterator[Unit]) -> Iterator[tuple[Unit, bytes]]:
     sent = ray.put(work)
     do = ray.remote(max_retries=_TRIES_AGAIN)(_do)
     most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -97,5 +97,5 @@ def _over(ray: Any, work: Work, left: Iterator[Unit]) -> Iterator[tuple[Unit, by
         yield running.pop(done[0]), result
 
 
-def _do(work: Work, unit: Unit) -> bytes:
+def _do(work: SweepWork, unit: Unit) -> bytes:
     return work.do(unit)

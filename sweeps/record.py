@@ -11,8 +11,8 @@ from typing import Any
 from ..data.bars import Bars
 from ..engine.costs import SIZING
 from .grid import Configuration, Grid, plain
-from .runner import Result
-from .worker import Stretch, Work
+from .runner import SweepOutcome
+from .worker import Stretch, SweepWork
 
 FORMAT_VERSION = 2
 # Whose version can move a bit of the table.
@@ -21,7 +21,7 @@ SHOWN = ("total_return", "sharpe_daily", "max_drawdown", "trades", "exposure", "
 
 
 def identity_of(
-    work: Work, holdout: Stretch, bars: Bars, *, seed: int, check_share: float, overlap_allowed: bool
+    work: SweepWork, holdout: Stretch, bars: Bars, *, seed: int, check_share: float, overlap_allowed: bool
 ) -> dict[str, Any]:
     """Return all that decides a sweep's results: its digest names the folder."""
     return {
@@ -48,8 +48,8 @@ def _digest(stretch: Stretch) -> str:
 
 def manifest_of(
     identity: dict[str, Any],
-    work: Work,
-    result: Result,
+    work: SweepWork,
+    result: SweepOutcome,
     *,
     command: Sequence[str],
     backend: str,
@@ -85,7 +85,7 @@ def manifest_of(
     }
 
 
-def _winner(work: Work, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
+def _winner(work: SweepWork, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
     setting, holdout = work.grid[winner["setting"]], winner["holdout"]
     return {
         "setting": setting.number,
@@ -106,7 +106,7 @@ def _shown(values: dict[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in SHOWN}
 
 
-def run_command(
+def repeat_command(
     grid: Grid, setting: Configuration, timerange: str, *, ckpt: str | None = None, others: Sequence[str] = ()
 ) -> str:
     """Return the `flagbt run` that repeats a setting over a range.

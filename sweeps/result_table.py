@@ -58,7 +58,7 @@ PARTS = "parts"
 
 
 @cache
-def schema(*, with_parts: bool) -> pa.Schema:
+def table_schema(*, with_parts: bool) -> pa.Schema:
     """Return the columns' types."""
     import pyarrow as pa
 
@@ -77,7 +77,7 @@ def part_bytes(rows: Iterable[dict[str, Any]]) -> bytes:
     import pyarrow.parquet as pq
 
     target = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema(with_parts=True)), target, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(list(rows), table_schema=table_schema(with_parts=True)), target, compression="zstd")
     return target.getvalue()
 
 
@@ -96,9 +96,9 @@ def write_table(parts: Iterable[Path], target: Path) -> None:
     """
     import pyarrow.parquet as pq
 
-    with new_file(target) as file, pq.ParquetWriter(file, schema(with_parts=False), compression="zstd") as writer:
+    with new_file(target) as file, pq.ParquetWriter(file, table_schema(with_parts=False), compression="zstd") as writer:
         for path in parts:
-            writer.write_table(read_part(path, COLUMNS).cast(schema(with_parts=False)))
+            writer.write_table(read_part(path, COLUMNS).cast(table_schema(with_parts=False)))
 
 
 def batches(path: Path) -> Iterator[pa.RecordBatch]:

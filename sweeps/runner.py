@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bars import FloatArray, utc
+from ..arrays import FloatArray, PhaseProgress
+from ..data.bars import utc
 from ..engine.backtest import run_backtest
 from ..engine.run import Run
 from ..results.metrics import DAYS_PER_YEAR, daily_returns, metrics, ruined_at
@@ -24,17 +25,16 @@ from .folder import TABLE, SweepFolder
 from .grid import random_share
 from .process_backend import in_this_process, over_processes
 from .result_table import PARTS, batches, read_part, write_table
-from .summary import MOST_SAMPLED, Layout, Summary
-from .worker import CHECK, ROWS, Stretch, Unit, Work
+from .summary import MOST_SAMPLED, Summary, TableLayout
+from .worker import CHECK, ROWS, Stretch, SweepWork, Unit
 
-Progress = Callable[[str, int, int], None]
 Backend = Callable[..., Iterator[tuple[Unit, bytes]]]
 WINNERS_CHECKED = 3
 _LOGGED_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class SweepOutcome:
     """What a sweep found.
 
     Attributes
@@ -58,7 +58,7 @@ class Result:
 
 
 def run_course(
-    work: Work,
+    work: SweepWork,
     holdout: Stretch,
     folder: SweepFolder,
     *,
@@ -67,8 +67,8 @@ def run_course(
     check_share: float,
     seed: int,
     runs: Path,
-    progress: Progress,
-) -> Result:
+    progress: PhaseProgress,
+) -> SweepOutcome:
     """Do what is not yet done of a sweep, in its folder.
 
     Raises
@@ -87,7 +87,7 @@ def run_course(
     table = folder.path / TABLE
     write_table((folder.piece(unit) for unit in blocks), table)
     chosen = frozenset(random_share(len(work.grid), min(1.0, MOST_SAMPLED / len(work.grid)), seed + 1).tolist())
-    summary = Summary(work.grid, Layout.of(work.grid), chosen)
+    summary = Summary(work.grid, TableLayout.of(work.grid), chosen)
     for batch in batches(table):
         summary.take(batch)
     seconds.note("table")
@@ -110,7 +110,7 @@ def run_course(
     prior = _log_trials(work, folder, runs)
     winner = _winner(work, holdout, summary, prior) if summary.best else None
     seconds.note("winner")
-    return Result(summary, checks, overfitting, winner, seconds.noted)
+    return SweepOutcome(summary, checks, overfitting, winner, seconds.noted)
 
 
 def _backend(name: str, workers: int) -> Backend:
@@ -122,7 +122,7 @@ def _backend(name: str, workers: int) -> Backend:
 
 
 def _do(
-    work: Work, units: list[Unit], folder: SweepFolder, run_units: Backend, workers: int, tell: Callable[[int], None]
+    work: SweepWork, units: list[Unit], folder: SweepFolder, run_units: Backend, workers: int, tell: Callable[[int], None]
 ) -> None:
     """Do those units whose piece is not there yet; tell how many settings are done."""
 
@@ -160,7 +160,7 @@ class _Prior:
     squares: float = 0.0
 
 
-def _log_trials(work: Work, folder: SweepFolder, runs: Path) -> _Prior:
+def _log_trials(work: SweepWork, folder: SweepFolder, runs: Path) -> _Prior:
     """Add every setting to the trial log of the runs folder; return what others had tried on these bars before."""
     bars = {str(stretch.timerange): stretch.bars.digest for stretch in work.stretches}
     others = {
@@ -180,9 +180,12 @@ def _log_trials(work: Work, folder: SweepFolder, runs: Path) -> _Prior:
     return _Prior(len(others), len(known), sum(known), sum(sharpe**2 for sharpe in known))
 
 
-def _winner(work: Work, holdout: Stretch, summary: Summary, prior: _Prior) -> dict[str, Any]:
+def _winner(work: SweepWork, holdout: Stretch, summary: Summary, prior: _Prior) -> dict[str, Any]:
     number = summary.best[0][0]["setting"]
-    pairs = {stretch: (work.judged(number, stretch), held(work, number, stretch)) for stretch in (*work.stretches, holdout)}
+    pairs = {
+        stretch: (work.judged(number, stretch), winner_backtest(work, number, stretch))
+        for stretch in (*work.stretches, holdout)
+    }
     after, kept = pairs[holdout]
     lost = ruined_at(after)
     returns = np.concatenate([daily_returns(pairs[stretch][0]).to_numpy() for stretch in work.stretches])
@@ -203,7 +206,7 @@ def _winner(work: Work, holdout: Stretch, summary: Summary, prior: _Prior) -> di
     }
 
 
-def held(work: Work, number: int, stretch: Stretch) -> Run:
+def winner_backtest(work: SweepWork, number: int, stretch: Stretch) -> Run:
     """Return buy and hold over a stretch, at a setting's costs."""
     setting = work.grid[number]
     return run_backtest(stretch.bars, BuyAndHold(), costs=setting.costs, cash=setting.cash)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray
 from .axes import AXES
 from .grid import Grid
 
@@ -51,7 +51,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """How settings are laid out on the heat map: by the two offsets where they vary, else by the two longest axes.
 
     Attributes
@@ -66,7 +66,7 @@ class Layout:
     columns: tuple[str, str]
 
     @classmethod
-    def of(cls, grid: Grid) -> Layout | None:
+    def of(cls, grid: Grid) -> TableLayout | None:
         """Return the layout, or None where nothing varies."""
         points = grid.models[0].points
         if len(points.offsets) > 1:
@@ -109,7 +109,7 @@ class Summary:
     """
 
     grid: Grid
-    layout: Layout | None
+    layout: TableLayout | None
     chosen: frozenset[int]
     settings: int = 0
     traded: int = 0

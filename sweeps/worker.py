@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..data.bars import Bars, FloatArray
-from ..data.labels import IntArray, class_counts
+from ..arrays import FloatArray, IntArray
+from ..data.bars import Bars
+from ..data.labels import class_counts
 from ..data.time_range import TimeRange
 from ..engine.backtest import run_backtest
-from ..engine.replay import ReplayBars, Replayed, Scratch, check_replay, position_rule, replay
+from ..engine.replay import ReplayBars, ReplayResult, Scratch, check_replay, position_rule, replay
 from ..engine.run import Run
 from ..errors import StrategyError
 from ..models.signals import NO_SIGNAL, Signals
@@ -69,7 +70,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, eq=False)
-class Decided:
+class StretchSignals:
     """What one calibration and decision make of a stretch: the signals, their shares, and their MCC against the labels."""
 
     signal: IntArray
@@ -77,7 +78,7 @@ class Decided:
     mcc: float | None
 
 
-class Given(Strategy):
+class PrecomputedSignals(Strategy):
     """Signals made beforehand, by the position rule."""
 
     name = "flagtrader"
@@ -88,7 +89,7 @@ class Given(Strategy):
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class SweepWork:
     """All that a worker needs.
 
     Attributes
@@ -134,7 +135,7 @@ class Work:
         prepared = [ReplayBars.of(stretch.bars) for stretch in self.stretches]
         scratches = [Scratch(len(bars)) for bars in prepared]
         edges = part_edges(sum(len(bars.last_of_day) for bars in prepared), max(1, self.parts))
-        last: dict[int, tuple[Any, Decided]] = {}
+        last: dict[int, tuple[Any, StretchSignals]] = {}
         for number in numbers:
             setting = self.grid[number]
             rows, returns = [], []
@@ -164,7 +165,7 @@ class Work:
                 row["sharpe_all"] = daily_sharpe(together)
             yield from rows
 
-    def decided(self, setting: Configuration, stretch: Stretch) -> Decided:
+    def decided(self, setting: Configuration, stretch: Stretch) -> StretchSignals:
         """Return the signals of a setting over a stretch. *Causality: row t uses bars <= t.*"""
         signals = self.signals(setting, stretch)
         counts = class_counts(signals.signal)
@@ -172,7 +173,7 @@ class Work:
         known = (labels >= 0) & (signals.signal != NO_SIGNAL)
         shares = counts / counts.sum() if counts.sum() else None
         mcc = matthews_correlation(confusion(signals.signal[known], labels[known])) if known.any() else None
-        return Decided(signals.signal, None if shares is None else tuple(shares.tolist()), mcc)
+        return StretchSignals(signals.signal, None if shares is None else tuple(shares.tolist()), mcc)
 
     def signals(self, setting: Configuration, stretch: Stretch) -> Signals:
         """Return the signals of a setting with what is behind them."""
@@ -209,7 +210,7 @@ class Work:
         setting = self.grid[number]
         return run_backtest(
             stretch.bars,
-            Given(short=setting.short),
+            PrecomputedSignals(short=setting.short),
             signals=self.signals(setting, stretch),
             costs=setting.costs,
             timerange=TimeRange(stretch.bars.time[0]),
@@ -218,7 +219,7 @@ class Work:
             short=setting.short,
         )
 
-    def replayed(self, number: int, stretch: Stretch) -> Replayed:
+    def replayed(self, number: int, stretch: Stretch) -> ReplayResult:
         """Replay a setting over a stretch."""
         setting = self.grid[number]
         targets = position_rule(self.signals(setting, stretch).signal, short=setting.short)
@@ -247,7 +248,7 @@ def part_edges(n_days: int, parts: int) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(part_lengths(n_days, parts))[:-1]]).astype(np.int64)
 
 
-def _row(grid: Grid, setting: Configuration, stretch: Stretch, decided: Decided) -> dict[str, Any]:
+def _row(grid: Grid, setting: Configuration, stretch: Stretch, decided: StretchSignals) -> dict[str, Any]:
     offsets, shares, rules = setting.point.offsets, decided.shares, setting.rules
     return {
         "setting": setting.number,

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..data.bars import Bars, FloatArray
+from ..arrays import FloatArray
+from ..data.bars import Bars
 from ..data.feature_schema import FeatureSchema
 from ..data.features import FeatureSet, feature_set
 from ..data.time_range import TimeRange
@@ -24,7 +25,7 @@ DEFAULT_FEATURES = "default"
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class BaseSource:
     """The base of a training, before it is known which bars teach.
 
     Attributes
@@ -118,7 +119,7 @@ class Ground:
         return self.stored.range if self.stored is not None else training
 
 
-def lay_ground(preset: str | None, base: str | None, base_layers: int | None, features: str | None) -> Ground:
+def find_base_source(preset: str | None, base: str | None, base_layers: int | None, features: str | None) -> BaseSource:
     """Find what a training asks to stand on.
 
     Parameters
@@ -142,12 +143,12 @@ def lay_ground(preset: str | None, base: str | None, base_layers: int | None, fe
     if preset == LANGUAGE_MODEL:
         chosen = feature_set(features or DEFAULT_FEATURES)
         language = load_language_model(base, base_layers)
-        return Ground(preset, language.architecture(len(chosen.columns)), chosen, language=language)
+        return BaseSource(preset, language.architecture(len(chosen.columns)), chosen, language=language)
     if base_layers is not None:
         raise UsageError(f"--base-layers: only a language model is cut. Add --preset {LANGUAGE_MODEL}, or leave it out.")
     if base is None:
         chosen = feature_set(features or DEFAULT_FEATURES)
-        return Ground(preset or DEFAULT_PRESET, preset_architecture(preset or DEFAULT_PRESET, len(chosen.columns)), chosen)
+        return BaseSource(preset or DEFAULT_PRESET, preset_architecture(preset or DEFAULT_PRESET, len(chosen.columns)), chosen)
     stored = find_base(base)
     known, columns = stored.values["preset"], stored.schema.feature_set
     if preset is not None and preset != known:
@@ -159,7 +160,7 @@ def lay_ground(preset: str | None, base: str | None, base_layers: int | None, fe
             f"--features: the base '{stored.name}' reads the feature set '{columns}', not '{features}'. Leave --features out, "
             "or make a base of those features with flagbt pretrain."
         )
-    return Ground(known, stored.architecture, feature_set(columns, named=features is not None), stored=stored)
+    return BaseSource(known, stored.architecture, feature_set(columns, named=features is not None), stored=stored)
 
 
 def preset_architecture(preset: str, n_features: int) -> Architecture:

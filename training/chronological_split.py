@@ -8,14 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import BoolArray
 from ..data.bars import Bars, utc
 from ..data.labels import Labels
 from ..data.time_range import TimeRange
 from ..errors import RangeError
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

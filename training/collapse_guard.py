@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..data.bars import FloatArray
+from ..arrays import FloatArray
 from ..data.labels import CLASS_NAMES
 from ..models.diversity import model_verdict
 
@@ -13,7 +13,7 @@ LARGEST_ACCURACY_GAIN = 0.10
 LARGEST_DIRECTION_AUC = 0.70
 
 
-def findings(entry: dict[str, Any], label_shares: FloatArray) -> list[str]:
+def collapse_findings(entry: dict[str, Any], label_shares: FloatArray) -> list[str]:
     """Return one sentence for each thing that is wrong with an epoch; none is the usual case.
 
     Parameters

@@ -16,8 +16,8 @@ import peft
 import torch
 from torch import Tensor, nn
 
-from ..data.bars import Bars, FloatArray
-from ..data.feature_schema import Float32Array
+from ..arrays import BoolArray, Float32Array, FloatArray
+from ..data.bars import Bars
 from ..data.labels import class_counts, class_shares
 from ..errors import TrainingError
 from ..models.architecture import AnyArchitecture
@@ -28,7 +28,7 @@ from ..stopping import stop_if_asked
 from ..storage.untrusted_files import load_json
 from . import collapse_guard as guard
 from .objectives import Objective
-from .samples import BoolArray, Lessons
+from .samples import Samples
 from .sequence_chunks import IGNORED, ChunkDataset
 from .trainer import DivergedError, Schedule, StepEnd, Workspace, fit
 
@@ -41,7 +41,7 @@ class CollapsedError(TrainingError):
 
 
 @dataclass(frozen=True, eq=False)
-class FineTuned:
+class FineTuneResult:
     """The best epoch's adapter, and every epoch's scores.
 
     Attributes
@@ -74,7 +74,7 @@ class _EndedError(Exception):
 
 def finetune(
     bars: Bars,
-    lessons: Lessons,
+    lessons: Samples,
     rows: Float32Array,
     judged: BoolArray,
     base: dict[str, Tensor],
@@ -91,7 +91,7 @@ def finetune(
     report_to: str | None = None,
     best_by: str = "nll",
     on_collapse: str = "warn",
-) -> FineTuned:
+) -> FineTuneResult:
     """Train LoRA matrices and a head on ``base``, and keep the best epoch's.
 
     The best epoch has the lowest validation NLL of the corrected probabilities (``Objective.correction``), or the highest
@@ -178,7 +178,7 @@ def finetune(
         entry = {"epoch": epoch, "train_loss": train_loss, **scores(softmax(logits), own_labels, prior)}
         corrected = scores(softmax(logits + correction), own_labels, prior)
         entry["nll_corrected"] = corrected["nll"]
-        entry["findings"] = guard.findings(corrected, prior)
+        entry["findings"] = guard.collapse_findings(corrected, prior)
         history.append(entry)
         if best_of(history, best_by) is entry:
             kept.update(adapter_state(model))
@@ -215,7 +215,7 @@ def finetune(
         diverged = str(ended)
     peft.set_peft_model_state_dict(model, kept)
     model.cpu().eval()
-    return FineTuned(model, history, best_of(history, best_by), class_weights, correction, diverged)
+    return FineTuneResult(model, history, best_of(history, best_by), class_weights, correction, diverged)
 
 
 def best_of(history: list[dict[str, Any]], best_by: str) -> dict[str, Any]:

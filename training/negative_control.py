@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.bars import Bars, FloatArray
+from ..arrays import FloatArray
+from ..data.bars import Bars
 from ..data.labels import class_shares
 from ..errors import check_choice
 from ..models.statistics import SMALLEST_PROBABILITY, direction_auc, softmax
 from .chronological_split import Split
-from .preparation import Prepared, learn, prepare
-from .recipe import Progress, Recipe, Step
-from .samples import Lessons
+from .preparation import TrainingSetup, learn, prepare
+from .recipe import EpochProgress, Recipe, StepProgress
+from .samples import Samples
 
 CONTROLS = ("shuffled-labels", "random-walk")
 SMALLEST_FIND = 0.01  # nats: less is what choosing the best of some epochs on the validation finds in noise
@@ -91,8 +92,8 @@ def run_control(
     *,
     more: Sequence[Bars] = (),
     device: torch.device | None = None,
-    watch: Callable[[Progress], None] = lambda _progress: None,
-    on_step: Callable[[Step], None] = lambda _step: None,
+    watch: Callable[[EpochProgress], None] = lambda _progress: None,
+    on_step: Callable[[StepProgress], None] = lambda _step: None,
 ) -> ControlResult:
     """Train by ``recipe`` on a control made of ``bars``; nothing is written.
 
@@ -134,7 +135,7 @@ def random_walk(bars: Bars, random: np.random.Generator) -> Bars:
     return Bars(bars.time, open_, high, low, close, random.permutation(bars.volume), source=source, synthetic=True)
 
 
-def shuffled(lessons: Lessons, split: Split, random: np.random.Generator) -> Lessons:
+def shuffled(lessons: Samples, split: Split, random: np.random.Generator) -> Samples:
     """Return lessons whose labels are permuted over the samples, training and validation each among themselves."""
     labels = lessons.labels.copy()
     for sample in (np.flatnonzero(lessons.training), np.flatnonzero(split.validation)):
@@ -142,7 +143,7 @@ def shuffled(lessons: Lessons, split: Split, random: np.random.Generator) -> Les
     return replace(lessons, labels=labels)
 
 
-def _judge(control: str, ready: Prepared, probabilities: FloatArray, random: np.random.Generator) -> ControlResult:
+def _judge(control: str, ready: TrainingSetup, probabilities: FloatArray, random: np.random.Generator) -> ControlResult:
     sample = ready.split.validation
     p, labels = np.maximum(probabilities[sample], SMALLEST_PROBABILITY), ready.judged_labels[sample]
     prior = class_shares(ready.lessons.labels[ready.lessons.training])

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..data.bars import FloatArray
-from ..data.labels import IntArray
+from ..arrays import FloatArray, IntArray
 from ..errors import UsageError, check_choice
 
 OBJECTIVES = ("ce", "focal", "logit-adjusted", "balanced-softmax")

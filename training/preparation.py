@@ -9,24 +9,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.bars import Bars, FloatArray
-from ..data.feature_schema import FeatureSchema, Float32Array
-from ..data.labels import CLASS_NAMES, IntArray, Labels, class_counts
+from ..arrays import Float32Array, FloatArray, IntArray
+from ..data.bars import Bars
+from ..data.feature_schema import FeatureSchema
+from ..data.labels import CLASS_NAMES, Labels, class_counts
 from ..data.time_range import TimeRange
 from ..errors import RangeError, TrainingError
 from ..models.calibration_fit import why_not_fitted
-from .base_source import Ground, lay_ground
+from .base_source import BaseSource, find_base_source
 from .chronological_split import Split, chronological_split
-from .finetune import FineTuned, finetune, validation_logits
+from .finetune import FineTuneResult, finetune, validation_logits
 from .pretrain import Base, pretrain
-from .recipe import Progress, Recipe, Step
-from .samples import Lessons, gather_lessons
+from .recipe import EpochProgress, Recipe, StepProgress
+from .samples import Samples, gather_samples
 
 VALIDATION_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class TrainingSetup:
     """Everything that is known before a training begins.
 
     Attributes
@@ -46,9 +47,9 @@ class Prepared:
         What the owner of the checkpoint should know before it is trained.
     """
 
-    ground: Ground
+    ground: BaseSource
     split: Split
-    lessons: Lessons
+    lessons: Samples
     schema: FeatureSchema
     rows: Float32Array
     uncalibrated: str | None
@@ -69,7 +70,7 @@ class Prepared:
         """The rows of the judged series, float32 (n_bars, F)."""
         return self.rows[: len(self.bars)]
 
-    def validation_logits(self, tuned: FineTuned) -> FloatArray:
+    def validation_logits(self, tuned: FineTuneResult) -> FloatArray:
         """Return what a model says about the validation samples (n_bars, 3), NaN elsewhere."""
         logits = validation_logits(
             tuned.model, self.bars, self.judged_rows, self.split.validation, self.ground.architecture, self.schema.warmup_bars
@@ -78,13 +79,13 @@ class Prepared:
         return logits
 
 
-def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe, ground: Ground | None = None) -> Prepared:
+def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe, ground: BaseSource | None = None) -> TrainingSetup:
     """Return what a training by ``recipe`` starts from, on its ground if that is laid; ``train`` says what is refused."""
-    ground = ground or lay_ground(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
+    ground = ground or find_base_source(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
     looks_back = ground.features.warmup_bars + ground.architecture.receptive_bars
     split = _split(bars, recipe, looks_back)
     ground.check(bars, split.validation_range)
-    lessons = gather_lessons(
+    lessons = gather_samples(
         bars,
         more,
         labels=recipe.labels,
@@ -117,20 +118,20 @@ def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe, ground: Ground | N
         "longer --validation, or --labels of a smaller threshold or nearer barriers."
     )
     notes = (recipe.objective.stacked_note(), without if uncalibrated else None)
-    return Prepared(ground, split, lessons, schema, lessons.rows(schema), uncalibrated, tuple(filter(None, notes)))
+    return TrainingSetup(ground, split, lessons, schema, lessons.rows(schema), uncalibrated, tuple(filter(None, notes)))
 
 
 def learn(
     recipe: Recipe,
-    ready: Prepared,
+    ready: TrainingSetup,
     *,
     device: torch.device,
     work: Path | None = None,
     report_to: str | None = None,
     on_collapse: str = "warn",
-    watch: Callable[[Progress], None] = lambda _progress: None,
-    on_step: Callable[[Step], None] = lambda _step: None,
-) -> tuple[Base, FineTuned]:
+    watch: Callable[[EpochProgress], None] = lambda _progress: None,
+    on_step: Callable[[StepProgress], None] = lambda _step: None,
+) -> tuple[Base, FineTuneResult]:
     """Return the base and what fine-tuning made of it; ``work`` is where every epoch is saved, None for nowhere."""
     ground, rows, first_row = ready.ground, ready.rows, ready.schema.warmup_bars
     base = ground.base(recipe.pretraining.seed) or pretrain(
@@ -141,9 +142,9 @@ def learn(
         schedule=recipe.pretraining,
         device=device,
         on_epoch_end=lambda epoch, loss: watch(
-            Progress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
+            EpochProgress("pretraining", recipe.pretraining.epochs, {"epoch": epoch, "train_loss": loss})
         ),
-        on_step=lambda *step: on_step(Step("pretraining", recipe.pretraining.epochs, *step)),
+        on_step=lambda *step: on_step(StepProgress("pretraining", recipe.pretraining.epochs, *step)),
         folder=work and work / "pretraining",
     )
     tuned = finetune(
@@ -158,8 +159,8 @@ def learn(
         schedule=recipe.schedule,
         first_row=first_row,
         device=device,
-        on_epoch_end=lambda entry: watch(Progress("training", recipe.schedule.epochs, entry)),
-        on_step=lambda *step: on_step(Step("training", recipe.schedule.epochs, *step)),
+        on_epoch_end=lambda entry: watch(EpochProgress("training", recipe.schedule.epochs, entry)),
+        on_step=lambda *step: on_step(StepProgress("training", recipe.schedule.epochs, *step)),
         folder=work and work / "training",
         report_to=report_to,
         best_by=recipe.best_by,
@@ -168,7 +169,7 @@ def learn(
     return base, tuned
 
 
-def class_returns(lessons: Lessons, labels: Labels) -> FloatArray:
+def class_returns(lessons: Samples, labels: Labels) -> FloatArray:
     """Return the mean forward return of the training samples labelled SELL, HOLD, BUY, as fractions, shape (3,).
 
     Of the judged series; of all of them for a class that never occurs in its own samples.

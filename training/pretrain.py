@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..data.bars import Bars, FloatArray
-from ..data.feature_schema import Float32Array
+from ..arrays import Float32Array, FloatArray
+from ..data.bars import Bars
 from ..models.architecture import AnyArchitecture
 from ..models.network import base_state, new_network
 from ..storage.untrusted_files import load_json
-from .samples import Lessons
+from .samples import Samples
 from .sequence_chunks import IGNORED, ChunkDataset
 from .trainer import DivergedError, Schedule, StepEnd, Workspace, fit
 
@@ -82,7 +82,7 @@ class NextBar(nn.Module):
 
 
 def pretrain(
-    lessons: Lessons,
+    lessons: Samples,
     rows: Float32Array,
     *,
     architecture: AnyArchitecture,

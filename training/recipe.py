@@ -62,7 +62,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Progress:
+class EpochProgress:
     """One epoch of a training, for whoever watches: ``stage`` is pretraining or training, ``entry`` the epoch's scores."""
 
     stage: str
@@ -71,7 +71,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepProgress:
     """One step of an epoch, for whoever watches: ``done`` of ``steps`` in the epoch, which counts from 1."""
 
     stage: str

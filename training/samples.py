@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.bars import Bars, FloatArray
-from ..data.feature_schema import FeatureSchema, Float32Array
+from ..arrays import BoolArray, Float32Array, FloatArray, IntArray
+from ..data.bars import Bars
+from ..data.feature_schema import FeatureSchema
 from ..data.features import FeatureSet
-from ..data.labels import IntArray, Labels
+from ..data.labels import Labels
 from ..data.time_range import TimeRange
 from ..errors import DataError, RangeError
 
-BoolArray = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
+class Samples:
     """Series of bars end to end, the judged one first; n bars in all.
 
     A training sample has its whole context in its own series, so no sample sees across a seam.
@@ -61,9 +60,9 @@ class Lessons:
         return np.concatenate([compute(each) for each in self.series])
 
 
-def gather_lessons(
+def gather_samples(
     bars: Bars, more: Sequence[Bars], *, labels: Labels, training: BoolArray, within: TimeRange, warmup_bars: int
-) -> Lessons:
+) -> Samples:
     """Put series end to end. *Causality: a sample's label uses no bar after the training range.*
 
     Parameters
@@ -111,6 +110,6 @@ def gather_lessons(
         marks.append(mark)
         start, stop = min(start, other.time[part.start]), max(stop, other.time[part.stop - 1] + other.step)
     series = (bars, *more)
-    return Lessons(
+    return Samples(
         series, np.concatenate([labels.labels(each) for each in series]), np.concatenate(marks), TimeRange(start, stop)
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from ..data.feature_schema import Float32Array
+from ..arrays import Float32Array
 
 IGNORED = -100
 Draws = Callable[[int], npt.NDArray[np.int64]]

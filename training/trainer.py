@@ -26,7 +26,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import get_available_reporting_integrations
 
 from ..errors import DeviceError, TrainingError, UsageError
-from ..stopping import Asked, Stopped, patiently, stop_if_asked
+from ..stopping import StopFlag, StopRequest, patiently, stop_if_asked
 from ..storage.atomic_files import check_writable, discard_tree, sync_tree
 from ..storage.untrusted_files import load_json
 from .memory_allocator import freed_memory_kept
@@ -210,7 +210,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     on_step: StepEnd
     log: Callable[[dict[str, float]], None] = lambda _scores: None
     losses: list[Tensor] = field(default_factory=list)
-    asked: Asked = field(default_factory=Asked)
+    asked: StopFlag = field(default_factory=StopFlag)
     saved: int = -1  # the step of the last save
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -235,7 +235,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             return  # stopped in the middle
         try:
             self._report(round(state.epoch))
-        except Stopped:  # what is saved now is reported when it is gone on from
+        except StopRequest:  # what is saved now is reported when it is gone on from
             control.should_training_stop = True
             control.should_save = self.workspace.folder is not None and self.saved != state.global_step
 

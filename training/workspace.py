@@ -12,16 +12,16 @@ from typing import Any
 from .. import __version__
 from ..data.bars import Bars
 from ..errors import TrainingError
-from ..storage.atomic_files import discard_tree, held, new_folder
+from ..storage.atomic_files import discard_tree, new_folder, try_lock
 from ..storage.untrusted_files import parse_json
-from .base_source import Ground
+from .base_source import BaseSource
 from .recipe import Recipe
 from .trainer import is_main_process
 
 RECIPE = "recipe.json"
 
 
-def described(recipe: Recipe, ground: Ground) -> dict[str, Any]:
+def described(recipe: Recipe, ground: BaseSource) -> dict[str, Any]:
     """Return what must be the same for a training to be gone on from, the bars aside."""
     return {**asdict(recipe), "base": [recipe.base, ground.digest]}
 
@@ -73,7 +73,7 @@ def _alone_in(work: Path, target: Path) -> Iterator[None]:
     """Lock a workspace, if it is there and its file system has locks; a killed process's lock is gone with it."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(held(work))
+            stack.enter_context(try_lock(work))
         except BlockingIOError:
             raise _at_work(target) from None
         except OSError:

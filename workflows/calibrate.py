@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 
 import numpy as np
 
-from ..data.bars import Bars, FloatArray
-from ..data.labels import IntArray
+from ..arrays import FloatArray, IntArray, PhaseProgress
+from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..doctor.checkpoint_subject import subject_of_checkpoint
 from ..doctor.examine import examine
@@ -26,8 +25,6 @@ from ..models.reliability import reliability
 from ..models.statistics import scores
 from ..results.calibration_result import CalibrationResult, Scores
 
-Progress = Callable[[str, int, int], None]
-
 
 def calibrate(
     checkpoint: Checkpoint,
@@ -40,7 +37,7 @@ def calibrate(
     device: str = "auto",
     cache: bool = True,
     force: bool = False,
-    progress: Progress = lambda _phase, _done, _total: None,
+    progress: PhaseProgress = lambda _phase, _done, _total: None,
 ) -> CalibrationResult:
     """Fit a calibration on a range that did not teach the checkpoint.
 

@@ -24,8 +24,8 @@ from ..models.stored_base import DESCRIPTION, FORMAT, WEIGHTS, StoredBase, read_
 from ..storage.atomic_files import discard_tree, json_text, new_folder, sha256_of
 from ..training.base_source import DEFAULT_FEATURES, DEFAULT_PRESET, preset_architecture
 from ..training.pretrain import BINS, SCHEDULE, pretrain
-from ..training.recipe import Progress, Step
-from ..training.samples import gather_lessons
+from ..training.recipe import EpochProgress, StepProgress
+from ..training.samples import gather_samples
 from ..training.trainer import Schedule, is_main_process, wait_for_all
 from ..training.workspace import open_workspace
 
@@ -64,8 +64,8 @@ def make_base(
     device: torch.device | None = None,
     overwrite: bool = False,
     resume: bool = False,
-    watch: Callable[[Progress], None] = lambda _progress: None,
-    on_step: Callable[[Step], None] = lambda _step: None,
+    watch: Callable[[EpochProgress], None] = lambda _progress: None,
+    on_step: Callable[[StepProgress], None] = lambda _step: None,
 ) -> StoredBase:
     """Pre-train a base by next-bar prediction and write its folder ``target``.
 
@@ -115,7 +115,7 @@ def make_base(
             f"({utc(bars.time[0])} .. {utc(bars.time[-1])} in all), {features.warmup_bars + architecture.receptive_bars:,} go "
             f"to the warm-up and {recipe.horizon_bars} to the end. Choose a longer range."
         )
-    lessons = gather_lessons(
+    lessons = gather_samples(
         bars,
         more,
         labels=LabelSpec(horizon_bars=recipe.horizon_bars),
@@ -133,9 +133,9 @@ def make_base(
             schedule=recipe.schedule,
             device=device or torch.device("cpu"),
             on_epoch_end=lambda epoch, loss: watch(
-                Progress("pretraining", recipe.schedule.epochs, {"epoch": epoch, "train_loss": loss})
+                EpochProgress("pretraining", recipe.schedule.epochs, {"epoch": epoch, "train_loss": loss})
             ),
-            on_step=lambda *step: on_step(Step("pretraining", recipe.schedule.epochs, *step)),
+            on_step=lambda *step: on_step(StepProgress("pretraining", recipe.schedule.epochs, *step)),
             folder=work / "pretraining",
         )
         values: dict[str, Any] = {

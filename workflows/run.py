@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.bars import Bars, TimeArray
+from ..arrays import PhaseProgress, TimeArray
+from ..data.bars import Bars
 from ..data.plugins import blamed_on
 from ..data.time_range import TimeRange
 from ..errors import RangeError, RecordError, StrategyError, UsageError, nearest
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ..engine.rules import Rules  # with all of the engine behind it, only where it is used
 
 SAMPLE_RANGE = TimeRange.parse("20240101-20250101")
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RunResult:
     """What a run left: its folder, its record as JSON values, and the seconds of each phase."""
 
     folder: Path
@@ -118,8 +118,8 @@ def run(
     name: str | None = None,
     notes: str | None = None,
     command: list[str] | None = None,
-    progress: Progress = lambda _phase, _done, _total: None,
-) -> Recorded:
+    progress: PhaseProgress = lambda _phase, _done, _total: None,
+) -> RunResult:
     """Run a backtest from file to folder.
 
     Parameters
@@ -211,7 +211,7 @@ def run(
     progress("report", 1, 1)
     write_index(out)
     stored = read_run(folder)
-    return Recorded(folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
+    return RunResult(folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
 
 
 def strategy_maker(request: RunRequest) -> tuple[Callable[[], Any], ModelSignals | None]:
@@ -284,7 +284,7 @@ def calibration_of(text: str, checkpoint: Checkpoint) -> tuple[Calibration, Deci
     )
 
 
-def _model(request: RunRequest, round_trip_cost: float, progress: Progress) -> ModelSignals | None:
+def _model(request: RunRequest, round_trip_cost: float, progress: PhaseProgress) -> ModelSignals | None:
     if request.ckpt is None:
         for option, given in (("--calibration", request.calibration != "stored"), ("--decision", request.decision is not None)):
             if given:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.bars import Bars, FloatArray
+from ..arrays import FloatArray, PhaseProgress
+from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError
 from ..models.checkpoint import Checkpoint, find_checkpoint
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ..sweeps.grid import Configuration, Grid, Point
     from ..sweeps.worker import Stretch
 
-Progress = Callable[[str, int, int], None]
 BACKENDS = ("local", "ray")
 DEFAULT_HOLDOUT = "0.25"
 _RUNS = Path("runs")  # where `flagbt run` keeps its runs unasked
@@ -83,7 +83,7 @@ class SweepRequest(Axes):
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """What a sweep left: its folder, and its record as JSON values; ``resumed`` where it had been finished before."""
 
     folder: Path
@@ -97,8 +97,8 @@ def sweep(
     out: Path,
     runs: Path,
     command: list[str] | None = None,
-    progress: Progress = lambda _phase, _done, _total: None,
-) -> Swept:
+    progress: PhaseProgress = lambda _phase, _done, _total: None,
+) -> SweepResult:
     """Sweep a grid, from file to folder; a sweep that was interrupted goes on.
 
     Parameters
@@ -171,30 +171,30 @@ def _course(
     out: Path,
     runs: Path,
     command: list[str],
-    progress: Progress,
-) -> Swept:
+    progress: PhaseProgress,
+) -> SweepResult:
     from ..results.significance.backtest_overfitting import parts_for
-    from ..sweeps.record import identity_of, manifest_of, run_command
+    from ..sweeps.record import identity_of, manifest_of, repeat_command
     from ..sweeps.runner import run_course
-    from ..sweeps.worker import Work
+    from ..sweeps.worker import SweepWork
 
     *ranked, holdout = stretches
-    work = Work(grid, tuple(ranked), parts_for(len(grid), sum(stretch.n_days for stretch in ranked)))
+    work = SweepWork(grid, tuple(ranked), parts_for(len(grid), sum(stretch.n_days for stretch in ranked)))
     identity = identity_of(
         work, holdout, bars, seed=request.seed, check_share=request.check_share, overlap_allowed=request.allow_overlap
     )
 
     def repeat(setting: Configuration, timerange: str) -> str:
         others = _other_words(request, checkpoints[setting.model], runs)
-        return run_command(grid, setting, timerange, ckpt=request.ckpt[setting.model], others=others)
+        return repeat_command(grid, setting, timerange, ckpt=request.ckpt[setting.model], others=others)
 
     folder = _folder(out, grid, identity)
     if folder.is_finished:
         folder.tidy()
-        return Swept(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
+        return SweepResult(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
     with folder.opened():
         if folder.is_finished:  # by another process, which held it until now
-            return Swept(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
+            return SweepResult(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
         result = run_course(
             work,
             holdout,
@@ -206,14 +206,14 @@ def _course(
             runs=runs,
             progress=progress,
         )
-        from ..sweeps.page import render_page
+        from ..sweeps.page import render_sweep
 
         manifest = manifest_of(
             identity, work, result, command=command, backend=request.backend, workers=request.workers, repeat=repeat
         )
-        folder.finish(render_page(manifest, result), manifest)
+        folder.finish(render_sweep(manifest, result), manifest)
         _update_index(runs)
-    return Swept(folder.path, manifest)
+    return SweepResult(folder.path, manifest)
 
 
 def _other_words(request: SweepRequest, checkpoint: Checkpoint, runs: Path) -> list[str]:
@@ -418,6 +418,6 @@ def _stretch(bars: Bars, part: slice, checkpoints: Sequence[Checkpoint], logits:
     )
 
 
-def _nth(progress: Progress, place: int, n: int) -> Callable[[int, int], None]:
+def _nth(progress: PhaseProgress, place: int, n: int) -> Callable[[int, int], None]:
     """Count the bars of all checkpoints together."""
     return lambda done, total: progress("score", place * total + done, n * total)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..data.bars import Bars, FloatArray
-from ..data.feature_schema import Float32Array
+from ..arrays import Float32Array, FloatArray
+from ..data.bars import Bars
 from ..data.labels import class_counts, class_shares
 from ..errors import TrainingError, check_choice
 from ..models.calibration_fit import fit_calibration
@@ -24,11 +24,11 @@ from ..models.network import adapter_state, fingerprint, parameter_counts, write
 from ..models.statistics import by_class, scores, softmax
 from ..storage.atomic_files import discard_tree, json_text, new_folder, sha256_of
 from ..training.collapse_guard import ACTIONS
-from ..training.finetune import CollapsedError, FineTuned
+from ..training.finetune import CollapsedError, FineTuneResult
 from ..training.model_card import card, curves_picture
-from ..training.preparation import Prepared, class_returns, learn, prepare
+from ..training.preparation import TrainingSetup, class_returns, learn, prepare
 from ..training.pretrain import Base
-from ..training.recipe import Progress, Recipe, Step
+from ..training.recipe import EpochProgress, Recipe, StepProgress
 from ..training.trainer import DivergedError, check_reporter, check_shared, is_main_process, reporting, wait_for_all
 from ..training.workspace import described, open_workspace
 
@@ -45,8 +45,8 @@ def train(
     report_to: str | None = None,
     on_collapse: str = "warn",
     notify: Callable[[str], None] = lambda _note: None,
-    watch: Callable[[Progress], None] = lambda _progress: None,
-    on_step: Callable[[Step], None] = lambda _step: None,
+    watch: Callable[[EpochProgress], None] = lambda _progress: None,
+    on_step: Callable[[StepProgress], None] = lambda _step: None,
 ) -> Checkpoint:
     """Train a checkpoint and write its folder ``target``.
 
@@ -148,7 +148,9 @@ def train(
     return read_checkpoint(target)
 
 
-def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, ready: Prepared, correction: FloatArray) -> StoredCalibration:
+def _calibrate(
+    logits: FloatArray, bars: Bars, recipe: Recipe, ready: TrainingSetup, correction: FloatArray
+) -> StoredCalibration:
     """Fit a temperature on the validation samples, and choose the rule that goes with it."""
     split, labels = ready.split, ready.judged_labels
     fitted = fit_calibration("temperature", logits, labels, fitted_on=str(split.validation_range), shift=correction)
@@ -161,14 +163,19 @@ def _calibrate(logits: FloatArray, bars: Bars, recipe: Recipe, ready: Prepared, 
     return StoredCalibration(fitted, decision)
 
 
-def _stretch(ready: Prepared) -> Float32Array:
+def _stretch(ready: TrainingSetup) -> Float32Array:
     last = int(np.flatnonzero(ready.split.validation)[-1]) + 1
     a = ready.ground.architecture
     return ready.judged_rows[max(0, last - a.fingerprint_rows - a.receptive_bars) : last]
 
 
 def _description(
-    ready: Prepared, recipe: Recipe, base: Base, tuned: FineTuned, logits: FloatArray, stored: StoredCalibration | None
+    ready: TrainingSetup,
+    recipe: Recipe,
+    base: Base,
+    tuned: FineTuneResult,
+    logits: FloatArray,
+    stored: StoredCalibration | None,
 ) -> dict[str, Any]:
     ground, split, lessons, bars, judged = ready.ground, ready.split, ready.lessons, ready.bars, ready.judged_labels
     taught = lessons.labels[lessons.training]
@@ -216,7 +223,12 @@ def _description(
 
 
 def _write(
-    folder: Path, name: str, values: dict[str, Any], base: dict[str, Tensor] | None, tuned: FineTuned, marks: dict[str, Tensor]
+    folder: Path,
+    name: str,
+    values: dict[str, Any],
+    base: dict[str, Tensor] | None,
+    tuned: FineTuneResult,
+    marks: dict[str, Tensor],
 ) -> None:
     """Write the files; ``base`` is None where the description refers to one that lives elsewhere."""
     parts = dict(zip(WEIGHT_FILES, (base, adapter_state(tuned.model), marks), strict=True))

@@ -33,8 +33,9 @@ import pandas as pd
 import torch
 
 from .. import __version__
+from ..arrays import IntArray
 from ..data.bars import Bars, utc
-from ..data.labels import NO_LABEL, IntArray
+from ..data.labels import NO_LABEL
 from ..data.time_range import TimeRange
 from ..errors import RangeError, TrainingError, UsageError
 from ..models.calibration import Calibration
@@ -44,9 +45,9 @@ from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
 from ..models.statistics import scores
 from ..storage.atomic_files import discard_tree, json_text, new_folder
-from ..training.base_source import lay_ground
+from ..training.base_source import find_base_source
 from ..training.preparation import prepare
-from ..training.recipe import Progress, Recipe, Step
+from ..training.recipe import EpochProgress, Recipe, StepProgress
 from ..training.trainer import is_main_process, wait_for_all
 from ..training.workspace import described, may_go_on, open_workspace, workspace_of
 from .train import train
@@ -136,8 +137,8 @@ def walk_forward(
     resume: bool = False,
     on_collapse: str = "warn",
     notify: Callable[[str], None] = lambda _note: None,
-    watch: Callable[[int, Progress], None] = lambda _fold, _progress: None,
-    on_step: Callable[[int, Step], None] = lambda _fold, _step: None,
+    watch: Callable[[int, EpochProgress], None] = lambda _fold, _progress: None,
+    on_step: Callable[[int, StepProgress], None] = lambda _fold, _step: None,
 ) -> WalkForward:
     """Train a checkpoint a fold, and let each speak about the stretch that follows its validation.
 
@@ -188,7 +189,7 @@ def walk_forward(
     # 1. What could stand in the way of any fold, before the first is trained
     cut = folds_of(bars, recipe.training, folds)
     pasts = [_past(bars, more, recipe, fold) for fold in cut]
-    ground = lay_ground(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
+    ground = find_base_source(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
     told = {note for note in (recipe.objective.stacked_note(),) if note is not None}
     for note in told:
         notify(note)

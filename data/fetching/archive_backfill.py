@@ -15,7 +15,7 @@ RECENT_MS = 62 * 86_400_000  # a month's file may come out weeks after its end: 
 FILES_COST = 2  # answers of the exchange that a file and its checksum must save
 
 
-class ArchiveFilling:
+class ArchiveBackfill:
     """The filling of one series from an archive.
 
     Parameters

@@ -20,7 +20,7 @@ from ..formats.table import Faults
 from ..readers import read_table
 from .exchange import TIMEOUT_S, load_ccxt
 from .exchange_rows import Rows, bars_of_rows
-from .retry import Patience, Unanswered
+from .retry import NoAnswer, Retry
 
 BASE_URL = "https://data.binance.vision"
 EXCHANGE = "binance"
@@ -112,7 +112,7 @@ class Archive:
     patience : Patience
     """
 
-    def __init__(self, symbol: str, timeframe: str, *, folder: Path, base_url: str | None, patience: Patience) -> None:
+    def __init__(self, symbol: str, timeframe: str, *, folder: Path, base_url: str | None, patience: Retry) -> None:
         load_ccxt()  # the extra that brings requests too
         from .http_session import BoundedAdapter, session
 
@@ -137,7 +137,7 @@ class Archive:
             self._get("data/spot/")
             date = self.http.date_ms()
             if date is None:
-                raise Unanswered("it gives no time", came=True)
+                raise NoAnswer("it gives no time", came=True)
             return date
 
         return self.patience.ask(question, f"{self.base_url}, its clock")
@@ -164,13 +164,13 @@ class Archive:
             return None
         if checksum is None or data is None:
             there, lacks = ("a file", "checksum") if checksum is None else ("a checksum", "file")
-            raise Unanswered(f"there is {there}, but no {lacks}", came=True)
+            raise NoAnswer(f"there is {there}, but no {lacks}", came=True)
         line = CHECKSUM_LINE.fullmatch(checksum)
         if line is None or line[2].decode(errors="replace") != name:
-            raise Unanswered("its .CHECKSUM file is none", came=True)
+            raise NoAnswer("its .CHECKSUM file is none", came=True)
         digest = hashlib.sha256(data).hexdigest()
         if digest != line[1].decode().lower():
-            raise Unanswered(
+            raise NoAnswer(
                 f"the file is damaged: its SHA-256 is {digest[:12]}..., by its checksum it is {line[1].decode()[:12]}...",
                 came=True,
             )
@@ -184,14 +184,14 @@ class Archive:
         except requests.exceptions.SSLError as error:
             raise FetchError(f"{self.base_url}: no safe connection ({error}).") from None
         except requests.RequestException as error:
-            raise Unanswered(f"no answer ({error})") from None
+            raise NoAnswer(f"no answer ({error})") from None
         status = answer.status_code
         if status in _FINAL:
             raise FetchError(f"{self.base_url}: refused with HTTP {status}: {_FINAL[status]}.")
         if status == 404:
             return None
         if status != 200:
-            raise Unanswered(
+            raise NoAnswer(
                 f"HTTP {status}", wait_s=self.http.retry_after(), came=400 <= status < 500 and status not in (418, 429)
             )
         return answer.content

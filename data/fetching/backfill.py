@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import DataError, FetchError
 from .exchange import Answer
 from .exchange_rows import NO_ROWS, Hole, Rows, disagreement, holes, joined, said, values_said, without
-from .retry import Unanswered
+from .retry import NoAnswer
 
 ASKED = 3
 SEAM_BARS = 3
@@ -34,7 +34,7 @@ class Pages(Protocol):
     def latest_ms(self) -> int | None: ...  # noqa: D102
 
 
-class Filling:
+class Backfill:
     """The filling of one series.
 
     Parameters
@@ -132,15 +132,15 @@ class Filling:
         if len(lost := without(joined([seam, inside]), answer.rows)):
             raise self._contradiction(lost[0, 0], "has it, the exchange does not give it", "")
 
-    def _contradiction(self, opens: float, says: str, hint: str) -> Unanswered:
+    def _contradiction(self, opens: float, says: str, hint: str) -> NoAnswer:
         is_stored = bool((self.stored[:, 0] == opens).any())
         says = f"the bar {said(opens)} does not agree: {self.owner if is_stored else 'an earlier answer'} {says}"
         if is_stored:
             remedy = f"Nothing was changed. Are they of the same market? {hint} Else fetch into a new file."
-            return Unanswered(says, came=True, finally_=DataError(f"{self.market.title}: {says}. {remedy}"))
+            return NoAnswer(says, came=True, finally_=DataError(f"{self.market.title}: {says}. {remedy}"))
         self.distrusted = True
         remedy = "The file is as it was; what had come so far was thrown away. Repeat the command."
-        return Unanswered(says, came=True, finally_=FetchError(f"{self.market.title}: {says}. {remedy}"))
+        return NoAnswer(says, came=True, finally_=FetchError(f"{self.market.title}: {says}. {remedy}"))
 
     def _answered_until(self, answer: Answer, at: int, stop: int) -> int:
         """Return up to where it is known now which bars there are."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import DataError, FetchError, UsageError, nearest
 from .exchange_rows import NO_ROWS, Rows, bars_of_rows, joined, said
-from .retry import Patience, Unanswered
+from .retry import NoAnswer, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ class Market:
         When the exchange does not answer.
     """
 
-    def __init__(self, name: str, symbol: str, timeframe: str, *, base_url: str | None, patience: Patience) -> None:
+    def __init__(self, name: str, symbol: str, timeframe: str, *, base_url: str | None, patience: Retry) -> None:
         from .http_session import BoundedAdapter, session
 
         check_exchange(name)
@@ -186,9 +186,9 @@ class Market:
                 bars_of_rows(asked, self.step_ms, self.title)
             except DataError as error:
                 says = f"the exchange's answer is not usable: {error}"
-                raise Unanswered(says, came=True, finally_=FetchError(says)) from None
+                raise NoAnswer(says, came=True, finally_=FetchError(says)) from None
             if self.step_ms <= ALIGNED_TO_MS and (asked[:, 0] % self.step_ms).any():
-                raise Unanswered(f"bars open off the grid of {self.timeframe}, the first at {said(asked[0, 0])}", came=True)
+                raise NoAnswer(f"bars open off the grid of {self.timeframe}, the first at {said(asked[0, 0])}", came=True)
         return Answer(asked, bool(len(rows)) and bool(rows[-1, 0] >= stop))
 
     def _rows(self, raw: Any) -> Rows:
@@ -198,30 +198,30 @@ class Market:
                 raise ValueError
             rows = joined([rows])
         except (TypeError, ValueError):
-            raise Unanswered("the answer is no list of bars", came=True) from None
+            raise NoAnswer("the answer is no list of bars", came=True) from None
         except DataError as error:
-            raise Unanswered(f"the answer contradicts itself: {error}", came=True) from None
+            raise NoAnswer(f"the answer contradicts itself: {error}", came=True) from None
         if self._read is not None and len(rows):
             now = self._read[0] + 1000 * (time.monotonic() - self._read[1])
             if rows[-1, 0] > now + self.step_ms + AHEAD_MS:
-                raise Unanswered("the answer's newest bar lies in the future", came=True)
+                raise NoAnswer("the answer's newest bar lies in the future", came=True)
         return rows
 
     def _load_symbols(self) -> None:
         self._call(lambda: self.api.load_markets(True))
         if not self.api.symbols:
-            raise Unanswered("the answer lists no symbol", came=True)
+            raise NoAnswer("the answer lists no symbol", came=True)
 
     def _clock(self) -> int:
         readings = []
         for _ in range(2):
             value = self._call(self.api.fetch_time) if self.api.has.get("fetchTime") else self._date_of_an_answer()
             if not isinstance(value, int | float) or not 0 < value < 9e12:
-                raise Unanswered(f"it gives no usable time ({value!r})", came=True)
+                raise NoAnswer(f"it gives no usable time ({value!r})", came=True)
             readings.append((int(value), time.monotonic()))
         (first, began), (second, ended) = readings
         if abs((second - first) - 1000 * (ended - began)) > CLOCKS_AGREE_MS:
-            raise Unanswered(f"its clock jumps by {(second - first) / 1000:,.0f} s between two answers", came=True)
+            raise NoAnswer(f"its clock jumps by {(second - first) / 1000:,.0f} s between two answers", came=True)
         return second
 
     def _date_of_an_answer(self) -> int | None:
@@ -242,19 +242,19 @@ class Market:
             if status is not None and status in _FINAL:
                 raise FetchError(f"{self.title}: refused with HTTP {status}: {_FINAL[status]}.") from None
             if status in (418, 429) or isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded):
-                raise Unanswered(f"asked too often (HTTP {status})", wait_s=http.retry_after()) from None
+                raise NoAnswer(f"asked too often (HTTP {status})", wait_s=http.retry_after()) from None
             if isinstance(error, ccxt.RequestTimeout):
-                raise Unanswered("no answer in time") from None
+                raise NoAnswer("no answer in time") from None
             if (status is None or status < 400) and isinstance(error, ccxt.NetworkError):
-                raise Unanswered(f"no answer ({_cause(error)})") from None
+                raise NoAnswer(f"no answer ({_cause(error)})") from None
             if status is not None and status >= 500:
-                raise Unanswered(f"HTTP {status} ({reason})", wait_s=http.retry_after()) from None
+                raise NoAnswer(f"HTTP {status} ({reason})", wait_s=http.retry_after()) from None
             if status is None or (400 <= status < 500 and not isinstance(error, ccxt.NetworkError)):
                 raise FetchError(f"{self.title}: refused: {reason}.") from None
-            raise Unanswered(reason, came=True) from None
+            raise NoAnswer(reason, came=True) from None
         except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError):
             # ccxt was given something that is no answer of this exchange's, such as a page of HTML.
-            raise Unanswered(f"the answer (HTTP {http.status}) is not in the exchange's language", came=True) from None
+            raise NoAnswer(f"the answer (HTTP {http.status}) is not in the exchange's language", came=True) from None
 
     def _throttle(self, cost: float | None = None) -> None:
         """Keep ccxt's pace. TRAP: ccxt's own throttle reads the wall clock, and sleeps an hour when that is set back by one."""

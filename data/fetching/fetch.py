@@ -14,14 +14,14 @@ from ...errors import DataError, FetchError, UsageError, check_choice
 from ...storage.atomic_files import sha256_of
 from ..bars import Bars
 from ..formats.table import Faults
-from ..readers import bars_of, is_newest_first, read_table, turned, write_bars_csv
-from .archive_backfill import ArchiveFilling
+from ..readers import bars_from_table, is_newest_first, read_table, turned, write_bars_csv
+from .archive_backfill import ArchiveBackfill
 from .archives import FIRST_MS, Archive, check_archive
-from .backfill import Filling
+from .backfill import Backfill
 from .exchange import Market, check_exchange
 from .exchange_rows import NO_ROWS, Rows, bars_of_rows, holes, joined, rows_of, said
 from .page_store import PageStore, page_store
-from .retry import Patience
+from .retry import Retry
 
 SOURCES = ("auto", "api", "archive")
 ENDINGS = (".csv", ".csv.gz", ".parquet")
@@ -63,7 +63,7 @@ class FetchRequest:
     patience_s: float = 300.0
 
 
-class Fetched(NamedTuple):
+class FetchResult(NamedTuple):
     """What is in the file now, how many of the bars are new, what is to be said, and how many answers it took."""
 
     bars: Bars
@@ -74,7 +74,7 @@ class Fetched(NamedTuple):
 
 def fetch(
     request: FetchRequest, *, report: Callable[[str, int, int], object] = NOBODY, notify: Callable[[str], object] = NOBODY
-) -> Fetched:
+) -> FetchResult:
     """Fetch what is missing into a file.
 
     The bars beside what is missing are fetched again, and must agree with the file's. A bar is finished by the
@@ -114,7 +114,7 @@ def fetch(
 
 def _fetch(
     request: FetchRequest, store: PageStore, report: Callable[[str, int, int], object], notify: Callable[[str], object]
-) -> Fetched:
+) -> FetchResult:
     output = store.output
     # 2. What is there already: the file, and what an interrupted fetch left.
     digest = sha256_of(output) if output.exists() else None
@@ -135,12 +135,12 @@ def _fetch(
     # 4. From the archives, then from the exchange.
     if fetching.archive is not None:
         page_bars = fetching.market.page_bars if fetching.market is not None else None
-        known = ArchiveFilling(
+        known = ArchiveBackfill(
             fetching.archive, known, finished=fetching.finished, page_bars=page_bars, keep=store.keep, report=report
         ).fill(start, stop)
     if fetching.market is not None:
         owner = f"the file {output.name}"
-        filling = Filling(fetching.market, known, stored=stored, owner=owner, keep=store.keep, report=report)
+        filling = Backfill(fetching.market, known, stored=stored, owner=owner, keep=store.keep, report=report)
         try:
             known = filling.fill(start, stop)
         except FetchError:
@@ -157,7 +157,7 @@ def _fetch(
             raise DataError(f"{output}: another program changed this file meanwhile, so it was not replaced. {store.kept()}")
         _write(bars, store)
     store.finish()
-    return Fetched(bars, added, (*fetching.notes, *fetching.edges(bars, start, stop)), fetching.requests)
+    return FetchResult(bars, added, (*fetching.notes, *fetching.edges(bars, start, stop)), fetching.requests)
 
 
 class _Fetching:
@@ -177,7 +177,7 @@ class _Fetching:
         self.request, self.store, self.stored, self.report = request, store, stored, report
         self.notes: list[str] = []
         self.finished = 0  # the first open time whose bar is not finished
-        patience = Patience(request.patience_s, notify, "The pages so far are kept.")
+        patience = Retry(request.patience_s, notify, "The pages so far are kept.")
         if request.source != "archive":
             self.market = Market(
                 request.exchange, request.symbol, request.timeframe, base_url=request.base_url, patience=patience
@@ -284,7 +284,7 @@ def _stored(output: Path) -> Rows:
         return NO_ROWS
     table = read_table(output, Faults(strict=True, name=output.name))
     table = turned(table) if is_newest_first(table.time) else table
-    bars = bars_of(table, output.name)
+    bars = bars_from_table(table, output.name)
     if bars.synthetic:
         raise DataError(f"{output}: its bars are SYNTHETIC; real ones are not added to them. Give another file.")
     if table.ignored:

@@ -18,7 +18,7 @@ SAID_FROM_S = 2.0
 LONGEST_REASON = 200
 
 
-class Unanswered(Exception):  # noqa: N818  # no error yet: the next try may go well
+class NoAnswer(Exception):  # noqa: N818  # no error yet: the next try may go well
     """No usable answer, this time.
 
     Parameters
@@ -42,7 +42,7 @@ class Unanswered(Exception):  # noqa: N818  # no error yet: the next try may go 
 
 
 @dataclass(frozen=True)
-class Patience:
+class Retry:
     """How long to go on asking.
 
     Parameters
@@ -75,7 +75,7 @@ class Patience:
         while True:
             try:
                 return question()
-            except Unanswered as problem:
+            except NoAnswer as problem:
                 tries += 1
                 came += problem.came
                 pause = max(wait, problem.wait_s or 0.0)
@@ -87,7 +87,7 @@ class Patience:
             self.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT_S)
 
-    def _given_up(self, what: str, problem: Unanswered, tries: int, spent: float) -> FetchError:
+    def _given_up(self, what: str, problem: NoAnswer, tries: int, spent: float) -> FetchError:
         asks = f" It asks to wait {problem.wait_s:,.0f} s." if problem.wait_s else ""
         times = "once" if tries == 1 else f"{tries} times in {spent:.0f} s"
         return FetchError(f"{what}: {problem} (asked {times}).{asks} Repeat the command later. {self.kept}".strip())

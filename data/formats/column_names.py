@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...arrays import FloatArray
 from ...errors import DataError, nearest
-from ..bars import COLUMNS, FloatArray
+from ..bars import COLUMNS
 from .number_style import is_number
 from .table import shown
 

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ...arrays import FloatArray, Int64Array, TimeArray
 from ...errors import DataError
-from ..bars import COLUMNS, FloatArray, TimeArray
+from ..bars import COLUMNS
 from .column_names import BINANCE_HEADER, check_base_volume, choose_columns, looks_like_data, names_columns
 from .compressed_text import Content, opened
-from .number_style import NumberStyle, Unplain, floats, is_number, style_of
+from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .time_stamps import TimeColumn
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-LineArray = npt.NDArray[np.int64]
 # Text cells take ten times the memory of floats, so rows become floats in pieces; small pieces are the fastest.
 ROWS_AT_ONCE = 1_000
 TIMES_AT_ONCE = 20_000  # a call of pandas costs as much as 500 stamps
@@ -32,11 +31,11 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 class Piece(NamedTuple):
     """Some rows, none blank, and the line that each begins on."""
 
-    lines: LineArray
+    lines: Int64Array
     rows: list[list[str]]
 
 
-class Layout(NamedTuple):
+class CsvLayout(NamedTuple):
     """How a text is laid out: its separator, its header and the header's line, and what was passed over."""
 
     separator: str
@@ -50,7 +49,7 @@ def read_delimited(path: Path, faults: Faults) -> Table:
     """Read a CSV file; a second time if its numbers turn out to be written with commas."""
     try:
         return _read(path, faults, None)
-    except Unplain:
+    except CommaInNumber:
         faults.found.clear()
         with opened(path) as content:
             layout = _laid_out(content)
@@ -71,7 +70,7 @@ def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
         wanted = (*COLUMNS, *(["quote volume"] if "quote volume" in chosen else []))
         pieces: dict[str, list[FloatArray]] = {name: [] for name in wanted}
         times: list[TimeArray] = []
-        lines: list[LineArray] = []
+        lines: list[Int64Array] = []
         stamps: list[str] = []
         marks: set[str] = set()
         column = TimeColumn(header[chosen["time"]].strip(), faults)
@@ -117,7 +116,7 @@ def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
     )
 
 
-def _times(stamps: list[str], column: TimeColumn, lines: list[LineArray], name: str) -> TimeArray:
+def _times(stamps: list[str], column: TimeColumn, lines: list[Int64Array], name: str) -> TimeArray:
     """Return the stamps of the last rows read."""
     numbers = np.concatenate(lines[-TIMES_AT_ONCE:])
     return column.of_text(stamps, Places(name, "line", numbers[len(numbers) - len(stamps) :]))
@@ -151,7 +150,7 @@ def _loosely(cells: Sequence[str]) -> FloatArray:
 # --- the layout ------------------------------------------------------------------------------------------------------
 
 
-def _laid_out(content: Content) -> Layout:
+def _laid_out(content: Content) -> CsvLayout:
     """Find the header among the first lines; a text above it is passed over and noted, a row of data never."""
     name, lines = content.path.name, content.lines()
     head: list[str] = []
@@ -172,14 +171,14 @@ def _laid_out(content: Content) -> Layout:
         if separator == "," and _is_binance([_cells(each, ",") for _, each in filled]):
             note = "the file has no header; by its 12 columns it is taken for an archive of Binance's klines"
             pieces = _pieces(content, chain(head, lines), ",", 0)
-            return Layout(",", BINANCE_HEADER.split(","), number, (note,), pieces)
+            return CsvLayout(",", BINANCE_HEADER.split(","), number, (note,), pieces)
     above = [(at, each) for at, each in filled if at < number]
     for at, each in above:
         if looks_like_data(_cells(each, separator)):
             raise DataError(f"{name}, line {at}: a row of data stands above the header of line {number}. Fetch the file again.")
     notes = tuple(f"line {at} stands above the header and was passed over: {shown(each.strip())}" for at, each in above)
     pieces = _pieces(content, chain(head[number:], lines), separator, number)
-    return Layout(separator, _cells(line, separator), number, notes, pieces)
+    return CsvLayout(separator, _cells(line, separator), number, notes, pieces)
 
 
 def _separator_of_header(line: str) -> str | None:

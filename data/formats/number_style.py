@@ -8,8 +8,8 @@ from enum import Enum
 
 import numpy as np
 
+from ...arrays import FloatArray
 from ...errors import DataError
-from ..bars import FloatArray
 from .table import DAMAGED, Faults, Places, shown
 
 _WORDS_FOR_NOTHING = {"null", "none", "na", "n/a", "-", "#n/a", "#value!", "#ref!", "#div/0!", "nil", "undefined", "missing"}
@@ -37,7 +37,7 @@ _PROOF = {
 }
 
 
-class Unplain(Exception):  # noqa: N818 - no error: the file is read again, by the style that its cells prove
+class CommaInNumber(Exception):  # noqa: N818 - no error: the file is read again, by the style that its cells prove
     """A cell with a comma in a file that was taken to write plain numbers."""
 
 
@@ -101,7 +101,7 @@ def floats(cells: Sequence[str], column: str, places: Places, faults: Faults, st
         if is_number(text):
             values[at] = float(text)
         elif style is None and ("," in text or text.count(".") > 1):
-            raise Unplain
+            raise CommaInNumber
         else:
             faults.add(DAMAGED, places.numbers[at], _no_number(cell, at, column, places))
     return values

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ...arrays import FloatArray
 from ...errors import DataError
-from ..bars import COLUMNS, FloatArray
+from ..bars import COLUMNS
 from .column_names import TIME_NAMES, choose_columns
 from .compressed_text import MEGABYTE, MOST_ROWS, check_size
 from .csv_text import is_marked

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...arrays import FloatArray, TimeArray
 from ...errors import DataError
-from ..bars import FloatArray, TimeArray
 
 DAMAGED = "damaged"
 MIXED_UNITS = "mixed-units"

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ...arrays import TimeArray
 from ...errors import DataError
-from ..bars import TimeArray
 from .table import DAMAGED, MIXED_UNITS, Faults, Places, shown
 
 _ISO = re.compile(

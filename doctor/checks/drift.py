@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ...data.bars import Bars, FloatArray
+from ...arrays import BoolArray, FloatArray
+from ...data.bars import Bars
 from ..cheap_learners import domain_auc
-from ..counterfactual import Undone, has_collapsed, what_it_says, without_drift
+from ..counterfactual import Ablation, has_collapsed, what_it_says, without_drift
 from ..finding import OK, SUSPECT, WARNING, Finding, skipped
-from ..subject import BoolArray, Subject, Table
+from ..subject import FeatureTable, Subject
 from .feature_rows import Note
 
 LARGEST_OUTSIDE = 0.10
@@ -97,7 +98,7 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
     )
 
 
-def _of_a_collapse(subject: Subject, moved: BoolArray) -> Undone | None:
+def _of_a_collapse(subject: Subject, moved: BoolArray) -> Ablation | None:
     """Return how much of a collapse goes when the moved columns are spread as in training; None without a collapse."""
     if not moved.any() or not has_collapsed(subject):
         return None
@@ -119,7 +120,7 @@ def kolmogorov_smirnov(old: FloatArray, new: FloatArray) -> float:
     return float(np.abs(one - other).max())
 
 
-def _follows_price(table: Table, bars: Bars) -> BoolArray:
+def _follows_price(table: FeatureTable, bars: Bars) -> BoolArray:
     """Return which columns change when all prices are multiplied by ten."""
     part = bars.take(slice(max(0, len(bars) - 1_500), len(bars)))
     prices = {name: 10.0 * getattr(part, name) for name in ("open", "high", "low", "close")}

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from ...arrays import BoolArray
 from ...data.labels import CLASS_NAMES
 from ...models.diversity import COLLAPSED_TOTAL_VARIATION, total_variation
 from ...models.signals import NO_SIGNAL, Signals
 from ...models.statistics import softmax
 from ..cheap_learners import neighbour_accuracy
 from ..finding import BROKEN, OK, SUSPECT, WARNING, Finding, skipped
-from ..subject import BoolArray, Subject, highest_class
+from ..subject import Subject, highest_class
 from .feature_rows import Note
 
 LARGEST_NEIGHBOURS = 0.05

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ...data.bars import Bars, FloatArray
+from ...arrays import FloatArray
+from ...data.bars import Bars
 from ..finding import BROKEN, OK, SUSPECT, Finding, skipped
 from ..perturbed_bars import Reach, other_future, reach_between
-from ..subject import Parity, Subject, Table, first_whole
+from ..subject import FeatureTable, Parity, Subject, first_whole
 
 MOMENTS = 48
 WHOLE_MOMENTS = 3
@@ -79,12 +80,12 @@ def lookahead_features(subject: Subject, coverage: Note, pictures: dict[str, Any
     )
 
 
-def _repeats(table: Table, bars: Bars) -> bool:
+def _repeats(table: FeatureTable, bars: Bars) -> bool:
     part = bars.take(slice(0, min(len(bars), 1_000)))
     return bool(np.array_equal(table(part), table(part), equal_nan=True))
 
 
-def _look_ahead(table: Table, bars: Bars, random: np.random.Generator, coverage: Note) -> Reach:
+def _look_ahead(table: FeatureTable, bars: Bars, random: np.random.Generator, coverage: Note) -> Reach:
     """Return the farthest reach of every column over all moments."""
     whole = table(bars)
     spread = np.nan_to_num(np.nanstd(np.where(np.isfinite(whole), whole, np.nan), axis=0)) if len(whole) else np.zeros(0)
@@ -182,7 +183,7 @@ def _same_bars(subject: Subject) -> tuple[FloatArray, FloatArray]:
     return one[whole], other[whole]
 
 
-def _named_faults(one: Table, other: Table) -> tuple[list[str], tuple[str, ...]]:
+def _named_faults(one: FeatureTable, other: FeatureTable) -> tuple[list[str], tuple[str, ...]]:
     faults: list[str] = []
     guilty: tuple[str, ...] = ()
     if len(one.columns) != len(other.columns):
@@ -196,7 +197,9 @@ def _named_faults(one: Table, other: Table) -> tuple[list[str], tuple[str, ...]]
     return faults, guilty
 
 
-def _value_faults(one: Table, other: Table, a: FloatArray, b: FloatArray, *, named: bool) -> tuple[list[str], list[str]]:
+def _value_faults(
+    one: FeatureTable, other: FeatureTable, a: FloatArray, b: FloatArray, *, named: bool
+) -> tuple[list[str], list[str]]:
     """Name what the values tell: columns swapped, another scale, dead columns alive."""
     if len(a) < 20:
         return [], []

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.bars import FloatArray
+from ...arrays import FloatArray
 from ..finding import BROKEN, OK, Finding, skipped
 from ..lenient_load import fingerprint_difference, knobs_that_fit, stored_adapter
 from ..subject import Subject, filled

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...data.bars import FloatArray
-from ...data.labels import CLASS_NAMES, IntArray, class_shares
+from ...arrays import BoolArray, FloatArray, IntArray
+from ...data.labels import CLASS_NAMES, class_shares
 from ...models.diversity import (
     COLLAPSED_TOTAL_VARIATION,
     ONE_SIDED_SHARE,
@@ -21,7 +21,7 @@ from ...models.reliability import reliability
 from ...models.statistics import constant_prior_nll, expected_calibration_error, negative_log_likelihood, softmax
 from ..direction_auc import auc_intervals, blocks_of, offset_sweep
 from ..finding import BROKEN, OK, SUSPECT, WARNING, Finding, skipped
-from ..subject import BoolArray, Subject, first_whole
+from ..subject import Subject, first_whole
 from .feature_rows import Note
 
 FEWEST_JUDGED = 300

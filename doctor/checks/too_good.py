@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ...data.labels import IntArray, class_counts, class_shares
+from ...arrays import IntArray
+from ...data.labels import class_counts, class_shares
 from ...models.statistics import direction_auc, softmax
 from ...training.collapse_guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
 from ..cheap_learners import learn_and_judge
 from ..finding import OK, SUSPECT, Finding, skipped
-from ..perturbed_bars import random_walk
+from ..perturbed_bars import random_walk_like
 from ..subject import Subject, first_whole
 from .feature_rows import Note
 
@@ -116,7 +117,7 @@ def _walk_control(subject: Subject, coverage: Note) -> tuple[str, float, bool] |
     spec = subject.label_spec
     threshold = getattr(spec, "threshold", 0.01)
     volatility = max(1e-4, min(0.05, threshold / np.sqrt(subject.horizon_bars) / WALK_VOLATILITY_SHARE * 0.9))
-    bars = random_walk(WALK_BARS, random, volatility=volatility)
+    bars = random_walk_like(WALK_BARS, random, volatility=volatility)
     try:
         labels, rows = np.asarray(subject.labelled(bars)), subject.learnt(bars)
     except Exception:  # somebody's function that knows only its own bars

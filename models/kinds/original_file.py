@@ -38,7 +38,7 @@ MOST_NAMED = 24
 
 
 @dataclass(frozen=True, eq=False)
-class Foreign:
+class OriginalCheckpoint:
     """What a file holds: tensors under their own names, and what it says of itself.
 
     Attributes
@@ -57,7 +57,7 @@ class Foreign:
     form: str
 
 
-def read_foreign(path: Path) -> Foreign:
+def read_original_checkpoint(path: Path) -> OriginalCheckpoint:
     """Read one of the three shapes: a bare state dict, a training's save, weights with their config.
 
     Raises
@@ -78,17 +78,17 @@ def read_foreign(path: Path) -> Foreign:
     config = {} if key is None else values.get("config") or {}
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: its config is a {type(config).__name__}, expected a dict. Save it as plain numbers.")
-    told = {name: float(values[name]) for name in TOLD if key is not None and is_number(values.get(name))}
+    told = {name: float(values[name]) for name in TOLD if key is not None and is_finite_number(values.get(name))}
     form = "a bare state dict" if key is None else SHAPES[key]
-    return Foreign(tensors_of(state, path), config, told, form)
+    return OriginalCheckpoint(tensors_of(state, path), config, told, form)
 
 
-def is_number(value: Any) -> bool:
+def is_finite_number(value: Any) -> bool:
     """Tell whether a value is a finite number."""
     return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
 
 
-def sizes_of(foreign: Foreign, path: Path) -> dict[str, int]:
+def sizes_of(foreign: OriginalCheckpoint, path: Path) -> dict[str, int]:
     """Return what the shapes tell, once every tensor is there, has its shape, and none is left over.
 
     Raises
@@ -195,7 +195,7 @@ def adapter_tensors(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             yield f"base_model.model.{_ours(name)}", tensor.float().contiguous()
 
 
-def parameter_counts(tensors: dict[str, Tensor]) -> dict[str, int]:
+def original_parameter_counts(tensors: dict[str, Tensor]) -> dict[str, int]:
     """Return the numbers of all parameters, and of those beside the frozen linear layers."""
     sizes = {name: tensor.numel() for name, tensor in tensors.items()}
     frozen = sum(size for name, size in sizes.items() if ".base." in name)

@@ -27,13 +27,21 @@ from ..calibration import Calibration
 from ..checkpoint import DESCRIPTION, FORMAT, STATED, Checkpoint, read_checkpoint
 from ..decision import Decision
 from ..network import Lora, build_base, fingerprint, with_lora, write_tensors
-from .original_file import Foreign, adapter_tensors, base_tensors, is_number, parameter_counts, read_foreign, sizes_of
+from .original_file import (
+    OriginalCheckpoint,
+    adapter_tensors,
+    base_tensors,
+    is_finite_number,
+    original_parameter_counts,
+    read_original_checkpoint,
+    sizes_of,
+)
 
 CONTEXT_KEYS = ("context_length", "sequence_length", "seq_len")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stated:
+class OwnerDeclaration:
     """What the owner of a checkpoint says of it; None where nothing is said.
 
     Parameters
@@ -62,7 +70,7 @@ class Stated:
     bars: Bars | None = None
 
 
-def import_checkpoint(path: Path, target: Path, stated: Stated, *, overwrite: bool = False) -> Checkpoint:
+def import_checkpoint(path: Path, target: Path, stated: OwnerDeclaration, *, overwrite: bool = False) -> Checkpoint:
     """Read an original checkpoint and write it as the checkpoint folder ``target``.
 
     Raises
@@ -77,7 +85,7 @@ def import_checkpoint(path: Path, target: Path, stated: Stated, *, overwrite: bo
     """
     if target.exists() and not overwrite:
         raise CheckpointError(f"--name: {target} exists. Choose another --name, or --overwrite to replace it.")
-    foreign = read_foreign(path)
+    foreign = read_original_checkpoint(path)
     sizes = sizes_of(foreign, path)
     architecture = _architecture(foreign, sizes, stated, path)
     known = _known(stated, architecture)
@@ -95,7 +103,7 @@ def import_checkpoint(path: Path, target: Path, stated: Stated, *, overwrite: bo
                 "architecture": architecture.to_json(),
                 "lora": {**lora.to_json(), "targets": list(architecture.lora_targets)},
                 "base": _origin(path, foreign, stated),
-                "parameters": parameter_counts(foreign.tensors),
+                "parameters": original_parameter_counts(foreign.tensors),
                 **known,
                 "metrics": _claims(foreign),
                 "calibrations": {"default": {"calibration": Calibration().to_json(), "decision": Decision().to_json()}},
@@ -109,7 +117,9 @@ def import_checkpoint(path: Path, target: Path, stated: Stated, *, overwrite: bo
     return read_checkpoint(target)
 
 
-def _architecture(foreign: Foreign, sizes: dict[str, int], stated: Stated, path: Path) -> OriginalArchitecture:
+def _architecture(
+    foreign: OriginalCheckpoint, sizes: dict[str, int], stated: OwnerDeclaration, path: Path
+) -> OriginalArchitecture:
     """Return the architecture, once heads, context and mask have been said."""
     config = foreign.config
     context_key = next((key for key in CONTEXT_KEYS if key in config), "")
@@ -163,7 +173,7 @@ def _agreed(option: str, stated: int | None, config: dict[str, Any], key: str, p
     return told if stated is None else stated
 
 
-def _known(stated: Stated, architecture: OriginalArchitecture) -> dict[str, Any]:
+def _known(stated: OwnerDeclaration, architecture: OriginalArchitecture) -> dict[str, Any]:
     """Return what else is stated, as ``checkpoint.json`` keeps it; None (or an empty object) for what is not."""
     schema, seen, bars = stated.schema, stated.seen, stated.bars
     if schema is not None and len(schema.columns) != architecture.n_features:
@@ -221,9 +231,11 @@ def _marks(model: Any, architecture: OriginalArchitecture) -> dict[str, Tensor]:
     return fingerprint(model, rows, kept=architecture.fingerprint_rows)
 
 
-def _origin(path: Path, foreign: Foreign, stated: Stated) -> dict[str, Any]:
+def _origin(path: Path, foreign: OriginalCheckpoint, stated: OwnerDeclaration) -> dict[str, Any]:
     judged = None if stated.validated_on is None else str(stated.validated_on)
-    plain = {str(key)[:80]: value for key, value in foreign.config.items() if is_number(value) or isinstance(value, bool)}
+    plain = {
+        str(key)[:80]: value for key, value in foreign.config.items() if is_finite_number(value) or isinstance(value, bool)
+    }
     return {
         "preset": "original",
         "imported": {
@@ -237,7 +249,7 @@ def _origin(path: Path, foreign: Foreign, stated: Stated) -> dict[str, Any]:
     }
 
 
-def _claims(foreign: Foreign) -> dict[str, Any]:
+def _claims(foreign: OriginalCheckpoint) -> dict[str, Any]:
     accuracy = foreign.told.get("val_accuracy")
     return {} if accuracy is None else {"validation": {"accuracy": accuracy / 100 if accuracy > 1 else accuracy}}
 

@@ -50,7 +50,7 @@ def reliability_line(name: str, bins: Sequence[Mapping[str, Any]], colour: str, 
     return Line(name, np.array(x, dtype=np.float64), np.array(y, dtype=np.float64), colour, dash)
 
 
-def reliability_chart(lines: Sequence[Line], name: str, *, description: str, caption: str) -> Html:
+def reliability_curves(lines: Sequence[Line], name: str, *, description: str, caption: str) -> Html:
     """Draw reliability curves over the diagonal, with a mark at each bin."""
     marks = [Marks(each.name, each.x, each.y, each.colour) for each in lines if len(each.x)]
     panel = Panel([DIAGONAL, *lines], "Came true", "percent", 300, marks)
@@ -62,7 +62,7 @@ def _of_the_highest(scores: Mapping[str, Any]) -> Html:
         reliability_line("Before calibration", scores["raw"]["reliability"], "benchmark", "dashed"),
         reliability_line("After calibration", scores["calibrated"]["reliability"], "strategy"),
     ]
-    return reliability_chart(
+    return reliability_curves(
         lines,
         "reliability",
         caption=f"Of the most probable class. {_few()}",
@@ -76,7 +76,7 @@ def _by_class(scores: Mapping[str, Any]) -> Html:
         reliability_line(each, by_class[each], COLOUR_OF_CLASS[each], dash)
         for each, dash in zip(CLASS_NAMES, ("solid", "dashed", "solid"), strict=True)
     ]
-    return reliability_chart(
+    return reliability_curves(
         lines,
         "reliability-by-class",
         caption=f"Of each class, after calibration. {_few()}",

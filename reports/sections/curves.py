@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...results.metrics import Account, drawdowns
+from ...results.metrics import EquityRecord, drawdowns
 from ...results.number_text import counted, money, percent, ratio, whole
 from ...results.stored_run import StoredRun
 from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
@@ -93,7 +93,7 @@ def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
 
 def _equity(stored: StoredRun) -> Html:
     x = times(stored.equity)
-    accounts: list[tuple[str, Account, str, str]] = [
+    accounts: list[tuple[str, EquityRecord, str, str]] = [
         ("Strategy", stored, "strategy", "solid"),
         ("Buy and hold", stored.benchmark, "benchmark", "dashed"),
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Answer:
     """One measured number with where it comes from.
 
     Attributes
@@ -52,14 +52,14 @@ class Kind:
     formula: str
     paper: str
 
-    def unknown(self, reason: str, **inputs: Any) -> Figure:
+    def unknown(self, reason: str, **inputs: Any) -> Answer:
         """Return a figure without a value."""
         sentence = f"The {self.name} is not known: {reason}."
-        return Figure(
+        return Answer(
             value=None, unit=self.unit, sentence=sentence, formula=self.formula, paper=self.paper, reason=reason, inputs=inputs
         )
 
-    def known(self, value: float, sentence: str, **rest: Any) -> Figure:
+    def known(self, value: float, sentence: str, **rest: Any) -> Answer:
         """Return a figure with a value.
 
         Raises
@@ -69,4 +69,4 @@ class Kind:
         """
         if not math.isfinite(value):
             raise ValueError(f"{self.name} is {value}")
-        return Figure(value=value, unit=self.unit, sentence=sentence, formula=self.formula, paper=self.paper, **rest)
+        return Answer(value=value, unit=self.unit, sentence=sentence, formula=self.formula, paper=self.paper, **rest)

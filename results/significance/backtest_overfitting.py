@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.bars import FloatArray
+from ...arrays import FloatArray
 
 MOST_PARTS, FEWEST_PARTS, DAYS_A_PART = 16, 4, 2
 _MOST_CELLS = 1.3e9  # settings times splits: above, fewer parts are cut; half a minute on one core

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...data.bars import FloatArray
+from ...arrays import FloatArray
 
 RESAMPLES = 1_000
 LARGEST_BLOCK_SHARE = 0.25
 FEWEST_VARYING = 0.95  # share of resamples that must have a Sharpe ratio at all
 
 
-class Interval(NamedTuple):
+class SharpeInterval(NamedTuple):
     """A confidence interval.
 
     Attributes
@@ -33,7 +33,7 @@ class Interval(NamedTuple):
 
 def sharpe_interval(
     returns: FloatArray, benchmark: FloatArray | None = None, *, level: float = 0.9, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval | None:
+) -> SharpeInterval | None:
     """Return a confidence interval of a Sharpe ratio, or of its difference to a benchmark's.
 
     Blocks of random length are drawn (Politis and Romano 1994), of both series alike, so that what moves them together
@@ -71,7 +71,7 @@ def sharpe_interval(
     if not error > 0 or len(studentised) < FEWEST_VARYING * resamples:
         return None
     below, above = np.quantile(studentised, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(value[0]), float(value[0] - above * error), float(value[0] - below * error), block)
+    return SharpeInterval(float(value[0]), float(value[0] - above * error), float(value[0] - below * error), block)
 
 
 def _estimate(series: list[FloatArray]) -> tuple[FloatArray, FloatArray]:

@@ -11,7 +11,7 @@ from ...errors import RecordError
 from ..caveats import with_stamp
 from ..stored_run import StoredRun
 from ..trial_log import Trial, TrialLog, configuration_digest, read_trials
-from .answer import Figure
+from .answer import Answer
 from .measure import YEAR, deflated_figure, verdict
 from .sharpe_ratio import Moments
 
@@ -85,7 +85,7 @@ def current_certainty(manifest: Mapping[str, Any], metrics: Mapping[str, Any], l
         at_run=inputs["trials_at_run"],
         why=then["reason"],
     )
-    others = {name: Figure(**certainty[name]) for name in ("sharpe_interval", "random_entries")}
+    others = {name: Answer(**certainty[name]) for name in ("sharpe_interval", "random_entries")}
     judged = verdict({"deflated_sharpe": figure, **others})
     return certainty | {"deflated_sharpe": figure.to_json(), "verdict": with_stamp(judged, manifest["config"])}
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ...data.bars import FloatArray
+from ...arrays import FloatArray
 from ...engine.run import Run
 from ..metrics import DAYS_PER_YEAR, daily_returns, daily_sharpe
 from ..trial_log import TrialCount
-from .answer import Figure, Kind
-from .bootstrap import RESAMPLES, Interval, sharpe_interval
+from .answer import Answer, Kind
+from .bootstrap import RESAMPLES, SharpeInterval, sharpe_interval
 from .random_entries import random_entries
 from .sharpe_ratio import CONFIDENCE, Moments, deflated_sharpe, expected_best, minimum_track_record, probabilistic_sharpe
 
@@ -99,7 +99,7 @@ def certainty(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) ->
     return {name: figure.to_json() for name, figure in figures.items()} | {"verdict": verdict(figures)}
 
 
-def verdict(figures: dict[str, Figure]) -> dict[str, Any]:
+def verdict(figures: dict[str, Answer]) -> dict[str, Any]:
     """Say whether a run is told from luck.
 
     Returns
@@ -147,7 +147,7 @@ def _why_undefined(run: Run, returns: FloatArray) -> str | None:
     return None
 
 
-def _probabilistic(returns: FloatArray, why: str | None) -> Figure:
+def _probabilistic(returns: FloatArray, why: str | None) -> Answer:
     if why:
         return PROBABILISTIC.unknown(why, days=len(returns))
     moments = Moments.of(returns)
@@ -170,7 +170,7 @@ def _probabilistic(returns: FloatArray, why: str | None) -> Figure:
     )
 
 
-def _track_record(returns: FloatArray, why: str | None) -> Figure:
+def _track_record(returns: FloatArray, why: str | None) -> Answer:
     if why:
         return TRACK_RECORD.unknown(why, days=len(returns))
     value = minimum_track_record(Moments.of(returns))
@@ -186,11 +186,11 @@ def _track_record(returns: FloatArray, why: str | None) -> Figure:
     return TRACK_RECORD.known(value, sentence, inputs={"days": len(returns), "confidence": CONFIDENCE, "threshold": 0.0})
 
 
-def _deflated(returns: FloatArray, trials: TrialCount, why: str | None) -> Figure:
+def _deflated(returns: FloatArray, trials: TrialCount, why: str | None) -> Answer:
     return deflated_figure(None if why else Moments.of(returns), trials, days=len(returns), at_run=trials.trials, why=why)
 
 
-def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, at_run: int, why: str | None) -> Figure:
+def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, at_run: int, why: str | None) -> Answer:
     """Return the deflated Sharpe ratio of daily returns with these moments, given what was tried.
 
     Parameters
@@ -245,7 +245,7 @@ def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, a
     return DEFLATED.known(value, sentence, inputs=inputs | {"expected_best": best})
 
 
-def _interval(returns: FloatArray, why: str | None, seed: int) -> Figure:
+def _interval(returns: FloatArray, why: str | None, seed: int) -> Answer:
     if why:
         return INTERVAL.unknown(why, days=len(returns))
     found = sharpe_interval(returns, level=LEVEL, seed=seed)
@@ -257,7 +257,7 @@ def _interval(returns: FloatArray, why: str | None, seed: int) -> Figure:
     return INTERVAL.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
 
 
-def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_why: str | None, seed: int) -> Figure:
+def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_why: str | None, seed: int) -> Answer:
     why = why or (f"of buy and hold, {their_why}" if their_why else None)
     if why:
         return DIFFERENCE.unknown(why, days=len(returns))
@@ -275,12 +275,12 @@ def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_
     return DIFFERENCE.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
 
 
-def _bounds(found: Interval, days: int, seed: int) -> dict[str, Any]:
+def _bounds(found: SharpeInterval, days: int, seed: int) -> dict[str, Any]:
     inputs = {"days": days, "block_days": found.block, "resamples": RESAMPLES, "seed": seed}
     return {"low": found.low * YEAR, "high": found.high * YEAR, "level": LEVEL, "inputs": inputs}
 
 
-def _entries(run: Run, returns: FloatArray, seed: int) -> Figure:
+def _entries(run: Run, returns: FloatArray, seed: int) -> Answer:
     broken = bool((run.equity["equity"] <= 0).any())
     own = None if broken else daily_sharpe(returns)
     if own is None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ...data.bars import FloatArray
+from ...arrays import FloatArray, Int64Array
 from ...engine.replay import Scratch, replay
 from ...engine.run import Run
 from ..cost_sensitivity import costs_of, replay_bars
@@ -16,8 +15,6 @@ from ..metrics import daily_sharpe, replay_daily_returns
 
 MOST_DRAWS, FEWEST_DRAWS = 500, 99
 MOST_REPLAYED_BARS = 25_000_000  # one second and a bit: fewer draws for very long runs
-
-IntegerArray = npt.NDArray[np.int64]
 
 
 class Holdings(NamedTuple):
@@ -33,12 +30,12 @@ class Holdings(NamedTuple):
         The target exposure of the entry, above 0.
     """
 
-    side: IntegerArray
-    bars_held: IntegerArray
+    side: Int64Array
+    bars_held: Int64Array
     exposure: FloatArray
 
     @classmethod
-    def of(cls, run: Run) -> tuple[Holdings, IntegerArray]:
+    def of(cls, run: Run) -> tuple[Holdings, Int64Array]:
         """Read them from a run's trades, with the bar at which each entry filled."""
         trades, index = run.trades, run.equity.index
         entry = index.get_indexer(pd.DatetimeIndex(trades["entry_time"]))
@@ -55,7 +52,7 @@ class Holdings(NamedTuple):
         """Return how many bars are left to be spread before, between and after the trades; below 0 where they do not fit."""
         return int(n_bars - 1 - self.bars_held.sum() - self._least_gaps().sum())
 
-    def targets(self, entry: IntegerArray, n_bars: int) -> FloatArray:
+    def targets(self, entry: Int64Array, n_bars: int) -> FloatArray:
         """Return the exposure to ask for at each bar's close so that the entries fill at ``entry``, NaN to keep."""
         result = np.full(n_bars, np.nan)
         leaving = entry + self.bars_held
@@ -63,7 +60,7 @@ class Holdings(NamedTuple):
         result[entry - 1] = self.side * self.exposure  # after the exits: a reversal is one order
         return result
 
-    def shuffled(self, random: np.random.Generator, n_bars: int) -> tuple[Holdings, IntegerArray]:
+    def shuffled(self, random: np.random.Generator, n_bars: int) -> tuple[Holdings, Int64Array]:
         """Draw the same trades at random times: holding times change places within a side, the gaps are drawn evenly.
 
         The order of long and short stays. All ways to spread the free bars are equally likely. Between two trades of one
@@ -81,8 +78,8 @@ class Holdings(NamedTuple):
         before = np.concatenate([[0], np.cumsum(drawn.bars_held)[:-1]])
         return drawn, 1 + np.cumsum(gaps) + before
 
-    def _least_gaps(self) -> IntegerArray:
-        result: IntegerArray = (self.side[1:] == self.side[:-1]).astype(np.int64)
+    def _least_gaps(self) -> Int64Array:
+        result: Int64Array = (self.side[1:] == self.side[:-1]).astype(np.int64)
         return result
 
 

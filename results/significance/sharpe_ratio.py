@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from ...data.bars import FloatArray
+from ...arrays import FloatArray
 
 CONFIDENCE = 0.95  # from which on a probability counts as beyond luck
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ...data.bars import FloatArray
-from ...data.labels import IntArray, class_counts, class_shares, label_spec
+from ...arrays import FloatArray, IntArray
+from ...data.labels import class_counts, class_shares, label_spec
 from ...engine.run import Run
 from ...models.statistics import direction_auc, pair_auc
 from ...training.collapse_guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
-from ..cost_sensitivity import bars_of
+from ..cost_sensitivity import bars_of_run
 from ..label_scores import labels_text, probabilities_of
 
 FEWEST_BARS, ENOUGH_BARS = 100, 300  # of fewer than 300, the doctor's fewest, the more slack is given the fewer they are
@@ -34,7 +34,7 @@ class Auc(NamedTuple):
     slack: float
 
 
-def too_good(run: Run) -> dict[str, Any] | None:
+def too_good_verdict(run: Run) -> dict[str, Any] | None:
     """Judge whether a run is too good to be true.
 
     Returns
@@ -146,7 +146,7 @@ def _of_probabilities(run: Run) -> tuple[Auc | None, float] | None:
     if text is None or given is None:
         return None
     spec, p = label_spec(text), given[1]
-    labels: IntArray = spec.labels(bars_of(run))
+    labels: IntArray = spec.labels(bars_of_run(run))
     judged = (labels >= 0) & np.isfinite(p).all(axis=1)
     if judged.sum() < ENOUGH_BARS:
         return None

@@ -11,24 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from flagbt.cli.main.console import StepClock
+from flagbt.cli.console import StepClock
 from flagbt.data.bars import Bars
 from flagbt.data.readers import write_bars_csv
-from flagbt.training.recipe import Step
+from flagbt.training.recipe import StepProgress
 
 
 def test_the_time_left_is_that_of_the_steps_so_far() -> None:
     """An estimate that counts a resumed training's earlier steps, or another stage's, promises too little."""
     times = iter([100.0, 100.0, 100.0, 106.0, 106.0, 106.0, 106.1, 500.0, 500.0, 500.0])
     clock = StepClock(lambda: next(times))
-    resumed = Step("training", 3, 1, 10, 31)
+    resumed = StepProgress("training", 3, 1, 10, 31)
     assert clock.due(resumed)
     assert clock.line(resumed) == "training: epoch 1/3, step 10/31"  # nothing is measured yet
-    later = Step("training", 3, 1, 13, 31)
+    later = StepProgress("training", 3, 1, 13, 31)
     assert clock.due(later)
     assert clock.line(later) == "training: epoch 1/3, step 13/31, 2:40 left"  # 80 steps of 2 seconds
-    assert not clock.due(Step("training", 3, 1, 14, 31))  # a tenth of a second later
-    other = Step("walk", 1000, 1, 1, 31)
+    assert not clock.due(StepProgress("training", 3, 1, 14, 31))  # a tenth of a second later
+    other = StepProgress("walk", 1000, 1, 1, 31)
     assert clock.due(other)
     assert "left" not in clock.line(other)
 

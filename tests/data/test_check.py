@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flagbt.data.bars import COLUMNS, HOUR, Bars
-from flagbt.data.check import REMEDIES, Examined, examine
+from flagbt.data.check import REMEDIES, CheckResult, check_table
 from flagbt.data.formats.table import Faults
 from flagbt.data.readers import read_bars, write_bars_csv
-from flagbt.data.repair import FIX_OF_FAULT, FIXES, mend
+from flagbt.data.repair import FIX_OF_FAULT, FIXES, repair
 from flagbt.data.resample import resample, timeframe
 from flagbt.errors import DataError, FlagbtError, UsageError
 
@@ -47,7 +47,7 @@ def changed(line: str, column: int, value: str) -> str:
     return ",".join(cells)
 
 
-def kinds(examined: Examined) -> dict[str, int]:
+def kinds(examined: CheckResult) -> dict[str, int]:
     """Return what was found, with its counts."""
     return {problem.kind: problem.count for problem in examined.problems}
 
@@ -84,7 +84,7 @@ def test_a_planted_problem_is_found_and_mended(tmp_path: Path, lines: list[str],
     plant, count, fix, gone = PLANTED[name]
     path = put(tmp_path, plant(list(lines)))
     before = path.read_bytes()
-    examined = examine(path)
+    examined = check_table(path)
     kind = name.partition(",")[0]
     assert kinds(examined)[kind] == count
     assert fix in REMEDIES[kind].fixes
@@ -93,7 +93,7 @@ def test_a_planted_problem_is_found_and_mended(tmp_path: Path, lines: list[str],
     with pytest.raises(DataError):
         read_bars(path)
 
-    mended = mend(examined, [fix])
+    mended = repair(examined, [fix])
     good = read_bars(put(tmp_path, lines, "right.csv"))
     if kind == "damaged" or kind in ("impossible", "off-grid"):
         keep = np.setdiff1d(np.arange(60), np.array(gone) - 2)
@@ -110,7 +110,7 @@ def test_a_planted_problem_is_found_and_mended(tmp_path: Path, lines: list[str],
 def test_other_fixes_change_nothing(tmp_path: Path, lines: list[str]) -> None:
     """A fix would change a file that has no such problem."""
     good = read_bars(put(tmp_path, lines))
-    mended = mend(examine(tmp_path / "bars.csv"), [fix for fix in FIXES if fix != "keep-last"])
+    mended = repair(check_table(tmp_path / "bars.csv"), [fix for fix in FIXES if fix != "keep-last"])
     assert mended.changes == []
     assert mended.bars.digest == good.digest
 
@@ -128,22 +128,22 @@ def test_all_at_once(tmp_path: Path, lines: list[str]) -> None:
     """Faults that meet in one file would hide one another."""
     rows = [lines[0], *epochs(lines[1:31], 1000), *epochs(lines[31:], 1)]
     rows = [rows[0], *rows[:0:-1], changed(rows[1], 5, "7"), changed(rows[2], 4, "")]
-    examined = examine(put(tmp_path, rows))
+    examined = check_table(put(tmp_path, rows))
     assert kinds(examined) == {"damaged": 1, "mixed-units": 31, "disagreeing": 1}
     with pytest.raises(DataError, match=r"add convert-units to --fix \(31 such rows\)"):
-        mend(examined, ["drop-damaged", "keep-first"])
+        repair(examined, ["drop-damaged", "keep-first"])
     with pytest.raises(DataError, match="stands twice"):
-        mend(examined, ["drop-damaged", "convert-units"])
-    mended = mend(examined, ["keep-first", "convert-units", "drop-damaged"])
+        repair(examined, ["drop-damaged", "convert-units"])
+    mended = repair(examined, ["keep-first", "convert-units", "drop-damaged"])
     assert mended.bars.digest == read_bars(put(tmp_path, lines, "right.csv")).digest
     with pytest.raises(UsageError, match="contradict"):
-        mend(examined, ["keep-first", "keep-last"])
+        repair(examined, ["keep-first", "keep-last"])
 
 
 def test_gaps_and_silence_are_told_and_left(tmp_path: Path, lines: list[str]) -> None:
     """An outage would be called a fault, or filled."""
     quiet = changed(lines[30], 5, "0")
-    examined = examine(put(tmp_path, [*lines[:10], *lines[14:30], quiet, *lines[31:]]))
+    examined = check_table(put(tmp_path, [*lines[:10], *lines[14:30], quiet, *lines[31:]]))
     assert kinds(examined) == {"gaps": 1, "zero-volume": 1}
     assert "4 bars are missing" in examined.problems[0].says
     assert examined.bars is not None
@@ -154,13 +154,13 @@ def test_an_unfinished_bar_by_the_clock(tmp_path: Path, lines: list[str]) -> Non
     """A bar that was still running when the file was written would pass for a whole one."""
     path = put(tmp_path, lines)
     end = datetime.fromisoformat(lines[-1].split(",")[0]) + timedelta(hours=1)
-    assert "unfinished" in kinds(examine(path, now=end - timedelta(minutes=1)))
-    assert "unfinished" not in kinds(examine(path, now=end))
+    assert "unfinished" in kinds(check_table(path, now=end - timedelta(minutes=1)))
+    assert "unfinished" not in kinds(check_table(path, now=end))
     os.utime(path, times=(0, end.timestamp() - 60))
-    examined = examine(path, now=datetime.now(UTC))
+    examined = check_table(path, now=datetime.now(UTC))
     assert "ends at" in examined.problems[0].says
     assert examined.bars is not None  # it is a suspicion, not a refusal
-    mended = mend(examined, ["drop-unfinished"])
+    mended = repair(examined, ["drop-unfinished"])
     assert len(mended.bars) == 59
     assert mended.changes[0].startswith("line 61: left out, suspected unfinished")
 
@@ -168,25 +168,25 @@ def test_an_unfinished_bar_by_the_clock(tmp_path: Path, lines: list[str]) -> Non
 def test_an_unfinished_bar_by_its_volume(tmp_path: Path, lines: list[str]) -> None:
     """A file fetched in the middle of a bar and copied later would show no sign."""
     volume = [float(line.split(",")[5]) for line in lines[1:]]
-    examined = examine(put(tmp_path, [*lines[:-1], changed(lines[-1], 5, repr(min(volume) / 100))]))
+    examined = check_table(put(tmp_path, [*lines[:-1], changed(lines[-1], 5, repr(min(volume) / 100))]))
     assert "of their median" in examined.problems[0].says
-    assert kinds(examine(put(tmp_path, lines))) == {}
+    assert kinds(check_table(put(tmp_path, lines))) == {}
 
 
 def test_signs_of_a_perpetual(tmp_path: Path, lines: list[str]) -> None:
     """Bars of a future would pass for those of the spot market."""
     contracts = [lines[0], *(changed(line, 5, f"{float(line.split(',')[5]):.3f}") for line in lines[1:])]
-    assert "multiples of 0.001" in examine(put(tmp_path, contracts)).problems[0].says
-    assert kinds(examine(put(tmp_path, lines, "BTC_USDT_USDT-1h-futures.csv"))) == {"perpetual": 1}
+    assert "multiples of 0.001" in check_table(put(tmp_path, contracts)).problems[0].says
+    assert kinds(check_table(put(tmp_path, lines, "BTC_USDT_USDT-1h-futures.csv"))) == {"perpetual": 1}
     funding = [line + (",fundingRate" if i == 0 else ",0.0001") for i, line in enumerate(lines)]
-    assert "'fundingRate'" in examine(put(tmp_path, funding)).problems[0].says
+    assert "'fundingRate'" in check_table(put(tmp_path, funding)).problems[0].says
 
 
 def test_a_jump_is_pointed_at(tmp_path: Path, lines: list[str]) -> None:
     """A bar with a price of another market, as in some downloads, would go unnoticed."""
     cells = lines[1].split(",")
     cells[1] = cells[2] = repr(4 * float(cells[2]))
-    examined = examine(put(tmp_path, [lines[0], ",".join(cells), *lines[2:]]))
+    examined = check_table(put(tmp_path, [lines[0], ",".join(cells), *lines[2:]]))
     assert kinds(examined) == {"jumps": 1}
     assert examined.problems[0].where == ("line 2",)
 
@@ -195,7 +195,7 @@ def test_more_faults_than_bars(tmp_path: Path, lines: list[str]) -> None:
     """A file of garbage would fill the memory with messages."""
     path = put(tmp_path, [lines[0], *[changed(lines[1], 1, "x")] * 10_002])
     with pytest.raises(DataError, match="more than 10,000 rows cannot be read"):
-        examine(path)
+        check_table(path)
     faults = Faults(strict=False)
     faults.add("mixed-units", 3, DataError("a"))
     faults.add("damaged", 3, DataError("b"))

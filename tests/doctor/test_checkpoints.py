@@ -19,8 +19,8 @@ from flagbt.data.time_range import TimeRange
 from flagbt.doctor.checkpoint_subject import subject_of_checkpoint
 from flagbt.doctor.examine import examine
 from flagbt.doctor.finding import CHECKS, Diagnosis
-from flagbt.doctor.lenient_load import Opened, open_checkpoint
-from flagbt.doctor.subject import Subject, Table
+from flagbt.doctor.lenient_load import LenientCheckpoint, open_checkpoint
+from flagbt.doctor.subject import FeatureTable, Subject
 from flagbt.errors import RangeError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.llama import BarTransformer
@@ -73,7 +73,7 @@ def wrong_heads(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     return edited(checkpoint, folder, architecture={**checkpoint.values["architecture"], "heads": 4})
 
 
-def adapter_not_loaded(checkpoint: Checkpoint) -> Opened:
+def adapter_not_loaded(checkpoint: Checkpoint) -> LenientCheckpoint:
     """Return the network as it is when nobody loads the LoRA matrices."""
     opened = open_checkpoint(checkpoint)
     with torch.no_grad():
@@ -83,15 +83,15 @@ def adapter_not_loaded(checkpoint: Checkpoint) -> Opened:
     return opened
 
 
-def unmasked(opened: Opened) -> Opened:
+def unmasked(opened: LenientCheckpoint) -> LenientCheckpoint:
     """Return the network without its causal mask."""
     opened.network.base_model.model.__class__ = Unmasked
     return opened
 
 
-def served_as(checkpoint: Checkpoint, change: Callable[[np.ndarray], np.ndarray]) -> Table:
+def served_as(checkpoint: Checkpoint, change: Callable[[np.ndarray], np.ndarray]) -> FeatureTable:
     """Return the checkpoint's own rows, changed on the way to the model."""
-    return Table(checkpoint.schema.columns, lambda bars: change(checkpoint.schema.rows(bars).astype(np.float64)))
+    return FeatureTable(checkpoint.schema.columns, lambda bars: change(checkpoint.schema.rows(bars).astype(np.float64)))
 
 
 def backwards(rows: np.ndarray) -> np.ndarray:
@@ -155,14 +155,14 @@ def test_a_test_range_inside_the_training_is_the_first_problem(nano: Checkpoint,
     assert problems(subject_of_checkpoint(nano, past, timerange=TimeRange.parse("20230201-20230401"))) == ["overlap"]
 
 
-def half_loaded(opened: Opened) -> None:
+def half_loaded(opened: LenientCheckpoint) -> None:
     """Load every second LoRA matrix only."""
     for number, (name, parameter) in enumerate(opened.network.named_parameters()):
         if "lora_B" in name and number % 4 < 2:
             parameter.zero_()
 
 
-def dropout_on(opened: Opened) -> None:
+def dropout_on(opened: LenientCheckpoint) -> None:
     """Forget the evaluation mode; peft's dropout is 0.05 here or more."""
     opened.network.train()
     for module in opened.network.modules():
@@ -170,34 +170,34 @@ def dropout_on(opened: Opened) -> None:
             module.p = 0.1
 
 
-def half_precision(opened: Opened) -> None:
+def half_precision(opened: LenientCheckpoint) -> None:
     """Keep the weights in float16."""
     for parameter in opened.network.parameters():
         parameter.copy_(parameter.half().float())
 
 
-def dead_head(opened: Opened) -> None:
+def dead_head(opened: LenientCheckpoint) -> None:
     """Lose the head's weights, so that its bias answers alone."""
     for name, parameter in opened.network.named_parameters():
         if "head" in name and parameter.ndim == 2:
             parameter.zero_()
 
 
-def swapped_head(opened: Opened) -> None:
+def swapped_head(opened: LenientCheckpoint) -> None:
     """Read the head's rows in another order."""
     for name, parameter in opened.network.named_parameters():
         if "head" in name and "modules_to_save" in name and parameter.shape[0] == 3:
             parameter.copy_(parameter[[2, 1, 0]].clone())
 
 
-def other_base(opened: Opened) -> None:
+def other_base(opened: LenientCheckpoint) -> None:
     """Put the adapter on another base."""
     for name, parameter in opened.network.named_parameters():
         if "lora" not in name and "head" not in name and parameter.ndim == 2:
             parameter.mul_(1.3)
 
 
-IN_MEMORY: dict[str, tuple[Callable[[Opened], None], str]] = {
+IN_MEMORY: dict[str, tuple[Callable[[LenientCheckpoint], None], str]] = {
     "half an adapter": (half_loaded, "adapter"),
     "dropout on": (dropout_on, "invariance"),
     "float16 weights": (half_precision, "adapter"),

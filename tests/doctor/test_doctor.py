@@ -33,9 +33,9 @@ from flagbt.doctor.direction_auc import auc_intervals, aucs, offset_sweep
 from flagbt.doctor.examine import examine
 from flagbt.doctor.example import LEAKING, tell
 from flagbt.doctor.finding import CHECKS, FOLLOWS, Diagnosis, Finding, ranked, verdict_of
-from flagbt.doctor.page import render_page
-from flagbt.doctor.perturbed_bars import other_future, random_walk
-from flagbt.doctor.subject import Subject, Table
+from flagbt.doctor.page import render_diagnosis
+from flagbt.doctor.perturbed_bars import other_future, random_walk_like
+from flagbt.doctor.subject import FeatureTable, Subject
 from flagbt.errors import FlagbtError, UsageError
 from flagbt.models.checkpoint import BUNDLED, find_checkpoint
 
@@ -44,7 +44,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 def looked_at(bars: Bars, columns: dict[str, Callable[[Bars], np.ndarray]]) -> Finding:
     """Return the look-ahead finding on a table of columns."""
-    table = Table(tuple(columns), lambda each: np.column_stack([compute(each) for compute in columns.values()]))
+    table = FeatureTable(tuple(columns), lambda each: np.column_stack([compute(each) for compute in columns.values()]))
     subject = Subject(
         name="table", bars=bars, tested=np.ones(len(bars), dtype=bool), served=table, predict=lambda rows: rows[:, :3]
     )
@@ -171,7 +171,7 @@ def test_another_future_keeps_the_past(walk: Callable[..., Bars]) -> None:
 
 def test_a_random_walk_has_no_direction() -> None:
     """If it fails, the control market can be foreseen, and the control proves nothing."""
-    bars = random_walk(20_000, np.random.default_rng(3), volatility=0.006)
+    bars = random_walk_like(20_000, np.random.default_rng(3), volatility=0.006)
     change = np.diff(np.log(bars.close))
     assert abs(np.corrcoef(change[1:], change[:-1])[0, 1]) < 0.03
     assert change.std() == pytest.approx(0.006, rel=0.03)
@@ -396,7 +396,7 @@ def test_the_page_is_offline_and_escapes_names(walk: Callable[..., Bars]) -> Non
         training=place < 1500,
         validation=(place > 1700) & (place < 2000),
     )
-    page = render_page(diagnosis)
+    page = render_diagnosis(diagnosis)
     assert bad not in page
     assert "&lt;script&gt;" in page
     assert "SYNTHETIC" in page

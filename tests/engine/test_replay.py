@@ -24,9 +24,9 @@ from flagbt.engine.funnel import check_funnel
 from flagbt.engine.replay import (
     REASONS,
     ReplayBars,
-    Replayed,
+    ReplayResult,
+    ReplaySetting,
     Scratch,
-    Setting,
     check_replay,
     position_rule,
     replay,
@@ -88,7 +88,7 @@ class Case:
             rules=self.rules,
         )
 
-    def replayed(self) -> Replayed:
+    def replayed(self) -> ReplayResult:
         """Run it in the replay."""
         targets = position_rule(self.signal, short=self.short)
         if self.exposures is not None:
@@ -327,7 +327,7 @@ def test_many_replays_in_the_memory_of_one(walk) -> None:
     bars = walk(400, 5)
     signal = RandomSignals(seed=1).prepare(bars).signal
     every = [
-        Setting(position_rule(signal, short=short), Costs(fee_bps=fee), short=short, rules=Rules(cooldown_bars=cooldown))
+        ReplaySetting(position_rule(signal, short=short), Costs(fee_bps=fee), short=short, rules=Rules(cooldown_bars=cooldown))
         for fee in (0.0, 10.0)
         for short in (False, True)
         for cooldown in (0, 12)

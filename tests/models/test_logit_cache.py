@@ -23,7 +23,7 @@ from flagbt.models import logit_cache
 from flagbt.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from flagbt.models.logit_cache import cache_folder, clear, entries, entry_of, logits_of, read_entry, write_entry
 from flagbt.models.model_signals import ModelSignals
-from flagbt.storage.atomic_files import TEMPORARY_PREFIX, held
+from flagbt.storage.atomic_files import TEMPORARY_PREFIX, try_lock
 
 Walk = Callable[..., Bars]
 
@@ -261,7 +261,7 @@ def test_the_longest_unused_go_first_and_killed_writers_leftovers_too(monkeypatc
     for path in (abandoned, being_written):
         path.write_bytes(b"half")
     monkeypatch.setattr(logit_cache, "LARGEST_BYTES", 3 * size)
-    with held(being_written):
+    with try_lock(being_written):
         write_entry(*key_and_logits(4))
     assert [n for n in range(5) if read_entry(key_and_logits(n)[0], 2000) is not None] == [0, 3, 4]
     assert (abandoned.exists(), being_written.exists()) == (False, True)

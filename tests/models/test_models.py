@@ -26,7 +26,7 @@ from flagbt.models.device import pick_device
 from flagbt.models.kinds.llama import BarTransformer
 from flagbt.models.kinds.llama_attention import band_attention, block_masks
 from flagbt.models.model_signals import ModelSignals
-from flagbt.models.network import architecture_of, load_network, load_unmerged, logits_of
+from flagbt.models.network import architecture_of, load_network, load_unmerged, network_logits
 from flagbt.models.overlap import check_overlap
 from flagbt.models.scoring import score
 
@@ -127,19 +127,19 @@ def test_the_model_ignores_what_lies_before_its_receptive_field(nano: Checkpoint
     model, r = load_network(nano), architecture.receptive_bars
     other = rows.copy()
     other[: 100 - r] = 0
-    assert np.array_equal(logits_of(model, rows)[100:], logits_of(model, other)[100:])
+    assert np.array_equal(network_logits(model, rows)[100:], network_logits(model, other)[100:])
     other[100 - r] = 5
-    assert not np.array_equal(logits_of(model, rows)[100], logits_of(model, other)[100])
+    assert not np.array_equal(network_logits(model, rows)[100], network_logits(model, other)[100])
 
 
 def test_merged_and_unmerged_agree(nano: Checkpoint, walk: Walk) -> None:
     """Folding the adapter in is a shortcut, not another model; without the adapter it would be."""
     rows = nano.schema.rows(walk(400))[200:300]
-    whole, apart = logits_of(load_network(nano), rows), logits_of(load_unmerged(nano), rows)
+    whole, apart = network_logits(load_network(nano), rows), network_logits(load_unmerged(nano), rows)
     assert np.abs(whole - apart).max() <= 1e-4
     bare = load_unmerged(nano)
     with bare.disable_adapter():
-        assert np.abs(logits_of(bare, rows) - whole).max() > 1e-3
+        assert np.abs(network_logits(bare, rows) - whole).max() > 1e-3
 
 
 def damaged(checkpoint: Checkpoint, folder: Path, change: Callable[[dict], None]) -> Checkpoint:
@@ -270,12 +270,12 @@ def test_the_band_mask_is_the_context() -> None:
     )
     model = BarTransformer(architecture).eval()
     rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
-    base = logits_of(model, rows)
+    base = network_logits(model, rows)
     moved = []
     for at in range(12):
         other = rows.copy()
         other[at] += 1
-        moved.append(np.flatnonzero(np.abs(logits_of(model, other) - base).max(axis=1) > 0).tolist())
+        moved.append(np.flatnonzero(np.abs(network_logits(model, other) - base).max(axis=1) > 0).tolist())
     assert moved[5] == [5, 6, 7, 8]
     assert moved[11] == [11]
 

@@ -25,7 +25,7 @@ from flagbt.errors import CheckpointError, RangeError, UsageError
 from flagbt.models.architecture import read_architecture
 from flagbt.models.checkpoint import Checkpoint, find_checkpoint
 from flagbt.models.export import export_checkpoint
-from flagbt.models.kinds.original_import import Stated, import_checkpoint
+from flagbt.models.kinds.original_import import OwnerDeclaration, import_checkpoint
 from flagbt.models.network import architecture_of, base_of, load_network, load_unmerged, new_network, read_tensors
 from flagbt.models.scoring import score
 
@@ -76,9 +76,9 @@ def saved(tmp_path: Path, model: nn.Module, form: str = "bare") -> Path:
     return path
 
 
-def stated(**facts: Any) -> Stated:
+def stated(**facts: Any) -> OwnerDeclaration:
     """State what the tests' small models need, changed by ``facts``."""
-    return Stated(**{"heads": 12, "context_bars": 24, "causal": True, **facts})
+    return OwnerDeclaration(**{"heads": 12, "context_bars": 24, "causal": True, **facts})
 
 
 def rows_of(length: int, features: int = 60, sequences: int = 2, seed: int = 1) -> torch.Tensor:
@@ -184,7 +184,7 @@ def test_nothing_is_guessed(tmp_path: Path) -> None:
     """Heads, context and mask change no shape: a guess would be wrong without any error."""
     path = saved(tmp_path, Original(12, **SMALL))
     with pytest.raises(UsageError, match=r"--heads N.*--context BARS.*--causal or --no-causal.*does not guess"):
-        import_checkpoint(path, tmp_path / "A", Stated())
+        import_checkpoint(path, tmp_path / "A", OwnerDeclaration())
     with pytest.raises(UsageError, match=r"--causal or --no-causal"):
         import_checkpoint(path, tmp_path / "A", stated(causal=None))
     assert import_checkpoint(path, tmp_path / "one", stated(context_bars=1, causal=None)).architecture.context_bars == 1
@@ -384,13 +384,13 @@ def test_an_export_replaces_nothing_unasked(imported: Checkpoint, tmp_path: Path
 
 def test_further_training_starts_from_what_the_import_knows(imported: Checkpoint, walk: Walk, tmp_path: Path) -> None:
     """Fresh LoRA on the base alone would throw away what the imported LoRA and head had learnt."""
-    from flagbt.training.base_source import lay_ground
+    from flagbt.training.base_source import find_base_source
     from flagbt.training.recipe import Recipe
     from flagbt.training.trainer import Schedule
     from flagbt.workflows.train import train
 
     network, rows = load_network(imported), rows_of(40, 30)
-    ground = lay_ground(None, str(imported.folder), None, None)
+    ground = find_base_source(None, str(imported.folder), None, None)
     assert ground.schema(np.zeros((0, 30))) == imported.schema
     begun = new_network(ground.architecture)
     base = ground.base(0)

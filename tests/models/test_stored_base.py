@@ -26,7 +26,7 @@ from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
 from flagbt.models.architecture import Architecture, read_architecture
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.language_model import load_language_model
-from flagbt.models.network import Lora, build_base, language_base, load_network, load_unmerged, logits_of
+from flagbt.models.network import Lora, build_base, language_base, load_network, load_unmerged, network_logits
 from flagbt.models.stored_base import StoredBase, find_base, read_base
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
@@ -331,7 +331,7 @@ def test_a_language_model_is_kept_by_reference(on_language: Checkpoint, language
     assert on_language.values["ranges"]["pretraining"] == on_language.values["ranges"]["training"]
     assert "Pre-training: text, of no known dates" in (on_language.folder / "README.md").read_text()
     rows = on_language.schema.rows(walk(500))[200:400]
-    whole, apart = logits_of(load_network(on_language), rows), logits_of(load_unmerged(on_language), rows)
+    whole, apart = network_logits(load_network(on_language), rows), network_logits(load_unmerged(on_language), rows)
     assert np.abs(whole - apart).max() <= 1e-4
 
 

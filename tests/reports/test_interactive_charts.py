@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flagbt.reports import page
-from flagbt.reports.interactive_charts import Line, Marks, Panel, document, evenly, heat_map, line_chart, thinned
+from flagbt.reports.interactive_charts import Line, Marks, Panel, chart_document, evenly, heat_map, line_chart, thinned
 
 HOSTILE = "<script>alert(1)</script></figure>&\"'"
 
@@ -43,16 +43,16 @@ def scripts_of(text: str) -> list[str]:
 
 def test_script_once_and_only_where_there_is_a_chart() -> None:
     """If this fails, a page of many charts weighs megabytes, or a page without one carries Bokeh for nothing."""
-    assert len(document("T", "<p>no chart</p>")) < 20_000
-    assert "script-src" not in document("T", "<p>no chart</p>")
-    one, many = document("T", chart()), document("T", "".join(chart(f"chart{i}") for i in range(5)))
+    assert len(chart_document("T", "<p>no chart</p>")) < 20_000
+    assert "script-src" not in chart_document("T", "<p>no chart</p>")
+    one, many = chart_document("T", chart()), chart_document("T", "".join(chart(f"chart{i}") for i in range(5)))
     assert len(scripts_of(one)) == len(scripts_of(many)) == 2
     assert len(many) - len(one) < 150_000
 
 
 def test_policy_allows_the_scripts_by_their_hashes_and_nothing_else() -> None:
     """If this fails, the charts stay empty, or a page may run a foreign script or fetch something."""
-    text = document("T", chart())
+    text = chart_document("T", chart())
     policy = html.unescape(re.search(r'Policy" content="([^"]*)"', text).group(1))
     hashes = {f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in scripts_of(text)}
     directives = {each.split()[0]: set(each.split()[1:]) for each in policy.split(";")}
@@ -66,14 +66,14 @@ def test_policy_allows_the_scripts_by_their_hashes_and_nothing_else() -> None:
 
 def test_same_numbers_same_bytes_however_many_charts_the_process_has_made() -> None:
     """If this fails, a page made twice differs, since Bokeh numbers its models by how many were made before."""
-    first = document("T", chart())
-    document("T", chart("another"))
-    assert document("T", chart()) == first
+    first = chart_document("T", chart())
+    chart_document("T", chart("another"))
+    assert chart_document("T", chart()) == first
 
 
 def test_charts_of_one_page_share_no_id() -> None:
     """If this fails, a click in one chart zooms another."""
-    items = data_of(document("T", chart("a") + chart("b")))
+    items = data_of(chart_document("T", chart("a") + chart("b")))
     ids = [set(re.findall(r'"id": "([^"]+)"', json.dumps(each))) for each in items]
     assert len(items) == 2
     assert ids[0]
@@ -83,7 +83,7 @@ def test_charts_of_one_page_share_no_id() -> None:
 
 def test_a_hostile_name_stays_text() -> None:
     """If this fails, a run's name runs a script, or ends the chart's data and leaves the rest of it on the page."""
-    text = document(HOSTILE, chart(label=HOSTILE))
+    text = chart_document(HOSTILE, chart(label=HOSTILE))
     assert len(scripts_of(text)) == 2
     assert "alert(1)</script>" not in text
     assert HOSTILE in json.dumps(data_of(text), ensure_ascii=False).replace('\\"', '"')
@@ -98,7 +98,9 @@ def test_a_script_that_would_end_its_element_is_refused() -> None:
 
 def test_every_colour_is_one_of_the_pages() -> None:
     """If this fails, a part of a chart keeps its light colour on a dark page, where nobody can read it."""
-    text = document("T", chart() + heat_map(np.eye(2), ["a", "b"], ["c", "d"], "h", description="", x_title="", y_title=""))
+    text = chart_document(
+        "T", chart() + heat_map(np.eye(2), ["a", "b"], ["c", "d"], "h", description="", x_title="", y_title="")
+    )
     roles = set(re.findall(r"var\(--([a-z0-9-]+)\)", json.dumps(data_of(text))))
     assert {"strategy", "benchmark", "buy", "rule", "muted", "text"} <= roles <= set(page.COLOURS)
     assert not re.findall(r"#0102..", text)
@@ -123,7 +125,9 @@ def test_smallest_charts(n: int) -> None:
     """If this fails, the page of a run of one bar cannot be made."""
     x = hours(n)
     panels = [Panel([Line("a", x, np.full(n, np.nan), "run0"), Line("b", x, np.ones(n), "run1")])]
-    assert data_of(document("T", line_chart(panels, "a", description="")))
+    assert data_of(chart_document("T", line_chart(panels, "a", description="")))
     assert data_of(
-        document("T", heat_map(np.full((1, n), np.nan), ["a", "b"][:n], ["c"], "h", description="", x_title="", y_title=""))
+        chart_document(
+            "T", heat_map(np.full((1, n), np.nan), ["a", "b"][:n], ["c"], "h", description="", x_title="", y_title="")
+        )
     )

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from flagbt.data.bars import COLUMNS, Bars
-from flagbt.data.fetching.fetch import Fetched, FetchRequest, fetch
+from flagbt.data.fetching.fetch import FetchRequest, FetchResult, fetch
 
 HOUR_MS = 3_600_000
 STEPS_MS = {"1m": 60_000, "1h": HOUR_MS, "4h": 4 * HOUR_MS, "1d": 24 * HOUR_MS}
@@ -314,7 +314,7 @@ def exchange_info() -> dict[str, Any]:
     return {"timezone": "UTC", "serverTime": 0, "rateLimits": [], "exchangeFilters": [], "symbols": symbols}
 
 
-def fetched(server: ExchangeServer, output: Path, *, since: str = "2020-01-01", **given: object) -> Fetched:
+def fetched(server: ExchangeServer, output: Path, *, since: str = "2020-01-01", **given: object) -> FetchResult:
     """Fetch BTC/USDT hours, or as given."""
     until = given.pop("until", None)
     values = {"exchange": "binance", "symbol": "BTC/USDT", "timeframe": "1h", "source": "api", "patience_s": 3.0, **given}

@@ -42,9 +42,9 @@ from flagbt.sweeps.axes import AXES
 from flagbt.sweeps.grid import Grid, Model, Point, Points, random_share
 from flagbt.sweeps.process_backend import in_this_process, over_processes
 from flagbt.sweeps.ray_backend import over_ray
-from flagbt.sweeps.worker import ROWS, Stretch, Unit, Work
+from flagbt.sweeps.worker import ROWS, Stretch, SweepWork, Unit
 from flagbt.workflows.run import RunRequest, run
-from flagbt.workflows.sweep import SweepRequest, Swept, sweep
+from flagbt.workflows.sweep import SweepRequest, SweepResult, sweep
 
 HOUR = np.timedelta64(3600, "s")
 
@@ -84,16 +84,16 @@ def asked(nano: Checkpoint, data: Path) -> Callable[..., SweepRequest]:
 
 
 @pytest.fixture
-def swept(asked: Callable[..., SweepRequest], tmp_path: Path) -> Callable[..., Swept]:
+def swept(asked: Callable[..., SweepRequest], tmp_path: Path) -> Callable[..., SweepResult]:
     """Give what does a small sweep in a folder of its own."""
 
-    def do(name: str = "sweeps", **changes: Any) -> Swept:
+    def do(name: str = "sweeps", **changes: Any) -> SweepResult:
         return sweep(asked(**changes), out=tmp_path / name, runs=tmp_path / f"{name}-runs")
 
     return do
 
 
-def rows_of(swept: Swept) -> list[dict[str, Any]]:
+def rows_of(swept: SweepResult) -> list[dict[str, Any]]:
     """Return the rows of a sweep's table."""
     return pq.read_table(swept.folder / "table.parquet").to_pylist()
 
@@ -104,7 +104,7 @@ def made_grid(**axes: Any) -> Grid:
     return Grid(models=(Model("made", "d" * 64, np.array([-0.02, 0.0, 0.02]), 6, points),), **axes)
 
 
-def made_work(n_settings: int = 400, n_bars: int = 24 * 40) -> Work:
+def made_work(n_settings: int = 400, n_bars: int = 24 * 40) -> SweepWork:
     """Return a sweep's work over noise, for trying who does it."""
     random = np.random.default_rng(3)
     close = 30_000 * np.exp(np.cumsum(random.normal(0, 0.008, n_bars)))
@@ -114,7 +114,7 @@ def made_work(n_settings: int = 400, n_bars: int = 24 * 40) -> Work:
     logits = random.normal(size=(n_bars, 3)) + np.array([0.0, 1.0, 0.0])
     grid = made_grid(points=Points(offsets=tuple(np.linspace(-3, 3, 10))), fee_bps=tuple(map(float, range(n_settings // 100))))
     stretch = Stretch(TimeRange(time_[0], time_[-1] + HOUR), bars, (logits,), (LabelSpec().labels(bars),))
-    return Work(grid, (stretch,), 8)
+    return SweepWork(grid, (stretch,), 8)
 
 
 def test_a_grid_is_every_combination_once() -> None:
@@ -576,7 +576,7 @@ def test_two_sweeps_do_not_share_a_folder(asked, tmp_path: Path) -> None:
         sweep(asked(), out=tmp_path / "sweeps", runs=tmp_path / "runs", progress=second)
 
 
-def everything(backend: Callable[..., Any], work: Work, *, at_first: Callable[[], object] = lambda: None) -> list[bytes]:
+def everything(backend: Callable[..., Any], work: SweepWork, *, at_first: Callable[[], object] = lambda: None) -> list[bytes]:
     """Return what all blocks give, in their order; ``at_first`` is called once the first one is there."""
     units = [Unit(ROWS, number) for number in range(work.n_blocks)]
     found: dict[Unit, bytes] = {}
@@ -631,7 +631,7 @@ def test_every_backend_gives_the_same_bytes_though_workers_die() -> None:
 def test_an_error_comes_back_from_a_worker_as_it_is(backend: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """If it fails, a disagreement with Backtrader found by a worker is shown as a traceback."""
     work = made_work(100)
-    broken = Work(made_grid(close_short_above=(0.5,)), work.stretches, 8)  # refused in the worker
+    broken = SweepWork(made_grid(close_short_above=(0.5,)), work.stretches, 8)  # refused in the worker
     with pytest.raises(FlagbtError, match="close_short_above is 0.5"):
         list(backend(broken, [Unit(ROWS, 0)], workers=1))
 
@@ -722,10 +722,10 @@ def test_memory_does_not_grow_with_the_settings(tmp_path: Path, data: Path, nano
 
 def test_no_digits_are_lost_in_a_command() -> None:
     """If it fails, the command that a page shows repeats another setting."""
-    from flagbt.sweeps.record import run_command
+    from flagbt.sweeps.record import repeat_command
 
     grid = made_grid(points=Points(offsets=(1 / 3,)), fee_bps=(1234567 / 1e5,), cash=(1234567.25,), stop_loss=(1 / 7,))
-    said = run_command(grid, grid[0], "20240101-20240201")
+    said = repeat_command(grid, grid[0], "20240101-20240201")
     assert f"--fee-bps {1234567 / 1e5!r}" in said
     assert f"offset:{1 / 3!r},0,{1 / 3!r}" in said
     assert "--cash 1234567.25" in said

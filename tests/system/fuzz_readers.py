@@ -35,7 +35,7 @@ LONGEST_MESSAGE = 3_000
 
 def read_hostile(path: Path) -> bool:
     """Read and check a file of anything; true where it held bars. Whatever else comes out but a FlagbtError is a failure."""
-    from flagbt.data.check import examine
+    from flagbt.data.check import check_table
     from flagbt.data.readers import read_bars
     from flagbt.errors import FlagbtError
 
@@ -45,7 +45,7 @@ def read_hostile(path: Path) -> bool:
     except FlagbtError as error:
         check_message(str(error))
     try:
-        examined = examine(path)
+        examined = check_table(path)
     except FlagbtError as error:
         refused = str(error)
     if refused:

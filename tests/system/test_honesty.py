@@ -25,7 +25,7 @@ from flagbt.engine.backtest import run_backtest
 from flagbt.errors import RangeError, StrategyError
 from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.results.caveats import unstated, with_stamp
-from flagbt.results.significance.too_good import too_good
+from flagbt.results.significance.too_good import too_good_verdict
 from flagbt.results.stored_run import read_run
 from flagbt.results.summary import summary
 from flagbt.strategies.base import Strategy
@@ -510,7 +510,7 @@ class Foresight(Strategy):
 def test_foresight_is_too_good_to_be_true(ahead: int, short: bool, walk: Walk) -> None:
     """If it fails, a look at the future is praised; the AUC is scipy's, of the positions in the record."""
     run = run_backtest(walk(2_000, seed=11), Foresight(ahead, short=short))
-    found = too_good(run)
+    found = too_good_verdict(run)
     assert found is not None
     assert "Too good to be true" in found["sentence"]
     assert f"over the next {ahead} bars" in found["sentence"].replace("over the next bar ", "over the next 1 bars ")
@@ -528,8 +528,8 @@ def test_honest_strategies_are_not_too_good_to_be_true(seed: int, walk: Walk) ->
     """If it fails, the warning cries wolf: nothing on a random walk is beyond honest."""
     bars = walk(1_500, seed=seed)
     made = (BuyAndHold(), SmaCross(), SmaCross(fast_bars=2, slow_bars=5, short=True), RandomSignals(short=True), Rare())
-    assert [too_good(run_backtest(bars, each)) for each in made] == [None] * len(made)
-    assert too_good(run_backtest(bars, Foresight(1, share=0.1))) is None  # an AUC of 0.55
+    assert [too_good_verdict(run_backtest(bars, each)) for each in made] == [None] * len(made)
+    assert too_good_verdict(run_backtest(bars, Foresight(1, share=0.1))) is None  # an AUC of 0.55
 
 
 def test_a_result_too_good_to_be_true_is_warned_of_everywhere(

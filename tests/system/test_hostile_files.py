@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 import torch
 
-from flagbt.cli.main.config_file import read_config
+from flagbt.cli.config_file import read_config
 from flagbt.data.bars import Bars
 from flagbt.errors import CheckpointError, RecordError, StrategyError, UsageError
 from flagbt.models.checkpoint import BUNDLED, find_checkpoint, read_checkpoint
-from flagbt.models.kinds.original_import import Stated, import_checkpoint
+from flagbt.models.kinds.original_import import OwnerDeclaration, import_checkpoint
 from flagbt.models.kinds.torch_pickle import read_pickled
 from flagbt.models.network import load_network, read_tensors
 from flagbt.models.stored_base import read_base
@@ -31,7 +31,7 @@ from flagbt.storage.atomic_files import read_json
 from flagbt.storage.untrusted_files import DEEPEST, LARGEST_HEADER_BYTES, check_safetensors, load_json, parse_json
 
 Command = Callable[..., tuple[int, str, str]]
-FACTS = Stated(heads=4, context_bars=8, causal=True)
+FACTS = OwnerDeclaration(heads=4, context_bars=8, causal=True)
 
 
 @pytest.fixture
@@ -502,7 +502,7 @@ def test_pages_escape_every_text(run_maker: Callable[..., Any], keep_run: Callab
 def test_the_doctors_page_escapes_every_text(tmp_path: Path) -> None:
     """A column's name comes from a checkpoint."""
     from flagbt.doctor.finding import Diagnosis, Finding
-    from flagbt.doctor.page import write_page
+    from flagbt.doctor.page import write_diagnosis
 
     finding = Finding(
         check="drift", severity="suspect", says=SCRIPT, value=1.0, limit=0.5, remedy=SCRIPT, otherwise=SCRIPT, columns=(SCRIPT,)
@@ -510,7 +510,7 @@ def test_the_doctors_page_escapes_every_text(tmp_path: Path) -> None:
     diagnosis = Diagnosis(
         subject=SCRIPT, verdict="suspect", findings=(finding,), coverage={SCRIPT: 1}, seconds=1.0, pictures={}, synthetic=False
     )
-    write_page(diagnosis, tmp_path / "page.html")
+    write_diagnosis(diagnosis, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert "<img src=x" not in text

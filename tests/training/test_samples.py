@@ -17,7 +17,7 @@ from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.network import architecture_of
 from flagbt.models.overlap import check_overlap
 from flagbt.training.recipe import Recipe
-from flagbt.training.samples import Lessons, gather_lessons
+from flagbt.training.samples import Samples, gather_samples
 from flagbt.training.trainer import Schedule
 from flagbt.workflows.train import train
 
@@ -46,11 +46,11 @@ def trained(bars: Bars, others: list[Bars], preset: str, target: Path) -> Checkp
     return train(bars, target, recipe, more=others)
 
 
-def gathered(bars: Bars, others: list[Bars], warmup_bars: int = 200) -> Lessons:
+def gathered(bars: Bars, others: list[Bars], warmup_bars: int = 200) -> Samples:
     """Gather with every bar of the judged series past its warm-up and before April as a sample."""
     mark = np.zeros(len(bars), dtype=bool)
     mark[warmup_bars : bars.between(BEFORE).stop - 6] = True
-    return gather_lessons(bars, others, labels=LabelSpec(), training=mark, within=BEFORE, warmup_bars=warmup_bars)
+    return gather_samples(bars, others, labels=LabelSpec(), training=mark, within=BEFORE, warmup_bars=warmup_bars)
 
 
 def test_samples_of_another_series_look_at_their_own_past_and_nothing_after_the_training(bars: Bars, other: Bars) -> None:

@@ -28,7 +28,7 @@ from flagbt.models import scoring
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.network import load_unmerged
 from flagbt.training.chronological_split import chronological_split
-from flagbt.training.collapse_guard import findings
+from flagbt.training.collapse_guard import collapse_findings
 from flagbt.training.objectives import Objective
 from flagbt.training.pretrain import next_bar_quantities
 from flagbt.training.recipe import Recipe
@@ -396,11 +396,11 @@ def judged(mean: tuple[float, float, float], **other: float | None) -> dict[str,
 def test_the_guard_speaks_up_exactly_when_it_should() -> None:
     """86 % validation accuracy and a model that says SELL to everything: both were true, and nobody was told."""
     shares = np.array([0.163, 0.656, 0.181])
-    assert findings(judged((0.15, 0.68, 0.17)), shares) == []
-    assert [text.split(":")[0] for text in findings(judged((0.99, 0.005, 0.005)), shares)] == ["collapsed"]
-    leaky = findings(judged((0.16, 0.66, 0.18), accuracy=0.8634, auc_buy_sell=0.97), shares)
+    assert collapse_findings(judged((0.15, 0.68, 0.17)), shares) == []
+    assert [text.split(":")[0] for text in collapse_findings(judged((0.99, 0.005, 0.005)), shares)] == ["collapsed"]
+    leaky = collapse_findings(judged((0.16, 0.66, 0.18), accuracy=0.8634, auc_buy_sell=0.97), shares)
     assert [text.split(":")[0] for text in leaky] == ["too good to be true"] * 2
-    assert findings(judged((0.16, 0.66, 0.18), auc_buy_sell=None), shares) == []
+    assert collapse_findings(judged((0.16, 0.66, 0.18), auc_buy_sell=None), shares) == []
 
 
 def test_on_collapse_stop_ends_the_training_and_leaves_nothing(

@@ -24,7 +24,7 @@ from flagbt.models.checkpoint import Checkpoint, StoredCalibration, find_checkpo
 from flagbt.models.decision import Decision, choose_decision
 from flagbt.models.logit_cache import logits_of
 from flagbt.models.statistics import negative_log_likelihood
-from flagbt.reports.calibration_page import render_page
+from flagbt.reports.calibration_page import render_calibration
 from flagbt.storage.atomic_files import sha256_of
 from flagbt.workflows import calibrate as module
 from flagbt.workflows.calibrate import calibrate, training_shift
@@ -345,6 +345,6 @@ def test_the_page_escapes_every_text(nano: Checkpoint, walk: Walk) -> None:
     """A file's name, or the word of a checkpoint, that becomes markup runs in whoever opens the page."""
     evil = "<script>alert(1)</script>"
     done = calibrate(nano, walk(1900, seed=11, start="2023-06-20"), TimeRange.parse(FIT), "temperature")
-    page = render_page(replace(done, source=evil, notes=(evil,)))
+    page = render_calibration(replace(done, source=evil, notes=(evil,)))
     assert evil not in page
     assert page.count("&lt;script&gt;") == 2

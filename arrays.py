@@ -1,0 +1,18 @@
+"""The types that every room shares: arrays by what they hold, and callbacks that report progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int8]  # signals and labels: SELL=0, HOLD=1, BUY=2, -1 for none
+Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+TimeArray = npt.NDArray[np.datetime64]
+
+Progress = Callable[[int, int], None]  # (done, in all)
+PhaseProgress = Callable[[str, int, int], None]  # (phase, done, in all)
