@@ -25,10 +25,10 @@ START, YEAR_BARS, HISTORY_BARS, HOLDOUT_BARS = "2030-01-01", 8_760, 400, 24 * 90
 WORKERS = 2
 MEASURED = """
 import resource, sys
-from flagbt.cli.main import main
+from flagbt.cli.main import run_command_line
 sys.argv[0] = "flagbt"
 try:
-    main()
+    run_command_line()
 except SystemExit as stopped:
     assert not stopped.code, stopped.code
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from flagbt.cli.main.main import cli
+from flagbt.cli.main import cli
 
 WIDTH = 100
 HEAD = """# The command line

@@ -327,13 +327,13 @@ def nano(nano_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoi
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Give a function that runs the real command line in this process: (exit code, stdout, stderr)."""
-    from flagbt.cli.main.main import main
+    from flagbt.cli.main import run_command_line
 
     def flagbt(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["flagbt", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            main()
+            run_command_line()
         printed = capsys.readouterr()
         return int(stopped.value.code or 0), printed.out, printed.err
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flagbt.cli.main.main import cli
+from flagbt.cli.main import cli
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange

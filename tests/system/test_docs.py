@@ -17,7 +17,7 @@ from types import ModuleType
 import click
 import pytest
 
-from flagbt.cli.main.main import cli
+from flagbt.cli.main import cli
 from flagbt.data.features import DEFAULT
 from flagbt.data.features import ENTRY_POINT_GROUP as FEATURES_GROUP
 from flagbt.models.checkpoint import BUNDLED

@@ -559,10 +559,10 @@ STARVED = """
 import resource, sys
 from pathlib import Path
 import flagbt.workflows.train
-from flagbt.cli.main import main
+from flagbt.cli.main import run_command_line
 taken = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize"))
 resource.setrlimit(resource.RLIMIT_AS, ((taken + 600 * 1024) * 1024,) * 2)
-main()
+run_command_line()
 """
 
 
