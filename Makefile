@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 SECONDS ?= 0
 
-.PHONY: run test test-browser test-slow check audit fuzz torture install install-test checkpoints cards readme clean
+.PHONY: run test test-browser test-slow check audit fuzz torture install install-test checkpoints cards readme clean always
 
 run: install
 	$(BIN)/flagbt run --strategy flagtrader --ckpt Jan4
@@ -13,11 +13,17 @@ run: install
 install: .venv/installed
 install-test: .venv/installed-test
 
-.venv/installed: setup.cfg pyproject.toml constraints.txt
+.venv/installed: setup.cfg pyproject.toml constraints.txt .venv/files
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
+
+# The editable install links each file, so that type checkers find the package: a new file needs a new install.
+.venv/files: always
+	@mkdir -p .venv
+	@find . -name '*.py' -not -path './.*' -not -path './build/*' -not -path './tests/*' | sort > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,fetch]'
@@ -47,12 +53,11 @@ torture: install-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fetch]'
 	$(BIN)/python tests/system/torture.py --kills $(KILLS) --seed $(SEED) --faults --together
 
-# mypy needs a folder that holds the package under its import name.
 check: install-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	mkdir -p .mypy-root && ln -sfn "$(CURDIR)" .mypy-root/flagbt
-	cd .mypy-root && MYPYPATH="$(CURDIR)/.mypy-root" ../$(BIN)/mypy --config-file ../setup.cfg -p flagbt
+	$(BIN)/python benchmarks/structure.py
+	$(BIN)/mypy --config-file setup.cfg -p flagbt
 
 # Known faults of the pinned versions; says why it is skipped where no network allows it.
 audit: install-test
@@ -71,4 +76,4 @@ readme: install-test
 	$(BIN)/python benchmarks/readme.py
 
 clean:
-	rm -rf .venv build dist flagbt.egg-info .mypy-root
+	rm -rf .venv build dist flagbt.egg-info

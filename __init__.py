@@ -1,14 +1,42 @@
 """flagbt: find out honestly whether a fine-tuned model trades, why not, and what it is worth.
 
-The public names below are imported when they are first used, so that ``import flagbt`` stays instant.
+The public names are imported when they are first used, so that ``import flagbt`` stays instant. Type checkers and editors read
+the imports under ``TYPE_CHECKING``.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
-__version__ = "0.1.0"
+TYPE_CHECKING = False  # as type checkers take it; importing typing takes longer than the rest of this file
+if TYPE_CHECKING:
+    from .data.bars import Bars as Bars
+    from .data.bundled_sample import load_sample as load_sample
+    from .data.features import FeatureSet as FeatureSet
+    from .data.labels import BUY as BUY
+    from .data.labels import HOLD as HOLD
+    from .data.labels import SELL as SELL
+    from .data.labels import LabelSpec as LabelSpec
+    from .data.readers import read_bars as read_bars
+    from .data.time_range import TimeRange as TimeRange
+    from .doctor.diagnose import diagnose as diagnose
+    from .engine.backtest import run_backtest as run_backtest
+    from .errors import FlagbtError as FlagbtError
+    from .models.calibration import Calibration as Calibration
+    from .models.checkpoint import Checkpoint as Checkpoint
+    from .models.checkpoint import find_checkpoint as find_checkpoint
+    from .models.decision import Decision as Decision
+    from .models.model_signals import ModelSignals as ModelSignals
+    from .models.signals import Signals as Signals
+    from .results.store import read_run as read_run
+    from .strategies.base import Position as Position
+    from .strategies.base import Strategy as Strategy
+    from .training.recipe import Recipe as Recipe
+    from .workflows.run import RunRequest as RunRequest
+    from .workflows.run import run as run
+    from .workflows.train import train as train
+
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "BUY": "data.labels",
@@ -40,10 +68,12 @@ _PUBLIC = {
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
-    raise AttributeError(f"module 'flagbt' has no attribute '{name}'")
+if not TYPE_CHECKING:  # which would let a checker take any name
+
+    def __getattr__(name: str) -> object:
+        if name in _PUBLIC:
+            return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+        raise AttributeError(f"module 'flagbt' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from exchange_server import ExchangeServer, refuse_outside
 
 from flagbt.data.bars import COLUMNS, Bars, utc
 from flagbt.data.labels import CLASS_NAMES, class_counts
@@ -23,7 +24,6 @@ from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.signals import Signals
 from flagbt.models.statistics import softmax
 from flagbt.results.stored_run import StoredRun
-from flagbt.tests.support.exchange_server import ExchangeServer, refuse_outside
 
 # Small tensors on two busy cores: a second thread waits for the first far longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -9,21 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exchange_server import HOUR_MS, ExchangeServer, OutsideError, assert_equals, fetched, leftovers, make_truth, ms
 
 from flagbt.data.bars import Bars
 from flagbt.data.fetching.fetch import FetchRequest, fetch
 from flagbt.data.readers import read_bars, write_bars_csv
 from flagbt.errors import DataError, FetchError, FlagbtError, UsageError
-from flagbt.tests.support.exchange_server import (
-    HOUR_MS,
-    ExchangeServer,
-    OutsideError,
-    assert_equals,
-    fetched,
-    leftovers,
-    make_truth,
-    ms,
-)
 
 Serve = Callable[..., ExchangeServer]
 pytestmark = pytest.mark.usefixtures("loopback_only")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from exchange_server import ExchangeServer, assert_equals, fetched, leftovers, make_truth, ms
 
 from flagbt.data.readers import read_bars
 from flagbt.errors import DataError, FetchError
-from flagbt.tests.support.exchange_server import ExchangeServer, assert_equals, fetched, leftovers, make_truth, ms
 
 Serve = Callable[..., ExchangeServer]
 MONTHS = 24 * (31 + 29 + 31 + 30)  # hours of January to April 2020

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from exchange_server import ExchangeServer, assert_equals, fetched, leftovers, make_truth
 
 from flagbt.data.readers import read_bars
 from flagbt.errors import DataError
 from flagbt.storage.atomic_files import sha256_of
-from flagbt.tests.support.exchange_server import ExchangeServer, assert_equals, fetched, leftovers, make_truth
 
 Serve = Callable[..., ExchangeServer]
 LOOPBACK = Path(__file__).parents[1] / "support" / "loopback.py"

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from exchange_server import ExchangeServer, assert_equals, fetched, make_truth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flagbt.data.readers import read_bars
 from flagbt.errors import FetchError, FlagbtError
-from flagbt.tests.support.exchange_server import ExchangeServer, assert_equals, fetched, make_truth
 
 Serve = Callable[..., ExchangeServer]
 # What an exchange may do once in a while; the next answer is a good one.

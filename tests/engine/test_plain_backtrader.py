@@ -8,6 +8,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from plain_strategies import STRATEGIES, Analysed, AtClose, RandomOrders, Timers, ValidUntil, Watched
 
 from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
@@ -15,7 +16,6 @@ from flagbt.engine.costs import Costs
 from flagbt.errors import RangeError, StrategyError
 from flagbt.results.summary import summary
 from flagbt.strategies.baselines import BuyAndHold
-from flagbt.tests.support.plain_strategies import STRATEGIES, Analysed, AtClose, RandomOrders, Timers, ValidUntil, Watched
 
 CASH, FEE = 10_000.0, 0.001
 TOLERANCE = 1e-9

@@ -117,9 +117,14 @@ def test_changed_scoring_code_is_not_answered_with_old_logits(
     assert len(scored) == 2
     folder = Path(logit_cache.__file__).parent
     texts = [(folder / name).read_text(encoding="utf-8") for name in logit_cache.SCORING_FILES]
-    imported = {f"{name}.py" for text in texts for name in re.findall(r"^ *from \.(\w+) import", text, flags=re.MULTILINE)}
-    assert imported - {"checkpoint.py"} <= set(logit_cache.SCORING_FILES)  # what a checkpoint says is in its digest
-    assert "architecture.py" in imported
+    found = re.compile(r"^ *from (\.+)([\w.]+) import", flags=re.MULTILINE)
+    imported = set()
+    for name, text in zip(logit_cache.SCORING_FILES, texts, strict=True):
+        for dots, module in found.findall(text):
+            path = (folder / name).parents[len(dots) - 1] / f"{module.replace('.', '/')}.py"
+            imported |= {path.relative_to(folder).as_posix()} if path.is_relative_to(folder) else set()
+    assert imported - {"checkpoint.py"} <= set(logit_cache.SCORING_FILES)  # a checkpoint's content is in its digest
+    assert {"architecture.py", "kinds/llama_attention.py"} <= imported
 
 
 DAMAGES: dict[str, Callable[[bytes, bytes], bytes]] = {

@@ -15,13 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flagbt import files
 from flagbt.engine.run import Run
 from flagbt.errors import RecordError, UsageError
 from flagbt.results.evidence import evidence
 from flagbt.results.metrics import metrics
 from flagbt.results.store import StoredRun, find_run, list_runs, read_run, write_page, write_run
 from flagbt.results.trial_log import TrialCount
+from flagbt.storage import atomic_files
 
 RunMaker = Callable[..., Run]
 CLOCKS = {"started", "finished", "seconds", "id"}
@@ -299,8 +299,8 @@ def test_find_run_says_what_there_is(pair: tuple[Run, Run], tmp_path: Path) -> N
 
 def test_trying_whether_a_folder_can_be_written_gives_nothing_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has a name when the process is killed stays there: no later write looks into that folder."""
-    if not files._nameless_file(tmp_path):
-        pytest.skip("this file system knows no files without a name")
-    monkeypatch.setattr(files, "_temporary", lambda *_: pytest.fail("something was given a name"))
-    files.check_writable(tmp_path / "new" / "newer")
+    if not atomic_files._nameless_file(tmp_path):
+        pytest.skip("this file system knows no atomic_files without a name")
+    monkeypatch.setattr(atomic_files, "_temporary", lambda *_: pytest.fail("something was given a name"))
+    atomic_files.check_writable(tmp_path / "new" / "newer")
     assert list(tmp_path.iterdir()) == []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from exchange_server import refuse_outside
+
 from flagbt.__main__ import main
-from flagbt.tests.support.exchange_server import refuse_outside
 
 connect, lookup = socket.socket.connect, socket.getaddrinfo
 

@@ -2,83 +2,77 @@
 
 from __future__ import annotations
 
-import ast
 import doctest
 import importlib
+import importlib.util
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import flagbt
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOORS = [
-    {"errors", "arrays", "stopping"},
-    {"storage"},
-    {"data"},
-    {"models"},
-    {"strategies", "training"},
-    {"engine"},
-    {"results"},
-    {"reports"},
-    {"doctor", "sweeps"},
-    {"workflows"},
-    {"cli"},
-    {"__main__", "__init__"},
-]
 HEAVY = {"torch", "transformers", "peft", "backtrader", "quantstats", "matplotlib", "numba", "ray", "bokeh", "scipy"}
 
 
-def floor_of(module: str) -> int:
-    """Return the floor of a top-level module or folder."""
-    return next(i for i, names in enumerate(FLOORS) if module in names)
+def structure() -> ModuleType:
+    """Import benchmarks/structure.py by its path."""
+    source = importlib.util.spec_from_file_location("structure", ROOT / "benchmarks" / "structure.py")
+    assert source is not None
+    assert source.loader is not None
+    module = importlib.util.module_from_spec(source)
+    sys.modules["structure"] = module  # dataclasses look their module up
+    source.loader.exec_module(module)
+    return module
 
 
-def sources() -> list[Path]:
-    """Return the package's own source files."""
-    folders = [name for floor in FLOORS for name in floor if (ROOT / name).is_dir()]
-    return [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
+def test_the_structure_keeps_its_limits() -> None:
+    """A room, file, function or import that outgrows its limit is the start of the next big ball."""
+    measured = structure()
+    assert measured.broken_limits(measured.sources()) == []
 
 
-def imported_parts(path: Path) -> set[str]:
-    """Return the top-level parts of flagbt that a source file imports at run time."""
-    found = set()
-    depth = len(path.relative_to(ROOT).parts)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for inner in node.body:
-                inner.level = 0  # type: ignore[attr-defined]
-                inner.module = "typing"  # type: ignore[attr-defined]
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").startswith("flagbt"):
-            raise AssertionError(f"{path} imports {node.module} absolutely")
-    return {name for name in found if name != "__version__"}
+def test_a_broken_limit_is_found(tmp_path: Path) -> None:
+    """If the measures found nothing, the test above could never fail."""
+    measured = structure()
+    body = "\n".join(f"    a = {i}" for i in range(61))
+    parameters = ", ".join("abcdefghi")
+    (tmp_path / "errors.py").write_text(f"from .engine.run import Run\nimport flagbt\n\n\ndef long({parameters}):\n{body}\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bars.py").write_text("\n" * 401 + "from flagbt.errors import FlagbtError\n")
+    assert measured.broken_limits(measured.sources(tmp_path)) == [
+        "(root): 64 lines of code, 98.5% of the package; at most 20%",
+        "data/bars.py: 402 lines; at most 400",
+        "errors.py: long: 62 lines; at most 60",
+        "errors.py: long: 9 parameters; at most 8",
+        "data/bars.py: absolute import of flagbt.errors is not on any floor",
+        "errors.py: imports engine, which is on a higher floor",
+    ]
 
 
-def test_imports_point_one_way() -> None:
-    """A file that imports from a floor above its own would let the layers grow together."""
-    wrong = []
-    for path in sources():
-        own = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        wrong += [f"{path.relative_to(ROOT)} -> {part}" for part in imported_parts(path) if floor_of(part) > floor_of(own)]
-        if own in ("training", "strategies"):
-            wrong += [f"{path.name} -> {part}" for part in imported_parts(path) & {"training", "strategies"} - {own}]
-    assert wrong == []
+def test_the_measures_see_imports() -> None:
+    """An import that is not seen is not checked."""
+    measured = structure()
+    assert measured.read_source(ROOT / "engine" / "backtest.py").imports >= {"data", "models", "strategies", "errors"}
 
 
-def test_the_floor_test_sees_imports() -> None:
-    """If the reader of imports found nothing, the test above could never fail."""
-    assert imported_parts(ROOT / "engine" / "backtest.py") >= {"data", "models", "strategies", "errors"}
+@pytest.mark.parametrize(
+    "name", [each.stem for each in ROOT.glob("*.py")] + [each.parent.name for each in ROOT.glob("*/__init__.py")]
+)
+def test_nothing_at_the_root_hides_the_standard_library(name: str) -> None:
+    """The root is on the path of those who work there: their ``import http`` would find ours."""
+    assert name not in sys.stdlib_module_names
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """Help that waits for torch is help nobody asks for."""
+    """Help that waits for torch is help that no one reads."""
     code = (
         "import sys\nfrom flagbt.cli.main import cli\n"
         "try:\n cli(['run', '--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
@@ -120,13 +114,19 @@ def test_public_names_are_pinned_and_importable() -> None:
         "train",
     ]
     assert all(getattr(flagbt, name) is not None for name in flagbt.__all__)
+    typed = re.findall(
+        r"^    from \.([\w.]+) import (\w+) as \2$", (ROOT / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert {name: module for module, name in typed} == flagbt._PUBLIC
     assert (flagbt.SELL, flagbt.HOLD, flagbt.BUY) == (0, 1, 2)
 
 
 def test_doctests() -> None:
     """An example in a docstring that no longer runs misleads its reader."""
     names = [m.name for m in pkgutil.walk_packages(flagbt.__path__, "flagbt.") if m.name.split(".")[1] not in ("tests", "docs")]
-    mine = [name for name in names if name.split(".")[1] in {part for floor in FLOORS for part in floor} - {"__main__"}]
+    mine = [
+        name for name in names if name.split(".")[1] in {part for floor in structure().FLOORS for part in floor} - {"__main__"}
+    ]
     results = [doctest.testmod(importlib.import_module(name)) for name in mine]
     assert sum(result.failed for result in results) == 0
     assert sum(result.attempted for result in results) > 5
@@ -154,7 +154,7 @@ def test_wheel_holds_the_tracked_sources_and_no_tests(tmp_path: Path) -> None:
     subprocess.run(command, check=True)
     wheel = next(tmp_path.glob("flagbt-*.whl"))
     packed = {name.removeprefix("flagbt/") for name in zipfile.ZipFile(wheel).namelist() if name.startswith("flagbt/")}
-    folders = tuple(f"{name}/" for floor in FLOORS for name in floor if (ROOT / name).is_dir())
+    folders = tuple(f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py"))
     expected = {
         name for name in tracked if name.startswith(folders) or (name.endswith(".py") and "/" not in name) or name == "py.typed"
     }

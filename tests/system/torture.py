@@ -526,7 +526,8 @@ def prepare(bench: Path) -> int:
 
 def _be_exchange(bench: Path) -> None:
     """Be the exchange, in a forked child, until the parent ends it."""
-    from flagbt.tests.support.exchange_server import ExchangeServer, make_truth
+    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+    from exchange_server import ExchangeServer, make_truth
 
     server = ExchangeServer(make_truth("2020-01-01", 6_000, gaps=((2000, 2010),)))
     server.delay_s = 0.02
