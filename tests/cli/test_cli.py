@@ -254,7 +254,7 @@ def test_a_missing_gpu_is_no_cpu(refused: Callable[..., str]) -> None:
     ("text", "says"),
     [
         ("{bad", "cannot be read as JSON"),
-        ("[1]", "holds a list"),
+        ("[1]", "contains a list"),
         ('{"method": "offst"}', "Did you mean 'offset'"),
         ('{"method": "offset", "ofset": [1, 2, 3]}', "'ofset' is no field of a calibration. Did you mean 'offset'"),
         ('{"method": "none", "scale": [2, 2, 2]}', "the method none has a scale"),
@@ -284,7 +284,7 @@ def test_calibration_files_are_checked(refused: Callable[..., str], folder: Path
         ("calibrations", [], "calibrations is no object"),
         ("schema", {}, "there is nothing under schema"),
         ("files", [], "files is no object"),
-        ("metrics", float("nan"), "it holds the number NaN"),
+        ("metrics", float("nan"), "it contains the number NaN"),
     ],
 )
 def test_a_damaged_checkpoint_hides_no_other(
