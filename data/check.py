@@ -18,7 +18,7 @@ from ..arrays import TimeArray
 from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, commonest_step, utc
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table, shown
-from .readers import bars_from_table, is_newest_first, read_table, turned
+from .readers import bars_from_table, is_newest_first, read_table, reversed_rows
 
 Rows = npt.NDArray[np.intp]
 DAY = np.timedelta64(86_400, "s")
@@ -151,7 +151,7 @@ def check_table(path: str | Path, *, now: datetime | None = None) -> CheckResult
     faults = Faults(strict=False, name=path.name)
     table = read_table(path, faults)
     if is_newest_first(sound(table, faults).time):
-        table = turned(table)
+        table = reversed_rows(table)
     seen = _seen(path, now or datetime.now(UTC))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
         problems = [*_fault_problems(faults, table), *_row_problems(sound(table, faults), path, seen)]

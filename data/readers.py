@@ -56,13 +56,23 @@ def read_bars(path: str | Path) -> Bars:
         number or breaks a rule of `Bars`, with its line (text; the header's line counts) or row (Parquet, Feather, JSON)
         and column. Nothing is repaired: a blank or NaN cell is refused too.
     """
-    path = Path(path)
-    table = read_table(path, Faults(strict=True, name=path.name))
-    table = turned(table) if is_newest_first(table.time) else table
-    bars = bars_from_table(table, path.name)
+    table, bars = read_strictly(path := Path(path))
     for note in table.notes:
         _logger.warning("%s: %s.", path.name, note)
     return bars
+
+
+def read_strictly(path: Path) -> tuple[Table, Bars]:
+    """Return a file's table, oldest row first, and its bars.
+
+    Raises
+    ------
+    DataError
+        As `read_bars`.
+    """
+    table = read_table(path, Faults(strict=True, name=path.name))
+    table = reversed_rows(table) if is_newest_first(table.time) else table
+    return table, bars_from_table(table, path.name)
 
 
 def read_table(path: Path, faults: Faults) -> Table:
@@ -91,7 +101,7 @@ def is_newest_first(time: TimeArray) -> bool:
     return not np.isnat(steps).any() and bool((steps <= np.timedelta64(0)).all() and steps.any())
 
 
-def turned(table: Table) -> Table:
+def reversed_rows(table: Table) -> Table:
     """Return a table whose rows are read from the last to the first, with a note."""
     note = "its bars are written newest first, and were read from the last to the first"
     return table.take(np.arange(len(table.time))[::-1])._replace(notes=(*table.notes, note))

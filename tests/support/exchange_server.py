@@ -85,7 +85,7 @@ class ExchangeServer:
         self.archive_faults: dict[str, list[str]] = {}  # by what is in the path
         self.clocks: list[int] = []  # the next answers to time
         self.header, self.has_archive, self.info_fault = False, True, ""
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.delay_s = 0.0
         self.last: list[list[Any]] = []
         self.draw = random.Random(5)
@@ -102,7 +102,7 @@ class ExchangeServer:
 
     def count(self, what: str) -> int:
         """Return how many requests there were with this in their path."""
-        return sum(what in path for path in self.asked)
+        return sum(what in path for path in self.requests)
 
     def klines(self, query: dict[str, str]) -> tuple[int, Any]:
         """Answer /api/v3/klines as documented: from startTime on, at most limit (1000), oldest first; else the newest."""
@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer."""
         exchange = self.exchange
         with exchange.lock:
-            exchange.asked.append(self.path)
+            exchange.requests.append(self.path)
         if exchange.delay_s:
             time.sleep(exchange.delay_s)
         url = urlsplit(self.path)
