@@ -60,7 +60,7 @@ def test_zero_volume_and_flat_bars_are_allowed() -> None:
 
 BAD_TIMES: list[tuple[list[object], str]] = [
     ([0, 2, 1, 3], "out of order: bar 3 (2024-01-01T01:00:00Z) comes after bar 2 (2024-01-01T02:00:00Z)"),
-    ([0, 1, 1, 2], "2024-01-01T01:00:00Z stands twice (bars 2 and 3)"),
+    ([0, 1, 1, 2], "2024-01-01T01:00:00Z occurs twice (bars 2 and 3)"),
     ([0, 1, 2.5, 3], "bar 3 opens at 2024-01-01T02:30:00Z, off the grid of 3,600 seconds"),
     ([0, 1, None, 3], "bar number 3 has no time stamp"),
 ]
@@ -77,7 +77,7 @@ def test_bad_times_are_refused(numbers: list[float | None], says: str) -> None:
 
 def test_empty_and_unequal_columns_are_refused() -> None:
     """No bars at all, or columns that do not belong together, would fail later with a traceback."""
-    with pytest.raises(DataError, match="holds no bars"):
+    with pytest.raises(DataError, match="there are no bars"):
         Bars(**columns(0))
     with pytest.raises(DataError, match="differ in length"):
         Bars(**{**columns(4), "close": columns(3)["close"]})
@@ -149,7 +149,7 @@ def test_take_keeps_grid_source_and_mark(walk: Callable[..., Bars]) -> None:
     assert part.close.tolist() == bars.close[10:12].tolist()
     assert (part.source, part.synthetic) == (bars.source, True)
     assert hours(0, 1, 5, 9).take(slice(1, 4)).step == HOUR
-    with pytest.raises(DataError, match="holds no bars"):
+    with pytest.raises(DataError, match="there are no bars"):
         bars.take(slice(3, 3))
 
 

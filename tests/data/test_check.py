@@ -118,7 +118,7 @@ def test_other_fixes_change_nothing(tmp_path: Path, lines: list[str]) -> None:
 def test_every_kind_has_a_remedy() -> None:
     """A problem would be named, and nothing said about what to do; or a fix promised that is not there."""
     for kind, remedy in REMEDIES.items():
-        assert len(remedy.says) > 20, kind
+        assert len(remedy.message) > 20, kind
         assert set(remedy.fixes) <= set(FIXES)
     assert {fix for remedy in REMEDIES.values() for fix in remedy.fixes} == set(FIXES)
     assert set(FIX_OF_FAULT.values()) <= set(FIXES)
@@ -132,7 +132,7 @@ def test_all_at_once(tmp_path: Path, lines: list[str]) -> None:
     assert kinds(examined) == {"damaged": 1, "mixed-units": 31, "disagreeing": 1}
     with pytest.raises(DataError, match=r"add convert-units to --fix \(31 such rows\)"):
         repair(examined, ["drop-damaged", "keep-first"])
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         repair(examined, ["drop-damaged", "convert-units"])
     mended = repair(examined, ["keep-first", "convert-units", "drop-damaged"])
     assert mended.bars.digest == read_bars(put(tmp_path, lines, "right.csv")).digest
@@ -145,7 +145,7 @@ def test_gaps_and_silence_are_told_and_left(tmp_path: Path, lines: list[str]) ->
     quiet = changed(lines[30], 5, "0")
     examined = check_table(put(tmp_path, [*lines[:10], *lines[14:30], quiet, *lines[31:]]))
     assert kinds(examined) == {"gaps": 1, "zero-volume": 1}
-    assert "4 bars are missing" in examined.problems[0].says
+    assert "4 bars are missing" in examined.problems[0].message
     assert examined.bars is not None
     assert len(examined.bars) == 56
 
@@ -158,7 +158,7 @@ def test_an_unfinished_bar_by_the_clock(tmp_path: Path, lines: list[str]) -> Non
     assert "unfinished" not in kinds(check_table(path, now=end))
     os.utime(path, times=(0, end.timestamp() - 60))
     examined = check_table(path, now=datetime.now(UTC))
-    assert "ends at" in examined.problems[0].says
+    assert "ends at" in examined.problems[0].message
     assert examined.bars is not None  # it is a suspicion, not a refusal
     mended = repair(examined, ["drop-unfinished"])
     assert len(mended.bars) == 59
@@ -169,17 +169,17 @@ def test_an_unfinished_bar_by_its_volume(tmp_path: Path, lines: list[str]) -> No
     """A file fetched in the middle of a bar and copied later would show no sign."""
     volume = [float(line.split(",")[5]) for line in lines[1:]]
     examined = check_table(put(tmp_path, [*lines[:-1], changed(lines[-1], 5, repr(min(volume) / 100))]))
-    assert "of their median" in examined.problems[0].says
+    assert "of their median" in examined.problems[0].message
     assert kinds(check_table(put(tmp_path, lines))) == {}
 
 
 def test_signs_of_a_perpetual(tmp_path: Path, lines: list[str]) -> None:
     """Bars of a future would pass for those of the spot market."""
     contracts = [lines[0], *(changed(line, 5, f"{float(line.split(',')[5]):.3f}") for line in lines[1:])]
-    assert "multiples of 0.001" in check_table(put(tmp_path, contracts)).problems[0].says
+    assert "multiples of 0.001" in check_table(put(tmp_path, contracts)).problems[0].message
     assert kinds(check_table(put(tmp_path, lines, "BTC_USDT_USDT-1h-futures.csv"))) == {"perpetual": 1}
     funding = [line + (",fundingRate" if i == 0 else ",0.0001") for i, line in enumerate(lines)]
-    assert "'fundingRate'" in check_table(put(tmp_path, funding)).problems[0].says
+    assert "'fundingRate'" in check_table(put(tmp_path, funding)).problems[0].message
 
 
 def test_a_jump_is_pointed_at(tmp_path: Path, lines: list[str]) -> None:
@@ -241,7 +241,7 @@ def test_fix_command(tmp_path: Path, lines: list[str], command: Command) -> None
     assert "is not replaced" in err
     code, _, err = command("data", "check", path, "--fix", "drop-damaged", "--output", tmp_path / "other.csv")
     assert code == 1
-    assert "stands twice" in err
+    assert "occurs twice" in err
     assert not list(tmp_path.glob("other*"))
 
 

@@ -107,9 +107,7 @@ def test_a_missing_month_is_taken_by_its_days(serve: Serve, tmp_path: Path) -> N
     assert_equals(fetched(server, tmp_path / "a.csv", source="archive").bars, truth)
 
 
-def test_damaged_bytes_whose_checksum_agrees(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damaged_bytes_whose_checksum_agrees(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A truncated zip, with a checksum of the truncated bytes, would end in a traceback."""
     server = serve(make_truth("2020-01-01", MONTHS), now=ms("2020-05-10"))
     whole = ExchangeServer.archive

@@ -171,7 +171,7 @@ GOOD: dict[str, tuple[str | bytes, str]] = {
     "quoted-note-over-lines.csv": (table(head=f"timestamp,{NAMES},note", tail=lambda i: ',"two\nlines"'), ""),
     "amount.csv": (table(head=f"timestamps,{NAMES},amount", tail=lambda i: f",{i}.5"), ""),
     "index-column.csv": ("\n".join(f"{i},{text}" for i, text in enumerate(PLAIN.splitlines())), ""),
-    "banner.csv": (banner(PLAIN), "line 1 stands above the header and was passed over"),
+    "banner.csv": (banner(PLAIN), "line 1 is above the header and was skipped"),
     "two-volumes.csv": (download(STAMPS), "the volume is that of the column 'Volume BTC', not 'Volume USDT'"),
     "kaggle.csv": (
         table(
@@ -265,7 +265,7 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     ),
     "data-above-header.csv": (
         PLAIN.splitlines()[1] + "\n" + PLAIN,
-        ["line 1", "row of data stands above the header of line 2"],
+        ["line 1", "row of data is above the header of line 2"],
     ),
     "no-volume.csv": ("\n".join(row.rpartition(",")[0] for row in PLAIN.splitlines()), ["'volume' is missing"]),
     "only-quote-volume.csv": (table(head="timestamp,open,high,low,close,Volume USDT"), ["'volume' is missing", "base units"]),
@@ -276,10 +276,10 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "close-time-only.csv": (table(head=f"close_time,{NAMES}"), ["time column", "'close_time'"]),
     "duplicates.csv": (
         line(PLAIN, 5, lambda old: f"{old}\n{old}"),
-        ["stands twice", "bar 4 is line 5, bar 5 is line 6", "data check"],
+        ["occurs twice", "bar 4 is line 5, bar 5 is line 6", "data check"],
     ),
-    "duplicates-disagree.csv": (cell(line(PLAIN, 5, lambda old: f"{old}\n{old}"), 6, 5, "1"), ["stands twice", "line 6"]),
-    "duplicates-newest-first.csv": (newest_first(line(PLAIN, 5, lambda old: f"{old}\n{old}")), ["stands twice"]),
+    "duplicates-disagree.csv": (cell(line(PLAIN, 5, lambda old: f"{old}\n{old}"), 6, 5, "1"), ["occurs twice", "line 6"]),
+    "duplicates-newest-first.csv": (newest_first(line(PLAIN, 5, lambda old: f"{old}\n{old}")), ["occurs twice"]),
     "out-of-order.csv": (cell(cell(PLAIN, 4, 0, iso(STAMPS[3])), 5, 0, iso(STAMPS[2])), ["out of order", "bar 4 is line 5"]),
     "off-grid.csv": (cell(PLAIN, 8, 0, "2024-01-01 06:28:14.789"), ["off the grid", "bar 7 is line 8"]),
     "off-grid.json": (
@@ -302,7 +302,7 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "gz-inside.csv": (gzip.compress(PLAIN.encode()), ["name the file .csv.gz"]),
     "parquet-inside.csv": (parquet(frame()), ["name the file .parquet"]),
     "sheet.csv": (zipped(("xl/workbook.xml", "")), ["save the sheet as CSV"]),
-    "cut.csv.gz": (gzip.compress(PLAIN.encode())[:-9], ["no whole gzip file"]),
+    "cut.csv.gz": (gzip.compress(PLAIN.encode())[:-9], ["not a complete gzip file"]),
     "bomb.csv.gz": (gzip.compress(b"1" * 20_000_000), ["line 1", "longer than"]),
     "blank-lines.csv": (PLAIN + "\n" * 5_000, ["line 2001", "1,000 blank lines"]),
     "bomb-lines.csv.gz": (
@@ -315,11 +315,11 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "no-text.zip": (zipped(("a.exe", "")), ["one text file", "got 0", "'a.exe'"]),
     "name-twice.zip": (
         zipped(("\u00e9.csv", PLAIN)).replace("\u00e9".encode(), b"\xa1\xa1", 1),
-        ["no whole zip archive", "is no text"],
+        ["not a complete zip archive", "is not text"],
     ),
-    "traversal.zip": (zipped(("../../x.csv", PLAIN)), ["'../../x.csv'", "points out of the archive"]),
-    "absolute.zip": (zipped(("/etc/x.csv", PLAIN)), ["points out of the archive"]),
-    "windows-traversal.zip": (zipped(("..\\x.csv", PLAIN)), ["points out of the archive"]),
+    "traversal.zip": (zipped(("../../x.csv", PLAIN)), ["'../../x.csv'", "path outside the archive"]),
+    "absolute.zip": (zipped(("/etc/x.csv", PLAIN)), ["path outside the archive"]),
+    "windows-traversal.zip": (zipped(("..\\x.csv", PLAIN)), ["path outside the archive"]),
     "bzip2.zip": (zipped(("x.csv", PLAIN), method=zipfile.ZIP_BZIP2), ["method 12"]),
     "encrypted.zip": (
         zipped(("x.csv", PLAIN))
@@ -328,11 +328,11 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
         ["encrypted"],
     ),
     "many-entries.zip": (zipped(*((f"{i}.csv", "") for i in range(1_200))), ["more than 1,000 entries"]),
-    "cut.zip": (zipped(("x.csv", PLAIN))[:-30], ["no whole zip archive"]),
-    "text.zip": (PLAIN, ["no whole zip archive"]),
+    "cut.zip": (zipped(("x.csv", PLAIN))[:-30], ["not a complete zip archive"]),
+    "text.zip": (PLAIN, ["not a complete zip archive"]),
     "wrong-sum.zip": (
         zipped(("x.csv", PLAIN), method=zipfile.ZIP_STORED).replace(b"2024-01-01 05", b"2024-01-01 06", 1),
-        ["no whole zip", "CRC"],
+        ["not a complete zip", "CRC"],
     ),
     "object.json": (json.dumps({"candles": CANDLES}), ["line 1", "array of rows", "candles"]),
     "empty.json": ("[]", ["no row"]),
@@ -351,10 +351,10 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
         ["row 1, column 'close'", "blank cell"],
     ),
     "list-time.parquet": (parquet(frame().assign(date=[[i] for i in range(N)])), ["column 'date'", "column of times"]),
-    "cut.parquet": (parquet(frame())[:-30], ["no whole Parquet file"]),
-    "cut.feather": (feather(frame())[:-30], ["no whole Feather file"]),
+    "cut.parquet": (parquet(frame())[:-30], ["not a complete Parquet file"]),
+    "cut.feather": (feather(frame())[:-30], ["not a complete Feather file"]),
     "version-1.feather": (b"FEA1" + bytes(100), ["version 1"]),
-    "text.feather": (PLAIN, ["no whole Feather file"]),
+    "text.feather": (PLAIN, ["not a complete Feather file"]),
     "wide.parquet": (
         parquet(pd.concat([frame(), pd.DataFrame({f"x{i}": [0.0] * N for i in range(1_100)})], axis=1)),
         ["1,106 columns"],

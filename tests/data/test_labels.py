@@ -173,9 +173,9 @@ def test_specs_are_written_and_read_back(spec: LabelSpec | TripleBarrier) -> Non
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("horizn:6,0.01", "'horizn' is no kind of label. Did you mean 'horizon'?"),
+        ("horizn:6,0.01", "unknown kind of label 'horizn'. Did you mean 'horizon'?"),
         ("tripple-barrier", "Did you mean 'triple-barrier'?"),
-        ("", "is no kind of label"),
+        ("", "unknown kind of label"),
         ("horizon:6", "expected horizon:BARS,THRESHOLD with a whole number of bars, got 'horizon:6'"),
         ("horizon:6.5,0.01", "with a whole number of bars"),
         ("triple-barrier:24,1.5", "expected triple-barrier:BARS,UP,DOWN"),

@@ -92,7 +92,7 @@ BAD = {
     "header only": (HEADER, ["no row of data"]),
     "missing column": (TEXT.replace("close", "closing"), ["line 1", "'close' is missing", "'closing'", "Did you mean"]),
     "missing time": (TEXT.replace("timestamp", "when"), ["line 1", "time column", "open_time", "'when'"]),
-    "column twice": (TEXT.replace("volume", "Close"), ["line 1", "'close' stands twice"]),
+    "column twice": (TEXT.replace("volume", "Close"), ["line 1", "'close' occurs twice"]),
     "no header": (
         TEXT.replace(HEADER, ""),
         ["line 1", "names the columns", "put the line 'open_time,open,high,low,close,volume' on top"],
@@ -121,7 +121,7 @@ BAD = {
     "too few cells": (TEXT.replace("12.5,6.25", "12.5"), ["line 3", "expected 6 cells", "got 5"]),
     "open quote": (TEXT.replace("2024-01-01T02", '"2024-01-01T02'), ["line 4", "quotes"]),
     "unsorted": (with_times(EPOCH + 3600, EPOCH, EPOCH + 7200), ["out of order", "bar 1 is line 2, bar 2 is line 3"]),
-    "twice": (with_times(EPOCH, EPOCH + 3600, EPOCH + 3600), ["stands twice", "bar 2 is line 3, bar 3 is line 4"]),
+    "twice": (with_times(EPOCH, EPOCH + 3600, EPOCH + 3600), ["occurs twice", "bar 2 is line 3, bar 3 is line 4"]),
     "off the grid": (with_times(EPOCH, EPOCH + 3600, EPOCH + 7260), ["off the grid", "bar 3 is line 4"]),
     "negative": (TEXT.replace("12.5,6.25", "12.5,-6.25"), ["bar 2 is line 3", "volume is -6.25"]),
     "high below low": (TEXT.replace("10,12,9", "10,8,9"), ["bar 1 is line 2", "high 8.0 is below low 9.0"]),
@@ -191,9 +191,9 @@ def test_damaged_gzip(tmp_path: Path) -> None:
     """A truncated or false .gz would give a traceback, or half of its bars."""
     data = gzip.compress(TEXT.encode())
     assert len(read_bars(written(tmp_path, data, "good.CSV.GZ"))) == 3
-    assert "no whole gzip file" in refused(written(tmp_path, data[:-12], "cut.csv.gz"))
-    assert "no whole gzip file" in refused(written(tmp_path, data[:30] + b"\0" * 20 + data[50:], "flip.csv.gz"))
-    assert "no whole gzip file" in refused(written(tmp_path, TEXT, "text.csv.gz"))
+    assert "not a complete gzip file" in refused(written(tmp_path, data[:-12], "cut.csv.gz"))
+    assert "not a complete gzip file" in refused(written(tmp_path, data[:30] + b"\0" * 20 + data[50:], "flip.csv.gz"))
+    assert "not a complete gzip file" in refused(written(tmp_path, TEXT, "text.csv.gz"))
 
 
 def frame() -> pd.DataFrame:
@@ -252,7 +252,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     frame().to_parquet(path)
     data = path.read_bytes()
     for damaged in (data[:-20], b"", TEXT.encode(), data[:200] + data[260:]):
-        assert "no whole Parquet file" in refused(written(tmp_path, damaged, "damaged.parquet"))
+        assert "not a complete Parquet file" in refused(written(tmp_path, damaged, "damaged.parquet"))
 
 
 prices = st.floats(min_value=5e-324, max_value=1.7e308)

@@ -30,11 +30,11 @@ BAD = [
     ("20240101", "is no time range"),
     ("2024-01-01", "is no time range"),
     ("20240101-20240201-20240301", "is no time range"),
-    ("20240230-", "'20240230' in '20240230-' is no date"),
+    ("20240230-", "'20240230' in '20240230-' is not a date"),
     ("20241301-", "is no date"),
     ("20240101T2500-", "is no date"),
     ("202401-202402", "is no date"),
-    ("yesterday-", "'yesterday' in 'yesterday-' is no date"),
+    ("yesterday-", "'yesterday' in 'yesterday-' is not a date"),
     ("20240701-20240101", "ends before it starts"),
     ("20240701-20240701", "ends before it starts"),
 ]
