@@ -30,7 +30,8 @@ def bars_of_rows(rows: ExchangeRows, step_ms: int, source: str) -> Bars:
         Of `Bars`.
     """
     time = rows[:, 0].astype(np.int64).astype("datetime64[ms]")
-    return Bars(time, *rows[:, 1:].T, source=source, step=np.timedelta64(step_ms, "ms"))
+    open_, high, low, close, volume = rows[:, 1:].T
+    return Bars(time, open_, high, low, close, volume, source=source, step=np.timedelta64(step_ms, "ms"))
 
 
 def utc_ms(ms: float) -> str:
