@@ -133,8 +133,8 @@ _SYNONYMS: tuple[tuple[str, str], ...] = (
 )
 
 
-def option_alike(word: str, known: Iterable[str]) -> str | None:
-    """Return the known option that ``word`` means or resembles; None where there is none.
+def option_alike(text: str, known: Iterable[str]) -> str | None:
+    """Return the known option that ``text`` means or resembles; None where there is none.
 
     Examples
     --------
@@ -150,8 +150,8 @@ def option_alike(word: str, known: Iterable[str]) -> str | None:
     (None, None, None)
     """
     names = {_plain_option(name): name for name in known}
-    typed = _plain_option(word)
-    if (same := same_option(word, names)) is not None:
+    typed = _plain_option(text)
+    if (same := same_option(text, names)) is not None:
         return names[same]
     longer = [name for name in names if len(typed) > 2 and name.startswith(typed)]
     # Below this cutoff, similar names mean different things: --dropout is not --out, nor --steps --notes.
@@ -159,7 +159,7 @@ def option_alike(word: str, known: Iterable[str]) -> str | None:
     return names[close[0]] if close else None
 
 
-def same_option(word: str, known: Iterable[str]) -> str | None:
+def same_option(text: str, known: Iterable[str]) -> str | None:
     """Return the known option of the same name, of one letter off, or of the same meaning; None where there is none.
 
     Examples
@@ -168,14 +168,14 @@ def same_option(word: str, known: Iterable[str]) -> str | None:
     ('--fee-bps', None)
     """
     names = {_plain_option(name): name for name in known}
-    typed = _plain_option(word)
+    typed = _plain_option(text)
     if close := difflib.get_close_matches(typed, names, n=1, cutoff=0.9):  # --label is --labels, not --name
         return names[close[0]]
     return next((names[option] for option, synonyms in _SYNONYMS if option in names and typed in synonyms.split()), None)
 
 
-def _plain_option(word: str) -> str:
-    return word.lstrip("-").lower().replace("_", "-")
+def _plain_option(text: str) -> str:
+    return text.lstrip("-").lower().replace("_", "-")
 
 
 def check_choice(option: str, value: str, known: Iterable[str]) -> None:

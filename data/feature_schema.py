@@ -80,8 +80,8 @@ class FeatureSchema:
             clip = float(values["clip"])
         except (TypeError, ValueError) as error:
             raise UsageError(f"--scaler: expected lists of numbers for mean and scale, and one for clip: {error}.") from None
-        whole = mean.shape == scale.shape == (n,) and np.isfinite(mean).all() and np.isfinite(scale).all()
-        if not whole or not (scale > 0).all() or not 0 < clip <= NO_CLIP:
+        valid = mean.shape == scale.shape == (n,) and np.isfinite(mean).all() and np.isfinite(scale).all()
+        if not valid or not (scale > 0).all() or not 0 < clip <= NO_CLIP:
             raise UsageError(
                 f"--scaler: expected {n} finite numbers each for mean and scale (above 0), one for each column of "
                 f"'{features.name}', got {mean.size} and {scale.size}; and a clip above 0, got {clip:g}."

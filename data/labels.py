@@ -221,9 +221,9 @@ def label_spec(text: str, *, option: str = "--labels") -> Labels:
             f"{option}: unknown kind of label '{kind}'. {nearest(kind, KINDS)} "
             "Write horizon:BARS,THRESHOLD or triple-barrier:BARS,UP,DOWN, such as horizon:6,0.01 or triple-barrier:24,1.5,1.5."
         )
-    made, names = KINDS[kind]
+    spec_class, names = KINDS[kind]
     if not colon:
-        return made()
+        return spec_class()
     try:
         bars, *numbers = rest.split(",")
         if len(numbers) != len(names) - 1:
@@ -232,12 +232,12 @@ def label_spec(text: str, *, option: str = "--labels") -> Labels:
     except ValueError:
         raise UsageError(
             f"{option}: expected {kind}:{','.join(('BARS', *names[1:])).upper()} with a whole number of bars, got '{text}'. "
-            f"The default is {made()}."
+            f"The default is {spec_class()}."
         ) from None
     try:
-        return made(*values)
+        return spec_class(*values)
     except UsageError as error:
-        raise UsageError(f"{option}: {str(error).removeprefix('labels: ')} The default is {made()}.") from None
+        raise UsageError(f"{option}: {str(error).removeprefix('labels: ')} The default is {spec_class()}.") from None
 
 
 def labels_from_json(values: Mapping[str, Any]) -> Labels:
@@ -253,8 +253,8 @@ def labels_from_json(values: Mapping[str, Any]) -> Labels:
     kind = values.get("kind", "horizon")
     if kind not in KINDS:
         raise UsageError(f"labels: the kind '{kind}' is unknown. {nearest(str(kind), KINDS)}")
-    made, names = KINDS[kind]
-    return made(*(values[name] for name in names))
+    spec_class, names = KINDS[kind]
+    return spec_class(*(values[name] for name in names))
 
 
 def class_counts(labels: IntArray) -> npt.NDArray[np.int64]:

@@ -64,7 +64,7 @@ def load_object(path: str, *, what: str, named: bool = True) -> object:
     _add_current_folder()
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a plug-in's own code may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a plug-in's code may raise anything during the import
         place = _place_of(error, None)
         raise StrategyError(
             f"{what} '{path}': importing '{module_name}' failed{f' at {place}' if place else ''}: {_error_text(error)}. "
@@ -129,14 +129,14 @@ def _place_of(error: BaseException, plugin: type[object] | None) -> str | None:
     """
     # The first frame is flagbt's call; frames of this file are left out.
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__][1:]
-    own = None if plugin is None else _file_of(plugin)
+    file = None if plugin is None else _file_of(plugin)
     for frame in reversed(frames):
-        if frame.filename == own or (plugin is None and not frame.filename.startswith(("<", STANDARD_LIBRARY))):
+        if frame.filename == file or (plugin is None and not frame.filename.startswith(("<", STANDARD_LIBRARY))):
             return f"{frame.filename}, line {frame.lineno}"
     if plugin is None or (frames and _is_flagbts(frames[-1].filename)):
         return None
     last = f", inside {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
-    return f"{own}, class {plugin.__name__}{last}"
+    return f"{file}, class {plugin.__name__}{last}"
 
 
 def _file_of(plugin: type[object]) -> str:

@@ -88,10 +88,10 @@ def resample(bars: Bars, step: np.timedelta64) -> ResampleResult:
     number = since // step
     starts = np.flatnonzero(np.diff(number, prepend=number[0] - 1))
     counts = np.diff([*starts, len(bars)])
-    whole = counts == of
+    complete = counts == of
     opens = _MONDAY + number[starts] * step.astype("timedelta64[ns]")
-    dropped = [DroppedBucket(opens[at], int(counts[at]), of) for at in np.flatnonzero(~whole).tolist()]
-    if whole.sum() < 2:
+    dropped = [DroppedBucket(opens[at], int(counts[at]), of) for at in np.flatnonzero(~complete).tolist()]
+    if complete.sum() < 2:
         raise DataError(
             f"{bars.source}: fewer than two buckets of {of} bars are complete. Give more bars, or a shorter timeframe."
         )
@@ -104,6 +104,6 @@ def resample(bars: Bars, step: np.timedelta64) -> ResampleResult:
         "close": bars.close[starts + counts - 1],
         "volume": volume,
     }
-    kept = {name: column[whole] for name, column in columns.items()}
-    joined = Bars(opens[whole], **kept, source=bars.source, synthetic=bars.synthetic, step=step)
+    kept = {name: column[complete] for name, column in columns.items()}
+    joined = Bars(opens[complete], **kept, source=bars.source, synthetic=bars.synthetic, step=step)
     return ResampleResult(joined, dropped)

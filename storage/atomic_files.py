@@ -183,10 +183,10 @@ def _exchange(new: Path, old: Path) -> None:
     if swap is not None and swap(_CURRENT_FOLDER, os.fsencode(new), _CURRENT_FOLDER, os.fsencode(old), _RENAME_EXCHANGE) == 0:
         return
     # Otherwise in steps. Not a temporary name: a process killed between them leaves the old folder there for its owner.
-    aside = old.with_name(f".{old.name}.before-overwrite-{secrets.token_hex(4)}")
-    old.rename(aside)
+    backup = old.with_name(f".{old.name}.before-overwrite-{secrets.token_hex(4)}")
+    old.rename(backup)
     new.rename(old)
-    aside.rename(new)
+    backup.rename(new)
 
 
 def _temporary_name(path: Path) -> Path:

@@ -206,7 +206,7 @@ class Archive:
                 f"{file}: cannot be written ({error.strerror or error}). Check the folder and the space on its disk."
             ) from None
         except DataError as error:
-            raise FetchError(f"{self.base_url}: {error} The archive's own checksum agrees: use --source api.") from None
+            raise FetchError(f"{self.base_url}: {error} The archive's checksum agrees: use --source api.") from None
         finally:
             file.unlink(missing_ok=True)
         time = table.time.astype("datetime64[ms]").astype(np.int64).astype(np.float64)
@@ -214,7 +214,7 @@ class Archive:
         try:
             bars_of_rows(rows, self.step_ms, name)
         except DataError as error:
-            raise FetchError(f"{self.base_url}: {error} The archive's own checksum agrees: use --source api.") from None
+            raise FetchError(f"{self.base_url}: {error} The archive's checksum agrees: use --source api.") from None
         if rows[0, 0] < period.start or rows[-1, 0] >= period.stop:
             raise FetchError(f"{self.base_url}: {name} contains bars outside {period.stamp}. Use --source api.")
         return rows

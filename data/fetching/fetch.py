@@ -288,18 +288,18 @@ def _stored(output: Path) -> ExchangeRows:
 
 
 def _write(bars: Bars, store: PageStore) -> None:
-    made = store.folder / f"new-{store.output.name}"
+    new = store.folder / f"new-{store.output.name}"
     if store.output.name.lower().endswith(".parquet"):
         try:
-            bars.frame().to_parquet(made)
+            bars.frame().to_parquet(new)
         except OSError as error:
             raise DataError(f"{store.output}: cannot be written ({error.strerror or error}). {store.kept()}") from None
     else:
         try:
-            write_bars_csv(bars, made)
+            write_bars_csv(bars, new)
         except DataError as error:
             raise DataError(f"{store.output}: {error} {store.kept()}") from None
-    store.replace_output(made)
+    store.replace_output(new)
 
 
 def _milliseconds(stamp: np.datetime64) -> int:

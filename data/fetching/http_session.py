@@ -81,7 +81,7 @@ class BoundedAdapter(HTTPAdapter):
 
 def session(adapter: BoundedAdapter) -> requests.Session:
     """Return a session that reads through ``adapter``, and follows HTTPS_PROXY and similar variables."""
-    made = requests.Session()
-    made.mount("http://", adapter)
-    made.mount("https://", adapter)
-    return made
+    result = requests.Session()
+    result.mount("http://", adapter)
+    result.mount("https://", adapter)
+    return result

@@ -78,7 +78,7 @@ class PageStore:
             self._put(f"{hashlib.sha256(data).hexdigest()[:32]}{PAGE}", data)
         self.bars += len(rows)
 
-    def replace_output(self, made: Path) -> None:
+    def replace_output(self, new: Path) -> None:
         """Replace the output by a finished file from this folder.
 
         Raises
@@ -88,9 +88,9 @@ class PageStore:
         """
         with self._writing():
             if self.output.exists():
-                shutil.copymode(self.output, made)
-            sync(made)
-            made.replace(self.output)
+                shutil.copymode(self.output, new)
+            sync(new)
+            new.replace(self.output)
             sync(self.output.parent)
 
     def discard(self) -> None:

@@ -211,7 +211,7 @@ def _only_text(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def entry_name(path: Path) -> str:
-    """Return the name of the one text file in a zip archive, or the file's own name without .gz.
+    """Return the name of the one text file in a zip archive, or the file's name without .gz.
 
     Raises
     ------

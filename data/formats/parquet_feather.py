@@ -114,8 +114,8 @@ def _range_index(schema: Any) -> tuple[str, int, int] | None:
         name, start, step = index["name"], index["start"], index["step"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return None
-    whole = all(type(each) is int and 0 < each < 2**62 for each in (start, step))
-    return (name, start, step) if whole and str(name).lower() in TIME_NAMES else None
+    valid = all(type(each) is int and 0 < each < 2**62 for each in (start, step))
+    return (name, start, step) if valid and str(name).lower() in TIME_NAMES else None
 
 
 def _chosen(schema: Any, path: Path) -> tuple[list[str], dict[str, int]]:
@@ -130,12 +130,12 @@ def _has_time(schema: Any) -> bool:
 
 
 def _column(batch: Any, name: str, first: int) -> Any:
-    """Return a batch's column, or the part of pandas' range that stands for it."""
+    """Return a batch's column, or the part of pandas' range in its place."""
     import pyarrow as pa
 
-    there = batch.schema.names
-    if name in there or (name == "time" and _PANDAS_INDEX in there):
-        return batch.column(there.index(name if name in there else _PANDAS_INDEX))
+    names = batch.schema.names
+    if name in names or (name == "time" and _PANDAS_INDEX in names):
+        return batch.column(names.index(name if name in names else _PANDAS_INDEX))
     index = _range_index(batch.schema)
     if index is None or index[0] != name:
         raise ValueError("its data has other columns than its schema")
