@@ -128,13 +128,11 @@ class Bars:
 
     def to_json(self) -> dict[str, Any]:
         """Return the description of training bars that a checkpoint or a base stores."""
-        return {
-            "source": self.source,
-            "digest": self.digest,
-            "bars": len(self),
-            "synthetic": self.synthetic,
-            "step_hours": self.step_hours,
-        }
+        return {**self.describe(), "bars": len(self)}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the description of the bars that all records share."""
+        return {"source": self.source, "synthetic": self.synthetic, "digest": self.digest, "step_hours": self.step_hours}
 
     @property
     def step_hours(self) -> float:

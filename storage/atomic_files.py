@@ -95,14 +95,14 @@ def check_writable(folder: Path) -> None:
         When it cannot: a file has its name, or the disk or the permissions forbid it.
     """
     existing = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
-    if not _unnamed_file(existing):
+    if not _nameless_file(existing):
         with _temporary(existing / "check", Path.mkdir):
             pass
     if len(os.fsencode(folder.name)) > LONGEST_NAME:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
 
 
-def _unnamed_file(folder: Path) -> bool:
+def _nameless_file(folder: Path) -> bool:
     """Create a file without a name in a folder, which a kill cannot leave behind; False where the system has no such files."""
     try:
         os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))

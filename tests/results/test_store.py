@@ -299,7 +299,7 @@ def test_find_run_says_what_there_is(pair: tuple[Run, Run], tmp_path: Path) -> N
 
 def test_trying_whether_a_folder_can_be_written_gives_nothing_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has a name when the process is killed stays there: no later write looks into that folder."""
-    if not files._unnamed_file(tmp_path):
+    if not files._nameless_file(tmp_path):
         pytest.skip("this file system knows no files without a name")
     monkeypatch.setattr(files, "_temporary", lambda *_: pytest.fail("something was given a name"))
     files.check_writable(tmp_path / "new" / "newer")
