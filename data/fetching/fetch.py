@@ -143,7 +143,7 @@ def _fetch(request: FetchRequest, store: PageStore, report: PhaseProgress, notif
             if backfill.distrusted:
                 store.discard()
             raise
-    # 5. Check the whole, and replace the file.
+    # 5. Check all bars, and replace the file.
     if not len(known):
         raise FetchError(f"{fetching.title}: there is no finished bar from {utc_ms(start)} to {utc_ms(stop)}.")
     bars = bars_of_rows(known, fetching.step_ms, fetching.title)
