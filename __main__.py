@@ -7,12 +7,12 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from .stopping import run_to_the_end
+from .stopping import run_process
 
 
 def main() -> NoReturn:
     """Run the command line, and exit."""
-    run_to_the_end(_command)
+    run_process(_command)
 
 
 def _command() -> NoReturn:

@@ -1,4 +1,4 @@
-"""The types that every room shares: arrays by what they hold, and callbacks that report progress."""
+"""Types that all packages share: arrays by their content, and callbacks that report progress."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 TimeArray = npt.NDArray[np.datetime64]
 
-Progress = Callable[[int, int], None]  # (done, in all)
-PhaseProgress = Callable[[str, int, int], None]  # (phase, done, in all)
+Progress = Callable[[int, int], None]  # (done, total)
+PhaseProgress = Callable[[str, int, int], None]  # (phase, done, total)

@@ -1,18 +1,18 @@
-"""The one error tree: what a user did or has that stops the work, said in one paragraph.
+"""The error classes: what a user did or has that stops a command, reported in one paragraph.
 
-    FlagbtError                exit 1   the base; never raised itself
+    FlagbtError                exit 1   the base class; never raised
     ├── UsageError             exit 2   an option's value or a name that flagbt does not know
     ├── DataError              exit 1   a bars file, or bars, that cannot be used as they are
-    ├── FetchError             exit 1   an exchange that does not answer, or not so that bars can be made of it
+    ├── FetchError             exit 1   an exchange that does not answer, or whose answers are not bars
     ├── RangeError             exit 1   a time range with no bars, too few, or that overlaps training
     ├── CheckpointError        exit 1   a checkpoint that is missing, damaged or does not fit
     ├── StrategyError          exit 1   a plug-in that cannot be loaded or breaks its contract
-    ├── DeviceError            exit 1   a requested device that is not there, or is out of memory
+    ├── DeviceError            exit 1   a requested device that is missing, or is out of memory
     ├── TrainingError          exit 1   a training that cannot start or must stop
     └── RecordError            exit 1   a run folder that cannot be written or read
 
-A message says what was expected, what was got (the value and its place) and what to do.
-Only these are shown without a traceback: any other exception is a defect of flagbt's own.
+A message states what was expected, what was found (the value and its place) and what to do.
+Only these errors are shown without a traceback: any other exception is a defect of flagbt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterable
 
 
 class FlagbtError(Exception):
-    """Base of every error that a user can cause and mend; ``exit_code`` is the command line's."""
+    """Base of every error that a user can cause and fix; ``exit_code`` is the command line's."""
 
     exit_code = 1
 
@@ -38,7 +38,7 @@ class DataError(FlagbtError):
 
 
 class FetchError(FlagbtError):
-    """An exchange that does not answer, or whose answers are no bars."""
+    """An exchange that does not answer, or whose answers are not bars."""
 
 
 class RangeError(FlagbtError):
@@ -54,7 +54,7 @@ class StrategyError(FlagbtError):
 
 
 class DeviceError(FlagbtError):
-    """A requested device that is not there, or that ran out of memory."""
+    """A requested device that is missing, or that ran out of memory."""
 
 
 class TrainingError(FlagbtError):
@@ -66,7 +66,7 @@ class RecordError(FlagbtError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the sentence that names the nearest known name, or lists them all when none is near.
+    """Return a sentence with the nearest known name, or with all of them when none is near.
 
     Examples
     --------
@@ -85,9 +85,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}." if names else "None is known."
 
 
-# Options that mean something alike, and the words that users of other programs type for them; the first that a command has
-# is meant.
-_ALIKE: tuple[tuple[str, str], ...] = (
+# Options, and the names that users of other programs type for them; the first one that a command has is meant.
+_SYNONYMS: tuple[tuple[str, str], ...] = (
     ("learning-rate", "lr lrate learn-rate eta step-size learningrate"),
     ("epochs", "epoch num-epochs n-epochs num-train-epochs max-epochs nb-epochs iterations"),
     ("batch-size", "bs batch batches batchsize per-device-train-batch-size train-batch-size minibatch"),
@@ -134,8 +133,8 @@ _ALIKE: tuple[tuple[str, str], ...] = (
 )
 
 
-def option_alike(word: str, known: Iterable[str]) -> str | None:
-    """Return the known option that ``word`` means or resembles; None where there is none.
+def option_alike(text: str, known: Iterable[str]) -> str | None:
+    """Return the known option that ``text`` means or resembles; None where there is none.
 
     Examples
     --------
@@ -151,17 +150,17 @@ def option_alike(word: str, known: Iterable[str]) -> str | None:
     (None, None, None)
     """
     names = {_plain_option(name): name for name in known}
-    typed = _plain_option(word)
-    if (same := same_option(word, names)) is not None:
+    typed = _plain_option(text)
+    if (same := same_option(text, names)) is not None:
         return names[same]
-    begun = [name for name in names if len(typed) > 2 and name.startswith(typed)]
-    # Below this, what looks alike means something else: --dropout is not --out, nor --steps --notes.
-    close = begun if len(begun) == 1 else difflib.get_close_matches(typed, names, n=1, cutoff=0.7)
+    longer = [name for name in names if len(typed) > 2 and name.startswith(typed)]
+    # Below this cutoff, similar names mean different things: --dropout is not --out, nor --steps --notes.
+    close = longer if len(longer) == 1 else difflib.get_close_matches(typed, names, n=1, cutoff=0.7)
     return names[close[0]] if close else None
 
 
-def same_option(word: str, known: Iterable[str]) -> str | None:
-    """Return the known option of that very name, or a letter off, or of a name that means the same; None where there is none.
+def same_option(text: str, known: Iterable[str]) -> str | None:
+    """Return the known option of the same name, of one letter off, or of the same meaning; None where there is none.
 
     Examples
     --------
@@ -169,18 +168,18 @@ def same_option(word: str, known: Iterable[str]) -> str | None:
     ('--fee-bps', None)
     """
     names = {_plain_option(name): name for name in known}
-    typed = _plain_option(word)
-    if slip := difflib.get_close_matches(typed, names, n=1, cutoff=0.9):  # --label is --labels, and no --name
-        return names[slip[0]]
-    return next((names[option] for option, words in _ALIKE if option in names and typed in words.split()), None)
+    typed = _plain_option(text)
+    if close := difflib.get_close_matches(typed, names, n=1, cutoff=0.9):  # --label is --labels, not --name
+        return names[close[0]]
+    return next((names[option] for option, synonyms in _SYNONYMS if option in names and typed in synonyms.split()), None)
 
 
-def _plain_option(word: str) -> str:
-    return word.lstrip("-").lower().replace("_", "-")
+def _plain_option(text: str) -> str:
+    return text.lstrip("-").lower().replace("_", "-")
 
 
 def check_choice(option: str, value: str, known: Iterable[str]) -> None:
-    """Refuse a value that is none of the known ones.
+    """Refuse a value that is not one of the known ones.
 
     Raises
     ------

@@ -1,12 +1,12 @@
 """Requests to stop: Ctrl-C and SIGTERM end a command within seconds, wherever they arrive, with exit code 130.
 
-Python answers a signal by raising an exception in whatever the main thread is doing. Raised in a destructor, in a callback of
-a C library or below a bare ``except``, it is lost, and the command would go on to its end. So the request is remembered, and a
-thread watches what becomes of it: where the exception is gone and the command is not, it is raised again; where the command
-has not ended in time, because it is deep in C code or somebody keeps the exception, the process is ended. That is safe at any
-moment, since whatever flagbt writes is put in its place in one step (``storage/atomic_files.py``).
+Python handles a signal by raising an exception in the main thread. Raised in a destructor, in a callback of a C library or
+below a bare ``except``, the exception is lost, and the command would continue to its end. So the request is stored, and a
+thread watches it. Where the exception is lost and the command still runs, the exception is raised again. Where the command
+has not ended in time, because it is deep in C code or something keeps the exception, the process is ended. That is safe at
+any moment, since flagbt writes every file in one step (``storage/atomic_files.py``).
 
-Only the standard library is imported here, so that all of this is in place before anything else is.
+Only the standard library is imported here, so that the handlers are installed before anything else is imported.
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ _MARK = 0  # no signal has this number
 
 
 class StopRequest(KeyboardInterrupt):
-    """A request to stop, on its way out of whatever the main thread was doing."""
+    """A request to stop, raised in the main thread."""
 
 
 @dataclass
 class StopFlag:
-    """Whether a stop was requested of work that stops by itself, at the end of its step."""
+    """Whether a stop was requested, for work that stops by itself at the end of its step."""
 
     stop: bool = False
 
 
 @dataclass
 class _State:
-    """What is known of the request; one a process, since signals are the process's."""
+    """The state of the request; one per process, since signals belong to the process."""
 
-    active: bool = False  # the handlers are ours
+    active: bool = False  # flagbt's handlers are installed
     requested: bool = False
     raised: weakref.ref[StopRequest] | None = None  # the last exception, as long as something holds it
-    patient: StopFlag | None = None  # the work that stops by itself
-    since: float | None = None  # when the time to end began
-    over: bool = False  # the command has ended, and only tidies up
+    deferred: StopFlag | None = None  # set while work stops by itself
+    since: float | None = None  # when the time to end started
+    over: bool = False  # the command has ended, and only cleans up
 
 
 _state = _State()
 
 
-def _begin(*, active: bool) -> None:
-    global _state  # one a process, as its signals are
+def _reset(*, active: bool) -> None:
+    global _state  # one per process, like its signals
     _state = _State(active=active)
 
 
 def requested() -> bool:
-    """Tell whether the running command was requested to stop."""
+    """Return whether a stop of the running command was requested."""
     return _state.requested
 
 
 def signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that stop a command; Ctrl-C is none of them where whoever started it has it ignored, as nohup does."""
+    """Return the signals that stop a command; without Ctrl-C where the parent process ignores it, as nohup does."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     return (signal.SIGTERM,) if ignored else (signal.SIGINT, signal.SIGTERM)
 
@@ -77,8 +77,8 @@ def _on_signal(_number: int, _frame: FrameType | None) -> None:
     if _state.over:
         return
     _state.requested = True
-    if _state.patient is not None and not _state.patient.stop:
-        _state.patient.stop = True
+    if _state.deferred is not None and not _state.deferred.stop:
+        _state.deferred.stop = True
         return
     if _state.since is None:
         _state.since = time.monotonic()
@@ -87,12 +87,12 @@ def _on_signal(_number: int, _frame: FrameType | None) -> None:
     try:
         raise error
     finally:
-        del error  # or this frame, which its traceback holds, would keep it
+        del error  # or this frame, which is in its traceback, would keep it alive
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM stop the block as Ctrl-C does: both raise ``Stopped`` in it.
+    """Stop the block on SIGTERM as on Ctrl-C: both raise ``StopRequest`` in it.
 
     Does nothing inside another such block, and outside the main thread, where no handler can be set.
     """
@@ -100,7 +100,7 @@ def stoppable() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in signals()}
-    _begin(active=True)
+    _reset(active=True)
     try:
         for number in before:
             signal.signal(number, _on_signal)
@@ -108,43 +108,43 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _begin(active=False)
+        _reset(active=False)
 
 
 @contextmanager
-def patiently() -> Iterator[StopFlag]:
-    """Let the first request in the block only be noted, for work that looks at it after each step and then saves.
+def defer_stop() -> Iterator[StopFlag]:
+    """Only set a flag on the first request in the block, for work that checks the flag after each step and then saves.
 
-    A second one stops at once. The process is not ended meanwhile, however long the step and the save take.
+    A second request stops at once. The process is not ended meanwhile, however long the step and the save take.
     """
-    asked = StopFlag()
+    flag = StopFlag()
     with stoppable():
-        _state.patient = asked
+        _state.deferred = flag
         try:
-            yield asked
+            yield flag
         finally:
-            _state.patient = None
-            if asked.stop:
+            _state.deferred = None
+            if flag.stop:
                 _state.since = time.monotonic()
 
 
-def stop_if_asked() -> None:
-    """Raise ``Stopped`` where the work in hand (``patiently``) was requested to stop: for a part of it that can be left out."""
-    if _state.patient is not None and _state.patient.stop:
+def stop_if_requested() -> None:
+    """Raise ``StopRequest`` where a deferred stop (``defer_stop``) was requested, before work that can be omitted."""
+    if _state.deferred is not None and _state.deferred.stop:
         raise StopRequest
 
 
-def run_to_the_end(command: Callable[[], NoReturn]) -> NoReturn:
-    """Run the command that this process is for, which ends with a SystemExit, and end the process with its exit code.
+def run_process(command: Callable[[], NoReturn]) -> NoReturn:
+    """Run this process's command, which ends with a SystemExit, and end the process with its exit code.
 
     Raises
     ------
     BaseException
-        Whatever the command raises, unless it was requested to stop.
+        Whatever the command raises, unless a stop was requested.
     """
-    _begin(active=True)
+    _reset(active=True)
     watch = _Watch()
-    # The first one registered is the last one called. TRAP: Python then puts back what the system does, which is to kill.
+    # The first handler registered is the last one called. TRAP: Python then restores the system's default, which is to kill.
     atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in watch.numbers])
     try:
         for number in watch.numbers:
@@ -155,16 +155,16 @@ def run_to_the_end(command: Callable[[], NoReturn]) -> NoReturn:
         watch.catch_up()
         if not _state.requested:
             raise
-        if not (isinstance(error, SystemExit) and error.code == EXIT_CODE):  # else the command has said so
-            _say()
+        if not (isinstance(error, SystemExit) and error.code == EXIT_CODE):  # else the command has printed it
+            _print_stopped()
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):  # nobody reads it, or it is closed
+            with suppress(OSError, ValueError, AttributeError):  # the stream is closed, at either end
                 stream.flush()
-        os._exit(EXIT_CODE)  # to take torch to pieces would take another second or two
+        os._exit(EXIT_CODE)  # unloading torch would take another second or two
 
 
 class _Watch:
-    """The thread that sees to it that a request is followed, and silence about what is broken off on the way."""
+    """The thread that enforces a request, without messages about what is interrupted on the way."""
 
     def __init__(self) -> None:
         self.numbers = signals()
@@ -172,15 +172,15 @@ class _Watch:
         self.read, self.write = os.pipe()
         os.set_blocking(self.write, False)
         self.caught_up = threading.Event()
-        # The C handler writes the signal's number there at once, whatever the main thread is doing.
+        # The C handler writes the signal's number to this pipe at once, whatever the main thread is doing.
         signal.set_wakeup_fd(self.write, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=_be_a_child)
-        _silence()
+        os.register_at_fork(after_in_child=_reset_in_child)
+        _silence_hooks()
         threading.Thread(target=self._look, daemon=True, name="flagbt-stop").start()
 
     def catch_up(self) -> None:
-        """Return when every signal so far has been taken note of."""
-        with suppress(OSError):  # full of signals
+        """Return when every signal so far has been noticed."""
+        with suppress(OSError):  # the pipe is full of signals
             os.write(self.write, bytes([_MARK]))
         self.caught_up.wait(_LOOK_EVERY_S * 10)
 
@@ -188,13 +188,13 @@ class _Watch:
         noticed, again = None, 0.0
         while True:
             ready = select.select([self.read], [], [], None if noticed is None else _LOOK_EVERY_S)[0]
-            came = os.read(self.read, 64) if ready else b""
-            if any(number in self.numbers for number in came):
+            received = os.read(self.read, 64) if ready else b""
+            if any(number in self.numbers for number in received):
                 noticed = noticed or time.monotonic()
-                _state.requested = True  # also where a library has put its own handler in the place of this one
-            if _MARK in came:
+                _state.requested = True  # also where a library has replaced this handler with its own
+            if _MARK in received:
                 self.caught_up.set()
-            if noticed is None or (_state.patient is not None and _state.since is None):
+            if noticed is None or (_state.deferred is not None and _state.since is None):
                 continue
             now = time.monotonic()
             if now - max(noticed, _state.since or 0.0) > LONGEST_S:
@@ -206,31 +206,31 @@ class _Watch:
 
 
 def _end() -> None:
-    """End the process here and now."""
+    """End the process immediately."""
     if not _state.over:
-        _say()
+        _print_stopped()
     os._exit(EXIT_CODE)
 
 
-def _say() -> None:
-    with suppress(OSError):  # stderr is closed, or nobody reads it
+def _print_stopped() -> None:
+    with suppress(OSError):  # stderr is closed, at either end
         os.write(2, b"\nflagbt: stopped.\n")
 
 
-def _be_a_child() -> None:
-    """In a process that was forked: its signals are its own, and the parent hears nothing of them."""
+def _reset_in_child() -> None:
+    """Detach a forked process: its signals are separate, and the parent does not receive them."""
     if _state.active:
         signal.set_wakeup_fd(-1)
         _state.active = False
 
 
-def _silence() -> None:
-    """Print nothing of what breaks because the command stops: an exception lost in a destructor, or a thread's."""
-    for place, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
-        usual = getattr(place, name)
+def _silence_hooks() -> None:
+    """Print no exceptions that occur because the command stops, such as one lost in a destructor or a thread's."""
+    for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        default = getattr(module, name)
 
-        def unless_stopping(*arguments: Any, usual: Callable[..., Any] = usual) -> None:
+        def unless_stopping(*arguments: Any, default: Callable[..., Any] = default) -> None:
             if not _state.requested:
-                usual(*arguments)
+                default(*arguments)
 
-        setattr(place, name, unless_stopping)
+        setattr(module, name, unless_stopping)

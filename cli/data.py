@@ -35,7 +35,7 @@ def data_info(data: Path | None, as_json: bool) -> None:
     from ..workflows.run import load_bars
 
     bars = load_bars(data)
-    gaps = [{"before": utc(g.before), "after": utc(g.after), "missing": g.missing} for g in bars.gaps]
+    gaps = [gap.to_json() for gap in bars.gaps]
     values = {
         "source": bars.source,
         "synthetic": bars.synthetic,
@@ -194,7 +194,7 @@ def _show_fetched(done: FetchResult, request: FetchRequest, as_json: bool) -> No
     from ..data.bars import utc
 
     bars = done.bars
-    gaps = [{"before": utc(gap.before), "after": utc(gap.after), "missing": gap.missing} for gap in bars.gaps]
+    gaps = [gap.to_json() for gap in bars.gaps]
     if as_json:
         print_json(
             {
@@ -235,8 +235,8 @@ def _show(examined: CheckResult) -> None:
         say(f"note: {note}")
     for problem in examined.problems:
         where = f" ({', '.join(problem.where)}{', ...' if problem.count > len(problem.where) else ''})" if problem.where else ""
-        say(f"{problem.kind}, {problem.count:,}{where}: {problem.says}", style="bold" if problem.remedy.refused else None)
-        say(f"    {problem.remedy.says}")
+        say(f"{problem.kind}, {problem.count:,}{where}: {problem.message}", style="bold" if problem.remedy.refused else None)
+        say(f"    {problem.remedy.message}")
     fixes = [fix for problem in examined.problems for fix in problem.remedy.fixes]
     if examined.bars is None:
         say("flagbt refuses this file as it is.", style="bold red")

@@ -1,1 +1,1 @@
-"""Data: bars, time ranges, labels and features, and everything that reads, checks or fetches them."""
+"""Data: bars, time ranges, labels and features, and the code that reads, checks or fetches them."""

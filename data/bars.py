@@ -1,4 +1,4 @@
-"""Bars: immutable, validated hourly (or other regular) OHLCV. Bad data stops here."""
+"""Bars: immutable, validated hourly (or other regular) OHLCV. Invalid data is refused here."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ class Gap(NamedTuple):
     after: np.datetime64
     missing: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the gap as JSON values."""
+        return {"before": utc(self.before), "after": utc(self.after), "missing": self.missing}
+
 
 def utc(stamp: np.datetime64) -> str:
-    """Write a time stamp as ISO 8601 to the second in UTC, such as ``2024-01-01T00:00:00Z``."""
+    """Return a time stamp as ISO 8601 to the second in UTC, such as ``2024-01-01T00:00:00Z``."""
     return f"{np.datetime_as_string(stamp.astype('datetime64[s]'))}Z"
 
 
@@ -36,33 +40,33 @@ def utc(stamp: np.datetime64) -> str:
 class Bars:
     """A series of bars of one instrument, on a regular grid, possibly with gaps.
 
-    Two Bars hold the same market data exactly when their ``digest`` is equal.
+    Two Bars contain the same market data exactly when their ``digest`` is equal.
 
     Parameters
     ----------
     time : array of datetime64[ns], shape (n,)
-        Each bar's OPEN time, UTC, strictly increasing, all a whole number of steps after the first.
+        Each bar's OPEN time, UTC, strictly increasing, a whole number of steps after the first.
     open, high, low, close : array of float64, shape (n,)
         Prices in the quote currency, finite and above 0, ``low <= open, close <= high``.
     volume : array of float64, shape (n,)
         Base units, finite, 0 or more.
     source : str
-        Where the bars came from, for messages and records (a file's name, not its path).
+        Origin of the bars, for messages and records (a file's name, not its path).
     synthetic : bool
-        True for generated prices: everything computed from them says SYNTHETIC.
+        True for generated prices: everything computed from them is marked SYNTHETIC.
     step : timedelta64, optional
         The grid's step; by default the commonest distance between neighbours (one hour for a single bar).
 
     Attributes
     ----------
     bars_per_year : float
-        How many of these bars a year of 365 days holds, by the series' own calendar: number of bars * 365 days / (last open
-        - first open + one step). A part that `take` cuts out keeps that of the whole series.
+        The number of bars in a year of 365 days, by the calendar of the series: number of bars * 365 days / (last open
+        - first open + one step). A part from `take` keeps the value of the whole series.
 
     Raises
     ------
     DataError
-        For anything else, naming the first offending bar and the column. Nothing is repaired.
+        For any other input, naming the first invalid bar and the column. Nothing is repaired.
     """
 
     time: TimeArray
@@ -84,7 +88,7 @@ class Bars:
         if len({len(getattr(self, name)) for name in ("time", *COLUMNS)}) != 1:
             raise DataError(f"{self.source}: the columns time, {', '.join(COLUMNS)} differ in length.")
         if len(self.time) == 0:
-            raise DataError(f"{self.source}: it holds no bars. Give a file with at least one row of data.")
+            raise DataError(f"{self.source}: there are no bars. Give a file with at least one row of data.")
         _check_order(self.time, self.source)
         if np.isnat(self.step):
             put(self, "step", commonest_step(self.time))
@@ -105,7 +109,7 @@ class Bars:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of all stamps and values; the source's name does not enter."""
+        """SHA-256 (hex) of all stamps and values, without the source's name."""
         sha = hashlib.sha256(b"flagbt bars 1")
         for name in ("time", *COLUMNS):
             sha.update(np.ascontiguousarray(getattr(self, name)).view(np.uint8).tobytes())
@@ -119,18 +123,16 @@ class Bars:
 
     @property
     def end(self) -> np.datetime64:
-        """When the last bar closes."""
+        """The time when the last bar closes."""
         return np.datetime64(self.time[-1] + self.step)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a checkpoint or a base keeps of the bars it learned from."""
-        return {
-            "source": self.source,
-            "digest": self.digest,
-            "bars": len(self),
-            "synthetic": self.synthetic,
-            "step_hours": self.step_hours,
-        }
+        """Return the description of training bars that a checkpoint or a base stores."""
+        return {**self.describe(), "bars": len(self)}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the description of the bars that all records share."""
+        return {"source": self.source, "synthetic": self.synthetic, "digest": self.digest, "step_hours": self.step_hours}
 
     @property
     def step_hours(self) -> float:
@@ -146,7 +148,7 @@ class Bars:
     def from_frame(
         cls, frame: pd.DataFrame, *, source: str = "DataFrame", synthetic: bool = False, step: np.timedelta64 | None = None
     ) -> Bars:
-        """Make Bars from a DataFrame with a DatetimeIndex (naive means UTC) of OPEN times."""
+        """Create Bars from a DataFrame with a DatetimeIndex (naive means UTC) of OPEN times."""
         missing = [name for name in COLUMNS if name not in frame.columns]
         if missing or not isinstance(frame.index, pd.DatetimeIndex):
             raise DataError(
@@ -163,7 +165,7 @@ class Bars:
         return int(np.searchsorted(self.time, stamp.astype("datetime64[ns]"), side="left"))
 
     def between(self, timerange: TimeRange) -> slice:
-        """Return the positions of the bars whose open time lies in the range (end exclusive); it may be empty."""
+        """Return the positions of the bars whose open time is in the range (end exclusive); it may be empty."""
         start = 0 if timerange.start is None else self.position_of(timerange.start)
         stop = len(self) if timerange.stop is None else self.position_of(timerange.stop)
         return slice(start, max(start, stop))
@@ -183,7 +185,7 @@ def _frozen(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 
 def commonest_step(time: TimeArray) -> np.timedelta64:
-    """Return the commonest distance of neighbours, the shortest of equally common ones; an hour for a single bar."""
+    """Return the commonest distance between neighbours, the shortest if tied; an hour for a single bar."""
     if len(time) == 1:
         return HOUR
     steps, counts = np.unique(np.diff(time), return_counts=True)
@@ -199,7 +201,7 @@ def _check_order(time: TimeArray, source: str) -> None:
     at = int(np.argmax(steps <= np.timedelta64(0)))
     here, next_ = utc(time[at]), utc(time[at + 1])
     if here == next_:
-        raise DataError(f"{source}: the time {here} stands twice (bars {at + 1} and {at + 2}). Remove one of them.")
+        raise DataError(f"{source}: the time {here} occurs twice (bars {at + 1} and {at + 2}). Remove one of them.")
     raise DataError(
         f"{source}: bars are out of order: bar {at + 2} ({next_}) comes after bar {at + 1} ({here}). "
         "Sort the file by time, oldest first."
@@ -213,7 +215,7 @@ def _check_grid(time: TimeArray, step: np.timedelta64, source: str) -> None:
         raise DataError(
             f"{source}: bar {at + 1} opens at {utc(time[at])}, off the grid of {int(step / np.timedelta64(1, 's')):,} "
             f"seconds that starts at {utc(time[0])} ({int(off.sum()):,} such bars). "
-            "Whole missing bars are fine, shifted bars are not: fetch or resample the series onto one grid."
+            "Missing bars are allowed, shifted bars are not: fetch or resample the series onto one grid."
         )
 
 
@@ -228,12 +230,12 @@ def _check_prices(bars: Bars) -> None:
     _refuse(bars, bars.low > bottom, "low {low} is above open {open} or close {close}", "low <= open, close <= high")
 
 
-def _refuse(bars: Bars, bad: npt.NDArray[np.bool_], says: str, expected: str) -> None:
+def _refuse(bars: Bars, bad: npt.NDArray[np.bool_], fault: str, expected: str) -> None:
     if bad.any():
         at = int(np.argmax(bad))
-        # In full: with six digits, 73777.01 and 73777.02 would read alike.
+        # All digits: with six, 73777.01 and 73777.02 would look equal.
         values = {name: repr(float(getattr(bars, name)[at])) for name in COLUMNS}
         raise DataError(
-            f"{bars.source}: bar {at + 1} ({utc(bars.time[at])}): {says.format(**values)}, expected {expected} "
-            f"({int(bad.sum()):,} such bars). flagbt repairs nothing: mend the file or fetch it again."
+            f"{bars.source}: bar {at + 1} ({utc(bars.time[at])}): {fault.format(**values)}, expected {expected} "
+            f"({int(bad.sum()):,} such bars). flagbt repairs nothing: fix the file or fetch it again."
         )

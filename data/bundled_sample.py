@@ -1,7 +1,7 @@
-"""The bundled sample: a year and a month of synthetic hourly bars that look like an ordinary year of bitcoin.
+"""The bundled sample: 13 months of synthetic hourly bars that resemble an ordinary year of bitcoin.
 
-Real prices cannot be shipped (their licence is unclear), so a seeded generator makes these. Its parameters are fitted
-to facts measured on real hourly bars; ``sample/stylised_facts.json`` keeps those. Both files are made by commands::
+Real prices cannot be shipped (their licence is unclear), so a seeded generator makes these bars. Its parameters are fitted
+to facts measured on real hourly bars, stored in ``sample/stylised_facts.json``. Both files are made by commands::
 
     python -m flagbt.data.bundled_sample --measure BARS_FILE    writes sample/stylised_facts.json
     python -m flagbt.data.bundled_sample --write                writes sample/btc_1h_synthetic.csv.gz
@@ -43,49 +43,49 @@ HOUR_LOG_VOLUME = np.array(
         [0.19, 0.31, 0.43, 0.39, 0.34, 0.13, 0.05, 0.01, -0.03, -0.24, -0.22, -0.19],
     ]
 ).ravel()
-HOUR_CONTRAST = 1.15  # single years contrast the hours more than five together do
+HOUR_CONTRAST = 1.15  # the hours differ more in single years than in the mean of five
 WEEKDAY_VOLATILITY = np.array([1.08, 1.08, 1.08, 1.08, 1.08, 0.70, 0.80])  # Monday first
 
 
 class Regime(NamedTuple):
-    """A spell of the market: a factor of its volatility, and its drift (log return an hour)."""
+    """A market regime: its volatility factor, and its drift (log return per hour)."""
 
     volatility: float
     drift: float
 
 
-# The drifts are mild on purpose: 0.3 % a day against a daily volatility of 3 %. A model that trades this well is wrong.
+# The drifts are deliberately small: 0.3 % a day against a daily volatility of 3 %. A model that profits from them is wrong.
 CALM, UP, DOWN, TURBULENT = Regime(0.75, 0.0), Regime(0.95, 1.2e-4), Regime(1.05, -1.2e-4), Regime(1.40, 0.0)
 REGIMES = (CALM, UP, DOWN, TURBULENT)
-REGIME_HOURS = 12 * 24  # mean length of a spell
+REGIME_HOURS = 12 * 24  # mean length of a regime
 VOLATILITY = 0.0045  # standard deviation of an hourly log return before the factors below
 SLOW_STD, SLOW_MEMORY = 0.36, 0.9975  # log volatility: weeks ...
 FAST_STD, FAST_MEMORY = 0.40, 0.88  # ... and hours
 TAIL_DEGREES = 4.5  # of the Student t of hourly returns
-WICK = 0.12  # mean reach beyond the hour's walk that reverts within the hour, in hourly standard deviations
-OPEN_JITTER = 0.003  # distance of an open from the close before, in hourly standard deviations
-MEDIAN_VOLUME = 1_250.0  # bitcoins an hour
+WICK = 0.12  # mean excursion beyond the hour's walk that reverts within the hour, in hourly standard deviations
+OPEN_JITTER = 0.003  # distance of an open from the previous close, in hourly standard deviations
+MEDIAN_VOLUME = 1_250.0  # bitcoins per hour
 VOLUME_SLOPE = 0.85  # log volume by log volatility of the hour
-VOLUME_STD, VOLUME_MEMORY, VOLUME_NOISE = 0.38, 0.97, 0.15  # log volume of its own
+VOLUME_STD, VOLUME_MEMORY, VOLUME_NOISE = 0.38, 0.97, 0.15  # log volume independent of volatility
 
 
 def generate_sample(seed: int = SEED, *, first_bar: np.datetime64 = FIRST_BAR, n_bars: int = N_BARS) -> Bars:
     """Generate hourly bars without a gap; by default the sample's, 2023-12-01T00 .. 2024-12-31T23 UTC, 9,528 bars.
 
-    The log price is a random walk of 60 steps an hour. Its volatility is the product of a spell (calm, up, down,
-    turbulent), a slow and a fast autoregression, the hour of the day and the day of the week; each hour's is mixed to a
-    Student t. High and low are those of the walk and a wick that reverts. Nothing but the spell's mild drift points
-    anywhere, so there is no direction to be learnt, and no gap to trip over: real files have both.
+    The log price is a random walk of 60 steps per hour. Its volatility is the product of a regime (calm, up, down,
+    turbulent), a slow and a fast autoregression, the hour of the day and the day of the week; hourly returns follow a
+    Student t. High and low are those of the walk plus a wick that reverts. Only the regime's small drift has a direction,
+    so there is no direction to learn. There are no gaps either; real files have both.
 
     Parameters
     ----------
     seed : int
-        The default is the first one, from 0 up, whose `stylised_facts` all lie within the range of the real years
-        2020 to 2024. Nothing else was looked at, the year's return included.
+        The default is the first one, from 0 up, whose `stylised_facts` are all within the range of the real years
+        2020 to 2024. No other criterion was used, not even the year's return.
     first_bar : datetime64[ns]
         The first bar's open, UTC, on a full hour.
     n_bars : int
-        How many bars, 1 or more. Fewer or more of them are another series, not a part of the same one.
+        Number of bars, 1 or more. Another number gives another series, not a part of the same one.
 
     Returns
     -------
@@ -104,14 +104,14 @@ def generate_sample(seed: int = SEED, *, first_bar: np.datetime64 = FIRST_BAR, n
 
     # 1. The volatility of each hour, and its drift.
     changes = random.random(n_bars) < 1 / REGIME_HOURS
-    spell = np.cumsum(np.where(changes, random.integers(1, len(REGIMES), n_bars), 0)) % len(REGIMES)
-    factor, drift = np.array(REGIMES)[spell].T
+    regime = np.cumsum(np.where(changes, random.integers(1, len(REGIMES), n_bars), 0)) % len(REGIMES)
+    factor, drift = np.array(REGIMES)[regime].T
     wander = _autoregression(random, n_bars, FAST_STD, FAST_MEMORY) + _autoregression(random, n_bars, SLOW_STD, SLOW_MEMORY)
     season = HOUR_VOLATILITY[hour] ** HOUR_CONTRAST * WEEKDAY_VOLATILITY[weekday]
     expected = VOLATILITY * factor * season * np.exp(wander)
     volatility = expected * np.sqrt((TAIL_DEGREES - 2) / random.chisquare(TAIL_DEGREES, n_bars))
 
-    # 2. The walk within each hour, and what a bar shows of it.
+    # 2. The walk within each hour, and the bar's prices.
     steps = drift[:, None] / 60 + (volatility / np.sqrt(60))[:, None] * random.standard_normal((n_bars, 60))
     walk = np.cumsum(steps.ravel()).reshape(n_bars, 60)
     close = walk[:, -1]
@@ -120,7 +120,7 @@ def generate_sample(seed: int = SEED, *, first_bar: np.datetime64 = FIRST_BAR, n
     high = np.maximum(walk.max(axis=1), open_) + wick[0]
     low = np.minimum(walk.min(axis=1), open_) - wick[1]
 
-    # 3. The volume, which follows the volatility that came about.
+    # 3. The volume, which follows the realised volatility.
     log_volume = VOLUME_SLOPE * np.log(volatility / VOLATILITY) + HOUR_LOG_VOLUME[hour] / 2 - 0.2 * (weekday >= 5)
     log_volume += _autoregression(random, n_bars, VOLUME_STD, VOLUME_MEMORY) + random.normal(0, VOLUME_NOISE, n_bars)
     volume = np.round(MEDIAN_VOLUME * np.exp(log_volume), 5)
@@ -135,13 +135,13 @@ def load_sample() -> Bars:
     Raises
     ------
     DataError
-        If the installation has lost the file.
+        If the file is missing from the installation.
     """
     return dataclasses.replace(read_bars(SAMPLE_FILE), source=SOURCE, synthetic=True)
 
 
 def stylised_facts(bars: Bars) -> dict[str, float]:
-    """Measure what is typical of hourly bitcoin bars, on log returns from close to close, counted across gaps.
+    """Measure typical properties of hourly bitcoin bars, on log returns from close to close, counted across gaps.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def stylised_facts(bars: Bars) -> dict[str, float]:
     -------
     dict of str to float
         Plain ratios and correlations, except ``return_std`` (of an hourly log return). Hours of the day and weekends
-        are compared by their mean absolute return; log volume leaves out bars of zero volume; the shares are those of
+        are compared by their mean absolute return; log volume excludes bars of zero volume; the shares are those of
         the labels under ``LabelSpec()``. See Cont (2001), Empirical properties of asset returns.
 
     Raises
@@ -193,7 +193,7 @@ def stylised_facts(bars: Bars) -> dict[str, float]:
 
 
 def measure_years(bars: Bars) -> dict[str, dict[str, float]]:
-    """Measure every fact on each calendar year of the bars and on all of them, rounded to 6 decimals.
+    """Measure every fact on each calendar year of the bars and on all bars, rounded to 6 decimals.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""What is wrong, or worth knowing, in a file of bars: found by looking at its rows, nothing changed.
+"""Problems in the rows of a file of bars; nothing is changed.
 
-Every kind of problem has, in `REMEDIES`, a fix of `data/repair.py` or a sentence on what to do.
+Every kind of problem has, in `REMEDIES`, a fix of `data/repair.py` or advice.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from ..arrays import TimeArray
 from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, commonest_step, utc
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table, shown
-from .readers import bars_from_table, is_newest_first, read_table, turned
+from .readers import bars_from_table, is_newest_first, read_table, reversed_rows
 
-Rows = npt.NDArray[np.intp]
+RowNumbers = npt.NDArray[np.intp]
 DAY = np.timedelta64(86_400, "s")
-QUIET_SHARE = 0.05  # of the median volume of the last week of bars, below which the last bar looks unfinished
+QUIET_SHARE = 0.05  # of the median volume of the last week of bars; below it, the last bar may be unfinished
 QUIET_BARS = 168
-PERPETUAL_STEP = 0.001  # base units; Binance's perpetuals of BTC and ETH count volume in these
-PERPETUAL_WORTH = 1.0  # quote units: a spot market counts volume in steps worth far less
+PERPETUAL_STEP = 0.001  # base units, the volume step of Binance's perpetuals of BTC and ETH
+PERPETUAL_WORTH = 1.0  # quote units; volume steps of spot markets are worth far less
 FEWEST_VOLUMES = 24
-JUMP = 1.5  # the hardest hours of BTC/USDT moved by 20 %
+JUMP = 1.5  # the largest hourly moves of BTC/USDT were 20 %
 _PERPETUAL_NAME = re.compile(r"perp|swap|futures|(?<![a-z])um(?![a-z])|usdt[_-]usdt|usd[_-]m(?![a-z])", re.IGNORECASE)
 _PERPETUAL_COLUMN = re.compile(r"funding|open[ _]?interest|mark[ _]?price|index[ _]?price", re.IGNORECASE)
 
 
 class Remedy(NamedTuple):
-    """What can be done: the fixes to choose from, a sentence, and whether the file is refused until it is done."""
+    """The available fixes, advice, and whether the file is refused until the problem is fixed."""
 
     fixes: tuple[str, ...]
-    says: str
+    message: str
     refused: bool
 
 
 REMEDIES = {
-    "damaged": Remedy(("drop-damaged",), "Mend the cells or fetch the file again; drop-damaged leaves these rows out.", True),
-    "mixed-units": Remedy(("convert-units",), "convert-units writes all stamps alike; the size of each tells its unit.", True),
+    "damaged": Remedy(("drop-damaged",), "Fix the cells or fetch the file again; drop-damaged leaves these rows out.", True),
+    "mixed-units": Remedy(("convert-units",), "convert-units writes all stamps in one unit, detected by their size.", True),
     "out-of-order": Remedy(("sort",), "sort puts the rows in the order of time.", True),
     "duplicates": Remedy(("drop-duplicates",), "drop-duplicates keeps one of each: they are equal.", True),
     "disagreeing": Remedy(
         ("keep-first", "keep-last"),
-        "Look which are right: keep-first keeps the upper one in the file, keep-last the lower.",
+        "Check which are right: keep-first keeps the upper one in the file, keep-last the lower.",
         True,
     ),
     "impossible": Remedy(("drop-impossible",), "Fetch these bars again; drop-impossible leaves them out, as gaps.", True),
@@ -56,51 +56,51 @@ REMEDIES = {
         "Fetch the bars again: shifting a stamp would move a price in time. drop-off-grid leaves these out, as gaps.",
         True,
     ),
-    "unfinished": Remedy(("drop-unfinished",), "drop-unfinished leaves it out; fetched again later, it will be whole.", False),
+    "unfinished": Remedy(("drop-unfinished",), "drop-unfinished leaves it out; a later fetch gets the finished bar.", False),
     "gaps": Remedy(
-        (), "Fetch what the exchange has. flagbt fills nothing; an outage stays a gap, and runs go on after it.", False
+        (), "Fetch what the exchange has. flagbt fills nothing; an outage stays a gap, and runs continue after it.", False
     ),
     "jumps": Remedy(
-        (), "Prices can halve in a bar, but rarely do: compare with another source; if it is wrong, remove the line.", False
+        (), "A price rarely halves within a bar: compare with another source; if it is wrong, remove the line.", False
     ),
-    "zero-volume": Remedy((), "Nobody traded: such bars may stay, but no order would have been filled at their price.", False),
+    "zero-volume": Remedy((), "No trades: such bars may stay, but no order would have been filled at their price.", False),
     "perpetual": Remedy(
-        (), "If you mean the spot market, fetch it: a perpetual's price differs, and funding is not counted.", False
+        (), "If you mean the spot market, fetch it: a perpetual's price differs, and funding is not included.", False
     ),
-    "refused": Remedy((), "Mend the file, or fetch it again.", True),
+    "refused": Remedy((), "Fix the file, or fetch it again.", True),
 }
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A kind of problem with its count, the first places, what was seen, and what to do."""
+    """A kind of problem with its count, a description, and the first places."""
 
     kind: str
     count: int
-    says: str
+    message: str
     where: tuple[str, ...] = ()
 
     @property
     def remedy(self) -> Remedy:
-        """What can be done about it."""
+        """The remedy for this kind of problem."""
         return REMEDIES[self.kind]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the problem as JSON values."""
         return {
             "kind": self.kind,
             "count": self.count,
             "refused": self.remedy.refused,
-            "says": self.says,
+            "says": self.message,
             "where": list(self.where),
             "fixes": list(self.remedy.fixes),
-            "remedy": self.remedy.says,
+            "remedy": self.remedy.message,
         }
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A file's table and faults, its bars if it can be read as it is, and its problems in the order of `REMEDIES`."""
+    """A file's table and faults, its bars if the file is accepted, and its problems in the order of `REMEDIES`."""
 
     path: Path
     table: Table
@@ -110,7 +110,7 @@ class CheckResult:
     seen: np.datetime64
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was found as JSON values."""
+        """Return the result as JSON values."""
         time = self.table.time[~np.isnat(self.table.time)]
         step = step_of(time)
         bars = self.bars
@@ -126,35 +126,33 @@ class CheckResult:
             "step_hours": None if step is None else float(step / HOUR),
             "readable": bars is not None,
             "digest": None if bars is None else bars.digest,
-            "gaps": []
-            if bars is None
-            else [{"before": utc(gap.before), "after": utc(gap.after), "missing": gap.missing} for gap in bars.gaps],
+            "gaps": [] if bars is None else [gap.to_json() for gap in bars.gaps],
             "problems": [problem.to_json() for problem in self.problems],
         }
 
 
 def check_table(path: str | Path, *, now: datetime | None = None) -> CheckResult:
-    """Look at a file of bars.
+    """Check a file of bars.
 
     Parameters
     ----------
     path : str or Path
     now : datetime, optional
-        The clock, to tell a bar that is not over; by default the computer's.
+        The current time, to detect an unfinished bar; by default the computer's clock.
 
     Raises
     ------
     DataError
-        When no table can be made of the file: without a header, cut off, beyond the limits.
+        When the file cannot be read as a table: without a header, cut off, beyond the limits.
     """
     path = Path(path)
     faults = Faults(strict=False, name=path.name)
     table = read_table(path, faults)
-    if is_newest_first(sound(table, faults).time):
-        table = turned(table)
+    if is_newest_first(undamaged(table, faults).time):
+        table = reversed_rows(table)
     seen = _seen(path, now or datetime.now(UTC))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
-        problems = [*_fault_problems(faults, table), *_row_problems(sound(table, faults), path, seen)]
+        problems = [*_fault_problems(faults, table), *_row_problems(undamaged(table, faults), path, seen)]
     bars = None
     if not any(problem.remedy.refused for problem in problems):
         try:
@@ -165,37 +163,37 @@ def check_table(path: str | Path, *, now: datetime | None = None) -> CheckResult
     return CheckResult(path, table, faults, bars, tuple(sorted(problems, key=lambda each: order.index(each.kind))), seen)
 
 
-# --- what each kind looks at; data/repair.py asks the same functions ---------------------------------------------------
+# --- one function per kind of problem; data/repair.py uses the same ones -----------------------------------------------
 
 
-def sound(table: Table, faults: Faults) -> Table:
+def undamaged(table: Table, faults: Faults) -> Table:
     """Return the rows without a damaged cell."""
     damaged = [row for row, fault in faults.found.items() if fault.kind == DAMAGED]
     return table.take(np.flatnonzero(~np.isin(table.places.numbers, damaged))) if damaged else table
 
 
 def step_of(time: TimeArray) -> np.timedelta64 | None:
-    """Return the commonest distance of different times, or None for fewer than two."""
+    """Return the commonest distance between different times, or None for fewer than two."""
     unique = np.unique(time)
     return commonest_step(unique) if len(unique) > 1 else None
 
 
-def repeats(table: Table, *, keep_first: bool = True) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
-    """Return the rows whose time another row has too, that row (the first in the file, or the last), and whether they agree."""
+def repeats(table: Table, *, keep_first: bool = True) -> tuple[RowNumbers, RowNumbers, npt.NDArray[np.bool_]]:
+    """Return the rows that repeat a time, the row to keep (the first in the file, or the last), and whether they agree."""
     numbers = np.asarray(table.places.numbers)
     order = np.lexsort((numbers if keep_first else -numbers, table.time))
     _, first = np.unique(table.time[order], return_index=True)
     leader = order[np.repeat(first, np.diff([*first, len(order)]))]
-    again = order != leader
-    others, kept = order[again], leader[again]
+    repeated = order != leader
+    others, kept = order[repeated], leader[repeated]
     agree = np.ones(len(others), dtype=bool)
     for column in table.values.values():
         agree &= (column[others] == column[kept]) | (np.isnan(column[others]) & np.isnan(column[kept]))
     return others, kept, agree
 
 
-def impossible(table: Table) -> Rows:
-    """Return the rows that break a rule of prices: not finite, not above 0, high below low, open or close outside."""
+def impossible(table: Table) -> RowNumbers:
+    """Return the rows with impossible values: not finite, not above 0, high below low, open or close outside."""
     o, high, low, close, volume = (table.values[name] for name in COLUMNS)
     fine = np.ones(len(table.time), dtype=bool)
     for price in (o, high, low, close):
@@ -205,8 +203,8 @@ def impossible(table: Table) -> Rows:
     return np.flatnonzero(~fine)
 
 
-def off_grid(table: Table) -> Rows:
-    """Return the rows off the grid: that of midnight UTC if any bar stands on it, else the one most bars stand on."""
+def off_grid(table: Table) -> RowNumbers:
+    """Return the rows off the grid: the grid from midnight UTC if any bar is on it, else the grid of most bars."""
     step = step_of(table.time)
     if step is None:
         return np.array([], dtype=np.intp)
@@ -216,8 +214,8 @@ def off_grid(table: Table) -> Rows:
     return np.flatnonzero(phase != on)
 
 
-def jumps(table: Table) -> Rows:
-    """Return the rows whose high is more than `JUMP` times their low, or whose open is as far from the close before."""
+def jumps(table: Table) -> RowNumbers:
+    """Return the rows whose high is more than `JUMP` times their low, or whose open is as far from the previous close."""
     step = step_of(table.time)
     o, high, low, close, _ = (table.values[name] for name in COLUMNS)
     far = high > JUMP * low
@@ -231,7 +229,7 @@ def jumps(table: Table) -> Rows:
 
 
 def unfinished(table: Table, seen: np.datetime64) -> str | None:
-    """Say by what sign the newest bar looks unfinished, if it does."""
+    """Return why the newest bar may be unfinished, or None."""
     step = step_of(table.time)
     if step is None:
         return None
@@ -251,10 +249,10 @@ def unfinished(table: Table, seen: np.datetime64) -> str | None:
 
 
 def perpetual_signs(table: Table, path: Path) -> list[str]:
-    """Say by what signs the bars look like those of a perpetual future."""
+    """Return the signs that the bars are those of a perpetual future."""
     signs = []
     if found := _PERPETUAL_NAME.search(path.name):
-        signs.append(f"the file's name has {shown(found[0])} in it")
+        signs.append(f"the file's name contains {shown(found[0])}")
     signs += [f"it has a column {shown(name)}" for name in table.ignored if _PERPETUAL_COLUMN.search(name)][:3]
     volume, close = table.values["volume"], table.values["close"]
     traded = volume[np.isfinite(volume) & (volume > 0)]
@@ -264,8 +262,8 @@ def perpetual_signs(table: Table, path: Path) -> list[str]:
         whole = np.abs(counts - np.round(counts)) < 1e-6 * np.maximum(1, np.abs(counts) * 1e-9)
         if len(np.unique(traded)) >= FEWEST_VOLUMES and whole.all() and step * price >= PERPETUAL_WORTH:
             signs.append(
-                f"all volumes are whole multiples of {step:g}, worth {step * price:.4g} in quote currency, as contracts are; "
-                "spot markets count finer"
+                f"all volumes are whole multiples of {step:g}, worth {step * price:.4g} in quote currency, as for contracts; "
+                "spot markets have smaller steps"
             )
             break
     return signs
@@ -275,14 +273,14 @@ def perpetual_signs(table: Table, path: Path) -> list[str]:
 
 
 def _seen(path: Path, now: datetime) -> np.datetime64:
-    """Return by when the file was surely written: the file's own time of change, unless the clock is before it."""
+    """Return the time when the file existed already: its modification time, unless the clock is before it."""
     stamp = min(path.stat().st_mtime, now.timestamp())
     return np.datetime64(int(stamp * 1000), "ms")
 
 
-def _where(table: Table, rows: Rows, most: int = 5) -> tuple[str, ...]:
+def _where(table: Table, rows: RowNumbers, most: int = 5) -> tuple[str, ...]:
     numbers = np.asarray(table.places.numbers)
-    return tuple(f"{table.places.word} {number}" for number in np.sort(numbers[rows])[:most].tolist())
+    return tuple(f"{table.places.kind} {number}" for number in np.sort(numbers[rows])[:most].tolist())
 
 
 def _fault_problems(faults: Faults, table: Table) -> list[Problem]:
@@ -290,19 +288,19 @@ def _fault_problems(faults: Faults, table: Table) -> list[Problem]:
     for kind in (DAMAGED, MIXED_UNITS):
         found = sorted(fault for fault in faults.found.values() if fault.kind == kind)
         if found:
-            where = tuple(f"{table.places.word} {fault.row}" for fault in found[:5])
+            where = tuple(f"{table.places.kind} {fault.row}" for fault in found[:5])
             problems.append(Problem(kind, len(found), min(found, key=lambda fault: fault.row).message, where))
     return problems
 
 
 def _row_problems(table: Table, path: Path, seen: np.datetime64) -> list[Problem]:
     if not len(table.time):
-        return [Problem("refused", 1, "no row is whole")]
+        return [Problem("refused", 1, "no row is complete")]
     problems: list[Problem] = []
 
-    def add(kind: str, rows: Rows, says: str) -> None:
+    def add(kind: str, rows: RowNumbers, message: str) -> None:
         if len(rows):
-            problems.append(Problem(kind, len(rows), says, _where(table, rows)))
+            problems.append(Problem(kind, len(rows), message, _where(table, rows)))
 
     # 1. Order and repetitions
     add("out-of-order", np.flatnonzero(np.diff(table.time) < np.timedelta64(0)) + 1, "rows are older than the row above them")
@@ -314,14 +312,14 @@ def _row_problems(table: Table, path: Path, seen: np.datetime64) -> list[Problem
         add("disagreeing", differing, f"rows repeat the time of a row above them with other values: {example}")
 
     # 2. Values and the grid
-    add("impossible", impossible(table), "bars with a price or volume that cannot be (NaN, 0 or less, high below low)")
+    add("impossible", impossible(table), "bars have an impossible price or volume (NaN, 0 or less, high below low)")
     step = step_of(table.time)
     rows = off_grid(table)
     if step is not None and len(rows):
         first = utc(table.time[np.sort(rows)[0]])
         add("off-grid", rows, f"bars open off the grid of {int(step / np.timedelta64(1, 's')):,} seconds, the first at {first}")
 
-    # 3. What is no fault, but should be known
+    # 3. Suspicions, which are not faults
     if sign := unfinished(table, seen):
         add("unfinished", np.array([np.argmax(table.time)]), sign)
     unique = np.unique(table.time)
@@ -330,9 +328,9 @@ def _row_problems(table: Table, path: Path, seen: np.datetime64) -> list[Problem
     if len(holes):
         longest = holes[np.argmax(missing[holes])]
         total, most = int(missing[holes].sum()), int(missing[longest])
-        says = f"{total:,} bars are missing; the longest gap is of {most:,} after {utc(unique[longest])}"
-        problems.append(Problem("gaps", len(holes), says, tuple(f"after {utc(unique[at])}" for at in holes[:5].tolist())))
-    add("jumps", jumps(table), f"bars whose price changes by a factor of more than {JUMP:g}, inside or from the bar before")
+        message = f"{total:,} bars are missing; the longest gap is of {most:,} after {utc(unique[longest])}"
+        problems.append(Problem("gaps", len(holes), message, tuple(f"after {utc(unique[at])}" for at in holes[:5].tolist())))
+    add("jumps", jumps(table), f"prices change by a factor of more than {JUMP:g}, within a bar or from the previous one")
     add("zero-volume", np.flatnonzero(table.values["volume"] == 0), "bars have a volume of 0")
     if not table.synthetic and (signs := perpetual_signs(table, path)):
         problems.append(Problem("perpetual", len(signs), "; ".join(signs)))
@@ -343,4 +341,4 @@ def _difference(table: Table, row: int, other: int) -> str:
     name = next(name for name in COLUMNS if table.values[name][row] != table.values[name][other])
     here, there = (float(table.values[name][each]) for each in (row, other))
     numbers = table.places.numbers
-    return f"{name} is {there!r} in {table.places.word} {numbers[other]} and {here!r} in {table.places.word} {numbers[row]}"
+    return f"{name} is {there!r} in {table.places.kind} {numbers[other]} and {here!r} in {table.places.kind} {numbers[row]}"

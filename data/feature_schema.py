@@ -1,4 +1,4 @@
-"""FeatureSchema: which columns a model was trained on, in which order and scale; checked exactly at serving."""
+"""FeatureSchema: the columns that a model was trained on, their order and scale; checked exactly at serving."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FeatureSchema:
     Parameters
     ----------
     feature_set : str
-        The feature set's name, by which it is found again.
+        The feature set's name, by which it is loaded.
     columns : tuple of str
         Column names in order.
     warmup_bars : int
@@ -38,7 +38,7 @@ class FeatureSchema:
     clip : float
         Scaled values are cut to ±clip (in standard deviations).
     probe : tuple of float
-        The last row of the features of a fixed random walk, by which a feature set whose code changed is noticed.
+        The last row of the features of a fixed random walk, to detect a feature set whose code has changed.
     """
 
     feature_set: str
@@ -54,51 +54,39 @@ class FeatureSchema:
         """Measure mean and scale on the training ``rows``, shape (n_rows, n_columns), all finite."""
         scale = rows.std(axis=0)
         scale[scale < 1e-12] = 1.0
-        mean = rows.mean(axis=0)
-        return cls(
-            features.name,
-            features.columns,
-            features.warmup_bars,
-            tuple(mean.tolist()),
-            tuple(scale.tolist()),
-            CLIP,
-            tuple(_probe(features).tolist()),
-        )
+        return cls._of(features, rows.mean(axis=0), scale, CLIP)
+
+    @classmethod
+    def _of(cls, features: FeatureSet, mean: FloatArray, scale: FloatArray, clip: float) -> FeatureSchema:
+        numbers = tuple(mean.tolist()), tuple(scale.tolist()), clip, tuple(_probe(features).tolist())
+        return cls(features.name, features.columns, features.warmup_bars, *numbers)
 
     @classmethod
     def stated(cls, features: FeatureSet, scaler: Mapping[str, Any] | None) -> FeatureSchema:
-        """Take the scaler of a training that was not this project's: ``mean``, ``scale`` and perhaps ``clip``; None scales not.
+        """Use the scaler of a training outside flagbt: ``mean``, ``scale`` and an optional ``clip``; None means no scaling.
 
         Raises
         ------
         UsageError
-            When it has another field, or not one finite number a column (above 0 for ``scale`` and ``clip``).
+            When it has another field, or not one finite number per column (above 0 for ``scale`` and ``clip``).
         """
         n = len(features.columns)
         values = {"mean": [0.0] * n, "scale": [1.0] * n, "clip": NO_CLIP, **(scaler or {})}
         unknown = sorted(values.keys() - {"mean", "scale", "clip"})
         if unknown:
-            raise UsageError(f"--scaler: '{unknown[0]}' is no field here. {nearest(unknown[0], ('mean', 'scale', 'clip'))}")
+            raise UsageError(f"--scaler: unknown field '{unknown[0]}'. {nearest(unknown[0], ('mean', 'scale', 'clip'))}")
         try:
             mean, scale = (np.asarray(values[key], dtype=np.float64) for key in ("mean", "scale"))
             clip = float(values["clip"])
         except (TypeError, ValueError) as error:
             raise UsageError(f"--scaler: expected lists of numbers for mean and scale, and one for clip: {error}.") from None
-        whole = mean.shape == scale.shape == (n,) and np.isfinite(mean).all() and np.isfinite(scale).all()
-        if not whole or not (scale > 0).all() or not 0 < clip <= NO_CLIP:
+        valid = mean.shape == scale.shape == (n,) and np.isfinite(mean).all() and np.isfinite(scale).all()
+        if not valid or not (scale > 0).all() or not 0 < clip <= NO_CLIP:
             raise UsageError(
                 f"--scaler: expected {n} finite numbers each for mean and scale (above 0), one for each column of "
                 f"'{features.name}', got {mean.size} and {scale.size}; and a clip above 0, got {clip:g}."
             )
-        return cls(
-            features.name,
-            features.columns,
-            features.warmup_bars,
-            tuple(mean.tolist()),
-            tuple(scale.tolist()),
-            clip,
-            tuple(_probe(features).tolist()),
-        )
+        return cls._of(features, mean, scale, clip)
 
     @cached_property
     def digest(self) -> str:
@@ -108,12 +96,12 @@ class FeatureSchema:
     def rows(self, bars: Bars) -> Float32Array:
         """Return the scaled rows a model reads, float32, shape (n_bars, n_columns), NaN in the warm-up.
 
-        Training and serving both come through here. *Causality: row t uses bars <= t.*
+        Training and serving both use this method. *Causality: row t uses bars <= t.*
 
         Raises
         ------
         CheckpointError
-            When the feature set now gives other columns, another warm-up or other values than at training.
+            When the feature set gives other columns, another warm-up or other values than at training.
         """
         features = self._checked_feature_set
         scaled = (features(bars) - np.asarray(self.mean)) / np.asarray(self.scale)
@@ -136,15 +124,15 @@ class FeatureSchema:
             )
             raise CheckpointError(
                 f"the feature set '{self.feature_set}' is not the one this checkpoint was trained on: {where}. "
-                "A model fed another table gives nonsense with high confidence: install the feature set's version of "
-                "the training, or retrain."
+                "With other columns a model is confident and wrong: install the feature set's version of the training, or "
+                "retrain."
             )
         off = np.abs(_probe(features) - np.asarray(self.probe))
         if not (off <= PROBE_TOLERANCE * (1 + np.abs(self.probe))).all():
             column = int(np.argmax(off))
             raise CheckpointError(
-                f"the feature set '{self.feature_set}' computes other values than at training: on the fixed probe "
-                f"series, '{self.columns[column]}' is {_probe(features)[column]:.9g}, it was {self.probe[column]:.9g}. "
+                f"the feature set '{self.feature_set}' computes other values than at training: on the fixed probe series, "
+                f"'{self.columns[column]}' is {_probe(features)[column]:.9g} instead of {self.probe[column]:.9g}. "
                 "Its code has changed: install the version of the training, or retrain."
             )
         return features
@@ -160,7 +148,7 @@ class FeatureSchema:
         Raises
         ------
         CheckpointError
-            When a field is missing or unknown, or the digest does not fit.
+            When a field is missing or unknown, or the digest does not match.
         """
         fields: dict[str, Any] = dict(values)
         digest = fields.pop("digest", None)
@@ -169,12 +157,12 @@ class FeatureSchema:
             schema = cls(**given)
         except TypeError as error:
             raise CheckpointError(
-                f"the feature schema is damaged: {error}. Take the checkpoint from its source again."
+                f"the feature schema is damaged: {error}. Copy the checkpoint again from its source."
             ) from None
         if schema.digest != digest:
             raise CheckpointError(
                 f"the feature schema's digest is {schema.digest[:12]}, expected {str(digest)[:12]}: it was edited or "
-                "damaged after training. Take the checkpoint from its source again."
+                "damaged after training. Copy the checkpoint again from its source."
             )
         return schema
 
@@ -183,7 +171,7 @@ def _probe(features: FeatureSet) -> FloatArray:
     """Return the last row of the features over a fixed random walk just longer than their warm-up."""
     n = features.warmup_bars + 24
     random = np.random.Generator(np.random.Philox(key=20240101))
-    # Only +, *, and sorting of raw uniform draws: their bits do not depend on numpy's distributions.
+    # Only sums, products and raw uniform draws: their bits do not depend on numpy's distributions.
     draws = random.random((4, n))
     close = 20_000 * np.cumprod(1 + (draws[0] - 0.5) / 50)
     open_ = np.concatenate([[20_000.0], close[:-1]])

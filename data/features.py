@@ -1,4 +1,4 @@
-"""Features: named, ordered, causal columns computed from Bars alone.
+"""Features: named, ordered, causal columns computed from Bars only.
 
 A feature set is a plug-in. It is found by name (entry point group ``flagbt.features``; the built-in one is
 ``default``) or as ``module:name``, where ``name`` is a FeatureSet object.
@@ -29,7 +29,7 @@ class FeatureSet:
     Parameters
     ----------
     name : str
-        What checkpoints call it: a registered name, or ``module:name``.
+        The name in checkpoints: a registered name, or ``module:name``.
     columns : tuple of str
         Column names, in the order of the computed array's columns.
     warmup_bars : int
@@ -49,15 +49,17 @@ class FeatureSet:
         Raises
         ------
         StrategyError
-            When the plug-in returns another shape.
+            When the plug-in returns an array of another shape.
         DataError
-            When a row past the warm-up is not finite, naming the column and the first such bar.
+            When a row after the warm-up is not finite, naming the column and the first such bar.
         """
-        rows = np.array(self.compute(bars), dtype=np.float64)  # a copy: a plug-in may return the bars' own, frozen array
+        rows = np.array(
+            self.compute(bars), dtype=np.float64
+        )  # a copy: a plug-in may return an array of the bars, which is read-only
         if rows.shape != (len(bars), len(self.columns)):
             raise StrategyError(
                 f"feature set '{self.name}': expected an array of shape {(len(bars), len(self.columns))}, got "
-                f"{rows.shape}. Its compute function must return one row a bar and one column a name."
+                f"{rows.shape}. Its compute function must return one row per bar and one column per name."
             )
         rows[: self.warmup_bars] = np.nan
         bad = ~np.isfinite(rows[self.warmup_bars :])
@@ -67,7 +69,7 @@ class FeatureSet:
             raise DataError(
                 f"feature set '{self.name}': the column '{self.columns[column]}' is "
                 f"{rows[self.warmup_bars + at, column]} at {stamp}, the first of {int(bad.any(1).sum()):,} such bars. "
-                "Features must be finite past the warm-up: mend the feature, or look at the bars there."
+                "Features must be finite after the warm-up: fix the feature, or check the bars there."
             )
         return rows
 
@@ -78,14 +80,14 @@ def feature_set(name: str, *, named: bool = True) -> FeatureSet:
     Parameters
     ----------
     named : bool
-        Whether a user named it; a checkpoint's ``module:name`` is imported by nobody (see ``plugins.load_object``).
+        Whether a user named it; a checkpoint's ``module:name`` is not imported (see ``plugins.load_object``).
 
     Raises
     ------
     UsageError
         For an unknown name, with the nearest known one.
     StrategyError
-        When the plug-in cannot be imported or is no FeatureSet.
+        When the plug-in cannot be imported or is not a FeatureSet.
     """
     if name == DEFAULT.name:
         return DEFAULT
@@ -101,7 +103,7 @@ def feature_set(name: str, *, named: bool = True) -> FeatureSet:
 def _rolling(values: FloatArray, width: int, reduce: Callable[..., FloatArray] = np.mean) -> FloatArray:
     """Reduce the last ``width`` values up to each row; NaN before.
 
-    Each window is reduced on its own, so a row does not depend on where the series starts (running sums would).
+    Each window is reduced separately, so a row does not depend on where the series starts (running sums would).
     """
     result = np.full(len(values), np.nan)
     if len(values) >= width:
@@ -116,7 +118,7 @@ def _lag(values: FloatArray, bars: int) -> FloatArray:
 
 
 def _default_columns(bars: Bars) -> dict[str, FloatArray]:
-    """Compute the default columns: moves in units of volatility, volatility levels, volume, and the clock."""
+    """Compute the default columns: returns in units of volatility, volatility levels, volume, and the clock."""
     log_close = np.log(bars.close)
     change = log_close - _lag(log_close, 1)
     volatility = {width: np.maximum(np.sqrt(_rolling(change**2, width)), SMALLEST_VOLATILITY) for width in (6, 24, WEEK_BARS)}
@@ -127,23 +129,23 @@ def _default_columns(bars: Bars) -> dict[str, FloatArray]:
     for horizon in (1, 2, 3, 6, 12, 24, 72, WEEK_BARS):
         columns[f"return_{horizon}"] = (log_close - _lag(log_close, horizon)) / (hourly * np.sqrt(horizon))
 
-    # 2. Volatility: how high, and whether rising (the label's threshold is a fixed share of the price)
-    reach = np.maximum(np.log(bars.high / bars.low), SMALLEST_VOLATILITY / 10)
+    # 2. Volatility: its level and its change (the label's threshold is a fixed share of the price)
+    log_range = np.maximum(np.log(bars.high / bars.low), SMALLEST_VOLATILITY / 10)
     columns["log_volatility_week"] = np.log(hourly)
     columns["volatility_day_to_week"] = np.log(volatility[24] / hourly)
     columns["volatility_6_to_day"] = np.log(volatility[6] / volatility[24])
     for width in (1, 6, 24):
-        mean_reach = _rolling(reach, width)
-        columns[f"log_range_{width}"] = np.log(mean_reach)
-        columns[f"range_{width}_to_week"] = np.log(mean_reach / hourly)
+        mean_range = _rolling(log_range, width)
+        columns[f"log_range_{width}"] = np.log(mean_range)
+        columns[f"range_{width}_to_week"] = np.log(mean_range / hourly)
     columns["largest_move_24"] = _rolling(np.abs(change), 24, np.max) / hourly
 
-    # 3. Where the close lies in its bar and in the recent range, 0 (low) to 1 (high)
+    # 3. The position of the close in its bar and in the recent range, 0 (low) to 1 (high)
     for width in (1, 24, WEEK_BARS):
         high, low = _rolling(bars.high, width, np.max), _rolling(bars.low, width, np.min)
         columns[f"place_in_range_{width}"] = (bars.close - low + 1e-9 * bars.close) / (high - low + 2e-9 * bars.close)
 
-    # 4. Volume against its own recent past (its level drifts with fashion and fees); a floor keeps log(0) away
+    # 4. Volume relative to its recent past (its level drifts over the years); a floor avoids log(0)
     day, week = _rolling(bars.volume, 24), _rolling(bars.volume, WEEK_BARS)
     floor = 1e-3 * week + 1e-12
     columns["volume_to_day"] = np.log((bars.volume + floor) / (day + floor))

@@ -1,7 +1,7 @@
 """Labels: what the market did next. SELL=0, HOLD=1, BUY=2, here and everywhere.
 
-Two questions can be asked of a model, both of them written as text: ``horizon:6,0.01`` (``LabelSpec``) and
-``triple-barrier:24,1.5,1.5`` (``TripleBarrier``). ``label_spec`` reads either, ``labels_from_json`` what a checkpoint keeps.
+There are two kinds of label, both written as text: ``horizon:6,0.01`` (``LabelSpec``) and ``triple-barrier:24,1.5,1.5``
+(``TripleBarrier``). ``label_spec`` reads the text, ``labels_from_json`` the values in a checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .bars import Bars
 SELL, HOLD, BUY = 0, 1, 2
 CLASS_NAMES = ("SELL", "HOLD", "BUY")
 NO_LABEL = -1
-VOLATILITY_BARS = 168  # a week of hours: one whole cycle of quiet and busy ones
+VOLATILITY_BARS = 168  # a week of hours: one whole cycle of quiet and busy hours
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ class LabelSpec:
 
     @property
     def history_bars(self) -> int:
-        """How many bars before bar t its label looks at: none."""
+        """Number of bars before bar t that its label uses: none."""
         return 0
 
     @property
     def question(self) -> str:
-        """What a model is asked, in words."""
+        """The question that the labels answer, as text."""
         move = f"more than {100 * self.threshold:g} % up (BUY), down (SELL)"
         return f"is the close {self.horizon_bars} bars ahead {move}, or neither (HOLD)?"
 
     def forward_return(self, bars: Bars) -> FloatArray:
         """Return ``close[t + horizon] / close[t] - 1``, shape (n_bars,), NaN for the last ``horizon_bars``.
 
-        Not causal, by its nature: row t uses bar t + horizon. It must never enter a feature.
+        Not causal by definition: row t uses bar t + horizon. It must never enter a feature.
         """
         result = np.full(len(bars), np.nan)
         h = self.horizon_bars
@@ -92,17 +92,17 @@ class TripleBarrier:
     """The question a model is trained on: which of two prices do the next ``horizon_bars`` bars touch first?
 
     From the close of bar t, with sigma_t the standard deviation of the last 168 log returns of the closes (the latest one
-    ends at bar t), the barriers lie at
+    ends at bar t), the barriers are
 
         upper = close_t * (1 + up * sigma_t * sqrt(horizon_bars)),  lower = close_t * (1 - down * sigma_t * sqrt(horizon_bars))
 
     BUY where the high of one of the next ``horizon_bars`` bars reaches the upper barrier first, SELL where a low reaches
     the lower one first, HOLD where neither happens before the third barrier, time. A bar that touches both counts as SELL:
-    its prices do not tell which came first, and the pessimistic answer flatters nobody.
+    its prices do not show which came first, and SELL is the pessimistic answer.
 
     From Lopez de Prado (2018), Advances in Financial Machine Learning, chapter 3: barriers in multiples of a trailing
-    volatility. He takes that of one day for every horizon; here it is scaled to the horizon by the square root of time,
-    which for 24 hourly bars is the same unit. He looks at closes; here highs and lows count, as a standing order would.
+    volatility. The book uses that of one day for every horizon; here it is scaled to the horizon by the square root of time,
+    which for 24 hourly bars is the same unit. The book uses closes; here highs and lows count, as for a resting order.
 
     Parameters
     ----------
@@ -128,12 +128,12 @@ class TripleBarrier:
 
     @property
     def history_bars(self) -> int:
-        """How many bars before bar t its label looks at: those of the volatility."""
+        """Number of bars before bar t that its label uses: those of the volatility."""
         return VOLATILITY_BARS
 
     @property
     def question(self) -> str:
-        """What a model is asked, in words."""
+        """The question that the labels answer, as text."""
         return (
             f"within {self.horizon_bars} bars, is {self.up:g} standard deviations up touched first (BUY), "
             f"{self.down:g} down (SELL), or neither (HOLD)?"
@@ -142,7 +142,7 @@ class TripleBarrier:
     def forward_return(self, bars: Bars) -> FloatArray:
         """Return the close of the first bar that touches a barrier (else of the last of the horizon) over close[t] - 1.
 
-        Shape (n_bars,), NaN where there is no label. Not causal, by its nature: it must never enter a feature.
+        Shape (n_bars,), NaN where there is no label. Not causal by definition: it must never enter a feature.
         """
         return self._outcome(bars)[1]
 
@@ -150,7 +150,7 @@ class TripleBarrier:
         """Return SELL, HOLD or BUY for each bar, shape (n_bars,).
 
         NO_LABEL (-1) for the last ``horizon_bars``, and where the volatility is not known: the first 168 bars, and any
-        whose last 168 returns are all alike. Not causal, by its nature: it must never enter a feature.
+        whose last 168 returns are all equal. Not causal by definition: it must never enter a feature.
         """
         return self._outcome(bars)[0]
 
@@ -218,12 +218,12 @@ def label_spec(text: str, *, option: str = "--labels") -> Labels:
     kind, colon, rest = text.strip().partition(":")
     if kind not in KINDS:
         raise UsageError(
-            f"{option}: '{kind}' is no kind of label. {nearest(kind, KINDS)} "
+            f"{option}: unknown kind of label '{kind}'. {nearest(kind, KINDS)} "
             "Write horizon:BARS,THRESHOLD or triple-barrier:BARS,UP,DOWN, such as horizon:6,0.01 or triple-barrier:24,1.5,1.5."
         )
-    made, names = KINDS[kind]
+    spec_class, names = KINDS[kind]
     if not colon:
-        return made()
+        return spec_class()
     try:
         bars, *numbers = rest.split(",")
         if len(numbers) != len(names) - 1:
@@ -232,12 +232,12 @@ def label_spec(text: str, *, option: str = "--labels") -> Labels:
     except ValueError:
         raise UsageError(
             f"{option}: expected {kind}:{','.join(('BARS', *names[1:])).upper()} with a whole number of bars, got '{text}'. "
-            f"By default it is {made()}."
+            f"The default is {spec_class()}."
         ) from None
     try:
-        return made(*values)
+        return spec_class(*values)
     except UsageError as error:
-        raise UsageError(f"{option}: {str(error).removeprefix('labels: ')} By default it is {made()}.") from None
+        raise UsageError(f"{option}: {str(error).removeprefix('labels: ')} The default is {spec_class()}.") from None
 
 
 def labels_from_json(values: Mapping[str, Any]) -> Labels:
@@ -246,15 +246,15 @@ def labels_from_json(values: Mapping[str, Any]) -> Labels:
     Raises
     ------
     UsageError
-        When the kind is unknown or a number means nothing.
+        When the kind is unknown or a number is out of range.
     KeyError
         When a field is missing.
     """
     kind = values.get("kind", "horizon")
     if kind not in KINDS:
         raise UsageError(f"labels: the kind '{kind}' is unknown. {nearest(str(kind), KINDS)}")
-    made, names = KINDS[kind]
-    return made(*(values[name] for name in names))
+    spec_class, names = KINDS[kind]
+    return spec_class(*(values[name] for name in names))
 
 
 def class_counts(labels: IntArray) -> npt.NDArray[np.int64]:

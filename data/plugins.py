@@ -1,4 +1,4 @@
-"""Plug-ins: objects that other packages offer by entry point, or that a user names as ``module:name``."""
+"""Plug-ins: objects that other packages provide as entry points, or that a user names as ``module:name``."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def plugin_names(group: str) -> dict[str, str]:
     for point in entry_points(group=group):
         if found.get(point.name, point.value) != point.value:
             raise StrategyError(
-                f"two installed packages offer '{point.name}' in '{group}': {found[point.name]} and {point.value}. "
-                "Uninstall one, or name the object you mean as module:name."
+                f"two installed packages provide '{point.name}' in '{group}': {found[point.name]} and {point.value}. "
+                "Uninstall one, or name the object as module:name."
             )
         found[point.name] = point.value
     return found
 
 
 def load_object(path: str, *, what: str, named: bool = True) -> object:
-    """Import ``module:name``; modules in the current folder are found too, behind the installed ones.
+    """Import ``module:name``; modules in the current folder are found too, after the installed ones.
 
     Parameters
     ----------
     named : bool
-        Whether a user named it. What only a file names is imported by nobody: it is found where the module is imported
+        Whether a user named it. A module that only a file names is not imported. It is found only if it is imported
         already, because the user named it elsewhere or imported it.
 
     Raises
@@ -64,11 +64,11 @@ def load_object(path: str, *, what: str, named: bool = True) -> object:
     _add_current_folder()
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a plug-in's own code may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a plug-in's code may raise anything during the import
         place = _place_of(error, None)
         raise StrategyError(
-            f"{what} '{path}': importing '{module_name}' failed{f' at {place}' if place else ''}: {_said(error)}. "
-            "A module is looked for in the current folder and among the installed packages."
+            f"{what} '{path}': importing '{module_name}' failed{f' at {place}' if place else ''}: {_error_text(error)}. "
+            "Modules are searched in the current folder and among the installed packages."
         ) from error
     try:
         return getattr(module, name)
@@ -81,17 +81,17 @@ def load_object(path: str, *, what: str, named: bool = True) -> object:
 
 @contextmanager
 def blamed_on(plugin: type[object], what: str) -> Iterator[None]:
-    """Turn what a plug-in's own code raises into one paragraph with the plug-in's file and line.
+    """Turn an exception in a plug-in's code into one paragraph with the plug-in's file and line.
 
-    What flagbt's own classes raise stays as it is, and so does what flagbt raises without going through the plug-in:
-    that is a defect of flagbt's, and its traceback is wanted.
+    Exceptions of flagbt's classes are not changed, nor are those that flagbt raises outside the plug-in's code: they are
+    defects of flagbt, and need their traceback.
 
     Parameters
     ----------
     plugin : class
-        Whose code runs in the block.
+        The class whose code runs in the block.
     what : str
-        What it does there, such as ``prepare``.
+        The called method, such as ``prepare``.
 
     Raises
     ------
@@ -107,12 +107,12 @@ def blamed_on(plugin: type[object], what: str) -> Iterator[None]:
         if place is None or plugin.__module__.partition(".")[0] == __name__.partition(".")[0]:
             raise
         raise StrategyError(
-            f"strategy '{plugin.__name__}': {what} failed at {place}: {_said(error)}. Mend it there."
+            f"strategy '{plugin.__name__}': {what} failed at {place}: {_error_text(error)}. Fix the error there."
         ) from error
 
 
 def _add_current_folder() -> None:
-    """Let modules of the current folder be imported, last of all: a models.py or a torch.py there hides nothing."""
+    """Make modules of the current folder importable, after all others: a models.py or a torch.py there hides no package."""
     try:
         here = os.getcwd()
     except FileNotFoundError:  # it was removed meanwhile
@@ -122,21 +122,21 @@ def _add_current_folder() -> None:
 
 
 def _place_of(error: BaseException, plugin: type[object] | None) -> str | None:
-    """Return the plug-in's file and line that an error went through, or None where flagbt itself failed.
+    """Return the plug-in's file and line in an error's traceback, or None for a failure of flagbt.
 
-    Without a class (while it is imported) that is the last line outside the standard library. An error that never went
-    through the plug-in's file came from calling it wrongly, or from a library that was doing its bidding.
+    Without a class (while it is imported) that is the last line outside the standard library. An error outside the
+    plug-in's file comes from a wrong call of the plug-in, or from a library that the plug-in called.
     """
-    # The first frame is flagbt's own call; this file's frames are the machinery around it.
+    # The first frame is flagbt's call; frames of this file are left out.
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__][1:]
-    own = None if plugin is None else _file_of(plugin)
+    file = None if plugin is None else _file_of(plugin)
     for frame in reversed(frames):
-        if frame.filename == own or (plugin is None and not frame.filename.startswith(("<", STANDARD_LIBRARY))):
+        if frame.filename == file or (plugin is None and not frame.filename.startswith(("<", STANDARD_LIBRARY))):
             return f"{frame.filename}, line {frame.lineno}"
     if plugin is None or (frames and _is_flagbts(frames[-1].filename)):
         return None
     last = f", inside {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
-    return f"{own}, class {plugin.__name__}{last}"
+    return f"{file}, class {plugin.__name__}{last}"
 
 
 def _file_of(plugin: type[object]) -> str:
@@ -151,7 +151,7 @@ def _is_flagbts(file: str) -> bool:
     return path.is_relative_to(PACKAGE) and "site-packages" not in path.relative_to(PACKAGE).parts
 
 
-def _said(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
     except Exception:

@@ -1,4 +1,4 @@
-"""Bars from files, and back: one function a format turns a file into a table, then all pass the same checks.
+"""Bars from files, and back: one function per format reads a table, then all tables pass the same checks.
 
 A new format is one function ``(Path, Faults) -> Table`` in ``data/formats`` and one line in ``FORMATS``.
 """
@@ -23,7 +23,7 @@ from .formats.freqtrade_json import read_rows_json
 from .formats.parquet_feather import read_feather, read_parquet
 from .formats.table import Faults, Places, Table
 
-UNKNOWN_STEP = np.timedelta64("NaT")  # lets Bars find the step
+UNKNOWN_STEP = np.timedelta64("NaT")  # Bars then finds the step
 
 _logger = logging.getLogger(__name__)
 
@@ -32,11 +32,12 @@ def read_bars(path: str | Path) -> Bars:
     """Read a file of bars, in any of ``FORMATS``.
 
     Columns are found by name, in any case: one of ``TIME_NAMES`` (the first in that order) with the bars' OPEN times,
-    and open, high, low, close, volume; others are ignored, except that ``write_bars_csv`` marks generated prices by a
-    column ``synthetic`` of 1. Times are ISO 8601 (naive means UTC) or epoch numbers in one unit, told by their size.
+    and open, high, low, close, volume. Others are ignored, except the column ``synthetic`` of 1 by which
+    ``write_bars_csv`` marks generated prices. Times are ISO 8601 (naive means UTC) or epoch numbers in one unit, detected
+    by their size.
 
-    A reading that loses nothing and has no other is made, and said as a warning of the logger ``flagbt.data.readers``:
-    a banner above the header, Binance's klines without a header, a file written newest first, 'Volume BTC' beside
+    A layout that can be read in one way without loss is read, with a warning of the logger ``flagbt.data.readers``: a
+    banner above the header, Binance's klines without a header, a file written newest first, 'Volume BTC' next to
     'Volume USDT'.
 
     Parameters
@@ -52,26 +53,36 @@ def read_bars(path: str | Path) -> Bars:
     Raises
     ------
     DataError
-        For a file that is missing, unreadable, damaged or beyond the limits, and for the first cell that is no time or
-        number or breaks a rule of `Bars`, with its line (text; the header's line counts) or row (Parquet, Feather, JSON)
+        For a file that is missing, unreadable, damaged or beyond the limits, and for the first cell that is not a time or
+        number or violates a rule of `Bars`, with its line (text; the header's line counts) or row (Parquet, Feather, JSON)
         and column. Nothing is repaired: a blank or NaN cell is refused too.
     """
-    path = Path(path)
-    table = read_table(path, Faults(strict=True, name=path.name))
-    table = turned(table) if is_newest_first(table.time) else table
-    bars = bars_from_table(table, path.name)
+    table, bars = read_strictly(path := Path(path))
     for note in table.notes:
         _logger.warning("%s: %s.", path.name, note)
     return bars
 
 
-def read_table(path: Path, faults: Faults) -> Table:
-    """Read a file's columns as they stand, not yet checked.
+def read_strictly(path: Path) -> tuple[Table, Bars]:
+    """Return a file's table, oldest row first, and its bars.
 
     Raises
     ------
     DataError
-        For a file that no table can be made of; for the first fault in a row if ``faults`` is strict.
+        As `read_bars`.
+    """
+    table = read_table(path, Faults(strict=True, name=path.name))
+    table = reversed_rows(table) if is_newest_first(table.time) else table
+    return table, bars_from_table(table, path.name)
+
+
+def read_table(path: Path, faults: Faults) -> Table:
+    """Read a file's columns as they are, not yet checked.
+
+    Raises
+    ------
+    DataError
+        For a file that cannot be read as a table; for the first fault in a row if ``faults`` is strict.
     """
     read = _format_of(path)
     try:
@@ -86,19 +97,19 @@ def read_table(path: Path, faults: Faults) -> Table:
 
 
 def is_newest_first(time: TimeArray) -> bool:
-    """Tell whether no bar is newer than the one above it, and not all are of one time."""
+    """Return whether no bar is newer than the one above it, and not all have the same time."""
     steps = np.diff(time)
     return not np.isnat(steps).any() and bool((steps <= np.timedelta64(0)).all() and steps.any())
 
 
-def turned(table: Table) -> Table:
-    """Return a table whose rows are read from the last to the first, with a note."""
+def reversed_rows(table: Table) -> Table:
+    """Return a table with its rows in reverse order, and a note."""
     note = "its bars are written newest first, and were read from the last to the first"
     return table.take(np.arange(len(table.time))[::-1])._replace(notes=(*table.notes, note))
 
 
 def bars_from_table(table: Table, source: str) -> Bars:
-    """Make Bars of a table, or say which lines of the file break which rule.
+    """Create Bars from a table, or report the lines of the file that violate a rule.
 
     Raises
     ------
@@ -109,20 +120,20 @@ def bars_from_table(table: Table, source: str) -> Bars:
         return Bars(table.time, **table.values, source=source, synthetic=table.synthetic, step=UNKNOWN_STEP)
     except DataError as error:
         raise DataError(
-            f"{error}{_where_bars_stand(str(error), table.places)} flagbt data check lists all such bars, and what can be done."
+            f"{error}{_places_in_file(str(error), table.places)} flagbt data check lists all such bars and their fixes."
         ) from None
 
 
 def write_bars_csv(bars: Bars, path: str | Path) -> None:
     """Write bars as CSV that `read_bars` reads back with an equal digest; gzipped if the name ends in .gz.
 
-    The same bars always give the same bytes. The file appears whole or not at all: it is written under a temporary
-    name beside it, then renamed. Generated prices get a last column ``synthetic`` of 1, so that they stay marked.
+    The same bars always give the same bytes. The file is written in one step: under a temporary name in its folder, then
+    renamed. Generated prices get a last column ``synthetic`` of 1, so that they stay marked.
 
     Parameters
     ----------
     bars : Bars
-        What to write: times as ISO 8601 with Z, floats with every digit they need.
+        Times are written as ISO 8601 with Z, floats with every digit they need.
     path : str or Path
         A name that ends in .csv or .csv.gz, in a folder that exists; a file of that name is replaced.
 
@@ -133,7 +144,7 @@ def write_bars_csv(bars: Bars, path: str | Path) -> None:
     """
     path = Path(path)
     if not path.name.lower().endswith((".csv", ".csv.gz")):
-        raise DataError(f"{path}: expected a name that ends in .csv or .csv.gz. Name the file so.")
+        raise DataError(f"{path}: expected a name that ends in .csv or .csv.gz. Rename the file.")
     whole_seconds = bool((bars.time.astype("datetime64[s]") == bars.time).all())
     stamps = np.datetime_as_string(bars.time, unit="s" if whole_seconds else "ns").tolist()
     mark_name, mark = (",synthetic", ",1") if bars.synthetic else ("", "")
@@ -178,20 +189,20 @@ def _format_of(path: Path) -> Callable[[Path, Faults], Table]:
 
 
 def _neighbour(path: Path) -> str:
-    """Name a readable file of nearly that name in the same folder, if there is one."""
+    """Return a sentence with a readable file of a similar name in the same folder, if there is one."""
     if not path.parent.is_dir():
         return f"Its folder {path.parent} does not exist either. "
     guess = nearest(path.name, [p.name for p in path.parent.iterdir() if p.name.lower().endswith(tuple(FORMATS))])
     return f"{guess} " if guess.startswith("Did you mean") else ""
 
 
-def _where_bars_stand(message: str, places: Places) -> str:
+def _places_in_file(message: str, places: Places) -> str:
     """Translate the bar numbers of a message of `Bars` (counted from 1) into places in the file."""
-    said = message.removeprefix(f"{places.name}: ")
+    text = message.removeprefix(f"{places.name}: ")
     numbers: list[int] = []
-    for first, second in re.findall(r"\bbars? (?:number )?(\d+)(?: and (\d+))?", said):
+    for first, second in re.findall(r"\bbars? (?:number )?(\d+)(?: and (\d+))?", text):
         numbers += [int(number) for number in (first, second) if number]
     if not numbers:
         return ""
-    stands = ", ".join(f"bar {n} is {places.word} {places.numbers[n - 1]}" for n in sorted(set(numbers)))
-    return f" In the file, {stands}."
+    lines = ", ".join(f"bar {n} is {places.kind} {places.numbers[n - 1]}" for n in sorted(set(numbers)))
+    return f" In the file, {lines}."

@@ -1,4 +1,4 @@
-"""Fixes that a user asks for by name: each leaves rows out or puts them in order, and every change is told."""
+"""Fixes by name: each leaves rows out or sorts them, and every change is listed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, UsageError, nearest
+from ..errors import DataError, UsageError, check_choice
 from .bars import COLUMNS, Bars, utc
-from .check import CheckResult, Rows, impossible, off_grid, repeats, sound, unfinished
+from .check import CheckResult, RowNumbers, impossible, off_grid, repeats, undamaged, unfinished
 from .formats.table import MIXED_UNITS, Table
 from .readers import bars_from_table
 
@@ -22,24 +22,23 @@ class RepairResult(NamedTuple):
 
 
 def repair(examined: CheckResult, fixes: Sequence[str]) -> RepairResult:
-    """Apply fixes to what was read, in the order of `FIXES`; the file itself is not touched.
+    """Apply fixes to the rows that were read, in the order of `FIXES`; the file is not changed.
 
     Parameters
     ----------
-    examined : Examined
+    examined : CheckResult
     fixes : sequence of str
         Names in `FIXES`.
 
     Raises
     ------
     UsageError
-        For a name that is no fix, or two that contradict each other.
+        For an unknown name, or two fixes that contradict each other.
     DataError
-        When the bars are still refused: what is left, and where.
+        When the bars are still refused, with the remaining faults and their places.
     """
     for fix in fixes:
-        if fix not in FIXES:
-            raise UsageError(f"--fix: {fix!r} is no fix. {nearest(fix, FIXES)}")
+        check_choice("--fix", fix, FIXES)
     if "keep-first" in fixes and "keep-last" in fixes:
         raise UsageError("--fix: keep-first and keep-last contradict each other. Choose one.")
     changes: list[str] = []
@@ -64,10 +63,10 @@ def _row(table: Table, row: int) -> str:
 
 
 def _line(table: Table, row: int) -> str:
-    return f"{table.places.word} {table.places.numbers[row]}"
+    return f"{table.places.kind} {table.places.numbers[row]}"
 
 
-def _without(table: Table, rows: Rows, changes: list[str], why: str | Callable[[int], str]) -> Table:
+def _without(table: Table, rows: RowNumbers, changes: list[str], why: str | Callable[[int], str]) -> Table:
     for row in sorted(rows.tolist(), key=lambda each: int(table.places.numbers[each])):
         reason = why if isinstance(why, str) else why(row)
         changes.append(f"{_line(table, row)}: left out, {reason} ({_row(table, row)})")
@@ -78,15 +77,15 @@ def _convert_units(table: Table, examined: CheckResult, changes: list[str]) -> T
     rows = {fault.row for fault in examined.faults.found.values() if fault.kind == MIXED_UNITS}
     found = np.flatnonzero(np.isin(table.places.numbers, sorted(rows))).tolist()
     for row in sorted(found, key=lambda each: int(table.places.numbers[each])):
-        changes.append(f"{_line(table, row)}: the time is read in its own unit, {utc(table.time[row])}")
+        changes.append(f"{_line(table, row)}: the time is converted from another unit, {utc(table.time[row])}")
     return table
 
 
 def _drop_damaged(table: Table, examined: CheckResult, changes: list[str]) -> Table:
-    kept = sound(table, examined.faults)
-    gone = np.flatnonzero(~np.isin(table.places.numbers, kept.places.numbers))
+    kept = undamaged(table, examined.faults)
+    damaged = np.flatnonzero(~np.isin(table.places.numbers, kept.places.numbers))
     found = examined.faults.found
-    return _without(table, gone, changes, lambda row: f"damaged: {found[int(table.places.numbers[row])].message}")
+    return _without(table, damaged, changes, lambda row: f"damaged: {found[int(table.places.numbers[row])].message}")
 
 
 def _sort(table: Table, _: CheckResult, changes: list[str]) -> Table:
@@ -119,7 +118,7 @@ def _keep(table: Table, changes: list[str], *, keep_first: bool) -> Table:
 
 
 def _drop_impossible(table: Table, _: CheckResult, changes: list[str]) -> Table:
-    return _without(table, impossible(table), changes, "a price or volume that cannot be")
+    return _without(table, impossible(table), changes, "an impossible price or volume")
 
 
 def _drop_off_grid(table: Table, _: CheckResult, changes: list[str]) -> Table:

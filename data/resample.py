@@ -1,4 +1,4 @@
-"""Bars of a longer step from bars of a shorter one, on UTC boundaries; a bucket with a bar missing is no bar."""
+"""Bars of a longer step from bars of a shorter one, on UTC boundaries; a bucket with a missing bar is dropped."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .bars import HOUR, Bars, utc
 
 _TIMEFRAME = re.compile(r"([1-9]\d{0,4})(m|h|d|w)", re.ASCII)
 _SECONDS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_MONDAY = np.datetime64("1970-01-05", "ns")  # weeks start on Monday, as exchanges have them
+_MONDAY = np.datetime64("1970-01-05", "ns")  # weeks start on Monday, as on exchanges
 
 
 class DroppedBucket(NamedTuple):
-    """A bucket that was left out: its open time, and how many of its bars were there."""
+    """A dropped bucket: its open time, and how many of its bars exist."""
 
     time: np.datetime64
     there: int
@@ -24,14 +24,14 @@ class DroppedBucket(NamedTuple):
 
 
 class ResampleResult(NamedTuple):
-    """The longer bars, and the buckets that were left out, oldest first."""
+    """The longer bars, and the dropped buckets, oldest first."""
 
     bars: Bars
     dropped: list[DroppedBucket]
 
 
 def timeframe(text: str) -> np.timedelta64:
-    """Read a timeframe such as ``15m``, ``4h``, ``1d`` or ``1w``: one that divides a day, a day, or a week.
+    """Read a timeframe such as ``15m``, ``4h``, ``1d`` or ``1w``: a part of a day, a day, or a week.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def timeframe(text: str) -> np.timedelta64:
     if not seconds or (86_400 % seconds and seconds != 604_800):
         raise UsageError(
             f"--timeframe: expected minutes or hours that divide a day, 1d or 1w (such as 15m, 4h, 1d), got '{text}'. "
-            "Others have no fixed place in a day."
+            "Others have no fixed position in a day."
         )
     return np.timedelta64(seconds, "s")
 
@@ -64,14 +64,14 @@ def resample(bars: Bars, step: np.timedelta64) -> ResampleResult:
 
     Returns
     -------
-    Resampled
-        Only buckets of which every bar is there; the others are named in ``dropped``.
-        *Causality: a bucket holds the bars that open from its start to before its end, and closes with the last of them.*
+    ResampleResult
+        Only buckets without a missing bar; the others are in ``dropped``.
+        *Causality: a bucket contains the bars that open from its start to before its end, and closes with the last one.*
 
     Raises
     ------
     DataError
-        When the step is no multiple, the bars stand off the UTC boundaries, or fewer than two buckets are whole.
+        When the step is not a multiple, the bars are off the UTC boundaries, or fewer than two buckets are complete.
     """
     of = int(step / bars.step)
     if of * bars.step != step or of < 2:
@@ -83,19 +83,19 @@ def resample(bars: Bars, step: np.timedelta64) -> ResampleResult:
     if (since[0] % bars.step) != np.timedelta64(0):
         raise DataError(
             f"{bars.source}: the bars open off the UTC boundaries of their step (the first at {utc(bars.time[0])}), so no "
-            "bucket starts with one. Fetch the bars on whole boundaries."
+            "bucket starts with a bar. Fetch bars that open on these boundaries."
         )
     number = since // step
     starts = np.flatnonzero(np.diff(number, prepend=number[0] - 1))
     counts = np.diff([*starts, len(bars)])
-    whole = counts == of
+    complete = counts == of
     opens = _MONDAY + number[starts] * step.astype("timedelta64[ns]")
-    dropped = [DroppedBucket(opens[at], int(counts[at]), of) for at in np.flatnonzero(~whole).tolist()]
-    if whole.sum() < 2:
+    dropped = [DroppedBucket(opens[at], int(counts[at]), of) for at in np.flatnonzero(~complete).tolist()]
+    if complete.sum() < 2:
         raise DataError(
-            f"{bars.source}: fewer than two buckets of {of} bars are whole. Give more bars, or a shorter timeframe."
+            f"{bars.source}: fewer than two buckets of {of} bars are complete. Give more bars, or a shorter timeframe."
         )
-    with np.errstate(over="ignore"):  # Bars refuses what is not finite
+    with np.errstate(over="ignore"):  # Bars refuses values that are not finite
         volume = np.add.reduceat(bars.volume, starts)
     columns = {
         "open": bars.open[starts],
@@ -104,6 +104,6 @@ def resample(bars: Bars, step: np.timedelta64) -> ResampleResult:
         "close": bars.close[starts + counts - 1],
         "volume": volume,
     }
-    kept = {name: column[whole] for name, column in columns.items()}
-    joined = Bars(opens[whole], **kept, source=bars.source, synthetic=bars.synthetic, step=step)
+    kept = {name: column[complete] for name, column in columns.items()}
+    joined = Bars(opens[complete], **kept, source=bars.source, synthetic=bars.synthetic, step=step)
     return ResampleResult(joined, dropped)

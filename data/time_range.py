@@ -1,4 +1,4 @@
-"""Time ranges, written as freqtrade writes them: ``20240101-20240701``, ``20240101-``, ``-20240701``."""
+"""Time ranges in freqtrade's notation: ``20240101-20240701``, ``20240101-``, ``-20240701``."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class TimeRange:
         ends = text.strip().split("-")
         if len(ends) != 2 or not any(ends):
             raise UsageError(
-                f"{option}: '{text}' is no time range. Write A-B, A- or -B with dates as YYYYMMDD or YYYYMMDDTHHMM "
+                f"{option}: '{text}' is not a time range. Write A-B, A- or -B with dates as YYYYMMDD or YYYYMMDDTHHMM "
                 "(UTC, end exclusive), such as 20240101-20240701."
             )
         start, stop = (_stamp(end, text, option) if end else None for end in ends)
         if start is not None and stop is not None and start >= stop:
-            raise UsageError(f"{option}: '{text}' ends before it starts. The end is exclusive and must lie after the start.")
+            raise UsageError(f"{option}: '{text}' ends before it starts. The end is exclusive and must be after the start.")
         return cls(start, stop)
 
     def __str__(self) -> str:
         return f"{_short(self.start)}-{_short(self.stop)}"
 
     def overlaps(self, other: TimeRange) -> bool:
-        """Tell whether some instant lies in both ranges."""
+        """Return whether the two ranges have an instant in common."""
         starts_before_end = self.start is None or other.stop is None or self.start < other.stop
         ends_after_start = self.stop is None or other.start is None or other.start < self.stop
         return bool(starts_before_end and ends_after_start)
@@ -69,7 +69,7 @@ def _stamp(text: str, whole: str, option: str) -> np.datetime64:
         if 1700 <= moment.year <= 2200:  # nanoseconds wrap around outside 1678 .. 2262
             return np.datetime64(moment.isoformat(), "ns")
     raise UsageError(
-        f"{option}: '{text}' in '{whole}' is no date. Write YYYYMMDD or YYYYMMDDTHHMM (UTC), such as 20240101-20240701."
+        f"{option}: '{text}' in '{whole}' is not a date. Write YYYYMMDD or YYYYMMDDTHHMM (UTC), such as 20240101-20240701."
     )
 
 
@@ -91,7 +91,7 @@ def parse_moment(text: str, *, option: str) -> np.datetime64:
         return _stamp(plain, text, option)
     except UsageError:
         raise UsageError(
-            f"{option}: '{text}' is no date. Write YYYY-MM-DD or YYYY-MM-DDTHH:MM (UTC), such as 2020-01-01."
+            f"{option}: '{text}' is not a date. Write YYYY-MM-DD or YYYY-MM-DDTHH:MM (UTC), such as 2020-01-01."
         ) from None
 
 

@@ -210,15 +210,7 @@ def _labels(strategy: Strategy | type[Any], signals: Signals | None, checkpoint:
 
 
 def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:
-    return {
-        "source": bars.source,
-        "synthetic": bars.synthetic,
-        "digest": bars.digest,
-        "step_hours": bars.step_hours,
-        "bars_per_year": bars.bars_per_year,
-        "first": utc(traded.time[0]),
-        "last": utc(traded.time[-1]),
-    }
+    return {**bars.describe(), "bars_per_year": bars.bars_per_year, "first": utc(traded.time[0]), "last": utc(traded.time[-1])}
 
 
 def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, rules: Rules) -> None:

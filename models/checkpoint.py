@@ -27,7 +27,8 @@ from ..data.feature_schema import FeatureSchema
 from ..data.labels import Labels, labels_from_json
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, FlagbtError, UsageError, nearest
-from ..storage.atomic_files import check_no_links, check_writable, home_folder, json_text, locked, sha256_of, write_text
+from ..storage.atomic_files import check_no_links, check_writable, home_folder, json_text, sha256_of, write_text
+from ..storage.locks import locked
 from ..storage.untrusted_files import load_json
 from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration

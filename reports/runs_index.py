@@ -13,7 +13,8 @@ from ..results.number_text import percent, ratio, whole
 from ..results.significance.current_trials import CurrentTrials
 from ..results.store import list_runs
 from ..results.stored_run import read_record
-from ..storage.atomic_files import locked, write_text
+from ..storage.atomic_files import write_text
+from ..storage.locks import locked
 from .page import Html, document, escape, paragraph, table
 from .sections.significance import luck_word, trials_then_now
 from .tearsheet import title_of

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..engine.run import Run
 from ..errors import RecordError
-from ..storage.atomic_files import locked
+from ..storage.locks import locked
 from ..storage.untrusted_files import parse_json
 from .cost_sensitivity import bars_of_run
 from .metrics import daily_returns, daily_sharpe

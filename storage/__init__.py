@@ -1,1 +1,1 @@
-"""Storage: writes that are whole or not at all, and reads of files that somebody else wrote, within limits."""
+"""Storage: atomic writes, locks, and bounded reads of files from other people."""

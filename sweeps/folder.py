@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecordError
-from ..storage.atomic_files import discard_tree, json_text, remove_abandoned, try_lock, write_bytes, write_text
+from ..storage.atomic_files import discard_tree, json_text, remove_abandoned, write_bytes, write_text
+from ..storage.locks import try_lock
 from .worker import ROWS, Unit
 
 TABLE, PAGE, MANIFEST, CHECKS = "table.parquet", "sweep.html", "sweep.json", "checks.json"

@@ -24,7 +24,7 @@ from ..models.architecture import AnyArchitecture
 from ..models.network import Lora, adapter_state, build_base, read_tensors, with_lora, write_tensors
 from ..models.scoring import score
 from ..models.statistics import scores, softmax
-from ..stopping import stop_if_asked
+from ..stopping import stop_if_requested
 from ..storage.untrusted_files import load_json
 from . import collapse_guard as guard
 from .objectives import Objective
@@ -160,7 +160,7 @@ def finetune(
     history: list[dict[str, Any]] = []
     kept: dict[str, Tensor] = {}
     # Processes that train together must all come back from here.
-    pause = stop_if_asked if int(os.environ.get("WORLD_SIZE", "1")) == 1 else lambda: None
+    pause = stop_if_requested if int(os.environ.get("WORLD_SIZE", "1")) == 1 else lambda: None
 
     def judge(epoch: int, train_loss: float) -> dict[str, float]:
         try:

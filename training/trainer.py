@@ -26,7 +26,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import get_available_reporting_integrations
 
 from ..errors import DeviceError, TrainingError, UsageError
-from ..stopping import StopFlag, StopRequest, patiently, stop_if_asked
+from ..stopping import StopFlag, StopRequest, defer_stop, stop_if_requested
 from ..storage.atomic_files import check_writable, discard_tree, sync_tree
 from ..storage.untrusted_files import load_json
 from .memory_allocator import freed_memory_kept
@@ -254,7 +254,7 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     def _stop_alone(self) -> None:
         """Stop here where asked to, unless other processes would then wait for this one."""
         if not _together():
-            stop_if_asked()
+            stop_if_requested()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         wait_for_all()
@@ -345,7 +345,7 @@ def fit(
         trainer.remove_callback(PrinterCallback)
         if report_to:
             epochs.log = trainer.log
-        with freed_memory_kept() if device.type == "cpu" else nullcontext(), patiently() as epochs.asked:
+        with freed_memory_kept() if device.type == "cpu" else nullcontext(), defer_stop() as epochs.asked:
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     if epochs.asked.stop and workspace.folder is None:
         raise TrainingStoppedError("stopped; nothing was to be saved.")

@@ -12,7 +12,8 @@ from typing import Any
 from .. import __version__
 from ..data.bars import Bars
 from ..errors import TrainingError
-from ..storage.atomic_files import discard_tree, new_folder, try_lock
+from ..storage.atomic_files import discard_tree, new_folder
+from ..storage.locks import try_lock
 from ..storage.untrusted_files import parse_json
 from .base_source import BaseSource
 from .recipe import Recipe

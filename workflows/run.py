@@ -382,10 +382,7 @@ def _seen(bars: Bars, timerange: TimeRange, warmup_bars: int | None) -> Bars:
 
 def _description(bars: Bars) -> dict[str, Any]:
     return {
-        "source": bars.source,
-        "synthetic": bars.synthetic,
-        "digest": bars.digest,
-        "step_hours": bars.step_hours,
+        **bars.describe(),
         "bars_per_year": bars.bars_per_year,
         "file_bars": len(bars),
         "gaps": len(bars.gaps),

@@ -1,6 +1,6 @@
-"""Archive: Binance's public files of spot bars, one a month and one a day, each with the SHA-256 of its bytes.
+"""Archive: Binance's public files of spot bars, one per month and one per day, each with the SHA-256 of its bytes.
 
-``data/spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2020-01.zip`` and, beside it, ``....zip.CHECKSUM``. Open times are in
+``data/spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2020-01.zip`` and, next to it, ``....zip.CHECKSUM``. Open times are in
 milliseconds, since 2025 in microseconds; most files have no header.
 """
 
@@ -19,7 +19,7 @@ from ..bars import COLUMNS
 from ..formats.table import Faults
 from ..readers import read_table
 from .exchange import TIMEOUT_S, load_ccxt
-from .exchange_rows import Rows, bars_of_rows
+from .exchange_rows import ExchangeRows, bars_of_rows
 from .retry import NoAnswer, Retry
 
 BASE_URL = "https://data.binance.vision"
@@ -44,11 +44,11 @@ TIMEFRAMES_S = {
 }
 SYMBOL = re.compile(r"([A-Z0-9]{1,20})/([A-Z0-9]{1,20})", re.ASCII)
 CHECKSUM_LINE = re.compile(rb"\s*([0-9a-fA-F]{64})\s+\*?(\S+)\s*")
-_FINAL = {401: "it wants a login", 407: "the proxy wants a login", 451: "it does not serve this country"}
+_FINAL = {401: "it requires a login", 407: "the proxy requires a login", 451: "it does not serve this country"}
 
 
 class Period(NamedTuple):
-    """A file's stretch of time: ``kind`` is ``monthly`` or ``daily``, ``stamp`` as in its name; milliseconds, end exclusive."""
+    """A file's time range: ``kind`` is ``monthly`` or ``daily``, ``stamp`` as in its name; milliseconds, end exclusive."""
 
     kind: str
     stamp: str
@@ -57,7 +57,7 @@ class Period(NamedTuple):
 
 
 def months(start: int, stop: int) -> Iterator[Period]:
-    """Yield the months that the time from ``start`` to ``stop`` (exclusive, milliseconds) touches.
+    """Yield the months that overlap the range from ``start`` to ``stop`` (exclusive, milliseconds).
 
     Examples
     --------
@@ -83,7 +83,7 @@ def _ms(stamp: np.datetime64) -> int:
 
 
 def check_archive(exchange: str, symbol: str, timeframe: str) -> None:
-    """Refuse what the archives cannot have.
+    """Refuse a series that the archives cannot contain.
 
     Raises
     ------
@@ -91,9 +91,9 @@ def check_archive(exchange: str, symbol: str, timeframe: str) -> None:
         Naming the option, and what is possible.
     """
     if exchange != EXCHANGE:
-        raise UsageError(f"--source: flagbt knows public archives of {EXCHANGE} alone, not of {exchange}. Use --source api.")
+        raise UsageError(f"--source: flagbt knows public archives of {EXCHANGE} only, not of {exchange}. Use --source api.")
     if not SYMBOL.fullmatch(symbol):
-        raise UsageError(f"--symbol: the archives hold spot pairs written as BTC/USDT, got '{symbol}'.")
+        raise UsageError(f"--symbol: the archives contain spot pairs written as BTC/USDT, got '{symbol}'.")
     if timeframe not in TIMEFRAMES_S:
         raise UsageError(f"--timeframe: '{timeframe}' is unknown. The archives offer {', '.join(TIMEFRAMES_S)}.")
 
@@ -106,17 +106,17 @@ class Archive:
     symbol, timeframe : str
         ``BTC/USDT``, ``1h``.
     folder : Path
-        Where a file lies while it is read.
+        Where a file is stored while it is read.
     base_url : str, optional
         Scheme and host of a mirror.
-    patience : Patience
+    retry : Retry
     """
 
-    def __init__(self, symbol: str, timeframe: str, *, folder: Path, base_url: str | None, patience: Retry) -> None:
-        load_ccxt()  # the extra that brings requests too
+    def __init__(self, symbol: str, timeframe: str, *, folder: Path, base_url: str | None, retry: Retry) -> None:
+        load_ccxt()  # its extra also installs requests
         from .http_session import BoundedAdapter, session
 
-        self.id, self.timeframe, self.folder, self.patience = symbol.replace("/", ""), timeframe, folder, patience
+        self.id, self.timeframe, self.folder, self.retry = symbol.replace("/", ""), timeframe, folder, retry
         self.step_ms = 1000 * TIMEFRAMES_S[timeframe]
         self.base_url = (base_url or BASE_URL).rstrip("/")
         self.http = BoundedAdapter()
@@ -125,34 +125,34 @@ class Archive:
         self.title = f"binance {symbol} {timeframe}"
 
     def clock_ms(self) -> int:
-        """Return the archive's own clock, as its answers have it.
+        """Return the archive's clock, from the date of an answer.
 
         Raises
         ------
         FetchError
-            When it does not answer, or gives no time.
+            When the archive does not answer, or gives no time.
         """
 
-        def question() -> int:
+        def request() -> int:
             self._get("data/spot/")
             date = self.http.date_ms()
             if date is None:
-                raise NoAnswer("it gives no time", came=True)
+                raise NoAnswer("it gives no time", answered=True)
             return date
 
-        return self.patience.ask(question, f"{self.base_url}, its clock")
+        return self.retry.call(request, f"{self.base_url}, its clock")
 
-    def rows(self, period: Period) -> Rows | None:
-        """Return a file's bars; None, and noted in ``absent``, where there is no such file.
+    def rows(self, period: Period) -> ExchangeRows | None:
+        """Return a file's bars; if there is no such file, return None and add the period to ``absent``.
 
         Raises
         ------
         FetchError
-            When the file, or its checksum, cannot be had, they do not agree, or it holds something else.
+            When the file or its checksum cannot be downloaded, they do not agree, or the file contains something else.
         """
         name = f"{self.id}-{self.timeframe}-{period.stamp}.zip"
         path = f"data/spot/{period.kind}/klines/{self.id}/{self.timeframe}/{name}"
-        data = self.patience.ask(lambda: self._checked(path, name), f"{self.base_url}, {name}")
+        data = self.retry.call(lambda: self._checked(path, name), f"{self.base_url}, {name}")
         if data is None:
             self.absent.append(period)
             return None
@@ -163,16 +163,16 @@ class Archive:
         if checksum is None and data is None:
             return None
         if checksum is None or data is None:
-            there, lacks = ("a file", "checksum") if checksum is None else ("a checksum", "file")
-            raise NoAnswer(f"there is {there}, but no {lacks}", came=True)
+            present, missing = ("a file", "checksum") if checksum is None else ("a checksum", "file")
+            raise NoAnswer(f"there is {present}, but no {missing}", answered=True)
         line = CHECKSUM_LINE.fullmatch(checksum)
         if line is None or line[2].decode(errors="replace") != name:
-            raise NoAnswer("its .CHECKSUM file is none", came=True)
+            raise NoAnswer("its .CHECKSUM file does not contain its checksum", answered=True)
         digest = hashlib.sha256(data).hexdigest()
         if digest != line[1].decode().lower():
             raise NoAnswer(
-                f"the file is damaged: its SHA-256 is {digest[:12]}..., by its checksum it is {line[1].decode()[:12]}...",
-                came=True,
+                f"the file is damaged: its SHA-256 is {digest[:12]}..., its checksum file has {line[1].decode()[:12]}...",
+                answered=True,
             )
         return data
 
@@ -182,7 +182,7 @@ class Archive:
         try:
             answer = self.session.get(f"{self.base_url}/{path}", timeout=TIMEOUT_S)
         except requests.exceptions.SSLError as error:
-            raise FetchError(f"{self.base_url}: no safe connection ({error}).") from None
+            raise FetchError(f"{self.base_url}: no secure connection ({error}).") from None
         except requests.RequestException as error:
             raise NoAnswer(f"no answer ({error})") from None
         status = answer.status_code
@@ -192,11 +192,11 @@ class Archive:
             return None
         if status != 200:
             raise NoAnswer(
-                f"HTTP {status}", wait_s=self.http.retry_after(), came=400 <= status < 500 and status not in (418, 429)
+                f"HTTP {status}", wait_s=self.http.retry_after(), answered=400 <= status < 500 and status not in (418, 429)
             )
         return answer.content
 
-    def _parsed(self, name: str, data: bytes, period: Period) -> Rows:
+    def _parsed(self, name: str, data: bytes, period: Period) -> ExchangeRows:
         file = self.folder / name
         try:
             file.write_bytes(data)
@@ -206,7 +206,7 @@ class Archive:
                 f"{file}: cannot be written ({error.strerror or error}). Check the folder and the space on its disk."
             ) from None
         except DataError as error:
-            raise FetchError(f"{self.base_url}: {error} The archive's own checksum agrees: use --source api.") from None
+            raise FetchError(f"{self.base_url}: {error} The archive's checksum agrees: use --source api.") from None
         finally:
             file.unlink(missing_ok=True)
         time = table.time.astype("datetime64[ms]").astype(np.int64).astype(np.float64)
@@ -214,7 +214,7 @@ class Archive:
         try:
             bars_of_rows(rows, self.step_ms, name)
         except DataError as error:
-            raise FetchError(f"{self.base_url}: {error} The archive's own checksum agrees: use --source api.") from None
+            raise FetchError(f"{self.base_url}: {error} The archive's checksum agrees: use --source api.") from None
         if rows[0, 0] < period.start or rows[-1, 0] >= period.stop:
-            raise FetchError(f"{self.base_url}: {name} holds bars of another time than {period.stamp}. Use --source api.")
+            raise FetchError(f"{self.base_url}: {name} contains bars outside {period.stamp}. Use --source api.")
         return rows

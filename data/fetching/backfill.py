@@ -1,6 +1,6 @@
-"""Filling: asking a market for the bars that are missing, page by page, with every seam checked.
+"""Backfill: requests for missing bars, page by page, with every seam checked.
 
-A bar that an answer leaves out is not believed to be missing until the exchange has left it out of `ASKED` answers.
+A bar counts as missing only after `CONFIRMATIONS` answers of the exchange have omitted it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from typing import Protocol
 
 import numpy as np
 
+from ...arrays import PhaseProgress
 from ...errors import DataError, FetchError
 from .exchange import Answer
-from .exchange_rows import NO_ROWS, Hole, Rows, disagreement, holes, joined, said, values_said, without
+from .exchange_rows import NO_ROWS, ExchangeRows, Hole, disagreement, holes, joined, utc_ms, values_text, without
 from .retry import NoAnswer
 
-ASKED = 3
+CONFIRMATIONS = 3
 SEAM_BARS = 3
 
 
-class Pages(Protocol):
-    """What is needed of a market."""
+class PageSource(Protocol):
+    """The part of a market that a backfill uses."""
 
     step_ms: int
     page_bars: int
@@ -35,123 +36,123 @@ class Pages(Protocol):
 
 
 class Backfill:
-    """The filling of one series.
+    """The backfill of one series.
 
     Parameters
     ----------
-    market : Pages
-    known : Rows
-        What is there already, sorted; every answer must agree with it.
-    stored : Rows
-        Those of the known bars that are the user's.
+    market : PageSource
+    known : ExchangeRows
+        The bars that exist already, sorted; every answer must agree with them.
+    stored : ExchangeRows
+        Those of the known bars that come from the user's file.
     owner : str
         Where the user's bars are, for messages.
-    keep : function of Rows
-        Is given every page of new bars as it comes.
+    keep : function of ExchangeRows
+        Receives every page of new bars as it arrives.
     report : function of str, int, int
-        Is told the phase (``fetch`` or ``check``), how many bars are done, and of how many.
+        Receives the phase (``fetch`` or ``check``), how many bars are done, and of how many.
     """
 
     def __init__(
         self,
-        market: Pages,
-        known: Rows,
+        market: PageSource,
+        known: ExchangeRows,
         *,
-        stored: Rows,
+        stored: ExchangeRows,
         owner: str,
-        keep: Callable[[Rows], None],
-        report: Callable[[str, int, int], object],
+        keep: Callable[[ExchangeRows], None],
+        report: PhaseProgress,
     ) -> None:
         self.market, self.known, self.stored, self.owner = market, known, stored, owner
         self.keep, self.report = keep, report
-        self.distrusted = False  # what came earlier: answers contradict each other
+        self.distrusted = False  # True when answers contradict earlier ones
 
-    def fill(self, start: int, stop: int) -> Rows:
-        """Return all bars, the known and the new, sorted.
+    def fill(self, start: int, stop: int) -> ExchangeRows:
+        """Return all bars, known and new, sorted.
 
         Raises
         ------
         DataError
-            When the exchange's bars disagree with the known ones.
+            When the exchange's bars differ from the known ones.
         FetchError
             When it gives no usable answer.
         """
-        asked: dict[Hole, int] = {}
+        requested: dict[Hole, int] = {}
         phase = "fetch"
         while True:
             missing = holes(self.known, start, stop, self.market.step_ms)
-            doubtful = [hole for hole in missing if asked.get(hole, 0) < ASKED]
+            doubtful = [hole for hole in missing if requested.get(hole, 0) < CONFIRMATIONS]
             if not doubtful:
                 return self.known
-            fresh = self._round(doubtful, stop, phase)
+            new = self._round(doubtful, stop, phase)
             for hole in doubtful:
-                asked[hole] = asked.get(hole, 0) + 1
-            self.known = joined([self.known, *fresh])
+                requested[hole] = requested.get(hole, 0) + 1
+            self.known = joined([self.known, *new])
             phase = "check"
 
-    def _round(self, missing: list[Hole], stop: int, phase: str) -> list[Rows]:
-        """Ask once for each hole; an answer that reaches over several answers them all."""
-        step, fresh, at = self.market.step_ms, [NO_ROWS], missing[0][0]
+    def _round(self, missing: list[Hole], stop: int, phase: str) -> list[ExchangeRows]:
+        """Request each hole once; an answer that covers several holes counts for all of them."""
+        step, pages, at = self.market.step_ms, [NO_ROWS], missing[0][0]
         total, done = sum(hi - lo for lo, hi in missing) // step, 0
         for lo, hi in missing:
             at = max(at, lo)
             while at < hi:
                 self.report(phase, done + (at - lo) // step, total)
-                seam = self._seam(at, fresh[-1])
+                seam = self._seam(at, pages[-1])
                 since = int(seam[0, 0]) if len(seam) else at
                 answer = self.market.page(since, stop, partial(self._check, seam, at, stop))
                 self.distrusted = False
                 new = without(answer.rows[answer.rows[:, 0] >= at], self.known)
                 if len(new):
                     self.keep(new)
-                    fresh.append(new)
-                at = self._answered_until(answer, at, stop)
+                    pages.append(new)
+                at = self._known_until(answer, at, stop)
             done += (hi - lo) // step
         self.report(phase, total, total)
-        return fresh
+        return pages
 
-    def _seam(self, at: int, last_page: Rows) -> Rows:
-        """Return the bars just before ``at`` that are known: the next answer must hold them too."""
+    def _seam(self, at: int, last_page: ExchangeRows) -> ExchangeRows:
+        """Return the known bars just before ``at``, which the next answer must contain too."""
         since = at - SEAM_BARS * self.market.step_ms
         lo, hi = np.searchsorted(self.known[:, 0], [since, at])
         tail = last_page[-SEAM_BARS:]
         return joined([self.known[lo:hi], tail[(tail[:, 0] >= since) & (tail[:, 0] < at)]])
 
-    def _check(self, seam: Rows, at: int, stop: int, answer: Answer) -> None:
-        """Hold an answer against what is known; that one wrong answer came does not mean that the known bars are wrong."""
+    def _check(self, seam: ExchangeRows, at: int, stop: int, answer: Answer) -> None:
+        """Compare an answer with the known bars; one wrong answer does not mean that the known bars are wrong."""
         for known in (self.known, seam):
             if differ := disagreement(known, answer.rows):
                 here, there = differ
                 raise self._contradiction(
                     here[0],
-                    f"has {values_said(here)}; the exchange now gives {values_said(there)}",
-                    "A last bar may have been stored before it was finished (flagbt data check FILE --fix drop-unfinished).",
+                    f"has {values_text(here)}; the exchange now gives {values_text(there)}",
+                    "A last bar may have been stored before it was finished (flagbt data check FILE --fix drop-unfinished). ",
                 )
-        until = at if (says := _says_until(answer, at, stop, self.market.step_ms)) is None else says
+        until = at if (covered := _covered_until(answer, at, stop, self.market.step_ms)) is None else covered
         inside = self.known[(self.known[:, 0] >= at) & (self.known[:, 0] < until)]
         if len(lost := without(joined([seam, inside]), answer.rows)):
             raise self._contradiction(lost[0, 0], "has it, the exchange does not give it", "")
 
-    def _contradiction(self, opens: float, says: str, hint: str) -> NoAnswer:
+    def _contradiction(self, opens: float, difference: str, hint: str) -> NoAnswer:
         is_stored = bool((self.stored[:, 0] == opens).any())
-        says = f"the bar {said(opens)} does not agree: {self.owner if is_stored else 'an earlier answer'} {says}"
+        reason = f"the bar {utc_ms(opens)} does not agree: {self.owner if is_stored else 'an earlier answer'} {difference}"
         if is_stored:
-            remedy = f"Nothing was changed. Are they of the same market? {hint} Else fetch into a new file."
-            return NoAnswer(says, came=True, finally_=DataError(f"{self.market.title}: {says}. {remedy}"))
+            remedy = f"Nothing was changed. {hint}If they are not of the same market, fetch into a new file."
+            return NoAnswer(reason, answered=True, final_error=DataError(f"{self.market.title}: {reason}. {remedy}"))
         self.distrusted = True
-        remedy = "The file is as it was; what had come so far was thrown away. Repeat the command."
-        return NoAnswer(says, came=True, finally_=FetchError(f"{self.market.title}: {says}. {remedy}"))
+        remedy = "The file is unchanged; the pages so far were discarded. Repeat the command."
+        return NoAnswer(reason, answered=True, final_error=FetchError(f"{self.market.title}: {reason}. {remedy}"))
 
-    def _answered_until(self, answer: Answer, at: int, stop: int) -> int:
-        """Return up to where it is known now which bars there are."""
-        if (until := _says_until(answer, at, stop, self.market.step_ms)) is not None:
+    def _known_until(self, answer: Answer, at: int, stop: int) -> int:
+        """Return the time up to which the existing bars are known now."""
+        if (until := _covered_until(answer, at, stop, self.market.step_ms)) is not None:
             return until
         latest = self.market.latest_ms()
         return stop if latest is None or latest < at else at + self.market.page_bars * self.market.step_ms
 
 
-def _says_until(answer: Answer, at: int, stop: int, step_ms: int) -> int | None:
-    """Return up to where an answer itself says which bars there are; None for one that has nothing from ``at`` on."""
+def _covered_until(answer: Answer, at: int, stop: int, step_ms: int) -> int | None:
+    """Return the time up to which an answer shows the existing bars; None if it contains nothing from ``at`` on."""
     if answer.past_end:
         return stop
     if len(answer.rows) and answer.rows[-1, 0] >= at:

@@ -1,4 +1,4 @@
-"""HTTP with an end: an answer of limited size that must be complete within a limited time."""
+"""HTTP with limits: an answer of limited size that must be complete within a limited time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PIECE_BYTES = 65_536
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Reads each answer whole, or gives up at a limit; keeps the last answer's status and headers.
+    """Read each answer whole, or stop at a limit; keep the last answer's status and headers.
 
     Parameters
     ----------
     most_bytes : int
         Of an answer's body, unpacked.
     most_seconds : float
-        From the answer's first byte to its last. TRAP: the time-out of ``requests`` is for each read alone, so a server
-        that drips one byte every few seconds holds it for ever.
+        From the answer's first byte to its last. TRAP: the time-out of ``requests`` applies to each read, so a server that
+        sends one byte every few seconds would never reach it.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES, most_seconds: float = MOST_SECONDS) -> None:
@@ -40,7 +40,7 @@ class BoundedAdapter(HTTPAdapter):
         Raises
         ------
         requests.RequestException
-            When the answer breaks off, is too large or takes too long.
+            When the answer is cut off, is too large or takes too long.
         """
         self.status, self.headers = None, {}
         self.requests += 1
@@ -48,14 +48,14 @@ class BoundedAdapter(HTTPAdapter):
         response = super().send(request, *args, **kwargs)
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
-        began, size, pieces = monotonic(), 0, []
+        started, size, pieces = monotonic(), 0, []
         try:
             while piece := response.raw.read1(PIECE_BYTES, decode_content=True):
                 pieces.append(piece)
                 size += len(piece)
                 if size > self.most_bytes:
                     raise requests.ConnectionError(f"the answer has more than {self.most_bytes:,} bytes")
-                if monotonic() - began > self.most_seconds:
+                if monotonic() - started > self.most_seconds:
                     raise requests.ReadTimeout(f"the answer was not complete after {self.most_seconds:g} seconds")
         except (ProtocolError, ReadTimeoutError, DecodeError) as error:
             response.close()
@@ -63,16 +63,16 @@ class BoundedAdapter(HTTPAdapter):
         except requests.RequestException:
             response.close()
             raise
-        response._content = b"".join(pieces)  # as requests itself does where nothing is streamed
+        response._content = b"".join(pieces)  # as requests does for answers that are not streamed
         return response
 
     def retry_after(self) -> float | None:
-        """Return the seconds that the last answer asks to wait, or None."""
+        """Return the wait in seconds that the last answer requests, or None."""
         text = self.headers.get("retry-after", "").strip()
         return float(text) if text.isdigit() and len(text) < 9 else None
 
     def date_ms(self) -> int | None:
-        """Return the server's clock by the last answer's Date, in milliseconds, or None."""
+        """Return the server's clock, from the last answer's Date, in milliseconds, or None."""
         try:
             return int(parsedate_to_datetime(self.headers["date"]).timestamp() * 1000)
         except (KeyError, ValueError, TypeError):
@@ -80,8 +80,8 @@ class BoundedAdapter(HTTPAdapter):
 
 
 def session(adapter: BoundedAdapter) -> requests.Session:
-    """Return a session that reads through ``adapter``, and heeds HTTPS_PROXY and its like."""
-    made = requests.Session()
-    made.mount("http://", adapter)
-    made.mount("https://", adapter)
-    return made
+    """Return a session that reads through ``adapter``, and follows HTTPS_PROXY and similar variables."""
+    result = requests.Session()
+    result.mount("http://", adapter)
+    result.mount("https://", adapter)
+    return result

@@ -1,4 +1,4 @@
-"""PageStore: the hidden folder beside a file that is being fetched, so that a kill loses at most a page."""
+"""PageStore: the hidden folder next to a file that is being fetched, so that a kill loses at most a page."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ import numpy as np
 
 from ...errors import DataError, FetchError
 from ...storage.atomic_files import sync
-from .exchange_rows import NO_ROWS, Rows, joined
+from .exchange_rows import NO_ROWS, ExchangeRows, joined
 
 LOCK, SERIES, PAGE = "lock", "series.json", ".npy"
 
 
 class PageStore:
-    """Pages of new bars, each a file that is whole or not there; its name holds the digest of its bytes.
+    """Pages of new bars, each a file that is complete or missing; its name contains the digest of its bytes.
 
     Parameters
     ----------
     output : Path
-        The file they are meant for.
+        The file that the pages are for.
     """
 
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = output.with_name(f".{output.name}.fetch")
         self.bars = 0
-        self.removed = False  # what another fetch had left
+        self.removed = False  # True when pages of another fetch were removed
         self.finished = False
 
-    def resume(self, series: dict[str, Any]) -> Rows:
-        """Return the bars that an earlier, unfinished fetch of the same series left; what is of another one is removed.
+    def resume(self, series: dict[str, Any]) -> ExchangeRows:
+        """Return the bars of an earlier, unfinished fetch of the same series; remove those of another series.
 
         Raises
         ------
@@ -63,8 +63,8 @@ class PageStore:
         self.bars = len(rows)
         return rows
 
-    def keep(self, rows: Rows) -> None:
-        """Keep a page of new bars.
+    def keep(self, rows: ExchangeRows) -> None:
+        """Store a page of new bars.
 
         Raises
         ------
@@ -78,33 +78,33 @@ class PageStore:
             self._put(f"{hashlib.sha256(data).hexdigest()[:32]}{PAGE}", data)
         self.bars += len(rows)
 
-    def replace_output(self, made: Path) -> None:
-        """Put a finished file, made in this folder, into the output's place.
+    def replace_output(self, new: Path) -> None:
+        """Replace the output by a finished file from this folder.
 
         Raises
         ------
         DataError
-            When that cannot be done; the output is then as it was.
+            When that fails; the output is then unchanged.
         """
         with self._writing():
             if self.output.exists():
-                shutil.copymode(self.output, made)
-            sync(made)
-            made.replace(self.output)
+                shutil.copymode(self.output, new)
+            sync(new)
+            new.replace(self.output)
             sync(self.output.parent)
 
     def discard(self) -> None:
-        """Throw the pages away: they contradict each other."""
+        """Remove the pages, because they contradict each other."""
         self._empty()
         self.bars = 0
 
     def kept(self) -> str:
-        """Say what an interrupted fetch leaves."""
-        return f"{self.bars:,} new bars are kept; the same command goes on from there." if self.bars else "Nothing was changed."
+        """Return a sentence on what an interrupted fetch leaves."""
+        return f"{self.bars:,} new bars are kept; the same command resumes there." if self.bars else "Nothing was changed."
 
     def finish(self) -> None:
         """Remove the folder: its bars are in the file now."""
-        self.finished = True  # from here on, the folder may be another process's
+        self.finished = True  # from here on, the folder may belong to another process
         self._empty()
         (self.folder / LOCK).unlink(missing_ok=True)
         self.folder.rmdir()
@@ -132,9 +132,9 @@ class PageStore:
 
 @contextmanager
 def page_store(output: Path) -> Iterator[PageStore]:
-    """Open the page store of a file; no other process has it at the same time.
+    """Open the page store of a file for this process only.
 
-    An empty store is removed again at the end.
+    An empty store is removed at the end.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def page_store(output: Path) -> Iterator[PageStore]:
     """
     store = PageStore(output)
     try:
-        lock = _locked(store)
+        lock = _lock(store)
     except OSError as error:
         raise _unwritable(output, error, "Nothing was changed.") from None
     try:
@@ -158,8 +158,8 @@ def page_store(output: Path) -> Iterator[PageStore]:
             os.close(lock)
 
 
-def _locked(store: PageStore) -> int:
-    """Lock the folder's lock file; TRAP: the process before may remove it, with the folder, just after we opened it."""
+def _lock(store: PageStore) -> int:
+    """Lock the folder's lock file; TRAP: an earlier process may remove it, with the folder, just after it was opened here."""
     import fcntl
 
     while True:
@@ -188,8 +188,8 @@ def _locked(store: PageStore) -> int:
         os.close(lock)
 
 
-def _page(path: Path) -> Rows | None:
-    """Read a page; None, and removed, for one that is damaged."""
+def _page(path: Path) -> ExchangeRows | None:
+    """Read a page; remove a damaged one and return None."""
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest()[:32] == path.name.removesuffix(PAGE):
         rows = np.load(io.BytesIO(data), allow_pickle=False)
@@ -201,4 +201,6 @@ def _page(path: Path) -> Rows | None:
 
 def _unwritable(output: Path, error: OSError, kept: str) -> DataError:
     reason = error.strerror or error
-    return DataError(f"{output}: cannot be written ({reason}). Check the folder, its rights and the space on its disk. {kept}")
+    return DataError(
+        f"{output}: cannot be written ({reason}). Check the folder, its permissions and the space on its disk. {kept}"
+    )

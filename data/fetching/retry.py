@@ -1,4 +1,4 @@
-"""Patience: asking again, and for how long, when a server is busy, away or talks nonsense."""
+"""Retry: how often and how long a request is repeated when a server is busy, unreachable or gives unusable answers."""
 
 from __future__ import annotations
 
@@ -13,81 +13,81 @@ T = TypeVar("T")
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
-TRIES = 4  # of an answer that came, and is of no use
-SAID_FROM_S = 2.0
+TRIES = 4  # for a request with unusable answers
+NOTIFY_FROM_S = 2.0  # shorter waits are not reported
 LONGEST_REASON = 200
 
 
-class NoAnswer(Exception):  # noqa: N818  # no error yet: the next try may go well
+class NoAnswer(Exception):  # noqa: N818  # not an error yet: the next try may succeed
     """No usable answer, this time.
 
     Parameters
     ----------
     reason : str
-        What came instead, without a full stop.
+        What happened instead, without a full stop.
     wait_s : float, optional
-        How long the server asks to wait.
-    came : bool
-        True for an answer that came, and is of no use: such are asked for `TRIES` times, the others as long as patience lasts.
-    finally_ : FlagbtError, optional
-        What to raise when the last try ends so; by default a FetchError with the reason.
+        The wait that the server requests.
+    answered : bool
+        True for an unusable answer: such a request is tried `TRIES` times, any other until `Retry.seconds` have passed.
+    final_error : FlagbtError, optional
+        Raised when the last try fails; by default a FetchError with the reason.
     """
 
     def __init__(
-        self, reason: str, *, wait_s: float | None = None, came: bool = False, finally_: FlagbtError | None = None
+        self, reason: str, *, wait_s: float | None = None, answered: bool = False, final_error: FlagbtError | None = None
     ) -> None:
         reason = " ".join(reason.split()).rstrip(".")
         super().__init__(reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}...")
-        self.wait_s, self.came, self.finally_ = wait_s, came, finally_
+        self.wait_s, self.answered, self.final_error = wait_s, answered, final_error
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How long to go on asking.
+    """How long a request is repeated.
 
     Parameters
     ----------
     seconds : float
-        From the first failure to the last try of one and the same question.
+        From the first failure of a request to its last try.
     notify : function of str
-        Is told of every wait that a person would notice.
+        Receives a sentence on every wait of `NOTIFY_FROM_S` or more.
     kept : str
         A sentence on what is not lost, for the error.
     """
 
     seconds: float
-    notify: Callable[[str], object] = str.strip  # nobody is told
+    notify: Callable[[str], object] = str.strip  # by default nothing is reported
     kept: str = ""
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
-    def ask(self, question: Callable[[], T], what: str) -> T:
-        """Ask until there is an answer.
+    def call(self, request: Callable[[], T], what: str) -> T:
+        """Repeat a request until there is an answer.
 
-        TRAP: time is taken from the monotonic clock, which no change of the wall clock moves.
+        TRAP: time is taken from the monotonic clock, which does not change with the wall clock.
 
         Raises
         ------
         FetchError
-            When patience is at its end, with the last reason and how often it was tried.
+            After the last try, with the last reason and the number of tries.
         """
-        began, wait, came = time.monotonic(), FIRST_WAIT_S, 0
-        tries = 0
+        started, wait = time.monotonic(), FIRST_WAIT_S
+        tries = unusable = 0
         while True:
             try:
-                return question()
+                return request()
             except NoAnswer as problem:
                 tries += 1
-                came += problem.came
+                unusable += problem.answered
                 pause = max(wait, problem.wait_s or 0.0)
-                spent = time.monotonic() - began
-                if came >= TRIES or spent + pause > self.seconds:
-                    raise problem.finally_ or self._given_up(what, problem, tries, spent) from None
-                if pause >= SAID_FROM_S:
-                    self.notify(f"{what}: {problem}; asked again in {pause:.0f} s")
+                spent = time.monotonic() - started
+                if unusable >= TRIES or spent + pause > self.seconds:
+                    raise problem.final_error or self._last_failure(what, problem, tries, spent) from None
+                if pause >= NOTIFY_FROM_S:
+                    self.notify(f"{what}: {problem}; next try in {pause:.0f} s")
             self.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT_S)
 
-    def _given_up(self, what: str, problem: NoAnswer, tries: int, spent: float) -> FetchError:
-        asks = f" It asks to wait {problem.wait_s:,.0f} s." if problem.wait_s else ""
+    def _last_failure(self, what: str, problem: NoAnswer, tries: int, spent: float) -> FetchError:
+        wait = f" The server requests a wait of {problem.wait_s:,.0f} s." if problem.wait_s else ""
         times = "once" if tries == 1 else f"{tries} times in {spent:.0f} s"
-        return FetchError(f"{what}: {problem} (asked {times}).{asks} Repeat the command later. {self.kept}".strip())
+        return FetchError(f"{what}: {problem} (tried {times}).{wait} Repeat the command later. {self.kept}".strip())

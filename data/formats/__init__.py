@@ -1,1 +1,1 @@
-"""What a file of bars may look like: each format turns a file into a `Table`, not yet checked."""
+"""File formats of bars: each turns a file into a `Table`, not yet checked."""

@@ -1,4 +1,4 @@
-"""Which column is which: by name, and for the volume also by what its numbers say."""
+"""Columns by name; the volume also by its values."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _QUOTES = {"usdt", "usd", "usdc", "busd", "tusd", "fdusd", "dai", "eur", "gbp", 
 
 
 def names_columns(header: Sequence[str]) -> bool:
-    """Tell whether a row names a time column and at least a close: whether it is a header."""
+    """Return whether a row is a header: it names a time column and at least a close."""
     names = {name.strip().lower() for name in header}
     return "close" in names and bool(names & set(TIME_NAMES))
 
 
 def choose_columns(header: Sequence[str], place: str) -> dict[str, int]:
-    """Return the position of 'time' and of each required column, of 'synthetic' and of 'quote volume' where there is one.
+    """Return the position of 'time' and of each required column, and of 'synthetic' and 'quote volume' if present.
 
     Raises
     ------
     DataError
-        When a column is missing, stands twice, or could be two things.
+        When a column is missing, occurs twice, or is ambiguous.
     """
     if len(header) > MOST_COLUMNS:
         raise DataError(
@@ -53,7 +53,7 @@ def choose_columns(header: Sequence[str], place: str) -> dict[str, int]:
     chosen: dict[str, int] = {}
     for role, name in wanted.items():
         if names.count(name) > 1:
-            raise DataError(f"{place}: the column '{name}' stands twice. Remove or rename one of them.")
+            raise DataError(f"{place}: the column '{name}' occurs twice. Remove or rename one of them.")
         if name in names:
             chosen[role] = names.index(name)
     if "volume" not in chosen:
@@ -65,17 +65,17 @@ def choose_columns(header: Sequence[str], place: str) -> dict[str, int]:
 
 
 def looks_like_data(row: Sequence[str]) -> bool:
-    """Tell whether a row has numbers where open to volume stand in files without a header."""
+    """Return whether a row has numbers in the positions of open to volume in files without a header."""
     return len(row) > 5 and all(is_number(cell.strip()) for cell in row[1:6])
 
 
 def check_base_volume(values: dict[str, FloatArray], quote: FloatArray, name: str, column: str) -> None:
-    """Refuse a volume chosen by its name if quote volume / volume is no price of these bars.
+    """Refuse a volume chosen by its name if quote volume / volume is not a price of these bars.
 
     Raises
     ------
     DataError
-        Naming the ratio, the price and the remedy.
+        With the ratio, the price and the remedy.
     """
     known = (values["volume"] > 0) & np.isfinite(quote) & (values["close"] > 0)
     if not known.any():
@@ -84,8 +84,8 @@ def check_base_volume(values: dict[str, FloatArray], quote: FloatArray, name: st
         ratio, price = np.median(quote[known] / values["volume"][known]), np.median(values["close"][known])
     if not 0.5 * price < ratio < 2 * price:
         raise DataError(
-            f"{name}, column {shown(column)}: it was taken for the volume in base units, but the other volume is {ratio:.6g} "
-            f"times as large, and the price is {price:.6g}. Rename the column with base units to 'volume'."
+            f"{name}, column {shown(column)}: expected the volume in base units, but the other volume is {ratio:.6g} times as "
+            f"large, and the price is {price:.6g}. Rename the column with base units to 'volume'."
         )
 
 
@@ -99,8 +99,8 @@ def _volumes(names: Sequence[str], place: str) -> dict[str, int]:
     if found:
         there = " and ".join(shown(names[at]) for at, _ in found[:5])
         raise DataError(
-            f"{place}: the column 'volume' is missing, and which of {there} counts base units cannot be told. "
-            "Rename the one with base units (BTC of BTC/USDT) to 'volume'."
+            f"{place}: the column 'volume' is missing, and it is not clear which of {there} is in base units. "
+            "Rename the one in base units (BTC of BTC/USDT) to 'volume'."
         )
     return {}
 
@@ -111,6 +111,6 @@ def _missing(role: str, names: Sequence[str]) -> str:
     guess = nearest(role, [name for name in names if name.isprintable() and len(name) < 100])
     guess = f" {guess}" if guess.startswith("Did you mean") else ""
     return (
-        f"{what} is missing; the columns there are {there}.{guess} "
+        f"{what} is missing; the columns are {there}.{guess} "
         f"Rename a column, or remove lines above the header, until it names a time column and {', '.join(COLUMNS)}."
     )

@@ -1,4 +1,4 @@
-"""The lines of a text file, plain, gzipped or zipped: with limits, so that a hostile file costs seconds, not the machine."""
+"""The lines of a text file, plain, gzipped or zipped, with limits against hostile files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MEGABYTE = 1_000_000
-LARGEST_BYTES = 1_000 * MEGABYTE  # of a file, and of what comes out of a compressed one
-LARGEST_RATIO = 200  # real bars compress to a third or a tenth; only a bomb, or one bar repeated, does better than this
+LARGEST_BYTES = 1_000 * MEGABYTE  # of a file, packed and unpacked
+LARGEST_RATIO = 200  # real bars compress to a third or a tenth; only a bomb, or one bar repeated, exceeds this
 RATIO_COUNTS_FROM = 8 * MEGABYTE
 LONGEST_LINE = 100_000  # characters
 MOST_ROWS = 10_000_000  # nineteen years of one-minute bars
 MOST_ENTRIES = 1_000  # of a zip archive
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".json")
-_FOREIGN_MAGIC = {
+_OTHER_FORMATS = {
     b"\x1f\x8b": "gzip data: name the file .csv.gz",
     b"PAR1": "Parquet data: name the file .parquet",
     b"ARROW1": "Feather data: name the file .feather",
@@ -44,7 +44,7 @@ _FOREIGN_MAGIC = {
 
 
 class Content:
-    """An open text: its lines one by one, and what it was wrapped in.
+    """An open text file: its lines one by one, and its compression.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Content:
 
     def __init__(self, raw: io.BufferedReader, path: Path, wrapping: str) -> None:
         head = raw.peek(8)[:8]
-        for magic, remedy in _FOREIGN_MAGIC.items():
+        for magic, remedy in _OTHER_FORMATS.items():
             if head.startswith(magic):
                 raise DataError(f"{path.name}: expected text, got {remedy}.")
         self.encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -69,20 +69,20 @@ class Content:
             if len(line) > LONGEST_LINE:
                 raise DataError(
                     f"{self.path.name}, line {number}: the line is longer than {LONGEST_LINE:,} characters "
-                    f"({shown(line)}). That is no table of bars: give another file."
+                    f"({shown(line)}). This is not a table of bars: give another file."
                 )
             if number > MOST_ROWS:
-                raise DataError(f"{self.path.name}: the file has more than {MOST_ROWS:,} lines. Cut it into parts.")
+                raise DataError(f"{self.path.name}: the file has more than {MOST_ROWS:,} lines. Split it into parts.")
             yield line
 
     def label(self, kind: str) -> str:
-        """Name the format: the kind of text, its wrapping and an encoding that is not UTF-8."""
+        """Return the name of the format: the kind of text, its compression, and its encoding if not UTF-8."""
         return ", ".join(filter(None, (kind, self.wrapping, "UTF-16" if self.encoding == "utf-16" else "")))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Content]:
-    """Open a text file for its lines; gzip by the ending .gz, a zip archive with one text in it by .zip.
+    """Open a text file for its lines; .gz means gzip, .zip a zip archive with one text file.
 
     Raises
     ------
@@ -100,14 +100,14 @@ def opened(path: Path) -> Iterator[Content]:
     except UnicodeError as error:
         raise _not_text(path, error) from None
     except (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the system's; those of gzip have no number
+        if isinstance(error, OSError) and error.errno is not None:  # the system's error; those of gzip have no number
             raise
         kind = "zip archive" if path.name.lower().endswith(".zip") else "gzip file"
-        raise DataError(f"{path.name}: this is no whole {kind} ({printable(error)}). Fetch it again.") from None
+        raise DataError(f"{path.name}: this is not a complete {kind} ({printable(error)}). Fetch it again.") from None
 
 
 def check_size(path: Path) -> None:
-    """Refuse a file of more than `LARGEST_BYTES`, and what is no file at all, such as a pipe.
+    """Refuse a file of more than `LARGEST_BYTES`, and anything that is not a regular file, such as a pipe.
 
     Raises
     ------
@@ -115,12 +115,12 @@ def check_size(path: Path) -> None:
         With the size.
     """
     if path.exists() and not path.is_file():
-        raise DataError(f"{path.name}: this is no regular file. Save what it gives into a file first.")
+        raise DataError(f"{path.name}: this is not a regular file. Save its content into a file first.")
     size = path.stat().st_size
     if size > LARGEST_BYTES:
         raise DataError(
-            f"{path.name}: the file has {size:,} bytes, at most {LARGEST_BYTES:,} are read. Cut it into parts, "
-            "or save the columns of bars alone."
+            f"{path.name}: the file has {size:,} bytes, at most {LARGEST_BYTES:,} are read. Split it into parts, "
+            "or save only the columns of bars."
         )
 
 
@@ -143,15 +143,15 @@ def _stream(path: Path) -> Iterator[tuple[io.BufferedReader, str]]:
 def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
     try:
         return archive.open(entry)
-    except UnicodeError:  # a name stands twice in an archive, and zipfile decodes the second one here
-        raise zipfile.BadZipFile("the name before its content is no text") from None
+    except UnicodeError:  # an archive has each name twice, and zipfile decodes the second one here
+        raise zipfile.BadZipFile("the name before its content is not text") from None
 
 
 class _Limited(io.RawIOBase):
     """Unpacked bytes, up to the limits."""
 
     def __init__(self, unpacked: IO[bytes] | gzip.GzipFile, name: str, packed_bytes: int) -> None:
-        self.unpacked, self.name, self.given = unpacked, name, 0
+        self.unpacked, self.name, self.size = unpacked, name, 0
         self.most = min(LARGEST_BYTES, max(RATIO_COUNTS_FROM, LARGEST_RATIO * packed_bytes))
 
     def readable(self) -> bool:
@@ -160,11 +160,11 @@ class _Limited(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
         data = self.unpacked.read(len(view))
-        self.given += len(data)
-        if self.given > self.most:
+        self.size += len(data)
+        if self.size > self.most:
             raise DataError(
-                f"{self.name}: more than {self.most:,} bytes come out of it, over {LARGEST_RATIO} times its size or more than "
-                f"{LARGEST_BYTES:,}. Bars do not compress so well: it looks like a bomb. If you trust it, unpack it yourself."
+                f"{self.name}: it unpacks to more than {self.most:,} bytes, over {LARGEST_RATIO} times its size or more than "
+                f"{LARGEST_BYTES:,}. Bars do not compress so well: it may be a zip bomb. If you trust it, unpack it yourself."
             )
         view[: len(data)] = data
         return len(data)
@@ -177,12 +177,12 @@ def _archive(path: Path, file: IO[bytes]) -> zipfile.ZipFile:
             while (at := data.find(b"PK\x01\x02", at + 1)) >= 0 and entries <= MOST_ENTRIES:
                 entries += 1
         if entries > MOST_ENTRIES:
-            raise DataError(f"{path.name}: the archive has more than {MOST_ENTRIES:,} entries. Give the one with the bars.")
+            raise DataError(f"{path.name}: the archive has more than {MOST_ENTRIES:,} entries. Unpack the one with the bars.")
     return zipfile.ZipFile(file)
 
 
 def _only_text(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """Return the archive's one text file; nothing is ever unpacked onto the disk."""
+    """Return the archive's one text file; nothing is unpacked to the disk."""
     entries = [
         each for each in archive.infolist() if not each.filename.endswith("/") and not each.filename.startswith("__MACOSX/")
     ]
@@ -190,28 +190,28 @@ def _only_text(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
         parts = entry.filename.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
             raise DataError(
-                f"{name}: its entry {shown(entry.filename)} points out of the archive, as no honest one does. Fetch it again."
+                f"{name}: its entry {shown(entry.filename)} has a path outside the archive, which is unsafe. Fetch it again."
             )
     texts = [entry for entry in entries if entry.filename.lower().endswith(TEXT_ENDINGS)]
     if len(texts) != 1:
-        there = ", ".join(shown(entry.filename) for entry in entries[:5]) or "nothing"
+        names = ", ".join(shown(entry.filename) for entry in entries[:5]) or "no entries"
         raise DataError(
             f"{name}: expected an archive with one text file ({', '.join(TEXT_ENDINGS)}), got {len(texts)} of them "
-            f"among {there}{', ...' if len(entries) > 5 else ''}. Unpack it, and give one file."
+            f"among {names}{', ...' if len(entries) > 5 else ''}. Unpack it, and give one file."
         )
     entry = texts[0]
     if entry.flag_bits & 1:
         raise DataError(f"{name}: its entry {shown(entry.filename)} is encrypted. Unpack it yourself, and give the file.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(
-            f"{name}: its entry {shown(entry.filename)} is packed by method {entry.compress_type}, flagbt reads stored and "
+            f"{name}: its entry {shown(entry.filename)} is compressed by method {entry.compress_type}, flagbt reads stored and "
             "deflated ones. Unpack it yourself, and give the file."
         )
     return entry
 
 
 def entry_name(path: Path) -> str:
-    """Return the name of the one text file in a zip archive, or the file's own name without .gz.
+    """Return the name of the one text file in a zip archive, or the file's name without .gz.
 
     Raises
     ------
@@ -227,11 +227,11 @@ def entry_name(path: Path) -> str:
         with path.open("rb") as file, _archive(path, file) as archive:
             return _only_text(archive, path.name).filename.lower()
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
-        raise DataError(f"{path.name}: this is no whole zip archive ({printable(error)}). Fetch it again.") from None
+        raise DataError(f"{path.name}: this is not a complete zip archive ({printable(error)}). Fetch it again.") from None
 
 
 def _not_text(path: Path, error: UnicodeError) -> DataError:
-    """Find the first line that is no UTF-8; the decoder itself has read ahead, and knows no lines."""
+    """Find the first line that is not UTF-8; the decoder has read ahead, and does not know the line."""
     if isinstance(error, UnicodeDecodeError) and error.encoding.startswith("utf-8"):
         with _stream(path) as (raw, _):
             number = 0
@@ -244,4 +244,4 @@ def _not_text(path: Path, error: UnicodeError) -> DataError:
                         f"{path.name}, line {number}: expected UTF-8 text, got the byte 0x{line[inner.start]:02x}. "
                         "Give a CSV file, saved as UTF-8."
                     )
-    return DataError(f"{path.name}: this is no whole text in UTF-8 or UTF-16 ({printable(error)}). Save the file as UTF-8.")
+    return DataError(f"{path.name}: this is not valid text in UTF-8 or UTF-16 ({printable(error)}). Save the file as UTF-8.")

@@ -1,4 +1,4 @@
-"""CSV and its cousins: the separator, the header and the number style are found in the file, the rest is strict."""
+"""CSV and similar text: the separator, the header and the number style are detected, the rest is strict."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .time_stamps import TimeColumn
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-# Text cells take ten times the memory of floats, so rows become floats in pieces; small pieces are the fastest.
+# Text cells take ten times the memory of floats, so rows are converted in pieces; small pieces are the fastest.
 ROWS_AT_ONCE = 1_000
 TIMES_AT_ONCE = 20_000  # a call of pandas costs as much as 500 stamps
 HEADER_WITHIN = 10  # lines that are not blank
@@ -29,14 +29,14 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class Piece(NamedTuple):
-    """Some rows, none blank, and the line that each begins on."""
+    """Some rows, none blank, and the line where each starts."""
 
     lines: Int64Array
     rows: list[list[str]]
 
 
 class CsvLayout(NamedTuple):
-    """How a text is laid out: its separator, its header and the header's line, and what was passed over."""
+    """The layout of a text: its separator, its header and the header's line, and notes on skipped lines."""
 
     separator: str
     header: list[str]
@@ -46,13 +46,13 @@ class CsvLayout(NamedTuple):
 
 
 def read_delimited(path: Path, faults: Faults) -> Table:
-    """Read a CSV file; a second time if its numbers turn out to be written with commas."""
+    """Read a CSV file; read it a second time if its numbers contain commas."""
     try:
         return _read(path, faults, None)
     except CommaInNumber:
         faults.found.clear()
         with opened(path) as content:
-            layout = _laid_out(content)
+            layout = _find_layout(content)
             chosen = choose_columns(layout.header, f"{path.name}, line {layout.line}")
             places = [chosen[name] for name in COLUMNS]
             style = style_of(
@@ -64,7 +64,7 @@ def read_delimited(path: Path, faults: Faults) -> Table:
 def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
     with opened(path) as content:
         # 1. The header, and the columns it names
-        layout = _laid_out(content)
+        layout = _find_layout(content)
         header = layout.header
         chosen = choose_columns(header, f"{path.name}, line {layout.line}")
         wanted = (*COLUMNS, *(["quote volume"] if "quote volume" in chosen else []))
@@ -77,12 +77,12 @@ def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
 
         # 2. The rows, piece by piece
         for piece in layout.pieces:
-            cells = list(zip(*_square(piece, len(header), path.name, faults), strict=True))
+            cells = list(zip(*_equal_width(piece, len(header), path.name, faults), strict=True))
             places = Places(path.name, "line", piece.lines)
             for name in COLUMNS:
                 pieces[name].append(floats(cells[chosen[name]], header[chosen[name]].strip(), places, faults, style))
             if "quote volume" in chosen:
-                pieces["quote volume"].append(_loosely(cells[chosen["quote volume"]]))
+                pieces["quote volume"].append(_lenient_floats(cells[chosen["quote volume"]]))
             stamps += cells[chosen["time"]]
             lines.append(piece.lines)
             if "synthetic" in chosen:
@@ -91,7 +91,7 @@ def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
                 times.append(_times(stamps, column, lines, path.name))
                 stamps = []
 
-    # 3. The whole
+    # 3. The table
     if not lines:
         raise DataError(f"{path.name}: the file has a header, but no row of data below it. Fetch the file again.")
     if stamps:
@@ -123,11 +123,11 @@ def _times(stamps: list[str], column: TimeColumn, lines: list[Int64Array], name:
 
 
 def is_marked(marks: Iterable[str]) -> bool:
-    """Tell whether a column ``synthetic`` says so."""
+    """Return whether the cells of a column ``synthetic`` mark the bars as synthetic."""
     return any(mark.strip().lower() not in ("", "0", "false") for mark in marks)
 
 
-def _square(piece: Piece, width: int, name: str, faults: Faults) -> list[list[str]]:
+def _equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[list[str]]:
     if set(map(len, piece.rows)) == {width}:
         return piece.rows
     rows = list(piece.rows)
@@ -136,22 +136,22 @@ def _square(piece: Piece, width: int, name: str, faults: Faults) -> list[list[st
             line = int(piece.lines[at])
             error = DataError(
                 f"{name}, line {line}: expected {width} cells as in the header, got {len(row)} "
-                f"({shown(','.join(row))}). Mend this line, or fetch the file again."
+                f"({shown(','.join(row))}). Fix this line, or fetch the file again."
             )
             faults.add(DAMAGED, line, error)
             rows[at] = [""] * width
     return rows
 
 
-def _loosely(cells: Sequence[str]) -> FloatArray:
+def _lenient_floats(cells: Sequence[str]) -> FloatArray:
     return np.array([float(cell) if is_number(cell) else np.nan for cell in cells])
 
 
 # --- the layout ------------------------------------------------------------------------------------------------------
 
 
-def _laid_out(content: Content) -> CsvLayout:
-    """Find the header among the first lines; a text above it is passed over and noted, a row of data never."""
+def _find_layout(content: Content) -> CsvLayout:
+    """Find the header among the first lines; text above it is skipped with a note, a row of data is refused."""
     name, lines = content.path.name, content.lines()
     head: list[str] = []
     filled: list[tuple[int, str]] = []
@@ -165,18 +165,18 @@ def _laid_out(content: Content) -> CsvLayout:
         raise DataError(f"{name}: the file is empty. Give a file with a header and at least one row of data.")
     number, line = filled[-1]
     separator = _separator_of_header(line)
-    if separator is None:  # no header there: the first line is judged as if it were one
+    if separator is None:  # no header: the first line is checked as if it were one
         number, line = filled[0]
         separator = max(SEPARATORS, key=line.count)
         if separator == "," and _is_binance([_cells(each, ",") for _, each in filled]):
-            note = "the file has no header; by its 12 columns it is taken for an archive of Binance's klines"
+            note = "the file has no header; its 12 columns are read as those of Binance's klines"
             pieces = _pieces(content, chain(head, lines), ",", 0)
             return CsvLayout(",", BINANCE_HEADER.split(","), number, (note,), pieces)
     above = [(at, each) for at, each in filled if at < number]
     for at, each in above:
         if looks_like_data(_cells(each, separator)):
-            raise DataError(f"{name}, line {at}: a row of data stands above the header of line {number}. Fetch the file again.")
-    notes = tuple(f"line {at} stands above the header and was passed over: {shown(each.strip())}" for at, each in above)
+            raise DataError(f"{name}, line {at}: a row of data is above the header of line {number}. Fetch the file again.")
+    notes = tuple(f"line {at} is above the header and was skipped: {shown(each.strip())}" for at, each in above)
     pieces = _pieces(content, chain(head[number:], lines), separator, number)
     return CsvLayout(separator, _cells(line, separator), number, notes, pieces)
 
@@ -193,7 +193,7 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _is_binance(rows: list[list[str]]) -> bool:
-    """Tell Binance's klines by their 12 numbers: an epoch, prices in the order of OHLC, and a later epoch."""
+    """Return whether rows are Binance's klines: 12 numbers, with an epoch, prices in the order of OHLC, and a later epoch."""
     for row in rows:
         if len(row) != 12 or not all(is_number(cell) for cell in row):
             return False
@@ -204,13 +204,13 @@ def _is_binance(rows: list[list[str]]) -> bool:
 
 
 def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) -> Iterator[Piece]:
-    """Yield the rows below the first ``above`` lines, a piece at a time; lines without any character are passed over."""
+    """Yield the rows below the first ``above`` lines, a piece at a time; empty lines are skipped."""
     before = above
     reader = csv.reader(lines, strict=True, delimiter=separator)
     try:
         while rows := list(islice(reader, ROWS_AT_ONCE)):
             numbers = np.arange(before + 1, before + 1 + len(rows))
-            if reader.line_num + above != numbers[-1]:  # a quoted cell goes over several lines
+            if reader.line_num + above != numbers[-1]:  # a quoted cell spans several lines
                 more = np.array([sum(len(_LINE_END.findall(cell)) for cell in row) for row in rows])
                 numbers += np.cumsum(more) - more
             before = reader.line_num + above
@@ -223,4 +223,4 @@ def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) 
                 raise DataError(f"{content.path.name}, line {before}: {ROWS_AT_ONCE:,} blank lines end here. Fetch it again.")
     except csv.Error as error:
         place = f"{content.path.name}, line {reader.line_num + above}"
-        raise DataError(f"{place}: this is no CSV row ({printable(error)}). Mend the quotes there.") from None
+        raise DataError(f"{place}: this is not a CSV row ({printable(error)}). Fix the quotes in this line.") from None

@@ -1,4 +1,4 @@
-"""JSON as freqtrade keeps it: an array of rows ``[epoch ms, open, high, low, close, volume]``; also an array of objects."""
+"""JSON as freqtrade writes it: an array of rows ``[epoch ms, open, high, low, close, volume]``; also an array of objects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 1_000
 
 
 def read_rows_json(path: Path, faults: Faults) -> Table:
-    """Read an array of rows; each row is parsed alone, so that depth and size cost nothing."""
+    """Read an array of rows; each row is parsed separately, so that deep or large JSON costs little."""
     with opened(path) as content:
         text = _text(content)
     if not text.strip():
@@ -54,7 +54,7 @@ def read_rows_json(path: Path, faults: Faults) -> Table:
         if "synthetic" in chosen:
             marks.update(str(row[chosen["synthetic"]]) for row in cells)
     if header is None:
-        raise DataError(f"{path.name}: the array holds no row. Fetch the file again.")
+        raise DataError(f"{path.name}: the array has no rows. Fetch the file again.")
     values = {name: np.concatenate(piece) for name, piece in pieces.items()}
     kind = "JSON rows, as freqtrade keeps them" if header == list(ROW_COLUMNS) else "JSON objects"
     ignored = tuple(printable(name) for at, name in enumerate(header) if at not in chosen.values())
@@ -64,7 +64,7 @@ def read_rows_json(path: Path, faults: Faults) -> Table:
 
 def _text(content: Content) -> str:
     parts, length = [], 0
-    # By blocks, not by lines: freqtrade writes all of it on one line.
+    # In blocks, not in lines: freqtrade writes everything on one line.
     while block := content.text.read(MEGABYTE):
         parts.append(block)
         length += len(block)
@@ -87,33 +87,33 @@ def _pieces(rows: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def _rows(text: str, name: str) -> Iterator[Any]:
-    """Yield each row of the outer array, parsed alone."""
+    """Yield each row of the outer array, parsed separately."""
     at = _skip(text, 0)
     if text[at : at + 1] != "[":
         raise DataError(
             f"{name}, line {_line(text, at)}: expected an array of rows such as [[1704067200000, 10, 12, 9, 11, 5], ...], "
-            f"got {shown(text[at : at + 30])}. Give the candles alone, in such rows."
+            f"got {shown(text[at : at + 30])}. Give only the candles, in such rows."
         )
     at, count = _skip(text, at + 1), 0
     while text[at : at + 1] != "]":
         count += 1
         if count > MOST_ROWS:
-            raise DataError(f"{name}: the array has more than {MOST_ROWS:,} rows. Cut it into parts.")
+            raise DataError(f"{name}: the array has more than {MOST_ROWS:,} rows. Split it into parts.")
         end = text.find({"[": "]", "{": "}"}.get(text[at : at + 1], "\0"), at, at + LONGEST_ROW)
         if end < 0:
-            raise _no_row(text, at, count, name)
+            raise _bad_row(text, at, count, name)
         try:
             yield json.loads(text[at : end + 1])
         except (ValueError, RecursionError):
-            raise _no_row(text, at, count, name) from None
+            raise _bad_row(text, at, count, name) from None
         at = _skip(text, end + 1)
         if text[at : at + 1] == ",":
             at = _skip(text, at + 1)
         elif text[at : at + 1] != "]":
-            raise _no_row(text, at, count + 1, name, "a comma or the end of the array")
+            raise _bad_row(text, at, count + 1, name, "a comma or the end of the array")
     rest = _skip(text, at + 1)
     if rest < len(text):
-        raise _no_row(text, rest, count + 1, name, "nothing after the array")
+        raise _bad_row(text, rest, count + 1, name, "nothing after the array")
 
 
 def _skip(text: str, at: int) -> int:
@@ -125,7 +125,7 @@ def _line(text: str, at: int) -> int:
     return text.count("\n", 0, at) + 1
 
 
-def _no_row(
+def _bad_row(
     text: str, at: int, row: int, name: str, expected: str = "a row of 6 numbers or an object, not nested"
 ) -> DataError:
     got = shown(text[at : at + 30]) if at < len(text) else "the end of the file"
@@ -161,7 +161,7 @@ def _floats(cells: list[Any], column: str, places: Places, faults: Faults) -> An
             values[at] = float(text)
         else:
             got = "null" if cell is None else shown(cell)
-            error = DataError(f"{places.at(at, column)}: expected a number, got {got}. Mend the cell, or fetch the file again.")
+            error = DataError(f"{places.at(at, column)}: expected a number, got {got}. Fix the cell, or fetch the file again.")
             faults.add(DAMAGED, places.numbers[at], error)
     return values
 

@@ -1,4 +1,4 @@
-"""Cells to floats: exactly, or refused; what a comma means is proven by the file, never assumed."""
+"""Cells to floats, exactly or refused; the cells of the file must prove what a comma means."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ...arrays import FloatArray
 from ...errors import DataError
 from .table import DAMAGED, Faults, Places, shown
 
-_WORDS_FOR_NOTHING = {"null", "none", "na", "n/a", "-", "#n/a", "#value!", "#ref!", "#div/0!", "nil", "undefined", "missing"}
+_MISSING_VALUES = {"null", "none", "na", "n/a", "-", "#n/a", "#value!", "#ref!", "#div/0!", "nil", "undefined", "missing"}
 
 
 class NumberStyle(Enum):
-    """How a file writes numbers: 1234.5, or with decimal commas (1.234,5), or with thousands commas (1,234.5)."""
+    """The format of a file's numbers: 1234.5, decimal commas (1.234,5) or thousands commas (1,234.5)."""
 
     PLAIN = "plain"
     DECIMAL_COMMA = "decimal commas"
@@ -27,7 +27,7 @@ _FORM = {
     NumberStyle.DECIMAL_COMMA: re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d*)?(?:[eE][+-]?\d+)?", re.ASCII),
     NumberStyle.THOUSANDS_COMMA: re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII),
 }
-# Cells that can only be of one style: a comma before other than three digits, after a 0, or on the other side of a dot.
+# Cells of one style only: a comma before other than three digits, after a 0, or on the other side of a dot.
 _PROOF = {
     NumberStyle.DECIMAL_COMMA: re.compile(
         r"[+-]?(?:(?:\d+|\d{1,3}(?:\.\d{3})+),(?!\d{3}$)\d+|(?:0\d*|\d{4,}|\d{1,3}(?:\.\d{3})+),\d+|\d{1,3}(?:\.\d{3}){2,})",
@@ -37,17 +37,17 @@ _PROOF = {
 }
 
 
-class CommaInNumber(Exception):  # noqa: N818 - no error: the file is read again, by the style that its cells prove
-    """A cell with a comma in a file that was taken to write plain numbers."""
+class CommaInNumber(Exception):  # noqa: N818 - not an error: the file is read again, in the style that its cells prove
+    """A cell with a comma in a file whose numbers were expected without commas."""
 
 
 def style_of(cells: Iterable[str], place: str) -> NumberStyle:
-    """Tell a file's style from all of its number cells.
+    """Find a file's number style from all of its number cells.
 
     Raises
     ------
     DataError
-        When nothing proves what the commas are, or when the cells contradict one another.
+        When no cell proves what the commas mean, or when the cells contradict each other.
     """
     proofs: dict[NumberStyle, str] = {}
     doubtful = None
@@ -62,36 +62,36 @@ def style_of(cells: Iterable[str], place: str) -> NumberStyle:
     if len(proofs) > 1:
         german, english = (shown(proofs[style]) for style in (NumberStyle.DECIMAL_COMMA, NumberStyle.THOUSANDS_COMMA))
         raise DataError(
-            f"{place}: the comma is a decimal one in {german} and separates thousands in {english}. Write all alike."
+            f"{place}: the comma is a decimal comma in {german} and separates thousands in {english}. Use one style."
         )
     if not proofs and doubtful is not None:
         if not _FORM[NumberStyle.THOUSANDS_COMMA].fullmatch(doubtful):
-            return NumberStyle.PLAIN  # no number in any style: the cell itself is refused
+            return NumberStyle.PLAIN  # not a number in any style: the cell is refused later
         raise DataError(
             f"{place}: {shown(doubtful)} is one number with a decimal comma and a thousand times that with a thousands "
-            "separator, and no cell of the file tells which. Save the file with decimal points and no separators."
+            "separator, and no cell of the file shows which. Save the file with decimal points and no separators."
         )
     return next(iter(proofs), NumberStyle.PLAIN)
 
 
 def floats(cells: Sequence[str], column: str, places: Places, faults: Faults, style: NumberStyle | None) -> FloatArray:
-    """Turn a column's cells into floats, exactly as Python reads them; what is none is a fault and NaN.
+    """Convert a column's cells to floats, exactly as Python reads them; any other cell is a fault and NaN.
 
     Parameters
     ----------
     style : NumberStyle or None
-        None while the file is taken to be plain, and nothing is known yet.
+        None while the style is not known and plain numbers are expected.
 
     Raises
     ------
-    Unplain
+    CommaInNumber
         For a cell with a comma when ``style`` is None.
     DataError
-        At the first cell that is no number, when ``faults`` is strict.
+        At the first cell that is not a number, when ``faults`` is strict.
     """
     plain = style is None or style is NumberStyle.PLAIN
     try:
-        if plain and "_" not in "".join(cells):  # Python's float() is exact, but takes 1_000 for a number
+        if plain and "_" not in "".join(cells):  # Python's float() is exact, but accepts 1_000
             return np.array(list(map(float, cells)))
     except ValueError:
         pass
@@ -103,12 +103,12 @@ def floats(cells: Sequence[str], column: str, places: Places, faults: Faults, st
         elif style is None and ("," in text or text.count(".") > 1):
             raise CommaInNumber
         else:
-            faults.add(DAMAGED, places.numbers[at], _no_number(cell, at, column, places))
+            faults.add(DAMAGED, places.numbers[at], _not_a_number(cell, at, column, places))
     return values
 
 
 def is_number(cell: str) -> bool:
-    """Tell whether Python reads a cell as a float, underscores aside."""
+    """Return whether Python reads a cell as a float; cells with underscores do not count."""
     try:
         return "_" not in cell and float(cell) is not None
     except ValueError:
@@ -122,10 +122,10 @@ def _plain(cell: str, style: NumberStyle) -> str:
     return cell.translate({ord(","): comma, ord("."): dot})
 
 
-def _no_number(cell: str, at: int, column: str, places: Places) -> DataError:
+def _not_a_number(cell: str, at: int, column: str, places: Places) -> DataError:
     got = shown(cell) if cell.strip() else "a blank cell"
-    remedy = "Mend the cell, or fetch the file again"
-    if not cell.strip() or cell.strip().lower() in _WORDS_FOR_NOTHING:
+    remedy = "Fix the cell, or fetch the file again"
+    if not cell.strip() or cell.strip().lower() in _MISSING_VALUES:
         remedy += "; to leave the row out, use flagbt data check with --fix drop-damaged"
     elif re.fullmatch(r"[+-]?\d{1,3}(?:[\s'’]\d{3})+(?:[.,]\d+)?", cell.strip()):
         remedy = "Save the file without thousands separators"

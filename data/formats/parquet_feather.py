@@ -1,4 +1,4 @@
-"""Parquet and Feather, read by Arrow: only the columns of bars, in batches, with the memory bounded."""
+"""Parquet and Feather, read by Arrow: only the columns of bars, in batches, with bounded memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_parquet(path: Path, faults: Faults) -> Table:
 
 
 def read_feather(path: Path, faults: Faults) -> Table:
-    """Read a Feather file, as freqtrade keeps it."""
+    """Read a Feather file, as freqtrade writes it."""
     import pyarrow as pa
 
     with path.open("rb") as raw:
@@ -70,20 +70,20 @@ def _arrow_errors(path: Path, kind: str) -> Iterator[None]:
             yield
     except MemoryError:
         raise DataError(
-            f"{path.name}: reading it takes more than {MOST_MEMORY:,} bytes of memory, as no file of bars does. Fetch it again."
+            f"{path.name}: reading it takes more than {MOST_MEMORY:,} bytes of memory, too much for bars. Fetch it again."
         ) from None
     except (pa.ArrowException, ValueError, OSError, TypeError, KeyError, OverflowError, IndexError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's own have no number
+        if isinstance(error, OSError) and error.errno is not None:  # the system's error; Arrow's errors have no number
             raise
         reason = printable(error).rstrip(".")
-        raise DataError(f"{path.name}: this is no whole {kind} file ({reason}). Fetch or write it again.") from None
+        raise DataError(f"{path.name}: this is not a complete {kind} file ({reason}). Fetch or write it again.") from None
 
 
 @contextmanager
 def _bounded_memory() -> Iterator[None]:
-    """Let the process grow by no more than `MOST_MEMORY` meanwhile: compressed pages may claim and give any size.
+    """Limit the growth of the process to `MOST_MEMORY` in the block: compressed pages may claim and give any size.
 
-    Arrow has no limit of its own. Where the system has none either, as on Windows, nothing is bounded.
+    Arrow has no limit. Where the system has none either, as on Windows, memory is not bounded.
     """
     try:
         import resource
@@ -107,15 +107,15 @@ def _bounded_memory() -> Iterator[None]:
 
 
 def _range_index(schema: Any) -> tuple[str, int, int] | None:
-    """Return name, start and step of an index that pandas keeps as a range in the file's metadata, not as a column."""
+    """Return name, start and step of an index that pandas stores as a range in the file's metadata, not as a column."""
     text = (schema.metadata or {}).get(b"pandas", b"")
     try:
         index = json.loads(text)["index_columns"][0] if len(text) < MEGABYTE else {}
         name, start, step = index["name"], index["start"], index["step"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return None
-    whole = all(type(each) is int and 0 < each < 2**62 for each in (start, step))
-    return (name, start, step) if whole and str(name).lower() in TIME_NAMES else None
+    valid = all(type(each) is int and 0 < each < 2**62 for each in (start, step))
+    return (name, start, step) if valid and str(name).lower() in TIME_NAMES else None
 
 
 def _chosen(schema: Any, path: Path) -> tuple[list[str], dict[str, int]]:
@@ -130,12 +130,12 @@ def _has_time(schema: Any) -> bool:
 
 
 def _column(batch: Any, name: str, first: int) -> Any:
-    """Return a batch's column, or the part of pandas' range that stands for it."""
+    """Return a batch's column, or the part of pandas' range in its place."""
     import pyarrow as pa
 
-    there = batch.schema.names
-    if name in there or (name == "time" and _PANDAS_INDEX in there):
-        return batch.column(there.index(name if name in there else _PANDAS_INDEX))
+    names = batch.schema.names
+    if name in names or (name == "time" and _PANDAS_INDEX in names):
+        return batch.column(names.index(name if name in names else _PANDAS_INDEX))
     index = _range_index(batch.schema)
     if index is None or index[0] != name:
         raise ValueError("its data has other columns than its schema")
@@ -147,7 +147,7 @@ def _column(batch: Any, name: str, first: int) -> Any:
 
 def _check_rows(rows: int, path: Path) -> None:
     if rows > MOST_ROWS:
-        raise DataError(f"{path.name}: it says that it has {rows:,} rows, at most {MOST_ROWS:,} are read. Cut it into parts.")
+        raise DataError(f"{path.name}: it claims {rows:,} rows, at most {MOST_ROWS:,} are read. Split it into parts.")
 
 
 def _table(batches: Iterator[Any], names: list[str], chosen: dict[str, int], path: Path, faults: Faults, kind: str) -> Table:
@@ -189,7 +189,7 @@ def _floats(array: Any, column: str, places: Places, faults: Faults) -> FloatArr
         )
     for at in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
         error = DataError(
-            f"{places.at(at, column)}: expected a number, got a blank cell. Mend the cell, or fetch the file again."
+            f"{places.at(at, column)}: expected a number, got a blank cell. Fix the cell, or fetch the file again."
         )
         faults.add(DAMAGED, places.numbers[at], error)
     return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)

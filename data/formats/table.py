@@ -1,4 +1,4 @@
-"""Table: what a format's function gives, and the faults it met on the way."""
+"""Table: the result of a format's function, and the faults that it found."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ LONGEST_SHOWN = 60
 
 
 def shown(value: object) -> str:
-    """Quote a value for a message: on one line, and not too long."""
+    """Quote a value for a message, on one line and cut to `LONGEST_SHOWN`."""
     text = str(value)
     return repr(text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}...")
 
 
 def printable(value: object, longest: int = 200) -> str:
-    """Write what a file or a library says on one line, without characters that a terminal obeys."""
+    """Return a text of a file or a library on one line, without control characters."""
     text = " ".join(str(value)[:longest].split())
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 class Places(NamedTuple):
-    """Where each bar stands in its file: ``line 7`` of a text (as an editor counts), ``row 6`` of a table."""
+    """Where each bar is in its file: ``line 7`` of a text (as an editor counts), ``row 6`` of a table."""
 
     name: str
-    word: str
+    kind: str
     numbers: Sequence[int] | npt.NDArray[np.int64]
 
     def at(self, position: int, column: str) -> str:
-        """Say where the cell of the bar at ``position`` stands."""
-        return f"{self.name}, {self.word} {self.numbers[position]}, column {shown(column)}"
+        """Return the place of a cell of the bar at ``position``."""
+        return f"{self.name}, {self.kind} {self.numbers[position]}, column {shown(column)}"
 
 
 class Fault(NamedTuple):
-    """A row that cannot be taken as it is: ``kind`` is ``damaged`` or ``mixed-units``."""
+    """A row that cannot be read as it is: ``kind`` is ``damaged`` or ``mixed-units``."""
 
     kind: str
     row: int
@@ -52,14 +52,14 @@ class Fault(NamedTuple):
 
 @dataclass
 class Faults:
-    """What is wrong with single rows: strict, the first one is raised; else they are kept, one a row.
+    """The faults of single rows: raised at the first one if strict, else collected, one per row.
 
     Parameters
     ----------
     strict : bool
-        True to raise at the first fault, as reading does; False to go on, as checking does.
+        True to raise at the first fault, as reading does; False to continue, as checking does.
     name : str
-        The file's name, for the message when there are too many.
+        The file's name, for the message when there are too many faults.
     found : dict of int to Fault
         By the row's line (or row) in the file.
     """
@@ -69,7 +69,7 @@ class Faults:
     found: dict[int, Fault] = field(default_factory=dict)
 
     def add(self, kind: str, row: int, error: DataError) -> None:
-        """Take note of a fault.
+        """Add a fault.
 
         Raises
         ------
@@ -84,16 +84,16 @@ class Faults:
             self.found[row] = Fault(kind, row, str(error))
         if len(self.found) > MOST_FAULTS:
             raise DataError(
-                f"{self.name}: more than {MOST_FAULTS:,} rows cannot be read, the last of them so: {error} "
-                "That is no file of bars with a few faults: fetch it again."
+                f"{self.name}: more than {MOST_FAULTS:,} rows cannot be read; the last fault: {error} "
+                "This is more than a few faults: fetch the file again."
             )
 
 
 class Table(NamedTuple):
-    """A format's bars: the columns, not yet checked, and where each bar stands.
+    """A format's bars: the columns, not yet checked, and where each bar is in the file.
 
-    ``notes`` are sentences on how the file was understood, to be said aloud; ``format`` names what it is.
-    A row with a fault holds NaT or NaN in the damaged cells.
+    ``notes`` are sentences for the user on how the file was read; ``format`` is its format.
+    A row with a fault has NaT or NaN in the damaged cells.
     """
 
     time: TimeArray

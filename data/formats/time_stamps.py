@@ -1,4 +1,4 @@
-"""Time stamps: ISO 8601 or epoch numbers, told by their form and size; anything that could be two times is refused."""
+"""Time stamps: ISO 8601 or epoch numbers, distinguished by form and size; ambiguous times are refused."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ _ISO = re.compile(
 _EPOCH = re.compile(r"(\d{1,18}|[1-8]\d{18})(?:\.0*)?", re.ASCII)
 _ends_in_z = methodcaller("endswith", "Z")
 _ZERO_OFFSET = re.compile(r".*(?:Z|[+-]00(?::?00)?)", re.ASCII)
-# Unit, nanoseconds in it, smallest and first too large value: 1973 to 2255, where no two units can be confused.
+# Unit, nanoseconds in it, smallest and first too large value: 1973 to 2255, where each number has one unit only.
 _EPOCH_UNITS = (
     ("seconds", 10**9, 10**8, 9 * 10**9),
     ("milliseconds", 10**6, 10**11, 9 * 10**12),
     ("microseconds", 10**3, 10**14, 9 * 10**15),
     ("nanoseconds", 1, 10**17, 9 * 10**18),
 )
-_AGAIN = "fetch the file again and do not re-save it with a spreadsheet"
+_FETCH_AGAIN = "fetch the file again and do not re-save it with a spreadsheet"
 _REMEDIES = (
-    (re.compile(r"\d+(?:[.,]\d+)?[eE]\+?\d+"), f"A spreadsheet has rounded it, and digits are lost: {_AGAIN}."),
+    (re.compile(r"\d+(?:[.,]\d+)?[eE]\+?\d+"), f"A spreadsheet has rounded it, and digits are lost: {_FETCH_AGAIN}."),
     (
         re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d).*"),
-        f"A year of two digits, and a day and a month that can be exchanged, are no safe time: {_AGAIN}.",
+        f"A year of two digits, and a day and a month that can be exchanged, are ambiguous: {_FETCH_AGAIN}.",
     ),
     (
         re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}.*"),
-        "Whether the day or the month comes first cannot be told safely: write the column as 2024-01-31 13:00:00.",
+        "It is not clear whether the day or the month comes first: write the column as 2024-01-31 13:00:00.",
     ),
     (re.compile(r".*\d[ -]?[AaPp]\.?[Mm]\.?"), "Write the hour from 00 to 23, as in 2024-01-31 13:00:00."),
-    (re.compile(r"[2-7]\d{4}(?:\.\d+)?"), f"It looks like a spreadsheet's day number: {_AGAIN}."),
+    (re.compile(r"[2-7]\d{4}(?:\.\d+)?"), f"It looks like a spreadsheet's day number: {_FETCH_AGAIN}."),
     (re.compile(r"\d{8}"), "Write dates with hyphens, as in 2024-01-31."),
     (
         re.compile(r"\s*"),
-        "Mend the cell, or fetch the file again; to leave the row out, use flagbt data check with --fix drop-damaged.",
+        "Fix the cell, or fetch the file again; to leave the row out, use flagbt data check with --fix drop-damaged.",
     ),
 )
 
 
 class TimeColumn:
-    """Turns the cells of a time column into stamps, piece by piece; what the first cell is, all must be.
+    """Convert the cells of a time column to stamps, piece by piece; all cells must have the form of the first one.
 
     Parameters
     ----------
     name : str
-        The column's.
+        The column's name.
     faults : Faults
-        Where cells that are no time are noted; their stamp is NaT.
+        Receives the cells that are not a time; their stamp is NaT.
     """
 
     def __init__(self, name: str, faults: Faults) -> None:
@@ -87,7 +87,7 @@ class TimeColumn:
         return self._of_epochs(np.where(known, values, 0), known.copy(), places)
 
     def of_stamps(self, stamps: TimeArray, places: Places) -> TimeArray:
-        """Return stamps that are times already, after noting the blank ones."""
+        """Return stamps that are times already, after adding a fault for each blank one."""
         for at in np.flatnonzero(np.isnat(stamps)).tolist():
             self._damaged("", at, places)
         return stamps
@@ -102,7 +102,7 @@ class TimeColumn:
         return result
 
     def _check_offsets(self, cells: list[str], good: npt.NDArray[np.bool_], places: Places) -> None:
-        """Refuse a column where some stamps say what zone they are in, and others leave it open."""
+        """Refuse a column where some stamps have a time zone and others do not."""
         if not self.naive and not self.shifted and all(map(_ends_in_z, cells)):
             return
         for at, cell in enumerate(cells):
@@ -116,7 +116,7 @@ class TimeColumn:
         if self.naive and self.shifted:
             raise DataError(
                 f"{self.naive}: this time has no offset from UTC, but that of {self.shifted.removeprefix(f'{places.name}, ')} "
-                "has one, so whether it is UTC cannot be told. Write all times with an offset, or all in UTC."
+                "has one, so it may or may not be UTC. Write all times with an offset, or all in UTC."
             )
 
     def _of_epochs(self, values: npt.NDArray[np.int64], good: npt.NDArray[np.bool_], places: Places) -> TimeArray:
@@ -132,7 +132,7 @@ class TimeColumn:
             before, after = _EPOCH_UNITS[self.unit][0], _EPOCH_UNITS[unit[at]][0]
             error = DataError(
                 f"{places.at(at, self.name)}: here the times change from {before} to {after} ({shown(values[at])}). "
-                "Write the whole column in one unit; flagbt data check with --fix convert-units does."
+                "Write the whole column in one unit, or use flagbt data check with --fix convert-units."
             )
             self.faults.add(MIXED_UNITS, places.numbers[at], error)
         factor = np.array([nanoseconds for _, nanoseconds, _, _ in _EPOCH_UNITS])[unit]
@@ -142,7 +142,7 @@ class TimeColumn:
 
     def _damaged(self, cell: str, at: int, places: Places, expected: str | None = None) -> None:
         got = shown(cell) if cell.strip() else "a blank cell"
-        remedy = next((said for form, said in _REMEDIES if form.fullmatch(cell)), "Mend the cell, or fetch the file again.")
+        remedy = next((text for form, text in _REMEDIES if form.fullmatch(cell)), "Fix the cell, or fetch the file again.")
         expected = expected or "a time such as 2024-01-31T13:00:00Z or 2024-01-31 13:00:00 (UTC), or epoch seconds to ns"
         error = DataError(f"{places.at(at, self.name)}: expected {expected}, got {got}. {remedy}")
         self.faults.add(DAMAGED, places.numbers[at], error)

@@ -1,4 +1,4 @@
-"""Bars: what they refuse, and what they promise."""
+"""Bars: what they refuse, and what they guarantee."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ START = np.datetime64("2024-01-01", "ns")
 
 
 def columns(n: int = 4) -> dict[str, np.ndarray]:
-    """Return good columns of ``n`` hourly bars."""
+    """Return valid columns of ``n`` hourly bars."""
     close = 100.0 + np.arange(n)
     time = START + np.arange(n) * HOUR
     return {"time": time, "open": close - 1, "high": close + 1, "low": close - 2, "close": close, "volume": np.ones(n)}
@@ -41,43 +41,43 @@ SPOILT: list[tuple[str, int, float, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("column", "at", "value", "says"), SPOILT)
-def test_bad_values_are_refused(column: str, at: int, value: float, says: str) -> None:
-    """An impossible price or volume would enter a backtest, or the message would not say which."""
+@pytest.mark.parametrize(("column", "at", "value", "expected"), SPOILT)
+def test_bad_values_are_refused(column: str, at: int, value: float, expected: str) -> None:
+    """An impossible price or volume would enter a backtest, or the message would not name it."""
     spoilt = columns()
     spoilt[column][at] = value
     with pytest.raises(DataError) as caught:
         Bars(**spoilt, source="x.csv")
     assert str(caught.value).startswith("x.csv: ")
-    assert says in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_zero_volume_and_flat_bars_are_allowed() -> None:
-    """Bars of an hour without a trade, which exchanges do serve, would be refused."""
+    """Bars of an hour without a trade, which exchanges give, would be refused."""
     flat = {name: np.full(2, 5.0) for name in COLUMNS}
     assert len(Bars(START + np.arange(2) * HOUR, **{**flat, "volume": np.zeros(2)})) == 2
 
 
 BAD_TIMES: list[tuple[list[object], str]] = [
     ([0, 2, 1, 3], "out of order: bar 3 (2024-01-01T01:00:00Z) comes after bar 2 (2024-01-01T02:00:00Z)"),
-    ([0, 1, 1, 2], "2024-01-01T01:00:00Z stands twice (bars 2 and 3)"),
+    ([0, 1, 1, 2], "2024-01-01T01:00:00Z occurs twice (bars 2 and 3)"),
     ([0, 1, 2.5, 3], "bar 3 opens at 2024-01-01T02:30:00Z, off the grid of 3,600 seconds"),
     ([0, 1, None, 3], "bar number 3 has no time stamp"),
 ]
 
 
-@pytest.mark.parametrize(("numbers", "says"), BAD_TIMES)
-def test_bad_times_are_refused(numbers: list[float | None], says: str) -> None:
+@pytest.mark.parametrize(("numbers", "expected"), BAD_TIMES)
+def test_bad_times_are_refused(numbers: list[float | None], expected: str) -> None:
     """Bars out of order, doubled, shifted or without time would be replayed as if regular."""
     time = [np.datetime64("NaT") if n is None else START + np.timedelta64(int(n * 3600), "s") for n in numbers]
     with pytest.raises(DataError) as caught:
         Bars(**{**columns(), "time": np.array(time)}, step=HOUR)
-    assert says in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_empty_and_unequal_columns_are_refused() -> None:
-    """No bars at all, or columns that do not belong together, would fail later with a traceback."""
-    with pytest.raises(DataError, match="holds no bars"):
+    """No bars, or columns of different length, would fail later with a traceback."""
+    with pytest.raises(DataError, match="there are no bars"):
         Bars(**columns(0))
     with pytest.raises(DataError, match="differ in length"):
         Bars(**{**columns(4), "close": columns(3)["close"]})
@@ -96,7 +96,7 @@ def test_gaps_and_step() -> None:
 
 
 def test_digest_follows_the_data_and_nothing_else() -> None:
-    """A changed price would pass for the same data, or a renamed file for other data."""
+    """A changed price would count as the same data, or a renamed file as other data."""
     bars = Bars(**columns())
     assert Bars(**columns(), source="other", synthetic=True).digest == bars.digest
     assert len(bars.digest) == 64
@@ -137,27 +137,27 @@ RANGES = [
 
 @pytest.mark.parametrize(("text", "start", "stop"), RANGES)
 def test_between(text: str, start: int, stop: int) -> None:
-    """A range would take in its end's bar, miss its start's, or trip over a gap."""
+    """A range would include the bar at its end, omit the one at its start, or fail at a gap."""
     assert hours(0, 1, 2, 5, 6).between(TimeRange.parse(text)) == slice(start, stop)
 
 
 def test_take_keeps_grid_source_and_mark(walk: Callable[..., Bars]) -> None:
-    """A part of synthetic bars would no longer say so, or would find another grid of its own."""
+    """A part of synthetic bars would lose its mark, or get another grid."""
     bars = walk(30)
     part = bars.take(slice(10, 12))
     assert part.time.tolist() == bars.time[10:12].tolist()
     assert part.close.tolist() == bars.close[10:12].tolist()
     assert (part.source, part.synthetic) == (bars.source, True)
     assert hours(0, 1, 5, 9).take(slice(1, 4)).step == HOUR
-    with pytest.raises(DataError, match="holds no bars"):
+    with pytest.raises(DataError, match="there are no bars"):
         bars.take(slice(3, 3))
 
 
 def test_position_of() -> None:
     """The first bar at or after an instant would be off by one."""
     bars = hours(0, 1, 5)
-    asked = [START - HOUR, START, START + HOUR, START + 2 * HOUR, START + 5 * HOUR, START + 6 * HOUR]
-    assert [bars.position_of(stamp) for stamp in asked] == [0, 0, 1, 2, 2, 3]
+    stamps = [START - HOUR, START, START + HOUR, START + 2 * HOUR, START + 5 * HOUR, START + 6 * HOUR]
+    assert [bars.position_of(stamp) for stamp in stamps] == [0, 0, 1, 2, 2, 3]
     assert bars.position_of(np.datetime64("2024-01-01T01", "h")) == 1
 
 
@@ -174,7 +174,7 @@ def test_frames_there_and_back() -> None:
         Bars.from_frame(pd.DataFrame(frame[["open"]]))
 
 
-def test_repr_says_synthetic(walk: Callable[..., Bars]) -> None:
+def test_repr_marks_synthetic_bars(walk: Callable[..., Bars]) -> None:
     """Generated prices would look real in a log."""
     assert "5 synthetic bars, 2024-01-01T00:00:00Z .. 2024-01-01T04:00:00Z" in repr(walk(5))
     assert "synthetic" not in repr(Bars(**columns()))

@@ -1,4 +1,4 @@
-"""The bundled sample: reproducible, and like an ordinary year."""
+"""The bundled sample: reproducible, and similar to an ordinary year."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FACTS: dict[str, dict[str, float]] = json.loads(sample.FACTS_FILE.read_text(enco
 
 @pytest.fixture(scope="module")
 def bundled() -> Bars:
-    """Give the bundled sample."""
+    """Return the bundled sample."""
     return sample.load_sample()
 
 
 def test_generator_reproduces_the_file(bundled: Bars) -> None:
-    """The committed generator would no longer make the committed file."""
+    """The committed generator would no longer produce the committed file."""
     again = sample.generate_sample()
     for name in ("time", *COLUMNS):
         np.testing.assert_array_equal(getattr(again, name), getattr(bundled, name), err_msg=name)
@@ -33,7 +33,7 @@ def test_generator_reproduces_the_file(bundled: Bars) -> None:
 
 
 def test_span_and_mark(bundled: Bars) -> None:
-    """The sample would be taken for real prices, or have gaps that its documentation denies."""
+    """The sample would be taken for real prices, or have gaps, against its documentation."""
     assert bundled.synthetic
     assert bundled.source == "bundled sample"
     assert read_bars(sample.SAMPLE_FILE).synthetic
@@ -45,7 +45,7 @@ def test_span_and_mark(bundled: Bars) -> None:
 
 
 def test_there_are_real_facts() -> None:
-    """The comparison below would compare nothing, or the facts' range would not be that of the five years."""
+    """The comparison below would have no facts, or their range would not be that of the five years."""
     assert len(FACTS) == 16
     for values in FACTS.values():
         years = [values[str(year)] for year in range(2020, 2025)]
@@ -54,19 +54,19 @@ def test_there_are_real_facts() -> None:
 
 @pytest.mark.parametrize("fact", FACTS)
 def test_sample_looks_like_an_ordinary_year(bundled: Bars, fact: str) -> None:
-    """The sample would be calmer, wilder, or differently dependent than every real year; no tolerance is given."""
+    """The sample would be outside the range of the real years; there is no tolerance."""
     assert FACTS[fact]["min"] <= sample.stylised_facts(bundled)[fact] <= FACTS[fact]["max"]
 
 
 def test_seed_was_not_picked_by_hand() -> None:
-    """An earlier seed would also have met the stated rule, so the choice would rest on something unsaid."""
+    """An earlier seed would also meet the documented rule, so the choice would rest on something else."""
     for seed in range(sample.SEED):
         facts = sample.stylised_facts(sample.generate_sample(seed))
         assert any(not FACTS[name]["min"] <= value <= FACTS[name]["max"] for name, value in facts.items())
 
 
 def test_direction_cannot_be_learnt(bundled: Bars) -> None:
-    """The last moves would tell the next one's sign, so that a model which trades the sample well would look good."""
+    """The last moves would predict the next one's sign, so a model could profit from the sample."""
     change = np.diff(np.log(bundled.close))
     for span in (1, 6, 24, 72):
         past = np.convolve(change, np.ones(span), "valid")[:-1]
@@ -75,13 +75,13 @@ def test_direction_cannot_be_learnt(bundled: Bars) -> None:
 
 
 def test_opens_follow_closes(bundled: Bars) -> None:
-    """Gaps between bars would make fills at the next open cost what they do not cost on the market."""
+    """Gaps between bars would add a cost to fills at the next open that the market does not have."""
     assert np.abs(bundled.open[1:] / bundled.close[:-1] - 1).max() < 0.00113  # the largest real gap, 2020 to 2024
     assert (bundled.open[1:] != bundled.close[:-1]).mean() > 0.5
 
 
 def test_facts_of_a_known_series(walk: Callable[..., Bars]) -> None:
-    """The measure itself would be wrong: independent normal returns have known facts."""
+    """The measurement would be wrong: independent normal returns have known facts."""
     facts = sample.stylised_facts(walk(20_000, hourly_volatility=0.005))
     assert facts["return_std"] == pytest.approx(0.005, rel=0.02)
     assert facts["excess_kurtosis"] == pytest.approx(0, abs=0.15)
@@ -91,15 +91,15 @@ def test_facts_of_a_known_series(walk: Callable[..., Bars]) -> None:
             assert value == pytest.approx(0, abs=0.03), name
     assert facts["volatility_weekend_to_weekday"] == pytest.approx(1, abs=0.03)
     assert 1 < facts["volatility_by_hour_max_to_min"] < 1.2
-    # Range: |return| plus the walk's two reaches of half a normal's mean size each, so twice |return|.
+    # Range: |return| plus two excursions of the walk, each half of the mean |return|, so twice |return|.
     assert facts["range_to_abs_return"] == pytest.approx(2, rel=0.02)
-    # Six hours have a standard deviation of 0.005 * sqrt(6) = 1.22 %; beyond 1 % lie 20.7 % on either side.
+    # Six hours have a standard deviation of 0.005 * sqrt(6) = 1.22 %; 20.7 % are beyond 1 % on either side.
     shares = [facts[f"share_{name}"] for name in ("sell", "hold", "buy")]
     assert shares == pytest.approx([0.207, 0.586, 0.207], abs=0.03)
 
 
 def test_too_few_or_not_hourly(walk: Callable[..., Bars]) -> None:
-    """Facts of hours of the day would be computed where there are none."""
+    """Facts of hours of the day would be computed from bars that are not hourly."""
     with pytest.raises(DataError, match="expected 672 hourly bars or more, got 671 of 1 hours"):
         sample.stylised_facts(walk(671))
     bars = walk(700)
@@ -109,7 +109,7 @@ def test_too_few_or_not_hourly(walk: Callable[..., Bars]) -> None:
 
 
 def test_commands_write_the_files(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stored facts or the sample would not be what the documented commands make from the real bars."""
+    """The stored facts or the sample would differ from the output of the documented commands."""
     facts, bars = tmp_path / "facts.json", tmp_path / "bars.csv.gz"
     stored_facts, stored_bars = sample.FACTS_FILE, sample.SAMPLE_FILE
     monkeypatch.setattr(sample, "FACTS_FILE", facts)

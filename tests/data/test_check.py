@@ -1,4 +1,4 @@
-"""flagbt data check and data resample: what is found, what a fix does and leaves alone, and what joining bars gives."""
+"""flagbt data check and data resample: which problems are found, what a fix changes, and what resampling gives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def lines(tmp_path: Path, walk: Walk) -> list[str]:
-    """Give the lines of a good file of 60 bars; line 2 is the first bar."""
+    """Return the lines of a valid file of 60 bars; line 2 is the first bar."""
     write_bars_csv(walk(60), tmp_path / "good.csv")
     return (tmp_path / "good.csv").read_text().replace(",synthetic", "").replace(",1\n", "\n").splitlines()
 
@@ -48,7 +48,7 @@ def changed(line: str, column: int, value: str) -> str:
 
 
 def kinds(examined: CheckResult) -> dict[str, int]:
-    """Return what was found, with its counts."""
+    """Return the problems found, with their counts."""
     return {problem.kind: problem.count for problem in examined.problems}
 
 
@@ -79,7 +79,7 @@ PLANTED: dict[str, tuple[Plant, int, str, list[int]]] = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_problem_is_found_and_mended(tmp_path: Path, lines: list[str], name: str) -> None:
+def test_a_planted_problem_is_found_and_fixed(tmp_path: Path, lines: list[str], name: str) -> None:
     """A problem would be missed, or its fix would touch other rows than the ones it names."""
     plant, count, fix, gone = PLANTED[name]
     path = put(tmp_path, plant(list(lines)))
@@ -93,96 +93,96 @@ def test_a_planted_problem_is_found_and_mended(tmp_path: Path, lines: list[str],
     with pytest.raises(DataError):
         read_bars(path)
 
-    mended = repair(examined, [fix])
+    fixed = repair(examined, [fix])
     good = read_bars(put(tmp_path, lines, "right.csv"))
     if kind == "damaged" or kind in ("impossible", "off-grid"):
         keep = np.setdiff1d(np.arange(60), np.array(gone) - 2)
     else:
         keep = np.arange(60)
     for column in ("time", *COLUMNS):
-        assert np.array_equal(getattr(mended.bars, column), getattr(good, column)[keep]), column
+        assert np.array_equal(getattr(fixed.bars, column), getattr(good, column)[keep]), column
     if gone:
-        assert [change.partition(":")[0] for change in mended.changes] == [f"line {number}" for number in gone]
-    assert len(mended.changes) >= count
+        assert [change.partition(":")[0] for change in fixed.changes] == [f"line {number}" for number in gone]
+    assert len(fixed.changes) >= count
     assert path.read_bytes() == before
 
 
 def test_other_fixes_change_nothing(tmp_path: Path, lines: list[str]) -> None:
     """A fix would change a file that has no such problem."""
     good = read_bars(put(tmp_path, lines))
-    mended = repair(check_table(tmp_path / "bars.csv"), [fix for fix in FIXES if fix != "keep-last"])
-    assert mended.changes == []
-    assert mended.bars.digest == good.digest
+    fixed = repair(check_table(tmp_path / "bars.csv"), [fix for fix in FIXES if fix != "keep-last"])
+    assert fixed.changes == []
+    assert fixed.bars.digest == good.digest
 
 
 def test_every_kind_has_a_remedy() -> None:
-    """A problem would be named, and nothing said about what to do; or a fix promised that is not there."""
+    """A problem would be reported without a remedy, or with a fix that does not exist."""
     for kind, remedy in REMEDIES.items():
-        assert len(remedy.says) > 20, kind
+        assert len(remedy.message) > 20, kind
         assert set(remedy.fixes) <= set(FIXES)
     assert {fix for remedy in REMEDIES.values() for fix in remedy.fixes} == set(FIXES)
     assert set(FIX_OF_FAULT.values()) <= set(FIXES)
 
 
 def test_all_at_once(tmp_path: Path, lines: list[str]) -> None:
-    """Faults that meet in one file would hide one another."""
+    """Several faults in one file would hide each other."""
     rows = [lines[0], *epochs(lines[1:31], 1000), *epochs(lines[31:], 1)]
     rows = [rows[0], *rows[:0:-1], changed(rows[1], 5, "7"), changed(rows[2], 4, "")]
     examined = check_table(put(tmp_path, rows))
     assert kinds(examined) == {"damaged": 1, "mixed-units": 31, "disagreeing": 1}
     with pytest.raises(DataError, match=r"add convert-units to --fix \(31 such rows\)"):
         repair(examined, ["drop-damaged", "keep-first"])
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         repair(examined, ["drop-damaged", "convert-units"])
-    mended = repair(examined, ["keep-first", "convert-units", "drop-damaged"])
-    assert mended.bars.digest == read_bars(put(tmp_path, lines, "right.csv")).digest
+    fixed = repair(examined, ["keep-first", "convert-units", "drop-damaged"])
+    assert fixed.bars.digest == read_bars(put(tmp_path, lines, "right.csv")).digest
     with pytest.raises(UsageError, match="contradict"):
         repair(examined, ["keep-first", "keep-last"])
 
 
-def test_gaps_and_silence_are_told_and_left(tmp_path: Path, lines: list[str]) -> None:
-    """An outage would be called a fault, or filled."""
+def test_gaps_and_bars_without_volume_are_reported_and_left(tmp_path: Path, lines: list[str]) -> None:
+    """An outage would be reported as a fault, or filled."""
     quiet = changed(lines[30], 5, "0")
     examined = check_table(put(tmp_path, [*lines[:10], *lines[14:30], quiet, *lines[31:]]))
     assert kinds(examined) == {"gaps": 1, "zero-volume": 1}
-    assert "4 bars are missing" in examined.problems[0].says
+    assert "4 bars are missing" in examined.problems[0].message
     assert examined.bars is not None
     assert len(examined.bars) == 56
 
 
 def test_an_unfinished_bar_by_the_clock(tmp_path: Path, lines: list[str]) -> None:
-    """A bar that was still running when the file was written would pass for a whole one."""
+    """A bar that was not finished when the file was written would count as a complete one."""
     path = put(tmp_path, lines)
     end = datetime.fromisoformat(lines[-1].split(",")[0]) + timedelta(hours=1)
     assert "unfinished" in kinds(check_table(path, now=end - timedelta(minutes=1)))
     assert "unfinished" not in kinds(check_table(path, now=end))
     os.utime(path, times=(0, end.timestamp() - 60))
     examined = check_table(path, now=datetime.now(UTC))
-    assert "ends at" in examined.problems[0].says
+    assert "ends at" in examined.problems[0].message
     assert examined.bars is not None  # it is a suspicion, not a refusal
-    mended = repair(examined, ["drop-unfinished"])
-    assert len(mended.bars) == 59
-    assert mended.changes[0].startswith("line 61: left out, suspected unfinished")
+    fixed = repair(examined, ["drop-unfinished"])
+    assert len(fixed.bars) == 59
+    assert fixed.changes[0].startswith("line 61: left out, suspected unfinished")
 
 
 def test_an_unfinished_bar_by_its_volume(tmp_path: Path, lines: list[str]) -> None:
     """A file fetched in the middle of a bar and copied later would show no sign."""
     volume = [float(line.split(",")[5]) for line in lines[1:]]
     examined = check_table(put(tmp_path, [*lines[:-1], changed(lines[-1], 5, repr(min(volume) / 100))]))
-    assert "of their median" in examined.problems[0].says
+    assert "of their median" in examined.problems[0].message
     assert kinds(check_table(put(tmp_path, lines))) == {}
 
 
 def test_signs_of_a_perpetual(tmp_path: Path, lines: list[str]) -> None:
-    """Bars of a future would pass for those of the spot market."""
+    """Bars of a perpetual future would count as those of the spot market."""
     contracts = [lines[0], *(changed(line, 5, f"{float(line.split(',')[5]):.3f}") for line in lines[1:])]
-    assert "multiples of 0.001" in check_table(put(tmp_path, contracts)).problems[0].says
+    assert "multiples of 0.001" in check_table(put(tmp_path, contracts)).problems[0].message
     assert kinds(check_table(put(tmp_path, lines, "BTC_USDT_USDT-1h-futures.csv"))) == {"perpetual": 1}
     funding = [line + (",fundingRate" if i == 0 else ",0.0001") for i, line in enumerate(lines)]
-    assert "'fundingRate'" in check_table(put(tmp_path, funding)).problems[0].says
+    assert "'fundingRate'" in check_table(put(tmp_path, funding)).problems[0].message
 
 
-def test_a_jump_is_pointed_at(tmp_path: Path, lines: list[str]) -> None:
+def test_a_jump_is_reported(tmp_path: Path, lines: list[str]) -> None:
     """A bar with a price of another market, as in some downloads, would go unnoticed."""
     cells = lines[1].split(",")
     cells[1] = cells[2] = repr(4 * float(cells[2]))
@@ -207,7 +207,7 @@ def test_more_faults_than_bars(tmp_path: Path, lines: list[str]) -> None:
 
 
 def test_check_command(tmp_path: Path, lines: list[str], command: Command) -> None:
-    """A script could not tell a bad file from a good one, or what is wrong with it."""
+    """A script could not distinguish a bad file from a good one, or see what is wrong."""
     path = put(tmp_path, [*lines[:9], lines[8], *lines[9:]])
     code, out, err = command("data", "check", path)
     assert (code, err) == (1, "")
@@ -224,7 +224,7 @@ def test_check_command(tmp_path: Path, lines: list[str], command: Command) -> No
 
 
 def test_fix_command(tmp_path: Path, lines: list[str], command: Command) -> None:
-    """A fix would change the old file, leave no list of changes, or replace somebody's work."""
+    """A fix would change the old file, leave no list of changes, or replace another file."""
     path = put(tmp_path, [*lines[:9], *[lines[8]] * 30, *lines[9:]])
     before, new = path.read_bytes(), tmp_path / "new.csv"
     code, out, err = command("data", "check", path, "--fix", "drop-duplicates", "--output", new)
@@ -241,12 +241,12 @@ def test_fix_command(tmp_path: Path, lines: list[str], command: Command) -> None
     assert "is not replaced" in err
     code, _, err = command("data", "check", path, "--fix", "drop-damaged", "--output", tmp_path / "other.csv")
     assert code == 1
-    assert "stands twice" in err
+    assert "occurs twice" in err
     assert not list(tmp_path.glob("other*"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "expected"),
     [
         (["--fix", "drop-duplicates"], 2, "--fix and --output go together"),
         (["--output", "x.csv"], 2, "--fix and --output go together"),
@@ -261,7 +261,7 @@ def test_wrong_use(
     command: Command,
     arguments: list[str],
     code: int,
-    said: str,
+    expected: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A wrong option would end in a traceback, or with half of the files."""
@@ -270,7 +270,7 @@ def test_wrong_use(
     before = sorted(tmp_path.iterdir())
     got, out, err = command("data", "check", path, *arguments)
     assert (got, out) == (code, "")
-    assert said in err
+    assert expected in err
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -286,7 +286,7 @@ def test_wrong_use(
     seed=st.integers(0, 50),
 )
 def test_resample_agrees_with_pandas(walk: Walk, first: int, n: int, holes: set[int], text: str, seed: int) -> None:
-    """A joined bar would hold other bars than its own, or a bucket with a bar missing would pass for whole."""
+    """A longer bar would contain the wrong bars, or a bucket with a missing bar would count as complete."""
     start = np.datetime64("2024-01-03T00", "ns") + first * HOUR
     all_bars = walk(n, seed)
     kept = np.array(sorted(set(range(n)) - holes))
@@ -316,7 +316,7 @@ def test_resample_agrees_with_pandas(walk: Walk, first: int, n: int, holes: set[
 
 
 def test_resample_in_two_steps(walk: Walk) -> None:
-    """Joining to 2 h and then to 8 h would give other bars than joining to 8 h."""
+    """Resampling to 2 h and then to 8 h would give other bars than resampling to 8 h."""
     bars = walk(24 * 7)
     twice, once = resample(resample(bars, timeframe("2h")).bars, timeframe("8h")).bars, resample(bars, timeframe("8h")).bars
     assert np.array_equal(twice.time, once.time)
@@ -325,14 +325,14 @@ def test_resample_in_two_steps(walk: Walk) -> None:
 
 
 @pytest.mark.parametrize("text", ["5h", "0h", "7m", "2d", "2w", "1M", "4", "h", "-4h", "4H", "1.5h", "99999w", ""])
-def test_timeframes_that_are_none(text: str) -> None:
-    """A bucket that starts elsewhere every day would be made."""
+def test_invalid_timeframes(text: str) -> None:
+    """Buckets would start at another time every day."""
     with pytest.raises(UsageError, match="--timeframe"):
         timeframe(text)
 
 
 def test_resample_refuses(tmp_path: Path, walk: Walk) -> None:
-    """Bars would be joined that do not fit into the buckets."""
+    """Bars that do not fit into the buckets would be joined."""
     bars = walk(100)
     for step in ("1h", "30m"):
         with pytest.raises(DataError, match="whole multiple"):
@@ -343,7 +343,7 @@ def test_resample_refuses(tmp_path: Path, walk: Walk) -> None:
 
 
 def test_resample_command(tmp_path: Path, walk: Walk, command: Command) -> None:
-    """The new file would replace another, lose its SYNTHETIC mark, or drop buckets in silence."""
+    """The new file would replace another, lose its SYNTHETIC mark, or omit buckets without a message."""
     write_bars_csv(walk(50), tmp_path / "a.csv")
     new = tmp_path / "4h.csv.gz"
     code, out, err = command("data", "resample", tmp_path / "a.csv", "--timeframe", "4h", "--output", new)

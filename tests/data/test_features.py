@@ -1,4 +1,4 @@
-"""Features and their schema: causal, start-independent, and refused when they are not the training's."""
+"""Features and their schema: causal, independent of the start, and refused when they differ from the training's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def leaks(features: FeatureSet, bars: Bars, t: int, other_future: Future) -> lis
 
 
 def centred(bars: Bars) -> np.ndarray:
-    """Plant the report's leak: a centred moving mean, of closes and of what happens inside a bar."""
+    """Plant the leak of the original report: a centred moving mean, of closes and of prices within a bar."""
     smooth = np.convolve(bars.close, np.ones(3) / 3, mode="same") / bars.close
     inside = np.convolve(np.log(bars.high / bars.low), np.ones(3) / 3, mode="same")
     volume = np.convolve(np.log1p(bars.volume), np.ones(3) / 3, mode="same")
@@ -34,7 +34,7 @@ def centred(bars: Bars) -> np.ndarray:
 
 @pytest.mark.parametrize("t", [170, 300, 398])
 def test_no_feature_sees_the_future(walk: Walk, other_future: Future, t: int) -> None:
-    """A feature that looks ahead makes every later number a lie."""
+    """A feature that looks ahead would make every later number wrong."""
     assert leaks(DEFAULT, walk(400), t, other_future) == []
 
 
@@ -45,14 +45,14 @@ def test_planted_look_ahead_is_caught(walk: Walk, other_future: Future) -> None:
 
 
 def test_rows_do_not_depend_on_where_the_series_starts(walk: Walk) -> None:
-    """Running sums or whole-range statistics would change decisions with the time range asked for."""
+    """Running sums or whole-range statistics would change decisions with the requested time range."""
     bars = walk(900)
     late = DEFAULT(bars.take(slice(137, 900)))
     assert np.array_equal(DEFAULT(bars)[137 + DEFAULT.warmup_bars :], late[DEFAULT.warmup_bars :])
 
 
 def test_the_warm_up_is_exact_and_the_names_are_in_order(walk: Walk) -> None:
-    """One row too few costs a signal, one too many is NaN in the model; a swapped name is a swapped column."""
+    """One row too few costs a signal, one too many gives the model a NaN; a swapped name is a swapped column."""
     bars = walk(260)
     rows = np.column_stack(list(_default_columns(bars).values()))
     assert tuple(_default_columns(bars)) == DEFAULT.columns
@@ -61,7 +61,7 @@ def test_the_warm_up_is_exact_and_the_names_are_in_order(walk: Walk) -> None:
 
 
 def test_flat_and_silent_bars_stay_finite() -> None:
-    """Exchanges serve flat bars without volume in outages; a NaN there would stop every run over them."""
+    """Exchanges give flat bars without volume in outages; a NaN there would stop every run over them."""
     n = 220
     time = np.datetime64("2024-01-01", "ns") + np.arange(n) * np.timedelta64(3600, "s")
     flat = np.full(n, 100.0)
@@ -70,7 +70,7 @@ def test_flat_and_silent_bars_stay_finite() -> None:
 
 
 def test_features_agree_with_a_hand_calculation(walk: Walk) -> None:
-    """A formula that drifts from its name misleads whoever reads a drift table."""
+    """A formula that does not match its name would mislead readers of a drift table."""
     bars = walk(400)
     row = dict(zip(DEFAULT.columns, DEFAULT(bars)[-1], strict=True))
     close = bars.close.tolist()
@@ -87,18 +87,18 @@ def test_features_agree_with_a_hand_calculation(walk: Walk) -> None:
 
 
 def test_a_column_that_is_not_finite_is_named(walk: Walk) -> None:
-    """A NaN that reaches the model comes out as a confident nothing."""
+    """A NaN that reaches the model would give a confident but meaningless output."""
     broken = FeatureSet("broken", ("fine", "bad"), 2, lambda bars: np.column_stack([bars.close, np.log(bars.close - 30_000)]))
     with pytest.raises(DataError, match=r"'bad' is .*nan at 2024-01-01T"), np.errstate(invalid="ignore"):
         broken(walk(300))
     own = FeatureSet("own", ("close",), 2, lambda bars: bars.close[:, None])
-    assert np.isnan(own(walk(5))[:2]).all()  # the bars' arrays are frozen: the warm-up is written into a copy
+    assert np.isnan(own(walk(5))[:2]).all()  # the bars' arrays are read-only: the warm-up is written into a copy
     with pytest.raises(StrategyError, match=r"shape \(5, 2\), got \(5,\)"):
         FeatureSet("thin", ("a", "b"), 0, lambda bars: bars.close)(walk(5))
 
 
 def test_plug_ins_are_found_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, walk: Walk) -> None:
-    """A user's own features live in a module beside the data."""
+    """A user's feature set, in a module next to the data, would not be found."""
     (tmp_path / "my_features.py").write_text(
         "import numpy as np\nfrom flagbt import FeatureSet\n"
         "mine = FeatureSet('my_features:mine', ('one',), 0, lambda bars: np.ones((len(bars), 1)))\nnumber = 3\n"
@@ -114,7 +114,7 @@ def test_plug_ins_are_found_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_schema_scales_by_the_training_rows(walk: Walk) -> None:
-    """Scaling fitted on other rows than the training's is a leak or a drift."""
+    """Scaling fitted on other rows than the training's would be a leak or a drift."""
     bars = walk(500)
     raw = DEFAULT(bars)[200:400]
     rows = FeatureSchema.fit(DEFAULT, raw).rows(bars)
@@ -126,7 +126,7 @@ def test_schema_scales_by_the_training_rows(walk: Walk) -> None:
 
 
 def test_schema_survives_json_and_refuses_edits(walk: Walk) -> None:
-    """A schema that was edited by hand no longer describes the model."""
+    """A schema that was edited by hand would no longer describe the model."""
     schema = FeatureSchema.fit(DEFAULT, DEFAULT(walk(400))[200:])
     stored = schema.to_json()
     assert FeatureSchema.from_json(stored) == schema
@@ -137,7 +137,7 @@ def test_schema_survives_json_and_refuses_edits(walk: Walk) -> None:
 
 
 def test_schema_refuses_another_table_at_serving(walk: Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report's model was fed other columns than it was trained on, and nobody was told."""
+    """A model would get other columns than it was trained on, as in the original report, without an error."""
     schema = FeatureSchema.fit(DEFAULT, DEFAULT(walk(400))[200:])
     swapped = replace(schema, columns=(schema.columns[1], schema.columns[0], *schema.columns[2:]))
     with pytest.raises(CheckpointError, match="column 0 is 'return_1', not 'return_2'"):

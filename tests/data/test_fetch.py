@@ -1,4 +1,4 @@
-"""Fetching bars from an exchange that answers well: what is fetched, what is kept, what is refused."""
+"""Fetching bars from an exchange that answers correctly: what is fetched, what is kept, what is refused."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ pytestmark = pytest.mark.usefixtures("loopback_only")
 
 
 def test_the_guard_stops_a_connection_to_another_machine() -> None:
-    """A guard that stops nothing would let a test talk to a real exchange unseen."""
+    """A guard that stops nothing would let a test connect to a real exchange unnoticed."""
     with pytest.raises(OutsideError):
         socket.create_connection(("192.0.2.1", 80), timeout=0.1)
     with pytest.raises(OutsideError):
         socket.getaddrinfo("api.binance.com", 443)
 
 
-def test_without_a_base_url_the_exchanges_own_address_is_asked(tmp_path: Path) -> None:
-    """The option that moves the address would be all that ever worked."""
+def test_without_a_base_url_the_exchanges_address_is_used(tmp_path: Path) -> None:
+    """A fetch would only work with the option that changes the address."""
     request = FetchRequest(
         exchange="binance", symbol="BTC/USDT", timeframe="1h", since=np.datetime64("2020-01-01"), output=tmp_path / "a.csv"
     )
@@ -39,7 +39,7 @@ def test_without_a_base_url_the_exchanges_own_address_is_asked(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
 def test_every_finished_bar_is_in_the_file_and_no_unfinished_one(serve: Serve, tmp_path: Path, name: str) -> None:
-    """A page lost, doubled or torn at its edge; a bar stored before it was finished."""
+    """A page would be lost, doubled or cut at its edge, or a bar stored before it was finished."""
     truth = make_truth("2020-01-01", 2504, gaps=((100, 103), (1500, 1701)))
     server = serve(truth, now=truth[-1][0] + 1_800_000)  # the last bar is half done
     done = fetched(server, tmp_path / name)
@@ -51,7 +51,7 @@ def test_every_finished_bar_is_in_the_file_and_no_unfinished_one(serve: Serve, t
 
 
 def test_a_bar_is_taken_when_it_is_over_and_settled(serve: Serve, tmp_path: Path) -> None:
-    """The default end would lag behind, or take a bar that the exchange is still writing."""
+    """The default end would lag behind, or include a bar that the exchange is still updating."""
     truth = make_truth("2020-01-01", 30)
     for after_ms, bars in ((-1, 29), (1000, 29), (2000, 30)):
         server = serve(truth, now=truth[-1][0] + HOUR_MS + after_ms)
@@ -60,7 +60,7 @@ def test_a_bar_is_taken_when_it_is_over_and_settled(serve: Serve, tmp_path: Path
 
 
 @pytest.mark.parametrize("hours", [-30 * 24, 30 * 24])
-def test_only_the_exchanges_clock_says_what_is_finished(
+def test_only_the_exchanges_clock_decides_what_is_finished(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     """On a machine whose clock is wrong, unfinished bars would be stored, or finished ones not."""
@@ -73,7 +73,7 @@ def test_only_the_exchanges_clock_says_what_is_finished(
     assert "clock" in done.notes[0]
 
 
-def test_a_clock_that_jumps_between_two_answers_is_asked_again(serve: Serve, tmp_path: Path) -> None:
+def test_a_clock_that_jumps_between_two_answers_is_read_again(serve: Serve, tmp_path: Path) -> None:
     """One wrong answer of the exchange's clock would make unfinished bars look finished."""
     truth = make_truth("2020-01-01", 100)
     server = serve(truth, now=truth[-1][0] + 1_800_000)
@@ -81,13 +81,13 @@ def test_a_clock_that_jumps_between_two_answers_is_asked_again(serve: Serve, tmp
     assert_equals(fetched(server, tmp_path / "a.csv").bars, truth[:-1])
     server.clocks = [server.now + at * HOUR_MS for at in range(20)]
     with pytest.raises(
-        FetchError, match=r"binance, its clock: its clock jumps by 3,6\d\d s between two answers \(asked 4 times"
+        FetchError, match=r"binance, its clock: its clock jumps by 3,6\d\d s between two answers \(tried 4 times"
     ):
         fetched(server, tmp_path / "b.csv")
 
 
 def test_a_wall_clock_that_is_set_back_stops_nothing(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ccxt's own pacing sleeps for as long as the clock was set back."""
+    """Ccxt's rate limit sleeps for as long as the clock was set back."""
     truth, real = make_truth("2020-01-01", 3000), time.time
     now = [0.0]
 
@@ -96,9 +96,9 @@ def test_a_wall_clock_that_is_set_back_stops_nothing(serve: Serve, tmp_path: Pat
         return real() + now[0]
 
     monkeypatch.setattr(time, "time", earlier)
-    began = time.monotonic()
+    started = time.monotonic()
     assert_equals(fetched(serve(truth), tmp_path / "a.csv").bars, truth)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - started < 20
 
 
 def test_until_is_the_first_bar_not_taken(serve: Serve, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_until_is_the_first_bar_not_taken(serve: Serve, tmp_path: Path) -> None:
     assert_equals(done.bars, server.truth["BTCUSDT"][24:53])
     ahead = fetched(server, tmp_path / "b.csv", until="2030-01-01")
     assert_equals(ahead.bars, server.truth["BTCUSDT"])
-    assert any("--until lies ahead" in note for note in ahead.notes)
+    assert any("--until is in the future" in note for note in ahead.notes)
 
 
 def test_only_what_is_missing_is_fetched_at_both_ends_and_inside(serve: Serve, tmp_path: Path) -> None:
@@ -118,12 +118,12 @@ def test_only_what_is_missing_is_fetched_at_both_ends_and_inside(serve: Serve, t
     fetched(server, output, since="2020-03-01", until="2020-05-01")
     lines = output.read_text().splitlines(keepends=True)
     output.write_text("".join(lines[:500] + lines[520:]))  # 20 bars taken out
-    server.asked.clear()
+    server.requests.clear()
     done = fetched(server, output, since="2020-02-20", until="2020-05-11")
     assert_equals(read_bars(output), truth[50 * 24 : 131 * 24])
     assert done.added == 20 + 240 + 240
     assert server.count("klines") <= 4
-    server.asked.clear()
+    server.requests.clear()
     before = output.stat()
     assert fetched(server, output, since="2020-02-20", until="2020-05-11").added == 0
     assert server.count("klines") == 0
@@ -132,8 +132,8 @@ def test_only_what_is_missing_is_fetched_at_both_ends_and_inside(serve: Serve, t
     assert_equals(read_bars(output), truth)
 
 
-def test_a_range_beside_the_file_is_joined_to_it(serve: Serve, tmp_path: Path) -> None:
-    """A file with a stretch that nobody fetched in its middle would pass for one with a gap of the exchange's."""
+def test_a_range_next_to_the_file_is_joined_to_it(serve: Serve, tmp_path: Path) -> None:
+    """Bars that were never requested would look like a gap of the exchange."""
     server, output = serve(make_truth("2020-01-01", 1500)), tmp_path / "a.csv"
     fetched(server, output, since="2020-01-10", until="2020-01-12")
     fetched(server, output, since="2020-02-01", until="2020-02-02")
@@ -142,8 +142,8 @@ def test_a_range_beside_the_file_is_joined_to_it(serve: Serve, tmp_path: Path) -
     assert_equals(read_bars(output), server.truth["BTCUSDT"][: 32 * 24])
 
 
-def test_since_before_the_listing_is_said(serve: Serve, tmp_path: Path) -> None:
-    """A user would believe to have bars that never were."""
+def test_since_before_the_listing_is_reported(serve: Serve, tmp_path: Path) -> None:
+    """A user would expect bars that never existed."""
     server = serve(make_truth("2020-03-05T04:00", 1200))
     done = fetched(server, tmp_path / "a.csv", since="2017-01-01")
     assert_equals(done.bars, server.truth["BTCUSDT"])
@@ -151,7 +151,7 @@ def test_since_before_the_listing_is_said(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_market_that_stopped_trading_ends_where_it_ended(serve: Serve, tmp_path: Path) -> None:
-    """The wait for bars that never come would not end."""
+    """The wait for bars that do not exist would not end."""
     truth = make_truth("2020-01-01", 1200)
     server = serve(truth, now=ms("2023-01-01"))
     done = fetched(server, tmp_path / "a.csv")
@@ -188,7 +188,7 @@ def test_a_file_of_another_market_is_refused(serve: Serve, tmp_path: Path) -> No
 
 
 def test_a_stored_bar_that_the_exchange_lacks_is_named(serve: Serve, tmp_path: Path) -> None:
-    """A file from elsewhere would be continued without one bar in common."""
+    """A file from another source would be extended without one bar in common."""
     truth = make_truth("2020-01-01", 1500)
     server, output = serve(truth), tmp_path / "a.csv"
     fetched(server, output, until="2020-01-20")
@@ -200,7 +200,7 @@ def test_a_stored_bar_that_the_exchange_lacks_is_named(serve: Serve, tmp_path: P
 
 
 def test_a_stored_bar_that_is_not_finished_is_refused(serve: Serve, tmp_path: Path) -> None:
-    """The file would keep half a bar for ever."""
+    """The file would keep half a bar forever."""
     truth = make_truth("2020-01-01", 100)
     server, output = serve(truth), tmp_path / "a.csv"
     fetched(server, output)
@@ -210,47 +210,47 @@ def test_a_stored_bar_that_is_not_finished_is_refused(serve: Serve, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("given", "kind", "says"),
+    ("given", "kind", "expected"),
     [
         ({"exchange": "binanse"}, UsageError, r"--exchange: 'binanse' is unknown. Did you mean 'binance'\?"),
         ({"exchange": "zzzzzz"}, UsageError, r"ccxt knows \d+ exchanges"),
         ({"symbol": "BTC/USDD"}, UsageError, r"--symbol: 'BTC/USDD' is unknown to binance, .* Did you mean 'BTC/USDT'\?"),
         ({"symbol": "ETHUSDT"}, UsageError, r"Did you mean 'ETH/USDT'\?"),
-        ({"symbol": "qqq"}, UsageError, r"has 3 symbols. None is like it; symbols are written as BTC/USDT"),
+        ({"symbol": "qqq"}, UsageError, r"has 3 symbols. None is similar; symbols are written as BTC/USDT"),
         ({"timeframe": "7h"}, UsageError, r"--timeframe: '7h' is unknown. binance offers .*1h, 2h.*1w\."),
         ({"timeframe": "1M"}, UsageError, r"'1M' has no fixed length"),
         ({"source": "web"}, UsageError, r"--source: 'web' is unknown. Known: api, archive, auto"),
-        ({"source": "archive", "exchange": "kraken"}, UsageError, "public archives of binance alone, not of kraken"),
+        ({"source": "archive", "exchange": "kraken"}, UsageError, "public archives of binance only, not of kraken"),
         ({"source": "archive", "symbol": "BTC-USDT"}, UsageError, "written as BTC/USDT, got 'BTC-USDT'"),
         ({"source": "archive", "timeframe": "7h"}, UsageError, "The archives offer 1s, 1m"),
-        ({"until": "2019-01-01"}, UsageError, "--until: it must lie after --since"),
+        ({"until": "2019-01-01"}, UsageError, "--until: it must be after --since"),
         ({"since": "2031-01-01"}, FetchError, "no finished bar from 2031-01-01"),
     ],
 )
 def test_names_that_are_unknown(
-    serve: Serve, tmp_path: Path, given: dict[str, str], kind: type[FlagbtError], says: str
+    serve: Serve, tmp_path: Path, given: dict[str, str], kind: type[FlagbtError], expected: str
 ) -> None:
     """A typing error would end in a library's traceback, or in a file."""
-    with pytest.raises(kind, match=says):
+    with pytest.raises(kind, match=expected):
         fetched(serve(make_truth("2020-01-01", 100)), tmp_path / "a.csv", **given)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "expected"),
     [("a.txt", "ends in .csv, .csv.gz, .parquet"), ("no/a.csv", "no does not exist"), ("folder.csv", "this is a folder")],
 )
-def test_outputs_that_cannot_be(serve: Serve, tmp_path: Path, name: str, says: str) -> None:
+def test_outputs_that_cannot_be(serve: Serve, tmp_path: Path, name: str, expected: str) -> None:
     """An hour of fetching would end in a name that cannot be written."""
     (tmp_path / "folder.csv").mkdir()
     server = serve(make_truth("2020-01-01", 10))
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=expected):
         fetched(server, tmp_path / name)
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_files_that_would_lose_something_are_refused(serve: Serve, tmp_path: Path, walk: Callable[..., Bars]) -> None:
-    """Other columns would vanish; generated prices would be continued with real ones; another step would be mixed in."""
+    """Other columns would be lost; generated prices would be mixed with real ones, or bars of two steps."""
     server = serve(make_truth("2020-01-01", 1500))
     write_bars_csv(walk(50, start="2020-01-03"), tmp_path / "synthetic.csv")
     fetched(server, tmp_path / "a.csv", until="2020-01-05")
@@ -258,20 +258,20 @@ def test_files_that_would_lose_something_are_refused(serve: Serve, tmp_path: Pat
     (tmp_path / "wide.csv").write_text("\n".join([f"{rows[0]},trades", *(f"{row},5" for row in rows[1:])]) + "\n")
     (tmp_path / "step.csv").write_text("\n".join([rows[0], *rows[1::4]]) + "\n")
     (tmp_path / "broken.csv").write_text("\n".join([*rows[:5], "2020-01-01T04:00:00Z,1,2"]) + "\n")
-    for name, says in {
+    for name, expected in {
         "synthetic.csv": "SYNTHETIC",
         "wide.csv": r"\(trades\); they would be lost",
         "step.csv": "4 h apart",
         "broken.csv": "line 6",
     }.items():
         before = (tmp_path / name).read_bytes()
-        with pytest.raises(DataError, match=says):
+        with pytest.raises(DataError, match=expected):
             fetched(server, tmp_path / name)
         assert (tmp_path / name).read_bytes() == before
     assert leftovers(tmp_path) == []
 
 
-def test_a_link_stays_a_link_and_rights_stay(serve: Serve, tmp_path: Path) -> None:
+def test_a_link_and_its_permissions_are_kept(serve: Serve, tmp_path: Path) -> None:
     """The file that a link points to would stay old, or become readable for others."""
     server, real = serve(make_truth("2020-01-01", 100)), tmp_path / "real.csv"
     fetched(server, real, until="2020-01-03")
@@ -286,7 +286,7 @@ def test_a_link_stays_a_link_and_rights_stay(serve: Serve, tmp_path: Path) -> No
 def test_a_file_that_another_program_changes_meanwhile_is_not_replaced(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What somebody else wrote during a long fetch would be lost."""
+    """What another program wrote during a long fetch would be lost."""
     server, output = serve(make_truth("2020-01-01", 1500)), tmp_path / "a.csv"
     fetched(server, output, until="2020-01-05")
     real = ExchangeServer.klines
@@ -296,13 +296,13 @@ def test_a_file_that_another_program_changes_meanwhile_is_not_replaced(
         return real(self, query)
 
     monkeypatch.setattr(ExchangeServer, "klines", meddle)
-    with pytest.raises(DataError, match="another program changed this file meanwhile"):
+    with pytest.raises(DataError, match="another program has changed this file"):
         fetched(server, output)
     assert output.read_text() == "other"
 
 
 def test_without_ccxt_the_extra_is_named(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A traceback would not say what to install."""
+    """A traceback would not name the package to install."""
     monkeypatch.setitem(__import__("sys").modules, "ccxt", None)
     for source in ("api", "archive", "auto"):
         with pytest.raises(UsageError, match=r"ccxt, which is not installed.*flagbt\[fetch\]"):

@@ -1,4 +1,4 @@
-"""Fetching from an exchange that answers badly: the file is its truth bar by bar, or as it was, and words say why."""
+"""Fetching from an exchange with faulty answers: the file equals the true bars, or is unchanged with an error message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flagbt.data.readers import read_bars
 from flagbt.errors import FetchError, FlagbtError
 
 Serve = Callable[..., ExchangeServer]
-# What an exchange may do once in a while; the next answer is a good one.
+# Faults that an exchange may have occasionally; the next answer is correct.
 PASSING = (
     "429",
     "418",
@@ -41,14 +41,14 @@ PASSING = (
     "off-grid",
     "microseconds",
 )
-# What cannot be told from the truth if it is said often enough: that a bar does not exist.
-SILENT = ("empty", "skip", "holes")
+# Faults that, repeated often enough, look like the truth: that a bar does not exist.
+OMITTING = ("empty", "skip", "holes")
 GAPS = ((700, 712), (1500, 1503))
 
 
 @pytest.mark.parametrize("fault", PASSING)
-def test_a_fault_that_passes_leaves_no_trace(serve: Serve, tmp_path: Path, fault: str) -> None:
-    """One bad answer, on the first page or another, would end the fetch or spoil the file."""
+def test_a_passing_fault_leaves_no_trace(serve: Serve, tmp_path: Path, fault: str) -> None:
+    """One faulty answer, on the first page or another, would end the fetch or corrupt the file."""
     truth = make_truth("2020-01-01", 2600, gaps=GAPS)
     server, output = serve(truth), tmp_path / "a.csv"
     server.faults = [fault, "", fault]
@@ -58,29 +58,29 @@ def test_a_fault_that_passes_leaves_no_trace(serve: Serve, tmp_path: Path, fault
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "expected"),
     [
-        ("429", r"asked too often \(HTTP 429\) \(asked \w+.*It asks to wait 1 s\."),
-        ("banned", r"asked too often \(HTTP 418\) \(asked once\)\. It asks to wait 259,200 s\. Repeat the command later"),
+        ("429", r"too many requests \(HTTP 429\) \(tried \w+.*The server requests a wait of 1 s\."),
+        ("banned", r"\(HTTP 418\) \(tried once\)\. The server requests a wait of 259,200 s\. Repeat the command later"),
         ("500", r"HTTP 500 \(.*unknown error"),
         ("503", r"HTTP 503 \(.*Attention Required"),
-        ("html", r"the answer \(HTTP 200\) is not in the exchange's language"),
+        ("html", r"the answer \(HTTP 200\) is not in the exchange's format"),
         ("timeout", "no answer in time|no answer"),
         ("reset", "no answer"),
-        ("half-json", "not in the exchange's language"),
-        ("null", "no list of bars|open is nan"),
+        ("half-json", "not in the exchange's format"),
+        ("null", "not a list of bars|open is nan"),
         ("zero", "open is 0.0, expected a finite number above 0"),
-        ("conflict", "the answer contradicts itself: the bar .* comes twice"),
+        ("conflict", "the answer contradicts itself: the bar .* occurs twice"),
         ("off-grid", "bars open off the grid of 1h, the first at 2020-0.-..T..:01:00Z"),
     ],
 )
-def test_a_fault_that_stays_is_said_and_the_file_is_as_it_was(serve: Serve, tmp_path: Path, fault: str, says: str) -> None:
-    """A fetch that cannot go on would hang, show a traceback, or write what it has."""
+def test_a_lasting_fault_is_reported_and_the_file_is_unchanged(serve: Serve, tmp_path: Path, fault: str, expected: str) -> None:
+    """A fetch that cannot continue would hang, show a traceback, or write a part."""
     server, output = serve(make_truth("2020-01-01", 2600)), tmp_path / "a.csv"
     fetched(server, output, since="2020-01-10", until="2020-01-20")
     before = output.read_bytes()
     server.faults = ["", "", *[fault] * 500]
-    with pytest.raises(FlagbtError, match=says) as error:
+    with pytest.raises(FlagbtError, match=expected) as error:
         fetched(server, output, patience_s=1.2)
     assert "Traceback" not in str(error.value)
     assert "\n" not in str(error.value)
@@ -97,7 +97,7 @@ def test_after_a_failure_only_the_rest_is_fetched(serve: Serve, tmp_path: Path) 
     with pytest.raises(FetchError, match="The pages so far are kept"):
         fetched(server, output)
     assert not output.exists()
-    server.faults, server.asked = [], []
+    server.faults, server.requests = [], []
     fetched(server, output)
     assert_equals(read_bars(output), server.truth["BTCUSDT"])
     assert server.count("klines") == 4  # three pages of bars before, three and a rest now
@@ -116,7 +116,7 @@ def test_pages_of_another_market_are_not_mixed_in(serve: Serve, tmp_path: Path) 
 
 
 def test_a_damaged_page_is_fetched_again(serve: Serve, tmp_path: Path) -> None:
-    """Half a page, left by a power cut, would become part of the file."""
+    """Half a page, left by a power failure, would become part of the file."""
     server, output = serve(make_truth("2020-01-01", 3000)), tmp_path / "a.csv"
     server.faults = ["", "", *["banned"] * 50]
     with pytest.raises(FetchError):
@@ -130,33 +130,33 @@ def test_a_damaged_page_is_fetched_again(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"), [("451", "does not serve this country.*binanceus.*--source archive"), ("html", "its list of symbols")]
+    ("fault", "expected"), [("451", "does not serve this country.*binanceus.*--source archive"), ("html", "list of symbols")]
 )
-def test_an_exchange_that_lists_no_symbols(serve: Serve, tmp_path: Path, fault: str, says: str) -> None:
-    """Somebody in a country that is not served would wait for five minutes, and not learn why."""
+def test_an_exchange_that_lists_no_symbols(serve: Serve, tmp_path: Path, fault: str, expected: str) -> None:
+    """A user in a country that is not served would wait for five minutes, and not learn why."""
     server = serve(make_truth("2020-01-01", 100))
     server.info_fault = fault
-    with pytest.raises(FetchError, match=says):
+    with pytest.raises(FetchError, match=expected):
         fetched(server, tmp_path / "a.csv", patience_s=1.0)
 
 
-def test_nobody_there(tmp_path: Path, serve: Serve) -> None:
-    """No network would be a traceback."""
+def test_a_server_that_is_down(tmp_path: Path, serve: Serve) -> None:
+    """A missing network would end in a traceback."""
     server = serve(make_truth("2020-01-01", 10))
     server.close()
-    for source, says in (("api", "binance, its list of symbols: no answer .*refused"), ("archive", "its clock: no answer")):
-        with pytest.raises(FetchError, match=says):
+    for source, expected in (("api", "binance, its list of symbols: no answer .*refused"), ("archive", "its clock: no answer")):
+        with pytest.raises(FetchError, match=expected):
             fetched(server, tmp_path / "a.csv", patience_s=0.1, source=source)
 
 
 def believable(faults: list[str]) -> bool:
-    """Tell whether no three answers in a row leave bars out: those would be believed."""
-    silent = [fault in SILENT for fault in faults]
-    return not any(all(silent[at : at + 2]) for at in range(len(silent) - 1))
+    """Return whether no three answers in a row omit bars: those bars would count as missing."""
+    omits = [fault in OMITTING for fault in faults]
+    return not any(all(omits[at : at + 2]) for at in range(len(omits) - 1))
 
 
 def check_any_faults(server: ExchangeServer, faults: list[str], step: str = "1h") -> None:
-    """Fetch through these faults, twice; assert that it is the truth, or refused in words with the file as it was."""
+    """Fetch through these faults, twice; assert that the bars are the true ones, or an error and an unchanged file."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "a.csv"
         fetched(server, output, since="2020-01-10", until="2020-01-12", timeframe=step)
@@ -182,7 +182,7 @@ FAULTS = st.lists(st.sampled_from(["", "", *QUICK]), max_size=12).filter(believa
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(FAULTS)
 def test_any_sequence_of_faults(serve: Serve, faults: list[str]) -> None:
-    """Faults that are harmless one by one would together spoil the file."""
+    """Faults that are harmless one by one would together corrupt the file."""
     check_any_faults(serve(make_truth("2020-01-01", 2300, gaps=GAPS)), faults)
 
 
@@ -190,12 +190,12 @@ def test_any_sequence_of_faults(serve: Serve, faults: list[str]) -> None:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(FAULTS)
 def test_many_sequences_of_faults(serve: Serve, faults: list[str]) -> None:
-    """Faults that are harmless one by one would together spoil the file."""
+    """Faults that are harmless one by one would together corrupt the file."""
     check_any_faults(serve(make_truth("2020-01-01", 2300, gaps=GAPS)), faults)
 
 
-def test_a_bar_is_believed_to_be_missing_after_three_answers(serve: Serve, tmp_path: Path) -> None:
-    """A page that the exchange cut short would pass for a gap in the market."""
+def test_a_bar_counts_as_missing_after_three_answers(serve: Serve, tmp_path: Path) -> None:
+    """A truncated page would look like a gap in the market."""
     truth = make_truth("2020-01-01", 900)
     server = serve(truth)
     server.faults = ["holes", "holes"]
@@ -203,8 +203,8 @@ def test_a_bar_is_believed_to_be_missing_after_three_answers(serve: Serve, tmp_p
 
 
 @pytest.mark.parametrize("fault", ["microseconds", "off-grid", "skip", "empty"])
-def test_the_same_wrong_answer_before_the_file_is_not_believed(serve: Serve, tmp_path: Path, fault: str) -> None:
-    """An answer that passes over bars which the file has would prove that there are none before it."""
+def test_the_same_wrong_answer_before_the_file_is_not_accepted(serve: Serve, tmp_path: Path, fault: str) -> None:
+    """An answer that omits bars which the file has would count as proof that there are none before it."""
     server, output = serve(make_truth("2020-01-01", 2300)), tmp_path / "a.csv"
     fetched(server, output, since="2020-01-10", until="2020-01-12")
     before = output.read_bytes()

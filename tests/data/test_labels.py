@@ -37,8 +37,8 @@ def bars_of(*close: float) -> Bars:
 
 
 def test_by_hand() -> None:
-    """A label would be the wrong way round, a bar off, or would count a move of just the threshold."""
-    # A quarter, since binary floats hold it exactly: over 2 bars +30 %, 0, -5/13, exactly +25 %, exactly -25 %.
+    """A label would have the wrong sign, be one bar off, or count a move of exactly the threshold."""
+    # A quarter is exact in binary floats: over 2 bars +30 %, 0, -5/13, exactly +25 %, exactly -25 %.
     bars = bars_of(100, 100, 130, 100, 80, 125, 60)
     spec = LabelSpec(horizon_bars=2, threshold=0.25)
     np.testing.assert_allclose(spec.forward_return(bars), [0.3, 0, -5 / 13, 0.25, -0.25, np.nan, np.nan])
@@ -56,13 +56,13 @@ def test_counts_and_shares() -> None:
 
 @pytest.mark.parametrize("n", [1, 5, 6, 7])
 def test_fewer_bars_than_the_horizon(n: int) -> None:
-    """A short series would raise, or would be labelled out of nothing."""
+    """A short series would raise, or get labels without data."""
     labels = LabelSpec().labels(bars_of(*[100.0] * n))
     assert labels.tolist() == [HOLD] * (n - 6) + [NO_LABEL] * min(n, 6)
 
 
 def test_only_the_bar_at_the_horizon_matters(walk: Callable[..., Bars]) -> None:
-    """A label would depend on bars on the way, or beyond the horizon."""
+    """A label would depend on bars before or after the horizon."""
     bars, spec = walk(60), LabelSpec(5, 0.004)
     for at in range(55):
         assert spec.labels(bars)[at] == spec.labels(bars_of(*bars.close[[at, at, at, at, at, at + 5]]))[0]
@@ -70,13 +70,13 @@ def test_only_the_bar_at_the_horizon_matters(walk: Callable[..., Bars]) -> None:
 
 @pytest.mark.parametrize(("horizon", "threshold"), [(0, 0.01), (-1, 0.01), (6, 0.0), (6, 1.0), (6, float("nan"))])
 def test_senseless_specs(horizon: int, threshold: float) -> None:
-    """A label that means nothing would be trained on."""
+    """A model would be trained on a meaningless label."""
     with pytest.raises(UsageError, match=r"labels: expected a horizon of 1 bar or more"):
         LabelSpec(horizon, threshold)
 
 
 def test_the_development_series(shared_data: Path) -> None:
-    """The class shares on which the design's numbers rest would no longer be those of the original training."""
+    """The class shares behind the design's numbers would differ from those of the original training."""
     bars = read_bars(shared_data / "btc_usdt_1h_2020_2024.csv")
     labels = LabelSpec().labels(bars)
     assert (labels[-6:] == NO_LABEL).all()
@@ -86,13 +86,13 @@ def test_the_development_series(shared_data: Path) -> None:
 
 
 def first_touch(bars: Bars, t: int, spec: TripleBarrier) -> tuple[int, float]:
-    """Return the label of bar t and its return, one bar at a time with the standard library: an independent answer."""
+    """Return the label of bar t and its return, computed independently: bar by bar, with the standard library."""
     week = bars.close[t - VOLATILITY_BARS : t + 1].tolist()
     sigma = statistics.stdev(log(b / a) for a, b in pairwise(week))
     upper = bars.close[t] * (1 + spec.up * sigma * sqrt(spec.horizon_bars))
     lower = bars.close[t] * (1 - spec.down * sigma * sqrt(spec.horizon_bars))
     for later in range(t + 1, t + spec.horizon_bars + 1):
-        if bars.low[later] <= lower:  # asked first: a bar with both is a SELL
+        if bars.low[later] <= lower:  # checked first: a bar with both is a SELL
             return SELL, bars.close[later] / bars.close[t] - 1
         if bars.high[later] >= upper:
             return BUY, bars.close[later] / bars.close[t] - 1
@@ -101,7 +101,7 @@ def first_touch(bars: Bars, t: int, spec: TripleBarrier) -> tuple[int, float]:
 
 @pytest.mark.parametrize("spec", [TripleBarrier(), TripleBarrier(5, 0.6, 1.1), TripleBarrier(1, 0.3, 0.3)], ids=str)
 def test_triple_barrier_bar_by_bar(walk: Callable[..., Bars], spec: TripleBarrier) -> None:
-    """A barrier would lie elsewhere than the documented formula says, or a later touch would win over an earlier one."""
+    """A barrier would differ from the documented formula, or a later touch would win over an earlier one."""
     bars = walk(500)
     labels, returns = spec.labels(bars), spec.forward_return(bars)
     known = range(VOLATILITY_BARS, len(bars) - spec.horizon_bars)
@@ -115,7 +115,7 @@ def test_triple_barrier_bar_by_bar(walk: Callable[..., Bars], spec: TripleBarrie
 
 
 def test_triple_barrier_candles() -> None:
-    """A wick would not count, a bar that touches both would flatter, or time would not end the question."""
+    """A wick would not count, a bar that touches both would count as BUY, or the horizon would not end the label."""
     n = VOLATILITY_BARS + 4
     close = 100 * 1.01 ** (np.arange(n) % 2)  # 1 % up, 1 % down: a volatility of 1 %, and a barrier 2 % away over 4 bars
     close[-4:] = close[-5]
@@ -137,7 +137,7 @@ def test_triple_barrier_candles() -> None:
 
 
 def test_triple_barrier_without_a_volatility() -> None:
-    """Prices that stand still would touch barriers of no width, and be labelled out of nothing."""
+    """Constant prices would touch barriers of zero width, and get labels."""
     assert set(TripleBarrier().labels(bars_of(*[100.0] * 400)).tolist()) == {NO_LABEL}
     assert set(TripleBarrier().labels(bars_of(*[100.0] * 20)).tolist()) == {NO_LABEL}
 
@@ -145,7 +145,7 @@ def test_triple_barrier_without_a_volatility() -> None:
 def test_triple_barrier_looks_no_further_than_its_horizon(
     walk: Callable[..., Bars], other_future: Callable[[Bars, int], Bars]
 ) -> None:
-    """A label would see beyond its horizon, and purging by the horizon would leave a leak."""
+    """A label would use bars after its horizon, and purging by the horizon would leave a leak."""
     bars, spec, t = walk(600), TripleBarrier(12), 400
     here, there = spec.labels(bars), spec.labels(other_future(bars, t))
     assert np.array_equal(here[: t - 11], there[: t - 11])
@@ -164,18 +164,18 @@ def test_triple_barrier_looks_no_further_than_its_horizon(
     "spec", [LabelSpec(), LabelSpec(3, 0.0123456789), TripleBarrier(), TripleBarrier(7, 0.1, 2.25)], ids=str
 )
 def test_specs_are_written_and_read_back(spec: LabelSpec | TripleBarrier) -> None:
-    """A checkpoint, or a record, would name another question than the model was trained on."""
+    """A checkpoint, or a record, would name other labels than the model was trained on."""
     assert label_spec(str(spec)) == spec == labels_from_json(spec.to_json())
     assert labels_from_json({"horizon_bars": 6, "threshold": 0.01}) == LabelSpec()
     assert spec.question.endswith("neither (HOLD)?")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
-        ("horizn:6,0.01", "'horizn' is no kind of label. Did you mean 'horizon'?"),
+        ("horizn:6,0.01", "unknown kind of label 'horizn'. Did you mean 'horizon'?"),
         ("tripple-barrier", "Did you mean 'triple-barrier'?"),
-        ("", "is no kind of label"),
+        ("", "unknown kind of label"),
         ("horizon:6", "expected horizon:BARS,THRESHOLD with a whole number of bars, got 'horizon:6'"),
         ("horizon:6.5,0.01", "with a whole number of bars"),
         ("triple-barrier:24,1.5", "expected triple-barrier:BARS,UP,DOWN"),
@@ -186,12 +186,12 @@ def test_specs_are_written_and_read_back(spec: LabelSpec | TripleBarrier) -> Non
         ("horizon:6,nan", "--labels: expected a horizon of 1 bar or more and a threshold between 0 and 1"),
     ],
 )
-def test_texts_that_are_no_labels(text: str, says: str) -> None:
-    """A misspelt question would be answered by another one."""
+def test_invalid_label_texts(text: str, expected: str) -> None:
+    """A misspelt kind of label would be read as another one."""
     with pytest.raises(UsageError) as refused:
         label_spec(text)
     assert str(refused.value).startswith("--labels: ")
-    assert says in str(refused.value)
+    assert expected in str(refused.value)
 
 
 def test_an_unknown_kind_in_a_checkpoint() -> None:

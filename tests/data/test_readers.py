@@ -36,14 +36,14 @@ def written(folder: Path, text: str | bytes, name: str = "bars.csv") -> Path:
 
 
 def with_times(*cells: object, name: str = "timestamp") -> str:
-    """Return a good file whose time cells are replaced."""
+    """Return a valid file with other time cells."""
     rows = TEXT.splitlines()[1:]
     body = [f"{cell},{row.partition(',')[2]}" for cell, row in zip(cells, rows, strict=True)]
     return "\n".join([HEADER.strip().replace("timestamp", name), *body])
 
 
 def refused(path: Path) -> str:
-    """Return the message with which a file is refused: one paragraph that names the file."""
+    """Return the error message for a file: one paragraph that names the file."""
     with pytest.raises(DataError) as caught:
         read_bars(path)
     message = str(caught.value)
@@ -74,7 +74,7 @@ GOOD = {
 
 @pytest.mark.parametrize("text", GOOD.values(), ids=GOOD.keys())
 def test_good_csv(tmp_path: Path, text: str) -> None:
-    """A common way to write the very same bars would be refused or read as other bars."""
+    """A common way to write the same bars would be refused, or read as other bars."""
     bars = read_bars(written(tmp_path, text))
     assert bars.time.tolist() == EXPECTED_TIME.tolist()
     assert bars.open.tolist() == [10, 11, 12.5]
@@ -92,7 +92,7 @@ BAD = {
     "header only": (HEADER, ["no row of data"]),
     "missing column": (TEXT.replace("close", "closing"), ["line 1", "'close' is missing", "'closing'", "Did you mean"]),
     "missing time": (TEXT.replace("timestamp", "when"), ["line 1", "time column", "open_time", "'when'"]),
-    "column twice": (TEXT.replace("volume", "Close"), ["line 1", "'close' stands twice"]),
+    "column twice": (TEXT.replace("volume", "Close"), ["line 1", "'close' occurs twice"]),
     "no header": (
         TEXT.replace(HEADER, ""),
         ["line 1", "names the columns", "put the line 'open_time,open,high,low,close,volume' on top"],
@@ -121,7 +121,7 @@ BAD = {
     "too few cells": (TEXT.replace("12.5,6.25", "12.5"), ["line 3", "expected 6 cells", "got 5"]),
     "open quote": (TEXT.replace("2024-01-01T02", '"2024-01-01T02'), ["line 4", "quotes"]),
     "unsorted": (with_times(EPOCH + 3600, EPOCH, EPOCH + 7200), ["out of order", "bar 1 is line 2, bar 2 is line 3"]),
-    "twice": (with_times(EPOCH, EPOCH + 3600, EPOCH + 3600), ["stands twice", "bar 2 is line 3, bar 3 is line 4"]),
+    "twice": (with_times(EPOCH, EPOCH + 3600, EPOCH + 3600), ["occurs twice", "bar 2 is line 3, bar 3 is line 4"]),
     "off the grid": (with_times(EPOCH, EPOCH + 3600, EPOCH + 7260), ["off the grid", "bar 3 is line 4"]),
     "negative": (TEXT.replace("12.5,6.25", "12.5,-6.25"), ["bar 2 is line 3", "volume is -6.25"]),
     "high below low": (TEXT.replace("10,12,9", "10,8,9"), ["bar 1 is line 2", "high 8.0 is below low 9.0"]),
@@ -137,7 +137,7 @@ BAD = {
 
 @pytest.mark.parametrize(("text", "fragments"), BAD.values(), ids=BAD.keys())
 def test_bad_csv(tmp_path: Path, text: str | bytes, fragments: list[str]) -> None:
-    """A bad file would be read as if it were good, or refused without saying where and what to do."""
+    """A bad file would be read as a good one, or refused without place and remedy."""
     message = refused(written(tmp_path, text))
     assert [fragment for fragment in fragments if fragment not in message] == [], message
 
@@ -153,7 +153,7 @@ def test_line_numbers_hold_across_pieces(tmp_path: Path, walk: Callable[..., Bar
 
 
 def test_real_slices(shared_data: Path) -> None:
-    """A format that users really have would not load, or be refused without its line."""
+    """A format that users have would not load, or be refused without its line."""
     formats = shared_data / "formats"
     assert len(read_bars(formats / "timestamps_amount_header.csv")) == 50
     assert len(read_bars(formats / "capitalised_date_offset_perp.csv")) == 50
@@ -188,12 +188,12 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_damaged_gzip(tmp_path: Path) -> None:
-    """A truncated or false .gz would give a traceback, or half of its bars."""
+    """A truncated or invalid .gz would give a traceback, or half of its bars."""
     data = gzip.compress(TEXT.encode())
     assert len(read_bars(written(tmp_path, data, "good.CSV.GZ"))) == 3
-    assert "no whole gzip file" in refused(written(tmp_path, data[:-12], "cut.csv.gz"))
-    assert "no whole gzip file" in refused(written(tmp_path, data[:30] + b"\0" * 20 + data[50:], "flip.csv.gz"))
-    assert "no whole gzip file" in refused(written(tmp_path, TEXT, "text.csv.gz"))
+    assert "not a complete gzip file" in refused(written(tmp_path, data[:-12], "cut.csv.gz"))
+    assert "not a complete gzip file" in refused(written(tmp_path, data[:30] + b"\0" * 20 + data[50:], "flip.csv.gz"))
+    assert "not a complete gzip file" in refused(written(tmp_path, TEXT, "text.csv.gz"))
 
 
 def frame() -> pd.DataFrame:
@@ -219,7 +219,7 @@ PARQUET: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 
 @pytest.mark.parametrize("shape", PARQUET.values(), ids=PARQUET.keys())
 def test_good_parquet(tmp_path: Path, shape: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    """The same bars in Parquet would be other bars than in CSV."""
+    """The same bars would differ between Parquet and CSV."""
     path = tmp_path / "bars.parquet"
     shape(frame()).to_parquet(path)
     assert read_bars(path).digest == read_bars(written(tmp_path, TEXT)).digest
@@ -240,19 +240,19 @@ BAD_PARQUET: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
 
 @pytest.mark.parametrize(("spoil", "fragment"), BAD_PARQUET.values(), ids=BAD_PARQUET.keys())
 def test_bad_parquet(tmp_path: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], fragment: str) -> None:
-    """A bad table would be read as good, or its fault would not be located."""
+    """A bad table would be read as a good one, or its fault would not be located."""
     path = tmp_path / "bars.parquet"
     spoil(frame()).to_parquet(path)
     assert fragment in refused(path)
 
 
 def test_damaged_parquet(tmp_path: Path) -> None:
-    """A cut or false Parquet file would end in a traceback."""
+    """A truncated or invalid Parquet file would end in a traceback."""
     path = tmp_path / "bars.parquet"
     frame().to_parquet(path)
     data = path.read_bytes()
     for damaged in (data[:-20], b"", TEXT.encode(), data[:200] + data[260:]):
-        assert "no whole Parquet file" in refused(written(tmp_path, damaged, "damaged.parquet"))
+        assert "not a complete Parquet file" in refused(written(tmp_path, damaged, "damaged.parquet"))
 
 
 prices = st.floats(min_value=5e-324, max_value=1.7e308)
@@ -267,7 +267,7 @@ prices = st.floats(min_value=5e-324, max_value=1.7e308)
     synthetic=st.booleans(),
 )
 def test_write_then_read(tmp_path: Path, cells: list, gap: int, ending: str, start: str, synthetic: bool) -> None:
-    """Writing bars and reading them back would change a bit of them, or lose that they are synthetic."""
+    """Writing bars and reading them back would change a value, or lose the mark of synthetic bars."""
     low, open_, close, high = np.array([four for four, _ in cells]).T
     position = np.arange(len(cells))
     at = np.datetime64(start, "ns") + (position + 7 * (position >= gap)) * HOUR
@@ -281,7 +281,7 @@ def test_write_then_read(tmp_path: Path, cells: list, gap: int, ending: str, sta
 
 
 def test_written_bytes_are_fixed(tmp_path: Path, walk: Callable[..., Bars]) -> None:
-    """Two writings of one series would differ, by a clock or a name in the gzip header."""
+    """Two files of one series would differ, by a time or a name in the gzip header."""
     paths = [tmp_path / "a.csv.gz", tmp_path / "b.csv.gz", tmp_path / "a.csv"]
     for path in paths:
         write_bars_csv(walk(50), path)
@@ -294,7 +294,7 @@ def test_written_bytes_are_fixed(tmp_path: Path, walk: Callable[..., Bars]) -> N
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, walk: Callable[..., Bars], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fills up would leave half a file under the good name, or litter."""
+    """A full disk would leave half a file under the final name, or temporary files."""
     path = tmp_path / "bars.csv"
     path.write_text("old")
 
@@ -309,7 +309,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, walk: Callable[..., Ba
 
 
 def test_refused_targets(tmp_path: Path, walk: Callable[..., Bars]) -> None:
-    """Bars would be written as CSV under a name that says otherwise, or a missing folder would give a traceback."""
+    """Bars would be written as CSV under the name of another format, or a missing folder would give a traceback."""
     with pytest.raises(DataError, match=r"expected a name that ends in \.csv"):
         write_bars_csv(walk(5), tmp_path / "bars.parquet")
     with pytest.raises(DataError, match="Check that its folder exists"):

@@ -20,33 +20,33 @@ GOOD = [
 
 @pytest.mark.parametrize(("text", "start", "stop"), GOOD)
 def test_good_ranges(text: str, start: str | None, stop: str | None) -> None:
-    """A range would mean other instants than written."""
+    """A range would mean other times than written."""
     assert TimeRange.parse(text) == TimeRange(start and np.datetime64(start, "ns"), stop and np.datetime64(stop, "ns"))
 
 
 BAD = [
-    ("", "is no time range"),
-    ("-", "is no time range"),
-    ("20240101", "is no time range"),
-    ("2024-01-01", "is no time range"),
-    ("20240101-20240201-20240301", "is no time range"),
-    ("20240230-", "'20240230' in '20240230-' is no date"),
-    ("20241301-", "is no date"),
-    ("20240101T2500-", "is no date"),
-    ("202401-202402", "is no date"),
-    ("yesterday-", "'yesterday' in 'yesterday-' is no date"),
+    ("", "is not a time range"),
+    ("-", "is not a time range"),
+    ("20240101", "is not a time range"),
+    ("2024-01-01", "is not a time range"),
+    ("20240101-20240201-20240301", "is not a time range"),
+    ("20240230-", "'20240230' in '20240230-' is not a date"),
+    ("20241301-", "is not a date"),
+    ("20240101T2500-", "is not a date"),
+    ("202401-202402", "is not a date"),
+    ("yesterday-", "'yesterday' in 'yesterday-' is not a date"),
     ("20240701-20240101", "ends before it starts"),
     ("20240701-20240701", "ends before it starts"),
 ]
 
 
-@pytest.mark.parametrize(("text", "says"), BAD)
-def test_bad_ranges(text: str, says: str) -> None:
-    """A mistyped range would run over other bars than meant, or the message would not name the option."""
+@pytest.mark.parametrize(("text", "expected"), BAD)
+def test_bad_ranges(text: str, expected: str) -> None:
+    """A mistyped range would select other bars than intended, or the message would not name the option."""
     with pytest.raises(UsageError) as caught:
         TimeRange.parse(text, option="--train-range")
     assert str(caught.value).startswith("--train-range: ")
-    assert says in str(caught.value)
+    assert expected in str(caught.value)
 
 
 minutes = st.integers(0, 60 * 24 * 365 * 60)
@@ -55,7 +55,7 @@ stamps = st.none() | minutes.map(lambda m: np.datetime64("1990-01-01", "ns") + n
 
 @given(stamps, stamps)
 def test_written_and_read_back(one: np.datetime64 | None, other: np.datetime64 | None) -> None:
-    """The range stored in a run's record would not be the range that ran."""
+    """The range in a run's record would not be the range of the run."""
     if one is not None and other is not None:
         one, other = min(one, other), max(one, other) + np.timedelta64(1, "m")
     if one is None and other is None:
@@ -77,7 +77,7 @@ OVERLAPS = [
 
 @pytest.mark.parametrize(("one", "other", "expected"), OVERLAPS)
 def test_overlaps(one: str, other: str, expected: bool) -> None:
-    """A checkpoint could be tested on bars it was trained on, or neighbours would be refused."""
+    """A checkpoint could be tested on its training bars, or adjacent ranges would be refused."""
     a, b = TimeRange.parse(one), TimeRange.parse(other)
     assert bool(a.overlaps(b)) is expected
     assert bool(b.overlaps(a)) is expected

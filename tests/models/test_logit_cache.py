@@ -23,7 +23,8 @@ from flagbt.models import logit_cache
 from flagbt.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from flagbt.models.logit_cache import cache_folder, clear, entries, entry_of, logits_of, read_entry, write_entry
 from flagbt.models.model_signals import ModelSignals
-from flagbt.storage.atomic_files import TEMPORARY_PREFIX, try_lock
+from flagbt.storage.atomic_files import TEMPORARY_PREFIX
+from flagbt.storage.locks import try_lock
 
 Walk = Callable[..., Bars]
 

@@ -177,7 +177,7 @@ def test_damaged_bases_are_refused(stored: StoredBase, tmp_path: Path) -> None:
     for name, change, says in (
         ("format", lambda values: values.update(format=9), "has the format 9; this flagbt reads 1"),
         ("lacking", lambda values: values.pop("schema"), "is damaged: it lacks schema"),
-        ("range", lambda values: values.update(range="x"), "is damaged: .*'x' is no time range"),
+        ("range", lambda values: values.update(range="x"), "is damaged: .*'x' is not a time range"),
         ("scaler", lambda values: values["schema"]["mean"].__setitem__(0, 1.0), "is damaged: the feature schema's digest"),
         ("width", lambda values: values["architecture"].update(width=3), "is damaged: .*width"),
     ):

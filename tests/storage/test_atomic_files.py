@@ -1,4 +1,4 @@
-"""What is written has one mode, whatever library wrote it."""
+"""Written files have one mode, whatever library wrote them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flagbt.storage.atomic_files import new_folder, write_text
 
 @pytest.fixture
 def umask() -> Iterator[int]:
-    """Let others of the group read, and nobody else."""
+    """Let the group read, and no other user."""
     before = os.umask(0o027)
     yield 0o027
     os.umask(before)
@@ -29,7 +29,7 @@ def mode(path: Path) -> int:
 
 
 def test_a_new_folder_follows_the_umask_in_all_its_files(umask: int, tmp_path: Path) -> None:
-    """A colleague could read a checkpoint's card and not its weights, which safetensors writes for its owner alone."""
+    """A colleague could read a checkpoint's card but not its weights, which safetensors writes for the owner only."""
     with new_folder(tmp_path / "made") as folder:
         (folder / "below").mkdir(mode=0o700)
         for name, private in (("weights", 0o600), ("below/script", 0o777), ("plain", 0o644)):
@@ -53,7 +53,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(umask: int, tmp_path: Path) -> N
 def test_checkpoints_and_runs_have_one_mode(
     nano: Checkpoint, run_maker: Callable[..., Run], keep_run: Callable[..., StoredRun], tmp_path: Path
 ) -> None:
-    """If it fails, some file of a checkpoint or a run is readable for its owner alone."""
+    """If it fails, some file of a checkpoint or a run is readable for its owner only."""
     os.umask(umask := os.umask(0))
     keep_run(run_maker(), run_maker(kind="buy-and-hold"), tmp_path)
     made = [*nano.folder.rglob("*"), *tmp_path.rglob("*")]

@@ -34,7 +34,7 @@ LONGEST_MESSAGE = 3_000
 
 
 def read_hostile(path: Path) -> bool:
-    """Read and check a file of anything; true where it held bars. Whatever else comes out but a FlagbtError is a failure."""
+    """Read and check any file; return True if it contains bars. Any exception but a FlagbtError is a failure."""
     from flagbt.data.check import check_table
     from flagbt.data.readers import read_bars
     from flagbt.errors import FlagbtError
@@ -52,15 +52,15 @@ def read_hostile(path: Path) -> bool:
         assert bars is None, f"reading gives {bars!r}, checking: {refused}"
         check_message(refused)
     else:
-        assert (examined.bars is None) == (bars is None), f"reading says {bars!r}, checking {examined.problems}"
+        assert (examined.bars is None) == (bars is None), f"reading gives {bars!r}, checking {examined.problems}"
         assert bars is None or examined.bars is None or bars.digest == examined.bars.digest
         for problem in examined.problems:
-            check_message(problem.says)
+            check_message(problem.message)
     return bars is not None
 
 
 def check_message(message: str) -> None:
-    """Refuse a message that is no short paragraph, or that no terminal can show."""
+    """Refuse a message that is not a short paragraph, or has control characters."""
     message.encode("utf-8")
     assert len(message) < LONGEST_MESSAGE, message
     assert not re.search(r"[\x00-\x1f\x7f]", message), repr(message)
@@ -92,7 +92,7 @@ def fuzz(ending: str, arguments: list[str]) -> None:
 
 
 def write_seeds(ending: str, folder: Path) -> None:
-    """Start from the corpus of test_corpus.py, good and bad."""
+    """Write the files of test_file_corpus.py, good and bad, as the initial corpus."""
     import test_corpus
 
     files = {name: data for name, (data, _) in (test_corpus.GOOD | test_corpus.BAD).items() if name.endswith(FORMATS[ending])}
@@ -103,7 +103,7 @@ def write_seeds(ending: str, folder: Path) -> None:
 
 
 def run(ending: str, runs: int, seed: int, keep: Path) -> tuple[int, float, str]:
-    """Fuzz one format in a process of its own; return how many inputs were run, the seconds, and what failed."""
+    """Fuzz one format in a separate process; return the number of inputs, the seconds, and the failures."""
     with tempfile.TemporaryDirectory() as scratch:
         seeds = Path(scratch)
         write_seeds(ending, seeds)
@@ -132,7 +132,7 @@ def run(ending: str, runs: int, seed: int, keep: Path) -> tuple[int, float, str]
 
 
 def main() -> int:
-    """Fuzz the formats named, or all, and print what was run."""
+    """Fuzz the named formats, or all, and print the results."""
     if "--inside" in sys.argv:
         at = sys.argv.index("--")
         fuzz(sys.argv[at - 1], sys.argv[at + 1 :])

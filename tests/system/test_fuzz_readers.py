@@ -1,4 +1,4 @@
-"""Hostile files, drawn at random: every reader gives bars or one paragraph, within seconds and a gigabyte."""
+"""Random hostile files: every reader gives bars or a one-paragraph error, within seconds and a gigabyte."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def script() -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def silent() -> Iterator[None]:
-    """Keep the notes of thousands of readings out of the log."""
+    """Keep thousands of warnings out of the log."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -55,7 +55,7 @@ def silent() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def hostile(script: ModuleType) -> Iterator[Callable[[str, bytes], bool]]:
-    """Give a function that writes bytes under an ending and reads them."""
+    """Return a function that writes bytes under a file ending and reads them."""
     with tempfile.TemporaryDirectory() as folder:
 
         def read(ending: str, data: bytes) -> bool:
@@ -94,7 +94,7 @@ rows = st.lists(st.tuples(stamps, st.lists(numbers, min_size=4, max_size=6)), ma
     quote=st.booleans(),
 )
 def test_text_of_hostile_cells(hostile: Any, head: list[str], rows: Any, separator: str, end: str, quote: bool) -> None:
-    """Cells of every kind, in any layout, would end in a traceback or be read by one road and refused by the other."""
+    """Cells of every kind, in any layout, would end in a traceback, or be accepted by one path and refused by the other."""
     lines = [head, *([str(time), *map(str, cells)] for time, cells in rows)]
     text = end.join(separator.join(f'"{cell}"' if quote else cell for cell in line) for line in lines)
     data = text.encode("utf-8", "surrogatepass")
@@ -182,13 +182,13 @@ def test_tables_of_hostile_columns(hostile: Any, kinds: list[str], n: int, start
 
 
 def zeros(n: int) -> pa.Table:
-    """Return a table that packs to nearly nothing."""
+    """Return a table that compresses to nearly nothing."""
     return pa.table(dict.fromkeys(("time", "open", "high", "low", "close", "volume"), pa.array(np.full(n, 1.0))))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lets a process bound its memory this way")
-def test_feather_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small file that unfolds to gigabytes would take the machine's memory."""
+def test_feather_that_expands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file that expands to gigabytes would fill the machine's memory."""
     path = tmp_path / "bomb.feather"
     pyarrow.feather.write_feather(zeros(4_000_000), path, compression="zstd", chunksize=4_000_000)
     assert path.stat().st_size < 200_000
@@ -197,18 +197,18 @@ def test_feather_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         read_bars(path)
 
 
-def test_parquet_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_that_expands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file of a billion rows would be read to its end; its pages are unpacked one by one."""
     path = tmp_path / "bomb.parquet"
     pyarrow.parquet.write_table(zeros(2_000_000), path, compression="zstd")
     assert path.stat().st_size < 200_000
     monkeypatch.setattr(columnar, "MOST_ROWS", 1_000_000)
-    with pytest.raises(DataError, match="says that it has 2,000,000 rows, at most 1,000,000 are read"):
+    with pytest.raises(DataError, match="claims 2,000,000 rows, at most 1,000,000 are read"):
         read_bars(path)
 
 
-def test_metadata_that_lies_about_its_size(tmp_path: Path) -> None:
-    """A table that claims more rows than any would be read until the memory ends."""
+def test_metadata_with_a_false_size(tmp_path: Path) -> None:
+    """A table that claims too many rows would be read until the memory is full."""
     table = pd.DataFrame({"time": [1], **{name: [1.0] for name in ("open", "high", "low", "close", "volume")}})
     table.to_parquet(tmp_path / "a.parquet")
     data = (tmp_path / "a.parquet").read_bytes()
@@ -219,8 +219,8 @@ def test_metadata_that_lies_about_its_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_slice_led_by_coverage(script: ModuleType) -> None:
-    """Bytes that no person would think of would end in a traceback, a hang or a full memory; make fuzz runs far more."""
+def test_a_short_fuzz_run_guided_by_coverage(script: ModuleType) -> None:
+    """Unexpected bytes would end in a traceback, a hang or a full memory; make fuzz runs far more."""
     pytest.importorskip("atheris", reason="atheris is not installed: make fuzz installs it where there is a build of it")
     done = subprocess.run([sys.executable, SCRIPT, "--runs", str(SLICE)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -214,7 +214,7 @@ def test_a_checkpoint_states_what_flagtrader_has_seen(nano: Any, walk: Walk) -> 
         (True, "is a bool, expected a tuple"),
         ((2020, 2021), "holds 2020, expected time ranges"),
         (("20230701-20200101",), "bars_seen: '20230701-20200101' ends before it starts"),
-        (("2020 to 2023",), "bars_seen: '2020 to 2023' is no time range"),
+        (("2020 to 2023",), "bars_seen: '2020 to 2023' is not a time range"),
         ((TimeRange(np.datetime64("2023-07-01"), np.datetime64("2020-01-01")),), "20230701-20200101, which ends before"),
         ((TimeRange("2020", "2023"),), "from '2020' to '2023', whose ends are not both moments"),  # type: ignore[arg-type]
         ((TimeRange(np.datetime64("NaT"), None),), "whose ends are not both moments"),
@@ -249,7 +249,7 @@ def test_declarations_are_read_as_they_are_made() -> None:
         ("reads_bars", "no", "reads_bars is 'no', expected True or False"),
         ("warmup_bars", -1, "warmup_bars is -1, expected a whole number"),
         ("label_spec", 6, "label_spec is a int, expected labels"),
-        ("label_spec", "sixhours", "label_spec: 'sixhours' is no kind"),
+        ("label_spec", "sixhours", "label_spec: unknown kind of label 'sixhours'"),
     ],
 )
 def test_other_declarations_are_checked_too(name: str, value: object, says: str) -> None:
