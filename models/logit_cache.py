@@ -88,7 +88,7 @@ def logits_of(
     where = pick_device(device)
     rows = checkpoint.schema.rows(bars)
     if not cache:
-        return _scored(checkpoint, rows, bars, where, batch_chunks, progress)
+        return _scored(checkpoint, rows, bars, device=where, batch_chunks=batch_chunks, progress=progress)
     key = key_of(checkpoint, rows, bars, where, batch_chunks)
     found = read_entry(key, len(bars))
     if found is not None:
@@ -96,21 +96,14 @@ def logits_of(
         if progress is not None:
             progress(len(bars), len(bars))
         return found
-    logits = _scored(checkpoint, rows, bars, where, batch_chunks, progress)
+    logits = _scored(checkpoint, rows, bars, device=where, batch_chunks=batch_chunks, progress=progress)
     write_entry(key, logits)
     return logits
 
 
-def _scored(
-    checkpoint: Checkpoint,
-    rows: Float32Array,
-    bars: Bars,
-    device: torch.device,
-    batch_chunks: int | None,
-    progress: Progress | None,
-) -> FloatArray:
+def _scored(checkpoint: Checkpoint, rows: Float32Array, bars: Bars, *, device: torch.device, **options: Any) -> FloatArray:
     from .network import architecture_of, load_network  # transformers and peft take seconds to import
-    from .scoring import score
+    from .scoring import ScoringOptions, score
 
     return score(
         load_network(checkpoint).to(device),
@@ -118,9 +111,7 @@ def _scored(
         bars,
         architecture=architecture_of(checkpoint),
         warmup_bars=checkpoint.schema.warmup_bars,
-        device=device,
-        batch_chunks=batch_chunks,
-        progress=progress,
+        options=ScoringOptions(device=device, **options),
     )
 
 

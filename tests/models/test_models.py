@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,20 +29,26 @@ from flagbt.models.kinds.llama_attention import band_attention, block_masks
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.network import architecture_of, load_network, load_unmerged, network_logits
 from flagbt.models.overlap import check_overlap
-from flagbt.models.scoring import score
+from flagbt.models.scoring import ScoringOptions, score
 
 Walk = Callable[..., Bars]
 Future = Callable[[Bars, int], Bars]
 CPU = torch.device("cpu")
 
 
-def logits(checkpoint: Checkpoint, bars: Bars, **options: object) -> np.ndarray:
+def logits(checkpoint: Checkpoint, bars: Bars, first: int = 0, stop: int | None = None, **options: Any) -> np.ndarray:
     """Score bars with a checkpoint's merged network."""
-    model = load_network(checkpoint)
-    schema = checkpoint.schema
+    model, schema, architecture = load_network(checkpoint), checkpoint.schema, architecture_of(checkpoint)
     return score(
-        model, schema.rows(bars), bars, architecture=architecture_of(checkpoint), warmup_bars=schema.warmup_bars, **options
-    )  # type: ignore[arg-type]
+        model,
+        schema.rows(bars),
+        bars,
+        architecture=architecture,
+        warmup_bars=schema.warmup_bars,
+        first=first,
+        stop=stop,
+        options=ScoringOptions(**options),
+    )
 
 
 def with_gaps(bars: Bars) -> Bars:

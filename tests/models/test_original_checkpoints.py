@@ -27,7 +27,7 @@ from flagbt.models.checkpoint import Checkpoint, find_checkpoint
 from flagbt.models.export import export_checkpoint
 from flagbt.models.kinds.original_import import OwnerDeclaration, import_checkpoint
 from flagbt.models.network import architecture_of, base_of, load_network, load_unmerged, new_network, read_tensors
-from flagbt.models.scoring import score
+from flagbt.models.scoring import ScoringOptions, score
 
 # The tests are no package: the reference is imported by its path.
 _source = importlib.util.spec_from_file_location(
@@ -123,7 +123,7 @@ def test_each_bar_is_judged_by_the_window_that_ends_with_it(tmp_path: Path, walk
         expected = model(windows)[:, -1].numpy()
     assert np.isnan(logits[:first]).all()
     assert np.abs(logits[first:] - expected).max() <= 1e-5
-    alone = score(load_network(checkpoint), rows, bars, bar_by_bar=True, first=380, **settings)
+    alone = score(load_network(checkpoint), rows, bars, first=380, options=ScoringOptions(bar_by_bar=True), **settings)
     assert np.abs(alone[380:] - logits[380:]).max() <= 1e-5
     changed = rows.copy()
     changed[300:] += 1
