@@ -93,7 +93,7 @@ def test_both_survive_json() -> None:
     for damaged in ([[1, 0, 0], [0, 1, 0]], [1, 1, 1], [[1, 0, 0], [0, 1, 0], [0, 0, "a"]], 3, None):
         with pytest.raises(UsageError, match="x: scale.*three"):
             Calibration.from_json({"method": "dirichlet", "scale": damaged}, place="x")
-    with pytest.raises(UsageError, match="x: 'platt' is no calibration method"):
+    with pytest.raises(UsageError, match="x: unknown calibration method 'platt'"):
         Calibration.from_json({"method": "platt"}, place="x")
     with pytest.raises(UsageError, match="three finite numbers"):
         Calibration.of_offset("1,2")

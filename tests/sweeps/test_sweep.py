@@ -490,7 +490,7 @@ REFUSED = [
     (("--ckpt", "Jan19", "--cash", "0"), "cash: expected an amount of quote currency above 0"),
     (("--ckpt", "Jan19", "--cooldown-bars", "1.5"), "--cooldown-bars: expected whole numbers"),
     (("--ckpt", "Jan19", "--short", "maybe"), "--short: expected yes, no, or both"),
-    (("--ckpt", "Jan19", "--decisions", "argmax,utilty"), "'utilty' is no decision rule. Did you mean 'utility'"),
+    (("--ckpt", "Jan19", "--decisions", "argmax,utilty"), "unknown decision rule 'utilty'. Did you mean 'utility'"),
     (("--ckpt", "Jan19", "--holdout", "2"), "--holdout: expected a share of the last range above 0 and below 1"),
     (("--ckpt", "Jan19", "--holdout", "20240201-20240301"), "settings are ranked on 20240101-20250101, which overlaps it"),
     (

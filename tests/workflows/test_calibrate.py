@@ -148,7 +148,7 @@ BAD: list[tuple[list[str], int, str]] = [
     (["--timerange", FIT, "--shares", "0.2,0.6,0.2"], 2, "the method temperature takes none"),
     (["--timerange", FIT, "--decision", "argmx"], 2, "Did you mean 'argmax'"),
     (["--timerange", FIT, "--device", "gpu"], 2, "expected auto, cpu, cuda"),
-    (["--timerange", FIT, "--store", " "], 2, "is no name"),
+    (["--timerange", FIT, "--store", " "], 2, "is not a valid name"),
     (["--timerange", FIT, "--html", "bars.csv/page.html"], 1, "--html: nothing can be written"),
     ([], 2, "--timerange"),
 ]
@@ -286,7 +286,7 @@ def test_what_two_store_at_once_both_stay(nano: Checkpoint, tmp_path: Path) -> N
     assert read_checkpoint(folder).calibration_names() == ["default", "one", "other"]
     with pytest.raises(CheckpointError, match="stores a calibration 'one' already"):
         other.store_calibration("one", stored)
-    with pytest.raises(UsageError, match="is no name"):
+    with pytest.raises(UsageError, match="is not a valid name"):
         one.store_calibration("a\nb", stored)
 
 
