@@ -474,7 +474,7 @@ def test_overlap_is_stamped_everywhere(
     """If it fails, a result on training bars passes for a test somewhere."""
     write_bars_csv(walk(1000, seed=5, start="2023-01-01"), "bars.csv")
     arguments = ("run", "--ckpt", nano.folder, "--data", "bars.csv", "--timerange", "20230201-20230205", "--device", "cpu")
-    assert "A result there would flatter it" in refused(1, *arguments)
+    assert "A result there would be too optimistic" in refused(1, *arguments)
 
     code, out, err = command(*arguments, "--allow-overlap", "--name", "seen")
     assert code == 0, err

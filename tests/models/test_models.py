@@ -250,7 +250,7 @@ def test_bars_it_was_trained_on_are_refused(nano: Checkpoint, walk: Walk) -> Non
     none = Calibration()
     check_overlap(nano, none, bars, bars.between(TimeRange.parse("20230616T1600-")))
     for text in ("20230301-20230401", "20230601-20230702", "20221201-20230102"):
-        with pytest.raises(RangeError, match="has seen bars of the range asked for"):
+        with pytest.raises(RangeError, match="has seen bars of the requested range"):
             check_overlap(nano, none, bars, bars.between(TimeRange.parse(text)))
     fitted = replace(none, fitted_on="20230901-20231001")
     with pytest.raises(RangeError, match="fit of the calibration in use 20230901-20231001"):

@@ -465,7 +465,7 @@ def test_overlap_is_refused_and_stamped(swept, nano: Checkpoint, walk, tmp_path:
     """If it fails, a sweep picks its winner on bars that the checkpoint was trained on."""
     walk(2000, 5, start="2023-05-01").frame().to_csv(tmp_path / "seen.csv", index_label="time")
     seen = {"data": tmp_path / "seen.csv", "timerange": (TimeRange.parse("20230520-"),)}
-    with pytest.raises(FlagbtError, match=r"has seen bars of the range asked for, .*or add --allow-overlap"):
+    with pytest.raises(FlagbtError, match=r"has seen bars of the requested range, .*or add --allow-overlap"):
         swept(**seen)
     allowed = swept(**seen, allow_overlap=True)
     assert allowed.manifest["allow_overlap"]

@@ -173,7 +173,7 @@ def test_bars_that_taught_it_are_refused(nano: Checkpoint, walk: Walk) -> None:
     bars = walk(4000, seed=5, start="2023-01-01")
     for taught in ("20230301-20230401", "20230410-20230601", "-20230601"):
         with pytest.raises(
-            RangeError, match=r"was taught on bars of it: pretraining .*; training .* from --timerange 20230501- on"
+            RangeError, match=r"was trained on bars of this range: pretraining .*; training .* from --timerange 20230501- on"
         ):
             calibrate(nano, bars, TimeRange.parse(taught), "temperature")
 
