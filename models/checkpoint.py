@@ -110,8 +110,8 @@ class Checkpoint:
         if self.unknown:
             raise CheckpointError(
                 f"checkpoint '{self.name}' was imported without {'; '.join(DECLARATIONS[key] for key in self.unknown)}. "
-                "Its results would be meaningless or too optimistic, so it can be inspected (flagbt ckpt show, flagbt doctor) but "
-                "not run. Import the file again with these options and --overwrite."
+                "Its results would be meaningless or too optimistic, so it can be inspected (flagbt ckpt show, flagbt doctor) "
+                "but not run. Import the file again with these options and --overwrite."
             )
 
     def _declared(self, key: str) -> Any:

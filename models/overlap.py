@@ -66,8 +66,8 @@ def check_seen(name: str, seen: Sequence[TimeRange], tested: TimeRange) -> None:
         free = "Choose another range" if last is None else f"Test it from --timerange {TimeRange(last)} on"
         raise RangeError(
             f"strategy '{name}' has seen bars of the range to be traded, {tested}: its bars_seen holds "
-            f"{', '.join(map(str, hit))}. A result there would be too optimistic. {free}, or add --allow-overlap, which is stamped "
-            "on every output."
+            f"{', '.join(map(str, hit))}. A result there would be too optimistic. {free}, or add --allow-overlap, which is "
+            "stamped on every output."
         )
 
 

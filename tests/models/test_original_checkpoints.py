@@ -193,8 +193,8 @@ def test_nothing_is_guessed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"heads": 8}, "config in .* says num_heads 12"),
-        ({"heads": None, "context_bars": 300}, r"--context: 300 bars, and the file has 256"),
+        ({"heads": 8}, "config in .* has num_heads 12"),
+        ({"heads": None, "context_bars": 300}, r"--context: 300 bars, but the file has 256"),
     ],
 )
 def test_what_is_stated_must_agree_with_the_file(tmp_path: Path, facts: dict[str, int], words: str) -> None:
@@ -214,7 +214,7 @@ def test_a_config_of_another_network_is_refused(tmp_path: Path) -> None:
     """Weights under another model's config come from a mixed-up folder."""
     model = Original(12, **SMALL)
     torch.save({"model": model.state_dict(), "config": {**config_of(model), "d_model": 768}}, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match="its config says d_model 768, and its tensors have 96"):
+    with pytest.raises(CheckpointError, match="its config has d_model 768, but its tensors have 96"):
         import_checkpoint(tmp_path / "a.pt", tmp_path / "A", stated())
 
 
@@ -257,7 +257,10 @@ def test_a_taken_name_is_an_error(tmp_path: Path) -> None:
     ("facts", "words"),
     [
         ({}, r"--features and --scaler.*--labels.*--trained-on.*--data"),
-        ({"labels": LabelSpec()}, r"has said the feature columns and their scaler \(--features and --scaler\); the bars"),
+        (
+            {"labels": LabelSpec()},
+            r"was imported without the feature columns and their scaler \(--features and --scaler\); the bars",
+        ),
     ],
 )
 def test_what_was_not_stated_is_refused_when_it_is_needed(tmp_path: Path, facts: dict[str, Any], words: str) -> None:

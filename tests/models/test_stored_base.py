@@ -375,8 +375,8 @@ def test_another_language_model_in_its_place_is_refused(
 def test_what_is_no_plain_llama_is_refused(language_folder: Path, tmp_path: Path) -> None:
     """A model whose knobs the network lacks would load and compute something else."""
     for name, change, says in (
-        ("bias", {"mlp_bias": True}, "no plain Llama: its mlp_bias is True, expected False"),
-        ("kind", {"model_type": "gpt2"}, "no plain Llama: its model_type is 'gpt2', expected 'llama'"),
+        ("bias", {"mlp_bias": True}, "not a plain Llama: its mlp_bias is True, expected False"),
+        ("kind", {"model_type": "gpt2"}, "not a plain Llama: its model_type is 'gpt2', expected 'llama'"),
         ("heads", {"head_dim": 8}, "6 heads of 8 do not make the width 24"),
     ):
         shutil.copytree(language_folder, tmp_path / name)
@@ -393,7 +393,7 @@ def test_what_is_no_plain_llama_is_refused(language_folder: Path, tmp_path: Path
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="cannot be loaded: .* It must be a folder that save_pretrained wrote"):
         load_language_model(str(tmp_path / "empty"))
-    with pytest.raises(CheckpointError, match=r"'\./nowhere' is no folder, and no id of a model"):
+    with pytest.raises(CheckpointError, match=r"'\./nowhere' is neither a folder nor the id of a model"):
         load_language_model("./nowhere")
     with pytest.raises(UsageError, match="--base-layers: 5 of .*, which has 4 layers"):
         load_language_model(str(language_folder), 5)
