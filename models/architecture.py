@@ -169,7 +169,7 @@ def read_architecture(values: dict[str, Any]) -> AnyArchitecture:
     """
     kind = values.get("kind")
     if kind not in KINDS:
-        raise ValueError(f"its architecture has the unknown kind {kind!r}, expected {' or '.join(KINDS)}")
+        raise ValueError(f"its architecture is of the kind {kind!r}, expected {' or '.join(KINDS)}")
     return KINDS[kind](**{key: value for key, value in values.items() if key != "kind"})
 
 
