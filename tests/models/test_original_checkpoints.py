@@ -156,7 +156,7 @@ def test_the_numbers_of_parameters_are_those_of_the_description() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda s: s.pop("transformer_blocks.1.ffn.3.lora.lora_A"), r"missing \(1\): \S+\.1\.ffn\.3\.lora\.lora_A"),
         (lambda s: s.pop("pos_embedding"), r"missing \(1\): pos_embedding"),
@@ -169,12 +169,12 @@ def test_the_numbers_of_parameters_are_those_of_the_description() -> None:
         (lambda s: s.update({"output_norm.bias": "text"}), "'output_norm.bias' is a str"),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_written(tmp_path: Path, change: Callable[[Any], Any], words: str) -> None:
+def test_what_does_not_fit_is_named_and_nothing_written(tmp_path: Path, change: Callable[[Any], Any], message: str) -> None:
     """If it fails, a tensor is left out silently, and the model predicts something else."""
     state = dict(Original(12, **SMALL).state_dict())
     change(state)
     torch.save(state, tmp_path / "bad.pt")
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=message):
         import_checkpoint(tmp_path / "bad.pt", tmp_path / "A", declared())
     assert not (tmp_path / "A").exists()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["bad.pt"]
@@ -191,16 +191,16 @@ def test_nothing_is_guessed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "words"),
+    ("facts", "message"),
     [
         ({"heads": 8}, "config in .* has num_heads 12"),
         ({"heads": None, "context_bars": 300}, r"--context: 300 bars, but the file has 256"),
     ],
 )
-def test_the_declaration_must_agree_with_the_file(tmp_path: Path, facts: dict[str, int], words: str) -> None:
+def test_the_declaration_must_agree_with_the_file(tmp_path: Path, facts: dict[str, int], message: str) -> None:
     """If it fails, an option that contradicts the file's config is accepted, though one of them is wrong."""
     path = saved(tmp_path, Original(12, **SMALL), "config")
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=message):
         import_checkpoint(path, tmp_path / "A", declared(**facts))
 
 
@@ -254,7 +254,7 @@ def test_a_taken_name_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "words"),
+    ("facts", "message"),
     [
         ({}, r"--features and --scaler.*--labels.*--trained-on.*--data"),
         (
@@ -263,11 +263,11 @@ def test_a_taken_name_is_an_error(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_missing_declarations_are_refused_when_needed(tmp_path: Path, facts: dict[str, Any], words: str) -> None:
+def test_missing_declarations_are_refused_when_needed(tmp_path: Path, facts: dict[str, Any], message: str) -> None:
     """If it fails, a checkpoint runs on guessed columns, labels or ranges."""
     checkpoint = import_checkpoint(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(**facts))
     for use in (lambda: checkpoint.schema, lambda: checkpoint.ranges, lambda: checkpoint.class_returns, checkpoint.check_known):
-        with pytest.raises(CheckpointError, match=words):
+        with pytest.raises(CheckpointError, match=message):
             use()
 
 
@@ -279,7 +279,7 @@ def test_columns_must_be_as_many_as_the_network_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scaler", "words"),
+    ("scaler", "message"),
     [
         ({"mean": [0.0] * 29}, "expected 30 finite numbers"),
         ({"scale": [0.0] * 30}, "expected 30 finite numbers"),
@@ -288,9 +288,9 @@ def test_columns_must_be_as_many_as_the_network_reads(tmp_path: Path) -> None:
         ({"clip": -1}, "expected 30 finite numbers"),
     ],
 )
-def test_a_scaler_that_cannot_be_used_is_refused(scaler: dict[str, Any], words: str) -> None:
+def test_a_scaler_that_cannot_be_used_is_refused(scaler: dict[str, Any], message: str) -> None:
     """If it fails, an invalid scaler changes every feature."""
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=message):
         FeatureSchema.stated(DEFAULT, scaler)
 
 
