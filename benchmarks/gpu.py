@@ -255,23 +255,23 @@ def _scored(
 ) -> dict[str, Any]:
     import torch
 
-    from flagbt.models.scoring import score
+    from flagbt.models.scoring import ScoringOptions, score
 
     first, last = len(bars) - n_bars, len(bars)
     common = {"architecture": architecture, "warmup_bars": _warmup_bars(rows)}
     scored = last - max(first, common["warmup_bars"] + architecture.receptive_bars)
     setting.start_of_memory()
     network = network.to(setting.device)
-    device = torch.device(setting.device)
-    cold = setting.timed(lambda: score(network, rows, bars, device=device, first=first, **common))
+    here, one = ScoringOptions(device=torch.device(setting.device)), ScoringOptions(bar_by_bar=True, batch_chunks=1)
+    cold = setting.timed(lambda: score(network, rows, bars, options=here, first=first, **common))
     warm: list[float] = []
     while not warm or (len(warm) < (1 if setting.quick else 5) and time.monotonic() + 2 * max(warm) < setting.deadline):
-        warm.append(setting.timed(lambda: score(network, rows, bars, device=device, first=first, **common)))
+        warm.append(setting.timed(lambda: score(network, rows, bars, options=here, first=first, **common)))
     memory = setting.peak_memory_mib()
     network = network.cpu()
-    score(network, rows, bars, first=last - 1, bar_by_bar=True, batch_chunks=1, **common)
+    score(network, rows, bars, first=last - 1, options=one, **common)
     started = time.perf_counter()
-    score(network, rows, bars, first=last - one_by_one, bar_by_bar=True, batch_chunks=1, **common)
+    score(network, rows, bars, first=last - one_by_one, options=one, **common)
     slow = one_by_one / (time.perf_counter() - started)
     fast = scored / median(warm)
     return {
@@ -389,7 +389,7 @@ def equality(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
 
     from flagbt.models.checkpoint import find_checkpoint
     from flagbt.models.network import load_network
-    from flagbt.models.scoring import CPU_BATCH_CHUNKS, CUDA_BATCH_CHUNKS, score
+    from flagbt.models.scoring import CPU_BATCH_CHUNKS, CUDA_BATCH_CHUNKS, ScoringOptions, score
 
     bars = setting.bars()
     usual = CUDA_BATCH_CHUNKS if setting.device == "cuda" else CPU_BATCH_CHUNKS
@@ -400,10 +400,11 @@ def equality(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
         rows = checkpoint.schema.rows(bars)
         network = load_network(checkpoint)
         common = {"architecture": checkpoint.architecture, "warmup_bars": checkpoint.schema.warmup_bars}
-        on_cpu = score(network, rows, bars, device=torch.device("cpu"), **common)
+        on_cpu = score(network, rows, bars, options=ScoringOptions(device=torch.device("cpu")), **common)
         network, device = network.to(setting.device), torch.device(setting.device)
-        here = score(network, rows, bars, device=device, **common)
-        otherwise = score(network, rows, bars, device=device, batch_chunks=OTHER_BATCH_CHUNKS, **common)
+        here = score(network, rows, bars, options=ScoringOptions(device=device), **common)
+        other = ScoringOptions(device=device, batch_chunks=OTHER_BATCH_CHUNKS)
+        otherwise = score(network, rows, bars, options=other, **common)
         found["checkpoints"][name] = {
             "cpu_fp32": _compared(checkpoint, here, on_cpu),
             "other_batch": {"batch_chunks": [usual, OTHER_BATCH_CHUNKS], **_compared(checkpoint, here, otherwise)},

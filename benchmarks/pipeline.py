@@ -24,7 +24,7 @@ from flagbt.models.architecture import PRESETS, Architecture
 from flagbt.models.checkpoint import find_checkpoint
 from flagbt.models.kinds.llama import BarTransformer
 from flagbt.models.network import architecture_of, load_network
-from flagbt.models.scoring import score
+from flagbt.models.scoring import ScoringOptions, score
 from flagbt.strategies.baselines import SmaCross
 from flagbt.workflows.run import RunRequest, run
 
@@ -69,7 +69,8 @@ def main() -> None:
         first = len(bars) - n
         batched = seconds(lambda: score(network, rows, bars, first=first, **common), 1) / n  # noqa: B023
         start = len(bars) - slow_bars
-        one_by_one = seconds(lambda: score(network, rows, bars, first=start, bar_by_bar=True, batch_chunks=1, **common), 1)  # noqa: B023
+        one = ScoringOptions(bar_by_bar=True, batch_chunks=1)
+        one_by_one = seconds(lambda: score(network, rows, bars, first=start, options=one, **common), 1)  # noqa: B023
         ratio = one_by_one / slow_bars / batched
         print(f"scoring {name}: {1 / batched:,.0f} bars/s in chunks, {ratio:,.0f} times one window a bar")
 

@@ -12,7 +12,7 @@ from ..data.feature_schema import FeatureSchema
 from ..data.features import FeatureSet, feature_set
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, RangeError
-from ..models.checkpoint import STATED, Checkpoint
+from ..models.checkpoint import DECLARATIONS, Checkpoint
 from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
@@ -133,7 +133,7 @@ def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: LenientC
         checkpoint=checkpoint,
         opened=network,
         seed=seed,
-        unknown=f"The import did not state {', '.join(STATED[key].partition(' (')[0] for key in checkpoint.unknown)}.",
+        unknown=f"The import did not state {', '.join(DECLARATIONS[key].partition(' (')[0] for key in checkpoint.unknown)}.",
     )
 
 

@@ -225,7 +225,7 @@ def _orders(run: Run) -> set[tuple[object, str, float | None]]:
 def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _unwatched) -> Finding:
     """Score the last bars in batches and one by one: the logits must agree."""
     from ..models.network import architecture_of, load_network
-    from ..models.scoring import score
+    from ..models.scoring import ScoringOptions, score
 
     part = _last_bars(checkpoint, bars, BATCHED_BARS, "batch")
     architecture, network = architecture_of(checkpoint), load_network(checkpoint)
@@ -234,7 +234,7 @@ def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _un
     settings: dict[str, Any] = {"architecture": architecture, "warmup_bars": checkpoint.schema.warmup_bars, "first": first}
     sizes = (1, 2, 5)
     progress(0, 1 + len(sizes))
-    alone = score(network, rows, part, bar_by_bar=True, **settings)
+    alone = score(network, rows, part, options=ScoringOptions(bar_by_bar=True), **settings)
     if not np.isfinite(alone[first:]).any():
         return Finding(
             check="batch",
@@ -245,7 +245,8 @@ def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _un
     off = 0.0
     for done, n in enumerate(sizes, 1):
         progress(done, 1 + len(sizes))
-        off = max(off, float(np.nanmax(np.abs(score(network, rows, part, batch_chunks=n, **settings) - alone))))
+        batched = score(network, rows, part, options=ScoringOptions(batch_chunks=n), **settings)
+        off = max(off, float(np.nanmax(np.abs(batched - alone))))
     return _compared("batch", off, f"{BATCHED_BARS} bars scored one by one and in batches of 1, 2 and 5 chunks")
 
 

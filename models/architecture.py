@@ -1,8 +1,8 @@
-"""Every knob of a network, without the network: no torch is needed to read a checkpoint's description.
+"""Describe a network by its parameters, without building it: reading a checkpoint's description needs no torch.
 
-There are two kinds. ``llama`` is this project's own (``transformer.py``); ``original`` is the one that imported checkpoints
-have (``original.py``). The rest of flagbt asks either of them the same few things: how many earlier bars a logit depends on
-(``receptive_bars``), how long the sequences are (``chunk_bars``), what LoRA adapts (``lora_targets``).
+There are two kinds. ``llama`` is this project's own (``kinds/llama.py``); ``original`` is the architecture of imported
+checkpoints (``kinds/original.py``). Both have the same interface: how many earlier bars a logit depends on
+(``receptive_bars``), how long the sequences are (``chunk_bars``), which layers LoRA adapts (``lora_targets``).
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ KNOWN_HEADS = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24, 32)
 KNOWN_CONTEXTS = (8, 16, 24, 32, 48, 64, 128)
 FINGERPRINT_ROWS = 256
 FEWEST_WINDOWS = 8
-WINDOW_ROWS = 2_048  # rows in the windows of one sequence: large enough for fast matrices, small enough for the memory
+WINDOW_ROWS = 2_048  # rows in the windows of one sequence: large enough for fast matrices, small enough for memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Every knob of this project's own network; stored in the checkpoint and never guessed.
+    """Parameters of this project's own network; stored in the checkpoint and never guessed.
 
     Parameters
     ----------
     n_features : int
         Columns of a feature row.
     layers, d_model, heads, d_feedforward : int
-        Of the Llama backbone.
+        Sizes of the Llama backbone.
     context_bars : int
-        How many bars, itself included, a position sees in one layer.
+        How many bars a position sees in one layer, itself included.
     chunk_bars : int
-        Length of the sequences that scoring and training cut: part of the checkpoint, so that neither the range asked
-        for nor the free memory moves a logit.
+        Length of the sequences for scoring and training. It is part of the checkpoint, so that neither the scored range
+        nor the free memory changes a logit.
     dropout : float
-        On the embedded rows and in the attention, while training.
+        Dropout on the embedded rows and in the attention during training.
     key_value_heads : int, optional
-        Heads that keys and values have, shared among the ``heads`` of the queries; without it as many as those.
+        Heads of keys and values, shared among the ``heads`` of the queries; by default as many as ``heads``.
     rope_theta : float
-        Base of the rotary positions' wavelengths.
+        Base of the wavelengths of the rotary positions.
     rms_norm_eps : float
-        Added under the root of each normalisation.
+        Number added under the root of each normalisation.
     """
 
     n_features: int
@@ -62,20 +62,20 @@ class Architecture:
 
     @property
     def receptive_bars(self) -> int:
-        """How many earlier positions a logit depends on: layers x (context - 1)."""
+        """Number of earlier positions that a logit depends on: layers x (context - 1)."""
         return self.layers * (self.context_bars - 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the knobs as JSON values; those of language models only where they differ from the defaults.
+        """Return the parameters as JSON values; those of language models only where they differ from the defaults.
 
-        So a checkpoint without them says, byte for byte, what it said before they existed.
+        So a checkpoint without them keeps the bytes it had before they existed.
         """
         plain = {name: Architecture.__dataclass_fields__[name].default for name in LANGUAGE_MODEL_KNOBS}
         knobs = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
         return {"kind": self.kind, **knobs}
 
     def mistakable(self) -> Iterator[tuple[str, Architecture]]:
-        """Yield other values of the knobs that no tensor's shape reveals, each with the knob's name."""
+        """Yield other values of the parameters that no tensor shape reveals, each with the parameter's name."""
         for heads in KNOWN_HEADS:
             fits = self.d_model % heads == 0 and self.d_model // heads % 2 == 0 and heads % (self.key_value_heads or 1) == 0
             if fits and heads != self.heads:
@@ -87,9 +87,9 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalArchitecture:
-    """Every knob of an imported checkpoint's network; heads, context and mask are known from no tensor's shape.
+    """Parameters of an imported checkpoint's network; no tensor shape reveals heads, context and mask.
 
-    Its positions are learned and absolute, so a bar is judged by its own window: the ``context_bars`` that end with it.
+    Its positions are learned and absolute, so each bar is scored on its own window: the ``context_bars`` that end with it.
 
     Parameters
     ----------
@@ -97,15 +97,15 @@ class OriginalArchitecture:
         Columns of a feature row.
     layers, d_model, heads, d_feedforward : int
     positions : int
-        Learned positions that there are, of which a window uses the first ``context_bars``.
+        Number of learned positions; a window uses the first ``context_bars``.
     context_bars : int
         Bars of a window.
     causal : bool
-        Whether a position of a window sees only those before it; if not, each sees the whole window, up to its last bar.
+        Whether a position of a window sees only those before it; otherwise each sees the whole window, up to its last bar.
     chunk_bars : int
-        Length of the sequences that scoring and training cut, from which the windows are taken.
+        Length of the sequences for scoring and training, from which the windows are taken.
     dropout : float
-        In the attention and the feed-forward layers, while training.
+        Dropout in the attention and the feed-forward layers during training.
     """
 
     n_features: int
@@ -130,20 +130,20 @@ class OriginalArchitecture:
 
     @property
     def receptive_bars(self) -> int:
-        """How many earlier bars a logit depends on: the window's others, however many layers there are."""
+        """Number of earlier bars that a logit depends on: the rest of the window, however many layers there are."""
         return self.context_bars - 1
 
     @property
     def fingerprint_rows(self) -> int:
-        """How many windows are compared at each load: fewer where they are long."""
+        """Number of windows compared at each load: fewer where they are long."""
         return min(FINGERPRINT_ROWS, max(FEWEST_WINDOWS, 2 * FINGERPRINT_ROWS // self.context_bars))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the knobs as JSON values."""
+        """Return the parameters as JSON values."""
         return {"kind": self.kind, **asdict(self)}
 
     def mistakable(self) -> Iterator[tuple[str, OriginalArchitecture]]:
-        """Yield other values of the knobs that no tensor's shape reveals, each with the knob's name."""
+        """Yield other values of the parameters that no tensor shape reveals, each with the parameter's name."""
         for heads in KNOWN_HEADS:
             if self.d_model % heads == 0 and heads != self.heads:
                 yield "heads", replace(self, heads=heads)
@@ -165,16 +165,16 @@ def read_architecture(values: dict[str, Any]) -> AnyArchitecture:
     TypeError
         For a field that is missing or unknown.
     ValueError
-        For a kind that this flagbt does not know, or knobs that make no network.
+        For an unknown kind, or parameters that do not make a network.
     """
     kind = values.get("kind")
     if kind not in KINDS:
-        raise ValueError(f"its architecture is of the kind {kind!r}, known are {', '.join(KINDS)}")
+        raise ValueError(f"its architecture is of the kind {kind!r}, expected {' or '.join(KINDS)}")
     return KINDS[kind](**{key: value for key, value in values.items() if key != "kind"})
 
 
 def original_chunk_bars(context_bars: int) -> int:
-    """Return the length of the sequences for windows of ``context_bars``."""
+    """Return the sequence length for windows of ``context_bars``."""
     return context_bars - 1 + max(1, WINDOW_ROWS // context_bars)
 
 

@@ -1,4 +1,4 @@
-"""Calibration: a pure function from logits to probabilities. It never re-runs the model; ``fitting.py`` fits it."""
+"""Calibration: a pure function from logits to probabilities. It never runs the model; ``calibration_fit.py`` fits it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ Three = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Calibration:
-    """``softmax(scale x + offset)``, x being the logits, or their log-probabilities for ``dirichlet``.
+    """``softmax(scale x + offset)``, where x are the logits, or the log-probabilities for ``dirichlet``.
 
     Parameters
     ----------
     method : str
-        ``none`` (scale 1, offset 0); ``offset`` (added logits, the "logit correction"); ``prior`` (the offset that gives
-        shares asked for, Saerens et al. 2002); ``temperature`` (one scale 1/T, after known training weights are taken off)
-        and ``vector`` (a scale and an offset a class), Guo et al. 2017; ``dirichlet`` (a scale for every pair of classes, on
-        log-probabilities), Kull et al. 2019.
+        ``none`` (scale 1, offset 0); ``offset`` (added to the logits, the "logit correction"); ``prior`` (the offset that
+        gives the requested shares, Saerens et al. 2002); ``temperature`` (one scale 1/T, after known training weights are
+        removed) and ``vector`` (a scale and an offset a class), Guo et al. 2017; ``dirichlet`` (a scale for every pair of
+        classes, on log-probabilities), Kull et al. 2019.
     scale : tuple of three float, or three of them
-        For SELL, HOLD, BUY; for ``dirichlet`` row i is what SELL, HOLD and BUY's log-probabilities add to class i.
+        For SELL, HOLD, BUY. For ``dirichlet``, row i holds the weights of the log-probabilities of SELL, HOLD and BUY in
+        class i.
     offset : tuple of three float
         For SELL, HOLD, BUY.
     fitted_on : str, optional
@@ -46,7 +47,7 @@ class Calibration:
         x = log_softmax(logits) if self.method == "dirichlet" else logits
         scale = np.asarray(self.scale)
         matrix = np.diag(scale) if scale.ndim == 1 else scale
-        # No matrix product: its bits depend on how many rows there are.
+        # Not a matrix product: its bits depend on the number of rows.
         return softmax((x[:, None, :] * matrix).sum(axis=2) + np.asarray(self.offset))
 
     def to_json(self) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: dict[str, Any], *, place: str) -> Calibration:
-        """Read what ``to_json`` wrote; ``place`` names the file in errors.
+        """Read the result of ``to_json``; ``place`` names the file in errors.
 
         Raises
         ------
@@ -68,10 +69,10 @@ class Calibration:
             raise UsageError(f"{place}: expected a calibration with the fields {', '.join(known)}, got {values!r}.")
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise UsageError(f"{place}: '{unknown[0]}' is no field of a calibration. {nearest(unknown[0], known)}")
+            raise UsageError(f"{place}: unknown field '{unknown[0]}' of a calibration. {nearest(unknown[0], known)}")
         method = values.get("method")
         if method not in METHODS:
-            raise UsageError(f"{place}: '{method}' is no calibration method. {nearest(str(method), METHODS)}")
+            raise UsageError(f"{place}: unknown calibration method '{method}'. {nearest(str(method), METHODS)}")
         given = values.get("scale", (1.0, 1.0, 1.0))
         scale: Three | tuple[Three, Three, Three]
         if method == "dirichlet":
@@ -87,12 +88,12 @@ class Calibration:
         if fitted_on is not None:
             TimeRange.parse(str(fitted_on), option=f"{place}: fitted_on")
         if method == "none" and (scale, offset) != (cls.scale, cls.offset):
-            raise UsageError(f"{place}: the method none has a scale or an offset. Call it vector, or leave the numbers out.")
+            raise UsageError(f"{place}: the method none has a scale or an offset. Name it vector, or remove the numbers.")
         return cls(method, scale, offset, None if fitted_on is None else str(fitted_on))
 
     @classmethod
     def of_offset(cls, text: str) -> Calibration:
-        """Read ``a,b,c``: what is added to the logits of SELL, HOLD and BUY."""
+        """Read ``a,b,c``: the numbers added to the logits of SELL, HOLD and BUY."""
         return cls("offset", offset=_three(text.split(","), f"--calibration offset:{text}"))
 
 

@@ -1,8 +1,8 @@
-"""Fitting a calibration: one convex problem for every method, solved by Newton's method in a trust region (scipy).
+"""Fit a calibration: one convex problem for every method, solved by Newton's method in a trust region (scipy).
 
 All methods are linear in their parameters: the calibrated logits are u = X theta with a design X, and the loss, mean of
-logsumexp(u) - t . u, is convex (t is the label's indicator, or the shares asked for). So there is one optimum and no start to
-choose. A known shift that the training put into the logits is taken off first.
+logsumexp(u) - t . u, is convex (t is the label's indicator, or the requested shares). So there is one optimum, and the start
+does not matter. A known shift that the training put into the logits is removed first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .calibration import FITTED_METHODS, Calibration, Three
 from .statistics import log_softmax, negative_log_likelihood, softmax
 
 FEWEST_ROWS = 200
-LARGEST_SCALE = 1e4  # relative to the logits' spread: where classes are told apart without a fault, no scale is the best
+LARGEST_SCALE = 1e4  # relative to the logits' spread: where a model separates the classes perfectly, no scale is the best
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 FOLDS = 5
 # Two directions of offsets; the third, the same number for all classes, changes no probability.
@@ -43,28 +43,28 @@ def fit_calibration(
     method : str
         ``temperature``, ``offset``, ``vector`` (Guo et al. 2017), ``dirichlet`` (Kull et al. 2019) or ``prior``.
     logits : array, shape (n, 3)
-        In order of time; rows with NaN are left out.
+        In order of time; rows with NaN are ignored.
     labels : array of int8, shape (n,)
-        Rows below 0 are left out.
+        Rows below 0 are ignored.
     fitted_on : str
-        The time range that the rows come from; it is stored.
+        The time range of the rows; it is stored.
     shift : array, shape (3,), optional
-        What puts known training weights back (see ``Objective.correction``), added to the logits first. The offset of
-        ``offset``, ``vector`` and ``prior`` holds it; ``dirichlet`` is drawn towards it.
+        Correction of known training weights (see ``Objective.correction``), added to the logits first. The offset of
+        ``offset``, ``vector`` and ``prior`` contains it; ``dirichlet`` is penalised for leaving it.
     shares : array, shape (3,), optional
-        Wanted by ``prior``: mean probabilities of SELL, HOLD and BUY, each above 0, summing to 1.
+        Required by ``prior``: mean probabilities of SELL, HOLD and BUY, each above 0, summing to 1.
     penalty : float, optional
-        For ``dirichlet``: the weight of its penalty (see ``dirichlet_penalty``); by default the best of ``PENALTIES`` on
-        rows left out in turn.
+        For ``dirichlet``: the weight of its penalty (see ``dirichlet_penalty``); by default the best of ``PENALTIES`` in
+        cross-validation.
     horizon_bars : int
-        How far ahead a label looks: so many rows beside those left out are left out too.
+        How far ahead a label looks. In cross-validation, so many rows next to a fold are left out with it.
 
     Raises
     ------
     RangeError
         With fewer than 200 labelled rows, or a class that never occurs.
     UsageError
-        For a method that is not fitted, or shares that are none.
+        For a method that is not fitted, or invalid shares.
     """
     check_choice("--method", method, FITTED_METHODS)
     known = (labels >= 0) & np.isfinite(logits).all(axis=1)
@@ -87,14 +87,14 @@ def fit_calibration(
 
 
 def check_rows(labels: IntArray, fitted_on: str) -> None:
-    """Refuse labels (n,), none below 0, that are too few or lack a class."""
+    """Raise an error where labels (n,), none below 0, are too few or lack a class."""
     why_not = why_not_fitted(labels)
     if why_not is not None:
         raise RangeError(f"calibration on {fitted_on}: {why_not}. Fit on a longer range.")
 
 
 def why_not_fitted(labels: IntArray) -> str | None:
-    """Return why nothing can be fitted to labels (n,), none below 0; None where it can."""
+    """Return why no calibration can be fitted to labels (n,), none below 0; None where one can."""
     counts = np.bincount(labels, minlength=3)
     if len(labels) >= FEWEST_ROWS and (counts > 0).all():
         return None
@@ -110,7 +110,7 @@ def checked_shares(shares: Any, place: str) -> FloatArray:
     Raises
     ------
     UsageError
-        When they are no three numbers above 0 whose sum is 1 within 1 %.
+        When they are not three numbers above 0 whose sum is 1 within 1 %.
     """
     try:
         wanted = np.asarray(shares, dtype=np.float64)
@@ -133,7 +133,7 @@ def _temperature(z: FloatArray, shift: FloatArray, targets: FloatArray, fitted_o
     x = z + shift
     spread = _spread(x)
     theta = minimise(x[:, :, None] / spread, np.zeros_like(x), targets)
-    # In one convex dimension the bound is the best where the optimum lies beyond it: a temperature is above 0.
+    # In one convex dimension the bound is the best where the optimum is beyond it: a temperature is above 0.
     scale = float(np.clip(theta[0], 1 / LARGEST_SCALE, LARGEST_SCALE)) / spread
     return Calibration("temperature", (scale, scale, scale), _tuple(scale * shift), fitted_on)
 
@@ -160,9 +160,9 @@ def _dirichlet(z: FloatArray, shift: FloatArray, targets: FloatArray, penalty: f
 
 
 def dirichlet_penalty(calibration: Calibration, shift: FloatArray) -> float:
-    """Return what ``penalty`` multiplies: ODIR, the mean square off the diagonal plus that of the offset (Kull et al. 2019).
+    """Return the unweighted penalty: ODIR, the mean square off the diagonal plus that of the offset (Kull et al. 2019).
 
-    The offset counts from ``shift`` (3,), centred: a training known to have moved the logits is no reason to punish.
+    The offset is measured from ``shift`` (3,), centred: a known shift of the logits by the training is not penalised.
     """
     matrix, offset = np.asarray(calibration.scale), np.asarray(calibration.offset)
     off = matrix[~np.eye(3, dtype=bool)]
@@ -170,7 +170,7 @@ def dirichlet_penalty(calibration: Calibration, shift: FloatArray) -> float:
 
 
 def choose_penalty(z: FloatArray, y: IntArray, shift: FloatArray, horizon_bars: int) -> float:
-    """Return the penalty whose fits have the lowest NLL on stretches left out in turn; the largest where none can be."""
+    """Return the penalty with the lowest NLL in cross-validation; the largest where no fold can be fitted."""
 
     def fit(penalty: float) -> Callable[[FloatArray, IntArray], Calibration]:
         return lambda a, b: _dirichlet(a, shift, np.eye(3)[b], penalty, "")
@@ -183,9 +183,9 @@ def choose_penalty(z: FloatArray, y: IntArray, shift: FloatArray, horizon_bars: 
 def held_out(
     fit: Callable[[FloatArray, IntArray], Calibration], z: FloatArray, y: IntArray, horizon_bars: int
 ) -> FloatArray | None:
-    """Return probabilities (n, 3) of rows that their calibration was not fitted on: five stretches left out in turn.
+    """Return held-out probabilities (n, 3): five contiguous folds, each scored by a calibration of the four others.
 
-    Rows whose labels look into a stretch, or out of it, are not fitted on either. None where a stretch leaves no row of a
+    Rows whose labels look into a fold, or out of it, are not fitted on either. Return None where a fold leaves no row of a
     class.
     """
     result = np.empty_like(z)
@@ -217,7 +217,7 @@ def minimise(
     penalty, centre : array, shape (k,), optional
         Adds the sum of penalty (theta - centre)^2.
     """
-    from scipy.optimize import minimize  # only fitting needs it, and it is slow to import
+    from scipy.optimize import minimize  # slow to import, and only fitting needs it
 
     n, _, k = design.shape
     flat = np.ascontiguousarray(design).reshape(3 * n, k)
@@ -241,7 +241,7 @@ def minimise(
 
 
 def _spread(x: FloatArray) -> float:
-    """Return the size of the differences between classes, 1 where there are none: it makes problems of any scale alike."""
+    """Return the size of the differences between classes, 1 where there are none; it normalises the scale of the problem."""
     size = float(np.abs(x - x.mean(axis=1, keepdims=True)).mean())
     return size if size > 0 else 1.0
 

@@ -1,12 +1,12 @@
-"""Checkpoint: a folder with everything a model needs to be run, and everything it must not be run on.
+"""Checkpoint: a folder with everything that a model needs to run, and the ranges of bars that it has seen.
 
     checkpoint.json          what this module reads: no weights, no torch
-    base.safetensors         the pre-trained base, frozen during fine-tuning; a language model's is referred to, not copied
+    base.safetensors         the pre-trained base, frozen during fine-tuning; a language model is referred to, not copied
     adapter.safetensors      LoRA matrices and the fine-tuned head, under PEFT's names
     fingerprint.safetensors  validation rows with their logits, compared whenever the weights are loaded
     history.json, curves.png, README.md
 
-Names resolve, in this order: a path, ``./checkpoints/NAME``, the user's folder, the bundled ones.
+Names resolve in this order: a path, ``./checkpoints/NAME``, the user's folder, the bundled ones.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ WEIGHT_FILES = ("base.safetensors", "adapter.safetensors", "fingerprint.safetens
 BUNDLED = Path(__file__).parent / "bundled"
 # A language model was pre-trained on text of no known dates: its "pretraining" range is the training range (docs/bases.md).
 PURPOSES = ("pretraining", "training", "validation", "calibration")
-LARGEST_KNOB = 1_000_000  # a longer sequence or a wider layer would fill the memory before any tensor is compared
+LARGEST_SIZE = 1_000_000  # a longer sequence or a wider layer would fill the memory before any tensor is compared
 LARGEST_RANK = 4_096
-# What an imported checkpoint may lack, and what states it.
-STATED = {
+# What an imported checkpoint may lack, with the option that declares it.
+DECLARATIONS = {
     "schema": "the feature columns and their scaler (--features and --scaler)",
     "labels": "the question it answers (--labels)",
     "ranges": "the bars it has seen (--trained-on)",
@@ -56,7 +56,7 @@ IDENTITY = ("architecture", "lora", "base", "schema", "labels", "ranges", "label
 
 @dataclass(frozen=True)
 class StoredCalibration:
-    """A calibration kept in a checkpoint under a name, with the decision rule that goes with it."""
+    """A named calibration of a checkpoint, with its decision rule."""
 
     calibration: Calibration
     decision: Decision
@@ -83,7 +83,7 @@ class Checkpoint:
 
     @property
     def option(self) -> str:
-        """What finds it after ``--ckpt``, quoted for a shell: its name, or its path where that name finds none or another."""
+        """Its value for ``--ckpt``, quoted for a shell: its name, or its path where the name finds none or another."""
         try:
             found = find_checkpoint(self.name).folder.resolve() == self.folder.resolve()
         except CheckpointError:
@@ -92,69 +92,71 @@ class Checkpoint:
 
     @property
     def imported(self) -> bool:
-        """Whether its weights came from a foreign file, and what else is known of it was stated by a user."""
+        """Whether its weights came from an original checkpoint file, so that a user declared the rest."""
         return isinstance(self.values["base"], dict) and "imported" in self.values["base"]
 
     @property
     def unknown(self) -> list[str]:
-        """What nobody has said of an imported checkpoint, as keys of ``STATED``; nothing of one trained here."""
-        return [key for key in STATED if not self.values[key]]
+        """What the import did not declare, as keys of ``DECLARATIONS``; empty for a checkpoint trained here."""
+        return [key for key in DECLARATIONS if not self.values[key]]
 
     def check_known(self) -> None:
-        """Refuse to use a checkpoint of which something is not known.
+        """Raise an error where something about the checkpoint is unknown.
 
         Raises
         ------
         CheckpointError
-            Naming everything that is missing, and the option that states it.
+            Naming everything that is missing, and the options that declare it.
         """
         if self.unknown:
             raise CheckpointError(
-                f"checkpoint '{self.name}' was imported, and nobody has said {'; '.join(STATED[key] for key in self.unknown)}. "
-                "Without them its numbers would mean nothing, or flatter: it can be looked at (flagbt ckpt show, flagbt "
-                "doctor), not run. Import the file again with these options and --overwrite."
+                f"checkpoint '{self.name}' was imported without {'; '.join(DECLARATIONS[key] for key in self.unknown)}. "
+                "Its results would be meaningless or too optimistic, so it can be inspected (flagbt ckpt show, flagbt doctor) "
+                "but not run. Import the file again with these options and --overwrite."
             )
 
-    def _stated(self, key: str) -> Any:
+    def _declared(self, key: str) -> Any:
         if self.values[key] is None:
             self.check_known()
         return self.values[key]
 
     @cached_property
     def architecture(self) -> AnyArchitecture:
-        """Every knob of the network."""
+        """The network's parameters."""
         return read_architecture(self.values["architecture"])
 
     @cached_property
     def schema(self) -> FeatureSchema:
         """The feature schema fixed at training."""
-        return FeatureSchema.from_json(self._stated("schema"))
+        return FeatureSchema.from_json(self._declared("schema"))
 
     @cached_property
     def labels(self) -> Labels:
-        """What the model was trained to tell."""
-        return labels_from_json(self._stated("labels"))
+        """The labels that the model was trained to predict."""
+        return labels_from_json(self._declared("labels"))
 
     @property
     def label_shares(self) -> FloatArray:
         """Shares of SELL, HOLD, BUY among the training labels, shape (3,)."""
-        return np.asarray(self._stated("label_shares"), dtype=np.float64)
+        return np.asarray(self._declared("label_shares"), dtype=np.float64)
 
     @property
     def class_returns(self) -> FloatArray:
         """Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions, shape (3,)."""
-        return np.asarray(self._stated("class_returns"), dtype=np.float64)
+        return np.asarray(self._declared("class_returns"), dtype=np.float64)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of what decides its logits and its ranges; calibrations, metrics and the name do not enter."""
+        """SHA-256 (hex) of everything that decides its logits and ranges; calibrations, metrics and the name are excluded."""
         identity = {key: self.values[key] for key in IDENTITY}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @property
     def ranges(self) -> dict[str, TimeRange]:
-        """The bars it has seen, by purpose: pretraining, training, validation, calibration."""
-        return {purpose: TimeRange.parse(text, option=f"ranges.{purpose}") for purpose, text in self._stated("ranges").items()}
+        """The ranges it has seen, by purpose: pretraining, training, validation, calibration."""
+        return {
+            purpose: TimeRange.parse(text, option=f"ranges.{purpose}") for purpose, text in self._declared("ranges").items()
+        }
 
     def calibration_names(self) -> list[str]:
         """Return the names of the stored calibrations."""
@@ -166,13 +168,13 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            When there is none of that name, with the nearest one.
+            When there is no calibration of that name; the nearest name is given.
         """
         stored = self.values["calibrations"].get(name)
         if stored is None and not self.calibration_names():
             raise CheckpointError(
                 f"checkpoint '{self.name}' stores no calibration: none could be fitted in its training (see its card). Run "
-                "it with --calibration none, or fit one on bars that did not teach it: flagbt calibrate --store."
+                "it with --calibration none, or fit one on bars that it was not trained on: flagbt calibrate --store."
             )
         if stored is None:
             raise CheckpointError(
@@ -185,18 +187,19 @@ class Checkpoint:
         )
 
     def check_storable(self, name: str, *, overwrite: bool = False) -> None:
-        """Refuse a name under which a calibration cannot be stored, before the work.
+        """Check that a calibration can be stored under ``name``, before the work starts.
 
         Raises
         ------
         UsageError
-            When it is no name.
+            When the name is not valid.
         CheckpointError
-            When it is taken, or the folder cannot be written, or belongs to the installed package.
+            When the name is taken, or the folder cannot be written or belongs to the installed package.
         """
         if not name.isprintable() or name != name.strip() or not 0 < len(name) <= LONGEST_CALIBRATION_NAME:
             raise UsageError(
-                f"--store: {name!r} is no name. Take 1 to {LONGEST_CALIBRATION_NAME} printable characters, no space around."
+                f"--store: {name!r} is not a valid name. Use 1 to {LONGEST_CALIBRATION_NAME} printable characters, without "
+                "spaces around them."
             )
         if name in self.calibration_names() and not overwrite:
             raise CheckpointError(
@@ -212,7 +215,7 @@ class Checkpoint:
                 f"--store: checkpoint '{self.name}' belongs to the installed flagbt ({real}), which an update replaces. "
                 f"Copy it first: mkdir -p checkpoints && cp -rL {shlex.quote(str(real))} "
                 f"{shlex.quote(str(copy))}, then repeat the command with --ckpt {shlex.quote(copy.name)}. "
-                "Or leave --store out, write it with --output FILE, and run with --calibration FILE."
+                "Or write the calibration with --output FILE instead of --store, and run with --calibration FILE."
             )
         try:
             check_writable(self.folder)
@@ -220,14 +223,14 @@ class Checkpoint:
             raise self._unwritable(error) from None
 
     def store_calibration(self, name: str, stored: StoredCalibration, *, overwrite: bool = False) -> Checkpoint:
-        """Write a calibration into ``checkpoint.json`` under ``name``, whole or not at all; return the checkpoint that has it.
+        """Write a calibration into ``checkpoint.json`` under ``name``, whole or not at all; return the updated checkpoint.
 
-        The file is read again first, so that what another process stored meanwhile stays. The digest stays the same.
+        The file is read again first, so that calibrations stored by other processes are kept. The digest does not change.
 
         Raises
         ------
         UsageError, CheckpointError
-            As ``check_storable``; the checkpoint is then as it was.
+            As in ``check_storable``; the checkpoint is then unchanged.
         """
         entry = {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()}
         try:
@@ -243,12 +246,12 @@ class Checkpoint:
     def _unwritable(self, error: OSError) -> CheckpointError:
         return CheckpointError(
             f"--store: checkpoint '{self.name}' cannot be written, {self.folder}: {error.strerror or error}. Copy its folder "
-            f"to checkpoints/{self.name} and store it there, or write it to a file with --output and run with "
+            f"to checkpoints/{self.name} and store the calibration there, or write it to a file with --output and run with "
             "--calibration FILE."
         )
 
     def check_files(self) -> None:
-        """Compare every weight file with its recorded digest.
+        """Check every weight file against its recorded digest.
 
         Raises
         ------
@@ -262,7 +265,7 @@ class Checkpoint:
             if sha256_of(path) != digest:
                 raise CheckpointError(
                     f"checkpoint '{self.name}': {path} differs from what was saved (its SHA-256 is not the recorded one). "
-                    "It was truncated or edited: copy the folder again from its source."
+                    "It was truncated or edited. Copy the folder again from its source."
                 )
 
 
@@ -280,8 +283,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if folder.parent != BUNDLED:  # some installers link every file of a package
             check_no_links(folder)
     except (FileNotFoundError, NotADirectoryError):
-        said = f" {what_it_is(folder)}" if os.path.exists(folder) else ""
-        raise CheckpointError(f"{folder} is not a checkpoint: it holds no {DESCRIPTION}.{said}") from None
+        hint = f" {what_it_is(folder)}" if os.path.exists(folder) else ""
+        raise CheckpointError(f"{folder} is not a checkpoint: it holds no {DESCRIPTION}.{hint}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
     version = values.get("format") if isinstance(values, dict) else None
@@ -289,36 +292,36 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{path} has the format {version!r}; this flagbt reads up to {FORMAT}. Install a newer flagbt.")
     missing = [key for key in (*IDENTITY, "calibrations", "data") if key not in values]
     if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is damaged. Copy the checkpoint again from its source.")
+        raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}. Copy the checkpoint again from its source.")
     checkpoint = Checkpoint(folder, values)
     try:
         _check_fields(checkpoint)
     except (FlagbtError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        said = f"{error} is missing." if isinstance(error, KeyError) else f"{str(error).rstrip('.')}."
-        raise CheckpointError(f"{path} is damaged: {said} Copy the checkpoint again from its source.") from error
+        cause = f"{error} is missing." if isinstance(error, KeyError) else f"{str(error).rstrip('.')}."
+        raise CheckpointError(f"{path} is damaged: {cause} Copy the checkpoint again from its source.") from error
     return checkpoint
 
 
 def _check_fields(checkpoint: Checkpoint) -> None:
-    """Raise whatever comes when a field cannot be used: here, and not in the middle of a run."""
+    """Raise an error where a field cannot be used, so that a run does not fail halfway."""
     for name in ("base", "calibrations", "data", "files", "lora"):
         if not isinstance(checkpoint.values[name], dict):
-            raise TypeError(f"{name} is no object.")
+            raise TypeError(f"{name} is not an object.")
     if checkpoint.unknown and not checkpoint.imported:
         raise ValueError(f"there is nothing under {', '.join(checkpoint.unknown)}.")
-    knobs = [value for value in asdict(checkpoint.architecture).values() if isinstance(value, int)]
+    sizes = [value for value in asdict(checkpoint.architecture).values() if isinstance(value, int)]
     if min(int(checkpoint.values["architecture"][name]) for name in ("layers", "context_bars", "chunk_bars")) < 1:
         raise ValueError("its architecture has a length below 1.")
-    if max(knobs) > LARGEST_KNOB or not 1 <= int(checkpoint.values["lora"]["rank"]) <= LARGEST_RANK:
+    if max(sizes) > LARGEST_SIZE or not 1 <= int(checkpoint.values["lora"]["rank"]) <= LARGEST_RANK:
         raise ValueError("its architecture is larger than any network.")
-    foreign = [file for file in checkpoint.values["files"] if file not in WEIGHT_FILES]
-    if foreign:  # a path in it could lead anywhere
-        raise ValueError(f"it names the file {foreign[0]!r}, and a checkpoint has none but {', '.join(WEIGHT_FILES)}.")
+    unexpected = [file for file in checkpoint.values["files"] if file not in WEIGHT_FILES]
+    if unexpected:  # a path could lead out of the folder
+        raise ValueError(f"it names the file {unexpected[0]!r}, expected only {', '.join(WEIGHT_FILES)}.")
     for name in checkpoint.calibration_names():
         checkpoint.stored_calibration(name)
     if "ranges" not in checkpoint.unknown:
         missing = [purpose for purpose in PURPOSES if purpose not in checkpoint.ranges]
-        if missing:  # then nobody could say which bars it has seen
+        if missing:  # the bars that it has seen would be unknown
             raise ValueError(f"its ranges lack {', '.join(missing)}.")
     if "schema" not in checkpoint.unknown and checkpoint.schema.warmup_bars < 0:
         raise ValueError("its warm-up is below 0.")
@@ -335,12 +338,12 @@ def _check_fields(checkpoint: Checkpoint) -> None:
 
 
 def checkpoint_folders() -> list[Path]:
-    """Return the folders that names are looked up in, in order; some may not exist."""
+    """Return the folders to look up names in, in order; some may not exist."""
     return [Path("checkpoints"), home_folder() / "checkpoints", BUNDLED]
 
 
 def checkpoint_places() -> dict[str, Path]:
-    """Return the folder of every name that finds a checkpoint, in the order of the folders; none is read."""
+    """Return the folder of every checkpoint by name, in the order of the folders; none is read."""
     found: dict[str, Path] = {}
     for parent in checkpoint_folders():
         for path in sorted(parent.glob(f"*/{DESCRIPTION}")) if parent.is_dir() else ():
@@ -350,19 +353,19 @@ def checkpoint_places() -> dict[str, Path]:
 
 
 def list_checkpoints() -> list[Checkpoint]:
-    """Return every checkpoint that a name finds, each name once, in the order of the folders."""
+    """Return every checkpoint that can be found by name, each name once, in the order of the folders."""
     return [read_checkpoint(folder) for folder in checkpoint_places().values()]
 
 
 def find_checkpoint(name: str) -> Checkpoint:
-    """Return the checkpoint that ``name`` means: a path, ./checkpoints/NAME, the user's folder, the bundled ones.
+    """Find a checkpoint by name: a path, ./checkpoints/NAME, the user's folder, the bundled ones.
 
     Raises
     ------
     CheckpointError
-        When there is none, with the nearest name.
+        When there is none; the nearest name is given.
     """
-    # os.path's questions answer no where pathlib's raise: a name too long for a file, say.
+    # os.path's functions return False where pathlib's raise, for example for a name too long for a file.
     if os.path.isdir(name) and (os.sep in name or os.path.isfile(os.path.join(name, DESCRIPTION))):
         return read_checkpoint(Path(name))
     for parent in checkpoint_folders():

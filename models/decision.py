@@ -1,4 +1,4 @@
-"""Decision: from probabilities to a signal. What a position then makes of the signal is the strategy's rule."""
+"""Decision: from probabilities to a signal. The strategy's rule turns signals into positions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DEFAULT_ROUND_TRIP_COST = 0.0024  # 10 bps of fee and 2 bps of slippage, on both
 
 @dataclass(frozen=True)
 class Decision:
-    """One of three rules.
+    """A rule that turns probabilities into signals.
 
     Parameters
     ----------
     method : str
         ``argmax``: the likeliest class. ``threshold``: BUY where p_buy reaches its threshold, SELL where p_sell reaches
-        its own, HOLD otherwise; where both do, the one further above its threshold as a ratio. ``utility``: BUY where the
-        expected return over the label's horizon exceeds the round trip's cost, SELL where it is below its negative.
+        its threshold, HOLD otherwise; where both do, the one with the larger ratio to its threshold. ``utility``: BUY where
+        the expected return over the label's horizon exceeds the round-trip cost, SELL where it is below minus that cost.
     thresholds : tuple of two float
         (p_sell, p_buy), for ``threshold``.
     """
@@ -45,7 +45,7 @@ class Decision:
         """
         method, colon, numbers = text.partition(":")
         if method not in METHODS:
-            raise UsageError(f"{option}: '{text}' is no decision rule. {nearest(method, METHODS)}")
+            raise UsageError(f"{option}: unknown decision rule '{text}'. {nearest(method, METHODS)}")
         if method != "threshold":
             if colon:
                 raise UsageError(f"{option}: '{method}' takes no numbers, got '{text}'. Write {method}.")
@@ -61,7 +61,7 @@ class Decision:
         return cls(method, (values[0], values[-1]))
 
     def __str__(self) -> str:
-        # Every digit: `parse` must give the same rule back, or a command that repeats a run would not.
+        # Every digit: `parse` must return the same rule, so that a recorded command repeats a run.
         return self.method if self.thresholds is None else f"{self.method}:{self.thresholds[0]!r},{self.thresholds[1]!r}"
 
     def __call__(self, probabilities: FloatArray, *, class_returns: FloatArray, round_trip_cost: float) -> IntArray:
@@ -73,7 +73,7 @@ class Decision:
         class_returns : array, shape (3,)
             Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions (``utility`` only).
         round_trip_cost : float
-            Fees and slippage of entering and leaving, as a fraction (``utility`` only).
+            Fees and slippage of entry and exit, as a fraction (``utility`` only).
         """
         scored: BoolArray = np.asarray(np.isfinite(probabilities).all(axis=1))
         p = np.where(scored[:, None], probabilities, 1 / 3)
@@ -96,12 +96,12 @@ class Decision:
 
     @classmethod
     def from_json(cls, values: dict[str, Any], *, place: str) -> Decision:
-        """Read what ``to_json`` wrote; ``place`` names the file in errors.
+        """Read the result of ``to_json``; ``place`` names the file in errors.
 
         Raises
         ------
         UsageError
-            When it is no rule.
+            When it is not a rule.
         """
         if not isinstance(values, dict) or not set(values) <= {"method", "thresholds"}:
             raise UsageError(f'{place}: expected a decision such as {{"method": "argmax"}}, got {values!r}.')
@@ -114,14 +114,14 @@ class Decision:
 def thresholds_for_shares(probabilities: FloatArray, shares: FloatArray) -> tuple[float, float]:
     """Return the (p_sell, p_buy) thresholds whose signals match given label shares on these rows.
 
-    Found by bisection on one common factor of the two quantiles, so that BUY and SELL together reach their common
-    share; where both classes pass their thresholds the stronger ratio wins.
+    A bisection on a common factor of the two quantiles makes BUY and SELL together reach their joint share. Where both
+    classes pass their thresholds, the larger ratio wins.
 
     Parameters
     ----------
     probabilities : array, shape (n, 3), all finite
     shares : array, shape (3,)
-        The shares that SELL, HOLD and BUY should have among the signals.
+        Target shares of SELL, HOLD and BUY among the signals.
     """
     low, high = 1.0, 3.0  # how much more often than its share a class passes its own threshold
     nothing = np.zeros(3)
@@ -145,10 +145,10 @@ def choose_decision(
     step_hours: float,
     round_trip_cost: float = DEFAULT_ROUND_TRIP_COST,
 ) -> Decision:
-    """Choose the rule that goes with a calibration, by a fixed order of preference.
+    """Choose the decision rule of a calibration, by a fixed order of preference.
 
-    Expected utility after costs comes first. Where it would buy less than once a month on these bars, thresholds that give
-    signals the labels' own shares take its place.
+    Expected utility after costs comes first. Where it would buy less than once a month on these bars, thresholds that match
+    the labels' shares replace it.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def choose_decision(
     labels : array of int8, shape (n,)
     class_returns : array, shape (3,)
     step_hours : float
-        Of a bar.
+        Length of a bar.
     """
     decision = Decision("utility")
     signals = decision(probabilities, class_returns=class_returns, round_trip_cost=round_trip_cost)

@@ -1,4 +1,4 @@
-"""The device that bars are scored on: its name's spelling, and what it means on this machine."""
+"""The device for scoring: check its name and find it on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def check_device_name(name: str) -> None:
-    """Refuse what is no spelling of a device, before anything is read or torch is imported.
+    """Check the name of a device, before anything is read or torch is imported.
 
     Raises
     ------
@@ -31,12 +31,12 @@ def pick_device(name: str) -> torch.device:
     Raises
     ------
     UsageError
-        For any other name; torch knows more devices, but none that this was tested on.
+        For any other name; torch supports more devices, but flagbt is tested on these only.
     DeviceError
-        When CUDA is asked for and there is none: nothing falls back silently.
+        When CUDA is requested and there is none; there is no silent fallback.
     """
     check_device_name(name)
-    import torch  # seconds, and the spelling can be refused without it
+    import torch  # takes seconds; the name is checked without it
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

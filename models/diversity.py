@@ -1,6 +1,6 @@
-"""Trade diversity: which signals a run gives, how often they change, and whether the model behind them still speaks.
+"""Trade diversity: which signals a run gives, how often they change, and whether the model has collapsed.
 
-Pure statistics of signals and probabilities. Signals are not trades: see the funnel for what became of them.
+Pure statistics of signals and probabilities. Signals are not trades: the funnel shows what became of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> float:
     Parameters
     ----------
     p, q : array-like of float, shape (3,)
-        Shares that sum to 1; zeros are fine.
+        Shares that sum to 1; zeros are allowed.
     """
     a, b = np.asarray(p, dtype=np.float64), np.asarray(q, dtype=np.float64)
     middle = (a + b) / 2
@@ -55,21 +55,21 @@ def diversity(
     Parameters
     ----------
     signals : array of int8, shape (n,)
-        SELL=0, HOLD=1, BUY=2; -1 where there is none (warm-up): such bars do not count.
+        SELL=0, HOLD=1, BUY=2; bars with -1 (no signal, as in the warm-up) do not count.
     probabilities : array of float64, shape (n, 3), optional
-        The probabilities the signals were decided on; NaN rows do not count.
+        The probabilities that the signals were decided on; NaN rows do not count.
     label_shares : array-like of float, shape (3,), optional
         The training labels' shares of SELL, HOLD, BUY.
 
     Returns
     -------
     dict
-        JSON values; what is undefined is None, never NaN. ``scored_bars``; ``counts`` and ``shares`` by class name;
+        JSON values; an undefined one is None, never NaN. ``scored_bars``; ``counts`` and ``shares`` by class name;
         ``diversity`` (share that is not HOLD); ``entropy`` (H / ln 3); ``effective_actions`` (exp H);
         ``total_variation`` and ``jensen_shannon`` to the label shares; ``label_shares``; ``buy_sell_balance``
         (BUY / (BUY + SELL)); ``longest_run`` (``bars`` and ``signal``, over neighbouring scored bars);
-        ``flips_per_100_bars`` (changes per 100 pairs of neighbouring scored bars); ``confidence`` by class (the highest
-        probability among the bars of that signal: ``mean``, ``q10``, ``q50``, ``q90``; None where there are none).
+        ``flips_per_100_bars`` (changes per 100 pairs of neighbouring scored bars); ``confidence`` by class (``mean``,
+        ``q10``, ``q50``, ``q90`` of the highest probability over the bars of that signal; None where there are none).
     """
     scored = signals >= 0
     n = int(scored.sum())
@@ -97,71 +97,71 @@ def diversity(
 
 
 def signal_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """Judge the signals alone: one-sided, skewed or diverse.
+    """Classify the signals alone: one-sided, skewed or diverse.
 
     - ``one-sided``: one signal takes more than 95 % of the scored bars;
     - ``skewed``: the share that is not HOLD is below half, or above twice, that of the training labels; or BUY's share
-      of BUY + SELL lies more than 0.25 from the labels' (from 0.5 where the labels are unknown);
+      of BUY + SELL differs by more than 0.25 from the labels' (from 0.5 where the labels are unknown);
     - ``diverse``: neither.
 
     Parameters
     ----------
     summary : dict
-        What `diversity` returned.
+        The result of `diversity`.
 
     Returns
     -------
     dict or None
-        ``verdict``, ``numbers`` (those that decided) and ``sentence``; None where no bar was scored.
+        ``verdict``, ``numbers`` (on which it is based) and ``sentence``; None where no bar was scored.
     """
     if not summary["scored_bars"]:
         return None
     shares, labels = summary["shares"], summary["label_shares"]
     name = max(CLASS_NAMES, key=lambda each: shares[each])
-    top, spoken, balance = shares[name], summary["diversity"], summary["buy_sell_balance"]
-    label_spoken = None if labels is None else labels["BUY"] + labels["SELL"]
-    label_balance = labels["BUY"] / label_spoken if labels is not None and label_spoken else 0.5
+    top, active, balance = shares[name], summary["diversity"], summary["buy_sell_balance"]
+    label_active = None if labels is None else labels["BUY"] + labels["SELL"]
+    label_balance = labels["BUY"] / label_active if labels is not None and label_active else 0.5
     numbers = {
         "largest_share": top,
         "largest_signal": name,
-        "diversity": spoken,
+        "diversity": active,
         "buy_sell_balance": balance,
-        "label_diversity": label_spoken,
+        "label_diversity": label_active,
         "label_buy_sell_balance": label_balance if labels is not None else None,
     }
     if top > ONE_SIDED_SHARE:
         return _verdict("one-sided", numbers, f"{name} takes {_percent(top)} of the bars, over 95 %.")
-    if label_spoken is not None:
-        low, high = label_spoken / SKEWED_DIVERSITY_FACTOR, label_spoken * SKEWED_DIVERSITY_FACTOR
-        if not low <= spoken <= high:
-            side = "below half" if spoken < low else "above twice"
-            says = f"{_percent(spoken)} of the bars are BUY or SELL, {side} the labels' {_percent(label_spoken)}."
-            return _verdict("skewed", numbers, says)
+    if label_active is not None:
+        low, high = label_active / SKEWED_DIVERSITY_FACTOR, label_active * SKEWED_DIVERSITY_FACTOR
+        if not low <= active <= high:
+            side = "below half" if active < low else "above twice"
+            sentence = f"{_percent(active)} of the bars are BUY or SELL, {side} the labels' {_percent(label_active)}."
+            return _verdict("skewed", numbers, sentence)
     if balance is not None and abs(balance - label_balance) > SKEWED_BALANCE_DISTANCE:
         whose = "an even" if labels is None else "the training labels'"
-        says = f"BUY is {_percent(balance)} of BUY and SELL, far from {whose} {_percent(label_balance)}."
-        return _verdict("skewed", numbers, says)
-    says = f"{_percent(spoken)} of the bars are BUY or SELL"
-    says += "." if label_spoken is None else f", near the training labels' {_percent(label_spoken)}."
-    return _verdict("diverse", numbers, says)
+        sentence = f"BUY is {_percent(balance)} of BUY and SELL, far from {whose} {_percent(label_balance)}."
+        return _verdict("skewed", numbers, sentence)
+    sentence = f"{_percent(active)} of the bars are BUY or SELL"
+    sentence += "." if label_active is None else f", near the training labels' {_percent(label_active)}."
+    return _verdict("diverse", numbers, sentence)
 
 
 def model_verdict(
     mean_probabilities: npt.ArrayLike | None, label_shares: npt.ArrayLike | None, *, whose: str = "the training labels'"
 ) -> dict[str, Any] | None:
-    """Judge the model by its mean probabilities, whatever its highest class is: collapsed or plausible.
+    """Classify the model by its mean probabilities, whatever its highest class is: collapsed or plausible.
 
-    An honest model of a weak signal gives HOLD as its highest class on nearly every bar while its mean probabilities
-    match the label shares: that is no collapse.
+    An honest model of a weak signal gives HOLD as its highest class on nearly every bar, while its mean probabilities
+    match the label shares. That is not a collapse.
 
     Parameters
     ----------
     mean_probabilities : array-like of float, shape (3,), optional
         Mean probability of SELL, HOLD, BUY over the scored bars.
     label_shares : array-like of float, shape (3,), optional
-        The training labels' shares; where they are not known, those of other labels to compare with.
+        Shares of the training labels; where they are unknown, those of other labels to compare with.
     whose : str
-        Whose shares those are, for the sentence.
+        Name of the shares in the sentence.
 
     Returns
     -------
@@ -182,8 +182,8 @@ def model_verdict(
     collapsed = distance > COLLAPSED_TOTAL_VARIATION
     compared = f"{_shares_text(mean)} against {whose} {_shares_text(labels)}"
     limit = f"{'over' if collapsed else 'within'} the limit of {COLLAPSED_TOTAL_VARIATION}"
-    says = f"Mean probabilities {compared}: total variation {distance:.2f}, {limit}."
-    return _verdict("collapsed" if collapsed else "plausible", numbers, says)
+    sentence = f"Mean probabilities {compared}: total variation {distance:.2f}, {limit}."
+    return _verdict("collapsed" if collapsed else "plausible", numbers, sentence)
 
 
 def _verdict(verdict: str, numbers: dict[str, Any], sentence: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Exporting a checkpoint's weights: an adapter as PEFT reads it, or one file with everything merged."""
+"""Export a checkpoint's weights: an adapter as PEFT reads it, or one file with everything merged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMATS = ("peft", "merged")
 
 
 def export_checkpoint(checkpoint: Checkpoint, output: Path, format_: str, *, overwrite: bool = False) -> Path:
-    """Write a checkpoint's weights for other programs, whole or not at all, and return where.
+    """Write a checkpoint's weights for other programs, whole or not at all; return the path.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ def export_checkpoint(checkpoint: Checkpoint, output: Path, format_: str, *, ove
     """
     check_choice("--format", format_, FORMATS)
     if output.exists() and not overwrite:
-        raise CheckpointError(f"--output: {output} exists. Choose another place, or --overwrite to replace it.")
+        raise CheckpointError(f"--output: {output} exists. Choose another path, or --overwrite to replace it.")
     if output.exists() and output.is_dir() != (format_ == "peft"):
         kind = "a folder" if output.is_dir() else "a file"
-        raise CheckpointError(f"--output: {output} is {kind}, which --format {format_} does not replace. Choose another place.")
+        raise CheckpointError(f"--output: {output} is {kind}, which --format {format_} does not replace. Choose another path.")
     if format_ == "peft" and output.exists() and not (output / "adapter_config.json").is_file():
-        raise CheckpointError(f"--output: {output} is no exported adapter, so it is not replaced. Choose another folder.")
+        raise CheckpointError(f"--output: {output} is not an exported adapter and is not replaced. Choose another folder.")
     try:
         if format_ == "peft":
             _export_adapter(checkpoint, output, overwrite=overwrite)
@@ -57,7 +57,7 @@ def _export_adapter(checkpoint: Checkpoint, output: Path, *, overwrite: bool) ->
         (folder / "README.md").write_text(
             f"""# The adapter of {checkpoint.name}
 
-LoRA matrices and head of the flagbt checkpoint {checkpoint.name}, under PEFT's names. They belong on that checkpoint's base
+LoRA matrices and head of the flagbt checkpoint {checkpoint.name}, under PEFT's names. They need that checkpoint's base
 (digest `{checkpoint.digest}`):
 
     import peft
@@ -73,8 +73,8 @@ LoRA matrices and head of the flagbt checkpoint {checkpoint.name}, under PEFT's 
 
 def _export_merged(checkpoint: Checkpoint, output: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in load_network(checkpoint).state_dict().items()}
-    # No tensor's shape tells heads, context and mask: without these words the file would be a riddle.
-    told = {
+    # No tensor shape reveals heads, context and mask, so the header holds the architecture.
+    header = {
         "format": "pt",
         "architecture": json.dumps(checkpoint.values["architecture"], sort_keys=True),
         "checkpoint": checkpoint.name,
@@ -82,4 +82,4 @@ def _export_merged(checkpoint: Checkpoint, output: Path) -> None:
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     with new_file(output) as file:
-        file.write(save(dict(sorted(state.items())), told))
+        file.write(save(dict(sorted(state.items())), header))

@@ -1,9 +1,9 @@
-"""Logits kept on disk: a checkpoint that has scored some bars does not score them again.
+"""Cache of logits on disk: a checkpoint does not score the same bars twice.
 
 An entry is a file ``<digest of its key>.logits`` in ``cache/logits`` below ``FLAGBT_HOME``: one line with the SHA-256 of all
-that follows, one line with the key as JSON, then the array in NumPy's format. The key holds all that could move a bit of the
-logits, so a hit gives the very bits that scoring would give. A file that is damaged, or another's, is not believed: the bars
-are scored again.
+that follows, one line with the key as JSON, then the array in NumPy's format. The key holds everything that could change a
+bit of the logits, so a hit returns exactly the bits that scoring would return. A file that is damaged, or of another key, is
+ignored: the bars are scored again.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def logits_of(
     progress: Progress | None = None,
     cache: bool = True,
 ) -> FloatArray:
-    """Return what a checkpoint says about every bar, from the cache where it is there. *Causality: row t uses bars <= t.*
+    """Return a checkpoint's logits of all bars, from the cache where they are there. *Causality: row t uses bars <= t.*
 
     The checkpoint's files are compared with their digests and its features are computed in any case. A cache that cannot be
-    read or written is done without, which is said once on stderr.
+    read or written is not used; a warning on stderr reports it once.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def logits_of(
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     batch_chunks : int, optional
-        Chunks a forward pass; see ``scoring.score``.
+        Chunks a forward pass; see ``scoring.ScoringOptions``.
     progress : callable, optional
         Called with (bars scored, bars in all).
     cache : bool
@@ -81,36 +81,29 @@ def logits_of(
     Raises
     ------
     CheckpointError
-        When the checkpoint is damaged or its features are no longer computed as at training.
+        When the checkpoint is damaged, or its features are not computed as at training.
     DeviceError
-        When the device is not there.
+        When the device does not exist.
     """
     where = pick_device(device)
     rows = checkpoint.schema.rows(bars)
     if not cache:
-        return _scored(checkpoint, rows, bars, where, batch_chunks, progress)
+        return _scored(checkpoint, rows, bars, device=where, batch_chunks=batch_chunks, progress=progress)
     key = key_of(checkpoint, rows, bars, where, batch_chunks)
     found = read_entry(key, len(bars))
     if found is not None:
-        checkpoint.check_files()  # loading does so too: a damaged checkpoint does not pass because it once was whole
+        checkpoint.check_files()  # as loading does, so that a hit does not hide damage
         if progress is not None:
             progress(len(bars), len(bars))
         return found
-    logits = _scored(checkpoint, rows, bars, where, batch_chunks, progress)
+    logits = _scored(checkpoint, rows, bars, device=where, batch_chunks=batch_chunks, progress=progress)
     write_entry(key, logits)
     return logits
 
 
-def _scored(
-    checkpoint: Checkpoint,
-    rows: Float32Array,
-    bars: Bars,
-    device: torch.device,
-    batch_chunks: int | None,
-    progress: Progress | None,
-) -> FloatArray:
+def _scored(checkpoint: Checkpoint, rows: Float32Array, bars: Bars, *, device: torch.device, **options: Any) -> FloatArray:
     from .network import architecture_of, load_network  # transformers and peft take seconds to import
-    from .scoring import score
+    from .scoring import ScoringOptions, score
 
     return score(
         load_network(checkpoint).to(device),
@@ -118,18 +111,16 @@ def _scored(
         bars,
         architecture=architecture_of(checkpoint),
         warmup_bars=checkpoint.schema.warmup_bars,
-        device=device,
-        batch_chunks=batch_chunks,
-        progress=progress,
+        options=ScoringOptions(device=device, **options),
     )
 
 
 def key_of(
     checkpoint: Checkpoint, rows: Float32Array, bars: Bars, device: torch.device, batch_chunks: int | None
 ) -> dict[str, Any]:
-    """Return all that decides the logits' bits, as JSON values.
+    """Return everything that decides the bits of the logits, as JSON values.
 
-    The machine's part is in it too, down to the number of threads: a sum in another order is another number.
+    That includes the hardware and the number of threads: a sum in another order can differ.
     """
     import torch
 
@@ -151,7 +142,7 @@ def key_of(
 
 @once
 def scoring_version() -> str:
-    """Return the SHA-256 (hex) of the code that turns rows into logits: a number kept by hand would be forgotten."""
+    """Return the SHA-256 (hex) of the code that turns rows into logits; a version kept by hand could be forgotten."""
     folder = Path(__file__).parent
     return hashlib.sha256(b"".join((folder / name).read_bytes() for name in SCORING_FILES)).hexdigest()
 
@@ -162,12 +153,12 @@ def cache_folder() -> Path:
 
 
 def entry_of(key: dict[str, Any]) -> Path:
-    """Return the file in which the logits of a key are kept."""
+    """Return the file for the logits of a key."""
     return cache_folder() / (hashlib.sha256(_line(key)).hexdigest() + SUFFIX)
 
 
 def read_entry(key: dict[str, Any], n_bars: int) -> FloatArray | None:
-    """Return the logits (n_bars, 3) kept under a key; None where there are none that can be believed."""
+    """Return the logits (n_bars, 3) stored under a key; None where there is no valid entry."""
     path = entry_of(key)
     try:
         digest, _, rest = path.read_bytes().partition(b"\n")
@@ -182,13 +173,13 @@ def read_entry(key: dict[str, Any], n_bars: int) -> FloatArray | None:
         return None
     if logits.shape != (n_bars, 3) or logits.dtype != np.float64:
         return None
-    with suppress(OSError):  # a cache that can only be read is still worth reading
+    with suppress(OSError):  # a read-only cache is still useful
         path.touch()
     return logits
 
 
 def write_entry(key: dict[str, Any], logits: FloatArray) -> None:
-    """Keep logits under a key, whole or not at all, and remove what was used longest ago where all together are too large."""
+    """Store logits under a key, whole or not at all; remove the least recently used entries where the cache is too large."""
     payload = io.BytesIO()
     np.lib.format.write_array(payload, logits, allow_pickle=False)
     rest = _line(key) + b"\n" + payload.getvalue()
@@ -198,16 +189,16 @@ def write_entry(key: dict[str, Any], logits: FloatArray) -> None:
         write_bytes(path, hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
         _prune(path.parent)
     except OSError as error:
-        _say_once(
+        _warn_once(
             f"flagbt: the scored logits cannot be kept in {path.parent}: {error.strerror or error}. Nothing is lost, but the "
-            "next run scores these bars again. Make room or mend the permissions there, name another folder in FLAGBT_HOME, "
-            "or turn the cache off with --no-cache."
+            "next run scores these bars again. Free some space or fix the permissions there, name another folder in "
+            "FLAGBT_HOME, or turn the cache off with --no-cache."
         )
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the cache: its size in bytes, when it was last used (seconds since the epoch), the checkpoint's digest."""
+    """A file of the cache: its size in bytes, its last use (seconds since the epoch), the checkpoint's digest."""
 
     path: Path
     size: int
@@ -216,7 +207,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Return what is in the cache, longest unused first; ``checkpoint`` is None where a file is damaged."""
+    """Return the entries of the cache, least recently used first; ``checkpoint`` is None where a file is damaged."""
     found = []
     for path, size, used in _files(cache_folder()):
         with suppress(OSError):
@@ -228,7 +219,7 @@ def entries() -> list[Entry]:
 
 
 def clear() -> tuple[int, int]:
-    """Remove every entry; return how many there were, and their bytes.
+    """Remove every entry; return their number and their bytes.
 
     Raises
     ------
@@ -243,7 +234,7 @@ def clear() -> tuple[int, int]:
 
 
 def _files(folder: Path, pattern: str = f"[!.]*{SUFFIX}") -> list[tuple[Path, int, float]]:
-    """Return (path, bytes, last use) of the files there, longest unused first; another process may remove some meanwhile."""
+    """Return (path, bytes, last use) of the files, least recently used first; another process may remove some meanwhile."""
     found = []
     for path in folder.glob(pattern):
         with suppress(OSError):
@@ -276,5 +267,5 @@ def _checkpoint_of(line: bytes) -> str | None:
 
 
 @once
-def _say_once(text: str) -> None:
-    logging.getLogger("flagbt").warning(text)  # Python prints it on stderr, unless the program logs elsewhere
+def _warn_once(text: str) -> None:
+    logging.getLogger("flagbt").warning(text)  # Python prints it on stderr, unless the program configures logging

@@ -1,4 +1,4 @@
-"""ModelSignals: a checkpoint, a calibration and a decision rule, as one function from bars to signals."""
+"""ModelSignals: a checkpoint, a calibration and a decision rule as one function from bars to signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .signals import NO_SIGNAL, Signals
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSignals:
-    """What a checkpoint says about bars. *Causality: row t uses bars <= t.*
+    """A function from bars to a checkpoint's signals. *Causality: row t uses bars <= t.*
 
     Parameters
     ----------
@@ -26,15 +26,15 @@ class ModelSignals:
     calibration : Calibration
     decision : Decision
     round_trip_cost : float
-        Fees and slippage of entering and leaving, as a fraction; ``utility`` weighs gains against it.
+        Fees and slippage of entry and exit, as a fraction; ``utility`` compares expected returns with it.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; resolved when bars are scored.
     batch_chunks : int, optional
-        Chunks a forward pass; see ``scoring.score``.
+        Chunks a forward pass; see ``scoring.ScoringOptions``.
     progress : callable, optional
         Called with (bars scored, bars in all).
     cache : bool
-        Take the logits from the cache on disk where they are there, and keep them; see ``logit_cache``.
+        Read the logits from the cache on disk and store them there; see ``logit_cache``.
     """
 
     checkpoint: Checkpoint
@@ -57,9 +57,9 @@ class ModelSignals:
         Raises
         ------
         CheckpointError
-            When the checkpoint is damaged or its features are no longer computed as at training.
+            When the checkpoint is damaged, or its features are not computed as at training.
         DeviceError
-            When the device is not there.
+            When the device does not exist.
         """
         logits = logits_of(
             self.checkpoint, bars, device=self.device, batch_chunks=self.batch_chunks, progress=self.progress, cache=self.cache
@@ -69,7 +69,7 @@ class ModelSignals:
         return Signals(signal, _raw(logits), logits, probabilities)
 
     def describe(self) -> dict[str, Any]:
-        """Return what a record needs to repeat it, as JSON values; the device is no part of it."""
+        """Return what a record needs to repeat it, as JSON values, without the device."""
         return {"calibration": self.calibration.to_json(), "decision": str(self.decision)}
 
 

@@ -1,4 +1,4 @@
-"""The weights: building a network with LoRA through peft, saving it, loading it, and proving that it is the same one."""
+"""Build a network with LoRA through peft, save it, load it, and verify that it is the one that was saved."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ Network = BarTransformer | OriginalTransformer
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """The low-rank update, as peft makes it.
+    """Parameters of the low-rank update, as in peft.
 
     Parameters
     ----------
     rank, alpha : int
         The update is ``alpha / rank * B @ A`` (Hu et al. 2021).
     dropout : float
-        On the update's input, while training.
+        Dropout on the update's input during training.
     trained : tuple of str
-        Modules trained in full beside the update, and saved with it.
+        Modules trained in full and saved with the update.
     top_layers : int, optional
-        Only so many of the last layers are adapted; without it all of them.
+        Number of last layers to adapt; by default all.
     """
 
     rank: int = 16
@@ -56,23 +56,23 @@ class Lora:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Lora:
-        """Read what ``to_json`` wrote; the adapted modules, written beside it, are the architecture's."""
+        """Read the result of ``to_json``; the adapted modules, stored with it as ``targets``, come from the architecture."""
         fields = {key: value for key, value in values.items() if key != "targets"}
         return cls(**{**fields, "trained": tuple(fields["trained"])})
 
 
 def new_network(architecture: AnyArchitecture) -> Network:
-    """Return a fresh network of an architecture's kind (from torch's global generator)."""
+    """Return a new network of an architecture's kind (from torch's global generator)."""
     return BarTransformer(architecture) if isinstance(architecture, Architecture) else OriginalTransformer(architecture)
 
 
 def with_lora(base: Network, lora: Lora) -> peft.PeftModel:
-    """Freeze ``base`` and put trainable low-rank updates beside its linear layers; the head is trained in full.
+    """Freeze ``base`` and add trainable low-rank updates to its linear layers; the head is trained in full.
 
     Raises
     ------
     UsageError
-        When more layers are to be adapted than there are.
+        When more layers are to be adapted than the base has.
     """
     layers = base.architecture.layers
     if lora.top_layers is not None and not 1 <= lora.top_layers <= layers:
@@ -97,19 +97,19 @@ def with_lora(base: Network, lora: Lora) -> peft.PeftModel:
     for module in model.modules():
         if isinstance(module, peft.tuners.lora.LoraLayer):
             for name, dropout in module.lora_dropout.items():
-                if isinstance(dropout, nn.Dropout):  # without any it is an identity
+                if isinstance(dropout, nn.Dropout):  # without dropout it is an identity
                     module.lora_dropout[name] = Dropout(dropout.p)
     return model
 
 
 def adapter_state(model: peft.PeftModel) -> dict[str, Tensor]:
-    """Return what fine-tuning made: the LoRA matrices and the modules trained in full, under PEFT's names."""
+    """Return the result of fine-tuning: the LoRA matrices and the modules trained in full, under PEFT's names."""
     state = peft.get_peft_model_state_dict(model)
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
 def base_state(base: nn.Module, *, head: bool = False) -> dict[str, Tensor]:
-    """Return the base's own weights; its ``head`` is part of it only where it has learnt something."""
+    """Return the base's weights; with ``head`` also those of its head, for a base whose head is trained."""
     return {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in base.state_dict().items()
@@ -118,14 +118,14 @@ def base_state(base: nn.Module, *, head: bool = False) -> dict[str, Tensor]:
 
 
 def build_base(architecture: AnyArchitecture, weights: dict[str, Tensor], *, place: str) -> Network:
-    """Return the network with the base's weights, and a fresh head (from torch's global generator) where they have none.
+    """Return the network with the base's weights, and a new head (from torch's global generator) where they have none.
 
     Raises
     ------
     CheckpointError
         When a tensor is missing, unexpected or of another shape, naming it and ``place``.
     """
-    with torch.device("meta"):  # compared before any memory is taken for it
+    with torch.device("meta"):  # compare the shapes before allocating memory
         empty = new_network(replace(architecture, layers=min(architecture.layers, len(weights) + 1)))
     head = any(name.startswith("head.") for name in weights)
     expected = {
@@ -138,9 +138,9 @@ def build_base(architecture: AnyArchitecture, weights: dict[str, Tensor], *, pla
 
 
 def language_base(architecture: Architecture, tensors: dict[str, Tensor], *, place: str) -> dict[str, Tensor]:
-    """Return the whole base around a language model's layers: a fresh embedding of rows (from torch's global generator).
+    """Return a whole base from a language model's layers, with a new embedding of rows (from torch's global generator).
 
-    The table of word embeddings stays behind: no word is ever read.
+    The word embeddings are not used.
 
     Raises
     ------
@@ -148,13 +148,13 @@ def language_base(architecture: Architecture, tensors: dict[str, Tensor], *, pla
         When the layers do not fit the architecture, naming ``place``.
     """
     fresh = base_state(BarTransformer(architecture))
-    mine = {name: tuple(tensor.shape) for name, tensor in fresh.items() if name.startswith(LANGUAGE_MODEL_PARTS)}
-    _compare_shapes(mine, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, place)
+    expected = {name: tuple(tensor.shape) for name, tensor in fresh.items() if name.startswith(LANGUAGE_MODEL_PARTS)}
+    _compare_shapes(expected, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, place)
     return {**fresh, **tensors}
 
 
 def base_of(checkpoint: Checkpoint, architecture: AnyArchitecture) -> Network:
-    """Return a checkpoint's base: from its own file, or from the language model that it refers to."""
+    """Return a checkpoint's base, from its own file or from the language model that it refers to."""
     described = checkpoint.values["base"]
     if described.get("corpus") != TEXT:
         place = checkpoint.folder / "base.safetensors"
@@ -162,7 +162,7 @@ def base_of(checkpoint: Checkpoint, architecture: AnyArchitecture) -> Network:
     tensors = referred(described, name=checkpoint.name)
     place = Path(checkpoint.folder / DESCRIPTION)
     if not isinstance(architecture, Architecture):
-        raise CheckpointError(f"{place} is damaged: a language model is no base of the kind '{architecture.kind}'.")
+        raise CheckpointError(f"{place} is damaged: a language model cannot be a base of the kind '{architecture.kind}'.")
     return build_base(architecture, language_base(architecture, tensors, place=str(place)), place=str(place))
 
 
@@ -172,7 +172,7 @@ def architecture_of(checkpoint: Checkpoint) -> AnyArchitecture:
 
 
 def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
-    """Load a checkpoint's network on the CPU in evaluation mode, its LoRA matrices still apart; proven by its fingerprint.
+    """Load a checkpoint's network on the CPU in evaluation mode, with LoRA not merged, and verify its fingerprint.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def load_network(checkpoint: Checkpoint) -> nn.Module:
 
 
 def merged(model: peft.PeftModel) -> nn.Module:
-    """Fold the LoRA matrices into the base's weights; the model given is used up."""
+    """Merge the LoRA matrices into the base's weights; the given model must not be used afterwards."""
     whole: nn.Module = model.merge_and_unload()
     return whole.eval()
 
@@ -210,7 +210,7 @@ def fingerprint(model: nn.Module, rows: Float32Array, *, kept: int = FINGERPRINT
     Parameters
     ----------
     rows : array of float32, shape (n, F)
-        One unbroken stretch of validation rows: the receptive field, then ``kept`` more.
+        Contiguous validation rows: the receptive field, then ``kept`` more.
     """
     inputs = torch.from_numpy(np.ascontiguousarray(rows))
     return {"rows": inputs, "logits": model(inputs[None], min(kept, len(rows)))[0].float().clone()}
@@ -218,12 +218,12 @@ def fingerprint(model: nn.Module, rows: Float32Array, *, kept: int = FINGERPRINT
 
 @torch.no_grad()
 def check_fingerprint(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Prove that the loaded network still gives the logits it gave when it was saved.
+    """Verify that the loaded network gives the logits that it gave when it was saved.
 
     Raises
     ------
     CheckpointError
-        When a logit differs by more than 1e-4: a missing adapter, wrong heads, a lost mask or head all do.
+        When a logit differs by more than 1e-4, as with a missing adapter, wrong heads, or a lost mask or head.
     """
     stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
     logits = model(stored["rows"][None], len(stored["logits"]))[0].float()
@@ -232,8 +232,8 @@ def check_fingerprint(model: nn.Module, checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"checkpoint '{checkpoint.name}': the loaded network is not the one that was saved. On its {len(logits)} "
             f"fingerprint rows the logits differ by up to {off:.3g}, allowed are {FINGERPRINT_TOLERANCE:g}. An architecture "
-            "field (heads, context) was changed, or a library computes differently: restore checkpoint.json, or install "
-            "the versions it names."
+            "field (heads, context) was changed, or a library computes differently. Restore checkpoint.json, or install "
+            "the versions that it names."
         )
 
 
@@ -269,14 +269,14 @@ def _compare_shapes(expected: dict[str, tuple[int, ...]], found: dict[str, tuple
     extra = sorted(found.keys() - expected.keys())
     wrong = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
     if missing or extra or wrong:
-        says = [
+        faults = [
             *(f"missing: {', '.join(missing[:3])} ({len(missing)} in all)" for _ in missing[:1]),
             *(f"unexpected: {', '.join(extra[:3])} ({len(extra)} in all)" for _ in extra[:1]),
             *(f"'{name}' has the shape {found[name]}, expected {expected[name]}" for name in wrong[:1]),
         ]
         raise CheckpointError(
-            f"{place} does not fit the architecture in checkpoint.json: {'; '.join(says)}. "
-            "Files of different checkpoints were mixed: copy the whole folder again."
+            f"{place} does not fit the architecture in checkpoint.json: {'; '.join(faults)}. "
+            "Files of different checkpoints were mixed. Copy the whole folder again."
         )
 
 

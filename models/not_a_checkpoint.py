@@ -1,6 +1,6 @@
-"""What a folder or file is that was given as a checkpoint and is none, and what its owner can do with it.
+"""Describe a folder or file that was given as a checkpoint but is not one, and what its owner can do with it.
 
-Only names and small descriptions are looked at; nothing is unpickled and no weights are read.
+Only names and small descriptions are read; nothing is unpickled and no weights are read.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _LONGEST_NAME = 80
 
 
 def what_it_is(path: Path) -> str:
-    """Return a sentence or two: what ``path`` is, and what to do with it; for paths that exist."""
+    """Return a sentence or two on what an existing ``path`` is, and what to do with it."""
     try:
         return _of_file(path) if path.is_file() else _of_folder(path)
     except OSError as error:
-        return f"It cannot be looked into: {error.strerror or error}."
+        return f"It cannot be read: {error.strerror or error}."
 
 
 def _of_file(path: Path) -> str:
@@ -35,25 +35,25 @@ def _of_file(path: Path) -> str:
         return f"It is an ONNX model, which flagbt does not run: {_OWN_STRATEGY}."
     if suffix == ".safetensors":
         return (
-            "It holds weights alone (safetensors), without what they answer or which bars they have seen. Only folders that "
-            f"flagbt train or flagbt ckpt import wrote are checkpoints; to trade it as it is, {_OWN_STRATEGY}."
+            "It holds weights alone (safetensors), without the labels they predict or the bars they have seen. Only folders "
+            f"written by flagbt train or flagbt ckpt import are checkpoints. To trade it as it is, {_OWN_STRATEGY}."
         )
     if suffix == ".gguf":
-        return f"It is a GGUF language model: as a base, give the folder of its safetensors form: {_base_command('FOLDER')}."
+        return f"It is a GGUF language model. As a base, give the folder of its safetensors form: {_base_command('FOLDER')}."
     if suffix in (".pkl", ".pickle", ".joblib", ".skops"):
         return f"It is a pickled model, which flagbt does not load, since a pickle can run any code: {_OWN_STRATEGY}."
     if suffix in (".h5", ".keras", ".pb", ".tflite"):
         return f"It is a Keras or TensorFlow model, which flagbt does not run: {_OWN_STRATEGY}."
     if suffix in (".csv", ".parquet", ".feather", ".json", ".gz", ".zip"):
-        return f"It is a file, and a checkpoint is a folder. Bars are given with --data {path}."
+        return f"It is a file; a checkpoint is a folder. Bars are given with --data {path}."
     if suffix in (".txt", ".model", ".lgb", ".cbm", ".ubj") and _starts_with(path, b"tree\n"):
         return f"It is a LightGBM model, which flagbt does not run by itself: {_OWN_STRATEGY}."
-    return "It is a file, and a checkpoint is a folder, as flagbt train and flagbt ckpt import write it."
+    return "It is a file; a checkpoint is a folder written by flagbt train or flagbt ckpt import."
 
 
 def _of_folder(path: Path) -> str:
     if path.name.endswith(".training"):
-        return "It is a training that has not finished: the same flagbt train command with --resume goes on with it."
+        return "It is a training that has not finished: the same flagbt train command with --resume continues it."
     names = sorted(each.name for each in path.iterdir())
     if not names:
         return "It is an empty folder."
@@ -76,14 +76,14 @@ def _of_folder(path: Path) -> str:
     runs = [name for name in names if (path / name / "run.json").is_file()]
     if runs:
         return (
-            f"It is a folder of runs, which flagbt runs list --out {path} shows; a run names the checkpoint it was made with."
+            f"It is a folder of runs; flagbt runs list --out {path} lists them. Each run names the checkpoint it was made with."
         )
     saves = [name for name in names if name.startswith("checkpoint-") and (path / name).is_dir()]
     if saves:
         return f"It is the output of a transformers Trainer, with {_some(saves)}. {_of_folder(path / saves[-1])}"
     return (
-        f"It holds {_some(names)}, nothing that flagbt knows as a model. A checkpoint is a folder that flagbt train or flagbt "
-        "ckpt import wrote; flagbt ckpt list shows those there are."
+        f"It holds {_some(names)}, nothing that flagbt knows as a model. A checkpoint is a folder written by flagbt train or "
+        "flagbt ckpt import; flagbt ckpt list shows those that exist."
     )
 
 
@@ -93,8 +93,8 @@ def _adapter(path: Path) -> str:
     of = f" of {_short(base)}" if isinstance(base, str) and base else ""
     kind = _short(values.get("peft_type") or "PEFT")
     return (
-        f"It is a PEFT adapter ({kind}){of}: without the question it answers, its feature columns and the bars it has seen, it "
-        f"cannot be run. Train it here on the same base ({_base_command(_short(base) if of else 'BASE')}), or {_OWN_STRATEGY}."
+        f"It is a PEFT adapter ({kind}){of}. It cannot be run without its labels, feature columns and the bars it has seen. "
+        f"Train it here on the same base ({_base_command(_short(base) if of else 'BASE')}), or {_OWN_STRATEGY}."
     )
 
 
@@ -106,14 +106,14 @@ def _hugging_face(path: Path) -> str:
     if kind == "llama":
         return f"It is a Hugging Face model (llama): a base, not a checkpoint. Train on it: {_base_command(str(path))}."
     return (
-        f"It is a Hugging Face model ({_short(kind)}), and flagbt fine-tunes plain Llama models only. To trade it as it is, "
+        f"It is a Hugging Face model ({_short(kind)}); flagbt fine-tunes plain Llama models only. To trade it as it is, "
         f"{_OWN_STRATEGY}."
     )
 
 
 def _weights(path: Path) -> str:
     del path
-    return f"It is a model's folder of another program's. To trade it, {_OWN_STRATEGY}."
+    return f"It is a model folder of another program. To trade it, {_OWN_STRATEGY}."
 
 
 def _run(path: Path) -> str:
@@ -134,7 +134,7 @@ def _base(path: Path) -> str:
 
 def _walk(path: Path) -> str:
     del path
-    return "It is a walk-forward's folder: each of its folds is a checkpoint of its own. Give one of them."
+    return "It is a walk-forward folder: each of its folds is a separate checkpoint. Give one of them."
 
 
 _KINDS: tuple[tuple[str, Callable[[Path], str]], ...] = (
@@ -174,5 +174,5 @@ def _some(names: list[str]) -> str:
 
 
 def _short(text: object) -> str:
-    said = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(text))
-    return said if len(said) <= _LONGEST_NAME else f"{said[:_LONGEST_NAME]}..."
+    printable = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(text))
+    return printable if len(printable) <= _LONGEST_NAME else f"{printable[:_LONGEST_NAME]}..."

@@ -1,4 +1,4 @@
-"""Trained on it? Then it is no test: the bars a checkpoint has seen are refused as test bars."""
+"""Refuse to test a model on bars that it has seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .checkpoint import Checkpoint
 
 
 def seen_ranges(checkpoint: Checkpoint, calibration: Calibration) -> dict[str, TimeRange]:
-    """Return every range that went into the checkpoint or the calibration, by purpose."""
+    """Return every range that the checkpoint or the calibration has seen, by purpose."""
     ranges = dict(checkpoint.ranges)
     if calibration.fitted_on is not None:
         ranges["fit of the calibration in use"] = TimeRange.parse(calibration.fitted_on)
@@ -22,18 +22,18 @@ def seen_ranges(checkpoint: Checkpoint, calibration: Calibration) -> dict[str, T
 
 
 def check_overlap(checkpoint: Checkpoint, calibration: Calibration, bars: Bars, traded: slice) -> None:
-    """Refuse to test on bars that the checkpoint has seen, whatever the asset: markets move together.
+    """Refuse to test on bars that the checkpoint has seen, whatever the asset, since markets move together.
 
-    The traded bars, each with its label's horizon, must not touch the ranges of pre-training, training, validation and
+    The traded bars, each with its label's horizon, must not overlap the ranges of pre-training, training, validation and
     calibration.
 
     Raises
     ------
     RangeError
-        When they do, naming the range and the first time that is free.
+        When they do, naming the ranges and the first unseen time.
     """
     horizon = checkpoint.labels.horizon_bars
-    # The bar that the last label looks at: further away in time where bars are missing after the range.
+    # The last bar that a label looks at is later where bars are missing after the range.
     looked_at = bars.time[min(traded.stop - 1 + horizon, len(bars) - 1)]
     end = max(looked_at, bars.time[traded.stop - 1] + horizon * bars.step) + bars.step
     tested = TimeRange(bars.time[traded.start], np.datetime64(end))
@@ -45,19 +45,19 @@ def check_overlap(checkpoint: Checkpoint, calibration: Calibration, bars: Bars, 
             "" if any(end is None for end in ends) else f" Test it from --timerange {TimeRange(max(e for e in ends if e))} on,"
         )
         raise RangeError(
-            f"checkpoint '{checkpoint.name}' has seen bars of the range asked for, {tested}: "
-            f"{'; '.join(f'{purpose} {seen}' for purpose, seen in hit.items())}. A result there would flatter it."
+            f"checkpoint '{checkpoint.name}' has seen bars of the requested range, {tested}: "
+            f"{'; '.join(f'{purpose} {seen}' for purpose, seen in hit.items())}. A result there would be too optimistic."
             f"{free or ' Choose another range,'} or add --allow-overlap, which is stamped on every output."
         )
 
 
 def check_seen(name: str, seen: Sequence[TimeRange], tested: TimeRange) -> None:
-    """Refuse to test a strategy on bars that it states to have seen.
+    """Refuse to test a strategy on bars that it declares to have seen.
 
     Raises
     ------
     RangeError
-        Naming the ranges that are touched and the first time that is free.
+        Naming the overlapping ranges and the first unseen time.
     """
     hit = [each for each in seen if each.overlaps(tested)]
     if hit:
@@ -66,48 +66,48 @@ def check_seen(name: str, seen: Sequence[TimeRange], tested: TimeRange) -> None:
         free = "Choose another range" if last is None else f"Test it from --timerange {TimeRange(last)} on"
         raise RangeError(
             f"strategy '{name}' has seen bars of the range to be traded, {tested}: its bars_seen holds "
-            f"{', '.join(map(str, hit))}. A result there would flatter it. {free}, or add --allow-overlap, which is stamped on "
-            "every output."
+            f"{', '.join(map(str, hit))}. A result there would be too optimistic. {free}, or add --allow-overlap, which is "
+            "stamped on every output."
         )
 
 
 def check_fit(checkpoint: Checkpoint, fitted_on: TimeRange) -> list[str]:
-    """Refuse to fit a calibration on bars that taught the checkpoint; return what it has seen of them otherwise, by purpose.
+    """Refuse to fit a calibration on the checkpoint's training bars; return the other overlapping purposes.
 
-    On bars that it was pre-trained or trained on, a model is surer than it has a right to be, and a calibration fitted there
-    would say so for ever. Its validation range only chose among a few epochs, so it may be used. No label of a fit looks
-    beyond its range: the last ones are left out, by the label's horizon.
+    A model is overconfident on bars that it was pre-trained or trained on, and a calibration fitted there would keep that
+    error. The validation range only chose among a few epochs, so it may be used. No label of a fit looks beyond its range:
+    the last ones are left out, by the label's horizon.
 
     Raises
     ------
     RangeError
-        Naming the ranges that are touched and the first time that is free.
+        Naming the overlapping ranges and the first unseen time.
     """
     hit = {purpose: seen for purpose, seen in checkpoint.ranges.items() if seen.overlaps(fitted_on)}
-    taught = {purpose: seen for purpose, seen in hit.items() if purpose in ("pretraining", "training")}
-    if taught:
+    trained = {purpose: seen for purpose, seen in hit.items() if purpose in ("pretraining", "training")}
+    if trained:
         stops = [checkpoint.ranges[purpose].stop for purpose in ("pretraining", "training")]
         last = None if None in stops else max(stop for stop in stops if stop is not None)
         free = "on bars that no training has seen" if last is None else f"from --timerange {TimeRange(last)} on"
         raise RangeError(
-            f"--timerange {fitted_on}: checkpoint '{checkpoint.name}' was taught on bars of it: "
-            f"{'; '.join(f'{purpose} {seen}' for purpose, seen in taught.items())}. There it is surer than anywhere else, and "
-            f"a calibration would learn that. Fit it {free}."
+            f"--timerange {fitted_on}: checkpoint '{checkpoint.name}' was trained on bars of this range: "
+            f"{'; '.join(f'{purpose} {seen}' for purpose, seen in trained.items())}. It is overconfident there, and a "
+            f"calibration would learn that. Fit it {free}."
         )
     return sorted(hit)
 
 
 def check_step(checkpoint: Checkpoint, bars: Bars) -> None:
-    """Refuse bars of another length than those the checkpoint was trained on.
+    """Refuse bars of another length than in the checkpoint's training.
 
     Raises
     ------
     CheckpointError
-        With both lengths.
+        Naming both lengths.
     """
     expected = float(checkpoint.values["data"]["step_hours"])
     if bars.step_hours != expected:
         raise CheckpointError(
             f"checkpoint '{checkpoint.name}' was trained on bars of {expected:g} h, and those of {bars.source} are of "
-            f"{bars.step_hours:g} h: what it learnt does not hold there. Resample the bars, or train on such ones."
+            f"{bars.step_hours:g} h, for which it does not hold. Resample the bars, or train on bars of that length."
         )

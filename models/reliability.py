@@ -1,4 +1,4 @@
-"""Reliability: do probabilities come true? The numbers behind a reliability diagram; pure, numpy only."""
+"""Reliability: how often predicted probabilities come true. The numbers of a reliability diagram; pure, numpy only."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BINS = 15
 
 
 class Reliability(NamedTuple):
-    """How often a class came where its probability lay in a bin.
+    """Frequencies of the classes by bins of their predicted probability.
 
     Attributes
     ----------
     edges : array, shape (bins + 1,)
-        Of the bins of probability, 0 to 1, equally wide.
+        Edges of the bins of probability, 0 to 1, equally wide.
     counts : array of int, shape (3, bins)
-        Rows whose probability of SELL, HOLD, BUY lies in the bin.
+        Number of rows whose probability of SELL, HOLD, BUY is in the bin.
     predicted, observed : array, shape (3, bins)
-        The mean probability there, and the share of rows that are of the class; NaN in an empty bin.
+        Mean probability in the bin, and share of its rows that are of the class; NaN in an empty bin.
     """
 
     edges: FloatArray
@@ -33,12 +33,12 @@ class Reliability(NamedTuple):
 
     @property
     def errors(self) -> FloatArray:
-        """Class-wise calibration error, (3,): mean |observed - predicted|, weighted by counts (Kull et al. 2019)."""
+        """Class-wise calibration error, shape (3,): mean |observed - predicted|, weighted by counts (Kull et al. 2019)."""
         gaps = np.where(self.counts > 0, np.abs(self.observed - self.predicted), 0.0)
         return np.asarray((gaps * self.counts).sum(axis=1) / np.maximum(1, self.counts.sum(axis=1)))
 
     def to_json(self) -> dict[str, Any]:
-        """Return error, and the bins that are not empty, by class."""
+        """Return the error and the non-empty bins by class."""
         parts = {"count": self.counts, "predicted": self.predicted, "observed": self.observed}
         return {
             name: {
@@ -52,20 +52,20 @@ class Reliability(NamedTuple):
 def binned(
     probability: FloatArray, happened: npt.NDArray[np.bool_], bins: int = BINS
 ) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
-    """Return how often what was given a probability came true, by bins of equal width.
+    """Return the observed frequency of events by bins of their probability, of equal width.
 
     Parameters
     ----------
     probability : array of float64, shape (n,)
         0 to 1, such as the confidence in the most probable class, or the probability of one class.
     happened : array of bool, shape (n,)
-        Whether it came true.
+        Whether the event happened.
     bins : int
 
     Returns
     -------
     counts, predicted, observed : arrays, each of shape (bins,)
-        Rows in the bin, their mean probability, and the share that came true; the last two NaN in an empty bin.
+        Number of rows in the bin, their mean probability, and the share that happened; the last two NaN in an empty bin.
     """
     which = np.minimum((probability * bins).astype(int), bins - 1)
     counts = np.bincount(which, minlength=bins)
@@ -74,7 +74,7 @@ def binned(
 
 
 def bin_rows(probability: FloatArray, happened: npt.NDArray[np.bool_], bins: int = BINS) -> list[dict[str, Any]]:
-    """Return the bins of ``binned`` that are not empty, as JSON values.
+    """Return the non-empty bins of ``binned`` as JSON values.
 
     Returns
     -------

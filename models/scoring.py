@@ -1,12 +1,13 @@
 """Scoring: all bars' logits in batches, before any simulation starts.
 
 The series is cut into chunks of ``chunk_bars`` positions. A chunk yields logits for its last ``chunk_bars -
-receptive_bars`` positions; the earlier ones only give it memory. Where chunks begin is fixed by the clock, not by the
-range asked for, so the same bar sits at the same place in the same chunk whatever is scored around it.
+receptive_bars`` positions; the earlier ones only give it memory. Chunks start at fixed times of the clock, whatever range is
+scored. So a bar always has the same position in the same chunk.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -22,10 +23,33 @@ from .architecture import AnyArchitecture
 
 CPU_BATCH_CHUNKS = 1
 CUDA_BATCH_CHUNKS = 32
+BAR_BY_BAR_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions:
+    """Where and how fast to score; the logits stay equal within rounding.
+
+    Parameters
+    ----------
+    device : torch.device, optional
+        By default the model's own.
+    batch_chunks : int, optional
+        Chunks a forward pass; by default 1 on CPU and 32 on CUDA, halved where memory runs out.
+    bar_by_bar : bool
+        Read each bar's own window instead: slow, for verification.
+    progress : callable, optional
+        Called with (bars done, bars in all).
+    """
+
+    device: torch.device | None = None
+    batch_chunks: int | None = None
+    bar_by_bar: bool = False
+    progress: Progress | None = None
 
 
 class Chunk(NamedTuple):
-    """Outputs for the positions [start, end); the first one sits ``offset`` places after the chunk's memory."""
+    """Outputs for the positions [start, end); the first one is ``offset`` places after the chunk's memory."""
 
     start: int
     end: int
@@ -57,42 +81,37 @@ def score(
     *,
     architecture: AnyArchitecture,
     warmup_bars: int,
-    device: torch.device | None = None,
     first: int = 0,
     stop: int | None = None,
-    batch_chunks: int | None = None,
-    bar_by_bar: bool = False,
-    progress: Progress | None = None,
+    options: ScoringOptions | None = None,
 ) -> FloatArray:
     """Return the logits of every bar in [first, stop). *Causality: row t uses bars <= t.*
 
     Parameters
     ----------
     model : Module
-        ((B, L, F) rows, how many last positions) -> their logits; put in evaluation mode here, on ``device``.
+        Maps ((B, L, F) rows, number of last positions) to their logits. It must be on the device of ``options``; it is put in
+        evaluation mode.
     rows : array of float32, shape (n_bars, F)
         Scaled features of all bars; NaN in the first ``warmup_bars`` rows.
     bars : Bars
-        The bars of the rows; only their stamps are used, to place the chunks.
+        The bars of the rows. Only their time stamps are used, to place the chunks.
     architecture : Architecture or OriginalArchitecture
         Gives the chunk length and the receptive field.
     warmup_bars : int
-        Of the features. Logits start ``receptive_bars`` later: before, a model would see less than it was trained on.
+        Warm-up of the features. Logits start ``receptive_bars`` later: before, a model would see less than it was trained on.
     first, stop : int
-        The positions whose logits are wanted; history before ``first`` is read for memory.
-    batch_chunks : int, optional
-        Chunks a forward pass; by default 1 on CPU and 32 on CUDA, halved where memory runs out.
-    bar_by_bar : bool
-        Re-read each bar's own window instead: slow, for verification.
-    progress : callable, optional
-        Called with (bars done, bars in all).
+        The positions to score; history before ``first`` is read for memory.
+    options : ScoringOptions, optional
+        Device, batch size, progress.
 
     Returns
     -------
     array of float64, shape (n_bars, 3)
         NaN outside [first, stop) and in the warm-up.
     """
-    device = device or next(model.parameters()).device
+    options = options or ScoringOptions()
+    device = options.device or next(model.parameters()).device
     model.eval()
     receptive = architecture.receptive_bars
     first = max(first, warmup_bars + receptive)
@@ -100,12 +119,11 @@ def score(
     logits = np.full((len(rows), 3), np.nan)
     if first >= stop:
         return logits
-    length = receptive + 1 if bar_by_bar else architecture.chunk_bars
+    length = receptive + 1 if options.bar_by_bar else architecture.chunk_bars
     stamps = bars.time.astype("datetime64[ns]").astype(np.int64) // bars.step.astype(np.int64)
     chunks = [c for c in chunks_of(stamps, length - receptive) if c.end > first and c.start < stop]
-    batch = batch_chunks or (CUDA_BATCH_CHUNKS if device.type == "cuda" else CPU_BATCH_CHUNKS)
-    if bar_by_bar:
-        batch = batch_chunks or 256
+    usual = CUDA_BATCH_CHUNKS if device.type == "cuda" else CPU_BATCH_CHUNKS
+    batch = options.batch_chunks or (BAR_BY_BAR_BATCH if options.bar_by_bar else usual)
     done = 0
     while done < len(chunks):
         part = chunks[done : done + batch]
@@ -114,15 +132,15 @@ def score(
         except torch.cuda.OutOfMemoryError:
             if batch == 1:
                 raise DeviceError(
-                    f"the GPU has too little memory for one chunk of {length} bars of this checkpoint: use --device cpu."
+                    f"the GPU has too little memory for one chunk of {length} bars of this checkpoint. Use --device cpu."
                 ) from None
             batch = max(1, batch // 2)
             continue
         for chunk, values in zip(part, outputs, strict=True):
             logits[chunk.start : chunk.end] = values
         done += len(part)
-        if progress is not None:
-            progress(chunks[done - 1].end - chunks[0].start, chunks[-1].end - chunks[0].start)
+        if options.progress is not None:
+            options.progress(chunks[done - 1].end - chunks[0].start, chunks[-1].end - chunks[0].start)
     logits[:first] = np.nan
     logits[stop:] = np.nan
     return logits
@@ -142,7 +160,7 @@ def _forward(
     for i, (start, end, offset) in enumerate(chunks):
         begin = max(warmup_bars, start - receptive)
         if end > begin:
-            place = receptive + offset - start  # of position 0, were it in the chunk
+            place = receptive + offset - start  # where position 0 would be in the chunk
             from_ = max(begin, -place)
             inputs[i, place + from_ : place + end] = rows[from_:end]
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):

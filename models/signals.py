@@ -1,4 +1,4 @@
-"""Signals: what a strategy says at every bar, and, where a model speaks, the numbers behind it."""
+"""Signals: a strategy's signal at every bar, with the logits and probabilities of a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_SIGNAL = -1
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """One row a bar. *Causality: row t uses bars <= t.*
+    """Signals of a strategy, one row a bar. *Causality: row t uses bars <= t.*
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Signals:
     Raises
     ------
     StrategyError
-        Where there is nothing to make the signals of.
+        Where neither signals nor numbers to derive them from are given.
     """
 
     signal: IntArray = None  # type: ignore[assignment]  # set by __post_init__, as is raw
@@ -43,14 +43,14 @@ class Signals:
     probabilities: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        """Fill in the signals and raw classes that were not given."""
+        """Derive the signals and raw classes that were not given."""
         if self.signal is None:
             rows = self.logits if self.probabilities is None else self.probabilities
             object.__setattr__(self, "signal", _likeliest(rows))
         if self.raw is None:
             rows = self.probabilities if self.logits is None else self.logits
             raw = self.signal if rows is None else _likeliest(rows)
-            if raw.shape == np.shape(self.signal):  # where nothing is said, nothing was said before a calibration either
+            if raw.shape == np.shape(self.signal):  # a bar without a signal has no raw class, and the reverse
                 raw = np.where((raw == NO_SIGNAL) | (self.signal == NO_SIGNAL), self.signal, raw).astype(np.int8)
             object.__setattr__(self, "raw", raw)
 
@@ -64,7 +64,7 @@ class Signals:
         Raises
         ------
         StrategyError
-            When one is not SELL=0, HOLD=1, BUY=2 or NO_SIGNAL=-1: cast to int8, a NaN would become a SELL.
+            When one is not SELL=0, HOLD=1, BUY=2 or NO_SIGNAL=-1; a NaN cast to int8 would become SELL.
         """
         given = np.asarray(signal)
         bad = ~np.isin(given, (*range(BUY + 1), NO_SIGNAL))
@@ -78,7 +78,7 @@ class Signals:
 
     @property
     def warmup_bars(self) -> int:
-        """How many bars at the start carry no signal."""
+        """Number of bars without a signal at the start."""
         has = self.signal != NO_SIGNAL
         return int(np.argmax(has)) if has.any() else len(has)
 
@@ -88,7 +88,7 @@ class Signals:
         return Signals(self.signal[part], self.raw[part], cut[0], cut[1])
 
     def frame(self, index: pd.DatetimeIndex) -> pd.DataFrame:
-        """Return the columns logit_sell .. logit_buy, p_sell .. p_buy (where a model speaks), raw_signal, signal."""
+        """Return the columns logit_sell .. logit_buy, p_sell .. p_buy (with a model), raw_signal, signal."""
         columns: dict[str, npt.NDArray[np.generic]] = {}
         for prefix, rows in (("logit", self.logits), ("p", self.probabilities)):
             if rows is not None:

@@ -1,4 +1,4 @@
-"""Scores of probabilities against labels: pure functions, numpy only. Rows with a label below 0 do not count."""
+"""Scores of probabilities against labels: pure functions, numpy only. Rows with a label below 0 are ignored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def negative_log_likelihood(probabilities: FloatArray, labels: IntArray) -> floa
 
 
 def constant_prior_nll(shares: FloatArray, labels: IntArray) -> float:
-    """Return the NLL of always predicting ``shares`` (3,): what a model must beat to have learned anything."""
+    """Return the NLL of always predicting ``shares`` (3,): the baseline that a trained model must beat."""
     return negative_log_likelihood(np.tile(shares, (len(labels), 1)), labels)
 
 
@@ -59,9 +59,9 @@ def expected_calibration_error(probabilities: FloatArray, labels: IntArray, bins
 
 
 def direction_auc(probabilities: FloatArray, labels: IntArray) -> float | None:
-    """Return how well BUY is told from SELL: the AUC of log(p_buy / p_sell) among the rows that are one or the other.
+    """Return the BUY-against-SELL AUC: that of log(p_buy / p_sell) over the rows labelled BUY or SELL.
 
-    The share of (BUY row, SELL row) pairs that it orders rightly, ties counting half (Mann and Whitney 1947); 0.5 is
+    It is the share of (BUY row, SELL row) pairs in the right order, ties counting half (Mann and Whitney 1947); 0.5 is
     chance. None without both classes.
     """
     ratio = np.log(
@@ -72,22 +72,22 @@ def direction_auc(probabilities: FloatArray, labels: IntArray) -> float | None:
 
 
 def pair_auc(up: FloatArray, down: FloatArray) -> float:
-    """Return the share of pairs of one of each whose first is the larger, ties counting half (Mann and Whitney 1947)."""
+    """Return the share of pairs (up, down) with up above down, ties counting half (Mann and Whitney 1947)."""
     ranked = np.sort(down)
     below, to = np.searchsorted(ranked, up, side="left"), np.searchsorted(ranked, up, side="right")
     return float((below + to).mean() / (2 * len(down)))
 
 
 def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> dict[str, Any]:
-    """Return every score that a training prints and a card states.
+    """Return every score that a training prints and a card shows.
 
     Parameters
     ----------
     probabilities : array, shape (n, 3)
     labels : array of int8, shape (n,)
-        SELL=0, HOLD=1, BUY=2; rows below 0 are left out, and so are rows whose probabilities are NaN.
+        SELL=0, HOLD=1, BUY=2; rows below 0, and rows whose probabilities are NaN, are ignored.
     prior : array, shape (3,)
-        The training labels' shares.
+        Shares of the training labels.
 
     Returns
     -------
@@ -100,11 +100,11 @@ def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> di
     p, y = probabilities[known], labels[known]
     predicted = p.argmax(axis=1).astype(np.int8)
     table = confusion(predicted, y)
-    true, said, right = table.sum(axis=1), table.sum(axis=0), np.diag(table)
+    true, guessed, right = table.sum(axis=1), table.sum(axis=0), np.diag(table)
     recall = [float(r / t) if t else None for r, t in zip(right, true, strict=True)]
-    f1 = [2 * r / (t + s) if t + s else 0.0 for r, t, s in zip(right, true, said, strict=True)]
+    f1 = [2 * r / (t + g) if t + g else 0.0 for r, t, g in zip(right, true, guessed, strict=True)]
     present = [value for value in recall if value is not None]
-    confident = [float(p[predicted == c].max(axis=1).mean()) if said[c] else None for c in range(3)]
+    confident = [float(p[predicted == c].max(axis=1).mean()) if guessed[c] else None for c in range(3)]
     return {
         "rows": len(y),
         "nll": negative_log_likelihood(p, y),
@@ -117,7 +117,7 @@ def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> di
         "auc_buy_sell": direction_auc(p, y),
         "macro_f1": float(np.mean(f1)),
         "recall": by_class(recall),
-        "predicted_shares": by_class((said / len(y)).tolist()),
+        "predicted_shares": by_class((guessed / len(y)).tolist()),
         "mean_probabilities": by_class(p.mean(axis=0).tolist()),
         "mean_confidence": by_class(confident),
         "ece": expected_calibration_error(p, y),
@@ -125,5 +125,5 @@ def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> di
 
 
 def by_class(values: list[Any]) -> dict[str, Any]:
-    """Name three values by their class."""
+    """Return three values by class name."""
     return dict(zip(CLASS_NAMES, values, strict=True))

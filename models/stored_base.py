@@ -1,11 +1,11 @@
-"""A base of one's own: a folder with a network pre-trained on bars, which any number of trainings may start from.
+"""Stored base: a folder with a network pre-trained on bars, from which any number of trainings may start.
 
-A checkpoint can be one too: its LoRA matrices are merged into its base, and a training puts fresh ones on top.
+A checkpoint can serve as a base too: its LoRA matrices are merged into its base, and a training adds new ones.
 
     base.json         architecture, feature schema with its scaler, pre-training range, data, schedule, losses, versions
     base.safetensors  the weights
 
-Names resolve, in this order: a path, ``./bases/NAME``, ``$FLAGBT_HOME/bases/NAME``, a checkpoint's name.
+Names resolve in this order: a path, ``./bases/NAME``, ``$FLAGBT_HOME/bases/NAME``, a checkpoint's name.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class StoredBase:
     values : dict
         ``base.json`` as read.
     checkpoint : Checkpoint, optional
-        The checkpoint that serves as the base; ``values`` are then made of its own.
+        The checkpoint that serves as the base; ``values`` are then derived from its description.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class StoredBase:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of what it is and what it saw; the name and the versions do not enter."""
+        """SHA-256 (hex) of its description and weights; the name and the versions are excluded."""
         if self.checkpoint is not None:
             return self.checkpoint.digest
         identity = {key: self.values[key] for key in IDENTITY}
@@ -69,12 +69,12 @@ class StoredBase:
 
     @cached_property
     def architecture(self) -> AnyArchitecture:
-        """The network that the weights belong to."""
+        """The network of the weights."""
         return read_architecture(self.values["architecture"])
 
     @cached_property
     def schema(self) -> FeatureSchema:
-        """The feature schema, with the scaler by which the base knows its rows."""
+        """The feature schema, with the scaler of the base's rows."""
         return FeatureSchema.from_json(self.values["schema"])
 
     @property
@@ -83,12 +83,12 @@ class StoredBase:
         return TimeRange.parse(self.values["range"], option="range")
 
     def weights(self) -> dict[str, Tensor]:
-        """Return ``network.base_state`` of the base; of a checkpoint its LoRA merged in, and its head.
+        """Return the base's tensors as ``network.base_state`` does; for a checkpoint with LoRA merged, and its head.
 
         Raises
         ------
         CheckpointError
-            When the file is missing or its bytes are not those that were saved.
+            When the file is missing or differs from what was saved.
         """
         if self.checkpoint is not None:
             return base_state(load_network(self.checkpoint), head=True)
@@ -96,7 +96,7 @@ class StoredBase:
         if not path.is_file() or sha256_of(path) != self.values["files"][WEIGHTS]:
             raise CheckpointError(
                 f"base '{self.name}': {path} {'differs from what was saved' if path.is_file() else 'is missing'}. It was "
-                "truncated or edited: copy the folder again from its source, or make the base again with flagbt pretrain."
+                "truncated or edited. Copy the folder again from its source, or make the base again with flagbt pretrain."
             )
         return read_tensors(path)
 
@@ -112,7 +112,7 @@ def read_base(folder: Path) -> StoredBase:
     path = folder / DESCRIPTION
     if not path.is_file():
         hint = f" It is a language model's folder: add --preset {PRESET}." if (folder / "config.json").is_file() else ""
-        raise CheckpointError(f"--base: {folder} is no base: it holds no {DESCRIPTION}.{hint} flagbt pretrain makes one.")
+        raise CheckpointError(f"--base: {folder} is not a base: it holds no {DESCRIPTION}.{hint} flagbt pretrain makes one.")
     values: Any = None
     try:
         values = load_json(path)
@@ -120,15 +120,15 @@ def read_base(folder: Path) -> StoredBase:
         if int(values["format"]) <= FORMAT:
             return _checked(StoredBase(folder, values))
     except (OSError, ArithmeticError, LookupError, TypeError, ValueError, FlagbtError) as error:
-        said = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+        cause = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise CheckpointError(
-            f"{path} is damaged: {said}. Copy the base again from its source, or make it again with flagbt pretrain."
+            f"{path} is damaged: {cause}. Copy the base again from its source, or make it again with flagbt pretrain."
         ) from None
     raise CheckpointError(f"{path} has the format {values['format']}; this flagbt reads {FORMAT}. Install a newer flagbt.")
 
 
 def _checked(base: StoredBase) -> StoredBase:
-    """Raise whatever comes when a field cannot be used: here, and not in the middle of a training."""
+    """Raise an error where a field cannot be used, so that a training does not fail halfway."""
     missing = [key for key in IDENTITY if key not in base.values]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
@@ -140,12 +140,12 @@ def _checked(base: StoredBase) -> StoredBase:
 
 
 def find_base(name: str) -> StoredBase:
-    """Return the base that ``name`` means: a path, ./bases/NAME, $FLAGBT_HOME/bases/NAME, or a checkpoint.
+    """Find a base by name: a path, ./bases/NAME, $FLAGBT_HOME/bases/NAME, or a checkpoint.
 
     Raises
     ------
     CheckpointError
-        When there is none, with the nearest name, or it is damaged.
+        When there is none (the nearest name is given), or it is damaged.
     """
     if os.path.isdir(name) and (os.sep in name or os.path.isfile(os.path.join(name, DESCRIPTION))):
         if os.path.isfile(os.path.join(name, CHECKPOINT)):
@@ -159,17 +159,17 @@ def find_base(name: str) -> StoredBase:
     known = [path.parent.name for parent in base_folders() for path in parent.glob(f"*/{DESCRIPTION}")]
     raise CheckpointError(
         f"--base: there is no base '{name}', neither as a folder nor in {' or '.join(map(str, base_folders()))}. "
-        f"{nearest(name, known)} flagbt pretrain makes one; --preset {PRESET} takes a language model instead."
+        f"{nearest(name, known)} flagbt pretrain makes one; --preset {PRESET} uses a language model instead."
     )
 
 
 def base_of_checkpoint(checkpoint: Checkpoint) -> StoredBase:
-    """Return a checkpoint as a base: everything it has seen, of whatever purpose, is the base's range.
+    """Return a checkpoint as a base; its range covers everything that the checkpoint has seen, for any purpose.
 
     Raises
     ------
     CheckpointError
-        When something is not known of an imported checkpoint.
+        When something about an imported checkpoint is unknown.
     """
     checkpoint.check_known()
     starts, stops = zip(*((seen.start, seen.stop) for seen in checkpoint.ranges.values()), strict=True)

@@ -1,1 +1,1 @@
-"""Strategies: the plug-in base, the built-in ones, and how a user's own are found."""
+"""Strategies: the plug-in base, the built-in strategies, and the registry that finds your own."""

@@ -11,12 +11,12 @@ from ..models.signals import Signals
 
 
 class Position(NamedTuple):
-    """What is held when a bar closes.
+    """The position at the close of a bar.
 
     Attributes
     ----------
     exposure : float
-        The target in force as a signed fraction of equity: +1 long, 0 flat, -1 short.
+        The current target as a signed fraction of equity: +1 long, 0 flat, -1 short.
     size : float
         Base units held, signed.
     bars_held : int
@@ -32,7 +32,7 @@ class Position(NamedTuple):
 
 
 class Strategy:
-    """Base of every flagbt strategy: override ``prepare`` (signals), or ``decide`` (exposures), or both.
+    """Base class of flagbt strategies: override ``prepare`` (signals), ``decide`` (exposures), or both.
 
     Parameters
     ----------
@@ -42,18 +42,18 @@ class Strategy:
     Attributes
     ----------
     name : str
-        What records and tables call it; the class's own name where it gives none.
+        Name in records and tables; by default the name of the class.
     uses_model : bool
-        Whether the class is made with a checkpoint's ``ModelSignals`` as its first argument (``--ckpt``).
+        Whether the class takes a checkpoint's ``ModelSignals`` as its first argument (``--ckpt``).
     bars_seen : tuple of TimeRange or of text such as ``20200101-20230701``, optional
-        Every stretch of bars that anything in the strategy was trained, tuned or chosen on, the bars that its labels look at
-        included; ``()`` where it has seen none. Trading them is refused. None: it is not stated, and every output says so.
+        Every range of bars on which any part of the strategy was trained, tuned or chosen, including the bars that its labels
+        look at; ``()`` where it has seen none. Trading them is refused. None: not declared, which every output reports.
     reads_bars : bool
-        False where no answer depends on prices or volumes, as of a strategy that always holds, or one that draws at random.
+        False where no signal depends on prices or volumes, as in a strategy that always holds or draws at random.
     warmup_bars : int, optional
-        Bars of history before the first signal, where the strategy states it; messages then name it.
+        Bars of history before the first signal, where declared; messages then name it.
     label_spec : LabelSpec, TripleBarrier or their text, optional
-        The question that its probabilities answer, where it returns any; by default the labels of ``LabelSpec()``.
+        The labels that its probabilities predict, where it returns any; by default ``LabelSpec()``.
     """
 
     name = "strategy"
@@ -69,7 +69,7 @@ class Strategy:
         self.short = short
 
     def __init_subclass__(cls) -> None:
-        """Call a class that gives no name by the class's own: an inherited name would pass for its parent."""
+        """Name a class without ``name`` after the class, since an inherited name would mean its parent."""
         super().__init_subclass__()
         if "name" not in vars(cls):
             cls.name = cls.__name__
@@ -77,16 +77,16 @@ class Strategy:
     def prepare(self, bars: Bars) -> Signals:
         """Do all batched work and return one signal a bar. *Causality: row t uses bars <= t.*
 
-        ``bars`` includes the history before the traded range, for warming up. The engine keeps the result in
+        ``bars`` includes the history before the traded range, for the warm-up. The engine stores the result in
         ``self.signals``, at the same positions.
         """
         raise NotImplementedError(f"{type(self).__name__} must define prepare(bars) -> Signals")
 
     def decide(self, t: int, position: Position) -> float | None:
-        """Return the target exposure at the close of bar ``t`` in [-1, 1], or None to keep what is held.
+        """Return the target exposure at the close of bar ``t`` in [-1, 1], or None to keep the position.
 
         The default is the position rule: BUY -> +1, SELL -> 0 (-1 with ``short``), HOLD -> keep.
-        An order follows only where the target differs from ``position.exposure``; it fills at the next bar's open.
+        An order is made only where the target differs from ``position.exposure``; it fills at the next bar's open.
         """
         signal = self.signals.signal[t]
         if signal == BUY:

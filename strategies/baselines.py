@@ -1,4 +1,4 @@
-"""Strategies without a model: what a checkpoint must beat before it deserves attention."""
+"""Strategies without a model: the baselines that a checkpoint must beat."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class AlwaysHold(Strategy):
 class SmaCross(Strategy):
     """BUY while the fast mean of the close is above the slow one, SELL while it is below, HOLD where they are equal.
 
-    Means are equal where they differ by no more than their own rounding (`mean_error`), so that a tie of the prices as they
-    are written is HOLD in every unit: one satoshi or one bitcoin.
+    Means are equal where they differ by no more than their rounding error (`mean_error`). So a tie of the prices as written
+    is HOLD in every unit: one satoshi or one bitcoin.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ class SmaCross(Strategy):
         self.fast_bars = fast_bars
         self.slow_bars = slow_bars
 
-    @cached_property  # of the class, so that no subclass declares it unawares; a plain property could not be set by one
+    @cached_property  # kept on the class, so that no subclass inherits it as its declaration; a subclass can still set it
     def warmup_bars(self) -> int:  # type: ignore[override]
-        """Bars before the first whole slow mean."""
+        """Bars before the first complete slow mean."""
         return self.slow_bars - 1
 
     def prepare(self, bars: Bars) -> Signals:
@@ -82,11 +82,11 @@ class SmaCross(Strategy):
         signal = np.full(len(bars), NO_SIGNAL)
         slow = rolling_mean(bars.close, self.slow_bars)
         fast = rolling_mean(bars.close, self.fast_bars)
-        apart = slow - fast
+        difference = slow - fast
         rounding = mean_error(slow, self.slow_bars) + mean_error(fast, self.fast_bars)
-        signal[np.abs(apart) <= rounding] = HOLD
-        signal[apart < -rounding] = BUY
-        signal[apart > rounding] = SELL
+        signal[np.abs(difference) <= rounding] = HOLD
+        signal[difference < -rounding] = BUY
+        signal[difference > rounding] = SELL
         return Signals.plain(signal)
 
     def describe(self) -> dict[str, object]:
@@ -95,12 +95,12 @@ class SmaCross(Strategy):
 
 
 class RandomSignals(Strategy):
-    """Signals drawn at random: SELL 16 %, HOLD 66 %, BUY 18 %, about the labels' own shares in 2020-2024.
+    """Signals drawn at random: SELL 16 %, HOLD 66 %, BUY 18 %, about the labels' shares in 2020-2024.
 
     Parameters
     ----------
     seed : int
-        0 or more. The same seed gives the same signal to the same hour, whatever range is run.
+        0 or more. The same seed gives the same signal to the same hour in every range.
     short : bool
         Whether a SELL may open a short position.
 
@@ -123,7 +123,7 @@ class RandomSignals(Strategy):
         self.seed = seed
 
     def prepare(self, bars: Bars) -> Signals:
-        """Draw each bar's signal from its own time stamp. *Causality: row t uses bars <= t.*"""
+        """Draw each bar's signal from its time stamp. *Causality: row t uses bars <= t.*"""
         share = uniform_of_time(bars.time, self.seed)
         signal = np.full(len(bars), HOLD)
         signal[share < self.sell_share] = SELL
@@ -144,8 +144,8 @@ def rolling_mean(values: FloatArray, n_bars: int) -> FloatArray:
     rows = len(values) - n_bars + 1
     if rows <= 0:
         return result
-    # A running sum (cumsum, or pandas' rolling) carries rounding from the first bar on, so the signal at a bar would
-    # depend on where the series starts. Adding the window's rows oldest to newest does not.
+    # A running sum (cumsum, or pandas' rolling) carries rounding errors from the first bar on, so the signal at a bar would
+    # depend on where the series starts. Adding the window's rows from oldest to newest avoids that.
     total = np.zeros(rows)
     for offset in range(n_bars):
         total += values[offset : offset + rows]
@@ -154,18 +154,18 @@ def rolling_mean(values: FloatArray, n_bars: int) -> FloatArray:
 
 
 def mean_error(mean: FloatArray, n_bars: int) -> FloatArray:
-    """Return how far ``rolling_mean`` of prices may lie from the true mean of the prices as they are written.
+    """Return a bound of the error of ``rolling_mean`` against the true mean of the prices as they are written.
 
-    With u = 2**-53, half of float64's epsilon: reading a decimal price is off by a factor of 1 + u at most, each of the
-    n - 1 additions of numbers above 0 by another one, and so is the division (Higham 2002, Accuracy and Stability of
-    Numerical Algorithms, section 4.2): (n + 1) u of the mean, to first order. ``n * epsilon`` is at least that. It is far
-    below the least true difference: for prices of 9 digits and means of 24 and 168 bars, 5e-14 against 6e-12 of the price.
+    Let u = 2**-53, half of float64's epsilon. Reading a decimal price has a relative error of at most u, and so has each of
+    the n - 1 additions of positive numbers, and the division (Higham 2002, Accuracy and Stability of Numerical Algorithms,
+    section 4.2). To first order that is (n + 1) u of the mean; ``n * epsilon`` is at least as large. It is far below the
+    smallest true difference: for prices of 9 digits and means of 24 and 168 bars, 5e-14 against 6e-12 of the price.
     """
     return n_bars * float(np.finfo(np.float64).eps) * mean
 
 
 def uniform_of_time(time: TimeArray, seed: int) -> FloatArray:
-    """Return a uniform number in [0, 1) for each time stamp, shape (n,): a hash of stamp and seed, without state."""
+    """Return a uniform number in [0, 1) for each time stamp, shape (n,): a stateless hash of stamp and seed."""
     seconds = time.astype("datetime64[s]").astype(np.int64).astype(np.uint64)
     key = _mix(np.array([seed % 2**64], dtype=np.uint64))
     bits: UnsignedArray = _mix(seconds ^ key) >> np.uint64(11)
@@ -173,7 +173,7 @@ def uniform_of_time(time: TimeArray, seed: int) -> FloatArray:
 
 
 def _mix(values: UnsignedArray) -> UnsignedArray:
-    """SplitMix64's output function (Steele, Lea and Flood 2014), on arrays, where uint64 wraps around silently."""
+    """Apply SplitMix64's output function (Steele, Lea and Flood 2014) to arrays, where uint64 wraps around silently."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

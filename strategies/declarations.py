@@ -1,7 +1,7 @@
-"""What a strategy declares of itself: the bars it has seen, whether it reads bars, its labels; checked, never guessed.
+"""Declarations of a strategy: the bars it has seen, whether it reads bars, its labels. They are checked, never guessed.
 
-A declaration is an attribute of the class, or of the instance. What a built-in class declares holds for that class alone: a
-subclass of a user's may do anything, so it declares for itself.
+A declaration is an attribute of the class or of the instance. Declarations of a built-in class hold for that class alone: a
+user's subclass may do anything, so it makes its own declarations.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from ..data.plugins import blamed_on
 from ..data.time_range import TimeRange
 from ..errors import StrategyError, UsageError
 
-_HOW = 'Write bars_seen = ("20200101-20230701",): a tuple of time ranges, () where it has seen none'
+_REMEDY = 'Write bars_seen = ("20200101-20230701",): a tuple of time ranges, () where it has seen none'
 
 
 def bars_seen(strategy: object) -> tuple[TimeRange, ...] | None:
-    """Return the ranges of bars that anything in a strategy was trained, tuned or chosen on; None where it states none.
+    """Return the ranges of bars on which any part of a strategy was trained, tuned or chosen; None where not declared.
 
     Parameters
     ----------
     strategy : Strategy, or a class
-        A plain Backtrader strategy is a class until it is replayed; then its instance is asked as well.
+        A plain Backtrader strategy is a class until it is replayed; its instance is read afterwards.
 
     Raises
     ------
@@ -38,12 +38,12 @@ def bars_seen(strategy: object) -> tuple[TimeRange, ...] | None:
     where = f"strategy '{name_of(strategy)}': bars_seen"
     if not isinstance(given, tuple):
         what = f"the text {given!r}" if isinstance(given, str) else f"a {type(given).__name__}"
-        raise StrategyError(f"{where} is {what}, expected a tuple of time ranges. {_HOW}.")
+        raise StrategyError(f"{where} is {what}, expected a tuple of time ranges. {_REMEDY}.")
     return tuple(_range(each, where) for each in given)
 
 
 def reads_bars(strategy: object) -> bool:
-    """Tell whether a strategy's answers depend on prices or volumes; True unless it declares ``reads_bars = False``.
+    """Return whether a strategy's signals depend on prices or volumes; True unless it declares ``reads_bars = False``.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def reads_bars(strategy: object) -> bool:
 
 
 def warmup_bars(strategy: object) -> int | None:
-    """Return the bars of history that a strategy needs before its first signal; None where it does not state it.
+    """Return the bars of history that a strategy needs before its first signal; None where not declared.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def warmup_bars(strategy: object) -> int | None:
 
 
 def labels_of(strategy: object) -> Labels:
-    """Return the question that a strategy's probabilities answer: its ``label_spec``, or the default labels.
+    """Return the labels that a strategy's probabilities predict: its ``label_spec``, or the default labels.
 
     Raises
     ------
@@ -99,18 +99,18 @@ def labels_of(strategy: object) -> Labels:
 
 
 def is_built_in(kind: type[Any]) -> bool:
-    """Tell whether a class is flagbt's own."""
+    """Return whether a class belongs to flagbt."""
     return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _declared(strategy: object, name: str) -> Any:
-    """Return the attribute as its nearest class declares it; None where nobody did, or only a built-in class did."""
+    """Return the attribute as the nearest class declares it; None where no class, or only a built-in class, declares it."""
     kind: type[Any] = strategy if isinstance(strategy, type) else type(strategy)
     if strategy is kind or name not in getattr(strategy, "__dict__", {}):
-        by = next((each for each in kind.__mro__ if name in vars(each)), None)
-        if by is None or (is_built_in(by) and not is_built_in(kind)):
+        owner = next((each for each in kind.__mro__ if name in vars(each)), None)
+        if owner is None or (is_built_in(owner) and not is_built_in(kind)):
             return None
-        if strategy is kind and isinstance(vars(by)[name], property):  # it is asked again when there is an instance
+        if strategy is kind and isinstance(vars(owner)[name], property):  # read again once there is an instance
             return None
     with blamed_on(kind, name):
         return getattr(strategy, name)
@@ -123,12 +123,12 @@ def _range(given: object, where: str) -> TimeRange:
         except UsageError as error:
             raise StrategyError(str(error)) from None
     if not isinstance(given, TimeRange):
-        raise StrategyError(f"{where} holds {given!r}, expected time ranges. {_HOW}.")
+        raise StrategyError(f"{where} holds {given!r}, expected time ranges. {_REMEDY}.")
     ends = [end for end in (given.start, given.stop) if end is not None]
     if not all(isinstance(end, np.datetime64) and not np.isnat(end) for end in ends):
         raise StrategyError(
-            f"{where} holds a TimeRange from {given.start!r} to {given.stop!r}, whose ends are not both moments of numpy's "
-            "(datetime64). Write the range as text, such as '20200101-20230701'."
+            f"{where} holds a TimeRange from {given.start!r} to {given.stop!r}, whose ends are not both numpy datetime64 "
+            "values. Write the range as text, such as '20200101-20230701'."
         )
     if len(ends) == 2 and ends[0] >= ends[1]:
         raise StrategyError(
@@ -138,7 +138,7 @@ def _range(given: object, where: str) -> TimeRange:
 
 
 def name_of(strategy: object) -> str:
-    """Return what records and tables call a strategy: its ``name``, or the class's own name where it has none."""
+    """Return the name of a strategy in records and tables: its ``name``, or the name of its class."""
     kind: type[Any] = strategy if isinstance(strategy, type) else type(strategy)
     name = getattr(strategy, "name", None)
     return name if isinstance(name, str) else kind.__name__

@@ -1,4 +1,4 @@
-"""flagtrader: trades what a fine-tuned checkpoint says, by the position rule."""
+"""flagtrader: trades the signals of a fine-tuned checkpoint by the position rule."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class FlagTrader(Strategy):
         super().__init__(short=short)
         self.model = model
 
-    @cached_property  # of the class, so that no subclass declares it unawares; a plain property could not be set by one
+    @cached_property  # kept on the class, so that no subclass inherits it as its declaration; a subclass can still set it
     def bars_seen(self) -> tuple[TimeRange, ...]:  # type: ignore[override]
-        """What the checkpoint and the calibration in use have seen."""
+        """Ranges that the checkpoint and the calibration in use have seen."""
         return tuple(seen_ranges(self.model.checkpoint, self.model.calibration).values())
 
     @cached_property
     def warmup_bars(self) -> int:  # type: ignore[override]
-        """Bars before the checkpoint's first answer."""
+        """Bars before the checkpoint's first signal."""
         return self.model.warmup_bars
 
     def prepare(self, bars: Bars) -> Signals:

@@ -1,6 +1,6 @@
-"""Which strategies there are: the built-in ones, those of installed packages, and any ``module:Class``.
+"""Registry of strategies: the built-in ones, those of installed packages, and any ``module:Class``.
 
-Names are listed without importing what they stand for, so that a listing stays instant (no torch, no Backtrader).
+Names are listed without importing the strategies, so that a listing is instant (no torch, no Backtrader).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .base import Strategy
 
 GROUP = "flagbt.strategies"
 
-# setup.cfg lists the same objects as entry points of GROUP; this table keeps them working where the installed metadata
-# is older than the code, and holds what an entry point cannot: the description.
+# setup.cfg lists the same objects as entry points of GROUP. This table keeps them working where the installed metadata is
+# older than the code, and adds the description, which an entry point cannot hold.
 BUILT_IN: dict[str, tuple[str, str]] = {
     "flagtrader": ("flagbt.strategies.flagtrader:FlagTrader", "trades the signals of a fine-tuned checkpoint"),
     "buy-and-hold": ("flagbt.strategies.baselines:BuyAndHold", "buys once and holds to the end"),
     "always-hold": ("flagbt.strategies.baselines:AlwaysHold", "never trades"),
     "sma-cross": ("flagbt.strategies.baselines:SmaCross", "long while the 24-bar mean is above the 168-bar mean"),
-    "random": ("flagbt.strategies.baselines:RandomSignals", "signals drawn at random, with the labels' own shares"),
+    "random": ("flagbt.strategies.baselines:RandomSignals", "signals drawn at random, with the labels' shares"),
 }
 
 
@@ -32,14 +32,14 @@ def strategy_names() -> list[tuple[str, str]]:
     Raises
     ------
     StrategyError
-        When two packages offer the same name, or one offers a built-in's name.
+        When two packages offer the same name, or a package offers the name of a built-in strategy.
     """
     listed = [(name, description) for name, (_, description) in BUILT_IN.items()]
     return listed + [(name, f"plug-in {path}") for name, path in sorted(_table().items()) if name not in BUILT_IN]
 
 
 def find_strategy(name: str) -> type[Any]:
-    """Return the class of a registered name, or of ``package.module:Class`` (the current folder's modules too).
+    """Return the class of a registered name, or of ``package.module:Class`` (also from the current folder).
 
     Returns
     -------
@@ -49,16 +49,16 @@ def find_strategy(name: str) -> type[Any]:
     Raises
     ------
     UsageError
-        When the name is not registered; the nearest one is named.
+        When the name is not registered; the nearest name is given.
     StrategyError
-        When the object cannot be imported or is no strategy class, or two packages offer one name.
+        When the object cannot be imported or is not a strategy class, or two packages offer one name.
     """
     if ":" in name:
         return _checked(load_object(name, what="strategy"), name)
     table = _table()
     if name not in table:
         raise UsageError(
-            f"strategy '{name}' is not registered. {nearest(name, table)} A class of your own is package.module:Class."
+            f"strategy '{name}' is not registered. {nearest(name, table)} Name your own class as package.module:Class."
         )
     return _checked(load_object(table[name], what="strategy"), name)
 
@@ -75,7 +75,7 @@ def _table() -> dict[str, str]:
 
 
 def _checked(found: object, name: str) -> type[Any]:
-    # Whoever subclasses backtrader.Strategy has imported Backtrader already: asking sys.modules spares everybody else.
+    # A subclass of backtrader.Strategy has imported Backtrader already; sys.modules avoids the import for all others.
     backtrader = sys.modules.get("backtrader")
     bases = (Strategy,) if backtrader is None else (Strategy, backtrader.Strategy)
     if inspect.isclass(found) and issubclass(found, bases) and found not in bases:

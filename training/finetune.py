@@ -22,7 +22,7 @@ from ..data.labels import class_counts, class_shares
 from ..errors import TrainingError
 from ..models.architecture import AnyArchitecture
 from ..models.network import Lora, adapter_state, build_base, read_tensors, with_lora, write_tensors
-from ..models.scoring import score
+from ..models.scoring import ScoringOptions, score
 from ..models.statistics import scores, softmax
 from ..stopping import stop_if_requested
 from ..storage.untrusted_files import load_json
@@ -247,7 +247,7 @@ def validation_logits(
         warmup_bars=first_row,
         first=int(at[0]),
         stop=int(at[-1]) + 1,
-        progress=lambda _done, _total: pause(),
+        options=ScoringOptions(progress=lambda _done, _total: pause()),
     )
 
 

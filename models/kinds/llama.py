@@ -1,8 +1,8 @@
 """The network: a causal transformer over one position per bar, with a SELL/HOLD/BUY head.
 
-The backbone is transformers' Llama, fed with bar features instead of word embeddings, so that this project's own small
-bases and a pre-trained language model are one kind of thing. Every position attends to itself and the ``context_bars - 1``
-before it, so a logit depends on ``receptive_bars`` positions and nothing older; positions are relative (rotary).
+The backbone is transformers' Llama, with bar features as input instead of word embeddings, so that this project's own small
+bases and pre-trained language models share one network. Every position attends to itself and the ``context_bars - 1`` before
+it, so a logit depends on ``receptive_bars`` positions and nothing older; positions are relative (rotary).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AttentionInterface.register(BAND, band_attention)
 
 
 class BarTransformer(nn.Module):
-    """Rows of features in, one vector of hidden state and three logits a bar out.
+    """Transformer from feature rows to a hidden state and three logits a bar.
 
     Notation: B sequences, L positions (bars), F features, D = d_model.
     """
@@ -49,14 +49,14 @@ class BarTransformer(nn.Module):
         self.embed = nn.Linear(a.n_features, a.d_model)
         self.input_dropout = Dropout(a.dropout)
         self.backbone = LlamaModel(config)
-        self.backbone.embed_tokens.requires_grad_(False)  # bars come in through `embed`: no gradient reaches it
+        self.backbone.embed_tokens.requires_grad_(False)  # bars enter through `embed`: no gradient reaches it
         self.head = nn.Linear(a.d_model, N_CLASSES)
 
     def hidden(self, rows: Tensor, last: int | None = None) -> Tensor:
         """Return the hidden states (B, L, D) of feature rows (B, L, F), no NaN, or those of the ``last`` positions only.
 
-        *Causality: position t sees <= t.* No layer computes more positions than the ``last`` ones look back at through the
-        layers above it: of a chunk's memory, on the average, half.
+        *Causality: position t sees <= t.* Each layer computes only the positions that the ``last`` ones depend on through the
+        layers above it: on average half of a chunk's memory.
         """
         a, length = self.architecture, rows.shape[1]
         wanted = length if last is None else last

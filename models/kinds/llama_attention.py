@@ -1,7 +1,7 @@
-"""Attention over a band: every position sees itself and a few before it, so that most of a long sequence is no work.
+"""Attention over a band: every position sees itself and a few positions before it.
 
-The sequence is cut into blocks no shorter than the band; the positions of a block attend to it and to the one before it.
-That is 2 x block products a position, where a mask over the whole sequence costs as many as the sequence is long.
+The sequence is cut into blocks no shorter than the band. The positions of a block attend to it and to the block before it.
+That costs 2 x block products a position; a mask over the whole sequence costs as many as the sequence is long.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SHORTEST_BLOCK = 32  # shorter ones make matrices too small to be multiplied fast
+SHORTEST_BLOCK = 32  # shorter blocks give matrices too small for fast products
 
 
 def block_masks(length: int, context_bars: int, device: torch.device) -> Tensor:
-    """Return each block's mask, bool (N, 1, b, 2 b): which of the block before and of its own each position may see.
+    """Return the mask of each block, bool (N, 1, b, 2 b): which positions of the previous and the same block are visible.
 
     Position i of the sequence sees j where 0 <= i - j < ``context_bars``; before the first block there is nothing. With a
-    context of one bar there is nothing to cut: bool (L, 1, 1, 1).
+    context of one bar there are no blocks: bool (L, 1, 1, 1).
     """
     if context_bars == 1:
         return torch.ones((length, 1, 1, 1), dtype=torch.bool, device=device)
@@ -49,18 +49,18 @@ def band_attention(
     Parameters
     ----------
     query, key, value : Tensor, shape (B, H, L, D)
-        Keys and values may have fewer heads, each shared by as many of the queries'.
+        Keys and values may have fewer heads, each shared by a group of query heads.
     attention_mask : Tensor
-        ``block_masks``.
+        The result of ``block_masks``.
     dropout : float
-        Share of the attention's weights.
+        Share of the attention's weights that are dropped.
     scaling : float
-        Of the products of queries and keys.
+        Factor of the products of queries and keys.
 
     Returns
     -------
     (Tensor, None)
-        Shape (B, L, H, D); no weights are kept.
+        Shape (B, L, H, D); weights are not returned.
     """
     if attention_mask.shape[3] == 1:
         return _on_itself(query, key, value, dropout)
@@ -69,7 +69,7 @@ def band_attention(
     behind = blocks * block - length
     own = functional.pad(query.transpose(1, 2), (0, 0, 0, 0, 0, behind)).reshape(-1, block, *_heads(query))
 
-    def with_the_one_before(tensor: Tensor) -> Tensor:
+    def with_previous_block(tensor: Tensor) -> Tensor:
         padded = functional.pad(tensor.transpose(1, 2), (0, 0, 0, 0, block, behind))
         cut = padded.reshape(sequences, blocks + 1, block, *_heads(tensor))
         pairs = torch.cat([cut[:, :-1], cut[:, 1:]], dim=2).reshape(-1, 2 * block, *_heads(tensor))
@@ -78,8 +78,8 @@ def band_attention(
 
     output = functional.scaled_dot_product_attention(
         own.transpose(1, 2),
-        with_the_one_before(key),
-        with_the_one_before(value),
+        with_previous_block(key),
+        with_previous_block(value),
         attn_mask=attention_mask.repeat(sequences, 1, 1, 1),
         dropout_p=dropout,
         scale=scaling,
@@ -88,10 +88,10 @@ def band_attention(
 
 
 def _on_itself(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> tuple[Tensor, None]:
-    """Attend to the position itself alone: the one weight is 1, whatever its product is."""
+    """Attend to the position itself only: its weight is 1, whatever the product is."""
     groups = query.shape[1] // key.shape[1]
     key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
-    weight = torch.softmax((query * key).sum(dim=-1)[..., None], dim=-1)  # kept in the graph: queries and keys have a gradient
+    weight = torch.softmax((query * key).sum(dim=-1)[..., None], dim=-1)  # keeps queries and keys in the graph
     return (functional.dropout(weight, dropout, training=dropout > 0) * value).transpose(1, 2), None
 
 

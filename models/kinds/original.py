@@ -1,7 +1,7 @@
 """The network of imported checkpoints: post-norm blocks over a window of bars with learned, absolute positions.
 
-It was trained on windows, so it is served on windows: each bar's logits come from the window that ends with it, at the
-window's last position. Without a causal mask the positions of a window see one another, and none a bar after its last.
+It was trained on windows, so it also scores windows: each bar's logits come from the last position of the window that ends
+with it. Without a causal mask the positions of a window see one another, but no bar after the window.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .fast_dropout import Dropout
 
 
 class OriginalTransformer(nn.Module):
-    """Rows of features in, three logits a bar out, each from a window of its own.
+    """Transformer from feature rows to three logits a bar, each from a separate window.
 
     Notation: B sequences, L positions (bars), F features, W = context_bars, D = d_model.
     """
@@ -33,7 +33,7 @@ class OriginalTransformer(nn.Module):
     def read(self, windows: Tensor, last: int | None = None) -> Tensor:
         """Return the hidden states (B, L, D) of windows (B, L, F), no NaN, or those of the ``last`` positions only.
 
-        TRAP: only the last position may be served: without a causal mask the earlier ones see the bars after them.
+        TRAP: use only the last position: without a causal mask the earlier ones see the bars after them.
         """
         length = windows.shape[1]
         hidden = self.embed(windows) + self.positions[:, :length]
@@ -45,8 +45,8 @@ class OriginalTransformer(nn.Module):
     def hidden(self, rows: Tensor, last: int | None = None) -> Tensor:
         """Return the hidden states (B, L, D) of feature rows (B, L, F), no NaN, or those of the ``last`` positions only.
 
-        Each is the last of a window of its own; the first ``context_bars - 1`` of a sequence have rows of zeros before them,
-        and are worth nothing. *Causality: position t sees <= t.*
+        Each is the last position of a separate window. The first ``context_bars - 1`` of a sequence are padded with rows of
+        zeros and are meaningless. *Causality: position t sees <= t.*
         """
         sequences, length, features = rows.shape
         context, wanted = self.architecture.context_bars, length if last is None else last
@@ -74,7 +74,7 @@ class _Block(nn.Module):
         self.dropout = Dropout(a.dropout)
 
     def forward(self, hidden: Tensor, last: int) -> Tensor:
-        """Return the hidden states of the ``last`` positions, of hidden states (B, L, D)."""
+        """Return the hidden states of the ``last`` positions from hidden states (B, L, D)."""
         hidden = self.norm1(hidden[:, -last:] + self.attention(hidden, last))
         inner = self.dropout(functional.gelu(self.up_proj(hidden)))
         result: Tensor = self.norm2(hidden + self.dropout(self.down_proj(inner)))

@@ -1,7 +1,7 @@
-"""An original checkpoint as it lies in its file: its tensors' names and shapes, and what it says of itself.
+"""Read an original checkpoint's file: the names and shapes of its tensors, its config and its training's scores.
 
-The three shapes are a bare state dict, a training's save (``model_state_dict`` among an optimizer's state and scores) and
-weights with their config (``model`` and ``config``).
+The file has one of three forms: a bare state dict, a training's save (``model_state_dict`` with an optimizer's state and
+scores), or weights with their config (``model`` and ``config``).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ...errors import CheckpointError
 from ..architecture import N_CLASSES
 from .torch_pickle import read_pickled, tensors_of
 
-SHAPES = {"model_state_dict": "a training's save", "model": "weights with their config"}
-TOLD = ("epoch", "train_loss", "val_loss", "val_accuracy")
+FORMS = {"model_state_dict": "a training's save", "model": "weights with their config"}
+REPORTED = ("epoch", "train_loss", "val_loss", "val_accuracy")
 CONFIG_KEYS = {
     "state_dim": "n_features",
     "d_model": "d_model",
@@ -39,64 +39,65 @@ MOST_NAMED = 24
 
 @dataclass(frozen=True, eq=False)
 class OriginalCheckpoint:
-    """What a file holds: tensors under their own names, and what it says of itself.
+    """The content of an original checkpoint's file.
 
     Attributes
     ----------
     tensors : dict of Tensor
+        Under the names in the file.
     config : dict
-    told : dict of float
-        Its training's own words: ``epoch``, ``train_loss``, ``val_loss``, ``val_accuracy``.
+    reported : dict of float
+        Scores of its training: ``epoch``, ``train_loss``, ``val_loss``, ``val_accuracy``.
     form : str
-        Which of the three shapes the file has.
+        Which of the three forms the file has.
     """
 
     tensors: dict[str, Tensor]
     config: dict[str, Any]
-    told: dict[str, float]
+    reported: dict[str, float]
     form: str
 
 
 def read_original_checkpoint(path: Path) -> OriginalCheckpoint:
-    """Read one of the three shapes: a bare state dict, a training's save, weights with their config.
+    """Read a file in one of the three forms: a bare state dict, a training's save, weights with their config.
 
     Raises
     ------
     CheckpointError
-        When it is none of them, or is refused (``pickled.read_pickled``).
+        When it has none of these forms, or is refused (``torch_pickle.read_pickled``).
     """
     values = read_pickled(path)
     if not isinstance(values, dict) or not values:
         raise CheckpointError(f"{path} holds a {type(values).__name__}, expected a state dict, or a dict around one.")
-    key = next((key for key in SHAPES if isinstance(values.get(key), dict)), None)
+    key = next((key for key in FORMS if isinstance(values.get(key), dict)), None)
     state = values if key is None else values[key]
     if key is None and not any(isinstance(value, Tensor) for value in values.values()):
         raise CheckpointError(
             f"{path} holds {', '.join(str(name)[:40] for name in list(values)[:8])}: no tensors, and none of the keys "
-            f"{', '.join(SHAPES)}. Give a state dict, or a dict around one."
+            f"{', '.join(FORMS)}. Give a state dict, or a dict around one."
         )
     config = {} if key is None else values.get("config") or {}
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: its config is a {type(config).__name__}, expected a dict. Save it as plain numbers.")
-    told = {name: float(values[name]) for name in TOLD if key is not None and is_finite_number(values.get(name))}
-    form = "a bare state dict" if key is None else SHAPES[key]
-    return OriginalCheckpoint(tensors_of(state, path), config, told, form)
+    reported = {name: float(values[name]) for name in REPORTED if key is not None and is_finite_number(values.get(name))}
+    form = "a bare state dict" if key is None else FORMS[key]
+    return OriginalCheckpoint(tensors_of(state, path), config, reported, form)
 
 
 def is_finite_number(value: Any) -> bool:
-    """Tell whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
 
 
-def sizes_of(foreign: OriginalCheckpoint, path: Path) -> dict[str, int]:
-    """Return what the shapes tell, once every tensor is there, has its shape, and none is left over.
+def sizes_of(original: OriginalCheckpoint, path: Path) -> dict[str, int]:
+    """Return the sizes that the tensors' shapes determine, after checking that all tensors fit and no other is there.
 
     Raises
     ------
     CheckpointError
-        Naming what is missing, left over or of another shape, or where the file's own config says otherwise.
+        Naming the tensors that are missing, unexpected or of another shape, or the sizes in which the file's config differs.
     """
-    found = {name: tuple(tensor.shape) for name, tensor in foreign.tensors.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in original.tensors.items()}
     first = "transformer_blocks.0."
 
     def size(name: str, axis: int, dimensions: int, otherwise: int) -> int:
@@ -126,26 +127,26 @@ def sizes_of(foreign: OriginalCheckpoint, path: Path) -> dict[str, int]:
     ]
     if faults:
         raise CheckpointError(
-            f"{path} does not have the original architecture. Tensors {'; '.join(faults)}. Nothing was written: an import "
-            "that left tensors out would load, and answer something else."
+            f"{path} does not have the original architecture. Tensors {'; '.join(faults)}. Nothing was written, since an "
+            "import without some tensors would load and predict something else."
         )
-    for name, tensor in foreign.tensors.items():
+    for name, tensor in original.tensors.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(
                 f"{path}: '{name}' holds numbers that are not finite: it diverged in training, or is damaged."
             )
     differ = [
-        f"{key} {foreign.config[key]!r}, and its tensors have {sizes[ours]}"
+        f"{key} {original.config[key]!r}, but its tensors have {sizes[ours]}"
         for key, ours in CONFIG_KEYS.items()
-        if key in foreign.config and foreign.config[key] != sizes[ours]
+        if key in original.config and original.config[key] != sizes[ours]
     ]
     if differ:
-        raise CheckpointError(f"{path}: its config says {'; '.join(differ)}. Weights and config are of different checkpoints.")
+        raise CheckpointError(f"{path}: its config has {'; '.join(differ)}. Weights and config are of different checkpoints.")
     return sizes
 
 
 def _expected(sizes: dict[str, int]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield every tensor's name and shape in the original architecture."""
+    """Yield the name and shape of every tensor in the original architecture."""
     width, inner, rank = sizes["d_model"], sizes["d_feedforward"], sizes["rank"]
     yield "state_embedding.weight", (width, sizes["n_features"])
     yield "state_embedding.bias", (width,)
@@ -168,7 +169,7 @@ def _expected(sizes: dict[str, int]) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _ours(name: str) -> str:
-    """Return our name of an original tensor, less what marks the base and LoRA."""
+    """Return flagbt's name of an original tensor, without the marks of base and LoRA."""
     head, _, rest = name.partition(".")
     if head != "transformer_blocks":
         return OURS[head] + (f".{rest}" if rest else "")
@@ -179,14 +180,14 @@ def _ours(name: str) -> str:
 
 
 def base_tensors(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the base under our names, less its head, in float32."""
+    """Yield the base without its head under flagbt's names, in float32."""
     for name, tensor in tensors.items():
         if ".lora." not in name and not name.startswith("action_head."):
             yield _ours(name).replace(".base.", "."), tensor.float().contiguous()
 
 
 def adapter_tensors(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield LoRA and head under PEFT's names; PEFT multiplies by the transposed matrices."""
+    """Yield LoRA and head under PEFT's names, transposed as PEFT stores the matrices."""
     for name, tensor in tensors.items():
         if ".lora." in name:
             ours = _ours(name).replace(".lora.lora_", ".lora_")
@@ -196,7 +197,7 @@ def adapter_tensors(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 
 
 def original_parameter_counts(tensors: dict[str, Tensor]) -> dict[str, int]:
-    """Return the numbers of all parameters, and of those beside the frozen linear layers."""
+    """Return the numbers of all parameters and of those outside the frozen linear layers."""
     sizes = {name: tensor.numel() for name, tensor in tensors.items()}
     frozen = sum(size for name, size in sizes.items() if ".base." in name)
     return {"all": sum(sizes.values()), "trainable": sum(sizes.values()) - frozen}

@@ -1,8 +1,8 @@
-"""Importing an original checkpoint: its weights under our names, and beside them what only its owner can say.
+"""Import an original checkpoint: its weights under flagbt's names, with its owner's declaration.
 
-No tensor's shape depends on the number of heads, the context length or the mask, and none tells which columns were fed, in
-which scale, what was asked, or which bars were seen. What the file's own ``config`` does not say must be stated: a guess
-loads without any error and gives other logits with the same confidence.
+No tensor shape depends on the number of heads, the context length or the mask, or reveals the feature columns, their scale,
+the labels or the bars seen. The owner must declare what the file's ``config`` does not contain: a wrong guess loads without
+any error and gives other logits with the same confidence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ...errors import CheckpointError, RangeError, UsageError
 from ...storage.atomic_files import json_text, new_folder, sha256_of
 from ..architecture import N_CLASSES, OriginalArchitecture, original_chunk_bars
 from ..calibration import Calibration
-from ..checkpoint import DESCRIPTION, FORMAT, STATED, Checkpoint, read_checkpoint
+from ..checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
 from ..decision import Decision
 from ..network import Lora, build_base, fingerprint, with_lora, write_tensors
 from .original_file import (
@@ -42,7 +42,7 @@ CONTEXT_KEYS = ("context_length", "sequence_length", "seq_len")
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerDeclaration:
-    """What the owner of a checkpoint says of it; None where nothing is said.
+    """What the owner of a checkpoint declares about it; None where unknown.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class OwnerDeclaration:
         Columns in their order, and their scaler.
     labels : LabelSpec or TripleBarrier, optional
     seen : TimeRange, optional
-        Every bar that taught it or judged it.
+        Every bar used in training or validation.
     validated_on : TimeRange, optional
-        The part of those that only judged.
+        The part used in validation only.
     bars : Bars, optional
-        Bars of the market and length that it was trained on, which hold the range ``seen``.
+        Bars of the market and length that it was trained on, which contain the range ``seen``.
     """
 
     heads: int | None = None
@@ -70,7 +70,7 @@ class OwnerDeclaration:
     bars: Bars | None = None
 
 
-def import_checkpoint(path: Path, target: Path, stated: OwnerDeclaration, *, overwrite: bool = False) -> Checkpoint:
+def import_checkpoint(path: Path, target: Path, declaration: OwnerDeclaration, *, overwrite: bool = False) -> Checkpoint:
     """Read an original checkpoint and write it as the checkpoint folder ``target``.
 
     Raises
@@ -79,33 +79,33 @@ def import_checkpoint(path: Path, target: Path, stated: OwnerDeclaration, *, ove
         When the file is refused or does not have the original architecture, or ``target`` exists and ``overwrite`` is not
         set.
     UsageError
-        When heads, context or mask are said by nobody, or said twice and differently, or make no network.
+        When heads, context or mask are unknown, contradict the file's config, or do not make a network.
     RangeError
-        When the bars do not hold the range that was seen.
+        When the bars do not contain the range that was seen.
     """
     if target.exists() and not overwrite:
         raise CheckpointError(f"--name: {target} exists. Choose another --name, or --overwrite to replace it.")
-    foreign = read_original_checkpoint(path)
-    sizes = sizes_of(foreign, path)
-    architecture = _architecture(foreign, sizes, stated, path)
-    known = _known(stated, architecture)
+    original = read_original_checkpoint(path)
+    sizes = sizes_of(original, path)
+    architecture = _architecture(original, sizes, declaration, path)
+    known = _known(declaration, architecture)
     lora = Lora(rank=sizes["rank"], alpha=sizes["rank"])
-    base, adapter = dict(base_tensors(foreign.tensors)), dict(adapter_tensors(foreign.tensors))
+    base, adapter = dict(base_tensors(original.tensors)), dict(adapter_tensors(original.tensors))
     try:
         with new_folder(target, overwrite=overwrite) as folder:
             write_tensors(folder / "base.safetensors", base)
             write_tensors(folder / "adapter.safetensors", adapter)
             model = with_lora(build_base(architecture, base, place=str(path)), lora)
-            _put(model, adapter)
-            write_tensors(folder / "fingerprint.safetensors", _marks(model.eval(), architecture))
+            _load_adapter(model, adapter)
+            write_tensors(folder / "fingerprint.safetensors", _random_fingerprint(model.eval(), architecture))
             values = {
                 "format": FORMAT,
                 "architecture": architecture.to_json(),
                 "lora": {**lora.to_json(), "targets": list(architecture.lora_targets)},
-                "base": _origin(path, foreign, stated),
-                "parameters": original_parameter_counts(foreign.tensors),
+                "base": _origin(path, original, declaration),
+                "parameters": original_parameter_counts(original.tensors),
                 **known,
-                "metrics": _claims(foreign),
+                "metrics": _reported_metrics(original),
                 "calibrations": {"default": {"calibration": Calibration().to_json(), "decision": Decision().to_json()}},
                 "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "peft", "torch")}},
                 "files": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
@@ -118,16 +118,16 @@ def import_checkpoint(path: Path, target: Path, stated: OwnerDeclaration, *, ove
 
 
 def _architecture(
-    foreign: OriginalCheckpoint, sizes: dict[str, int], stated: OwnerDeclaration, path: Path
+    original: OriginalCheckpoint, sizes: dict[str, int], declaration: OwnerDeclaration, path: Path
 ) -> OriginalArchitecture:
-    """Return the architecture, once heads, context and mask have been said."""
-    config = foreign.config
+    """Return the architecture, with heads, context and mask from the declaration or the file's config."""
+    config = original.config
     context_key = next((key for key in CONTEXT_KEYS if key in config), "")
-    heads = _agreed("--heads", stated.heads, config, "num_heads", path)
-    context = _agreed("--context", stated.context_bars, config, context_key, path)
-    causal = _agreed("--causal/--no-causal", stated.causal, config, "causal", path)
+    heads = _agreed("--heads", declaration.heads, config, "num_heads", path)
+    context = _agreed("--context", declaration.context_bars, config, context_key, path)
+    causal = _agreed("--causal/--no-causal", declaration.causal, config, "causal", path)
     if context == 1:
-        causal = True if causal is None else causal  # one bar alone: there is nothing to mask
+        causal = True if causal is None else causal  # a single bar has nothing to mask
     lacking = [
         text
         for text, value in (
@@ -139,16 +139,16 @@ def _architecture(
     ]
     if lacking:
         raise UsageError(
-            f"{path} does not say {'; '.join(lacking)}. No tensor's shape depends on these, so a wrong value would load "
-            "without any error and give other logits, with the same confidence. flagbt does not guess: look into the code or "
-            "the log of its training, and say it."
+            f"{path} does not contain {'; '.join(lacking)}. No tensor shape depends on these, so a wrong value would load "
+            "without any error and give other logits, with the same confidence. flagbt does not guess: find them in the code "
+            "or the log of its training, and give these options."
         )
     width, positions = sizes["d_model"], sizes["positions"]
     if not isinstance(heads, int) or heads < 1 or width % heads:
         fits = [n for n in range(1, width + 1) if width % n == 0 and n <= 64]
         raise UsageError(f"--heads: {heads} heads do not share a width of {width}. Possible: {', '.join(map(str, fits))}.")
     if not isinstance(context, int) or not 1 <= context <= positions:
-        raise UsageError(f"--context: {context} bars, and the file has {positions} learned positions. Choose 1 .. {positions}.")
+        raise UsageError(f"--context: {context} bars, but the file has {positions} learned positions. Choose 1 .. {positions}.")
     return OriginalArchitecture(
         n_features=sizes["n_features"],
         layers=sizes["layers"],
@@ -162,38 +162,38 @@ def _architecture(
     )
 
 
-def _agreed(option: str, stated: int | None, config: dict[str, Any], key: str, path: Path) -> Any:
-    """Return what the user or the file's config says; both may say it, if it is the same."""
-    told = config.get(key)
-    if stated is not None and told is not None and stated != told:
+def _agreed(option: str, declared: int | None, config: dict[str, Any], key: str, path: Path) -> Any:
+    """Return the value from the declaration or the file's config; where both have one, they must agree."""
+    found = config.get(key)
+    if declared is not None and found is not None and declared != found:
         raise UsageError(
-            f"{option}: {stated}, and the config in {path} says {key} {told!r}. It would load all the same, and compute "
-            "something else. Leave the option out; where the config is wrong, save the bare state dict and state everything."
+            f"{option}: {declared}, but the config in {path} has {key} {found!r}. A wrong value would load and compute "
+            "something else. Leave the option out; where the config is wrong, save the bare state dict and give all options."
         )
-    return told if stated is None else stated
+    return found if declared is None else declared
 
 
-def _known(stated: OwnerDeclaration, architecture: OriginalArchitecture) -> dict[str, Any]:
-    """Return what else is stated, as ``checkpoint.json`` keeps it; None (or an empty object) for what is not."""
-    schema, seen, bars = stated.schema, stated.seen, stated.bars
+def _known(declaration: OwnerDeclaration, architecture: OriginalArchitecture) -> dict[str, Any]:
+    """Return the rest of the declaration as stored in ``checkpoint.json``; None (or an empty object) where unknown."""
+    schema, labels, seen, bars = declaration.schema, declaration.labels, declaration.seen, declaration.bars
     if schema is not None and len(schema.columns) != architecture.n_features:
         raise UsageError(
             f"--features: '{schema.feature_set}' has {len(schema.columns)} columns, the checkpoint reads "
-            f"{architecture.n_features}. Where its training filled the rest up with zeros, let the feature set give those "
-            "columns too: which place a column had decides what it means."
+            f"{architecture.n_features}. Where its training filled up with zeros, let the feature set return those columns "
+            "too: the position of a column decides its meaning."
         )
-    judged = stated.validated_on or seen
+    validated = declaration.validated_on or seen
     ranges = (
         None
         if seen is None
-        else {"pretraining": str(seen), "training": str(seen), "validation": str(judged), "calibration": str(judged)}
+        else {"pretraining": str(seen), "training": str(seen), "validation": str(validated), "calibration": str(validated)}
     )
     shares, returns = None, None
-    if stated.labels is not None and seen is not None and bars is not None:
-        shares, returns = _measured(stated.labels, seen, bars)
+    if labels is not None and seen is not None and bars is not None:
+        shares, returns = _measured(labels, seen, bars)
     return {
         "schema": None if schema is None else schema.to_json(),
-        "labels": None if stated.labels is None else stated.labels.to_json(),
+        "labels": None if labels is None else labels.to_json(),
         "ranges": ranges,
         "label_shares": shares,
         "class_returns": returns,
@@ -202,7 +202,7 @@ def _known(stated: OwnerDeclaration, architecture: OriginalArchitecture) -> dict
 
 
 def _measured(labels: Labels, seen: TimeRange, bars: Bars) -> tuple[list[float], list[float]]:
-    """Return the labels' shares and mean forward returns over the range seen, each (3,): SELL, HOLD, BUY."""
+    """Return the labels' shares and mean forward returns over the range seen, each of shape (3,): SELL, HOLD, BUY."""
     part = bars.between(seen)
     inside = slice(part.start, max(part.start, part.stop - labels.horizon_bars))
     label, change = labels.labels(bars)[inside], labels.forward_return(bars)[inside]
@@ -210,75 +210,74 @@ def _measured(labels: Labels, seen: TimeRange, bars: Bars) -> tuple[list[float],
     if absent:
         raise RangeError(
             f"--trained-on {seen}: of the {inside.stop - inside.start:,} labels that {bars} has there, none is "
-            f"{' or '.join(absent)}. Give --data that holds the range, or the range and the labels of the training."
+            f"{' or '.join(absent)}. Give --data that contains the range, or the range and the labels of the training."
         )
     return class_shares(label).tolist(), [float(change[label == code].mean()) for code in range(N_CLASSES)]
 
 
-def _put(model: Any, adapter: dict[str, Tensor]) -> None:
+def _load_adapter(model: Any, adapter: dict[str, Tensor]) -> None:
     import peft
 
     left = peft.set_peft_model_state_dict(model, adapter)
     if left.unexpected_keys:
-        raise CheckpointError(f"PEFT has no place for {', '.join(left.unexpected_keys[:3])}: install the version of the docs.")
+        raise CheckpointError(f"PEFT does not know {', '.join(left.unexpected_keys[:3])}. Install the version of the docs.")
 
 
-def _marks(model: Any, architecture: OriginalArchitecture) -> dict[str, Tensor]:
-    """Return a fingerprint on rows of standard normal numbers: no rows of its training are at hand."""
+def _random_fingerprint(model: Any, architecture: OriginalArchitecture) -> dict[str, Tensor]:
+    """Return a fingerprint on rows of standard normal numbers, since no rows of its training are available."""
     random = np.random.Generator(np.random.Philox(key=20240101))
     n = architecture.receptive_bars + architecture.fingerprint_rows
     rows = random.standard_normal((n, architecture.n_features)).astype(np.float32)
     return fingerprint(model, rows, kept=architecture.fingerprint_rows)
 
 
-def _origin(path: Path, foreign: OriginalCheckpoint, stated: OwnerDeclaration) -> dict[str, Any]:
-    judged = None if stated.validated_on is None else str(stated.validated_on)
+def _origin(path: Path, original: OriginalCheckpoint, declaration: OwnerDeclaration) -> dict[str, Any]:
     plain = {
-        str(key)[:80]: value for key, value in foreign.config.items() if is_finite_number(value) or isinstance(value, bool)
+        str(key)[:80]: value for key, value in original.config.items() if is_finite_number(value) or isinstance(value, bool)
     }
     return {
         "preset": "original",
         "imported": {
             "file": path.name,
             "sha256": sha256_of(path),
-            "form": foreign.form,
-            "told": foreign.told,
+            "form": original.form,
+            "told": original.reported,
             "config": {key: value if isinstance(value, int) else float(value) for key, value in plain.items()},
-            "validated_on": judged,
+            "validated_on": None if declaration.validated_on is None else str(declaration.validated_on),
         },
     }
 
 
-def _claims(foreign: OriginalCheckpoint) -> dict[str, Any]:
-    accuracy = foreign.told.get("val_accuracy")
+def _reported_metrics(original: OriginalCheckpoint) -> dict[str, Any]:
+    accuracy = original.reported.get("val_accuracy")
     return {} if accuracy is None else {"validation": {"accuracy": accuracy / 100 if accuracy > 1 else accuracy}}
 
 
 def imported_card(name: str, values: dict[str, Any]) -> str:
     """Return the README of an imported checkpoint, written from its description alone."""
     a, origin, data, counts = values["architecture"], values["base"]["imported"], values["data"], values["parameters"]
-    said = ", ".join(f"{key} {value:g}" for key, value in origin["told"].items()) or "nothing"
-    lacking = [text for key, text in STATED.items() if not values[key]]
+    reported = ", ".join(f"{key} {value:g}" for key, value in origin["told"].items()) or "nothing"
+    lacking = [text for key, text in DECLARATIONS.items() if not values[key]]
     seen = values["ranges"]["training"] if values["ranges"] else "not known"
-    judged = f"; of them it was only judged on {origin['validated_on']}" if origin["validated_on"] else ""
+    validated = f"; of these only for validation: {origin['validated_on']}" if origin["validated_on"] else ""
     question = labels_from_json(values["labels"]).question if values["labels"] else "It is not known which."
     measured = f"{data['source']}{' (SYNTHETIC)' if data['synthetic'] else ''}" if data else "nothing"
     mask = "a causal mask" if a["causal"] else "no causal mask"
-    end = f"Not stated, so it cannot be run: {'; '.join(lacking)}" if lacking else "Nothing is missing"
+    end = f"Not declared, so it cannot be run: {'; '.join(lacking)}" if lacking else "Nothing is missing"
     return f"""# {name}
 
 Imported from `{origin["file"]}` ({origin["form"]}, SHA-256 `{origin["sha256"][:16]}`): a transformer of the original
-architecture, {counts["all"]:,} parameters, {counts["trainable"]:,} of them trained, beside frozen linear layers
+architecture, {counts["all"]:,} parameters, {counts["trainable"]:,} of them trained, with frozen linear layers
 ({a["layers"]} post-norm layers, width {a["d_model"]}, LoRA of rank {values["lora"]["rank"]}). It answers one question a bar:
 {question}
 
-What follows was stated by whoever imported it: no tensor tells it, and flagbt cannot check it.
+The following was declared at the import: no tensor reveals it, and flagbt cannot check it.
 
-- {a["heads"]} heads, windows of {a["context_bars"]} bars, {mask}. Each bar is judged by the window
+- {a["heads"]} heads, windows of {a["context_bars"]} bars, {mask}. Each bar is scored on the window
   that ends with it, at its last position.
 - Feature columns: {a["n_features"]}, {f"`{values['schema']['feature_set']}`" if values["schema"] else "it is not known which"}
-- Bars it has seen: {seen}{judged}
+- Bars it has seen: {seen}{validated}
 - Shares and returns of its classes: measured on {measured}
-- What its training said of itself: {said}
+- Reported by its training: {reported}
 - {end}.
 """

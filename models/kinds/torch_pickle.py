@@ -1,8 +1,8 @@
-"""Reading a ``torch.save`` file without running it: a zip archive of numbers and one pickle, both looked at before use.
+"""Read a ``torch.save`` file without running it: a zip archive of numbers and one pickle, both checked before use.
 
-A pickle can call any function of any module while it is loaded. So it is read by ``torch.load(weights_only=True)`` only,
-after a look at its own instructions, which names to the user what it would have called. The archive's entries are looked at
-first as well: torch never compresses them, so one that would unfold to more than it holds is an attack.
+A pickle can call any function of any module while it is loaded. So it is loaded by ``torch.load(weights_only=True)`` only,
+after its instructions are scanned, so that an error can name what it would have called. The archive's entries are checked
+first: torch never compresses them, so an entry that would expand to more than the file holds is an attack.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ...errors import CheckpointError
 
 LARGEST_PICKLE_BYTES = 20_000_000  # names and shapes; with an optimizer's state some 200 kB
 MOST_ENTRIES = 20_000
-KEPT = "Nothing of it was run."
+KEPT = "None of its code was run."
 ONLY = "torch.save files of tensors, numbers and plain containers are read"
-# What torch.save writes for tensors in plain containers, and for numpy's numbers among them.
+# What torch.save writes for tensors and numpy numbers in plain containers.
 HARMLESS = {
     ("collections", "OrderedDict"),
     ("torch._utils", "_rebuild_tensor_v2"),
@@ -40,24 +40,24 @@ HARMLESS = {
 
 
 def read_pickled(path: Path) -> Any:
-    """Return what a ``torch.save`` file holds, its tensors mapped from the file and not copied.
+    """Return the content of a ``torch.save`` file, its tensors mapped from the file and not copied.
 
     Raises
     ------
     CheckpointError
-        When it is none, is damaged, unfolds to more than it holds, or would run code.
+        When it is not such a file, is damaged, expands to more than it holds, or would run code.
     """
     try:
         if not path.is_file():
-            raise CheckpointError(f"{path} is no file. Give the path of a checkpoint that torch.save wrote.")
+            raise CheckpointError(f"{path} is not a file. Give the path of a checkpoint that torch.save wrote.")
         names = _instructions(path, _archive(path))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
-    foreign = sorted(name for name in names if name not in HARMLESS)
-    if foreign:
+    harmful = sorted(name for name in names if name not in HARMLESS)
+    if harmful:
         raise CheckpointError(
-            f"{path} is refused: its pickle asks for {', '.join('.'.join(each)[:80] for each in foreign[:3])} while it is "
-            f"loaded, which no weights need. {KEPT} Only {ONLY}: if you trust its author, ask for the state_dict alone."
+            f"{path} is refused: its pickle would import {', '.join('.'.join(each)[:80] for each in harmful[:3])}, which no "
+            f"weights need. {KEPT} Only {ONLY}. If you trust its author, request the state_dict alone."
         )
     try:
         with torch.serialization.safe_globals(_numpy_numbers()):
@@ -77,9 +77,9 @@ def read_pickled(path: Path) -> Any:
         AssertionError,
         RecursionError,
     ) as error:
-        said = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        cause = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise CheckpointError(
-            f"{path} is damaged, or no file of weights: {said}. {KEPT} Copy it again from its source."
+            f"{path} is damaged, or not a file of weights: {cause}. {KEPT} Copy it again from its source."
         ) from None
 
 
@@ -89,7 +89,7 @@ def tensors_of(values: Any, path: Path) -> dict[str, Tensor]:
     Raises
     ------
     CheckpointError
-        When a name or a value is no tensor of plain numbers, or claims more numbers than it holds.
+        When a value is not a tensor of plain numbers under a text name, or claims more numbers than it holds.
     """
     found: dict[str, Tensor] = {}
     for name, value in values.items():
@@ -102,7 +102,7 @@ def tensors_of(values: Any, path: Path) -> dict[str, Tensor]:
             )
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(
-                f"{path}: '{name[:80]}' claims the shape {tuple(tensor.shape)}, {tensor.numel():,} numbers, and the file holds "
+                f"{path}: '{name[:80]}' claims the shape {tuple(tensor.shape)}, {tensor.numel():,} numbers, but the file holds "
                 f"{tensor.untyped_storage().nbytes():,} bytes for it. It is refused."
             )
         found[name] = tensor
@@ -110,50 +110,50 @@ def tensors_of(values: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _archive(path: Path) -> bytes:
-    """Return the archive's pickle, once no entry can unfold to more than the file holds."""
+    """Return the archive's pickle, after checking that no entry expands to more than the file holds."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(4)
     if start[:1] == b"\x80":
         raise CheckpointError(
-            f"{path} is a bare pickle: loading one can run any program. {KEPT} Only {ONLY}; torch before 1.6 wrote bare "
-            "pickles as well: load such a file where you trust it, and save its state_dict with a newer torch."
+            f"{path} is a bare pickle: loading one can run any program. {KEPT} Only {ONLY}. Torch before 1.6 wrote bare "
+            "pickles: load such a file where you trust it, and save its state_dict with a newer torch."
         )
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            folded = [each for each in entries if each.compress_type != zipfile.ZIP_STORED or each.flag_bits & 1]
-            unfolded = sum(each.file_size for each in entries)
+            compressed = [each for each in entries if each.compress_type != zipfile.ZIP_STORED or each.flag_bits & 1]
+            expanded = sum(each.file_size for each in entries)
             names = [each.filename for each in entries]
             pickles = [each for each in entries if each.filename.count("/") <= 1 and each.filename.endswith("data.pkl")]
-            if folded or unfolded > size or len(entries) > MOST_ENTRIES or len(set(names)) < len(names):
+            if compressed or expanded > size or len(entries) > MOST_ENTRIES or len(set(names)) < len(names):
                 raise CheckpointError(
-                    f"{path} is refused: its {len(entries):,} entries would unfold to {unfolded:,} bytes, from a file of "
-                    f"{size:,}{'; they are compressed, which torch.save never does' if folded else ''}. {KEPT}"
+                    f"{path} is refused: its {len(entries):,} entries would expand to {expanded:,} bytes, from a file of "
+                    f"{size:,}{'; they are compressed, which torch.save never does' if compressed else ''}. {KEPT}"
                 )
             if any(each.startswith(("/", "\\")) or ".." in each.replace("\\", "/").split("/") for each in names):
-                raise CheckpointError(f"{path} is refused: an entry's name leads out of the archive. {KEPT}")
+                raise CheckpointError(f"{path} is refused: the name of an entry leads out of the archive. {KEPT}")
             if len(pickles) != 1 or any(each.endswith("constants.pkl") for each in names):
                 raise CheckpointError(
-                    f"{path} is no torch.save file of weights: it holds {len(pickles)} entries called data.pkl, expected one, "
+                    f"{path} is not a torch.save file of weights: it holds {len(pickles)} entries named data.pkl, expected one "
                     f"and no constants.pkl. {KEPT}"
                 )
             if pickles[0].file_size > LARGEST_PICKLE_BYTES:
                 raise CheckpointError(
-                    f"{path} is refused: its pickle has {pickles[0].file_size:,} bytes, at most {LARGEST_PICKLE_BYTES:,} are "
-                    f"read. {KEPT}"
+                    f"{path} is refused: its pickle has {pickles[0].file_size:,} bytes, expected at most "
+                    f"{LARGEST_PICKLE_BYTES:,}. {KEPT}"
                 )
             return archive.read(pickles[0])
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} is no torch.save file: {str(error).rstrip('.')}. Give a checkpoint that torch.save wrote, whole."
+            f"{path} is not a torch.save file: {str(error).rstrip('.')}. Give a complete file that torch.save wrote."
         ) from None
 
 
 def _instructions(path: Path, pickled: bytes) -> set[tuple[str, str]]:
-    """Return every (module, name) that the pickle's instructions ask for; it is read and not run."""
+    """Return every (module, name) in the pickle's instructions, without running it."""
     names: set[tuple[str, str]] = set()
-    texts: list[str] = []  # the last two texts name what STACK_GLOBAL asks for
+    texts: list[str] = []  # the last two texts are the operands of STACK_GLOBAL
     try:
         for opcode, argument, _ in pickletools.genops(pickled):
             if opcode.name in ("GLOBAL", "INST"):
@@ -171,7 +171,7 @@ def _instructions(path: Path, pickled: bytes) -> set[tuple[str, str]]:
 
 
 def _numpy_numbers() -> list[Any]:
-    """Return what numpy's numbers need, such as a mean loss: their constructor and the types of floats and integers."""
+    """Return what loading numpy's numbers needs: their constructor and the types of floats and integers."""
     import numpy as np
     from numpy.dtypes import BoolDType, Float32DType, Float64DType, Int32DType, Int64DType
 

@@ -141,7 +141,7 @@ def plug_in(folder: Path, code: str) -> str:
         (2, (*JAN4, "--calibration", "offset:1,2"), "three finite numbers"),
         (2, (*JAN4, "--calibration", "offset:nan,1,1"), "three finite numbers"),
         (2, (*JAN4, "--decision", "argmaxx"), "Did you mean 'argmax'"),
-        (2, (*JAN4, "--decision", ""), "'' is no decision rule"),
+        (2, (*JAN4, "--decision", ""), "unknown decision rule ''"),
         (2, (*JAN4, "--decision", "threshold:nan"), "probabilities between 0 and 1"),
         (2, (*JAN4, "--decision", "utility:"), "takes no numbers, got 'utility:'"),
         (2, (*SMA, "--decision", "argmax"), "there is none: add --ckpt"),
@@ -256,7 +256,7 @@ def test_a_missing_gpu_is_no_cpu(refused: Callable[..., str]) -> None:
         ("{bad", "cannot be read as JSON"),
         ("[1]", "contains a list"),
         ('{"method": "offst"}', "Did you mean 'offset'"),
-        ('{"method": "offset", "ofset": [1, 2, 3]}', "'ofset' is no field of a calibration. Did you mean 'offset'"),
+        ('{"method": "offset", "ofset": [1, 2, 3]}', "unknown field 'ofset' of a calibration. Did you mean 'offset'"),
         ('{"method": "none", "scale": [2, 2, 2]}', "the method none has a scale"),
         ('{"calibration": [1]}', r"got \[1\]"),
         ('{"calibration": {"method": "none"}, "decisoin": 1}', "Did you mean 'decision'"),
@@ -281,9 +281,9 @@ def test_calibration_files_are_checked(refused: Callable[..., str], folder: Path
         ("labels", {}, "there is nothing under labels"),
         ("label_shares", [1], "label_shares are not three finite numbers"),
         ("architecture", {}, "its architecture is of the kind None"),
-        ("calibrations", [], "calibrations is no object"),
+        ("calibrations", [], "calibrations is not an object"),
         ("schema", {}, "there is nothing under schema"),
-        ("files", [], "files is no object"),
+        ("files", [], "files is not an object"),
         ("metrics", float("nan"), "it contains the number NaN"),
     ],
 )
@@ -474,7 +474,7 @@ def test_overlap_is_stamped_everywhere(
     """If it fails, a result on training bars passes for a test somewhere."""
     write_bars_csv(walk(1000, seed=5, start="2023-01-01"), "bars.csv")
     arguments = ("run", "--ckpt", nano.folder, "--data", "bars.csv", "--timerange", "20230201-20230205", "--device", "cpu")
-    assert "A result there would flatter it" in refused(1, *arguments)
+    assert "A result there would be too optimistic" in refused(1, *arguments)
 
     code, out, err = command(*arguments, "--allow-overlap", "--name", "seen")
     assert code == 0, err

@@ -31,7 +31,7 @@ def planted(
 
 
 def test_offsets_add_and_nan_rows_stay_nan() -> None:
-    """The report's correction adds to the logits; a warm-up row must not become a probability."""
+    """If it fails, an offset does not add to the logits, or a warm-up row becomes a probability."""
     logits = np.array([[0.1, 0.2, 0.3], [np.nan] * 3])
     given = Calibration.of_offset("3.0,-2.5,1.0")(logits)
     assert given[0] == pytest.approx(scipy_softmax([3.1, -2.3, 1.3]))
@@ -40,7 +40,7 @@ def test_offsets_add_and_nan_rows_stay_nan() -> None:
 
 @pytest.mark.parametrize(("n", "drop"), [(150, None), (1000, BUY)])
 def test_too_little_to_fit_on_is_refused(n: int, drop: int | None) -> None:
-    """A temperature from a handful of bars is a guess with a number on it."""
+    """If it fails, a temperature is fitted to a handful of bars, which is a guess."""
     logits, labels = planted(n)
     if drop is not None:
         labels[labels == drop] = HOLD
@@ -49,7 +49,7 @@ def test_too_little_to_fit_on_is_refused(n: int, drop: int | None) -> None:
 
 
 def test_argmax_and_thresholds_by_hand() -> None:
-    """The rule that turns probabilities into signals decides every trade."""
+    """If it fails, the rule that turns probabilities into signals changes trades."""
     p = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.3, 0.3, 0.4], [0.21, 0.55, 0.24], [np.nan] * 3])
     nothing = {"class_returns": np.zeros(3), "round_trip_cost": 0.0}
     assert Decision()(p, **nothing).tolist() == [SELL, HOLD, BUY, HOLD, -1]
@@ -58,7 +58,7 @@ def test_argmax_and_thresholds_by_hand() -> None:
 
 
 def test_utility_trades_only_beyond_its_cost() -> None:
-    """Expected return by hand: -2 %, 0 and +2 % a class."""
+    """If it fails, the expected return, here of -2 %, 0 and +2 % a class, does not decide the signal."""
     p = np.array([[0.1, 0.7, 0.2], [0.1, 0.6, 0.3], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1]])
     returns = np.array([-0.02, 0.0, 0.02])  # expected: +0.2 %, +0.4 %, -0.4 %, -0.2 %
     assert Decision("utility")(p, class_returns=returns, round_trip_cost=0.0024).tolist() == [HOLD, BUY, SELL, HOLD]
@@ -66,7 +66,7 @@ def test_utility_trades_only_beyond_its_cost() -> None:
 
 
 def test_thresholds_reach_the_shares() -> None:
-    """The fitted rule promises signals as diverse as the labels."""
+    """If it fails, the fitted thresholds do not give signals as diverse as the labels."""
     p = scipy_softmax(planted(6000)[0], axis=1)
     shares = np.array([0.16, 0.66, 0.18])
     pair = thresholds_for_shares(p, shares)
@@ -77,13 +77,13 @@ def test_thresholds_reach_the_shares() -> None:
 
 @pytest.mark.parametrize("text", ["argmx", "threshold", "threshold:1.5", "threshold:a", "threshold:.1,.2,.3", "utility:3"])
 def test_bad_decisions_are_refused(text: str) -> None:
-    """A typing error must not become a trading rule."""
+    """If it fails, a typing error becomes a trading rule."""
     with pytest.raises(UsageError, match="--decision"):
         Decision.parse(text)
 
 
 def test_both_survive_json() -> None:
-    """What a checkpoint stores must come back as it was."""
+    """If it fails, a stored calibration or decision is read back changed."""
     calibration = Calibration("vector", (1.0, 0.9, 0.8), (0.1, 0.0, -0.1), "20230101-20230201")
     decision = Decision.parse("threshold:0.123456789,0.2")
     assert Calibration.from_json(json.loads(json.dumps(calibration.to_json())), place="x") == calibration
@@ -93,14 +93,14 @@ def test_both_survive_json() -> None:
     for damaged in ([[1, 0, 0], [0, 1, 0]], [1, 1, 1], [[1, 0, 0], [0, 1, 0], [0, 0, "a"]], 3, None):
         with pytest.raises(UsageError, match="x: scale.*three"):
             Calibration.from_json({"method": "dirichlet", "scale": damaged}, place="x")
-    with pytest.raises(UsageError, match="x: 'platt' is no calibration method"):
+    with pytest.raises(UsageError, match="x: unknown calibration method 'platt'"):
         Calibration.from_json({"method": "platt"}, place="x")
     with pytest.raises(UsageError, match="three finite numbers"):
         Calibration.of_offset("1,2")
 
 
 def test_the_calibration_option(nano: Checkpoint, tmp_path: Path) -> None:
-    """Every way the option is documented to be written."""
+    """If it fails, a documented form of --calibration is not accepted."""
     assert calibration_of("none", nano) == (Calibration(), None)
     assert calibration_of("stored", nano)[0].method == "temperature"
     assert calibration_of("offset:1,2,3", nano)[0].offset == (1.0, 2.0, 3.0)
@@ -119,34 +119,34 @@ def test_the_calibration_option(nano: Checkpoint, tmp_path: Path) -> None:
 
 
 def test_scores_agree_with_sklearn() -> None:
-    """Every figure that a training prints, from an independent implementation."""
+    """If it fails, a score that a training prints differs from an independent implementation."""
     logits, labels = planted(2000, seed=4)
     p, prior = scipy_softmax(logits, axis=1), np.array([0.2, 0.5, 0.3])
-    mine, said = scores(p, labels, prior), p.argmax(axis=1)
+    mine, predicted = scores(p, labels, prior), p.argmax(axis=1)
     assert mine["nll"] == pytest.approx(sk.log_loss(labels, p))
     assert mine["nll_prior"] == pytest.approx(-np.log(prior[labels]).mean())
-    assert mine["accuracy"] == pytest.approx(sk.accuracy_score(labels, said))
-    assert mine["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, said))
-    assert mine["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, said))
+    assert mine["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
+    assert mine["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, predicted))
+    assert mine["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predicted))
     assert mine["mcc_prior"] == pytest.approx(sk.matthews_corrcoef(labels, (p / prior).argmax(axis=1)))
     either = labels != 1
-    told = np.log(p[either, 2] / p[either, 0])
-    assert mine["auc_buy_sell"] == pytest.approx(sk.roc_auc_score(labels[either] == 2, told))
-    assert mine["macro_f1"] == pytest.approx(sk.f1_score(labels, said, average="macro"))
-    assert list(mine["recall"].values()) == pytest.approx(sk.recall_score(labels, said, average=None))
+    odds = np.log(p[either, 2] / p[either, 0])
+    assert mine["auc_buy_sell"] == pytest.approx(sk.roc_auc_score(labels[either] == 2, odds))
+    assert mine["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
+    assert list(mine["recall"].values()) == pytest.approx(sk.recall_score(labels, predicted, average=None))
     assert mine["majority_share"] == pytest.approx(np.bincount(labels).max() / len(labels))
-    assert mine["mean_confidence"]["BUY"] == pytest.approx(p[said == BUY].max(axis=1).mean())
+    assert mine["mean_confidence"]["BUY"] == pytest.approx(p[predicted == BUY].max(axis=1).mean())
 
 
 def test_calibration_error_by_hand() -> None:
-    """Two bins: 80 % sure and right half the time, 60 % sure and always right."""
+    """If it fails, the ECE of two bins (80 % sure and right half the time, 60 % sure and always right) is wrong."""
     p = np.array([[0.8, 0.1, 0.1]] * 4 + [[0.2, 0.6, 0.2]] * 4)
     labels = np.array([0, 0, 1, 2, 1, 1, 1, 1], dtype=np.int8)
     assert expected_calibration_error(p, labels) == pytest.approx(0.5 * 0.3 + 0.5 * 0.4)
 
 
 def test_a_class_that_never_occurs_is_none_not_nan() -> None:
-    """JSON has no NaN, and a recall of nothing is no number."""
+    """If it fails, the recall of a class that never occurs becomes NaN, which JSON does not have."""
     mine = scores(np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]]), np.array([0, 1], dtype=np.int8), np.array([0.3, 0.4, 0.3]))
     assert mine["recall"]["BUY"] is None
     assert mine["mean_confidence"]["BUY"] is None

@@ -38,13 +38,13 @@ def huge() -> tuple[np.ndarray, np.ndarray]:
 
 
 def lopsided() -> tuple[np.ndarray, np.ndarray]:
-    """Return logits that say SELL by 10 and more wherever they look, as Jan19's did."""
+    """Return logits that favour SELL by 10 and more at every bar, as Jan19's did."""
     logits, labels = planted(seed=2)
     return logits + np.array([12.0, 0.0, -9.0]), labels
 
 
 def rare() -> tuple[np.ndarray, np.ndarray]:
-    """Return labels of which BUY is one in two thousand."""
+    """Return labels with one BUY in two thousand."""
     logits, labels = planted(seed=3)
     labels[labels == 2] = 1
     labels[[17, 3000]] = 2
@@ -52,7 +52,7 @@ def rare() -> tuple[np.ndarray, np.ndarray]:
 
 
 def level() -> tuple[np.ndarray, np.ndarray]:
-    """Return logits that hardly differ between bars: a model that listens to nothing."""
+    """Return logits that hardly differ between bars: a model that ignores its input."""
     _, labels = planted(1000, seed=4)
     return np.random.default_rng(4).normal((0.3, 0.9, 0.1), 1e-6, (len(labels), 3)), labels
 
@@ -87,7 +87,7 @@ def loss_of(calibration: Calibration, logits: np.ndarray, labels: np.ndarray) ->
 
 
 def lowest(loss: Callable[[np.ndarray], float], starts: list[np.ndarray]) -> float:
-    """Minimise with two algorithms that know no derivative of ours, from several starts, each going on from the other."""
+    """Minimise with two algorithms without analytic derivatives, from several starts, each continuing from the other."""
     best = np.inf
     for start in starts:
         x = start
@@ -100,7 +100,7 @@ def lowest(loss: Callable[[np.ndarray], float], starts: list[np.ndarray]) -> flo
 
 @pytest.mark.parametrize("case", CASES)
 def test_temperature_reaches_the_optimum_of_a_bounded_search(case: str) -> None:
-    """A fit that stops early leaves confidence wrong."""
+    """If it fails, the fit of a temperature stops early and leaves confidence wrong."""
     logits, labels = CASES[case]()
     fitted = fit_calibration("temperature", logits, labels, fitted_on=DAYS)
     grid = np.linspace(-20, 12, 400)  # of log scale: a search, bounded where flagbt is, then refined
@@ -115,12 +115,12 @@ def test_temperature_reaches_the_optimum_of_a_bounded_search(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_offset_reaches_the_optimum_of_another_algorithm(case: str) -> None:
-    """At the optimum of offsets the mean probabilities are the labels' shares; a root finder finds them another way."""
+    """If it fails, the fit misses the offsets at which the mean probabilities are the labels' shares."""
     logits, labels = CASES[case]()
     fitted = fit_calibration("offset", logits, labels, fitted_on=DAYS)
     shares = np.bincount(labels, minlength=3) / len(labels)
     b = np.zeros(3)
-    for _ in range(20_000):  # each round moves every offset by log(share / mean probability): slow, and no Newton in it
+    for _ in range(20_000):  # each round moves every offset by log(share / mean probability): slow, but not Newton's method
         step = np.log(shares) - np.log(np.maximum(scipy_softmax(logits + b, axis=1).mean(axis=0), 1e-300))
         b = b + step
         if np.abs(step).max() < 1e-9:
@@ -132,7 +132,7 @@ def test_offset_reaches_the_optimum_of_another_algorithm(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_vector_scaling_reaches_the_optimum_of_another_algorithm(case: str) -> None:
-    """Scale and offset a class, by maximum likelihood."""
+    """If it fails, vector scaling misses the maximum likelihood of a scale and an offset a class."""
     logits, labels = CASES[case]()
     fitted = fit_calibration("vector", logits, labels, fitted_on=DAYS)
     size = np.abs(logits - logits.mean(axis=1, keepdims=True)).mean()
@@ -147,7 +147,7 @@ def test_vector_scaling_reaches_the_optimum_of_another_algorithm(case: str) -> N
 @pytest.mark.parametrize("penalty", [1e-3, 0.1])
 @pytest.mark.parametrize("case", ["plain", "lopsided", "rare", "backwards"])
 def test_dirichlet_reaches_the_optimum_of_another_algorithm(case: str, penalty: float) -> None:
-    """A matrix on log-probabilities with the ODIR penalty of Kull et al. 2019, written out a second time here."""
+    """If it fails, the fit misses the optimum of the loss with the ODIR penalty of Kull et al. 2019, computed again here."""
     logits, labels = CASES[case]()
     shift = np.array([0.4, -0.6, 0.2])
     fitted = fit_calibration("dirichlet", logits, labels, fitted_on=DAYS, penalty=penalty, shift=shift)
@@ -169,7 +169,7 @@ def test_dirichlet_reaches_the_optimum_of_another_algorithm(case: str, penalty: 
 
 @pytest.mark.parametrize("method", ["temperature", "vector", "offset", "dirichlet"])
 def test_a_faultless_model_gives_finite_numbers(method: str) -> None:
-    """Where classes are told apart without a fault the likelihood has no maximum; the fit must still end, and be near it."""
+    """If it fails, the fit diverges where classes are perfectly separated and the likelihood has no maximum."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 600).astype(np.int8)
     logits = np.eye(3)[labels] + random.normal(0, 0.05, (600, 3))
@@ -177,7 +177,7 @@ def test_a_faultless_model_gives_finite_numbers(method: str) -> None:
     numbers = np.array([*np.asarray(fitted.scale).ravel(), *fitted.offset])
     assert np.isfinite(numbers).all()
     assert np.isfinite(fitted(logits)).all()
-    if method in ("temperature", "vector"):  # the offset cannot sharpen, and the penalty holds dirichlet back
+    if method in ("temperature", "vector"):  # an offset cannot sharpen, and the penalty limits dirichlet
         assert loss_of(fitted, logits, labels) <= 1e-6
     assert (fitted(logits).argmax(axis=1) == labels).all()
 
@@ -185,7 +185,7 @@ def test_a_faultless_model_gives_finite_numbers(method: str) -> None:
 @pytest.mark.parametrize("case", ["plain", "lopsided", "huge", "rare"])
 @pytest.mark.parametrize("shares", [(0.16, 0.66, 0.18), (0.01, 0.01, 0.98), (1 / 3, 1 / 3, 1 / 3)])
 def test_prior_matching_hits_the_shares(case: str, shares: tuple[float, float, float]) -> None:
-    """Shares asked for and not reached would make the method's name a lie."""
+    """If it fails, the mean probabilities differ from the requested shares."""
     logits, labels = CASES[case]()
     fitted = fit_calibration("prior", logits, labels, fitted_on=DAYS, shares=np.array(shares))
     assert np.abs(fitted(logits).mean(axis=0) - shares).max() < (1e-6 if case != "huge" else 0.005)
@@ -195,25 +195,25 @@ def test_prior_matching_hits_the_shares(case: str, shares: tuple[float, float, f
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("seed", range(5))
 def test_calibrating_what_is_calibrated_changes_nothing_beyond_noise(method: str, seed: int) -> None:
-    """Logits that the labels were drawn from, and a fitted calibration's own output, have nothing to mend."""
+    """If it fails, a fit changes calibrated logits: those the labels were drawn from, or a calibration's output."""
     logits, labels = planted(6000, seed=seed, temperature=1.0)
     shares = np.bincount(labels, minlength=3) / len(labels)
     options = {"fitted_on": DAYS, "shares": shares if method == "prior" else None}
     fitted = fit_calibration(method, logits, labels, **options)  # type: ignore[arg-type]
-    # Twice the log-likelihood gained by k parameters that mend nothing is chi-squared with k degrees (Wilks 1938).
+    # Twice the log-likelihood gained by k superfluous parameters is chi-squared with k degrees of freedom (Wilks 1938).
     free = {"temperature": 1, "offset": 2, "prior": 2, "vector": 5, "dirichlet": 8}[method]
     gained = nll(logits, labels) - loss_of(fitted, logits, labels)
     assert -1e-9 <= gained <= chi2.ppf(1 - 1e-4, free) / (2 * len(labels))
     assert np.abs(fitted(logits) - scipy_softmax(logits, axis=1)).mean() < 0.02
-    if method != "dirichlet":  # its penalty is not spent on a second fit
+    if method != "dirichlet":  # its penalty applies again in a second fit
         calibrated = logits * np.asarray(fitted.scale) + np.asarray(fitted.offset)
         again = fit_calibration(method, calibrated, labels, **options)  # type: ignore[arg-type]
         assert np.abs(again(calibrated) - fitted(logits)).max() < 1e-5
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_fit_mends_what_was_planted(method: str) -> None:
-    """Labels and logits of one truth: what a fit finds on the first half must help on the second."""
+def test_a_fit_removes_a_planted_error(method: str) -> None:
+    """If it fails, a fit on the first half does not remove the planted error on the second."""
     plant = {"temperature": {"temperature": 3.0}, "vector": {"temperature": 3.0, "shift": (2.0, -1.0, -1.0)}}
     logits, labels = planted(12_000, seed=9, **plant.get(method, {"temperature": 1.0, "shift": (2.0, -1.0, -1.0)}))  # type: ignore[arg-type]
     shares = np.bincount(labels, minlength=3) / len(labels)
@@ -226,13 +226,13 @@ def test_a_fit_mends_what_was_planted(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_known_weights_are_taken_off(method: str) -> None:
-    """A weighted loss moves logits by log w; what is known exactly must not be left for the fit to find."""
+    """If it fails, the shift log w of a weighted loss, known exactly, is left for the fit to find."""
     logits, labels = planted(temperature=1.0, seed=6)
     weights = np.array([2.05, 0.51, 1.84])
     options = {"fitted_on": DAYS, "shares": np.array([0.2, 0.6, 0.2]) if method == "prior" else None, "penalty": 10.0}
     plain = fit_calibration(method, logits, labels, **options)  # type: ignore[arg-type]
     moved = fit_calibration(method, logits + np.log(weights), labels, shift=-np.log(weights), **options)  # type: ignore[arg-type]
-    # With so large a penalty, dirichlet could not come back by itself.
+    # With so large a penalty, dirichlet cannot return by itself.
     tolerance = 1e-5 if method != "dirichlet" else 0.03
     assert np.abs(moved(logits + np.log(weights)) - plain(logits)).max() < tolerance
     if method in ("temperature", "dirichlet"):
@@ -241,7 +241,7 @@ def test_known_weights_are_taken_off(method: str) -> None:
 
 
 def test_the_penalty_is_chosen_on_rows_left_out() -> None:
-    """The least penalty always fits the rows it sees best; chosen so, it would not be a penalty."""
+    """If it fails, the penalty is chosen on the fitted rows, where the smallest one is always the best."""
     random = np.random.default_rng(3)
     logits, labels = planted(250, seed=3, temperature=1.0)
     noise = logits + random.normal(0, 1, logits.shape)
@@ -249,7 +249,7 @@ def test_the_penalty_is_chosen_on_rows_left_out() -> None:
 
 
 def test_held_out_rows_do_not_see_themselves() -> None:
-    """A figure called held out that was fitted on its own row flatters."""
+    """If it fails, held-out numbers use calibrations that were fitted on the same rows, and are too good."""
     logits, labels = planted(1000)
     seen: list[np.ndarray] = []
 
@@ -261,16 +261,16 @@ def test_held_out_rows_do_not_see_themselves() -> None:
     assert held_out(fit, logits, labels, 6) == pytest.approx(scipy_softmax(logits, axis=1))
     for k, rows in enumerate(seen):
         left = {tuple(row) for row in rows}
-        stretch = range(max(0, 200 * k - 6), min(1000, 200 * (k + 1) + 6))
-        assert len(left) == 1000 - len(stretch)
-        assert not any(tuple(logits[i]) in left for i in stretch)
-    ordered = np.sort(labels)  # then a stretch holds all rows of a class
+        fold = range(max(0, 200 * k - 6), min(1000, 200 * (k + 1) + 6))
+        assert len(left) == 1000 - len(fold)
+        assert not any(tuple(logits[i]) in left for i in fold)
+    ordered = np.sort(labels)  # a fold then holds all rows of a class
     ordered[:] = np.where(np.arange(1000) < 150, 0, np.where(np.arange(1000) < 800, 1, 2))
     assert held_out(fit, logits, ordered, 6) is None
 
 
 def test_a_calibration_is_row_by_row() -> None:
-    """Were a probability's bits to depend on the rows beside it, the start of a range would change a signal."""
+    """If it fails, a probability depends on other rows, so that the start of a range changes a signal."""
     logits, labels = planted()
     for method in METHODS:
         fitted = fit_calibration(
@@ -281,7 +281,7 @@ def test_a_calibration_is_row_by_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shares", "said"),
+    ("shares", "message"),
     [
         ((0.5, 0.5), "three shares"),
         ((0.5, 0.5, 0.0), "above 0"),
@@ -291,20 +291,20 @@ def test_a_calibration_is_row_by_row() -> None:
         ("abc", "three shares"),
     ],
 )
-def test_shares_that_are_none_are_refused(shares: object, said: str) -> None:
-    """A share of 0 wants an offset of minus infinity."""
-    with pytest.raises(UsageError, match=said):
+def test_invalid_shares_are_refused(shares: object, message: str) -> None:
+    """If it fails, a share of 0, which needs an offset of minus infinity, is fitted."""
+    with pytest.raises(UsageError, match=message):
         fit_calibration("prior", *planted(), fitted_on=DAYS, shares=shares)  # type: ignore[arg-type]
 
 
 def test_an_unknown_method_names_the_nearest() -> None:
-    """A typing error is answered with what was meant."""
+    """If it fails, a typing error in --method does not name the nearest method."""
     with pytest.raises(UsageError, match=r"--method: 'temprature' is unknown\. Did you mean 'temperature'"):
         fit_calibration("temprature", *planted(), fitted_on=DAYS)
 
 
 def test_rows_without_finite_logits_are_not_fitted_on() -> None:
-    """A warm-up row has no logits; all rows without are no rows at all."""
+    """If it fails, warm-up rows, which have no logits, enter the fit."""
     logits, labels = planted()
     part = fit_calibration("vector", logits[100:], labels[100:], fitted_on=DAYS)
     logits[:100] = np.nan
@@ -314,7 +314,7 @@ def test_rows_without_finite_logits_are_not_fitted_on() -> None:
 
 
 def test_reliability_by_hand_and_in_the_long_run() -> None:
-    """A reliability diagram that puts a row into the wrong bin shows another model."""
+    """If it fails, a reliability diagram puts rows into the wrong bins."""
     p = np.array([[0.05, 0.15, 0.8], [0.05, 0.95, 0.0], [0.15, 0.85, 0.0], [np.nan] * 3, [0.0, 0.0, 1.0]])
     found = reliability(p, np.array([0, 1, 0, 1, -1], dtype=np.int8), bins=10)
     assert found.counts.tolist() == [

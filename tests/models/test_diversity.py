@@ -31,7 +31,7 @@ def test_counts_shares_and_diversity_leave_the_warmup_out() -> None:
 
 
 def test_entropy_and_distances_agree_with_scipy() -> None:
-    """If it fails, entropy or a distance has another base or normalisation than it says."""
+    """If it fails, entropy or a distance has another base or normalisation than documented."""
     found = diversity(signals((SELL, 20), (HOLD, 50), (BUY, 30)), label_shares=LABELS)
     shares = [0.2, 0.5, 0.3]
     assert found["entropy"] == pytest.approx(scipy.stats.entropy(shares, base=3))
@@ -49,7 +49,7 @@ def test_distances_reach_their_ends(p: list[float], q: list[float], expected: fl
 
 
 def test_longest_run_and_flips_do_not_cross_bars_without_a_signal() -> None:
-    """If it fails, a gap in the signals joins two runs or counts as a change of mind."""
+    """If it fails, a gap in the signals joins two runs or counts as a change."""
     found = diversity(signals((-1, 9), (HOLD, 3), (-1, 1), (HOLD, 2), (BUY, 4), (SELL, 1)))
     assert found["longest_run"] == {"bars": 4, "signal": "BUY"}
     # Pairs of scored neighbours: 2 + (2 - 1 + 4 + 1) = 8, of which 2 change.
@@ -78,7 +78,7 @@ def test_nothing_scored_gives_nulls_that_json_can_hold(given: np.ndarray) -> Non
 
 
 @pytest.mark.parametrize(
-    ("parts", "labels", "verdict", "says"),
+    ("parts", "labels", "verdict", "sentence"),
     [
         (((HOLD, 96), (BUY, 4)), LABELS, "one-sided", "HOLD takes 96.0 % of the bars"),
         (((HOLD, 95), (BUY, 3), (SELL, 2)), LABELS, "skewed", "5.0 % of the bars are BUY or SELL, below half"),
@@ -89,15 +89,15 @@ def test_nothing_scored_gives_nulls_that_json_can_hold(given: np.ndarray) -> Non
         (((HOLD, 60), (BUY, 40)), None, "skewed", "an even 50.0 %"),
     ],
 )
-def test_signal_verdict(parts: tuple[tuple[int, int], ...], labels: list[float] | None, verdict: str, says: str) -> None:
-    """If it fails, the band around the labels' own share, or the order of the three verdicts, has moved."""
+def test_signal_verdict(parts: tuple[tuple[int, int], ...], labels: list[float] | None, verdict: str, sentence: str) -> None:
+    """If it fails, the band around the labels' share, or the order of the three verdicts, has changed."""
     found = signal_verdict(diversity(signals(*parts), label_shares=labels))
     assert found is not None
     assert found["verdict"] == verdict
-    assert says in found["sentence"]
+    assert sentence in found["sentence"]
 
 
-def test_hold_everywhere_is_no_collapse_when_the_mean_probabilities_match() -> None:
+def test_hold_everywhere_is_plausible_when_the_mean_probabilities_match() -> None:
     """If it fails, an honest model of a weak signal is called collapsed because argmax is HOLD."""
     rows = np.tile([0.17, 0.65, 0.18], (100, 1))
     assert signal_verdict(diversity(signals((HOLD, 100)), rows, LABELS))["verdict"] == "one-sided"  # type: ignore[index]
@@ -118,7 +118,7 @@ def test_a_sure_seller_is_collapsed() -> None:
 
 
 def test_no_model_no_verdict() -> None:
-    """If it fails, a strategy without a model is judged as one."""
+    """If it fails, a strategy without a model gets a verdict on its model."""
     assert model_verdict(None, LABELS) is None
     assert model_verdict([0.2, 0.6, 0.2], None) is None
     assert mean_probabilities(np.full((4, 3), np.nan)) is None

@@ -16,7 +16,7 @@ from flagbt.models.network import Lora, with_lora
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
 def test_a_share_p_is_dropped_and_the_mean_is_kept(p: float) -> None:
-    """Otherwise every training on the CPU would be regularised by another strength than it says."""
+    """If it fails, trainings on the CPU are regularised with another strength than configured."""
     torch.manual_seed(0)
     n = 400_000
     out = Dropout(p)(torch.ones(n)).numpy()
@@ -27,7 +27,7 @@ def test_a_share_p_is_dropped_and_the_mean_is_kept(p: float) -> None:
 
 
 def test_neighbours_are_dropped_independently() -> None:
-    """Four numbers share a draw: if its parts were linked, whole groups would fall together."""
+    """If it fails, the four numbers of a draw are dropped together."""
     torch.manual_seed(1)
     dropped = (Dropout(0.5)(torch.ones(4 * 100_000)) == 0).view(-1, 4)
     pattern = (dropped * torch.tensor([8, 4, 2, 1])).sum(dim=1).numpy()
@@ -35,7 +35,7 @@ def test_neighbours_are_dropped_independently() -> None:
 
 
 def test_the_gradient_goes_through_what_was_kept() -> None:
-    """Otherwise dropped numbers would still teach, or kept ones not."""
+    """If it fails, dropped numbers get a gradient, or kept ones do not."""
     torch.manual_seed(2)
     tensor = torch.randn(7, 3, 5, requires_grad=True)
     out = Dropout(0.4)(tensor)
@@ -46,7 +46,7 @@ def test_the_gradient_goes_through_what_was_kept() -> None:
 
 
 def test_the_same_seed_gives_the_same_mask_and_evaluation_gives_none() -> None:
-    """Otherwise a resumed training would go another way, or a served model would answer at random."""
+    """If it fails, a resumed training differs, or a model predicts at random."""
     module, tensor = Dropout(0.3), torch.randn(1001)
     masks = []
     for _ in range(2):
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_mask_and_evaluation_gives_none() -> None:
 
 
 def test_lora_uses_it_everywhere() -> None:
-    """Otherwise the slow mask comes back unseen with a new version of peft."""
+    """If it fails, the slow mask returns unnoticed with a new version of peft."""
     model = with_lora(BarTransformer(Architecture(n_features=2, **PRESETS["tiny"])), Lora())
     found = [type(module) for module in model.modules() if isinstance(module, nn.Dropout)]
     assert len(found) == 4 * 7 + 1

@@ -1,4 +1,4 @@
-"""Logits kept on disk: the same bits as scored ones, and never another's."""
+"""The cache of logits on disk: the same bits as scored logits, and never those of another key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Walk = Callable[..., Bars]
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the list to which every loading of a network adds the checkpoint's name; loading itself is the real one."""
+    """Give a list of the names of all checkpoints whose network is loaded; loading itself is not replaced."""
     from flagbt.models import network
 
     names: list[str] = []
@@ -47,7 +47,7 @@ def the_entry() -> Path:
 
 
 def test_a_hit_has_the_bits_of_scoring_and_loads_no_network(nano: Checkpoint, walk: Walk, scored: list[str]) -> None:
-    """Where a kept logit differed in one bit, a run would depend on what ran before it."""
+    """If it fails, a cached logit differs in a bit, and a run depends on earlier runs."""
     bars, seen = walk(700, seed=1), []
     fresh = logits_of(nano, bars, cache=False)
     first = logits_of(nano, bars)
@@ -64,7 +64,7 @@ def test_a_hit_has_the_bits_of_scoring_and_loads_no_network(nano: Checkpoint, wa
 
 
 def test_without_the_cache_nothing_is_read_or_written(nano: Checkpoint, walk: Walk, scored: list[str]) -> None:
-    """Who turns the cache off wants neither its answers nor its files."""
+    """If it fails, --no-cache still reads or writes the cache."""
     bars = walk(500, seed=1)
     logits_of(nano, bars, cache=False)
     assert not cache_folder().exists()
@@ -74,7 +74,7 @@ def test_without_the_cache_nothing_is_read_or_written(nano: Checkpoint, walk: Wa
 
 
 def test_whatever_moves_a_logit_is_another_entry(nano: Checkpoint, walk: Walk, scored: list[str], tmp_path: Path) -> None:
-    """A key that leaves something out gives one model's logits to another."""
+    """If it fails, the key lacks something, and one model gets the logits of another."""
     bars = walk(500, seed=1)
     logits_of(nano, bars)
     columns = {name: getattr(bars, name).copy() for name in ("open", "high", "low", "close", "volume")}
@@ -98,7 +98,7 @@ def test_whatever_moves_a_logit_is_another_entry(nano: Checkpoint, walk: Walk, s
 def test_changed_feature_code_is_not_answered_with_old_logits(
     nano: Checkpoint, walk: Walk, scored: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that the probe series does not tell apart can still differ on one's own bars: the rows themselves are in the key."""
+    """If it fails, feature code that differs on these bars but not on the probe series gets old logits."""
     bars, schema = walk(500, seed=1), type(nano.schema)
     logits_of(nano, bars)
     real = schema.rows
@@ -110,22 +110,23 @@ def test_changed_feature_code_is_not_answered_with_old_logits(
 def test_changed_scoring_code_is_not_answered_with_old_logits(
     nano: Checkpoint, walk: Walk, scored: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a change of the network's code, the old code's logits would live on."""
+    """If it fails, the logits of old network code survive a change of the code."""
     bars = walk(500, seed=1)
     logits_of(nano, bars)
     monkeypatch.setattr(logit_cache, "scoring_version", lambda: "another")
     logits_of(nano, bars)
     assert len(scored) == 2
     folder = Path(logit_cache.__file__).parent
-    texts = [(folder / name).read_text(encoding="utf-8") for name in logit_cache.SCORING_FILES]
-    found = re.compile(r"^ *from (\.+)([\w.]+) import", flags=re.MULTILINE)
-    imported = set()
-    for name, text in zip(logit_cache.SCORING_FILES, texts, strict=True):
-        for dots, module in found.findall(text):
-            path = (folder / name).parents[len(dots) - 1] / f"{module.replace('.', '/')}.py"
-            imported |= {path.relative_to(folder).as_posix()} if path.is_relative_to(folder) else set()
-    assert imported - {"checkpoint.py"} <= set(logit_cache.SCORING_FILES)  # a checkpoint's content is in its digest
-    assert {"architecture.py", "kinds/llama_attention.py"} <= imported
+    imported = {name for file in logit_cache.SCORING_FILES for name in imported_models(folder / file, folder)}
+    # What checkpoint.py reads is in the checkpoint's digest; nothing but the cache itself imports the two entry points.
+    assert imported - {"checkpoint.py"} | {"scoring.py", "network.py"} == set(logit_cache.SCORING_FILES)
+
+
+def imported_models(file: Path, folder: Path) -> set[str]:
+    """Return the paths below ``folder`` of the modules there that a file imports."""
+    found = re.findall(r"^ *from (\.+)([\w.]+) import", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    paths = [file.parents[len(dots) - 1].joinpath(*name.split(".")).with_suffix(".py") for dots, name in found]
+    return {path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder)}
 
 
 DAMAGES: dict[str, Callable[[bytes, bytes], bytes]] = {
@@ -144,8 +145,8 @@ DAMAGES: dict[str, Callable[[bytes, bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_entry_is_scored_anew(damage: str, nano: Checkpoint, walk: Walk, scored: list[str]) -> None:
-    """A disk loses bits; a backtest must not take them for logits."""
+def test_a_damaged_entry_is_scored_again(damage: str, nano: Checkpoint, walk: Walk, scored: list[str]) -> None:
+    """If it fails, a backtest uses damaged bits as logits."""
     bars = walk(500, seed=1)
     logits_of(nano, bars, batch_chunks=2)
     other = the_entry().read_bytes()
@@ -163,7 +164,7 @@ def test_a_damaged_entry_is_scored_anew(damage: str, nano: Checkpoint, walk: Wal
 
 
 def test_a_damaged_checkpoint_does_not_pass_because_of_a_hit(nano: Checkpoint, walk: Walk, tmp_path: Path) -> None:
-    """A checkpoint whose file lost a byte is refused with a cache as it is without."""
+    """If it fails, a damaged checkpoint is accepted because its logits are in the cache."""
     folder = tmp_path / "copy"
     shutil.copytree(nano.folder, folder)
     checkpoint, bars = read_checkpoint(folder), walk(500, seed=1)
@@ -178,7 +179,7 @@ def test_a_damaged_checkpoint_does_not_pass_because_of_a_hit(nano: Checkpoint, w
 
 
 def test_a_missing_device_is_refused_with_a_hit_as_well(nano: Checkpoint, walk: Walk) -> None:
-    """Logits of the CPU are no answer to whoever asked for a GPU."""
+    """If it fails, a run that requests a missing GPU gets logits of the CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -190,16 +191,16 @@ def test_a_missing_device_is_refused_with_a_hit_as_well(nano: Checkpoint, walk: 
 
 
 @pytest.mark.parametrize("obstacle", ["file for a folder", "full"])
-def test_where_nothing_can_be_kept_scoring_goes_on_and_says_so_once(
+def test_where_nothing_can_be_kept_scoring_continues_and_warns_once(
     obstacle: str, nano: Checkpoint, walk: Walk, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A cache that stops a run, or goes missing without a word, is worse than none."""
+    """If it fails, a cache that cannot be written stops a run, or fails silently."""
     resource = pytest.importorskip("resource")
     bars = walk(500, seed=1)
     fresh = logits_of(nano, bars, cache=False)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        if obstacle == "full":  # no file may grow beyond 1,000 bytes: what the system says is another error, and as final
+        if obstacle == "full":  # limits files to 1,000 bytes: another error than that of a full disk, with the same effect
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
         else:
             home.write_text("no folder")
@@ -207,10 +208,10 @@ def test_where_nothing_can_be_kept_scoring_goes_on_and_says_so_once(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert all(each.tobytes() == fresh.tobytes() for each in twice)
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "flagbt"]
-    assert str(home) in said
-    assert "--no-cache" in said
-    assert "FLAGBT_HOME" in said
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "flagbt"]
+    assert str(home) in warning
+    assert "--no-cache" in warning
+    assert "FLAGBT_HOME" in warning
     assert not home.is_dir() or [path for path in home.rglob("*") if path.is_file()] == []
 
 
@@ -230,7 +231,7 @@ while True:
 
 
 def test_two_writers_and_a_kill_leave_whole_entries_only(home: Path) -> None:
-    """What is read while others write, or after kill -9, is the whole entry or none."""
+    """If it fails, a reader gets part of an entry while others write, or after kill -9."""
     key, logits = key_and_logits(7, 40_000)
     code = WRITER.format(tests=str(Path(__file__).parent))
     for _ in range(2):
@@ -257,7 +258,7 @@ def test_two_writers_and_a_kill_leave_whole_entries_only(home: Path) -> None:
 
 
 def test_the_longest_unused_go_first_and_killed_writers_leftovers_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache without a bound fills the disk; one that removes what is in use is no cache."""
+    """If it fails, the cache fills the disk, or removes entries that are in use."""
     for number in range(4):
         write_entry(*key_and_logits(number))
         os.utime(entry_of(key_and_logits(number)[0]), (1e9 + number, 1e9 + number))
@@ -285,7 +286,7 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 def test_a_run_is_the_same_with_and_without_the_cache(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path, scored: list[str]
 ) -> None:
-    """The cache may change how long a run takes, and nothing else."""
+    """If it fails, the cache changes more than how long a run takes."""
     line = [
         "run",
         "--ckpt",
@@ -313,7 +314,7 @@ def test_a_run_is_the_same_with_and_without_the_cache(
 
 
 def test_cache_info_and_clear(command: Callable[..., tuple[int, str, str]], home: Path) -> None:
-    """Whoever is short of room asks what is kept, and empties it; a file of their own stays."""
+    """If it fails, the cache cannot be listed and cleared, or clearing removes a user's own file."""
     assert json.loads(command("cache", "info", "--json")[1])["entries"] == []
     checkpoint = find_checkpoint("focal")
     write_entry({"checkpoint": checkpoint.digest}, np.zeros((5, 3)))

@@ -1,4 +1,4 @@
-"""Networks, checkpoints and scoring: the same logits from every road, and a refusal where they cannot be."""
+"""Networks, checkpoints and scoring: the same logits on every path, and an error where that is impossible."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,20 +29,26 @@ from flagbt.models.kinds.llama_attention import band_attention, block_masks
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.network import architecture_of, load_network, load_unmerged, network_logits
 from flagbt.models.overlap import check_overlap
-from flagbt.models.scoring import score
+from flagbt.models.scoring import ScoringOptions, score
 
 Walk = Callable[..., Bars]
 Future = Callable[[Bars, int], Bars]
 CPU = torch.device("cpu")
 
 
-def logits(checkpoint: Checkpoint, bars: Bars, **options: object) -> np.ndarray:
+def logits(checkpoint: Checkpoint, bars: Bars, first: int = 0, stop: int | None = None, **options: Any) -> np.ndarray:
     """Score bars with a checkpoint's merged network."""
-    model = load_network(checkpoint)
-    schema = checkpoint.schema
+    model, schema, architecture = load_network(checkpoint), checkpoint.schema, architecture_of(checkpoint)
     return score(
-        model, schema.rows(bars), bars, architecture=architecture_of(checkpoint), warmup_bars=schema.warmup_bars, **options
-    )  # type: ignore[arg-type]
+        model,
+        schema.rows(bars),
+        bars,
+        architecture=architecture,
+        warmup_bars=schema.warmup_bars,
+        first=first,
+        stop=stop,
+        options=ScoringOptions(**options),
+    )
 
 
 def with_gaps(bars: Bars) -> Bars:
@@ -54,7 +61,7 @@ def with_gaps(bars: Bars) -> Bars:
 
 @pytest.mark.parametrize("name", ["Jan4", "Jan19", "Jan19-sqrt", "focal"])
 def test_bundled_logits_do_not_see_the_future(walk: Walk, other_future: Future, name: str) -> None:
-    """A logit that moves with later bars is look-ahead, and no backtest of it means anything."""
+    """If it fails, logits depend on later bars, and every backtest of them is invalid."""
     bars, t = walk(700, seed=3), 520
     checkpoint = find_checkpoint(name)
     before, after = logits(checkpoint, bars)[: t + 1], logits(checkpoint, other_future(bars, t))[: t + 1]
@@ -63,7 +70,7 @@ def test_bundled_logits_do_not_see_the_future(walk: Walk, other_future: Future, 
 
 
 def test_a_network_without_the_mask_is_caught(walk: Walk, other_future: Future, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the check above passed without a causal mask, it could not fail."""
+    """If it fails, the check above passes even without a causal mask."""
     monkeypatch.setattr(
         "flagbt.models.kinds.llama.block_masks", lambda n, context, device: torch.ones_like(block_masks(n, context, device))
     )
@@ -75,8 +82,8 @@ def test_a_network_without_the_mask_is_caught(walk: Walk, other_future: Future, 
 
 
 @pytest.mark.parametrize("gaps", [False, True])
-def test_logits_do_not_depend_on_the_range_asked_for(nano: Checkpoint, walk: Walk, gaps: bool) -> None:
-    """The same model must give the same decisions when only the time range changes."""
+def test_logits_do_not_depend_on_the_scored_range(nano: Checkpoint, walk: Walk, gaps: bool) -> None:
+    """If it fails, a model's decisions change with the time range."""
     bars = with_gaps(walk(900, seed=4)) if gaps else walk(900, seed=4)
     whole = logits(nano, bars)
     warmup = nano.schema.warmup_bars + architecture_of(nano).receptive_bars
@@ -91,7 +98,7 @@ def test_logits_do_not_depend_on_the_range_asked_for(nano: Checkpoint, walk: Wal
 
 
 def test_logits_of_a_part_are_those_of_the_whole(nano: Checkpoint, walk: Walk) -> None:
-    """Scoring only what is needed must not change it."""
+    """If it fails, scoring a part gives other logits than scoring the whole."""
     bars = walk(700, seed=4)
     part = logits(nano, bars, first=400, stop=501)
     assert np.array_equal(part[400:501], logits(nano, bars)[400:501])
@@ -101,7 +108,7 @@ def test_logits_of_a_part_are_those_of_the_whole(nano: Checkpoint, walk: Walk) -
 
 @pytest.mark.parametrize("name", ["nano", "Jan4"])
 def test_batch_sizes_agree_with_bar_by_bar(name: str, nano: Checkpoint, walk: Walk) -> None:
-    """A batch that changes a logit would make results depend on the free memory."""
+    """If it fails, the batch size changes logits, and results depend on the free memory."""
     checkpoint = nano if name == "nano" else find_checkpoint(name)
     bars = with_gaps(walk(1200, seed=6))
     whole = logits(checkpoint, bars)
@@ -114,14 +121,14 @@ def test_batch_sizes_agree_with_bar_by_bar(name: str, nano: Checkpoint, walk: Wa
 
 @pytest.mark.parametrize("batch", [1, 7, 4096])
 def test_batch_sizes_give_the_same_signals(batch: int, nano: Checkpoint, walk: Walk) -> None:
-    """Signals are what trades: they may not differ at all."""
+    """If it fails, the batch size changes signals, and so trades."""
     bars, stored = walk(900, seed=8), nano.stored_calibration()
     model = ModelSignals(checkpoint=nano, calibration=stored.calibration, decision=stored.decision, device="cpu")
     assert np.array_equal(replace(model, batch_chunks=batch)(bars).signal, model(bars).signal)
 
 
-def test_the_model_ignores_what_lies_before_its_receptive_field(nano: Checkpoint, walk: Walk) -> None:
-    """Warm-up bars are promised to be enough history."""
+def test_the_model_ignores_bars_before_its_receptive_field(nano: Checkpoint, walk: Walk) -> None:
+    """If it fails, the warm-up bars are not enough history."""
     architecture = architecture_of(nano)
     rows = nano.schema.rows(walk(400))[200:]
     model, r = load_network(nano), architecture.receptive_bars
@@ -133,7 +140,7 @@ def test_the_model_ignores_what_lies_before_its_receptive_field(nano: Checkpoint
 
 
 def test_merged_and_unmerged_agree(nano: Checkpoint, walk: Walk) -> None:
-    """Folding the adapter in is a shortcut, not another model; without the adapter it would be."""
+    """If it fails, merging the adapter gives another model, or the adapter has no effect."""
     rows = nano.schema.rows(walk(400))[200:300]
     whole, apart = network_logits(load_network(nano), rows), network_logits(load_unmerged(nano), rows)
     assert np.abs(whole - apart).max() <= 1e-4
@@ -153,7 +160,7 @@ def damaged(checkpoint: Checkpoint, folder: Path, change: Callable[[dict], None]
 
 @pytest.mark.parametrize(("field", "value"), [("heads", 4), ("context_bars", 16), ("context_bars", 4)])
 def test_knobs_that_no_shape_reveals_are_caught(nano: Checkpoint, tmp_path: Path, field: str, value: int) -> None:
-    """A wrong head count loads without any error, since no tensor's shape depends on it: the report's own fault."""
+    """If it fails, a wrong head count loads without any error, since no tensor shape depends on it."""
     broken = damaged(nano, tmp_path / "broken", lambda values: values["architecture"].__setitem__(field, value))
     with pytest.raises(CheckpointError, match="not the one that was saved"):
         load_network(broken)
@@ -161,7 +168,7 @@ def test_knobs_that_no_shape_reveals_are_caught(nano: Checkpoint, tmp_path: Path
 
 @pytest.mark.parametrize("file", ["base.safetensors", "adapter.safetensors", "fingerprint.safetensors"])
 def test_damaged_and_missing_files_are_named(nano: Checkpoint, tmp_path: Path, file: str) -> None:
-    """Half a copied checkpoint must not run as if it were whole."""
+    """If it fails, an incomplete copy of a checkpoint runs."""
     copy = damaged(nano, tmp_path / "copy", lambda values: None)
     (copy.folder / file).write_bytes((copy.folder / file).read_bytes()[:-4])
     with pytest.raises(CheckpointError, match=f"{file} differs from what was saved"):
@@ -172,7 +179,7 @@ def test_damaged_and_missing_files_are_named(nano: Checkpoint, tmp_path: Path, f
 
 
 def test_an_adapter_that_lost_its_head_is_refused(nano: Checkpoint, tmp_path: Path) -> None:
-    """PEFT saves no custom head unless told to; a fresh random head gives confident nonsense."""
+    """If it fails, a checkpoint without its trained head runs with a random one; PEFT saves no custom head by default."""
     copy = damaged(nano, tmp_path / "copy", lambda values: values["files"].clear())
     tensors = load_file(copy.folder / "adapter.safetensors")
     assert any("head" in name for name in tensors)
@@ -185,7 +192,7 @@ def test_an_adapter_that_lost_its_head_is_refused(nano: Checkpoint, tmp_path: Pa
 
 
 def test_descriptions_that_are_damaged_or_newer_are_refused(nano: Checkpoint, tmp_path: Path) -> None:
-    """A clear sentence now beats a KeyError later."""
+    """If it fails, a damaged or newer description raises a KeyError later instead of a clear error."""
     with pytest.raises(CheckpointError, match="has the format 99; this flagbt reads up to 1"):
         damaged(nano, tmp_path / "newer", lambda values: values.update(format=99))
     with pytest.raises(CheckpointError, match="lacks schema"):
@@ -197,7 +204,7 @@ def test_descriptions_that_are_damaged_or_newer_are_refused(nano: Checkpoint, tm
 
 
 def test_the_digest_covers_what_matters(nano: Checkpoint, tmp_path: Path) -> None:
-    """Caches and records key on it: other weights or ranges are another model, another calibration is not."""
+    """If it fails, the digest misses other weights or ranges, or changes with a calibration."""
     other = damaged(nano, tmp_path / "other", lambda values: values["files"].update({"base.safetensors": "0"}))
     renamed = damaged(nano, tmp_path / "renamed", lambda values: None)
     kept = renamed.store_calibration("mine", StoredCalibration(Calibration("offset", offset=(1.0, 0.0, 0.0)), Decision()))
@@ -209,7 +216,7 @@ def test_the_digest_covers_what_matters(nano: Checkpoint, tmp_path: Path) -> Non
 
 
 def test_names_resolve_in_order(nano: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint of one's own hides a bundled one of the same name, never the other way round."""
+    """If it fails, a bundled checkpoint hides the user's checkpoint of the same name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLAGBT_HOME", str(tmp_path / "home"))
     assert find_checkpoint("Jan4").folder.parent.name == "bundled"
@@ -223,8 +230,8 @@ def test_names_resolve_in_order(nano: Checkpoint, tmp_path: Path, monkeypatch: p
         find_checkpoint("Jan91")
 
 
-def test_bundled_checkpoints_are_small_and_say_what_they_are() -> None:
-    """They ship with every installation, under names that are not theirs by birth."""
+def test_bundled_checkpoints_are_small_and_documented() -> None:
+    """If it fails, bundled checkpoints bloat the installation, or their cards do not mark them as re-trainings."""
     for name in ("Jan4", "Jan19", "Jan19-sqrt", "focal"):
         checkpoint = find_checkpoint(name)
         size = sum(file.stat().st_size for file in checkpoint.folder.iterdir())
@@ -238,12 +245,12 @@ def test_bundled_checkpoints_are_small_and_say_what_they_are() -> None:
 
 
 def test_bars_it_was_trained_on_are_refused(nano: Checkpoint, walk: Walk) -> None:
-    """A result on seen bars flatters, and no other tool says so; the label's horizon counts as seen."""
+    """If it fails, a model is tested on bars it has seen, the label's horizon included."""
     bars = walk(9000, seed=9, start="2023-01-01")
     none = Calibration()
     check_overlap(nano, none, bars, bars.between(TimeRange.parse("20230616T1600-")))
     for text in ("20230301-20230401", "20230601-20230702", "20221201-20230102"):
-        with pytest.raises(RangeError, match="has seen bars of the range asked for"):
+        with pytest.raises(RangeError, match="has seen bars of the requested range"):
             check_overlap(nano, none, bars, bars.between(TimeRange.parse(text)))
     fitted = replace(none, fitted_on="20230901-20231001")
     with pytest.raises(RangeError, match="fit of the calibration in use 20230901-20231001"):
@@ -251,8 +258,8 @@ def test_bars_it_was_trained_on_are_refused(nano: Checkpoint, walk: Walk) -> Non
     check_overlap(nano, fitted, bars, bars.between(TimeRange.parse("20230701-20230831T1800")))
 
 
-def test_a_missing_gpu_is_no_cpu() -> None:
-    """Falling back in silence turns an hour into a night."""
+def test_a_missing_gpu_is_an_error() -> None:
+    """If it fails, flagbt silently falls back to the CPU, which takes hours."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(DeviceError, match="offers 0 CUDA device"):
@@ -263,7 +270,7 @@ def test_a_missing_gpu_is_no_cpu() -> None:
 
 
 def test_the_band_mask_is_the_context() -> None:
-    """A context of k means k bars, itself included."""
+    """If it fails, a context of k is not k bars, itself included."""
     torch.manual_seed(0)
     architecture = Architecture(
         n_features=3, layers=1, d_model=8, heads=2, d_feedforward=16, context_bars=4, chunk_bars=32, dropout=0.0
@@ -283,7 +290,7 @@ def test_the_band_mask_is_the_context() -> None:
 @pytest.mark.parametrize("context_bars", [1, 8, 40])
 @pytest.mark.parametrize("length", [1, 31, 64, 101])
 def test_attention_in_blocks_is_attention_under_the_whole_mask(context_bars: int, length: int) -> None:
-    """Blocks only save work: a number that they change is an error at their edges."""
+    """If it fails, attention in blocks differs from attention under the whole mask."""
     torch.manual_seed(0)
     query, key, value = torch.randn(2, 4, length, 8), torch.randn(2, 2, length, 8), torch.randn(2, 2, length, 8)
     found, _ = band_attention(nn.Identity(), query, key, value, block_masks(length, context_bars, CPU), scaling=0.3)
@@ -296,7 +303,7 @@ def test_attention_in_blocks_is_attention_under_the_whole_mask(context_bars: int
 
 @pytest.mark.parametrize("last", [1, 20, 87])
 def test_the_last_positions_need_no_more_than_they_look_back_at(nano: Checkpoint, last: int) -> None:
-    """What is left out to save time may change no logit that is wanted."""
+    """If it fails, skipping unneeded positions changes the logits of the last ones."""
     model, architecture = load_network(nano), architecture_of(nano)
     rows = torch.randn(2, 87 + architecture.receptive_bars, architecture.n_features, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Folders and files that are given as checkpoints and are none: each is named, with what its owner can do."""
+"""Folders and files that are given as checkpoints but are not: each is described, with a remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN = json.dumps({"checkpoint": {"name": "Jan4"}})
 
 
 @pytest.mark.parametrize(
-    ("files", "given", "says"),
+    ("files", "given", "expected"),
     [
         (
             {"x/adapter_config.json": ADAPTER, "x/config.json": LLAMA},
@@ -59,23 +59,23 @@ RUN = json.dumps({"checkpoint": {"name": "Jan4"}})
         ({"x/\u202ebad\n.txt": ""}, "x", ["nothing that flagbt knows"]),
     ],
 )
-def test_what_is_no_checkpoint_is_described(
-    files: dict[str, str], given: str, says: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_models_and_folders_are_described(
+    files: dict[str, str], given: str, expected: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it fails, whoever has a model of another kind is told only that it is none, and not what to do with it."""
+    """If it fails, the error for a model of another kind does not show what to do with it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLAGBT_HOME", str(tmp_path / "home"))
     for name, text in files.items():
-        path = tmp_path / name
-        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        file = tmp_path / name
+        (file if name.endswith("/") else file.parent).mkdir(parents=True, exist_ok=True)
         if not name.endswith("/"):
-            path.write_text(text, encoding="utf-8")
-    for asked in (given, str(tmp_path / given)):
-        code, out, err = command("run", "--ckpt", asked)
+            file.write_text(text, encoding="utf-8")
+    for path in (given, str(tmp_path / given)):
+        code, out, err = command("run", "--ckpt", path)
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert "is not a checkpoint" in err
         assert err.strip().isprintable()
-        for each in says:
+        for each in expected:
             assert each in err.replace(f"{tmp_path}/", ""), err
 
 

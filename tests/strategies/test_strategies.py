@@ -19,14 +19,14 @@ from flagbt.strategies.registry import BUILT_IN, GROUP, find_strategy, strategy_
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Stand in an empty folder, and leave no trace of it in sys.path."""
+    """Change to an empty folder, and restore sys.path afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return tmp_path
 
 
 def install(folder: Path, *points: tuple[str, str]) -> None:
-    """Install a package for each (name, path), as pip would leave it, that offers it as an entry point."""
+    """Install a package for each (name, path), as pip does, that offers it as an entry point."""
     for number, (name, path) in enumerate(points):
         package = folder / f"package{number}-1.0.dist-info"
         package.mkdir()
@@ -36,21 +36,21 @@ def install(folder: Path, *points: tuple[str, str]) -> None:
 
 
 def test_baselines_are_found_by_name():
-    """The command line: if it fails, a built-in strategy cannot be asked for."""
+    """If it fails, a built-in strategy cannot be found by its name."""
     found = [find_strategy(name) for name in ("buy-and-hold", "always-hold", "sma-cross", "random")]
     assert found == [BuyAndHold, AlwaysHold, SmaCross, RandomSignals]
     assert [cls.name for cls in found] == ["buy-and-hold", "always-hold", "sma-cross", "random"]
 
 
 def test_names_are_listed_with_a_description():
-    """The listing: if it fails, a registered strategy is missing or says nothing of itself."""
+    """If it fails, a registered strategy is missing from the list or has no description."""
     listed = strategy_names()
     assert [name for name, _ in listed][: len(BUILT_IN)] == list(BUILT_IN)
     assert all(description and "\n" not in description for _, description in listed)
 
 
 def test_listing_imports_neither_torch_nor_backtrader():
-    """Start-up time: if it fails, `flagbt strategies list` takes seconds."""
+    """If it fails, `flagbt strategies list` takes seconds."""
     code = (
         "import sys; from flagbt.strategies.registry import *; strategy_names(); find_strategy('sma-cross');"
         "print([m for m in ('torch', 'backtrader') if m in sys.modules])"
@@ -60,14 +60,14 @@ def test_listing_imports_neither_torch_nor_backtrader():
 
 
 def test_an_unknown_name_suggests_the_nearest():
-    """Typing errors: if it fails, the user is left guessing."""
+    """If it fails, a typing error does not name the nearest strategy."""
     with pytest.raises(UsageError, match=r"'sma-corss' is not registered. Did you mean 'sma-cross'\? .*package"):
         find_strategy("sma-corss")
 
 
 @pytest.mark.parametrize("base", ["flagbt.strategies.base.Strategy", "backtrader.Strategy"])
 def test_a_class_in_the_current_folder_is_found(folder, base):
-    """A user's own file: if it fails, `--strategy my_strategy:Mine` does not work where the file lies."""
+    """If it fails, `--strategy my_strategy:Mine` does not work in the folder of the file."""
     module = f"mine_{base.partition('.')[0]}"
     package = base.rpartition(".")[0]
     (folder / f"{module}.py").write_text(f"import {package}\nclass Mine({base}): ...\n")
@@ -75,7 +75,7 @@ def test_a_class_in_the_current_folder_is_found(folder, base):
 
 
 @pytest.mark.parametrize(
-    ("code", "name", "says"),
+    ("code", "name", "message"),
     [
         ("class Mine: ...", "Mine", "is the class Mine: expected a subclass of flagbt"),
         ("Mine = 3", "Mine", "is a int: expected a subclass"),
@@ -85,38 +85,38 @@ def test_a_class_in_the_current_folder_is_found(folder, base):
         ("class :", "Mine", "SyntaxError"),
     ],
 )
-def test_what_is_no_strategy_is_refused(folder, code, name, says):
-    """Wrong plug-ins: if it fails, the user gets a traceback from deep inside."""
+def test_objects_other_than_strategies_are_refused(folder, code, name, message):
+    """If it fails, a wrong plug-in gives a traceback instead of an error."""
     module = f"broken_{name}_{len(code)}"
     (folder / f"{module}.py").write_text(f"{code}\n")
     with pytest.raises(StrategyError) as caught:
         find_strategy(f"{module}:{name}")
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_installed_packages_offer_strategies(folder):
-    """Third parties: if it fails, a plug-in package does nothing."""
+    """If it fails, the strategies of an installed package are not found."""
     install(folder, ("steady", "flagbt.strategies.baselines:AlwaysHold"))
     assert find_strategy("steady") is AlwaysHold
     assert strategy_names()[-1] == ("steady", "plug-in flagbt.strategies.baselines:AlwaysHold")
 
 
-def test_a_built_in_listed_twice_alike_is_no_clash(folder):
-    """Our own entry points: if it fails, installing flagbt clashes with itself."""
+def test_flagbts_own_entry_points_do_not_clash(folder):
+    """If it fails, an installed flagbt clashes with itself."""
     install(folder, *((name, path) for name, (path, _) in BUILT_IN.items()))
     assert len(strategy_names()) == len(BUILT_IN)
 
 
 @pytest.mark.parametrize("points", [(("random", "a:B"),), (("mine", "a:B"), ("mine", "c:D"))], ids=["built-in", "two packages"])
 def test_one_name_for_two_strategies_is_an_error(folder, points):
-    """Silent shadowing: if it fails, which strategy runs depends on what is installed."""
+    """If it fails, the installed packages decide silently which strategy runs under a name."""
     install(folder, *points)
     with pytest.raises(StrategyError, match=f"offers? .*'{points[0][0]}'"):
         find_strategy("sma-cross")
 
 
 def test_sma_cross_by_hand(walk):
-    """The crossover: if it fails, means are wrong or BUY and SELL are swapped."""
+    """If it fails, the means of sma-cross are wrong, or BUY and SELL are swapped."""
     time = np.datetime64("2024-01-01", "ns") + np.arange(6) * np.timedelta64(3600, "s")
     close = np.array([10.0, 10.0, 10.0, 13.0, 7.0, 1.0])
     bars = Bars(time, close, close, close, close, np.ones(6))
@@ -127,7 +127,7 @@ def test_sma_cross_by_hand(walk):
 @pytest.mark.parametrize(("fast", "slow"), [(24, 168), (1, 2), (7, 500)])
 @pytest.mark.parametrize("ticks_about", [3, 1_000, 123_456_789])
 def test_sma_cross_decides_ties_as_whole_numbers_do(fast, slow, ticks_about):
-    """Ties: if it fails, float noise decides where the means are equal, as at prices of 1e-6, and moves the return."""
+    """If it fails, rounding decides where the means are equal, as at prices of 1e-6, and changes the return."""
     random = np.random.default_rng(ticks_about + slow)
     moves = np.concatenate([np.zeros(600, np.int64), random.choice([-1, 0, 0, 0, 1], 1_400), np.zeros(600, np.int64)])
     ticks = ticks_about + np.abs(np.cumsum(moves))
@@ -147,7 +147,7 @@ def test_sma_cross_decides_ties_as_whole_numbers_do(fast, slow, ticks_about):
 
 
 def test_rolling_means_do_not_depend_on_the_start(walk):
-    """Sub-ranges: if it fails, the same bar has another signal in another file."""
+    """If it fails, a bar has another signal in another range."""
     close = walk(500, 1).close
     whole = rolling_mean(close, 24)
     for start in (1, 7, 100, 476):
@@ -157,7 +157,7 @@ def test_rolling_means_do_not_depend_on_the_start(walk):
 
 
 def test_random_signals_belong_to_their_hour(walk):
-    """Causality of chance: if it fails, a random strategy changes with the range it is run on."""
+    """If it fails, a random strategy's signals change with the range."""
     bars = walk(20_000, 2)
     whole = RandomSignals(seed=1).prepare(bars).signal
     assert np.array_equal(RandomSignals(seed=1).prepare(bars.take(slice(777, 900))).signal, whole[777:900])
@@ -167,7 +167,7 @@ def test_random_signals_belong_to_their_hour(walk):
 
 
 def test_random_signals_are_independent(walk):
-    """The hash: if it fails, neighbouring hours or seeds are correlated, and random is no yardstick."""
+    """If it fails, neighbouring hours or seeds are correlated, and random is not a valid baseline."""
     time = walk(20_000, 3).time
     draws = np.array([uniform_of_time(time, seed) for seed in range(4)])
     assert draws.mean() == pytest.approx(0.5, abs=0.01)
@@ -176,14 +176,14 @@ def test_random_signals_are_independent(walk):
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: SmaCross(fast_bars=168, slow_bars=24), "1 <= fast_bars < slow_bars, got fast_bars=168"),
         (lambda: SmaCross(fast_bars=0), "fast_bars=0"),
         (lambda: RandomSignals(seed=-1), "a seed of 0 or more, got -1"),
     ],
 )
-def test_senseless_parameters_are_refused(make, says):
-    """Wrong parameters: if it fails, a strategy runs on nonsense."""
-    with pytest.raises(UsageError, match=says):
+def test_invalid_parameters_are_refused(make, message):
+    """If it fails, a strategy runs with invalid parameters."""
+    with pytest.raises(UsageError, match=message):
         make()

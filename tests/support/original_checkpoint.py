@@ -1,4 +1,4 @@
-"""The original architecture, written plainly from its description: what imported checkpoints are held to."""
+"""Reference implementation of the original architecture, to compare imported checkpoints with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with an update x @ A @ B beside it."""
+    """A frozen linear layer plus an update x @ A @ B."""
 
     def __init__(self, inputs: int, outputs: int, rank: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Block(nn.Module):
 
 
 class Original(nn.Module):
-    """Rows (B, L, F) to logits (B, L, 3) at every position."""
+    """Transformer from rows (B, L, F) to logits (B, L, 3) at every position."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Original(nn.Module):
         self.output_norm = nn.LayerNorm(width)
         self.action_head = nn.Linear(width, 3)
         for module in self.modules():
-            if isinstance(module, nn.LayerNorm):  # a fresh one multiplies by 1 and adds 0: a lost one would not be seen
+            if isinstance(module, nn.LayerNorm):  # a new one is the identity: losing it would have no effect
                 nn.init.normal_(module.weight, 1.0, 0.2)
                 nn.init.normal_(module.bias, 0.0, 0.2)
         self.eval()

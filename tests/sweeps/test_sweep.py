@@ -465,7 +465,7 @@ def test_overlap_is_refused_and_stamped(swept, nano: Checkpoint, walk, tmp_path:
     """If it fails, a sweep picks its winner on bars that the checkpoint was trained on."""
     walk(2000, 5, start="2023-05-01").frame().to_csv(tmp_path / "seen.csv", index_label="time")
     seen = {"data": tmp_path / "seen.csv", "timerange": (TimeRange.parse("20230520-"),)}
-    with pytest.raises(FlagbtError, match=r"has seen bars of the range asked for, .*or add --allow-overlap"):
+    with pytest.raises(FlagbtError, match=r"has seen bars of the requested range, .*or add --allow-overlap"):
         swept(**seen)
     allowed = swept(**seen, allow_overlap=True)
     assert allowed.manifest["allow_overlap"]
@@ -490,7 +490,7 @@ REFUSED = [
     (("--ckpt", "Jan19", "--cash", "0"), "cash: expected an amount of quote currency above 0"),
     (("--ckpt", "Jan19", "--cooldown-bars", "1.5"), "--cooldown-bars: expected whole numbers"),
     (("--ckpt", "Jan19", "--short", "maybe"), "--short: expected yes, no, or both"),
-    (("--ckpt", "Jan19", "--decisions", "argmax,utilty"), "'utilty' is no decision rule. Did you mean 'utility'"),
+    (("--ckpt", "Jan19", "--decisions", "argmax,utilty"), "unknown decision rule 'utilty'. Did you mean 'utility'"),
     (("--ckpt", "Jan19", "--holdout", "2"), "--holdout: expected a share of the last range above 0 and below 1"),
     (("--ckpt", "Jan19", "--holdout", "20240201-20240301"), "settings are ranked on 20240101-20250101, which overlaps it"),
     (

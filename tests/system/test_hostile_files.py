@@ -86,7 +86,7 @@ def test_a_pickle_that_runs_a_command_is_refused(which: str, tmp_path: Path, can
     torch.save(attacks(canary)[which], tmp_path / "evil.pt")
     names = {"command": "system", "inside": "system", "config": "eval", "import": "__import__"}
     with pytest.raises(
-        CheckpointError, match=rf"evil\.pt is refused: its pickle asks for \w+\.{names[which]}.*Nothing of it was"
+        CheckpointError, match=rf"evil\.pt is refused: its pickle would import \w+\.{names[which]}.*None of its code was"
     ):
         import_checkpoint(tmp_path / "evil.pt", tmp_path / "A", FACTS)
     assert not (tmp_path / "A").exists()
@@ -96,7 +96,7 @@ def test_a_pickle_that_runs_a_command_is_refused(which: str, tmp_path: Path, can
 def test_a_bare_pickle_is_refused(protocol: int, tmp_path: Path, canary: Path) -> None:
     """A pickle without torch's archive, with the same ending, would run its program."""
     (tmp_path / "evil.pt").write_bytes(pickle.dumps(Command_(canary), protocol))
-    with pytest.raises(CheckpointError, match="bare pickle|no torch.save file"):
+    with pytest.raises(CheckpointError, match="bare pickle|not a torch.save file"):
         read_pickled(tmp_path / "evil.pt")
 
 
@@ -112,7 +112,7 @@ def test_stack_instructions_hide_nothing(tmp_path: Path, canary: Path) -> None:
     with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
         archive.writestr("a/data.pkl", pickle.dumps({"x": Command_(canary)}, 4))
         archive.writestr("a/version", "3")
-    with pytest.raises(CheckpointError, match="asks for posix.system|asks for nt.system"):
+    with pytest.raises(CheckpointError, match="would import posix.system|would import nt.system"):
         read_pickled(tmp_path / "evil.pt")
 
 
@@ -130,12 +130,12 @@ HARMLESS = pickle.dumps({}, 2)
 @pytest.mark.parametrize(
     ("entries", "method", "words"),
     [
-        ({"a/data.pkl": HARMLESS, "a/data/0": b"\0" * 50_000_000}, zipfile.ZIP_DEFLATED, "unfold to 50,0.*compressed"),
-        ({"a/data.pkl": b"\0" * 30_000_000}, zipfile.ZIP_BZIP2, "unfold to 30,0"),
+        ({"a/data.pkl": HARMLESS, "a/data/0": b"\0" * 50_000_000}, zipfile.ZIP_DEFLATED, "expand to 50,0.*compressed"),
+        ({"a/data.pkl": b"\0" * 30_000_000}, zipfile.ZIP_BZIP2, "expand to 30,0"),
         ({"a/data.pkl": HARMLESS, "../../evil": b"x"}, zipfile.ZIP_STORED, "leads out of the archive"),
         ({"a/data.pkl": HARMLESS, "/etc/evil": b"x"}, zipfile.ZIP_STORED, "leads out of the archive"),
-        ({"a/data.pkl": HARMLESS, "b/data.pkl": HARMLESS}, zipfile.ZIP_STORED, "2 entries called data.pkl"),
-        ({"a/weights": b"x"}, zipfile.ZIP_STORED, "0 entries called data.pkl"),
+        ({"a/data.pkl": HARMLESS, "b/data.pkl": HARMLESS}, zipfile.ZIP_STORED, "2 entries named data.pkl"),
+        ({"a/weights": b"x"}, zipfile.ZIP_STORED, "0 entries named data.pkl"),
         ({"a/data.pkl": HARMLESS, "a/constants.pkl": HARMLESS}, zipfile.ZIP_STORED, "no constants.pkl"),
         ({"a/data.pkl": b"\x80\x02}" + b"]" * 21_000_000}, zipfile.ZIP_STORED, "its pickle has 21,000,003 bytes"),
         ({"a/data.pkl": b"garbage"}, zipfile.ZIP_STORED, "is damaged"),
@@ -164,7 +164,7 @@ def test_entries_that_overlap_are_refused(tmp_path: Path) -> None:
     size = struct.pack("<I", 10_000_000)
     at = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 4)  # the second entry of the directory
     path.write_bytes(content[: at + 20] + size + size + content[at + 28 :])
-    with pytest.raises(CheckpointError, match="unfold to 10,000,"):
+    with pytest.raises(CheckpointError, match="expand to 10,000,"):
         read_pickled(path)
 
 
@@ -190,7 +190,7 @@ def test_a_folder_or_a_pipe_is_refused(tmp_path: Path) -> None:
     """Reading a pipe would hang."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing"):
-        with pytest.raises(CheckpointError, match="is no file"):
+        with pytest.raises(CheckpointError, match="is not a file"):
             read_pickled(path)
 
 
@@ -323,7 +323,7 @@ def tampered(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
         (lambda v: v["files"].update({"/dev/zero": "0" * 64}), "names the file '/dev/zero'"),
         (lambda v: v["architecture"].update(d_model=10**9), "larger than any network"),
         (lambda v: v["architecture"].update(chunk_bars=10**12), "larger than any network"),
-        (lambda v: v["architecture"].update(kind="evil:Network"), "kind 'evil:Network', known are llama, original"),
+        (lambda v: v["architecture"].update(kind="evil:Network"), "kind 'evil:Network', expected llama or original"),
         (lambda v: v["lora"].update(rank=10**9), "larger than any network"),
         (lambda v: v.update(schema=None), "nothing under schema"),
         (lambda v: v.update(ranges=None), "nothing under ranges"),

@@ -148,7 +148,7 @@ BAD: list[tuple[list[str], int, str]] = [
     (["--timerange", FIT, "--shares", "0.2,0.6,0.2"], 2, "the method temperature takes none"),
     (["--timerange", FIT, "--decision", "argmx"], 2, "Did you mean 'argmax'"),
     (["--timerange", FIT, "--device", "gpu"], 2, "expected auto, cpu, cuda"),
-    (["--timerange", FIT, "--store", " "], 2, "is no name"),
+    (["--timerange", FIT, "--store", " "], 2, "is not a valid name"),
     (["--timerange", FIT, "--html", "bars.csv/page.html"], 1, "--html: nothing can be written"),
     ([], 2, "--timerange"),
 ]
@@ -173,7 +173,7 @@ def test_bars_that_taught_it_are_refused(nano: Checkpoint, walk: Walk) -> None:
     bars = walk(4000, seed=5, start="2023-01-01")
     for taught in ("20230301-20230401", "20230410-20230601", "-20230601"):
         with pytest.raises(
-            RangeError, match=r"was taught on bars of it: pretraining .*; training .* from --timerange 20230501- on"
+            RangeError, match=r"was trained on bars of this range: pretraining .*; training .* from --timerange 20230501- on"
         ):
             calibrate(nano, bars, TimeRange.parse(taught), "temperature")
 
@@ -286,7 +286,7 @@ def test_what_two_store_at_once_both_stay(nano: Checkpoint, tmp_path: Path) -> N
     assert read_checkpoint(folder).calibration_names() == ["default", "one", "other"]
     with pytest.raises(CheckpointError, match="stores a calibration 'one' already"):
         other.store_calibration("one", stored)
-    with pytest.raises(UsageError, match="is no name"):
+    with pytest.raises(UsageError, match="is not a valid name"):
         one.store_calibration("a\nb", stored)
 
 
