@@ -82,7 +82,7 @@ def _more(others: list[dict[str, Any]]) -> str:
 
 def _seen(base: dict[str, Any], ranges: dict[str, str]) -> str:
     if base.get("corpus") == TEXT:
-        return "Pre-training: text, of no known dates; training"
+        return "Pre-training: text without known dates; training"
     if "digest" in base:
         made_up = " (SYNTHETIC)" if base["data"]["synthetic"] else ""
         made = "All that the checkpoint" if "was" in base else "Pre-training of the base"

@@ -73,7 +73,7 @@ class NegativeControlResult:
         if self.auc_buy_sell is not None and self.auc_interval is not None:
             text += f"; BUY-against-SELL AUC {self.auc_buy_sell:.3f} [{self.auc_interval[0]:.3f}, {self.auc_interval[1]:.3f}]"
         if not self.found:
-            return f"{text}: nothing, as it must be."
+            return f"{text}: no signal, as expected."
         return f"{text}: the pipeline leaks. {_ADVICE[self.control]}"
 
     def to_json(self) -> dict[str, Any]:

@@ -341,7 +341,7 @@ def fit(
         with keep_freed_memory() if device.type == "cpu" else nullcontext(), patiently() as callbacks.request:
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     if callbacks.request.stop and folder is None:
-        raise TrainingStoppedError("stopped; this training saves nothing.")
+        raise TrainingStoppedError("stopped; nothing is saved by this training.")
     if callbacks.request.stop:
         raise TrainingStoppedError(
             "stopped; everything up to here is saved. Repeat the command with --resume to continue exactly from here."

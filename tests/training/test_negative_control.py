@@ -134,7 +134,7 @@ def test_shuffled_labels_hide_even_a_planted_signal(recipe: Recipe) -> None:
     result = run_negative_control(planted(), recipe, "shuffled-labels")
     assert not result.found
     assert result.sentence.startswith("On shuffled labels: validation NLL ")
-    assert result.sentence.endswith(": nothing, as it must be.")
+    assert result.sentence.endswith(": no signal, as expected.")
 
 
 def test_a_leaking_feature_is_caught_on_the_command_line(
@@ -152,7 +152,7 @@ def test_a_leaking_feature_is_caught_on_the_command_line(
     assert "the pipeline leaks. Look for a feature that sees the future" in result["sentence"]
     code, printed, _ = command(*train, "--control", "random-walk", "--epochs", 1)
     assert code == 0
-    assert "nothing, as it must be" in printed
+    assert "no signal, as expected" in printed
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["bars.csv", "centred_mean.py"]
 
 

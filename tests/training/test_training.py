@@ -575,7 +575,7 @@ run_command_line()
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited and read the Linux way")
 def test_out_of_memory_names_the_batch_size_to_try(trial: tuple[Path, Path], tmp_path: Path) -> None:
-    """If a failed allocation gives a traceback or damages the checkpoint of that name, this fails."""
+    """If it fails, a failed allocation gives a traceback, or damages the checkpoint of that name."""
     target = tmp_path / "kept"
     target.mkdir()
     (target / "checkpoint.json").write_text("precious")
