@@ -25,6 +25,7 @@ from flagbt.models.model_signals import ModelSignals
 from flagbt.models.statistics import scores
 from flagbt.training.model_card import card
 from flagbt.training.objectives import Objective
+from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.workflows.run import RunRequest, run
 from flagbt.workflows.train import train
@@ -58,8 +59,9 @@ def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> N
         recipe = Recipe(
             training=TimeRange.parse("-20230701"), validation=TimeRange.parse("20230701-20240101"), objective=OBJECTIVES[name]
         )
-        with epoch_table() as (watch, on_step):
-            checkpoint = train(before_2024, output / name, recipe, overwrite=True, watch=watch, on_step=on_step)
+        with epoch_table() as (on_epoch, on_step):
+            monitor = Monitor(on_epoch=on_epoch, on_step=on_step)
+            checkpoint = train(before_2024, output / name, recipe, overwrite=True, monitor=monitor)
         if name == "Jan4":
             offset = StoredCalibration(Calibration("offset", offset=REPORT_OFFSET), Decision("argmax"))
             checkpoint = checkpoint.store_calibration("report", offset)

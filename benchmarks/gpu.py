@@ -331,8 +331,8 @@ def training(setting: Setting) -> tuple[dict[str, Any], list[Row]]:
     )
     seen: list[int] = []
 
-    def on_step(_epoch: int, _done: int, steps_an_epoch: int) -> None:
-        seen.append(steps_an_epoch)
+    def on_step(progress: Any) -> None:
+        seen.append(progress.steps)
         if (setting.quick and len(seen) >= QUICK_STEPS) or time.monotonic() > setting.deadline:
             raise _EnoughError
 

@@ -40,10 +40,12 @@ from flagbt.models.calibration_fit import fit_calibration
 from flagbt.models.network import Lora
 from flagbt.models.scoring import score
 from flagbt.models.statistics import direction_auc, scores, softmax
-from flagbt.training.base_source import preset_architecture
+from flagbt.training.base_source import BaseSource, preset_architecture
+from flagbt.training.chronological_split import Split
 from flagbt.training.finetune import finetune
-from flagbt.training.objectives import Objective
+from flagbt.training.preparation import TrainingSetup
 from flagbt.training.pretrain import SCHEDULE, Base, pretrain
+from flagbt.training.recipe import Recipe
 from flagbt.training.samples import Samples, gather_samples
 from flagbt.training.trainer import Schedule
 
@@ -113,7 +115,7 @@ def tabular(make: Callable[[int], object], *, together: bool = False) -> Model:
 
     def fit_and_predict(exam: Exam, seed: int) -> FloatArray:
         lessons = exam.lessons(exam.more if together else (), DEFAULT.warmup_bars)
-        fitted = make(seed).fit(lessons.sampled(DEFAULT), lessons.labels[lessons.training])  # type: ignore[attr-defined]
+        fitted = make(seed).fit(lessons.training_features(DEFAULT), lessons.labels[lessons.training])  # type: ignore[attr-defined]
         logits = np.full((len(exam.bars), 3), np.nan)
         logits[exam.asked] = np.log(fitted.predict_proba(DEFAULT(exam.bars)[exam.asked]))
         return logits
@@ -147,7 +149,7 @@ class Preset:
         device = torch.device("cpu")
         lessons = exam.lessons(exam.more if self.together else (), DEFAULT.warmup_bars + architecture.receptive_bars)
         if seed not in self.bases:
-            schema = FeatureSchema.fit(DEFAULT, lessons.sampled(DEFAULT))
+            schema = FeatureSchema.fit(DEFAULT, lessons.training_features(DEFAULT))
             self.bases[seed] = (
                 schema,
                 pretrain(
@@ -161,21 +163,12 @@ class Preset:
             )
         schema, base = self.bases[seed]
         rows = lessons.rows(schema)
-        judged = lessons.training[: len(exam.bars)] & (np.arange(len(exam.bars)) % 100 == 0)  # a glance; it decides nothing
-        tuned = finetune(
-            exam.bars,
-            lessons,
-            rows,
-            judged,
-            base.weights,
-            architecture=architecture,
-            lora=LORA,
-            objective=Objective(),
-            schedule=replace(FINE_TUNING, seed=seed),
-            first_row=schema.warmup_bars,
-            device=device,
-            best_by="last",
-        )
+        own = lessons.training[: len(exam.bars)]
+        validation = own & (np.arange(len(exam.bars)) % 100 == 0)  # every hundredth training sample; it decides nothing
+        split = Split(own, validation, lessons.seen, lessons.seen)
+        setup = TrainingSetup(BaseSource(self.name, architecture, DEFAULT), split, lessons, schema, rows)
+        recipe = Recipe(lora=LORA, schedule=replace(FINE_TUNING, seed=seed), best_by="last")
+        tuned = finetune(setup, recipe, base.weights, device=device)
         at = np.flatnonzero(exam.asked)
         logits = score(
             tuned.model,

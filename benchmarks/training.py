@@ -30,8 +30,9 @@ from flagbt.models.network import Lora, with_lora
 from flagbt.training import trainer as loop
 from flagbt.training.finetune import weighted_loss
 from flagbt.training.objectives import Objective
+from flagbt.training.progress import Monitor
 from flagbt.training.sequence_chunks import ChunkDataset
-from flagbt.training.trainer import Schedule, fit
+from flagbt.training.trainer import Schedule, Stage, fit
 
 FEATURES = 30
 WINDOWS_A_BATCH = 64
@@ -104,18 +105,11 @@ def training(
         first_row=0,
         multiple_of=batch_chunks,
     )
-    loss = weighted_loss(Objective(), np.ones(3), SHARES)
+    stage = Stage("training", weighted_loss(Objective(), np.ones(3), SHARES))
 
     def train(epochs: int, on_step: Callable[..., None]) -> None:
-        fit(
-            model,
-            loss,
-            dataset,
-            Schedule(epochs=epochs, batch_chunks=batch_chunks),
-            device=torch.device(device),
-            on_epoch_end=lambda *_: None,
-            on_step=on_step,
-        )
+        schedule = Schedule(epochs=epochs, batch_chunks=batch_chunks)
+        fit(stage, model, dataset, schedule, device=torch.device(device), monitor=Monitor(on_step=on_step))
 
     return train, samples
 
@@ -170,7 +164,7 @@ WAYS: dict[str, Callable[[int], Timed]] = {
 def worker(way: str, threads: int, batch_chunks: int, *, usual_memory: bool) -> None:
     """Warm a way up, measure it once, and print a line of JSON."""
     if usual_memory:
-        loop.freed_memory_kept = nullcontext
+        loop.keep_freed_memory = nullcontext
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     work = WAYS[way](batch_chunks)

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ..training.recipe import EpochProgress, StepProgress
+    from ..training.progress import EpochProgress, StepProgress
 
 # No emoji: a run called ":bug:" is called that.
 out = Console(highlight=False, soft_wrap=True, emoji=False)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,21 +17,29 @@ from ..workflows.run import check_out
 from .console import epoch_table, print_table, say, warn
 from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, tell_resolved
 
+if TYPE_CHECKING:
+    import torch
+
+    from ..data.bars import Bars
+    from ..models.checkpoint import Checkpoint
+    from ..training.recipe import Recipe
+    from ..training.trainer import Schedule
+
 
 @click.command("train", cls=Command)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option(
-    "--more-data", type=Place(), multiple=True, help="Another file of bars to learn from, not judged. Again for more."
+    "--more-data", type=Place(), multiple=True, help="Another file of bars to train on, not to validate on. Repeatable."
 )
 @click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
 @click.option("--name", default="flagbt", show_default=True, help="The checkpoint's name.")
 @click.option("--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
 @click.option("--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
-@click.option("--base-layers", type=click.IntRange(1), help="Of a language model, only the first N layers.")
+@click.option("--base-layers", type=click.IntRange(1), help="Use only the first N layers of a language model.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--pretrain-epochs", type=click.IntRange(1), help="Next-bar prediction, before; 3 without --base.")
+@click.option("--pretrain-epochs", type=click.IntRange(1), help="Epochs of next-bar prediction; 3 without --base.")
 @click.option("--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
-@click.option("--validation", type=Range(), help="Bars to judge and calibrate on. Default: the last fifth.")
+@click.option("--validation", type=Range(), help="Bars to validate and calibrate on. Default: the last fifth.")
 @click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
 @click.option("--weight-strategy", default="none", show_default=True, help="none, inverse, sqrt or effective.")
 @click.option("--sampler", default="natural", show_default=True, help="natural, or oversample SELL and BUY.")
@@ -41,12 +48,16 @@ from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_
 @click.option("--tau", type=Number(), default=1.0, show_default=True, help="Of the logit adjustment.")
 @click.option("--beta", type=Number(), default=0.9999, show_default=True, help="Of the effective-number weights.")
 @click.option("--features", help="A feature set's name, or module:name. Default: the base's, or default.")
+@click.option("--labels", default="horizon:6,0.01", show_default=True, help="Or triple-barrier:BARS,UP,DOWN: what to predict.")
 @click.option(
-    "--labels", default="horizon:6,0.01", show_default=True, help="Or triple-barrier:BARS,UP,DOWN: the question asked."
+    "--embargo-bars",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Bars after the training range that no validation sample uses.",
 )
-@click.option("--embargo-bars", type=click.IntRange(0), default=0, show_default=True, help="After the training: not judged on.")
 @click.option(
-    "--walk-forward", type=click.IntRange(1), help="Train this many folds, each on its past; test each on what follows."
+    "--walk-forward", type=click.IntRange(1), help="Train this many folds, each on its past; test each on the bars after it."
 )
 @click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--lora-layers", default="all", show_default=True, help="all, or top:N to adapt the last N layers only.")
@@ -57,91 +68,93 @@ from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_
 @click.option(
     "--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1, balanced_accuracy or last: the epoch kept."
 )
-@click.option("--on-collapse", default="warn", show_default=True, help="warn or stop, when an epoch collapses or flatters.")
-@click.option("--control", help="shuffled-labels or random-walk: train where there is nothing to find, and write nothing.")
+@click.option(
+    "--on-collapse", default="warn", show_default=True, help="warn or stop, when an epoch collapses or is too good to be true."
+)
+@click.option("--control", help="shuffled-labels or random-walk: train on data without a signal, and write nothing.")
 @click.option("--report-to", type=click.Choice(["tensorboard", "wandb", "trackio"]), help="Log there as well.")
-@click.option("--resume", is_flag=True, help="Go on from the last save of an unfinished training.")
+@click.option("--resume", is_flag=True, help="Continue from the last save of an unfinished training.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
 @config_option
 @json_option
 def train_command(data: Path, output: Path, name: str, as_json: bool, device: str, overwrite: bool, **options: Any) -> None:
     """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
-    control = options["control"]
-    target = checkpoint_folder(output, name, overwrite=overwrite) if control is None else output / name
+    control, target = options["control"], output / name
     if control is not None:
         _check_control(control, {**options, "overwrite": overwrite})
-    from ..data.readers import read_bars
+    else:
+        checkpoint_folder(output, name, overwrite=overwrite)
     from ..models.device import pick_device
-    from ..models.network import Lora
-    from ..training.objectives import Objective
-    from ..training.recipe import Recipe
-    from ..training.trainer import Schedule, is_main_process
+    from ..training.progress import Monitor
+    from ..training.trainer import is_main_process
     from ..workflows.train import train
 
-    if options["pretrain_epochs"] and (options["base"] or options["preset"] == "smollm2"):
-        raise UsageError("--pretrain-epochs: a base that is given is not pre-trained again. Leave the option out.")
-    recipe = Recipe(
-        preset=options["preset"],
-        base=options["base"],
-        base_layers=options["base_layers"],
-        training=options["timerange"] or TimeRange(),
-        validation=options["validation"],
-        features=options["features"],
-        labels=label_spec(options["labels"]),
-        embargo_bars=options["embargo_bars"],
-        objective=Objective(
-            loss=options["objective"],
-            weights=options["weight_strategy"],
-            gamma=options["gamma"],
-            tau=options["tau"],
-            beta=options["beta"],
-            sampler=options["sampler"],
-            label_smoothing=options["label_smoothing"],
-        ),
-        lora=Lora(rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])),
-        pretraining=Schedule(
-            epochs=options["pretrain_epochs"] or 3, learning_rate=2e-3, batch_chunks=options["batch_size"], seed=options["seed"]
-        ),
-        schedule=Schedule(
-            epochs=options["epochs"],
-            learning_rate=options["learning_rate"],
-            batch_chunks=options["batch_size"],
-            seed=options["seed"],
-        ),
-        best_by=options["best_by"],
-    )
+    recipe = _recipe(options)
     picked = pick_device(device)
     if recipe.base is not None and recipe.preset != "smollm2" and is_main_process():
         from ..models.stored_base import find_base
 
         tell_resolved("base", find_base(recipe.base))
-    bars, *more = map(read_bars, (data, *options["more_data"]))
-    if bars.synthetic and not as_json and is_main_process():
-        say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
+    bars, *more = _series(data, options["more_data"], "checkpoint", as_json)
     if control is not None:
-        _control(bars, more, recipe, control, picked, as_json)
+        _run_control(bars, more, recipe, control, picked, as_json)
         return
+    common = {"more": more, "device": picked, "overwrite": overwrite, "resume": options["resume"]}
     if options["walk_forward"]:
-        with_what = {"more": more, "resume": options["resume"], "on_collapse": options["on_collapse"]}
-        _walk_forward(bars, output, name, recipe, options["walk_forward"], picked, overwrite, as_json, with_what)
+        _walk_forward(bars, target, recipe, options["walk_forward"], options["on_collapse"], as_json, common)
         return
-    with epoch_table(shown=is_main_process()) as (watch, on_step):
-        checkpoint = train(
-            bars,
-            target,
-            recipe,
-            more=more,
-            device=picked,
-            overwrite=overwrite,
-            resume=options["resume"],
-            on_collapse=options["on_collapse"],
-            report_to=options["report_to"],
-            notify=_warn,
-            watch=watch,
-            on_step=on_step,
-        )
-    if not is_main_process():
-        return
+    with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
+        monitor = Monitor(_warn, on_epoch, on_step, options["report_to"], options["on_collapse"])
+        checkpoint = train(bars, target, recipe, **common, monitor=monitor)
+    if is_main_process():
+        _print_checkpoint(checkpoint, as_json)
+
+
+def _recipe(options: dict[str, Any]) -> Recipe:
+    from ..models.network import Lora
+    from ..training.objectives import Objective
+    from ..training.recipe import Recipe
+
+    if options["pretrain_epochs"] and (options["base"] or options["preset"] == "smollm2"):
+        raise UsageError("--pretrain-epochs: a given base is not pre-trained again. Leave the option out.")
+    return Recipe(
+        **{key: options[key] for key in ("preset", "base", "base_layers", "validation", "features", "embargo_bars", "best_by")},
+        training=options["timerange"] or TimeRange(),
+        labels=label_spec(options["labels"]),
+        objective=Objective(
+            loss=options["objective"],
+            weights=options["weight_strategy"],
+            **{key: options[key] for key in ("gamma", "tau", "beta", "sampler", "label_smoothing")},
+        ),
+        lora=Lora(rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])),
+        pretraining=_schedule({**options, "epochs": options["pretrain_epochs"] or 3, "learning_rate": 2e-3}),
+        schedule=_schedule(options),
+    )
+
+
+def _schedule(options: dict[str, Any]) -> Schedule:
+    from ..training.trainer import Schedule
+
+    return Schedule(
+        epochs=options["epochs"],
+        learning_rate=options["learning_rate"],
+        batch_chunks=options["batch_size"],
+        seed=options["seed"],
+    )
+
+
+def _series(data: Path, more: tuple[Path, ...], what: str, as_json: bool) -> list[Bars]:
+    """Read the files of bars, and point out synthetic ones."""
+    from ..data.readers import read_bars
+    from ..training.trainer import is_main_process
+
+    series = [read_bars(path) for path in (data, *more)]
+    if series[0].synthetic and not as_json and is_main_process():
+        say(f"SYNTHETIC data: this {what} will know nothing about any market.", style=STAMP)
+    return series
+
+
+def _print_checkpoint(checkpoint: Checkpoint, as_json: bool) -> None:
     values = checkpoint.values
     history = load_json(checkpoint.folder / "history.json")
     summary = {
@@ -166,7 +179,11 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, "
         f"{'not calibrated' if fitted is None else 'calibrated {:.4f}'.format(fitted['nll'])}; "
         f"always predicting the training shares gives {best['nll_prior']:.4f}."
-        + ("" if best["nll"] < best["nll_prior"] else " So it knows less than those shares: nothing was learned that lasts.")
+        + (
+            ""
+            if best["nll"] < best["nll_prior"]
+            else " So the model is no better than those shares: it learned nothing lasting."
+        )
     )
     for note in values["notes"]:
         say(note, style="yellow")
@@ -177,7 +194,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
 
 
 def _warn(note: str) -> None:
-    """Show a note on stderr before the first epoch, where it can still change what is done."""
+    """Print a note on stderr before the first epoch, when the training can still be changed."""
     from ..training.trainer import is_main_process
 
     if is_main_process():
@@ -185,7 +202,7 @@ def _warn(note: str) -> None:
 
 
 def _check_control(control: str, options: dict[str, Any]) -> None:
-    """Refuse what a control, which writes nothing, has no use for."""
+    """Refuse the options that a control, which writes nothing, cannot use."""
     for option in ("walk_forward", "resume", "overwrite", "report_to"):
         if options[option]:
             raise UsageError(
@@ -194,12 +211,14 @@ def _check_control(control: str, options: dict[str, Any]) -> None:
             )
 
 
-def _control(bars: Any, more: list[Any], recipe: Any, control: str, device: Any, as_json: bool) -> None:
-    from ..training.negative_control import run_control
+def _run_control(bars: Bars, more: list[Bars], recipe: Recipe, control: str, device: torch.device, as_json: bool) -> None:
+    from ..training.negative_control import run_negative_control
+    from ..training.progress import Monitor
     from ..training.trainer import is_main_process
 
-    with epoch_table(shown=is_main_process()) as (watch, on_step):
-        result = run_control(bars, recipe, control, more=more, device=device, watch=watch, on_step=on_step)
+    with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
+        monitor = Monitor(on_epoch=on_epoch, on_step=on_step)
+        result = run_negative_control(bars, recipe, control, more=more, device=device, monitor=monitor)
     if is_main_process():
         if as_json:
             print_json(result.to_json())
@@ -210,35 +229,17 @@ def _control(bars: Any, more: list[Any], recipe: Any, control: str, device: Any,
 
 
 def _walk_forward(
-    bars: Any,
-    output: Path,
-    name: str,
-    recipe: Any,
-    folds: int,
-    device: Any,
-    overwrite: bool,
-    as_json: bool,
-    options: dict[str, Any],
+    bars: Bars, target: Path, recipe: Recipe, folds: int, on_collapse: str, as_json: bool, common: dict[str, Any]
 ) -> None:
+    from ..training.progress import Monitor
     from ..training.trainer import is_main_process
-    from ..workflows.walk_forward import fold_name, walk_forward
+    from ..workflows.walk_forward import WalkForwardRecipe, fold_name, walk_forward
 
-    for each in (fold_name(name, number) for number in range(1, folds + 1)):
-        checkpoint_folder(output, each, overwrite=overwrite)
-    with epoch_table(shown=is_main_process()) as (watch, on_step):
-        walked = walk_forward(
-            bars,
-            output,
-            name,
-            recipe,
-            folds,
-            device=device,
-            overwrite=overwrite,
-            notify=_warn,
-            **options,
-            watch=lambda number, progress: watch(replace(progress, stage=f"{number}/{folds} {progress.stage}")),
-            on_step=lambda number, step: on_step(replace(step, stage=f"{number}/{folds} {step.stage}")),
-        )
+    for number in range(1, folds + 1):
+        checkpoint_folder(target.parent, fold_name(target.name, number), overwrite=common["overwrite"])
+    with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
+        monitor = Monitor(_warn, on_epoch, on_step, on_collapse=on_collapse)
+        walked = walk_forward(bars, target, WalkForwardRecipe(recipe, folds), **common, monitor=monitor)
     if not is_main_process():
         return
     values = walked.values
@@ -251,7 +252,7 @@ def _walk_forward(
         [[e["checkpoint"], e["ranges"]["test"], *(e["scores"][key] for key in shown)] for e in values["folds"]],
     )
     say(
-        f"On all test stretches: NLL {values['scores']['nll']:.4f}; always predicting the training shares gives "
+        f"On all test segments: NLL {values['scores']['nll']:.4f}; always predicting the training shares gives "
         f"{values['scores']['nll_prior']:.4f}."
     )
     for note in dict.fromkeys(note for each in values["folds"] for note in each["notes"]):
@@ -269,11 +270,11 @@ def _top_layers(text: str) -> int | None:
 
 @click.command("pretrain", cls=Command)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
-@click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to learn from. Again for more.")
+@click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to train on. Repeatable.")
 @click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")
 @click.option("--name", default="base", show_default=True, help="The base's name.")
 @click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
-@click.option("--timerange", type=Range(), help="Bars to learn from. Default: all.")
+@click.option("--timerange", type=Range(), help="Bars to train on. Default: all.")
 @click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
 @click.option(
@@ -281,13 +282,13 @@ def _top_layers(text: str) -> int | None:
     type=click.IntRange(1),
     default=6,
     show_default=True,
-    help="Bars at the end not learned from; as many as the labels of trainings look ahead.",
+    help="Bars at the end that are not trained on; as many as the labels of trainings look ahead.",
 )
 @click.option("--learning-rate", type=Number(above=0), default=2e-3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--resume", is_flag=True, help="Go on from the last save of an unfinished pre-training.")
+@click.option("--resume", is_flag=True, help="Continue from the last save of an unfinished pre-training.")
 @click.option("--overwrite", is_flag=True, help="Replace a base of that name when the pre-training is done.")
 @config_option
 @json_option
@@ -296,10 +297,10 @@ def pretrain_command(
 ) -> None:
     """Make a base by next-bar prediction, for flagbt train --base."""
     target = checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
-    from ..data.readers import read_bars
     from ..models.device import pick_device
     from ..training.pretrain import BINS
-    from ..training.trainer import Schedule, is_main_process
+    from ..training.progress import Monitor
+    from ..training.trainer import is_main_process
     from ..workflows.pretrain import BaseRecipe, make_base
 
     recipe = BaseRecipe(
@@ -307,21 +308,13 @@ def pretrain_command(
         timerange=options["timerange"] or TimeRange(),
         features=options["features"],
         horizon_bars=options["horizon_bars"],
-        schedule=Schedule(
-            epochs=options["epochs"],
-            learning_rate=options["learning_rate"],
-            batch_chunks=options["batch_size"],
-            seed=options["seed"],
-        ),
+        schedule=_schedule(options),
     )
-    picked = pick_device(device)
-    bars, *more = map(read_bars, (data, *options["more_data"]))
-    if bars.synthetic and not as_json and is_main_process():
-        say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
-    with epoch_table(shown=is_main_process()) as (watch, on_step):
-        base = make_base(
-            bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, watch=watch, on_step=on_step
-        )
+    common: dict[str, Any] = {"device": pick_device(device), "overwrite": overwrite, "resume": resume}
+    bars, *more = _series(data, options["more_data"], "base", as_json)
+    with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
+        monitor = Monitor(on_epoch=on_epoch, on_step=on_step)
+        base = make_base(bars, target, recipe, more=more, **common, monitor=monitor)
     if not is_main_process():
         return
     values = base.values
@@ -338,22 +331,22 @@ def pretrain_command(
             }
         )
         return
-    say(f"Last epoch: {values['losses'][-1]:.4f} nats a quantity; knowing nothing gives {math.log(BINS):.4f}.")
+    say(f"Last epoch: {values['losses'][-1]:.4f} nats per quantity; without any knowledge it is {math.log(BINS):.4f}.")
     say(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")
 
 
 def checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: str = "checkpoint.json") -> Path:
-    """Return the folder a training may write, and refuse before hours of work what it could not, or must not."""
+    """Return the folder that a training may write; refuse any other before hours of work."""
     what = description.removesuffix(".json")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         raise UsageError(
-            f"--name: '{name}' is no name for a {what}. Use up to 100 letters, digits, '.', '_', '+' and '-', beginning "
-            "with a letter or a digit; --output says where it goes."
+            f"--name: '{name}' is not a name for a {what}. Use up to 100 letters, digits, '.', '_', '+' and '-', beginning "
+            "with a letter or a digit; --output gives the folder."
         )
     check_out(output, option="--output")
     target = output / name
     if target.exists() and overwrite and not (target / description).is_file():
         raise TrainingError(
-            f"--overwrite: {target} is there, but it is no {what}, so it is not replaced. Choose another --name."
+            f"--overwrite: {target} is there, but it is not a {what}, so it is not replaced. Choose another --name."
         )
     return target

@@ -1,4 +1,4 @@
-"""What a fine-tuning stands on: a base made on the spot, one made before by ``flagbt pretrain``, or a language model."""
+"""Base sources: a base still to be pre-trained, one made by ``flagbt pretrain``, or a language model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT_FEATURES = "default"
 
 @dataclass(frozen=True, eq=False)
 class BaseSource:
-    """The base of a training, before it is known which bars teach.
+    """Where the base of a training comes from; independent of the training's bars.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class BaseSource:
     architecture : Architecture or OriginalArchitecture
     features : FeatureSet
     stored : StoredBase, optional
-        A base made before.
+        A base made by ``flagbt pretrain``, or a checkpoint.
     language : LanguageModel, optional
-        A language model; without it and ``stored`` the base is pre-trained on the spot.
+        A language model; without it and ``stored`` the training pre-trains the base first.
     """
 
     preset: str
@@ -47,17 +47,17 @@ class BaseSource:
 
     @property
     def digest(self) -> str | None:
-        """SHA-256 (hex) of the base, or None where it is yet to be made."""
+        """SHA-256 (hex) of the base, or None where it is still to be made."""
         if self.stored is not None:
             return self.stored.digest
         return None if self.language is None else self.language.digest
 
     def schema(self, rows: FloatArray) -> FeatureSchema:
-        """Return the base's own schema, scaler included, or one fitted on the training ``rows`` where it has none."""
+        """Return the base's own schema with its scaler, or one fitted on the training ``rows`` where it has none."""
         return self.stored.schema if self.stored is not None else FeatureSchema.fit(self.features, rows)
 
     def check(self, bars: Bars, validation: TimeRange) -> None:
-        """Refuse bars of another length than the base knows, and a validation that the base has seen.
+        """Check that the bars have the base's step, and that the base has not seen the validation.
 
         Raises
         ------
@@ -78,11 +78,11 @@ class BaseSource:
         if seen.stop is None or validation.start is None or seen.stop > validation.start:
             raise RangeError(
                 f"--base: '{self.stored.name}' was pre-trained on {seen}, which reaches into the validation {validation}: it "
-                "would be judged on bars it has seen. Choose a later --validation, or make a base that ends before it."
+                "would be validated on bars it has seen. Choose a later --validation, or make a base that ends before it."
             )
 
     def base(self, seed: int) -> Base | None:
-        """Return the base's weights, or None where it is yet to be made; ``seed`` makes a language model's new embedding."""
+        """Return the base's weights, or None where it is still to be made; ``seed`` is for a language model's embedding."""
         if self.stored is not None:
             weights, place = self.stored.weights(), str(self.stored.folder)
             build_base(self.architecture, weights, place=place)
@@ -95,11 +95,11 @@ class BaseSource:
         return None
 
     def lora(self, lora: Lora) -> Lora:
-        """Return the update to train: on a language model, the new embedding of rows is trained in full as well."""
+        """Return the update to train; on a language model, the new embedding of rows is trained in full as well."""
         return replace(lora, trained=("embed", "head")) if self.language is not None else lora
 
     def describe(self, made: dict[str, Any]) -> dict[str, Any]:
-        """Return what a checkpoint keeps about its base; ``made`` is what it keeps of one made on the spot."""
+        """Return a checkpoint's description of its base; ``made`` is the one of a base that the training made."""
         if self.language is not None:
             return self.language.to_json()
         if self.stored is None:
@@ -110,42 +110,41 @@ class BaseSource:
         return {**kept, "name": self.stored.name, "digest": self.stored.digest}
 
     def pretraining_range(self, training: TimeRange) -> TimeRange:
-        """Return the bars that the pre-training saw.
+        """Return the range of the bars that the pre-training saw.
 
-        Bars made on the spot are pre-trained on the training range. A language model's text has no range: the training
-        range stands in its place, since a checkpoint must say for every purpose which bars it has seen, and no bar
-        outside its training has entered it.
+        A training pre-trains its own base on the training range. A language model's text has no range, but a checkpoint must
+        name the bars it has seen for every purpose. The training range is used, since the model has seen no other bar.
         """
         return self.stored.range if self.stored is not None else training
 
 
 def find_base_source(preset: str | None, base: str | None, base_layers: int | None, features: str | None) -> BaseSource:
-    """Find what a training asks to stand on.
+    """Find the base of a training.
 
     Parameters
     ----------
     preset : str, optional
-        Without it the base's, or ``tiny``.
+        By default the base's, or ``tiny``.
     base : str, optional
         A base's name or folder; with the preset ``smollm2`` a language model's folder or hub id.
     base_layers : int, optional
-        Of a language model, only the first so many layers.
+        How many of a language model's first layers to use; by default all.
     features : str, optional
-        Without it the base's, or ``default``.
+        By default the base's, or ``default``.
 
     Raises
     ------
     CheckpointError
-        When the base is not there, is damaged, or has another preset or other features than those asked for.
+        When the base does not exist, is damaged, or has another preset or other features than requested.
     UsageError
-        When the preset or the features are unknown, or ``base_layers`` is asked of a base that is no language model.
+        When the preset or the features are unknown, or ``base_layers`` is given for another base than a language model.
     """
     if preset == LANGUAGE_MODEL:
         chosen = feature_set(features or DEFAULT_FEATURES)
         language = load_language_model(base, base_layers)
         return BaseSource(preset, language.architecture(len(chosen.columns)), chosen, language=language)
     if base_layers is not None:
-        raise UsageError(f"--base-layers: only a language model is cut. Add --preset {LANGUAGE_MODEL}, or leave it out.")
+        raise UsageError(f"--base-layers: only a language model can be cut. Add --preset {LANGUAGE_MODEL}, or leave it out.")
     if base is None:
         chosen = feature_set(features or DEFAULT_FEATURES)
         return BaseSource(preset or DEFAULT_PRESET, preset_architecture(preset or DEFAULT_PRESET, len(chosen.columns)), chosen)
@@ -164,12 +163,12 @@ def find_base_source(preset: str | None, base: str | None, base_layers: int | No
 
 
 def preset_architecture(preset: str, n_features: int) -> Architecture:
-    """Return the network of a preset.
+    """Return the architecture of a preset.
 
     Raises
     ------
     UsageError
-        When there is none of that name, with the nearest one.
+        When the preset is unknown, with the nearest name.
     """
     if preset not in PRESETS:
         raise UsageError(f"--preset: '{preset}' is unknown. {nearest(preset, [*PRESETS, LANGUAGE_MODEL])}")

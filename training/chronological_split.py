@@ -1,4 +1,4 @@
-"""Chronological splits: what may teach, what may only judge. No bar is looked at by samples of both sides.
+"""Chronological splits: training samples, and later validation samples. No bar is used by samples of both sides.
 
 After the purging and the embargo of Lopez de Prado (2018), Advances in Financial Machine Learning, chapter 7.
 """
@@ -24,7 +24,7 @@ class Split:
     ----------
     training, validation : array of bool, shape (n_bars,)
     training_range, validation_range : TimeRange
-        As asked for, cut to the bars that there are.
+        The requested ranges, cut to the bars of the series.
     """
 
     training: BoolArray
@@ -36,26 +36,26 @@ class Split:
 def chronological_split(
     bars: Bars, labels: Labels, *, training: TimeRange, validation: TimeRange, warmup_bars: int, embargo_bars: int = 0
 ) -> Split:
-    """Mark the samples of both sides, purged of exactly those that look at a bar of the other side.
+    """Mark the samples of both sides, and purge exactly those that use a bar of the other side.
 
-    The sample of bar t looks at the bars [t - b, t + h]: h is the labels' ``horizon_bars``, and b, its context, is the
-    larger of ``warmup_bars`` and the labels' ``history_bars``. Then
+    The sample of bar t uses the bars [t - b, t + h]: h is the labels' ``horizon_bars``, and b, its context, is the larger of
+    ``warmup_bars`` and the labels' ``history_bars``. Then
 
-    - a training sample is a bar of ``training`` that has b bars before it and looks at none after ``training``, nor at one
-      of ``validation``: its label's window is purged;
-    - a validation sample is a bar of ``validation`` that looks at none after ``validation``, nor at a bar of ``training``
-      (or before), nor at one of the ``embargo_bars`` bars that follow ``training``: its context is purged as well.
+    - a training sample is a bar of ``training`` that has b bars before it and uses no bar after ``training`` and none of
+      ``validation``: its label's window is purged;
+    - a validation sample is a bar of ``validation`` that uses no bar after ``validation``, no bar of ``training`` (or before),
+      and none of the ``embargo_bars`` bars that follow ``training``: its context is purged as well.
 
-    So no bar is looked at from both sides, and what the validation samples judge, or a calibration is fitted on, owes
-    nothing to training bars. ``validation_range`` still names the whole of ``validation``: its first bars are no samples,
-    but they have been seen as context.
+    So no bar is used on both sides: neither the validation scores nor a calibration depend on training bars.
+    ``validation_range`` still contains the whole of ``validation``: its first bars are not samples, but the model has seen
+    them as context.
 
     Parameters
     ----------
     warmup_bars : int
         Of the features and the model's receptive field together.
     embargo_bars : int
-        Bars after the last one of ``training`` that no validation sample may look at, 0 or more.
+        How many bars after ``training`` no validation sample may use, 0 or more.
 
     Raises
     ------
@@ -70,10 +70,11 @@ def chronological_split(
     train, valid = bars.between(training), bars.between(validation)
     if train.stop > valid.start:
         raise RangeError(
-            f"--validation {validation} starts before the training range {training} ends: a model is judged on later bars."
+            f"--validation {validation} starts before the training range {training} ends: a model is validated on later bars. "
+            "Choose a later --validation."
         )
     before, after = max(warmup_bars, labels.history_bars), labels.horizon_bars
-    free = train.stop + embargo_bars  # the first bar that a validation sample may look at
+    free = train.stop + embargo_bars  # the first bar that a validation sample may use
     marks = {}
     for name, part, first in (("training", train, before), ("validation", valid, free + before)):
         mark = np.zeros(len(bars), dtype=bool)
@@ -86,17 +87,17 @@ def chronological_split(
     return Split(marks["training"], marks["validation"], _cut(bars, train), _cut(bars, valid))
 
 
-def _no_sample(bars: Bars, name: str, asked: TimeRange, part: slice, before: int, after: int, embargo_bars: int) -> str:
+def _no_sample(bars: Bars, name: str, wanted: TimeRange, part: slice, before: int, after: int, embargo_bars: int) -> str:
     whole = f"({utc(bars.time[0])} .. {utc(bars.time[-1])} in all)"
     if name == "training":
         why = f"{before:,} go to the warm-up and {after} to the label. Choose a longer range."
     else:
         why = (
-            f"a sample there may look at no bar of the training range, nor at the {embargo_bars:,} bars of --embargo-bars "
-            f"after it, and looks {before:,} bars back and {after} ahead. Choose a longer --validation"
+            f"a sample there uses no bar of the training range and none of the {embargo_bars:,} bars of --embargo-bars after "
+            f"it, but {before:,} bars before its own and {after} after. Choose a longer --validation"
             f"{', or a smaller --embargo-bars' if embargo_bars else ''}."
         )
-    return f"the {name} range {asked} leaves no sample: the file has {part.stop - part.start:,} bars there {whole}, {why}"
+    return f"the {name} range {wanted} leaves no sample: the file has {part.stop - part.start:,} bars there {whole}, {why}"
 
 
 def _cut(bars: Bars, part: slice) -> TimeRange:

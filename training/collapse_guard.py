@@ -1,4 +1,4 @@
-"""The collapse guard: after every epoch, what the model would do, and whether that can be true."""
+"""The collapse guard: check after every epoch whether the model's predictions are plausible."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LARGEST_DIRECTION_AUC = 0.70
 
 
 def collapse_findings(entry: dict[str, Any], label_shares: FloatArray) -> list[str]:
-    """Return one sentence for each thing that is wrong with an epoch; none is the usual case.
+    """Return one sentence for each problem of an epoch; usually there is none.
 
     Parameters
     ----------
     entry : dict
-        ``statistics.scores`` on the validation samples, before calibration, of the probabilities without what the objective
-        is known to move (``Objective.correction``): class weights shift them on purpose, and that is no collapse.
+        ``statistics.scores`` on the validation samples, before calibration, of the corrected probabilities
+        (``Objective.correction``): class weights shift the others on purpose, and that shift must not count as a collapse.
     label_shares : array, shape (3,)
         The training labels' shares.
 
@@ -28,23 +28,23 @@ def collapse_findings(entry: dict[str, Any], label_shares: FloatArray) -> list[s
     -----
     *Collapsed* is the model verdict: total variation between mean probabilities and label shares above 0.25. *Too good*
     is an accuracy more than 0.10 above the commonest class's share, or a BUY-against-SELL AUC above 0.70: on hourly
-    bitcoin nothing honest comes near either, and a leak of the label into a feature gives both.
+    bitcoin no honest model comes near either, and a leak of the label into a feature gives both.
     """
-    said = []
+    findings = []
     mean = [entry["mean_probabilities"][name] for name in CLASS_NAMES]
     verdict = model_verdict(mean, label_shares)
     if verdict is not None and verdict["verdict"] == "collapsed":
-        said.append(f"collapsed: {verdict['sentence']}")
+        findings.append(f"collapsed: {verdict['sentence']}")
     gain = entry["accuracy"] - entry["majority_share"]
     if gain > LARGEST_ACCURACY_GAIN:
-        said.append(
-            f"too good to be true: accuracy {entry['accuracy']:.3f} is {gain:.3f} above always saying the commonest class. "
+        findings.append(
+            f"too good to be true: accuracy {entry['accuracy']:.3f} is {gain:.3f} above always predicting the commonest class. "
             "Look for a feature that sees the future before believing it."
         )
     direction = entry["auc_buy_sell"]
     if direction is not None and direction > LARGEST_DIRECTION_AUC:
-        said.append(
-            f"too good to be true: BUY is told from SELL with an AUC of {direction:.3f}, where 0.5 is chance and honest models "
-            "of hourly bars reach 0.55. Look for a feature that sees the future before believing it."
+        findings.append(
+            f"too good to be true: BUY is separated from SELL with an AUC of {direction:.3f}, where 0.5 is chance and honest "
+            "models of hourly bars reach 0.55. Look for a feature that sees the future before believing it."
         )
-    return said
+    return findings

@@ -1,4 +1,4 @@
-"""The C library's memory while a training runs on the CPU: what one step frees, the next one uses."""
+"""Settings of the C library's allocator for a training on the CPU: one step reuses the memory that the last one freed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _NEVER = 2**31 - 1
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Let the process keep what is freed inside, and give it back to the system at the end; does nothing without glibc.
+def keep_freed_memory() -> Iterator[None]:
+    """Keep freed memory in the process inside the block, and return it to the system at its end.
 
-    By default glibc asks the system for every block above 32 MB and returns it when it is freed. A training step of `88m`
-    frees and takes thousands of them, and the kernel clears every page each time: figures in docs/benchmarks.md, and
-    ``benchmarks/training.py --usual-memory`` measures without this.
+    Does nothing without glibc. By default glibc requests every block above 32 MB from the system and returns it when it is
+    freed. A training step of `88m` allocates and frees thousands of such blocks, and the kernel clears every page each time.
+    docs/benchmarks.md has the figures; ``benchmarks/training.py --usual-memory`` measures without this.
     """
     library = ctypes.CDLL(None)
     tune, trim = getattr(library, "mallopt", None), getattr(library, "malloc_trim", None)

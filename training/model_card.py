@@ -1,4 +1,4 @@
-"""The card and the picture that lie beside a checkpoint's weights."""
+"""The card and the picture of a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR = "#D55E00", "#666666", "#0072B2"
 
 
 def card(name: str, values: dict[str, Any]) -> str:
-    """Return the README of a checkpoint, written from its description alone."""
+    """Return the README of a checkpoint, from its description alone."""
     a, samples, data = values["architecture"], values["samples"], values["data"]
     objective, ranges = values["objective"], values["ranges"]
     raw, fitted = values["metrics"]["validation"], values["metrics"]["validation_calibrated"]
@@ -28,7 +28,7 @@ def card(name: str, values: dict[str, Any]) -> str:
             ("negative log-likelihood (nats)", "nll"),
             ("... of always predicting the training shares", "nll_prior"),
             ("accuracy of argmax", "accuracy"),
-            ("... of always saying the commonest class", "majority_share"),
+            ("... of always predicting the commonest class", "majority_share"),
             ("Matthews correlation of argmax(p / training share)", "mcc_prior"),
             ("expected calibration error, 15 bins", "ece"),
         )
@@ -37,7 +37,7 @@ def card(name: str, values: dict[str, Any]) -> str:
 
 A {values["parameters"]["all"]:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
 {a["context_bars"]} bars of context{" a layer" if a["kind"] == "llama" else ""}), {_origin(values["base"])}, then fine-tuned with LoRA of rank
-{values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question a bar:
+{values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question per bar:
 {labels_from_json(values["labels"]).question}
 
 - Data: {data["source"]}{" (SYNTHETIC)" if data["synthetic"] else ""}, {data["bars"]:,} bars, digest `{data["digest"][:16]}`{_more(values.get("more_data", []))}
@@ -64,7 +64,7 @@ def _origin(base: dict[str, Any]) -> str:
         return "pre-trained here by next-bar prediction"
     return (
         f"the first {base['layers']} of {base['all_layers']} layers of the language model {base['source']['name']} (not copied: "
-        f"digest `{base['digest'][:16]}`), whose text may tell of any year up to its making"
+        f"digest `{base['digest'][:16]}`), whose text may cover any year up to its making"
     )
 
 
@@ -74,7 +74,7 @@ def _chosen(best_by: str) -> str:
 
 def _more(others: list[dict[str, Any]]) -> str:
     return "".join(
-        f"\n- Learned from as well, not judged on: {other['source']}{' (SYNTHETIC)' if other['synthetic'] else ''}, "
+        f"\n- Also trained on, but not validated on: {other['source']}{' (SYNTHETIC)' if other['synthetic'] else ''}, "
         f"{other['bars']:,} bars, digest `{other['digest'][:16]}`"
         for other in others
     )
@@ -82,7 +82,7 @@ def _more(others: list[dict[str, Any]]) -> str:
 
 def _seen(base: dict[str, Any], ranges: dict[str, str]) -> str:
     if base.get("corpus") == TEXT:
-        return "Pre-training: text, of no known dates; training"
+        return "Pre-training: text without known dates; training"
     if "digest" in base:
         made_up = " (SYNTHETIC)" if base["data"]["synthetic"] else ""
         made = "All that the checkpoint" if "was" in base else "Pre-training of the base"

@@ -1,7 +1,7 @@
-"""Objectives: what the training minimises, and the weights that the report's remedies are made of.
+"""Objectives: the losses that a training minimises, class weights and oversampling.
 
-Losses take logits (n, 3) and labels (n,) in SELL=0, HOLD=1, BUY=2, and return one unweighted loss a row, (n,): the caller
-multiplies by the labels' class weights and divides by their sum.
+Losses take logits (n, 3) and labels (n,) in SELL=0, HOLD=1, BUY=2, and return one unweighted loss per row, (n,). The caller
+multiplies them by the labels' class weights and divides by the sum of these.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Objective:
     label_smoothing : float
         Share of the target spread evenly over the classes (Szegedy et al. 2016); not with the focal loss.
     gamma, tau, beta : float
-        Of the formulas above.
+        Parameters of the formulas above.
     """
 
     loss: str = "ce"
@@ -69,17 +69,17 @@ class Objective:
             raise UsageError(f"--beta: expected 0 or more and less than 1 for the objective, got {self.beta}.")
 
     def stacked_note(self) -> str | None:
-        """Return a warning where more than one correction for rare classes is at work; each alone is meant to be enough."""
+        """Return a warning where several corrections for rare classes are combined; each alone is meant to be enough."""
         adjusted = self.loss == "balanced-softmax" or (self.loss == "logit-adjusted" and self.tau)
-        at_work = [
+        active = [
             *([f"--weight-strategy {self.weights}"] if self.weights != "none" else []),
             *([f"--sampler {self.sampler}"] if self.sampler != "natural" else []),
             *([f"--objective {self.loss}"] if adjusted else []),
         ]
-        if len(at_work) < 2:
+        if len(active) < 2:
             return None
         return (
-            f"{' and '.join(at_work)} are stacked: each of them alone corrects for rare classes, and together they correct "
+            f"{' and '.join(active)} are stacked: each of them alone corrects for rare classes, and together they correct "
             "several times over, so that SELL and BUY are called far too often without a calibration. Keep one of them."
         )
 
@@ -106,8 +106,8 @@ class Objective:
     def draws(self, labels: IntArray, epoch: int, seed: int) -> npt.NDArray[np.int64]:
         """Return how often each training sample counts in an epoch, shape (n,), at least once.
 
-        Oversampling repeats every sample of a class as often as goes evenly, and draws the rest at random without
-        replacement, another rest each epoch.
+        Oversampling repeats every sample of a class equally often, and draws the rest at random without replacement, another
+        rest each epoch.
         """
         counts = np.bincount(labels, minlength=3)
         result = np.ones(len(labels), dtype=np.int64)
@@ -122,10 +122,11 @@ class Objective:
         return result
 
     def correction(self, counts: FloatArray) -> FloatArray:
-        """Return what to add to the logits, shape (3,), so that their softmax speaks of the natural shares again.
+        """Return what to add to the logits, shape (3,), so that their softmax refers to the natural shares again.
 
-        Weights w and repeated samples teach p w / sum (Elkan 2001), the adjusted losses teach p / prior^tau (Menon et
-        al. 2021): both are known exactly, so they are taken off, not guessed. ``counts`` (3,) are the training labels'.
+        With weights w and repeated samples a model learns p w / sum (Elkan 2001), with the adjusted losses p / prior^tau (Menon
+        et al. 2021). Both shifts are known exactly, so they are subtracted, not estimated. ``counts`` (3,) are the training
+        labels'.
         """
         prior = counts / counts.sum()
         tau = {"logit-adjusted": self.tau, "balanced-softmax": 1.0}.get(self.loss, 0.0)
@@ -134,10 +135,10 @@ class Objective:
         return np.asarray(shift - shift.mean())
 
     def first_logits(self, counts: FloatArray) -> FloatArray:
-        """Return the constant logits, shape (3,), that suit the training labels' ``counts`` (3,) before anything is learned.
+        """Return the constant logits, shape (3,), that fit the training labels' ``counts`` (3,) best.
 
-        The head's bias starts there (Lin et al. 2017, section 4.1), so that a short training need not learn the shares first.
-        Label smoothing and the focal loss would move them a little, and are left out.
+        The head's bias starts there (Lin et al. 2017, section 4.1), so a short training need not learn the shares first. The
+        small shifts by label smoothing and the focal loss are left out.
         """
         return np.asarray(np.log(counts / counts.sum()) - self.correction(counts))
 

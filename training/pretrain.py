@@ -1,10 +1,9 @@
-"""Pre-training: a base learns to foresee the next bar, so that LoRA has something to adapt."""
+"""Pre-training: a base learns to predict the next bar, so that LoRA has something to adapt."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..arrays import Float32Array, FloatArray
+from ..arrays import Float32Array, FloatArray, Int64Array
 from ..data.bars import Bars
 from ..models.architecture import AnyArchitecture
 from ..models.network import base_state, new_network
 from ..storage.untrusted_files import load_json
+from .progress import SILENT, EpochProgress, Monitor
 from .samples import Samples
 from .sequence_chunks import IGNORED, ChunkDataset
-from .trainer import DivergedError, Schedule, StepEnd, Workspace, fit
+from .trainer import DivergedError, Schedule, Stage, fit
 
 BINS = 16
 QUANTITIES = ("return", "range", "volume")
 VOLATILITY_BARS = 24
-SCHEDULE = Schedule(epochs=3, learning_rate=2e-3)  # more epochs only learn the training bars by heart: docs/LOG.md
+SCHEDULE = Schedule(epochs=3, learning_rate=2e-3)  # more epochs only memorise the training bars: docs/LOG.md
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Base:
     weights : dict of Tensor
         ``network.base_state``.
     losses : list of float
-        Mean cross-entropy of each epoch, in nats; ln(16) = 2.773 is what knowing nothing gives.
+        Mean cross-entropy of each epoch, in nats; ln(16) = 2.773 without any knowledge.
     """
 
     weights: dict[str, Tensor]
@@ -44,10 +44,10 @@ class Base:
 
 
 def next_bar_quantities(bars: Bars) -> FloatArray:
-    """Return what the next bar did, shape (n_bars, 3): return, range and volume against the last day's; NaN where unknown.
+    """Return the next bar's return, range and volume relative to the last day's, shape (n_bars, 3); NaN where unknown.
 
-    Row t holds bar t + 1's log return and log range in units of the last 24 bars' volatility, and its log volume against
-    their mean. Targets, not features: they look one bar ahead, and no further.
+    Row t contains bar t + 1's log return and log range in units of the last 24 bars' volatility, and its log volume relative
+    to their mean. These are targets, not features: they look exactly one bar ahead.
     """
     n = len(bars)
     log_close = np.log(bars.close)
@@ -72,7 +72,7 @@ class NextBar(nn.Module):
     def __init__(self, architecture: AnyArchitecture) -> None:
         super().__init__()
         self.network = new_network(architecture)
-        self.network.head.requires_grad_(False)  # not part of a base, and no gradient reaches it
+        self.network.head.requires_grad_(False)  # not part of a base; no gradient reaches it
         self.next_bar = nn.Linear(architecture.d_model, len(QUANTITIES) * BINS)
 
     def forward(self, rows: Tensor, last: int) -> Tensor:
@@ -82,32 +82,31 @@ class NextBar(nn.Module):
 
 
 def pretrain(
-    lessons: Samples,
+    samples: Samples,
     rows: Float32Array,
     *,
     architecture: AnyArchitecture,
     first_row: int,
     schedule: Schedule,
     device: torch.device,
-    on_epoch_end: Callable[[int, float], None] = lambda _epoch, _loss: None,
-    on_step: StepEnd = lambda _epoch, _done, _steps: None,
     folder: Path | None = None,
+    monitor: Monitor = SILENT,
 ) -> Base:
     """Train a base by next-bar prediction on the training samples only.
 
-    The three quantities of the next bar are cut into 16 bins of equal frequency on the training samples; the loss is
-    the mean cross-entropy.
+    The next bar's three quantities are cut into 16 bins of equal frequency on the training samples; the loss is the mean
+    cross-entropy.
 
     Parameters
     ----------
-    lessons : Lessons
-        The bar after each training sample must lie before the validation starts, as it does for any label horizon.
+    samples : Samples
+        The bar after each training sample must precede the validation, as it does for any label horizon.
     rows : array of float32, shape (n, F)
-        ``lessons.rows``.
+        ``samples.rows``.
     first_row : int
         The first finite row.
     folder : Path, optional
-        Where every epoch is saved; a finished save found there is gone on from.
+        Where every epoch is saved; the training continues from a complete save there.
 
     Raises
     ------
@@ -116,27 +115,14 @@ def pretrain(
     """
     torch.manual_seed(schedule.seed)
     model = NextBar(architecture)
-    quantities = lessons.of_each(next_bar_quantities)
-    targets = np.full(quantities.shape, IGNORED, dtype=np.int64)
-    known = lessons.training & np.isfinite(quantities).all(axis=1)
-    for i in range(len(QUANTITIES)):
-        edges = np.quantile(quantities[known, i], np.linspace(0, 1, BINS + 1)[1:-1])
-        targets[known, i] = np.searchsorted(edges, quantities[known, i], side="right")
     dataset = ChunkDataset(
         rows,
-        targets,
+        _binned_quantities(samples),
         chunk_bars=architecture.chunk_bars,
         receptive_bars=architecture.receptive_bars,
         first_row=first_row,
         multiple_of=schedule.batch_chunks,
     )
-
-    def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        counted = batch["targets"][..., 0] != IGNORED
-        logits = model(batch["rows"], counted.shape[1])[counted].float().reshape(-1, BINS)
-        total = functional.cross_entropy(logits, batch["targets"][counted].flatten(), reduction="sum")
-        return total, torch.tensor(float(len(logits)), device=total.device)
-
     losses: list[float] = []
 
     def record(epoch: int, value: float) -> None:
@@ -146,7 +132,7 @@ def pretrain(
                 f"{schedule.learning_rate:g}, and nothing is written. Choose a smaller learning rate or a larger batch."
             )
         losses.append(value)
-        on_epoch_end(epoch, value)
+        monitor.on_epoch(EpochProgress(stage.name, schedule.epochs, {"epoch": epoch, "train_loss": value}))
 
     def keep(folder: Path) -> None:
         (folder / "history.json").write_text(json.dumps(losses), encoding="utf-8")
@@ -154,14 +140,24 @@ def pretrain(
     def restore(folder: Path) -> None:
         losses.extend(load_json(folder / "history.json", finite=False))
 
-    fit(
-        model,
-        loss,
-        dataset,
-        schedule,
-        device=device,
-        on_epoch_end=record,
-        on_step=on_step,
-        workspace=Workspace(folder, keep, restore),
-    )
+    stage = Stage("pretraining", _next_bar_loss, record, keep, restore)
+    fit(stage, model, dataset, schedule, device=device, folder=folder, monitor=replace(monitor, report_to=None))
     return Base(base_state(model.network.cpu()), losses)
+
+
+def _binned_quantities(samples: Samples) -> Int64Array:
+    """Return the bins of the next bar's quantities, shape (n, 3); IGNORED where a bar is not a training sample."""
+    quantities = samples.of_each(next_bar_quantities)
+    bins = np.full(quantities.shape, IGNORED, dtype=np.int64)
+    known = samples.training & np.isfinite(quantities).all(axis=1)
+    for i in range(len(QUANTITIES)):
+        edges = np.quantile(quantities[known, i], np.linspace(0, 1, BINS + 1)[1:-1])
+        bins[known, i] = np.searchsorted(edges, quantities[known, i], side="right")
+    return bins
+
+
+def _next_bar_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    counted = batch["targets"][..., 0] != IGNORED
+    logits = model(batch["rows"], counted.shape[1])[counted].float().reshape(-1, BINS)
+    total = functional.cross_entropy(logits, batch["targets"][counted].flatten(), reduction="sum")
+    return total, torch.tensor(float(len(logits)), device=total.device)

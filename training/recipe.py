@@ -1,46 +1,46 @@
-"""Recipe: everything that decides a training besides the bars, and what is reported while it runs."""
+"""Recipe: everything that determines a training, besides the bars."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..data.labels import Labels, LabelSpec
 from ..data.time_range import TimeRange
 from ..errors import check_choice
 from ..models.network import Lora
-from .finetune import BEST_BY
 from .objectives import Objective
 from .pretrain import SCHEDULE
 from .trainer import Schedule
 
+BEST_BY = ("nll", "mcc", "macro_f1", "balanced_accuracy", "last")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides a training, besides the bars.
+    """Everything that determines a training, besides the bars.
 
     Parameters
     ----------
     preset : str, optional
-        ``tiny``, ``small``, ``88m`` or ``smollm2``; without it the base's, or ``tiny``.
+        ``tiny``, ``small``, ``88m`` or ``smollm2``; by default the base's, or ``tiny``.
     base : str, optional
-        A base made by ``make_base``, as a name or a folder; with ``smollm2`` a language model's folder or hub id. Without
-        it the base is pre-trained on the spot, or is the installed language model.
+        A base made by ``make_base``, as a name or a folder; with ``smollm2`` a language model's folder or hub id. By default
+        the base is pre-trained first, or is the installed language model.
     base_layers : int, optional
-        Of a language model, only the first so many layers.
+        How many of a language model's first layers to use; by default all.
     training, validation : TimeRange
-        Without a validation, the last fifth of the training range is it.
+        By default the validation is the last fifth of the training range.
     features : str, optional
-        A feature set's name; without it the base's, or ``default``.
+        A feature set's name; by default the base's, or ``default``.
     labels : LabelSpec or TripleBarrier
     embargo_bars : int
-        Bars after the training range that no validation sample may look at.
+        How many bars after the training range no validation sample may use.
     objective : Objective
     lora : Lora
     pretraining, schedule : Schedule
-        Of the base and of the fine-tuning.
+        For the base and for the fine-tuning.
     best_by : str
-        Which validation score chooses the epoch: ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``; or ``last``.
+        The validation score that selects the epoch: ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``; or ``last``.
     """
 
     preset: str | None = None
@@ -59,23 +59,3 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_choice("--best-by", self.best_by, BEST_BY)
-
-
-@dataclass(frozen=True)
-class EpochProgress:
-    """One epoch of a training, for whoever watches: ``stage`` is pretraining or training, ``entry`` the epoch's scores."""
-
-    stage: str
-    epochs: int
-    entry: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StepProgress:
-    """One step of an epoch, for whoever watches: ``done`` of ``steps`` in the epoch, which counts from 1."""
-
-    stage: str
-    epochs: int
-    epoch: int
-    done: int
-    steps: int

@@ -1,7 +1,7 @@
-"""Lessons: what teaches. The rows of one or more series of bars end to end, and which of them are samples.
+"""Samples: the rows of one or more series of bars end to end, and which of them are training samples.
 
-A model of one market learns more from several. Only the first series is judged; the others are cut where its training
-range ends, so that no other market tells of the days that the first one is judged on.
+A model of one market learns more from several. Only the first, the primary series, is validated; the others are cut where its
+training range ends, so that no other market reveals anything about the validation's days.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..errors import DataError, RangeError
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Series of bars end to end, the judged one first; n bars in all.
+    """Series of bars end to end, the primary one first; n bars in all.
 
-    A training sample has its whole context in its own series, so no sample sees across a seam.
+    A training sample has its whole context in its own series, so no sample crosses a seam.
 
     Attributes
     ----------
@@ -44,19 +44,19 @@ class Samples:
     training: BoolArray
     seen: TimeRange
 
-    def sampled(self, features: FeatureSet) -> FloatArray:
+    def training_features(self, features: FeatureSet) -> FloatArray:
         """Return the unscaled features of the training samples, float64 (n_samples, F)."""
-        sampled: FloatArray = self.of_each(features)[self.training]
-        return sampled
+        result: FloatArray = self.of_each(features)[self.training]
+        return result
 
     def rows(self, schema: FeatureSchema) -> Float32Array:
-        """Return the rows that a model reads, float32 (n, F); 0 in the warm-ups, where no sample looks."""
+        """Return the rows that a model reads, float32 (n, F); 0 in the warm-ups, which no sample uses."""
         rows: Float32Array = self.of_each(schema.rows)
         rows[np.isnan(rows)] = 0.0
         return rows
 
     def of_each(self, compute: Callable[[Bars], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """Return what ``compute`` gives for each series, end to end."""
+        """Return the results of ``compute`` for every series, end to end."""
         return np.concatenate([compute(each) for each in self.series])
 
 
@@ -68,13 +68,13 @@ def gather_samples(
     Parameters
     ----------
     bars : Bars
-        The series that is judged.
+        The primary series, the only one to be validated.
     more : sequence of Bars
-        Others to learn from, of the same step.
+        Other series to train on, of the same step.
     training : array of bool, shape (n_bars,)
-        The samples of ``bars``.
+        The training samples of ``bars``.
     within : TimeRange
-        The training range: of the other series, a sample has its label's window in it.
+        The training range; a sample of another series has its label's window in it.
     warmup_bars : int
         Of the features and the model's receptive field together.
 
@@ -91,12 +91,12 @@ def gather_samples(
         if other.step != bars.step:
             raise DataError(
                 f"--more-data: {other.source} has bars of {other.step_hours:g} hours, {bars.source} of {bars.step_hours:g}. "
-                "One model knows one step: leave that file out, or resample it."
+                "One model has one step: leave that file out, or resample it."
             )
         if other.digest in given:
             raise DataError(
-                f"--more-data: {other.source} holds the same bars as {given[other.digest]}. Give each series once: twice would "
-                "only count it double."
+                f"--more-data: {other.source} contains the same bars as {given[other.digest]}. Give each series once: "
+                "twice would only double its weight."
             )
         given[other.digest] = other.source
         part, mark = other.between(within), np.zeros(len(other), dtype=bool)

@@ -1,4 +1,4 @@
-"""Training sequences, cut from the series on the fly: every position past the warm-up is a labelled example."""
+"""Training sequences, cut from the series on the fly: every position after the warm-up is a labelled sample."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
     rows : array of float32, shape (n, F)
         Feature rows; NaN rows (warm-up) never enter a counted position's receptive field.
     targets : array of int64, shape (n,) or (n, K)
-        IGNORED (-100) where a bar is no sample.
+        IGNORED (-100) where a bar is not a sample.
     chunk_bars, receptive_bars : int
         Of the architecture.
     first_row : int
         The first finite row: nothing before it is read.
     multiple_of : int
-        The number of sequences is filled up to a multiple of this with empty ones: a last, smaller batch would be filled
-        up with repeated sequences where several processes share it.
+        Empty sequences fill the number of sequences up to a multiple of this. Otherwise several processes would fill a smaller
+        last batch with repeated sequences.
     draws : callable, optional
         epoch -> how often each bar counts, int64 (n,); by default once.
 
-    Each epoch cuts at another offset (``set_epoch``), so that a bar is not always seen at the same place.
+    Each epoch cuts at another offset (``set_epoch``), so that a bar is not always at the same position.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
         """Choose where this epoch's chunks begin: a golden-ratio walk over the stride, the same in every run."""
         self.counted = None if self.draws is None else self.draws(epoch)
         shift = int(self.stride * ((epoch * 0.6180339887) % 1.0))
-        count = -(-(self.stop - self.first) // self.stride) + 1  # the same for every shift, so that epochs are equally long
+        count = -(-(self.stop - self.first) // self.stride) + 1  # the same for every shift, so all epochs have the same length
         count = -(-count // self.multiple_of) * self.multiple_of
         self.starts = [self.first - shift + self.stride * i for i in range(count)]
 
@@ -71,7 +71,7 @@ class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         start = self.starts[index]
         begin, end = max(self.first_row, start - self.memory), min(start + self.stride, self.stop)
-        place = self.memory - start  # of row 0, were it in the chunk
+        place = self.memory - start  # of row 0 relative to the chunk
         rows = np.zeros((self.length, self.rows.shape[1]), dtype=np.float32)
         if end > begin:
             rows[place + begin : place + end] = self.rows[begin:end]

@@ -1,8 +1,8 @@
-"""The loop: transformers' Trainer over chunks, with one loss function, one call after every epoch, and a way back.
+"""The training loop: transformers' Trainer over chunks, with one loss function and one call after every epoch.
 
-Precision, schedules, several processes, logging integrations and the state to resume from are the Trainer's. What it
-lacks is added here: a save is marked complete when it is (a killed save is never resumed from), the loss of several
-processes is divided by their common sum of weights, and Ctrl-C saves before it stops.
+The Trainer provides precision, schedules, several processes, logging integrations and the state to resume from. This module
+adds the rest: a complete save is marked as such, so a killed save is never resumed from; the loss of several processes is
+divided by their common sum of weights; Ctrl-C saves before it stops.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ from ..errors import DeviceError, TrainingError, UsageError
 from ..stopping import StopFlag, StopRequest, defer_stop, stop_if_requested
 from ..storage.atomic_files import check_writable, discard_tree, sync_tree
 from ..storage.untrusted_files import load_json
-from .memory_allocator import freed_memory_kept
+from .memory_allocator import keep_freed_memory
+from .progress import SILENT, Monitor, StepProgress
 from .sequence_chunks import ChunkDataset
 
 # (model, batch) -> the sum of weighted losses and the sum of weights
 Loss = Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor]]
-EpochEnd = Callable[[int, float], Mapping[str, float] | None]
-StepEnd = Callable[[int, int, int], None]  # epoch from 1, steps done in it, steps an epoch
 COMPLETE = "COMPLETE"
 LOSSES = "losses.json"
 SMALLEST_WEIGHT = 1e-9
-_LOGGING_FOLDER = "TENSORBOARD_LOGGING_DIR"
+_TENSORBOARD_FOLDER = "TENSORBOARD_LOGGING_DIR"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,67 +82,67 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """Where an unfinished training keeps what it needs to go on.
+class Stage:
+    """One stage of a training: what ``fit`` minimises, and what it calls.
 
     Parameters
     ----------
-    folder : Path, optional
-        None keeps nothing.
+    name : str
+        As in ``EpochProgress.stage``.
+    loss : callable
+        (model, batch of ``rows`` and ``targets``) -> (sum of weighted losses, sum of weights).
+    on_epoch_end : callable
+        Called with (epoch from 1, mean training loss); what it returns is logged too. It may raise ``StopRequest`` before it
+        has changed anything; it is then called again when the training resumes.
     keep, restore : callable
-        Write and read, into and from a save's folder, what the caller holds beside the model.
+        Write the caller's state to a save's folder, and read it from there.
     """
 
-    folder: Path | None = None
+    name: str
+    loss: Loss
+    on_epoch_end: Callable[[int, float], Mapping[str, float] | None] = lambda _epoch, _loss: None
     keep: Callable[[Path], None] = lambda _folder: None
     restore: Callable[[Path], None] = lambda _folder: None
 
-    def newest(self) -> Path | None:
-        """Return the newest save that was finished, if any."""
-        if self.folder is None or not self.folder.is_dir():
-            return None
-        saves = [path for path in self.folder.glob("checkpoint-*") if (path / COMPLETE).is_file()]
-        return max(saves, key=lambda path: int(path.name.split("-")[1]), default=None)
-
 
 class TrainingStoppedError(TrainingError):
-    """Ctrl-C: what was learned is saved."""
+    """The training was stopped by Ctrl-C or SIGTERM."""
 
     exit_code = 130
 
 
 class DivergedError(TrainingError):
-    """The loss is not finite any more, and there was no epoch before that could be kept."""
+    """The loss is not finite, and no earlier epoch can be kept."""
 
 
 def check_reporter(name: str | None) -> None:
-    """Refuse a logging integration whose package is not installed, or cannot write, before any work.
+    """Check that a logging integration is installed and can write.
 
     Raises
     ------
     UsageError
-        Saying what to install, or where to write.
+        Otherwise, with what to install or where to write.
     """
     if name is not None and name not in get_available_reporting_integrations():
         raise UsageError(f"--report-to {name}: the package {name} is not installed here. Install it with: pip install {name}")
     if name == "tensorboard":
-        folder = Path(os.environ.get(_LOGGING_FOLDER, "tensorboard"))
+        folder = Path(os.environ.get(_TENSORBOARD_FOLDER, "tensorboard"))
         try:
             check_writable(folder)
         except OSError as error:
             raise UsageError(
                 f"--report-to {name}: {folder} cannot be written: {error.strerror or error}. Work in another folder, or "
-                f"name one in the environment variable {_LOGGING_FOLDER}."
+                f"name one in the environment variable {_TENSORBOARD_FOLDER}."
             ) from None
 
 
-def check_shared(schedule: Schedule) -> int:
-    """Return the number of processes, after refusing a batch that they cannot share.
+def check_batch_size(schedule: Schedule) -> int:
+    """Check that the processes can share a batch, and return their number.
 
     Raises
     ------
     UsageError
-        Saying both numbers.
+        When the number of processes does not divide the batch size.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if schedule.batch_chunks % processes:
@@ -152,31 +151,31 @@ def check_shared(schedule: Schedule) -> int:
 
 
 @contextmanager
-def reporting(name: str | None, title: str) -> Iterator[None]:
-    """Let TensorBoard's files lie in ``tensorboard/TITLE``, not in the workspace, which goes when the training is done."""
-    if name != "tensorboard" or _LOGGING_FOLDER in os.environ:
+def tensorboard_folder(name: str | None, title: str) -> Iterator[None]:
+    """Write TensorBoard's files to ``tensorboard/TITLE``, not to the workspace, which is removed after the training."""
+    if name != "tensorboard" or _TENSORBOARD_FOLDER in os.environ:
         yield
         return
-    os.environ[_LOGGING_FOLDER] = os.path.join("tensorboard", title)
+    os.environ[_TENSORBOARD_FOLDER] = os.path.join("tensorboard", title)
     try:
         yield
     finally:
-        del os.environ[_LOGGING_FOLDER]
+        del os.environ[_TENSORBOARD_FOLDER]
 
 
 def is_main_process() -> bool:
-    """Tell whether this process is the one that prints and writes (under torchrun or accelerate; else always)."""
+    """Return whether this process prints and writes: always, except under torchrun or accelerate."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def wait_for_all() -> None:
-    """Return when every process of a distributed training has come here."""
-    if _together():
+    """Wait until every process of a distributed training arrives here."""
+    if _distributed():
         distributed.barrier()
 
 
-def _together() -> bool:
-    """Tell whether several processes train together."""
+def _distributed() -> bool:
+    """Return whether several processes train together."""
     return distributed.is_available() and bool(distributed.is_initialized())
 
 
@@ -191,8 +190,8 @@ class _ChunkTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         total, weight = self.loss_of(model, inputs)
         weight = weight.detach().clone()
         processes = 1
-        if _together():
-            # DDP averages the processes' gradients: times their number, over the common weight, it is one sum again.
+        if _distributed():
+            # DDP averages the gradients: times the number of processes, over the common weight, they are one sum again
             distributed.all_reduce(weight)
             processes = distributed.get_world_size()
         loss = total * processes / weight.clamp(min=SMALLEST_WEIGHT)
@@ -201,22 +200,22 @@ class _ChunkTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
 
 
 @dataclass
-class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Move the dataset's cuts before an epoch, report after it, mark saves complete, stop when asked."""
+class _Callbacks(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Move the dataset's cuts before an epoch, report after it, mark saves complete, and stop on request."""
 
+    stage: Stage
     dataset: ChunkDataset
-    on_end: EpochEnd
-    workspace: Workspace
-    on_step: StepEnd
+    folder: Path | None
+    monitor: Monitor
     log: Callable[[dict[str, float]], None] = lambda _scores: None
     losses: list[Tensor] = field(default_factory=list)
-    asked: StopFlag = field(default_factory=StopFlag)
+    request: StopFlag = field(default_factory=StopFlag)
     saved: int = -1  # the step of the last save
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._stop_alone()  # nothing is lost yet
+        self._stop_if_single()  # nothing is lost yet
         epoch, step = divmod(state.global_step, state.max_steps // int(state.num_train_epochs))
-        if self.losses and step == 0:  # stopped after this epoch's last step, and before it was reported
+        if self.losses and step == 0:  # stopped after this epoch's last step, before its report
             self._report(epoch)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -225,45 +224,45 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         steps = state.max_steps // int(state.num_train_epochs)
         epoch, done = divmod(state.global_step - 1, steps)
-        self.on_step(epoch + 1, done + 1, steps)
-        if self.asked.stop:
+        self.monitor.on_step(StepProgress(self.stage.name, int(state.num_train_epochs), epoch + 1, done + 1, steps))
+        if self.request.stop:
             control.should_training_stop = True
-            control.should_save = self.workspace.folder is not None
+            control.should_save = self.folder is not None
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if abs(state.epoch - round(state.epoch)) > 1e-6:
             return  # stopped in the middle
         try:
             self._report(round(state.epoch))
-        except StopRequest:  # what is saved now is reported when it is gone on from
+        except StopRequest:  # the epoch is saved now, and reported when the training resumes
             control.should_training_stop = True
-            control.should_save = self.workspace.folder is not None and self.saved != state.global_step
+            control.should_save = self.folder is not None and self.saved != state.global_step
 
     def _report(self, epoch: int) -> None:
-        """Report the epoch, whose losses are gone only when that is done."""
-        self._stop_alone()
+        """Report the epoch; its losses are dropped only afterwards."""
+        self._stop_if_single()
         mean = torch.stack(self.losses).mean()
-        if _together():
+        if _distributed():
             distributed.all_reduce(mean)
             mean /= distributed.get_world_size()
-        scores = self.on_end(epoch, float(mean))
+        scores = self.stage.on_epoch_end(epoch, float(mean))
         self.losses.clear()
         if scores:
             self.log(dict(scores))
 
-    def _stop_alone(self) -> None:
-        """Stop here where asked to, unless other processes would then wait for this one."""
-        if not _together():
+    def _stop_if_single(self) -> None:
+        """Stop here on request, unless other processes would then wait for this one."""
+        if not _distributed():
             stop_if_requested()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         wait_for_all()
-        if self.workspace.folder is None or not is_main_process():
+        if self.folder is None or not is_main_process():
             return
         self.saved = state.global_step
         save = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (save / LOSSES).write_text(json.dumps([float(loss) for loss in self.losses]), encoding="utf-8")
-        self.workspace.keep(save)
+        self.stage.keep(save)
         sync_tree(save)
         (save / COMPLETE).write_text("", encoding="utf-8")
         sync_tree(save)
@@ -273,49 +272,41 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
 
 
 def fit(
+    stage: Stage,
     model: nn.Module,
-    loss: Loss,
     dataset: ChunkDataset,
     schedule: Schedule,
     *,
     device: torch.device,
-    on_epoch_end: EpochEnd,
-    on_step: StepEnd = lambda _epoch, _done, _steps: None,
-    workspace: Workspace | None = None,
-    report_to: str | None = None,
+    folder: Path | None = None,
+    monitor: Monitor = SILENT,
 ) -> None:
-    """Train ``model`` in place, from the newest finished save in the workspace, if there is one.
+    """Train ``model`` in place, from the newest complete save in ``folder``, if there is one.
 
     Parameters
     ----------
     model : Module
         Its parameters with ``requires_grad`` are trained.
-    loss : callable
-        (model, batch of ``rows`` and ``targets``) -> (sum of weighted losses, sum of weights).
-    on_epoch_end : callable
-        Called with (epoch from 1, mean training loss); what it returns goes to ``report_to`` too. It may raise ``Stopped``
-        before it has changed anything, and is then called again when the training goes on.
-    on_step : callable
-        Called with (epoch from 1, steps done in it, steps an epoch).
-    workspace : Workspace, optional
-        With a folder, every epoch is saved there.
-    report_to : str, optional
-        ``tensorboard``, ``wandb`` or ``trackio``, as the Trainer knows them.
+    folder : Path, optional
+        Where every epoch is saved.
+    monitor : Monitor
+        Its ``on_step`` and ``report_to`` are used here.
 
     Raises
     ------
     TrainingStoppedError
-        After Ctrl-C, when all is saved.
+        After Ctrl-C or SIGTERM, when everything is saved.
     DeviceError
         When memory runs out, with the batch size to try.
+    TrainingError
+        When an epoch cannot be saved.
     """
-    workspace = workspace or Workspace()
-    epochs = _Epochs(dataset, on_epoch_end, workspace, on_step)
-    processes = check_shared(schedule)
+    callbacks = _Callbacks(stage, dataset, folder, monitor)
+    processes = check_batch_size(schedule)
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as scratch, _quiet(), _in_words(schedule, workspace):
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), _explain_errors(schedule, folder):
         arguments = TrainingArguments(
-            output_dir=str(workspace.folder or scratch),
+            output_dir=str(folder or scratch),
             num_train_epochs=schedule.epochs,
             per_device_train_batch_size=schedule.batch_chunks // processes,
             learning_rate=schedule.learning_rate,
@@ -327,44 +318,52 @@ def fit(
             data_seed=schedule.seed,
             use_cpu=device.type == "cpu",
             bf16=device.type == "cuda",
-            save_strategy="no" if workspace.folder is None else "epoch",
+            save_strategy="no" if folder is None else "epoch",
             eval_strategy="no",
-            logging_strategy="epoch" if report_to else "no",
-            report_to=[report_to] if report_to else [],
+            logging_strategy="epoch" if monitor.report_to else "no",
+            report_to=[monitor.report_to] if monitor.report_to else [],
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_pin_memory=device.type == "cuda",
             ddp_find_unused_parameters=False,
         )
-        wait_for_all()  # the arguments have joined the processes; the main one has made the workspace before it came here
-        newest = workspace.newest()
+        wait_for_all()  # the arguments have joined the processes; the main one made the workspace before it arrived here
+        newest = _newest_save(folder)
         if newest is not None:
-            epochs.losses += [torch.tensor(value) for value in load_json(newest / LOSSES, finite=False)]
-            workspace.restore(newest)
-        trainer = _ChunkTrainer(loss, epochs.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[epochs])
+            callbacks.losses += [torch.tensor(value) for value in load_json(newest / LOSSES, finite=False)]
+            stage.restore(newest)
+        trainer = _ChunkTrainer(
+            stage.loss, callbacks.losses, model=model, args=arguments, train_dataset=dataset, callbacks=[callbacks]
+        )
         trainer.remove_callback(PrinterCallback)
-        if report_to:
-            epochs.log = trainer.log
-        with freed_memory_kept() if device.type == "cpu" else nullcontext(), defer_stop() as epochs.asked:
+        if monitor.report_to:
+            callbacks.log = trainer.log
+        with keep_freed_memory() if device.type == "cpu" else nullcontext(), defer_stop() as callbacks.request:
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    if epochs.asked.stop and workspace.folder is None:
-        raise TrainingStoppedError("stopped; nothing was to be saved.")
-    if epochs.asked.stop:
+    if callbacks.request.stop and folder is None:
+        raise TrainingStoppedError("stopped; nothing is saved by this training.")
+    if callbacks.request.stop:
         raise TrainingStoppedError(
-            "stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here."
+            "stopped; everything up to here is saved. Repeat the command with --resume to continue exactly from here."
         )
 
 
+def _newest_save(folder: Path | None) -> Path | None:
+    """Return the newest complete save, if any."""
+    saves = [path for path in folder.glob("checkpoint-*") if (path / COMPLETE).is_file()] if folder is not None else []
+    return max(saves, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
 @contextmanager
-def _in_words(schedule: Schedule, workspace: Workspace) -> Iterator[None]:
-    """Turn a failed allocation, on the GPU or the CPU, or a save that could not be written, into what to do about it."""
+def _explain_errors(schedule: Schedule, folder: Path | None) -> Iterator[None]:
+    """Translate a failed allocation or a failed save into an error with a remedy."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise _unsaved(workspace, getattr(error, "strerror", None) or str(error)) from None
+        raise _save_error(folder, getattr(error, "strerror", None) or str(error)) from None
     except (MemoryError, RuntimeError) as error:
-        if "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error):  # how torch says that a disk is full
-            raise _unsaved(workspace, "the disk is full, or writing failed otherwise") from None
+        if "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error):  # torch's messages for a full disk
+            raise _save_error(folder, "the disk is full, or writing failed otherwise") from None
         on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)  # torch has no class for it
         if not on_cpu and not isinstance(error, torch.OutOfMemoryError):
             raise
@@ -372,13 +371,13 @@ def _in_words(schedule: Schedule, workspace: Workspace) -> Iterator[None]:
         remedy = "Choose a smaller --preset" if size == 1 else f"Repeat the command with --batch-size {size // 2}"
         raise DeviceError(
             f"training ran out of the {'machine' if on_cpu else 'GPU'}'s memory with --batch-size {size}. {remedy}, and with "
-            "--overwrite: the saves of this training are kept, but only the same options, with --resume, can go on from them."
+            "--overwrite: the saves of this training are kept, but only the same options can continue them, with --resume."
         ) from None
 
 
-def _unsaved(workspace: Workspace, reason: str) -> TrainingError:
+def _save_error(folder: Path | None, reason: str) -> TrainingError:
     return TrainingError(
-        f"an epoch could not be saved in {workspace.folder}: {reason}. Every earlier save is kept there: make room or mend the "
+        f"an epoch could not be saved in {folder}: {reason}. Every earlier save is kept there: free some space or fix the "
         "permissions, and repeat the command with --resume."
     )
 

@@ -1,4 +1,4 @@
-"""Workspace: the hidden folder in which an unfinished training keeps its saves, and the lock on it."""
+"""Workspace: the hidden folder with the saves of an unfinished training, its lock, and the folder of the result."""
 
 from __future__ import annotations
 
@@ -22,98 +22,132 @@ from .trainer import is_main_process
 RECIPE = "recipe.json"
 
 
-def described(recipe: Recipe, ground: BaseSource) -> dict[str, Any]:
-    """Return what must be the same for a training to be gone on from, the bars aside."""
-    return {**asdict(recipe), "base": [recipe.base, ground.digest]}
+def resume_key(recipe: Recipe, base_source: BaseSource) -> dict[str, Any]:
+    """Return what a training must share with an unfinished one to resume it, besides the bars."""
+    return {**asdict(recipe), "base": [recipe.base, base_source.digest]}
 
 
 def workspace_of(target: Path) -> Path:
-    """Return the folder in which an unfinished training of ``target`` keeps its saves."""
+    """Return the folder with the saves of an unfinished training of ``target``."""
     return target.with_name(f".{target.name}.training")
 
 
-@contextmanager
-def open_workspace(
-    target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool
-) -> Iterator[Path]:
-    """Yield the folder of saves, new or to go on from, and keep every other training out of it meanwhile.
-
-    It is only gone on from by the same recipe on the same bars.
+def check_target(target: Path, activity: str, *, overwrite: bool) -> None:
+    """Check that ``target`` is new or may be replaced when the ``activity`` is done.
 
     Raises
     ------
     TrainingError
-        When it is another training's, or another process is at work in it, or it cannot be written.
+        Otherwise.
+    """
+    if target.exists() and not overwrite:
+        raise TrainingError(
+            f"--output: {target} exists. Choose another --name, or --overwrite to replace it when the {activity} is done."
+        )
+
+
+@contextmanager
+def open_workspace(
+    target: Path, series: Sequence[Bars], key: dict[str, Any], *, overwrite: bool, resume: bool
+) -> Iterator[Path]:
+    """Yield the folder of saves, new or to be resumed, and lock it.
+
+    Parameters
+    ----------
+    key : dict
+        Must be equal to the unfinished training's, as must the bars, for the saves to be resumed.
+
+    Raises
+    ------
+    TrainingError
+        When the folder belongs to another training, another process uses it, or it cannot be written.
     """
     work = workspace_of(target)
     if not is_main_process():
-        yield work  # it may be there by now, made by the main process; `fit` waits for it
+        yield work  # the main process may already have made it; `fit` waits for that
         return
-    with _alone_in(work, target):
-        going_on = may_go_on(target, series, recipe, overwrite=overwrite, resume=resume)
-        if going_on:
+    with _lock(work, target):
+        if can_resume(target, series, key, overwrite=overwrite, resume=resume):
             yield work
             return
         discard_tree(work)
-    note = _note(series, recipe)
+    note = _note(series, key)
     try:
         with new_folder(work) as folder:
             (folder / RECIPE).write_text(note, encoding="utf-8")
     except OSError as error:
         if work.exists():
-            raise _at_work(target) from None
-        raise TrainingError(
-            f"--output: {target} cannot be written: {error.strerror or error}. Choose another folder."
-        ) from None
-    with _alone_in(work, target):
+            raise _in_use(target) from None
+        raise _not_written(target, error, "Choose another folder.") from None
+    with _lock(work, target):
         yield work
 
 
 @contextmanager
-def _alone_in(work: Path, target: Path) -> Iterator[None]:
-    """Lock a workspace, if it is there and its file system has locks; a killed process's lock is gone with it."""
+def result_folder(target: Path, kept: str, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a new folder that becomes ``target`` when the block ends.
+
+    Raises
+    ------
+    TrainingError
+        When it cannot be written; the message contains ``kept``, a sentence on what is not lost.
+    """
+    try:
+        with new_folder(target, overwrite=overwrite) as folder:
+            yield folder
+    except OSError as error:
+        raise _not_written(target, error, f"{kept}: fix that, and add --resume.") from None
+
+
+def _not_written(target: Path, error: OSError, remedy: str) -> TrainingError:
+    return TrainingError(f"--output: {target} cannot be written: {error.strerror or error}. {remedy}")
+
+
+@contextmanager
+def _lock(work: Path, target: Path) -> Iterator[None]:
+    """Lock a workspace, if it exists and its file system has locks; a killed process's lock vanishes with it."""
     with ExitStack() as stack:
         try:
             stack.enter_context(try_lock(work))
         except BlockingIOError:
-            raise _at_work(target) from None
+            raise _in_use(target) from None
         except OSError:
-            pass  # it is not there, or there are no locks
+            pass  # it does not exist, or there are no locks
         yield
 
 
-def _at_work(target: Path) -> TrainingError:
+def _in_use(target: Path) -> TrainingError:
     return TrainingError(
         f"--output: another process is training {target} at this moment. Wait for it, or end it and add --resume; or choose "
         "another --name."
     )
 
 
-def _note(series: Sequence[Bars], recipe: dict[str, Any]) -> str:
-    return json.dumps({"bars": [each.digest for each in series], "flagbt": __version__, **recipe}, default=str, sort_keys=True)
+def _note(series: Sequence[Bars], key: dict[str, Any]) -> str:
+    return json.dumps({"bars": [each.digest for each in series], "flagbt": __version__, **key}, default=str, sort_keys=True)
 
 
-def may_go_on(target: Path, series: Sequence[Bars], recipe: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
-    """Return whether to go on from the saves that are there; False to begin.
+def can_resume(target: Path, series: Sequence[Bars], key: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
+    """Return whether there are saves to resume from; False to start from the beginning.
 
     Raises
     ------
     TrainingError
-        When they are another training's, or neither going on nor replacing them is asked for.
+        When they belong to another training, or neither ``resume`` nor ``overwrite`` is set.
     """
     work = workspace_of(target)
     if work.exists() and not resume and not overwrite:
         raise TrainingError(
-            f"--output: an unfinished training of {target} is there ({work}). Add --resume to go on from its last save, or "
-            "--overwrite to begin again."
+            f"--output: an unfinished training of {target} is there ({work}). Add --resume to continue from its last save, or "
+            "--overwrite to start again."
         )
     if not resume or not (work / RECIPE).is_file():
         return False
-    before, now = (work / RECIPE).read_text(encoding="utf-8"), _note(series, recipe)
+    before, now = (work / RECIPE).read_text(encoding="utf-8"), _note(series, key)
     if before != now:
         raise TrainingError(
-            f"--resume: the unfinished training in {work} had other options, other bars or another flagbt: going on would mix "
-            f"two trainings. Give the same options ({_differences(before, now)}), or --overwrite to begin again."
+            f"--resume: the unfinished training in {work} had other options, other bars or another flagbt: resuming would mix "
+            f"two trainings. Give the same options ({_differences(before, now)}), or --overwrite to start again."
         )
     return True
 

@@ -1,8 +1,8 @@
-"""Train: from bars to a checkpoint folder. Pre-train a base, fine-tune it, calibrate it, write it all down."""
+"""Train: from bars to a checkpoint folder. Pre-train a base, fine-tune it, calibrate it, and write the folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,33 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..arrays import Float32Array, FloatArray
+from ..arrays import FloatArray
 from ..data.bars import Bars
 from ..data.labels import class_counts, class_shares
-from ..errors import TrainingError, check_choice
+from ..errors import check_choice
 from ..models.calibration_fit import fit_calibration
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import choose_decision
 from ..models.diversity import model_verdict
 from ..models.network import adapter_state, fingerprint, parameter_counts, write_tensors
 from ..models.statistics import by_class, scores, softmax
-from ..storage.atomic_files import discard_tree, json_text, new_folder, sha256_of
+from ..storage.atomic_files import discard_tree, json_text, sha256_of
 from ..training.collapse_guard import ACTIONS
-from ..training.finetune import CollapsedError, FineTuneResult
+from ..training.finetune import CollapsedError, FineTuneResult, learn
 from ..training.model_card import card, curves_picture
-from ..training.preparation import TrainingSetup, class_returns, learn, prepare
+from ..training.preparation import TrainingSetup, class_returns, prepare
 from ..training.pretrain import Base
-from ..training.recipe import EpochProgress, Recipe, StepProgress
-from ..training.trainer import DivergedError, check_reporter, check_shared, is_main_process, reporting, wait_for_all
-from ..training.workspace import described, open_workspace
+from ..training.progress import SILENT, Monitor
+from ..training.recipe import Recipe
+from ..training.trainer import (
+    DivergedError,
+    check_batch_size,
+    check_reporter,
+    is_main_process,
+    tensorboard_folder,
+    wait_for_all,
+)
+from ..training.workspace import check_target, open_workspace, result_folder, resume_key
 
 
 def train(
@@ -42,168 +50,142 @@ def train(
     device: torch.device | None = None,
     overwrite: bool = False,
     resume: bool = False,
-    report_to: str | None = None,
-    on_collapse: str = "warn",
-    notify: Callable[[str], None] = lambda _note: None,
-    watch: Callable[[EpochProgress], None] = lambda _progress: None,
-    on_step: Callable[[StepProgress], None] = lambda _step: None,
+    monitor: Monitor = SILENT,
 ) -> Checkpoint:
     """Train a checkpoint and write its folder ``target``.
 
-    Whatever can be known before the first epoch is refused, or told, before it.
+    Everything that can be known before the first epoch is checked, and refused or reported, before it.
 
-    While it runs, every epoch is saved in ``.NAME.training`` beside it, so that a killed training can go on.
+    While it runs, every epoch is saved in ``.NAME.training`` next to ``target``, so a killed training can be resumed.
 
     Parameters
     ----------
     target : Path
         The checkpoint's folder.
     more : sequence of Bars
-        Other series to learn from, before the validation starts; only ``bars`` are judged.
+        Other series to train on, up to the start of the validation; only ``bars`` are validated.
     overwrite : bool
-        Replace what is there, finished or unfinished, when the training is done.
+        Replace an existing folder, finished or unfinished, when the training is done.
     resume : bool
-        Go on from the last finished save of the same recipe on the same bars; without one, begin.
-    report_to : str, optional
-        ``tensorboard``, ``wandb`` or ``trackio``.
-    on_collapse : str
-        ``warn``, or ``stop``: what to do when the guard finds a collapse, or a score too good to be true.
-    notify : callable
-        Called with a sentence, before the first epoch where it can be known then, for everything that the checkpoint will
-        lack or that its owner should know; they are its ``notes``.
-    watch, on_step : callable
-        Called after every epoch, and after every step.
+        Continue from the last complete save of the same recipe on the same bars; without one, start.
+    monitor : Monitor
+        Its ``notify`` gets the checkpoint's ``notes``, before the first epoch where that is possible.
 
     Raises
     ------
     DivergedError
-        When the loss is not finite in the first epoch already; later, the best epoch before is kept.
+        When the loss is not finite in the first epoch; later, the best earlier epoch is kept.
+    CollapsedError
+        When the guard has a finding and the monitor's ``on_collapse`` is ``stop``.
     TrainingError
-        When ``target`` exists and ``overwrite`` is not set, an unfinished training is there and neither ``resume`` nor
+        When ``target`` exists and ``overwrite`` is not set, an unfinished training exists and neither ``resume`` nor
         ``overwrite`` is set, its recipe was another, or a class never occurs among the training labels.
     TrainingStoppedError
-        After Ctrl-C.
+        After Ctrl-C or SIGTERM.
     RangeError
         When a range leaves no sample.
     DataError
         When a feature is not finite.
     """
-    device = device or torch.device("cpu")
-
-    check_choice("--on-collapse", on_collapse, ACTIONS)
-    check_reporter(report_to)
+    check_choice("--on-collapse", monitor.on_collapse, ACTIONS)
+    check_reporter(monitor.report_to)
     for schedule in (recipe.pretraining, recipe.schedule):
-        check_shared(schedule)
-    if target.exists() and not overwrite:
-        raise TrainingError(
-            f"--output: {target} exists. Choose another --name, or --overwrite to replace it when the training is done."
-        )
+        check_batch_size(schedule)
+    check_target(target, "training", overwrite=overwrite)
 
-    # 1. What teaches and what judges, the rows a model reads, and what the checkpoint will lack
-    ready = prepare(bars, more, recipe)
-    for note in ready.notes:
-        notify(note)
+    # 1. The samples, the rows that a model reads, and what the checkpoint will lack
+    setup = prepare(bars, more, recipe)
+    for note in setup.notes:
+        monitor.notify(note)
 
-    # 2. A base that knows bars, then LoRA for the question
-    with open_workspace(
-        target, ready.lessons.series, described(recipe, ready.ground), overwrite=overwrite, resume=resume
-    ) as work:
+    # 2. A pre-trained base, then LoRA for the labels
+    key = resume_key(recipe, setup.base_source)
+    with open_workspace(target, setup.samples.series, key, overwrite=overwrite, resume=resume) as work:
         try:
-            with reporting(report_to, target.name):
-                base, tuned = learn(
-                    recipe,
-                    ready,
-                    device=device,
-                    work=work,
-                    report_to=report_to,
-                    on_collapse=on_collapse,
-                    watch=watch,
-                    on_step=on_step,
-                )
+            with tensorboard_folder(monitor.report_to, target.name):
+                base, tuned = learn(setup, recipe, device=device or torch.device("cpu"), folder=work, monitor=monitor)
         except (CollapsedError, DivergedError):
             if is_main_process():
                 discard_tree(work)
             raise
         if tuned.diverged is not None:
-            notify(tuned.diverged)
+            monitor.notify(tuned.diverged)
 
-        # 3. What it says on the validation, calibrated, and a rule that acts on it
-        logits = ready.validation_logits(tuned)
-        calibrated = None if ready.uncalibrated else _calibrate(logits, bars, recipe, ready, tuned.correction)
+        # 3. Its predictions on the validation, their calibration, and a decision rule for them
+        logits = setup.validation_logits(tuned.model)
+        calibration = None if setup.uncalibrated else _calibrate(logits, recipe, setup, tuned.correction)
 
         # 4. The folder, whole or not at all
-        values = _description(ready, recipe, base, tuned, logits, calibrated)
+        values = _description(setup, recipe, base, tuned, logits, calibration)
         if is_main_process():
-            marks = fingerprint(tuned.model, _stretch(ready), kept=ready.ground.architecture.fingerprint_rows)
-            try:
-                with new_folder(target, overwrite=overwrite) as folder:
-                    _write(folder, target.name, values, None if ready.ground.language else base.weights, tuned, marks)
-            except OSError as error:
-                raise TrainingError(
-                    f"--output: {target} cannot be written: {error.strerror or error}. Its saves are kept in {work}: fix "
-                    "that, and add --resume."
-                ) from None
+            parts = (
+                None if setup.base_source.language else base.weights,
+                adapter_state(tuned.model),
+                _fingerprint(setup, tuned),
+            )
+            with result_folder(target, f"Its saves are kept in {work}", overwrite=overwrite) as folder:
+                _write(folder, target.name, values, parts, tuned.history)
             discard_tree(work)
     wait_for_all()
     return read_checkpoint(target)
 
 
-def _calibrate(
-    logits: FloatArray, bars: Bars, recipe: Recipe, ready: TrainingSetup, correction: FloatArray
-) -> StoredCalibration:
-    """Fit a temperature on the validation samples, and choose the rule that goes with it."""
-    split, labels = ready.split, ready.judged_labels
+def _calibrate(logits: FloatArray, recipe: Recipe, setup: TrainingSetup, correction: FloatArray) -> StoredCalibration:
+    """Fit a temperature on the validation samples, and choose the decision rule for it."""
+    split, labels = setup.split, setup.validation_labels
     fitted = fit_calibration("temperature", logits, labels, fitted_on=str(split.validation_range), shift=correction)
     decision = choose_decision(
         fitted(logits[split.validation]),
         labels,
-        class_returns=class_returns(ready.lessons, recipe.labels),
-        step_hours=bars.step_hours,
+        class_returns=class_returns(setup.samples, recipe.labels),
+        step_hours=setup.bars.step_hours,
     )
     return StoredCalibration(fitted, decision)
 
 
-def _stretch(ready: TrainingSetup) -> Float32Array:
-    last = int(np.flatnonzero(ready.split.validation)[-1]) + 1
-    a = ready.ground.architecture
-    return ready.judged_rows[max(0, last - a.fingerprint_rows - a.receptive_bars) : last]
+def _fingerprint(setup: TrainingSetup, tuned: FineTuneResult) -> dict[str, Tensor]:
+    """Return the fingerprint of the model on the last rows of the validation samples."""
+    stop = int(np.flatnonzero(setup.split.validation)[-1]) + 1
+    a = setup.base_source.architecture
+    rows = setup.primary_rows[max(0, stop - a.fingerprint_rows - a.receptive_bars) : stop]
+    return fingerprint(tuned.model, rows, kept=a.fingerprint_rows)
 
 
 def _description(
-    ready: TrainingSetup,
+    setup: TrainingSetup,
     recipe: Recipe,
     base: Base,
     tuned: FineTuneResult,
     logits: FloatArray,
     stored: StoredCalibration | None,
 ) -> dict[str, Any]:
-    ground, split, lessons, bars, judged = ready.ground, ready.split, ready.lessons, ready.bars, ready.judged_labels
-    taught = lessons.labels[lessons.training]
-    shares = class_shares(taught)
-    notes = [*ready.notes, *([tuned.diverged] if tuned.diverged else [])]
+    source, split, samples = setup.base_source, setup.split, setup.samples
+    training_labels, validation_labels = setup.training_labels, setup.validation_labels
+    shares = class_shares(training_labels)
+    notes = [*setup.notes, *([tuned.diverged] if tuned.diverged else [])]
     verdict = model_verdict(softmax(logits[split.validation]).mean(axis=0), shares)  # no calibration can hide a collapse
     whole, trainable = parameter_counts(tuned.model)
     return {
         "format": FORMAT,
-        "architecture": ground.architecture.to_json(),
-        "lora": {**ground.lora(recipe.lora).to_json(), "targets": list(ground.architecture.lora_targets)},
-        "base": ground.describe({"preset": ground.preset, "schedule": recipe.pretraining.to_json(), "losses": base.losses}),
+        "architecture": source.architecture.to_json(),
+        "lora": {**source.lora(recipe.lora).to_json(), "targets": list(source.architecture.lora_targets)},
+        "base": source.describe({"preset": source.preset, "schedule": recipe.pretraining.to_json(), "losses": base.losses}),
         "parameters": {"all": whole, "trainable": trainable},
-        "schema": ready.schema.to_json(),
+        "schema": setup.schema.to_json(),
         "labels": recipe.labels.to_json(),
         "embargo_bars": recipe.embargo_bars,
         "label_shares": shares.tolist(),
-        "class_returns": class_returns(lessons, recipe.labels).tolist(),
+        "class_returns": class_returns(samples, recipe.labels).tolist(),
         "ranges": {
-            "pretraining": str(ground.pretraining_range(lessons.seen)),
-            "training": str(lessons.seen),
+            "pretraining": str(source.pretraining_range(samples.seen)),
+            "training": str(samples.seen),
             "validation": str(split.validation_range),
             "calibration": str(split.validation_range),
         },
-        "data": bars.to_json(),
-        **({"more_data": [each.to_json() for each in lessons.series[1:]]} if lessons.series[1:] else {}),
-        "samples": {"training": len(taught), "validation": int(split.validation.sum())},
-        "labels_counted": by_class(class_counts(taught).tolist()),
+        "data": setup.bars.to_json(),
+        **({"more_data": [each.to_json() for each in samples.series[1:]]} if samples.series[1:] else {}),
+        "samples": {"training": len(training_labels), "validation": int(split.validation.sum())},
+        "labels_counted": by_class(class_counts(training_labels).tolist()),
         "objective": {**recipe.objective.to_json(), "class_weights": tuned.class_weights.tolist()},
         "schedule": recipe.schedule.to_json(),
         "best_epoch": tuned.best["epoch"],
@@ -211,8 +193,8 @@ def _description(
         "findings": tuned.best["findings"],
         "notes": notes,
         "metrics": {
-            "validation": scores(softmax(logits), judged, shares),
-            "validation_calibrated": None if stored is None else scores(stored.calibration(logits), judged, shares),
+            "validation": scores(softmax(logits), validation_labels, shares),
+            "validation_calibrated": None if stored is None else scores(stored.calibration(logits), validation_labels, shares),
         },
         "model_verdict": verdict,
         "calibrations": {}
@@ -223,20 +205,14 @@ def _description(
 
 
 def _write(
-    folder: Path,
-    name: str,
-    values: dict[str, Any],
-    base: dict[str, Tensor] | None,
-    tuned: FineTuneResult,
-    marks: dict[str, Tensor],
+    folder: Path, name: str, values: dict[str, Any], parts: tuple[dict[str, Tensor] | None, ...], history: list[dict[str, Any]]
 ) -> None:
-    """Write the files; ``base`` is None where the description refers to one that lives elsewhere."""
-    parts = dict(zip(WEIGHT_FILES, (base, adapter_state(tuned.model), marks), strict=True))
-    files = {file: tensors for file, tensors in parts.items() if tensors is not None}
+    """Write the files; ``parts`` are the tensors of ``WEIGHT_FILES``, None for a base that is stored elsewhere."""
+    files = {file: tensors for file, tensors in zip(WEIGHT_FILES, parts, strict=True) if tensors is not None}
     for file, tensors in files.items():
         write_tensors(folder / file, tensors)
-    described = {**values, "files": {file: sha256_of(folder / file) for file in files}}
-    (folder / DESCRIPTION).write_text(json_text(described), encoding="utf-8")
-    (folder / "history.json").write_text(json_text(tuned.history), encoding="utf-8")
-    (folder / "README.md").write_text(card(name, described), encoding="utf-8")
-    curves_picture(tuned.history, folder / "curves.png")
+    values = {**values, "files": {file: sha256_of(folder / file) for file in files}}
+    (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
+    (folder / "history.json").write_text(json_text(history), encoding="utf-8")
+    (folder / "README.md").write_text(card(name, values), encoding="utf-8")
+    curves_picture(history, folder / "curves.png")

@@ -1,30 +1,29 @@
-"""Walk-forward: N trainings, each on its own past only, and what they said about the stretches that came next.
+"""Walk-forward: N trainings, each on its own past only, and their predictions for the segments that follow.
 
     |  1  |  2  |  3  |  4  |  5  |      a range cut into N + 2 blocks, here N = 3
     train  valid test                    fold 1
     train  ----- valid test              fold 2
     train  ----------- valid test        fold 3
 
-Every fold is a whole training by the same recipe: its base is pre-trained, its features scaled, its epoch chosen and its
-calibration fitted on bars before its test stretch, and no later bar is even handed to it. The test stretches follow one
-another without gap or overlap, so the stitched signals are what a trader who re-trained at every edge would have seen.
+Every fold is a complete training by the same recipe: its base is pre-trained, its features scaled, its epoch chosen and its
+calibration fitted on bars before its test segment; its training receives no later bar. The test segments follow one another
+without gap or overlap, so a trader who re-trained at every edge would have seen exactly the stitched signals.
 
-What is left behind in ``output``:
+The folder of checkpoints then contains:
 
-    NAME-fold-1 .. NAME-fold-N     a checkpoint each: ``flagbt run --ckpt NAME-fold-1`` finds it
+    NAME-fold-1 .. NAME-fold-N     one checkpoint per fold: ``flagbt run --ckpt NAME-fold-1`` finds it
     NAME-walk-forward/
-        signals.parquet            per bar of the test stretches: logits, probabilities, raw_signal, signal, fold
-        walk_forward.json          the folds' ranges, digests, and scores on their own test stretch
+        signals.parquet            per bar of the test segments: logits, probabilities, raw_signal, signal, fold
+        walk_forward.json          the folds' ranges and digests, and their scores on their own test segments
 
-To replay the stitched signals through Backtrader, read the file and give its columns to ``run_backtest`` as ``Signals``.
-An interrupted walk keeps its finished folds: with ``resume`` it goes on with the next.
+To replay the stitched signals through Backtrader, read the file and pass its columns to ``run_backtest`` as ``Signals``.
+An interrupted walk keeps its finished folds: with ``resume`` it continues with the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,12 +43,13 @@ from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
 from ..models.statistics import scores
-from ..storage.atomic_files import discard_tree, json_text, new_folder
+from ..storage.atomic_files import discard_tree, json_text
 from ..training.base_source import find_base_source
 from ..training.preparation import prepare
-from ..training.recipe import EpochProgress, Recipe, StepProgress
+from ..training.progress import SILENT, Monitor
+from ..training.recipe import Recipe
 from ..training.trainer import is_main_process, wait_for_all
-from ..training.workspace import described, may_go_on, open_workspace, workspace_of
+from ..training.workspace import can_resume, open_workspace, result_folder, resume_key, workspace_of
 from .train import train
 
 FORMAT = 1
@@ -57,8 +57,36 @@ DESCRIPTION = "walk_forward.json"
 SIGNALS = "signals.parquet"
 
 
+@dataclass(frozen=True)
+class WalkForwardRecipe:
+    """Everything that determines a walk-forward, besides the bars.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of every fold. Its ``training`` is the range to walk through, by default the whole file; it names no ``validation``.
+    folds : int
+        How many, 1 or more.
+
+    Raises
+    ------
+    UsageError
+        When the recipe names a validation: every fold has its own.
+    """
+
+    recipe: Recipe
+    folds: int
+
+    def __post_init__(self) -> None:
+        if self.recipe.validation is not None:
+            raise UsageError(
+                f"--validation {self.recipe.validation}: with --walk-forward every fold is validated on its own segment. "
+                "Leave it out."
+            )
+
+
 class Fold(NamedTuple):
-    """What one fold trains on, is validated and calibrated on, and is tested on: each follows the one before."""
+    """The ranges of one fold, each of which follows the one before; it is calibrated on the validation too."""
 
     training: TimeRange
     validation: TimeRange
@@ -67,17 +95,17 @@ class Fold(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class WalkForward:
-    """What a walk-forward left behind.
+    """The result of a walk-forward.
 
     Attributes
     ----------
     folder : Path
         ``NAME-walk-forward``.
     checkpoints : list of Checkpoint
-        One a fold, oldest first.
+        One per fold, oldest first.
     signals : DataFrame
         As in ``signals.parquet``: the UTC index ``time`` and ``Signals.frame`` with the column ``fold`` (from 1).
-        *Causality: row t uses bars <= t, and a checkpoint trained, validated and calibrated on bars before its stretch.*
+        *Causality: row t uses bars <= t, and a checkpoint trained, validated and calibrated on bars before its segment.*
     values : dict
         ``walk_forward.json``.
     """
@@ -96,7 +124,7 @@ def fold_name(name: str, number: int) -> str:
 def folds_of(bars: Bars, timerange: TimeRange, count: int) -> list[Fold]:
     """Cut a range into ``count`` + 2 blocks: fold k trains on the first k, is validated on the next, tested on the one after.
 
-    All blocks have the same number of bars, but for the first, which takes what division leaves over.
+    All blocks have the same number of bars, except for the first, which also takes the remainder.
 
     Raises
     ------
@@ -126,212 +154,209 @@ def folds_of(bars: Bars, timerange: TimeRange, count: int) -> list[Fold]:
 
 def walk_forward(
     bars: Bars,
-    output: Path,
-    name: str,
-    recipe: Recipe,
-    folds: int,
+    target: Path,
+    recipe: WalkForwardRecipe,
     *,
     more: Sequence[Bars] = (),
     device: torch.device | None = None,
     overwrite: bool = False,
     resume: bool = False,
-    on_collapse: str = "warn",
-    notify: Callable[[str], None] = lambda _note: None,
-    watch: Callable[[int, EpochProgress], None] = lambda _fold, _progress: None,
-    on_step: Callable[[int, StepProgress], None] = lambda _fold, _step: None,
+    monitor: Monitor = SILENT,
 ) -> WalkForward:
-    """Train a checkpoint a fold, and let each speak about the stretch that follows its validation.
+    """Train a checkpoint per fold, and predict the segment that follows its validation.
 
     Parameters
     ----------
-    output : Path
-        The folder of checkpoints.
-    name : str
-        Of all of it; the folds are called ``NAME-fold-1`` and so on.
-    recipe : Recipe
-        Its ``training`` is the whole range to walk through (by default the file); it may name no ``validation``.
-    folds : int
-        How many, 1 or more.
+    target : Path
+        ``FOLDER/NAME``: the results are the folders ``NAME-fold-1`` and so on, and ``NAME-walk-forward``, in ``FOLDER``.
     more : sequence of Bars
-        Other series to learn from; each fold learns from what came before its validation.
+        Other series to train on; each fold uses their bars up to its validation.
     overwrite : bool
-        Replace what is there of that name, fold by fold.
+        Replace existing results of that name, fold by fold.
     resume : bool
-        Keep the finished folds of an interrupted walk of the same recipe on the same bars, and go on with the next.
-    on_collapse : str
-        ``warn`` or ``stop``, as in ``train``.
-    notify : callable
-        Called with sentences as in ``train``; those about a fold begin with its name.
-    watch, on_step : callable
-        Called after every epoch, and after every step, with (the fold's number from 1, its progress).
+        Keep the finished folds of an interrupted walk of the same recipe on the same bars, and continue with the next.
+    monitor : Monitor
+        As in ``train``, but its ``report_to`` is not used. A note on a fold begins with the fold's name, and the stage of a
+        progress with the fold's number.
 
     Raises
     ------
-    UsageError
-        When the recipe names a validation: every fold has its own.
     TrainingError
-        When something of that name exists and ``overwrite`` is not set, and as ``train`` does.
+        When results of that name exist and ``overwrite`` is not set; otherwise as ``train``.
     RangeError
-        When a stretch leaves no sample. All folds are looked at before the first is trained.
+        When a segment leaves no sample. All folds are checked before the first is trained.
     """
-    if recipe.validation is not None:
-        raise UsageError(
-            f"--validation {recipe.validation}: with --walk-forward every fold is validated on its own stretch. Leave it out."
-        )
-    device = device or torch.device("cpu")
-    target = output / f"{name}-walk-forward"
-    going_on = resume and workspace_of(target).is_dir()  # it is made when the first fold is finished
-    if going_on:
-        with open_workspace(target, (bars, *more), asdict(recipe), overwrite=False, resume=True):
-            pass  # its note vouches for the finished folds
-    _refuse_what_is_there(target, [] if going_on else [output / fold_name(name, k + 1) for k in range(folds)], overwrite)
+    folder = target.with_name(f"{target.name}-walk-forward")
+    resuming = resume and workspace_of(folder).is_dir()  # it is made when the first fold is finished
+    if resuming:
+        _write_or_check_note(folder, (bars, *more), recipe, resume=True)
+    folders = [target.with_name(fold_name(target.name, number)) for number in range(1, recipe.folds + 1)]
+    _refuse_existing(folder, [] if resuming else folders, overwrite)
 
-    # 1. What could stand in the way of any fold, before the first is trained
-    cut = folds_of(bars, recipe.training, folds)
-    pasts = [_past(bars, more, recipe, fold) for fold in cut]
-    ground = find_base_source(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
-    told = {note for note in (recipe.objective.stacked_note(),) if note is not None}
-    for note in told:
-        notify(note)
-    for number, (fold, past) in enumerate(zip(cut, pasts, strict=True), start=1):
-        folder = output / fold_name(name, number)
-        _labels(bars, recipe, bars.between(fold.test))
-        if going_on and folder.exists():
-            continue
-        ready = prepare(past.bars, past.more, past.recipe, ground)
-        if is_main_process():  # the others may come here when it has begun
-            may_go_on(folder, ready.lessons.series, described(past.recipe, ground), overwrite=overwrite, resume=resume)
-        for note in (each for each in ready.notes if each not in told):
-            notify(f"{folder.name}: {note}")
-            told.add(note)
+    # 1. What could stop any fold, before the first is trained
+    folds = folds_of(bars, recipe.recipe.training, recipe.folds)
+    pasts = [
+        _past(bars, more, recipe.recipe, fold, path, finished=resuming and path.exists())
+        for fold, path in zip(folds, folders, strict=True)
+    ]
+    reported = _check_folds(bars, recipe.recipe, pasts, monitor, overwrite=overwrite, resume=resume)
 
-    checkpoints: list[Checkpoint] = []
-    frames: list[pd.DataFrame] = []
-    entries: list[dict[str, Any]] = []
-    index = pd.DatetimeIndex(bars.time, name="time").tz_localize("UTC")
-    for number, (fold, past) in enumerate(zip(cut, pasts, strict=True), start=1):
-        # 2. A training that is handed its past, and not one bar more
-        folder = output / fold_name(name, number)
-        if going_on and folder.exists():
-            checkpoint = _finished(folder, fold, bars)
+    checkpoints, tested = [], []
+    for number, past in enumerate(pasts, start=1):
+        # 2. A training that receives its past and not one bar more
+        if past.finished:
+            checkpoint = _finished_checkpoint(past, bars)
         else:
             checkpoint = train(
                 past.bars,
-                folder,
+                past.folder,
                 past.recipe,
                 more=past.more,
                 device=device,
                 overwrite=overwrite,
                 resume=resume,
-                on_collapse=on_collapse,
-                watch=partial(watch, number),
-                on_step=partial(on_step, number),
+                monitor=monitor.of_fold(f"{number}/{recipe.folds}"),
             )
-            for note in (each for each in checkpoint.values["notes"] if each not in told):
-                notify(f"{folder.name}: {note}")
-        if number == 1 and not going_on:
-            with open_workspace(target, (bars, *more), asdict(recipe), overwrite=True, resume=False):
-                pass  # its note is there from now on
-
-        # 3. What it says about the stretch that follows, through the path that serving takes
-        stretch = bars.between(fold.test)
-        signals = _signals(checkpoint, bars, stretch, device)
-        frames.append(signals.frame(index[stretch]).assign(fold=np.int16(number)))
+            _report(past.folder, checkpoint.values["notes"], reported, monitor)
+        if number == 1 and not resuming:
+            _write_or_check_note(folder, (bars, *more), recipe, resume=False)
         checkpoints.append(checkpoint)
 
-        # 4. How right that was; a label looks ahead, so that of the last bars is only known where the range goes on
-        entries.append(_entry(number, fold, checkpoint, signals, _labels(bars, recipe, stretch)))
+        # 3. Its predictions for the segment that follows, computed as in a run
+        tested.append(_signals(checkpoint, bars, bars.between(past.fold.test), device or torch.device("cpu")))
 
-    # 5. The folder, whole or not at all
-    stitched = pd.concat(frames)
-    values = _description(bars, recipe, name, TimeRange(cut[0].training.start, cut[-1].test.stop), entries)
+    # 4. Their scores, and the folder, whole or not at all
+    values = _description(bars, recipe.recipe, target.name, pasts, checkpoints, tested)
+    stitched = _stitched(bars, pasts, tested)
     if is_main_process():
-        try:
-            with new_folder(target, overwrite=overwrite) as folder:
-                stitched.to_parquet(folder / SIGNALS, engine="pyarrow", compression="zstd")
-                (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
-        except OSError as error:
-            raise TrainingError(
-                f"--output: {target} cannot be written: {error.strerror or error}. Its folds are kept: mend that, and add "
-                "--resume."
-            ) from None
-        discard_tree(workspace_of(target))
+        with result_folder(folder, "Its folds are kept", overwrite=overwrite) as new:
+            stitched.to_parquet(new / SIGNALS, engine="pyarrow", compression="zstd")
+            (new / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
+        discard_tree(workspace_of(folder))
     wait_for_all()
-    return WalkForward(target, checkpoints, stitched, values)
+    return WalkForward(folder, checkpoints, stitched, values)
+
+
+def _write_or_check_note(folder: Path, series: Sequence[Bars], recipe: WalkForwardRecipe, *, resume: bool) -> None:
+    """Write the note in the workspace that vouches for the finished folds; with ``resume``, check that it is of this walk."""
+    with open_workspace(folder, series, asdict(recipe.recipe), overwrite=not resume, resume=resume):
+        pass
 
 
 class _Past(NamedTuple):
-    """What the training of one fold is handed."""
+    """One fold, and what its training receives."""
 
+    folder: Path
+    finished: bool  # by an interrupted walk
+    fold: Fold
     bars: Bars
     more: list[Bars]
     recipe: Recipe
 
 
-def _past(bars: Bars, more: Sequence[Bars], recipe: Recipe, fold: Fold) -> _Past:
+def _past(bars: Bars, more: Sequence[Bars], recipe: Recipe, fold: Fold, folder: Path, *, finished: bool) -> _Past:
     """Cut everything where the fold's validation ends. *Causality: no later bar is in it.*"""
     within = TimeRange(recipe.training.start, fold.training.stop)  # another series may begin before this one
     return _Past(
+        folder,
+        finished,
+        fold,
         bars.take(slice(0, bars.between(fold.validation).stop)),
         [each.take(each.between(TimeRange(None, fold.validation.stop))) for each in more],
         replace(recipe, training=within, validation=fold.validation),
     )
 
 
-def _refuse_what_is_there(target: Path, folds: list[Path], overwrite: bool) -> None:
-    there = next((each for each in (target, *folds) if each.exists()), None)
-    if there is not None and not overwrite:
-        go_on = ", --resume to go on after it" if workspace_of(target).is_dir() else ""
-        raise TrainingError(
-            f"--output: {there} exists. Choose another --name{go_on}, or --overwrite to replace it when its training is done."
-        )
-    if target.exists() and not (target / DESCRIPTION).is_file():
-        raise TrainingError(
-            f"--overwrite: {target} is there, but it is no walk-forward, so it is not replaced. Choose another --name."
-        )
+def _check_folds(
+    bars: Bars, recipe: Recipe, pasts: list[_Past], monitor: Monitor, *, overwrite: bool, resume: bool
+) -> set[str]:
+    """Check every fold that is still to be trained, report its notes, and return them."""
+    base_source = find_base_source(recipe.preset, recipe.base, recipe.base_layers, recipe.features)
+    reported = {note for note in (recipe.objective.stacked_note(),) if note is not None}
+    for note in reported:
+        monitor.notify(note)
+    for past in pasts:
+        _labels(bars, recipe, bars.between(past.fold.test))
+        if past.finished:
+            continue
+        setup = prepare(past.bars, past.more, past.recipe, base_source)
+        if is_main_process():  # the others may arrive here when it has begun
+            key = resume_key(past.recipe, base_source)
+            can_resume(past.folder, setup.samples.series, key, overwrite=overwrite, resume=resume)
+        _report(past.folder, setup.notes, reported, monitor)
+        reported.update(setup.notes)
+    return reported
 
 
-def _finished(folder: Path, fold: Fold, bars: Bars) -> Checkpoint:
-    """Return a fold's checkpoint that an interrupted walk left; the walk's note already vouches for bars and recipe."""
-    checkpoint = read_checkpoint(folder)
-    for purpose, wanted in (("training", fold.training), ("validation", fold.validation)):
+def _report(folder: Path, notes: Sequence[str], reported: set[str], monitor: Monitor) -> None:
+    for note in notes:
+        if note not in reported:
+            monitor.notify(f"{folder.name}: {note}")
+
+
+def _refuse_existing(folder: Path, folds: list[Path], overwrite: bool) -> None:
+    existing = next((each for each in (folder, *folds) if each.exists()), None)
+    if existing is not None and not overwrite:
+        resume = ", --resume to continue after it" if workspace_of(folder).is_dir() else ""
+        raise TrainingError(
+            f"--output: {existing} exists. Choose another --name{resume}, or --overwrite to replace it when its training is "
+            "done."
+        )
+    if folder.exists() and not (folder / DESCRIPTION).is_file():
+        raise TrainingError(f"--overwrite: {folder} is not a walk-forward, so it is not replaced. Choose another --name.")
+
+
+def _finished_checkpoint(past: _Past, bars: Bars) -> Checkpoint:
+    """Return a fold's checkpoint from an interrupted walk, whose note already vouches for bars and recipe."""
+    checkpoint = read_checkpoint(past.folder)
+    for purpose, wanted in (("training", past.fold.training), ("validation", past.fold.validation)):
         found = checkpoint.ranges[purpose]
         if bars.between(found) != bars.between(wanted):
             raise TrainingError(
-                f"--resume: {folder} has the {purpose} range {found}, and this walk would give it {wanted}: the number of "
-                "folds was another. Give the same --walk-forward, or --overwrite to begin again."
+                f"--resume: {past.folder} has the {purpose} range {found}, and this walk would give it {wanted}: the number of "
+                "folds was another. Give the same --walk-forward, or --overwrite to start again."
             )
     return checkpoint
 
 
 def _stored(checkpoint: Checkpoint) -> StoredCalibration:
-    """Return the calibration of a fold, none where its validation allowed none."""
+    """Return a fold's calibration, or none where its validation is too small for one."""
     if checkpoint.calibration_names():
         return checkpoint.stored_calibration()
     return StoredCalibration(Calibration(), Decision())
 
 
-def _signals(checkpoint: Checkpoint, bars: Bars, stretch: slice, device: torch.device) -> Signals:
+def _signals(checkpoint: Checkpoint, bars: Bars, part: slice, device: torch.device) -> Signals:
     stored = _stored(checkpoint)
     model = ModelSignals(checkpoint=checkpoint, calibration=stored.calibration, decision=stored.decision, device=str(device))
-    before = stretch.start - model.warmup_bars  # a training block is longer than that, or nothing would have been trained
-    return model(bars.take(slice(before, stretch.stop))).take(slice(model.warmup_bars, None))
+    start = part.start - model.warmup_bars  # a training block is longer, or its training would have failed
+    return model(bars.take(slice(start, part.stop))).take(slice(model.warmup_bars, None))
 
 
-def _labels(bars: Bars, recipe: Recipe, stretch: slice) -> IntArray:
-    """Return the labels of a test stretch; no bar after the range is looked at."""
+def _labels(bars: Bars, recipe: Recipe, part: slice) -> IntArray:
+    """Return the labels of a test segment; they use no bar after the range, so the last ones are unknown."""
     within = bars.take(slice(0, bars.between(recipe.training).stop))
-    labels = recipe.labels.labels(within)[stretch]
+    labels = recipe.labels.labels(within)[part]
     if (labels == NO_LABEL).all():
         raise RangeError(
-            f"--walk-forward: none of the {len(labels):,} bars of the test stretch from {utc(bars.time[stretch.start])} on has "
-            f"a label of {recipe.labels}. Choose fewer folds, or another --timerange."
+            f"--walk-forward: none of the {len(labels):,} bars of the test segment from {utc(bars.time[part.start])} on has a "
+            f"label of {recipe.labels}. Choose fewer folds, or another --timerange."
         )
     return labels
 
 
+def _stitched(bars: Bars, pasts: list[_Past], tested: list[Signals]) -> pd.DataFrame:
+    index = pd.DatetimeIndex(bars.time, name="time").tz_localize("UTC")
+    return pd.concat(
+        [
+            signals.frame(index[bars.between(past.fold.test)]).assign(fold=np.int16(number))
+            for number, (past, signals) in enumerate(zip(pasts, tested, strict=True), start=1)
+        ]
+    )
+
+
 def _entry(number: int, fold: Fold, checkpoint: Checkpoint, signals: Signals, labels: IntArray) -> dict[str, Any]:
-    assert signals.probabilities is not None  # for mypy: a model speaks
+    assert signals.probabilities is not None  # for mypy: a model's signals have them
     stored = _stored(checkpoint)
     return {
         "fold": number,
@@ -346,7 +371,13 @@ def _entry(number: int, fold: Fold, checkpoint: Checkpoint, signals: Signals, la
     }
 
 
-def _description(bars: Bars, recipe: Recipe, name: str, timerange: TimeRange, entries: list[dict[str, Any]]) -> dict[str, Any]:
+def _description(
+    bars: Bars, recipe: Recipe, name: str, pasts: list[_Past], checkpoints: list[Checkpoint], tested: list[Signals]
+) -> dict[str, Any]:
+    entries = [
+        _entry(number, past.fold, checkpoint, signals, _labels(bars, recipe, bars.between(past.fold.test)))
+        for number, (past, checkpoint, signals) in enumerate(zip(pasts, checkpoints, tested, strict=True), start=1)
+    ]
     rows = np.array([entry["scores"]["rows"] for entry in entries])
     pooled = {key: float(np.average([entry["scores"][key] for entry in entries], weights=rows)) for key in ("nll", "nll_prior")}
     return {
@@ -355,7 +386,7 @@ def _description(bars: Bars, recipe: Recipe, name: str, timerange: TimeRange, en
         "flagbt": __version__,
         "data": bars.to_json(),
         "labels": recipe.labels.to_json(),
-        "range": str(timerange),
+        "range": str(TimeRange(pasts[0].fold.training.start, pasts[-1].fold.test.stop)),
         "folds": entries,
         "scores": {"rows": int(rows.sum()), **pooled},
     }

@@ -321,7 +321,7 @@ def test_an_unwritable_folder_is_found_before_the_work(refused: Callable[..., st
 def test_a_checkpoints_name_is_no_path(refused: Callable[..., str], name: str) -> None:
     """If it fails, `--name "" --overwrite` replaces the whole folder of checkpoints."""
     said = refused(2, "train", "--data", "bars.csv", "--overwrite", "--name", name)
-    assert "is no name for a checkpoint" in said
+    assert "is not a name for a checkpoint" in said
 
 
 def test_overwrite_replaces_checkpoints_only(refused: Callable[..., str], folder: Path) -> None:
@@ -329,7 +329,7 @@ def test_overwrite_replaces_checkpoints_only(refused: Callable[..., str], folder
     (folder / "thesis").mkdir()
     (folder / "thesis" / "chapter1.tex").write_text("years of work")
     said = refused(1, "train", "--data", "bars.csv", "--output", ".", "--name", "thesis", "--overwrite")
-    assert "thesis is there, but it is no checkpoint" in said
+    assert "thesis is there, but it is not a checkpoint" in said
 
 
 @pytest.mark.parametrize("option", ["--learning-rate", "--gamma", "--tau", "--beta"])

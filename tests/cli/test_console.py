@@ -14,7 +14,7 @@ import pytest
 from flagbt.cli.console import StepClock
 from flagbt.data.bars import Bars
 from flagbt.data.readers import write_bars_csv
-from flagbt.training.recipe import StepProgress
+from flagbt.training.progress import StepProgress
 
 
 def test_the_time_left_is_that_of_the_steps_so_far() -> None:

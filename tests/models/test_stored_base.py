@@ -28,6 +28,7 @@ from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.language_model import load_language_model
 from flagbt.models.network import Lora, build_base, language_base, load_network, load_unmerged, network_logits
 from flagbt.models.stored_base import StoredBase, find_base, read_base
+from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
 from flagbt.workflows.pretrain import BaseRecipe, make_base
@@ -225,12 +226,12 @@ def test_a_killed_pretraining_resumes(stored: StoredBase, nano_preset: str, walk
     recipe = BaseRecipe(preset=nano_preset, schedule=Schedule(epochs=3))
     whole = make_base(bars, tmp_path / "whole", recipe)
 
-    def stop(progress: object) -> None:
-        if progress.entry["epoch"] == 2:  # type: ignore[attr-defined]
+    def stop(progress: EpochProgress) -> None:
+        if progress.entry["epoch"] == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_base(bars, tmp_path / "cut", recipe, watch=stop)
+        make_base(bars, tmp_path / "cut", recipe, monitor=Monitor(on_epoch=stop))
     with pytest.raises(TrainingError, match="an unfinished training of .* Add --resume"):
         make_base(bars, tmp_path / "cut", recipe)
     assert make_base(bars, tmp_path / "cut", recipe, resume=True).digest == whole.digest
@@ -265,7 +266,7 @@ def test_the_commands_make_and_use_a_base(nano_preset: str, command: Command, wa
     for wrong, message in (
         (("--lora-layers", "last:1"), "--lora-layers: 'last:1' is unknown"),
         (("--lora-layers", "top:3"), "--lora-layers: top:3 of a base of 2 layers"),
-        (("--base-layers", 1), "only a language model is cut"),
+        (("--base-layers", 1), "only a language model can be cut"),
         (("--preset", "small"), "the base 'mine' is 'nano', not 'small'"),
     ):
         code, out, err = command(*trained, "--overwrite", *wrong)
@@ -329,7 +330,7 @@ def test_a_language_model_is_kept_by_reference(on_language: Checkpoint, language
     assert base["digest"] == load_language_model(str(language_folder), 3).digest
     assert base["digest"] != load_language_model(str(language_folder)).digest
     assert on_language.values["ranges"]["pretraining"] == on_language.values["ranges"]["training"]
-    assert "Pre-training: text, of no known dates" in (on_language.folder / "README.md").read_text()
+    assert "Pre-training: text without known dates" in (on_language.folder / "README.md").read_text()
     rows = on_language.schema.rows(walk(500))[200:400]
     whole, apart = network_logits(load_network(on_language), rows), network_logits(load_unmerged(on_language), rows)
     assert np.abs(whole - apart).max() <= 1e-4

@@ -1,4 +1,4 @@
-"""Controls: where there is nothing, nothing is found; where something is, every objective finds it; a leak is caught."""
+"""Negative controls: no signal is found in noise, every objective finds a planted one, and a leak is caught."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from flagbt.data.bars import Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
 from flagbt.errors import UsageError
-from flagbt.training.negative_control import CONTROLS, random_walk, run_control, shuffled
+from flagbt.training.finetune import learn
+from flagbt.training.negative_control import CONTROLS, random_walk, run_negative_control, shuffle_labels
 from flagbt.training.objectives import Objective
-from flagbt.training.preparation import learn, prepare
+from flagbt.training.preparation import prepare
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
 
@@ -47,7 +48,7 @@ mine = FeatureSet("MODULE:mine", ("gap_to_centred_mean", "range"), 12, centred)
 
 @pytest.fixture
 def recipe(nano_preset: str) -> Recipe:
-    """Give a recipe that learns in seconds what there is to learn."""
+    """Give a recipe that learns an existing signal in seconds."""
     return Recipe(
         preset=nano_preset,
         validation=VALIDATION,
@@ -57,7 +58,7 @@ def recipe(nano_preset: str) -> Recipe:
 
 
 def planted(n: int = 4000, seed: int = 0) -> Bars:
-    """Return bars that drift up while volume is high, down while it is low, and nowhere else: known at the close."""
+    """Return bars that drift up while volume is high and down while it is low: the drift is known at the close."""
     random = np.random.default_rng(seed)
     regime = np.repeat(random.integers(-1, 2, n // 40 + 1), 40)[:n]
     close = 30_000 * np.exp(np.cumsum(random.normal(0, 0.001, n) + 0.004 * regime))
@@ -70,15 +71,15 @@ def planted(n: int = 4000, seed: int = 0) -> Bars:
 
 def check_that_it_finds_the_signal(bars: Bars, recipe: Recipe) -> None:
     """Train, and compare with the constant prior."""
-    _, tuned = learn(recipe, prepare(bars, (), recipe), device=torch.device("cpu"))
+    _, tuned = learn(prepare(bars, (), recipe), recipe, device=torch.device("cpu"))
     assert tuned.best["nll_corrected"] < tuned.best["nll_prior"] - 0.1
 
 
 @pytest.mark.parametrize("name", ["ce", "sqrt"])
-def test_nothing_on_a_random_walk_and_something_where_it_is(name: str, walk: Walk, recipe: Recipe) -> None:
-    """A training that finds something in noise flatters; one that misses what is there is worth nothing."""
+def test_a_signal_is_found_where_there_is_one_and_not_on_a_random_walk(name: str, walk: Walk, recipe: Recipe) -> None:
+    """If it fails, the training finds a signal in noise, or misses one that exists."""
     chosen = replace(recipe, objective=OBJECTIVES[name])
-    assert not run_control(walk(4000, start="2023-01-01"), chosen, "random-walk").found
+    assert not run_negative_control(walk(4000, start="2023-01-01"), chosen, "random-walk").found
     check_that_it_finds_the_signal(planted(), chosen)
 
 
@@ -86,9 +87,9 @@ def test_nothing_on_a_random_walk_and_something_where_it_is(name: str, walk: Wal
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_no_objective_beats_the_prior_on_a_random_walk(name: str, seed: int, walk: Walk, recipe: Recipe) -> None:
-    """An objective that is judged better than the constant prior on noise is judged wrongly."""
+    """An objective that beats the constant prior on noise is evaluated wrongly."""
     schedule = replace(recipe.schedule, seed=seed)
-    result = run_control(
+    result = run_negative_control(
         walk(4000, start="2023-01-01"), replace(recipe, objective=OBJECTIVES[name], schedule=schedule), "random-walk"
     )
     assert not result.found, result.sentence
@@ -97,12 +98,12 @@ def test_no_objective_beats_the_prior_on_a_random_walk(name: str, seed: int, wal
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_finds_a_planted_signal(name: str, recipe: Recipe) -> None:
-    """A remedy against collapse that loses the signal is no remedy."""
+    """A remedy against collapse must not lose the signal."""
     check_that_it_finds_the_signal(planted(seed=1), replace(recipe, objective=OBJECTIVES[name]))
 
 
-def test_the_walk_has_the_market_s_stamps_volatility_and_volumes_and_nothing_else(walk: Walk) -> None:
-    """A control that differs in more than the order of things controls for something else."""
+def test_the_walk_has_the_stamps_volatility_and_volumes_of_the_market_only(walk: Walk) -> None:
+    """If it fails, the control differs from the market in more than its order, or shares more than that with it."""
     bars = walk(6000, seed=2)
     made = random_walk(bars, np.random.default_rng(0))
     assert (made.time == bars.time).all()
@@ -117,29 +118,29 @@ def test_the_walk_has_the_market_s_stamps_volatility_and_volumes_and_nothing_els
 
 
 def test_labels_are_shuffled_within_each_side(walk: Walk, recipe: Recipe) -> None:
-    """Labels that change sides would change the shares, and so the prior that the control is compared with."""
+    """Labels that change sides would change the shares, and thus the prior that the control is compared with."""
     bars = walk(4000, start="2023-01-01")
-    ready = prepare(bars, (), recipe)
-    before, labels = ready.lessons.labels, shuffled(ready.lessons, ready.split, np.random.default_rng(0)).labels
-    for sample in (ready.split.training, ready.split.validation):
+    setup = prepare(bars, (), recipe)
+    before, labels = setup.samples.labels, shuffle_labels(setup.samples, setup.split, np.random.default_rng(0)).labels
+    for sample in (setup.split.training, setup.split.validation):
         assert (labels[sample] != before[sample]).any()
         assert np.bincount(labels[sample]).tolist() == np.bincount(before[sample]).tolist()
-    outside = ~(ready.split.training | ready.split.validation)
+    outside = ~(setup.split.training | setup.split.validation)
     assert (labels[outside] == before[outside]).all()
 
 
 def test_shuffled_labels_hide_even_a_planted_signal(recipe: Recipe) -> None:
-    """What is found in shuffled labels came from the loop or the split; here there is no such thing."""
-    result = run_control(planted(), recipe, "shuffled-labels")
+    """A signal in shuffled labels comes from the loop or the split; here neither leaks."""
+    result = run_negative_control(planted(), recipe, "shuffled-labels")
     assert not result.found
     assert result.sentence.startswith("On shuffled labels: validation NLL ")
-    assert result.sentence.endswith(": nothing, as it must be.")
+    assert result.sentence.endswith(": no signal, as expected.")
 
 
 def test_a_leaking_feature_is_caught_on_the_command_line(
     walk: Walk, nano_preset: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A feature that sees the future passes every other look at the scores: on a random walk it stands alone."""
+    """If it fails, a feature that sees the future goes unnoticed: other scores cannot show it."""
     (tmp_path / "centred_mean.py").write_text(LEAKING.replace("MODULE", "centred_mean"))
     monkeypatch.chdir(tmp_path)
     write_bars_csv(walk(4000, start="2023-01-01"), tmp_path / "bars.csv")
@@ -151,21 +152,21 @@ def test_a_leaking_feature_is_caught_on_the_command_line(
     assert "the pipeline leaks. Look for a feature that sees the future" in result["sentence"]
     code, printed, _ = command(*train, "--control", "random-walk", "--epochs", 1)
     assert code == 0
-    assert "nothing, as it must be" in printed
+    assert "no signal, as expected" in printed
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["bars.csv", "centred_mean.py"]
 
 
 @pytest.mark.parametrize("option", [["--walk-forward", 2], ["--resume"], ["--overwrite"], ["--report-to", "wandb"]])
 def test_controls_are_not_combined_with_what_they_cannot_do(option: list[object], command: Command, tmp_path: Path) -> None:
-    """A control that was asked to go on, or to walk, and does neither, is not what was asked for."""
+    """If it fails, a control silently ignores an option."""
     (tmp_path / "bars.csv").write_text("")
-    code, _, said = command("train", "--data", tmp_path / "bars.csv", "--control", "random-walk", *option)
+    code, _, error = command("train", "--data", tmp_path / "bars.csv", "--control", "random-walk", *option)
     assert code == 2
-    assert f"--control: 'random-walk' cannot be combined with {option[0]}" in said
+    assert f"--control: 'random-walk' cannot be combined with {option[0]}" in error
 
 
 def test_an_unknown_control_is_refused(walk: Walk, recipe: Recipe) -> None:
-    """A typing error must not pass for a control that found nothing."""
+    """If it fails, a misspelt control passes for one that found nothing."""
     assert CONTROLS == ("shuffled-labels", "random-walk")
     with pytest.raises(UsageError, match="--control: 'random-wlk' is unknown. Did you mean 'random-walk'"):
-        run_control(walk(4000, start="2023-01-01"), recipe, "random-wlk")
+        run_negative_control(walk(4000, start="2023-01-01"), recipe, "random-wlk")

@@ -1,4 +1,4 @@
-"""What can be known before the first epoch is refused or told before it, and a training that ran leaves a checkpoint."""
+"""What can be known before the first epoch is refused or reported before it, and a finished training leaves a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from flagbt.data.labels import TripleBarrier
 from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.training.objectives import Objective
+from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import DivergedError, Schedule
 from flagbt.workflows.run import RunRequest, run
 from flagbt.workflows.train import train
-from flagbt.workflows.walk_forward import walk_forward
+from flagbt.workflows.walk_forward import WalkForwardRecipe, walk_forward
 
 Walk = Callable[..., Bars]
 Command = Callable[..., tuple[int, str, str]]
@@ -52,17 +53,18 @@ def rising_from(bars: Bars, n: int) -> Bars:
     return with_prices(bars, close)
 
 
-def told_and_trained(bars: Bars, folder: Path, recipe: Recipe, **more: Any) -> tuple[list[str], Checkpoint]:
-    """Train, and return what was told before the first step of the first epoch."""
-    told: list[str] = []
+def notes_and_checkpoint(bars: Bars, folder: Path, recipe: Recipe, **more: Any) -> tuple[list[str], Checkpoint]:
+    """Train, and return the notes, marked as late after the first step, with the checkpoint."""
+    notes: list[str] = []
     steps: list[int] = []
 
     def notify(note: str) -> None:
-        told.append(f"{'late: ' if steps else ''}{note}")
+        notes.append(f"{'late: ' if steps else ''}{note}")
 
-    checkpoint = train(bars, folder, recipe, notify=notify, on_step=lambda step: steps.append(step.done), **more)
+    monitor = Monitor(notify=notify, on_step=lambda progress: steps.append(progress.done))
+    checkpoint = train(bars, folder, recipe, monitor=monitor, **more)
     assert steps
-    return told, checkpoint
+    return notes, checkpoint
 
 
 @pytest.mark.parametrize("which", ["daily bars", "no SELL in the validation"])
@@ -72,22 +74,22 @@ def test_a_validation_that_allows_no_calibration_costs_the_calibration_alone(
     """If it fails, the training runs to its end, writes nothing, and --resume refuses: hours are lost."""
     monkeypatch.chdir(tmp_path)
     bars = every_day(walk(1100, seed=3)) if which == "daily bars" else rising_from(walk(3000, seed=3), 2000)
-    told, checkpoint = told_and_trained(bars, Path("checkpoints/mine"), recipe)
-    # The labels of the validation, counted by hand: the last fifth, less what looks at the training bars, less the horizon
+    notes, checkpoint = notes_and_checkpoint(bars, Path("checkpoints/mine"), recipe)
+    # The validation's labels counted by hand: the last fifth, without samples that use training bars and without the horizon
     cut = int(0.8 * len(bars))
     before = checkpoint.schema.warmup_bars + checkpoint.architecture.receptive_bars
     change = bars.close[cut + before + 6 :] / bars.close[cut + before : -6] - 1
     counts = [int((change < -0.01).sum()), int((abs(change) <= 0.01).sum()), int((change > 0.01).sum())]
     assert (sum(counts) < 200) == (which == "daily bars")
     assert (counts[0] == 0) == (which != "daily bars")
-    (note,) = told
+    (note,) = notes
     assert f"with all of SELL, HOLD and BUY, got {sum(counts)} ({counts[0]}/{counts[1]}/{counts[2]})" in note
     assert "The checkpoint is written without one, to be run with --calibration none" in note
     assert "late" not in note
 
-    # It says so wherever it is looked at, and runs without one
+    # Every description states it, and the checkpoint runs without one
     assert checkpoint.values["calibrations"] == {}
-    assert checkpoint.values["notes"] == told
+    assert checkpoint.values["notes"] == notes
     assert checkpoint.values["samples"]["validation"] == sum(counts)
     assert checkpoint.values["metrics"]["validation_calibrated"] is None
     card = (checkpoint.folder / "README.md").read_text()
@@ -100,7 +102,7 @@ def test_a_validation_that_allows_no_calibration_costs_the_calibration_alone(
     assert run(replace(request, calibration="none"), out=Path("runs")).folder.is_dir()
 
 
-def test_the_command_says_that_there_is_no_calibration(
+def test_the_command_reports_a_missing_calibration(
     walk: Walk, nano_preset: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it fails, a terminal or a script takes a checkpoint for one that has a calibration."""
@@ -113,9 +115,9 @@ def test_the_command_says_that_there_is_no_calibration(
     assert ", not calibrated; always predicting" in out
     assert "It has no calibration: flagbt run --ckpt one --calibration none\n" in out
     code, out, err = command(*line, "--name", "two", "--json")
-    said = json.loads(out)
-    assert (code, said["calibration"]) == (0, None)
-    assert said["notes"] == [err.splitlines()[0]]
+    printed = json.loads(out)
+    assert (code, printed["calibration"]) == (0, None)
+    assert printed["notes"] == [err.splitlines()[0]]
 
 
 @pytest.mark.parametrize(
@@ -135,31 +137,31 @@ def test_the_command_says_that_there_is_no_calibration(
     ids=lambda each: "" if isinstance(each, list) else f"{each.loss}-{each.weights}-{each.sampler}",
 )
 def test_stacked_corrections_are_warned_of(objective: Objective, stacked: list[str]) -> None:
-    """Two remedies for the same imbalance correct twice: the model calls SELL and BUY all day long."""
+    """Two corrections of the same imbalance add up: the model predicts SELL and BUY far too often."""
     note = objective.stacked_note()
     assert (note is None) == (not stacked)
     assert note is None or note.startswith(f"{' and '.join(stacked)} are stacked: ")
 
 
 def test_a_warning_of_stacked_corrections_comes_before_the_first_epoch(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """Told after it, it would have cost the training."""
+    """If it comes later, it costs the training."""
     stacked = replace(recipe, objective=Objective(weights="inverse", sampler="oversample"))
-    told, checkpoint = told_and_trained(walk(3000, seed=3), tmp_path / "mine", stacked)
-    assert [note.split(": ")[0] for note in told] == ["--weight-strategy inverse and --sampler oversample are stacked"]
-    assert checkpoint.values["notes"] == told
+    notes, checkpoint = notes_and_checkpoint(walk(3000, seed=3), tmp_path / "mine", stacked)
+    assert [note.split(": ")[0] for note in notes] == ["--weight-strategy inverse and --sampler oversample are stacked"]
+    assert checkpoint.values["notes"] == notes
     assert checkpoint.calibration_names() == ["default"]
 
 
 def test_a_training_that_diverges_keeps_what_was_good(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """A loss that is not a number in epoch 2 would end in a traceback at the last epoch, with nothing written."""
+    """If it fails, a NaN loss in epoch 2 ends in a traceback at the last epoch, with nothing written."""
     bars = walk(3000, seed=3)
     wild = replace(recipe, schedule=Schedule(epochs=4, learning_rate=100.0))
-    told, checkpoint = told_and_trained(bars, tmp_path / "wild", wild)
+    notes, checkpoint = notes_and_checkpoint(bars, tmp_path / "wild", wild)
     assert len(json.loads((checkpoint.folder / "history.json").read_text())) == checkpoint.values["best_epoch"] == 1
-    assert told[-1].startswith(
+    assert notes[-1].startswith(
         "late: epoch 2: the loss is nan: it diverged at a learning rate of 100. The training ended there, and epoch 1 of the 1 "
     )
-    assert checkpoint.values["notes"][-1] == told[-1].removeprefix("late: ")
+    assert checkpoint.values["notes"][-1] == notes[-1].removeprefix("late: ")
     assert np.isfinite(checkpoint.values["metrics"]["validation"]["nll"])
     assert not (tmp_path / ".wild.training").exists()
     with pytest.raises(DivergedError, match=r"epoch 1: the loss is nan: it diverged at a learning rate of 1e\+08, and nothing"):
@@ -169,9 +171,9 @@ def test_a_training_that_diverges_keeps_what_was_good(walk: Walk, recipe: Recipe
     assert [path.name for path in tmp_path.iterdir()] == ["wild"]
 
 
-def test_a_class_that_only_another_series_teaches(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """The mean return of a class that the judged bars lack would be NaN, which no checkpoint can hold."""
-    # Steps of 0.3 % up or of nothing: no SELL among the judged bars; the other series has every class.
+def test_a_class_that_only_another_series_has(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
+    """If it fails, the mean return of a class that the primary series lacks is NaN, which a checkpoint cannot contain."""
+    # Steps of 0.3 % up or of nothing: no SELL in the primary series; the other series has every class
     random = np.random.default_rng(1)
     bars = walk(3000, seed=3)
     bars = with_prices(bars, 100 * np.exp(np.cumsum(np.where(random.random(3000) < 0.5, 0.003, 0.0))))
@@ -179,15 +181,15 @@ def test_a_class_that_only_another_series_teaches(walk: Walk, recipe: Recipe, tm
     checkpoint = train(bars, tmp_path / "mine", recipe, more=[other])
     before = checkpoint.schema.warmup_bars + checkpoint.architecture.receptive_bars
     last = int(0.8 * 3000) - 6
-    change, foreign = (each.close[before + 6 : last + 6] / each.close[before:last] - 1 for each in (bars, other))
+    change, elsewhere = (each.close[before + 6 : last + 6] / each.close[before:last] - 1 for each in (bars, other))
     assert not (change < -0.01).any()
-    expected = [foreign[foreign < -0.01].mean(), change[abs(change) <= 0.01].mean(), change[change > 0.01].mean()]
+    expected = [elsewhere[elsewhere < -0.01].mean(), change[abs(change) <= 0.01].mean(), change[change > 0.01].mean()]
     assert checkpoint.class_returns == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("sampler", ["natural", "oversample"])
-def test_bars_without_a_label_are_no_samples(sampler: str, walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """Where prices stand still a triple barrier has no label: it would crash the sampler, or teach the class -1."""
+def test_bars_without_a_label_are_not_samples(sampler: str, walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
+    """Where prices are constant a triple barrier has no label: it would crash the sampler, or train the class -1."""
     bars = walk(3000, seed=3)
     close = bars.close.copy()
     close[1000:1400] = close[999]
@@ -203,54 +205,51 @@ def test_bars_without_a_label_are_no_samples(sampler: str, walk: Walk, recipe: R
         train(with_prices(bars, close), tmp_path / "flat", replace(recipe, labels=labels))
 
 
-def test_a_folder_for_tensorboard_is_tried_first(
+def test_a_folder_for_tensorboard_is_checked_first(
     recipe: Recipe, walk: Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pre-training would be over before it is known that nothing can be logged."""
+    """If it fails, the pre-training runs before it is known that nothing can be logged."""
     pytest.importorskip("tensorboard")
     (tmp_path / "tensorboard").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="--report-to tensorboard: tensorboard cannot be written"):
-        train(walk(3000, seed=3), tmp_path / "mine", recipe, report_to="tensorboard")
+        train(walk(3000, seed=3), tmp_path / "mine", recipe, monitor=Monitor(report_to="tensorboard"))
 
 
-def test_every_fold_is_looked_at_before_the_first_is_trained(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """What stops the third fold would be found when two have been trained."""
+def test_every_fold_is_checked_before_the_first_is_trained(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
+    """If it fails, what stops the second fold is found after the first was trained."""
     bars = walk(3200, seed=8, start="2023-01-01")
-    epochs: list[int] = []
+    epochs: list[str] = []
 
     def walked(bars: Bars, recipe: Recipe, name: str = "mine", **more: Any) -> list[str]:
-        told: list[str] = []
-        walk_forward(
-            bars,
-            tmp_path,
-            name,
-            recipe,
-            2,
-            notify=lambda note: told.append(f"{'late: ' if epochs else ''}{note}"),
-            watch=lambda fold, _: epochs.append(fold),
-            **more,
+        notes: list[str] = []
+        monitor = Monitor(
+            notify=lambda note: notes.append(f"{'late: ' if epochs else ''}{note}"),
+            on_epoch=lambda progress: epochs.append(progress.stage),
         )
-        return told
+        walk_forward(bars, tmp_path / name, WalkForwardRecipe(recipe, 2), monitor=monitor, **more)
+        return notes
 
     (tmp_path / ".mine-fold-2.training").mkdir()
     with pytest.raises(TrainingError, match=r"an unfinished training of .*mine-fold-2 is there"):
         walked(bars, recipe)
     close = bars.close.copy()
-    close[2100:] = close[2099]  # the last test stretch has no label
-    with pytest.raises(RangeError, match="none of the 800 bars of the test stretch from 2023-04-11"):
+    close[2100:] = close[2099]  # the last test segment has no label
+    with pytest.raises(RangeError, match="none of the 800 bars of the test segment from 2023-04-11"):
         walked(with_prices(bars, close), replace(recipe, labels=TripleBarrier(12, 1.0, 1.0)), "flat")
     assert epochs == []
     assert [path.name for path in tmp_path.iterdir()] == [".mine-fold-2.training"]
 
-    # A fold whose validation lacks SELL: told before, walked through all the same
-    told = walked(rising_from(bars, 1600), replace(recipe, objective=Objective(weights="sqrt", sampler="oversample")), "rising")
-    assert [note.split(": ")[0] for note in told] == [
+    # A fold whose validation lacks SELL is reported before, and trained all the same
+    notes = walked(
+        rising_from(bars, 1600), replace(recipe, objective=Objective(weights="sqrt", sampler="oversample")), "rising"
+    )
+    assert [note.split(": ")[0] for note in notes] == [
         "--weight-strategy sqrt and --sampler oversample are stacked",
         "rising-fold-2",
     ]
-    assert "got " in told[1]
+    assert "got " in notes[1]
     assert [read_checkpoint(tmp_path / f"rising-fold-{k}").calibration_names() for k in (1, 2)] == [["default"], []]
     values = json.loads((tmp_path / "rising-walk-forward" / "walk_forward.json").read_text())
     assert [entry["calibration"]["method"] for entry in values["folds"]] == ["temperature", "none"]
-    assert told[1] == f"rising-fold-2: {values['folds'][1]['notes'][-1]}"
+    assert notes[1] == f"rising-fold-2: {values['folds'][1]['notes'][-1]}"

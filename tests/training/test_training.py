@@ -31,6 +31,7 @@ from flagbt.training.chronological_split import chronological_split
 from flagbt.training.collapse_guard import collapse_findings
 from flagbt.training.objectives import Objective
 from flagbt.training.pretrain import next_bar_quantities
+from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.sequence_chunks import IGNORED, ChunkDataset
 from flagbt.training.trainer import Schedule, TrainingStoppedError
@@ -48,7 +49,7 @@ def recipe(nano_preset: str) -> Recipe:
 
 
 def test_class_weights_agree_with_sklearn_and_the_report() -> None:
-    """The report's own weights, from its own counts; a wrong weight trains another model."""
+    """If the weights differ from the report's for its counts, another model is trained."""
     counts = np.array([7131.0, 28720.0, 7942.0])
     labels = np.repeat([0, 1, 2], counts.astype(int))
     inverse = Objective(weights="inverse").class_weights(counts)
@@ -63,7 +64,7 @@ def test_class_weights_agree_with_sklearn_and_the_report() -> None:
 
 
 def test_losses_and_gradients_by_closed_form() -> None:
-    """The formulas in the docstring, against a plain calculation and its derivative."""
+    """If it fails, a loss does not follow the formula in its docstring."""
     logits = torch.tensor([[0.5, -0.2, 0.1], [1.0, 2.0, -1.0]], dtype=torch.float64, requires_grad=True)
     labels, prior = torch.tensor([2, 1]), torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
     p = torch.softmax(logits, dim=1)
@@ -86,15 +87,15 @@ def test_losses_and_gradients_by_closed_form() -> None:
 
 @pytest.mark.parametrize("wrong", [{"loss": "focl"}, {"weights": "sqr"}, {"gamma": -1.0}, {"beta": 1.0}])
 def test_unknown_objectives_are_refused(wrong: dict[str, object]) -> None:
-    """A typing error must not train something else."""
+    """If it fails, a misspelt name trains something else."""
     with pytest.raises(UsageError, match="--objective|--weight-strategy|objective"):
         Objective(**wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("field", ["gamma", "tau", "beta", "label_smoothing"])
-def test_objectives_that_are_no_numbers_are_refused(field: str, wrong: float) -> None:
-    """A NaN passes every comparison that is asked the wrong way round, and trains a model of NaN."""
+def test_objectives_that_are_not_numbers_are_refused(field: str, wrong: float) -> None:
+    """A NaN passes every comparison written the wrong way round, and trains a model of NaN."""
     with pytest.raises(UsageError, match=f"--{field.replace('_', '-')}: expected .*, got {wrong}"):
         Objective(**{field: wrong})  # type: ignore[arg-type]
 
@@ -108,14 +109,14 @@ def test_objectives_that_are_no_numbers_are_refused(field: str, wrong: float) ->
     ],
 )
 def test_schedules_that_cannot_run_are_refused(field: str, wrong: float, option: str) -> None:
-    """Through Python there is no command line to refuse them."""
+    """In Python there is no command line to refuse them."""
     with pytest.raises(UsageError, match=option):
         Schedule(**{field: wrong})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2, 7])
-def test_every_sample_counts_exactly_once_an_epoch(epoch: int) -> None:
-    """A bar seen twice is overweighted, one never seen is lost; both happen silently at a chunk's edge."""
+def test_every_sample_counts_exactly_once_per_epoch(epoch: int) -> None:
+    """A bar counted twice is overweighted, one never counted is lost; both happen silently at a chunk's edge."""
     n, first_row = 500, 20
     rows = np.arange(n, dtype=np.float32)[:, None]
     rows[:first_row] = np.nan
@@ -128,7 +129,7 @@ def test_every_sample_counts_exactly_once_an_epoch(epoch: int) -> None:
     for i in range(len(dataset)):
         item = dataset[i]
         counted = item["targets"] != IGNORED
-        assert (len(item["rows"]), len(counted)) == (64, 50)  # the memory only reminds
+        assert (len(item["rows"]), len(counted)) == (64, 50)  # the memory is context only
         assert torch.isfinite(item["rows"]).all()
         assert (item["rows"][14:][counted, 0] == item["targets"][counted]).all()
         for at in torch.nonzero(counted)[:, 0].tolist():
@@ -138,8 +139,8 @@ def test_every_sample_counts_exactly_once_an_epoch(epoch: int) -> None:
     assert sorted(seen) == list(range(60, 431))
 
 
-def test_epochs_are_equally_long_and_cut_elsewhere() -> None:
-    """The learning-rate schedule counts steps: they may not differ between epochs."""
+def test_epochs_have_equal_lengths_and_different_cuts() -> None:
+    """The learning-rate schedule counts steps, so their number must not differ between epochs."""
     dataset = ChunkDataset(
         np.zeros((900, 2), dtype=np.float32), np.zeros(900, dtype=np.int64), chunk_bars=64, receptive_bars=14, first_row=0
     )
@@ -154,10 +155,10 @@ def test_epochs_are_equally_long_and_cut_elsewhere() -> None:
 @pytest.mark.parametrize("labels", [LabelSpec(6), TripleBarrier(24)], ids=str)
 @pytest.mark.parametrize("warmup_bars", [100, 292])
 @pytest.mark.parametrize(("training", "embargo_bars"), [("-20230215", 0), ("-20230215", 50), ("20230105-20230210", 0)])
-def test_the_split_purges_exactly_the_samples_that_look_across(
+def test_the_split_purges_exactly_the_samples_that_use_the_other_side(
     walk: Walk, labels: LabelSpec | TripleBarrier, warmup_bars: int, training: str, embargo_bars: int
 ) -> None:
-    """A bar that both sides look at is a leak of one into the other; a sample purged without need is a sample lost."""
+    """A bar used on both sides leaks one into the other; a sample purged without need is lost."""
     bars, validation = walk(2000, start="2023-01-01"), TimeRange.parse("20230215-20230315")
     split = chronological_split(
         bars,
@@ -181,11 +182,13 @@ def test_the_split_purges_exactly_the_samples_that_look_across(
     assert str(split.validation_range) == "20230215-20230315"  # all of it has been seen, as a sample or as context
 
 
-@pytest.mark.parametrize(("embargo_bars", "says"), [(0, "no bar of the training range"), (400, "or a smaller --embargo-bars")])
-def test_a_validation_that_is_all_context_is_refused(walk: Walk, embargo_bars: int, says: str) -> None:
-    """An empty validation chooses the epoch by nothing; the reader must learn what ate it."""
+@pytest.mark.parametrize(
+    ("embargo_bars", "message"), [(0, "no bar of the training range"), (400, "or a smaller --embargo-bars")]
+)
+def test_a_validation_that_is_all_context_is_refused(walk: Walk, embargo_bars: int, message: str) -> None:
+    """If it fails, an empty validation selects the epoch, or the message does not name the cause."""
     days = 3 if not embargo_bars else 14
-    with pytest.raises(RangeError, match=says):
+    with pytest.raises(RangeError, match=message):
         chronological_split(
             walk(2000, start="2023-01-01"),
             LabelSpec(),
@@ -197,17 +200,17 @@ def test_a_validation_that_is_all_context_is_refused(walk: Walk, embargo_bars: i
 
 
 @pytest.mark.parametrize(
-    ("training", "validation", "says"),
+    ("training", "validation", "message"),
     [
         ("-20230301", "20230201-20230401", "overlap"),
-        ("20230301-20230315", "20230201-20230220", "judged on later bars"),
+        ("20230301-20230315", "20230201-20230220", "validated on later bars"),
         ("-20230103", "20230201-20230301", "leaves no sample"),
         ("-20230201", "20300101-", "leaves no sample"),
     ],
 )
-def test_impossible_splits_are_refused(walk: Walk, training: str, validation: str, says: str) -> None:
-    """A validation that the training saw, or that is empty, judges nothing."""
-    with pytest.raises(RangeError, match=says):
+def test_impossible_splits_are_refused(walk: Walk, training: str, validation: str, message: str) -> None:
+    """A validation that the training saw, or that is empty, measures nothing."""
+    with pytest.raises(RangeError, match=message):
         chronological_split(
             walk(2000, start="2023-01-01"),
             LabelSpec(),
@@ -218,7 +221,7 @@ def test_impossible_splits_are_refused(walk: Walk, training: str, validation: st
 
 
 def test_next_bar_targets_look_one_bar_ahead_and_no_further(walk: Walk, other_future: Future) -> None:
-    """A pre-training target that saw more would leak the future into every checkpoint made from it."""
+    """A pre-training target that looks further leaks the future into every checkpoint made from it."""
     bars, t = walk(300), 200
     here, there = next_bar_quantities(bars), next_bar_quantities(other_future(bars, t))
     assert np.array_equal(here[:t], there[:t], equal_nan=True)
@@ -228,8 +231,10 @@ def test_next_bar_targets_look_one_bar_ahead_and_no_further(walk: Walk, other_fu
     assert np.isnan(here[-1]).all()
 
 
-def test_nothing_after_the_validation_start_teaches(walk: Walk, other_future: Future, recipe: Recipe, tmp_path: Path) -> None:
-    """Another future, the same weights to the last bit: otherwise validation figures are training figures."""
+def test_nothing_after_the_validation_start_is_trained_on(
+    walk: Walk, other_future: Future, recipe: Recipe, tmp_path: Path
+) -> None:
+    """If another future changes the weights by a bit, validation figures are training figures."""
     bars = walk(4000, seed=5, start="2023-01-01")
     start = bars.position_of(np.datetime64("2023-05-01"))
     one = train(bars, tmp_path / "one", recipe)
@@ -242,7 +247,7 @@ def test_nothing_after_the_validation_start_teaches(walk: Walk, other_future: Fu
 
 
 def test_a_seed_repeats_a_training(nano: Checkpoint, walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """A result that cannot be repeated cannot be compared."""
+    """If it fails, results cannot be repeated, and so not compared."""
     bars = walk(4000, seed=5, start="2023-01-01")
     first, again = train(bars, tmp_path / "a", recipe), train(bars, tmp_path / "b", recipe)
     other = train(bars, tmp_path / "c", replace(recipe, schedule=replace(recipe.schedule, seed=1)))
@@ -250,7 +255,7 @@ def test_a_seed_repeats_a_training(nano: Checkpoint, walk: Walk, recipe: Recipe,
 
 
 def test_only_the_adapter_and_the_head_are_trained(nano: Checkpoint) -> None:
-    """The base is frozen: that is what LoRA means, and what keeps an adapter small."""
+    """If the base is not frozen, it is not LoRA, and the adapter is not small."""
     trained = {name for name, p in load_unmerged(nano).named_parameters() if p.requires_grad}
     assert trained
     assert all("lora_" in name or "head.modules_to_save" in name for name in trained)
@@ -259,7 +264,7 @@ def test_only_the_adapter_and_the_head_are_trained(nano: Checkpoint) -> None:
 
 
 def test_predictable_volatility_is_learned(recipe: Recipe, tmp_path: Path) -> None:
-    """Calm and wild weeks in turn: a training that cannot learn this learns nothing."""
+    """If alternating calm and volatile weeks cannot be learned, nothing can."""
     random = np.random.default_rng(0)
     n = 5000
     volatility = np.where((np.arange(n) // 250) % 2 == 0, 0.001, 0.012)
@@ -275,7 +280,7 @@ def test_predictable_volatility_is_learned(recipe: Recipe, tmp_path: Path) -> No
 
 
 def test_the_folder_is_complete_and_the_best_epoch_is_chosen_by_nll(nano: Checkpoint) -> None:
-    """A checkpoint must carry what its users need to judge it."""
+    """If it fails, a checkpoint lacks what its users need to evaluate it."""
     assert {file.name for file in nano.folder.iterdir()} == {
         "README.md",
         "adapter.safetensors",
@@ -299,7 +304,7 @@ def test_the_folder_is_complete_and_the_best_epoch_is_chosen_by_nll(nano: Checkp
 
 
 def test_an_existing_checkpoint_is_never_damaged(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """Hours of training must not be lost to a second one that fails."""
+    """If it fails, a second training that fails destroys hours of the first."""
     bars = walk(4000, seed=5, start="2023-01-01")
     target = tmp_path / "kept"
     before = train(bars, target, recipe).digest
@@ -310,13 +315,13 @@ def test_an_existing_checkpoint_is_never_damaged(walk: Walk, recipe: Recipe, tmp
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(bars, target, recipe, overwrite=True, watch=fail)
+        train(bars, target, recipe, overwrite=True, monitor=Monitor(on_epoch=fail))
     assert Checkpoint(target, json.loads((target / "checkpoint.json").read_text())).digest == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".kept.training", "kept"]  # the saves, to go on from
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".kept.training", "kept"]  # the saves, to resume from
 
 
 def test_impossible_trainings_are_refused(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """Each before any time is spent, and by name."""
+    """If it fails, an impossible training is refused late, or without a name."""
     calm = walk(4000, seed=5, start="2023-01-01", hourly_volatility=1e-5)
     with pytest.raises(TrainingError, match="the class SELL never occurs among the .* training labels"):
         train(calm, tmp_path / "x", recipe)
@@ -330,8 +335,8 @@ def test_impossible_trainings_are_refused(walk: Walk, recipe: Recipe, tmp_path: 
         train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "file" / "x", recipe)
 
 
-def test_oversampling_evens_the_classes_and_changes_its_rest() -> None:
-    """The report's option 3: duplicates until every class counts like HOLD, none lost."""
+def test_oversampling_balances_the_classes_and_redraws_its_rest() -> None:
+    """If it fails, a class does not count as often as HOLD, or a sample is lost (the report's option 3)."""
     labels = np.repeat([0, 1, 2], [70, 287, 79]).astype(np.int8)
     objective = Objective(sampler="oversample")
     one, two = objective.draws(labels, 0, seed=1), objective.draws(labels, 1, seed=1)
@@ -355,8 +360,8 @@ def test_oversampling_evens_the_classes_and_changes_its_rest() -> None:
         Objective(weights="sqrt", sampler="oversample", loss="balanced-softmax"),
     ],
 )
-def test_the_correction_gives_the_natural_shares_back(objective: Objective) -> None:
-    """A constant model, trained to its optimum under each remedy, must speak of the labels' own shares once corrected."""
+def test_the_correction_restores_the_natural_shares(objective: Objective) -> None:
+    """If a corrected constant model, trained to its optimum, misses the labels' shares, so does every corrected model."""
     labels = np.repeat([0, 1, 2], [160, 660, 180]).astype(np.int8)
     counts = np.bincount(labels).astype(np.float64)
     weights = torch.tensor(objective.class_weights(counts))[torch.tensor(labels, dtype=torch.long)]
@@ -378,7 +383,7 @@ def test_the_correction_gives_the_natural_shares_back(objective: Objective) -> N
 
 
 def test_label_smoothing_by_hand() -> None:
-    """Smoothing moves a share of the target to every class, and is refused where it has no meaning."""
+    """If it fails, smoothing moves another share of the target, or is accepted where it has no meaning."""
     logits = torch.tensor([[0.5, -0.2, 0.1]], dtype=torch.float64)
     log_p = torch.log_softmax(logits, dim=1)[0]
     smooth = Objective(label_smoothing=0.3).losses(logits, torch.tensor([2]), torch.ones(3) / 3)
@@ -387,26 +392,26 @@ def test_label_smoothing_by_hand() -> None:
         Objective(loss="focal", label_smoothing=0.1)
 
 
-def judged(mean: tuple[float, float, float], **other: float | None) -> dict[str, object]:
-    """Return an epoch's entry as the guard reads it."""
+def epoch_entry(mean: tuple[float, float, float], **other: float | None) -> dict[str, object]:
+    """Return an epoch's entry with the fields that the guard reads."""
     named = dict(zip(("SELL", "HOLD", "BUY"), mean, strict=True))
     return {"mean_probabilities": named, "accuracy": 0.66, "majority_share": 0.656, "auc_buy_sell": 0.53, **other}
 
 
-def test_the_guard_speaks_up_exactly_when_it_should() -> None:
-    """86 % validation accuracy and a model that says SELL to everything: both were true, and nobody was told."""
+def test_the_guard_reports_collapse_and_leaks_only() -> None:
+    """If it fails, 86 % validation accuracy or a model that always predicts SELL goes unreported."""
     shares = np.array([0.163, 0.656, 0.181])
-    assert collapse_findings(judged((0.15, 0.68, 0.17)), shares) == []
-    assert [text.split(":")[0] for text in collapse_findings(judged((0.99, 0.005, 0.005)), shares)] == ["collapsed"]
-    leaky = collapse_findings(judged((0.16, 0.66, 0.18), accuracy=0.8634, auc_buy_sell=0.97), shares)
+    assert collapse_findings(epoch_entry((0.15, 0.68, 0.17)), shares) == []
+    assert [text.split(":")[0] for text in collapse_findings(epoch_entry((0.99, 0.005, 0.005)), shares)] == ["collapsed"]
+    leaky = collapse_findings(epoch_entry((0.16, 0.66, 0.18), accuracy=0.8634, auc_buy_sell=0.97), shares)
     assert [text.split(":")[0] for text in leaky] == ["too good to be true"] * 2
-    assert collapse_findings(judged((0.16, 0.66, 0.18), auc_buy_sell=None), shares) == []
+    assert collapse_findings(epoch_entry((0.16, 0.66, 0.18), auc_buy_sell=None), shares) == []
 
 
 def test_on_collapse_stop_ends_the_training_and_leaves_nothing(
     walk: Walk, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A leak must not cost two hours: a feature that sees the label stops the training at its first epoch."""
+    """If it fails, a feature that sees the label costs hours instead of one epoch."""
     (tmp_path / "leaky.py").write_text(
         "import numpy as np\nfrom flagbt import FeatureSet\n"
         "def ahead(bars):\n"
@@ -418,35 +423,36 @@ def test_on_collapse_stop_ends_the_training_and_leaves_nothing(
     bars = walk(4000, seed=5, start="2023-01-01")
     leaking = replace(recipe, features="leaky:mine", schedule=Schedule(epochs=3, learning_rate=1e-2))
     with pytest.raises(TrainingError, match=r"too good to be true: .*nothing was written"):
-        train(bars, tmp_path / "out" / "x", leaking, on_collapse="stop")
+        train(bars, tmp_path / "out" / "x", leaking, monitor=Monitor(on_collapse="stop"))
     assert list((tmp_path / "out").iterdir()) == []
-    said: list[str] = []
-    kept = train(bars, tmp_path / "out" / "x", leaking, watch=lambda step: said.extend(step.entry.get("findings", [])))
-    assert any("too good to be true" in text for text in said)
+    findings: list[str] = []
+    monitor = Monitor(on_epoch=lambda progress: findings.extend(progress.entry.get("findings", [])))
+    kept = train(bars, tmp_path / "out" / "x", leaking, monitor=monitor)
+    assert any("too good to be true" in text for text in findings)
     assert kept.values["findings"]
     with pytest.raises(UsageError, match="--on-collapse: 'halt' is unknown"):
-        train(bars, tmp_path / "y", recipe, on_collapse="halt")
+        train(bars, tmp_path / "y", recipe, monitor=Monitor(on_collapse="halt"))
     with pytest.raises(UsageError, match="--report-to nowhere: the package nowhere is not installed here"):
-        train(bars, tmp_path / "y", recipe, report_to="nowhere")
+        train(bars, tmp_path / "y", recipe, monitor=Monitor(report_to="nowhere"))
     assert not (tmp_path / ".y.training").exists()
 
 
-def test_an_interrupted_training_goes_on_exactly(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """Stopped in both phases and resumed: the same digest as never stopped."""
+def test_an_interrupted_training_resumes_exactly(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
+    """If it fails, a training stopped in either stage and resumed has another digest than one never stopped."""
     bars = walk(4000, seed=5, start="2023-01-01")
     longer = replace(recipe, pretraining=Schedule(epochs=2), schedule=Schedule(epochs=2))
     whole = train(bars, tmp_path / "whole", longer)
 
-    def interrupt_at(stage: str, epoch: int) -> Callable[[object], None]:
-        def watch(step: object) -> None:
-            if (step.stage, step.entry["epoch"]) == (stage, epoch):  # type: ignore[attr-defined]
+    def interrupt_at(stage: str, epoch: int) -> Monitor:
+        def on_epoch(progress: EpochProgress) -> None:
+            if (progress.stage, progress.entry["epoch"]) == (stage, epoch):
                 raise KeyboardInterrupt
 
-        return watch
+        return Monitor(on_epoch=on_epoch)
 
     for stage, epoch in (("pretraining", 2), ("training", 1), ("training", 2)):
         with pytest.raises(KeyboardInterrupt):
-            train(bars, tmp_path / "parts", longer, resume=True, watch=interrupt_at(stage, epoch))
+            train(bars, tmp_path / "parts", longer, resume=True, monitor=interrupt_at(stage, epoch))
     with pytest.raises(TrainingError, match="an unfinished training of .*Add --resume"):
         train(bars, tmp_path / "parts", longer)
     with pytest.raises(TrainingError, match=r"had other options.*best_by was nll, is mcc"):
@@ -458,10 +464,10 @@ def test_an_interrupted_training_goes_on_exactly(walk: Walk, recipe: Recipe, tmp
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_a_stop_while_an_epoch_is_judged_waits_for_one_forward_pass(
+def test_a_stop_during_an_evaluation_waits_for_one_forward_pass(
     epoch: int, walk: Walk, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Judging a large model takes minutes: SIGTERM would be followed by SIGKILL, and the whole epoch lost."""
+    """Evaluating a large model takes minutes: SIGKILL would follow SIGTERM, and the whole epoch would be lost."""
     bars = walk(4000, seed=5, start="2023-01-01")
     longer = replace(recipe, schedule=Schedule(epochs=2))
     passes: list[int] = []
@@ -476,15 +482,15 @@ def test_a_stop_while_an_epoch_is_judged_waits_for_one_forward_pass(
     real = scoring._forward
     monkeypatch.setattr(scoring, "_forward", forward)
     whole = train(bars, tmp_path / "whole", longer)
-    a_judging, rest = divmod(len(passes), 3)  # after each epoch, and of the best one at the end
-    assert (a_judging > 8, rest) == (True, 0)
+    per_evaluation, rest = divmod(len(passes), 3)  # after each epoch, and for the best one at the end
+    assert (per_evaluation > 8, rest) == (True, 0)
     passes.clear()
-    at = (epoch - 1) * a_judging + 4
+    at = (epoch - 1) * per_evaluation + 4
     with pytest.raises(TrainingStoppedError, match="everything up to here is saved"):
         train(bars, tmp_path / "parts", longer)
     assert len(passes) == at
     history = [*(tmp_path / ".parts.training" / "training").glob("checkpoint-*/history.json")]
-    assert [len(json.loads(path.read_text())) for path in history] == [epoch - 1]  # saved, and not judged
+    assert [len(json.loads(path.read_text())) for path in history] == [epoch - 1]  # saved, but not evaluated
     assert [path.name for path in history[0].parent.glob("COMPLETE")] == ["COMPLETE"]
     parts = train(bars, tmp_path / "parts", longer, resume=True)
     assert parts.digest == whole.digest
@@ -520,7 +526,7 @@ if is_main_process():
 
 @pytest.fixture
 def trial(walk: Walk, tmp_path: Path) -> tuple[Path, Path]:
-    """Write a script that trains in its own process, and the bars it reads."""
+    """Write a script that trains in a separate process, and the bars it reads."""
     from flagbt.data.readers import write_bars_csv
 
     write_bars_csv(walk(4000, seed=5, start="2023-01-01"), tmp_path / "bars.csv")
@@ -530,7 +536,7 @@ def trial(walk: Walk, tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.mark.slow
 def test_ten_kills_change_nothing(trial: tuple[Path, Path], tmp_path: Path) -> None:
-    """Kill -9 at ten random moments, --resume each time: bit-identical weights, or a night's work is lost to a power cut."""
+    """If ten kill -9 and --resume at random moments change a weight, a power cut costs a night's work."""
     script, bars = trial
     random = np.random.default_rng(7)
     started = time.monotonic()
@@ -544,7 +550,7 @@ def test_ten_kills_change_nothing(trial: tuple[Path, Path], tmp_path: Path) -> N
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             try:
                 process.communicate(timeout=length * random.uniform(0.3, 1.0))
-                shutil.rmtree(tmp_path / "killed")  # it got through: once more from the start
+                shutil.rmtree(tmp_path / "killed")  # it finished: start again
             except subprocess.TimeoutExpired:
                 process.kill()
                 killed += 1
@@ -568,8 +574,8 @@ run_command_line()
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited and read the Linux way")
-def test_out_of_memory_says_which_batch_size_to_try(trial: tuple[Path, Path], tmp_path: Path) -> None:
-    """A real allocation fails: one paragraph, no traceback, and the checkpoint of that name is as it was."""
+def test_out_of_memory_names_the_batch_size_to_try(trial: tuple[Path, Path], tmp_path: Path) -> None:
+    """If it fails, a failed allocation gives a traceback, or damages the checkpoint of that name."""
     target = tmp_path / "kept"
     target.mkdir()
     (target / "checkpoint.json").write_text("precious")
@@ -579,8 +585,8 @@ def test_out_of_memory_says_which_batch_size_to_try(trial: tuple[Path, Path], tm
     assert done.returncode == 1, done.stderr
     assert done.stderr.endswith(
         "flagbt: training ran out of the machine's memory with --batch-size 200. Repeat the command with --batch-size 100, "
-        "and with --overwrite: the saves of this training are kept, but only the same options, with --resume, can go on "
-        "from them.\n"
+        "and with --overwrite: the saves of this training are kept, but only the same options can continue them, with "
+        "--resume.\n"
     )
     assert (target / "checkpoint.json").read_text() == "precious"
     assert (tmp_path / ".kept.training").is_dir()
@@ -588,7 +594,7 @@ def test_out_of_memory_says_which_batch_size_to_try(trial: tuple[Path, Path], tm
 
 @pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(trial: tuple[Path, Path], tmp_path: Path) -> None:
-    """The real command, the real signal: exit 130, the way to go on in words, and going on gives the same digest."""
+    """If it fails, Ctrl-C gives another exit code than 130, no way to resume, or another digest after resuming."""
     command = [sys.executable, "-m", "flagbt", "train", "--data", trial[1], "--output", tmp_path, "--json"]
     command += ["--epochs", "3", "--pretrain-epochs", "1", "--batch-size", "1", "--validation", "20230501-"]
     whole = subprocess.run([*command, "--name", "whole"], capture_output=True, text=True, check=True)
@@ -600,10 +606,10 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(trial: tuple[Path, Path]
         while not list(saves.glob("checkpoint-*/COMPLETE")) and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, error = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert said.endswith(
-        "flagbt: stopped; everything up to here is saved. Repeat the command with --resume to go on exactly from here.\n"
+    assert error.endswith(
+        "flagbt: stopped; everything up to here is saved. Repeat the command with --resume to continue exactly from here.\n"
     )
     assert not (tmp_path / "stopped").exists()
     state = json.loads(next(saves.glob("checkpoint-*/trainer_state.json")).read_text())
@@ -643,7 +649,7 @@ ACCELERATE = (
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
 def test_two_processes_train_like_one(launcher: tuple[str, ...], trial: tuple[Path, Path], tmp_path: Path) -> None:
-    """Weighted losses divided by each process's own weights would be another objective."""
+    """If each process divides the weighted losses by its own weights, the objective is another."""
     script, bars = trial
     subprocess.run([sys.executable, script, bars, tmp_path / "one", "0.0"], capture_output=True, check=True)
     launch = [sys.executable, "-m", *launcher, script, bars, tmp_path / "two", "0.0"]
@@ -659,7 +665,7 @@ def test_two_processes_train_like_one(launcher: tuple[str, ...], trial: tuple[Pa
 
 @pytest.mark.slow
 def test_accelerate_launches_the_command(trial: tuple[Path, Path], tmp_path: Path) -> None:
-    """Two processes that each print a table, or write a checkpoint, are two trainings in one terminal."""
+    """If it fails, each process prints a table or writes a checkpoint."""
     command = ["-m", "flagbt", "train", "--data", str(trial[1]), "--output", str(tmp_path), "--name", "shared"]
     command += ["--epochs", "1", "--pretrain-epochs", "1", "--batch-size", "2"]
     launch = [sys.executable, "-m", *ACCELERATE, *command]
@@ -671,7 +677,7 @@ def test_accelerate_launches_the_command(trial: tuple[Path, Path], tmp_path: Pat
 
 
 def test_triple_barrier_labels_are_trained_stored_and_shown(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
-    """A checkpoint that forgets its question is tested, purged and described by another one."""
+    """A checkpoint that loses its labels is tested, purged and described by others."""
     bars, labels = walk(4000, seed=5, start="2023-01-01"), TripleBarrier(12, 1.0, 1.25)
     checkpoint = train(bars, tmp_path / "barriers", replace(recipe, labels=labels, embargo_bars=24))
     assert checkpoint.labels == labels
@@ -692,7 +698,7 @@ def test_triple_barrier_labels_are_trained_stored_and_shown(walk: Walk, recipe: 
     ],
 )
 def test_the_first_logits_are_the_best_constant_ones(objective: Objective) -> None:
-    """Otherwise a short training is spent on learning the shares, and its first epoch looks like a collapse."""
+    """If it fails, a short training only learns the shares, and its first epoch looks like a collapse."""
     counts = np.array([700.0, 2900.0, 800.0])
     logits = torch.tensor(objective.first_logits(counts), requires_grad=True)
     labels = torch.arange(3)
@@ -706,7 +712,7 @@ def test_the_first_logits_are_the_best_constant_ones(objective: Objective) -> No
 
 @pytest.mark.slow
 def test_every_score_reaches_tensorboard(trial: tuple[Path, Path], tmp_path: Path) -> None:
-    """Logs that hold the loss alone, or go with the workspace, are no logs."""
+    """If it fails, the logs lack scores, or are removed with the workspace."""
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install tensorboard")
     command = ["train", "--data", str(trial[1]), "--name", "a", "--epochs", "2", "--pretrain-epochs", "1"]
     done = subprocess.run(

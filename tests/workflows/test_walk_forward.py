@@ -1,4 +1,4 @@
-"""Walk-forward: every fold knows its own past only, and the stitched signals are what the folds said."""
+"""Walk-forward: every fold knows its own past only, and the stitched signals are the folds' predictions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from flagbt.models.checkpoint import find_checkpoint
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.overlap import check_overlap
 from flagbt.models.statistics import constant_prior_nll, negative_log_likelihood
+from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
 from flagbt.workflows.train import train
-from flagbt.workflows.walk_forward import WalkForward, fold_name, folds_of, walk_forward
+from flagbt.workflows.walk_forward import WalkForward, WalkForwardRecipe, fold_name, folds_of, walk_forward
 
 Walk = Callable[..., Bars]
 RANGE = TimeRange.parse("20230105-20230501")
@@ -36,20 +37,20 @@ def recipe(nano_preset: str) -> Recipe:
 
 @pytest.fixture(scope="module")
 def bars(walk: Walk) -> Bars:
-    """Give a random walk that begins before the range and goes on after it."""
+    """Give a random walk that begins before the range and ends after it."""
     return walk(3200, seed=8, start="2023-01-01")
 
 
 @pytest.fixture(scope="module")
 def walked(bars: Bars, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> WalkForward:
     """Walk through the range once, in two folds."""
-    return walk_forward(bars, tmp_path_factory.mktemp("walked") / "checkpoints", "mine", recipe, 2)
+    return walk_forward(bars, tmp_path_factory.mktemp("walked") / "checkpoints" / "mine", WalkForwardRecipe(recipe, 2))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6])
 @pytest.mark.parametrize("timerange", ["-", "20230105-20230501"])
 def test_folds_cover_the_range_without_gap_or_overlap(bars: Bars, count: int, timerange: str) -> None:
-    """A bar tested twice counts double, one tested never is hidden, and one tested before it was taught is a leak."""
+    """A bar tested twice counts double, a bar never tested is hidden, and one trained on before its test is a leak."""
     whole = TimeRange() if timerange == "-" else TimeRange.parse(timerange)
     folds = folds_of(bars, whole, count)
     part = bars.between(whole)
@@ -59,7 +60,7 @@ def test_folds_cover_the_range_without_gap_or_overlap(bars: Bars, count: int, ti
         assert training.stop == validation.start < validation.stop == test.start < test.stop
     for (_, _, earlier), (training, validation, later) in pairwise(parts):
         assert earlier.stop == later.start
-        assert training.stop == earlier.start  # what was the validation before is now taught
+        assert training.stop == earlier.start  # the last fold's validation is now trained on
         assert validation == earlier
     assert parts[-1][2].stop == part.stop
     sizes = {each.stop - each.start for fold in parts for each in fold[1:]}
@@ -67,8 +68,8 @@ def test_folds_cover_the_range_without_gap_or_overlap(bars: Bars, count: int, ti
     assert len(folds) == count
 
 
-def test_each_fold_ends_before_its_test_stretch(walked: WalkForward, bars: Bars) -> None:
-    """A checkpoint that has seen its own test stretch proves nothing."""
+def test_each_fold_ends_before_its_test_segment(walked: WalkForward, bars: Bars) -> None:
+    """A checkpoint that has seen its own test segment proves nothing."""
     folds = folds_of(bars, RANGE, 2)
     for checkpoint, fold, entry in zip(walked.checkpoints, folds, walked.values["folds"], strict=True):
         assert fold.test.start is not None
@@ -80,15 +81,15 @@ def test_each_fold_ends_before_its_test_stretch(walked: WalkForward, bars: Bars)
         assert entry["digest"] == checkpoint.digest
 
 
-def test_a_fold_is_the_training_that_its_ranges_name(walked: WalkForward, bars: Bars, recipe: Recipe, tmp_path: Path) -> None:
-    """If it fails, a fold knew something of the folds around it, or of bars after its validation."""
+def test_a_fold_equals_a_single_training_on_its_ranges(walked: WalkForward, bars: Bars, recipe: Recipe, tmp_path: Path) -> None:
+    """If it fails, a fold depends on other folds, or on bars after its validation."""
     fold = folds_of(bars, RANGE, 2)[1]
     alone = train(bars, tmp_path / "alone", replace(recipe, training=fold.training, validation=fold.validation))
     assert alone.digest == walked.checkpoints[1].digest
 
 
-def test_the_stitched_signals_are_what_each_checkpoint_says(walked: WalkForward, bars: Bars) -> None:
-    """A row of another fold, or a bar off, would be a result that no checkpoint stands for."""
+def test_the_stitched_signals_are_those_of_each_checkpoint(walked: WalkForward, bars: Bars) -> None:
+    """If it fails, a row is another fold's or a bar off, and no checkpoint reproduces it."""
     stored = pd.read_parquet(walked.folder / "signals.parquet")
     pd.testing.assert_frame_equal(stored, walked.signals)
     folds = folds_of(bars, RANGE, 2)
@@ -97,23 +98,23 @@ def test_the_stitched_signals_are_what_each_checkpoint_says(walked: WalkForward,
     for number, (checkpoint, fold) in enumerate(zip(walked.checkpoints, folds, strict=True), start=1):
         own = checkpoint.stored_calibration()
         model = ModelSignals(checkpoint=checkpoint, calibration=own.calibration, decision=own.decision, device="cpu")
-        said, mine = model(bars).take(bars.between(fold.test)), stored[stored["fold"] == number]
-        assert said.logits is not None
-        assert said.probabilities is not None
-        np.testing.assert_allclose(mine[["logit_sell", "logit_hold", "logit_buy"]], said.logits, atol=1e-5)
-        np.testing.assert_allclose(mine[["p_sell", "p_hold", "p_buy"]], said.probabilities, atol=1e-5)
-        assert mine["signal"].tolist() == said.signal.tolist()
-        assert (mine["signal"] >= 0).all()
+        expected, found = model(bars).take(bars.between(fold.test)), stored[stored["fold"] == number]
+        assert expected.logits is not None
+        assert expected.probabilities is not None
+        np.testing.assert_allclose(found[["logit_sell", "logit_hold", "logit_buy"]], expected.logits, atol=1e-5)
+        np.testing.assert_allclose(found[["p_sell", "p_hold", "p_buy"]], expected.probabilities, atol=1e-5)
+        assert found["signal"].tolist() == expected.signal.tolist()
+        assert (found["signal"] >= 0).all()
 
 
-def test_the_scores_are_those_of_the_test_stretch(walked: WalkForward, bars: Bars, recipe: Recipe) -> None:
-    """Scores of another stretch, or with labels from after the range, are no out-of-sample scores."""
+def test_the_scores_are_those_of_the_test_segment(walked: WalkForward, bars: Bars, recipe: Recipe) -> None:
+    """Scores of another segment, or with labels from after the range, are not out-of-sample scores."""
     values = json.loads((walked.folder / "walk_forward.json").read_text(encoding="utf-8"))
     assert values == walked.values
     labels = recipe.labels.labels(bars)
     for number, (entry, fold) in enumerate(zip(values["folds"], folds_of(bars, RANGE, 2), strict=True), start=1):
         own = labels[bars.between(fold.test)]
-        own = own[: len(own) - (6 if number == 2 else 0)]  # after the range, nothing is looked at
+        own = own[: len(own) - (6 if number == 2 else 0)]  # no bar after the range is used
         p = walked.signals.loc[walked.signals["fold"] == number, ["p_sell", "p_hold", "p_buy"]].to_numpy()[: len(own)]
         assert entry["scores"]["rows"] == len(own)
         assert entry["scores"]["nll"] == pytest.approx(negative_log_likelihood(p, own))
@@ -126,47 +127,49 @@ def test_the_scores_are_those_of_the_test_stretch(walked: WalkForward, bars: Bar
 
 
 def test_names_resolve(walked: WalkForward, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fold that --ckpt cannot find cannot be looked into."""
+    """If it fails, --ckpt cannot find a fold."""
     monkeypatch.chdir(walked.folder.parents[1])
     assert [find_checkpoint(fold_name("mine", k)).digest for k in (1, 2)] == [each.digest for each in walked.checkpoints]
 
 
 def test_impossible_walks_are_refused(walked: WalkForward, bars: Bars, recipe: Recipe, tmp_path: Path) -> None:
-    """Each before any time is spent, by name and with a remedy."""
-    with pytest.raises(UsageError, match="every fold is validated on its own stretch"):
-        walk_forward(bars, tmp_path, "x", replace(recipe, validation=RANGE), 2)
+    """If it fails, an impossible walk is refused late, or without a name or a remedy."""
+    with pytest.raises(UsageError, match="every fold is validated on its own segment"):
+        walk_forward(bars, tmp_path / "x", WalkForwardRecipe(replace(recipe, validation=RANGE), 2))
     with pytest.raises(UsageError, match="expected 1 fold or more, got 0"):
-        walk_forward(bars, tmp_path, "x", recipe, 0)
+        walk_forward(bars, tmp_path / "x", WalkForwardRecipe(recipe, 0))
     with pytest.raises(RangeError, match=r"--walk-forward 5000: the file has 2,784 bars .* fewer folds"):
-        walk_forward(bars, tmp_path, "x", recipe, 5000)
+        walk_forward(bars, tmp_path / "x", WalkForwardRecipe(recipe, 5000))
     with pytest.raises(RangeError, match="leaves no sample"):
-        walk_forward(bars, tmp_path, "x", recipe, 40)
+        walk_forward(bars, tmp_path / "x", WalkForwardRecipe(recipe, 40))
     with pytest.raises(TrainingError, match="mine-walk-forward exists. Choose another --name"):
-        walk_forward(bars, walked.folder.parent, "mine", recipe, 2)
+        walk_forward(bars, walked.folder.with_name("mine"), WalkForwardRecipe(recipe, 2))
     (tmp_path / "thesis-walk-forward").mkdir()
-    with pytest.raises(TrainingError, match="it is no walk-forward, so it is not replaced"):
-        walk_forward(bars, tmp_path, "thesis", recipe, 2, overwrite=True)
+    with pytest.raises(TrainingError, match="is not a walk-forward, so it is not replaced"):
+        walk_forward(bars, tmp_path / "thesis", WalkForwardRecipe(recipe, 2), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis-walk-forward"]
 
 
-def test_an_interrupted_walk_goes_on(walked: WalkForward, bars: Bars, recipe: Recipe, tmp_path: Path) -> None:
-    """Hours of finished folds would be trained again, or a fold of another walk would be taken for one of this."""
+def test_an_interrupted_walk_resumes(walked: WalkForward, bars: Bars, recipe: Recipe, tmp_path: Path) -> None:
+    """If it fails, finished folds are trained again, or another walk's fold is taken for one of this walk."""
 
-    def stop_in_the_second(fold: int, _progress: object) -> None:
-        if fold == 2:
+    def stop_in_the_second(progress: EpochProgress) -> None:
+        if progress.stage.startswith("2/2 "):
             raise KeyboardInterrupt
 
+    target = tmp_path / "mine"
     with pytest.raises(KeyboardInterrupt):
-        walk_forward(bars, tmp_path, "mine", recipe, 2, watch=stop_in_the_second)
-    with pytest.raises(TrainingError, match=r"mine-fold-1 exists\. .* --resume to go on after it, or --overwrite"):
-        walk_forward(bars, tmp_path, "mine", recipe, 2)
+        walk_forward(bars, target, WalkForwardRecipe(recipe, 2), monitor=Monitor(on_epoch=stop_in_the_second))
+    with pytest.raises(TrainingError, match=r"mine-fold-1 exists\. .* --resume to continue after it, or --overwrite"):
+        walk_forward(bars, target, WalkForwardRecipe(recipe, 2))
     with pytest.raises(TrainingError, match="the number of folds was another"):
-        walk_forward(bars, tmp_path, "mine", recipe, 1, resume=True)
+        walk_forward(bars, target, WalkForwardRecipe(recipe, 1), resume=True)
     with pytest.raises(TrainingError, match="embargo_bars was 0, is 5"):
-        walk_forward(bars, tmp_path, "mine", replace(recipe, embargo_bars=5), 2, resume=True)
-    trained: set[int] = set()
-    again = walk_forward(bars, tmp_path, "mine", recipe, 2, resume=True, watch=lambda fold, _progress: trained.add(fold))
-    assert trained == {2}
+        walk_forward(bars, target, WalkForwardRecipe(replace(recipe, embargo_bars=5), 2), resume=True)
+    trained: set[str] = set()
+    monitor = Monitor(on_epoch=lambda progress: trained.add(progress.stage))
+    again = walk_forward(bars, target, WalkForwardRecipe(recipe, 2), resume=True, monitor=monitor)
+    assert trained == {"2/2 pretraining", "2/2 training"}
     assert again.values == walked.values
     pd.testing.assert_frame_equal(again.signals, walked.signals)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-fold-1", "mine-fold-2", "mine-walk-forward"]
