@@ -384,7 +384,7 @@ def bad(values) -> Returns:
         (Returns(target="all"), "decide returned 'all'"),
         (Returns(target=float("nan")), "decide returned nan"),
         (Strategy(), "Strategy defines no prepare"),
-        (SmaCross, "got the class SmaCross. Give an instance: SmaCross\\(\\)"),
+        (SmaCross, "got the class SmaCross. Pass an instance: SmaCross\\(\\)"),
         ("sma-cross", "got a str"),
     ],
 )
@@ -410,7 +410,7 @@ def test_senseless_arguments_are_refused(walk):
     bars = walk(50, 17)
     with pytest.raises(UsageError, match=r"cash: expected an amount .* got 0"):
         run_backtest(bars, BuyAndHold(), cash=0)
-    with pytest.raises(UsageError, match="Make it with SmaCross\\(short=True\\)"):
+    with pytest.raises(UsageError, match="Create it with SmaCross\\(short=True\\)"):
         run_backtest(bars, SmaCross(), short=True)
     with pytest.raises(UsageError, match="fee_bps is -1, expected 0 to 1,000"):
         Costs(fee_bps=-1)

@@ -305,7 +305,7 @@ def test_a_replay_that_differs_is_refused(walk) -> None:
         check_replay(run, replay(ReplayBars.of(bars), targets, costs=Costs(fee_bps=10.001)))
     replayed = replay(ReplayBars.of(bars), targets)
     replayed.orders[3, loop.STATUS] = loop.ZERO_SIZE
-    with pytest.raises(StrategyError, match="in order 4: status is 'zero-size', Backtrader says 'filled'"):
+    with pytest.raises(StrategyError, match="in order 4: status is 'zero-size', in Backtrader 'filled'"):
         check_replay(run, replayed)
     shorter = replace(replayed, orders=replayed.orders[:-1])
     with pytest.raises(StrategyError, match=r"it gave \d+ orders, Backtrader \d+"):

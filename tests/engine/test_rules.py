@@ -135,9 +135,9 @@ def test_senseless_rules_are_refused():
         with pytest.raises(UsageError, match=message):
             Rules(**rules)
     assert (horizon_of("signal", 6), horizon_of("horizon", 6), horizon_of("horizon:3", None)) == (None, 6, 3)
-    with pytest.raises(UsageError, match="'horizn' is no way out. Did you mean 'horizon'"):
+    with pytest.raises(UsageError, match="unknown exit rule 'horizn'. Did you mean 'horizon'"):
         horizon_of("horizn", 6)
-    with pytest.raises(UsageError, match="there is none: write horizon:6 for 6 bars, or add --ckpt"):
+    with pytest.raises(UsageError, match="there is no checkpoint: write horizon:6 for 6 bars, or add --ckpt"):
         horizon_of("horizon", None)
     for text in ("horizon:0", "horizon:x", "horizon:", "signal:3"):
         with pytest.raises(UsageError, match="expected signal, horizon or horizon:BARS"):

@@ -20,7 +20,7 @@ import pytest
 
 from flagbt.data.bars import Bars
 from flagbt.data.time_range import TimeRange
-from flagbt.engine.backtest import run_backtest
+from flagbt.engine.backtest import Backtest, run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.errors import RecordError
 from flagbt.results import trial_log as trials_module
@@ -148,7 +148,7 @@ def test_what_makes_another_trial(walk: Callable[..., Bars]) -> None:
     year = TimeRange(bars.time[100], None)
 
     def trial(strategy: object = None, **more: object) -> Trial:
-        return trial_of(run_backtest(bars, strategy or SmaCross(), timerange=year, **more))  # type: ignore[arg-type]
+        return trial_of(Backtest(bars=bars, strategy=strategy or SmaCross(), timerange=year, **more).run())  # type: ignore[arg-type]
 
     base = trial()
     assert base.sharpe is not None
