@@ -1,6 +1,6 @@
-"""Small still pictures as inline SVG that follow the page's colours, the same bytes for the same numbers.
+"""Small static charts as inline SVG in the page's colours, the same bytes for the same numbers.
 
-Charts one can zoom are in figures.py.
+Zoomable charts are in interactive_charts.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..models.reliability import Reliability
 from ..storage.atomic_files import write_bytes
 from .page import COLOURS, Html, escape
 
-# Stand-ins that matplotlib writes and `_themed` turns into the page's CSS variables, so that dark mode works.
+# Placeholder colours for matplotlib; `_themed` turns them into the page's CSS variables, so that dark mode works.
 _STAND_IN = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS)}
 _WIDTH_INCHES = 7.4
 _DASHES = ("-", "--", ":", "-.")
@@ -86,9 +86,9 @@ def grid_chart(
     ----------
     values : array, shape (n, m)
     across, down : array, shape (m,) and (n,)
-        What the columns and the rows stand for.
+        The values of the columns and the rows.
     labels : tuple of str
-        Of the columns, the rows and the values.
+        For the columns, the rows and the values.
     """
     with _figure(3.6) as (figure, axes):
         top = max(float(values.max()), 1e-9)
@@ -113,7 +113,7 @@ def reliability_chart(curves: Mapping[str, Reliability], name: str) -> Html:
 
 
 def reliability_png(curves: Mapping[str, Reliability], path: Path) -> None:
-    """Write the same as a PNG, in the page's light colours.
+    """Write reliability diagrams as a PNG, in the page's light colours.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def reliability_png(curves: Mapping[str, Reliability], path: Path) -> None:
 
 
 def draw_reliability(figure: Figure, curves: Mapping[str, Reliability], colours: Mapping[str, str]) -> None:
-    """Draw observed against predicted probability, a panel a class, the diagonal being truth; larger dots are more bars."""
+    """Draw observed against predicted probability, a panel a class, with the ideal diagonal; larger dots are more bars."""
     figure.clear()
     panels = figure.subplots(1, 3)
     for c, (axes, class_name) in enumerate(zip(panels, CLASS_NAMES, strict=True)):
@@ -156,7 +156,7 @@ def _names() -> dict[str, str]:
 
 
 def inline_svg(svg: str, name: str, description: str) -> Html:
-    """Return an SVG document as an element for a page: no prolog, no metadata, no id that another chart could have."""
+    """Return an SVG document as an element for a page: without prolog and metadata, and with ids unique to the chart."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
@@ -169,7 +169,7 @@ def inline_svg(svg: str, name: str, description: str) -> Html:
 
 @contextmanager
 def quiet_fonts() -> Iterator[None]:
-    """Keep matplotlib's font search from logging a line for every text of a font that is not installed."""
+    """Keep matplotlib from logging a line for every text whose font is not installed."""
     logger = logging.getLogger("matplotlib.font_manager")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -181,7 +181,7 @@ def quiet_fonts() -> Iterator[None]:
 
 @contextmanager
 def _figure(height_inches: float) -> Iterator[tuple[Figure, Axes]]:
-    # after_reset: whatever a notebook or quantstats set before must not change the bytes.
+    # after_reset: earlier settings of a notebook or quantstats must not change the bytes.
     with quiet_fonts(), matplotlib.style.context(_STYLE, after_reset=True):
         figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
         FigureCanvasSVG(figure)

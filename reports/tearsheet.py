@@ -1,6 +1,6 @@
-"""The tearsheet: one page a run, which opens with what happened and whether it is luck, and then shows everything else.
+"""The tearsheet: one page a run, which starts with the outcome and whether it is luck, followed by all details.
 
-It is made from the run's folder alone, so `flagbt report` makes the same bytes again.
+It is rendered from the run's folder alone, so `flagbt report` produces the same bytes again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .sections.costs import costs_section
 from .sections.curves import performance_section, price_section
 from .sections.diversity import diversity_section
 from .sections.quantstats import quantstats_section
-from .sections.significance import certainty_section, luck_sentence, luck_word
+from .sections.significance import luck_sentence, luck_word, significance_section
 from .sections.trades import trades_section
 
 KIND_OF_VERDICT = {"one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good"}
@@ -59,12 +59,12 @@ def render_tearsheet(stored: StoredRun) -> str:
     Parameters
     ----------
     stored : StoredRun
-        The page needs nothing else. The user's name and notes are escaped.
+        The only input. The user's name and notes are escaped.
 
     Returns
     -------
     str
-        A whole page: nothing fetched, no clock, id or absolute path.
+        A whole page: it fetches nothing and holds no clock, id or absolute path.
     """
     manifest = stored.manifest
     title = title_of(manifest)
@@ -77,7 +77,7 @@ def render_tearsheet(stored: StoredRun) -> str:
             price_section(stored),
             calibration_section(stored),
             costs_section(stored),
-            certainty_section(stored),
+            significance_section(stored),
             _quantstats(stored),
             trades_section(stored.trades),
             section("Reproduce", f"<pre><code>{html.escape(command(manifest['config']))}</code></pre>\n", _reproduce_note()),
@@ -87,7 +87,7 @@ def render_tearsheet(stored: StoredRun) -> str:
 
 
 def title_of(manifest: Mapping[str, Any]) -> str:
-    """Return the user's name for a run, or what was run."""
+    """Return the user's name for a run, or its strategy and checkpoint."""
     checkpoint = (manifest["checkpoint"] or {}).get("name")
     ran = f"{strategy_name(manifest['config'])}{f', checkpoint {checkpoint}' if checkpoint else ''}"
     return str(manifest["name"] or ran)
@@ -125,7 +125,7 @@ def _head(stored: StoredRun, title: str) -> str:
 def _cards(stored: StoredRun) -> str:
     verdicts = stored.manifest["verdicts"]
     titles = {"signal": "Signals", "model": "Model, before calibration", "calibrated": "Model, after calibration"}
-    if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card says it
+    if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card is enough
         titles = {"signal": "Signals", "model": "Model"}
     cards = [
         verdict_card(title, found["verdict"], found["sentence"], KIND_OF_VERDICT[found["verdict"]])
@@ -142,10 +142,10 @@ def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> s
     kind = {"not luck alone": "good", "may be luck": "fair", "the market's": "fair", "a loss beyond luck": "bad"}.get(word, "")
     if kind == "good" and set(marks(manifest)) - {"SYNTHETIC"}:
         kind = "fair"
-    figure = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
+    answer = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
     if word == "the market's":
-        figure = certainty["random_entries"]
-    return verdict_card("Luck", word, with_stamp(figure, manifest["config"])["sentence"], kind)
+        answer = certainty["random_entries"]
+    return verdict_card("Luck", word, with_stamp(answer, manifest["config"])["sentence"], kind)
 
 
 def _seen(config: Mapping[str, Any]) -> str:
@@ -194,7 +194,7 @@ def _quantstats(stored: StoredRun) -> Html:
 
 def _reproduce_note() -> Html:
     return paragraph(
-        "Names stand for files on the machine that made this page. run.json holds the command as given, digests, "
+        "The names are files on the machine that made this page. run.json holds the command as given, digests, "
         "library versions and seeds; the same command on the same inputs gives the same numbers.",
         "muted",
     )

@@ -23,7 +23,7 @@ from flagbt.errors import UsageError
 from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import cost_sensitivity
 from flagbt.results.metrics import metrics
-from flagbt.results.significance.measure import certainty
+from flagbt.results.significance.measure import significance
 from flagbt.results.store import find_run, read_run
 from flagbt.results.summary import order_counts, summary
 from flagbt.results.trial_log import TrialLog, trial_of
@@ -211,7 +211,7 @@ def test_the_same_ruin_in_the_compiled_replay_and_the_certainty() -> None:
     assert np.array_equal(replayed.equity, run.equity["equity"])
     assert np.array_equal(replayed.table[:, 4], run.signals["target"])
     held = run_backtest(bars, BuyAndHold())
-    measured = certainty(run, held, TrialLog().count(trial_of(run)))
+    measured = significance(run, held, TrialLog().count(trial_of(run)))
     assert measured["verdict"] == {"beyond_luck": None, "sentence": measured["verdict"]["sentence"]}
     assert "the equity fell to 0 or below" in measured["verdict"]["sentence"]
     assert trial_of(run).sharpe is None

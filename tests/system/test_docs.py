@@ -346,11 +346,11 @@ def test_the_table_of_checks_is_in_rank_order() -> None:
 
 def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) -> None:
     """A number in the record that no page explains is believed or ignored, not understood."""
-    from flagbt.results.significance.measure import certainty
+    from flagbt.results.significance.measure import significance
     from flagbt.results.trial_log import TrialCount
 
     run = run_maker(48)
-    found = certainty(run, run, TrialCount(1, ()))  # type: ignore[arg-type]
+    found = significance(run, run, TrialCount(1, ()))  # type: ignore[arg-type]
     assert [row[0].strip("`") for row in table_after(page("certainty.md"), "figures")] == [*found][:-1]
     assert "`verdict`" in page("certainty.md")
 
