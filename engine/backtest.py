@@ -177,7 +177,9 @@ class Backtest:
         return self.short or bool(getattr(self.strategy, "short", False))
 
     def _scored(self) -> Signals | None:
-        signals = _prepared(self.bars, self.strategy) if self.signals is None else self.signals
+        signals = self.signals
+        if signals is None and isinstance(self.strategy, Strategy):
+            signals = _prepared(self.bars, self.strategy)
         if signals is not None:
             _check_signals(signals, self.bars, name_of(self.strategy))
             if isinstance(self.strategy, Strategy):
@@ -312,9 +314,7 @@ def _check_signature(strategy: Strategy) -> None:
             raise StrategyError(f"strategy '{strategy.name}': {called}, but does not accept them: {error}.") from None
 
 
-def _prepared(bars: Bars, strategy: Strategy | type[Any]) -> Signals | None:
-    if not isinstance(strategy, Strategy):
-        return None
+def _prepared(bars: Bars, strategy: Strategy) -> Signals:
     if type(strategy).prepare is Strategy.prepare:
         raise StrategyError(
             f"strategy '{strategy.name}': {type(strategy).__name__} defines no prepare(bars). Return Signals from it, "

@@ -28,22 +28,6 @@ from . import kernel
 from .broker import LESS_THAN_A_LOT, RUIN, Fill, OrderRecord
 from .costs import Costs
 from .feed import days_of
-from .kernel import (
-    CASH,
-    DECIDED,
-    FEE,
-    FILL_PRICE,
-    FILLED,
-    FILLED_SIZE,
-    NOTIONAL,
-    PRICE,
-    REASON,
-    REQUESTED,
-    SIZE,
-    SLIPPAGE,
-    STATUS,
-    TARGET,
-)
 from .ledger import orders_table
 from .rules import Rules
 from .run import Run
@@ -124,7 +108,7 @@ class ReplayResult:
     @property
     def equity(self) -> FloatArray:
         """Cash + size * close at each bar's close, quote currency, shape (n_bars,)."""
-        result: FloatArray = self.table[:, CASH] + self.table[:, SIZE] * self.bars.close
+        result: FloatArray = self.table[:, kernel.CASH] + self.table[:, kernel.SIZE] * self.bars.close
         return result
 
     @property
@@ -141,25 +125,25 @@ class ReplayResult:
         """Return the orders as the Backtrader path records them."""
         return [
             OrderRecord(
-                int(row[DECIDED]),
-                row[REQUESTED],
-                row[TARGET],
-                row[PRICE],
-                STATUSES[int(row[STATUS])],
-                REASONS[int(row[REASON])],
-                int(row[FILLED]),
-                row[FILLED_SIZE],
-                row[NOTIONAL],
-                row[FEE],
-                row[SLIPPAGE],
+                int(row[kernel.DECIDED]),
+                row[kernel.REQUESTED],
+                row[kernel.TARGET],
+                row[kernel.PRICE],
+                STATUSES[int(row[kernel.STATUS])],
+                REASONS[int(row[kernel.REASON])],
+                int(row[kernel.FILLED]),
+                row[kernel.FILLED_SIZE],
+                row[kernel.NOTIONAL],
+                row[kernel.FEE],
+                row[kernel.SLIPPAGE],
             )
             for row in self.orders.tolist()
         ]
 
     def fills(self) -> list[Fill]:
         """Return the fills as the Backtrader path records them."""
-        rows = self.orders[self.orders[:, FILLED] >= 0].tolist()
-        return [Fill(int(row[FILLED]), row[FILLED_SIZE], row[FILL_PRICE], row[FEE]) for row in rows]
+        rows = self.orders[self.orders[:, kernel.FILLED] >= 0].tolist()
+        return [Fill(int(row[kernel.FILLED]), row[kernel.FILLED_SIZE], row[kernel.FILL_PRICE], row[kernel.FEE]) for row in rows]
 
 
 def position_rule(signal: IntArray, *, short: bool) -> FloatArray:
@@ -265,7 +249,7 @@ def check_replay(run: Run, replayed: ReplayResult) -> None:
     """
     theirs, mine = run.equity, replayed.equity
     close = replayed.bars.close
-    size, cash = replayed.table[:, SIZE], replayed.table[:, CASH]
+    size, cash = replayed.table[:, kernel.SIZE], replayed.table[:, kernel.CASH]
     scale = np.maximum.reduce([np.abs(cash), np.abs(size * close), np.abs(mine)])
     for name, values, unit in (("equity", mine, scale), ("cash", cash, scale), ("position_size", size, scale / close)):
         expected = theirs[name].to_numpy()

@@ -15,13 +15,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .page import COLOURS, Html, escape
+from .page import STAND_IN, Html, escape
 
 if TYPE_CHECKING:
     from bokeh.models import Plot
 
-# Bokeh checks colours; `_themed` turns these into the names of the page's colours, which interactive_charts.js looks up.
-STAND_IN = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS)}
 CHART_MARK = '<script type="application/json" class="chart-data">'
 _FORMATS = {"percent": "0 %", "money": "0,0", "number": "0,0.[00]"}
 
@@ -170,6 +168,7 @@ def json_text(value: Any) -> str:
 
 
 def _themed(text: str) -> str:
+    """Return JSON with the names of the page's colours, which interactive_charts.js looks up."""
     names = {colour: name for name, colour in STAND_IN.items()}
     return re.sub(r'"(#0102[0-9a-f]{2})"', lambda found: f'"var(--{names[found.group(1)]})"', text)
 

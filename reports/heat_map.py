@@ -9,8 +9,8 @@ import numpy as np
 
 from ..arrays import FloatArray
 from ..results.number_text import ratio
-from .bokeh_plots import STAND_IN, chart_html, hover, new_plot, source
-from .page import Html
+from .bokeh_plots import chart_html, hover, new_plot, source
+from .page import STAND_IN, Html
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import page
-from .bokeh_plots import CHART_MARK, STAND_IN, chart_html, chart_scripts, hover, json_text, new_plot, source
-from .page import COLOURS, Html, escape
+from .bokeh_plots import CHART_MARK, chart_html, chart_scripts, hover, json_text, new_plot, source
+from .page import COLOURS, STAND_IN, Html, escape
 
 Array = npt.NDArray[Any]
 
@@ -93,7 +93,7 @@ def line_chart(
     named = {line.name for panel in panels for line in panel.lines}
     drawn: list[Line | Marks] = [line for panel in panels for line in panel.lines]
     drawn += [marks for panel in panels for marks in panel.marks if marks.name not in named]
-    entries = {(each.name, each.colour, _kind(each)): None for each in drawn}
+    entries = {(each.name, each.colour, each.dash if isinstance(each, Line) else each.shape): None for each in drawn}
     return chart_html(plots, name, description=description, caption=caption, legend=_legend(entries))
 
 
@@ -169,10 +169,6 @@ def _x(values: Array) -> Array:
     if np.issubdtype(values.dtype, np.datetime64):
         return values.astype("datetime64[ms]").astype(np.float64)
     return values.astype(np.float64)
-
-
-def _kind(each: Line | Marks) -> str:
-    return each.dash if isinstance(each, Line) else each.shape
 
 
 _SHAPES = {"triangle": "▲", "inverted_triangle": "▼", "circle": "●", "diamond": "◆", "square": "■"}

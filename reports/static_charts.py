@@ -23,10 +23,8 @@ from matplotlib.figure import Figure
 from ..data.labels import CLASS_NAMES
 from ..models.reliability import Reliability
 from ..storage.atomic_files import write_bytes
-from .page import COLOURS, Html, escape
+from .page import COLOURS, STAND_IN, Html, escape
 
-# Placeholder colours for matplotlib; `_themed` turns them into the page's CSS variables, so that dark mode works.
-_STAND_IN = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS)}
 _WIDTH_INCHES = 7.4
 _DASHES = ("-", "--", ":", "-.")
 _STYLE = {
@@ -34,19 +32,19 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text: small, searchable, no glyph ids
     "font.size": 10,
     "font.family": "sans-serif",
-    "text.color": _STAND_IN["muted"],
-    "axes.labelcolor": _STAND_IN["muted"],
-    "axes.edgecolor": _STAND_IN["rule"],
+    "text.color": STAND_IN["muted"],
+    "axes.labelcolor": STAND_IN["muted"],
+    "axes.edgecolor": STAND_IN["rule"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": _STAND_IN["rule"],
+    "grid.color": STAND_IN["rule"],
     "grid.linewidth": 0.7,
-    "xtick.color": _STAND_IN["muted"],
-    "ytick.color": _STAND_IN["muted"],
+    "xtick.color": STAND_IN["muted"],
+    "ytick.color": STAND_IN["muted"],
     "ytick.major.size": 0,
     "legend.frameon": False,
     "path.simplify_threshold": 0.3,
@@ -64,8 +62,8 @@ def histogram_chart(
     """Draw histograms over the same bins, one step line each; ``counts`` (n,) and ``edges`` (n + 1,)."""
     with _figure(2.6) as (figure, axes):
         for (label, values), colour in zip(counts.items(), colours, strict=True):
-            axes.stairs(values, edges, label=label, color=_STAND_IN[colour], fill=True, alpha=0.25)
-            axes.stairs(values, edges, color=_STAND_IN[colour], linewidth=1.3)
+            axes.stairs(values, edges, label=label, color=STAND_IN[colour], fill=True, alpha=0.25)
+            axes.stairs(values, edges, color=STAND_IN[colour], linewidth=1.3)
         axes.set_xlabel(unit)
         axes.set_ylabel("bars")
         figure.legend(loc="outside upper left", ncols=len(counts))
@@ -94,9 +92,9 @@ def grid_chart(
         top = max(float(values.max()), 1e-9)
         for (i, j), value in np.ndenumerate(values):
             shade = min(1.0, max(0.0, float(value) / top))
-            axes.fill_between([j - 0.5, j + 0.5], i - 0.5, i + 0.5, color=_STAND_IN["buy"], alpha=round(shade, 2), lw=0)
+            axes.fill_between([j - 0.5, j + 0.5], i - 0.5, i + 0.5, color=STAND_IN["buy"], alpha=round(shade, 2), lw=0)
         i, j = np.unravel_index(int(np.argmax(values)), values.shape)
-        axes.plot([j], [i], marker="o", color=_STAND_IN["sell"], markersize=5)
+        axes.plot([j], [i], marker="o", color=STAND_IN["sell"], markersize=5)
         axes.grid(visible=False)
         for axis, at, label in ((axes.xaxis, across, labels[0]), (axes.yaxis, down, labels[1])):
             ticks = np.linspace(0, len(at) - 1, min(7, len(at))).astype(int)
@@ -108,7 +106,7 @@ def grid_chart(
 def reliability_chart(curves: Mapping[str, Reliability], name: str) -> Html:
     """Draw reliability diagrams, a panel a class; see ``draw_reliability``."""
     with _figure(3.2) as (figure, _):
-        draw_reliability(figure, curves, _STAND_IN)
+        draw_reliability(figure, curves, STAND_IN)
         return _svg(figure, name, f"Reliability by class: {', '.join(curves)}")
 
 
@@ -121,7 +119,8 @@ def reliability_png(curves: Mapping[str, Reliability], path: Path) -> None:
         When it cannot be written.
     """
     colours = {name: light for name, (light, _) in COLOURS.items()}
-    style = {key: colours[_names()[value]] if value in _names() else value for key, value in _STYLE.items()}
+    light_of = {stand_in: colours[name] for name, stand_in in STAND_IN.items()}
+    style = {key: light_of.get(str(value), value) for key, value in _STYLE.items()}
     with quiet_fonts(), matplotlib.style.context(style, after_reset=True):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
@@ -149,10 +148,6 @@ def draw_reliability(figure: Figure, curves: Mapping[str, Reliability], colours:
         axes.title.set_color(colours["text"])
     panels[0].set_ylabel("observed")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(curves))
-
-
-def _names() -> dict[str, str]:
-    return {stand_in: name for name, stand_in in _STAND_IN.items()}
 
 
 def inline_svg(svg: str, name: str, description: str) -> Html:
@@ -195,6 +190,6 @@ def _svg(figure: Figure, name: str, description: str) -> Html:
 
 
 def _themed(svg: str) -> str:
-    for name, colour in _STAND_IN.items():
+    for name, colour in STAND_IN.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import math
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..data.labels import label_spec
 from ..results.caveats import banners, marks, strategy_name, unstated, with_stamp
 from ..results.metrics import daily_returns, ruined_at
 from ..results.number_text import money, whole
+from ..results.repeat_command import run_command_text
 from ..results.stored_run import StoredRun
 from ..results.summary import order_counts
 from .interactive_charts import chart_document
@@ -28,29 +28,12 @@ from .sections.significance import luck_sentence, luck_word, significance_sectio
 from .sections.trades import trades_section
 
 KIND_OF_VERDICT = {"one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good"}
-# Fields of a run's config that `flagbt run` takes back.
-OPTIONS = {
-    "strategy": "--strategy",
-    "checkpoint": "--ckpt",
-    "data": "--data",
-    "timerange": "--timerange",
-    "calibration": "--calibration",
-    "decision": "--decision",
-    "fee_bps": "--fee-bps",
-    "slippage_bps": "--slippage-bps",
-    "borrow_bps_per_day": "--borrow-bps-per-day",
-    "cash": "--cash",
-    "short": "--short",
-    "cooldown_bars": "--cooldown-bars",
-    "min_hold_bars": "--min-hold-bars",
-    "exit": "--exit",
-    "stop_loss": "--stop-loss",
-    "take_profit": "--take-profit",
-    "max_short_notional": "--max-short-notional",
-    "close_short_above": "--close-short-above",
-    "allow_overlap": "--allow-overlap",
-    "seed": "--seed",
-}
+# Fields of a run's config that are options of `flagbt run`.
+OPTIONS = (
+    *("strategy", "checkpoint", "data", "timerange", "calibration", "decision"),
+    *("fee_bps", "slippage_bps", "borrow_bps_per_day", "cash", "short", "cooldown_bars", "min_hold_bars", "exit"),
+    *("stop_loss", "take_profit", "max_short_notional", "close_short_above", "allow_overlap", "seed"),
+)
 
 
 def render_tearsheet(stored: StoredRun) -> str:
@@ -94,15 +77,9 @@ def title_of(manifest: Mapping[str, Any]) -> str:
 
 
 def command(config: Mapping[str, Any]) -> str:
-    """Return the command that repeats the run, from its config: file names only, no path of this machine."""
-    words = ["flagbt", "run"]
-    for field, option in OPTIONS.items():
-        value = config.get(field)
-        if value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            words += [option, setting_text(value)]
-    return shlex.join(words)
+    """Return the command that repeats a run, from its config: with file names, but no path of this machine."""
+    given = {field: config[field] for field in OPTIONS if config.get(field) is not None}
+    return run_command_text({k: value if isinstance(value, bool) else setting_text(value) for k, value in given.items()})
 
 
 def _head(stored: StoredRun, title: str) -> str:

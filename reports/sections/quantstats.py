@@ -24,16 +24,12 @@ from ..static_charts import inline_svg, quiet_fonts
 
 _HALF_YEAR = 183
 
+_OF_DAYS = ("Profit Factor", "Payoff Ratio", "CPC Index", "Common Sense Ratio", "Kelly Criterion", "Risk of Ruin")
 # Rows left out, and why: they conflict with our own number of the same name, or claim too much.
 _ROWS_LEFT_OUT = {
     "Risk-Adjusted Return": "always on 252 days a year",
     "Time in Market": "rounded up and taken from returns; see bars with a position above",
-    "Profit Factor": "of days, not of trades",
-    "Payoff Ratio": "of days, not of trades",
-    "CPC Index": "of days, not of trades",
-    "Common Sense Ratio": "of days, not of trades",
-    "Kelly Criterion": "of days, not of trades",
-    "Risk of Ruin": "of days, not of trades",
+    **dict.fromkeys(_OF_DAYS, "of days, not of trades"),
 }
 _WINDOW_DAYS = {"3M": 92, "6M": 183, "1Y": 365, "3Y (ann.)": 3 * 365, "5Y (ann.)": 5 * 365, "10Y (ann.)": 10 * 365}
 _AGAINST_BENCHMARK = ("R^2", "Information Ratio")  # meaningless for the benchmark against itself
