@@ -142,7 +142,7 @@ def chart_html(plots: Sequence[Plot], name: str, *, description: str, caption: s
     return Html(
         f'<figure class="chart">{legend}<div id="chart-{escape(name)}" class="canvas" role="group" '
         f'aria-label="{escape(description)}" style="min-height:{height}px"></div>{below}\n'
-        f"{CHART_MARK}{_themed(json_text(item))}</script>\n</figure>\n"
+        f"{CHART_MARK}{_themed(script_json(item))}</script>\n</figure>\n"
     )
 
 
@@ -161,7 +161,7 @@ def _renumbered(item: Any, name: str) -> Any:
     return walk(item)
 
 
-def json_text(value: Any) -> str:
+def script_json(value: Any) -> str:
     """Return JSON for use inside a script element: without ``<``, so without its end or a comment."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.replace("<", "\\u003c")

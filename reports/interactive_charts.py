@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import page
-from .bokeh_plots import CHART_MARK, chart_html, chart_scripts, hover, json_text, new_plot, source
+from .bokeh_plots import CHART_MARK, chart_html, chart_scripts, hover, new_plot, script_json, source
 from .page import COLOURS, STAND_IN, Html, escape
 
 Array = npt.NDArray[Any]
@@ -101,7 +101,7 @@ def chart_document(title: str, body: str, *, banners: Sequence[str] = (), wide: 
     """Return a whole page, see `page.document`, with Bokeh's script once if the body holds a chart."""
     if CHART_MARK not in body:
         return page.document(title, body, banners=banners, wide=wide)
-    colours = f'<script type="application/json" id="chart-colours">{json_text(COLOURS)}</script>\n'
+    colours = f'<script type="application/json" id="chart-colours">{script_json(COLOURS)}</script>\n'
     return page.document(title, body + colours, banners=banners, scripts=chart_scripts(), wide=wide)
 
 

@@ -15,7 +15,15 @@ from flagbt.engine.costs import Costs
 from flagbt.errors import RangeError, StrategyError
 from flagbt.results.summary import summary
 from flagbt.strategies.baselines import BuyAndHold
-from flagbt.tests.support.plain_strategies import STRATEGIES, Analysed, AtClose, RandomOrders, Timers, ValidUntil, Watched
+from flagbt.tests.support.plain_strategies import (
+    STRATEGIES,
+    AtClose,
+    RandomOrders,
+    Timers,
+    ValidUntil,
+    WithAnalyzers,
+    WithObservers,
+)
 
 CASH, FEE = 10_000.0, 0.001
 TOLERANCE = 1e-9
@@ -150,7 +158,9 @@ def test_random_orders_are_those_of_pure_backtrader(seed):
     assert run.orders["fill_price"].notna().sum() > 50
 
 
-@pytest.mark.parametrize("strategy", [Analysed, Watched, Timers, ValidUntil, AtClose], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "strategy", [WithAnalyzers, WithObservers, Timers, ValidUntil, AtClose], ids=lambda each: each.__name__
+)
 def test_daily_bars_are_days_to_backtrader_too(strategy):
     """If it fails, analyzers, timers and sessions of a plain strategy treat a day as 1,440 minutes."""
     bars = gappy(200, 4, hours=24)

@@ -32,7 +32,7 @@ UNKNOWN = math.nan  # the size of an order that never filled
 LOST = "the account had lost everything"
 
 
-class Scripted(Strategy):
+class Script(Strategy):
     """Follow a script: signals as letters, or targets bar by bar."""
 
     name = "scripted"
@@ -385,7 +385,7 @@ def replay(scenario: Scenario) -> tuple[Bars, object]:
     time = np.datetime64("2024-03-01", "ns") + np.arange(len(open_)) * np.timedelta64(3600, "s")
     high, low = np.maximum(open_, close), np.minimum(open_, close)
     bars = Bars(time, open_, high, low, close, np.ones(len(open_)), source=scenario.name)
-    strategy = Scripted(scenario.signals, scenario.targets, short=scenario.short)
+    strategy = Script(scenario.signals, scenario.targets, short=scenario.short)
     costs = Costs(**(ROUND | scenario.costs))
     run = run_backtest(bars, strategy, costs=costs, cash=scenario.start_cash, short=scenario.short)
     return bars, run

@@ -14,7 +14,7 @@ import backtrader as bt
 Note = tuple[object, ...]
 
 
-class Noted(bt.Strategy):
+class CallLogger(bt.Strategy):
     """Log every call; the class keeps the log after the replay."""
 
     short = False  # whether it goes short
@@ -112,7 +112,7 @@ class Noted(bt.Strategy):
         type(self).last = self.log
 
 
-class SmaCross(Noted):
+class SmaCross(CallLogger):
     """Trade the crossing of two means with a fifth of the cash."""
 
     params = (("fast", 10), ("slow", 30))
@@ -212,7 +212,7 @@ class Risk(bt.Sizer):
         return min(size, comminfo.getsize(data.close[0], 0.9 * cash))
 
 
-class Rsi(Noted):
+class Rsi(CallLogger):
     """Trade mean reversion by the relative strength index, with a risk sizer."""
 
     def __init__(self):
@@ -226,7 +226,7 @@ class Rsi(Noted):
             self.sell()
 
 
-class Macd(Noted):
+class Macd(CallLogger):
     """Go long and short by the sign of the MACD's histogram, with half the account."""
 
     short = True
@@ -238,7 +238,7 @@ class Macd(Noted):
         self.order_target_percent(target=0.5 if self.macd.histo[0] > 0 else -0.5)
 
 
-class Bollinger(Noted):
+class Bollinger(CallLogger):
     """Enter by a limit order at the lower band, renewed at each bar; exit by a limit order at the middle."""
 
     def __init__(self):
@@ -259,7 +259,7 @@ class Bollinger(Noted):
             self.order = self.close(exectype=bt.Order.Limit, price=self.band.mid[0])
 
 
-class Turtle(Noted):
+class Turtle(CallLogger):
     """Trade Donchian breakouts: up to four units, a stop two ranges away, exit at the ten-bar low."""
 
     short = True  # a stop sometimes outlives its position
@@ -287,7 +287,7 @@ class Turtle(Noted):
         self.stop_order = self.sell(exectype=bt.Order.Stop, price=self.at - 2 * self.atr[0], size=self.position.size + size)
 
 
-class Pyramid(Noted):
+class Pyramid(CallLogger):
     """Buy more as the price falls, sell in thirds."""
 
     def __init__(self):
@@ -301,7 +301,7 @@ class Pyramid(Noted):
             self.sell(size=self.position.size / 3)
 
 
-class Bracket(Noted):
+class Bracket(CallLogger):
     """Enter by a limit order with a stop and a target."""
 
     def __init__(self):
@@ -353,7 +353,7 @@ class ShortBracket(Bracket):
             self.orders = self.sell_bracket(size=0.1, price=price, limitprice=price * 0.99, stopprice=price * 1.01)
 
 
-class HandMadeBracket(Noted):
+class HandMadeBracket(CallLogger):
     """Order a parent and children, transmitted with the last of them."""
 
     def next(self):
@@ -367,7 +367,7 @@ class HandMadeBracket(Noted):
                 self.cancel(order)
 
 
-class Oco(Noted):
+class Oco(CallLogger):
     """Place three exits, of which one cancels the others."""
 
     def next(self):
@@ -380,7 +380,7 @@ class Oco(Noted):
             self.sell(size=size, exectype=bt.Order.Close, valid=None, oco=first)
 
 
-class StopTrailPercent(Noted):
+class StopTrailPercent(CallLogger):
     """Always enter, and exit by a trailing stop of one per cent."""
 
     def next(self):
@@ -389,7 +389,7 @@ class StopTrailPercent(Noted):
             self.sell(size=0.1, exectype=bt.Order.StopTrail, trailpercent=0.01)
 
 
-class StopTrailAmount(Noted):
+class StopTrailAmount(CallLogger):
     """Go long and short by trailing stops of an amount, above and below a reference price."""
 
     short = True
@@ -402,7 +402,7 @@ class StopTrailAmount(Noted):
             self.close(exectype=bt.Order.StopTrail, trailamount=100.0)
 
 
-class StopTrailLimit(Noted):
+class StopTrailLimit(CallLogger):
     """Exit by a trailing stop that places a limit order."""
 
     def next(self):
@@ -420,7 +420,7 @@ class StopTrailLimit(Noted):
             )
 
 
-class StopLimit(Noted):
+class StopLimit(CallLogger):
     """Enter by a breakout with a highest price, exit by a stop with a lowest price."""
 
     def __init__(self):
@@ -435,7 +435,7 @@ class StopLimit(Noted):
             self.sell(size=0.1, exectype=bt.Order.StopLimit, price=self.low[0], plimit=self.low[0] * 0.9998)
 
 
-class StopEntry(Noted):
+class StopEntry(CallLogger):
     """Enter by a stop above the market, exit by a stop below it."""
 
     def next(self):
@@ -447,7 +447,7 @@ class StopEntry(Noted):
             self.close(exectype=bt.Order.Stop, price=self.data.low[0] * 0.995)
 
 
-class TargetValue(Noted):
+class TargetValue(CallLogger):
     """Keep a position worth 5,000."""
 
     def next(self):
@@ -455,7 +455,7 @@ class TargetValue(Noted):
             self.order_target_value(target=0.0 if len(self) % 49 == 0 else 5_000.0)
 
 
-class TargetPercent(Noted):
+class TargetPercent(CallLogger):
     """Rebalance to a changing share, up to all of it, which the fee makes too much."""
 
     def next(self):
@@ -463,7 +463,7 @@ class TargetPercent(Noted):
             self.order_target_percent(target=(len(self) // 10 % 5) / 4)
 
 
-class TargetSize(Noted):
+class TargetSize(CallLogger):
     """Reverse from long to short and back."""
 
     short = True
@@ -473,7 +473,7 @@ class TargetSize(Noted):
             self.order_target_size(target=(-0.1, 0.0, 0.1, 0.2)[len(self) // 12 % 4])
 
 
-class Timers(Noted):
+class Timers(CallLogger):
     """Buy by the clock, sell by the weekday."""
 
     def __init__(self):
@@ -492,7 +492,7 @@ class Timers(Noted):
         """Do nothing: the timers trade."""
 
 
-class ValidUntil(Noted):
+class ValidUntil(CallLogger):
     """Place orders that expire: by a date, after a time, at the end of the day, after bars as a float."""
 
     def next(self):
@@ -510,7 +510,7 @@ class ValidUntil(Noted):
             self.buy(size=0.01, exectype=bt.Order.Limit, price=self.data.close[0] * 0.995, valid=until)
 
 
-class ManyAtOnce(Noted):
+class ManyAtOnce(CallLogger):
     """Place several orders at one bar, some of them too large."""
 
     short = True
@@ -524,7 +524,7 @@ class ManyAtOnce(Noted):
             self.buy(size=5.0)  # last: after a rejection, Backtrader also rejects closing orders, and flagbt does not
 
 
-class CloseAndBuy(Noted):
+class CloseAndBuy(CallLogger):
     """Exit and enter again at the same open, with nearly all the cash."""
 
     def next(self):
@@ -534,7 +534,7 @@ class CloseAndBuy(Noted):
             self.buy(size=0.95 * self.broker.getvalue() / self.data.close[0])
 
 
-class MarketableLimit(Noted):
+class MarketableLimit(CallLogger):
     """Place limit orders that the next open crosses, and some that it just misses."""
 
     def next(self):
@@ -547,7 +547,7 @@ class MarketableLimit(Noted):
             self.close(exectype=bt.Order.Limit, price=self.data.close[0] / shift)
 
 
-class Grid(Noted):
+class Grid(CallLogger):
     """Place a ladder of limit orders on both sides."""
 
     def next(self):
@@ -560,7 +560,7 @@ class Grid(Noted):
                     self.sell(size=0.02, exectype=bt.Order.Limit, price=self.data.close[0] * (1 + 0.003 * step))
 
 
-class NotifyDriven(Noted):
+class NotifyDriven(CallLogger):
     """Order the exit when the entry is reported, and the next entry when the trade is."""
 
     def __init__(self):
@@ -584,7 +584,7 @@ class NotifyDriven(Noted):
             self.buy(size=0.1)
 
 
-class Reverser(Noted):
+class Reverser(CallLogger):
     """Reverse by Backtrader's reversing sizer."""
 
     short = True
@@ -600,7 +600,7 @@ class Reverser(Noted):
             self.sell()
 
 
-class AtClose(Noted):
+class AtClose(CallLogger):
     """Order for the session's close."""
 
     def next(self):
@@ -610,7 +610,7 @@ class AtClose(Noted):
             self.close(exectype=bt.Order.Close)
 
 
-class Signalled(bt.SignalStrategy, Noted):
+class BySignals(bt.SignalStrategy, CallLogger):
     """Use Backtrader's strategy of signals."""
 
     short = True
@@ -620,7 +620,7 @@ class Signalled(bt.SignalStrategy, Noted):
         self.signal_add(bt.SIGNAL_LONGSHORT, bt.ind.CrossOver(bt.ind.EMA(period=8), bt.ind.EMA(period=21)))
 
 
-class HeikinAshi(Noted):
+class HeikinAshi(CallLogger):
     """Compute an indicator that makes Backtrader run bar by bar."""
 
     def __init__(self):
@@ -634,7 +634,7 @@ class HeikinAshi(Noted):
             self.close()
 
 
-class InTheWarmUp(Noted):
+class InTheWarmUp(CallLogger):
     """Trade before the indicators are ready, and differently at the first bar after."""
 
     def __init__(self):
@@ -654,7 +654,7 @@ class InTheWarmUp(Noted):
             self.buy(size=0.02)
 
 
-class TradeIds(Noted):
+class TradeIds(CallLogger):
     """Keep two books in one position, one of them possibly short."""
 
     short = True
@@ -667,7 +667,7 @@ class TradeIds(Noted):
             self.sell(size=0.03, tradeid=book)
 
 
-class TooLarge(Noted):
+class TooLarge(CallLogger):
     """Place orders that the cash cannot pay, and log their notifications."""
 
     fewest = 0
@@ -686,7 +686,7 @@ class NotChecked(TooLarge):
         self.broker.set_checksubmit(False)
 
 
-class Watched(Noted):
+class WithObservers(CallLogger):
     """Read the standard observers, the length of the lines, dates and the environment."""
 
     def __init__(self):
@@ -724,7 +724,7 @@ class Watched(Noted):
         )
 
 
-class Analysed(Noted):
+class WithAnalyzers(CallLogger):
     """Add analyzers and an observer, and read them at the end."""
 
     def __init__(self):
@@ -745,7 +745,7 @@ class Analysed(Noted):
         super().stop()
 
 
-class ManyIndicators(Noted):
+class ManyIndicators(CallLogger):
     """Trade long and short by a vote of many indicators."""
 
     short = True
@@ -772,7 +772,7 @@ class ManyIndicators(Noted):
         self.order_target_percent(target=0.05 * vote)
 
 
-class BuyAndHold(Noted):
+class BuyAndHold(CallLogger):
     """Buy once with nearly all the cash."""
 
     fewest = 1
@@ -782,7 +782,7 @@ class BuyAndHold(Noted):
             self.buy(size=0.97 * self.broker.getcash() / self.data.close[0])
 
 
-class Martingale(Noted):
+class Martingale(CallLogger):
     """Double the size after a loss."""
 
     def __init__(self):
@@ -805,7 +805,7 @@ class Martingale(Noted):
             self.bought = len(self)
 
 
-class RandomOrders(Noted):
+class RandomOrders(CallLogger):
     """Place random orders of all types, too small to reach a cash or short limit."""
 
     short = True
@@ -867,5 +867,8 @@ class RandomOrders(Noted):
 STRATEGIES = [
     each
     for each in list(globals().values())
-    if isinstance(each, type) and issubclass(each, Noted) and each not in (Noted, RandomOrders) and each.__module__ == __name__
+    if isinstance(each, type)
+    and issubclass(each, CallLogger)
+    and each not in (CallLogger, RandomOrders)
+    and each.__module__ == __name__
 ]
