@@ -1,4 +1,4 @@
-"""How often the intervals of docs/certainty.md hold the truth: simulated series whose true Sharpe ratio is known.
+"""How often the intervals of docs/significance.md hold the truth: simulated series whose true Sharpe ratio is known.
 
     python benchmarks/intervals.py [--series 1000] [--days 1460 --days 365] [--method percentile --method bca]
 

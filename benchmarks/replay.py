@@ -22,7 +22,7 @@ import numpy as np
 from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
-from flagbt.engine.kernel import ASKED, DECIDED, FILLED
+from flagbt.engine.kernel import DECIDED, FILLED, REQUESTED
 from flagbt.engine.replay import ReplayBars, ReplaySetting, Scratch, position_rule, replay, replay_many
 from flagbt.models.calibration import Calibration
 from flagbt.models.decision import Decision
@@ -82,7 +82,7 @@ def contenders(bars: Bars, signal: np.ndarray, costs: Costs) -> dict[str, tuple[
     orders = replay(prepared, targets, costs=costs, cash=CASH).orders
     orders = orders[orders[:, FILLED] >= 0]
     asked = np.full(len(bars), np.nan)  # at the bar that decided
-    asked[orders[:, DECIDED].astype(int)] = orders[:, ASKED]
+    asked[orders[:, DECIDED].astype(int)] = orders[:, REQUESTED]
     filled = np.concatenate([[np.nan], asked[:-1]])  # at the bar that filled
     frame = bars.frame()
 

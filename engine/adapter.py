@@ -1,4 +1,4 @@
-"""The bridge: a flagbt strategy's decisions as Backtrader orders, bar by bar."""
+"""The adapter: a flagbt strategy's decisions as Backtrader orders, bar by bar."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .kernel import RUIN, HeldPosition, Limits, next_target
 from .rules import Rules
 
 
-class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
-    """At each bar's close: settle the last order, ask the strategy and the rules, order where the target is a new one.
+class StrategyAdapter(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
+    """At each bar's close, settle the last order, call the strategy and the rules, and order a new target.
 
     An order is a target exposure: the broker sizes it as it fills, see ``RecordingBroker.order_target``. Once the account has
-    lost everything nobody is asked any more: the broker closes the position, and nothing follows.
+    lost everything, neither is called any more: the broker closes the position, and nothing follows.
 
     Parameters
     ----------
     plugin : Strategy
-        What decides; its ``signals`` cover all bars, the history included.
+        Makes the decisions; its ``signals`` cover all bars, the history included.
     first : int
         Position of the first traded bar among all bars.
     signal : list of int
-        Of the traded bars. The strategy is not asked at a bar without one; the rules apply at every bar.
+        Of the traded bars. The strategy is not called at a bar without one; the rules apply at every bar.
     limits : Limits
         The rules.
 
@@ -38,10 +38,10 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
     before, after : list of float
         The exposure in force before and after each bar's decision.
     why : list of int
-        What moved each bar's target away from the strategy's, see ``engine.rules``.
+        The code of the rule that changed each bar's target, see ``engine.rules``.
     """
 
-    # `plugin`: Cerebro.addstrategy has a parameter `strategy` of its own.
+    # `plugin`: Cerebro.addstrategy already has a parameter `strategy`.
     def __init__(self, *, plugin: Strategy, first: int, signal: list[int], limits: Limits) -> None:
         self.before: list[float] = []
         self.after: list[float] = []
@@ -55,11 +55,11 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
         self._pending: OrderRecord | None = None
         self._entry_bar = 0
         self._exit_bar = -1
-        self._asked_bar = {1: 0, -1: 0}
+        self._wanted_bar = {1: 0, -1: 0}
         self._side = 0
 
     def next(self) -> None:
-        """Backtrader calls this at each bar's close, after the broker has filled at the bar's open."""
+        """Decide at a bar's close; Backtrader calls this after the broker has filled at the bar's open."""
         bar, held = len(self.before), self.broker.getposition(self.data)
         if self._pending is not None:
             self._settle(self._pending, held.size)
@@ -81,25 +81,25 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
         self.after.append(self._in_force)
 
     def _wanted(self, bar: int, bars_held: int, held: Any) -> float:
-        """Return the target that the strategy asks for, NaN to keep."""
+        """Return the strategy's target, NaN to keep."""
         entry_price = held.price if held.size else math.nan
         target = self._strategy.decide(self._first + bar, Position(self._in_force, held.size, bars_held, entry_price))
         if target is None:
             return math.nan
         wanted = self._checked(target)
         if wanted:
-            self._asked_bar[1 if wanted > 0 else -1] = bar
+            self._wanted_bar[1 if wanted > 0 else -1] = bar
         return wanted
 
     def _held(self, bar: int, bars_held: int, held: Any) -> HeldPosition:
         bars_flat = bar - self._exit_bar + 1 if not held.size and self._exit_bar >= 0 else 0
         equity = self.broker.cash + held.size * self.data.close[0]
         return HeldPosition(
-            held.size, held.price, equity, bars_held, bars_flat, bar - self._asked_bar[1 if held.size > 0 else -1]
+            held.size, held.price, equity, bars_held, bars_flat, bar - self._wanted_bar[1 if held.size > 0 else -1]
         )
 
     def _settle(self, record: OrderRecord, size: float) -> None:
-        """Take the target in force from what the last order came to: it was sized and filled as this bar opened."""
+        """Update the target in force from the last order, which was sized and filled as this bar opened."""
         if record.status != "filled":
             self._in_force = self._fallback
         side = (size > 0) - (size < 0)
@@ -113,7 +113,7 @@ class Bridge(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
         self._pending = None
 
     def _checked(self, target: Any) -> float:
-        """Return the target as a float, or say what the strategy should have returned."""
+        """Return the target as a float, or raise with what the strategy should have returned."""
         allowed = self.broker.short_allowed
         lowest = -1.0 if allowed else 0.0
         try:

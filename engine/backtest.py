@@ -1,4 +1,4 @@
-"""run_backtest: Bars and a strategy in, a Run out."""
+"""run_backtest and Backtest: Bars and a strategy in, a Run out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import backtrader as bt
@@ -21,7 +22,7 @@ from ..errors import RangeError, StrategyError, UsageError
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Strategy
 from ..strategies.declarations import bars_seen, labels_of, name_of, warmup_bars
-from .adapter import Bridge
+from .adapter import StrategyAdapter
 from .broker import RecordingBroker
 from .costs import Costs
 from .feed import BarsFeed
@@ -31,7 +32,7 @@ from .plain_backtrader import explain_short_range, with_all_in_sizer
 from .rules import Rules
 from .run import Run
 
-_MOST_CASH = 1e15  # beyond, sizes in lots are no exact floats
+_MOST_CASH = 1e15  # beyond, sizes in lots are not exact floats
 _PROBABILITY_TOLERANCE = 1e-6
 
 
@@ -45,31 +46,27 @@ def run_backtest(
     short: bool = False,
     rules: Rules | None = None,
     signals: Signals | None = None,
-    data: Mapping[str, Any] | None = None,
-    checkpoint: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
 ) -> Run:
     """Replay the bars of a range through Backtrader and return the complete record.
 
-    A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing at the fill:** a target exposure e, with
-    equity E marked at that open (what is left of it after closing, where the position turns around), means
-    ``floor_to_lot(E * |e| / (open * (1 + slippage) * (1 + fee)))`` base units; the order is that less what is held, bought or
-    sold accordingly, and a target of 0 sells exactly what is held. So no gap between close and open makes an order
-    unpayable. The target stays in force between signals: nothing is rebalanced as prices move, and a BUY while the target is
-    +1 does nothing. After an order smaller than one lot, the target in force is what is really held. The last position stays
-    open, marked at the last close; an order of the last bar stays ``unfilled`` and has no size. **Ruin:** where the equity at
-    a close is 0 or less, the position is closed at the next open, and nothing is traded after (see ``RecordingBroker``).
+    A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing at the fill:** a target exposure e means
+    ``floor_to_lot(E * |e| / (open * (1 + slippage) * (1 + fee)))`` base units. E is the equity marked at that open; for a
+    reversal, it is what closing the old position leaves. The order is that size less the units held; a target of 0 sells
+    exactly the units held. So no gap between close and open makes an order unpayable. The target stays in force between
+    signals: nothing is rebalanced as prices move, and a BUY while the target is +1 does nothing. After an order smaller than
+    one lot, the target in force is the position actually held. The last position stays open, marked at the last close; an
+    order of the last bar stays ``unfilled`` and has no size. **Ruin:** where the equity at a close is 0 or less, the position
+    is closed at the next open, and trading ends (see ``RecordingBroker``).
     *Causality: row t of the record uses bars <= t, the size of an order the open of the bar in which it fills.*
 
     Parameters
     ----------
     bars : Bars
-        With the history before the range, which warms the strategy up.
+        Includes the history before the range, which warms the strategy up.
     strategy : Strategy, or a subclass of backtrader.Strategy
-        An instance of the one (already set to ``short`` where shorts are wanted), a class of the other. A plain
-        Backtrader strategy reads ``signals`` as lines of its data (see ``engine.feed``), and what it orders without a
-        size is everything (see ``engine.plain.AllInSizer``).
+        An instance of a flagbt strategy (created with ``short`` for shorts), or a plain Backtrader strategy's class. The
+        latter reads ``signals`` as lines of its data (see ``engine.feed``), and its orders without a size take everything
+        (see ``engine.plain_backtrader.AllInSizer``).
     timerange : TimeRange, optional
         Bars traded, by open time, end exclusive. Without a start, a flagbt strategy's warm-up is skipped; with one, its
         bars without a signal are traded as HOLD and counted as ``no_signal``.
@@ -80,133 +77,183 @@ def run_backtest(
     short : bool
         Whether positions below 0 are allowed, up to the equity.
     rules : Rules, optional
-        Cooldown, minimum holding, stops and the like, laid over a flagbt strategy's own targets; none by default.
+        Cooldown, minimum holding, stops and the like, applied on top of a flagbt strategy's own targets; none by default.
     signals : Signals, optional
         One row for each of ``bars``, in place of ``strategy.prepare`` (a sweep scores once).
-    data, checkpoint, config : mapping, optional
-        JSON values for the record; ``data`` and ``config`` are laid over what is known here.
-    progress : callable, optional
-        Called with (bars done, bars in all) every 1,000 bars.
 
     Raises
     ------
     UsageError
-        For cash or shorts that make no sense.
+        For invalid cash, shorts or rules.
     RangeError
         When the range holds no bars, or none with a signal.
     StrategyError
         When the strategy breaks its contract.
     """
-    timerange, costs, rules = timerange or TimeRange(), costs or Costs(), rules or Rules()
-    _check_arguments(strategy, cash, short, rules)
-    short = short or bool(getattr(strategy, "short", False))
+    return Backtest(
+        bars=bars,
+        strategy=strategy,
+        timerange=timerange or TimeRange(),
+        costs=costs or Costs(),
+        cash=cash,
+        short=short,
+        rules=rules or Rules(),
+        signals=signals,
+    ).run()
 
-    # 1. Score: all bars at once, the history included.
-    started = time.perf_counter()
-    signals = _prepared(bars, strategy) if signals is None else signals
-    if signals is not None:
-        _check_signals(signals, bars, name_of(strategy))
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Backtest:
+    """One backtest with values for its record; ``run_backtest`` documents the other parameters.
+
+    Parameters
+    ----------
+    data, checkpoint, config : mapping, optional
+        JSON values for the record; ``data`` and ``config`` override the engine's own values.
+    progress : callable, optional
+        Called with (bars done, bars in all) every 1,000 bars.
+    """
+
+    bars: Bars
+    strategy: Strategy | type[Any]
+    timerange: TimeRange = field(default_factory=TimeRange)
+    costs: Costs = field(default_factory=Costs)
+    cash: float = 10_000.0
+    short: bool = False
+    rules: Rules = field(default_factory=Rules)
+    signals: Signals | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    def run(self) -> Run:
+        """Score, cut, replay and record. *Causality: as ``run_backtest``.*
+
+        Raises
+        ------
+        UsageError, RangeError, StrategyError
+            As ``run_backtest``.
+        """
+        _check_arguments(self.strategy, self.cash, self.short, self.rules)
+
+        # 1. Score: all bars at once, the history included.
+        started = time.perf_counter()
+        signals = self._scored()
+        scored = time.perf_counter()
+
+        # 2. Cut: the bars to trade.
+        is_plain = not isinstance(self.strategy, Strategy)
+        part = _traded(self.bars, None if is_plain else signals, self.timerange, warmup_bars(self.strategy))
+        traded, rows = self.bars.take(part), None if signals is None else signals.take(part)
+
+        # 3. Replay: Backtrader, bar by bar.
+        broker, ran = self._replayed(traded, rows, part.start)
+        seconds = {"score": scored - started, "replay": time.perf_counter() - scored}
+
+        # 4. Record.
+        adapter, instance = (None, ran) if is_plain else (ran, self.strategy)
+        frame = traded.frame()
+        index = pd.DatetimeIndex(frame.index)
+        decided = None if adapter is None else Decisions(np.array(adapter.before), np.array(adapter.why))
+        return Run(
+            config=self._settings(bars_seen(instance)) | self._labels(signals) | self.rules.describe() | dict(self.config),
+            data=_describe(self.bars, traded) | dict(self.data),
+            checkpoint=None if self.checkpoint is None else dict(self.checkpoint),
+            bars=frame,
+            equity=_equity(broker.table(), traded.close, index),
+            signals=None if adapter is None or rows is None else rows.frame(index).assign(target=np.array(adapter.after)),
+            orders=orders_table(broker.records, index),
+            trades=trades_table(broker.fills, broker.table()[:, 2], traded.close, index),
+            funnel=build_funnel(len(traded), broker.records, None if adapter is None else rows, decided),
+            cash=float(self.cash),
+            seconds=seconds,
+            strategy=instance,
+            sized_at_fill=frozenset(number for number, record in enumerate(broker.records, 1) if record.is_sized_at_fill),
+        )
+
+    @property
+    def _allows_shorts(self) -> bool:
+        return self.short or bool(getattr(self.strategy, "short", False))
+
+    def _scored(self) -> Signals | None:
+        signals = self.signals
+        if signals is None and isinstance(self.strategy, Strategy):
+            signals = _prepared(self.bars, self.strategy)
+        if signals is not None:
+            _check_signals(signals, self.bars, name_of(self.strategy))
+            if isinstance(self.strategy, Strategy):
+                self.strategy.signals = signals
+        return signals
+
+    def _replayed(self, traded: Bars, rows: Signals | None, first: int) -> tuple[RecordingBroker, Any]:
+        """Return the broker and Backtrader's strategy after the last bar; ``first`` is the first traded bar's position."""
+        strategy, name = self.strategy, name_of(self.strategy)
+        broker = RecordingBroker(
+            costs=self.costs,
+            starting_cash=float(self.cash),
+            short_allowed=self._allows_shorts,
+            n_bars=len(traded),
+            progress=self.progress,
+        )
+        # A plain strategy may read Backtrader's standard observers (self.stats); ours do not, and they take a third more time.
+        cerebro = bt.Cerebro(stdstats=not isinstance(strategy, Strategy))
+        cerebro.setbroker(broker)
+        cerebro.adddata(BarsFeed(bars=traded, signals=rows), name="bars")
         if isinstance(strategy, Strategy):
-            strategy.signals = signals
-    scored = time.perf_counter()
+            assert rows is not None  # prepare returned it
+            cerebro.addstrategy(
+                StrategyAdapter, plugin=strategy, first=first, signal=rows.signal.tolist(), limits=self.rules.limits()
+            )
+        else:
+            cerebro.addstrategy(with_all_in_sizer(strategy))
+        with blamed_on(strategy if isinstance(strategy, type) else type(strategy), "the replay"):
+            try:
+                ran = cerebro.run()
+            except IndexError as error:
+                explain_short_range(error, name, len(traded))
+                raise
+        if not ran:
+            raise StrategyError(
+                f"strategy '{name}' raised Backtrader's StrategySkipError, which removes it from the run, and there is no "
+                "other. Remove the error, or run another strategy."
+            )
+        if len(broker.table()) != len(traded):
+            raise StrategyError(
+                f"strategy '{name}' stopped Backtrader after {len(broker.table()):,} of {len(traded):,} bars. A run covers its "
+                "whole range: remove the stop, or choose a shorter range."
+            )
+        return broker, ran[0]
 
-    # 2. Cut: the bars to trade.
-    part = _traded(bars, signals if isinstance(strategy, Strategy) else None, timerange, warmup_bars(strategy))
-    traded, rows = bars.take(part), None if signals is None else signals.take(part)
+    def _settings(self, seen: tuple[TimeRange, ...] | None) -> dict[str, Any]:
+        described: dict[str, object] = {"name": name_of(self.strategy)}
+        if isinstance(self.strategy, Strategy):
+            with blamed_on(type(self.strategy), "describe"):
+                described = self.strategy.describe()
+                json.dumps(dict(described))
+        return {
+            "bars_seen": None if seen is None else [str(each) for each in seen],
+            "strategy": name_of(self.strategy),
+            "parameters": {k: v for k, v in described.items() if k not in ("name", "short")},
+            "timerange": None if self.timerange == TimeRange() else str(self.timerange),
+            "cash": float(self.cash),
+            "short": self._allows_shorts,
+        } | self.costs.describe()
 
-    # 3. Build: feed, broker, costs.
-    broker = RecordingBroker(costs=costs, starting_cash=float(cash), short_allowed=short, n_bars=len(traded), progress=progress)
-    # A plain strategy may read Backtrader's standard observers (self.stats); ours do not, and they take a third more time.
-    cerebro = bt.Cerebro(stdstats=not isinstance(strategy, Strategy))
-    cerebro.setbroker(broker)
-    cerebro.adddata(BarsFeed(bars=traded, signals=rows), name="bars")
-
-    # 4. Replay: Backtrader, bar by bar.
-    if isinstance(strategy, Strategy):
-        assert rows is not None  # prepare returned it
-        cerebro.addstrategy(Bridge, plugin=strategy, first=part.start, signal=rows.signal.tolist(), limits=rules.limits())
-    else:
-        cerebro.addstrategy(with_all_in_sizer(strategy))
-    with blamed_on(strategy if isinstance(strategy, type) else type(strategy), "the replay"):
-        try:
-            ran = cerebro.run()
-        except IndexError as error:
-            explain_short_range(error, name_of(strategy), len(traded))
-            raise
-    done = time.perf_counter()
-    if not ran:
-        raise StrategyError(
-            f"strategy '{name_of(strategy)}' raised Backtrader's StrategySkipError, which takes it out of the run, and there "
-            "is no other. Take the error out, or run another strategy."
-        )
-    if len(broker.table()) != len(traded):
-        raise StrategyError(
-            f"strategy '{name_of(strategy)}' stopped Backtrader after {len(broker.table()):,} of {len(traded):,} bars. A run "
-            "covers its whole range: take the stop out, or choose a shorter range."
-        )
-
-    # 5. Record.
-    bridge = ran[0] if isinstance(strategy, Strategy) else None
-    instance = strategy if isinstance(strategy, Strategy) else ran[0]
-    frame = traded.frame()
-    index = pd.DatetimeIndex(frame.index)
-    decided = None if bridge is None else Decisions(np.array(bridge.before), np.array(bridge.why))
-    return Run(
-        config=_settings(strategy, bars_seen(instance), timerange, costs, cash, short)
-        | _labels(strategy, signals, checkpoint)
-        | rules.describe()
-        | dict(config or {}),
-        data=_describe(bars, traded) | dict(data or {}),
-        checkpoint=None if checkpoint is None else dict(checkpoint),
-        bars=frame,
-        equity=_equity(broker.table(), traded.close, index),
-        signals=None if bridge is None or rows is None else rows.frame(index).assign(target=np.array(bridge.after)),
-        orders=orders_table(broker.records, index),
-        trades=trades_table(broker.fills, broker.table()[:, 2], traded.close, index),
-        funnel=build_funnel(len(traded), broker.records, None if bridge is None else rows, decided),
-        cash=float(cash),
-        seconds={"score": scored - started, "replay": done - scored},
-        strategy=instance,
-        sized_at_fill=frozenset(number for number, record in enumerate(broker.records, 1) if record.is_sized_at_fill),
-    )
+    def _labels(self, signals: Signals | None) -> dict[str, Any]:
+        """Return the labels that probabilities without a checkpoint are scored against; empty where there are none."""
+        scores = signals is not None and (signals.probabilities is not None or signals.logits is not None)
+        is_scored = scores and self.checkpoint is None and isinstance(self.strategy, Strategy)
+        return {"labels": str(labels_of(self.strategy))} if is_scored else {}
 
 
 def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd.DataFrame:
     cash, size = table[:, 0], table[:, 1]
     equity = cash + size * close
-    # Of no equity there is no share; and of debt a short would be a positive one.
+    # A share of no equity is undefined, and a short's share of a debt would be positive.
     exposure = np.divide(size * close, equity, out=np.where(size == 0, 0.0, np.nan), where=equity > 0)
     columns = {"close": close, "cash": cash, "position_size": size, "equity": equity, "exposure": exposure}
     return pd.DataFrame(columns, index=index)
-
-
-def _settings(
-    strategy: Strategy | type[Any],
-    seen: tuple[TimeRange, ...] | None,
-    timerange: TimeRange,
-    costs: Costs,
-    cash: float,
-    short: bool,
-) -> dict[str, Any]:
-    said: dict[str, object] = {"name": name_of(strategy)}
-    if isinstance(strategy, Strategy):
-        with blamed_on(type(strategy), "describe"):
-            said = strategy.describe()
-            json.dumps(dict(said))
-    return {
-        "bars_seen": None if seen is None else [str(each) for each in seen],
-        "strategy": name_of(strategy),
-        "parameters": {k: v for k, v in said.items() if k not in ("name", "short")},
-        "timerange": None if timerange == TimeRange() else str(timerange),
-        "cash": float(cash),
-        "short": short,
-    } | costs.describe()
-
-
-def _labels(strategy: Strategy | type[Any], signals: Signals | None, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the labels that probabilities without a checkpoint are judged by; empty where there are none."""
-    speaks = signals is not None and (signals.probabilities is not None or signals.logits is not None)
-    return {"labels": str(labels_of(strategy))} if speaks and checkpoint is None and isinstance(strategy, Strategy) else {}
 
 
 def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:
@@ -218,28 +265,28 @@ def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, r
         if short and not getattr(strategy, "short", False):
             made = type(strategy).__name__
             raise UsageError(
-                f"short=True, but the strategy '{strategy.name}' was made with short=False and would never go short. "
-                f"Make it with {made}(short=True)."
+                f"short=True, but the strategy '{strategy.name}' was created with short=False and would never go short. "
+                f"Create it with {made}(short=True)."
             )
         _check_signature(strategy)
     elif not (inspect.isclass(strategy) and issubclass(strategy, bt.Strategy)):
         given = strategy.__name__ if inspect.isclass(strategy) else type(strategy).__name__
         is_plugin = inspect.isclass(strategy) and issubclass(strategy, Strategy)
-        remedy = f" Give an instance: {given}()." if is_plugin else ""
+        remedy = f" Pass an instance: {given}()." if is_plugin else ""
         raise StrategyError(
             f"expected an instance of a flagbt Strategy or a subclass of backtrader.Strategy, got "
             f"{'the class ' if inspect.isclass(strategy) else 'a '}{given}.{remedy}"
         )
     elif rules != Rules():
         raise UsageError(
-            f"{', '.join(rules.describe())}: these rules are laid over a flagbt strategy's targets, and {strategy.__name__} is "
-            "a plain Backtrader strategy, which orders for itself. Write them into it, or leave them out."
+            f"{', '.join(rules.describe())}: these rules apply to a flagbt strategy's targets, and {strategy.__name__} is a "
+            "plain Backtrader strategy, which places its own orders. Write the rules into it, or leave them out."
         )
     check_cash(cash)
 
 
 def check_cash(cash: float) -> None:
-    """Refuse a starting cash that is none, or too large for exact sizes.
+    """Refuse a starting cash of 0 or less, or one too large for exact sizes.
 
     Raises
     ------
@@ -256,16 +303,14 @@ def _check_signature(strategy: Strategy) -> None:
             inspect.signature(method).bind(*arguments.split(", "))
         except TypeError as error:
             called = f"{type(strategy).__name__}.{method.__name__} is called with ({arguments})"
-            raise StrategyError(f"strategy '{strategy.name}': {called}, and does not take them: {error}.") from None
+            raise StrategyError(f"strategy '{strategy.name}': {called}, but does not accept them: {error}.") from None
 
 
-def _prepared(bars: Bars, strategy: Strategy | type[Any]) -> Signals | None:
-    if not isinstance(strategy, Strategy):
-        return None
+def _prepared(bars: Bars, strategy: Strategy) -> Signals:
     if type(strategy).prepare is Strategy.prepare:
         raise StrategyError(
             f"strategy '{strategy.name}': {type(strategy).__name__} defines no prepare(bars). Return Signals from it, "
-            "one row a bar; where decide needs none, Signals.plain of a 1 (HOLD) for each bar will do."
+            "one row a bar; if decide needs none, return Signals.plain with a 1 (HOLD) for each bar."
         )
     with blamed_on(type(strategy), "prepare"):
         signals = strategy.prepare(bars)
@@ -293,7 +338,7 @@ def _check_signals(signals: Signals, bars: Bars, name: str) -> None:
             at = int(np.argmax(bad))
             raise StrategyError(
                 f"strategy '{name}': {label} is {values[at]} at the bar {utc(bars.time[at])}, expected SELL=0, HOLD=1, "
-                f"BUY=2, or -1 for none."
+                f"BUY=2, or -1 for no signal."
             )
     _refuse((signals.signal == NO_SIGNAL) != (signals.raw == NO_SIGNAL), bars, name, "one of signal and raw is missing")
     for label, rows in (("logits", signals.logits), ("probabilities", signals.probabilities)):
@@ -331,11 +376,11 @@ def _traded(bars: Bars, signals: Signals | None, timerange: TimeRange, stated: i
             why = f"the warm-up takes {warmup:,} bars, so the first signal is at {utc(bars.time[warmup])}"
         elif stated is not None and stated >= len(bars):
             why = f"the warm-up takes {stated:,} bars, and there are {len(bars):,}"
-        else:  # how long the warm-up is cannot be seen from bars that it outlasts
-            why = f"none of the {len(bars):,} bars up to the range's end has one; a warm-up takes more than these, if it ends"
-        asked = "without --timerange" if timerange == TimeRange() else f"--timerange {timerange}"
+        else:  # the length of a warm-up is unknown where it outlasts the bars
+            why = f"none of the {len(bars):,} bars up to the range's end has one; the warm-up takes more bars, if it ends"
+        option = "without --timerange" if timerange == TimeRange() else f"--timerange {timerange}"
         raise RangeError(
-            f"{asked}: the {part.stop - part.start:,} bars carry no signal: {why}. {span}. Choose a later range, or give bars "
+            f"{option}: the {part.stop - part.start:,} bars carry no signal: {why}. {span}. Choose a later range, or use bars "
             "that start earlier."
         )
     return part if timerange.start is not None else slice(part.start + int(has[0]), part.stop)

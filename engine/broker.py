@@ -1,4 +1,4 @@
-"""The broker: Backtrader's own, kept to leverage 1, and recording every order, fill and bar."""
+"""The broker: Backtrader's broker, limited to leverage 1, that records every order, fill and bar."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .plain_backtrader import AllIn
 _PROGRESS_EVERY_BARS = 1_000
 _REJECTED = (bt.Order.Margin, bt.Order.Rejected)
 _DROPPED = (bt.Order.Canceled, bt.Order.Expired)
-# Reasons of flagbt's own.
+# Reasons that flagbt adds to Backtrader's.
 NO_SHORTS, LESS_THAN_A_LOT, RUIN = "short not allowed", "less than one lot", "the account had lost everything"
-# What a plain strategy could call on its broker and so earn what its record does not say.
+# A plain strategy that called these on its broker could earn money that its record does not show.
 _FIXED = (
     "set_cash",
     "setcash",
@@ -38,31 +38,31 @@ _FIXED = (
     "add_order_history",
     "set_fund_history",
 )
-# Settings that nothing is earned by.
+# Settings that earn nothing.
 _FREE = ("checksubmit", "fundmode", "fundstartval", "eosbar")
 
 
 @dataclass(slots=True)
 class OrderRecord:
-    """What became of one order.
+    """Record one order and its outcome.
 
     Attributes
     ----------
     decided, filled : int
         Positions of the bar at whose close it was decided, and of the bar at whose open it filled (-1: it did not).
     size : float
-        Base units asked for, signed; of an order for a target exposure known at its fill, NaN where there was none.
+        Base units ordered, signed. An order for a target exposure gets its size at its fill; NaN where it never filled.
     target : float
         The exposure it should lead to; NaN for a plain Backtrader strategy's order.
     decision_price : float
         The close it was decided at.
     status, reason : str
-        ``filled``, ``rejected``, ``zero-size`` or ``unfilled``, and why, where it is not filled; of the order that closes an
-        account which has lost everything, that it is this one.
+        ``filled``, ``rejected``, ``zero-size`` or ``unfilled``. The reason why it is not filled; also marks the order that
+        closes an account which has lost everything.
     filled_size, notional, fee, slippage_cost : float
-        Of what was filled: base units (signed), and three amounts of quote currency.
+        Of the filled part: base units (signed), and three amounts of quote currency.
     is_sized_at_fill : bool
-        Whether its size was set at its fill, as an order for a target exposure's and an all-in order's are.
+        Whether its size was set at its fill: true of orders for a target exposure and of all-in orders.
     """
 
     decided: int
@@ -80,7 +80,7 @@ class OrderRecord:
 
 
 class Fill(NamedTuple):
-    """One execution: the bar's position, base units (signed), price, fee in quote currency."""
+    """Record one execution: the bar's position, base units (signed), price, fee in quote currency."""
 
     bar: int
     size: float
@@ -89,26 +89,26 @@ class Fill(NamedTuple):
 
 
 class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has no types
-    """Backtrader's broker for one feed, with fractional sizes, costs, a short rule, and a record.
+    """Extend Backtrader's broker for one feed with fractional sizes, costs, a short rule, and a record.
 
     Backtrader by itself accepts shorts of any size. Here an order that opens or enlarges a short is rejected at its
     fill when shorts are not allowed, or when the short's notional would exceed the equity (leverage 1). An order that only
     closes is never refused for margin.
 
     **Ruin:** where the equity at a close is 0 or less, all pending orders are cancelled, the position is closed at the next
-    open, and every later order is rejected. Only closes count: an open at which the equity is 0 or less is not acted on,
-    but an order that fills there can do no more than close.
+    open, and every later order is rejected. Only closes count: an equity of 0 or less at an open has no effect,
+    but an order that fills there can only close.
 
     Parameters
     ----------
     costs : Costs
-        What fills pay.
+        Charged on fills.
     starting_cash : float
         Quote currency.
     short_allowed : bool
-        Whether positions below 0 are.
+        Whether positions below 0 are allowed.
     n_bars : int
-        How many bars there will be, for ``progress``.
+        Total number of bars, for ``progress``.
     progress : callable, optional
         Called with (bars done, bars in all) every 1,000 bars.
     """
@@ -137,25 +137,25 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self._target: tuple[OrderRecord, Any] | None = None
 
     def start(self) -> None:
-        """Begin a replay: from here on cash and costs are what the record says."""
+        """Start a replay and lock cash and costs to the recorded values."""
         super().start()
         for name in _FIXED:
             setattr(self, name, _refuse(f"called broker.{name}()"))
         self._settings = {name: value for name, value in self.p._getkwargs().items() if name not in _FREE}
 
     def stop(self) -> None:
-        """End a replay: see that the strategy has left the broker's settings alone."""
+        """End a replay and check that the strategy has not changed the broker's settings."""
         super().stop()
         for name, value in self._settings.items():
             if getattr(self.p, name) != value:
                 _refuse(f"set broker.p.{name}")()
 
     def record_of(self, order: Any) -> OrderRecord:
-        """Return the record of an order that was given to this broker."""
+        """Return the record of an order that this broker received."""
         return self._by_reference[order.ref]
 
     def next(self) -> None:
-        """Fill what is pending at this bar's open, then note cash, size and the borrow paid so far."""
+        """Fill pending orders at this bar's open, then record cash, size and the borrow paid so far."""
         data = self.cerebro.datas[0]
         if not self._rows:
             self._refuse_cheats()
@@ -170,7 +170,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             self._progress(len(self._rows), self._n_bars)
 
     def order_target(self, target: float, *, owner: Any, reason: str = "") -> OrderRecord:
-        """Take an order for a target exposure at a bar's close; it is sized and filled as the next bar opens.
+        """Accept an order for a target exposure at a bar's close; it is sized and filled as the next bar opens.
 
         Parameters
         ----------
@@ -178,12 +178,12 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             Signed fraction of the equity at that open.
         owner : backtrader.Strategy
         reason : str
-            For the record, where it is not the strategy's own order.
+            For the record, where the strategy did not place the order.
 
         Returns
         -------
         OrderRecord
-            ``unfilled`` and without a size until then.
+            ``unfilled`` and without a size until the next open.
         """
         data = self.cerebro.datas[0]
         record = OrderRecord(len(data) - 1, math.nan, target, data.close[0], reason=reason, is_sized_at_fill=True)
@@ -203,7 +203,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         if not record.size:
             record.status, record.reason = "zero-size", LESS_THAN_A_LOT
             return
-        # Simulated: given before this bar, or Backtrader would hold it back until the next; the owner is not notified.
+        # Simulated: placed before this bar, or Backtrader would delay it until the next; the owner is not notified.
         kind = bt.order.BuyOrder if record.size > 0 else bt.order.SellOrder
         order = kind(owner=owner, data=data, size=abs(record.size), price=record.decision_price, simulated=True)
         self._by_reference[order.ref] = record
@@ -211,7 +211,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self.submit(order, check=False)
 
     def _close_account(self, size: float) -> None:
-        """Cancel what is pending and, where something is held, close it at the next open."""
+        """Cancel pending orders and close any position at the next open."""
         self.is_ruined = True
         self._toactivate.clear()
         for order in list(self.pending):
@@ -221,7 +221,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             self.order_target(0.0, owner=self.cerebro.runningstrats[0], reason=RUIN)
 
     def transmit(self, order: Any, check: bool = True) -> Any:
-        """Reject whatever a strategy orders once the account has lost everything."""
+        """Reject every order of a strategy once the account has lost everything."""
         if not self.is_ruined or order.ref in self._by_reference:
             return super().transmit(order, check=check)
         order.submit(self)
@@ -231,9 +231,9 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         return order
 
     def notify(self, order: Any) -> None:
-        """Note every change of an order's state, when it happens, before Backtrader passes it on.
+        """Record every change of an order's state as it happens, before Backtrader passes it on.
 
-        A strategy's own ``notify_order`` would come too late: what happens on the last bar is never delivered to it.
+        A strategy's own ``notify_order`` would come too late: it never receives the last bar's changes.
         """
         super().notify(order)
         record = self._by_reference.get(order.ref)
@@ -268,8 +268,8 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self._unslipped = None
         super()._try_exec(order)
 
-    # A limit order fills at its limit, or at the open where that is better, and never slips: Backtrader's own slippage
-    # would carry it past its limit, since `slip_out` lets a price leave the bar. `lim` marks limit orders.
+    # A limit order fills at its limit, or at the open where that is better, and never slips: Backtrader's slippage
+    # would move it past its limit, since `slip_out` lets a price leave the bar. `lim` marks limit orders.
     def _slip_up(self, pmax: float, price: float, doslip: bool = True, lim: bool = False) -> Any:
         self._unslipped = price
         return price if lim else super()._slip_up(pmax, price, doslip)
@@ -280,8 +280,8 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
 
     def _execute(self, order: Any, ago: Any = None, price: Any = None, **kwargs: Any) -> Any:
         all_in = isinstance(order.p.size, AllIn)
-        if ago is None:  # Backtrader's check of a submitted order: the cash that it would leave, below 0 to refuse it
-            if all_in:  # it is sized at its fill, and fits
+        if ago is None:  # Backtrader's check of a submitted order: the cash it would leave; below 0, it is refused
+            if all_in:  # sized at its fill, so that it fits
                 return max(0.0, kwargs["cash"])
             left = super()._execute(order, ago=ago, price=price, **kwargs)
             return max(0.0, left) if self._only_closes(order) else left
@@ -289,7 +289,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             return None
         if order.exectype == bt.Order.Historical:
             raise StrategyError(
-                "the strategy gave an order with exectype Historical, which fills at a price of its own choice. Order with "
+                "the strategy placed an order with exectype Historical, which fills at any price that the order names. Use "
                 "Market, Limit, Stop, StopLimit, StopTrail, StopTrailLimit or Close."
             )
         if order.exectype == bt.Order.Close:  # Backtrader itself fills these without slippage
@@ -307,7 +307,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         return None
 
     def _size_all_in(self, order: Any, price: float) -> None:
-        """Give an all-in order the size that holds at its fill."""
+        """Set an all-in order's size from its fill price."""
         size = self.all_in(order.isbuy(), price)
         order.size = order.created.size = order.executed.remsize = size if order.isbuy() else -size
         record = self.record_of(order)
@@ -316,8 +316,8 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
     def all_in(self, is_buy: bool, price: float) -> float:
         """Return the base units (0 or more) of an all-in order that fills at ``price``, slippage included.
 
-        Against a position, it closes that one. Otherwise a buy takes what the cash pays, and a sale makes the whole equity
-        a short.
+        Against a position, it closes that position. Otherwise a buy takes what the cash can pay, and a sale shorts the whole
+        equity.
         """
         held = self.positions[self.cerebro.datas[0]]
         if held.size and (held.size > 0) != is_buy:
@@ -327,15 +327,15 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         return max(0.0, size if is_buy else -size)
 
     def _refuse_cheats(self) -> None:
-        """Refuse what lets a strategy see a bar before its orders fill in it."""
+        """Refuse settings that let a strategy see a bar before its orders fill in it."""
         if self.cerebro.p.cheat_on_open or self.cerebro._timerscheat:
             raise StrategyError(
-                "the strategy asked Backtrader to cheat (cheat_on_open, or a timer with cheat=True): it would see a bar's "
+                "the strategy set Backtrader to cheat (cheat_on_open, or a timer with cheat=True): it would see a bar's "
                 "close, high and low before its orders fill in that bar. Order in next(), or by a timer without cheat."
             )
 
     def _only_closes(self, order: Any) -> bool:
-        """Tell whether an order does no more than leave a position: the one held, or the one its bracket's parent opens."""
+        """Return whether an order only closes a position: the current one, or the one its bracket's parent opens."""
         size = order.created.size
         opposed = [self.positions[order.data].size, 0 if order.parent is None else order.parent.created.size]
         return any(size * each < 0 and abs(size) <= abs(each) for each in opposed)
@@ -358,7 +358,7 @@ def _refuse(what: str) -> Callable[..., None]:
     def refuse(*_: Any, **__: Any) -> None:
         raise StrategyError(
             f"the strategy {what}: the cash and the costs of a run are fixed before its first bar, or its "
-            "result would not be what its record says. Use --cash, --fee-bps and --slippage-bps."
+            "result would not match its record. Use --cash, --fee-bps and --slippage-bps."
         )
 
     return refuse

@@ -1,4 +1,4 @@
-"""Costs: what an order pays, and therefore how large it may be."""
+"""Costs: the price of an order, and therefore its largest size."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..errors import UsageError
 from .kernel import Rates, size_for
 
 _LARGEST_BPS = 1_000.0
-# How an order for a target exposure gets its size; part of every record, since runs of two rules are not the same test.
+# How an order for a target exposure gets its size. Every record holds it: runs under two sizing rules are different tests.
 SIZING = "at fill"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Fees, slippage and the sizes that leave room for them. 1 bp is 0.01 %.
+    """Hold fees and slippage, and compute the sizes that leave room for them. 1 bp is 0.01 %.
 
     Parameters
     ----------
@@ -27,10 +27,10 @@ class Costs:
     slippage_bps : float
         A buy fills this much above the bar's open, a sale this much below it, even outside the bar's high and low.
     borrow_bps_per_day : float
-        Paid on the notional of a short position for the time it is held, charged bar by bar on the last close.
+        Paid on the notional of a short position while it is open, charged bar by bar on the last close.
     lot_size : float
-        Sizes are whole multiples of this many base units. A millionth of a bitcoin is a few cents: fine enough that
-        rounding costs 10,000 of cash less than 0.1 bp, coarse enough that dust does not count as an order.
+        Sizes are whole multiples of this many base units. A millionth of a bitcoin is a few cents: small enough that
+        rounding costs 10,000 of cash less than 0.1 bp, large enough that dust does not count as an order.
 
     Raises
     ------
@@ -43,13 +43,13 @@ class Costs:
     slippage_bps: float = 2.0
     borrow_bps_per_day: float = 1.0
     lot_size: float = 1e-6
-    reserve_bps: InitVar[float | None] = None  # refused: orders were sized at the close once, and left a reserve in cash
+    reserve_bps: InitVar[float | None] = None  # refused: orders were once sized at the close, and left a reserve in cash
 
     def __post_init__(self, reserve_bps: float | None) -> None:
         if reserve_bps is not None:
             raise UsageError(
                 f"costs: reserve_bps is {reserve_bps!r}, and there is no such cost any more: an order is sized at its fill, "
-                "from the equity at that open, so no cash has to be held back. Leave it out."
+                "from the equity at that open, so it needs no cash reserve. Leave it out."
             )
         for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day"):
             value = getattr(self, name)
@@ -83,18 +83,17 @@ class Costs:
         return Rates(self.fee, self.slippage, self.borrow_bps_per_day / 10_000, self.lot_size)
 
     def describe(self) -> dict[str, float | str]:
-        """Return every field as a JSON value, and the rule by which orders for a target exposure are sized."""
+        """Return every field as a JSON value, and the sizing rule of orders for a target exposure."""
         return asdict(self) | {"sizing": SIZING}
 
 
-# TRAP: derive from CommissionInfo. CommInfoBase has percabs=False and divides the fee by 100 without a word.
+# TRAP: derive from CommissionInfo. CommInfoBase has percabs=False and silently divides the fee by 100.
 class FractionalCommission(bt.CommissionInfo):  # type: ignore[misc]  # Backtrader has no types
-    """Backtrader's view of ``Costs``: a percentage fee, fractional sizes, borrow on shorts.
+    """Charge ``Costs`` in Backtrader: a percentage fee, fractional sizes, borrow on shorts.
 
     Parameters
     ----------
     costs : Costs
-        What is charged.
     """
 
     def __init__(self, *, costs: Costs) -> None:
@@ -110,7 +109,7 @@ class FractionalCommission(bt.CommissionInfo):  # type: ignore[misc]  # Backtrad
         """Return the borrow fee of a short position for the time since the bar before, in quote currency."""
         if pos.size >= 0:
             return 0.0
-        # Backtrader's own charges whole days, and the entry price however long ago. Stamps are floats of days: rounding
-        # to the second keeps a bar's charge the same wherever it lies.
+        # Backtrader's own version charges whole days, on the entry price however old. Stamps are floats of days: rounding
+        # to the second keeps a bar's charge independent of its date.
         days = round((data.datetime[0] - data.datetime[-1]) * 86_400) / 86_400
         return float(self.costs.borrow_bps_per_day / 10_000 * days * abs(pos.size) * data.close[-1])

@@ -1,4 +1,4 @@
-"""The feed: Bars, and the signals beside them, as Backtrader lines."""
+"""The feed: Bars and their signals as Backtrader lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGNAL_LINES = ("signal", "raw_signal", "p_sell", "p_hold", "p_buy", "logit_sell
 # TRAP: Backtrader takes a stamp at face value. These are OPEN times, as exchanges give them: at `next()` the bar has
 # closed one step later. And a line of datetimes holds floats: find a bar by position (len(data) - 1), never by time.
 class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no types
-    """Bars as a Backtrader data feed, filled in bulk.
+    """Present bars as a Backtrader data feed, filled in bulk.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         self.p.compression = self._compression = days if whole_days else max(1, round(bars.step_hours * 60))
 
     def preload(self) -> None:
-        """Fill every line's array at once; row by row takes as long as all the rest of a replay."""
+        """Fill every line's array at once; row by row would double the time of a replay."""
         bars = self.bars
         columns: dict[str, FloatArray] = {
             "datetime": days_of(bars.time),
@@ -59,10 +59,10 @@ class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         self.home()
 
     def _load(self) -> bool:
-        return False  # there is nothing after what preload() gave
+        return False  # preload() has loaded all bars
 
-    # Backtrader copies all lines into tick_* attributes at every bar, for replayed and live feeds. This one is neither,
-    # and the broker then reads the lines themselves.
+    # Backtrader copies all lines into tick_* attributes at every bar, for replayed and live feeds. This feed is neither;
+    # without the copies, the broker reads the lines themselves.
     def _tick_nullify(self) -> None: ...
 
     def _tick_fill(self, force: bool = False) -> None: ...

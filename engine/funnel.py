@@ -1,4 +1,4 @@
-"""The funnel: from bars to fills, where every signal went, in counts that add up exactly.
+"""The funnel: the path of every signal from bars to fills, in counts that add up exactly.
 
     bars = no_signal + scored
     scored = raw SELL + HOLD + BUY = signal SELL + HOLD + BUY
@@ -6,13 +6,13 @@
     ordered = submitted
     submitted = zero_size + rejected (all reasons) + unfilled + filled
 
-``raw`` counts the model's own classes, ``signal`` what calibration and decision made of them; ``kept`` the scored bars
-whose decision changed nothing, and why. ``exits`` says which orders a rule decided (``engine.rules``); ``unprompted`` are
+``raw`` counts the model's own classes, ``signal`` the classes after calibration and decision, ``kept`` the scored bars
+whose decision changed nothing, by reason. ``exits`` counts the orders that a rule decided (``engine.rules``), ``unprompted``
 those of them at bars without a signal. A reversal is one order, here and in the orders table. ``zero_size`` is known at the
 fill, like the size itself; ``unfilled`` are the orders of the last bar. Once the account has lost everything, the order that
-closes it is an exit by ``ruin``, and what follows is kept as ``ruined``.
-A plain Backtrader strategy has no signals of its own: its funnel starts at ``submitted``, what comes before is None. The order
-that closes its ruined account is among them.
+closes it is an exit by ``ruin``, and all later bars are kept as ``ruined``.
+A plain Backtrader strategy has no signals: its funnel starts at ``submitted``, and the counts before that are None. The order
+that closes its ruined account is counted as well.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ KEPT = ("hold", "buy_while_long", "sell_while_flat", "sell_while_short", *WAITS.
 
 
 class FunnelError(AssertionError):
-    """The counts do not add up: a defect of flagbt's own, never a user's."""
+    """The counts do not add up: always a defect of flagbt, never of a user's code."""
 
 
 class Decisions(NamedTuple):
-    """What stood behind each bar's decision, shape (n_bars,) each: the exposure in force before it, and which rule spoke."""
+    """Each bar's exposure in force before its decision, and the code of the rule that changed it; shape (n_bars,) each."""
 
     before: FloatArray
     why: IntArray
@@ -57,8 +57,8 @@ def build_funnel(
         Every order, zero-size ones included.
     signals : Signals, optional
         Of the traded bars; None for a plain Backtrader strategy.
-    decided : Decided, optional
-        Goes with ``signals``.
+    decided : Decisions, optional
+        Required with ``signals``.
 
     Raises
     ------

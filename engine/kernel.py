@@ -1,10 +1,10 @@
 """The arithmetic of a backtest: sizes, rules and fills as scalar functions, and the loop that the fast replay compiles.
 
-The Backtrader path calls ``next_target`` and ``order_at_open`` as they stand here; the replay compiles the same text. What
-Backtrader does by itself (``BackBroker._execute``, ``Position.update``) is repeated in its own order of operations, so that
-the same floats come out, to the last bit.
+The Backtrader path calls ``next_target`` and ``order_at_open`` from here; the replay compiles the same functions. Backtrader's
+own steps (``BackBroker._execute``, ``Position.update``) are repeated in the same order of operations, so that the results are
+equal to the last bit.
 
-TRAP: numba's cache on disk watches this one file. Whatever the loop calls must lie here, or a change of it goes unseen.
+TRAP: numba's cache on disk watches only this file. All functions that the loop calls must be here, or it misses their changes.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy as np
 
 from ..arrays import FloatArray
 
-# Why a bar's target is not what the strategy wanted; 0 where it is.
+# Why a bar's target differs from the strategy's; 0 where it does not.
 STOP_LOSS, TAKE_PROFIT, SHORT_LIMIT, HORIZON, COOLDOWN, MIN_HOLD, RUIN = 1, 2, 3, 4, 5, 6, 7
-# Columns of what the loop writes: a bar's, and an order's.
+# Columns of the loop's two output tables: bars and orders.
 CASH, SIZE, BORROW, BEFORE, AFTER, WHY = range(6)
-DECIDED, ASKED, TARGET, PRICE, STATUS, REASON, FILLED, FILLED_SIZE, FILL_PRICE, NOTIONAL, FEE, SLIPPAGE = range(12)
+DECIDED, REQUESTED, TARGET, PRICE, STATUS, REASON, FILLED, FILLED_SIZE, FILL_PRICE, NOTIONAL, FEE, SLIPPAGE = range(12)
 UNFILLED, DONE, ZERO_SIZE = range(3)
 NO_REASON, NO_LOT, RUINED = range(3)
-_DUST = 1e-12  # base units: what sums of float sizes leave of a closed position, as in the ledger
+_DUST = 1e-12  # base units that rounding may leave of a closed position, as in the ledger
 
 
 class Rates(NamedTuple):
-    """``Costs`` as fractions: of the notional, the price, the notional a day; and the lot in base units."""
+    """Hold ``Costs`` as fractions: of the notional, the price, the notional a day; and the lot in base units."""
 
     fee: float
     slippage: float
@@ -36,7 +36,7 @@ class Rates(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """``Rules`` as plain numbers, for ``next_target``; a rule that is off is 0 bars or an infinite fraction."""
+    """Hold ``Rules`` as plain numbers, for ``next_target``; an inactive rule is 0 bars or an infinite fraction."""
 
     cooldown_bars: int
     min_hold_bars: int
@@ -48,7 +48,7 @@ class Limits(NamedTuple):
 
 
 class HeldPosition(NamedTuple):
-    """What the rules know at a bar's close.
+    """Hold the rules' inputs at a bar's close.
 
     Attributes
     ----------
@@ -61,9 +61,9 @@ class HeldPosition(NamedTuple):
     bars_held : int
         Bars since the entry filled, that bar included.
     bars_flat : int
-        The same since the last exit filled; 0 where nothing was ever held.
-    bars_since_asked : int
-        Bars since the strategy last wanted a position on the side that is held.
+        The same since the last exit filled; 0 before the first position.
+    bars_since_wanted : int
+        Bars since the strategy last wanted a position on the current side.
     """
 
     size: float
@@ -71,11 +71,11 @@ class HeldPosition(NamedTuple):
     equity: float
     bars_held: int
     bars_flat: int
-    bars_since_asked: int
+    bars_since_wanted: int
 
 
 class Account(NamedTuple):
-    """Cash in quote currency, base units held, and their average entry price (0 while flat)."""
+    """Hold cash in quote currency, base units, and their average entry price (0 while flat)."""
 
     cash: float
     size: float
@@ -83,22 +83,22 @@ class Account(NamedTuple):
 
 
 def size_for(equity: float, price: float, rates: Rates) -> float:
-    """Return the base units that ``Costs.size_for`` promises, in arithmetic that the replay can compile."""
+    """Return the base units of ``Costs.size_for``, in arithmetic that the replay can compile."""
     if equity <= 0:
         return 0.0
     lots = equity / (price * (1 + rates.slippage) * (1 + rates.fee)) / rates.lot_size
-    # 0.3 / 0.000001 is 299999.99999999994 in floats: without the millionth of a lot, it would lose a whole one. Where that
-    # is more than can be paid, ``order_at_open`` takes it back.
+    # 0.3 / 0.000001 is 299999.99999999994 in floats: without the added millionth of a lot, a whole lot would be lost. Where
+    # that costs more than the cash, ``order_at_open`` reduces it.
     size = float(np.floor(lots + 1e-6)) * rates.lot_size
-    # To 12 decimals, where a float has them. TRAP: not round(size, 12), of which numba's is another one than Python's.
+    # To 12 decimals, where a float has them. TRAP: not round(size, 12), which differs between numba and Python.
     return round(size * 1e12) / 1e12 if size < 1_000.0 else size
 
 
 def size_of_target(target: float, account: Account, open_: float, rates: Rates) -> float:
     """Return the base units (signed) that a target exposure means at a bar's open.
 
-    Of the equity marked at that open; where the position turns around, of what is left of it once the old one is closed,
-    slippage and fee paid.
+    The exposure is a fraction of the equity marked at that open; for a reversal, of the equity after closing the old
+    position, less slippage and fee.
     """
     if target == 0:
         return 0.0
@@ -113,9 +113,9 @@ def size_of_target(target: float, account: Account, open_: float, rates: Rates) 
 def order_at_open(target: float, account: Account, open_: float, rates: Rates) -> tuple[float, float]:
     """Return the order that brings an account to a target exposure as a bar opens: base units (signed) and the fill price.
 
-    The size decides the side, and the side the slippage. What it asks for can be paid: where a whole number of lots costs
-    more than there is, by the rounding of floats or of ``size_for``, it is a lot less, so that Backtrader never refuses it.
-    0 where it would be less than one lot.
+    The size decides the side, and the side the slippage. The order can always be paid: where rounding, of floats or in
+    ``size_for``, makes it cost more than the cash, it is reduced by a lot, so that Backtrader never refuses it.
+    The size is 0 where it would be less than one lot.
     """
     wanted = size_of_target(target, account, open_, rates)
     less = rates.lot_size
@@ -126,29 +126,29 @@ def order_at_open(target: float, account: Account, open_: float, rates: Rates) -
         price = open_ * (1 + rates.slippage) if size > 0 else open_ * (1 - rates.slippage)
         if wanted == 0 or is_paid(account, size, price, rates.fee):
             return size, price
-        # A lot less; more where so many lots are held that a float does not tell one more or less.
+        # One lot less; more where the position is so large that a float cannot represent a change of one lot.
         wanted = math.copysign(max(0.0, abs(wanted) - max(less, abs(wanted) * 4e-16)), target)
         less *= 2
 
 
 def is_paid(account: Account, size: float, price: float, fee: float) -> bool:
-    """Tell whether an order leaves no debt, and no short of more than the equity at its own price."""
+    """Return whether an order leaves no debt, and no short above the equity at the order's price."""
     _, _, _, refused = execute(account, size, price, fee)
     after = account.size + size
     return not refused and (size > 0 or after >= 0 or -after * price <= account.cash + account.size * price)
 
 
 def next_target(wanted: float, held: HeldPosition, close: float, limits: Limits) -> tuple[float, int]:
-    """Return the target exposure at a bar's close, NaN to keep what is held, and why it is not what was wanted.
+    """Return the target exposure at a bar's close, NaN to keep the position, and why it differs from the strategy's.
 
-    The one place where the rules are written: Backtrader's bridge calls this function, the replay compiles it.
+    The rules are written only here: ``StrategyAdapter`` calls this function, the replay compiles it.
     *Causality: uses the bar's own close and what came before it.*
 
     Parameters
     ----------
     wanted : float
         The strategy's own target exposure, NaN to keep.
-    held : Held
+    held : HeldPosition
     close : float
         The bar's close, quote currency.
     limits : Limits
@@ -166,12 +166,12 @@ def next_target(wanted: float, held: HeldPosition, close: float, limits: Limits)
         if 0 < held.bars_flat <= limits.cooldown_bars and wanted != 0 and not math.isnan(wanted):
             return math.nan, COOLDOWN
         return wanted, 0
-    # 2. The strategy leaves (a comparison with NaN is false): it may have to wait, and may not turn around.
+    # 2. The strategy exits (a comparison with NaN is false): it may have to wait, and may not reverse.
     side = 1.0 if held.size > 0 else -1.0
     too_young = held.bars_held < limits.min_hold_bars
     if wanted * side <= 0 and not too_young:
         return (0.0 if limits.cooldown_bars > 0 else wanted), 0
-    # 3. It stays: something else may end it.
+    # 3. The strategy stays: a rule may exit.
     gain = side * (close / held.entry_price - 1)
     if gain <= -limits.stop_loss:
         return 0.0, STOP_LOSS
@@ -181,7 +181,7 @@ def next_target(wanted: float, held: HeldPosition, close: float, limits: Limits)
         return 0.0, SHORT_LIMIT
     if wanted * side <= 0:
         return math.nan, MIN_HOLD
-    if 0 < limits.horizon_bars <= held.bars_since_asked and not too_young:
+    if 0 < limits.horizon_bars <= held.bars_since_wanted and not too_young:
         return 0.0, HORIZON
     return wanted, 0
 
@@ -216,7 +216,7 @@ def execute(account: Account, size: float, price: float, fee: float) -> tuple[Ac
         left -= paid_opening
         if left < 0:
             refused, opened, paid_opening = True, 0.0, 0.0
-            # What is left is what the closing part leaves: nothing, as only an order that turns around has both parts.
+            # The closing part leaves nothing, as only a reversal has both parts.
             average = 0.0 if closed != 0 else account.price
         else:
             cash = left
@@ -225,7 +225,7 @@ def execute(account: Account, size: float, price: float, fee: float) -> tuple[Ac
 
 
 def closes_trade(held: float, size: float) -> tuple[bool, float]:
-    """Return whether a fill closes a round trip, and what the trade after it holds: the ledger's ``_round_trips``."""
+    """Return whether a fill closes a round trip, and the size of the trade after it, as the ledger's ``_round_trips``."""
     if held != 0 and size * held < 0 and abs(size) > abs(held) + _DUST:
         return True, size + held
     after = held + size
@@ -258,7 +258,7 @@ def simulate(
     """
     account = Account(starting_cash, 0.0, 0.0)
     borrow = in_force = fallback = trade_held = 0.0
-    side, entry_bar, exit_bar, long_asked, short_asked = 0, 0, -1, 0, 0
+    side, entry_bar, exit_bar, long_wanted, short_wanted = 0, 0, -1, 0, 0
     n_orders, closed_trades, pending, ruined = 0, 0, False, False
     for t in range(len(close)):
         order = orders[n_orders - 1]
@@ -267,11 +267,11 @@ def simulate(
             charge = rates.borrow * days[t] * abs(account.size) * close[t - 1]
             borrow += charge
             account = Account(account.cash - charge, account.size, account.price)
-        # 2. What was decided is sized at the open, and filled there.
+        # 2. The pending order is sized and filled at the open.
         if pending:
             pending = False
             size, price = order_at_open(order[TARGET], account, open_[t], rates)
-            order[ASKED] = size
+            order[REQUESTED] = size
             if size == 0:
                 order[STATUS], order[REASON] = ZERO_SIZE, NO_LOT
                 in_force = fallback
@@ -290,7 +290,7 @@ def simulate(
                 entry_bar = t
             side = now
         table[t, CASH], table[t, SIZE], table[t, BORROW], table[t, BEFORE] = account.cash, account.size, borrow, in_force
-        # 3. It closes. An account that has lost everything is closed, and stays so; else strategy and rules name a target.
+        # 3. The bar closes. A ruined account is closed for good; otherwise strategy and rules set a target.
         equity = account.cash + account.size * close[t]
         if ruined or equity <= 0:
             target = math.nan if ruined or account.size == 0 else 0.0
@@ -298,25 +298,25 @@ def simulate(
         else:
             wanted = targets[t]
             if wanted > 0:
-                long_asked = t
+                long_wanted = t
             elif wanted < 0:
-                short_asked = t
+                short_wanted = t
             held = HeldPosition(
                 account.size,
                 account.price,
                 equity,
                 t - entry_bar + 1 if side != 0 else 0,
                 t - exit_bar + 1 if side == 0 and exit_bar >= 0 else 0,
-                t - (long_asked if side > 0 else short_asked),
+                t - (long_wanted if side > 0 else short_wanted),
             )
             target, why = next_target(wanted, held, close[t], limits)
-        # 4. A new target becomes an order, to be sized as the next bar opens.
+        # 4. A new target becomes an order, which is sized as the next bar opens.
         if not math.isnan(target) and target != in_force:
             order = orders[n_orders]
             n_orders += 1
             order[DECIDED], order[TARGET], order[PRICE], order[FILLED] = t, target, close[t], -1.0
             order[FILLED_SIZE] = order[NOTIONAL] = order[FEE] = order[SLIPPAGE] = 0.0
-            order[ASKED] = order[FILL_PRICE] = math.nan
+            order[REQUESTED] = order[FILL_PRICE] = math.nan
             order[STATUS], order[REASON] = UNFILLED, RUINED if why == RUIN else NO_REASON
             fallback, in_force, pending = in_force, target, True
         table[t, AFTER], table[t, WHY] = in_force, why

@@ -1,4 +1,4 @@
-"""The ledger: orders and trades as tables, adding up to the cash."""
+"""The ledger: orders and trades as tables that add up to the cash."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..arrays import FloatArray
 from .broker import Fill, OrderRecord
 from .run import ORDER_COLUMNS, TRADE_COLUMNS
 
-_DUST = 1e-12  # base units: what sums of float sizes leave of a closed position
+_DUST = 1e-12  # base units that rounding may leave of a closed position
 
 
 @dataclass(slots=True)
 class _Trade:
-    """One round trip being built; sizes in base units (signed), money in quote currency."""
+    """Collect one round trip; sizes in base units (signed), money in quote currency."""
 
     side: int
     entry_bar: int
@@ -47,10 +47,10 @@ def orders_table(records: Iterable[OrderRecord], time: pd.DatetimeIndex) -> pd.D
     """Return one row an order, ORDER_COLUMNS, in the order they were decided.
 
     ``time`` holds the traded bars' open times. A rejected order has fill columns only where a part of it filled: a
-    reversal from short to long closes the short even where the cash is too little for the long; ``size`` is what was
-    asked for, ``notional / fill_price`` what was filled. ``filled`` is NaT and ``fill_price`` NaN where nothing did. An order
-    for a target exposure has its size and side from its fill: of the last bar's, ``size`` is NaN and ``side`` empty; of one
-    smaller than a lot, 0 and empty.
+    reversal from short to long closes the short even where the cash is too little for the long. ``size`` is the size
+    ordered, ``notional / fill_price`` the size filled. Where nothing filled, ``filled`` is NaT and ``fill_price`` NaN. An order
+    for a target exposure gets its size and side at its fill: in an order of the last bar, ``size`` is NaN and ``side`` empty;
+    in one smaller than a lot, 0 and empty.
     """
     rows = [
         (
@@ -78,9 +78,9 @@ def orders_table(records: Iterable[OrderRecord], time: pd.DatetimeIndex) -> pd.D
 def trades_table(fills: Iterable[Fill], borrow: FloatArray, close: FloatArray, time: pd.DatetimeIndex) -> pd.DataFrame:
     """Return one row a round trip, TRADE_COLUMNS; the starting cash plus all ``pnl`` is the final equity.
 
-    A trade runs from flat to flat. A fill that turns a position around closes one trade and opens the next, its fee
-    split by size. Prices are averages by size; ``size`` is everything bought into the trade, above 0 on both sides;
-    ``fees`` holds the borrow as well. An open trade is marked at the last close, its exit columns are empty.
+    A trade runs from flat to flat. A fill that reverses a position closes one trade and opens the next; its fee is
+    split by size. Prices are averages by size; ``size`` is the total size of the trade's entries, above 0 on both sides;
+    ``fees`` includes the borrow. An open trade is marked at the last close, and its exit columns are empty.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def _round_trips(fills: Iterable[Fill]) -> list[_Trade]:
     trades: list[_Trade] = []
     for fill in fills:
         size, fee = fill.size, fill.fee
-        if abs(size) < _DUST:  # where Backtrader splits a reversal, rounding may leave that much of the order for the next bar
+        if abs(size) < _DUST:  # where Backtrader splits a reversal, rounding may leave this part of the order for the next bar
             continue
         trade = trades[-1] if trades and trades[-1].held else None
         if trade is not None and size * trade.held < 0 and abs(size) > abs(trade.held) + _DUST:
@@ -125,7 +125,7 @@ def _row(number: int, trade: _Trade, borrow: FloatArray, close: FloatArray, time
     last = len(close) - 1
     is_open = bool(trade.held)
     until = last if is_open else trade.exit_bar
-    # The charge that falls due as a bar opens is for the time before it: the entry bar's own belongs to a trade before.
+    # The borrow charged as a bar opens is for the time before it: the entry bar's charge belongs to the trade before.
     fees = trade.fees + float(borrow[until] - borrow[trade.entry_bar])
     pnl = trade.exit_value - trade.entry_value - fees + trade.held * float(close[last])
     exit_price = math.nan if is_open else -trade.exit_value / float(np.sum(trade.exits))
@@ -146,12 +146,12 @@ def _row(number: int, trade: _Trade, borrow: FloatArray, close: FloatArray, time
 
 
 def _typed(
-    table: pd.DataFrame, counts: Sequence[str], times: Sequence[str], numbers: Sequence[str], words: Sequence[str]
+    table: pd.DataFrame, counts: Sequence[str], times: Sequence[str], numbers: Sequence[str], texts: Sequence[str]
 ) -> pd.DataFrame:
-    """Give every column its type, so that an empty table has the same ones as a full one."""
+    """Set every column's type, so that an empty table has the same types as a full one."""
     for name in times:
         table[name] = pd.DatetimeIndex(table[name].to_list(), dtype="datetime64[ns, UTC]")
-    kinds = dict.fromkeys(counts, "int64") | dict.fromkeys(numbers, "float64") | dict.fromkeys(words, "str")
+    kinds = dict.fromkeys(counts, "int64") | dict.fromkeys(numbers, "float64") | dict.fromkeys(texts, "str")
     return table.astype(kinds)
 
 

@@ -1,4 +1,4 @@
-"""Plain Backtrader strategies: how they are made, and what they order where they set no size."""
+"""Plain Backtrader strategies: how they are created, and the size of their orders without one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..errors import RangeError
 
 
 class AllIn(float):
-    """The size of an order that takes everything: an estimate until the order fills, when the broker sets it anew.
+    """The size of an order that takes everything: an estimate that the broker replaces when the order fills.
 
-    It stays true at 0 and keeps its type through ``abs`` and ``-``: so Backtrader gives the order whatever the estimate, and
-    hands the size on to the other orders of a bracket.
+    It is true even at 0 and keeps its type through ``abs`` and ``-``: so Backtrader places the order whatever the estimate,
+    and passes the size on to the other orders of a bracket.
     """
 
     def __abs__(self) -> AllIn:
@@ -31,11 +31,11 @@ class AllIn(float):
 
 
 class AllInSizer(bt.sizers.FixedSize):  # type: ignore[misc]  # Backtrader has no types
-    """Size of a plain Backtrader strategy's ``buy()`` and ``sell()`` without a size, where it sets no sizer: everything.
+    """Size ``buy()`` and ``sell()`` of a plain Backtrader strategy without a size and a sizer: everything.
 
-    An order against a position closes it. Otherwise, a buy takes what the cash can pay at its fill, and a sale the whole
-    equity short, where shorts are allowed. Backtrader's default is a ``FixedSize`` of 1 unit, which is more bitcoin than most
-    cash can pay; a strategy that sets the stake of this default gets that stake.
+    An order against a position closes it. Otherwise, a buy takes what the cash can pay at its fill, and a sale shorts the
+    whole equity, where shorts are allowed. Backtrader's default is a ``FixedSize`` of 1 unit, more bitcoin than most cash can
+    pay; a strategy that sets the stake of this default gets that stake.
     """
 
     params = (("stake", None),)
@@ -47,11 +47,11 @@ class AllInSizer(bt.sizers.FixedSize):  # type: ignore[misc]  # Backtrader has n
 
 
 def with_all_in_sizer(strategy: type[Any]) -> Callable[..., Any]:
-    """Return what makes the plain Backtrader strategy for Cerebro, with ``AllInSizer`` where it sets no sizer of its own.
+    """Return a factory of the plain Backtrader strategy for Cerebro, with ``AllInSizer`` as its default sizer.
 
-    The steps are those of Backtrader's metaclass. Its own default stands before ``__init__`` runs, and so does this one:
-    whatever the strategy sets in ``__init__``, in ``start`` or later takes its place. (``Cerebro.addsizer`` would replace
-    what ``__init__`` has set.) A sizer or a class of one as the class attribute ``sizer`` counts as well.
+    The steps are those of Backtrader's metaclass. This default, like Backtrader's, is set before ``__init__`` runs: a sizer
+    set in ``__init__``, in ``start`` or later replaces it. (``Cerebro.addsizer`` would replace the one set in ``__init__``.)
+    The class attribute ``sizer``, an instance or a class, counts as well.
     """
 
     def make(*args: Any, **kwargs: Any) -> Any:
@@ -70,16 +70,16 @@ def with_all_in_sizer(strategy: type[Any]) -> Callable[..., Any]:
 
 
 def explain_short_range(error: IndexError, name: str, n_bars: int) -> None:
-    """Name the cause of an error of Backtrader's own, where it is an indicator whose period is longer than the range.
+    """Explain Backtrader's error for an indicator whose period is longer than the range; ignore any other error.
 
     Raises
     ------
     RangeError
-        Then; else nothing.
+        Naming the strategy and the number of bars.
     """
     place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     if "assignment index" in str(error) and place.is_relative_to(Path(bt.__file__).parent):
         raise RangeError(
-            f"strategy '{name}': one of its indicators needs more than the {n_bars:,} bars of the range, and Backtrader knows "
+            f"strategy '{name}': one of its indicators needs more than the {n_bars:,} bars of the range, and Backtrader has "
             "no others. Choose a longer range, or a shorter period."
         ) from None

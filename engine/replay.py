@@ -1,12 +1,12 @@
 """The fast replay: the rules of the Backtrader path in one compiled loop, for sweeps over thousands of settings.
 
-Backtrader stays the judge. `flagbt run` never comes here; a test holds this loop to Backtrader's equity, orders and fills,
-bar by bar, and ``check_replay`` compares any one run. So every sum below is written in Backtrader's own order of
-operations (``BackBroker._execute``, ``Position.update``), with no fast maths: the same floats come out, to the last bit.
-What is not Backtrader's is not written twice: both paths call the functions of ``engine.loop``, here compiled.
+Backtrader remains the reference. `flagbt run` never uses this module; a test compares this loop with Backtrader's equity,
+orders and fills, bar by bar, and ``check_replay`` compares any one run. So every sum follows Backtrader's order of
+operations (``BackBroker._execute``, ``Position.update``), without fast maths: the results are equal to the last bit.
+flagbt's own rules exist once: both paths call the functions of ``engine.kernel``, compiled here.
 
-Compiled on first use, some seconds; the result is cached beside this file, or where that cannot be written in the user's
-cache folder, or else not at all.
+The first use compiles for some seconds. The result is cached next to this file, or in the user's cache folder where that is
+read-only, or else not at all.
 """
 
 from __future__ import annotations
@@ -24,40 +24,24 @@ from ..arrays import FloatArray, IntArray
 from ..data.bars import Bars
 from ..data.labels import BUY, SELL
 from ..errors import StrategyError, UsageError
-from . import kernel as loop
+from . import kernel
 from .broker import LESS_THAN_A_LOT, RUIN, Fill, OrderRecord
 from .costs import Costs
 from .feed import days_of
-from .kernel import (
-    ASKED,
-    CASH,
-    DECIDED,
-    FEE,
-    FILL_PRICE,
-    FILLED,
-    FILLED_SIZE,
-    NOTIONAL,
-    PRICE,
-    REASON,
-    SIZE,
-    SLIPPAGE,
-    STATUS,
-    TARGET,
-)
 from .ledger import orders_table
 from .rules import Rules
 from .run import Run
 
 _TOLERANCE = 1e-9
-# What ``loop.simulate`` calls; numba compiles it with it.
+# The functions that ``kernel.simulate`` calls; numba compiles them with it.
 _CALLED = (
-    loop.next_target,
-    loop.size_for,
-    loop.size_of_target,
-    loop.execute,
-    loop.is_paid,
-    loop.order_at_open,
-    loop.closes_trade,
+    kernel.next_target,
+    kernel.size_for,
+    kernel.size_of_target,
+    kernel.execute,
+    kernel.is_paid,
+    kernel.order_at_open,
+    kernel.closes_trade,
 )
 STATUSES = ("unfilled", "filled", "zero-size")
 REASONS = ("", LESS_THAN_A_LOT, RUIN)
@@ -65,16 +49,16 @@ REASONS = ("", LESS_THAN_A_LOT, RUIN)
 
 @dataclass(frozen=True, eq=False)
 class ReplayBars:
-    """What the replay needs of the traded bars, worked out once for many replays.
+    """Hold the traded bars as the replay needs them, computed once for many replays.
 
     Attributes
     ----------
     open, close : array of float64, shape (n_bars,)
     days : array of float64, shape (n_bars,)
-        Since the bar before, to the second; what a short's borrow is charged for. 0 for the first bar.
+        Time since the bar before, to the second; a short pays borrow for it. 0 for the first bar.
     last_of_day : array of int64, shape (n_days,)
-        For each UTC day from the first to the last, the position of the last bar up to its end: a day without bars has
-        the one before it.
+        For each UTC day from the first to the last, the position of the last bar up to its end; a day without bars
+        repeats the one before.
     """
 
     open: FloatArray
@@ -99,7 +83,7 @@ class ReplayBars:
 
 @dataclass(frozen=True, eq=False)
 class ReplayResult:
-    """What one replay left, as numbers.
+    """Hold one replay's results as numbers.
 
     Attributes
     ----------
@@ -124,12 +108,12 @@ class ReplayResult:
     @property
     def equity(self) -> FloatArray:
         """Cash + size * close at each bar's close, quote currency, shape (n_bars,)."""
-        result: FloatArray = self.table[:, CASH] + self.table[:, SIZE] * self.bars.close
+        result: FloatArray = self.table[:, kernel.CASH] + self.table[:, kernel.SIZE] * self.bars.close
         return result
 
     @property
     def ruined(self) -> bool:
-        """Whether the equity was 0 or less at any close: the account is then closed, and stays so."""
+        """Whether the equity was 0 or less at any close; the account is then closed for good."""
         return bool((self.equity <= 0).any())
 
     @property
@@ -141,29 +125,29 @@ class ReplayResult:
         """Return the orders as the Backtrader path records them."""
         return [
             OrderRecord(
-                int(row[DECIDED]),
-                row[ASKED],
-                row[TARGET],
-                row[PRICE],
-                STATUSES[int(row[STATUS])],
-                REASONS[int(row[REASON])],
-                int(row[FILLED]),
-                row[FILLED_SIZE],
-                row[NOTIONAL],
-                row[FEE],
-                row[SLIPPAGE],
+                int(row[kernel.DECIDED]),
+                row[kernel.REQUESTED],
+                row[kernel.TARGET],
+                row[kernel.PRICE],
+                STATUSES[int(row[kernel.STATUS])],
+                REASONS[int(row[kernel.REASON])],
+                int(row[kernel.FILLED]),
+                row[kernel.FILLED_SIZE],
+                row[kernel.NOTIONAL],
+                row[kernel.FEE],
+                row[kernel.SLIPPAGE],
             )
             for row in self.orders.tolist()
         ]
 
     def fills(self) -> list[Fill]:
         """Return the fills as the Backtrader path records them."""
-        rows = self.orders[self.orders[:, FILLED] >= 0].tolist()
-        return [Fill(int(row[FILLED]), row[FILLED_SIZE], row[FILL_PRICE], row[FEE]) for row in rows]
+        rows = self.orders[self.orders[:, kernel.FILLED] >= 0].tolist()
+        return [Fill(int(row[kernel.FILLED]), row[kernel.FILLED_SIZE], row[kernel.FILL_PRICE], row[kernel.FEE]) for row in rows]
 
 
 def position_rule(signal: IntArray, *, short: bool) -> FloatArray:
-    """Return the target exposure of each signal, NaN to keep: what ``Strategy.decide`` says, on a whole array.
+    """Return the target exposure of each signal, NaN to keep: ``Strategy.decide`` for a whole array.
 
     BUY -> +1, SELL -> 0 (-1 with ``short``), HOLD and no signal -> keep. *Causality: row by row.*
     """
@@ -194,7 +178,7 @@ def replay(
     costs, cash, short, rules
         As ``run_backtest``'s.
     scratch : Scratch, optional
-        Memory to write into, so that many replays need no more than one. The result then holds only until the next.
+        Memory to write into, so that many replays need no more than one. The next replay then overwrites the result.
 
     Raises
     ------
@@ -225,7 +209,7 @@ def replay(
 
 
 class ReplaySetting(NamedTuple):
-    """One of many replays over the same bars: ``replay``'s arguments."""
+    """Hold ``replay``'s arguments, for one of many replays over the same bars."""
 
     targets: FloatArray
     costs: Costs = Costs()
@@ -235,9 +219,9 @@ class ReplaySetting(NamedTuple):
 
 
 def replay_many(bars: ReplayBars, settings: Iterable[ReplaySetting]) -> Iterator[ReplayResult]:
-    """Replay settings one after the other, in memory that does not grow with their number.
+    """Replay settings one by one, in memory that does not grow with their number.
 
-    All results share one ``Scratch``: measure each (``results.metrics.replay_metrics``) before the next is asked for.
+    All results share one ``Scratch``: measure each (``results.metrics.replay_metrics``) before you take the next.
     """
     scratch = Scratch(len(bars))
     for setting in settings:
@@ -245,7 +229,7 @@ def replay_many(bars: ReplayBars, settings: Iterable[ReplaySetting]) -> Iterator
 
 
 class Scratch:
-    """Memory for the replays of ``n_bars`` bars: there is at most one order a bar."""
+    """Hold memory for the replays of ``n_bars`` bars, with at most one order a bar."""
 
     def __init__(self, n_bars: int) -> None:
         self.table = np.empty((n_bars, 6))
@@ -253,19 +237,19 @@ class Scratch:
 
 
 def check_replay(run: Run, replayed: ReplayResult) -> None:
-    """Compare a replay with Backtrader's run of the same thing: every order, every fill, every bar's equity.
+    """Compare a replay with Backtrader's run of the same setting: every order, every fill, every bar's equity.
 
-    Orders must be equal in what they are and became, and all numbers within 1e-9 of the largest of cash, position value
-    and equity (sizes: of that over the close).
+    Orders and their outcomes must be equal, and all numbers within 1e-9 of the largest of cash, position value and equity
+    (sizes: of that divided by the close).
 
     Raises
     ------
     StrategyError
-        Naming the first bar or order that differs: then the replay's numbers are not to be used.
+        Naming the first bar or order that differs; do not use the replay's numbers then.
     """
     theirs, mine = run.equity, replayed.equity
     close = replayed.bars.close
-    size, cash = replayed.table[:, SIZE], replayed.table[:, CASH]
+    size, cash = replayed.table[:, kernel.SIZE], replayed.table[:, kernel.CASH]
     scale = np.maximum.reduce([np.abs(cash), np.abs(size * close), np.abs(mine)])
     for name, values, unit in (("equity", mine, scale), ("cash", cash, scale), ("position_size", size, scale / close)):
         expected = theirs[name].to_numpy()
@@ -274,7 +258,7 @@ def check_replay(run: Run, replayed: ReplayResult) -> None:
             at = int(np.argmax(bad))
             raise StrategyError(
                 f"the fast replay differs from Backtrader at the bar {theirs.index[at]}: {name} is {float(values[at])!r}, "
-                f"Backtrader says {float(expected[at])!r}. Its numbers cannot be used: run this setting with `flagbt run`."
+                f"in Backtrader {float(expected[at])!r}. Its numbers cannot be used: run this setting with `flagbt run`."
             )
     _check_orders(run, replayed, float(scale.max()))
 
@@ -283,7 +267,7 @@ def _check_orders(run: Run, replayed: ReplayResult, largest: float) -> None:
     mine, theirs = orders_table(replayed.records(), pd.DatetimeIndex(run.equity.index)), run.orders
     if len(mine) != len(theirs):
         raise StrategyError(
-            f"the fast replay differs from Backtrader: it gave {len(mine):,} orders, Backtrader {len(theirs):,}. Its numbers "
+            f"the fast replay differs from Backtrader: it placed {len(mine):,} orders, Backtrader {len(theirs):,}. Its numbers "
             "cannot be used: run this setting with `flagbt run`."
         )
     for name in map(str, mine.columns):
@@ -296,22 +280,22 @@ def _check_orders(run: Run, replayed: ReplayResult, largest: float) -> None:
         if not same.all():
             at = int(np.argmin(same))
             raise StrategyError(
-                f"the fast replay differs from Backtrader in order {at + 1}: {name} is {str(got[at])!r}, Backtrader says "
+                f"the fast replay differs from Backtrader in order {at + 1}: {name} is {str(got[at])!r}, in Backtrader "
                 f"{str(expected[at])!r}. Its numbers cannot be used: run this setting with `flagbt run`."
             )
 
 
 @cache
 def _compiled() -> Callable[..., tuple[int, int]]:
-    """Compile the loop, or load what an earlier process compiled: numba takes a second to import, so only when asked."""
+    """Compile the loop or load it from the cache; numba takes a second to import, so it is imported here."""
     import numba
     from numba.extending import register_jitable
 
-    # Division by zero gives infinity, as in numpy: the check for it costs more than the division. No fastmath, ever.
+    # Division by zero gives infinity, as in numpy: the check for it costs more than the division. Never use fastmath.
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True}
     for function in _CALLED:
         register_jitable(**options)(function)
     try:
-        return numba.njit(loop.simulate, cache=True, **options)  # type: ignore[no-any-return]
+        return numba.njit(kernel.simulate, cache=True, **options)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder that can be written: compile in each process
-        return numba.njit(loop.simulate, **options)  # type: ignore[no-any-return]
+        return numba.njit(kernel.simulate, **options)  # type: ignore[no-any-return]

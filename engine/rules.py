@@ -1,8 +1,8 @@
-"""Rules laid over a strategy: when it may enter again, how long it must hold, and when it leaves unasked.
+"""Rules applied on top of a strategy: when it may enter again, how long it must hold, and when it exits by rule.
 
-Everything is checked at a bar's close and filled at the next bar's open, like any other decision. What happened inside
-the bar is not guessed at: a stop of 5 % that the close of a bar passed by 9 % is filled at the next open, 9 % down or
-more, and a price that touched the stop and came back before the close did nothing.
+Everything is checked at a bar's close and filled at the next bar's open, like any other decision. The path inside a bar
+is not guessed: a close 9 % down triggers a stop of 5 %, which fills at the next open, 9 % down or more; a price that
+touched the stop and recovered before the close has no effect.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from dataclasses import dataclass
 from ..errors import UsageError, nearest
 from .kernel import COOLDOWN, HORIZON, MIN_HOLD, RUIN, SHORT_LIMIT, STOP_LOSS, TAKE_PROFIT, Limits
 
-# What can end a position unasked, and what can keep an order from being given; ruin is no rule of a strategy's, and both.
+# Rules that end a position, and rules that block an order. Ruin does both, though it is not a rule of a strategy.
 EXITS = {STOP_LOSS: "stop_loss", TAKE_PROFIT: "take_profit", SHORT_LIMIT: "short_limit", HORIZON: "horizon", RUIN: "ruin"}
 WAITS = {COOLDOWN: "cooldown", MIN_HOLD: "min_hold", RUIN: "ruined"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Which rules a run lays over its strategy; by default none.
+    """Hold the rules that a run applies on top of its strategy; by default none.
 
     Parameters
     ----------
     cooldown_bars : int
-        After an exit filled, no entry is decided at the closes of this many bars, the exit's own the first. A signal
-        against the position then closes it and does not turn it around.
+        After an exit fills, no entry is decided at the closes of this many bars, the exit's bar included. A signal
+        against the position then closes it and does not reverse it.
     min_hold_bars : int
-        A signal leaves or turns a position only once it was held for this many bars. Stops and the short limit do not
-        wait.
+        A signal closes or reverses a position only after this many bars. Stops and the short limit do not wait.
     horizon_bars : int, optional
-        Leave this many bars after the last signal for the position's side.
+        Exit this many bars after the last signal for the position's side.
     stop_loss, take_profit : float, optional
-        Leave once the close is this fraction of the entry price worse or better than the entry price.
+        Exit once the close is this fraction of the entry price worse or better than the entry price.
     max_short_notional : float
         The largest short that is opened, as a share of equity, above 0 and up to 1.
     close_short_above : float, optional
@@ -89,7 +88,7 @@ class Rules:
         )
 
     def describe(self) -> dict[str, object]:
-        """Return the rules that are on, as JSON values, under the names of `flagbt run`'s options."""
+        """Return the active rules as JSON values, under the names of `flagbt run`'s options."""
         named = {
             "cooldown_bars": self.cooldown_bars or None,
             "min_hold_bars": self.min_hold_bars or None,
@@ -116,14 +115,14 @@ def horizon_of(text: str, label_horizon_bars: int | None, *, option: str = "--ex
     """
     kind, colon, bars = text.partition(":")
     if kind not in ("signal", "horizon"):
-        raise UsageError(f"{option}: '{text}' is no way out. {nearest(kind, ('signal', 'horizon'))}")
+        raise UsageError(f"{option}: unknown exit rule '{text}'. {nearest(kind, ('signal', 'horizon'))}")
     if kind == "signal" and not colon:
         return None
     if kind == "horizon" and not colon:
         if label_horizon_bars is None:
             raise UsageError(
-                f"{option} horizon takes the bars from a checkpoint's labels, and there is none: write horizon:6 for 6 bars, "
-                "or add --ckpt NAME."
+                f"{option} horizon takes the bars from a checkpoint's labels, and there is no checkpoint: write horizon:6 for "
+                "6 bars, or add --ckpt NAME."
             )
         return label_horizon_bars
     if kind == "signal" or not bars.isdecimal() or int(bars) < 1:

@@ -1,4 +1,4 @@
-"""Run: one backtest's complete record, in memory. ``results/`` writes it to disk and measures it."""
+"""Run: one backtest's complete record in memory. ``results/`` writes it to disk and measures it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ TRADE_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One backtest over the bars of a range.
+    """Record one backtest over the bars of a range.
 
     Attributes
     ----------
     config : dict
-        What was asked for: strategy, checkpoint, data, timerange, calibration, decision, costs, cash, short, seed.
+        The settings: strategy, checkpoint, data, timerange, calibration, decision, costs, cash, short, seed.
         JSON values only; the same config on the same digests gives the same run.
     data : dict
         ``source``, ``synthetic``, ``digest``, ``step_hours``, ``bars_per_year`` (see `flagbt.data.bars.Bars`), ``first``,
@@ -63,13 +63,13 @@ class Run:
         Backtrader strategy.
     orders : DataFrame
         One row an order, ORDER_COLUMNS; ``decided`` and ``filled`` are bar open times, ``status`` is filled, rejected,
-        zero-size or unfilled; ``size`` is signed, and NaN for an order for a target exposure that never came to its fill
-        (then ``side`` is empty); ``slippage_cost`` is in quote currency, against the bar's open.
+        zero-size or unfilled; ``size`` is signed, and NaN for an order for a target exposure that never filled
+        (then ``side`` is empty); ``slippage_cost`` is in quote currency, relative to the bar's open.
     trades : DataFrame
         One row a round trip (flat to flat, or to a reversal), TRADE_COLUMNS; ``status`` is closed or open (an open one is
         marked at the last close, its exit columns empty); ``pnl`` is after fees, ``return`` is pnl / entry value.
     funnel : dict
-        From bars to fills, counts that add up exactly: see ``engine.funnel``.
+        Counts from bars to fills that add up exactly, see ``engine.funnel``.
     cash : float
         Starting cash in quote currency.
     seconds : dict
@@ -77,7 +77,7 @@ class Run:
     strategy : Strategy or backtrader.Strategy, optional
         The instance that traded. Not written to disk.
     sized_at_fill : frozenset of int
-        Numbers of the orders whose size was set at their fill, not when they were decided. Not written to disk.
+        Numbers of the orders whose size was set at their fill, not at their decision. Not written to disk.
     """
 
     config: dict[str, Any]

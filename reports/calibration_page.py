@@ -1,4 +1,4 @@
-"""A fitted calibration as one offline page: what it changes, on which bars, and whether it could help at all."""
+"""A fitted calibration as one offline page: its effect, its bars, and whether it could help."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from .page import Html, document, escape, paragraph, section, table
 from .static_charts import reliability_chart, reliability_png
 
 HELD_OUT = (
-    "Before and after are measured on the bars of the fit itself. Held out: five stretches in turn, each judged by a "
-    "calibration fitted on the four others."
+    "Before and after are measured on the bars of the fit itself. Held out: five segments in turn, each scored with a "
+    "calibration fitted on the other four."
 )
 
 
 def calibration_columns(done: CalibrationResult) -> dict[str, Scores]:
-    """Return what is compared: before, after, and held out where it could be measured."""
+    """Return the scores to compare: before, after, and held out where it could be measured."""
     shown = {"before": done.before, "after": done.after}
     return shown if done.held_out is None else {**shown, "held out": done.held_out}
 
 
 def calibration_rows(done: CalibrationResult) -> list[list[str]]:
-    """Return the table of what a calibration changes: a name, then a cell for each of ``columns_of``."""
-    judged = list(calibration_columns(done).values())
+    """Return the table of a calibration's effect: a name, then a cell for each of ``calibration_columns``."""
+    columns = list(calibration_columns(done).values())
 
     def threes(key: str) -> list[str]:
-        return [" / ".join(f"{100 * each.scores[key][name]:.1f}" for name in CLASS_NAMES) + " %" for each in judged]
+        return [" / ".join(f"{100 * each.scores[key][name]:.1f}" for name in CLASS_NAMES) + " %" for each in columns]
 
     return [
-        ["NLL, nats a bar", *(ratio(each.scores["nll"], 4) for each in judged)],
-        ["NLL of the training shares alone", *(ratio(each.scores["nll_prior"], 4) for each in judged)],
-        ["ECE of the top class", *(ratio(each.scores["ece"], 4) for each in judged)],
-        ["calibration error S / H / B", *(" / ".join(f"{x:.4f}" for x in each.reliability.errors) for each in judged)],
+        ["NLL, nats a bar", *(ratio(each.scores["nll"], 4) for each in columns)],
+        ["NLL of the training shares alone", *(ratio(each.scores["nll_prior"], 4) for each in columns)],
+        ["ECE of the top class", *(ratio(each.scores["ece"], 4) for each in columns)],
+        ["calibration error S / H / B", *(" / ".join(f"{x:.4f}" for x in each.reliability.errors) for each in columns)],
         ["highest class S / H / B", *threes("predicted_shares")],
         ["mean probability S / H / B", *threes("mean_probabilities")],
-        ["MCC of the highest class", *(ratio(each.scores["mcc"], 4) for each in judged)],
-        ["labelled bars", *(f"{each.scores['rows']:,}" for each in judged)],
+        ["MCC of the highest class", *(ratio(each.scores["mcc"], 4) for each in columns)],
+        ["labelled bars", *(f"{each.scores['rows']:,}" for each in columns)],
     ]
 
 
@@ -53,7 +53,7 @@ def curves_of(done: CalibrationResult) -> dict[str, Reliability]:
 
 
 def write_pages(done: CalibrationResult, *, html: Path | None, png: Path | None) -> None:
-    """Write the page and the picture, where they are asked for.
+    """Write the page and the picture to the given paths.
 
     Raises
     ------
@@ -73,8 +73,8 @@ def write_pages(done: CalibrationResult, *, html: Path | None, png: Path | None)
 
 
 def render_calibration(done: CalibrationResult) -> str:
-    """Return the whole page; every text of a user's is escaped."""
-    calibration, judged = done.stored.calibration, calibration_columns(done)
+    """Return the whole page; a user's text is escaped."""
+    calibration, columns = done.stored.calibration, calibration_columns(done)
     before, after = done.before.scores, (done.held_out or done.after).scores
     lead = (
         f"{calibration.method}: NLL {before['nll']:.4f} to {after['nll']:.4f}, ECE {percent(before['ece'])} to "
@@ -84,11 +84,11 @@ def render_calibration(done: CalibrationResult) -> str:
         Html(f"<h1>Calibration of {escape(done.checkpoint.name)} on {escape(calibration.fitted_on)}</h1>\n"),
         paragraph(lead, "lead"),
         *(paragraph(note) for note in done.notes),
-        section("What it changes", table(HELD_OUT, ["", *judged], calibration_rows(done))),
+        section("What it changes", table(HELD_OUT, ["", *columns], calibration_rows(done))),
         section(
             "Reliability",
             reliability_chart(curves_of(done), "reliability"),
-            paragraph("On the dotted line, what was said with p came true with p. A larger dot stands for more bars.", "muted"),
+            paragraph("On the dotted line, a class predicted with p came true with p. A larger dot means more bars.", "muted"),
         ),
         section(
             "The calibration",

@@ -1,4 +1,4 @@
-"""Comparison of stored runs: curves over one another, metrics side by side, and what was unequal about them."""
+"""Comparison of stored runs: curves in one chart, metrics side by side, and the differences between the tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COST_FIELDS = ("fee_bps", "slippage_bps", "borrow_bps_per_day", "lot_size", "cas
 RUN_COLOURS = 6
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 LONGEST_LABEL = 40
-MOST_COLUMNS = 6  # more runs than that stand as rows of a table, and get no funnel picture each
+MOST_COLUMNS = 6  # more runs than that become rows of a table, without a funnel picture each
 
 
 def render_comparison(runs: Sequence[StoredRun]) -> str:
@@ -36,8 +36,8 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
     Parameters
     ----------
     runs : sequence of StoredRun
-        One or more, in the order in which they are shown; judged by the trials known now where
-        `flagbt.results.significance.current_trials.CurrentTrials` made them.
+        One or more, in the order in which they are shown; pass them through
+        `flagbt.results.significance.current_trials.CurrentTrials` for the trials known now.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
     unequal = inequalities(runs)
     warnings = banners([run.manifest for run in runs], names)
     if unequal:
-        warnings.append(f"NOT COMPARABLE AS THEY STAND, so nothing is ranked: {'; '.join(unequal)}.")
+        warnings.append(f"NOT COMPARABLE, so nothing is ranked: {'; '.join(unequal)}.")
     count = "one run" if len(runs) == 1 else f"{len(runs)} runs"
     body = "".join(
         (
@@ -77,7 +77,7 @@ def comparison_table(runs: Sequence[StoredRun]) -> list[list[str]]:
 
 
 def check_common_bars(runs: Sequence[StoredRun]) -> None:
-    """Refuse runs of which two have no bar in common: there is nothing to compare.
+    """Refuse runs if two of them have no bar in common.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def check_common_bars(runs: Sequence[StoredRun]) -> None:
 
 
 def inequalities(runs: Sequence[StoredRun]) -> list[str]:
-    """Say what makes the runs unequal tests: range, bars, costs, sizing or bars already seen; empty when they can be ranked."""
+    """Return why the runs are unequal tests: range, bars, costs, sizing or bars already seen; empty if they can be ranked."""
     found = []
     ranges = {(run.manifest["data"]["first"], run.manifest["data"]["last"]) for run in runs}
     if len(ranges) > 1:
@@ -122,12 +122,12 @@ def inequalities(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _sizing(config: Mapping[str, Any]) -> str:
-    """Return how a run's orders got their sizes; records made before it was written down left a reserve at the close."""
+    """Return how a run's orders got their sizes; older records without the field left a reserve at the close."""
     return str(config.get("sizing") or f"at close, with a reserve of {setting_text(config.get('reserve_bps'))} bps")
 
 
 def differences(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
-    """Return the config fields and digests that are not the same in every run, as text for each run."""
+    """Return the config fields and digests that differ between runs, as text for each run."""
     fields = sorted({field for run in runs for field in run.manifest["config"]})
     columns = {field: [setting_text(run.manifest["config"].get(field)) for run in runs] for field in fields}
     columns["checkpoint digest"] = [str((run.manifest["checkpoint"] or {}).get("digest", NULL))[:16] for run in runs]
@@ -136,7 +136,7 @@ def differences(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
 
 
 def labels(runs: Sequence[StoredRun]) -> list[str]:
-    """Return a different, short name for each run: the given one, with its id where two are the same."""
+    """Return a unique, short name for each run: the given one, with its id where two are the same."""
     given = [str(run.manifest["name"] or _short(run))[:LONGEST_LABEL] for run in runs]
     return [f"{name} ({run.manifest['id']})" if given.count(name) > 1 else name for name, run in zip(given, runs, strict=True)]
 
@@ -169,11 +169,11 @@ def _runs_table(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
         [name, f"{run.manifest['data']['first'][:10]} .. {run.manifest['data']['last'][:10]}", run.manifest["sentence"]]
         for name, run in zip(names, runs, strict=True)
     ]
-    return table("The runs", ["Run", "Range", "What came of it"], rows, words=True)
+    return table("The runs", ["Run", "Range", "Outcome"], rows, words=True)
 
 
 def _curves(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[str]) -> Html:
-    """Draw growth of 1, so that runs with other cash stay readable; one benchmark where all share their bars."""
+    """Draw growth of 1, which is independent of the cash, with one benchmark where all runs share their bars."""
     if max(len(run.equity) for run in runs) < 2:
         return paragraph("One bar makes no chart.")
     growth = [
@@ -206,13 +206,13 @@ def _metrics_table(runs: Sequence[StoredRun], names: Sequence[str], unequal: Seq
         if unequal
         else "A star marks the best run, among those that traded and did not lose everything"
     )
-    caption = f"{caption}. In grey: the difference to {names[0]}" if len(runs) > 1 else "The run beside buy and hold"
+    caption = f"{caption}. In grey: the difference to {names[0]}" if len(runs) > 1 else "The run and buy and hold"
     shown = [[_starred(cell, i == row.best, row.differences[i]) for i, cell in enumerate(row.cells)] for row in rows]
     if len(runs) > MOST_COLUMNS:
         across = [Row(name, [cells[i] for cells in shown]) for i, name in enumerate(names)]
         return table(caption, ["", *(row.head for row in rows)], across, sortable=not unequal)
     columns = ["", *names]
-    if not unequal:  # then buy and hold is one and the same
+    if not unequal:  # then all runs share one buy and hold
         columns.append("Buy and hold")
         held = {label: write(runs[0].metrics["benchmark"][key]) for key, label, write in HEADLINES}
         for row, cells in zip(rows, shown, strict=True):
@@ -221,7 +221,7 @@ def _metrics_table(runs: Sequence[StoredRun], names: Sequence[str], unequal: Seq
 
 
 class MetricRow(NamedTuple):
-    """A metric of every run: as written, which one is the best, and the differences to the first run as written."""
+    """Hold a metric of every run as text, the best run's position, and the differences to the first run as text."""
 
     head: str
     cells: list[str]
@@ -257,8 +257,8 @@ def _differences(values: Sequence[float | None], write: Callable[[Any], str]) ->
 
 
 def _interval(run: StoredRun) -> str:
-    figure = (run.metrics["certainty"] or {}).get("sharpe_interval") or {}
-    return NULL if figure.get("low") is None else f"{ratio(figure['low'])} .. {ratio(figure['high'])}"
+    answer = (run.metrics["certainty"] or {}).get("sharpe_interval") or {}
+    return NULL if answer.get("low") is None else f"{ratio(answer['low'])} .. {ratio(answer['high'])}"
 
 
 def _starred(cell: str, is_best: bool, difference: str) -> Html:
@@ -302,8 +302,15 @@ def _funnels(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
 
 
 def _funnel_cells(funnel: Mapping[str, Any]) -> list[str]:
-    told = [None if funnel[name] is None else funnel[name]["SELL"] + funnel[name]["BUY"] for name in ("raw", "signal")]
-    counts = [funnel["bars"], funnel["scored"], *told, funnel["ordered"], sum(funnel["rejected"].values()), funnel["filled"]]
+    not_hold = [None if funnel[name] is None else funnel[name]["SELL"] + funnel[name]["BUY"] for name in ("raw", "signal")]
+    counts = [
+        funnel["bars"],
+        funnel["scored"],
+        *not_hold,
+        funnel["ordered"],
+        sum(funnel["rejected"].values()),
+        funnel["filled"],
+    ]
     return [whole(count) for count in counts]
 
 
@@ -311,7 +318,7 @@ def _calibration(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
     scored = [(i, name, run.metrics["labels"]) for i, (name, run) in enumerate(zip(names, runs, strict=True))]
     known = [(i, name, scores) for i, name, scores in scored if scores is not None]
     if not known:
-        return paragraph("None of these runs has probabilities that were held against labels.")
+        return paragraph("None of these runs has probabilities with labels to score them against.")
     lines = [reliability_line(name, scores["calibrated"]["reliability"], *_style(i)) for i, name, scores in known]
     rows = [
         [
@@ -338,7 +345,7 @@ def _calibration(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
 def _differences_table(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
     found = differences(runs)
     if len(runs) == 1:
-        return paragraph("One run has nothing to differ from.")
+        return paragraph("There is only one run, so there are no differences.")
     if not found:
         return paragraph("Nothing: the runs have the same settings, bars and checkpoint.")
     heads = [field.replace("_", " ") for field in found]

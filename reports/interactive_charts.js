@@ -1,4 +1,4 @@
-// Draws the page's charts with Bokeh, in the page's light or dark colours, and as pictures in print.
+// Draws the page's charts with Bokeh, in the page's light or dark colours, and as pictures for print.
 "use strict";
 (() => {
   const palette = JSON.parse(document.getElementById("chart-colours").textContent);
@@ -8,7 +8,7 @@
 
   const colourOf = (role, isDark) => palette[role][isDark ? 1 : 0];
 
-  // Replaces every "var(--role)" of a colour by the palette's, and returns where: [model id, property, role, is a spec].
+  // Replaces every "var(--role)" by the palette's colour, and returns the places: [model id, property, role, is a spec].
   function coloured(node, isDark, found) {
     if (Array.isArray(node)) {
       for (const each of node) coloured(each, isDark, found);
@@ -31,7 +31,7 @@
 
   const plotsOf = (view) => (view.child_views.length ? view.child_views : [view]).filter((each) => each.renderer_views);
 
-  // A tool that zooms in time holds the height as well; let go of it, so that what is seen fills the chart.
+  // A tool that zooms in time fixes the height as well; release it, so that the visible part fills the chart.
   function fitHeight(plot) {
     if (plot.window_axis !== "x") return;
     plot.y_range.have_updated_interactively = false;
@@ -44,7 +44,7 @@
         const colour = colourOf(role, isDark);
         view.model.document.get_model_by_id(id).setv({ [key]: isSpec ? { value: colour } : colour });
       }
-      // Bokeh takes a curve's new colour up a moment later, which is too late for a picture in print.
+      // Bokeh applies a curve's new colour with a delay, which is too late for a picture for print.
       for (const plot of plotsOf(view)) {
         for (const drawn of plot.renderer_views.values()) {
           drawn.glyph?.set_visuals(drawn.model.data_source, drawn.all_indices);
@@ -53,7 +53,7 @@
     }
   }
 
-  // A canvas keeps the width and the colours of the screen; on paper a light picture of it stands in its place.
+  // A canvas keeps the screen's width and colours; print replaces it with a light picture.
   function beforePrint() {
     if (dark.matches) recolour(false);
     for (const { view, target } of charts) {

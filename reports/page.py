@@ -1,4 +1,4 @@
-"""The HTML page that every report is: one offline file, light and dark, readable on a phone and in print."""
+"""The HTML page of every report: one offline file, light and dark, readable on a phone and in print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..results.number_text import NULL
 
-# Okabe and Ito's palette, told apart by colour-blind readers; the second of each pair is for a dark background.
+# Okabe and Ito's palette, which colour-blind readers can distinguish; the second of each pair is for a dark background.
 COLOURS = {
     "strategy": ("#0072b2", "#56b4e9"),
     "benchmark": ("#b87a00", "#e69f00"),
@@ -36,16 +36,18 @@ COLOURS = {
     "warn": ("#fff1d6", "#40300a"),
     "warn-rule": ("#d08700", "#e69f00"),
 }
+# Colours for libraries that check them; each chart module turns them back into the names above, so that dark mode works.
+STAND_IN = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS)}
 
 _SORTABLE = ' class="sortable"'
 
 
 class Html(str):
-    """Text that is markup already and is not escaped again."""
+    """Text that is already markup and is not escaped again."""
 
 
 class Row(NamedTuple):
-    """A row of a table: its head, its cells, and which cell (by position) is the best of the row."""
+    """Hold a row of a table: its head, its cells, and the position of the row's best cell."""
 
     head: str
     cells: Sequence[object]
@@ -53,19 +55,19 @@ class Row(NamedTuple):
 
 
 def escape(value: object) -> str:
-    """Return the value as HTML text, a number kept with its percent sign; `Html` passes as it is."""
+    """Return the value as HTML text, with a number kept next to its percent sign; `Html` passes unchanged."""
     return value if isinstance(value, Html) else html.escape(str(value), quote=True).replace(" %", "\u00a0%")
 
 
 def setting_text(value: object) -> str:
-    """Write a config's value; of an absolute path only the last name, since a page holds no path of a machine."""
+    """Format a config's value; an absolute path becomes its last name, since a page holds no path of a machine."""
     if value is None:
         return NULL
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping | list):
         return json.dumps(value, sort_keys=True) if value else NULL
-    # Every digit: a cash of 1,234,567 written as 1.23457e+06 would be another run, and equal to its neighbour's.
+    # Every digit: a cash of 1,234,567 written as 1.23457e+06 would be another run, and could equal a different one's.
     text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
     return PurePath(text).name if PurePath(text).is_absolute() else text
 
@@ -85,7 +87,7 @@ def table(
 ) -> Html:
     """Return a table whose first column holds the rows' heads.
 
-    ``words`` sets the cells as text, not numbers; ``sortable`` makes each column's head a button that sorts by it.
+    ``words`` formats the cells as text, not numbers; ``sortable`` makes each column's head a button that sorts by it.
     """
     kind = _class("words" if words else "")
     names = [f'<button type="button">{escape(name)}</button>' if sortable else escape(name) for name in columns]
@@ -102,18 +104,18 @@ def table(
 
 
 def facts(entries: Iterable[tuple[str, object]]) -> Html:
-    """Return short facts side by side: pairs of what it is and how it was."""
+    """Return short facts side by side, as pairs of a name and a value."""
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>\n" for name, value in entries)
     return Html(f'<dl class="facts">\n{items}</dl>\n')
 
 
 def details(title: str, *parts: str) -> Html:
-    """Return what is folded away under a title until it is asked for; the parts are markup."""
+    """Return content that is collapsed under a title until the reader opens it; the parts are markup."""
     return Html(f"<details>\n<summary>{escape(title)}</summary>\n{''.join(parts)}</details>\n")
 
 
 def verdict_card(title: str, verdict: str, sentence: str, kind: str) -> Html:
-    """Return a card; ``kind`` is good, fair or bad (a coloured edge beside the word, never colour alone)."""
+    """Return a card; ``kind`` is good, fair or bad (a coloured edge next to the text, never colour alone)."""
     return Html(
         f'<div class="card {escape(kind)}"><h3>{escape(title)}</h3><b>{escape(verdict)}</b><p>{escape(sentence)}</p></div>\n'
     )
@@ -129,14 +131,14 @@ def track(parts: Iterable[tuple[str, float]]) -> Html:
 
 
 def bar(label: str, parts: Iterable[tuple[str, float]], value: str) -> Html:
-    """Return a labelled bar of stacked parts (see `track`), with its value in words behind it."""
+    """Return a labelled bar of stacked parts (see `track`), followed by its value as text."""
     return Html(
         f'<div class="bar"><span>{escape(label)}</span>{track(parts)}<span class="value">{escape(value)}</span></div>\n'
     )
 
 
 def key(entries: Iterable[tuple[str, str]]) -> Html:
-    """Return a legend: pairs of a colour's name and what it stands for."""
+    """Return a legend from pairs of a colour's name and its meaning."""
     items = "".join(
         f'<span><i style="background:var(--{escape(colour)})"></i>{escape(text)}</span>' for colour, text in entries
     )
@@ -153,9 +155,9 @@ def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Seq
     body : str
         Markup.
     banners : sequence of str
-        Warnings above everything else, such as that the data is synthetic; escaped.
+        Warnings above all other content, such as that the data is synthetic; escaped.
     scripts : sequence of str
-        Scripts of ours, run after the body; a browser runs these and no others.
+        Our own scripts, run after the body; a browser runs only these.
     wide : bool
         For a body of wide tables.
 
@@ -183,7 +185,7 @@ def document(title: str, body: str, *, banners: Sequence[str] = (), scripts: Seq
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Make a browser refuse whatever the page might try to load or run, but for these scripts and pictures within it."""
+    """Return a policy that makes a browser load and run nothing but these scripts and the page's own pictures."""
     if not scripts:
         return "default-src 'none'; style-src 'unsafe-inline'"
     digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)

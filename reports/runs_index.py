@@ -26,12 +26,12 @@ COLUMNS = ("Run", "Data", "Return", "Buy and hold", "Sharpe, daily", "90 % inter
 def write_index(out: Path) -> Path:
     """List the runs of a folder on its index.html, and return the page's path.
 
-    Of several at once each waits for the other, and reads the runs only then: the last one sees them all.
+    Parallel calls wait for each other before they read the runs, so that the last one sees all runs.
 
     Raises
     ------
     RecordError
-        Where it cannot be written; the runs are then as they were, and so is the page.
+        Where it cannot be written; the runs and the old page then stay unchanged.
     """
     out = Path(out)
     path = out / INDEX_FILE
@@ -41,13 +41,13 @@ def write_index(out: Path) -> Path:
     except OSError as error:
         raise RecordError(
             f"the runs are kept, but their list {path} could not be written: {error.strerror or error}. "
-            "Make room or mend the permissions there; the next run writes it again."
+            "Free some space or fix the permissions there; the next run writes it again."
         ) from error
     return path
 
 
 def render_index(out: Path) -> str:
-    """Return the page, each run judged by the trials known now; a damaged run is named below the table and hides no other.
+    """Return the page, with each run deflated by the trials known now and damaged runs named below the table.
 
     Raises
     ------
@@ -55,19 +55,19 @@ def render_index(out: Path) -> str:
         Where the trial log cannot be read.
     """
     rows, damaged, trials = [], [], CurrentTrials()
-    words: set[str] = set()
-    trials.log(out)  # one that cannot be read is no damaged run's fault
+    shown: set[str] = set()
+    trials.log(out)  # fail here, so that an unreadable log is not blamed on a run
     for folder in reversed(list_runs(out)):
         try:
             manifest, metrics = read_record(folder)
-            rows.append(_row(folder, manifest, metrics, trials.certainty(folder, manifest, metrics)))
-            words.update(marks(manifest))
+            rows.append(_row(folder, manifest, metrics, trials.significance(folder, manifest, metrics)))
+            shown.update(marks(manifest))
         except FlagbtError as error:
             damaged.append(str(error))
     body = [f"<header>\n<h1>Runs</h1>\n{paragraph(_lead(len(rows)), 'lead')}</header>\n"]
     if rows:
-        body.append(table("Newest first; press a head to sort", COLUMNS, rows, sortable=True))
-        body += [paragraph(line, "muted") for line in legend(words)]
+        body.append(table("Newest first; click a column head to sort", COLUMNS, rows, sortable=True))
+        body += [paragraph(line, "muted") for line in legend(shown)]
     if damaged:
         items = "".join(f"<li>{escape(each)}</li>\n" for each in damaged)
         body.append(f"<section>\n<h2>Not readable</h2>\n<ul>\n{items}</ul>\n</section>\n")
@@ -100,8 +100,8 @@ def _row(
 
 
 def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> Html:
-    beside = f"<br>{_small('bars seen: not stated')}" if unstated(manifest["config"]) else ""
-    return Html(f"{escape(luck_word(certainty))}{beside}")
+    note = f"<br>{_small('bars seen: not stated')}" if unstated(manifest["config"]) else ""
+    return Html(f"{escape(luck_word(certainty))}{note}")
 
 
 def _small(text: str) -> str:

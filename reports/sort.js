@@ -1,9 +1,9 @@
-// Sorts the rows of a table by the column whose head is pressed; a second press turns them round.
+// Sorts the rows of a table by the column whose head is clicked; a second click reverses the order.
 "use strict";
 (() => {
   const number = (text) => Number(text.replace(/[,%\s\u00a0]/g, ""));
 
-  // Numbers by size, everything else by its letters; an en dash, where there is no value, comes last either way.
+  // Numbers sort by size, other text alphabetically; an en dash (no value) always comes last.
   function compare(a, b) {
     const [x, y] = [number(a), number(b)];
     return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, "en") : x - y;

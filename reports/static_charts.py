@@ -1,6 +1,6 @@
-"""Small still pictures as inline SVG that follow the page's colours, the same bytes for the same numbers.
+"""Small static charts as inline SVG in the page's colours, the same bytes for the same numbers.
 
-Charts one can zoom are in figures.py.
+Zoomable charts are in interactive_charts.py.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from matplotlib.figure import Figure
 from ..data.labels import CLASS_NAMES
 from ..models.reliability import Reliability
 from ..storage.atomic_files import write_bytes
-from .page import COLOURS, Html, escape
+from .page import COLOURS, STAND_IN, Html, escape
 
-# Stand-ins that matplotlib writes and `_themed` turns into the page's CSS variables, so that dark mode works.
-_STAND_IN = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS)}
 _WIDTH_INCHES = 7.4
 _DASHES = ("-", "--", ":", "-.")
 _STYLE = {
@@ -34,19 +32,19 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text: small, searchable, no glyph ids
     "font.size": 10,
     "font.family": "sans-serif",
-    "text.color": _STAND_IN["muted"],
-    "axes.labelcolor": _STAND_IN["muted"],
-    "axes.edgecolor": _STAND_IN["rule"],
+    "text.color": STAND_IN["muted"],
+    "axes.labelcolor": STAND_IN["muted"],
+    "axes.edgecolor": STAND_IN["rule"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": _STAND_IN["rule"],
+    "grid.color": STAND_IN["rule"],
     "grid.linewidth": 0.7,
-    "xtick.color": _STAND_IN["muted"],
-    "ytick.color": _STAND_IN["muted"],
+    "xtick.color": STAND_IN["muted"],
+    "ytick.color": STAND_IN["muted"],
     "ytick.major.size": 0,
     "legend.frameon": False,
     "path.simplify_threshold": 0.3,
@@ -64,8 +62,8 @@ def histogram_chart(
     """Draw histograms over the same bins, one step line each; ``counts`` (n,) and ``edges`` (n + 1,)."""
     with _figure(2.6) as (figure, axes):
         for (label, values), colour in zip(counts.items(), colours, strict=True):
-            axes.stairs(values, edges, label=label, color=_STAND_IN[colour], fill=True, alpha=0.25)
-            axes.stairs(values, edges, color=_STAND_IN[colour], linewidth=1.3)
+            axes.stairs(values, edges, label=label, color=STAND_IN[colour], fill=True, alpha=0.25)
+            axes.stairs(values, edges, color=STAND_IN[colour], linewidth=1.3)
         axes.set_xlabel(unit)
         axes.set_ylabel("bars")
         figure.legend(loc="outside upper left", ncols=len(counts))
@@ -86,17 +84,17 @@ def grid_chart(
     ----------
     values : array, shape (n, m)
     across, down : array, shape (m,) and (n,)
-        What the columns and the rows stand for.
+        The values of the columns and the rows.
     labels : tuple of str
-        Of the columns, the rows and the values.
+        For the columns, the rows and the values.
     """
     with _figure(3.6) as (figure, axes):
         top = max(float(values.max()), 1e-9)
         for (i, j), value in np.ndenumerate(values):
             shade = min(1.0, max(0.0, float(value) / top))
-            axes.fill_between([j - 0.5, j + 0.5], i - 0.5, i + 0.5, color=_STAND_IN["buy"], alpha=round(shade, 2), lw=0)
+            axes.fill_between([j - 0.5, j + 0.5], i - 0.5, i + 0.5, color=STAND_IN["buy"], alpha=round(shade, 2), lw=0)
         i, j = np.unravel_index(int(np.argmax(values)), values.shape)
-        axes.plot([j], [i], marker="o", color=_STAND_IN["sell"], markersize=5)
+        axes.plot([j], [i], marker="o", color=STAND_IN["sell"], markersize=5)
         axes.grid(visible=False)
         for axis, at, label in ((axes.xaxis, across, labels[0]), (axes.yaxis, down, labels[1])):
             ticks = np.linspace(0, len(at) - 1, min(7, len(at))).astype(int)
@@ -108,12 +106,12 @@ def grid_chart(
 def reliability_chart(curves: Mapping[str, Reliability], name: str) -> Html:
     """Draw reliability diagrams, a panel a class; see ``draw_reliability``."""
     with _figure(3.2) as (figure, _):
-        draw_reliability(figure, curves, _STAND_IN)
+        draw_reliability(figure, curves, STAND_IN)
         return _svg(figure, name, f"Reliability by class: {', '.join(curves)}")
 
 
 def reliability_png(curves: Mapping[str, Reliability], path: Path) -> None:
-    """Write the same as a PNG, in the page's light colours.
+    """Write reliability diagrams as a PNG, in the page's light colours.
 
     Raises
     ------
@@ -121,7 +119,8 @@ def reliability_png(curves: Mapping[str, Reliability], path: Path) -> None:
         When it cannot be written.
     """
     colours = {name: light for name, (light, _) in COLOURS.items()}
-    style = {key: colours[_names()[value]] if value in _names() else value for key, value in _STYLE.items()}
+    light_of = {stand_in: colours[name] for name, stand_in in STAND_IN.items()}
+    style = {key: light_of.get(str(value), value) for key, value in _STYLE.items()}
     with quiet_fonts(), matplotlib.style.context(style, after_reset=True):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
@@ -132,7 +131,7 @@ def reliability_png(curves: Mapping[str, Reliability], path: Path) -> None:
 
 
 def draw_reliability(figure: Figure, curves: Mapping[str, Reliability], colours: Mapping[str, str]) -> None:
-    """Draw observed against predicted probability, a panel a class, the diagonal being truth; larger dots are more bars."""
+    """Draw observed against predicted probability, a panel a class, with the ideal diagonal; larger dots are more bars."""
     figure.clear()
     panels = figure.subplots(1, 3)
     for c, (axes, class_name) in enumerate(zip(panels, CLASS_NAMES, strict=True)):
@@ -151,12 +150,8 @@ def draw_reliability(figure: Figure, curves: Mapping[str, Reliability], colours:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(curves))
 
 
-def _names() -> dict[str, str]:
-    return {stand_in: name for name, stand_in in _STAND_IN.items()}
-
-
 def inline_svg(svg: str, name: str, description: str) -> Html:
-    """Return an SVG document as an element for a page: no prolog, no metadata, no id that another chart could have."""
+    """Return an SVG document as an element for a page: without prolog and metadata, and with ids unique to the chart."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
@@ -169,7 +164,7 @@ def inline_svg(svg: str, name: str, description: str) -> Html:
 
 @contextmanager
 def quiet_fonts() -> Iterator[None]:
-    """Keep matplotlib's font search from logging a line for every text of a font that is not installed."""
+    """Keep matplotlib from logging a line for every text whose font is not installed."""
     logger = logging.getLogger("matplotlib.font_manager")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -181,7 +176,7 @@ def quiet_fonts() -> Iterator[None]:
 
 @contextmanager
 def _figure(height_inches: float) -> Iterator[tuple[Figure, Axes]]:
-    # after_reset: whatever a notebook or quantstats set before must not change the bytes.
+    # after_reset: earlier settings of a notebook or quantstats must not change the bytes.
     with quiet_fonts(), matplotlib.style.context(_STYLE, after_reset=True):
         figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
         FigureCanvasSVG(figure)
@@ -195,6 +190,6 @@ def _svg(figure: Figure, name: str, description: str) -> Html:
 
 
 def _themed(svg: str) -> str:
-    for name, colour in _STAND_IN.items():
+    for name, colour in STAND_IN.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg

@@ -1,13 +1,12 @@
-"""The tearsheet: one page a run, which opens with what happened and whether it is luck, and then shows everything else.
+"""The tearsheet: one page a run, which starts with the outcome and whether it is luck, followed by all details.
 
-It is made from the run's folder alone, so `flagbt report` makes the same bytes again.
+It is rendered from the run's folder alone, so `flagbt report` produces the same bytes again.
 """
 
 from __future__ import annotations
 
 import html
 import math
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..data.labels import label_spec
 from ..results.caveats import banners, marks, strategy_name, unstated, with_stamp
 from ..results.metrics import daily_returns, ruined_at
 from ..results.number_text import money, whole
+from ..results.repeat_command import run_command_text
 from ..results.stored_run import StoredRun
 from ..results.summary import order_counts
 from .interactive_charts import chart_document
@@ -24,33 +24,16 @@ from .sections.costs import costs_section
 from .sections.curves import performance_section, price_section
 from .sections.diversity import diversity_section
 from .sections.quantstats import quantstats_section
-from .sections.significance import certainty_section, luck_sentence, luck_word
+from .sections.significance import luck_sentence, luck_word, significance_section
 from .sections.trades import trades_section
 
 KIND_OF_VERDICT = {"one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good"}
-# Fields of a run's config that `flagbt run` takes back.
-OPTIONS = {
-    "strategy": "--strategy",
-    "checkpoint": "--ckpt",
-    "data": "--data",
-    "timerange": "--timerange",
-    "calibration": "--calibration",
-    "decision": "--decision",
-    "fee_bps": "--fee-bps",
-    "slippage_bps": "--slippage-bps",
-    "borrow_bps_per_day": "--borrow-bps-per-day",
-    "cash": "--cash",
-    "short": "--short",
-    "cooldown_bars": "--cooldown-bars",
-    "min_hold_bars": "--min-hold-bars",
-    "exit": "--exit",
-    "stop_loss": "--stop-loss",
-    "take_profit": "--take-profit",
-    "max_short_notional": "--max-short-notional",
-    "close_short_above": "--close-short-above",
-    "allow_overlap": "--allow-overlap",
-    "seed": "--seed",
-}
+# Fields of a run's config that are options of `flagbt run`.
+OPTIONS = (
+    *("strategy", "checkpoint", "data", "timerange", "calibration", "decision"),
+    *("fee_bps", "slippage_bps", "borrow_bps_per_day", "cash", "short", "cooldown_bars", "min_hold_bars", "exit"),
+    *("stop_loss", "take_profit", "max_short_notional", "close_short_above", "allow_overlap", "seed"),
+)
 
 
 def render_tearsheet(stored: StoredRun) -> str:
@@ -59,12 +42,12 @@ def render_tearsheet(stored: StoredRun) -> str:
     Parameters
     ----------
     stored : StoredRun
-        The page needs nothing else. The user's name and notes are escaped.
+        The only input. The user's name and notes are escaped.
 
     Returns
     -------
     str
-        A whole page: nothing fetched, no clock, id or absolute path.
+        A whole page: it fetches nothing and holds no clock, id or absolute path.
     """
     manifest = stored.manifest
     title = title_of(manifest)
@@ -77,7 +60,7 @@ def render_tearsheet(stored: StoredRun) -> str:
             price_section(stored),
             calibration_section(stored),
             costs_section(stored),
-            certainty_section(stored),
+            significance_section(stored),
             _quantstats(stored),
             trades_section(stored.trades),
             section("Reproduce", f"<pre><code>{html.escape(command(manifest['config']))}</code></pre>\n", _reproduce_note()),
@@ -87,22 +70,16 @@ def render_tearsheet(stored: StoredRun) -> str:
 
 
 def title_of(manifest: Mapping[str, Any]) -> str:
-    """Return the user's name for a run, or what was run."""
+    """Return the user's name for a run, or its strategy and checkpoint."""
     checkpoint = (manifest["checkpoint"] or {}).get("name")
     ran = f"{strategy_name(manifest['config'])}{f', checkpoint {checkpoint}' if checkpoint else ''}"
     return str(manifest["name"] or ran)
 
 
 def command(config: Mapping[str, Any]) -> str:
-    """Return the command that repeats the run, from its config: file names only, no path of this machine."""
-    words = ["flagbt", "run"]
-    for field, option in OPTIONS.items():
-        value = config.get(field)
-        if value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            words += [option, setting_text(value)]
-    return shlex.join(words)
+    """Return the command that repeats a run, from its config: with file names, but no path of this machine."""
+    given = {field: config[field] for field in OPTIONS if config.get(field) is not None}
+    return run_command_text({k: value if isinstance(value, bool) else setting_text(value) for k, value in given.items()})
 
 
 def _head(stored: StoredRun, title: str) -> str:
@@ -125,7 +102,7 @@ def _head(stored: StoredRun, title: str) -> str:
 def _cards(stored: StoredRun) -> str:
     verdicts = stored.manifest["verdicts"]
     titles = {"signal": "Signals", "model": "Model, before calibration", "calibrated": "Model, after calibration"}
-    if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card says it
+    if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card is enough
         titles = {"signal": "Signals", "model": "Model"}
     cards = [
         verdict_card(title, found["verdict"], found["sentence"], KIND_OF_VERDICT[found["verdict"]])
@@ -142,10 +119,10 @@ def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> s
     kind = {"not luck alone": "good", "may be luck": "fair", "the market's": "fair", "a loss beyond luck": "bad"}.get(word, "")
     if kind == "good" and set(marks(manifest)) - {"SYNTHETIC"}:
         kind = "fair"
-    figure = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
+    answer = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
     if word == "the market's":
-        figure = certainty["random_entries"]
-    return verdict_card("Luck", word, with_stamp(figure, manifest["config"])["sentence"], kind)
+        answer = certainty["random_entries"]
+    return verdict_card("Luck", word, with_stamp(answer, manifest["config"])["sentence"], kind)
 
 
 def _seen(config: Mapping[str, Any]) -> str:
@@ -194,7 +171,7 @@ def _quantstats(stored: StoredRun) -> Html:
 
 def _reproduce_note() -> Html:
     return paragraph(
-        "Names stand for files on the machine that made this page. run.json holds the command as given, digests, "
+        "The names are files on the machine that made this page. run.json holds the command as given, digests, "
         "library versions and seeds; the same command on the same inputs gives the same numbers.",
         "muted",
     )

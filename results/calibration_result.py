@@ -1,4 +1,4 @@
-"""CalibrationResult: a fitted calibration with what it changes."""
+"""CalibrationResult: a fitted calibration and its effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..models.reliability import Reliability
 
 @dataclass(frozen=True)
 class Scores:
-    """Probabilities against labels: the scores of ``models.statistics.scores``, and their reliability by class."""
+    """Hold scores of probabilities against labels (``models.statistics.scores``) and their reliability by class."""
 
     scores: dict[str, Any]
     reliability: Reliability
@@ -23,22 +23,22 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationResult:
-    """A fitted calibration with what it changes.
+    """Hold a fitted calibration and its effect.
 
     Attributes
     ----------
     stored : StoredCalibration
-        With the decision rule that goes with it.
+        With its decision rule.
     before, after : Scores
         On the fitting range itself, without any calibration and with this one.
     held_out : Scores, optional
-        With calibrations that did not see the rows they are judged on; None where a stretch left out lacks a class.
+        With calibrations that did not see the rows they are scored on; None where a held-out range lacks a class.
     doctor_verdict : str
         The doctor's, on the fitting range.
     rank_skill : dict
-        Its finding of that name, as JSON values.
+        The doctor's finding of that name, as JSON values.
     notes : tuple of str
-        What a reader must know, the sentence about offsets that cannot help first.
+        Notes for the reader, first the one about offsets that cannot help.
     """
 
     checkpoint: Checkpoint

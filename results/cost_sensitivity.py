@@ -1,4 +1,4 @@
-"""What costs did to a run: its own decisions, replayed at other fees."""
+"""The effect of costs on a run: its own decisions, replayed at other costs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ COST_FACTORS = (0.0, 1.0, 2.0)
 HIGHEST_FEE_BPS = 1_000.0
 _FEE_PRECISION_BPS = 0.001
 _SHOWN = ("sharpe_daily", "total_return", "fees_paid")
-_NOT_REPLAYED = "a plain Backtrader strategy orders for itself, so what it would do at other costs is not known"
+_NOT_REPLAYED = "a plain Backtrader strategy places its own orders, so its orders at other costs are not known"
 
 
 def replay_bars(run: Run) -> ReplayBars:
-    """Return a run's bars as the fast replay takes them."""
+    """Return a run's bars in the form of the fast replay."""
     return ReplayBars.of(bars_of_run(run))
 
 
@@ -36,14 +36,14 @@ def bars_of_run(run: Run) -> Bars:
 
 
 def costs_of(run: Run) -> Costs:
-    """Return the costs that a run was made with."""
+    """Return the costs of a run."""
     return Costs(**{field.name: run.config[field.name] for field in fields(Costs) if field.name in run.config})
 
 
 def decided_targets(run: Run) -> FloatArray:
-    """Return the exposure that each bar's order asked for, NaN where there was no order, shape (n_bars,).
+    """Return the target exposure of each bar's order, NaN without an order, shape (n_bars,).
 
-    The same bars, the same targets: what the strategy and its rules decided, whatever the fills cost.
+    These are the decisions of the strategy and its rules, independent of the costs of the fills.
     """
     targets = np.full(len(run.equity), np.nan)
     targets[run.equity.index.get_indexer(pd.DatetimeIndex(run.orders["decided"]))] = run.orders["target"].to_numpy(
@@ -55,8 +55,8 @@ def decided_targets(run: Run) -> FloatArray:
 def cost_sensitivity(run: Run) -> dict[str, Any]:
     """Replay a run's decisions at other costs.
 
-    Each bar's target exposure stays what it was; sizes follow the equity. A stop that lies on the entry price would move
-    by the slippage: it does not here.
+    Each bar's target exposure stays the same; sizes follow the equity. A stop relative to the entry price would move with
+    the slippage; here it does not.
 
     Returns
     -------
@@ -64,11 +64,11 @@ def cost_sensitivity(run: Run) -> dict[str, Any]:
         JSON values:
 
         - ``break_even_fee_bps``: the fee a side at which the total return is 0, slippage and borrow as in the run, by
-          bisection to 0.001 bps; None where there is none from 0 to 1,000, with ``break_even_reason`` in words;
+          bisection to 0.001 bps; None where there is none from 0 to 1,000, with ``break_even_reason`` as text;
           ``break_even_sentence``.
         - ``by_factor``: a list of ``factor`` (0, 1 and 2 times fee, slippage and borrow), ``sharpe_daily``,
           ``total_return``, ``fees_paid``, ``reason`` (why the numbers are None, else None).
-        - ``reason``: why nothing of this is known, as for a plain Backtrader strategy; else None.
+        - ``reason``: why none of this is known, as for a plain Backtrader strategy; else None.
     """
     reason = None if run.signals is not None else _NOT_REPLAYED
     replayed: Callable[[Costs], ReplayResult] | None = None

@@ -1,4 +1,4 @@
-"""How a model's probabilities fare against the labels of the bars it traded: confusion, reliability, ECE."""
+"""Scores of a model's probabilities against the labels of the traded bars: confusion, reliability, ECE."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .cost_sensitivity import bars_of_run
 
 
 def label_scores(run: Run) -> dict[str, Any] | None:
-    """Score a run's signals and probabilities against the labels of its own bars.
+    """Score a run's signals and probabilities against the labels of its traded bars.
 
-    The labels are those the checkpoint was trained on, or those that a strategy with probabilities of its own states
-    (``label_spec``). The last bars have none, since their future lies outside the run; bars without a signal do not count.
+    The labels are those of the checkpoint's training, or those that a strategy with its own probabilities states
+    (``label_spec``). The last bars have none, since their future is outside the run; bars without a signal do not count.
 
     Returns
     -------
@@ -26,8 +26,8 @@ def label_scores(run: Run) -> dict[str, Any] | None:
         None for a run without probabilities, or without a bar that has both a label and a signal. JSON values:
 
         - ``labels`` (as ``--labels`` writes them), ``rows``, ``shares`` (of the labels, by class);
-        - ``confusion``: counts, a row a label, a column a final signal, SELL HOLD BUY; ``accuracy`` and ``mcc`` of it;
-        - ``raw`` and ``calibrated``: probabilities before and after calibration (the same, where only one is known), each
+        - ``confusion``: counts, a row a label, a column a final signal, SELL HOLD BUY; its ``accuracy`` and ``mcc``;
+        - ``raw`` and ``calibrated``: probabilities before and after calibration (equal where only one is known), each
           with ``ece`` (15 bins) and ``reliability`` (of the most probable class) and ``reliability_by_class`` (of each
           class), lists of bins: see `flagbt.models.reliability.bin_rows`.
     """
@@ -55,13 +55,13 @@ def label_scores(run: Run) -> dict[str, Any] | None:
 
 
 def labels_text(run: Run) -> str | None:
-    """Return the labels that a run's probabilities are judged by, as ``--labels`` writes them; None where there are none."""
+    """Return the labels that a run's probabilities are scored against, as ``--labels`` writes them; None without any."""
     text = (run.checkpoint or {}).get("labels") or run.config.get("labels")
     return None if text is None else str(text)
 
 
 def probabilities_of(run: Run) -> tuple[FloatArray, FloatArray] | None:
-    """Return the probabilities before and after calibration, each (n_bars, 3); one stands for both where only it is known."""
+    """Return the probabilities before and after calibration, each (n_bars, 3); the same twice where only one is known."""
     found = [_columns(run, prefix) for prefix in ("logit", "p")]
     raw = None if found[0] is None else softmax(found[0])
     calibrated = raw if found[1] is None else found[1]

@@ -1,4 +1,4 @@
-"""Provenance: which versions of what code made a run."""
+"""Provenance: the code versions that produced a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECORDED_LIBRARIES = (
 
 
 def library_versions() -> dict[str, str | None]:
-    """Return the versions of Python, flagbt and what its numbers depend on; None for what is not installed."""
+    """Return the versions of Python, flagbt and the libraries its numbers depend on; None for one that is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for library in RECORDED_LIBRARIES:
         try:

@@ -1,7 +1,7 @@
-"""Metrics: what a run earned and risked, from its own equity, orders and trades.
+"""Metrics: return and risk of a run, from its own equity, orders and trades.
 
 Conventions, the same everywhere: 365-day years, daily returns by UTC day, every return counted from the starting cash,
-days without bars carry the last equity forward, no risk-free rate. What is undefined is None, never NaN or infinity.
+days without bars carry the last equity forward, no risk-free rate. An undefined value is None, never NaN or infinity.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 
 from ..arrays import FloatArray
-from ..engine import kernel as loop
+from ..engine import kernel
 from ..engine.replay import ReplayResult
 from ..engine.run import Run
 
 DAYS_PER_YEAR = 365
-FEWEST_DAYS_FOR_GROWTH = 30  # below, a yearly rate of growth is a few days' luck, compounded
-# Relative: below it a spread of returns, or a loss from a peak, is the rounding of float64 and not a number to show.
+FEWEST_DAYS_FOR_GROWTH = 30  # below, a yearly rate of growth compounds a few days' luck
+# Relative: below it, a spread of returns or a loss from a peak is only the rounding of float64.
 ROUNDING = 1e-12
 _COSTS = ("fee", "slippage_cost", "notional")  # columns of the orders table
-# What `metrics` measures: a stored file with less is damaged.
+# The keys of `metrics`: a stored file without one is damaged.
 METRICS = (
     "total_return",
     "cagr",
@@ -50,7 +50,7 @@ METRICS = (
 
 
 class EquityRecord(Protocol):
-    """Whatever has an equity, such as a `Run`, a stored run, or its benchmark."""
+    """Anything with an equity, such as a `Run`, a stored run, or its benchmark."""
 
     @property
     def equity(self) -> pd.DataFrame:
@@ -76,24 +76,24 @@ def metrics(run: Run) -> dict[str, Any]:
 
         - ``total_return``: final equity / starting cash - 1; ``final_equity``; ``bars``; ``days`` (elapsed clock time).
         - ``cagr``: ``(final / cash) ** (365 / days) - 1``; None below 30 days; -1 for an account that has lost everything
-          (an equity of 0 or less at any close), whatever the days and whatever was left.
+          (an equity of 0 or less at any close), for any number of days and any remainder.
         - ``sharpe_daily``: mean / standard deviation (ddof 1) of daily returns * sqrt(365) (Sharpe 1994), the headline;
-          ``sharpe_per_bar``: the same of per-bar returns * sqrt(``bars_per_year`` of the run's data: how many bars a
-          year of the whole series holds, or of the traded bars where the data do not state it). None for fewer than two
+          ``sharpe_per_bar``: the same of per-bar returns * sqrt(``bars_per_year`` of the run's data: the number of bars
+          in a year of the whole series, or of the traded bars where the data do not state it). None for fewer than two
           returns or returns that do not vary.
         - ``sortino_daily``: mean / root mean square of ``min(return, 0)`` * sqrt(365) (Sortino and Price 1994).
         - ``volatility_daily``: standard deviation (ddof 1) of daily returns * sqrt(365).
         - ``max_drawdown``: lowest equity / highest before - 1, of bars' closes with the starting cash, 0 or negative;
           ``max_drawdown_days``: longest clock time from a peak to its recovery, or to the end of the range.
         - ``calmar``: cagr / -max_drawdown; None without a drawdown or a cagr.
-        - ``trades``: round trips begun, the rows of trades.csv: ``closed_trades`` and ``open_trades``. ``win_rate`` (share
+        - ``trades``: round trips started, the rows of trades.csv: ``closed_trades`` and ``open_trades``. ``win_rate`` (share
           of closed trades with a pnl above 0), ``profit_factor`` (gross gains / gross losses of closed trades; None
           without losses), ``avg_trade_return`` (of closed trades).
         - ``exposure``: share of bars with a position at the close; ``turnover``: traded notional / mean equity.
         - ``fees_paid``, ``slippage_paid``.
 
-        All ratios of returns, ``calmar`` among them, are None once the equity has fallen to 0 or below: a return on nothing is
-        no number.
+        All ratios of returns, ``calmar`` included, are None once the equity has fallen to 0 or below: a return on nothing is
+        undefined.
     """
     equity = run.equity["equity"].to_numpy(dtype=np.float64)
     days = elapsed_days(run)
@@ -124,7 +124,7 @@ def metrics(run: Run) -> dict[str, Any]:
 
 
 def replay_metrics(replayed: ReplayResult) -> dict[str, Any]:
-    """Measure a replay: those numbers of ``metrics`` that a sweep ranks by, by the same formulas on the same floats.
+    """Measure a replay: the numbers of ``metrics`` that a sweep ranks by, with the same formulas on the same floats.
 
     Returns
     -------
@@ -137,9 +137,9 @@ def replay_metrics(replayed: ReplayResult) -> dict[str, Any]:
         "total_return": _finite(equity[-1] / replayed.cash - 1),
         "sharpe_daily": daily_sharpe(replay_daily_returns(replayed)),
         "max_drawdown": float(_falls(equity, replayed.cash).min()),
-        "trades": replayed.closed_trades + int(replayed.table[-1, loop.SIZE] != 0),
-        "exposure": float((replayed.table[:, loop.SIZE] != 0).mean()),
-        **_cost_metrics(orders[:, [loop.FEE, loop.SLIPPAGE, loop.NOTIONAL]], float(equity.mean())),
+        "trades": replayed.closed_trades + int(replayed.table[-1, kernel.SIZE] != 0),
+        "exposure": float((replayed.table[:, kernel.SIZE] != 0).mean()),
+        **_cost_metrics(orders[:, [kernel.FEE, kernel.SLIPPAGE, kernel.NOTIONAL]], float(equity.mean())),
         "final_equity": _finite(float(equity[-1])),
     }
 
@@ -163,24 +163,24 @@ def daily_returns(run: EquityRecord) -> pd.Series[float]:
     -------
     Series of float64
         Naive UTC index at midnight, one row a calendar day. The first day's return counts from the starting cash; a day
-        without bars has the return 0. Values are not finite where the equity of the day before is 0.
+        without bars has a return of 0. Values are not finite where the equity of the day before is 0.
     """
     by_day = run.equity["equity"].groupby(run.equity.index.tz_convert("UTC").tz_localize(None).normalize()).last()  # type: ignore[attr-defined]
     every_day = pd.date_range(by_day.index[0], by_day.index[-1], freq="D")
     at_close = by_day.reindex(every_day).ffill().to_numpy(dtype=np.float64)
-    # The anchor one day earlier: a plain pct_change would lose all that was earned on the first day.
+    # Start one day earlier: a plain pct_change would lose the first day's return.
     returns = _returns(np.concatenate([[run.cash], at_close]))
     return pd.Series(returns, index=every_day, name="return")
 
 
 def ruined_at(run: EquityRecord) -> pd.Timestamp | None:
-    """Return the bar at whose close the account had lost everything, by its open time; None where it never had."""
+    """Return the open time of the first bar at whose close the account had lost everything; None without one."""
     lost = run.equity["equity"].to_numpy() <= 0
     return pd.DatetimeIndex(run.equity.index)[int(lost.argmax())] if lost.any() else None
 
 
 def drawdowns(run: EquityRecord) -> FloatArray:
-    """Return equity / highest so far - 1 at every bar's close, shape (n_bars,); the starting cash is a peak too."""
+    """Return equity / highest so far - 1 at every bar's close, shape (n_bars,); the starting cash counts as a peak."""
     return _falls(run.equity["equity"].to_numpy(dtype=np.float64), run.cash)
 
 
@@ -210,7 +210,7 @@ def _cagr(growth: float, days: float) -> float | None:
         return None
     try:
         return _finite(float(growth) ** (DAYS_PER_YEAR / days) - 1)
-    except OverflowError:  # no float holds it
+    except OverflowError:  # too large for a float
         return None
 
 
@@ -245,10 +245,10 @@ def _sortino(returns: FloatArray | None, periods_per_year: float) -> float | Non
 def _longest_drawdown_days(run: Run, drawdown: FloatArray) -> float:
     step = float(run.data["step_hours"])
     open_hours = ((run.equity.index - run.equity.index[0]) / pd.Timedelta(hours=1)).to_numpy(dtype=np.float64)
-    close_hours = np.concatenate([[0.0], open_hours + step])  # the starting cash stands at the first bar's open
+    close_hours = np.concatenate([[0.0], open_hours + step])  # the starting cash applies at the first bar's open
     at_peak = np.concatenate([[True], drawdown == 0])
     last_peak = close_hours[np.maximum.accumulate(np.where(at_peak, np.arange(len(at_peak)), 0))]
-    # At the bar of the recovery the time under water still counts, up to that bar.
+    # The drawdown includes the time up to the bar of the recovery.
     before = np.concatenate([[0.0], last_peak[:-1]])
     recovered = at_peak & ~np.concatenate([[True], at_peak[:-1]])
     lengths = np.where(at_peak, np.where(recovered, close_hours - before, 0.0), close_hours - last_peak)
@@ -271,6 +271,6 @@ def _trade_metrics(trades: pd.DataFrame) -> dict[str, Any]:
 
 def _cost_metrics(costs: FloatArray, mean_equity: float) -> dict[str, Any]:
     """Sum the columns of _COSTS, shape (n_orders, 3)."""
-    # All orders: one that was rejected in part has paid for the part that was filled; the others hold 0.
+    # All orders: a partly rejected one has paid for its filled part; the others hold 0.
     fee, slippage, notional = (float(np.nansum(np.ascontiguousarray(column))) for column in costs.T)
     return {"turnover": notional / mean_equity if mean_equity > 0 else None, "fees_paid": fee, "slippage_paid": slippage}

@@ -1,4 +1,4 @@
-"""Numbers as text: percentages, amounts, counts and times, written alike in the terminal and on every page."""
+"""Numbers as text: percentages, amounts, counts and times, in one format for the terminal and all pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NULL = "–"
 
 
 def percent(value: float | None, digits: int = 1, *, signed: bool = False) -> str:
-    """Write a fraction in percent, such as ``-12.3 %``; an en dash for None.
+    """Format a fraction in percent, such as ``-12.3 %``; an en dash for None.
 
     Examples
     --------
@@ -19,7 +19,7 @@ def percent(value: float | None, digits: int = 1, *, signed: bool = False) -> st
 
 
 def ratio(value: float | None, digits: int = 2) -> str:
-    """Write a plain number, such as ``-0.37``; an en dash for None.
+    """Format a plain number, such as ``-0.37``; an en dash for None.
 
     Examples
     --------
@@ -30,22 +30,22 @@ def ratio(value: float | None, digits: int = 2) -> str:
 
 
 def money(value: float | None) -> str:
-    """Write an amount in quote currency with two decimals; an en dash for None."""
+    """Format an amount in quote currency with two decimals; an en dash for None."""
     return ratio(value, 2)
 
 
 def counted(value: int, what: str) -> str:
-    """Write a count of things, such as ``1 bar`` or ``8,760 bars``."""
+    """Format a count of things, such as ``1 bar`` or ``8,760 bars``."""
     return f"{whole(value)} {what}{'' if value == 1 else 's'}"
 
 
 def whole(value: float | None) -> str:
-    """Write a count, such as ``8,760``; an en dash for None."""
+    """Format a count, such as ``8,760``; an en dash for None."""
     return ratio(value, 0)
 
 
 def stamp(value: object) -> str:
-    """Write a time as ``2024-01-01 13:00`` (UTC); an en dash for a missing one."""
+    """Format a time as ``2024-01-01 13:00`` (UTC); an en dash for a missing one."""
     return value.strftime("%Y-%m-%d %H:%M") if isinstance(value, datetime) and value == value else NULL
 
 

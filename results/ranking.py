@@ -1,4 +1,4 @@
-"""Ranking: which number of which run is better, in which order they stand, and when a comparison fails."""
+"""Ranking: the better value of each metric, the order of runs, and the conditions that fail a comparison."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import UsageError, nearest
 from .metrics import METRICS, ROUNDING, ruined_at
 from .stored_run import StoredRun
 
-# 1: higher is better, -1: lower is better; what is in neither is neither good nor bad.
+# 1: higher is better, -1: lower is better; a metric that is missing here is neither.
 BETTER = {
     "total_return": 1,
     "cagr": 1,
@@ -35,8 +35,8 @@ BETTER = {
     "random_entries": -1,
     "break_even_fee_bps": 1,
 }
-CERTAINTY = ("probabilistic_sharpe", "deflated_sharpe", "minimum_track_record", "random_entries")
-NAMES = (*METRICS, *CERTAINTY, "break_even_fee_bps")
+SIGNIFICANCE = ("probabilistic_sharpe", "deflated_sharpe", "minimum_track_record", "random_entries")
+NAMES = (*METRICS, *SIGNIFICANCE, "break_even_fee_bps")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -46,12 +46,12 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 
 def metric_name(text: str, *, option: str) -> str:
-    """Return the metric that a user means; without ``_daily`` the daily one is meant.
+    """Return the metric for a user's text; a name without ``_daily`` means the daily one.
 
     Raises
     ------
     UsageError
-        For an unknown one, with the nearest.
+        For an unknown metric, with the nearest name.
     """
     name = text.strip().lower().replace("-", "_")
     for known in (name, f"{name}_daily"):
@@ -64,7 +64,7 @@ def measured(run: StoredRun, name: str) -> float | None:
     """Return a run's number by its name in NAMES, None where it is undefined or was not measured."""
     if name in METRICS:
         value = run.metrics["strategy"][name]
-    elif name in CERTAINTY:
+    elif name in SIGNIFICANCE:
         value = ((run.metrics["certainty"] or {}).get(name) or {}).get("value")
     else:
         value = (run.metrics["costs"] or {}).get(name)
@@ -72,7 +72,7 @@ def measured(run: StoredRun, name: str) -> float | None:
 
 
 def of_trader(run: StoredRun, name: str) -> float | None:
-    """Return a run's number, None for one that never traded or lost everything: its low fees, say, are no merit."""
+    """Return a run's number; None for one that never traded or lost everything: its low fees, for example, are not a merit."""
     ranked = run.metrics["strategy"]["trades"] and ruined_at(run) is None
     return measured(run, name) if ranked else None
 
@@ -90,7 +90,7 @@ def best(values: Sequence[float | None], direction: int) -> int | None:
 
 
 def ordered(runs: Sequence[StoredRun], name: str) -> list[StoredRun]:
-    """Return the runs by a metric, the best first (the highest, where neither way is better), undefined ones last."""
+    """Return the runs by a metric, the best first (or the highest, for a neutral metric), undefined ones last."""
     direction = BETTER.get(name, 1)
 
     def key(run: StoredRun) -> float:
@@ -110,7 +110,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str, *, option: str = "--fail-if") -> Condition:
-        """Read ``METRIC < NUMBER``, with <, <=, > or >=; nothing else is understood, and nothing is evaluated.
+        """Read ``METRIC < NUMBER``, with <, <=, > or >=; the text is never evaluated as code.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class Condition:
         return f"{self.name} {self.sign} {self.limit:g}"
 
     def failure(self, run: StoredRun, label: str) -> str | None:
-        """Say why a run fails, None where it does not. What is undefined fails: nothing shows that it would not."""
+        """Return why a run fails, None where it passes. An undefined value fails, as it might meet the condition."""
         value = measured(run, self.name)
         if value is None:
             return f"{label}: {self.name} is undefined there, so '{self}' cannot be ruled out."

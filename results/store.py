@@ -1,4 +1,4 @@
-"""Run folders: one folder a run, written whole or not at all, the same bytes for the same inputs."""
+"""Run folders: one folder a run, written completely or not at all, with the same bytes for the same inputs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["Report", "StoredRun", "find_run", "list_runs", "read_run", "rebuild_
 
 NAMED_RUNS = 5
 _LONGEST_PART = 40
-# What renaming a folder onto another one that is not empty raises, by operating system.
+# Errors of renaming a folder onto a non-empty one; they differ by operating system.
 _NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
 
 
@@ -62,21 +62,21 @@ def write_run(
     run, benchmark : Run
         Over the same bars.
     out : Path
-        Made where it does not exist.
+        Created if missing.
     report : callable
-        Renders tearsheet.html from what was written of the run, so that `rebuild_page` makes the same bytes.
+        Renders tearsheet.html from the written files, so that `rebuild_page` produces the same bytes.
     name, notes : str, optional
-        The user's own words for the run.
+        The user's name and notes for the run.
     provenance : mapping, optional
         JSON values: ``command`` (list of arguments as given), ``seeds``, ``started`` (ISO time, UTC; by default now
-        less the run's seconds), and whatever else belongs into run.json.
+        less the run's seconds), and any other fields of run.json.
     evidence : mapping, optional
-        The sections of metrics.json that `flagbt.results.evidence.evidence` makes; null where they are not given.
+        The sections of metrics.json that `flagbt.results.evidence.evidence` returns; null by default.
 
     Raises
     ------
     RecordError
-        Where the folder cannot be written; then nothing is left behind.
+        Where the folder cannot be written; no partial folder remains.
     """
     if not run.equity.index.equals(benchmark.equity.index):
         raise ValueError("the run and its benchmark must have the same bars")
@@ -98,14 +98,14 @@ def write_run(
 
 
 def rebuild_page(folder: Path, report: Report) -> Path:
-    """Render the page of a stored run again, put it in the old one's place, and return its path.
+    """Render the page of a stored run again, replace the old one, and return its path.
 
-    The run's luck is judged by the trials that the log beside it knows now; the same log gives the same bytes.
+    The deflated Sharpe ratio uses the trials that are now in the log next to the run; the same log gives the same bytes.
 
     Raises
     ------
     RecordError
-        Where the record or the log cannot be read, or the page cannot be written; the old page is then as it was.
+        Where the record or the log cannot be read, or the page cannot be written; the old page then stays unchanged.
     """
     path = Path(folder) / "tearsheet.html"
     page = report(CurrentTrials().run(read_run(folder)))
@@ -113,18 +113,18 @@ def rebuild_page(folder: Path, report: Report) -> Path:
         write_text(path, _text(page).decode())
     except OSError as error:
         raise RecordError(
-            f"the page could not be written to {path}: {error.strerror or error}. Make room or mend the permissions there."
+            f"the page could not be written to {path}: {error.strerror or error}. Free some space or fix the permissions there."
         ) from error
     return path
 
 
 def write_page(path: Path, page: str) -> Path:
-    """Write a page that belongs to no single run, such as a comparison, and return its path.
+    """Write a page that does not belong to a single run, such as a comparison, and return its path.
 
     Raises
     ------
     RecordError
-        Where it cannot be written; a page that was there before is then as it was.
+        Where it cannot be written; an existing page then stays unchanged.
     """
     path = Path(path)
     try:
@@ -132,13 +132,13 @@ def write_page(path: Path, page: str) -> Path:
         write_text(path, _text(page).decode())
     except OSError as error:
         raise RecordError(
-            f"the page could not be written to {path}: {error.strerror or error}. Give another file with --output."
+            f"the page could not be written to {path}: {error.strerror or error}. Choose another file with --output."
         ) from error
     return path
 
 
 def list_runs(out: Path) -> list[Path]:
-    """Return the run folders under ``out``, oldest first (by the time they were finished); empty without any."""
+    """Return the run folders under ``out``, oldest first (by the time they finished); empty without any."""
     out = Path(out)
     if not out.is_dir():
         return []
@@ -152,9 +152,9 @@ def find_run(name: str | Path | None, out: Path) -> Path:
     Parameters
     ----------
     name : str, Path or None
-        A path, a folder's name under ``out``, the beginning of one, or a run's id or given name; None for the last run.
+        A path, a folder's name under ``out`` or its beginning, or a run's id or given name; None for the last run.
     out : Path
-        Where runs are kept.
+        The folder of the runs.
 
     Raises
     ------
@@ -166,15 +166,15 @@ def find_run(name: str | Path | None, out: Path) -> Path:
     runs = list_runs(out)
     if name is None:
         if not runs:
-            raise RecordError(f"there are no runs in {out}. Make one with: flagbt run --strategy NAME --out {out}")
+            raise RecordError(f"there are no runs in {out}. Create one with: flagbt run --strategy NAME --out {out}")
         return runs[-1]
     path = Path(name)
-    # os.path's questions answer no where pathlib's raise: a name too long for a file, say.
+    # os.path returns False where pathlib raises, as for a name too long for a file.
     if os.path.isfile(path / "run.json"):
         return path
     if os.path.isdir(path) or path.is_absolute() or len(path.parts) > 1:
         what = "is not a run folder (it has no run.json)" if os.path.exists(path) else "does not exist"
-        raise RecordError(f"the run {path} {what}. Give a run's folder, or its name in {out}; flagbt runs list shows them.")
+        raise RecordError(f"the run {path} {what}. Use a run's folder, or its name in {out}; flagbt runs list shows them.")
     wanted = str(name)
     exact = [each for each in runs if each.name == wanted]
     found = exact or [each for each in runs if each.name.startswith(wanted) or each.name.endswith(f"-{wanted}")]
@@ -183,10 +183,10 @@ def find_run(name: str | Path | None, out: Path) -> Path:
         return found[0]
     if found:
         shown = ", ".join(each.name for each in found[:5])
-        raise UsageError(f"run '{wanted}': {len(found)} runs in {out} fit: {shown}. Give more of the name, or the id.")
+        raise UsageError(f"run '{wanted}': {len(found)} runs in {out} match: {shown}. Use more of the name, or the id.")
     known = {each.name for each in runs[-NAMED_RUNS:]} | {given for each in runs if (given := _given_name(each))}
     raise UsageError(
-        f"run '{wanted}': there is none in {out} whose name begins so. {nearest(wanted, known)} "
+        f"run '{wanted}': no run in {out} has a name that starts like this. {nearest(wanted, known)} "
         "flagbt runs list shows them all."
     )
 
@@ -214,7 +214,7 @@ def _csv(frame: pd.DataFrame) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    # An argument that was no UTF-8 arrives as lone surrogates; written as an escape it still reads.
+    # A command-line argument that is not valid UTF-8 holds lone surrogates; an escape keeps it readable.
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -223,7 +223,7 @@ def _json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value as JSON has it: no numpy types, no NaN and no infinity (both are null)."""
+    """Return the value as JSON values: no numpy types; NaN and infinity become null."""
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, np.ndarray):
@@ -238,9 +238,9 @@ def _plain(value: Any) -> Any:
 
 
 def _rendered(files: Mapping[str, bytes], manifest: Mapping[str, Any], report: Report) -> str:
-    """Return the page of a record that has no folder yet: from its files as they will be read back."""
+    """Return the page of a record without a folder, from its files as they will be read back."""
     with tempfile.TemporaryDirectory() as scratch:
-        nameless = {**manifest, "id": "", "finished": ""}  # which no page shows
+        nameless = {**manifest, "id": "", "finished": ""}  # no page shows these
         for name, content in {**files, "run.json": _json(nameless)}.items():
             (Path(scratch) / name).write_bytes(content)
         return report(read_run(Path(scratch)))
@@ -291,7 +291,7 @@ def _sanitised(part: str) -> str:
 
 
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
-    """Write the files into a hidden folder and rename it into place; False where the name is taken."""
+    """Write the files into a hidden folder and rename it; return False where the name is taken."""
     with _nothing_left_behind(folder.parent):
         try:
             with new_folder(folder) as temporary:
@@ -307,27 +307,27 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
 
 @contextmanager
 def _nothing_left_behind(out: Path) -> Iterator[None]:
-    """Turn an OSError into a RecordError that names ``out``, and remove the folders that were made for nothing."""
+    """Turn an OSError into a RecordError that names ``out``, and remove new folders that stayed empty."""
     new = [each for each in (out, *out.parents) if not os.path.exists(each)]
     try:
         yield
     except OSError as error:
         raise RecordError(
-            f"the run could not be written to {out}: {error.strerror or error}. Nothing was left behind. "
-            "Make room or mend the permissions there, or give another folder with --out."
+            f"the run could not be written to {out}: {error.strerror or error}. No partial run was left behind. "
+            "Free some space or fix the permissions there, or choose another folder with --out."
         ) from error
     finally:
         for each in new:
             try:
                 each.rmdir()
-            except OSError:  # the run is in it, or it was never made
+            except OSError:  # the run is in it, or it was never created
                 break
 
 
 def _finished(folder: Path) -> str:
     try:
         return str(load_json(folder / "run.json")["finished"])
-    except (OSError, ValueError, KeyError, TypeError):  # listed all the same: reading it says what is wrong
+    except (OSError, ValueError, KeyError, TypeError):  # still listed: read_run reports the error
         return ""
 
 

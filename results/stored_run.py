@@ -1,4 +1,4 @@
-"""A stored run: what one run folder holds, read back with the numbers and types it was written with."""
+"""A stored run: the contents of one run folder, read back with the original numbers and types."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .metrics import FEWEST_DAYS_FOR_GROWTH, METRICS
 T = TypeVar("T")
 
 FORMAT_VERSION = 3
-# 1: metrics.json without the sections of evidence.py, which are then None.
-# 2: and before: ``sharpe_hourly``, growth rates of a few days and after a ruin, ``trades`` without the open one (see
-# ``_upgraded``); an account that had lost everything traded on.
+# 1: metrics.json lacks the sections of evidence.py; they are read as None.
+# 2 and before: ``sharpe_hourly``, growth rates of a few days and after a ruin, ``trades`` without the open one (see
+# ``_upgraded``); an account that had lost everything continued to trade.
 READABLE_VERSIONS = (1, 2, 3)
 MANIFEST_FIELDS = (
     "id",
@@ -53,7 +53,7 @@ _COUNTS = ("order", "trade", "bars_held")
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """Buy and hold's equity per bar, in the column ``equity``, and its starting cash."""
+    """Hold buy and hold's equity per bar, in the column ``equity``, and its starting cash."""
 
     equity: pd.DataFrame
     cash: float
@@ -61,7 +61,7 @@ class Benchmark:
 
 @dataclass(frozen=True, eq=False)
 class StoredRun:
-    """A run read back from its folder.
+    """Hold a run read back from its folder.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class StoredRun:
         run.json: config, data, checkpoint, funnel, diversity, verdicts, versions, id, started, ...
     metrics : dict
         ``strategy`` and ``benchmark``; ``certainty``, ``costs`` and ``labels``, each None where it was not measured, as in
-        runs written before there were any.
+        old records.
     equity : DataFrame
         Per bar, UTC index ``time``, with the column ``benchmark_equity``.
     signals : DataFrame or None
@@ -99,12 +99,12 @@ class StoredRun:
 
     @property
     def label(self) -> str:
-        """The name given to the run, or its folder's."""
+        """The user's name for the run, or its folder's."""
         return str(self.manifest["name"] or self.folder.name)
 
 
 def read_run(folder: Path) -> StoredRun:
-    """Read a run folder back.
+    """Read a run folder.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     manifest = _read_manifest(folder)
     metrics = _read(folder, "metrics.json", lambda file: _read_metrics(file, manifest))
     if manifest["format_version"] < 3 and metrics["strategy"]["max_drawdown"] <= -1:
-        manifest["sentence"] = f"Lost everything on the way, and traded on, as runs of its time did. {manifest['sentence']}"
+        manifest["sentence"] = f"Lost everything on the way, and still traded, as old versions allowed. {manifest['sentence']}"
     return manifest, metrics
 
 
@@ -144,13 +144,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise RecordError(f"{folder} is not a run folder: it has no run.json. See flagbt runs list.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        says = "its format_version is missing" if isinstance(error, KeyError | TypeError) else _first_line(error)
-        raise RecordError(f"run {folder.name}: run.json in {folder} cannot be read ({says}). Run it again.") from error
+        reason = "its format_version is missing" if isinstance(error, KeyError | TypeError) else _first_line(error)
+        raise RecordError(f"run {folder.name}: run.json in {folder} cannot be read ({reason}). Run it again.") from error
     if version not in READABLE_VERSIONS:
         raise RecordError(
             f"run {folder.name}: run.json has the format version {version!r}, and this flagbt reads "
             f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}. "
-            "Read it with the version of flagbt that wrote it, or a newer one."
+            "Use the version of flagbt that wrote it, or a newer one."
         )
     missing = [field for field in MANIFEST_FIELDS if field not in manifest]
     if missing:
@@ -173,12 +173,12 @@ def _read_metrics(file: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _upgraded(measured: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics of a record before version 3 under today's names and definitions; others as they are."""
+    """Return the metrics of a record before version 3 under the current names and definitions; others unchanged."""
     if "sharpe_hourly" not in measured:
         return measured
     values = dict(measured)
     sharpe = values.pop("sharpe_hourly")
-    # Its year was that of a market that never closes: the missing bars of the file tell how many of them there were.
+    # It assumed a market that never closes: the file's missing bars give the share of bars that existed.
     share = data["file_bars"] / max(1, data["file_bars"] + data["missing_bars"]) if "missing_bars" in data else 1.0
     values["sharpe_per_bar"] = None if sharpe is None else sharpe * math.sqrt(share)
     if values["max_drawdown"] <= -1:  # the equity fell to 0 or below
@@ -201,8 +201,8 @@ def _read(folder: Path, name: str, reader: Callable[[Path], T]) -> T:
         return reader(folder / name)
     except FileNotFoundError as error:
         raise RecordError(
-            f"run {folder.name}: {name} is missing in {folder}. A run folder is written whole, so something removed "
-            "the file since: run the backtest again."
+            f"run {folder.name}: {name} is missing in {folder}. flagbt writes complete run folders, so the file was removed "
+            "later: run the backtest again."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's and json's errors are ValueErrors
         raise RecordError(
@@ -211,8 +211,8 @@ def _read(folder: Path, name: str, reader: Callable[[Path], T]) -> T:
 
 
 def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a table back with the same numbers and types, also where it is empty."""
-    # Python's float() is exact; what pandas' own parser does differs by version.
+    """Read a table with the original numbers and types, also where it is empty."""
+    # Python's float() is exact; pandas' own parser differs by version.
     frame = _with_columns(pd.read_csv(file, dtype=str, keep_default_na=False), columns)
     return pd.DataFrame({column: _typed(column, frame[column]) for column in frame.columns})
 

@@ -1,4 +1,4 @@
-"""The summary of a run: its signals, fills and verdicts, and the one sentence that says what came of it."""
+"""The summary of a run: its signals, fills and verdicts, and its outcome in one sentence."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ REMEDIES = {"short not allowed": "--short lets a strategy sell what it does not 
 
 
 def summary(run: Run, benchmark: Run) -> dict[str, Any]:
-    """Sum a run up, for its record and its page.
+    """Summarise a run for its record and its page.
 
     Returns
     -------
     dict
         JSON values:
 
-        - ``sentence``: what happened, in one sentence; before it another one, where the account has lost everything;
-        - ``ruined``: the bar at whose close it had, ISO UTC, or None;
+        - ``sentence``: the outcome in one sentence, after another one where the account has lost everything;
+        - ``ruined``: the bar at whose close it had lost everything, ISO UTC, or None;
         - ``metrics``: ``strategy`` and ``benchmark``, see `flagbt.results.metrics.metrics`;
         - ``diversity``: ``raw`` (uncalibrated) and ``final`` signals, see `flagbt.models.diversity.diversity`; None for
           a run without signals;
         - ``fills``: orders by outcome, and filled ones by side;
-        - ``verdicts``: ``signal`` (of the final signals), ``model`` (of the probabilities before calibration: no
-          calibration can hide a collapse) and ``calibrated`` (of those after it); each None where it is undefined; and
-          ``result``, None unless it is too good to be true (`flagbt.results.significance.too_good.too_good`).
+        - ``verdicts``: ``signal`` (of the final signals), ``model`` (of the probabilities before calibration, so that a
+          calibration cannot hide a collapse) and ``calibrated`` (of those after it); each None where it is undefined; and
+          ``result``, None unless it is too good to be true (`flagbt.results.significance.too_good.too_good_verdict`).
     """
     measured = {"strategy": metrics(run), "benchmark": metrics(benchmark)}
     described = _diversity(run)
@@ -69,7 +69,7 @@ def fills(run: Run) -> dict[str, Any]:
 
 
 def order_counts(funnel: Mapping[str, Any]) -> str:
-    """Say what became of the orders of a run, with every reason for a rejection: from its funnel."""
+    """Describe the outcomes of a run's orders from its funnel, with every reason for a rejection."""
     reasons = {funnel_reasons(why): count for why, count in funnel["rejected"].items()}
     rejected = ", ".join(why if len(reasons) == 1 else f"{whole(count)} × {why}" for why, count in reasons.items())
     counts = {
@@ -82,7 +82,7 @@ def order_counts(funnel: Mapping[str, Any]) -> str:
 
 
 def funnel_reasons(reason: str) -> str:
-    """Return the reason of a rejection with what can be done about it, where something can."""
+    """Return the reason of a rejection, with its remedy where there is one."""
     return f"{reason}; {REMEDIES[reason]}" if reason in REMEDIES else reason
 
 
@@ -134,7 +134,7 @@ def _sentence(run: Run, measured: dict[str, Any], described: dict[str, Any] | No
 
 
 def _collapsed(verdicts: dict[str, Any]) -> bool:
-    """Tell whether the headline is a collapse: the model's, unless calibration mended it and the signals speak."""
+    """Return whether the headline is the model's collapse; it is not if calibration has fixed it and signals vary."""
     model, calibrated, signal = verdicts["model"], verdicts["calibrated"], verdicts["signal"]
     if model is None or signal is None or model["verdict"] != "collapsed":
         return False

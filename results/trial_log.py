@@ -1,7 +1,7 @@
-"""The trial log: how many different things were tried on the same bars, so that the best of them can be deflated.
+"""The trial log: the number of different trials on the same bars, so that the best of them can be deflated.
 
-One file in the runs folder, ``trials.jsonl``, a line a trial. Lines are only ever added, each by one write under a lock of
-the file, so that eight runs at once lose nothing. A line that a crash cut short is passed over and counted.
+One file in the runs folder, ``trials.jsonl``, a line a trial. Lines are only added, each by one write under a lock of the
+file, so that eight parallel runs lose nothing. A line that a crash cut short is skipped and counted.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from .metrics import daily_returns, daily_sharpe
 TRIALS_FILE = "trials.jsonl"
 FORMAT_VERSION = 1
 LOCK_SECONDS = 10.0
-# What a config says that does not decide the result, or that another part of the digest says better: names of files and
-# checkpoints (their contents' digests count), the range as text (the bars count), whether overlap was allowed, and what a
-# strategy declares of itself.
+# Fields of a config that do not decide the result, or that another part of the digest covers better: names of files and
+# checkpoints (their contents' digests count), the range as text (the bars count), whether overlap was allowed, and a
+# strategy's own declarations.
 NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration tried on one stretch of bars.
+    """Hold one configuration tried on one range of bars.
 
     Attributes
     ----------
     bars : str
         Digest of the traded bars: stamps and prices.
     configuration : str
-        Digest of what decides the result on them, see ``configuration_digest``.
+        Digest of the settings that decide the result on them, see ``configuration_digest``.
     sharpe : float or None
         Annualised, of daily returns; None where it is undefined, as for a run that never traded.
     """
@@ -52,14 +52,14 @@ class Trial:
     sharpe: float | None
 
     def line(self) -> str:
-        """Return the trial as the log has it."""
+        """Return the trial as a line of the log."""
         values = {"version": FORMAT_VERSION, "bars": self.bars, "configuration": self.configuration, "sharpe": self.sharpe}
         return json.dumps(values, sort_keys=True, allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)
 class TrialCount:
-    """What the deflated Sharpe ratio needs of all trials on the same bars, the run's own always among them.
+    """Hold the deflated Sharpe ratio's inputs from all trials on the same bars, the run's own included.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class TrialCount:
     sharpes : tuple of float
         Annualised, of those that have one, sorted.
     damaged_lines : int
-        Of the log, passed over.
+        Skipped lines of the log.
     """
 
     trials: int
@@ -83,21 +83,21 @@ class TrialCount:
 
 @dataclass(frozen=True)
 class TrialLog:
-    """A trial log as it was read.
+    """Hold the contents of a trial log.
 
     Attributes
     ----------
     trials : dict
-        (bars, configuration) to Sharpe ratio; of a trial that was logged twice, the last.
+        (bars, configuration) to Sharpe ratio; the last one of a trial that was logged twice.
     damaged_lines : int
-        Lines that are no trial, such as one that a crash cut short.
+        Lines that do not hold a trial, such as one that a crash cut short.
     """
 
     trials: Mapping[tuple[str, str], float | None] = field(default_factory=dict)
     damaged_lines: int = 0
 
     def count(self, own: Trial) -> TrialCount:
-        """Count the trials on the bars of ``own``, which counts once whether or not it was logged before."""
+        """Count the trials on the bars of ``own``; ``own`` counts once, logged before or not."""
         same = {**self._by_bars.get(own.bars, {}), own.configuration: own.sharpe}
         known = tuple(sorted(sharpe for sharpe in same.values() if sharpe is not None))
         return TrialCount(len(same), known, self.damaged_lines)
@@ -111,28 +111,28 @@ class TrialLog:
 
 
 def bars_digest(run: Run) -> str:
-    """Return the digest of a run's traded bars: the same stretch cut from a longer file has the same one."""
+    """Return the digest of a run's traded bars; the same range of a longer file has the same digest."""
     return bars_of_run(run).digest
 
 
 def configuration_digest(config: Mapping[str, Any], checkpoint: Mapping[str, Any] | None) -> str:
-    """Return the digest of what decides a run's result on given bars.
+    """Return the digest of the settings that decide a run's result on given bars.
 
-    In it: every field of the record's ``config`` (strategy with its parameters, calibration, decision, costs, cash, shorts,
-    rules, seed, and the digest of the file of a user's own strategy) but those of NOT_IN_DIGEST, and the checkpoint's
-    digest. Numbers count by their value, 10 as 10.0. Not in it: the run's name and notes, the device, the batch size,
-    names of files and folders, and what a stored calibration is called.
+    It covers every field of the record's ``config`` (strategy with its parameters, calibration, decision, costs, cash, shorts,
+    rules, seed, and the digest of the file of a user's own strategy) except for NOT_IN_DIGEST, and the checkpoint's digest.
+    Numbers count by their value, 10 as 10.0. It does not cover the run's name and notes, the device, the batch size,
+    names of files and folders, and the name of a stored calibration.
     """
     decides = {name: value for name, value in config.items() if name not in NOT_IN_DIGEST}
     if "calibration" in (config.get("parameters") or {}):
-        decides.pop("calibration", None)  # its numbers are there: how it was called does not matter
+        decides.pop("calibration", None)  # the parameters hold its numbers, so its name does not matter
     decides["checkpoint_digest"] = None if checkpoint is None else checkpoint["digest"]
     text = json.dumps(_plain(decides), sort_keys=True, allow_nan=False)
     return hashlib.sha256(b"flagbt trial 1" + text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value with its whole numbers as floats: a fee of 10 is one of 10.0."""
+    """Return a JSON value with its integers as floats: a fee of 10 equals one of 10.0."""
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -141,7 +141,7 @@ def _plain(value: Any) -> Any:
 
 
 def trial_of(run: Run) -> Trial:
-    """Return the trial that a run is."""
+    """Return a run as a trial."""
     broken = bool((run.equity["equity"] <= 0).any())
     sharpe = None if broken else daily_sharpe(np.asarray(daily_returns(run), dtype=np.float64))
     return Trial(bars_digest(run), configuration_digest(run.config, run.checkpoint), sharpe)
@@ -153,7 +153,7 @@ def read_trials(out: Path) -> TrialLog:
     Raises
     ------
     RecordError
-        Where it cannot be read, or a newer version of flagbt wrote in it: a count without its lines would flatter.
+        Where it cannot be read, or a newer version of flagbt wrote to it: a count without its lines would be too low.
     """
     path = Path(out) / TRIALS_FILE
     try:
@@ -162,7 +162,7 @@ def read_trials(out: Path) -> TrialLog:
         return TrialLog()
     except OSError as error:
         raise RecordError(
-            f"the trial log {path} cannot be read: {error.strerror or error}. Mend the permissions there, or give another "
+            f"the trial log {path} cannot be read: {error.strerror or error}. Fix the permissions there, or choose another "
             "folder with --out."
         ) from error
     trials: dict[tuple[str, str], float | None] = {}
@@ -177,10 +177,10 @@ def read_trials(out: Path) -> TrialLog:
 
 
 def add_trials(out: Path, trials: Iterable[Trial]) -> None:
-    """Add trials to the log of a runs folder, which is made where it does not exist; all of them in one write.
+    """Add trials to the log of a runs folder in one write; create the folder if missing.
 
-    Waits for other writers, at most 10 seconds; whoever holds the lock longer has stopped, and the lines are added all
-    the same. Trials logged before may be added again: they still count once.
+    Waits at most 10 seconds for other writers: a process that holds the lock longer has stopped, and the lines are still
+    added. Trials logged before may be added again; they count once.
 
     Raises
     ------
@@ -197,15 +197,15 @@ def add_trials(out: Path, trials: Iterable[Trial]) -> None:
         try:
             with locked(path, seconds=LOCK_SECONDS):
                 size = os.fstat(descriptor).st_size
-                # What a crash cut short must not swallow the next line.
+                # A line that a crash cut short must not swallow the next one.
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
                 _write(descriptor, (b"\n" if torn else b"") + text.encode())
         finally:
             os.close(descriptor)
     except OSError as error:
         raise RecordError(
-            f"the trial log {path} cannot be written: {error.strerror or error}. Without it, later runs would not know how "
-            "many were tried. Make room or mend the permissions there, or give another folder with --out."
+            f"the trial log {path} cannot be written: {error.strerror or error}. Without it, later runs could not count this "
+            "trial. Free some space or fix the permissions there, or choose another folder with --out."
         ) from error
 
 
@@ -216,7 +216,7 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 def _parsed(line: bytes, path: Path) -> Trial | None:
-    """Return the trial of a line, or None where it is none."""
+    """Return the trial of a line, or None where it does not hold one."""
     try:
         values = parse_json(line)
         version = values["version"]
@@ -225,7 +225,7 @@ def _parsed(line: bytes, path: Path) -> Trial | None:
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise RecordError(
             f"the trial log {path} holds lines of the format version {version}, and this flagbt reads {FORMAT_VERSION}: it "
-            "cannot tell how many trials there were. Use the newer flagbt, or another folder with --out."
+            "cannot count the trials. Use the newer flagbt, or another folder with --out."
         )
     bars, configuration, sharpe = values.get("bars"), values.get("configuration"), values.get("sharpe")
     whole = version == FORMAT_VERSION and isinstance(bars, str) and isinstance(configuration, str)

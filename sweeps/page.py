@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import FloatArray
-from ..reports.interactive_charts import Line, Panel, chart_document, heat_map, line_chart
+from ..reports.heat_map import GridAxis, heat_map
+from ..reports.interactive_charts import Line, Panel, chart_document, line_chart
 from ..reports.page import Html, Row, escape, paragraph, section, setting_text, table, verdict_card
 from ..results.caveats import stamps
 from ..results.number_text import percent, ratio, whole
@@ -164,12 +165,10 @@ def _maps(summary: Summary) -> Html:
         maps = [
             heat_map(
                 values[MEASURES.index(name)],
-                layout.across.labels,
-                layout.down.labels,
+                GridAxis(layout.across.title, layout.across.labels),
+                GridAxis(layout.down.title, layout.down.labels),
                 f"map-{number}-{name}",
                 description=f"{title}, by {layout.down.title} and {layout.across.title}",
-                x_title=layout.across.title,
-                y_title=layout.down.title,
                 caption=title,
                 write=write,
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..data.bars import Bars
 from ..engine.costs import SIZING
+from ..results.repeat_command import run_command_text
 from .grid import Configuration, Grid, plain
 from .runner import SweepOutcome
 from .worker import Stretch, SweepWork
@@ -107,38 +107,33 @@ def _shown(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def repeat_command(
-    grid: Grid, setting: Configuration, timerange: str, *, ckpt: str | None = None, others: Sequence[str] = ()
+    grid: Grid,
+    setting: Configuration,
+    timerange: str,
+    *,
+    ckpt: str | None = None,
+    others: Mapping[str, str | bool | None] | None = None,
 ) -> str:
-    """Return the `flagbt run` that repeats a setting over a range.
+    """Return the `flagbt run` command that repeats a setting over a range.
 
     Parameters
     ----------
     ckpt : str, optional
         The setting's model as the user named it, a name or a folder; by default its name.
-    others : sequence of str
-        Words for what no setting holds, such as ``--data`` and its file.
+    others : mapping, optional
+        Options that no setting holds, such as ``data`` and its file.
     """
-    words = [
-        "flagbt",
-        "run",
-        "--ckpt",
-        ckpt or grid.models[setting.model].name,
-        *others,
-        "--timerange",
-        timerange,
-        "--calibration",
-        setting.point.text,
-        "--decision",
-        str(setting.decision),
-        "--fee-bps",
-        plain(setting.costs.fee_bps),
-        "--slippage-bps",
-        plain(setting.costs.slippage_bps),
-        "--borrow-bps-per-day",
-        plain(setting.costs.borrow_bps_per_day),
-        "--cash",
-        plain(setting.cash),
-    ]
-    for rule, value in setting.rules.describe().items():
-        words += [f"--{rule.replace('_', '-')}", str(value)]
-    return shlex.join([*words, *(["--short"] if setting.short else [])])
+    costs = setting.costs
+    numbers = {"fee_bps": costs.fee_bps, "slippage_bps": costs.slippage_bps, "borrow_bps_per_day": costs.borrow_bps_per_day}
+    return run_command_text(
+        {
+            "checkpoint": ckpt or grid.models[setting.model].name,
+            **(others or {}),
+            "timerange": timerange,
+            "calibration": setting.point.text,
+            "decision": str(setting.decision),
+            **{name: plain(number) for name, number in (numbers | {"cash": setting.cash}).items()},
+            **{rule: str(value) for rule, value in setting.rules.describe().items()},
+            "short": setting.short,
+        }
+    )

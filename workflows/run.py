@@ -138,7 +138,7 @@ def run(
     FlagbtError
         With one paragraph for the user; then no folder is left.
     """
-    from ..engine.backtest import run_backtest  # Backtrader, quantstats and matplotlib take seconds to import
+    from ..engine.backtest import Backtest  # Backtrader, quantstats and matplotlib take seconds to import
     from ..engine.costs import Costs
     from ..reports.runs_index import write_index
     from ..reports.tearsheet import render_tearsheet
@@ -174,9 +174,9 @@ def run(
     seen = _seen(bars, timerange, None if model is None else model.warmup_bars)
     settings: dict[str, Any] = {"timerange": timerange, "costs": costs, "cash": request.cash}
     description = {**_description(bars), "source": bars.source}
-    backtest = run_backtest(
-        seen,
-        strategy,
+    backtest = Backtest(
+        bars=seen,
+        strategy=strategy,
         short=request.short,
         rules=rules,
         data=description,
@@ -185,7 +185,7 @@ def run(
         signals=model(seen) if model is not None and isinstance(strategy, type) else None,
         progress=lambda done, total: progress("replay", done, total),
         **settings,
-    )
+    ).run()
     first, last = backtest.bars.index[0], backtest.bars.index[-1]
     same = bars.take(slice(bars.position_of(first.to_datetime64()), bars.position_of(last.to_datetime64()) + 1))
     # A model may be read in prepare only, and a plain Backtrader strategy is made in the replay.
@@ -193,7 +193,7 @@ def run(
     if model is not None and (stated := backtest.config["bars_seen"]) is not None:
         ranges = [*stated, *map(str, seen_ranges(model.checkpoint, model.calibration).values())]
         backtest = replace(backtest, config={**backtest.config, "bars_seen": list(dict.fromkeys(ranges))})
-    benchmark = run_backtest(same, BuyAndHold(), costs=costs, cash=request.cash, data=description)
+    benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=costs, cash=request.cash, data=description).run()
 
     # 4. How much of it could be luck, given all that was tried on these bars, this run among it
     started = time.perf_counter()

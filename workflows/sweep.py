@@ -185,7 +185,7 @@ def _course(
     )
 
     def repeat(setting: Configuration, timerange: str) -> str:
-        others = _other_words(request, checkpoints[setting.model], runs)
+        others = _other_options(request, checkpoints[setting.model], runs)
         return repeat_command(grid, setting, timerange, ckpt=request.ckpt[setting.model], others=others)
 
     folder = _folder(out, grid, identity)
@@ -216,18 +216,17 @@ def _course(
     return SweepResult(folder.path, manifest)
 
 
-def _other_words(request: SweepRequest, checkpoint: Checkpoint, runs: Path) -> list[str]:
-    """Return what `flagbt run` needs beside a setting to do the same: the bars first, as the user named them."""
-    words = [] if request.data is None else ["--data", str(request.data)]
-    if runs != _RUNS:  # whose trial log has counted the settings
-        words += ["--out", str(runs)]
-    if ":" in checkpoint.schema.feature_set:  # code that runs only where the user names it
-        words += ["--features", checkpoint.schema.feature_set]
-    if request.device != "auto":
-        words += ["--device", request.device]
-    if request.batch_size is not None:
-        words += ["--batch-size", str(request.batch_size)]
-    return words + (["--allow-overlap"] if request.allow_overlap else [])
+def _other_options(request: SweepRequest, checkpoint: Checkpoint, runs: Path) -> dict[str, str | bool | None]:
+    """Return the options of `flagbt run` that no setting holds: the bars first, as the user named them."""
+    features = checkpoint.schema.feature_set
+    return {
+        "data": None if request.data is None else str(request.data),
+        "out": None if runs == _RUNS else str(runs),  # whose trial log has counted the settings
+        "features": features if ":" in features else None,  # code that runs only where the user names it
+        "device": None if request.device == "auto" else request.device,
+        "batch_size": None if request.batch_size is None else str(request.batch_size),
+        "allow_overlap": request.allow_overlap,
+    }
 
 
 def _repeatable(manifest: dict[str, Any], grid: Grid, repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Calibration: whether probabilities came true, and which labels the signals met."""
+"""Calibration: whether probabilities came true, and the confusion of signals and labels."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ..interactive_charts import Line, Marks, Panel, line_chart
 from ..page import Html, details, escape, paragraph, section, table
 from .diversity import COLOUR_OF_CLASS
 
-FEWEST_ROWS = 30  # of a bin that is drawn: a share of fewer says little
-DIAGONAL = Line("As often as said", np.array([0.0, 1.0]), np.array([0.0, 1.0]), "muted", "dotted")
+FEWEST_ROWS = 30  # in a drawn bin: a share of fewer bars is too uncertain
+DIAGONAL = Line("As often as predicted", np.array([0.0, 1.0]), np.array([0.0, 1.0]), "muted", "dotted")
 
 
 def calibration_section(stored: StoredRun) -> Html:
-    """Show reliability, ECE and the confusion matrix, or say why there are none."""
+    """Show reliability, ECE and the confusion matrix, or state why there are none."""
     scores = stored.metrics["labels"]
     if scores is None:
-        speaks = stored.manifest["checkpoint"] or stored.manifest["config"].get("labels")
-        why = "no bar has both a label and a signal" if speaks else "this strategy gives no probabilities"
+        has_labels = stored.manifest["checkpoint"] or stored.manifest["config"].get("labels")
+        why = "no bar has both a label and a signal" if has_labels else "this strategy has no probabilities"
         if stored.manifest["format_version"] == 1:
-            why = "this run was made before flagbt measured it; run it again to have it"
+            why = "flagbt did not measure it when this run was made; run it again"
         return section("Calibration and confusion", paragraph(f"Left out: {why}."))
     rows = [["Expected calibration error (15 bins)", percent(scores["raw"]["ece"]), percent(scores["calibrated"]["ece"])]]
     question = label_spec(scores["labels"]).question
-    whose = "" if stored.manifest["checkpoint"] else " The strategy states its labels as label_spec; else they are the default."
+    whose = "" if stored.manifest["checkpoint"] else " The labels are the strategy's label_spec, or else the default."
     charts = f'<div class="columns"><div>{_of_the_highest(scores)}</div><div>{_by_class(scores)}</div></div>\n'
     return section(
         "Calibration and confusion",
@@ -37,14 +37,14 @@ def calibration_section(stored: StoredRun) -> Html:
             f"The label of a bar answers: {question} {whole(scores['rows'])} bars have a label and a signal.{whose}", "muted"
         ),
         charts,
-        table("How far probabilities are from what came true", ["", "Before calibration", "After"], rows),
+        table("Distance of the probabilities from the outcomes", ["", "Before calibration", "After"], rows),
         _confusion(scores),
         details("The numbers of the reliability charts", *_bins_tables(scores)),
     )
 
 
 def reliability_line(name: str, bins: Sequence[Mapping[str, Any]], colour: str, dash: str = "solid") -> Line:
-    """Return a reliability curve: what was said against how often it came true, bins of few bars left out."""
+    """Return a reliability curve: predicted probability against observed share, without bins of few bars."""
     drawn = [each for each in bins if each["rows"] >= FEWEST_ROWS]
     x, y = ([each[key] for each in drawn] for key in ("mean_probability", "share_happened"))
     return Line(name, np.array(x, dtype=np.float64), np.array(y, dtype=np.float64), colour, dash)
@@ -54,7 +54,9 @@ def reliability_curves(lines: Sequence[Line], name: str, *, description: str, ca
     """Draw reliability curves over the diagonal, with a mark at each bin."""
     marks = [Marks(each.name, each.x, each.y, each.colour) for each in lines if len(each.x)]
     panel = Panel([DIAGONAL, *lines], "Came true", "percent", 300, marks)
-    return line_chart([panel], name, description=description, caption=caption, x_title="Probability given", x_unit="percent")
+    return line_chart(
+        [panel], name, description=description, caption=caption, x_title="Predicted probability", x_unit="percent"
+    )
 
 
 def _of_the_highest(scores: Mapping[str, Any]) -> Html:
@@ -80,7 +82,7 @@ def _by_class(scores: Mapping[str, Any]) -> Html:
         lines,
         "reliability-by-class",
         caption=f"Of each class, after calibration. {_few()}",
-        description="How often each class came true, by the probability it was given after calibration",
+        description="How often each class came true, by its probability after calibration",
     )
 
 
@@ -112,7 +114,7 @@ def _shaded(count: int, share: float, *, right: bool) -> Html:
 
 
 def _bins_tables(scores: Mapping[str, Any]) -> list[str]:
-    columns = ["Probability given", "Bars", "Mean", "Came true"]
+    columns = ["Predicted probability", "Bars", "Mean", "Came true"]
     found = [
         ("Most probable class, before calibration", scores["raw"]["reliability"]),
         ("Most probable class, after calibration", scores["calibrated"]["reliability"]),

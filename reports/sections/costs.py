@@ -1,4 +1,4 @@
-"""Costs: what was paid, the fee at which nothing would be left, and the run at other costs."""
+"""Costs: the costs paid, the break-even fee, and the run at other costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..page import Html, paragraph, section, setting_text, table
 
 
 def costs_section(stored: StoredRun) -> Html:
-    """Show fees, the break-even fee, and the Sharpe ratio without costs, with them, and with twice as much."""
+    """Show fees, the break-even fee, and the Sharpe ratio at 0, 1 and 2 times the costs."""
     mine, config, costs = stored.metrics["strategy"], stored.manifest["config"], stored.metrics["costs"]
     paid = (
         f"Paid {money(mine['fees_paid'])} in fees and {money(mine['slippage_paid'])} in slippage, at "

@@ -15,7 +15,7 @@ from ...results.stored_run import StoredRun
 from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
 from ..page import Html, Row, paragraph, section, table
 
-# Key in metrics, name, how it is written; the first ones stand beside the equity, the others are folded away.
+# Key in metrics, name, format; the first nine are results, the others trades and costs.
 HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("total_return", "Total return", lambda v: percent(v, signed=True)),
     ("cagr", "Growth a year (CAGR)", lambda v: percent(v, signed=True)),
@@ -37,11 +37,11 @@ HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("slippage_paid", "Slippage paid", money),
     ("final_equity", "Final equity", money),
 )
-ZOOM = "Drag over a stretch to zoom into it; the round arrow shows all of it again."
+ZOOM = "Drag over a range to zoom in; the round arrow resets the view."
 
 
 def performance_section(stored: StoredRun) -> Html:
-    """Show equity and drawdown beside buy and hold, and the headline numbers of both."""
+    """Show equity and drawdown with buy and hold, and the headline numbers of both."""
     mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
     rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
     columns = ["", "Strategy", "Buy and hold"]
@@ -49,22 +49,22 @@ def performance_section(stored: StoredRun) -> Html:
     bars = "" if year is None else f" and {whole(round(year))} bars"
     caption = f"{counted(mine['bars'], 'bar')}, {ratio(mine['days'], 1)} days; 365 days{bars} a year; no risk-free rate"
     return section(
-        "Equity and drawdown, beside buy and hold",
+        "Equity and drawdown, with buy and hold",
         _equity(stored) if len(stored.equity) > 1 else "",
         f'<div class="columns"><div>{table(caption, columns, rows[:9])}</div>',
         f"<div>{table('Trades and costs', columns, rows[9:])}</div></div>\n",
-        paragraph("An en dash stands for what is undefined, such as a ratio of no trades or of no variation.", "muted"),
+        paragraph("An en dash marks an undefined value, such as a ratio without trades or without variation.", "muted"),
     )
 
 
 def price_section(stored: StoredRun) -> Html:
-    """Show the closes with every entry and exit on them, and when a position was held."""
+    """Show the closes with every entry and exit, and the position over time."""
     if len(stored.equity) < 2:
         return section("Price, entries and exits", paragraph("One bar makes no chart."))
     trades, x = stored.trades, times(stored.equity)
     marks = []
     left = trades[trades["status"] == "closed"]
-    if len(left):  # first, so that the entries lie on top
+    if len(left):  # first, so that the entries are on top
         marks.append(_marks("Position closed", left, "exit", "benchmark", "diamond", 9))
     for side, name, colour, shape in (
         ("long", "Bought", "buy", "triangle"),
@@ -78,15 +78,15 @@ def price_section(stored: StoredRun) -> Html:
         Panel([Line("Close", x, close, "muted")], unit="money", height=340, marks=marks),
         Panel([Line("Exposure", x, exposure, "strategy", steps=True)], "Exposure at the close", "percent", 130, filled=True),
     ]
-    caption = f"Marks lie at the bar and the price of the fill. {ZOOM}"
+    caption = f"Marks are at the bar and the price of the fill. {ZOOM}"
     if max((len(each.x) for each in marks), default=0) > MOST_MARKS:
         caption = f"Of {whole(len(trades))} trades, {whole(MOST_MARKS)} evenly chosen ones are marked. {caption}"
-    description = f"Closing price over time with {whole(len(trades))} trades marked where they were entered and left"
+    description = f"Closing price over time with {whole(len(trades))} trades marked at their entries and exits"
     return section("Price, entries and exits", line_chart(panels, "price", description=description, caption=caption))
 
 
 def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
-    """Return the bars' stamps as naive UTC."""
+    """Return the bars' time stamps as naive UTC."""
     index = pd.DatetimeIndex(frame.index)
     return np.asarray(index.tz_convert("UTC").tz_localize(None))
 
@@ -106,7 +106,7 @@ def _equity(stored: StoredRun) -> Html:
         f"{money(theirs['final_equity'])}; "
         f"deepest drawdowns {percent(mine['max_drawdown'])} and {percent(theirs['max_drawdown'])}"
     )
-    return line_chart(panels, "equity", description=description, caption=f"By the bars' stamps, UTC. {ZOOM}")
+    return line_chart(panels, "equity", description=description, caption=f"By the bars' time stamps, UTC. {ZOOM}")
 
 
 def _marks(name: str, trades: pd.DataFrame, event: str, colour: str, shape: str, size: int) -> Marks:

@@ -1,4 +1,4 @@
-"""Trade diversity: what the labels, the signals and the fills were made of, and the funnel between them."""
+"""Trade diversity: the class shares of labels, signals and fills, and the funnel between them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FUNNEL_NAMES = {
     "buy_while_long": "BUY while long",
     "sell_while_flat": "SELL while flat",
     "sell_while_short": "SELL while short",
-    "min_hold": "held too shortly",
+    "min_hold": "minimum holding time not reached",
     "exits": "ordered by a rule",
     "unprompted": "ordered by a rule without a signal",
     "zero_size": "smaller than one lot",
@@ -33,8 +33,8 @@ def diversity_section(stored: StoredRun) -> Html:
     """Show the class shares from labels to fills, the funnel, and how the signals vary."""
     described, fills = stored.manifest["diversity"], stored.manifest["fills"]
     if described is None:
-        silent = paragraph("This strategy trades by itself and gives no signals to describe.")
-        return section("Trade diversity", silent, _funnel(stored.manifest["funnel"]))
+        note = paragraph("This strategy trades by itself and has no signals to describe.")
+        return section("Trade diversity", note, _funnel(stored.manifest["funnel"]))
     raw, final = described["raw"], described["final"]
     filled = fills["BUY"] + fills["SELL"]
     of_fills = {"SELL": fills["SELL"] / filled, "HOLD": 0.0, "BUY": fills["BUY"] / filled} if filled else None
@@ -63,20 +63,20 @@ def class_bars(rows: Sequence[tuple[str, Mapping[str, float] | None]]) -> Html:
 
 
 def funnel_bars(funnel: Mapping[str, Any]) -> Html:
-    """Draw the funnel: a bar a stage on the scale of all bars, and below it what left the stream there and why."""
+    """Draw the funnel: a bar a stage on the scale of all bars, and below it the counts lost there, by reason."""
     bars = max(1, funnel["bars"])
     stages = [_stage("Bars", [("hold", 1.0)], whole(funnel["bars"]), {})]
     if funnel["scored"] is not None:
         lost = {"without a signal (warm-up)": funnel["no_signal"]}
         stages.append(_stage("Scored", [("hold", funnel["scored"] / bars)], whole(funnel["scored"]), lost))
         for name, label in (("raw", "Raw BUY or SELL"), ("signal", "Final BUY or SELL")):
-            told = {each: funnel[name][each] for each in ("SELL", "BUY")}
-            parts = [(COLOUR_OF_CLASS[each], count / bars) for each, count in told.items()]
-            stages.append(_stage(label, parts, whole(sum(told.values())), {}))
-        kept = {_words(name): count for name, count in funnel["kept"].items() if name != "hold"}
+            not_hold = {each: funnel[name][each] for each in ("SELL", "BUY")}
+            parts = [(COLOUR_OF_CLASS[each], count / bars) for each, count in not_hold.items()]
+            stages.append(_stage(label, parts, whole(sum(not_hold.values())), {}))
+        kept = {_funnel_name(name): count for name, count in funnel["kept"].items() if name != "hold"}
         stages.append(_stage("Ordered", [("strategy", funnel["ordered"] / bars)], whole(funnel["ordered"]), kept))
     submitted, too_small = funnel["submitted"], funnel["zero_size"] or 0
-    # Earlier records knew the size before they submitted the order.
+    # Earlier records sized an order before they submitted it.
     before = too_small if funnel["ordered"] == submitted + too_small else 0
     stages.append(_stage("Submitted", [("strategy", submitted / bars)], whole(submitted), {"smaller than one lot": before}))
     lost = {"smaller than one lot": too_small - before}
@@ -105,7 +105,7 @@ def _funnel(funnel: Mapping[str, Any]) -> str:
     )
 
 
-def _words(name: str) -> str:
+def _funnel_name(name: str) -> str:
     return FUNNEL_NAMES.get(name, name if name in CLASS_NAMES else name.replace("_", " "))
 
 
@@ -113,8 +113,8 @@ def _flat(counts: Mapping[str, Any], before: str = "") -> list[tuple[str, int | 
     """Return the counts with readable names, nested ones after their parent's; None where a count is unknown."""
     result: list[tuple[str, int | None]] = []
     for name, value in counts.items():
-        words = _words(str(name))
-        label = f"{before}: {words}" if before else words[0].upper() + words[1:]
+        text = _funnel_name(str(name))
+        label = f"{before}: {text}" if before else text[0].upper() + text[1:]
         if isinstance(value, Mapping):
             result += _flat(value, label) or [(label, 0)]
         else:
@@ -137,7 +137,7 @@ def _shares_table(raw: Mapping[str, Any], final: Mapping[str, Any], fills: Mappi
 
     columns = ["", "Labels", "Raw bars", "Raw", "Final bars", "Final", "Fills"]
     caption = f"Signals over {whole(final['scored_bars'])} scored bars"
-    caption += ", beside the labels the model was trained on" if final["label_shares"] else "; there are no training labels"
+    caption += ", with the model's training labels" if final["label_shares"] else "; there are no training labels"
     return table(caption, columns, [row(each) for each in CLASS_NAMES])
 
 
@@ -161,7 +161,7 @@ def _variety(raw: Mapping[str, Any], final: Mapping[str, Any]) -> Html:
 
 def _confidence(final: Mapping[str, Any]) -> Html:
     if final["confidence"] is None:
-        return paragraph("There is no confidence to show: this strategy gives no probabilities.", "muted")
+        return paragraph("There is no confidence to show: this strategy has no probabilities.", "muted")
     names = ("mean", "q10", "q50", "q90")
     rows = [
         [each, *(percent(found[name]) if (found := final["confidence"][each]) else NULL for name in names)]

@@ -1,6 +1,6 @@
 """The quantstats section of a tearsheet: its tables and charts, from daily returns, on 365-day years, offline.
 
-quantstats is imported only here and only when a page is made: it takes seconds and brings in yfinance.
+quantstats is imported only here and only when a page is rendered: it takes seconds and imports yfinance.
 """
 
 from __future__ import annotations
@@ -24,21 +24,17 @@ from ..static_charts import inline_svg, quiet_fonts
 
 _HALF_YEAR = 183
 
-# Left out, and why: nothing may stand beside our own number of the same name, or say more than it knows.
+_OF_DAYS = ("Profit Factor", "Payoff Ratio", "CPC Index", "Common Sense Ratio", "Kelly Criterion", "Risk of Ruin")
+# Rows left out, and why: they conflict with our own number of the same name, or claim too much.
 _ROWS_LEFT_OUT = {
     "Risk-Adjusted Return": "always on 252 days a year",
     "Time in Market": "rounded up and taken from returns; see bars with a position above",
-    "Profit Factor": "of days, not of trades",
-    "Payoff Ratio": "of days, not of trades",
-    "CPC Index": "of days, not of trades",
-    "Common Sense Ratio": "of days, not of trades",
-    "Kelly Criterion": "of days, not of trades",
-    "Risk of Ruin": "of days, not of trades",
+    **dict.fromkeys(_OF_DAYS, "of days, not of trades"),
 }
 _WINDOW_DAYS = {"3M": 92, "6M": 183, "1Y": 365, "3Y (ann.)": 3 * 365, "5Y (ann.)": 5 * 365, "10Y (ann.)": 10 * 365}
-_AGAINST_BENCHMARK = ("R^2", "Information Ratio")  # of the benchmark against itself: no number
+_AGAINST_BENCHMARK = ("R^2", "Information Ratio")  # meaningless for the benchmark against itself
 
-# Not shown: the volatility-matched curve (not what was earned), the summed daily returns (not a return either) and the
+# Not shown: the volatility-matched curve (not the actual result), the summed daily returns (not a return either) and the
 # rolling beta (zero where it is unknown).
 _CHARTS = (
     ("returns", "Cumulative returns", 0),
@@ -63,12 +59,12 @@ def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float], 
     strategy, benchmark : Series of float64
         Daily returns with the same naive UTC index, as of `flagbt.results.metrics.daily_returns`.
     days : float
-        Elapsed clock time: a few hours more than 28 days touch 30 dates, and have no yearly growth all the same.
+        Elapsed clock time: a few hours more than 28 days touch 30 dates, but are too short for yearly growth.
 
     Returns
     -------
     Html
-        Tables and charts; or one paragraph that says why there are none: too few days, a strategy or a benchmark that
+        Tables and charts; or one paragraph that states why there are none: too few days, a strategy or a benchmark that
         never moves, or quantstats failing on these returns.
     """
     reason = why_not(strategy, benchmark, days)
@@ -76,7 +72,7 @@ def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float], 
         return paragraph(f"Left out: {reason}.")
     try:
         filled = _report(strategy.copy(), benchmark.copy())  # it changes its arguments
-    except Exception as error:  # a fault of a picture must not cost the run; the page says so
+    except Exception as error:  # a failing picture must not lose the run; the page reports it
         return paragraph(f"Left out: quantstats failed on these returns ({type(error).__name__}: {error}).")
     tables = _metrics_table(_part(filled, "metrics"), len(strategy)) + _years_table(_part(filled, "years"))
     tables += _drawdowns_table(_part(filled, "drawdowns"))
@@ -88,7 +84,7 @@ def why_not(strategy: pd.Series[float], benchmark: pd.Series[float], days: float
     """Return why quantstats cannot report on the returns, or None where it can."""
     for count, of in ((len(strategy), "daily returns"), (days, "days")):
         if count < FEWEST_DAYS_FOR_GROWTH:
-            return f"{count:.4g} {of} are too few for yearly figures; it takes {FEWEST_DAYS_FOR_GROWTH} days"
+            return f"{count:.4g} {of} are too few for yearly metrics; they need {FEWEST_DAYS_FOR_GROWTH} days"
     for name, returns in (("the strategy", strategy), ("buy and hold", benchmark)):
         if not returns.map(pd.notna).all() or returns.abs().max() == float("inf") or (returns <= -1).any():
             return f"the equity of {name} fell to 0 or below, so its returns are undefined"
@@ -99,7 +95,7 @@ def why_not(strategy: pd.Series[float], benchmark: pd.Series[float], days: float
 
 def _report(strategy: pd.Series[float], benchmark: pd.Series[float]) -> str:
     with _quiet(), tempfile.TemporaryDirectory() as folder:
-        from quantstats import reports  # here, not above: it takes seconds and brings in yfinance
+        from quantstats import reports  # here, not above: it takes seconds and imports yfinance
 
         template, output = Path(folder) / "template.html", Path(folder) / "page.html"
         template.write_text(_template(len(strategy)), encoding="utf-8")
@@ -120,7 +116,7 @@ def _report(strategy: pd.Series[float], benchmark: pd.Series[float]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # quantstats and yfinance warn about deprecations of pandas and matplotlib that nobody here can mend.
+    # quantstats and yfinance warn about deprecations of pandas and matplotlib that flagbt cannot fix.
     with warnings.catch_warnings(), quiet_fonts(), matplotlib.rc_context():
         warnings.simplefilter("ignore")
         yield
@@ -128,7 +124,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _plain_style() -> Iterator[None]:
-    """Draw with quantstats' own look, whatever was set before, without a window, and put everything back."""
+    """Draw with quantstats' own style, without a window, and restore all settings."""
     import seaborn  # type: ignore[import-untyped]
     from matplotlib import pyplot
 
@@ -168,8 +164,8 @@ def _introduction(days: int) -> Html:
     left_out = "; ".join(f"{', '.join(rows)} ({reason})" for reason, rows in reasons.items())
     return paragraph(
         f"From {days:,} daily returns by UTC day, {DAYS_PER_YEAR} days a year, no risk-free rate, dates not matched. "
-        "Drawdowns here are by daily closes, so shallower than the one above, which is by bar; wins and losses are of "
-        f"days, not of trades. Rows left out: {left_out}.",
+        "Drawdowns here use daily closes, so they are shallower than the one above, which uses bars; wins and losses are "
+        f"those of days, not of trades. Rows left out: {left_out}.",
         "muted",
     )
 

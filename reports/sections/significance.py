@@ -1,4 +1,4 @@
-"""Certainty: could it be luck? Each figure with its interval, one sentence, its formula and its paper."""
+"""Significance: could it be luck? Each answer with its interval, one sentence, its formula and its paper."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ...results.significance.sharpe_ratio import CONFIDENCE
 from ...results.stored_run import StoredRun
 from ..page import Html, details, escape, paragraph, section, table
 
-# Key in metrics.json, name, what the ends of its interval are.
-FIGURES = {
+# Keys in metrics.json and their names.
+ANSWERS = {
     "sharpe_interval": "Sharpe ratio",
     "difference_interval": "Sharpe ratio, less buy and hold's",
     "random_entries": "Random entries",
@@ -24,25 +24,25 @@ FIGURES = {
 }
 
 
-def certainty_section(stored: StoredRun) -> Html:
-    """Show how sure the numbers are, or say that it was not measured."""
+def significance_section(stored: StoredRun) -> Html:
+    """Show the significance of the numbers, or state that it was not measured."""
     certainty = stored.metrics["certainty"]
     if certainty is None:
-        why = "This run was made before flagbt measured it; run it again to have it."
+        why = "flagbt did not measure it when this run was made; run it again."
         return section("Certainty: could it be luck?", paragraph(why))
-    rows = [[name, _value(key, certainty[key]), certainty[key]["sentence"]] for key, name in FIGURES.items()]
-    formulas = [[name, certainty[key]["formula"], certainty[key]["paper"]] for key, name in FIGURES.items()]
+    rows = [[name, _value(key, certainty[key]), certainty[key]["sentence"]] for key, name in ANSWERS.items()]
+    formulas = [[name, certainty[key]["formula"], certainty[key]["paper"]] for key, name in ANSWERS.items()]
     return section(
         "Certainty: could it be luck?",
         paragraph(luck_sentence(certainty, stored.manifest["config"])),
         interval_bars(certainty),
         table("How sure these numbers are", ["", "Value", "What it means"], rows, words=True),
-        details("Formulas and papers", table("Where the figures come from", ["", "Formula", "Paper"], formulas, words=True)),
+        details("Formulas and papers", table("Sources of the numbers", ["", "Formula", "Paper"], formulas, words=True)),
     )
 
 
 def luck_word(certainty: Mapping[str, Any] | None) -> str:
-    """Say in two or three words whether a run is told from luck."""
+    """Return in two or three words whether a run is distinguishable from luck."""
     if certainty is None:
         return "not known"
     if certainty["verdict"]["beyond_luck"] is False and _surely_loses(certainty):
@@ -53,7 +53,7 @@ def luck_word(certainty: Mapping[str, Any] | None) -> str:
 
 
 def trials_then_now(certainty: Mapping[str, Any] | None) -> str:
-    """Write how many configurations had been tried on a run's bars when it was made, and how many are known now."""
+    """Format the number of trials on a run's bars, at the time of the run and now."""
     if certainty is None:
         return NULL
     inputs = certainty["deflated_sharpe"]["inputs"]
@@ -61,15 +61,15 @@ def trials_then_now(certainty: Mapping[str, Any] | None) -> str:
 
 
 def luck_sentence(certainty: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Say it in a sentence, never without saying where nobody stated which bars the strategy has seen."""
+    """Return the verdict in a sentence, with a note where it is not stated which bars the strategy has seen."""
     verdict = certainty["verdict"]
     if verdict["beyond_luck"] is False and _surely_loses(certainty):
-        verdict = {"sentence": "That is worse than bad luck explains."}
+        verdict = {"sentence": "That loss is larger than bad luck explains."}
     return str(with_stamp(verdict, config)["sentence"])
 
 
 def _surely_gains(certainty: Mapping[str, Any]) -> bool:
-    """Tell whether only the random entries stand against a gain: the first two tests of ``verdict`` are passed."""
+    """Return whether a gain passes the first two tests of ``verdict``, so that only the random entries can fail it."""
     low, deflated = certainty["sharpe_interval"]["low"], certainty["deflated_sharpe"]["value"]
     return low is not None and low > 0 and deflated is not None and deflated >= CONFIDENCE
 
@@ -80,15 +80,15 @@ def _surely_loses(certainty: Mapping[str, Any]) -> bool:
 
 
 def interval_bars(certainty: Mapping[str, Any]) -> Html:
-    """Draw the intervals of Sharpe ratios on one scale, with a line at 0; nothing where there is none."""
+    """Draw the intervals of Sharpe ratios on one scale, with a line at 0; return nothing without intervals."""
     drawn = []
     for key, label in (
         ("sharpe_interval", "This run"),
         ("difference_interval", "Less buy and hold's"),
         ("random_entries", "Random entries"),
     ):
-        figure = certainty[key]
-        low, high, middle = _ends(key, figure)
+        answer = certainty[key]
+        low, high, middle = _ends(key, answer)
         if low is not None and high is not None and middle is not None:
             drawn.append((label, low, middle, high, "hold" if key == "random_entries" else "strategy"))
     if not drawn:
@@ -98,15 +98,15 @@ def interval_bars(certainty: Mapping[str, Any]) -> Html:
     rows = "".join(_range_row(*each, left=left, span=span) for each in drawn)
     return Html(
         f'<h3>Sharpe ratios a year, with 90 % intervals</h3>\n<div class="bars">{rows}</div>\n'
-        + paragraph("The thin line is 0. The dot is the estimate; of random entries, the median of the draws.", "muted")
+        + paragraph("The thin line is 0. The dot is the estimate; for random entries, the median of the draws.", "muted")
     )
 
 
-def _ends(key: str, figure: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+def _ends(key: str, answer: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
     if key == "random_entries":
-        inputs = figure["inputs"]
+        inputs = answer["inputs"]
         return inputs.get("low"), inputs.get("high"), inputs.get("median")
-    return figure["low"], figure["high"], figure["value"]
+    return answer["low"], answer["high"], answer["value"]
 
 
 def _range_row(label: str, low: float, middle: float, high: float, colour: str, *, left: float, span: float) -> str:
@@ -122,13 +122,13 @@ def _range_row(label: str, low: float, middle: float, high: float, colour: str, 
     return f'<div class="bar"><span>{escape(label)}</span>{shape}<span class="value">{escape(value)}</span></div>\n'
 
 
-def _value(key: str, figure: Mapping[str, Any]) -> str:
-    value = figure["value"]
+def _value(key: str, answer: Mapping[str, Any]) -> str:
+    value = answer["value"]
     if value is None:
         return "not known"
-    if figure["unit"] == "days":
+    if answer["unit"] == "days":
         return f"{whole(math.ceil(value))} days"
-    if figure["unit"] == "probability":
+    if answer["unit"] == "probability":
         return share(value)
     if key == "random_entries":
         return f"p = {ratio(value, 3)}"

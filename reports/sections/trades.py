@@ -11,9 +11,9 @@ TRADES_SHOWN = 1_000
 
 
 def trades_section(trades: pd.DataFrame) -> Html:
-    """Show the round trips, the first ones where there are very many."""
+    """Show the round trips, at most the first 1,000."""
     if trades.empty:
-        return section("Trades", paragraph("There were none."))
+        return section("Trades", paragraph("There were no trades."))
     columns = ["Trade", "Side", "Entered", "Left", "Entry", "Exit", "Size", "Bars", "Fees", "Gain", "Return"]
     rows = [
         [
@@ -34,5 +34,5 @@ def trades_section(trades: pd.DataFrame) -> Html:
     more = "all"
     if len(trades) > TRADES_SHOWN:
         more = f"the first {whole(TRADES_SHOWN)} of {whole(len(trades))}, and only these are sorted (all are in trades.csv)"
-    caption = f"Round trips, {more}; times in UTC, gains after fees; press a head to sort"
+    caption = f"Round trips, {more}; times in UTC, gains after fees; click a column head to sort"
     return section("Trades", table(caption, columns, rows, sortable=True))

@@ -1,1 +1,1 @@
-"""Certainty: how much of a run's Sharpe ratio could be luck, each answer a number and one plain sentence."""
+"""Statistical significance: how much of a run's Sharpe ratio could be luck, as numbers with one plain sentence each."""

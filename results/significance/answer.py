@@ -1,4 +1,4 @@
-"""Figure: one answer to "how sure are we", as a number, an interval, and a sentence a trader understands."""
+"""Answer: one measure of significance, as a number, an interval, and a sentence a trader understands."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One measured number with where it comes from.
+    """Hold one measured number and its origin.
 
     Attributes
     ----------
     value : float or None
-        None where it is undefined; then ``reason`` says why, in words.
+        None where it is undefined; ``reason`` then states why.
     unit : str
         ``probability``, ``days``, or ``Sharpe ratio a year``.
     low, high, level : float or None
         An interval and its level (0.9 for 90 %), in the value's unit.
     sentence : str
-        What it means, in one plain sentence.
+        Its meaning, in one plain sentence.
     formula, paper : str
     inputs : mapping
-        JSON values that went in, such as ``days`` or ``trials``.
+        JSON values of the inputs, such as ``days`` or ``trials``.
     """
 
     value: float | None
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a number is, whatever its value: name, unit, formula and paper."""
+    """Describe a measure: name, unit, formula and paper."""
 
     name: str
     unit: str
@@ -53,19 +53,19 @@ class Kind:
     paper: str
 
     def unknown(self, reason: str, **inputs: Any) -> Answer:
-        """Return a figure without a value."""
+        """Return an answer without a value."""
         sentence = f"The {self.name} is not known: {reason}."
         return Answer(
             value=None, unit=self.unit, sentence=sentence, formula=self.formula, paper=self.paper, reason=reason, inputs=inputs
         )
 
     def known(self, value: float, sentence: str, **rest: Any) -> Answer:
-        """Return a figure with a value.
+        """Return an answer with a value.
 
         Raises
         ------
         ValueError
-            When it is not finite: an undefined number has a reason instead.
+            When it is not finite: use ``unknown`` for an undefined number.
         """
         if not math.isfinite(value):
             raise ValueError(f"{self.name} is {value}")

@@ -1,8 +1,8 @@
-"""The probability of backtest overfitting: how often the best setting of one half of the days is below the middle in the other.
+"""Probability of backtest overfitting: how often the best setting of one half of the days is below the median in the other.
 
 Combinatorially symmetric cross-validation (Bailey, Borwein, Lopez de Prado and Zhu 2017, "The probability of backtest
-overfitting", Journal of Computational Finance 20(4)): the days are cut into an even number of parts, each half of the parts
-is once the choosing one, and the rest the testing one.
+overfitting", Journal of Computational Finance 20(4)): the days are split into an even number of parts. Each half of the parts
+selects a setting once, and the other half tests it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import numpy as np
 from ...arrays import FloatArray
 
 MOST_PARTS, FEWEST_PARTS, DAYS_A_PART = 16, 4, 2
-_MOST_CELLS = 1.3e9  # settings times splits: above, fewer parts are cut; half a minute on one core
+_MOST_CELLS = 1.3e9  # settings times splits, half a minute on one core; above it, the days get fewer parts
 _TILE = 32
 _TIE = 1e-12
-_FLAT = 1e-18  # of squared daily returns: below, they do not vary, and a Sharpe ratio says nothing
+_FLAT = 1e-18  # variance of daily returns below which they do not vary, and a Sharpe ratio is meaningless
 
 
 @dataclass(frozen=True)
 class Overfitting:
-    """What the splits say.
+    """Hold the result over all splits.
 
     Attributes
     ----------
     probability : float
-        Share of the splits in which the setting that was best on one half is below the median of all on the other; one
-        exactly there counts half. 0.5 is what choosing among equals gives, 0 what a truly better setting gives.
+        Share of the splits in which the best setting of one half is below the median of all on the other; one exactly at
+        the median counts half. Choosing among equals gives 0.5, a truly better setting gives 0.
     splits, parts, days, settings : int
     sharpe_chosen, sharpe_after : float
-        Mean Sharpe ratio (annual, of daily returns) of the chosen setting: on the half that chose it, and on the other.
+        Mean Sharpe ratio (annual, of daily returns) of the chosen setting, on the half that chose it and on the other.
     loss : float
         Share of the splits in which the chosen setting lost on the other half.
     """
@@ -55,7 +55,7 @@ class Overfitting:
 
 
 def parts_for(n_settings: int, n_days: int) -> int:
-    """Return into how many parts to cut the days: up to 16, an even number, fewer for very many settings; 0 where none will do.
+    """Return the number of parts for the days: even, up to 16, fewer for very many settings; 0 where there are too few days.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def parts_for(n_settings: int, n_days: int) -> int:
 
 
 def part_lengths(n_days: int, parts: int) -> FloatArray:
-    """Return the days in each part: in order, as equal as they can be."""
+    """Return the number of days in each part, in order and as equal as possible."""
     return np.array([len(each) for each in np.array_split(np.arange(n_days), parts)], dtype=np.float64)
 
 
@@ -79,9 +79,9 @@ def probability_of_overfitting(tables: Callable[[], Iterable[FloatArray]], n_day
     Parameters
     ----------
     tables : callable
-        Called twice, gives the settings in their order, each time as arrays (any number of settings, 2 * parts): for each
-        part of the days the sum of the daily returns, then for each the sum of their squares. NaN where the equity was
-        lost. Read block by block: memory does not grow with the number of settings.
+        Called twice; yields the settings in order, as arrays of shape (any number of settings, 2 * parts): the sum of the
+        daily returns of each part, then the sum of their squares. NaN where the equity was lost. Read block by block:
+        memory does not grow with the number of settings.
     n_days : int
     parts : int
         Even; the lengths are ``part_lengths``.
@@ -90,8 +90,8 @@ def probability_of_overfitting(tables: Callable[[], Iterable[FloatArray]], n_day
     -------
     Overfitting or None
         None with fewer than two settings, or where no half of the days has a Sharpe ratio to choose by. A setting that does
-        not trade in the choosing half cannot be chosen there; in the testing half it counts as a Sharpe ratio of 0, and one
-        that lost everything as the worst.
+        not trade in the choosing half cannot be chosen there. In the testing half it counts as a Sharpe ratio of 0, and a
+        setting that lost everything as the worst.
     """
     halves = list(combinations(range(parts), parts // 2))
     chosen_parts = np.zeros((parts, len(halves)))
@@ -99,7 +99,7 @@ def probability_of_overfitting(tables: Callable[[], Iterable[FloatArray]], n_day
         chosen_parts[list(half), at] = 1.0
     days = part_lengths(n_days, parts) @ chosen_parts
 
-    # 1. Each split's best setting, and what it did on the other half. The complement of split k is split -1 - k.
+    # 1. Each split's best setting and its result on the other half. The complement of split k is split -1 - k.
     best, after, n_settings = np.full(len(halves), -np.inf), np.full(len(halves), np.nan), 0
     every = np.arange(len(halves))
     for sharpe in _sharpes(tables(), chosen_parts, days):
@@ -114,7 +114,7 @@ def probability_of_overfitting(tables: Callable[[], Iterable[FloatArray]], n_day
     if n_settings < 2 or not known.any():
         return None
 
-    # 2. How many settings are below it there, and how many are level with it.
+    # 2. How many settings are below it there, and how many equal it.
     below, level = np.zeros(len(halves)), np.zeros(len(halves))
     with np.errstate(invalid="ignore"):
         for sharpe in _sharpes(tables(), chosen_parts, days):

@@ -11,16 +11,16 @@ from ...arrays import FloatArray
 
 RESAMPLES = 1_000
 LARGEST_BLOCK_SHARE = 0.25
-FEWEST_VARYING = 0.95  # share of resamples that must have a Sharpe ratio at all
+FEWEST_VARYING = 0.95  # share of resamples that must have a Sharpe ratio
 
 
 class SharpeInterval(NamedTuple):
-    """A confidence interval.
+    """Hold a confidence interval.
 
     Attributes
     ----------
     value, low, high : float
-        Of the sampling period, not annualised.
+        Per sampling period, not annualised.
     block : float
         Mean length of the resampled blocks, in returns.
     """
@@ -36,12 +36,12 @@ def sharpe_interval(
 ) -> SharpeInterval | None:
     """Return a confidence interval of a Sharpe ratio, or of its difference to a benchmark's.
 
-    Blocks of random length are drawn (Politis and Romano 1994), of both series alike, so that what moves them together
-    stays together. Their mean length is that of Politis and White (2004) with the correction of Patton, Politis and
-    White (2009), for the statistic's influence series: what each return contributes to the estimate. The interval is
-    studentised: of ``(resampled - value) / its own error``, errors being those of Newey and West (1987) over the
-    influence series, as Ledoit and Wolf (2008) do for the difference. Plain percentiles cover too little where returns
-    are autocorrelated.
+    Blocks of random length are drawn (Politis and Romano 1994), the same from both series, which keeps their correlation.
+    Their mean length is that of Politis and White (2004) with the correction of Patton, Politis and White (2009), for the
+    statistic's influence series: each return's contribution to the estimate. The interval is studentised: it uses the
+    quantiles of ``(resampled - value) / error of the resample``, with the errors of Newey and West (1987) over the influence
+    series, as Ledoit and Wolf (2008) do for the difference. Plain percentiles cover too little where returns are
+    autocorrelated.
 
     Parameters
     ----------
@@ -52,10 +52,10 @@ def sharpe_interval(
 
     Returns
     -------
-    Interval or None
-        None where too many resamples have no Sharpe ratio: returns that hardly ever vary.
+    SharpeInterval or None
+        None where too many resamples have no Sharpe ratio, as for returns that hardly ever vary.
     """
-    from arch.bootstrap import StationaryBootstrap  # brings statsmodels: only where it is used
+    from arch.bootstrap import StationaryBootstrap  # imports statsmodels, so only here
 
     series = [returns] if benchmark is None else [returns, benchmark]
     value, influence = _estimate([each[None] for each in series])
@@ -75,7 +75,7 @@ def sharpe_interval(
 
 
 def _estimate(series: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """Return each row's Sharpe ratio and influence series, shapes (rows,) and (rows, n); less the second series' own."""
+    """Return each row's Sharpe ratio and influence series, shapes (rows,) and (rows, n), less the second series' values."""
     value, influence = _sharpe_and_influence(series[0])
     for other in series[1:]:
         theirs, their_influence = _sharpe_and_influence(other)

@@ -1,4 +1,4 @@
-"""A stored run's certainty by the trials known now: the record keeps the count of its day, and more may be known since."""
+"""Update a stored run's significance to the trials known now; the record keeps the count at the time of the run."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from ..caveats import with_stamp
 from ..stored_run import StoredRun
 from ..trial_log import Trial, TrialLog, configuration_digest, read_trials
 from .answer import Answer
-from .measure import YEAR, deflated_figure, verdict
+from .measure import YEAR, deflated_answer, verdict
 from .sharpe_ratio import Moments
 
 
 class CurrentTrials:
-    """The trial logs beside run folders, each read once."""
+    """Read the trial logs next to run folders, each once."""
 
     def __init__(self) -> None:
         self._logs: dict[Path, TrialLog] = {}
 
-    def certainty(self, folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the certainty of the run in ``folder`` by the log beside it, see ``current_certainty``.
+    def significance(self, folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the significance of the run in ``folder`` from the log next to it, see ``current_significance``.
 
         Raises
         ------
         RecordError
-            Where the log cannot be read, or what the record holds of its certainty is damaged.
+            Where the log cannot be read, or the record's section ``certainty`` is damaged.
         """
         log = self.log(folder.resolve().parent)
         try:
-            return current_certainty(manifest, metrics, log)
+            return current_significance(manifest, metrics, log)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(
-                f"run {folder.name}: the certainty in metrics.json in {folder} cannot be read ({error}). "
+                f"run {folder.name}: the section certainty of metrics.json in {folder} cannot be read ({error}). "
                 "Run the backtest again."
             ) from error
 
@@ -53,17 +53,17 @@ class CurrentTrials:
         return self._logs[out]
 
     def run(self, stored: StoredRun) -> StoredRun:
-        """Return a stored run with its certainty by the log beside it; raises as ``certainty`` does."""
-        certainty = self.certainty(stored.folder, stored.manifest, stored.metrics)
+        """Return a stored run with its significance from the log next to it; raises as ``significance`` does."""
+        certainty = self.significance(stored.folder, stored.manifest, stored.metrics)
         return replace(stored, metrics=stored.metrics | {"certainty": certainty})
 
 
-def current_certainty(manifest: Mapping[str, Any], metrics: Mapping[str, Any], log: TrialLog) -> dict[str, Any] | None:
-    """Return a record's certainty with its deflated Sharpe ratio and its verdict by the trials of a log.
+def current_significance(manifest: Mapping[str, Any], metrics: Mapping[str, Any], log: TrialLog) -> dict[str, Any] | None:
+    """Return a record's section ``certainty`` with its deflated Sharpe ratio and its verdict for the trials of a log.
 
-    The figure's inputs hold both counts: ``trials`` now, and ``trials_at_run``. A log that knows fewer trials than the
-    record does, such as that of another folder, changes nothing: what was tried once stays tried. The same record and log
-    give the same values, and those of the record where nothing was tried since. None for a record without certainty.
+    The answer's inputs hold both counts: ``trials`` now, and ``trials_at_run``. A log with fewer trials than the record, such
+    as one of another folder, changes nothing: the recorded trials still count. The same record and log give the same values,
+    and the recorded ones without new trials. None for a record without the section.
     """
     if metrics["certainty"] is None:
         return None
@@ -78,7 +78,7 @@ def current_certainty(manifest: Mapping[str, Any], metrics: Mapping[str, Any], l
         return certainty
     if recorded == (now.trials, len(now.sharpes), now.variance, now.damaged_lines):
         return certainty
-    figure = deflated_figure(
+    answer = deflated_answer(
         None if then["reason"] else _moments(certainty),
         now,
         days=inputs["days"],
@@ -86,15 +86,15 @@ def current_certainty(manifest: Mapping[str, Any], metrics: Mapping[str, Any], l
         why=then["reason"],
     )
     others = {name: Answer(**certainty[name]) for name in ("sharpe_interval", "random_entries")}
-    judged = verdict({"deflated_sharpe": figure, **others})
-    return certainty | {"deflated_sharpe": figure.to_json(), "verdict": with_stamp(judged, manifest["config"])}
+    verdict_now = verdict({"deflated_sharpe": answer, **others})
+    return certainty | {"deflated_sharpe": answer.to_json(), "verdict": with_stamp(verdict_now, manifest["config"])}
 
 
 def recorded_trial(manifest: Mapping[str, Any], metrics: Mapping[str, Any], log: TrialLog) -> Trial | None:
-    """Return the trial that a stored run is.
+    """Return a stored run as a trial.
 
-    Records before format 3 do not say which bars they traded: those of the one line of the log with the same configuration
-    and Sharpe ratio; None where there is not one.
+    Records before format 3 do not identify their bars: they come from the one line of the log with the same configuration
+    and Sharpe ratio; None unless there is exactly one.
     """
     sharpe, stated = metrics["strategy"]["sharpe_daily"], manifest.get("trial")
     if stated is not None:

@@ -1,4 +1,4 @@
-"""All of a run's certainty in one call: six figures, each with its sentence, and the verdict they add up to."""
+"""Measure a run's significance in one call: six answers, each with its sentence, and the verdict from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .bootstrap import RESAMPLES, SharpeInterval, sharpe_interval
 from .random_entries import random_entries
 from .sharpe_ratio import CONFIDENCE, Moments, deflated_sharpe, expected_best, minimum_track_record, probabilistic_sharpe
 
-FEWEST_DAYS = 30  # below, the formulas' normal approximation says nothing
+FEWEST_DAYS = 30  # below, the formulas' normal approximation is not valid
 LEVEL = 0.9
 YEAR = math.sqrt(DAYS_PER_YEAR)
 _PSR_PAPER = "Bailey and Lopez de Prado (2012), The Sharpe Ratio Efficient Frontier, Journal of Risk 15(2)"
@@ -67,7 +67,7 @@ ENTRIES = Kind(
 )
 
 
-def certainty(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
+def significance(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
     """Measure how much of a run's Sharpe ratio could be luck.
 
     Parameters
@@ -75,20 +75,20 @@ def certainty(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) ->
     run, benchmark : Run
         Over the same bars.
     trials : TrialCount
-        All that was tried on these bars, the run among it: `flagbt.results.trial_log.TrialLog.count`.
+        All trials on these bars, the run included: `flagbt.results.trial_log.TrialLog.count`.
     seed : int
         Of the bootstrap and the random entries: the same seed gives the same numbers.
 
     Returns
     -------
     dict
-        JSON values, each figure as `Figure.to_json` says: ``probabilistic_sharpe``, ``minimum_track_record``,
+        JSON values, each answer as in `Answer.to_json`: ``probabilistic_sharpe``, ``minimum_track_record``,
         ``deflated_sharpe``, ``sharpe_interval``, ``difference_interval``, ``random_entries``; and ``verdict`` (see
         ``verdict``). Sharpe ratios are annualised by 365 days.
     """
     own, theirs = _daily(run), _daily(benchmark)
     why = _why_undefined(run, own)
-    figures = {
+    answers = {
         "probabilistic_sharpe": _probabilistic(own, why),
         "minimum_track_record": _track_record(own, why),
         "deflated_sharpe": _deflated(own, trials, why),
@@ -96,23 +96,23 @@ def certainty(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) ->
         "difference_interval": _difference(own, theirs, why, _why_undefined(benchmark, theirs), seed),
         "random_entries": _entries(run, own, seed),
     }
-    return {name: figure.to_json() for name, figure in figures.items()} | {"verdict": verdict(figures)}
+    return {name: answer.to_json() for name, answer in answers.items()} | {"verdict": verdict(answers)}
 
 
-def verdict(figures: dict[str, Answer]) -> dict[str, Any]:
-    """Say whether a run is told from luck.
+def verdict(answers: dict[str, Answer]) -> dict[str, Any]:
+    """Return whether a run is distinguishable from luck.
 
     Returns
     -------
     dict
-        ``beyond_luck``: True where the deflated Sharpe ratio is at least 0.95, the interval of the Sharpe ratio lies above
-        0, and random entries, where they are known, do as well in 1 draw of 20 at most; None where one of the first two is
-        undefined. ``sentence``. In a rising market whoever holds has a Sharpe ratio above 0: that is not the strategy's.
+        ``beyond_luck``: True where the deflated Sharpe ratio is at least 0.95, the interval of the Sharpe ratio is above 0,
+        and random entries, where known, do as well in at most 1 draw of 20; None where one of the first two is undefined.
+        ``sentence``. The random entries matter because any holder has a Sharpe ratio above 0 in a rising market.
     """
-    deflated, interval, entries = figures["deflated_sharpe"], figures["sharpe_interval"], figures["random_entries"]
+    deflated, interval, entries = answers["deflated_sharpe"], answers["sharpe_interval"], answers["random_entries"]
     unknown = next((each for each in (deflated, interval) if each.value is None), None)
     if unknown is not None:
-        return {"beyond_luck": None, "sentence": f"Whether this is luck cannot be told: {unknown.reason}."}
+        return {"beyond_luck": None, "sentence": f"It is not known whether this is luck: {unknown.reason}."}
     assert deflated.value is not None
     assert interval.low is not None
     if deflated.value < CONFIDENCE or interval.low <= 0:
@@ -120,14 +120,11 @@ def verdict(figures: dict[str, Answer]) -> dict[str, Any]:
     if entries.value is not None and entries.value > 1 - CONFIDENCE:
         return {
             "beyond_luck": False,
-            "sentence": "A gain beyond luck, but trades of the same lengths at random times do as well: it is the "
-            "market's, not the timing's.",
+            "sentence": "A gain beyond luck, but trades of the same lengths at random times do as well: it comes from the "
+            "market, not from the timing.",
         }
-    known = "" if entries.value is None else " and the random entries"
-    return {
-        "beyond_luck": True,
-        "sentence": f"Not explained by luck alone: the deflated Sharpe ratio, the interval{known} say so.",
-    }
+    tests = ", the interval and the random entries" if entries.value is not None else " and the interval"
+    return {"beyond_luck": True, "sentence": f"Not explained by luck alone, according to the deflated Sharpe ratio{tests}."}
 
 
 def _daily(run: Run) -> FloatArray:
@@ -135,7 +132,7 @@ def _daily(run: Run) -> FloatArray:
 
 
 def _why_undefined(run: Run, returns: FloatArray) -> str | None:
-    """Say why a run's Sharpe ratio cannot be judged, or None where it can."""
+    """Return why a run's Sharpe ratio cannot be tested, or None where it can."""
     if run.trades.empty:
         return "no trade was made"
     if (run.equity["equity"] <= 0).any():
@@ -143,7 +140,7 @@ def _why_undefined(run: Run, returns: FloatArray) -> str | None:
     if daily_sharpe(returns) is None:
         return "the range is a single day" if len(returns) < 2 else "the daily returns do not vary"
     if len(returns) < FEWEST_DAYS:
-        return f"{len(returns)} days are too few to judge by; it takes {FEWEST_DAYS}"
+        return f"{len(returns)} days are too few; a test needs {FEWEST_DAYS}"
     return None
 
 
@@ -154,9 +151,7 @@ def _probabilistic(returns: FloatArray, why: str | None) -> Answer:
     value = probabilistic_sharpe(moments)
     if value is None:
         return PROBABILISTIC.unknown("the returns take two values only", days=len(returns))
-    sentence = (
-        f"Judged by these {len(returns):,} days alone, the true Sharpe ratio is above 0 with a probability of {share(value)}."
-    )
+    sentence = f"From these {len(returns):,} days alone, the true Sharpe ratio is above 0 with a probability of {share(value)}."
     return PROBABILISTIC.known(
         value,
         sentence,
@@ -175,9 +170,7 @@ def _track_record(returns: FloatArray, why: str | None) -> Answer:
         return TRACK_RECORD.unknown(why, days=len(returns))
     value = minimum_track_record(Moments.of(returns))
     if value is None:
-        return TRACK_RECORD.unknown(
-            "the Sharpe ratio is not above 0, so no number of days would show that it is", days=len(returns)
-        )
+        return TRACK_RECORD.unknown("the Sharpe ratio is not above 0, so no number of days is enough", days=len(returns))
     enough = "enough" if value <= len(returns) else "too few"
     sentence = (
         f"At this Sharpe ratio it takes {math.ceil(value):,} days to be {CONFIDENCE:.0%} sure that the true one is above 0; "
@@ -187,21 +180,21 @@ def _track_record(returns: FloatArray, why: str | None) -> Answer:
 
 
 def _deflated(returns: FloatArray, trials: TrialCount, why: str | None) -> Answer:
-    return deflated_figure(None if why else Moments.of(returns), trials, days=len(returns), at_run=trials.trials, why=why)
+    return deflated_answer(None if why else Moments.of(returns), trials, days=len(returns), at_run=trials.trials, why=why)
 
 
-def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, at_run: int, why: str | None) -> Answer:
-    """Return the deflated Sharpe ratio of daily returns with these moments, given what was tried.
+def deflated_answer(moments: Moments | None, trials: TrialCount, *, days: int, at_run: int, why: str | None) -> Answer:
+    """Return the deflated Sharpe ratio of daily returns with these moments, given the trials.
 
     Parameters
     ----------
     moments : Moments or None
-        None where the figure is undefined; ``why`` then says why.
+        None where the answer is undefined; ``why`` then states the reason.
     trials : TrialCount
-        Those known now.
+        Known now.
     days : int
     at_run : int
-        How many trials were known when the run was made.
+        Number of trials known when the run was made.
     why : str or None
     """
     inputs: dict[str, Any] = {
@@ -213,9 +206,9 @@ def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, a
         "damaged_lines": trials.damaged_lines,
     }
     if moments is None or why:
-        figure = DEFLATED.unknown(why or "its moments are not known", **inputs)
+        answer = DEFLATED.unknown(why or "its moments are not known", **inputs)
         since = f" {trials.trials:,} configurations were tried on these bars ({at_run:,} when this run was made)."
-        return figure if at_run == trials.trials else replace(figure, sentence=figure.sentence + since)
+        return answer if at_run == trials.trials else replace(answer, sentence=answer.sentence + since)
     inputs |= {"sharpe_per_day": moments.sharpe, "skewness": moments.skewness, "kurtosis": moments.kurtosis}
     variance = (trials.variance or 0.0) / DAYS_PER_YEAR
     value = deflated_sharpe(moments, trials.trials, variance)
@@ -233,9 +226,7 @@ def deflated_figure(moments: Moments | None, trials: TrialCount, *, days: int, a
             if trials.trials == 1
             else f"Of {trials.trials:,} configurations tried on these bars{then} only this one has a Sharpe ratio"
         )
-        sentence = (
-            f"{alone}, so nothing is deflated: the probability of a true Sharpe ratio above 0 is {share(value)}{damaged}."
-        )
+        sentence = f"{alone}, so it is not deflated: the probability of a true Sharpe ratio above 0 is {share(value)}{damaged}."
     else:
         sentence = (
             f"{trials.trials:,} configurations were tried on these bars{then}, and the best of so many is expected to reach a "
@@ -253,7 +244,7 @@ def _interval(returns: FloatArray, why: str | None, seed: int) -> Answer:
         return INTERVAL.unknown("too few days have a position", days=len(returns))
     low, high = found.low * YEAR, found.high * YEAR
     where = "which includes 0" if low <= 0 <= high else f"all {'above' if low > 0 else 'below'} 0"
-    sentence = f"With {share(LEVEL)} confidence the true Sharpe ratio lies between {low:.2f} and {high:.2f}, {where}."
+    sentence = f"With {share(LEVEL)} confidence the true Sharpe ratio is between {low:.2f} and {high:.2f}, {where}."
     return INTERVAL.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
 
 
@@ -267,9 +258,9 @@ def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_
     if found is None:
         return DIFFERENCE.unknown("too few days have a position", days=len(returns))
     low, high = found.low * YEAR, found.high * YEAR
-    meaning = "the two cannot be told apart" if low <= 0 <= high else f"the run is {'better' if low > 0 else 'worse'}"
+    meaning = "the two are indistinguishable" if low <= 0 <= high else f"the run is {'better' if low > 0 else 'worse'}"
     sentence = (
-        f"The Sharpe ratio less that of buy and hold lies between {low:.2f} and {high:.2f} with {share(LEVEL)} confidence: "
+        f"The Sharpe ratio less that of buy and hold is between {low:.2f} and {high:.2f} with {share(LEVEL)} confidence: "
         f"{meaning}."
     )
     return DIFFERENCE.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
@@ -303,7 +294,7 @@ def _entries(run: Run, returns: FloatArray, seed: int) -> Answer:
 
 
 def share(value: float) -> str:
-    """Write a probability as percent, never rounded up to certainty: 0.9996 is "more than 99.9 %"."""
+    """Format a probability as percent, never rounded to 0 or 100 %: 0.9996 is "more than 99.9 %"."""
     if value > 0.999:
         return "more than 99.9 %"
     if value < 0.001:

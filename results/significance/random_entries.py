@@ -1,4 +1,4 @@
-"""Random entries: what the same trades would have earned, had they been begun at random times."""
+"""Random entries: the result of the same trades at random times."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..cost_sensitivity import costs_of, replay_bars
 from ..metrics import daily_sharpe, replay_daily_returns
 
 MOST_DRAWS, FEWEST_DRAWS = 500, 99
-MOST_REPLAYED_BARS = 25_000_000  # one second and a bit: fewer draws for very long runs
+MOST_REPLAYED_BARS = 25_000_000  # about a second: fewer draws for very long runs
 
 
 class Holdings(NamedTuple):
-    """The trades of a run as what random entries keep of them, each array of shape (n_trades,), oldest first.
+    """Hold the features of a run's trades that random entries keep, each of shape (n_trades,), oldest first.
 
     Attributes
     ----------
@@ -36,24 +36,24 @@ class Holdings(NamedTuple):
 
     @classmethod
     def of(cls, run: Run) -> tuple[Holdings, Int64Array]:
-        """Read them from a run's trades, with the bar at which each entry filled."""
+        """Return the holdings of a run and the bar at which each entry filled."""
         trades, index = run.trades, run.equity.index
         entry = index.get_indexer(pd.DatetimeIndex(trades["entry_time"]))
         leaving = np.where(trades["exit_time"].isna(), len(index), index.get_indexer(pd.DatetimeIndex(trades["exit_time"])))
         side = np.where(trades["side"] == "long", 1, -1)
-        asked = run.orders.dropna(subset=["filled"]).groupby("filled")["target"].last()
-        wanted = asked.reindex(trades["entry_time"]).abs().to_numpy(dtype=np.float64)
-        # A plain Backtrader strategy names no target: what it held after the fill.
+        targets = run.orders.dropna(subset=["filled"]).groupby("filled")["target"].last()
+        wanted = targets.reindex(trades["entry_time"]).abs().to_numpy(dtype=np.float64)
+        # A plain Backtrader strategy has no target: use its position after the fill.
         held = np.abs(run.equity["exposure"].to_numpy(dtype=np.float64))[entry]
         exposure = np.clip(np.where(wanted > 0, wanted, np.nan_to_num(held, nan=1.0)), 0, 1)
         return cls(side.astype(np.int64), np.maximum(leaving - entry, 1).astype(np.int64), exposure), entry.astype(np.int64)
 
     def free_bars(self, n_bars: int) -> int:
-        """Return how many bars are left to be spread before, between and after the trades; below 0 where they do not fit."""
+        """Return the bars left to spread before, between and after the trades; below 0 where the trades do not fit."""
         return int(n_bars - 1 - self.bars_held.sum() - self._least_gaps().sum())
 
     def targets(self, entry: Int64Array, n_bars: int) -> FloatArray:
-        """Return the exposure to ask for at each bar's close so that the entries fill at ``entry``, NaN to keep."""
+        """Return the target exposure at each bar's close that makes the entries fill at ``entry``, NaN to keep."""
         result = np.full(n_bars, np.nan)
         leaving = entry + self.bars_held
         result[leaving[leaving < n_bars] - 1] = 0.0
@@ -61,10 +61,10 @@ class Holdings(NamedTuple):
         return result
 
     def shuffled(self, random: np.random.Generator, n_bars: int) -> tuple[Holdings, Int64Array]:
-        """Draw the same trades at random times: holding times change places within a side, the gaps are drawn evenly.
+        """Draw the same trades at random times: permute holding times within a side, and draw the gaps uniformly.
 
-        The order of long and short stays. All ways to spread the free bars are equally likely. Between two trades of one
-        side lies a bar at least, as without it they would be one trade.
+        The sequence of long and short stays. All ways to spread the free bars are equally likely. There is at least one bar
+        between two trades of one side, as without it they would be one trade.
         """
         order = np.arange(len(self.side))
         for side in (1, -1):
@@ -84,12 +84,12 @@ class Holdings(NamedTuple):
 
 
 class Null(NamedTuple):
-    """What random entries earned.
+    """Hold the results of random entries.
 
     Attributes
     ----------
     sharpe : array of float64, shape (draws,)
-        Of daily returns, a year; minus infinity where there is none, as after a ruin.
+        Of daily returns, a year; minus infinity where it is undefined, as after a ruin.
     trades : int
         In each draw.
     """
@@ -98,7 +98,7 @@ class Null(NamedTuple):
     trades: int
 
     def p_value(self, sharpe: float) -> float:
-        """Return the share of draws at least as good, the run itself counted among them (Davison and Hinkley 1997)."""
+        """Return the share of draws at least as good, the run itself included (Davison and Hinkley 1997)."""
         return float((1 + (self.sharpe >= sharpe - 1e-12).sum()) / (1 + len(self.sharpe)))
 
 
@@ -115,7 +115,7 @@ def random_entries(run: Run, *, draws: int | None = None, seed: int = 0) -> Null
     Returns
     -------
     Null or str
-        Or why there is none, in words.
+        A str with the reason where they cannot be drawn.
     """
     holdings, _ = Holdings.of(run)
     n_bars = len(run.equity)

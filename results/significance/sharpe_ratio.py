@@ -1,6 +1,6 @@
-"""The Sharpe ratio's own statistics: probabilistic and deflated Sharpe ratio, minimum track record length.
+"""Statistics of the Sharpe ratio: probabilistic and deflated Sharpe ratio, minimum track record length.
 
-All Sharpe ratios here are of the sampling period, not annualised: a daily one is mean / standard deviation of daily
+All Sharpe ratios here are per sampling period, not annualised: a daily one is mean / standard deviation of daily
 returns. Skewness and kurtosis are those of the sample; a normal distribution has kurtosis 3.
 """
 
@@ -14,11 +14,11 @@ from scipy.special import ndtr, ndtri
 
 from ...arrays import FloatArray
 
-CONFIDENCE = 0.95  # from which on a probability counts as beyond luck
+CONFIDENCE = 0.95  # the least probability that counts as beyond luck
 
 
 class Moments(NamedTuple):
-    """What the formulas need of a sample of returns.
+    """Hold the moments of a sample of returns.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ def probabilistic_sharpe(moments: Moments, threshold: float = 0.0) -> float | No
     """Return the probability that the true Sharpe ratio is above ``threshold`` (Bailey and Lopez de Prado 2012).
 
     ``Phi((sharpe - threshold) * sqrt(n_returns - 1) / sqrt(spread))``. None where the spread is 0: two outcomes in such
-    proportions say nothing about their own error.
+    proportions do not determine their error.
     """
     if moments.n_returns < 2 or not moments.spread > 1e-12:
         return None
@@ -61,10 +61,10 @@ def probabilistic_sharpe(moments: Moments, threshold: float = 0.0) -> float | No
 
 
 def minimum_track_record(moments: Moments, threshold: float = 0.0, confidence: float = CONFIDENCE) -> float | None:
-    """Return how many returns it takes until the probabilistic Sharpe ratio reaches ``confidence``, all else equal.
+    """Return the number of returns at which the probabilistic Sharpe ratio reaches ``confidence``, all else equal.
 
     ``1 + spread * (ndtri(confidence) / (sharpe - threshold))**2`` (Bailey and Lopez de Prado 2012). None where the Sharpe
-    ratio is not above the threshold: then no length is enough.
+    ratio is not above the threshold, as no length is enough.
     """
     if not moments.sharpe > threshold:
         return None
@@ -72,10 +72,10 @@ def minimum_track_record(moments: Moments, threshold: float = 0.0, confidence: f
 
 
 def expected_best(trials: int, variance: float) -> float:
-    """Return the Sharpe ratio that the best of ``trials`` is expected to have when none has any skill.
+    """Return the expected Sharpe ratio of the best of ``trials`` without skill.
 
     ``sqrt(variance) * ((1 - g) * ndtri(1 - 1/trials) + g * ndtri(1 - 1/(trials * e)))``, g Euler's constant (Bailey and
-    Lopez de Prado 2014). 0 for a single trial, which was not chosen from anything.
+    Lopez de Prado 2014). 0 for a single trial, as there was no choice.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def expected_best(trials: int, variance: float) -> float:
 
 
 def deflated_sharpe(moments: Moments, trials: int, variance: float) -> float | None:
-    """Return the probability that the true Sharpe ratio is above what the best of ``trials`` reaches by luck.
+    """Return the probability that the true Sharpe ratio is above the one that the best of ``trials`` reaches by luck.
 
     ``probabilistic_sharpe`` with ``expected_best`` as the threshold (Bailey and Lopez de Prado 2014).
     """

@@ -1,8 +1,8 @@
-"""Too good to be true: whether a run knew the direction of the market better than anything honest does.
+"""Too good to be true: whether a run predicted the direction of the market better than any honest model.
 
-The limits are those of training's guard and of the doctor, on the quantity that they are about: how well BUY is separated
-from SELL, never the return, which grows with the length of the range. A run without probabilities is judged by what it held
-and by what it ordered.
+The limits are those of training's guard and of the doctor, and apply to the same quantity: how well BUY is separated from
+SELL, never the return, which grows with the length of the range. A run without probabilities is evaluated by its positions
+and its orders.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ...training.collapse_guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_
 from ..cost_sensitivity import bars_of_run
 from ..label_scores import labels_text, probabilities_of
 
-FEWEST_BARS, ENOUGH_BARS = 100, 300  # of fewer than 300, the doctor's fewest, the more slack is given the fewer they are
+FEWEST_BARS, ENOUGH_BARS = 100, 300  # below 300, the doctor's minimum, the slack grows
 FEWEST_MOVES, FEWEST_ORDERS = 30, 60
 HORIZONS = (1, 2, 3, 6, 12, 24, 48, 96, 168)
-LARGE_MOVES = 2 / 3  # quantile: the third of the bars with the largest moves counts, as about a third of labels is not HOLD
+LARGE_MOVES = 2 / 3  # quantile: only the third with the largest moves counts, as about a third of labels is not HOLD
 
 
 class Auc(NamedTuple):
-    """How well something separates rises from falls: what it is, its AUC, and one standard deviation of chance."""
+    """Hold how well a quantity separates rises from falls: its name, its AUC, and one standard deviation of chance."""
 
     what: str
     value: float
@@ -35,7 +35,7 @@ class Auc(NamedTuple):
 
 
 def too_good_verdict(run: Run) -> dict[str, Any] | None:
-    """Judge whether a run is too good to be true.
+    """Return a verdict where a run is too good to be true.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def too_good_verdict(run: Run) -> dict[str, Any] | None:
 
     Notes
     -----
-    An AUC counts as too good where it is above 0.70 by more than one standard deviation of chance (300 / n of them for n < 300
-    bars); with probabilities and 300 labelled bars, so does an accuracy more than 0.10 above the better of the commonest label
-    and the last known one.
+    An AUC is too good where it is above 0.70 by more than one standard deviation of chance (300 / n of them for n < 300
+    bars). With probabilities and 300 labelled bars, an accuracy is too good more than 0.10 above the better of the commonest
+    label and the last known one.
     """
     found = [*_of_positions(run)]
     gain = None
@@ -66,26 +66,26 @@ def too_good_verdict(run: Run) -> dict[str, Any] | None:
         "accuracy_gain": gain,
         "accuracy_gain_limit": LARGEST_ACCURACY_GAIN,
     }
-    said = []
+    reasons = []
     if certain and best is not None:
-        said.append(
+        reasons.append(
             f"{best.what} separates rises from falls with an AUC of {best.value:.2f}, where 0.5 is chance, honest models of "
             f"hourly bars reach 0.55, and the limit is {LARGEST_DIRECTION_AUC:.2f}"
         )
     if accurate:
-        said.append(
+        reasons.append(
             f"its accuracy is {gain:.2f} above the better of the commonest label and the last one, over the limit of "
             f"{LARGEST_ACCURACY_GAIN:.2f}"
         )
     sentence = (
-        f"Too good to be true: {'; '.join(said)}. Look for bars that it has seen, a look at the future, or numbers from "
-        "elsewhere before believing it (flagbt verify lookahead)."
+        f"Too good to be true: {'; '.join(reasons)}. Look for bars that it has seen, a look at the future, or numbers from "
+        "elsewhere before you trust it (flagbt verify lookahead)."
     )
     return {"verdict": "too good", "numbers": numbers, "sentence": sentence}
 
 
 def _of_positions(run: Run) -> list[Auc]:
-    """Return the AUC of what was held, and of what was ordered at an open, over several horizons."""
+    """Return the AUC of the positions, and of the orders filled at an open, over several horizons."""
     n = len(run.equity)
     if n < FEWEST_BARS:
         return []
@@ -104,15 +104,15 @@ def _of_positions(run: Run) -> list[Auc]:
         up, down = (move >= reach) & (move > 0), (move <= -reach) & (move < 0)
         of_bars = f"over the next {ahead} bars" if ahead > 1 else "over the next bar"
         kept, at = held[: len(move)], side[: len(move)]
-        found += _auc(f"what it held {of_bars}", kept[up], kept[down], float(ahead), FEWEST_MOVES)
+        found += _auc(f"its position {of_bars}", kept[up], kept[down], float(ahead), FEWEST_MOVES)
         orders = at != 0
         overlap = max(1.0, ahead * float(orders.mean()))
-        found += _auc(f"what it ordered, {of_bars},", at[up & orders], at[down & orders], overlap, FEWEST_ORDERS)
+        found += _auc(f"the side of its orders {of_bars}", at[up & orders], at[down & orders], overlap, FEWEST_ORDERS)
     return [each._replace(slack=each.slack * max(1.0, ENOUGH_BARS / n)) for each in found]
 
 
 def _auc(what: str, up: FloatArray, down: FloatArray, overlap: float, fewest: int) -> list[Auc]:
-    """Return the AUC with its slack (Mann and Whitney 1947) for moves of which ``overlap`` share their bars."""
+    """Return the AUC with its slack (Mann and Whitney 1947), where ``overlap`` moves share their bars."""
     if not len(up) or not len(down) or len(up) + len(down) < fewest:
         return []
     return [Auc(what, pair_auc(up, down), _slack(len(up), len(down), overlap))]
@@ -123,9 +123,9 @@ def _slack(n_up: int, n_down: int, overlap: float) -> float:
 
 
 def _filled_at_open(run: Run, open_: FloatArray) -> FloatArray:
-    """Return the base units that filled at each bar's open, (n_bars,): what was decided before the bar.
+    """Return the base units that filled at each bar's open, (n_bars,), and so were decided before the bar.
 
-    What filled inside a bar, as a limit or a stop does, knows already where the bar went.
+    A fill inside a bar, as of a limit or a stop, already depends on the bar's prices.
     """
     result = np.zeros(len(open_))
     filled = run.orders[run.orders["fill_price"].notna()]
@@ -147,16 +147,16 @@ def _of_probabilities(run: Run) -> tuple[Auc | None, float] | None:
         return None
     spec, p = label_spec(text), given[1]
     labels: IntArray = spec.labels(bars_of_run(run))
-    judged = (labels >= 0) & np.isfinite(p).all(axis=1)
-    if judged.sum() < ENOUGH_BARS:
+    scored = (labels >= 0) & np.isfinite(p).all(axis=1)
+    if scored.sum() < ENOUGH_BARS:
         return None
-    y = labels[judged]
+    y = labels[scored]
     last = np.full(len(labels), -1)
     last[spec.horizon_bars :] = labels[: len(labels) - spec.horizon_bars]  # the newest label that is known at a bar
-    known = judged & (last >= 0)
+    known = scored & (last >= 0)
     persistence = float((last[known] == labels[known]).mean()) if known.any() else 0.0
-    gain = float((p[judged].argmax(axis=1) == y).mean()) - max(float(class_shares(y).max()), persistence)
-    value = direction_auc(p[judged], y)
+    gain = float((p[scored].argmax(axis=1) == y).mean()) - max(float(class_shares(y).max()), persistence)
+    value = direction_auc(p[scored], y)
     sell, _, buy = class_counts(y).tolist()
     auc = None if value is None else Auc("its probability of BUY against SELL", value, _slack(buy, sell, spec.horizon_bars))
     return auc, gain

@@ -148,8 +148,8 @@ def plug_in(folder: Path, code: str) -> str:
         (2, (*SMA, "--calibration", "none"), "there is none: add --ckpt"),
         (2, (*SMA, "--device", "cud"), r"expected auto, cpu, cuda or cuda:N, got 'cud'. Did you mean 'cuda'"),
         (2, (*JAN4[:3], *DAYS, "--device", "mps"), "expected auto, cpu, cuda or cuda:N"),
-        (2, (*SMA, "--exit", "horizn"), "--exit: 'horizn' is no way out. Did you mean 'horizon'"),
-        (2, (*SMA, "--exit", "horizon"), "there is none: write horizon:6 for 6 bars, or add --ckpt NAME"),
+        (2, (*SMA, "--exit", "horizn"), "--exit: unknown exit rule 'horizn'. Did you mean 'horizon'"),
+        (2, (*SMA, "--exit", "horizon"), "there is no checkpoint: write horizon:6 for 6 bars, or add --ckpt NAME"),
         (2, (*SMA, "--stop-loss", "5"), "stop_loss is 5, expected a fraction .* such as 0.05 for 5 %"),
         (2, (*SMA, "--stop-loss", "nan"), "--stop-loss: expected a number above 0, got 'nan'"),
         (2, (*SMA, "--cooldown-bars", "-1"), "--cooldown-bars"),
@@ -390,10 +390,10 @@ def test_comparisons_that_cannot_be(refused: Callable[..., str], two_runs: tuple
     (folder / "file").write_text("mine")
     assert "is given twice" in refused(2, "compare", "a", two_runs[0])
     assert "Did you mean 'a'" in refused(2, "compare", "aa", "b")
-    assert "there is none in runs whose name" in refused(2, "compare", "a", "A" * 300)
+    assert "no run in runs has a name that starts like this" in refused(2, "compare", "a", "A" * 300)
     for place in ("file/c.html", ".", "runs", "/proc/c.html", "A" * 300):
         assert f"could not be written to {place}: " in refused(1, "compare", "a", "b", "-o", place)
-    assert "there is none in runs" in refused(2, "runs", "show", "zzz")
+    assert "no run in runs" in refused(2, "runs", "show", "zzz")
 
 
 def test_a_comparison_fails_where_a_pipeline_asked_for_it(command: Command, two_runs: tuple[Path, Path]) -> None:
@@ -430,7 +430,7 @@ def test_a_page_is_made_again_byte_for_byte(command: Command, two_runs: tuple[Pa
 
 def test_no_runs_is_said(refused: Callable[..., str], command: Command, folder: Path) -> None:
     """If it fails, the first `flagbt runs show` gives a traceback."""
-    assert "there are no runs in runs. Make one with: flagbt run" in refused(1, "runs", "show")
+    assert "there are no runs in runs. Create one with: flagbt run" in refused(1, "runs", "show")
     assert command("runs", "list")[:2] == (
         0,
         "There are no runs in runs. Make one: flagbt run --strategy flagtrader --ckpt Jan4\n",

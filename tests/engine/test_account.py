@@ -1,4 +1,4 @@
-"""The account: every entry of a target exposure is paid for at its fill, and one that has lost everything stays closed."""
+"""The account: it can pay every entry of a target exposure at its fill, and stays closed once it has lost everything."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flagbt.errors import UsageError
 from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import cost_sensitivity
 from flagbt.results.metrics import metrics
-from flagbt.results.significance.measure import certainty
+from flagbt.results.significance.measure import significance
 from flagbt.results.store import find_run, read_run
 from flagbt.results.summary import order_counts, summary
 from flagbt.results.trial_log import TrialLog, trial_of
@@ -37,18 +37,18 @@ LOST_ON = "2024-01-03T06:00:00Z"
 
 
 class Sells(Strategy):
-    """SELL at every bar."""
+    """Sell at every bar."""
 
     name = "sells"
 
     def prepare(self, bars: Bars) -> Signals:
-        """Return them."""
+        """Return SELL for every bar."""
         return Signals.plain(np.zeros(len(bars), dtype=np.int8))
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in an empty folder."""
+    """Change to an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -64,7 +64,7 @@ def candles(*pairs: tuple[float, float]) -> Bars:
 
 
 def test_buy_and_hold_of_gapping_bars_buys_at_the_second_open(command: Command, folder: Path) -> None:
-    """If it fails, an entry is lost to a gap, and the benchmark with it: every comparison is against something else."""
+    """If it fails, a gap rejects the benchmark's entry: every comparison is with the wrong benchmark."""
     code, out, err = command("run", "--strategy", "buy-and-hold", "--data", GAPS, "--json")
     assert code == 0, err
     values, frame = json.loads(out), pd.read_csv(GAPS)
@@ -81,7 +81,7 @@ def test_buy_and_hold_of_gapping_bars_buys_at_the_second_open(command: Command, 
 
 
 def test_no_entry_is_lost_to_a_gap() -> None:
-    """If it fails, entries are rejected wherever an open lies above the close before: on daily bars, half of them."""
+    """If it fails, entries are rejected wherever an open is above the close before: on daily bars, half of them."""
     bars, strategy = read_bars(GAPS), SmaCross(fast_bars=2, slow_bars=3)
     ups = bars.open[1:] > bars.close[:-1] * 1.002
     run = run_backtest(bars, strategy)
@@ -91,7 +91,7 @@ def test_no_entry_is_lost_to_a_gap() -> None:
     assert set(run.orders["status"]) <= {"filled", "unfilled"}
     assert run.funnel["rejected"] == {}
     assert (run.equity["cash"] >= -1e-9 * run.equity["equity"]).all()
-    # By hand: all the cash of the day before buys at the open, whatever it is.
+    # By hand: all the cash of the day before buys at the open, at any price.
     before = run.equity["cash"].shift(fill_value=run.cash)
     for _, order in entries[entries["status"] == "filled"].iterrows():
         at = bars.position_of(order["filled"].to_datetime64())
@@ -109,7 +109,7 @@ def run_bars(run: object, bars: Bars) -> Bars:
 @pytest.mark.parametrize("price", [0.001, 0.1, 3.0, 61_234.56])
 @pytest.mark.parametrize("lot_size", [1e-8, 1e-6, 0.3, 1.0])
 def test_the_size_is_the_largest_that_can_be_paid(cash: float, price: float, lot_size: float) -> None:
-    """If it fails, rounding to lots spends more than there is, or leaves a lot in cash."""
+    """If it fails, rounding to lots spends more than the cash, or leaves a lot in cash."""
     costs = Costs(fee_bps=7.0, slippage_bps=3.0, lot_size=lot_size)
     run = run_backtest(candles((price, price), (price, price)), BuyAndHold(), costs=costs, cash=cash)
     cost_of_a_unit = price * 1.0003 * 1.0007
@@ -120,8 +120,8 @@ def test_the_size_is_the_largest_that_can_be_paid(cash: float, price: float, lot
     assert cash - run.equity["position_size"].iloc[-1] * cost_of_a_unit == pytest.approx(left, abs=1e-9 * cash)
 
 
-def test_costs_and_config_files_know_no_reserve(command: Command, folder: Path) -> None:
-    """If it fails, an old config file is followed in silence, or refused without saying what became of its line."""
+def test_costs_and_config_files_refuse_a_reserve(command: Command, folder: Path) -> None:
+    """If it fails, an old config file is accepted silently, or refused without an explanation of its line."""
     with pytest.raises(UsageError, match="reserve_bps is 20.0, and there is no such cost any more"):
         Costs(reserve_bps=20.0)
     (folder / "old.yaml").write_text("fee_bps: 5\nreserve-bps: 20\n")
@@ -134,8 +134,8 @@ def test_costs_and_config_files_know_no_reserve(command: Command, folder: Path) 
         )
 
 
-def test_what_is_rejected_stands_on_the_first_screen(command: Command, folder: Path) -> None:
-    """If it fails, orders are lost in silence: the terminal and the page show trades, and not those that never were."""
+def test_rejected_orders_are_on_the_first_screen(command: Command, folder: Path) -> None:
+    """If it fails, orders are lost silently: the terminal and the page do not show the rejected ones."""
     (folder / "greedy.py").write_text(
         "import backtrader as bt\n\n\nclass Greedy(bt.Strategy):\n    def next(self):\n"
         "        if len(self) in (2, 4):\n            self.buy(size=1e9)\n"
@@ -155,8 +155,8 @@ def test_what_is_rejected_stands_on_the_first_screen(command: Command, folder: P
 # --- ruin ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_lost_account_is_said_first_and_stays_lost(command: Command, folder: Path) -> None:
-    """If it fails, a short that lost more than everything comes back with the price, and is reported as a gain."""
+def test_a_lost_account_is_reported_first_and_stays_lost(command: Command, folder: Path) -> None:
+    """If it fails, a short that lost more than everything recovers with the price, and is reported as a gain."""
     (folder / "sells.py").write_text(
         "import numpy as np\n\nfrom flagbt import Signals, Strategy\n\n\nclass Sells(Strategy):\n"
         "    def prepare(self, bars):\n        return Signals.plain(np.zeros(len(bars), dtype=int))\n"
@@ -164,7 +164,7 @@ def test_a_lost_account_is_said_first_and_stays_lost(command: Command, folder: P
     code, out, err = command("run", "--strategy", "sells:Sells", "--short", "--data", TRIPLES, "--json")
     assert code == 0, err
     values, frame = json.loads(out), pd.read_csv(TRIPLES, index_col="timestamp", parse_dates=True)
-    # By pandas alone: sold at the second open, a borrow of 1 bp a day, closed at the open after the first close with nothing.
+    # By pandas alone: sold at the second open, a borrow of 1 bp a day, closed at the open after the first close without equity.
     units = 10_000 / (frame["open"].iloc[1] * 1.0002 * 1.001)
     price = frame["open"].iloc[1] * 0.9998
     borrow = (units * frame["close"].shift().iloc[2:] * 0.0001 / 24).cumsum().reindex(frame.index).fillna(0.0)
@@ -193,7 +193,7 @@ def test_a_lost_account_is_said_first_and_stays_lost(command: Command, folder: P
     assert f"Lost everything on {LOST_ON}. Traded once" in (stored.folder / "tearsheet.html").read_text()
     code, out, _ = command("run", "--strategy", "sells:Sells", "--short", "--data", TRIPLES)
     assert out.splitlines()[1].startswith(f"Lost everything on {LOST_ON}. ")
-    # The exit that comes earlier is there as before.
+    # An earlier exit is still available.
     code, out, _ = command(
         "run", "--strategy", "sells:Sells", "--short", "--data", TRIPLES, "--close-short-above", "1.5", "--json"
     )
@@ -202,7 +202,7 @@ def test_a_lost_account_is_said_first_and_stays_lost(command: Command, folder: P
 
 
 def test_the_same_ruin_in_the_compiled_replay_and_the_certainty() -> None:
-    """If it fails, a sweep ranks a setting that lost everything by what its position made afterwards."""
+    """If it fails, a sweep ranks a setting that lost everything by its position's later gains."""
     bars = read_bars(TRIPLES)
     run = run_backtest(bars, Sells(short=True), short=True)
     replayed = replay(ReplayBars.of(bars), np.full(len(bars), -1.0), short=True)
@@ -211,28 +211,28 @@ def test_the_same_ruin_in_the_compiled_replay_and_the_certainty() -> None:
     assert np.array_equal(replayed.equity, run.equity["equity"])
     assert np.array_equal(replayed.table[:, 4], run.signals["target"])
     held = run_backtest(bars, BuyAndHold())
-    measured = certainty(run, held, TrialLog().count(trial_of(run)))
+    measured = significance(run, held, TrialLog().count(trial_of(run)))
     assert measured["verdict"] == {"beyond_luck": None, "sentence": measured["verdict"]["sentence"]}
     assert "the equity fell to 0 or below" in measured["verdict"]["sentence"]
     assert trial_of(run).sharpe is None
     costs = cost_sensitivity(run)
-    assert costs["reason"] is None  # its decisions replay as they were, the closing order among them
+    assert costs["reason"] is None  # its decisions replay unchanged, the closing order included
     assert [each["sharpe_daily"] for each in costs["by_factor"]] == [None] * 3
 
 
 def test_the_numbers_of_a_lost_account_with_something_left() -> None:
-    """If it fails, an account that was lost at a close and sold for a little more has a growth rate, or ratios."""
+    """If it fails, an account that was lost at a close and closed with a remainder has a growth rate, or ratios."""
     bars = candles((98, 98), (98, 250), (150, 150), *[(98, 98)] * 30)
     run = run_backtest(bars, Sells(short=True), short=True)
-    measured, said = metrics(run), summary(run, run_backtest(bars, BuyAndHold()))
+    measured, described = metrics(run), summary(run, run_backtest(bars, BuyAndHold()))
     # 10,000 / (98 * 1.0002 * 1.001) units sold at 98 * 0.9998, bought back at 150 * 1.0002, a fee of 0.1 % each, and an hour's
     # borrow of 1 bp a day on the close of 250.
     units = 10_000 / (98 * 1.0002 * 1.001)
     left = 10_000 + units * (98 * 0.9998 * 0.999 - 150 * 1.0002 * 1.001 - 250 * 0.0001 / 24)
     assert measured["final_equity"] == pytest.approx(left, abs=0.001)
     assert left > 4_500
-    assert said["ruined"] == "2024-03-01T01:00:00Z"
-    assert said["sentence"].startswith("Lost everything on 2024-03-01T01:00:00Z. Traded once, returned -")
+    assert described["ruined"] == "2024-03-01T01:00:00Z"
+    assert described["sentence"].startswith("Lost everything on 2024-03-01T01:00:00Z. Traded once, returned -")
     assert (measured["cagr"], measured["sharpe_daily"], measured["sortino_daily"], measured["calmar"]) == (
         -1.0,
         None,
@@ -243,7 +243,7 @@ def test_the_numbers_of_a_lost_account_with_something_left() -> None:
 
 
 def test_rules_and_fractions_end_with_the_account() -> None:
-    """If it fails, a stop, a horizon or a smaller target trades on in an account that has nothing."""
+    """If it fails, a stop, a horizon or a smaller target still trades in a lost account."""
     bars = candles((98, 98), (98, 98), (98, 260), (260, 100), *[(100, 100)] * 6)
 
     class Halves(Sells):
@@ -260,19 +260,19 @@ def test_rules_and_fractions_end_with_the_account() -> None:
 
 
 class Plain(bt.Strategy):
-    """Short of nearly everything, with a limit and a bracket pending, and orders of every kind after the ruin."""
+    """Short nearly everything, with a limit and a bracket pending, and place orders of every kind after the ruin."""
 
-    told: list[str]
+    states: list[str]
 
     def __init__(self) -> None:
-        type(self).told = []
+        type(self).states = []
 
     def notify_order(self, order: bt.Order) -> None:
-        """Note what becomes of them."""
-        type(self).told.append(f"{len(self)} {order.getstatusname()}")
+        """Record the order's state."""
+        type(self).states.append(f"{len(self)} {order.getstatusname()}")
 
     def next(self) -> None:
-        """Order."""
+        """Place the orders."""
         if len(self) == 1:
             self.sell(size=0.98 * self.broker.getvalue() / self.data.close[0])
         if len(self) == 5:
@@ -281,17 +281,17 @@ class Plain(bt.Strategy):
         if len(self) == 70:
             self.buy(size=1)
             self.sell(size=1)
-            assert self.close() is None  # nothing is held any more
+            assert self.close() is None  # the position is already closed
             self.buy_bracket(size=1, price=1.0, stopprice=0.5, limitprice=2.0)
 
 
 def test_a_plain_strategy_is_closed_as_well() -> None:
-    """If it fails, a plain Backtrader strategy's short is held beyond its account, or trades on without one."""
+    """If it fails, a plain Backtrader strategy's short outlives its account, or trades without one."""
     bars = read_bars(TRIPLES)
     run = run_backtest(bars, Plain, short=True)
     equity, orders = run.equity["equity"], run.orders
     lost = int((equity <= 0).to_numpy().argmax())
-    # 97.975 units sold at 100.025149 * 0.9998: lost where the close takes all of 19,790.20 and the borrow so far.
+    # 97.975 units sold at 100.025149 * 0.9998: lost where the close costs all of 19,790.20 less the borrow so far.
     assert run.equity.index[lost] == pd.Timestamp("2024-01-03T07:00", tz="UTC")
     closing = orders[orders["target"] == 0.0]
     assert closing["reason"].tolist() == [RUIN]
@@ -299,22 +299,22 @@ def test_a_plain_strategy_is_closed_as_well() -> None:
     assert closing["filled"].tolist() == [run.equity.index[lost + 1]]
     assert (run.equity["position_size"].iloc[lost + 1 :] == 0).all()
     assert equity.iloc[lost + 1 :].nunique() == 1
-    # What was pending is cancelled (a limit and a bracket of three), what comes later is refused: two and a bracket.
+    # Pending orders are cancelled (a limit and a bracket of three), later ones are refused: two and a bracket.
     assert run.funnel["rejected"] == {RUIN: 5}
     assert run.funnel["unfilled"] == 4
     assert orders.loc[orders["status"] == "unfilled", "reason"].unique().tolist() == [RUIN]
-    assert sum("Canceled" in each for each in Plain.told) == 4
-    assert sum("Rejected" in each for each in Plain.told) == 5
-    said = summary(run, run_backtest(bars, BuyAndHold()))
-    assert said["sentence"].startswith("Lost everything on 2024-01-03T07:00:00Z. Traded once, returned -102.3 % against ")
+    assert sum("Canceled" in each for each in Plain.states) == 4
+    assert sum("Rejected" in each for each in Plain.states) == 5
+    described = summary(run, run_backtest(bars, BuyAndHold()))
+    assert described["sentence"].startswith("Lost everything on 2024-01-03T07:00:00Z. Traded once, returned -102.3 % against ")
     assert run.cash + run.trades["pnl"].sum() == pytest.approx(equity.iloc[-1], rel=1e-12)
 
 
 class Closes(bt.Strategy):
-    """Short of everything, closed when there is too little left for the fee."""
+    """Short everything, and close when the cash no longer covers the fee."""
 
     def next(self) -> None:
-        """Order."""
+        """Place the orders."""
         if len(self) == 1:
             self.sell(size=100)
         if len(self) == 3:
@@ -322,7 +322,7 @@ class Closes(bt.Strategy):
 
 
 def test_a_closing_order_is_never_refused_for_margin() -> None:
-    """If it fails, a short that cannot pay the fee of its own closing is held until it has lost far more."""
+    """If it fails, a short that cannot pay its closing fee stays open until it has lost far more."""
     # 100 sold at 100: 19,990.00 of cash. At a close of 199.85, 5.00 are left and the fee is 19.99.
     bars = candles((100, 100), (100, 100), (199, 199.85), (199.85, 199.85), (100, 100))
     costs = Costs(slippage_bps=0, borrow_bps_per_day=0)
@@ -334,16 +334,16 @@ def test_a_closing_order_is_never_refused_for_margin() -> None:
 
 
 class Brackets(bt.Strategy):
-    """A short of all the equity with a stop above and a limit below it."""
+    """Short all the equity with a stop above and a limit below the price."""
 
     def next(self) -> None:
-        """Order."""
+        """Place the orders."""
         if len(self) == 1:
             self.sell_bracket(size=99, exectype=bt.Order.Market, stopprice=110.0, limitprice=95.0)
 
 
 def test_both_exits_of_a_short_bracket_are_accepted() -> None:
-    """If it fails, the second exit of a bracket is taken for a purchase, refused for margin, and takes the bracket with it."""
+    """If it fails, the second exit of a bracket counts as a purchase, is refused for margin, and cancels the bracket."""
     bars = candles((100, 100), (100, 100), (100, 94), (94, 94), (94, 94))
     run = run_backtest(bars, Brackets, short=True, costs=Costs(slippage_bps=0, borrow_bps_per_day=0))
     assert run.orders["status"].tolist() == ["filled", "unfilled", "filled"]
@@ -351,8 +351,8 @@ def test_both_exits_of_a_short_bracket_are_accepted() -> None:
     assert run.equity["cash"].iloc[-1] == pytest.approx(10_000 + 99 * 100 * 0.999 - 99 * 95 * 1.001)
 
 
-def test_an_order_that_opens_more_than_there_is_stays_refused() -> None:
-    """If it fails, what is let through for closing lets a purchase through as well."""
+def test_an_order_beyond_the_cash_stays_refused() -> None:
+    """If it fails, the exception for closing orders also admits a purchase."""
 
     class Turns(bt.Strategy):
         def next(self) -> None:

@@ -1,4 +1,4 @@
-"""Properties that every backtest must have, whatever the bars."""
+"""Properties that every backtest must have, on any bars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.time_range import TimeRange
-from flagbt.engine.backtest import run_backtest
+from flagbt.engine.backtest import Backtest, run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.engine.feed import days_of
 from flagbt.engine.funnel import FunnelError, check_funnel
@@ -32,7 +32,7 @@ baselines = pytest.mark.parametrize("strategy", BASELINES, ids=lambda s: f"{s.na
 
 
 class Peeking(Strategy):
-    """BUY where the next bar will rise: the planted look-ahead."""
+    """Buy where the next bar will rise: a planted look-ahead."""
 
     name = "peeking"
 
@@ -43,7 +43,7 @@ class Peeking(Strategy):
 
 
 class Returns(Strategy):
-    """Gives back what it was made with, to break the contract."""
+    """Return the constructor's arguments, to break the contract."""
 
     name = "returns"
 
@@ -53,16 +53,16 @@ class Returns(Strategy):
         self._target = target
 
     def prepare(self, bars):
-        """Return what was given, or HOLD."""
+        """Return the given signals, or HOLD."""
         return Signals.plain(np.ones(len(bars))) if self._given is None else self._given
 
     def decide(self, t, position):
-        """Return the target given."""
+        """Return the given target."""
         return self._target
 
 
 def changed_after(bars: Bars, t: int) -> Bars:
-    """Return other bars after position t, the same up to it."""
+    """Return the same bars up to position t, and different ones after it."""
     columns = {name: getattr(bars, name).copy() for name in COLUMNS}
     for name in COLUMNS:
         columns[name][t + 1 :] *= np.linspace(1.5, 0.7, len(bars) - t - 1)
@@ -73,7 +73,7 @@ def changed_after(bars: Bars, t: int) -> Bars:
 
 
 def looks_ahead(strategy: Strategy, bars: Bars, t: int) -> bool:
-    """Tell whether anything recorded up to bar t changes, in any bit, with the bars after t."""
+    """Return whether anything recorded up to bar t changes, in any bit, with the bars after t."""
     runs = [run_backtest(which, strategy) for which in (bars, changed_after(bars, t))]
     stamp = pd.Timestamp(bars.time[t], tz="UTC")
     past = [
@@ -92,7 +92,7 @@ def looks_ahead(strategy: Strategy, bars: Bars, t: int) -> bool:
 @baselines
 @pytest.mark.parametrize("seed", [0, 1])
 def test_everything_adds_up(strategy, seed, walk):
-    """Accounting: if it fails, cash, position, trades, orders and funnel do not tell one story."""
+    """Accounting: if it fails, cash, position, trades, orders and funnel disagree."""
     bars = walk(600, seed)
     run = run_backtest(bars, strategy, cash=5_000.0)
     equity, orders, trades = run.equity, run.orders, run.trades
@@ -118,24 +118,24 @@ def test_everything_adds_up(strategy, seed, walk):
 
 
 class RandomTargets(Strategy):
-    """Any exposure at any time: partial entries and exits, reversals."""
+    """Hold any exposure at any time: partial entries and exits, reversals."""
 
     name = "random-targets"
 
     def prepare(self, bars):
-        """Draw the targets; the signals do not matter."""
+        """Draw the targets; the signals have no effect."""
         random = np.random.default_rng(len(bars))
         self.targets = random.choice([-1.0, -0.5, 0.0, 0.3, 1.0, np.nan, np.nan], len(bars))
         return Signals.plain(np.ones(len(bars)))
 
     def decide(self, t, position):
-        """Follow the draw."""
+        """Return the drawn target."""
         return None if np.isnan(self.targets[t]) else self.targets[t]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_any_targets_add_up(seed, walk):
-    """Accounting under stress: if it fails, partial closes, reversals or gaps lose or make money, or orders are refused."""
+    """Accounting under stress: if it fails, partial closes, reversals or gaps create or lose money, or orders are rejected."""
     bars = walk(300 + seed, seed, hourly_volatility=0.02)
     gaps = 1 + 0.01 * np.random.default_rng(seed).normal(size=len(bars)).clip(-3, 3)
     open_ = bars.open * gaps
@@ -171,7 +171,7 @@ def test_the_same_run_twice_is_the_same(strategy, walk):
 @baselines
 @pytest.mark.parametrize("t", [60, 151])
 def test_no_look_ahead(strategy, t, walk):
-    """Causality: if it fails, a decision or an equity depends on bars that were not there yet."""
+    """Causality: if it fails, a decision or an equity depends on later bars."""
     assert not looks_ahead(strategy, walk(200, 2), t)
 
 
@@ -196,7 +196,7 @@ def test_history_before_the_range_changes_no_signal(strategy, walk):
 
 
 def test_warm_up_is_skipped_without_a_start_and_counted_with_one(walk):
-    """The funnel's first step: if it fails, bars without a signal are lost, or diluted into the result."""
+    """The funnel's first step: if it fails, bars without a signal are lost, or dilute the result."""
     bars, strategy = walk(100, 6), SmaCross(fast_bars=5, slow_bars=20)
     assert run_backtest(bars, strategy).funnel["bars"] == 81
     run = run_backtest(bars, strategy, timerange=TimeRange(bars.time[10], None))
@@ -205,13 +205,13 @@ def test_warm_up_is_skipped_without_a_start_and_counted_with_one(walk):
 
 
 def test_buy_and_hold_without_costs_is_the_market(walk):
-    """The simplest of benchmarks: if it fails, fills or marks are off by a bar or a price."""
+    """The simplest benchmark: if it fails, fills or marks are off by a bar or a price."""
     bars = walk(500, 7)
     run = run_backtest(bars, BuyAndHold(), costs=FREE, cash=1e6)
     assert run.equity["equity"].iloc[-1] / 1e6 == pytest.approx(bars.close[-1] / bars.open[1], rel=1e-6)
 
 
-def test_costs_cost_what_they_say(walk):
+def test_costs_are_charged_at_their_rates(walk):
     """Fees and slippage: if it fails, they are charged twice, or not at all (Backtrader's percabs trap)."""
     bars, strategy = walk(500, 8), RandomSignals(seed=1)
     free, dear = run_backtest(bars, strategy, costs=FREE), run_backtest(bars, strategy)
@@ -225,8 +225,8 @@ def test_costs_cost_what_they_say(walk):
     assert dear.equity["equity"].iloc[-1] < free.equity["equity"].iloc[-1]
 
 
-def test_position_tells_the_truth(walk):
-    """What decide() is told: if it fails, an exit after a horizon comes a bar early or late."""
+def test_decide_gets_the_true_position(walk):
+    """The argument of decide(): if it fails, an exit after a horizon comes a bar early or late."""
     seen = []
 
     class ThreeBars(Returns):
@@ -241,7 +241,7 @@ def test_position_tells_the_truth(walk):
 
     held: list[int] = []
     run_backtest(walk(30, 9), Growing())
-    assert held == list(range(30))  # adding to a position does not start it anew
+    assert held == list(range(30))  # adding to a position does not restart the count
 
     run = run_backtest(walk(30, 9), ThreeBars())
     closed = run.trades[run.trades["status"] == "closed"]
@@ -253,8 +253,8 @@ def test_position_tells_the_truth(walk):
     assert run.funnel["kept"]["hold"] + run.funnel["ordered"] == 30
 
 
-def test_a_gap_in_the_bars_is_filled_at_the_next_bar_there_is(walk):
-    """Exchange outages: if it fails, an order decided before a gap is lost or filled in the void."""
+def test_an_order_before_a_gap_fills_at_the_next_bar(walk):
+    """Exchange outages: if it fails, an order decided before a gap is lost or filled inside it."""
     bars = walk(60, 10)
     frame = bars.frame().drop(index=bars.frame().index[21:30])
     signal = np.ones(51)
@@ -274,7 +274,7 @@ class FromLines(bt.Strategy):
         self.seen = []
 
     def next(self):
-        """Follow the signal; note what the lines say."""
+        """Follow the signal; record the lines' values."""
         stamp = np.datetime64(self.data.datetime.datetime(0), "ns")
         self.seen.append((stamp, self.data.signal[0], self.data.p_buy[0], self.data.logit_sell[0]))
         if self.data.signal[0] == 2 and not self.position:
@@ -283,12 +283,12 @@ class FromLines(bt.Strategy):
             self.close()
 
     def stop(self):
-        """Hand over what was seen."""
+        """Keep the recorded values on the class."""
         type(self).last_seen = self.seen
 
 
 def test_a_plain_backtrader_strategy_reads_the_signals(walk):
-    """Interoperability: if it fails, plain strategies get other signals, other costs, or no record."""
+    """Interoperability: if it fails, plain strategies get wrong signals, wrong costs, or no record."""
     bars = walk(300, 11)
     plain = RandomSignals(seed=5).prepare(bars)
     probabilities = np.full((300, 3), [0.2, 0.3, 0.5])
@@ -307,8 +307,8 @@ def test_a_plain_backtrader_strategy_reads_the_signals(walk):
     assert run.funnel["submitted"] == len(run.orders)
 
 
-def test_a_plain_strategy_that_follows_the_rule_equals_the_bridge(walk):
-    """One engine, two doors: if it fails, the bridge does not do what Backtrader does."""
+def test_a_plain_strategy_that_follows_the_rule_equals_the_adapter(walk):
+    """One engine, two entries: if it fails, the adapter trades differently from Backtrader."""
 
     class Follow(FromLines):
         def __init__(self):
@@ -316,13 +316,13 @@ def test_a_plain_strategy_that_follows_the_rule_equals_the_bridge(walk):
 
     bars = walk(300, 12)
     strategy = RandomSignals(seed=6)
-    plain, bridged = run_backtest(bars, Follow, signals=strategy.prepare(bars)), run_backtest(bars, strategy)
-    pd.testing.assert_frame_equal(plain.equity, bridged.equity, check_exact=True)
-    pd.testing.assert_frame_equal(plain.trades, bridged.trades, check_exact=True)
+    plain, adapted = run_backtest(bars, Follow, signals=strategy.prepare(bars)), run_backtest(bars, strategy)
+    pd.testing.assert_frame_equal(plain.equity, adapted.equity, check_exact=True)
+    pd.testing.assert_frame_equal(plain.trades, adapted.trades, check_exact=True)
 
 
-def test_a_plain_strategy_cannot_short_or_borrow_unseen(walk):
-    """Leverage: if it fails, Backtrader's silent 3x shorts are back."""
+def test_a_plain_strategy_cannot_short_or_borrow_silently(walk):
+    """Leverage: if it fails, Backtrader's silent 3x shorts return."""
 
     class Shorts(bt.Strategy):
         def next(self):
@@ -345,7 +345,7 @@ def test_a_plain_strategy_cannot_short_or_borrow_unseen(walk):
 
 
 def test_backtrader_dates_are_the_bars_own():
-    """Time stamps: if it fails, a plain strategy sees hours that are off by a rounding."""
+    """Time stamps: if it fails, a plain strategy sees hours with rounding errors."""
     time = np.datetime64("2019-12-31T23:00", "ns") + np.arange(30_000) * np.timedelta64(3600, "s")
     days = days_of(time)
     for at in (0, 1, 7, 12_345, 29_999):
@@ -354,11 +354,11 @@ def test_backtrader_dates_are_the_bars_own():
         assert bt.num2date(days[at]) == moment
 
 
-def test_progress_is_told(walk):
-    """Long runs: if it fails, a progress bar stands still."""
-    told = []
-    run_backtest(walk(2_100, 14), AlwaysHold(), progress=lambda done, total: told.append((done, total)))
-    assert told == [(1_000, 2_100), (2_000, 2_100)]
+def test_progress_is_reported(walk):
+    """Long runs: if it fails, a progress bar does not move."""
+    steps = []
+    Backtest(bars=walk(2_100, 14), strategy=AlwaysHold(), progress=lambda done, total: steps.append((done, total))).run()
+    assert steps == [(1_000, 2_100), (2_000, 2_100)]
 
 
 def bad(values) -> Returns:
@@ -367,7 +367,7 @@ def bad(values) -> Returns:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "says"),
+    ("strategy", "message"),
     [
         (bad([1] * 49), "one row for each of the 50 bars: signal has shape \\(49,\\)"),
         (bad([1.0] * 50), "type float64"),
@@ -384,18 +384,18 @@ def bad(values) -> Returns:
         (Returns(target="all"), "decide returned 'all'"),
         (Returns(target=float("nan")), "decide returned nan"),
         (Strategy(), "Strategy defines no prepare"),
-        (SmaCross, "got the class SmaCross. Give an instance: SmaCross\\(\\)"),
+        (SmaCross, "got the class SmaCross. Pass an instance: SmaCross\\(\\)"),
         ("sma-cross", "got a str"),
     ],
 )
-def test_a_broken_contract_is_named(strategy, says, walk):
-    """Plug-in authors: if it fails, a broken strategy runs, or fails without saying where."""
-    with pytest.raises(StrategyError, match=says):
+def test_a_broken_contract_is_named(strategy, message, walk):
+    """Plug-in authors: if it fails, a broken strategy runs, or fails without naming the place."""
+    with pytest.raises(StrategyError, match=message):
         run_backtest(walk(50, 15), strategy)
 
 
 def test_ranges_without_bars_or_signals_are_refused(walk):
-    """Wrong ranges: if it fails, an empty run looks like a run."""
+    """Wrong ranges: if it fails, an empty run passes for a run."""
     bars = walk(50, 16)
     with pytest.raises(RangeError, match=r"20250101-: no bar opens in it\. random walk 16 holds 50 bars, 2024"):
         run_backtest(bars, BuyAndHold(), timerange=TimeRange.parse("20250101-"))
@@ -405,12 +405,12 @@ def test_ranges_without_bars_or_signals_are_refused(walk):
         run_backtest(bars, SmaCross())
 
 
-def test_senseless_arguments_are_refused(walk):
-    """Wrong usage: if it fails, a typing error costs, or earns, money."""
+def test_invalid_arguments_are_refused(walk):
+    """Wrong usage: if it fails, a typing error costs or earns money."""
     bars = walk(50, 17)
     with pytest.raises(UsageError, match=r"cash: expected an amount .* got 0"):
         run_backtest(bars, BuyAndHold(), cash=0)
-    with pytest.raises(UsageError, match="Make it with SmaCross\\(short=True\\)"):
+    with pytest.raises(UsageError, match="Create it with SmaCross\\(short=True\\)"):
         run_backtest(bars, SmaCross(), short=True)
     with pytest.raises(UsageError, match="fee_bps is -1, expected 0 to 1,000"):
         Costs(fee_bps=-1)
@@ -423,7 +423,7 @@ def test_senseless_arguments_are_refused(walk):
 
 
 def test_a_leaking_funnel_is_a_defect(walk):
-    """The funnel's own check: if it fails, counts that do not add up pass unseen."""
+    """The funnel's own check: if it fails, counts that do not add up pass unnoticed."""
     run = run_backtest(walk(50, 18), RandomSignals())
     check_funnel(run.funnel)
     with pytest.raises(FunnelError, match=r"submitted is .* but zero_size \+ rejected \+ unfilled \+ filled is"):
@@ -432,11 +432,12 @@ def test_a_leaking_funnel_is_a_defect(walk):
         check_funnel(run.funnel | {"ordered": run.funnel["ordered"] + 1})
 
 
-def test_the_record_names_what_was_run(walk):
-    """The record: if it fails, a run cannot be repeated from what it says."""
+def test_the_record_holds_the_settings(walk):
+    """The record: if it fails, a run cannot be repeated from it."""
     bars = walk(200, 19)
     strategy = SmaCross(fast_bars=5, slow_bars=20)
-    run = run_backtest(bars, strategy, cash=500, config={"seed": 4}, data={"source": "x.csv"}, checkpoint={"name": "J"})
+    record = {"config": {"seed": 4}, "data": {"source": "x.csv"}, "checkpoint": {"name": "J"}}
+    run = Backtest(bars=bars, strategy=strategy, cash=500, **record).run()
     assert run.config == {
         "strategy": "sma-cross",
         "parameters": {"fast_bars": 5, "slow_bars": 20},

@@ -8,7 +8,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from plain_strategies import STRATEGIES, Analysed, AtClose, RandomOrders, Timers, ValidUntil, Watched
+from plain_strategies import STRATEGIES, AtClose, RandomOrders, Timers, ValidUntil, WithAnalyzers, WithObservers
 
 from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
@@ -22,7 +22,7 @@ TOLERANCE = 1e-9
 
 
 def gappy(n, seed, *, hours=1, price=30_000.0):
-    """Return a random walk whose opens lie off the close before, so that stops and limits are crossed by gaps as well."""
+    """Return a random walk whose opens differ from the close before, so that gaps cross stops and limits as well."""
     random = np.random.default_rng(seed)
     close = price * np.exp(np.cumsum(random.normal(0, 0.006, n)))
     open_ = np.concatenate([[price], close[:-1]]) * np.exp(random.normal(0, 0.002, n))
@@ -33,17 +33,17 @@ def gappy(n, seed, *, hours=1, price=30_000.0):
 
 
 class Fractional(bt.CommissionInfo):
-    """A percentage fee, and sizes that need not be whole: all that differs from Backtrader's own."""
+    """A percentage fee and fractional sizes: the only differences from Backtrader's default."""
 
     params = (("commission", FEE),)
 
     def getsize(self, price, cash):
-        """Return what the cash is worth."""
+        """Return the units that the cash pays for."""
         return cash / price
 
 
 class LimitsKeepTheirLimit(bt.brokers.BackBroker):
-    """Backtrader's broker whose slippage leaves limit orders alone, and reaches orders at the close."""
+    """Backtrader's broker whose slippage skips limit orders and includes orders at the close."""
 
     def _slip_up(self, pmax, price, doslip=True, lim=False):
         return price if lim else super()._slip_up(pmax, price, doslip)
@@ -91,7 +91,7 @@ def ours(bars, strategy, *, slippage=0.0, fee=FEE, cash=CASH):
 
 
 def assert_same_log(mine, theirs):
-    """Compare two logs, call by call: words exactly, numbers to 1e-9."""
+    """Compare two logs, call by call: text exactly, numbers to 1e-9."""
     for number, (one, other) in enumerate(zip(mine, theirs, strict=False)):
         assert len(one) == len(other), (number, one, other)
         for left, right in zip(one, other, strict=True):
@@ -104,10 +104,10 @@ def assert_same_log(mine, theirs):
 
 
 def assert_same_record(run, log):
-    """Compare the record of a run with what Backtrader told its strategy."""
+    """Compare the record of a run with Backtrader's notifications to its strategy."""
     equity = np.array([note[3] for note in log if note[0] == "cash"])
     np.testing.assert_allclose(run.equity["equity"].to_numpy(), equity, rtol=TOLERANCE)
-    told = [
+    notified = [
         (pd.Timestamp(bt.num2date(note[10]), tz="UTC").round("s"), note[14], note[15], note[17])
         for note in log
         if note[0] == "order" and not note[13] and note[14]  # no longer alive, and something filled
@@ -115,10 +115,10 @@ def assert_same_record(run, log):
     filled = run.orders[run.orders["fill_price"].notna()]
     size = np.sign(filled["size"]) * filled["notional"] / filled["fill_price"]
     mine = list(zip(filled["decided"], size, filled["fill_price"], filled["fee"], strict=True))
-    # Orders of one bar may fill in another order than they were given in.
-    mine, told = (sorted(each, key=lambda row: (row[0], round(row[1], 9), row[2])) for each in (mine, told))
-    assert [row[0] for row in mine] == [row[0] for row in told]
-    np.testing.assert_allclose(np.array([row[1:] for row in mine]), np.array([row[1:] for row in told]), rtol=TOLERANCE)
+    # Orders of one bar may fill in a different sequence from the one in which they were placed.
+    mine, notified = (sorted(each, key=lambda row: (row[0], round(row[1], 9), row[2])) for each in (mine, notified))
+    assert [row[0] for row in mine] == [row[0] for row in notified]
+    np.testing.assert_allclose(np.array([row[1:] for row in mine]), np.array([row[1:] for row in notified]), rtol=TOLERANCE)
 
 
 @pytest.mark.parametrize("slippage", [0.0, pytest.param(0.0005, marks=pytest.mark.slow)], ids=["no-slippage", "5-bps"])
@@ -135,7 +135,7 @@ def test_a_plain_strategy_trades_as_in_pure_backtrader(strategy, slippage):
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 60))])
 def test_random_orders_are_those_of_pure_backtrader(seed):
-    """If it fails, some order of some type fills, expires, cancels or is told of otherwise than in Backtrader itself."""
+    """If it fails, an order of some type fills, expires, cancels or notifies differently from Backtrader itself."""
 
     class Seeded(RandomOrders):
         pass
@@ -150,9 +150,11 @@ def test_random_orders_are_those_of_pure_backtrader(seed):
     assert run.orders["fill_price"].notna().sum() > 50
 
 
-@pytest.mark.parametrize("strategy", [Analysed, Watched, Timers, ValidUntil, AtClose], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "strategy", [WithAnalyzers, WithObservers, Timers, ValidUntil, AtClose], ids=lambda each: each.__name__
+)
 def test_daily_bars_are_days_to_backtrader_too(strategy):
-    """If it fails, analyzers, timers and sessions of a plain strategy take a day for 1,440 minutes."""
+    """If it fails, analyzers, timers and sessions of a plain strategy treat a day as 1,440 minutes."""
     bars = gappy(200, 4, hours=24)
     theirs = pure(bars, strategy)
     mine, run = ours(bars, strategy)
@@ -172,10 +174,10 @@ def by_hand(open_, close):
 
 
 class Once(bt.Strategy):
-    """Base: does one thing at the first bar."""
+    """Base: acts once, at the first bar."""
 
     def next(self):
-        """Do it."""
+        """Act at the first bar."""
         if len(self) == 1:
             self.act()
 
@@ -208,11 +210,11 @@ def test_no_all_in_purchase_is_ever_refused_for_a_gap():
     for seed in range(5):
         run = run_backtest(gappy(300, seed, price=(30_000.0, 1e-5, 3e6)[seed % 3]), InAndOut)
         assert run.funnel["rejected"] == {}
-        assert len(run.orders) == 299 + 1  # that of the last bar is unfilled
+        assert len(run.orders) == 299 + 1  # the last bar's order is unfilled
         assert (run.equity["cash"] >= 0).all()
 
 
-def test_all_in_takes_what_the_orders_before_it_have_freed():
+def test_all_in_uses_the_cash_that_earlier_orders_have_freed():
     """If it fails, close() and buy() at one bar leave a plain strategy flat."""
 
     class Again(bt.Strategy):
@@ -223,7 +225,7 @@ def test_all_in_takes_what_the_orders_before_it_have_freed():
                 self.close()
                 self.buy()
             if len(self) == 5:
-                self.buy()  # nothing is left
+                self.buy()  # no cash is left
 
     run = run_backtest(by_hand([100, 101, 102, 103, 104, 105], [100, 101, 102, 103, 104, 105]), Again)
     assert run.orders["status"].tolist() == ["filled", "filled", "filled", "rejected"]
@@ -235,8 +237,8 @@ def test_all_in_takes_what_the_orders_before_it_have_freed():
 
 
 @pytest.mark.parametrize("short", [False, True])
-def test_the_orders_of_an_all_in_bracket_close_what_it_opened(short):
-    """If it fails, the stop and the target of an all-in bracket keep the size that was estimated at the close."""
+def test_the_orders_of_an_all_in_bracket_close_its_position(short):
+    """If it fails, the stop and the target of an all-in bracket keep the size estimated at the close."""
 
     class Bracket(Once):
         def act(self):
@@ -246,18 +248,18 @@ def test_the_orders_of_an_all_in_bracket_close_what_it_opened(short):
                 self.buy_bracket(exectype=bt.Order.Market, limitprice=130, stopprice=90)
 
     run = run_backtest(by_hand([100, 110, 120, 140, 140], [100, 115, 125, 140, 140]), Bracket, short=short)
-    way_in, *ways_out = run.orders.itertuples()
+    entry, *exits = run.orders.itertuples()
     side = -1 if short else 1
     price = 110 * (1 + side * 0.0002)
-    assert way_in.size == side * math.floor(10_000 / (price * 1.001) * 1e6) / 1e6
-    filled = [order for order in ways_out if order.status == "filled"]
-    assert [order.size for order in filled] == [-way_in.size]
+    assert entry.size == side * math.floor(10_000 / (price * 1.001) * 1e6) / 1e6
+    filled = [order for order in exits if order.status == "filled"]
+    assert [order.size for order in filled] == [-entry.size]
     assert filled[0].fill_price == pytest.approx(140 * 1.0002 if short else 140)  # a stop slips, a target does not
     assert run.equity["position_size"].iloc[-1] == 0
 
 
 def test_a_sizer_of_the_class_counts():
-    """If it fails, a sizer that the class names is passed over for everything."""
+    """If it fails, the all-in sizer replaces the class's own sizer."""
 
     class Buy(Once):
         sizer = bt.sizers.PercentSizer(percents=30)
@@ -289,15 +291,15 @@ def test_a_target_value_buys_its_value():
 
 
 def test_limits_are_kept_and_slippage_is_recorded():
-    """If it fails, a limit order fills worse than its limit, or the record's slippage is not what was paid."""
+    """If it fails, a limit order fills worse than its limit, or the recorded slippage differs from the slippage paid."""
     paid = dict.fromkeys(("Market", "Stop", "StopTrail", "Close"), 0)
     for strategy in STRATEGIES:
         mine, run = ours(gappy(400, 5, price=strategy.price), strategy, slippage=0.0005)
-        told = [note for note in mine if note[0] == "order" and note[2] == "Completed"]
+        completed = [note for note in mine if note[0] == "order" and note[2] == "Completed"]
         costs = {}
         for order in run.orders[run.orders["status"] == "filled"].itertuples():
             costs.setdefault((f"{order.size:.9g}", f"{order.fill_price:.9g}"), []).append(order.slippage_cost)
-        for note in told:
+        for note in completed:
             kind, side, price, limit, size, filled = (note[i] for i in (3, 4, 7, 8, 14, 15))
             cost = costs[f"{size:.9g}", f"{filled:.9g}"].pop()
             if kind in ("Limit", "StopLimit", "StopTrailLimit"):
@@ -313,7 +315,7 @@ def test_limits_are_kept_and_slippage_is_recorded():
 
 
 def test_a_limit_that_the_open_crosses_fills_at_the_open():
-    """If it fails, a limit order pays slippage, or gives its better price away."""
+    """If it fails, a limit order pays slippage, or misses its better price."""
 
     class Limits(bt.Strategy):
         def next(self):
@@ -330,8 +332,8 @@ def test_a_limit_that_the_open_crosses_fills_at_the_open():
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_sale_without_shorts_is_told_as_refused():
-    """If it fails, a strategy that only goes short is said to have placed no orders, and nobody learns of --short."""
+def test_a_sale_without_shorts_is_reported_as_rejected():
+    """If it fails, the summary of a short-only strategy reports no orders and does not mention --short."""
 
     class Sells(bt.Strategy):
         def next(self):
@@ -348,7 +350,7 @@ def test_a_sale_without_shorts_is_told_as_refused():
 
 
 class Open(bt.Strategy):
-    """Orders with the bar in sight."""
+    """Order with knowledge of the bar."""
 
     def __init__(self):
         self.cerebro.p.cheat_on_open = True
@@ -359,29 +361,29 @@ class Open(bt.Strategy):
 
 
 class Timer(bt.Strategy):
-    """The same by a timer."""
+    """Do the same by a timer."""
 
     def __init__(self):
         self.add_timer(bt.timer.SESSION_START, cheat=True)
 
 
 class History(Once):
-    """Fills at a price of its own choice."""
+    """Fill at any price that the order names."""
 
     def act(self):
-        """Buy for nothing."""
+        """Buy almost for free."""
         self.buy(exectype=bt.Order.Historical, price=1.0, size=1)
 
 
-@pytest.mark.parametrize(("strategy", "says"), [(Open, "cheat_on_open"), (Timer, "cheat=True"), (History, "Historical")])
-def test_what_would_see_or_choose_its_price_is_refused(strategy, says):
-    """If it fails, a plain strategy trades at prices that it could not have known or had."""
-    with pytest.raises(StrategyError, match=says):
+@pytest.mark.parametrize(("strategy", "message"), [(Open, "cheat_on_open"), (Timer, "cheat=True"), (History, "Historical")])
+def test_a_strategy_that_sees_or_chooses_its_price_is_refused(strategy, message):
+    """If it fails, a plain strategy trades at prices that it could not have known or got."""
+    with pytest.raises(StrategyError, match=message):
         run_backtest(gappy(50, 7), strategy)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda broker: broker.set_cash(1e9), "set_cash"),
         (lambda broker: broker.set_coc(True), "set_coc"),
@@ -391,14 +393,14 @@ def test_what_would_see_or_choose_its_price_is_refused(strategy, says):
         (lambda broker: setattr(broker.getposition(broker.cerebro.datas[0]), "size", 5.0), "position's size"),
     ],
 )
-def test_the_account_is_out_of_a_strategys_reach(change, says):
-    """If it fails, a plain strategy gives itself money or better prices, and its record does not tell."""
+def test_the_account_is_out_of_a_strategys_reach(change, message):
+    """If it fails, a plain strategy gives itself money or better prices, and its record does not show it."""
 
     class Reaches(Once):
         def act(self):
             change(self.broker)
 
-    with pytest.raises(StrategyError, match=says):
+    with pytest.raises(StrategyError, match=message):
         run_backtest(gappy(50, 7), Reaches)
 
 

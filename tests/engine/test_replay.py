@@ -1,4 +1,4 @@
-"""The fast replay against Backtrader, which is the judge: order by order and bar by bar."""
+"""The fast replay against Backtrader, the reference: order by order and bar by bar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from flagbt.data.bars import Bars
 from flagbt.data.time_range import TimeRange
-from flagbt.engine import kernel as loop
+from flagbt.engine import kernel
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.broker import RUIN
 from flagbt.engine.costs import Costs
@@ -43,10 +43,10 @@ from flagbt.strategies.baselines import RandomSignals
 HOUR = np.timedelta64(3600, "s")
 
 
-class Asked(Strategy):
-    """Follows given signals by the position rule, or given exposures where there are any."""
+class Given(Strategy):
+    """Follow given exposures, or given signals by the position rule."""
 
-    name = "asked"
+    name = "given"
 
     def __init__(self, signal: np.ndarray, exposures: np.ndarray | None, *, short: bool) -> None:
         super().__init__(short=short)
@@ -54,11 +54,11 @@ class Asked(Strategy):
         self._exposures = exposures
 
     def prepare(self, bars: Bars) -> Signals:
-        """Return the signals given."""
+        """Return the given signals."""
         return Signals.plain(self._signal)
 
     def decide(self, t: int, position: Position) -> float | None:
-        """Return the exposure given, or follow the rule."""
+        """Return the given exposure, or follow the rule."""
         if self._exposures is None:
             return super().decide(t, position)
         return None if math.isnan(self._exposures[t]) else float(self._exposures[t])
@@ -66,7 +66,7 @@ class Asked(Strategy):
 
 @dataclass(frozen=True)
 class Case:
-    """One generated backtest."""
+    """Hold one generated backtest."""
 
     bars: Bars
     signal: np.ndarray
@@ -76,11 +76,11 @@ class Case:
     cash: float
     rules: Rules
 
-    def judge(self) -> Run:
+    def reference(self) -> Run:
         """Run it in Backtrader."""
         return run_backtest(
             self.bars,
-            Asked(self.signal, self.exposures, short=self.short),
+            Given(self.signal, self.exposures, short=self.short),
             timerange=TimeRange(self.bars.time[0], None),
             costs=self.costs,
             cash=self.cash,
@@ -100,7 +100,7 @@ class Case:
 def make_case_bars(
     n: int, seed: int, *, price: float, volatility: float, jump: float, gap_share: float, drift: float = 0.0
 ) -> Bars:
-    """Return a random walk with jumps between a close and the next open, and with bars missing."""
+    """Return a random walk with jumps between a close and the next open, and with missing bars."""
     random = np.random.default_rng(seed)
     moves = random.normal(0, volatility, (2, n)).clip(-0.5, 0.5)
     moves[1] += drift
@@ -162,7 +162,7 @@ def cases(draw: st.DrawFn) -> Case:
         borrow_bps_per_day=draw(st.floats(0, 1000)),
         lot_size=draw(st.sampled_from([1e-8, 1e-6, 3e-4, 1.0])),
     )
-    # The second kind: half a millionth short of whole lots, which rounding asks for all the same.
+    # The second kind: half a millionth short of whole lots, which rounding still orders.
     whole_lots = st.integers(1, 9).map(lambda n_lots: (n_lots - 5e-7) * costs.lot_size * float(bars.close[0]))
     cash = draw(st.floats(-4, 15).map(lambda power: 10.0**power) | whole_lots)
     return Case(bars, signal, exposures, short, costs, cash, rules)
@@ -170,11 +170,11 @@ def cases(draw: st.DrawFn) -> Case:
 
 def check(case: Case) -> None:
     """Run a case both ways and compare everything."""
-    run, replayed = case.judge(), case.replayed()
+    run, replayed = case.reference(), case.replayed()
     check_replay(run, replayed)
-    assert np.array_equal(replayed.table[:, loop.CASH], run.equity["cash"])  # to the last bit
+    assert np.array_equal(replayed.table[:, kernel.CASH], run.equity["cash"])  # to the last bit
     assert np.array_equal(replayed.equity, run.equity["equity"])
-    assert np.array_equal(replayed.table[:, loop.AFTER], run.signals["target"])
+    assert np.array_equal(replayed.table[:, kernel.AFTER], run.signals["target"])
     check_account(run)
     assert replayed.closed_trades == (run.trades["status"] == "closed").sum()
     assert sum(fill.size for fill in replayed.fills()) == pytest.approx(
@@ -186,7 +186,7 @@ def check(case: Case) -> None:
 
 
 def check_account(run: Run) -> None:
-    """Check what holds of every account: nothing rejected, no debt but ruin's, and nothing traded after a ruin."""
+    """Check every account: no rejected order, no debt except after a ruin, and no trade after a ruin."""
     orders, equity = run.orders, run.equity["equity"].to_numpy()
     assert not run.funnel["rejected"]
     lost = np.flatnonzero(equity <= 0)
@@ -195,7 +195,7 @@ def check_account(run: Run) -> None:
     assert (cash[:end] >= -1e-9 * equity[:end]).all()
     filled = orders[orders["filled"].notna()]
     at = run.equity.index.get_indexer(pd.DatetimeIndex(filled["filled"]))
-    # Marked at the open of its fill, a position is never more than the equity there (what a short loses to costs apart).
+    # Marked at the open of its fill, a position never exceeds the equity there (except for a short's costs).
     after = run.equity["position_size"].to_numpy()[at] * filled["fill_price"].to_numpy()
     left = cash[at] + after
     assert (np.abs(after) <= np.maximum(left, 0) * (1 + 1e-9) + filled["fee"].to_numpy()).all()
@@ -215,43 +215,43 @@ FAST = settings(max_examples=150, deadline=None, derandomize=True, database=None
 def by_hand(
     candles: list[tuple[float, float]], exposures: list[float], *, cash: float, step_hours: int = 1, **costs: float
 ) -> Case:
-    """Make a case from candles (open, close) and exposures."""
+    """Return a case from candles (open, close) and exposures."""
     open_, close = np.array(candles, dtype=float).T
     time = np.datetime64("2024-01-01", "ns") + np.arange(len(close)) * step_hours * HOUR
     bars = Bars(time, open_, np.maximum(open_, close), np.minimum(open_, close), close, np.ones(len(close)), "by hand")
     return Case(bars, np.ones(len(close), dtype=int), np.array(exposures), True, Costs(**costs), cash, Rules())
 
 
-# What random draws hardly reach. A short that has lost more than there was is closed, and the account with it; a gap leaves
-# nothing at the open, where the order that was to enlarge the short closes it; and cash that is half a millionth of a lot
-# short of three lots, which rounding takes for three, pays two.
+# Cases that random draws hardly reach. A short that has lost more than the equity is closed, and the account with it; a gap
+# takes all equity at the open, where the order to enlarge the short closes it; and cash half a millionth of a lot short of
+# three lots, which rounds to three, pays for two.
 LOST = by_hand([(98, 98), (98, 250), (250, 250), (98, 98)], [-1, -0.5, 1, 1], cash=10_000.0)
 LOST_AT_THE_OPEN = by_hand([(98, 98), (98, 98), (350, 120), (98, 98)], [-0.5, -1, 1, 1], cash=10_000.0)
 LOST_ON_THE_LAST_BAR = by_hand([(98, 98), (98, 250)], [-1, 1], cash=10_000.0)
-# Borrow alone: 10 % a day at a price that stands still, charged for the 24 hours of each of these daily bars.
+# Borrow alone: 10 % a day at a constant price, charged for the 24 hours of each of these daily bars.
 LOST_TO_BORROW = by_hand([(100, 100)] * 15, [-1] * 15, cash=10_000.0, step_hours=24, borrow_bps_per_day=1_000.0)
 FREE = {"fee_bps": 0.0, "slippage_bps": 0.0, "lot_size": 1.0}
 SHORT_OF_A_LOT = by_hand([(100, 100), (100, 100), (90, 90)], [1, np.nan, np.nan], cash=300.0 - 5e-5, **FREE)
 
 
-def test_the_cases_by_hand_are_what_they_say() -> None:
-    """The examples: if it fails, they no longer reach what they were made for."""
+def test_the_cases_by_hand_reach_their_outcomes() -> None:
+    """The examples: if it fails, they no longer reach the outcomes they were written for."""
     lost = LOST.replayed()
     assert [(record.decided, record.status, record.target) for record in lost.records()] == [
         (0, "filled", -1.0),
         (1, "filled", 0.0),
     ]
     assert lost.equity[-1] == lost.equity[-2] < 0
-    assert lost.records()[1].reason == REASONS[loop.RUINED]
+    assert lost.records()[1].reason == REASONS[kernel.RUINED]
     at_open = LOST_AT_THE_OPEN.replayed()
     assert [(record.decided, record.filled_size > 0) for record in at_open.records()] == [(0, False), (1, True)]
-    assert at_open.table[2, loop.SIZE] == 0
+    assert at_open.table[2, kernel.SIZE] == 0
     assert at_open.equity[2] == at_open.equity[3] < 0
     (first, last), equity = LOST_ON_THE_LAST_BAR.replayed().records(), LOST_ON_THE_LAST_BAR.replayed().equity
     assert (first.status, last.status, last.reason, math.isnan(last.size)) == ("filled", "unfilled", RUIN, True)
     assert equity[-1] < 0
     # 10,000 / (100 * 1.0002 * 1.001) = 99.880050 units. Selling them costs 11.98, which leaves 9,988.02, and each day from
-    # bar 2 on takes 10 % of 9,988.005. Ten of them leave 0.01 at the close of bar 11; the next one takes more than that.
+    # bar 2 costs 10 % of 9,988.005. Ten days leave 0.01 at the close of bar 11; the next day costs more than that.
     borrowed = LOST_TO_BORROW.replayed()
     assert [record.decided for record in borrowed.records()] == [0, 12]
     assert 0.02 > borrowed.equity[11] > 0 > borrowed.equity[12]
@@ -266,7 +266,7 @@ def test_the_cases_by_hand_are_what_they_say() -> None:
 @example(SHORT_OF_A_LOT)
 @given(cases())
 def test_replay_is_backtrader(case: Case) -> None:
-    """Agreement: if it fails, a sweep ranks settings by numbers that `flagbt run` would not give."""
+    """Agreement: if it fails, a sweep ranks settings by numbers that `flagbt run` does not reproduce."""
     check(case)
 
 
@@ -274,12 +274,12 @@ def test_replay_is_backtrader(case: Case) -> None:
 @settings(FAST, max_examples=2_500, derandomize=False)
 @given(cases())
 def test_replay_is_backtrader_in_thousands_of_cases(case: Case) -> None:
-    """The same at length: if it fails, some rare order is treated otherwise than by Backtrader."""
+    """Agreement in rare cases: if it fails, some rare order differs from Backtrader."""
     check(case)
 
 
 def test_the_generated_cases_reach_every_outcome() -> None:
-    """The generator: if it fails, the tests above agree on cases in which nothing happens."""
+    """The generator: if it fails, the tests above compare only trivial cases."""
     statuses: Counter[str] = Counter()
     exits: Counter[str] = Counter()
 
@@ -288,7 +288,7 @@ def test_the_generated_cases_reach_every_outcome() -> None:
     def count(case: Case) -> None:
         replayed = case.replayed()
         statuses.update(f"{record.status} {record.reason}".strip() for record in replayed.records())
-        exits.update(int(why) for why in replayed.table[:, loop.WHY])
+        exits.update(int(why) for why in replayed.table[:, kernel.WHY])
 
     count()
     assert set(statuses) - {f"unfilled {RUIN}"} == {"filled", "unfilled", "zero-size less than one lot", f"filled {RUIN}"}
@@ -296,7 +296,7 @@ def test_the_generated_cases_reach_every_outcome() -> None:
 
 
 def test_a_replay_that_differs_is_refused(walk) -> None:
-    """The judge's check: if it fails, a replay that has gone wrong would pass for Backtrader's own numbers."""
+    """The comparison itself: if it fails, a wrong replay passes for Backtrader's numbers."""
     bars, strategy = walk(200, 3), RandomSignals(seed=2)
     run = run_backtest(bars, strategy)
     targets = position_rule(strategy.prepare(bars).signal, short=False)
@@ -304,16 +304,16 @@ def test_a_replay_that_differs_is_refused(walk) -> None:
     with pytest.raises(StrategyError, match=r"differs from Backtrader at the bar 2024-01-01 .*: equity is"):
         check_replay(run, replay(ReplayBars.of(bars), targets, costs=Costs(fee_bps=10.001)))
     replayed = replay(ReplayBars.of(bars), targets)
-    replayed.orders[3, loop.STATUS] = loop.ZERO_SIZE
-    with pytest.raises(StrategyError, match="in order 4: status is 'zero-size', Backtrader says 'filled'"):
+    replayed.orders[3, kernel.STATUS] = kernel.ZERO_SIZE
+    with pytest.raises(StrategyError, match="in order 4: status is 'zero-size', in Backtrader 'filled'"):
         check_replay(run, replayed)
     shorter = replace(replayed, orders=replayed.orders[:-1])
-    with pytest.raises(StrategyError, match=r"it gave \d+ orders, Backtrader \d+"):
+    with pytest.raises(StrategyError, match=r"it placed \d+ orders, Backtrader \d+"):
         check_replay(run, shorter)
 
 
 def test_targets_that_no_strategy_may_give_are_refused(walk) -> None:
-    """Wrong usage: if it fails, a sweep goes short, or trades with leverage, unseen."""
+    """Wrong usage: if it fails, a sweep silently goes short or trades with leverage."""
     bars = ReplayBars.of(walk(20, 1))
     for targets in (np.full(19, 1.0), np.full(20, -1.0), np.full(20, 1.5)):
         with pytest.raises(
@@ -323,7 +323,7 @@ def test_targets_that_no_strategy_may_give_are_refused(walk) -> None:
 
 
 def test_many_replays_in_the_memory_of_one(walk) -> None:
-    """Sweeps: if it fails, a thousand settings take a thousand times the memory, or spill into each other."""
+    """Sweeps: if it fails, a thousand settings take a thousand times the memory, or affect each other."""
     bars = walk(400, 5)
     signal = RandomSignals(seed=1).prepare(bars).signal
     every = [
@@ -341,14 +341,14 @@ def test_many_replays_in_the_memory_of_one(walk) -> None:
     assert first is second
 
 
-def test_the_compiled_loop_is_the_written_one() -> None:
-    """Compilation: if it fails, numba computes something else than the source says."""
+def test_the_compiled_loop_equals_its_source() -> None:
+    """Compilation: if it fails, numba's results differ from the Python source's."""
     bars = make_case_bars(300, 4, price=100.0, volatility=0.02, jump=0.03, gap_share=0.1)
     targets = np.random.default_rng(1).choice([-1.0, -0.5, 0.0, 0.3, 1.0, np.nan], 300)
     rules = Rules(cooldown_bars=2, stop_loss=0.03, horizon_bars=4, close_short_above=1.1)
     prepared, scratch = ReplayBars.of(bars), Scratch(300)
     compiled = replay(prepared, targets, short=True, rules=rules)
-    written = loop.simulate(
+    written = kernel.simulate(
         prepared.open,
         prepared.close,
         prepared.days,
@@ -365,10 +365,10 @@ def test_the_compiled_loop_is_the_written_one() -> None:
 
 
 def test_no_cache_folder_is_no_obstacle() -> None:
-    """Read-only installs: if it fails, a sweep cannot start where nothing may be written beside the code."""
+    """Read-only installs: if it fails, a sweep cannot start where the code's folder is read-only."""
     code = (
         "import numba.core.caching as caching\n"
-        "caching.CacheImpl._locator_classes = []\n"  # what numba finds where no folder can be written
+        "caching.CacheImpl._locator_classes = []\n"  # numba's state where no folder is writable
         "caching.CompileResultCacheImpl._locator_classes = []\n"
         "import numpy as np\n"
         "from flagbt.data.bundled_sample import load_sample\n"

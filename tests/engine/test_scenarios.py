@@ -1,10 +1,10 @@
-"""A few candles and what must come of them, worked by hand to the cent.
+"""A few candles and their expected results, computed by hand to the cent.
 
-The costs are round so that a pencil is enough: fee 1 %, slippage 1 %. From flat, with 9,996.98 of cash, a BUY that fills at an
-open of 98 takes 9,996.98 / (98 * 1.01 * 1.01) = 100 base units exactly. They cost 100 * 98 * 1.01 = 9,898.00 plus a fee of
+The costs are round numbers for easy arithmetic: fee 1 %, slippage 1 %. From flat, with 9,996.98 of cash, a BUY that fills at
+an open of 98 buys 9,996.98 / (98 * 1.01 * 1.01) = 100 base units exactly. They cost 100 * 98 * 1.01 = 9,898.00 plus a fee of
 98.98, which leaves nothing. Sold short at the same open, 100 units bring 100 * 98 * 0.99 = 9,702.00 less a fee of 97.02, so
-that 19,601.96 of cash stand against them. (The start has a thousandth of a cent more: floats hold few of these sums
-exactly, and a lot that cannot be paid by the last bit is not bought.)
+that the cash becomes 19,601.96. (The start has a thousandth of a cent more: floats hold few of these sums exactly, and a lot
+that the cash misses by the last bit is not bought.)
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ ROUND = {"fee_bps": 100.0, "slippage_bps": 100.0, "borrow_bps_per_day": 0.0}
 CASH = 9_996.980_01
 CODES = {"S": 0, "H": 1, "B": 2, "-": -1}
 KEEP = None
-UNKNOWN = math.nan  # the size of an order that never came to its fill
+UNKNOWN = math.nan  # the size of an order that never filled
 LOST = "the account had lost everything"
 
 
-class Scripted(Strategy):
-    """Says what it is told: signals as letters, or targets bar by bar."""
+class Script(Strategy):
+    """Follow a script: signals as letters, or targets bar by bar."""
 
     name = "scripted"
 
@@ -47,13 +47,13 @@ class Scripted(Strategy):
         return Signals.plain(np.array([CODES[code] for code in self._script]))
 
     def decide(self, t: int, position: Position) -> float | None:
-        """Return the target told, or follow the position rule."""
+        """Return the scripted target, or follow the position rule."""
         return super().decide(t, position) if self._targets is None else self._targets[t]
 
 
 @dataclass(frozen=True)
 class Order:
-    """What one order must come to; ``fill`` is (bar, price, fee)."""
+    """Hold one order's expected outcome; ``fill`` is (bar, price, fee)."""
 
     decided: int
     size: float
@@ -64,7 +64,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Candles (open, close), signals, and what must come of them."""
+    """Hold candles (open, close), signals, and the expected results."""
 
     name: str
     candles: list[tuple[float, float]]
@@ -137,7 +137,7 @@ SCENARIOS = [
     ),
     Scenario(
         "a gap up turns a purchase into a sale: the side is decided at the fill",
-        # Half: 50 units for 4,949.00 and 49.49, so 4,998.49 stay. At the close of 98, 60 % are 59.4 units, more than is held.
+        # Half: 50 units for 4,949.00 and 49.49, which leaves 4,998.49. At the close of 98, 60 % are 59.4 units, more than held.
         # At the open of 196 they are 0.6 * (4,998.49 + 50 * 196) / (196 * 1.0201) = 44.408881: 5.591119 are sold, at 194.04:
         # 1,084.900731 less a fee of 10.849007 makes 6,072.541714 of cash.
         [FLAT, FLAT, (196, 196)],
@@ -183,7 +183,7 @@ SCENARIOS = [
         start_cash=0.00005,
     ),
     Scenario(
-        "whether it makes a lot is decided at the fill: too little at the close, enough at the next open",
+        "the fill decides whether it makes a lot: too little at the close, enough at the next open",
         # 0.00011 / 99.9698 is one lot at the close, and none at the open of 196; and 0.00011 / 49.9849 are two at that of 49.
         [FLAT, (196, 98), (49, 49)],
         "BBH",
@@ -296,7 +296,7 @@ SCENARIOS = [
         short=True,
     ),
     Scenario(
-        "what the price gives back before the closing fill is left, and stays",
+        "a recovery of the price before the closing fill stays in the account",
         # Bought back at 150 * 1.01 = 151.50: 15,150 and 151.50 of the 19,601.96.
         [FLAT, (98, 250), (150, 150), FLAT],
         "SHBB",
@@ -318,7 +318,7 @@ SCENARIOS = [
         short=True,
     ),
     Scenario(
-        "an open at which nothing is left ruins by itself nobody: the close counts",
+        "an open without equity is not a ruin: the close counts",
         # 19,601.96 - 100 * 250 at the open, but 19,601.96 - 100 * 100 at the close. Bought back at 101.00 later.
         [FLAT, FLAT, (250, 100), (100, 100)],
         "SHHH",
@@ -332,7 +332,7 @@ SCENARIOS = [
     ),
     Scenario(
         "but an order that fills at such an open can only close",
-        # Half of nothing: all 100 are bought back at 252.50, although the bar closes at 100 and the order was to halve them.
+        # Half of nothing: all 100 are bought back at 252.50, although the bar closes at 100 and the order should halve them.
         [FLAT, FLAT, (250, 100), (100, 100)],
         "SHHH",
         [Order(0, -100, fill=(1, 97.02, 97.02)), Order(1, 100, fill=(2, 252.50, 252.50))],
@@ -344,9 +344,9 @@ SCENARIOS = [
         short=True,
     ),
     Scenario(
-        "a short pays borrow for the time it is held",
+        "a short pays borrow while it is open",
         # 240 bps a day are 10 bps an hour: 100 * 100 * 0.001 = 10.00 as bar 2 opens, 100 * 90 * 0.001 = 9.00 as bar 3
-        # opens, at which it is bought back for 9,090.00 and 90.90. None for the bar in which it was sold.
+        # opens, where it is bought back for 9,090.00 and 90.90. No borrow for the bar in which it was sold.
         [FLAT, (98, 100), (100, 90), (90, 90)],
         "SHSH",
         [Order(0, -100, fill=(1, 97.02, 97.02)), Order(2, 100, fill=(3, 90.90, 90.90))],
@@ -380,25 +380,25 @@ SCENARIOS = [
 
 
 def replay(scenario: Scenario) -> tuple[Bars, object]:
-    """Run a scenario; highs and lows are the candle's own body, so that every slippage lies outside it."""
+    """Run a scenario; high and low are the candle's body, so that every slippage is outside it."""
     open_, close = np.array(scenario.candles, dtype=float).T
     time = np.datetime64("2024-03-01", "ns") + np.arange(len(open_)) * np.timedelta64(3600, "s")
     high, low = np.maximum(open_, close), np.minimum(open_, close)
     bars = Bars(time, open_, high, low, close, np.ones(len(open_)), source=scenario.name)
-    strategy = Scripted(scenario.signals, scenario.targets, short=scenario.short)
+    strategy = Script(scenario.signals, scenario.targets, short=scenario.short)
     costs = Costs(**(ROUND | scenario.costs))
     run = run_backtest(bars, strategy, costs=costs, cash=scenario.start_cash, short=scenario.short)
     return bars, run
 
 
 def run_targets(run: Run) -> list[float]:
-    """Return what the position rule wants at each bar, NaN to keep."""
+    """Return the position rule's target at each bar, NaN to keep."""
     return position_rule(run.signals["signal"].to_numpy(), short=run.config["short"]).tolist()
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_scenario(scenario):
-    """Money: if it fails, an order, a fee, a slippage or a bar's equity is not what the rules give, in either engine."""
+    """Money: if it fails, an order, a fee, a slippage or a bar's equity differs from the rules, in either engine."""
     bars, run = replay(scenario)
     assert run.equity["cash"].tolist() == pytest.approx(scenario.cash, abs=0.000_02)
     assert run.equity["equity"].tolist() == pytest.approx(scenario.equity, abs=0.000_05)

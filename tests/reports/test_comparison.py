@@ -1,4 +1,4 @@
-"""Comparison: ranks only what is the same test, and says what is not."""
+"""Comparison: ranks only equal tests, and states what is unequal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def keep(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> Keeper:
 
 
 def test_the_best_of_equal_tests_is_marked(keep: Keeper) -> None:
-    """If it fails, the wrong run is called the best, or doing nothing wins for its small drawdown."""
+    """If it fails, the wrong run is marked as the best, or a run without trades wins with its small drawdown."""
     runs = [keep(name="model"), keep(name="idle", kind="collapsed"), keep(name="held", kind="buy-and-hold")]
     table = {row[0]: row[1:] for row in comparison_table(runs)}
     assert table[""] == ["model", "idle", "held"]
@@ -46,7 +46,7 @@ def test_the_best_of_equal_tests_is_marked(keep: Keeper) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "says"),
+    ("other", "reason"),
     [
         ({"n_bars": 216}, "the ranges differ"),
         ({"seed": 5}, "the bars differ"),
@@ -57,26 +57,26 @@ def test_the_best_of_equal_tests_is_marked(keep: Keeper) -> None:
         ),
     ],
 )
-def test_unequal_tests_are_not_ranked(keep: Keeper, other: dict[str, object], says: str) -> None:
-    """If it fails, a run without costs, over a kinder range, or of an earlier account, is called better."""
+def test_unequal_tests_are_not_ranked(keep: Keeper, other: dict[str, object], reason: str) -> None:
+    """If it fails, a run without costs, over an easier range, or with older sizing rules, is ranked as better."""
     runs = [keep(), keep(**other)]
-    assert any(says in reason for reason in inequalities(runs))
+    assert any(reason in each for each in inequalities(runs))
     page = render_comparison(runs)
     assert "NOT COMPARABLE" in page
-    assert says in page
+    assert reason in page
     assert 'class="best"' not in page
     assert not any("*" in cell for row in comparison_table(runs) for cell in row)
 
 
 def test_only_the_differing_settings_are_shown(keep: Keeper) -> None:
-    """If it fails, the one setting that matters drowns among equal ones."""
+    """If it fails, the one differing setting is hidden among equal ones."""
     runs = [keep(), keep(config={"calibration": "offset:3,-2.5,1"})]
     assert differences(runs) == {"calibration": ["none", "offset:3,-2.5,1"]}
     assert inequalities(runs) == []
 
 
-def test_equal_names_are_told_apart_and_escaped(keep: Keeper) -> None:
-    """If it fails, two runs of one name are one column to the reader, or a name runs a script."""
+def test_equal_names_are_distinguished_and_escaped(keep: Keeper) -> None:
+    """If it fails, two runs of one name look like one column, or a name runs a script."""
     evil = "<script>alert(1)</script>"
     runs = [keep(name=evil), keep(name=evil), keep()]
     assert len(set(labels(runs))) == 3
@@ -94,7 +94,7 @@ def test_many_runs_and_the_same_bytes_twice(keep: Keeper) -> None:
 
 @pytest.mark.parametrize("count", [1, 50])
 def test_one_run_and_fifty(keep: Keeper, count: int) -> None:
-    """If it fails, one run has no page, or fifty make one that hides some or weighs too much."""
+    """If it fails, one run has no page, or the page of fifty hides some or is too large."""
     run = keep()
     runs = [replace(run, manifest=run.manifest | {"name": f"run {i}"}) for i in range(count)]
     page = render_comparison(runs)
@@ -104,7 +104,7 @@ def test_one_run_and_fifty(keep: Keeper, count: int) -> None:
 
 
 def test_runs_without_a_common_bar_are_refused_by_name(keep: Keeper) -> None:
-    """If it fails, a page compares 2023 with 2024, or does not say which two runs do not meet."""
+    """If it fails, a page compares 2023 with 2024, or does not name the two runs without common bars."""
     runs = [keep(), keep(start="2024-03-01")]
     with pytest.raises(RangeError, match="have no bar in common") as refused:
         render_comparison(runs)
@@ -122,7 +122,7 @@ def test_differences_are_to_the_first_run(keep: Keeper) -> None:
     "text", ["sharpe_daily < 0.5", "sharpe<.5", " total_return >= -1e-1 ", "deflated-sharpe <= 0.95", "trades > +3."]
 )
 def test_conditions_that_are_understood(text: str) -> None:
-    """If it fails, a condition that a pipeline relies on is refused."""
+    """If it fails, a valid condition of a pipeline is refused."""
     condition = Condition.parse(text)
     assert condition.name in NAMES
     assert Condition.parse(str(condition)) == condition
@@ -150,7 +150,7 @@ def test_conditions_that_are_not(text: str) -> None:
 
 
 def test_an_unknown_metric_has_a_nearest_one() -> None:
-    """If it fails, whoever types sharp_daily is left alone with it."""
+    """If it fails, the error for the typing mistake sharp_daily gives no suggestion."""
     with pytest.raises(UsageError, match="Did you mean 'sharpe_daily'"):
         metric_name("sharp_daily", option="--sort")
     with pytest.raises(UsageError, match="there is no metric 'code'"):
@@ -160,7 +160,7 @@ def test_an_unknown_metric_has_a_nearest_one() -> None:
 
 
 def test_conditions_at_their_limits(keep: Keeper) -> None:
-    """If it fails, a run at the limit fails, or one without any number passes in silence."""
+    """If it fails, a run at the limit fails, or one with an undefined number passes silently."""
     run, idle = keep(), keep(kind="collapsed")
     sharpe = run.metrics["strategy"]["sharpe_daily"]
     assert Condition("sharpe_daily", "<", sharpe).failure(run, "a") is None
@@ -171,7 +171,7 @@ def test_conditions_at_their_limits(keep: Keeper) -> None:
 
 
 def test_the_best_comes_first_and_the_idle_last(keep: Keeper) -> None:
-    """If it fails, --sort puts a deeper drawdown, or a run that did nothing, on top."""
+    """If it fails, --sort ranks a deeper drawdown, or a run without trades, first."""
     runs = [keep(kind="collapsed", name="idle"), keep(name="model"), keep(name="held", kind="buy-and-hold")]
     for name, better in (("max_drawdown", max), ("fees_paid", min)):
         found = ordered(runs, name)
@@ -181,7 +181,7 @@ def test_the_best_comes_first_and_the_idle_last(keep: Keeper) -> None:
 
 
 def test_a_run_that_lost_everything_is_never_the_best(keep: Keeper) -> None:
-    """If it fails, an account that was closed at its ruin is starred for its low fees, or for what was left of it."""
+    """If it fails, a ruined account gets the star for its low fees, or for its remaining cash."""
     lost, held = keep(name="lost"), keep(name="held", kind="buy-and-hold")
     equity = lost.equity.copy()
     equity.iloc[20, equity.columns.get_loc("equity")] = 0.0

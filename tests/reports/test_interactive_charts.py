@@ -1,4 +1,4 @@
-"""Bokeh figures on a page: one script, its hash in the policy, the same bytes again, and no text that becomes markup."""
+"""Bokeh charts on a page: one script, its hash in the policy, the same bytes again, and escaped text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from flagbt.reports import page
-from flagbt.reports.interactive_charts import Line, Marks, Panel, chart_document, evenly, heat_map, line_chart, thinned
+from flagbt.reports.heat_map import GridAxis, heat_map
+from flagbt.reports.interactive_charts import Line, Marks, Panel, chart_document, evenly, line_chart, thinned
 
 HOSTILE = "<script>alert(1)</script></figure>&\"'"
 
 
 def hours(n: int) -> np.ndarray:
-    """Return n hourly times from 2024 on."""
+    """Return n hourly times from 2024."""
     return np.datetime64("2024-01-01", "ns") + np.arange(n) * np.timedelta64(1, "h")
 
 
@@ -32,7 +33,7 @@ def chart(name: str = "equity", label: str = "Strategy") -> page.Html:
 
 
 def data_of(text: str) -> list[dict[str, object]]:
-    """Return the JSON of every chart of a page, read as a browser reads it: up to the first end of a script element."""
+    """Return the JSON of every chart of a page as a browser reads it: up to the first end of a script element."""
     return [json.loads(each) for each in re.findall(r'class="chart-data">(.*?)</script', text, re.DOTALL)]
 
 
@@ -42,7 +43,7 @@ def scripts_of(text: str) -> list[str]:
 
 
 def test_script_once_and_only_where_there_is_a_chart() -> None:
-    """If this fails, a page of many charts weighs megabytes, or a page without one carries Bokeh for nothing."""
+    """If this fails, a page of many charts takes megabytes, or a page without charts includes Bokeh."""
     assert len(chart_document("T", "<p>no chart</p>")) < 20_000
     assert "script-src" not in chart_document("T", "<p>no chart</p>")
     one, many = chart_document("T", chart()), chart_document("T", "".join(chart(f"chart{i}") for i in range(5)))
@@ -51,7 +52,7 @@ def test_script_once_and_only_where_there_is_a_chart() -> None:
 
 
 def test_policy_allows_the_scripts_by_their_hashes_and_nothing_else() -> None:
-    """If this fails, the charts stay empty, or a page may run a foreign script or fetch something."""
+    """If this fails, the charts stay empty, or a page may run another script or fetch something."""
     text = chart_document("T", chart())
     policy = html.unescape(re.search(r'Policy" content="([^"]*)"', text).group(1))
     hashes = {f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in scripts_of(text)}
@@ -64,8 +65,8 @@ def test_policy_allows_the_scripts_by_their_hashes_and_nothing_else() -> None:
     }
 
 
-def test_same_numbers_same_bytes_however_many_charts_the_process_has_made() -> None:
-    """If this fails, a page made twice differs, since Bokeh numbers its models by how many were made before."""
+def test_same_numbers_same_bytes_after_other_charts() -> None:
+    """If this fails, a page rendered twice differs, since Bokeh numbers its models by their count in the process."""
     first = chart_document("T", chart())
     chart_document("T", chart("another"))
     assert chart_document("T", chart()) == first
@@ -82,7 +83,7 @@ def test_charts_of_one_page_share_no_id() -> None:
 
 
 def test_a_hostile_name_stays_text() -> None:
-    """If this fails, a run's name runs a script, or ends the chart's data and leaves the rest of it on the page."""
+    """If this fails, a run's name runs a script, or ends the chart's data and leaves the rest on the page."""
     text = chart_document(HOSTILE, chart(label=HOSTILE))
     assert len(scripts_of(text)) == 2
     assert "alert(1)</script>" not in text
@@ -90,24 +91,23 @@ def test_a_hostile_name_stays_text() -> None:
 
 
 def test_a_script_that_would_end_its_element_is_refused() -> None:
-    """If this fails, a new version of Bokeh could break the page's markup without anybody seeing."""
+    """If this fails, a new version of Bokeh could break the page's markup unnoticed."""
     for text in ("a </script> b", "a </SCRIPT b", "<!-- ", "a\r\nb"):
         with pytest.raises(ValueError, match="must not hold"):
             page.document("T", "", scripts=[text])
 
 
 def test_every_colour_is_one_of_the_pages() -> None:
-    """If this fails, a part of a chart keeps its light colour on a dark page, where nobody can read it."""
-    text = chart_document(
-        "T", chart() + heat_map(np.eye(2), ["a", "b"], ["c", "d"], "h", description="", x_title="", y_title="")
-    )
+    """If this fails, a part of a chart keeps its light colour on a dark page, where it is unreadable."""
+    grid = heat_map(np.eye(2), GridAxis("", ["a", "b"]), GridAxis("", ["c", "d"]), "h", description="")
+    text = chart_document("T", chart() + grid)
     roles = set(re.findall(r"var\(--([a-z0-9-]+)\)", json.dumps(data_of(text))))
     assert {"strategy", "benchmark", "buy", "rule", "muted", "text"} <= roles <= set(page.COLOURS)
     assert not re.findall(r"#0102..", text)
 
 
 def test_thinned_keeps_every_extreme() -> None:
-    """If this fails, the deepest drawdown is not on the picture of a long run."""
+    """If this fails, the deepest drawdown is missing from the chart of a long run."""
     y = np.random.default_rng(0).normal(size=100_000)
     y[77_777], y[12_345] = 40, -40
     kept = thinned(y, 1_000)
@@ -122,12 +122,9 @@ def test_thinned_keeps_every_extreme() -> None:
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_smallest_charts(n: int) -> None:
-    """If this fails, the page of a run of one bar cannot be made."""
+    """If this fails, the page of a run of one bar cannot be rendered."""
     x = hours(n)
     panels = [Panel([Line("a", x, np.full(n, np.nan), "run0"), Line("b", x, np.ones(n), "run1")])]
     assert data_of(chart_document("T", line_chart(panels, "a", description="")))
-    assert data_of(
-        chart_document(
-            "T", heat_map(np.full((1, n), np.nan), ["a", "b"][:n], ["c"], "h", description="", x_title="", y_title="")
-        )
-    )
+    grid = heat_map(np.full((1, n), np.nan), GridAxis("", ["a", "b"][:n]), GridAxis("", ["c"]), "h", description="")
+    assert data_of(chart_document("T", grid))

@@ -1,4 +1,4 @@
-"""The index of a runs folder: every run, newest first, whatever else happens at the same time."""
+"""The index of a runs folder: every run, newest first, also with parallel writers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def linked(page: str) -> list[str]:
 
 
 def test_newest_first_and_escaped(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> None:
-    """If it fails, the run just made is at the end, or a run's name runs a script."""
+    """If it fails, the newest run is at the end, or a run's name runs a script."""
     pair = run_maker(48), run_maker(48, kind="buy-and-hold")
     made = [keep_run(*pair, tmp_path, name=name).folder.name for name in ("first", EVIL, "last")]
     page = write_index(tmp_path).read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def test_newest_first_and_escaped(run_maker: RunMaker, keep_run: Keeper, tmp_pat
 
 
 def test_a_damaged_run_is_named_and_hides_no_other(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> None:
-    """If it fails, one broken folder takes the list of all runs away."""
+    """If it fails, one broken folder hides the list of all runs."""
     pair = run_maker(48), run_maker(48, kind="buy-and-hold")
     broken, whole = (keep_run(*pair, tmp_path).folder for _ in range(2))
     (broken / "metrics.json").write_text("{}")
@@ -47,7 +47,7 @@ def test_a_damaged_run_is_named_and_hides_no_other(run_maker: RunMaker, keep_run
 
 
 def test_eight_runs_at_once_are_all_listed(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> None:
-    """If it fails, of runs that end together one is missing from the list until the next one is made."""
+    """If it fails, one of several runs that end together is missing from the list until the next run."""
     pair = run_maker(48), run_maker(48, kind="buy-and-hold")
     failed: list[BaseException] = []
 
@@ -70,8 +70,8 @@ def test_eight_runs_at_once_are_all_listed(run_maker: RunMaker, keep_run: Keeper
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
 
 
-def test_a_list_that_cannot_be_written_says_that_the_runs_are_kept(tmp_path: Path) -> None:
-    """If it fails, a full disk looks as if the run were lost."""
+def test_an_unwritable_list_reports_that_the_runs_are_kept(tmp_path: Path) -> None:
+    """If it fails, a full disk looks as if it lost the run."""
     (tmp_path / "index.html").mkdir()
     with pytest.raises(RecordError, match="the runs are kept, but their list .*index.html could not be written"):
         write_index(tmp_path)

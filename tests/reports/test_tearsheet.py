@@ -1,4 +1,4 @@
-"""The tearsheet: says what happened, never fails on a strange run, is offline and always the same."""
+"""The tearsheet: states the outcome, never fails on an unusual run, is offline and reproducible."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EVIL = "<script>alert(1)</script>"
 
 
 class Checker(HTMLParser):
-    """Collects what a page would fetch or run, its ids, and whether its elements nest."""
+    """Collect a page's requests, scripts and ids, and check that its elements nest."""
 
     VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
 
@@ -46,7 +46,7 @@ class Checker(HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the requests and the id of an element."""
+        """Record the requests and the id of an element."""
         if tag not in self.VOID:
             self.open.append(tag)
         if tag in {"iframe", "object", "embed", "link", "img", "base"}:
@@ -60,7 +60,7 @@ class Checker(HTMLParser):
                 self.ids.append(str(value))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element that closes itself."""
+        """Record an element that closes itself."""
         self.handle_starttag(tag, attrs)
         if tag not in self.VOID:
             self.open.pop()
@@ -71,7 +71,7 @@ class Checker(HTMLParser):
 
 
 def check_offline(page: str) -> Checker:
-    """Assert that a page fetches nothing, runs only what its policy names, nests well and has no id twice."""
+    """Assert that a page fetches nothing, runs only the scripts in its policy, nests correctly and has unique ids."""
     checker = Checker()
     checker.feed(page)
     scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
@@ -91,13 +91,13 @@ def check_offline(page: str) -> Checker:
 
 @pytest.fixture(scope="module")
 def quarter() -> dict[str, str]:
-    """Keep pages that take seconds, by kind of run."""
+    """Cache pages that take seconds, by kind of run."""
     return {}
 
 
 @pytest.fixture
 def page_of(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> Pager:
-    """Give the function that stores a run beside buy and hold and renders its page."""
+    """Give the function that stores a run with buy and hold and renders its page."""
 
     def render(run: Run, benchmark: Run | None = None, **more: object) -> str:
         benchmark = benchmark or run_maker(len(run.equity), kind="buy-and-hold")
@@ -108,26 +108,26 @@ def page_of(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> Pager:
 
 @pytest.fixture
 def quarter_page(run_maker: RunMaker, page_of: Pager, quarter: dict[str, str]) -> str:
-    """Give the page of a trading run of a quarter, with its quantstats section and its certainty."""
+    """Give the page of a trading run of a quarter, with its quantstats section and its significance."""
     if "page" not in quarter:
         quarter["page"] = page_of(run_maker(24 * 91), name=EVIL, notes=f"notes {EVIL}", measure=True)
     return quarter["page"]
 
 
-def test_a_trading_run_opens_with_what_happened(run_maker: RunMaker, quarter_page: str) -> None:
-    """If it fails, the page no longer opens with the result against buy and hold."""
+def test_the_page_of_a_trading_run_starts_with_the_outcome(run_maker: RunMaker, quarter_page: str) -> None:
+    """If it fails, the page no longer starts with the result against buy and hold."""
     run, benchmark = run_maker(24 * 91), run_maker(24 * 91, kind="buy-and-hold")
     lead = re.search(r'<p class="lead">(.*?)</p>', quarter_page)
     assert lead
     mine, theirs = (percent(metrics(each)["total_return"], signed=True) for each in (run, benchmark))
-    said = lead.group(1).replace("\xa0", " ")
-    assert said.startswith(f"Traded {len(run.trades)} times")
-    assert f"returned {mine} against {theirs} for buy and hold. " in said
-    assert said.endswith(("luck.", "explains."))
+    text = lead.group(1).replace("\xa0", " ")
+    assert text.startswith(f"Traded {len(run.trades)} times")
+    assert f"returned {mine} against {theirs} for buy and hold. " in text
+    assert text.endswith(("luck.", "explains."))
 
 
-def test_the_sections_stand_in_their_order(quarter_page: str) -> None:
-    """If it fails, the page shows what was earned before what happened, or a section is missing."""
+def test_the_sections_are_in_order(quarter_page: str) -> None:
+    """If it fails, the page shows details before the outcome, or a section is missing."""
     heads = [
         "SYNTHETIC DATA",
         'class="lead"',
@@ -149,7 +149,7 @@ def test_the_sections_stand_in_their_order(quarter_page: str) -> None:
 
 
 def test_the_page_is_offline_and_well_formed(quarter_page: str) -> None:
-    """If it fails, the page calls out (quantstats' favicon), runs a script, or two charts share an id."""
+    """If it fails, the page makes a request (quantstats' favicon), runs a script, or two charts share an id."""
     checker = check_offline(quarter_page)
     assert quarter_page.count("<svg") >= 8
     plain = re.sub(r"<script.*?</script>", "", quarter_page, flags=re.DOTALL)
@@ -165,7 +165,7 @@ def test_names_and_notes_are_escaped(quarter_page: str) -> None:
 
 
 def test_quantstats_agrees_with_our_own_headline(run_maker: RunMaker, quarter_page: str) -> None:
-    """If it fails, quantstats annualises by another year or has lost a day, and two Sharpe ratios stand on one page."""
+    """If it fails, quantstats uses another year or loses a day, and one page shows two different Sharpe ratios."""
     found = metrics(run_maker(24 * 91))
     shown = dict(re.findall(r'<th scope="row">([^<]+)</th><td>([^<]*)</td>', quarter_page))
     assert float(shown["Sharpe"]) == pytest.approx(found["sharpe_daily"], abs=0.006)
@@ -177,7 +177,7 @@ def test_quantstats_agrees_with_our_own_headline(run_maker: RunMaker, quarter_pa
 
 
 def test_the_same_record_gives_the_same_bytes_in_another_process(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> None:
-    """If it fails, a clock, a hash seed, a folder's name or what was drawn before changes the page."""
+    """If it fails, a clock, a hash seed, a folder's name or earlier charts change the page."""
     code = (
         "import hashlib, pathlib, sys\n"
         "from flagbt.results.store import rebuild_page\n"
@@ -205,11 +205,11 @@ def test_the_same_record_gives_the_same_bytes_in_another_process(run_maker: RunM
     ],
 )
 def test_a_run_that_never_trades_has_its_page(run_maker: RunMaker, page_of: Pager, kind: str, lead: str, verdict: str) -> None:
-    """If it fails, a run without trades crashes the report (a regression on a constant), or does not say why."""
+    """If it fails, a run without trades crashes the report (a regression on a constant), or lacks the reason."""
     page = page_of(run_maker(240, kind=kind), measure=True)
     assert lead in page.replace("\xa0", " ")
     assert f"<b>{verdict}</b>" in page
-    assert "There were none." in page
+    assert "There were no trades." in page
     assert "Left out: 10 daily returns are too few" in page
     check_offline(page)
 
@@ -223,7 +223,7 @@ def test_a_flat_line_is_kept_from_quantstats(run_maker: RunMaker) -> None:
 
 
 def test_a_ruin_between_two_days_is_kept_from_quantstats(run_maker: RunMaker, page_of: Pager) -> None:
-    """If it fails, an account that lost everything within a day has ratios on its page, where its own numbers have none."""
+    """If it fails, an account that lost everything within a day has ratios on its page that its metrics do not have."""
     run = run_maker(24 * 40)
     equity = run.equity.copy()
     equity.iloc[250, equity.columns.get_loc("equity")] = -1.0  # 10:00: every day's last close is above 0
@@ -246,14 +246,14 @@ def test_a_strategy_without_signals_renders(run_maker: RunMaker, page_of: Pager)
     unknown = dict.fromkeys(("no_signal", "scored", "raw", "signal", "kept", "ordered", "zero_size"))
     counts = {"bars": 48, "submitted": 3, "rejected": {"Margin": 2}, "unfilled": 0, "filled": 1}
     page = page_of(replace(run, signals=None, funnel=unknown | counts), measure=True)
-    assert "gives no signals" in page
+    assert "has no signals to describe" in page
     assert "Rejected: Margin" in page
     assert "2 rejected (Margin)" in page
     check_offline(page)
 
 
 def test_rejected_orders_explain_a_run_that_never_traded(run_maker: RunMaker) -> None:
-    """If it fails, 729 orders rejected for margin look like a quiet strategy."""
+    """If it fails, 729 orders rejected for margin look like an inactive strategy."""
     run = run_maker(240)
     orders = run.orders.assign(status="rejected", reason="Margin")
     idle = run_maker(240, kind="hold")
@@ -262,7 +262,7 @@ def test_rejected_orders_explain_a_run_that_never_traded(run_maker: RunMaker) ->
 
 
 def test_no_path_of_this_machine_is_on_the_page(run_maker: RunMaker, page_of: Pager) -> None:
-    """If it fails, pages made in two folders differ, and tell a stranger whose machine they come from."""
+    """If it fails, pages rendered in two folders differ, and reveal the machine they come from."""
     run = run_maker(48, config={"data": "/home/me/secret folder/bars.csv", "allow_overlap": True})
     page = page_of(run)
     assert "/home/me" not in page
@@ -271,19 +271,19 @@ def test_no_path_of_this_machine_is_on_the_page(run_maker: RunMaker, page_of: Pa
 
 
 def test_calibration_can_not_hide_a_collapse(run_maker: RunMaker) -> None:
-    """If it fails, fitting the priors to the labels turns a dead model's headline into a healthy one."""
+    """If it fails, fitting the priors to the labels turns a collapsed model's headline into a healthy one."""
     run = run_maker(240, kind="collapsed")
     assert run.signals is not None
-    cured = run.signals.assign(signal=1, p_sell=0.163, p_hold=0.656, p_buy=0.181)
-    cured.loc[run.signals["signal"] == -1, "signal"] = -1
-    found = summary(replace(run, signals=cured), run_maker(240, kind="buy-and-hold"))
+    calibrated = run.signals.assign(signal=1, p_sell=0.163, p_hold=0.656, p_buy=0.181)
+    calibrated.loc[run.signals["signal"] == -1, "signal"] = -1
+    found = summary(replace(run, signals=calibrated), run_maker(240, kind="buy-and-hold"))
     assert found["verdicts"]["model"]["verdict"] == "collapsed"
     assert found["verdicts"]["calibrated"]["verdict"] == "plausible"
     assert found["sentence"].startswith("Collapsed: HOLD on 100.0 %")
 
 
 def test_all_losses_and_an_open_position(run_maker: RunMaker, page_of: Pager) -> None:
-    """If it fails, a run that only lost, or that still holds something, has no page or hides it."""
+    """If it fails, a run that only lost, or that still has a position, has no page or hides it."""
     run = run_maker(240)
     lost = run.trades.assign(pnl=-5.0, **{"return": -0.001})
     lost.loc[lost.index[-1], ["status", "exit_time", "exit_price"]] = ["open", pd.NaT, np.nan]
@@ -292,8 +292,8 @@ def test_all_losses_and_an_open_position(run_maker: RunMaker, page_of: Pager) ->
     check_offline(page)
 
 
-def test_a_run_of_an_older_record_says_what_it_lacks(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> None:
-    """If it fails, the page of a run made before certainty was measured cannot be made, or pretends that it was."""
+def test_the_page_of_an_older_record_states_what_it_lacks(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> None:
+    """If it fails, the page of a run without measured significance cannot be rendered, or claims that it was measured."""
     folder = keep_run(run_maker(240), run_maker(240, kind="buy-and-hold"), tmp_path).folder
     for file, change in (
         ("run.json", {"format_version": 1}),
@@ -305,13 +305,13 @@ def test_a_run_of_an_older_record_says_what_it_lacks(run_maker: RunMaker, keep_r
         }
         (folder / file).write_text(json.dumps(kept))
     page = render_tearsheet(read_run(folder))
-    assert page.count("run it again to have it") == 2
+    assert page.count("did not measure it when this run was made; run it again") == 2
     assert ">Luck<" not in page
     check_offline(page)
 
 
 def test_very_many_trades_stay_readable(run_maker: RunMaker, page_of: Pager) -> None:
-    """If it fails, 100,000 trades make a page that no browser opens."""
+    """If it fails, 100,000 trades make a page too large for a browser."""
     run = run_maker(240)
     many = pd.concat([run.trades] * (100_000 // len(run.trades) + 1), ignore_index=True)
     page = page_of(replace(run, trades=many))
@@ -320,7 +320,7 @@ def test_very_many_trades_stay_readable(run_maker: RunMaker, page_of: Pager) -> 
     assert "evenly chosen ones are marked" in page
 
 
-def test_sections_say_the_numbers_of_the_record(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> None:
+def test_sections_show_the_numbers_of_the_record(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> None:
     """If it fails, the page shows another ECE, break-even fee or interval than metrics.json holds."""
     stored = keep_run(run_maker(24 * 91), run_maker(24 * 91, kind="buy-and-hold"), tmp_path, measure=True)
     page = render_tearsheet(stored).replace("\xa0", " ")
@@ -346,7 +346,7 @@ def test_sections_say_the_numbers_of_the_record(run_maker: RunMaker, keep_run: K
 def test_the_word_for_luck(
     deflated: float | None, low: float | None, high: float | None, beyond: bool | None, word: str
 ) -> None:
-    """If it fails, a gain that anybody had in a rising market is called luck, or skill."""
+    """If it fails, a gain from a rising market is reported as luck, or as skill."""
     certainty = {
         "verdict": {"beyond_luck": beyond},
         "deflated_sharpe": {"value": deflated},

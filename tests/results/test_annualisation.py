@@ -1,4 +1,4 @@
-"""One year for every annualised figure: 365 days, and as many bars as the series' own calendar has in them."""
+"""One year for every annualised metric: 365 days, and as many bars as the series' own calendar has in them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ YEAR = pd.Timedelta(days=365)
 
 
 def frame_of(index: pd.DatetimeIndex, seed: int = 3) -> pd.DataFrame:
-    """Return a random walk of prices about 1.1 on these stamps."""
+    """Return a random walk of prices around 1.1 on these stamps."""
     close = 1.1 * np.exp(np.random.default_rng(seed).normal(0.00002, 0.001, len(index)).cumsum())
     open_ = np.concatenate([[1.1], close[:-1]])
     return pd.DataFrame(
@@ -56,7 +56,7 @@ def sharpe(cash: float, equity: pd.Series[float], file: pd.DataFrame, step: str)
 def test_the_year_is_the_files_own(
     make: Callable[[], pd.DataFrame], step: str, bars: int, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it fails, hours or days when the market is closed count as bars, which flatters by a fifth."""
+    """If it fails, hours or days when the market is closed count as bars, which inflates the ratio by a fifth."""
     monkeypatch.chdir(tmp_path)
     file = make()
     file.rename_axis("time").to_csv("bars.csv")
@@ -94,7 +94,7 @@ def test_a_part_keeps_the_year_of_the_whole() -> None:
 
 
 def test_hours_of_a_real_market_with_two_gaps(shared_data: Path) -> None:
-    """If it fails, a real file's per-bar ratio is not the one that pandas gives."""
+    """If it fails, a real file's per-bar ratio differs from pandas'."""
     path = sorted(shared_data.glob("btc_usdt_1h_2020*.csv"))[0]
     bars = read_bars(path)
     run = run_backtest(bars, BuyAndHold(), timerange=TimeRange.parse("20230101-20230701"))
@@ -124,13 +124,13 @@ def test_quantstats_has_no_yearly_growth_where_metrics_have_none(run_maker: Call
     returns = daily_returns(run)
     assert len(returns) == 30
     assert metrics(run)["cagr"] is None
-    assert why_not(returns, returns, metrics(run)["days"]) == "28.08 days are too few for yearly figures; it takes 30 days"
+    assert why_not(returns, returns, metrics(run)["days"]) == "28.08 days are too few for yearly metrics; they need 30 days"
 
 
-def test_a_record_of_the_second_format_is_read_by_todays_names(
+def test_a_record_of_the_second_format_is_read_under_the_current_names(
     run_maker: Callable[..., Run], keep_run: Callable[..., StoredRun], tmp_path: Path
 ) -> None:
-    """If it fails, older runs cannot be compared with new ones, or keep a flattering number beside them."""
+    """If it fails, older runs cannot be compared with new ones, or keep inflated numbers."""
     run = run_maker(24 * 10)
     run = replace(run, data=run.data | {"file_bars": 750, "missing_bars": 250})
     new = keep_run(run, run, tmp_path)
@@ -146,7 +146,7 @@ def test_a_record_of_the_second_format_is_read_by_todays_names(
     del manifest["data"]["bars_per_year"]
     (new.folder / "run.json").write_text(json.dumps(manifest | {"format_version": 2}))
     read = read_run(new.folder).metrics["strategy"]
-    # 750 of 1,000 bars are there, so a year holds three quarters of those of a market that never closes.
+    # 750 of 1,000 bars exist, so a year holds three quarters of those of a market that never closes.
     assert read.pop("sharpe_per_bar") == pytest.approx(2.0 * np.sqrt(0.75))
     assert (read["cagr"], read["calmar"]) == (None, None)
     assert read == {name: value for name, value in new.metrics["strategy"].items() if name != "sharpe_per_bar"}
@@ -157,4 +157,6 @@ def test_a_record_of_the_second_format_is_read_by_todays_names(
     path.write_text(json.dumps(old))
     read = read_run(new.folder)
     assert (read.metrics["strategy"]["cagr"], read.metrics["strategy"]["calmar"]) == (-1.0, None)
-    assert read.manifest["sentence"].startswith("Lost everything on the way, and traded on, as runs of its time did. Traded ")
+    assert read.manifest["sentence"].startswith(
+        "Lost everything on the way, and still traded, as old versions allowed. Traded "
+    )

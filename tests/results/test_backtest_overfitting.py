@@ -12,7 +12,7 @@ from flagbt.sweeps.worker import part_edges, part_sums
 
 
 def measured(returns: np.ndarray, parts: int, block: int = 100):
-    """Measure daily returns, shape (settings, days), handed over block by block."""
+    """Measure daily returns, shape (settings, days), passed block by block."""
     edges = part_edges(returns.shape[1], parts)
     table = np.array([part_sums(each, edges) for each in returns])
     blocks = [table[start : start + block] for start in range(0, len(table), block)]
@@ -20,7 +20,7 @@ def measured(returns: np.ndarray, parts: int, block: int = 100):
 
 
 def by_brute_force(returns: np.ndarray, parts: int) -> float:
-    """Do what the paper says, split by split, on the returns themselves."""
+    """Follow the paper's definition, split by split, on the returns themselves."""
     pieces = np.array_split(np.arange(returns.shape[1]), parts)
     below = []
     for half in combinations(range(parts), parts // 2):
@@ -36,10 +36,10 @@ def by_brute_force(returns: np.ndarray, parts: int) -> float:
 
 
 def test_a_case_by_hand() -> None:
-    """Four parts of two days, three settings: if it fails, halves, ranks or ties are counted otherwise than on paper.
+    """Four parts of two days, three settings: if it fails, halves, ranks or ties are counted differently than by hand.
 
     Each part gives a setting +a or -a a day, plus and minus 0.1 around it, so the ratio of a half is that of its mean. Means by
-    part, A: 3 3 1 1, B: 1 1 3 3, C: 2 2 2 2. Halves {0,1}: A (3) is chosen, and is last (1) on the other. {2,3}: B, the same.
+    part, A: 3 3 1 1, B: 1 1 3 3, C: 2 2 2 2. Half {0,1}: A (3) is chosen, and is last (1) on the other. {2,3}: B, the same.
     The other four halves hold one part of each pair: all have the mean 2, and A, with a wider spread than C, is behind C, as B
     is. So C is chosen, and is first there. Two of six splits are below the median.
     """
@@ -52,8 +52,8 @@ def test_a_case_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("settings", "days", "parts"), [(2, 40, 4), (7, 61, 6), (30, 203, 8), (150, 90, 10)])
-def test_it_is_what_brute_force_gives(settings: int, days: int, parts: int) -> None:
-    """Sums of parts against the returns themselves: if it fails, the shortcut is another quantity."""
+def test_it_equals_brute_force(settings: int, days: int, parts: int) -> None:
+    """Sums of parts against the returns themselves: if it fails, the shortcut computes another quantity."""
     for seed in range(3):
         returns = np.random.default_rng(seed).normal(0.0003, 0.01, (settings, days))
         assert measured(returns, parts, block=64).probability == pytest.approx(by_brute_force(returns, parts))
@@ -72,14 +72,14 @@ def test_noise_is_a_coin_and_skill_is_not() -> None:
 
 
 def test_equals_and_settings_that_do_nothing() -> None:
-    """Ties and idle settings: if it fails, copies of one setting, or none that trades, are taken for evidence."""
+    """Ties and idle settings: if it fails, copies of one setting, or settings without trades, count as evidence."""
     random = np.random.default_rng(1)
     one = random.normal(0, 0.01, 64)
     assert measured(np.tile(one, (5, 1)), 8).probability == 0.5
     assert measured(np.zeros((5, 64)), 8) is None
     assert measured(one[None], 8) is None
     good = np.abs(one) + 0.001
-    # The rest never trade: a Sharpe ratio of 0 where it counts. One that lost everything is below them.
+    # The rest never trade: their Sharpe ratio counts as 0. One that lost everything ranks below them.
     returns = np.vstack([good, np.zeros((3, 64)), np.full(64, np.nan)])
     assert measured(returns, 8).probability == 0
     assert measured(-returns, 8).probability == 1

@@ -32,17 +32,17 @@ class Crossing(bt.Strategy):
 
 
 class Scaling(RandomSignals):
-    """Decides by what it holds: no list of signals says what it does."""
+    """Decide by the current position: the signals alone do not determine the orders."""
 
     def decide(self, t: int, position: Position) -> float | None:
-        """Go in by halves, leave after ten bars."""
+        """Enter by halves, exit after ten bars."""
         if position.bars_held >= 10:
             return 0.0
         return min(1.0, position.exposure + 0.5) if self.signals.signal[t] == 2 else None
 
 
 def made(bars: Bars, strategy: Any, *, factor: float = 1.0, fee_bps: float | None = None, rules: Rules | None = None) -> Run:
-    """Backtest in Backtrader at a multiple of the costs, or at another fee."""
+    """Return a Backtrader run at a multiple of the costs, or at another fee."""
     costs = Costs(fee_bps=10 * factor if fee_bps is None else fee_bps, slippage_bps=2 * factor, borrow_bps_per_day=factor)
     short = getattr(strategy, "short", False)
     return run_backtest(bars, strategy, timerange=TimeRange(bars.time[60], None), costs=costs, short=short, rules=rules)
@@ -67,7 +67,7 @@ def drifting(bars: Bars, drift: float) -> Bars:
     ids=lambda each: f"{each.name}{each.short}",
 )
 def test_other_costs_are_backtraders_numbers(strategy: Strategy, walk: Callable[..., Bars]) -> None:
-    """If it fails, the Sharpe ratio at 0 or 2 times the costs is not what a run at those costs gives."""
+    """If it fails, the Sharpe ratio at 0 or 2 times the costs differs from a run at those costs."""
     bars = walk(24 * 50, 5)
     found = cost_sensitivity(made(bars, strategy))
     assert found["reason"] is None
@@ -80,7 +80,7 @@ def test_other_costs_are_backtraders_numbers(strategy: Strategy, walk: Callable[
 
 
 def test_break_even_fee_breaks_even_in_backtrader(walk: Callable[..., Bars]) -> None:
-    """If it fails, the fee that is called break-even is not where the return is 0."""
+    """If it fails, the return at the break-even fee is not 0."""
     bars = walk(24 * 50, 8)
     strategy = SmaCross(fast_bars=5, slow_bars=20)
     run = made(bars, strategy)
@@ -94,7 +94,7 @@ def test_break_even_fee_breaks_even_in_backtrader(walk: Callable[..., Bars]) -> 
 
 
 def test_no_break_even_fee_has_a_reason(walk: Callable[..., Bars]) -> None:
-    """If it fails, a run that loses even for free, or never traded, shows a fee that means nothing."""
+    """If it fails, a run that loses even without costs, or never traded, shows a meaningless fee."""
     bars = walk(24 * 20, 1)
     falling, rising = drifting(bars, -0.005), drifting(bars, 0.005)
     reasons = [
@@ -104,7 +104,7 @@ def test_no_break_even_fee_has_a_reason(walk: Callable[..., Bars]) -> None:
     assert reasons == ["no trade was made", "the run loses even without a fee", "the run still gains at a fee of 1,000 bps"]
 
 
-def test_rules_are_kept_as_they_decided(walk: Callable[..., Bars]) -> None:
+def test_the_decisions_of_rules_are_kept(walk: Callable[..., Bars]) -> None:
     """If it fails, a run with stops is replayed without them."""
     run = made(walk(24 * 40, 3), RandomSignals(seed=4), rules=Rules(stop_loss=0.01, cooldown_bars=3))
     found = cost_sensitivity(run)
@@ -112,15 +112,15 @@ def test_rules_are_kept_as_they_decided(walk: Callable[..., Bars]) -> None:
 
 
 def test_a_plain_backtrader_strategy_is_not_known(walk: Callable[..., Bars]) -> None:
-    """If it fails, a strategy that sizes its own orders is shown numbers that its orders would not give."""
+    """If it fails, a strategy that sizes its own orders gets numbers that its orders would not produce."""
     found = cost_sensitivity(made(walk(200, 1), Crossing))
     assert found["break_even_fee_bps"] is None
-    assert found["reason"].startswith("a plain Backtrader strategy orders for itself")
+    assert found["reason"].startswith("a plain Backtrader strategy places its own orders")
     assert {row["sharpe_daily"] for row in found["by_factor"]} == {None}
 
 
 def test_a_replay_that_differs_is_not_used(walk: Callable[..., Bars]) -> None:
-    """If it fails, numbers of a replay that is not the run are shown beside it."""
+    """If it fails, a run shows numbers of a replay that differs from it."""
     run = made(walk(300, 1), SmaCross(fast_bars=5, slow_bars=20))
     found = cost_sensitivity(replace(run, equity=run.equity.assign(equity=run.equity["equity"] * 1.01)))
     assert found["by_factor"][1]["sharpe_daily"] is None

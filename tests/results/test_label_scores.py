@@ -1,4 +1,4 @@
-"""A model against the labels of the bars it traded, beside scikit-learn's numbers."""
+"""Scores of a model against the labels of its traded bars, compared with scikit-learn's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_scores_agree_with_scikit_learn(run_maker: Callable[..., Run]) -> None:
 
 
 def test_ece_is_the_gap_of_the_reliability_bins(run_maker: Callable[..., Run]) -> None:
-    """If it fails, the diagram and the number beside it are of different bins."""
+    """If it fails, the diagram and the number next to it use different bins."""
     found = label_scores(run_maker(24 * 60, seed=3))
     assert found is not None
     for key in ("raw", "calibrated"):
@@ -68,4 +68,4 @@ def test_reliability_at_the_edges() -> None:
 def test_no_model_no_scores(run_maker: Callable[..., Run]) -> None:
     """If it fails, a strategy without probabilities breaks the page."""
     assert label_scores(run_maker(240, kind="buy-and-hold")) is None
-    assert label_scores(run_maker(5)) is None  # no label: its future lies outside
+    assert label_scores(run_maker(5)) is None  # no label: its future is outside the range

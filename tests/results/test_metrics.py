@@ -1,4 +1,4 @@
-"""Metrics against hand calculations and differently written ones."""
+"""Metrics against hand calculations and independent implementations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def with_equity(run_maker: RunMaker) -> Callable[..., Run]:
 
 
 def test_first_day_counts_from_the_starting_cash(with_equity: Callable[..., Run]) -> None:
-    """If it fails, what is earned on the first day is lost (a return of 443 % where 427 % is true)."""
+    """If it fails, the first day's return is lost (a return of 443 % instead of 427 %)."""
     run = with_equity([110, 120, 60], [0, 23, 24])
     returns = daily_returns(run)
     assert returns.tolist() == pytest.approx([0.2, -0.5])
@@ -42,7 +42,7 @@ def test_first_day_counts_from_the_starting_cash(with_equity: Callable[..., Run]
 
 
 def test_days_without_bars_carry_the_equity_forward(with_equity: Callable[..., Run]) -> None:
-    """If it fails, an exchange's outage shortens the year and lifts every yearly figure."""
+    """If it fails, an exchange's outage shortens the year and raises every yearly metric."""
     returns = daily_returns(with_equity([110, 121], [5, 24 * 4]))
     assert returns.tolist() == pytest.approx([0.1, 0, 0, 0, 0.1])
 
@@ -54,7 +54,7 @@ def test_daily_returns_compound_to_the_total(run_maker: RunMaker) -> None:
 
 
 def test_headline_ratios_by_hand(run_maker: RunMaker) -> None:
-    """If it fails, a headline ratio is annualised by something other than 365 days, or deviates otherwise."""
+    """If it fails, a headline ratio is annualised by something other than 365 days, or deviates in another way."""
     run = run_maker(24 * 80)
     found = metrics(run)
     equity = run.equity["equity"]
@@ -74,7 +74,7 @@ def test_headline_ratios_by_hand(run_maker: RunMaker) -> None:
 
 
 def test_four_hour_bars_have_fewer_of_them_in_a_year(with_equity: Callable[..., Run]) -> None:
-    """If it fails, the per-bar Sharpe ratio takes every bar for an hour."""
+    """If it fails, the per-bar Sharpe ratio treats every bar as an hour."""
     run = with_equity([101, 103, 102, 106], [0, 4, 8, 12])
     run = replace(run, data=run.data | {"step_hours": 4.0, "bars_per_year": 365 * 6})
     returns = np.array([101 / 100, 103 / 101, 102 / 103, 106 / 102]) - 1
@@ -111,7 +111,7 @@ def test_drawdowns_agree_with_a_plain_loop(run_maker: RunMaker) -> None:
     assert metrics(run)["max_drawdown"] == pytest.approx(min(expected))
 
 
-def test_trade_and_cost_figures_come_from_the_ledger(run_maker: RunMaker) -> None:
+def test_trade_and_cost_metrics_come_from_the_ledger(run_maker: RunMaker) -> None:
     """If it fails, open trades are counted as won, or fees are left out."""
     run = run_maker(24 * 30)
     trades = pd.DataFrame(
@@ -130,7 +130,7 @@ def test_trade_and_cost_figures_come_from_the_ledger(run_maker: RunMaker) -> Non
     assert found["win_rate"] == pytest.approx(1 / 3)
     assert found["profit_factor"] == pytest.approx(3)
     assert found["avg_trade_return"] == pytest.approx(0.2 / 3)
-    assert found["fees_paid"] == pytest.approx(1.7)  # a rejected order may have been filled in part before
+    assert found["fees_paid"] == pytest.approx(1.7)  # a rejected order may have been partly filled before
     assert found["slippage_paid"] == pytest.approx(0.15)
     assert found["turnover"] == pytest.approx(1700 / run.equity["equity"].mean())
     assert found["exposure"] == pytest.approx((run.equity["position_size"] != 0).sum() / 720)
@@ -169,4 +169,4 @@ def test_less_than_30_days_have_no_yearly_growth(with_equity: Callable[..., Run]
     month = metrics(with_equity([99, *[101] * (24 * 30 - 1)]))
     assert month["cagr"] == pytest.approx(1.01 ** (365 / 30) - 1)
     assert month["calmar"] == pytest.approx(100 * month["cagr"])
-    assert metrics(with_equity([1e30] * 24 * 30))["cagr"] is None  # no float holds it
+    assert metrics(with_equity([1e30] * 24 * 30))["cagr"] is None  # too large for a float

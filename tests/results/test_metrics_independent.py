@@ -1,4 +1,4 @@
-"""Every ratio of a run beside an independent implementation: empyrical on random, degenerate and real curves."""
+"""Every ratio of a run against an independent implementation: empyrical on random, degenerate and real curves."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from flagbt.results.significance.sharpe_ratio import Moments
 from flagbt.strategies.baselines import BuyAndHold, RandomSignals, SmaCross
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its imports, not of its numbers
+    warnings.simplefilter("ignore")  # for its imports, not for its numbers
     import empyrical
 
 
 def check(run: Run) -> None:
-    """Compare what both define; where ours is None, theirs must be undefined or of no meaning."""
+    """Compare the shared metrics; where ours is None, theirs must be undefined or meaningless."""
     found, daily = metrics(run), daily_returns(run)
     equity = run.equity["equity"]
     per_bar = pd.concat([pd.Series([run.cash]), equity.reset_index(drop=True)]).pct_change().iloc[1:]
@@ -61,7 +61,7 @@ def check(run: Run) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_curves(seed: int, walk: Callable[..., Bars]) -> None:
-    """If it fails, a ratio of an ordinary run is not what the field calls by that name."""
+    """If it fails, a ratio of an ordinary run differs from the field's definition."""
     bars = walk(24 * 45, seed, start="2023-11-05")
     strategy = (RandomSignals(seed=seed), SmaCross(fast_bars=6, slow_bars=30), BuyAndHold())[seed % 3]
     check(run_backtest(bars, strategy, timerange=TimeRange(bars.time[24 * 3], None)))
@@ -69,7 +69,7 @@ def test_random_curves(seed: int, walk: Callable[..., Bars]) -> None:
 
 @pytest.mark.parametrize("kind", ["one bar", "one day", "flat", "all losses", "all gains", "one loss", "two days"])
 def test_degenerate_curves(kind: str, run_maker: Callable[..., Run]) -> None:
-    """If it fails, a ratio is None where the field has a number, or a number where the field has none."""
+    """If it fails, a ratio is None where the field defines a number, or a number where it does not."""
     n = {"one bar": 1, "one day": 24, "two days": 48}.get(kind, 24 * 30)
     run = run_maker(n, kind="hold")
     steps = np.random.default_rng(0).uniform(0.0001, 0.002, n)
@@ -84,7 +84,7 @@ def test_degenerate_curves(kind: str, run_maker: Callable[..., Run]) -> None:
 
 @pytest.mark.parametrize("name", ["btc", "eth"])
 def test_real_curves(name: str, shared_data: Path) -> None:
-    """If it fails, real bars, with their gaps, give other ratios than the field's."""
+    """If it fails, real bars with gaps have ratios that differ from the field's."""
     file = sorted(shared_data.glob(f"{name}_usdt_1h_2020*.csv"))[0]
     bars = read_bars(file)
     for strategy in (BuyAndHold(), SmaCross()):

@@ -1,4 +1,4 @@
-"""How sure we are of a Sharpe ratio: the papers' examples, independent implementations, and what is undefined."""
+"""Significance of a Sharpe ratio: the papers' examples, independent implementations, and undefined cases."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import costs_of, replay_bars
 from flagbt.results.metrics import metrics
 from flagbt.results.significance.bootstrap import sharpe_interval
-from flagbt.results.significance.measure import certainty
+from flagbt.results.significance.measure import significance
 from flagbt.results.significance.random_entries import Holdings, random_entries
 from flagbt.results.significance.sharpe_ratio import (
     Moments,
@@ -41,7 +41,7 @@ from flagbt.strategies.base import Strategy
 from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, SmaCross
 
 ROOT = Path(__file__).resolve().parents[2]
-FIGURES = (
+ANSWERS = (
     "probabilistic_sharpe",
     "minimum_track_record",
     "deflated_sharpe",
@@ -54,7 +54,7 @@ HEDGE_FUND = Moments(24, 0.458, -2.448, 10.164)  # 24 months
 
 
 class Given(Strategy):
-    """Follows signals given beforehand."""
+    """Follow given signals."""
 
     name = "given"
 
@@ -63,7 +63,7 @@ class Given(Strategy):
         self._signal = signal
 
     def prepare(self, bars: Bars) -> Signals:
-        """Return them."""
+        """Return the given signals."""
         return Signals.plain(self._signal)
 
 
@@ -73,7 +73,7 @@ def made(bars: Bars, strategy: Strategy) -> Run:
 
 
 def test_probabilistic_sharpe_of_the_papers_hedge_fund() -> None:
-    """Bailey and Lopez de Prado (2012), section 5: if it fails, skewness and fat tails are weighed otherwise than published."""
+    """Bailey and Lopez de Prado (2012), section 5: if it fails, skewness and fat tails have other weights than published."""
     assert probabilistic_sharpe(Moments(24, 0.458)) == pytest.approx(0.982, abs=5e-4)
     assert probabilistic_sharpe(HEDGE_FUND) == pytest.approx(0.913, abs=5e-4)
     assert probabilistic_sharpe(HEDGE_FUND._replace(n_returns=36)) == pytest.approx(0.953, abs=6e-4)
@@ -81,21 +81,21 @@ def test_probabilistic_sharpe_of_the_papers_hedge_fund() -> None:
 
 @pytest.mark.parametrize(("per_year", "years"), [(250, 2.73), (52, 2.83), (12, 3.24)])
 def test_track_record_of_the_papers_example(per_year: int, years: float) -> None:
-    """The same paper, section 6: a Sharpe ratio of 2 a year, normal returns, shown to be above 1 at 95 %."""
+    """Bailey and Lopez de Prado (2012), section 6: if it fails, a ratio of 2 a year is above 1 at 95 % after another time."""
     found = minimum_track_record(Moments(2, 2 / math.sqrt(per_year)), 1 / math.sqrt(per_year))
     assert found is not None
     assert found / per_year == pytest.approx(years, abs=5e-3)
 
 
 def test_track_record_of_the_papers_hedge_funds() -> None:
-    """The same paper: with the skewness -0.72 and kurtosis 5.78 of hedge funds, monthly, it takes 4.99 years."""
+    """The same paper: if it fails, monthly returns with skewness -0.72 and kurtosis 5.78 do not take 4.99 years."""
     found = minimum_track_record(Moments(2, 2 / math.sqrt(12), -0.72, 5.78), 1 / math.sqrt(12))
     assert found is not None
     assert found / 12 == pytest.approx(4.99, abs=5e-3)
 
 
 def test_deflated_sharpe_of_the_papers_example() -> None:
-    """Bailey and Lopez de Prado (2014), "A numerical example": 0.1132, 0.9004, 46 trials for 0.95, 88 were it normal."""
+    """Bailey and Lopez de Prado (2014), "A numerical example": if it fails, the deflation differs from the paper's."""
     variance, example = 0.5 / 250, Moments(1250, 2.5 / math.sqrt(250), -3, 10)
     assert expected_best(100, variance) == pytest.approx(0.1132, abs=5e-5)
     assert deflated_sharpe(example, 100, variance) == pytest.approx(0.9004, abs=5e-5)
@@ -104,7 +104,7 @@ def test_deflated_sharpe_of_the_papers_example() -> None:
 
 
 def test_expected_best_agrees_with_simulation() -> None:
-    """If it fails, luck is allowed more or less than the best of so many worthless trials really has."""
+    """If it fails, the threshold for luck differs from the best of so many trials without skill."""
     random = np.random.default_rng(0)
     for trials in (10, 100, 1000):
         simulated = random.normal(0, 0.3, (4_000, trials)).max(axis=1).mean()
@@ -124,7 +124,7 @@ def test_moments_and_probabilities_agree_with_scipy() -> None:
 
 
 def test_track_record_is_where_the_probability_reaches_95_percent() -> None:
-    """If it fails, the two numbers that stand side by side contradict each other."""
+    """If it fails, the two adjacent numbers contradict each other."""
     for sharpe in (0.01, 0.1, 0.5):
         moments = Moments(100, sharpe, -1.0, 8.0)
         needed = minimum_track_record(moments)
@@ -135,7 +135,7 @@ def test_track_record_is_where_the_probability_reaches_95_percent() -> None:
 
 
 def plain_sharpe(returns: np.ndarray) -> float:
-    """Return a Sharpe ratio, written once more."""
+    """Return a Sharpe ratio, implemented independently."""
     return float(np.mean(returns) / np.std(returns, ddof=1))
 
 
@@ -158,9 +158,9 @@ def newey_west(series: list[np.ndarray], lags: int) -> float:
 @pytest.mark.parametrize("paired", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_interval_has_archs_studentised_quantiles(seed: int, paired: bool) -> None:
-    """If it fails, the interval is not the published method: arch's, with an error of another derivation, says otherwise.
+    """If it fails, the interval differs from arch's implementation of the published method with an independent error.
 
-    Arch studentises, and then multiplies by the spread of the resamples in place of the error: that is undone.
+    Arch studentises, and then multiplies by the spread of the resamples instead of the error: the test reverses that.
     """
     random = np.random.default_rng(seed)
     noise = random.standard_t(5, 366)
@@ -184,21 +184,21 @@ def test_interval_has_archs_studentised_quantiles(seed: int, paired: bool) -> No
 
 
 def test_difference_draws_both_series_together() -> None:
-    """If it fails, a strategy that moves with its market gets an interval as wide as a stranger's."""
+    """If it fails, a strategy that moves with its market gets an interval as wide as an unrelated one."""
     random = np.random.default_rng(2)
     market = random.normal(0.001, 0.02, 500)
     own = market + random.normal(0, 0.002, 500)
     paired = sharpe_interval(own, market)
-    strangers = sharpe_interval(own, random.permutation(market))
+    unrelated = sharpe_interval(own, random.permutation(market))
     assert paired is not None
-    assert strangers is not None
+    assert unrelated is not None
     assert paired.value == pytest.approx(plain_sharpe(own) - plain_sharpe(market))
     assert paired.low <= paired.value <= paired.high
-    assert paired.high - paired.low < 0.3 * (strangers.high - strangers.low)
+    assert paired.high - paired.low < 0.3 * (unrelated.high - unrelated.low)
 
 
 def test_autocorrelation_widens_the_interval() -> None:
-    """If it fails, days that depend on each other count as if they did not."""
+    """If it fails, dependent days count as independent."""
     random = np.random.default_rng(3)
     noise = random.normal(0, 0.02, 1_000)
     trending = pd.Series(noise).ewm(alpha=0.5).mean().to_numpy()
@@ -219,7 +219,7 @@ def coverage_of(kind: str, days: int, series: int, **more: Any) -> float:
     return float(module.covered(kind, days, series, **more))
 
 
-def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_holds_the_truth_about_as_often_as_its_level() -> None:
     """If it fails, the interval is grossly too narrow or too wide; the slow test below measures it."""
     assert 0.8 <= coverage_of("AR(1) 0.2", 200, 100, paired=False, resamples=200) <= 0.97
 
@@ -228,14 +228,14 @@ def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
 @pytest.mark.parametrize("paired", [False, True])
 @pytest.mark.parametrize("kind", ["iid normal", "AR(1) 0.2"])
 def test_coverage(kind: str, paired: bool) -> None:
-    """If it fails, "90 % confidence" is a figure of speech: over 1,000 series of 1,460 days it must be 87 to 93 %."""
+    """If it fails, "90 % confidence" is wrong: over 1,000 series of 1,460 days it must be 87 to 93 %."""
     assert 0.87 <= coverage_of(kind, 1_460, 1_000, paired=paired, resamples=400) <= 0.93
 
 
 @pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize("kind", ["sma", "random", "exposures"])
 def test_unmoved_trades_replay_to_the_runs_own_equity(walk: Callable[..., Bars], kind: str, short: bool) -> None:
-    """If it fails, random entries are not the run's own trades moved: other lengths, sizes or costs."""
+    """If it fails, random entries are not the run's own trades: their lengths, sizes or costs differ."""
     bars = walk(900, 3)
     strategy = SmaCross(fast_bars=5, slow_bars=20, short=short) if kind == "sma" else RandomSignals(seed=2, short=short)
     if kind == "exposures":
@@ -252,7 +252,7 @@ def test_unmoved_trades_replay_to_the_runs_own_equity(walk: Callable[..., Bars],
 
 @pytest.mark.parametrize("short", [False, True])
 def test_moved_trades_keep_number_lengths_and_sides(walk: Callable[..., Bars], short: bool) -> None:
-    """If it fails, random entries hold longer or trade more often than the run, and the comparison means nothing."""
+    """If it fails, random entries hold longer or trade more often than the run, and the comparison is meaningless."""
     run = made(walk(700, 4), RandomSignals(seed=5, short=short))
     holdings, entry = Holdings.of(run)
     random = np.random.default_rng(0)
@@ -269,14 +269,14 @@ def test_moved_trades_keep_number_lengths_and_sides(walk: Callable[..., Bars], s
         assert (gaps >= (moved.side[1:] == moved.side[:-1])).all()
         starts.append(at)
     assert len({tuple(each) for each in starts}) > 150 or holdings.free_bars(700) == 0
-    # Every place between the first and the last is as likely: the middle trade stands in the middle, on average.
+    # Every place between the first and the last is equally likely: the middle trade is in the middle, on average.
     if not short:
         assert np.mean([at.mean() for at in starts]) == pytest.approx(350, abs=25)
     assert len(entry) == len(run.trades)
 
 
 def test_one_trade_is_moved_over_the_whole_range() -> None:
-    """If it fails, some entries are never tried: each free place must be as likely as another."""
+    """If it fails, some entries are never tried: all free places must be equally likely."""
     holdings = Holdings(np.array([1]), np.array([3]), np.array([1.0]))
     random = np.random.default_rng(0)
     places = Counter(int(holdings.shuffled(random, 10)[1][0]) for _ in range(7_000))
@@ -285,7 +285,7 @@ def test_one_trade_is_moved_over_the_whole_range() -> None:
 
 
 def test_p_values_of_luck_are_uniform_and_foresight_is_seen(walk: Callable[..., Bars]) -> None:
-    """If it fails, a strategy without any skill is called better than chance too often, or real foresight is missed."""
+    """If it fails, a strategy without skill is reported as better than chance too often, or real foresight is missed."""
     found = []
     for seed in range(60):
         bars = walk(24 * 15, seed)
@@ -307,12 +307,12 @@ def test_p_values_of_luck_are_uniform_and_foresight_is_seen(walk: Callable[..., 
 
 
 def with_equity(run: Run, equity: np.ndarray) -> Run:
-    """Give a run another equity curve."""
+    """Return a run with another equity curve."""
     return replace(run, equity=run.equity.assign(equity=equity))
 
 
 def degenerate(kind: str, run_maker: Callable[..., Run]) -> tuple[Run, str]:
-    """Return a run of which nothing can be told, and why, in words."""
+    """Return a run whose significance is undefined, and the reason."""
     whole = run_maker(24 * 60, kind="buy-and-hold")
     n = len(whole.equity)
     if kind == "no trade":
@@ -322,7 +322,7 @@ def degenerate(kind: str, run_maker: Callable[..., Run]) -> tuple[Run, str]:
     if kind == "one day":
         return run_maker(20, kind="buy-and-hold"), "the range is a single day"
     if kind == "few days":
-        return run_maker(24 * 5, kind="buy-and-hold"), "5 days are too few to judge by; it takes 30"
+        return run_maker(24 * 5, kind="buy-and-hold"), "5 days are too few; a test needs 30"
     if kind == "constant":
         return with_equity(whole, np.full(n, whole.cash)), "the daily returns do not vary"
     if kind == "constant loss":
@@ -332,23 +332,23 @@ def degenerate(kind: str, run_maker: Callable[..., Run]) -> tuple[Run, str]:
 
 
 @pytest.mark.parametrize("kind", ["no trade", "one bar", "one day", "few days", "constant", "constant loss", "ruin"])
-def test_what_is_undefined_has_a_reason(kind: str, run_maker: Callable[..., Run]) -> None:
-    """If it fails, a run of which nothing can be told breaks its page, or shows a number that means nothing."""
+def test_undefined_answers_have_a_reason(kind: str, run_maker: Callable[..., Run]) -> None:
+    """If it fails, a run with undefined significance breaks its page, or shows a meaningless number."""
     run, reason = degenerate(kind, run_maker)
     benchmark = run_maker(len(run.equity), kind="buy-and-hold")
-    found = certainty(run, benchmark, ALONE)
+    found = significance(run, benchmark, ALONE)
     json.dumps(found, allow_nan=False)
-    for name in FIGURES[:-1]:
+    for name in ANSWERS[:-1]:
         assert (found[name]["value"], found[name]["reason"]) == (None, reason)
         assert reason in found[name]["sentence"]
-    assert found["verdict"] == {"beyond_luck": None, "sentence": f"Whether this is luck cannot be told: {reason}."}
+    assert found["verdict"] == {"beyond_luck": None, "sentence": f"It is not known whether this is luck: {reason}."}
 
 
 def test_all_losses_are_a_number(walk: Callable[..., Bars], run_maker: Callable[..., Run]) -> None:
-    """If it fails, a run that loses every day has no verdict, though nothing is clearer."""
+    """If it fails, a run that loses every day has no verdict, although it is clear."""
     run = run_maker(24 * 90, kind="buy-and-hold")
     falling = run.cash * np.exp(-np.cumsum(np.random.default_rng(0).uniform(0.0001, 0.0004, len(run.equity))))
-    found = certainty(with_equity(run, falling), run, ALONE)
+    found = significance(with_equity(run, falling), run, ALONE)
     assert found["probabilistic_sharpe"]["value"] == pytest.approx(0, abs=1e-6)
     assert "less than 0.1 %" in found["probabilistic_sharpe"]["sentence"]
     assert found["minimum_track_record"]["reason"].startswith("the Sharpe ratio is not above 0")
@@ -357,30 +357,30 @@ def test_all_losses_are_a_number(walk: Callable[..., Bars], run_maker: Callable[
 
 
 def test_a_rising_market_is_not_the_strategys_doing(walk: Callable[..., Bars]) -> None:
-    """If it fails, whoever holds while prices rise is told that it was no luck of theirs."""
+    """If it fails, holding while prices rise is reported as skill."""
     flat = walk(24 * 200, 8)
     rise = np.exp(0.0012 * np.arange(len(flat)))
     prices = {name: getattr(flat, name) * rise for name in ("open", "high", "low", "close")}
     bars = Bars(flat.time, **prices, volume=flat.volume)
     held = made(bars, BuyAndHold())
-    found = certainty(held, held, ALONE)
+    found = significance(held, held, ALONE)
     assert found["deflated_sharpe"]["value"] > 0.95
     assert found["sharpe_interval"]["low"] > 0
     assert found["verdict"]["beyond_luck"] is False
-    assert "the market's, not the timing's" in found["verdict"]["sentence"]
+    assert "it comes from the market, not from the timing" in found["verdict"]["sentence"]
 
 
 def test_more_trials_deflate_more(walk: Callable[..., Bars]) -> None:
-    """If it fails, trying more things until one works costs nothing."""
+    """If it fails, trying more configurations until one works has no cost."""
     bars = walk(24 * 60, 6)
     run, benchmark = made(bars, SmaCross(fast_bars=12, slow_bars=48)), made(bars, BuyAndHold())
-    alone = certainty(run, benchmark, ALONE)
-    few = certainty(run, benchmark, TrialCount(3, (-1.0, 0.5, 1.0)))
-    many = certainty(run, benchmark, TrialCount(50, (-1.0, 0.5, 1.0)))
+    alone = significance(run, benchmark, ALONE)
+    few = significance(run, benchmark, TrialCount(3, (-1.0, 0.5, 1.0)))
+    many = significance(run, benchmark, TrialCount(50, (-1.0, 0.5, 1.0)))
     assert alone["deflated_sharpe"]["value"] == alone["probabilistic_sharpe"]["value"]
     assert alone["deflated_sharpe"]["value"] > few["deflated_sharpe"]["value"] > many["deflated_sharpe"]["value"]
     assert "50 configurations" in many["deflated_sharpe"]["sentence"]
-    idle = certainty(run, benchmark, TrialCount(2, (1.0,), damaged_lines=3))["deflated_sharpe"]
+    idle = significance(run, benchmark, TrialCount(2, (1.0,), damaged_lines=3))["deflated_sharpe"]
     assert idle["value"] == alone["probabilistic_sharpe"]["value"]
     assert "Of 2 configurations tried on these bars only this one has a Sharpe ratio" in idle["sentence"]
     assert "3 damaged lines were not counted" in idle["sentence"]
@@ -390,28 +390,28 @@ def test_same_seed_same_numbers(walk: Callable[..., Bars]) -> None:
     """If it fails, a page changes from one rendering to the next."""
     bars = walk(24 * 60, 7)
     run, benchmark = made(bars, RandomSignals(seed=3)), made(bars, BuyAndHold())
-    first, again, other = (certainty(run, benchmark, ALONE, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (significance(run, benchmark, ALONE, seed=seed) for seed in (0, 0, 1))
     assert json.dumps(first) == json.dumps(again)
     assert first["sharpe_interval"]["low"] != other["sharpe_interval"]["low"]
     assert first["random_entries"]["inputs"]["median"] != other["random_entries"]["inputs"]["median"]
-    assert set(first) == {*FIGURES, "verdict"}
-    for name in FIGURES:
+    assert set(first) == {*ANSWERS, "verdict"}
+    for name in ANSWERS:
         assert first[name]["formula"]
         assert first[name]["paper"]
         assert first[name]["sentence"].endswith(".")
 
 
 def test_no_trade_leaves_nothing_to_move(walk: Callable[..., Bars]) -> None:
-    """If it fails, a run without trades is compared with nothing and called something."""
+    """If it fails, a run without trades is compared with random entries that do not exist."""
     assert random_entries(made(walk(100, 1), AlwaysHold())) == "no trade was made"
 
 
 @pytest.mark.slow
 def test_a_year_takes_less_than_three_seconds(walk: Callable[..., Bars]) -> None:
-    """If it fails, every run of a year of hourly bars waits noticeably for its certainty."""
+    """If it fails, every run of a year of hourly bars waits noticeably for its significance."""
     bars = walk(8_760, 8)
     run, benchmark = made(bars, RandomSignals(seed=3)), made(bars, BuyAndHold())
-    certainty(run, benchmark, ALONE)  # compiles, once a machine
+    significance(run, benchmark, ALONE)  # compiles, once a machine
     started = time.process_time()
-    certainty(run, benchmark, ALONE)
+    significance(run, benchmark, ALONE)
     assert time.process_time() - started < 3

@@ -1,4 +1,4 @@
-"""Run folders: whole or not there, the same bytes twice, and read back as they were."""
+"""Run folders: complete or absent, the same bytes twice, and read back unchanged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pair(run_maker: RunMaker) -> tuple[Run, Run]:
 
 
 def save(pair: tuple[Run, Run], out: Path, **more: object) -> Path:
-    """Write the pair with a page of one word."""
+    """Write the pair with a one-line page."""
     return write_run(*pair, out, **({"report": lambda _: "page\n"} | more))  # type: ignore[arg-type]
 
 
@@ -60,8 +60,8 @@ def test_a_run_is_read_back_as_it_was(pair: tuple[Run, Run], tmp_path: Path) -> 
     assert stored.manifest["verdicts"]["signal"]["verdict"] == "skewed"
 
 
-def test_what_was_measured_beside_the_metrics_is_read_back(pair: tuple[Run, Run], tmp_path: Path) -> None:
-    """If it fails, a page shows another certainty than the run measured."""
+def test_the_evidence_is_read_back(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    """If it fails, a page shows another significance than the run measured."""
     measured = evidence(*pair, TrialCount(1, (0.5,)))
     stored = read_run(save(pair, tmp_path, evidence=measured))
     assert {name: stored.metrics[name] for name in measured} == json.loads(json.dumps(measured))
@@ -69,7 +69,7 @@ def test_what_was_measured_beside_the_metrics_is_read_back(pair: tuple[Run, Run]
 
 
 def test_a_run_of_the_first_format_is_read(pair: tuple[Run, Run], tmp_path: Path) -> None:
-    """If it fails, runs made before certainty was measured are lost."""
+    """If it fails, runs from before significance was measured are lost."""
     folder = save(pair, tmp_path, evidence=evidence(*pair, TrialCount(1, (0.5,))))
     for name, change in (("run.json", {"format_version": 1}), ("metrics.json", {})):
         values = json.loads((folder / name).read_text()) | change
@@ -104,7 +104,7 @@ def test_a_run_without_signals_has_no_signals_file(run_maker: RunMaker, tmp_path
 
 
 def test_two_writes_differ_only_in_clocks_and_id(pair: tuple[Run, Run], tmp_path: Path) -> None:
-    """If it fails, a clock, a timing, an id or a path has got into a file, and runs cannot be compared by bytes."""
+    """If it fails, a file holds a clock, a timing, an id or a path, and runs cannot be compared by bytes."""
     first = save(pair, tmp_path / "a")
     slower = replace(pair[0], seconds={"score": 9.9, "replay": 8.8})
     second = save((slower, pair[1]), tmp_path / "elsewhere" / "b")
@@ -118,7 +118,7 @@ def test_two_writes_differ_only_in_clocks_and_id(pair: tuple[Run, Run], tmp_path
             assert str(tmp_path).encode() not in (folder / name).read_bytes(), name
 
 
-def test_the_folders_name_is_safe_and_says_what_ran(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_the_folders_name_is_safe_and_names_the_strategy(pair: tuple[Run, Run], tmp_path: Path) -> None:
     """If it fails, a strategy's or a checkpoint's name can leave the folder or break a shell."""
     run = replace(
         pair[0],
@@ -141,7 +141,7 @@ def test_undefined_numbers_are_null_and_the_json_is_sorted(run_maker: RunMaker, 
 
 
 def test_the_command_is_kept_as_given_and_only_in_the_manifest(pair: tuple[Run, Run], tmp_path: Path) -> None:
-    """If it fails, the record of what was typed is lost, or an absolute path leaks into another file."""
+    """If it fails, the typed command is lost, or an absolute path leaks into another file."""
     command = ["flagbt", "run", "--data", "/home/me/bars.csv", "--name", "bad \udcff byte"]
     folder = save(pair, tmp_path, provenance={"command": command, "seeds": {"torch": 7}})
     manifest = read_run(folder).manifest
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_nothing(pair: tuple[Run, Run], tmp_path: Path, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(RecordError, match=r"No space left on device.*Nothing was left behind"):
+    with pytest.raises(RecordError, match=r"No space left on device.*No partial run was left behind"):
         save(pair, tmp_path / "deep" / "runs")
     assert list(tmp_path.iterdir()) == []
 
@@ -194,7 +194,7 @@ def test_interrupted_between_two_files_leaves_nothing(
 
 @pytest.mark.parametrize("place", ["a_file", "a_file/below", "/proc/flagbt-runs"])
 def test_an_unusable_out_folder_is_an_error_for_the_user(pair: tuple[Run, Run], tmp_path: Path, place: str) -> None:
-    """If it fails, --out naming a file or a place nobody can write gives a traceback."""
+    """If it fails, --out with a file or a read-only place gives a traceback."""
     (tmp_path / "a_file").write_text("here first")
     with pytest.raises(RecordError, match=r"could not be written to .*(a_file|proc).*--out"):
         save(pair, tmp_path / place)
@@ -225,8 +225,8 @@ def test_concurrent_writers_never_share_a_folder(
     assert all(read_run(folder).manifest["id"] == folder.name[-6:] for folder in found)
 
 
-def test_a_page_replaces_the_old_one_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it fails, a comparison that cannot be written destroys the one that was there."""
+def test_a_page_replaces_the_old_one_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, a comparison that cannot be written destroys the existing one."""
     page = write_page(tmp_path / "new" / "compare.html", "old")
 
     def full(*_: object) -> None:
@@ -241,7 +241,7 @@ def test_a_page_replaces_the_old_one_whole_or_not_at_all(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", ["metrics.json", "equity.parquet", "signals.parquet", "orders.csv", "trades.csv"])
 def test_missing_and_damaged_files_are_named(pair: tuple[Run, Run], tmp_path: Path, name: str) -> None:
-    """If it fails, a damaged run gives a traceback, or an error that does not say which file."""
+    """If it fails, a damaged run gives a traceback, or an error without the file's name."""
     folder = save(pair, tmp_path)
     (folder / name).write_bytes(b"\x00{damaged")
     with pytest.raises(RecordError, match=rf"run {folder.name}: {name}.*cannot be read"):
@@ -252,7 +252,7 @@ def test_missing_and_damaged_files_are_named(pair: tuple[Run, Run], tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("manifest", "says"),
+    ("manifest", "message"),
     [
         ('{"format_version": 4}', "format version 4, and this flagbt reads 1 to 3"),
         ("{}", "format_version is missing"),
@@ -260,34 +260,34 @@ def test_missing_and_damaged_files_are_named(pair: tuple[Run, Run], tmp_path: Pa
         ("{half", "cannot be read"),
     ],
 )
-def test_a_newer_or_broken_manifest_is_refused(tmp_path: Path, manifest: str, says: str) -> None:
+def test_a_newer_or_broken_manifest_is_refused(tmp_path: Path, manifest: str, message: str) -> None:
     """If it fails, a run of a newer flagbt is misread instead of refused."""
     (tmp_path / "run.json").write_text(manifest)
-    with pytest.raises(RecordError, match=says):
+    with pytest.raises(RecordError, match=message):
         read_run(tmp_path)
 
 
 def test_find_run_by_prefix_id_name_path_and_none(pair: tuple[Run, Run], tmp_path: Path) -> None:
-    """If it fails, a run cannot be named the way people name them."""
+    """If it fails, a run cannot be named in the usual ways."""
     first = save(pair, tmp_path, name="baseline", provenance={"started": "2026-03-01T00:00:00+00:00"})
     second = save(pair, tmp_path, provenance={"started": "2025-01-01T00:00:00+00:00"})
     (tmp_path / ".20990101T000000Z-x.partial").mkdir()
     (tmp_path / "notes").mkdir()
     assert list_runs(tmp_path) == [first, second]
-    assert find_run(None, tmp_path) == second  # the last one finished, whatever its folder is called
+    assert find_run(None, tmp_path) == second  # the last one finished, regardless of the folder's name
     assert find_run("20260301", tmp_path) == first
     assert find_run(first.name[-6:], tmp_path) == first
     assert find_run("baseline", tmp_path) == first
     assert find_run(second, tmp_path / "nowhere") == second
 
 
-def test_find_run_says_what_there_is(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_find_run_lists_the_candidates(pair: tuple[Run, Run], tmp_path: Path) -> None:
     """If it fails, a mistyped name gives no help, or an ambiguous one picks a run by chance."""
     with pytest.raises(RecordError, match=r"there are no runs in .*flagbt run --strategy"):
         find_run(None, tmp_path / "none")
     save(pair, tmp_path, name="baseline")
     save(pair, tmp_path)
-    with pytest.raises(UsageError, match=r"2 runs .* fit"):
+    with pytest.raises(UsageError, match=r"2 runs .* match"):
         find_run("20", tmp_path)
     with pytest.raises(UsageError, match="Did you mean 'baseline'"):
         find_run("baselin", tmp_path)
@@ -297,10 +297,10 @@ def test_find_run_says_what_there_is(pair: tuple[Run, Run], tmp_path: Path) -> N
         find_run(tmp_path, tmp_path)
 
 
-def test_trying_whether_a_folder_can_be_written_gives_nothing_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has a name when the process is killed stays there: no later write looks into that folder."""
+def test_checking_a_folder_creates_no_named_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, a killed process leaves a file that no later write removes."""
     if not atomic_files._nameless_file(tmp_path):
-        pytest.skip("this file system knows no atomic_files without a name")
-    monkeypatch.setattr(atomic_files, "_temporary", lambda *_: pytest.fail("something was given a name"))
+        pytest.skip("this file system does not support unnamed files")
+    monkeypatch.setattr(atomic_files, "_temporary", lambda *_: pytest.fail("a named file was created"))
     atomic_files.check_writable(tmp_path / "new" / "newer")
     assert list(tmp_path.iterdir()) == []

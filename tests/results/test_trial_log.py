@@ -1,4 +1,4 @@
-"""The trial log: what counts as a trial, and that no writer loses or breaks another's."""
+"""The trial log: what counts as a trial, and that writers do not lose or break each other's lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 from flagbt.data.bars import Bars
 from flagbt.data.time_range import TimeRange
-from flagbt.engine.backtest import run_backtest
+from flagbt.engine.backtest import Backtest, run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.errors import RecordError
 from flagbt.results import trial_log as trials_module
@@ -39,7 +39,7 @@ from flagbt.results.trial_log import Trial, add_trials
 
 out, writer = Path(sys.argv[1]), sys.argv[2]
 (out / writer).touch()
-while len(list(out.glob("?"))) < {WRITERS}:  # all begin at once
+while len(list(out.glob("?"))) < {WRITERS}:  # all start at once
     pass
 for line in range({LINES}):
     count = 3 if line % 10 == 0 else 1
@@ -61,7 +61,7 @@ class Mine(Strategy):
 
 
 def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
-    """If it fails, runs at the same time hide trials from each other, and the best of many passes for the best of few."""
+    """If it fails, parallel runs hide trials from each other, and the best of many passes for the best of few."""
     writers = [subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path), str(writer)]) for writer in range(WRITERS)]
     assert [each.wait() for each in writers] == [0] * WRITERS
     log = read_trials(tmp_path)
@@ -69,8 +69,8 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
     assert len(log.trials) == WRITERS * (LINES + 2 * LINES // 10)
 
 
-def test_a_torn_line_is_passed_over_and_swallows_nothing(tmp_path: Path) -> None:
-    """If it fails, a run that was killed while it wrote makes the log unreadable, or eats the next run's line."""
+def test_a_torn_line_is_skipped_and_swallows_nothing(tmp_path: Path) -> None:
+    """If it fails, a run killed while writing makes the log unreadable, or swallows the next run's line."""
     first, second = Trial("bars", "a", 1.5), Trial("bars", "b", None)
     add_trials(tmp_path, [first])
     with (tmp_path / TRIALS_FILE).open("ab") as file:
@@ -84,14 +84,14 @@ def test_a_torn_line_is_passed_over_and_swallows_nothing(tmp_path: Path) -> None
     "line", ["[]", "3", "{}", '{"version": 1}', '{"version": 1, "bars": 3, "configuration": "a", "sharpe": 1}', "\xff{"]
 )
 def test_lines_that_are_no_trial_are_counted(tmp_path: Path, line: str) -> None:
-    """If it fails, one strange line stops every later run."""
+    """If it fails, one malformed line stops every later run."""
     (tmp_path / TRIALS_FILE).write_bytes(line.encode("latin-1") + b"\n" + Trial("bars", "a", 1.0).line().encode())
     log = read_trials(tmp_path)
     assert (len(log.trials), log.damaged_lines) == (1, 1)
 
 
 def test_a_newer_log_is_refused(tmp_path: Path) -> None:
-    """If it fails, trials that a newer flagbt wrote are left out of the count, which flatters."""
+    """If it fails, the count leaves out trials of a newer flagbt, which inflates the result."""
     line = json.dumps({**json.loads(Trial("bars", "a", 1.0).line()), "version": 2})
     (tmp_path / TRIALS_FILE).write_text(line + "\n")
     with pytest.raises(RecordError, match=r"trials.jsonl holds lines of the format version 2, and this flagbt reads 1"):
@@ -99,7 +99,7 @@ def test_a_newer_log_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_held_lock_does_not_block_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it fails, one stopped process hangs every run of the folder for ever."""
+    """If it fails, one stopped process blocks every run of the folder forever."""
     monkeypatch.setattr(trials_module, "LOCK_SECONDS", 0.3)
     add_trials(tmp_path, [Trial("bars", "a", 1.0)])
     with (tmp_path / TRIALS_FILE).open("rb") as other:
@@ -111,7 +111,7 @@ def test_a_held_lock_does_not_block_for_long(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_log_that_cannot_be_written_or_read_is_an_error(tmp_path: Path) -> None:
-    """If it fails, trials vanish without a word."""
+    """If it fails, trials are lost silently."""
     (tmp_path / TRIALS_FILE).mkdir()
     with pytest.raises(RecordError, match=r"trials.jsonl cannot be written: Is a directory"):
         add_trials(tmp_path, [Trial("bars", "a", 1.0)])
@@ -131,7 +131,7 @@ def test_many_are_added_in_one_write(tmp_path: Path) -> None:
 
 
 def test_the_own_trial_counts_once_logged_or_not() -> None:
-    """If it fails, a page changes when its command is repeated, or the run itself is not among the trials."""
+    """If it fails, a page changes when its command is repeated, or the run itself is missing from the trials."""
     own = Trial("bars", "own", 1.0)
     others = {("bars", "a"): 0.0, ("bars", "b"): None, ("other bars", "c"): 9.0}
     fresh = TrialLog(others).count(own)
@@ -143,12 +143,12 @@ def test_the_own_trial_counts_once_logged_or_not() -> None:
 
 
 def test_what_makes_another_trial(walk: Callable[..., Bars]) -> None:
-    """If it fails, the same thing counts twice, or different things count as one."""
+    """If it fails, the same configuration counts twice, or different ones count as one."""
     bars = walk(24 * 40, 1)
     year = TimeRange(bars.time[100], None)
 
     def trial(strategy: object = None, **more: object) -> Trial:
-        return trial_of(run_backtest(bars, strategy or SmaCross(), timerange=year, **more))  # type: ignore[arg-type]
+        return trial_of(Backtest(bars=bars, strategy=strategy or SmaCross(), timerange=year, **more).run())  # type: ignore[arg-type]
 
     base = trial()
     assert base.sharpe is not None
@@ -170,7 +170,7 @@ def test_what_makes_another_trial(walk: Callable[..., Bars]) -> None:
     ]
     assert len({base.configuration, *(each.configuration for each in differing)}) == 9
     assert {each.bars for each in differing} == {base.bars}
-    # The same stretch out of a longer file is the same test; another stretch is not.
+    # The same range of a longer file is the same test; another range is not.
     short = bars.take(slice(0, 24 * 30))
     cut = TimeRange(bars.time[100], bars.time[24 * 30])
     same = trial_of(run_backtest(short, SmaCross(), timerange=TimeRange(bars.time[100], None)))
@@ -239,10 +239,10 @@ def test_runs_from_the_command_line(
     assert "Use the newer flagbt" in err
 
 
-def test_stored_runs_are_judged_by_the_trials_known_now(
+def test_stored_runs_are_deflated_by_the_trials_known_now(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it fails, an old run keeps "the only configuration tried" beside reruns that know better, and gets the star."""
+    """If it fails, an old run still claims "the only configuration tried" next to its reruns, and gets the star."""
     monkeypatch.chdir(tmp_path)
     few = ("--timerange", "20240101-20240601")
 
@@ -294,10 +294,10 @@ def test_stored_runs_are_judged_by_the_trials_known_now(
     assert "4 configurations were tried on these bars (1 when this run was made)" in pages[0].decode()
     assert {name: (old / name).read_bytes() for name in record} == record
 
-    # A log that knows less than the record takes nothing back.
+    # A log with fewer trials than the record changes nothing.
     (tmp_path / "runs" / TRIALS_FILE).unlink()
     assert flagbt("runs", "show", "again")["certainty"] == again
-    # A log that cannot be counted is refused, and not passed over.
+    # A log that cannot be counted is refused, not ignored.
     (tmp_path / "runs" / TRIALS_FILE).write_text('{"version": 2}\n')
     for words in (("runs", "list"), ("runs", "show", "old"), ("report", "old"), ("compare", "old", "again")):
         code, _, err = command(*words)
@@ -308,7 +308,7 @@ def test_stored_runs_are_judged_by_the_trials_known_now(
 def test_a_damaged_certainty_is_named_and_hides_no_other_run(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it fails, one record that was edited by hand ends every list with a traceback."""
+    """If it fails, one record edited by hand ends every list with a traceback."""
     monkeypatch.chdir(tmp_path)
     for name in ("whole", "broken"):
         assert command("run", "--strategy", "sma-cross", "--timerange", "20240101-20240108", "--name", name)[0] == 0
@@ -318,16 +318,16 @@ def test_a_damaged_certainty_is_named_and_hides_no_other_run(
     (broken / "metrics.json").write_text(json.dumps(metrics))
     listed = json.loads(command("runs", "list", "--json")[1])
     assert [row["name"] for row in listed["runs"]] == ["whole"]
-    assert "the certainty in metrics.json" in listed["damaged"][0]["error"]
+    assert "the section certainty of metrics.json" in listed["damaged"][0]["error"]
     assert command("runs", "show", "broken")[0] == 1
     assert command("run", "--strategy", "buy-and-hold", "--timerange", "20240101-20240108")[0] == 0
-    assert "the certainty in metrics.json" in Path("runs/index.html").read_text()
+    assert "the section certainty of metrics.json" in Path("runs/index.html").read_text()
 
 
 def test_a_record_that_does_not_name_its_trial_is_found_in_the_log(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it fails, runs made before the record named its trial are never judged by what was tried since."""
+    """If it fails, runs from before the record named its trial are never deflated by later trials."""
     monkeypatch.chdir(tmp_path)
     for fee in (10, 5):
         assert command("run", "--strategy", "sma-cross", "--fee-bps", fee, "--timerange", "20240101-20240401")[0] == 0

@@ -1,6 +1,6 @@
-"""Plain Backtrader strategies of the usual kinds, as people write them. Nothing in here knows flagbt.
+"""Common kinds of plain Backtrader strategies, written without any use of flagbt.
 
-Each notes all that Backtrader tells it, so that two engines can be compared call by call.
+Each logs every call from Backtrader, so that two engines can be compared call by call.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import backtrader as bt
 Note = tuple[object, ...]
 
 
-class Noted(bt.Strategy):
-    """Base: the log of every call, kept by the class once the replay has ended."""
+class CallLogger(bt.Strategy):
+    """Log every call; the class keeps the log after the replay."""
 
     short = False  # whether it goes short
-    price = 30_000.0  # of the bars it is tried on
-    fewest = 4  # fills, at the least
+    price = 30_000.0  # of its test bars
+    fewest = 4  # minimum number of fills
     last: list[Note]
 
     def note(self, kind, *values):
@@ -27,19 +27,19 @@ class Noted(bt.Strategy):
         vars(self).setdefault("log", []).append((kind, len(self), *values))
 
     def notify_order(self, order):
-        """Note an order's state and what it has come to."""
-        did, asked = order.executed, order.created
+        """Log an order's state and its fill."""
+        did, created = order.executed, order.created
         self.note(
             "order",
             order.getstatusname(),
             order.getordername(),
             order.ordtypename(),
             order.tradeid,
-            asked.size,
-            asked.price,
-            asked.pricelimit,
-            asked.pclose,
-            asked.dt,
+            created.size,
+            created.price,
+            created.pricelimit,
+            created.pclose,
+            created.dt,
             order.size,
             order.valid,
             order.alive(),
@@ -56,7 +56,7 @@ class Noted(bt.Strategy):
         )
 
     def notify_trade(self, trade):
-        """Note a trade that opened or closed."""
+        """Log a trade that opened or closed."""
         self.note(
             "trade",
             trade.tradeid,
@@ -77,43 +77,43 @@ class Noted(bt.Strategy):
         )
 
     def notify_cashvalue(self, cash, value):
-        """Note the account at each bar."""
+        """Log the account at each bar."""
         held = self.getposition()
         self.note("cash", cash, value, held.size, held.price, self.broker.get_value([self.data]), len(self.broker.orders))
 
     def notify_fund(self, cash, value, fundvalue, shares):
-        """Note the account as a fund."""
+        """Log the account as a fund."""
         self.note("fund", cash, value, fundvalue, shares)
 
     def notify_timer(self, timer, when, *args, **kwargs):
-        """Note a timer."""
+        """Log a timer."""
         self.note("timer", when, args, tuple(kwargs.items()))
 
     def notify_store(self, msg, *args, **kwargs):
-        """Note a store's word."""
+        """Log a store's message."""
         self.note("store", str(msg))
 
     def notify_data(self, data, status, *args, **kwargs):
-        """Note a feed's word."""
+        """Log a feed's message."""
         self.note("data", status)
 
     def prenext(self):
-        """Note a bar of the warm-up."""
+        """Log a bar of the warm-up."""
         self.note("prenext", self.data.datetime.datetime(0), self.data.close[0])
 
     def nextstart(self):
-        """Note the first bar after it."""
+        """Log the first bar after the warm-up."""
         self.note("nextstart", self.data.datetime.datetime(0), self.data.close[0])
         self.next()
 
     def stop(self):
-        """Keep the log."""
+        """Keep the log on the class."""
         self.note("stop", self.broker.getcash(), self.broker.getvalue(), [str(each.status) for each in self._orders])
         type(self).last = self.log
 
 
-class SmaCross(Noted):
-    """Two means, a fifth of the cash."""
+class SmaCross(CallLogger):
+    """Trade the crossing of two means with a fifth of the cash."""
 
     params = (("fast", 10), ("slow", 30))
 
@@ -129,7 +129,7 @@ class SmaCross(Noted):
 
 
 class SizerInStart(SmaCross):
-    """The same, its sizer set in start()."""
+    """Trade the same, with the sizer set in start()."""
 
     def __init__(self):
         self.cross = bt.ind.CrossOver(bt.ind.SMA(period=self.p.fast), bt.ind.SMA(period=self.p.slow))
@@ -139,14 +139,14 @@ class SizerInStart(SmaCross):
 
 
 class SizerByAttribute(SizerInStart):
-    """The same, by assignment to the property."""
+    """Trade the same, with the sizer assigned to the property."""
 
     def start(self):
         self.sizer = bt.sizers.FixedSize(stake=0.03)
 
 
 class SizerInNext(SizerInStart):
-    """A sizer that is changed while it trades."""
+    """Change the sizer while trading."""
 
     def start(self):
         self.setsizer(bt.sizers.FixedSize(stake=0.01))
@@ -158,7 +158,7 @@ class SizerInNext(SizerInStart):
 
 
 class DefaultSizerSet(SizerInStart):
-    """Backtrader's own default, set by the strategy: one unit."""
+    """Set Backtrader's own default: one unit."""
 
     price = 3_000.0
 
@@ -167,21 +167,21 @@ class DefaultSizerSet(SizerInStart):
 
 
 class OldStake(SizerInStart):
-    """The stake of the default sizer, set the old way."""
+    """Set the stake of the default sizer the old way."""
 
     def start(self):
         self.sizer.setsizing(0.04)
 
 
 class AllInOfBacktrader(SizerInStart):
-    """Backtrader's own all-in sizer, which leaves a little for the fee."""
+    """Use Backtrader's own all-in sizer, which leaves a little for the fee."""
 
     def start(self):
         self.setsizer(bt.sizers.AllInSizer(percents=98))
 
 
 class WholeUnits(SizerInStart):
-    """Sizes cut to whole units."""
+    """Truncate sizes to whole units."""
 
     price = 300.0
 
@@ -190,7 +190,7 @@ class WholeUnits(SizerInStart):
 
 
 class OwnGetsizing(SizerInStart):
-    """A strategy that overrides getsizing itself."""
+    """Override getsizing itself."""
 
     def getsizing(self, data=None, isbuy=True):
         return 0.02 if isbuy else self.position.size
@@ -200,7 +200,7 @@ class OwnGetsizing(SizerInStart):
 
 
 class Risk(bt.Sizer):
-    """Two per cent of the account at stake, by the average true range of its strategy."""
+    """Risk two per cent of the account, by the average true range of its strategy."""
 
     params = (("risk", 0.02),)
 
@@ -212,8 +212,8 @@ class Risk(bt.Sizer):
         return min(size, comminfo.getsize(data.close[0], 0.9 * cash))
 
 
-class Rsi(Noted):
-    """Reversion by the relative strength index, with a risk sizer."""
+class Rsi(CallLogger):
+    """Trade mean reversion by the relative strength index, with a risk sizer."""
 
     def __init__(self):
         self.rsi, self.atr = bt.ind.RSI(period=14, safediv=True), bt.ind.ATR(period=14)
@@ -226,8 +226,8 @@ class Rsi(Noted):
             self.sell()
 
 
-class Macd(Noted):
-    """Long and short by the sign of the MACD's histogram, half the account."""
+class Macd(CallLogger):
+    """Go long and short by the sign of the MACD's histogram, with half the account."""
 
     short = True
 
@@ -238,8 +238,8 @@ class Macd(Noted):
         self.order_target_percent(target=0.5 if self.macd.histo[0] > 0 else -0.5)
 
 
-class Bollinger(Noted):
-    """A limit order at the lower band, given anew at each bar; a limit order at the middle to leave."""
+class Bollinger(CallLogger):
+    """Enter by a limit order at the lower band, renewed at each bar; exit by a limit order at the middle."""
 
     def __init__(self):
         self.band, self.order = bt.ind.BollingerBands(period=20, devfactor=1.5), None
@@ -259,10 +259,10 @@ class Bollinger(Noted):
             self.order = self.close(exectype=bt.Order.Limit, price=self.band.mid[0])
 
 
-class Turtle(Noted):
-    """Donchian breakouts: up to four units, a stop two ranges away, out at the ten-bar low."""
+class Turtle(CallLogger):
+    """Trade Donchian breakouts: up to four units, a stop two ranges away, exit at the ten-bar low."""
 
-    short = True  # a stop is left behind now and then
+    short = True  # a stop sometimes outlives its position
 
     def __init__(self):
         self.high, self.low = bt.ind.Highest(self.data.high, period=20), bt.ind.Lowest(self.data.low, period=10)
@@ -287,8 +287,8 @@ class Turtle(Noted):
         self.stop_order = self.sell(exectype=bt.Order.Stop, price=self.at - 2 * self.atr[0], size=self.position.size + size)
 
 
-class Pyramid(Noted):
-    """Buys more the lower it gets, sells in thirds."""
+class Pyramid(CallLogger):
+    """Buy more as the price falls, sell in thirds."""
 
     def __init__(self):
         self.mean = bt.ind.EMA(period=25)
@@ -301,8 +301,8 @@ class Pyramid(Noted):
             self.sell(size=self.position.size / 3)
 
 
-class Bracket(Noted):
-    """A limit entry with a stop and a target."""
+class Bracket(CallLogger):
+    """Enter by a limit order with a stop and a target."""
 
     def __init__(self):
         self.mean, self.orders = bt.ind.SMA(period=15), []
@@ -329,7 +329,7 @@ class Bracket(Noted):
 
 
 class MarketBracket(Bracket):
-    """A market entry with a trailing stop and a target."""
+    """Enter by a market order with a trailing stop and a target."""
 
     def next(self):
         if not self.orders and self.data.close[0] > self.mean[0]:
@@ -343,7 +343,7 @@ class MarketBracket(Bracket):
 
 
 class ShortBracket(Bracket):
-    """The same downwards, without a target."""
+    """Do the same for shorts, without a target."""
 
     short = True
 
@@ -353,8 +353,8 @@ class ShortBracket(Bracket):
             self.orders = self.sell_bracket(size=0.1, price=price, limitprice=price * 0.99, stopprice=price * 1.01)
 
 
-class HandMadeBracket(Noted):
-    """Parent and children, transmitted with the last of them."""
+class HandMadeBracket(CallLogger):
+    """Order a parent and children, transmitted with the last of them."""
 
     def next(self):
         if len(self) % 40 == 5:
@@ -367,8 +367,8 @@ class HandMadeBracket(Noted):
                 self.cancel(order)
 
 
-class Oco(Noted):
-    """Three ways out, of which one cancels the others."""
+class Oco(CallLogger):
+    """Place three exits, of which one cancels the others."""
 
     def next(self):
         if len(self) % 25 == 3 and not self.position and not self.broker.get_orders_open():
@@ -380,8 +380,8 @@ class Oco(Noted):
             self.sell(size=size, exectype=bt.Order.Close, valid=None, oco=first)
 
 
-class StopTrailPercent(Noted):
-    """Always in, out by a trailing stop of a per cent."""
+class StopTrailPercent(CallLogger):
+    """Always enter, and exit by a trailing stop of one per cent."""
 
     def next(self):
         if not self.position:
@@ -389,8 +389,8 @@ class StopTrailPercent(Noted):
             self.sell(size=0.1, exectype=bt.Order.StopTrail, trailpercent=0.01)
 
 
-class StopTrailAmount(Noted):
-    """Long and short by trailing stops of an amount, above and below a reference price."""
+class StopTrailAmount(CallLogger):
+    """Go long and short by trailing stops of an amount, above and below a reference price."""
 
     short = True
 
@@ -402,8 +402,8 @@ class StopTrailAmount(Noted):
             self.close(exectype=bt.Order.StopTrail, trailamount=100.0)
 
 
-class StopTrailLimit(Noted):
-    """Out by a trailing stop that gives a limit order."""
+class StopTrailLimit(CallLogger):
+    """Exit by a trailing stop that places a limit order."""
 
     def next(self):
         if not self.position and not self.broker.get_orders_open():
@@ -420,8 +420,8 @@ class StopTrailLimit(Noted):
             )
 
 
-class StopLimit(Noted):
-    """In by a breakout that pays no more than so much, out by a stop that takes no less."""
+class StopLimit(CallLogger):
+    """Enter by a breakout with a highest price, exit by a stop with a lowest price."""
 
     def __init__(self):
         self.high, self.low = bt.ind.Highest(self.data.high, period=5), bt.ind.Lowest(self.data.low, period=5)
@@ -435,8 +435,8 @@ class StopLimit(Noted):
             self.sell(size=0.1, exectype=bt.Order.StopLimit, price=self.low[0], plimit=self.low[0] * 0.9998)
 
 
-class StopEntry(Noted):
-    """In by a stop above the market, out by a stop below it."""
+class StopEntry(CallLogger):
+    """Enter by a stop above the market, exit by a stop below it."""
 
     def next(self):
         if self.broker.get_orders_open():
@@ -447,24 +447,24 @@ class StopEntry(Noted):
             self.close(exectype=bt.Order.Stop, price=self.data.low[0] * 0.995)
 
 
-class TargetValue(Noted):
-    """A position worth 5,000, kept there."""
+class TargetValue(CallLogger):
+    """Keep a position worth 5,000."""
 
     def next(self):
         if len(self) % 7 == 0:
             self.order_target_value(target=0.0 if len(self) % 49 == 0 else 5_000.0)
 
 
-class TargetPercent(Noted):
-    """Rebalanced to a changing share, up to all of it, which the fee makes too much."""
+class TargetPercent(CallLogger):
+    """Rebalance to a changing share, up to all of it, which the fee makes too much."""
 
     def next(self):
         if len(self) % 10 == 0:
             self.order_target_percent(target=(len(self) // 10 % 5) / 4)
 
 
-class TargetSize(Noted):
-    """Turned around from long to short and back."""
+class TargetSize(CallLogger):
+    """Reverse from long to short and back."""
 
     short = True
 
@@ -473,8 +473,8 @@ class TargetSize(Noted):
             self.order_target_size(target=(-0.1, 0.0, 0.1, 0.2)[len(self) // 12 % 4])
 
 
-class Timers(Noted):
-    """Buys by the clock, sells by the weekday."""
+class Timers(CallLogger):
+    """Buy by the clock, sell by the weekday."""
 
     def __init__(self):
         self.add_timer(when=datetime.time(9, 0), why="morning")
@@ -492,8 +492,8 @@ class Timers(Noted):
         """Do nothing: the timers trade."""
 
 
-class ValidUntil(Noted):
-    """Orders that expire: by a date, after a time, at the end of the day, after bars as a float."""
+class ValidUntil(CallLogger):
+    """Place orders that expire: by a date, after a time, at the end of the day, after bars as a float."""
 
     def next(self):
         kind = len(self) % 5
@@ -510,8 +510,8 @@ class ValidUntil(Noted):
             self.buy(size=0.01, exectype=bt.Order.Limit, price=self.data.close[0] * 0.995, valid=until)
 
 
-class ManyAtOnce(Noted):
-    """Several orders at one bar, of which some are too large."""
+class ManyAtOnce(CallLogger):
+    """Place several orders at one bar, some of them too large."""
 
     short = True
 
@@ -521,11 +521,11 @@ class ManyAtOnce(Noted):
             self.sell(size=0.02)
             self.buy(size=0.01, exectype=bt.Order.Stop, price=self.data.close[0])
             self.close()
-            self.buy(size=5.0)  # last: after a refusal, Backtrader refuses what closes as well, and flagbt does not
+            self.buy(size=5.0)  # last: after a rejection, Backtrader also rejects closing orders, and flagbt does not
 
 
-class CloseAndBuy(Noted):
-    """Out and in again at the same open, with nearly all the cash."""
+class CloseAndBuy(CallLogger):
+    """Exit and enter again at the same open, with nearly all the cash."""
 
     def next(self):
         if len(self) % 6 == 0:
@@ -534,8 +534,8 @@ class CloseAndBuy(Noted):
             self.buy(size=0.95 * self.broker.getvalue() / self.data.close[0])
 
 
-class MarketableLimit(Noted):
-    """Limit orders that the next open crosses, and some that it just misses."""
+class MarketableLimit(CallLogger):
+    """Place limit orders that the next open crosses, and some that it just misses."""
 
     def next(self):
         if self.broker.get_orders_open():
@@ -547,8 +547,8 @@ class MarketableLimit(Noted):
             self.close(exectype=bt.Order.Limit, price=self.data.close[0] / shift)
 
 
-class Grid(Noted):
-    """A ladder of limit orders on both sides."""
+class Grid(CallLogger):
+    """Place a ladder of limit orders on both sides."""
 
     def next(self):
         if len(self) % 24 == 1:
@@ -560,8 +560,8 @@ class Grid(Noted):
                     self.sell(size=0.02, exectype=bt.Order.Limit, price=self.data.close[0] * (1 + 0.003 * step))
 
 
-class NotifyDriven(Noted):
-    """The way out is ordered when the way in is reported, the next way in when the trade is."""
+class NotifyDriven(CallLogger):
+    """Order the exit when the entry is reported, and the next entry when the trade is."""
 
     def __init__(self):
         self.wait = 5
@@ -584,8 +584,8 @@ class NotifyDriven(Noted):
             self.buy(size=0.1)
 
 
-class Reverser(Noted):
-    """Turned around by Backtrader's reversing sizer."""
+class Reverser(CallLogger):
+    """Reverse by Backtrader's reversing sizer."""
 
     short = True
 
@@ -600,8 +600,8 @@ class Reverser(Noted):
             self.sell()
 
 
-class AtClose(Noted):
-    """Orders for the session's close."""
+class AtClose(CallLogger):
+    """Order for the session's close."""
 
     def next(self):
         if len(self) % 30 == 4:
@@ -610,8 +610,8 @@ class AtClose(Noted):
             self.close(exectype=bt.Order.Close)
 
 
-class Signalled(bt.SignalStrategy, Noted):
-    """Backtrader's strategy of signals."""
+class BySignals(bt.SignalStrategy, CallLogger):
+    """Use Backtrader's strategy of signals."""
 
     short = True
 
@@ -620,8 +620,8 @@ class Signalled(bt.SignalStrategy, Noted):
         self.signal_add(bt.SIGNAL_LONGSHORT, bt.ind.CrossOver(bt.ind.EMA(period=8), bt.ind.EMA(period=21)))
 
 
-class HeikinAshi(Noted):
-    """An indicator that makes Backtrader run bar by bar."""
+class HeikinAshi(CallLogger):
+    """Compute an indicator that makes Backtrader run bar by bar."""
 
     def __init__(self):
         self.heikin = bt.ind.HeikinAshi(self.data)
@@ -634,8 +634,8 @@ class HeikinAshi(Noted):
             self.close()
 
 
-class InTheWarmUp(Noted):
-    """Trades before its indicators are ready, and does something else at the first bar after."""
+class InTheWarmUp(CallLogger):
+    """Trade before the indicators are ready, and differently at the first bar after."""
 
     def __init__(self):
         self.mean = bt.ind.SMA(period=50)
@@ -654,8 +654,8 @@ class InTheWarmUp(Noted):
             self.buy(size=0.02)
 
 
-class TradeIds(Noted):
-    """Two books in one position, of which one may be short."""
+class TradeIds(CallLogger):
+    """Keep two books in one position, one of them possibly short."""
 
     short = True
 
@@ -667,8 +667,8 @@ class TradeIds(Noted):
             self.sell(size=0.03, tradeid=book)
 
 
-class TooLarge(Noted):
-    """Orders that no cash pays, and what is told of them."""
+class TooLarge(CallLogger):
+    """Place orders that the cash cannot pay, and log their notifications."""
 
     fewest = 0
 
@@ -680,14 +680,14 @@ class TooLarge(Noted):
 
 
 class NotChecked(TooLarge):
-    """The same, without Backtrader's check before the fill."""
+    """Do the same, without Backtrader's check before the fill."""
 
     def start(self):
         self.broker.set_checksubmit(False)
 
 
-class Watched(Noted):
-    """Reads the standard observers, the length of its lines, dates and the environment."""
+class WithObservers(CallLogger):
+    """Read the standard observers, the length of the lines, dates and the environment."""
 
     def __init__(self):
         self.mean = bt.ind.WMA(self.data.typical if hasattr(self.data, "typical") else self.data, period=7)
@@ -724,8 +724,8 @@ class Watched(Noted):
         )
 
 
-class Analysed(Noted):
-    """Adds its own analyzers and an observer, and reads them at the end."""
+class WithAnalyzers(CallLogger):
+    """Add analyzers and an observer, and read them at the end."""
 
     def __init__(self):
         for analyzer in (bt.analyzers.TradeAnalyzer, bt.analyzers.DrawDown, bt.analyzers.TimeReturn, bt.analyzers.SQN):
@@ -745,8 +745,8 @@ class Analysed(Noted):
         super().stop()
 
 
-class ManyIndicators(Noted):
-    """A vote of many indicators, long and short."""
+class ManyIndicators(CallLogger):
+    """Trade long and short by a vote of many indicators."""
 
     short = True
 
@@ -772,8 +772,8 @@ class ManyIndicators(Noted):
         self.order_target_percent(target=0.05 * vote)
 
 
-class BuyAndHold(Noted):
-    """Nearly all the cash, once."""
+class BuyAndHold(CallLogger):
+    """Buy once with nearly all the cash."""
 
     fewest = 1
 
@@ -782,8 +782,8 @@ class BuyAndHold(Noted):
             self.buy(size=0.97 * self.broker.getcash() / self.data.close[0])
 
 
-class Martingale(Noted):
-    """Doubles after a loss."""
+class Martingale(CallLogger):
+    """Double the size after a loss."""
 
     def __init__(self):
         self.stake = 0.01
@@ -805,8 +805,8 @@ class Martingale(Noted):
             self.bought = len(self)
 
 
-class RandomOrders(Noted):
-    """Orders of all types at random, small enough that no cash or short limit is met."""
+class RandomOrders(CallLogger):
+    """Place random orders of all types, too small to reach a cash or short limit."""
 
     short = True
     seed = 0
@@ -826,7 +826,7 @@ class RandomOrders(Noted):
             self.cancel(draw.choice(self.alive))
 
     def give(self, draw):
-        """Give one order, or a bracket."""
+        """Place one order, or a bracket."""
         if draw.random() < 0.1:
             return [self.close(exectype=draw.choice((None, bt.Order.Limit, bt.Order.Close)), price=self.data.close[0])]
         if draw.random() < 0.1:
@@ -867,5 +867,8 @@ class RandomOrders(Noted):
 STRATEGIES = [
     each
     for each in list(globals().values())
-    if isinstance(each, type) and issubclass(each, Noted) and each not in (Noted, RandomOrders) and each.__module__ == __name__
+    if isinstance(each, type)
+    and issubclass(each, CallLogger)
+    and each not in (CallLogger, RandomOrders)
+    and each.__module__ == __name__
 ]

@@ -1,4 +1,4 @@
-"""The pages in a real browser: offline, without an error, drawn, zoomed, sorted, at every width, light, dark and on paper.
+"""The pages in a real browser: offline, without errors, drawn, zoomed, sorted, at every width, light, dark and in print.
 
 Debian's chromium, headless, driven by Playwright. Screenshots are kept in artifacts/browser, which git does not track.
 """
@@ -37,7 +37,7 @@ EVIL = "<script>alert(1)</script>"
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Start the browser, or skip and say what is missing."""
+    """Start the browser, or skip with the missing dependency."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
@@ -51,13 +51,13 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Keep the pages that several tests look at."""
+    """Cache the pages that several tests use."""
     return {"folder": tmp_path_factory.mktemp("pages")}
 
 
 @pytest.fixture
 def tearsheet(run_maker: RunMaker, keep_run: Keeper, pages: dict[str, Path]) -> Path:
-    """Give the tearsheet of a year of hourly bars by a model, with everything measured."""
+    """Give the tearsheet of a model's run over a year of hourly bars, with all evidence."""
     if "tearsheet" not in pages:
         run, benchmark = run_maker(24 * 366), run_maker(24 * 366, kind="buy-and-hold")
         stored = keep_run(run, benchmark, pages["folder"] / "runs", report=render_tearsheet, measure=True, name=EVIL)
@@ -71,15 +71,17 @@ def comparison(run_maker: RunMaker, keep_run: Keeper, pages: dict[str, Path]) ->
     if "comparison" not in pages:
         benchmark = run_maker(24 * 91, kind="buy-and-hold")
         other = run_maker(24 * 91, config={"calibration": "offset:1,0,1"})
-        other = replace(other, equity=other.equity.assign(equity=other.equity["equity"] * 1.2))  # not one curve on the other
+        other = replace(
+            other, equity=other.equity.assign(equity=other.equity["equity"] * 1.2)
+        )  # so that the curves do not overlap
         runs = [keep_run(each, benchmark, pages["folder"], measure=True) for each in (run_maker(24 * 91), other, benchmark)]
         pages["comparison"] = pages["folder"] / "compare.html"
         pages["comparison"].write_text(render_comparison(runs), encoding="utf-8")
     return pages["comparison"]
 
 
-class Watched:
-    """A page that was opened with the network cut, and all it said and asked for."""
+class OpenedPage:
+    """Open a page without a network, and record its messages and requests."""
 
     def __init__(self, browser: Any, path: Path, *, width: int = 1024, scheme: str = "light") -> None:
         self.context = browser.new_context(
@@ -87,36 +89,36 @@ class Watched:
         )
         self.page = self.context.new_page()
         self.complaints: list[str] = []
-        self.page.on("console", self._said)
+        self.page.on("console", self._record_message)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", self._asked)
+        self.page.on("request", self._record_request)
         self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog {dialog.message}"))
         self.page.goto(path.as_uri())
         self.charts = self.page.locator("figure.chart").count()
         if self.charts:
             self.page.wait_for_selector(f"html[data-charts='{self.charts}']", state="attached", timeout=20_000)
-            self.page.wait_for_timeout(300)  # Bokeh paints in the frame after it has said that it is ready
+            self.page.wait_for_timeout(300)  # Bokeh paints one frame after it reports that it is ready
 
-    def _said(self, message: Any) -> None:
+    def _record_message(self, message: Any) -> None:
         if message.type in ("error", "warning"):
             self.complaints.append(message.text)
 
-    def _asked(self, request: Any) -> None:
+    def _record_request(self, request: Any) -> None:
         if not request.url.startswith(("file:", "data:")):
             self.complaints.append(f"request {request.url}")
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> OpenedPage:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.context.close()
 
     def overflow(self) -> int:
-        """Return by how many pixels the page is wider than its window."""
+        """Return the pixels by which the page is wider than its window."""
         return int(self.page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
     def picture(self, selector: str) -> np.ndarray:
-        """Return what is seen of an element, (height, width, 3)."""
+        """Return the visible part of an element, (height, width, 3)."""
         found = self.page.locator(selector)
         found.scroll_into_view_if_needed()
         return np.asarray(Image.open(io.BytesIO(found.screenshot())).convert("RGB"), dtype=int)
@@ -135,7 +137,7 @@ def test_a_page_opens_offline_and_draws_its_charts(
     chromium: Any, request: pytest.FixtureRequest, kind: str, width: int, scheme: str
 ) -> None:
     """If it fails, a reader sees an empty chart, an error, or a page that scrolls sideways."""
-    with Watched(chromium, request.getfixturevalue(kind), width=width, scheme=scheme) as opened:
+    with OpenedPage(chromium, request.getfixturevalue(kind), width=width, scheme=scheme) as opened:
         opened.page.screenshot(path=ARTEFACTS / f"{kind}-{width}-{scheme}.png", full_page=True)
         assert opened.charts >= 2
         assert opened.overflow() <= 0
@@ -152,11 +154,11 @@ def test_a_page_opens_offline_and_draws_its_charts(
         assert opened.complaints == []
 
 
-def test_a_stretch_is_zoomed_and_shown_whole_again(chromium: Any, tearsheet: Path) -> None:
-    """If it fails, nobody can look closer at a week, or the drawdown does not follow the equity."""
+def test_a_range_is_zoomed_and_reset(chromium: Any, tearsheet: Path) -> None:
+    """If it fails, a reader cannot zoom into a week, or the drawdown does not follow the equity."""
     span = "() => Bokeh.documents[0].roots()[0].children.map((each) => each.x_range.end - each.x_range.start)"
     height = "() => { const y = Bokeh.documents[0].roots()[0].children[0].y_range; return y.end - y.start }"
-    with Watched(chromium, tearsheet) as opened:
+    with OpenedPage(chromium, tearsheet) as opened:
         page, before = opened.page, opened.picture("#chart-equity")
         whole, tall = page.evaluate(span), page.evaluate(height)
         box = page.locator("#chart-equity").bounding_box()
@@ -168,7 +170,7 @@ def test_a_stretch_is_zoomed_and_shown_whole_again(chromium: Any, tearsheet: Pat
         near = page.evaluate(span)
         assert near[0] == near[1]
         assert near[0] < whole[0] / 5
-        assert page.evaluate(height) < tall  # what is seen fills the chart
+        assert page.evaluate(height) < tall  # the visible part fills the chart
         assert (opened.picture("#chart-equity") != before).any()
         page.screenshot(path=ARTEFACTS / "zoomed.png")
         page.locator("#chart-equity").get_by_title("Reset").click()
@@ -178,8 +180,8 @@ def test_a_stretch_is_zoomed_and_shown_whole_again(chromium: Any, tearsheet: Pat
 
 
 def test_the_wheel_scrolls_the_page_over_a_chart(chromium: Any, tearsheet: Path) -> None:
-    """If it fails, a reader who scrolls gets caught by the first chart."""
-    with Watched(chromium, tearsheet) as opened:
+    """If it fails, scrolling stops at the first chart."""
+    with OpenedPage(chromium, tearsheet) as opened:
         opened.picture("#chart-equity")
         box = opened.page.locator("#chart-equity").bounding_box()
         opened.page.mouse.move(box["x"] + 300, box["y"] + 100)
@@ -190,8 +192,8 @@ def test_the_wheel_scrolls_the_page_over_a_chart(chromium: Any, tearsheet: Path)
 
 
 def test_a_table_is_sorted_by_mouse_and_by_keyboard(chromium: Any, tearsheet: Path) -> None:
-    """If it fails, the best trade cannot be found, or only with a mouse, or numbers are sorted as words."""
-    with Watched(chromium, tearsheet) as opened:
+    """If it fails, the best trade cannot be found, or only with a mouse, or numbers are sorted as text."""
+    with OpenedPage(chromium, tearsheet) as opened:
         column = "(name) => { const table = document.querySelector('table.sortable'); const at = [...table.tHead.rows[0].cells]"
         column += ".findIndex((each) => each.textContent === name); return [table.tHead.rows[0].cells[at].ariaSort,"
         column += " [...table.tBodies[0].rows].map((row) => row.cells[at].textContent)] }"
@@ -212,9 +214,9 @@ def test_a_table_is_sorted_by_mouse_and_by_keyboard(chromium: Any, tearsheet: Pa
         assert opened.complaints == []
 
 
-def test_paper_gets_light_pictures_even_from_a_dark_screen(chromium: Any, tearsheet: Path) -> None:
-    """If it fails, a print has grey text on white, or half of each chart."""
-    with Watched(chromium, tearsheet, width=1920, scheme="dark") as opened:
+def test_print_uses_light_pictures_even_from_a_dark_screen(chromium: Any, tearsheet: Path) -> None:
+    """If it fails, a print has grey text on white, or cuts off the charts."""
+    with OpenedPage(chromium, tearsheet, width=1920, scheme="dark") as opened:
         opened.page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
         sources = opened.page.eval_on_selector_all("img.printed", "(all) => all.map((each) => each.src)")
         assert len(sources) == opened.charts
@@ -233,8 +235,8 @@ def test_paper_gets_light_pictures_even_from_a_dark_screen(chromium: Any, tearsh
 
 
 def test_colours_follow_the_screen_while_the_page_is_open(chromium: Any, tearsheet: Path) -> None:
-    """If it fails, a page opened by day keeps dark lines on its dark ground at night."""
-    with Watched(chromium, tearsheet) as opened:
+    """If it fails, a page opened in light mode keeps dark lines on a dark background in dark mode."""
+    with OpenedPage(chromium, tearsheet) as opened:
         assert pixels_of(opened.picture("#chart-equity"), COLOURS["strategy"][0]) > 100
         opened.page.emulate_media(color_scheme="dark")
         opened.page.wait_for_timeout(500)
@@ -259,11 +261,11 @@ ODD: dict[str, Callable[[RunMaker], Run]] = {
 
 @pytest.mark.parametrize("kind", ODD)
 def test_odd_runs_open(chromium: Any, run_maker: RunMaker, keep_run: Keeper, tmp_path: Path, kind: str) -> None:
-    """If it fails, a strange run has a page that does not open."""
+    """If it fails, the page of an unusual run does not open."""
     run = ODD[kind](run_maker)
     benchmark = run_maker(len(run.equity), kind="buy-and-hold")
     stored = keep_run(run, benchmark, tmp_path, report=render_tearsheet, measure=len(run.trades) < 1_000, name=EVIL)
-    with Watched(chromium, stored.folder / "tearsheet.html", width=390) as opened:
+    with OpenedPage(chromium, stored.folder / "tearsheet.html", width=390) as opened:
         opened.page.screenshot(path=ARTEFACTS / f"odd-{kind.replace(' ', '-').replace(',', '')}.png", full_page=True)
         assert opened.overflow() <= 0
         assert opened.page.locator("h1").inner_text() == EVIL
@@ -272,20 +274,20 @@ def test_odd_runs_open(chromium: Any, run_maker: RunMaker, keep_run: Keeper, tmp
 
 @pytest.mark.parametrize("count", [1, 50])
 def test_one_run_and_fifty_open(chromium: Any, run_maker: RunMaker, keep_run: Keeper, tmp_path: Path, count: int) -> None:
-    """If it fails, a comparison of many runs, or of one, does not open or runs over the window."""
+    """If it fails, a comparison of many runs, or of one, does not open or overflows the window."""
     stored = keep_run(run_maker(240), run_maker(240, kind="buy-and-hold"), tmp_path, measure=True)
     runs = [replace(stored, manifest=stored.manifest | {"name": f"{EVIL} {i}"}) for i in range(count)]
     path = tmp_path / "compare.html"
     path.write_text(render_comparison(runs), encoding="utf-8")
-    with Watched(chromium, path, width=390) as opened:
+    with OpenedPage(chromium, path, width=390) as opened:
         opened.page.screenshot(path=ARTEFACTS / f"comparison-of-{count}.png", full_page=True)
         assert opened.overflow() <= 0
         assert opened.complaints == []
 
 
 def test_the_index_leads_to_the_pages(chromium: Any, tearsheet: Path) -> None:
-    """If it fails, the list of runs links to nothing."""
-    with Watched(chromium, write_index(tearsheet.parents[1]), width=390) as opened:
+    """If it fails, the links of the list of runs are broken."""
+    with OpenedPage(chromium, write_index(tearsheet.parents[1]), width=390) as opened:
         opened.page.screenshot(path=ARTEFACTS / "index-390.png", full_page=True)
         assert opened.overflow() <= 0
         opened.page.get_by_role("link", name=EVIL).click()

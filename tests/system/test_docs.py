@@ -138,7 +138,7 @@ GUIDES_RUN = (
     "bases.md",
     "calibration.md",
     "doctor.md",
-    "certainty.md",
+    "significance.md",
     "sweeps.md",
     "checkpoints.md",
 )
@@ -346,13 +346,13 @@ def test_the_table_of_checks_is_in_rank_order() -> None:
 
 def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) -> None:
     """A number in the record that no page explains is believed or ignored, not understood."""
-    from flagbt.results.significance.measure import certainty
+    from flagbt.results.significance.measure import significance
     from flagbt.results.trial_log import TrialCount
 
     run = run_maker(48)
-    found = certainty(run, run, TrialCount(1, ()))  # type: ignore[arg-type]
-    assert [row[0].strip("`") for row in table_after(page("certainty.md"), "figures")] == [*found][:-1]
-    assert "`verdict`" in page("certainty.md")
+    found = significance(run, run, TrialCount(1, ()))  # type: ignore[arg-type]
+    assert [row[0].strip("`") for row in table_after(page("significance.md"), "figures")] == [*found][:-1]
+    assert "`verdict`" in page("significance.md")
 
 
 def test_the_folder_tables_are_complete(tmp_path: Path, run_maker: Callable[..., object]) -> None:

@@ -608,7 +608,7 @@ def test_probabilities_of_any_strategy_are_on_its_page(command: Command, mine: P
     stored = read_run(Path(shown["run"]))
     assert stored.metrics["labels"]["labels"] == str(LabelSpec())
     page = Path(shown["tearsheet"]).read_text(encoding="utf-8")
-    assert "How far probabilities are from what came true" in page
+    assert "Distance of the probabilities from the outcomes" in page
     assert "Confusion: final signals" in page
 
 
@@ -638,7 +638,7 @@ def test_a_warm_up_that_outlasts_the_bars_is_not_given_their_length(walk: Walk) 
     with pytest.raises(RangeError, match="the warm-up takes 167 bars, and there are 30"):
         run_backtest(bars, SmaCross())
     silent = type("Silent", (Strategy,), {"prepare": lambda _self, each: Signals.plain(np.full(len(each), NO_SIGNAL))})
-    with pytest.raises(RangeError, match="none of the 30 bars up to the range's end has one; a warm-up takes more"):
+    with pytest.raises(RangeError, match="none of the 30 bars up to the range's end has one; the warm-up takes more"):
         run_backtest(bars, silent())
 
 
