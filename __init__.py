@@ -18,6 +18,7 @@ _PUBLIC = {
     "Calibration": "models.calibration",
     "Checkpoint": "models.checkpoint",
     "Decision": "models.decision",
+    "DiagnosisRequest": "doctor.diagnose",
     "FeatureSet": "data.features",
     "FlagbtError": "errors",
     "LabelSpec": "data.labels",

@@ -449,12 +449,12 @@ def test_verify_lookahead_says_what_it_cannot_check(kind: type[Any], verdict: st
     FUTURE.clear()
     FUTURE.update(zip(bars.time, np.where(ahead > 0.01, BUY, np.where(ahead < -0.01, SELL, HOLD)).tolist(), strict=True))
     found = verify_lookahead((lambda: kind) if issubclass(kind, bt.Strategy) else kind, bars)
-    assert found.severity == verdict, found.says
+    assert found.severity == verdict, found.message
     moved = found.evidence["moved_share"]
     if verdict == "cannot be checked":
         assert moved == 0.0
         assert found.limit == 0.05
-        assert "0.0 % of its" in found.says
+        assert "0.0 % of its" in found.message
         assert "It remains to be shown" in found.remedy
     if kind in (SmaCross, Rare, PlainRare, Liar):
         assert moved > 0.2
