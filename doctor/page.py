@@ -150,7 +150,8 @@ def _sweep(pictures: dict[str, Any]) -> Html:
         grid_chart(sweep.mcc, sweep.buy, sweep.sell, "sweep", labels=("offset of BUY", "offset of SELL", "MCC")),
         paragraph(
             f"Each cell is the MCC with these offsets added to the logits; HOLD has 0. The best, {best:.3f} at SELL "
-            f"{sell:+.2f} and BUY {buy:+.2f}, is tuned on the labels that score it: an upper bound. Volatility alone raises it.",
+            f"{sell:+.2f} and BUY {buy:+.2f}, is tuned on the labels that score it: an upper bound. Volatility alone "
+            "raises it.",
             "muted",
         ),
         table(
