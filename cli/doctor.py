@@ -127,9 +127,9 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         say(f"{number:2}. {each.severity:8} {each.check}{value}{share}", style=STYLES[each.severity])
         say(f"    {each.message}")
         if each.undone:
-            say(f"    Without it: {each.undone}")
+            say(f"    {each.undone}")
         if each.is_problem and each.otherwise:
-            say(f"    If it were not the cause: {each.otherwise}")
+            say(f"    {each.otherwise}")
         if each.remedy and each.severity != "ok":
             say(f"    Remedy: {each.remedy}")
     tried = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in diagnosis.coverage.items())

@@ -69,8 +69,8 @@ def _problems(diagnosis: Diagnosis) -> Html:
 
 def _finding(number: int, each: Finding) -> Html:
     card = verdict_card(f"{number}. {each.check}", f"{each.severity}{_number(each)}", each.message, EDGES[each.severity])
-    more = paragraph(f"If it were not the cause: {each.otherwise}", "muted") if each.otherwise and each.is_problem else ""
-    undone = paragraph(f"Without it: {each.undone}") if each.undone else ""
+    more = paragraph(each.otherwise, "muted") if each.otherwise and each.is_problem else ""
+    undone = paragraph(each.undone) if each.undone else ""
     remedy = paragraph(f"Remedy: {each.remedy}") if each.remedy else ""
     return Html(f"{card}{undone}{more}{remedy}")
 

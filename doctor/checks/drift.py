@@ -99,7 +99,9 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
         message=f"The columns have drifted: {found}" if explains else str(found),
         columns=found.names(found.moved),
         remedy=remedies.get(severity, ""),
-        otherwise="Otherwise, columns spread as in training would not restore the shares." if explains else "",
+        otherwise="If drift were not the cause, columns spread as in training would not restore the shares."
+        if explains
+        else "",
     )
 
 
@@ -131,9 +133,9 @@ def _column_fault(found: ColumnDrift, level: BoolArray, gone: BoolArray) -> Find
         message=f"{', '.join(names[:8])} {what}: {100 * found.outside[worst]:.1f} % of the rows of {found.columns[worst]} are "
         f"outside the training's range. {found}",
         remedy="Use ratios, returns or ranks in place of levels (of prices, volumes or time), and train again.",
-        otherwise="Otherwise, multiplying all prices by ten would not change the columns."
+        otherwise="If they did not follow it, multiplying all prices by ten would not change them."
         if level.any()
-        else "Otherwise, most rows would be in the training's range.",
+        else "Without drift, most rows would be in the training's range.",
     )
 
 

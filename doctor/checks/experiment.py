@@ -196,7 +196,7 @@ def class_weights(subject: Subject, coverage: Note, pictures: dict[str, Any]) ->
             message=f"{facts}: the class weights shift the predictions"
             f"{', and the stored calibration corrects it' if is_corrected else ''}.",
             remedy="Subtract log(weights) from the logits (a calibration), or train without weights.",
-            otherwise="Otherwise, subtracting log(weights) would not restore the shares.",
+            otherwise="If the weights were not the cause, subtracting log(weights) would not restore the shares.",
         )
     blame = "they do not explain it" if before > COLLAPSED_TOTAL_VARIATION else "there is nothing to explain"
     return Finding(check=name, severity=OK, value=explained, limit=gap, message=f"{facts}: {blame}.")

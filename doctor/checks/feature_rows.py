@@ -47,7 +47,7 @@ def lookahead_features(subject: Subject, coverage: Note, pictures: dict[str, Any
                 value=None,
                 message=f"The {which} rows differ when computed twice from the same bars, so look-ahead is unknown.",
                 remedy="Fix the seeds in the feature function, or remove its random part.",
-                otherwise="Otherwise, the same bars would give the same rows.",
+                otherwise="A deterministic function gives the same rows for the same bars.",
             )
         reach = _look_ahead(table, subject.bars, random, coverage)
         for column, bars, to_start in zip(table.columns, reach.bars.tolist(), reach.to_start.tolist(), strict=True):

@@ -268,7 +268,7 @@ def input_ignored(subject: Subject, coverage: Note, pictures: dict[str, Any]) ->
             message=f"All of the last {len(rows):,} served rows are equal: the input is constant.",
             remedy="Fix the serving path: it serves constants.",
             columns=subject.served.columns[:60],
-            otherwise="Otherwise, the rows would differ from bar to bar.",
+            otherwise="If the columns were not constant, the rows would differ from bar to bar.",
         )
     one, other = subject.predict_logits(rows), subject.predict_logits(rows[random.permutation(len(rows))])
     gaps = [(each - each.mean(axis=1, keepdims=True)) for each in (one, other)]
@@ -282,6 +282,6 @@ def input_ignored(subject: Subject, coverage: Note, pictures: dict[str, Any]) ->
             limit=SMALLEST_EFFECT,
             remedy=remedy,
             message=f"{effect}: the model ignores its input.",
-            otherwise="Otherwise, the logits would follow the rows.",
+            otherwise="If the model used its input, the logits would follow the rows.",
         )
     return Finding(check=name, severity=OK, message=f"{effect}: the model uses its input.", value=moved, limit=SMALLEST_EFFECT)

@@ -59,7 +59,8 @@ def too_good(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Find
         )
     if not facts:
         return skipped(name, "It needs labels.", "Give labels=.")
-    return Finding(check=name, severity=OK, value=value, limit=LARGEST_DIRECTION_AUC, message=f"{'; '.join(facts)}.")
+    text = "; ".join(facts)
+    return Finding(check=name, severity=OK, value=value, limit=LARGEST_DIRECTION_AUC, message=f"{text[0].upper()}{text[1:]}.")
 
 
 def _scored(subject: Subject) -> list[tuple[str, float, float, float | None, float]]:
