@@ -147,7 +147,7 @@ def heavy_weights(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, weights=(50.0, 1.0, 1.0))
 
 
-def tested_on_training(pipeline: Pipeline) -> Pipeline:
+def overlapping_test_range(pipeline: Pipeline) -> Pipeline:
     """The test range is inside the training range."""
     return replace(pipeline, tested=slice(1_000, 4_000))
 
@@ -171,7 +171,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "right padding": (right_padding, "invariance"),
     "raw price level": (raw_price, "drift"),
     "class weights of 50": (heavy_weights, "class-weights"),
-    "test inside training": (tested_on_training, "overlap"),
+    "test inside training": (overlapping_test_range, "overlap"),
     "SELL-only while flat": (sells_while_flat, "funnel"),
 }
 PAIRS = (
