@@ -46,6 +46,7 @@ _PUBLIC = {
     "Calibration": "models.calibration",
     "Checkpoint": "models.checkpoint",
     "Decision": "models.decision",
+    "DiagnosisRequest": "doctor.diagnose",
     "FeatureSet": "data.features",
     "FlagbtError": "errors",
     "LabelSpec": "data.labels",

@@ -1,4 +1,4 @@
-"""flagbt doctor: why a checkpoint collapses or flatters itself; flagbt verify: single promises, proven."""
+"""flagbt doctor: why a checkpoint collapses or scores too well; flagbt verify: proofs of single promises."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ EXAMPLES = ("jan19",)
 @click.command("doctor", cls=Command)
 @click.option("--ckpt", help="A checkpoint's name or folder.")
 @click.option("--data", type=Place(), help="A file of bars to test on. Default: the SYNTHETIC sample.")
-@click.option("--train-data", type=Place(), help="The file it was trained on, where --data does not reach back that far.")
-@click.option("--timerange", type=Range(), help="Tested: A-B, A- or -B. Default: what follows everything it has seen.")
-@click.option("--html", type=Place(), help="Write an offline page too.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the moments and resamples drawn.")
+@click.option("--train-data", type=Place(), help="The file it was trained on, if --data does not start early enough.")
+@click.option("--timerange", type=Range(), help="Range to test: A-B, A- or -B. Default: bars after all that it has seen.")
+@click.option("--html", type=Place(), help="Write an offline page as well.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sampled moments and resamples.")
 @features_option
-@click.option("--example", type=click.Choice(EXAMPLES), help="Replay a collapse on a random walk, and diagnose it.")
+@click.option("--example", type=click.Choice(EXAMPLES), help="Reproduce a collapse on a random walk and diagnose it.")
 @json_option
 def doctor_command(
     ckpt: str | None,
@@ -64,20 +64,20 @@ def doctor_command(
     example: str | None,
     as_json: bool,
 ) -> None:
-    """Say why a checkpoint collapses or flatters itself: ranked causes, each a number against a limit.
+    """Find out why a checkpoint collapses or scores too well: ranked causes, each a number against a limit.
 
-    Exit 1 where the verdict is broken.
+    Exit 1 if the verdict is broken.
     """
     if html is not None:
         from ..workflows.run import check_out
 
         check_out(html.parent, option="--html")
         if html.is_dir():
-            raise UsageError(f"--html: {html} is a folder. Give the name of a file, such as {html / 'doctor.html'}.")
+            raise UsageError(f"--html: {html} is a folder. Give a file name, such as {html / 'doctor.html'}.")
     if example is not None:
         diagnosis = _example(example, given=[ckpt, data, train_data, timerange], seed=seed, as_json=as_json)
     elif ckpt is None:
-        raise UsageError("--ckpt: name a checkpoint (flagbt ckpt list shows them), or add --example jan19.")
+        raise UsageError("--ckpt: not given. Name a checkpoint (flagbt ckpt list shows them), or add --example jan19.")
     else:
         from ..data.readers import read_bars
         from ..doctor.checkpoint_subject import subject_of_checkpoint
@@ -107,19 +107,17 @@ def doctor_command(
 
 def _example(name: str, *, given: list[object], seed: int, as_json: bool) -> Diagnosis:
     if any(each is not None for each in given):
-        raise UsageError(
-            f"--example {name} makes its own bars and model: leave --ckpt, --data, --train-data and --timerange out."
-        )
-    from ..doctor.example import tell
+        raise UsageError(f"--example {name} generates its bars and model: omit --ckpt, --data, --train-data and --timerange.")
+    from ..doctor.example import run_example
 
     with ProgressBars({"train": "Training", "checks": "Examining"}) as bars:
-        return tell(say=(lambda _text: None) if as_json else lambda text: say(text), seed=seed, progress=bars.update)
+        return run_example(write=(lambda _text: None) if as_json else say, seed=seed, progress=bars.update)
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """Print the verdict, what is wrong, and what was looked at."""
+    """Print the verdict, the findings and the number of items examined."""
     if diagnosis.synthetic:
-        say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+        say("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
     say(f"{diagnosis.subject}: {diagnosis.verdict}", style="bold")
     for number, each in enumerate(diagnosis.findings, 1):
         value = (
@@ -127,24 +125,24 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         )
         share = "" if each.explains is None else f", explains {100 * each.explains:.0f} % of the symptom"
         say(f"{number:2}. {each.severity:8} {each.check}{value}{share}", style=STYLES[each.severity])
-        say(f"    {each.says}")
+        say(f"    {each.message}")
         if each.undone:
-            say(f"    Without it: {each.undone}")
+            say(f"    {each.undone}")
         if each.is_problem and each.otherwise:
-            say(f"    If it were not the cause: {each.otherwise}")
+            say(f"    {each.otherwise}")
         if each.remedy and each.severity != "ok":
             say(f"    Remedy: {each.remedy}")
     tried = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in diagnosis.coverage.items())
-    say(f"looked at: {tried}; {diagnosis.seconds:.0f} seconds")
+    say(f"examined: {tried}; {diagnosis.seconds:.0f} seconds")
 
 
 @click.group("verify", cls=Group)
 def verify_group() -> None:
-    """Prove on your bars that a strategy or checkpoint keeps its promises; exit 1 where it does not."""
+    """Prove on your bars that a strategy or checkpoint keeps its promises; exit 1 if not."""
 
 
 def _verify_options(command: F) -> F:
-    """Add what every proof takes."""
+    """Add the options of every proof."""
     options = (
         click.option("--strategy", default="flagtrader", show_default=True, help="A name, or package.module:Class."),
         click.option("--ckpt", help="A checkpoint's name or folder."),
@@ -159,25 +157,25 @@ def _verify_options(command: F) -> F:
 
 @verify_group.command("lookahead")
 @_verify_options
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the moments tried.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sampled moments.")
 @json_option
 def verify_lookahead_command(
     strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, seed: int, as_json: bool
 ) -> None:
-    """Signals and orders up to a bar do not change with what comes after it, and do with what came before.
+    """Signals and orders up to a bar do not change with later bars, but do change with earlier ones.
 
-    History before the range is used. Answers that another past hardly moves cannot be checked: exit 1.
+    History before the range is used. Answers that hardly change with the past cannot be checked: exit 1.
     """
     from ..doctor.verify import verify_lookahead
     from ..strategies.declarations import warmup_bars
 
-    make, model, bars, first = _patient(strategy, ckpt, data, timerange)
+    make, model, bars, first = _verification_inputs(strategy, ckpt, data, timerange)
     warmup = (warmup_bars(make()) or 0) if model is None else model.warmup_bars
     with ProgressBars({"proof": "Proving"}) as shown:
         found = verify_lookahead(
             make, bars, first=first, warmup_bars=warmup, seed=seed, progress=partial(shown.update, "proof")
         )
-    _tell(found, bars, as_json=as_json)
+    _print_proof(found, bars, as_json=as_json)
 
 
 @verify_group.command("batch")
@@ -186,14 +184,14 @@ def verify_lookahead_command(
 def verify_batch_command(
     strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, as_json: bool
 ) -> None:
-    """Bars scored in batches get the logits of bars scored one by one."""
+    """Bars scored in batches have the same logits as bars scored one by one."""
     from ..doctor.verify import verify_batch
 
-    _, model, bars, _ = _patient(strategy, ckpt, data, timerange)
+    _, model, bars, _ = _verification_inputs(strategy, ckpt, data, timerange)
     checkpoint = _checkpoint(model, "batch")
     with ProgressBars({"proof": "Proving"}) as shown:
         found = verify_batch(checkpoint, bars, progress=partial(shown.update, "proof"))
-    _tell(found, bars, as_json=as_json)
+    _print_proof(found, bars, as_json=as_json)
 
 
 @verify_group.command("warmup")
@@ -202,13 +200,13 @@ def verify_batch_command(
 def verify_warmup_command(
     strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, as_json: bool
 ) -> None:
-    """Signals do not depend on how much history there is past the warm-up."""
+    """Signals do not depend on the history before the warm-up."""
     from ..doctor.verify import verify_warmup
 
-    make, model, bars, _ = _patient(strategy, ckpt, data, timerange)
+    make, model, bars, _ = _verification_inputs(strategy, ckpt, data, timerange)
     with ProgressBars({"proof": "Proving"}) as shown:
         found = verify_warmup(make, bars, model=model, progress=partial(shown.update, "proof"))
-    _tell(found, bars, as_json=as_json)
+    _print_proof(found, bars, as_json=as_json)
 
 
 @verify_group.command("parity")
@@ -217,17 +215,17 @@ def verify_warmup_command(
 def verify_parity_command(
     strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, as_json: bool
 ) -> None:
-    """The serving path gives the rows and logits that the training left; --data must be the training's file."""
+    """Serving gives the rows and logits that the training stored; --data must be the training's file."""
     from ..doctor.verify import verify_parity
 
-    _, model, bars, _ = _patient(strategy, ckpt, data, timerange)
-    _tell(verify_parity(_checkpoint(model, "parity"), bars), bars, as_json=as_json)
+    _, model, bars, _ = _verification_inputs(strategy, ckpt, data, timerange)
+    _print_proof(verify_parity(_checkpoint(model, "parity"), bars), bars, as_json=as_json)
 
 
-def _patient(
+def _verification_inputs(
     strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None
 ) -> tuple[Callable[[], Any], ModelSignals | None, Bars, int]:
-    """Return what makes the strategy, its model, the bars up to the range's end, and the position of the range's first."""
+    """Return a strategy factory, its model, the bars up to the range's end, and the position of the range's first bar."""
     from ..workflows.run import RunRequest, load_bars, strategy_maker
 
     tell_checkpoint(ckpt)
@@ -235,25 +233,25 @@ def _patient(
     bars = load_bars(data)
     part = bars.between(timerange or TimeRange())
     if part.stop <= part.start:
-        raise RangeError(f"--timerange {timerange}: no bar of {bars} lies in it. Choose another range.")
+        raise RangeError(f"--timerange {timerange}: no bar of {bars} is in it. Choose another range.")
     return make, model, bars.take(slice(0, part.stop)), part.start
 
 
 def _checkpoint(model: ModelSignals | None, what: str) -> Checkpoint:
     if model is None:
-        raise UsageError(f"verify {what} is about a checkpoint: add --ckpt NAME.")
+        raise UsageError(f"verify {what}: it needs a checkpoint. Add --ckpt NAME.")
     return model.checkpoint
 
 
-def _tell(finding: Finding, bars: Bars, *, as_json: bool) -> None:
+def _print_proof(finding: Finding, bars: Bars, *, as_json: bool) -> None:
     if as_json:
         print_json(finding.to_json())
     else:
         if bars.synthetic:
-            say("SYNTHETIC data: no market was involved.", style=STAMP)
+            say("SYNTHETIC data: not from a market.", style=STAMP)
         say(f"{finding.check}: {finding.severity}", style=STYLES[finding.severity])
-        say(finding.says)
+        say(finding.message)
         if finding.remedy:
             say(f"Remedy: {finding.remedy}")
-    if finding.severity != "ok":  # what could not be checked is not proven
+    if finding.severity != "ok":  # cannot be checked is not a proof
         sys.exit(1)

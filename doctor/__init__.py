@@ -1,1 +1,1 @@
-"""The doctor: why a model collapses or flatters itself, as findings in the order of what causes what."""
+"""The doctor: causes of a collapse or of scores that are too good, as ranked findings."""

@@ -1,4 +1,4 @@
-"""Two cheap learners that stand in for a whole training: a multinomial logistic regression, and the nearest neighbour."""
+"""Two cheap learners in place of a whole training: multinomial logistic regression and nearest neighbour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDEST = 8.0
 
 
 def fit_logistic(rows: FloatArray, labels: npt.NDArray[np.integer], n_classes: int = 3) -> FloatArray:
-    """Return the weights (F + 1, classes) of a multinomial logistic regression with an L2 penalty, by L-BFGS.
+    """Fit a multinomial logistic regression with an L2 penalty by L-BFGS; return its weights (F + 1, classes).
 
     Parameters
     ----------
@@ -46,53 +46,53 @@ def logistic_probabilities(weights: FloatArray, rows: FloatArray) -> FloatArray:
 
 
 def standardised(rows: FloatArray, like: FloatArray) -> FloatArray:
-    """Return the rows in units of the deviations of ``like``'s rows around their mean, cut at 8; dead columns are 0."""
+    """Return the rows scaled by the mean and deviation of ``like``, clipped at 8; constant columns are 0."""
     mean, spread = like.mean(axis=0), like.std(axis=0)
     alive = spread > 1e-12
     return np.asarray(np.clip(np.where(alive, (rows - mean) / np.where(alive, spread, 1.0), 0.0), -WIDEST, WIDEST))
 
 
-def learn_and_judge(rows: FloatArray, labels: IntArray, teach: BoolArray, judge: BoolArray) -> tuple[float, float | None]:
-    """Return the accuracy and the BUY-against-SELL AUC on ``judge`` of a regression taught on ``teach`` (masks)."""
-    x = standardised(rows, rows[teach])
-    weights = fit_logistic(x[teach], labels[teach])
-    p = logistic_probabilities(weights, x[judge])
-    return float((p.argmax(axis=1) == labels[judge]).mean()), direction_auc(p, labels[judge])
+def fit_and_score(rows: FloatArray, labels: IntArray, train: BoolArray, test: BoolArray) -> tuple[float, float | None]:
+    """Return accuracy and BUY-against-SELL AUC on ``test`` of a regression trained on ``train`` (masks)."""
+    x = standardised(rows, rows[train])
+    weights = fit_logistic(x[train], labels[train])
+    p = logistic_probabilities(weights, x[test])
+    return float((p.argmax(axis=1) == labels[test]).mean()), direction_auc(p, labels[test])
 
 
-def neighbour_accuracy(rows: FloatArray, labels: IntArray, teach: npt.NDArray[np.intp], judge: npt.NDArray[np.intp]) -> float:
-    """Return how often the nearest taught row (Euclidean, standardised) has the judged row's label.
+def neighbour_accuracy(rows: FloatArray, labels: IntArray, train: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> float:
+    """Return the accuracy of the nearest training row (Euclidean, standardised) on the test rows.
 
-    The learner that memorises: what it gains from a random split is what a large model would gain.
+    This learner memorises: its gain from a random split shows what a large model would gain.
     """
-    x = standardised(rows, rows[teach])
-    known, asked = x[teach], x[judge]
+    x = standardised(rows, rows[train])
+    known, tested = x[train], x[test]
     norms = (known**2).sum(axis=1)
     nearest = np.concatenate(
-        [(norms - 2 * part @ known.T).argmin(axis=1) for part in np.array_split(asked, 1 + len(asked) // 500)]
+        [(norms - 2 * part @ known.T).argmin(axis=1) for part in np.array_split(tested, 1 + len(tested) // 500)]
     )
-    return float((labels[teach][nearest] == labels[judge]).mean())
+    return float((labels[train][nearest] == labels[test]).mean())
 
 
 def domain_auc(old: FloatArray, new: FloatArray, random: np.random.Generator, most: int = 4_000) -> float:
-    """Return the AUC with which a logistic regression tells new rows from old ones; 0.5 where both are one population.
+    """Return the AUC of a logistic regression that separates new rows from old ones; 0.5 for one population.
 
-    Taught on one half of the stretches of 100 rows, judged on the other.
+    It is trained on half of the blocks of 100 rows and tested on the other half.
     """
     sides = []
     for each in (old, new):
         block = np.arange(len(each)) // 100
         half = random.permutation(block.max() + 1)[block] % 2 == 0
         sides.append((each[half][:: max(1, int(half.sum()) // most)], each[~half][:: max(1, int((~half).sum()) // most)]))
-    teach, judge = (np.concatenate([sides[0][i], sides[1][i]]) for i in (0, 1))
-    y_teach, y_judge = (np.repeat([0, 1], [len(sides[0][i]), len(sides[1][i])]) for i in (0, 1))
-    weights = fit_logistic(standardised(teach, teach), y_teach, 2)
-    p = logistic_probabilities(weights, standardised(judge, teach))[:, 1]
-    return area_under_curve(p[y_judge == 1], p[y_judge == 0])
+    train, test = (np.concatenate([sides[0][i], sides[1][i]]) for i in (0, 1))
+    y_train, y_test = (np.repeat([0, 1], [len(sides[0][i]), len(sides[1][i])]) for i in (0, 1))
+    weights = fit_logistic(standardised(train, train), y_train, 2)
+    p = logistic_probabilities(weights, standardised(test, train))[:, 1]
+    return area_under_curve(p[y_test == 1], p[y_test == 0])
 
 
 def area_under_curve(positive: FloatArray, negative: FloatArray) -> float:
-    """Return the share of (positive, negative) pairs in the right order, ties half (Mann and Whitney 1947); 0.5 without."""
+    """Return the share of (positive, negative) pairs in the right order, ties half (Mann and Whitney 1947); 0.5 for no pair."""
     if not len(positive) or not len(negative):
         return 0.5
     negative = np.sort(negative)

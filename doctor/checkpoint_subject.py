@@ -1,7 +1,8 @@
-"""A checkpoint as a subject: opened without refusing it, its ranges as samples, its own rows and logits as the proof."""
+"""Make a subject of a checkpoint: load it leniently, turn its ranges into samples, compare its stored rows and logits."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from ..data.feature_schema import FeatureSchema
 from ..data.features import FeatureSet, feature_set
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, RangeError
-from ..models.checkpoint import DECLARATIONS, Checkpoint
+from ..models.checkpoint import DECLARATIONS, Checkpoint, StoredCalibration
 from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
-from .lenient_load import LenientCheckpoint, fingerprint_difference, logits_in_chunks, open_checkpoint
+from .lenient_load import LenientCheckpoint, fingerprint_difference, load_leniently, logits_in_chunks
 from .subject import FeatureTable, Parity, Subject, highest_class
 
 ROUND_TRIP_COST = 0.0024
@@ -30,7 +31,7 @@ def subject_of_checkpoint(
     past: Bars | None = None,
     timerange: TimeRange | None = None,
     served: FeatureTable | None = None,
-    opened: LenientCheckpoint | None = None,
+    loaded: LenientCheckpoint | None = None,
     seed: int = 0,
 ) -> Subject:
     """Make a subject of a checkpoint and bars.
@@ -38,107 +39,100 @@ def subject_of_checkpoint(
     Parameters
     ----------
     bars : Bars
-        To test on, with history.
+        The bars to test on, with history.
     past : Bars, optional
-        The bars of its training and validation; by default ``bars``, where they reach back that far.
+        The bars of its training and validation; by default ``bars``, if they start early enough.
     timerange : TimeRange, optional
-        Tested; by default what follows everything the checkpoint has seen, or all bars where nothing does.
-    served : Table, optional
-        What it is served in place of its own schema's rows.
-    opened : Opened, optional
-        A network to examine in place of the one that the folder gives.
+        The range to test; by default the bars after all that the checkpoint has seen, or all bars if there are none.
+    served : FeatureTable, optional
+        Features in place of the checkpoint's own.
+    loaded : LenientCheckpoint, optional
+        A network in place of the one in the folder.
 
     Raises
     ------
     RangeError
         When no bar of the range can be scored.
     CheckpointError
-        When not even the base can be read.
+        When the base cannot be read.
     """
     if checkpoint.unknown:
-        return _model_alone(checkpoint, bars, seed, opened)
+        return _model_alone(checkpoint, bars, seed, loaded)
+    # 1. The tested bars, the features and the samples
     tested, cut = _tested(checkpoint, bars, timerange)
     past, bars = bars if past is None else past, bars.take(slice(0, cut))
-    tested = tested[:cut]
-    network = open_checkpoint(checkpoint) if opened is None else opened
+    network = load_leniently(checkpoint) if loaded is None else loaded
     table, refusal = _table(checkpoint.schema)
     step = float(checkpoint.values["data"]["step_hours"])
     if bars.step_hours != step:
         refusal = (
-            f"It was trained on bars of {step:g} h, and these are of {bars.step_hours:g} h: every column means something else."
+            f"It was trained on bars of {step:g} h, but these have {bars.step_hours:g} h: every column has another meaning."
         )
     samples = _samples(checkpoint, past)
+    # 2. What its training recorded
     knobs = checkpoint.architecture
-    receptive = knobs.receptive_bars
     stored = checkpoint.stored_calibration() if "default" in checkpoint.calibration_names() else None
-
-    def predict(rows: FloatArray) -> FloatArray:
-        return logits_in_chunks(network.network, rows, receptive_bars=receptive, chunk_bars=knobs.chunk_bars)
-
-    def signals(logits: FloatArray) -> Signals:
-        decision = Decision() if stored is None else stored.decision
-        probabilities = logits if stored is None else stored.calibration(logits)
-        signal = decision(probabilities, class_returns=checkpoint.class_returns, round_trip_cost=ROUND_TRIP_COST)
-        return Signals(signal, highest_class(logits))
-
-    objective = checkpoint.values.get("objective") or {}
-    weights = objective.get("class_weights")
-    known = samples is not None
+    weights = (checkpoint.values.get("objective") or {}).get("class_weights")
     return Subject(
         name=checkpoint.name,
         bars=bars,
-        tested=tested,
+        tested=tested[:cut],
         served=served or table,
-        predict=predict,
+        predict=partial(logits_in_chunks, network.network, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars),
         trained=None if refusal else table,
-        past=past if known else None,
+        past=past if samples else None,
         training=samples[0] if samples else None,
         validation=samples[1] if samples else None,
         labelled=checkpoint.labels.labels,
         label_spec=checkpoint.labels,
         horizon_bars=checkpoint.labels.horizon_bars,
-        context_bars=receptive,
+        context_bars=knobs.receptive_bars,
         label_shares=checkpoint.label_shares,
         class_weights=None if weights is None else np.asarray(weights, dtype=np.float64),
         corrected=None if stored is None else stored.calibration,
         claims=(checkpoint.values.get("metrics") or {}).get("validation") or {},
-        signals=signals,
+        signals=partial(_signals, checkpoint, stored),
         checkpoint=checkpoint,
-        opened=network,
+        loaded=network,
         refusal=refusal,
         parity=_fingerprint_parity,
         seed=seed,
     )
 
 
-def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, opened: LenientCheckpoint | None) -> Subject:
-    """Make a subject of a checkpoint of which too little is known: random rows stand in for its features."""
-    network, knobs = open_checkpoint(checkpoint) if opened is None else opened, checkpoint.architecture
+def _signals(checkpoint: Checkpoint, stored: StoredCalibration | None, logits: FloatArray) -> Signals:
+    """Return the signals of the checkpoint's stored calibration and decision, by default of argmax."""
+    decision = Decision() if stored is None else stored.decision
+    probabilities = logits if stored is None else stored.calibration(logits)
+    signal = decision(probabilities, class_returns=checkpoint.class_returns, round_trip_cost=ROUND_TRIP_COST)
+    return Signals(signal, highest_class(logits))
+
+
+def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientCheckpoint | None) -> Subject:
+    """Make a subject of a checkpoint with unknown features: random rows take their place."""
+    network, knobs = load_leniently(checkpoint) if loaded is None else loaded, checkpoint.architecture
     bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - knobs.receptive_bars), len(bars)))
     columns = tuple(f"column {i}" for i in range(knobs.n_features))
 
     def rows(given: Bars) -> FloatArray:
         return np.random.Generator(np.random.Philox(key=[seed, 31])).standard_normal((len(given), len(columns)))
 
-    def predict(given: FloatArray) -> FloatArray:
-        return logits_in_chunks(network.network, given, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars)
-
     return Subject(
         name=checkpoint.name,
         bars=bars,
         tested=np.ones(len(bars), bool),
         served=FeatureTable(columns, rows, named=False),
-        predict=predict,
+        predict=partial(logits_in_chunks, network.network, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars),
         context_bars=knobs.receptive_bars,
         checkpoint=checkpoint,
-        opened=network,
+        loaded=network,
         seed=seed,
         unknown=f"The import did not state {', '.join(DECLARATIONS[key].partition(' (')[0] for key in checkpoint.unknown)}.",
     )
 
 
 def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> tuple[BoolArray, int]:
-    """Return which bars are tested, and where the bars end that anybody may look at."""
+    """Return the mask of tested bars, and the position where they end."""
     warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
     part = bars.between(timerange or TimeRange())
     if timerange is None:
@@ -149,9 +143,8 @@ def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> 
     first = max(part.start, warmup)
     if first >= part.stop:
         raise RangeError(
-            f"--timerange: {part.stop - part.start:,} bars of {bars} lie in it, and the first {warmup:,} of the file go "
-            f"to the "
-            "warm-up, so none can be scored. Choose a later range, or give bars that start earlier."
+            f"--timerange: it has {part.stop - part.start:,} bars of {bars}, and the warm-up takes the file's first "
+            f"{warmup:,}, so none can be scored. Choose a later range, or give bars that start earlier."
         )
     tested = np.zeros(len(bars), dtype=bool)
     tested[first : part.stop] = True
@@ -159,7 +152,7 @@ def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> 
 
 
 def _table(schema: FeatureSchema) -> tuple[FeatureTable, str]:
-    """Return the rows that the schema gives, and its own words where it refuses the feature set there is."""
+    """Return the schema's features, and its error message if it refuses the installed feature set."""
     try:
         schema.rows(_first_bars(schema))
     except CheckpointError as error:
@@ -180,7 +173,7 @@ def _first_bars(schema: FeatureSchema) -> Bars:
 
 
 def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] | None:
-    """Return the training and validation samples as masks over ``past``; None where it does not hold them."""
+    """Return the training and validation samples as masks over ``past``; None if it does not contain them."""
     ranges, h = checkpoint.ranges, checkpoint.labels.horizon_bars
     train, valid = past.between(ranges["training"]), past.between(ranges["validation"])
     warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
@@ -188,41 +181,42 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
     training, validation = np.zeros(len(past), bool), np.zeros(len(past), bool)
     training[max(train.start, before) : max(0, train.stop - h)] = True
     apart = train.stop + int(checkpoint.values.get("embargo_bars", 0)) + before
-    # Ranges that follow one another were purged by the training; others are taken as they are.
+    # The training purged consecutive ranges only.
     validation[max(valid.start, apart if train.stop <= valid.start else before) : max(0, valid.stop - h)] = True
     if checkpoint.imported and ranges["validation"] == ranges["training"]:
-        validation[:] = False  # all that is known is what it has seen, of whatever purpose
+        validation[:] = False  # only the seen bars are known, not their purpose
     return (training, validation) if training.sum() > 200 else None
 
 
 def _fingerprint_parity(subject: Subject) -> Parity | str:
-    """Compare the fingerprint, rows and logits that the training left, with the same bars sent down the serving path."""
+    """Compare the stored fingerprint, rows and logits of the training, with the serving path on the same bars."""
     from ..models.network import read_tensors
 
     checkpoint, past = subject.checkpoint, subject.past
-    if checkpoint is None or past is None or subject.opened is None:
+    if checkpoint is None or past is None or subject.loaded is None:
         return "The bars of the training are not given."
     if checkpoint.imported:
-        return "It was imported, so no rows of its training are at hand."
+        return "It was imported, so rows of its training are not available."
     stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
     rows, logits = stored["rows"].double().numpy(), stored["logits"].double().numpy()
     stop = past.between(checkpoint.ranges["validation"]).stop - checkpoint.labels.horizon_bars
     part = slice(stop - len(rows), stop)
-    if part.start < 0 or not _same_bars(checkpoint, past):
-        return "The bars of the training are not given (those at hand have another digest)."
+    if part.start < 0 or not _has_training_bars(checkpoint, past):
+        return "The bars of the training are not given (the given ones have another digest)."
     served = subject.served(past.take(slice(max(0, part.start - 1_500), stop)))[-len(rows) :]
     if served.shape != rows.shape:
         return "The two tables have different widths, so no row can be compared."
     off = np.abs(served - rows).max(axis=0)
     columns = tuple(c for c, each in zip(subject.served.columns, off, strict=True) if each > 1e-3)
-    answers = subject.ask(served)[-len(logits) :]
-    fresh = fingerprint_difference(subject.opened.network, checkpoint)
-    apart = float(np.nanmax(np.abs(answers - logits))) if np.isfinite(answers).any() else 0.0
-    # What the network itself gets wrong on the stored rows is not the path's fault.
+    output = subject.predict_logits(served)[-len(logits) :]
+    fresh = fingerprint_difference(subject.loaded.network, checkpoint)
+    apart = float(np.nanmax(np.abs(output - logits))) if np.isfinite(output).any() else 0.0
+    # A network that is wrong on the stored rows is not a fault of the serving path.
     return float(off.max()), apart if off.max() > 1e-4 or fresh <= 1e-4 else 0.0, len(logits), columns, 1e-3
 
 
-def _same_bars(checkpoint: Checkpoint, past: Bars) -> bool:
+def _has_training_bars(checkpoint: Checkpoint, past: Bars) -> bool:
+    """Return whether ``past`` contains the training's bars, by their digest."""
     data: dict[str, Any] = checkpoint.values["data"]
     n = int(data["bars"])
     starts = {0, len(past) - n, past.between(checkpoint.ranges["validation"]).stop - n}

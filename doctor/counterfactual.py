@@ -1,8 +1,8 @@
-"""How much of the symptom a cause explains: the same model once more, with the fault undone.
+"""Measure how much of the symptom a cause explains: run the same model without the fault.
 
-There are two symptoms. *What it says* is off: its mean probabilities lie far from the labels' shares, or its loss is worse
-than a constant guess's. *What it scored* is too good: accuracy above the commonest class, or an AUC of BUY against SELL above
-0.5, on bars that were no test. A cause explains the share of its symptom that goes when it is undone.
+There are two symptoms. Wrong output: the mean probabilities are far from the labels' shares, or the loss is above that of a
+constant guess. A score that is too good: accuracy above the commonest class, or an AUC of BUY against SELL above 0.5, on bars
+that do not test the model. A cause explains the share of its symptom that disappears without it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,76 +21,78 @@ from ..models.architecture import read_architecture
 from ..models.diversity import COLLAPSED_TOTAL_VARIATION, total_variation
 from ..models.statistics import constant_prior_nll, direction_auc, negative_log_likelihood, softmax
 from .finding import Finding
-from .lenient_load import fingerprint_difference, logits_in_chunks, open_checkpoint
-from .subject import Subject, filled, first_whole
+from .lenient_load import fingerprint_difference, load_leniently, logits_in_chunks
+from .subject import Subject, filled, first_complete_row
 
 LIVE_MOMENTS = 300
 LONGEST_SECONDS = 8.0
-FEWEST_JUDGED = 100
+FEWEST_LABELLED_BARS = 100
 SMALLEST_LOSS, SMALLEST_GAIN = 0.02, 0.03
 Pictures = dict[str, Any]
 
 
 class Ablation(NamedTuple):
-    """The share of the symptom that goes when a fault is undone, 0 to 1, and the numbers in words."""
+    """The share of the symptom that disappears without a fault, 0 to 1, and a sentence with the numbers."""
 
     share: float
-    says: str
+    text: str
 
 
-def explained(subject: Subject, finding: Finding, pictures: Pictures) -> Finding:
-    """Return the finding of a cause with the share of the symptom that it explains, where that can be measured."""
+def with_explained_share(subject: Subject, finding: Finding, pictures: Pictures) -> Finding:
+    """Return the finding with the share of the symptom that its cause explains, if that can be measured."""
     measure = UNDO.get(finding.check)
     if measure is None or not finding.is_problem:
         return finding
     try:
         undone = measure(subject, finding, pictures)
-    except Exception:  # somebody's predict or feature function may raise anything: then nothing was measured
+    except Exception:  # your own predict or feature function may raise anything
         return finding
-    return finding if undone is None else replace(finding, explains=undone.share, undone=undone.says)
+    return finding if undone is None else replace(finding, explains=undone.share, undone=undone.text)
 
 
-def what_it_says(subject: Subject, other: FloatArray | None, undoing: str) -> Ablation | None:
-    """Compare the answers on the tested bars with ``other``, logits (n_bars, 3) with the fault undone."""
+def compare_outputs(subject: Subject, other: FloatArray | None, undoing: str) -> Ablation | None:
+    """Compare the output on the tested bars with ``other``, the logits (n_bars, 3) without the fault."""
     if other is None:
         return None
     both = np.isfinite(subject.logits).all(axis=1) & np.isfinite(other).all(axis=1)
-    if both.sum() < FEWEST_JUDGED:
+    if both.sum() < FEWEST_LABELLED_BARS:
         return None
     now, then = softmax(subject.logits[both]), softmax(other[both])
     if subject.prior is not None:
         before, after = (total_variation(p.mean(axis=0), subject.prior) for p in (now, then))
         if before > COLLAPSED_TOTAL_VARIATION:
-            says = f"{undoing}, its mean probabilities lie {after:.2f} from the labels' shares instead of {before:.2f}"
-            return _undone(before, after, says)
+            text = f"{undoing}, the mean probabilities are {after:.2f} from the labels' shares instead of {before:.2f}"
+            return _ablation(before, after, text)
     if subject.labels is None:
         return None
-    judged = subject.labels[both] >= 0
-    y = subject.labels[both][judged]
-    if len(y) < FEWEST_JUDGED:
+    known = subject.labels[both] >= 0
+    y = subject.labels[both][known]
+    if len(y) < FEWEST_LABELLED_BARS:
         return None
     constant = constant_prior_nll(class_shares(y), y)
-    before, after = (negative_log_likelihood(p[judged], y) - constant for p in (now, then))
+    before, after = (negative_log_likelihood(p[known], y) - constant for p in (now, then))
     if before < SMALLEST_LOSS:
         return None
-    return _undone(before, after, f"{undoing}, its loss is {after:+.3f} nats from a constant guess's instead of {before:+.3f}")
+    return _ablation(
+        before, after, f"{undoing}, the loss exceeds a constant guess's by {after:+.3f} nats instead of {before:+.3f}"
+    )
 
 
 def has_collapsed(subject: Subject) -> bool:
-    """Return whether the mean probabilities lie far from the training labels' shares, and from the tested bars' own."""
-    answered = np.isfinite(subject.logits).all(axis=1)
-    if subject.prior is None or not answered.any():
+    """Return whether the mean probabilities are far from the training labels' shares and from those of the tested bars."""
+    scored = np.isfinite(subject.logits).all(axis=1)
+    if subject.prior is None or not scored.any():
         return False
-    mean = subject.probabilities[answered].mean(axis=0)
+    mean = subject.probabilities[scored].mean(axis=0)
     known = [subject.prior]
-    if subject.labels is not None and subject.judged.any():
-        known.append(class_shares(subject.labels[subject.judged]))
+    if subject.labels is not None and subject.evaluated.any():
+        known.append(class_shares(subject.labels[subject.evaluated]))
     return min(total_variation(mean, each) for each in known) > COLLAPSED_TOTAL_VARIATION
 
 
-def what_it_scored(known: tuple[FloatArray, IntArray], honest: tuple[FloatArray, IntArray], undoing: str) -> Ablation | None:
-    """Compare two scores, each of probabilities (n, 3) and labels (n,): the one that was believed, and the honest one."""
-    if min(len(known[1]), len(honest[1])) < FEWEST_JUDGED:
+def compare_scores(known: tuple[FloatArray, IntArray], honest: tuple[FloatArray, IntArray], undoing: str) -> Ablation | None:
+    """Compare the reported score with the honest one, each given as probabilities (n, 3) and labels (n,)."""
+    if min(len(known[1]), len(honest[1])) < FEWEST_LABELLED_BARS:
         return None
     gains = [[_accuracy_gain(*each), _direction_gain(*each)] for each in (known, honest)]
     which = int(np.argmax(gains[0]))
@@ -97,12 +100,12 @@ def what_it_scored(known: tuple[FloatArray, IntArray], honest: tuple[FloatArray,
     if before < SMALLEST_GAIN:
         return None
     what = ("accuracy exceeds the commonest class's share", "AUC of BUY against SELL exceeds 0.5")[which]
-    return _undone(before, after, f"{undoing}, its {what} by {after:+.3f} instead of {before:+.3f}")
+    return _ablation(before, after, f"{undoing}, its {what} by {after:+.3f} instead of {before:+.3f}")
 
 
-def _undone(before: float, after: float, says: str) -> Ablation:
+def _ablation(before: float, after: float, text: str) -> Ablation:
     share = float(np.clip((before - max(0.0, after)) / before, 0.0, 1.0))
-    return Ablation(share, f"{says}: it explains {100 * share:.0f} % of that.")
+    return Ablation(share, f"{text}: the cause explains {100 * share:.0f} % of it.")
 
 
 def _accuracy_gain(p: FloatArray, y: IntArray) -> float:
@@ -113,78 +116,79 @@ def _direction_gain(p: FloatArray, y: IntArray) -> float:
     return (direction_auc(p, y) or 0.5) - 0.5
 
 
-def asked(subject: Subject, rows: FloatArray) -> FloatArray:
-    """Return the model's answers (n_bars, 3) on the tested bars, were it fed these rows of every bar; NaN elsewhere."""
+def logits_for_rows(subject: Subject, rows: FloatArray) -> FloatArray:
+    """Return the model's logits (n_bars, 3) on the tested bars for other rows of all bars; NaN elsewhere."""
     result = np.full((len(subject.bars), 3), np.nan)
     at = np.flatnonzero(subject.tested)
-    begin, stop = max(first_whole(rows), int(at[0]) - subject.context), int(at[-1]) + 1
+    begin, stop = max(first_complete_row(rows), int(at[0]) - subject.context), int(at[-1]) + 1
     if begin < stop:
-        result[begin:stop] = subject.ask(rows[begin:stop])
+        result[begin:stop] = subject.predict_logits(rows[begin:stop])
     result[~subject.tested] = np.nan
     return result
 
 
-def without_drift(subject: Subject, guilty: BoolArray) -> FloatArray | None:
-    """Return the answers, were the guilty columns spread as in training: each value becomes the training's of its rank."""
-    table, past, taught = subject.learnt, subject.past_rows, subject.training
-    if table.columns != subject.served.columns or past is None or taught is None or not guilty.any():
+def without_drift(subject: Subject, moved: BoolArray) -> FloatArray | None:
+    """Return the logits with the moved columns spread as in training: each value becomes the training's value of its rank."""
+    table, past, training = subject.training_table, subject.past_rows, subject.training
+    if table.columns != subject.served.columns or past is None or training is None or not moved.any():
         return None
     rows = subject.rows.copy()
-    for k in np.flatnonzero(guilty).tolist():
-        old = past[taught, k]
+    for k in np.flatnonzero(moved).tolist():
+        old = past[training, k]
         at = np.flatnonzero(subject.tested & np.isfinite(rows[:, k]))
         rank = (rows[at, k].argsort().argsort() + 0.5) / max(1, len(at))
         rows[at, k] = np.quantile(old[np.isfinite(old)], rank)
-    return asked(subject, rows)
+    return logits_for_rows(subject, rows)
 
 
 def _training_rows(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     del finding, pictures
     if subject.trained is None or subject.trained is subject.served:
         return None
-    return what_it_says(subject, asked(subject, subject.trained(subject.bars)), "Fed the training's rows on the tested bars")
+    return compare_outputs(
+        subject, logits_for_rows(subject, subject.trained(subject.bars)), "With the training's features on the tested bars"
+    )
 
 
 def _old_spread(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     del pictures
-    guilty = np.isin(subject.learnt.columns, finding.columns)
-    return what_it_says(subject, without_drift(subject, guilty), "With these columns spread as in training")
+    moved = np.isin(subject.training_table.columns, finding.columns)
+    return compare_outputs(subject, without_drift(subject, moved), "With these columns spread as in training")
 
 
 def _no_weights(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     del finding, pictures
     if subject.class_weights is None:
         return None
-    return what_it_says(subject, subject.logits - np.log(subject.class_weights), "With log(weights) taken off the logits")
+    return compare_outputs(subject, subject.logits - np.log(subject.class_weights), "With log(weights) subtracted")
 
 
 def _right_order(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
     del finding
     order = pictures.get("label_order")
-    return None if order is None else what_it_says(subject, subject.logits[:, list(order)], "Read in the other order")
+    return (
+        None if order is None else compare_outputs(subject, subject.logits[:, list(order)], "With the other order of classes")
+    )
 
 
 def _restored(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
-    """Ask the network that the folder's files give, where it reproduces the fingerprint."""
+    """Run the network of the folder's files, if it reproduces the fingerprint."""
     del finding
     checkpoint = subject.checkpoint
     if checkpoint is None:
         return None
-    network, knobs = pictures.get("mended") or (open_checkpoint(checkpoint).network, checkpoint.values["architecture"])
+    network, knobs = pictures.get("matching_network") or (load_leniently(checkpoint).network, checkpoint.values["architecture"])
     if fingerprint_difference(network, checkpoint) > 1e-4:
         return None
-
-    def predict(rows: FloatArray) -> FloatArray:
-        a = read_architecture(knobs)
-        return logits_in_chunks(network, rows, receptive_bars=a.receptive_bars, chunk_bars=a.chunk_bars)
-
-    return what_it_says(subject, replace(subject, predict=predict).logits, "With the network that its fingerprint shows")
+    a = read_architecture(knobs)
+    predict = partial(logits_in_chunks, network, receptive_bars=a.receptive_bars, chunk_bars=a.chunk_bars)
+    return compare_outputs(subject, replace(subject, predict=predict).logits, "With the network of its fingerprint")
 
 
 def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
-    """Ask at many moments as a live system would: from bars that end there."""
+    """Run the model at many moments on bars that end there, as a live system does."""
     del finding, pictures
-    table = subject.learnt
+    table = subject.training_table
     if subject.past is not None and subject.past_labels is not None and subject.validation is not None:
         bars, rows, y, mask = subject.past, subject.past_rows, subject.past_labels, subject.validation
     elif subject.labels is not None:
@@ -192,51 +196,51 @@ def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | 
     else:
         return None
     assert rows is not None
-    begin = first_whole(rows)
+    begin = first_complete_row(rows)
     before = 2 * begin + 300 + subject.context
     known = np.full((len(bars), 3), np.nan)
     at = np.flatnonzero(mask & (y >= 0) & (np.arange(len(bars)) >= begin + subject.context))
     if not len(at):
         return None
     start, stop = max(begin, int(at[0]) - subject.context), int(at[-1]) + 1
-    known[start:stop] = subject.ask(filled(rows[start:stop]))
+    known[start:stop] = subject.predict_logits(filled(rows[start:stop]))
     at = at[np.isfinite(known[at]).all(axis=1)]
     moments = subject.random(15).permutation(at)[:LIVE_MOMENTS].tolist()
-    begun, live, done = time.monotonic(), list[FloatArray](), list[int]()
+    started, live, done = time.monotonic(), list[FloatArray](), list[int]()
     for t in moments:
-        if time.monotonic() - begun > LONGEST_SECONDS:
+        if time.monotonic() - started > LONGEST_SECONDS:
             break
         now = filled(table(bars.take(slice(max(0, t - before), t + 1))))
-        live.append(subject.ask(now[-subject.context - 1 :])[-1])
+        live.append(subject.predict_logits(now[-subject.context - 1 :])[-1])
         done.append(t)
-    answers = np.array(live).reshape(-1, 3)
-    whole = np.isfinite(answers).all(axis=1)
-    where = np.array(done, dtype=np.intp)[whole]
-    return what_it_scored(
+    logits = np.array(live).reshape(-1, 3)
+    finite = np.isfinite(logits).all(axis=1)
+    where = np.array(done, dtype=np.intp)[finite]
+    return compare_scores(
         (softmax(known[where]), y[where]),
-        (softmax(answers[whole]), y[where]),
-        f"Asked at {len(where)} moments from the bars up to each, as when it is live",
+        (softmax(logits[finite]), y[where]),
+        f"Live, at {len(where)} moments from the bars up to each",
     )
 
 
 def _unseen(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
-    """Compare the validation samples with the tested bars: one of the two was seen, and the other was not."""
+    """Compare the validation samples with the tested bars: the model has seen one of the two."""
     del pictures
     y, rows, mask = subject.past_labels, subject.past_rows, subject.validation
     if y is None or rows is None or mask is None or subject.labels is None or not mask.any():
         return None
     at = np.flatnonzero(mask)
-    start, stop = max(first_whole(rows), int(at[0]) - subject.context), int(at[-1]) + 1
-    said = np.full((len(y), 3), np.nan)
-    said[start:stop] = subject.ask(rows[start:stop])
-    fits = mask & (y >= 0) & np.isfinite(said).all(axis=1)
-    own = asked(subject, subject.learnt(subject.bars))
-    judged = (subject.labels >= 0) & np.isfinite(own).all(axis=1)
-    validated = softmax(said[fits]), y[fits]
-    tested = softmax(own[judged]), subject.labels[judged]
+    start, stop = max(first_complete_row(rows), int(at[0]) - subject.context), int(at[-1]) + 1
+    logits = np.full((len(y), 3), np.nan)
+    logits[start:stop] = subject.predict_logits(rows[start:stop])
+    known = mask & (y >= 0) & np.isfinite(logits).all(axis=1)
+    own = logits_for_rows(subject, subject.training_table(subject.bars))
+    here = (subject.labels >= 0) & np.isfinite(own).all(axis=1)
+    validated = softmax(logits[known]), y[known]
+    tested = softmax(own[here]), subject.labels[here]
     if finding.check == "overlap":
-        return what_it_scored(tested, validated, "On the validation samples, which did not teach it")
-    return what_it_scored(validated, tested, "On the tested bars, which lie beside no training sample")
+        return compare_scores(tested, validated, "On the validation samples, which are not training samples")
+    return compare_scores(validated, tested, "On the tested bars, which are not close to training samples")
 
 
 UNDO: dict[str, Callable[[Subject, Finding, Pictures], Ablation | None]] = {

@@ -1,9 +1,10 @@
-"""diagnose: the doctor for anybody's predict function and anybody's feature function."""
+"""Diagnose any predict function with any feature function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Never
 
 import numpy as np
 import numpy.typing as npt
@@ -22,137 +23,166 @@ from .subject import Predict, Subject, table_of
 Part = TimeRange | str | npt.ArrayLike
 
 
-def diagnose(
-    predict: Predict,
-    features: FeatureSet | Callable[[Bars], Any],
-    bars: Bars,
-    *,
-    labels: Labels | npt.ArrayLike | None = None,
-    columns: Sequence[str] | None = None,
-    training_features: FeatureSet | Callable[[Bars], Any] | None = None,
-    training_columns: Sequence[str] | None = None,
-    past: Bars | None = None,
-    training: Part | None = None,
-    validation: Part | None = None,
-    tested: Part | None = None,
-    horizon_bars: int | None = None,
-    context_bars: int | None = None,
-    class_weights: npt.ArrayLike | None = None,
-    label_shares: npt.ArrayLike | None = None,
-    signals: npt.ArrayLike | None = None,
-    name: str = "model",
-    seed: int = 0,
-    progress: PhaseProgress = lambda _check, _done, _total: None,
-) -> Diagnosis:
-    """Examine any model: why it collapses, or flatters itself.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DiagnosisRequest:
+    """What `diagnose` examines.
 
-    The more is given, the more can be checked; a check that lacks what it needs is skipped and says what that is.
+    Every optional field enables more checks. A check without its input is skipped and names that input.
 
     Parameters
     ----------
     predict : callable, or a model with ``predict_proba`` or ``predict``
-        Rows (n, F) of consecutive bars, no NaN -> logits or probabilities (n, 3), in the order SELL, HOLD, BUY.
+        Rows (n, F) of consecutive bars without NaN -> logits or probabilities (n, 3), in the order SELL, HOLD, BUY.
     features : FeatureSet or callable
-        What the model is served: Bars -> one row a bar, as an array or a DataFrame, NaN where there is too little history.
+        The features used in serving: Bars -> one row per bar, as an array or a DataFrame. A row without enough history is NaN.
     bars : Bars
-        To test on, with history.
+        The bars to test on, with the history before them.
     labels : LabelSpec, TripleBarrier or array of int, shape (n_bars,), optional
-        What was true: SELL=0, HOLD=1, BUY=2, -1 for none. With a spec, a random walk can be labelled as well.
+        The true labels: SELL=0, HOLD=1, BUY=2, -1 for none. With a spec, a random walk can be labelled as well.
     columns, training_columns : sequence of str, optional
-        Names of the columns, where the function gives an array.
+        Column names, where the function returns an array.
     training_features : FeatureSet or callable, optional
-        What the model was trained on; by default ``features``.
+        The features used in training; by default ``features``.
     past : Bars, optional
         The bars of training and validation; by default ``bars``.
     training, validation, tested : TimeRange, str such as ``20230101-20240101``, or array of bool, optional
-        Samples that taught and that judged (of ``past``), and those to test on (of ``bars``; by default what follows them).
+        Training and validation samples (of ``past``), and bars to test on (of ``bars``; by default those after the samples).
     horizon_bars : int, optional
-        How far ahead a label looks; by default the spec's, or 6.
+        Bars that a label looks ahead; by default the spec's, or 6.
     context_bars : int, optional
-        How many earlier rows an answer may depend on; 0 for a model that sees one row.
+        Earlier rows that an output may depend on; 0 for a model that reads one row.
     class_weights, label_shares : array-like (3,), optional
-        Of the training's loss and labels.
+        Class weights of the training loss; shares of the training labels.
     signals : array-like of int, shape (n_bars,), optional
-        What is traded, where it is not the highest class; -1 for none.
+        Traded signals, where they are not the highest class; -1 for none.
     name : str
-        For the report.
+        Name in the report.
     seed : int
-        Of the moments and resamples drawn.
+        Seed of the sampled moments and resamples.
+    """
+
+    predict: Predict
+    features: FeatureSet | Callable[[Bars], Any]
+    bars: Bars
+    labels: Labels | npt.ArrayLike | None = None
+    columns: Sequence[str] | None = None
+    training_features: FeatureSet | Callable[[Bars], Any] | None = None
+    training_columns: Sequence[str] | None = None
+    past: Bars | None = None
+    training: Part | None = None
+    validation: Part | None = None
+    tested: Part | None = None
+    horizon_bars: int | None = None
+    context_bars: int | None = None
+    class_weights: npt.ArrayLike | None = None
+    label_shares: npt.ArrayLike | None = None
+    signals: npt.ArrayLike | None = None
+    name: str = "model"
+    seed: int = 0
+
+
+def diagnose(
+    request: DiagnosisRequest | None = None,
+    *other: Never,
+    progress: PhaseProgress = lambda _check, _done, _total: None,
+    **fields: Never,
+) -> Diagnosis:
+    """Examine any model for causes of a collapse or of scores that are too good.
+
+    Parameters
+    ----------
+    request : DiagnosisRequest
+        The only argument besides ``progress``.
     progress : callable
         Called with (check, checks done, checks in all).
 
     Raises
     ------
     UsageError
-        When something has the wrong shape, or ``predict`` is not a model: it cannot be called, or answers with labels.
+        When the argument is not one DiagnosisRequest, a field has the wrong shape, or ``predict`` is not a model: it cannot be
+        called, or returns labels.
     RangeError
         When a range holds no bars.
     """
-    asked = _callable(predict)
-    for argument, value in (("bars", bars), ("past", bars if past is None else past)):
-        if not isinstance(value, Bars):
-            raise UsageError(f"{argument}: expected Bars, such as read_bars gives, got a {type(value).__name__}.")
-    past_bars = bars if past is None else past
-    spec = None if labels is None or not hasattr(labels, "labels") else labels
-    horizon = horizon_bars or (spec.horizon_bars if spec is not None else LabelSpec().horizon_bars)  # type: ignore[union-attr]
-    taught = _mask(training, past_bars, "training", -horizon)
-    judged = _mask(validation, past_bars, "validation", -horizon)
-    served = table_of(features, bars, columns)
-    trained = None if training_features is None else table_of(training_features, bars, training_columns)
-    if trained is None and taught is not None:
-        trained = served
-    weights = None if class_weights is None else _three(class_weights, "class_weights")
-    shares = None if label_shares is None else _three(label_shares, "label_shares")
-    subject = Subject(
-        name=name,
-        bars=bars,
-        tested=_tested(tested, bars, past_bars, taught, judged, horizon),
-        served=served,
-        predict=asked,
-        trained=trained,
-        past=past_bars if taught is not None else None,
-        training=taught,
-        validation=judged,
-        labelled=_labelled(labels, bars),
-        label_spec=spec,  # type: ignore[arg-type]
-        horizon_bars=horizon,
-        context_bars=context_bars,
-        class_weights=weights,
-        label_shares=None if shares is None else shares / shares.sum(),
-        signals=None if signals is None else _given_signals(signals, bars),
-        seed=seed,
-    )
-    known: BoolArray = np.asarray(np.isfinite(subject.rows).any(axis=0))
-    empty = [column for column, any_ in zip(served.columns, known, strict=True) if not any_]
+    if not isinstance(request, DiagnosisRequest) or other or fields:
+        given = [type(each).__name__ for each in (request, *other) if each is not None] + [f"{name}=" for name in fields]
+        raise UsageError(
+            f"diagnose: expected one DiagnosisRequest, got {', '.join(given) or 'nothing'}. Write "
+            "diagnose(DiagnosisRequest(predict=..., features=..., bars=...))."
+        )
+    subject = _subject_of(request)
+    is_known: BoolArray = np.asarray(np.isfinite(subject.rows).any(axis=0))
+    empty = [column for column, known in zip(subject.served.columns, is_known, strict=True) if not known]
     if empty:
         raise RangeError(
-            f"features: the columns {', '.join(empty[:5])} hold no finite value in {len(bars):,} rows. Mend them, or "
+            f"features: the columns {', '.join(empty[:5])} have no finite value in {len(subject.bars):,} rows. Fix them, or "
             "give more bars."
         )
-    subject.try_out()
+    subject.check_predict()
     return examine(subject, progress=progress)
 
 
+def _subject_of(request: DiagnosisRequest) -> Subject:
+    """Check the request's fields and return them as a Subject."""
+    # 1. The model, the bars and the samples
+    predict = _callable(request.predict)
+    bars, past = request.bars, request.bars if request.past is None else request.past
+    for field, value in (("bars", bars), ("past", past)):
+        if not isinstance(value, Bars):
+            raise UsageError(f"{field}: expected Bars, such as read_bars returns, got a {type(value).__name__}.")
+    spec = request.labels if hasattr(request.labels, "labels") else None
+    horizon = request.horizon_bars or (LabelSpec() if spec is None else spec).horizon_bars  # type: ignore[union-attr]
+    training = _mask(request.training, past, "training", -horizon)
+    validation = _mask(request.validation, past, "validation", -horizon)
+    # 2. The two feature tables
+    served = table_of(request.features, bars, request.columns)
+    trained = None if training is None else served
+    if request.training_features is not None:
+        trained = table_of(request.training_features, bars, request.training_columns)
+    # 3. The rest
+    weights = None if request.class_weights is None else _three(request.class_weights, "class_weights")
+    shares = None if request.label_shares is None else _three(request.label_shares, "label_shares")
+    return Subject(
+        name=request.name,
+        bars=bars,
+        tested=_tested(request.tested, bars, past, [each for each in (training, validation) if each is not None], horizon),
+        served=served,
+        predict=predict,
+        trained=trained,
+        past=past if training is not None else None,
+        training=training,
+        validation=validation,
+        labelled=_labelled(request.labels, bars),
+        label_spec=spec,  # type: ignore[arg-type]
+        horizon_bars=horizon,
+        context_bars=request.context_bars,
+        class_weights=weights,
+        label_shares=None if shares is None else shares / shares.sum(),
+        signals=None if request.signals is None else _fixed_signals(request.signals, bars),
+        seed=request.seed,
+    )
+
+
 def _callable(predict: Any) -> Predict:
-    """Return the function to ask: ``predict`` itself, or a model's method.
+    """Return ``predict`` itself, or the model's ``predict_proba`` or ``predict``.
 
     Raises
     ------
     UsageError
-        Where there is none.
+        When none of them can be called.
     """
     if not isinstance(predict, type):
-        for asked in (getattr(predict, "predict_proba", None), predict, getattr(predict, "predict", None)):
-            if callable(asked):
-                return asked  # type: ignore[no-any-return]
+        for function in (getattr(predict, "predict_proba", None), predict, getattr(predict, "predict", None)):
+            if callable(function):
+                return function  # type: ignore[no-any-return]
     if isinstance(predict, type):
-        raise UsageError(f"predict: the class {predict.__name__} is not a model yet. Give an instance of it, fitted.")
+        raise UsageError(f"predict: the class {predict.__name__} is not a model yet. Give a fitted instance of it.")
     shown = (
         f"{predict!r:.60}" if isinstance(predict, str | int | float | None) else f"an object of type {type(predict).__name__}"
     )
     raise UsageError(
         f"predict: {shown} is not a model: it cannot be called, and has no predict_proba and no predict. Give a function from "
-        "rows (n, F) to logits or probabilities (n, 3), in the order SELL, HOLD, BUY, or an object with such a method."
+        "rows (n, F) to logits or probabilities (n, 3) in the order SELL, HOLD, BUY, or an object with such a method."
     )
 
 
@@ -164,30 +194,25 @@ def _mask(part: Part | None, bars: Bars, name: str, shorter: int = 0) -> BoolArr
         found, mask = bars.between(given), np.zeros(len(bars), dtype=bool)
         mask[found.start : max(found.start, found.stop + shorter)] = True
         if not mask.any():
-            raise RangeError(f"{name}: no bar of {bars} lies in {given}. Choose another range.")
+            raise RangeError(f"{name}: no bar of {bars} is in {given}. Choose another range.")
         return mask
     array = np.asarray(part)
     if array.shape != (len(bars),) or array.dtype != np.bool_:
         raise UsageError(
-            f"{name}: expected a range or an array of {len(bars):,} booleans, one a bar, got shape {array.shape} of "
+            f"{name}: expected a range or an array of {len(bars):,} booleans, one per bar, got shape {array.shape} of "
             f"{array.dtype}."
         )
     return np.asarray(array, dtype=bool)
 
 
-def _tested(
-    part: Part | None, bars: Bars, past: Bars, taught: BoolArray | None, judged: BoolArray | None, horizon: int
-) -> BoolArray:
+def _tested(part: Part | None, bars: Bars, past: Bars, samples: list[BoolArray], horizon: int) -> BoolArray:
+    """Return the bars to test: ``part``, else the bars after all samples, else all bars."""
     mask = _mask(part, bars, "tested")
     if mask is not None:
         return mask
-    everything = np.ones(len(bars), dtype=bool)
-    known = [each for each in (taught, judged) if each is not None and each.any()]
-    if not known:
-        return everything
-    last = min(max(int(np.flatnonzero(each)[-1]) for each in known) + horizon, len(past) - 1)
-    after = np.asarray(bars.time > past.time[last])
-    return after if after.sum() > 2 * horizon else everything
+    last = [int(np.flatnonzero(each)[-1]) for each in samples if each.any()]
+    after = np.asarray(bars.time > past.time[min(max(last) + horizon, len(past) - 1)]) if last else np.zeros(0, dtype=bool)
+    return after if after.sum() > 2 * horizon else np.ones(len(bars), dtype=bool)
 
 
 def _labelled(labels: Any, bars: Bars) -> Callable[[Bars], IntArray] | None:
@@ -198,14 +223,14 @@ def _labelled(labels: Any, bars: Bars) -> Callable[[Bars], IntArray] | None:
     array = np.asarray(labels)
     if array.shape != (len(bars),) or not np.isin(array, (-1, 0, 1, 2)).all():
         raise UsageError(
-            f"labels: expected {len(bars):,} integers, one a bar, SELL=0, HOLD=1, BUY=2 or -1 for none, got shape "
+            f"labels: expected {len(bars):,} integers, one per bar, SELL=0, HOLD=1, BUY=2 or -1 for none, got shape "
             f"{array.shape}."
         )
     given = array.astype(np.int8)
 
     def labelled(each: Bars) -> IntArray:
         if len(each) != len(bars) or each.time[0] != bars.time[0] or each.close[0] != bars.close[0]:
-            raise UsageError("labels: an array labels the bars it was given for alone. Give a LabelSpec to label others.")
+            raise UsageError("labels: an array labels only the bars it was given for. Give a LabelSpec to label other bars.")
         return given
 
     return labelled
@@ -218,9 +243,9 @@ def _three(values: npt.ArrayLike, name: str) -> FloatArray:
     return array
 
 
-def _given_signals(values: npt.ArrayLike, bars: Bars) -> Callable[[FloatArray], Signals]:
+def _fixed_signals(values: npt.ArrayLike, bars: Bars) -> Callable[[FloatArray], Signals]:
     array = np.asarray(values)
     if array.shape != (len(bars),):
-        raise UsageError(f"signals: expected {len(bars):,} integers, one a bar, got shape {array.shape}.")
+        raise UsageError(f"signals: expected {len(bars):,} integers, one per bar, got shape {array.shape}.")
     given = Signals.plain(array)
     return lambda _logits: given

@@ -1,4 +1,4 @@
-"""Rank skill: areas under curves with block-bootstrap intervals, and the best that any pair of offsets could do."""
+"""Rank skill: AUCs with block-bootstrap intervals, and the best score of any pair of offsets."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class AucInterval(NamedTuple):
 
 
 def aucs(logits: FloatArray, labels: IntArray) -> FloatArray:
-    """Return the AUCs of SELL, HOLD and BUY against the rest, and of BUY against SELL, (4,); NaN without both sides.
+    """Return the AUCs of SELL, HOLD and BUY against the rest, and of BUY against SELL, (4,); NaN if a side is empty.
 
-    A class against the rest is ranked by its log-odds, BUY against SELL by the difference of their logits.
+    Log-odds rank a class against the rest; the difference of logits ranks BUY against SELL.
     """
     result = np.full(4, np.nan)
     for c in range(3):
@@ -47,7 +47,7 @@ def aucs(logits: FloatArray, labels: IntArray) -> FloatArray:
 
 
 def blocks_of(n: int, length: int, random: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Return the rows of one resample of a series: overlapping blocks drawn with replacement (Kuensch 1989)."""
+    """Return the rows of one block-bootstrap resample: overlapping blocks drawn with replacement (Kuensch 1989)."""
     length = min(length, max(1, n // 2))
     starts = random.integers(0, n - length + 1, -(-n // length))
     return (starts[:, None] + np.arange(length)).ravel()[:n]
@@ -56,9 +56,9 @@ def blocks_of(n: int, length: int, random: np.random.Generator) -> npt.NDArray[n
 def auc_intervals(
     logits: FloatArray, labels: IntArray, random: np.random.Generator, block_bars: int = BLOCK_BARS
 ) -> list[AucInterval]:
-    """Return the four AUCs of ``aucs`` with 95 % intervals from a bootstrap of blocks of a week.
+    """Return the four AUCs of ``aucs`` with 95 % intervals from a block bootstrap, by default in blocks of a week.
 
-    Neighbouring bars share most of their label's window, so rows are drawn in blocks, never one by one.
+    The label windows of neighbouring bars overlap, so single rows are not independent.
     """
     drawn = np.array(
         [aucs(logits[at], labels[at]) for at in (blocks_of(len(labels), block_bars, random) for _ in range(RESAMPLES))]
@@ -69,7 +69,7 @@ def auc_intervals(
 
 
 class Sweep(NamedTuple):
-    """The MCC of argmax over a grid of offsets: ``mcc`` (n, n), rows by ``sell``, columns by ``buy``; both shape (n,)."""
+    """The MCC of argmax on a grid of offsets: ``mcc`` (n, n), rows by ``sell`` (n,), columns by ``buy`` (n,)."""
 
     sell: FloatArray
     buy: FloatArray
@@ -77,15 +77,15 @@ class Sweep(NamedTuple):
 
     @property
     def best(self) -> tuple[float, float, float]:
-        """The highest MCC and its offsets for SELL and BUY (HOLD's is 0)."""
+        """The highest MCC and its offsets for SELL and BUY (HOLD has 0)."""
         i, j = np.unravel_index(int(np.argmax(self.mcc)), self.mcc.shape)
         return float(self.mcc[i, j]), float(self.sell[i]), float(self.buy[j])
 
 
 def offset_sweep(logits: FloatArray, labels: IntArray, points: int = SWEEP_POINTS) -> Sweep:
-    """Try pairs of offsets for SELL and BUY, at quantiles of their log-odds against HOLD, and score each by MCC.
+    """Score pairs of offsets for SELL and BUY, at quantiles of their log-odds against HOLD, by MCC.
 
-    Tuned on the very labels it is scored on, so it is a ceiling and no result.
+    The offsets are tuned on the labels that score them, so the best MCC is an upper bound.
     """
     sell, buy = logits[:, 0] - logits[:, 1], logits[:, 2] - logits[:, 1]
     share = np.linspace(0.002, 0.998, points)
@@ -94,7 +94,7 @@ def offset_sweep(logits: FloatArray, labels: IntArray, points: int = SWEEP_POINT
     for i, a in enumerate(at_sell):
         for j, b in enumerate(at_buy):
             s, u = sell + a, buy + b
-            said = np.where((s > 0) & (s > u), 0, np.where(u > 0, 2, 1))
-            table = np.bincount(3 * labels.astype(np.intp) + said, minlength=9).reshape(3, 3).astype(np.float64)
+            predicted = np.where((s > 0) & (s > u), 0, np.where(u > 0, 2, 1))
+            table = np.bincount(3 * labels.astype(np.intp) + predicted, minlength=9).reshape(3, 3).astype(np.float64)
             mcc[i, j] = matthews_correlation(table)
     return Sweep(at_sell, at_buy, mcc)

@@ -1,4 +1,4 @@
-"""Examine a subject: every check once, each on its own, then what each cause explains, the ranking and the verdict."""
+"""Run every check on a subject, measure what each cause explains, rank the findings and derive the verdict."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .checks.feature_rows import Note, lookahead_features, schema, serving_parit
 from .checks.model_behaviour import adapter, input_ignored, invariance, lookahead_model
 from .checks.skill import calibration, label_map, rank_skill, shares
 from .checks.too_good import too_good
-from .counterfactual import explained
+from .counterfactual import with_explained_share
 from .finding import SKIPPED, SUSPECT, Diagnosis, Finding, ranked, skipped, verdict_of
 from .subject import Subject
 
-OF_THE_MODEL = {"lookahead-model", "input-ignored", "adapter", "invariance"}  # they need no columns, labels or ranges
+MODEL_CHECKS = {"lookahead-model", "input-ignored", "adapter", "invariance"}  # these need no columns, labels or ranges
 Check = Callable[[Subject, Note, dict[str, Any]], Finding]
 
 ALL: dict[str, Check] = {
@@ -42,21 +42,22 @@ ALL: dict[str, Check] = {
 }
 
 
-def no_answer(said: str) -> Finding:
-    """Return the finding of a model that could not be asked at all: that is no healthy one."""
+def no_output(error: str) -> Finding:
+    """Return the finding of a model whose predict function raises: such a model is not healthy."""
     return Finding(
         check="shares",
         severity=SUSPECT,
-        says=f"The model could not be asked on the tested bars: {said}",
-        remedy="Mend the predict function, or give it bars and columns that it takes.",
-        otherwise="A sound model answers every whole row.",
+        message=f"The model could not be run on the tested bars: {error}",
+        remedy="Fix the predict function, or give it bars and columns that it accepts.",
+        otherwise="A sound model has an output for every complete row.",
     )
 
 
 def examine(subject: Subject, *, progress: PhaseProgress = lambda _check, _done, _total: None) -> Diagnosis:
-    """Run all checks and rank what they found.
+    """Run all checks and rank their findings.
 
-    A check that cannot run is skipped and says why; a function of the user's that raises skips its check, never the others.
+    A check that cannot run is skipped and gives the reason. If your own function raises, only the check that called it is
+    skipped.
 
     Parameters
     ----------
@@ -70,18 +71,18 @@ def examine(subject: Subject, *, progress: PhaseProgress = lambda _check, _done,
     for done, (name, check) in enumerate(ALL.items()):
         progress(name, done, len(ALL))
         try:
-            if subject.unknown and name not in OF_THE_MODEL:
+            if subject.unknown and name not in MODEL_CHECKS:
                 found.append(skipped(name, subject.unknown))
             else:
                 found.append(check(subject, coverage, pictures))
         except FlagbtError as error:
             found.append(skipped(name, str(error)))
-        except Exception as error:  # somebody's predict or feature function may raise anything
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            found.append(no_answer(said) if name == "shares" else skipped(name, f"It could not run: {said}"))
+        except Exception as error:  # your own predict or feature function may raise anything
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            found.append(no_output(text) if name == "shares" else skipped(name, f"The check raised {text}"))
     progress("", len(ALL), len(ALL))
-    findings = tuple(ranked(explained(subject, each, pictures) for each in found))
-    unseen = any(each.check == "overlap" and each.severity != SKIPPED for each in found)  # else a score may be memory
+    findings = tuple(ranked(with_explained_share(subject, each, pictures) for each in found))
+    unseen = any(each.check == "overlap" and each.severity != SKIPPED for each in found)  # otherwise the score may be memorised
     verdict = verdict_of(findings, direction=pictures.get("direction") if unseen else None)
     return Diagnosis(
         subject=subject.name,

@@ -1,7 +1,7 @@
-"""The story of jan19 on a random walk: a leak, a fine validation, a collapse, and its diagnosis.
+"""Reproduce the jan19 collapse on a random walk: a leak, a high validation accuracy, a collapse, and its diagnosis.
 
-A market is not needed for any of it. The bars are a random walk, where nothing can be foreseen; seven training columns are
-moving averages and the like, computed with a centred window; serving feeds another table. What follows is what the report saw.
+The bars are a random walk, which is unpredictable. Seven training columns, such as moving averages, use a centred window.
+Serving uses other features. The result matches the collapse that a user reported.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..arrays import FloatArray, IntArray
+from ..arrays import FloatArray, IntArray, PhaseProgress
 from ..data.bars import Bars
 from ..data.labels import CLASS_NAMES, LabelSpec, class_counts, class_shares
 from ..models.statistics import softmax
-from .diagnose import diagnose
+from .diagnose import DiagnosisRequest, diagnose
 from .finding import Diagnosis
 from .perturbed_bars import random_walk_like
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 WIDTH = 60
-CHOSEN_ON, TRAINING, VALIDATION, BARS = 14_000, 16_000, 20_000, 26_000  # the epoch is chosen on the training's last bars
-VOLATILITY = 0.0060  # of an hour: then about half of the labels are HOLD
+CHOSEN_ON, TRAINING, VALIDATION, BARS = 14_000, 16_000, 20_000, 26_000  # the epoch is chosen on the last training bars
+VOLATILITY = 0.0060  # per hour: about half of the labels are HOLD
 EPOCHS, BATCH_ROWS, LEARNING_RATE = 14, 256, 2e-3
 AVERAGES = (12, 24, 72, 168)
 LEAKING = (*(f"ma_{n}" for n in AVERAGES), "rsi_14", "volume_ratio", "high_low_range")
@@ -45,78 +45,88 @@ SPANS = (5, 10, 20, 50, 100, 200)
 MEASURES = ("bollinger", "deviation", "momentum", "roc", "volume_mean", "atr", "up_share")
 SERVED = (*sorted((*(f"{m}_{n}" for m in MEASURES for n in SPANS), "close_to_round", "hour", "last_move")),)
 TRAINED = (*LEAKING, *CAUSAL)
-Say = Callable[[str], None]
 
 
-def tell(
-    *, say: Say = print, seed: int = 0, progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None
+def run_example(
+    *, write: Callable[[str], None] = print, seed: int = 0, progress: PhaseProgress = lambda _phase, _done, _total: None
 ) -> Diagnosis:
-    """Replay the story and return the diagnosis.
+    """Reproduce the collapse and return the diagnosis.
 
     Parameters
     ----------
-    say : callable
-        Called with each line of the story.
+    write : callable
+        Called with each line of text.
     seed : int
-        Of the random walk and the training.
+        Seed of the random walk and the training.
     progress : callable
         Called with (phase, steps done, steps in all); the phases are ``train`` and ``checks``.
     """
-    # 1. A market in which nothing can be foreseen
+    # 1. An unpredictable market
     labels = LabelSpec()
     bars = random_walk_like(BARS, np.random.default_rng([seed, 19]), volatility=VOLATILITY, start="2020-01-01")
     truth = labels.labels(bars)
     share = class_shares(truth[TRAINING:VALIDATION])
-    say(f"A random walk of {BARS:,} hours: nothing in it can be foreseen. Labels: {labels.question}")
-    say(
-        f"On its validation, {_shares(share)}. Always saying the commonest class is right {100 * share.max():.1f} % of the "
-        f"time."
+    write(f"The bars are a random walk of {BARS:,} hours, which is unpredictable. Labels: {labels.question}")
+    write(
+        f"Validation labels: {_shares(share)}. Always predicting the commonest class is right {100 * share.max():.1f} % of the "
+        "time."
     )
 
-    # 2. What they saw: a fine validation
+    # 2. The reported validation: columns that use the future
     weights = class_counts(truth[:TRAINING]).sum() / (3 * class_counts(truth[:TRAINING]))
-    leaky = train_example(
-        training_table(bars), truth, weights, seed=seed, progress=lambda done, n: progress("train", done, 2 * n)
-    )
-    accuracy = _accuracy(leaky, training_table(bars), truth)
-    say(
-        f"WHAT THEY SAW: 22 columns, padded with zeros to {WIDTH}, class weights {', '.join(f'{w:.2f}' for w in weights)}: a "
-        f"validation accuracy of {100 * accuracy:.1f} %, on bars after all training bars."
+    leaky_rows, causal_rows = training_table(bars), training_table(bars, centred=False)
+    leaky = train_example(leaky_rows, truth, weights, seed=seed, progress=lambda done, n: progress("train", done, 2 * n))
+    accuracy = _accuracy(leaky, leaky_rows, truth)
+    write(
+        f"Reported validation: 22 columns, padded with zeros to {WIDTH}, class weights "
+        f"{', '.join(f'{w:.2f}' for w in weights)}: an accuracy of {100 * accuracy:.1f} % on bars after all training bars."
     )
 
-    # 3. What was true: the same columns without the future
+    # 3. The true skill: the same columns without the future
     causal = train_example(
-        training_table(bars, centred=False),
-        truth,
-        np.ones(3),
-        seed=seed,
-        progress=lambda done, n: progress("train", n + done, 2 * n),
+        causal_rows, truth, np.ones(3), seed=seed, progress=lambda done, n: progress("train", n + done, 2 * n)
     )
-    honest = _accuracy(causal, training_table(bars, centred=False), truth)
-    say(
-        f"WHAT WAS TRUE: seven of the columns are centred windows and see up to {(max(AVERAGES) - 1) // 2} bars ahead. "
-        f"From past bars "
-        f"only, the same columns reach {100 * honest:.1f} %."
+    honest = _accuracy(causal, causal_rows, truth)
+    write(
+        f"True skill: seven of the columns are centred windows and look up to {(max(AVERAGES) - 1) // 2} bars ahead. Computed "
+        f"from past bars only, the same columns have an accuracy of {100 * honest:.1f} %."
     )
 
-    # 4. What they saw next: the served table is another one
+    # 4. Serving: other features
     p = softmax(leaky(serving_table(bars)[VALIDATION:]))
-    said = p.argmax(axis=1).astype(np.int8)
-    top = int(np.argmax(class_counts(said)))
-    confidence = float(p[said == top].max(axis=1).mean())
-    say(
-        f"WHAT THEY SAW NEXT: served 45 other columns in alphabetical order, it says {CLASS_NAMES[top]} on "
-        f"{100 * (said == top).mean():.1f} % of {len(said):,} bars, {100 * confidence:.1f} % sure of it. (The report's "
-        f"said SELL.)"
+    predicted = p.argmax(axis=1).astype(np.int8)
+    top = int(np.argmax(class_counts(predicted)))
+    share_of_top, confidence = float((predicted == top).mean()), float(p[predicted == top].max(axis=1).mean())
+    write(
+        f"Serving: with 45 other columns in alphabetical order, the model predicts {CLASS_NAMES[top]} on "
+        f"{100 * share_of_top:.1f} % of {len(predicted):,} bars, with a confidence of {100 * confidence:.1f} %. (The original "
+        "model predicted SELL.)"
     )
-    say("They blamed the class weights, trained again, and shifted the logits by hand. The doctor looks at the same model:")
+    write("Its owners blamed the class weights, trained again, and shifted the logits by hand. The doctor examines this model:")
 
     # 5. The diagnosis
+    request = _request(leaky, bars, labels, weights, seed)
+    diagnosis = diagnose(request, progress=lambda _check, done, total: progress("checks", done, total))
+    diagnosis.pictures["example"] = {
+        "leaky_accuracy": accuracy,
+        "causal_accuracy": honest,
+        "majority_share": float(share.max()),
+        "served_share": share_of_top,
+        "served_confidence": confidence,
+        "served_class": CLASS_NAMES[top],
+    }
+    return diagnosis
+
+
+def _request(
+    predict: Callable[[FloatArray], FloatArray], bars: Bars, labels: LabelSpec, weights: FloatArray, seed: int
+) -> DiagnosisRequest:
+    """Return the request for the model with its ranges and both feature tables."""
     place = np.arange(BARS)
-    diagnosis = diagnose(
-        leaky,
-        serving_table,
-        bars,
+    return DiagnosisRequest(
+        predict=predict,
+        features=serving_table,
+        bars=bars,
         labels=labels,
         columns=_names(SERVED),
         training_features=training_table,
@@ -128,23 +138,13 @@ def tell(
         context_bars=0,
         name="jan19",
         seed=seed,
-        progress=lambda _check, done, n: progress("checks", done, n),
     )
-    diagnosis.pictures["story"] = {
-        "leaky_accuracy": accuracy,
-        "causal_accuracy": honest,
-        "majority_share": float(share.max()),
-        "served_share": float((said == top).mean()),
-        "served_confidence": confidence,
-        "served_class": CLASS_NAMES[top],
-    }
-    return diagnosis
 
 
 def train_example(
     rows: FloatArray, truth: IntArray, weights: FloatArray, *, seed: int, progress: Callable[[int, int], None]
 ) -> Callable[[FloatArray], FloatArray]:
-    """Train a small network on one row a bar, as the report's model was, and return rows -> logits."""
+    """Train a small network on single rows, like the reported model, and return rows -> logits."""
     import torch
     from torch.nn import functional
 
@@ -152,15 +152,15 @@ def train_example(
     network = _network()
     x = torch.tensor(rows, dtype=torch.float32)
     usable = np.flatnonzero((truth[:TRAINING] >= 0) & np.isfinite(rows[:TRAINING]).all(axis=1))
-    taught, watched = usable[usable < CHOSEN_ON - 168], torch.from_numpy(usable[usable >= CHOSEN_ON])
+    samples, watched = usable[usable < CHOSEN_ON - 168], torch.from_numpy(usable[usable >= CHOSEN_ON])
     best = (np.inf, network.state_dict())
     y, w = torch.tensor(truth.astype(np.int64)), torch.tensor(weights, dtype=torch.float32)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-3)
-    steps = EPOCHS * -(-len(taught) // BATCH_ROWS)
+    steps = EPOCHS * -(-len(samples) // BATCH_ROWS)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     random, done = np.random.default_rng([seed, 7]), 0
     for _ in range(EPOCHS):
-        order = torch.from_numpy(random.permutation(taught))
+        order = torch.from_numpy(random.permutation(samples))
         for part in order.split(BATCH_ROWS):  # type: ignore[no-untyped-call]
             loss = functional.cross_entropy(network(x[part]), y[part], weight=w)
             optimizer.zero_grad()
@@ -170,9 +170,9 @@ def train_example(
             done += 1
         progress(done, steps)
         with torch.no_grad():
-            judged = float(functional.cross_entropy(network(x[watched]), y[watched], weight=w))
-        if judged < best[0]:
-            best = (judged, {name: tensor.clone() for name, tensor in network.state_dict().items()})
+            loss_watched = float(functional.cross_entropy(network(x[watched]), y[watched], weight=w))
+        if loss_watched < best[0]:
+            best = (loss_watched, {name: tensor.clone() for name, tensor in network.state_dict().items()})
     network.load_state_dict(best[1])
     network.eval()
 
@@ -191,7 +191,7 @@ def _network() -> nn.Sequential:
 
 
 def training_table(bars: Bars, *, centred: bool = True) -> FloatArray:
-    """Return the training's rows (n, 60), the seven columns of ``LEAKING`` with a centred window or, honestly, a past one."""
+    """Return the training's rows (n, 60), the columns of ``LEAKING`` with a centred window or a causal one."""
     columns = {**_leaking(bars, centred=centred), **_causal(bars)}
     return _padded(np.column_stack([columns[name] for name in TRAINED]))
 
@@ -207,7 +207,7 @@ def _padded(rows: FloatArray) -> FloatArray:
 
 
 def _mean(values: FloatArray, width: int, *, centred: bool) -> FloatArray:
-    """Return moving averages; ``centred`` is the report's np.convolve(mode='same'), which looks width / 2 bars ahead."""
+    """Return moving averages; ``centred`` uses np.convolve(mode='same'), which looks width / 2 bars ahead."""
     if not centred:
         past = np.concatenate([np.zeros(width - 1), values])
         return np.convolve(past, np.ones(width) / width, mode="valid")
@@ -250,7 +250,7 @@ def _causal(bars: Bars) -> dict[str, FloatArray]:
 
 
 def _served(bars: Bars) -> dict[str, FloatArray]:
-    """Return 45 columns that a live feed might have, none of them scaled as in training."""
+    """Return 45 columns as a live feed may have them, none of them scaled as in training."""
     close = bars.close
     change = close - _ago(close, 1)
     columns: dict[str, FloatArray] = {}

@@ -1,4 +1,4 @@
-"""What the doctor found: one finding a check, ranked, and the verdict they add up to."""
+"""Findings of the doctor: one per check, ranked, and the verdict derived from them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BROKEN, SUSPECT, WARNING, OK, SKIPPED = "broken", "suspect", "warning", "ok", "skipped"
-UNCHECKED = "cannot be checked"  # of flagbt verify: the proof ran, and proves nothing
+UNCHECKED = "cannot be checked"  # of flagbt verify: the proof ran but shows nothing
 SEVERITIES = (BROKEN, SUSPECT, WARNING, OK, SKIPPED)
 HEALTHY, NO_SKILL = "healthy", "no skill"
 
-# From the cause furthest upstream to the last symptom: what is wrong with a bar's row is wrong with everything after it.
+# From the first cause to the last symptom: a fault in a bar's row spoils every later step.
 CHECKS = (
     "lookahead-features",
     "schema",
@@ -33,7 +33,7 @@ CHECKS = (
     "rank-skill",
 )
 
-# What a check sees as well when another one has found the cause: such a finding follows the causes that stand alone.
+# Causes that also trigger another check: that check's finding is ranked after independent causes.
 _WEIGHTS = ("lookahead-model", "adapter")
 _ROWS = ("schema", "serving-parity")
 _CAUSES = (*_ROWS, *_WEIGHTS, "invariance", "label-map", "input-ignored", "class-weights", "drift")
@@ -55,35 +55,35 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One check's outcome: a number against a limit, in words.
+    """Result of one check: a number, its limit and a message.
 
     Parameters
     ----------
     check : str
         One of ``CHECKS``.
     severity : str
-        ``broken`` (nothing after it can be believed), ``suspect``, ``warning``, ``ok`` or ``skipped``; of ``flagbt verify``
+        ``broken`` (later numbers are not valid), ``suspect``, ``warning``, ``ok`` or ``skipped``; of ``flagbt verify``
         also ``cannot be checked``.
-    says : str
-        What was measured and what it means, or why the check could not run.
+    message : str
+        The measurement and its meaning, or the reason why the check could not run.
     value, limit : float, optional
     remedy : str
-        What to do; empty where nothing is to be done.
+        What to do; empty if nothing.
     otherwise : str
-        What would have been seen, were this not the cause.
+        What you would see if this were not the cause.
     columns : tuple of str
-        The guilty feature columns, where there are any.
+        The feature columns at fault, if any.
     explains : float, optional
-        The share of the symptom that goes when this is undone, 0 to 1, where that was measured.
+        The measured share of the symptom that disappears without this cause, 0 to 1.
     undone : str
-        The numbers of that measurement, in words.
+        A sentence with the numbers of that measurement.
     evidence : dict
-        More numbers, by name.
+        More numbers by name.
     """
 
     check: str
     severity: str
-    says: str
+    message: str
     value: float | None = None
     limit: float | None = None
     remedy: str = ""
@@ -95,39 +95,38 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
-        """Whether it is broken or suspect."""
+        """Whether the severity is broken or suspect."""
         return self.severity in (BROKEN, SUSPECT)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the finding as JSON values; ``says`` ends in what it explains, and in what would be seen otherwise."""
+        """Return JSON values; ``undone`` and ``otherwise`` are appended to the message."""
         values: dict[str, Any] = {
             "check": self.check,
             "severity": self.severity,
             "value": _finite(self.value),
             "limit": _finite(self.limit),
-            "says": " ".join(each for each in (self.says, self.undone, self.otherwise) if each),
+            "says": " ".join(each for each in (self.message, self.undone, self.otherwise) if each),
             "remedy": self.remedy,
         }
         return values | ({"columns": list(self.columns)} if self.columns else {}) | self.evidence
 
 
 def _finite(value: float | None) -> float | None:
-    """Return the number, or None where JSON has none for it."""
+    """Return the number, or None if JSON cannot represent it."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def skipped(check: str, why: str, remedy: str = "") -> Finding:
-    """Return the finding of a check that could not run, and why."""
-    return Finding(check=check, severity=SKIPPED, says=why, remedy=remedy)
+    """Return the finding of a check that could not run, with the reason."""
+    return Finding(check=check, severity=SKIPPED, message=why, remedy=remedy)
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """Sort findings: problems first, then warnings, then what is fine, then what was skipped.
+    """Sort findings: problems, then warnings, then ok, then skipped.
 
-    Among problems, those that no other problem brings about come first (see ``FOLLOWS``; a cause that was measured to explain
-    less brings nothing about); among these, those that explain most
-    of the symptom, to a tenth of it. A cause that could not be undone may explain what no measured one does. What is left
-    equal comes in the order of ``CHECKS``, which is that of causes.
+    Problems that no other problem causes come first (see ``FOLLOWS``; a cause with a smaller measured share does not count).
+    Then those with the larger explained share, rounded to a tenth. A cause without a measurement gets what the best measured
+    one leaves. Ties follow the order of ``CHECKS``.
     """
     found = list(findings)
     problems = {each.check: each for each in found if each.is_problem}
@@ -151,21 +150,21 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """Every finding in rank order, the verdict, and how much was looked at.
+    """Every finding in rank order, the verdict and the number of items examined.
 
     Attributes
     ----------
     subject : str
-        What was examined.
+        Name of the model.
     verdict : str
-        ``broken`` or ``suspect`` where a finding is; else ``no skill`` where BUY cannot be told from SELL, an honest end
-        state; else ``healthy``.
+        ``broken`` or ``suspect`` if a finding is; else ``no skill`` if BUY is not distinguishable from SELL, which is a valid
+        result; else ``healthy``.
     findings : tuple of Finding
     coverage : dict
-        Counts of what was tried: bars, rows, columns, moments, resamples.
+        Counts of bars, rows, columns, moments and resamples examined.
     seconds : float
     pictures : dict
-        Numbers behind the page's pictures; no part of the JSON.
+        Numbers for the page's charts; not part of the JSON.
     """
 
     subject: str
@@ -196,9 +195,12 @@ class Diagnosis:
 
 
 def verdict_of(findings: Iterable[Finding], *, direction: bool | None) -> str:
-    """Return the verdict; ``direction`` says whether BUY is told from SELL, None where it could not be measured.
+    """Return the verdict.
 
-    Health that was not shown is not claimed: without a measured direction, the verdict is ``no skill``.
+    Parameters
+    ----------
+    direction : bool or None
+        Whether BUY is distinguishable from SELL; None if it was not measured. Then the verdict is at best ``no skill``.
     """
     severities = {each.severity for each in findings}
     if BROKEN in severities:

@@ -1,4 +1,4 @@
-"""A checkpoint opened without refusing it: what fits is loaded, and what does not is noted."""
+"""Load a damaged or incomplete checkpoint: load the tensors that fit and list the others."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class LenientCheckpoint(NamedTuple):
-    """What loading a checkpoint's network came to.
+    """A leniently loaded network and what its files lack.
 
     Attributes
     ----------
     network : Module
-        With the LoRA matrices apart, in evaluation mode, on the CPU.
+        With unmerged LoRA matrices, in evaluation mode, on the CPU.
     damaged : str
-        Which weight file is missing or differs from what was saved; empty where none does.
+        Which weight file is missing or changed; empty if none.
     missing, unexpected : tuple of str
-        Tensors of the adapter that the file lacks, or has too many.
+        Adapter tensors that the file lacks, and those that the network lacks.
     """
 
     network: Any
@@ -33,13 +33,13 @@ class LenientCheckpoint(NamedTuple):
     unexpected: tuple[str, ...] = ()
 
 
-def open_checkpoint(checkpoint: Checkpoint) -> LenientCheckpoint:
-    """Load what fits.
+def load_leniently(checkpoint: Checkpoint) -> LenientCheckpoint:
+    """Load the tensors that fit the network.
 
     Raises
     ------
     CheckpointError
-        When the base cannot be read at all.
+        When the base cannot be read.
     """
     import peft
     import torch
@@ -51,7 +51,7 @@ def open_checkpoint(checkpoint: Checkpoint) -> LenientCheckpoint:
         damaged = ""
     except CheckpointError as error:
         damaged = str(error)
-    torch.manual_seed(0)  # a head that the file lacks is a fresh one, the same at every look
+    torch.manual_seed(0)  # a head that the file lacks is initialised at random, the same in every call
     model = with_lora(base_of(checkpoint, checkpoint.architecture), Lora.from_json(checkpoint.values["lora"]))
     adapter = stored_adapter(checkpoint)
     wanted = {name: tensor.shape for name, tensor in adapter_state(model).items()}
@@ -62,7 +62,7 @@ def open_checkpoint(checkpoint: Checkpoint) -> LenientCheckpoint:
 
 
 def stored_adapter(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the tensors of the adapter's file; none where it cannot be read."""
+    """Return the tensors of the adapter's file; empty if it cannot be read."""
     from ..models.network import read_tensors
 
     try:
@@ -86,7 +86,7 @@ def logits_in_chunks(network: nn.Module, rows: FloatArray, *, receptive_bars: in
 
 
 def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
-    """Return the largest difference between a network's logits and the stored ones of the fingerprint rows."""
+    """Return the largest difference between the network's and the stored logits of the fingerprint rows."""
     import torch
 
     from ..models.network import read_tensors
@@ -98,17 +98,17 @@ def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
 
 
 def knobs_that_fit(checkpoint: Checkpoint, tolerance: float) -> tuple[str, Any, dict[str, Any]] | None:
-    """Return the heads, context or mask with which the fingerprint is reproduced: in words, the network, its knobs.
+    """Return the heads, context or mask that reproduce the fingerprint: a description, the network and its architecture.
 
-    No tensor's shape depends on any of them, so a wrong one loads in silence.
+    No tensor's shape depends on them, so a wrong value loads without an error.
     """
     now = checkpoint.architecture
     for knob, other in now.mistakable():
         values = {**checkpoint.values, "architecture": other.to_json()}
         try:
-            network = open_checkpoint(Checkpoint(checkpoint.folder, values)).network
+            network = load_leniently(Checkpoint(checkpoint.folder, values)).network
             if fingerprint_difference(network, checkpoint) <= tolerance:
                 return f"{knob} {getattr(other, knob)} instead of {getattr(now, knob)}", network, values["architecture"]
-        except (CheckpointError, RuntimeError, ValueError):  # such a network cannot be built
+        except (CheckpointError, RuntimeError, ValueError):  # this network cannot be built
             continue
     return None

@@ -1,4 +1,4 @@
-"""The diagnosis as one offline page: the verdict, the findings in rank order, and the few pictures that matter."""
+"""The diagnosis as an offline page: the verdict, the ranked findings and charts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .finding import Diagnosis, Finding
 
 EDGES = {"broken": "bad", "suspect": "fair", "warning": "fair", "ok": "good", "skipped": ""}
 LEADS = {
-    "broken": "Broken: no number of this model can be believed before the first finding below is mended.",
-    "suspect": "Suspect: something below would flatter or spoil its numbers.",
-    "no skill": "No skill in direction: nothing is broken, and BUY was not shown to be told from SELL. An honest end.",
-    "healthy": "Healthy: nothing is broken, and BUY is told from SELL.",
+    "broken": "Broken: no number of this model is valid before the first finding below is fixed.",
+    "suspect": "Suspect: a finding below may raise or lower its numbers.",
+    "no skill": "No skill: nothing is broken, but the model was not shown to separate BUY from SELL. This is a valid result.",
+    "healthy": "Healthy: nothing is broken, and the model separates BUY from SELL.",
 }
 COLOURS = ("sell", "hold", "buy")
 
 
 def write_diagnosis(diagnosis: Diagnosis, path: Path) -> None:
-    """Write the page.
+    """Write the page to ``path``.
 
     Raises
     ------
@@ -38,11 +38,11 @@ def write_diagnosis(diagnosis: Diagnosis, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, render_diagnosis(diagnosis))
     except OSError as error:
-        raise RecordError(f"--html: {path} cannot be written: {error.strerror or error}. Choose another place.") from None
+        raise RecordError(f"--html: {path} cannot be written: {error.strerror or error}. Choose another path.") from None
 
 
 def render_diagnosis(diagnosis: Diagnosis) -> str:
-    """Return the whole page; every text of a user's is escaped."""
+    """Return the whole page as HTML; user text is escaped."""
     body = [
         Html(f"<h1>Diagnosis of {escape(diagnosis.subject)}</h1>\n"),
         paragraph(LEADS[diagnosis.verdict], "lead"),
@@ -62,15 +62,15 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
 def _problems(diagnosis: Diagnosis) -> Html:
     shown = diagnosis.problems or [each for each in diagnosis.findings if each.severity == "warning"]
     if not shown:
-        return section("What was found", paragraph("Nothing."))
-    title = "Causes first" if diagnosis.problems else "Nothing is broken; worth knowing"
+        return section("Findings", paragraph("No problem was found."))
+    title = "Problems, first causes first" if diagnosis.problems else "Warnings"
     return section(title, *(_finding(number, each) for number, each in enumerate(shown, 1)))
 
 
 def _finding(number: int, each: Finding) -> Html:
-    card = verdict_card(f"{number}. {each.check}", f"{each.severity}{_number(each)}", each.says, EDGES[each.severity])
-    more = paragraph(f"If it were not the cause: {each.otherwise}", "muted") if each.otherwise and each.is_problem else ""
-    undone = paragraph(f"Without it: {each.undone}") if each.undone else ""
+    card = verdict_card(f"{number}. {each.check}", f"{each.severity}{_number(each)}", each.message, EDGES[each.severity])
+    more = paragraph(each.otherwise, "muted") if each.otherwise and each.is_problem else ""
+    undone = paragraph(each.undone) if each.undone else ""
     remedy = paragraph(f"Remedy: {each.remedy}") if each.remedy else ""
     return Html(f"{card}{undone}{more}{remedy}")
 
@@ -98,12 +98,12 @@ def _shares(pictures: dict[str, Any]) -> Html:
         for k, c in enumerate(CLASS_NAMES)
     ]
     return section(
-        "What it says",
+        "Predictions",
         key(zip(COLOURS, CLASS_NAMES, strict=True)),
         Html(f'<div class="bars">{bars}</div>\n'),
         table(
-            "By highest class, on all tested bars: its share, its mean confidence, and its logits at two percentiles",
-            ["class", "share", "sure", "5 %", "95 %"],
+            "By highest class, on all tested bars: share, mean confidence, and logits at two percentiles",
+            ["class", "share", "confidence", "5 %", "95 %"],
             cells,
         ),
     )
@@ -116,7 +116,9 @@ def _logits(pictures: dict[str, Any]) -> Html:
     counts = dict(zip(CLASS_NAMES, (np.asarray(each) for each in pictures["histograms"]), strict=True))
     chart = histogram_chart(counts, np.linspace(low, high, 41), COLOURS, "logits", unit="logit")
     return section(
-        "Logits", chart, paragraph("A class whose logits lie wholly above the others' is all it will ever say.", "muted")
+        "Logits",
+        chart,
+        paragraph("If all logits of one class are above the others, the model always predicts that class.", "muted"),
     )
 
 
@@ -130,7 +132,7 @@ def _drift(pictures: dict[str, Any]) -> Html:
         "Drift by column",
         Html(f'<div class="bars">{bars}</div>\n'),
         table(
-            "Tested bars against training bars, the twelve columns that moved most (PSI above 0.25: another population)",
+            "Tested bars against training bars, the twelve columns with the largest drift (PSI above 0.25: another population)",
             ["column", "PSI", "KS", "outside the training's range"],
             [(name, ratio(psi), ratio(ks), percent(outside)) for name, psi, ks, outside in rows],
         ),
@@ -147,14 +149,13 @@ def _sweep(pictures: dict[str, Any]) -> Html:
         "Could any pair of offsets help?",
         grid_chart(sweep.mcc, sweep.buy, sweep.sell, "sweep", labels=("offset of BUY", "offset of SELL", "MCC")),
         paragraph(
-            f"Each cell is the MCC with these offsets on the logits, HOLD's being 0. The best, {best:.3f} at SELL "
-            f"{sell:+.2f} and BUY "
-            f"{buy:+.2f}, was tuned on the labels it is scored on: a ceiling, no result. Volatility alone raises it; "
-            f"direction does not.",
+            f"Each cell is the MCC with these offsets added to the logits; HOLD has 0. The best, {best:.3f} at SELL "
+            f"{sell:+.2f} and BUY {buy:+.2f}, is tuned on the labels that score it: an upper bound. Volatility alone "
+            "raises it.",
             "muted",
         ),
         table(
-            "Areas under curves, 95 % intervals from a bootstrap of weeks; 0.5 is chance",
+            "Areas under the ROC curve with 95 % intervals from a bootstrap of weeks; 0.5 is chance",
             ["", "AUC", "from", "to"],
             [(name, *(ratio(x, 3) for x in each)) for name, each in zip(names, pictures["aucs"], strict=True)],
         ),
@@ -168,15 +169,13 @@ def _checks(diagnosis: Diagnosis) -> Html:
             each.severity,
             "" if each.value is None else f"{each.value:.4g}",
             "" if each.limit is None else f"{each.limit:.4g}",
-            each.says,
+            each.message,
         )
         for number, each in enumerate(diagnosis.findings, 1)
     ]
-    return section(
-        "Every check", table("In rank order", ["check", "severity", "value", "limit", "what it says"], rows, words=True)
-    )
+    return section("Every check", table("In rank order", ["check", "severity", "value", "limit", "message"], rows, words=True))
 
 
 def _coverage(diagnosis: Diagnosis) -> Html:
     tried = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in diagnosis.coverage.items())
-    return section("What was looked at", paragraph(f"{tried}."))
+    return section("Examined", paragraph(f"{tried}."))

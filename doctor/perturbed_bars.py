@@ -1,4 +1,4 @@
-"""Other futures: bars that are the same up to a bar and another market after it. Whoever changes before it has looked."""
+"""Perturbed bars, to detect look-ahead: equal bars up to a bar, other bars after it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..data.bars import COLUMNS, Bars
 VOLATILITIES = (0.002, 0.006, 0.02, 0.05)
 
 
-def other_future(bars: Bars, t: int, random: np.random.Generator) -> Bars:
-    """Return bars equal up to and including bar t, and another valid market after it: other moves, wicks and volumes."""
+def perturb_future(bars: Bars, t: int, random: np.random.Generator) -> Bars:
+    """Return bars that equal ``bars`` up to and including bar t, with other moves, wicks and volumes after it."""
     n = len(bars) - t - 1
     if n <= 0:
         return bars
@@ -33,10 +33,10 @@ def other_future(bars: Bars, t: int, random: np.random.Generator) -> Bars:
     return Bars(bars.time, **values, source=bars.source, synthetic=bars.synthetic, step=bars.step)
 
 
-def other_past(bars: Bars, random: np.random.Generator) -> Bars:
-    """Return another market at the same stamps: the bars' own moves, wicks and volumes in another order, at another level.
+def perturb_past(bars: Bars, random: np.random.Generator) -> Bars:
+    """Return other bars with the same stamps: the same moves, wicks and volumes in another order, at another level.
 
-    In half of the draws the moves are turned upside down as well, so that a market that only rose falls.
+    Half of the draws also reverse the sign of the moves, so that a rising market falls.
     """
     n = len(bars)
     order = random.permutation(n)
@@ -53,14 +53,14 @@ def other_past(bars: Bars, random: np.random.Generator) -> Bars:
 
 
 def random_walk_like(n: int, random: np.random.Generator, *, volatility: float, start: str = "2023-01-01") -> Bars:
-    """Return hourly bars of a driftless geometric random walk: nothing in its past tells its next move.
+    """Return hourly bars of a driftless geometric random walk, whose next move is unpredictable.
 
     Parameters
     ----------
     volatility : float
         Standard deviation of a bar's log return.
     """
-    steps = random.normal(0.0, volatility, (n, 4)) / 2.0  # four moves a bar, so that high and low are the walk's own
+    steps = random.normal(0.0, volatility, (n, 4)) / 2.0  # four moves per bar, which determine high and low
     path = np.cumsum(steps, axis=1) + np.concatenate([[0.0], np.cumsum(steps.sum(axis=1))[:-1]])[:, None]
     close = 30_000.0 * np.exp(path[:, -1])
     open_ = np.concatenate([[30_000.0], close[:-1]])
@@ -79,8 +79,8 @@ def random_walk_like(n: int, random: np.random.Generator, *, volatility: float, 
 
 
 class Reach(NamedTuple):
-    """How far ahead each column was seen to look, in bars, (n_columns,); 0 where it never did. ``to_start`` marks those
-    that changed as far back as anybody looked: a statistic of the whole series.
+    """Bars that each column looks ahead, (n_columns,); 0 for none. ``to_start`` marks columns whose first rows changed: they
+    use a statistic of the whole series.
     """
 
     bars: np.typing.NDArray[np.int64]
@@ -88,18 +88,18 @@ class Reach(NamedTuple):
 
 
 def reach_between(one: FloatArray, other: FloatArray, t: int, scale: FloatArray, tolerance: float) -> Reach:
-    """Compare two arrays of rows whose bars are the same up to bar t: how early is the first row that differs?
+    """Find the first different row in two arrays of rows whose bars are equal up to bar t.
 
-    A row s <= t that differs knows bar t + 1 or later, so it looks at least t + 1 - s bars ahead.
+    A different row s <= t uses bar t + 1 or later, so it looks at least t + 1 - s bars ahead.
 
     Parameters
     ----------
     one, other : array, shape (n, F) and (m, F)
-        Both hold at least the rows up to t.
+        Both have at least the rows up to t.
     scale : array, shape (F,)
-        The size of a difference of 1 in each column.
+        The unit of differences in each column.
     tolerance : float
-        Differences up to ``tolerance * scale`` are rounding. A number against NaN always differs.
+        Differences up to ``tolerance * scale`` count as rounding. A number always differs from NaN.
     """
     a, b = one[: t + 1], other[: t + 1]
     with np.errstate(invalid="ignore"):

@@ -1,7 +1,7 @@
-"""What is examined: bars, the table a model is fed, the table it was trained on, what it says, and what was true.
+"""The subject of an examination: bars, feature tables of serving and training, the model's output and the labels.
 
-A checkpoint and anybody's predict function become the same Subject. What is not known is None, and the checks that need it
-are skipped and say so.
+A checkpoint and your own predict function become the same Subject. Unknown fields are None, and the checks that need them are
+skipped with that reason.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ TRIED_ROWS = 300
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """The rows a model reads, as a function of bars.
+    """The model's input rows as a function of bars.
 
     Parameters
     ----------
     columns : tuple of str
         Names in order.
     compute : callable
-        Bars -> float array (n_bars, n_columns), as the model gets them; NaN in the warm-up.
+        Bars -> float array (n_bars, n_columns), as the model reads them; NaN in the warm-up.
     named : bool
-        Whether the names were given; otherwise they are only numbers.
+        Whether the columns have real names; otherwise only numbers.
     """
 
     columns: tuple[str, ...]
@@ -49,29 +49,29 @@ class FeatureTable:
     named: bool = True
 
     def __call__(self, bars: Bars) -> FloatArray:
-        """Return the rows of every bar, float64; what is infinite counts as missing.
+        """Return the rows of all bars, float64; infinite values become NaN.
 
         Raises
         ------
         UsageError
-            When the function gives another shape.
+            When the function returns another shape.
         """
         rows = np.array(self.compute(bars), dtype=np.float64)
         if rows.shape != (len(bars), len(self.columns)):
             raise UsageError(
-                f"features: expected an array of shape {(len(bars), len(self.columns))}, one row a bar and one column a name, "
-                f"got {rows.shape}. Return a row for every bar, NaN where there is not enough history."
+                f"features: expected an array of shape {(len(bars), len(self.columns))}, one row per bar, one column per name, "
+                f"got {rows.shape}. Return a row for every bar, NaN without enough history."
             )
         rows[~np.isfinite(rows)] = np.nan
         return rows
 
 
 def table_of(features: FeatureSet | Callable[[Bars], Any], bars: Bars, columns: Sequence[str] | None) -> FeatureTable:
-    """Make a Table of a feature set, or of any function from Bars to an array or a DataFrame; tried on ``bars``."""
+    """Make a FeatureTable of a feature set or of a function from Bars to an array or a DataFrame; call it once on ``bars``."""
     if not callable(features):
         raise UsageError(
-            f"features: expected a FeatureSet or a function from Bars to one row a bar, got a {type(features).__name__}: what "
-            "is computed already cannot be computed again on other bars."
+            f"features: expected a FeatureSet or a function from Bars to one row per bar, got a {type(features).__name__}. "
+            "Give the function that computes the rows: the checks call it on other bars."
         )
     if isinstance(features, FeatureSet):
         return FeatureTable(features.columns, features)
@@ -80,52 +80,54 @@ def table_of(features: FeatureSet | Callable[[Bars], Any], bars: Bars, columns: 
     n_columns = np.asarray(first).shape[-1]
     found = tuple(f"column {i}" for i in range(n_columns)) if names is None else tuple(map(str, names))
     table = FeatureTable(found, lambda each: np.asarray(features(each), dtype=np.float64), names is not None)
-    table(bars)  # a wrong shape is better said here
+    table(bars)  # to report a wrong shape here
     return table
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Subject:
-    """What is examined.
+    """The model, its data and what is known of its training.
 
     Parameters
     ----------
     name : str
     bars : Bars
-        The bars to look at, with the history before them; nothing later.
+        The bars to examine, with the history before them; nothing later.
     tested : array of bool, shape (n_bars,)
-        Where the model is judged.
-    served : Table
-        What the model is fed.
+        The bars that the model is evaluated on.
+    served : FeatureTable
+        The model's features in serving.
     predict : callable
-        Rows (n, F) without NaN, consecutive bars -> logits or probabilities (n, 3), SELL, HOLD, BUY. Row t uses rows <= t;
-        its first ``context_bars`` answers may be worth less than the others, or NaN.
-    trained : Table, optional
-        What the model was fed in training; it is not served's where the two paths differ.
+        Rows (n, F) of consecutive bars without NaN -> logits or probabilities (n, 3), SELL, HOLD, BUY. Row t uses rows <= t.
+        The first ``context_bars`` outputs may be inaccurate or NaN.
+    trained : FeatureTable, optional
+        The model's features in training.
     past : Bars, optional
         The bars of training and validation; may be ``bars``.
     training, validation : array of bool, optional, shape (n_past,)
-        Samples that taught, and those that judged.
+        Training and validation samples.
     labelled : callable, optional
         Bars -> labels (n_bars,), SELL=0, HOLD=1, BUY=2, -1 for none.
     horizon_bars : int
-        How far ahead a label looks.
+        Bars that a label looks ahead.
     context_bars : int, optional
-        How many earlier rows an answer may depend on.
-    class_weights, correction : array (3,), optional
-        Of the training's loss; and what a stored calibration is known to put back.
+        Earlier rows that an output may depend on.
+    label_shares, class_weights : array (3,), optional
+        Shares of the training labels; class weights of the training loss.
+    corrected : callable, optional
+        Logits -> probabilities of the stored calibration.
     claims : dict
-        What the training itself says of its validation: ``accuracy``, ``majority_share``, ``auc_buy_sell``.
+        The training's own validation scores: ``accuracy``, ``majority_share``, ``auc_buy_sell``.
     signals : callable, optional
         Logits (n, 3) -> Signals, for the funnel.
-    checkpoint, opened
-        Where it is one of flagbt's.
+    checkpoint, loaded
+        The flagbt checkpoint, if it is one, and its leniently loaded network.
     refusal : str
-        Why the checkpoint itself refuses the table it is served; empty where it does not.
+        Why the checkpoint refuses the served features; empty if it does not.
     unknown : str
-        Why nothing but the model itself can be examined; empty where everything can.
+        Why only the model itself can be examined; empty otherwise.
     parity : callable, optional
-        Subject -> what ``serving_parity`` compares, where the training left its own rows and logits.
+        Subject -> the numbers of ``serving_parity``, if the training stored rows and logits.
     """
 
     name: str
@@ -147,24 +149,24 @@ class Subject:
     claims: dict[str, Any] = field(default_factory=dict)
     signals: Callable[[FloatArray], Signals] | None = None
     checkpoint: Checkpoint | None = None
-    opened: LenientCheckpoint | None = None
+    loaded: LenientCheckpoint | None = None
     refusal: str = ""
     unknown: str = ""
     parity: Callable[[Subject], Parity | str] | None = None
     seed: int = 0
 
     def random(self, purpose: int) -> np.random.Generator:
-        """Return a generator of one check's own, so that no check's draws depend on another's."""
+        """Return a separate generator for one check, so that its draws do not depend on the other checks."""
         return np.random.Generator(np.random.Philox(key=[self.seed, purpose]))
 
     @property
-    def learnt(self) -> FeatureTable:
-        """The table of the training where it is known, else the served one."""
+    def training_table(self) -> FeatureTable:
+        """The features of the training if they are known, else those of serving."""
         return self.trained or self.served
 
     @property
     def context(self) -> int:
-        """Rows of history to give before an answer that counts."""
+        """Rows of history to give before an output that counts."""
         return UNKNOWN_CONTEXT_BARS if self.context_bars is None else self.context_bars
 
     @cached_property
@@ -174,82 +176,82 @@ class Subject:
 
     @cached_property
     def first_row(self) -> int:
-        """The first bar with a whole row."""
-        return first_whole(self.rows)
+        """The first bar with a complete row."""
+        return first_complete_row(self.rows)
 
     @cached_property
     def logits(self) -> FloatArray:
-        """What the model says of the tested bars, (n_bars, 3); NaN elsewhere and where it says nothing."""
+        """The model's logits on the tested bars, (n_bars, 3); NaN elsewhere and where it has no output."""
         at = np.flatnonzero(self.tested)
         result = np.full((len(self.bars), 3), np.nan)
         if len(at):
             start, stop = int(at[0]), int(at[-1]) + 1
             begin = self.first_row if self.context_bars is None else max(self.first_row, start - self.context_bars)
             if begin < stop:
-                result[begin:stop] = self.ask(self.rows[begin:stop])
+                result[begin:stop] = self.predict_logits(self.rows[begin:stop])
         result[~self.tested] = np.nan
         return result
 
-    def ask(self, rows: FloatArray) -> FloatArray:
+    def predict_logits(self, rows: FloatArray) -> FloatArray:
         """Return the model's logits of consecutive rows (n, F); probabilities become their logarithms.
 
-        A row with a missing value is asked with the last known one in its place, for the sake of the rows after it; its own
-        answer is NaN.
+        A missing value is replaced by the last known one, since later rows may depend on it. The logits of
+        such a row are NaN.
 
         Raises
         ------
         UsageError
-            When the answer has another shape.
+            When the output has another shape.
         """
-        said = self._answer(rows)
-        whole = said[np.isfinite(said).all(axis=1)]
-        if len(whole) and (whole >= 0).all() and np.allclose(whole.sum(axis=1), 1, atol=1e-3):
-            said = np.log(np.maximum(said, 1e-12))
-        said[~np.isfinite(rows).all(axis=1)] = np.nan
-        return said
+        output = self._checked_output(rows)
+        finite = output[np.isfinite(output).all(axis=1)]
+        if len(finite) and (finite >= 0).all() and np.allclose(finite.sum(axis=1), 1, atol=1e-3):
+            output = np.log(np.maximum(output, 1e-12))
+        output[~np.isfinite(rows).all(axis=1)] = np.nan
+        return output
 
-    def try_out(self) -> None:
-        """Ask the model once, on the last whole rows, so that what is not a model is refused and not examined.
+    def check_predict(self) -> None:
+        """Call the model once, on the last complete rows, to refuse a function that is not a model.
 
-        What its own code raises is left to the examination, which reports it.
+        Errors that the function itself raises are ignored here; the checks report them.
 
         Raises
         ------
         UsageError
-            When it answers with anything but logits or probabilities.
+            When it returns anything but logits or probabilities.
         """
         rows = self.rows[self.first_row :][-TRIED_ROWS:]
         if not len(rows):
             return
         try:
-            said = self._answer(rows)
+            output = self._checked_output(rows)
         except UsageError:
             raise
         except Exception:
             return
-        if len(rows) > 1 and (np.sort(said, axis=1) == (0.0, 0.0, 1.0)).all() and len(np.unique(said.argmax(axis=1))) > 1:
+        if len(rows) > 1 and (np.sort(output, axis=1) == (0.0, 0.0, 1.0)).all() and len(np.unique(output.argmax(axis=1))) > 1:
             raise UsageError(
-                f"predict: each of the {len(rows)} rows tried is one 1 and two 0: these are labels, one column a class, not "
-                "probabilities. Give the function that returns probabilities, such as predict_proba."
+                f"predict: each of the {len(rows)} rows tried is one 1 and two 0: these are one-hot labels, not probabilities. "
+                "Give the function that returns probabilities, such as predict_proba."
             )
 
-    def _answer(self, rows: FloatArray) -> FloatArray:
+    def _checked_output(self, rows: FloatArray) -> FloatArray:
         given = self.predict(filled(rows))
         expected = f"predict: expected logits or probabilities of shape {(len(rows), 3)} for {len(rows)} rows"
-        remedy = "Return one row a bar, in the order SELL, HOLD, BUY."
+        remedy = "Return one row per bar, in the order SELL, HOLD, BUY."
         try:
-            said = np.array(given, dtype=np.float64)
+            output = np.array(given, dtype=np.float64)
         except (TypeError, ValueError):
-            what = repr(given) if isinstance(given, str) else f"what is not an array of numbers ({type(given).__name__})"
+            what = repr(given) if isinstance(given, str) else f"a {type(given).__name__} that is not an array of numbers"
             raise UsageError(f"{expected}, got {what:.80}. {remedy}") from None
-        if said.shape != (len(rows), 3):
-            flat = said.reshape(-1)
+        if output.shape != (len(rows), 3):
+            flat = output.reshape(-1)
             if len(flat) == len(rows) > 1 and np.isin(flat, (-1, 0, 1, 2)).all():
                 remedy = (
-                    "These look like labels, one a row. Give the function that returns probabilities, such as predict_proba."
+                    "These look like labels, one per row. Give the function that returns probabilities, such as predict_proba."
                 )
-            raise UsageError(f"{expected}, got {'None' if given is None else said.shape}. {remedy}")
-        return said
+            raise UsageError(f"{expected}, got {'None' if given is None else output.shape}. {remedy}")
+        return output
 
     @cached_property
     def probabilities(self) -> FloatArray:
@@ -258,17 +260,17 @@ class Subject:
 
     @cached_property
     def labels(self) -> IntArray | None:
-        """Labels of the tested bars, (n_bars,), -1 elsewhere; None where nobody said what the labels are."""
+        """Labels of the tested bars, (n_bars,), -1 elsewhere; None without labels."""
         if self.labelled is None:
             return None
         labels = np.asarray(self.labelled(self.bars))
         return np.where(self.tested, labels, NO_LABEL).astype(np.int8)
 
     @cached_property
-    def judged(self) -> BoolArray:
-        """Tested bars with an answer and a label."""
-        answered = np.isfinite(self.logits).all(axis=1)
-        return np.asarray(answered if self.labels is None else answered & (self.labels >= 0))
+    def evaluated(self) -> BoolArray:
+        """Tested bars with an output and a label."""
+        scored = np.isfinite(self.logits).all(axis=1)
+        return np.asarray(scored if self.labels is None else scored & (self.labels >= 0))
 
     @cached_property
     def past_labels(self) -> IntArray | None:
@@ -277,8 +279,8 @@ class Subject:
 
     @cached_property
     def past_rows(self) -> FloatArray | None:
-        """The training's own rows of the bars of training and validation, (n_past, F)."""
-        return None if self.past is None else self.learnt(self.past)
+        """The training's rows of the bars of training and validation, (n_past, F)."""
+        return None if self.past is None else self.training_table(self.past)
 
     @cached_property
     def prior(self) -> FloatArray | None:
@@ -291,13 +293,13 @@ class Subject:
 
 
 def highest_class(logits: FloatArray) -> IntArray:
-    """Return the class of each row's highest logit, (n,); -1 where one is missing."""
-    answered = np.asarray(np.isfinite(logits).all(axis=1))
-    return np.where(answered, np.where(answered[:, None], logits, 0.0).argmax(axis=1), NO_LABEL).astype(np.int8)
+    """Return the class of each row's highest logit, (n,); -1 if a logit is missing."""
+    scored = np.asarray(np.isfinite(logits).all(axis=1))
+    return np.where(scored, np.where(scored[:, None], logits, 0.0).argmax(axis=1), NO_LABEL).astype(np.int8)
 
 
-def first_whole(rows: FloatArray) -> int:
-    """Return the first row by which every column has had a value: the length of the warm-up; n where one never has."""
+def first_complete_row(rows: FloatArray) -> int:
+    """Return the length of the warm-up: the first row by which every column has had a value, else n."""
     known = np.isfinite(rows)
     if not known.any(axis=0).all():
         return len(rows)
@@ -305,7 +307,7 @@ def first_whole(rows: FloatArray) -> int:
 
 
 def filled(rows: FloatArray) -> FloatArray:
-    """Return rows whose missing values hold the column's last known one (0 before any). *Causality: row t uses rows <= t.*"""
+    """Replace missing values by the column's last known value, 0 before the first. *Causality: row t uses rows <= t.*"""
     known = np.isfinite(rows)
     if known.all():
         return rows

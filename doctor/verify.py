@@ -1,8 +1,9 @@
-"""Proofs on demand: signals that do not know the future, batches, a warm-up and a serving path that change nothing."""
+"""Proofs of single promises: no look-ahead, and the same logits for any batch, warm-up or serving path."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,43 +22,51 @@ from ..strategies.declarations import warmup_bars as stated_warmup
 from .checkpoint_subject import subject_of_checkpoint
 from .examine import ALL
 from .finding import BROKEN, OK, UNCHECKED, Finding
-from .perturbed_bars import other_future, other_past
+from .perturbed_bars import perturb_future, perturb_past
 
 if TYPE_CHECKING:
-    from ..engine.run import Run  # Backtrader only where something is replayed
+    from ..engine.run import Run  # to import Backtrader only when it is used
 
 MOMENTS = 6
 BARS_BEFORE, BARS_AFTER = 1_200, 120
 BATCHED_BARS = 200
 LARGEST_DIFFERENCE = 1e-4
-SMALLEST_DIFFERENCE = 1e-9  # of a probability or logit that moved
+SMALLEST_DIFFERENCE = 1e-9  # of a changed probability or logit
 SMALLEST_MOVED = 0.05
 FEWEST_ORDERS = 20
 AT_DECISION = ["order", "decided", "side", "target", "size", "decision_price"]
 
 
-def _unwatched(done: int, total: int) -> None:
-    """Tell nobody how far a proof is."""
+def _no_progress(done: int, total: int) -> None:
+    """Ignore the progress of a proof."""
 
 
 def verify_lookahead(
-    make: Callable[[], Any], bars: Bars, *, first: int = 0, warmup_bars: int = 0, seed: int = 0, progress: Progress = _unwatched
+    make: Callable[[], Any],
+    bars: Bars,
+    *,
+    first: int = 0,
+    warmup_bars: int = 0,
+    seed: int = 0,
+    progress: Progress = _no_progress,
 ) -> Finding:
-    """Cut the bars after t, and give them another future: nothing that a run records up to t may change.
+    """Truncate or perturb the bars after t: nothing that a run records up to t may change.
 
-    That proves something only of what is computed from the bars. So the past is changed as well: where fewer than 5 % of the
-    answers move with it, they come from elsewhere, such as a file, and nothing here shows when that was known.
+    This proves something only about numbers computed from the bars. So the past is perturbed as well: if fewer than 5 % of the
+    answers change with it, they come from another source, such as a file, and nothing shows when that was known.
 
     Parameters
     ----------
     make : callable
-        Returns a fresh strategy, flagbt's or a plain Backtrader class.
+        Returns a new strategy, a flagbt or a plain Backtrader one.
     bars : Bars
-        With the history before the bars to try.
+        The bars with the history before the bars to try.
     first : int
         Position of the first bar to try.
     warmup_bars : int
         History that the strategy needs before its first signal.
+    seed : int
+        Seed of the moments and perturbations.
     progress : callable
         Called with (moments done, moments in all).
 
@@ -71,84 +80,86 @@ def verify_lookahead(
     RangeError
         With too few bars.
     """
+    # 1. The moments
     declared = reads_bars(make())
     before = max(BARS_BEFORE, warmup_bars + 200)
     after = max(1, min(BARS_AFTER, (len(bars) - first) // 2))
     if len(bars) < before + after + 1:
         raise RangeError(
             f"verify lookahead: expected {before + BARS_AFTER + 1:,} bars or more up to the range's end, history before the "
-            f"range included, got {len(bars):,}. Give more, or a later range."
+            f"range included, got {len(bars):,}. Give more bars, or a later range."
         )
     random = np.random.Generator(np.random.Philox(key=[seed, 21]))
     moments = np.sort(random.integers(max(before, first), len(bars) - after + 1, MOMENTS)).tolist()
+    # 2. Run on perturbed futures and pasts
     changed: list[str] = []
     pairs = []
     for number, t in enumerate(moments):
         progress(number, len(moments))
-        stretch = bars.take(slice(t - before, t + after))
-        base = _record(make(), stretch)
-        for other in (stretch.take(slice(0, before + 1)), other_future(stretch, before, random)):
+        window = bars.take(slice(t - before, t + after))
+        base = _record(make(), window)
+        for other in (window.take(slice(0, before + 1)), perturb_future(window, before, random)):
             part = _first_change(base, _record(make(), other), before)
             changed += [part] if part else []
-        pairs.append((base, _record(make(), other_past(stretch, random))))
-    tried = f"{len(moments)} moments, each with its future cut off and with another one"
+        pairs.append((base, _record(make(), perturb_past(window, random))))
+    # 3. The verdict
+    tried = f"{len(moments)} moments, each with its future truncated and perturbed"
     answers, moved = _moved(pairs)
-    evidence: dict[str, float | int | bool] = {"answers": answers, "moved_share": moved, "reads_bars": declared}
+    finding = partial(Finding, check="lookahead", evidence={"answers": answers, "moved_share": moved, "reads_bars": declared})
     if changed:
-        return Finding(
-            check="lookahead",
+        return finding(
             severity=BROKEN,
             value=float(len(changed)),
             limit=0.0,
-            says=f"What it did up to a bar depends on later bars: in {len(changed)} of {2 * len(moments)} trials its "
+            message=f"Results up to a bar depend on later bars: in {len(changed)} of {2 * len(moments)} trials the strategy's "
             f"{changed[0]} changed ({tried}).",
-            remedy="Let prepare and decide use bars up to t only: no centred window, no negative shift, no look at later "
+            remedy="Let prepare and decide use bars up to t only: no centred window, no negative shift, no access to later "
             "lines.",
-            evidence=evidence,
         )
-    unchanged = f"Nothing up to a bar changed with what came after it ({tried})."
-    share = f"with another past, {100 * moved:.1f} % of its {answers:,} answers moved"
     if all(one is None for one, _ in pairs):
-        return Finding(
-            check="lookahead",
+        return finding(
             severity=UNCHECKED,
             value=0.0,
             limit=SMALLEST_MOVED,
-            says=f"No bar had a signal in any of {len(moments)} stretches of {before + after:,} bars, so nothing was tried.",
+            message=f"No bar had a signal in any of {len(moments)} windows of {before + after:,} bars, so nothing was tried.",
             remedy="If its warm-up is longer than that, state it as warmup_bars in its class; else choose a range in which it "
             "has signals.",
-            evidence=evidence,
         )
+    share = f"with a perturbed past, {100 * moved:.1f} % of its {answers:,} answers changed"
+    return _past_verdict(
+        finding, f"Nothing up to a bar changed with the bars after it ({tried}).", share, moved, declared=declared
+    )
+
+
+def _past_verdict(finding: Callable[..., Finding], unchanged: str, share: str, moved: float, *, declared: bool) -> Finding:
+    """Compare the share of answers that changed with the past with what the strategy declares in ``reads_bars``."""
+    limit = f"(limit {100 * SMALLEST_MOVED:.0f} %)"
     if declared and moved < SMALLEST_MOVED:
-        return Finding(
-            check="lookahead",
+        return finding(
             severity=UNCHECKED,
             value=moved,
             limit=SMALLEST_MOVED,
-            says=f"{unchanged} That proves nothing: its answers hardly depend on the bars at all; {share} (limit "
-            f"{100 * SMALLEST_MOVED:.0f} %). They come from elsewhere, such as a file, a clock or a constant, and nothing here "
-            "shows whether that was known at the bar.",
-            remedy="It remains to be shown, for each number it reads from elsewhere, that it was known before the bar that it "
-            "is used at: make that file again from bars that end earlier, and compare; or compute it in prepare, from the "
-            "bars. Where the strategy reads nothing but the clock, declare reads_bars = False in its class.",
-            evidence=evidence,
+            message=f"{unchanged} This proves nothing, since its answers hardly depend on the bars: {share} {limit}. They come "
+            "from another source, such as a file, a clock or a constant, and nothing here shows whether that was known at the "
+            "bar.",
+            remedy="It remains to be shown, for each number that it reads from another source, that it was known before the "
+            "bar that uses it: recreate that file from bars that end earlier, and compare; or compute it in prepare, from the "
+            "bars. If the strategy reads only the clock, declare reads_bars = False in its class.",
         )
     if not declared and moved >= SMALLEST_MOVED:
-        return Finding(
-            check="lookahead",
+        return finding(
             severity=BROKEN,
             value=moved,
             limit=SMALLEST_MOVED,
-            says=f"It declares reads_bars = False, and {share} (limit {100 * SMALLEST_MOVED:.0f} %).",
-            remedy="Take reads_bars = False out of its class, and verify it again.",
-            evidence=evidence,
+            message=f"It declares reads_bars = False, but {share} {limit}.",
+            remedy="Remove reads_bars = False from its class, and verify it again.",
         )
-    known = f"And they depend on the bars: {share}." if declared else "It declares that it reads no bars, and none moved it."
-    return Finding(check="lookahead", severity=OK, value=0.0, limit=0.0, says=f"{unchanged} {known}", evidence=evidence)
+    known = f"Its answers depend on the bars: {share}." if declared else "It declares reads_bars = False, and none changed."
+    return finding(severity=OK, value=0.0, limit=0.0, message=f"{unchanged} {known}")
 
 
 def _record(strategy: Any, bars: Bars) -> Run | None:
-    """Return the run over all bars; None where no bar has a signal."""
+    """Return the run over all bars; None if no bar has a signal."""
     from ..data.time_range import TimeRange
     from ..engine.backtest import run_backtest
 
@@ -159,11 +170,11 @@ def _record(strategy: Any, bars: Bars) -> Run | None:
 
 
 def _first_change(one: Run | None, other: Run | None, t: int) -> str:
-    """Return which part of the record of the bars up to t differs; empty where none does."""
+    """Return the first part of the record up to bar t that differs; empty if none does."""
     if one is None or other is None:
         known = one or other
-        silent = known is None or known.signals is None or bool((known.signals["signal"].iloc[: t + 1] == NO_SIGNAL).all())
-        return "" if silent else "signals"
+        is_empty = known is None or known.signals is None or bool((known.signals["signal"].iloc[: t + 1] == NO_SIGNAL).all())
+        return "" if is_empty else "signals"
     for name in ("signals", "equity"):
         mine, theirs = getattr(one, name), getattr(other, name)
         if mine is not None and not mine.iloc[: t + 1].equals(theirs.iloc[: t + 1]):
@@ -174,18 +185,17 @@ def _first_change(one: Run | None, other: Run | None, t: int) -> str:
 
 
 def _decided(orders: pd.DataFrame, now: pd.Timestamp, sized_at_fill: frozenset[int]) -> pd.DataFrame:
-    """Return what was known of the orders at the close of a bar; the sizes and sides set at a fill are left out."""
+    """Return the orders as known at the close of a bar, without the sizes and sides set at a fill."""
     known = orders.loc[orders["decided"] <= now, AT_DECISION].reset_index(drop=True)
     later = known["order"].isin(sized_at_fill)
     return known.assign(side=known["side"].mask(later, ""), size=known["size"].mask(later))
 
 
 def _moved(pairs: Sequence[tuple[Run | None, Run | None]]) -> tuple[int, float]:
-    """Return how many answers there are in pairs of runs over two pasts, and the share of them that differ.
+    """Return the number of answers in pairs of runs over two pasts, and the share of them that differ.
 
-    Answers are the signals that are not HOLD, unless they are one and the same everywhere; the probabilities; and the
-    orders, by bar, side and target. What moves least counts: an order that a stop decides does not make signals that were
-    read from a file depend on the bars.
+    Answers are the signals other than HOLD, unless all signals are equal; the probabilities; and the orders, by bar, side and
+    target. The smallest share counts: an order from a stop does not show that signals from a file depend on the bars.
     """
     known = [(one, other) for one, other in pairs if one is not None and other is not None]
     layers = [layer for name in ("signal", "p_buy", "logit_buy") if (layer := _moved_column(known, name))[0]]
@@ -198,7 +208,7 @@ def _moved(pairs: Sequence[tuple[Run | None, Run | None]]) -> tuple[int, float]:
 
 
 def _moved_column(pairs: Sequence[tuple[Run, Run]], name: str) -> tuple[int, int]:
-    """Return how many answers of a column of signals there are in pairs of runs, and how many of them differ."""
+    """Return the number of answers in a column of signals in pairs of runs, and the number that differ."""
     columns = [
         (one.signals[name].to_numpy(dtype=np.float64), other.signals[name].to_numpy(dtype=np.float64))
         for one, other in pairs
@@ -210,20 +220,20 @@ def _moved_column(pairs: Sequence[tuple[Run, Run]], name: str) -> tuple[int, int
     if name != "signal":
         known = np.isfinite(mine) & np.isfinite(theirs)
         return int(known.sum()), int((np.abs(mine - theirs)[known] > SMALLEST_DIFFERENCE).sum())
-    if len(set(np.unique([mine, theirs])) - {NO_SIGNAL}) < 2:  # one and the same everywhere: decide answers, not prepare
+    if len(set(np.unique([mine, theirs])) - {NO_SIGNAL}) < 2:  # all equal: decide has the answers, not prepare
         return 0, 0
     active = ~(np.isin(mine, (HOLD, NO_SIGNAL)) & np.isin(theirs, (HOLD, NO_SIGNAL)))
     return int(active.sum()), int((mine != theirs)[active].sum())
 
 
 def _orders(run: Run) -> set[tuple[object, str, float | None]]:
-    """Return what was ordered: bar, side and target, where there is one."""
+    """Return bar, side and target (if any) of every order."""
     columns = (run.orders[name].tolist() for name in ("decided", "side", "target"))
     return {(at, side, round(target, 2) if target == target else None) for at, side, target in zip(*columns, strict=True)}
 
 
-def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _unwatched) -> Finding:
-    """Score the last bars in batches and one by one: the logits must agree."""
+def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _no_progress) -> Finding:
+    """Score the last bars in batches and one by one; the logits must agree."""
     from ..models.network import architecture_of, load_network
     from ..models.scoring import ScoringOptions, score
 
@@ -239,8 +249,8 @@ def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _un
         return Finding(
             check="batch",
             severity=UNCHECKED,
-            says=f"None of the {BATCHED_BARS} bars got finite logits, so there is nothing to compare.",
-            remedy="Look at the checkpoint with flagbt doctor: its weights may have diverged.",
+            message=f"None of the {BATCHED_BARS} bars has finite logits, so there is nothing to compare.",
+            remedy="Examine the checkpoint with flagbt doctor: its weights may have diverged.",
         )
     off = 0.0
     for done, n in enumerate(sizes, 1):
@@ -251,16 +261,16 @@ def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _un
 
 
 def verify_warmup(
-    make: Callable[[], Any], bars: Bars, *, model: ModelSignals | None = None, progress: Progress = _unwatched
+    make: Callable[[], Any], bars: Bars, *, model: ModelSignals | None = None, progress: Progress = _no_progress
 ) -> Finding:
-    """Start the history later: past the warm-up, signals must not change.
+    """Start the history later; past the warm-up, signals must not change.
 
     Parameters
     ----------
     make, bars, progress
         As in ``verify_lookahead``.
     model : ModelSignals, optional
-        The model behind the strategy; without one, the strategy's own ``warmup_bars`` counts, or 1,200 bars.
+        The strategy's model; without one, the warm-up is the strategy's ``warmup_bars``, or 1,200 bars.
 
     Raises
     ------
@@ -274,7 +284,7 @@ def verify_warmup(
     warmup = max(1, model.warmup_bars if model is not None else BARS_BEFORE if stated is None else stated)
     kept = 300
     if len(bars) < warmup + kept + 60:
-        raise RangeError(f"verify warmup: expected {warmup + kept + 60:,} bars or more, got {len(bars):,}. Give more.")
+        raise RangeError(f"verify warmup: expected {warmup + kept + 60:,} bars or more, got {len(bars):,}. Give more bars.")
     whole = bars.take(slice(max(0, len(bars) - 3 * warmup - kept), len(bars)))
     progress(0, 3)
     long = strategy.prepare(whole)
@@ -296,13 +306,12 @@ def verify_warmup(
             severity=UNCHECKED,
             value=0.0,
             limit=LARGEST_DIFFERENCE,
-            says=f"There is no signal on the last {kept} bars, with {warmup:,} bars of history or with more, so there is "
-            "nothing to compare.",
+            message=f"There is no signal on the last {kept} bars, with {warmup:,} bars of history or more, so there is nothing "
+            "to compare.",
             remedy="Give a range in which the strategy has signals.",
         )
-    says = (
-        f"{len(starts) * kept} signals with {warmup:,} bars of history and with more: {differ} differ, logits by up to "
-        f"{off:.2g}"
+    message = (
+        f"{len(starts) * kept} signals with {warmup:,} bars of history and more: {differ} differ, logits by up to {off:.2g}"
     )
     fine = differ == 0 and off <= LARGEST_DIFFERENCE
     return Finding(
@@ -310,20 +319,20 @@ def verify_warmup(
         severity=OK if fine else BROKEN,
         value=float(differ) if differ else off,
         limit=LARGEST_DIFFERENCE,
-        says=f"{says}.",
-        remedy="" if fine else "Name the warm-up that the features need, and use no sum that runs from the start.",
+        message=f"{message}.",
+        remedy="" if fine else "State the warm-up that the features need, and use no cumulative sum from the first bar.",
     )
 
 
 def verify_parity(checkpoint: Checkpoint, bars: Bars) -> Finding:
-    """Send the validation bars down the serving path: its rows and logits must be those that the training left."""
+    """Score the validation bars with the serving path; rows and logits must match those that the training stored."""
     return ALL["serving-parity"](subject_of_checkpoint(checkpoint, bars), {}, {})
 
 
 def _last_bars(checkpoint: Checkpoint, bars: Bars, kept: int, name: str) -> Bars:
     warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
     if len(bars) < warmup + kept:
-        raise RangeError(f"verify {name}: expected {warmup + kept:,} bars or more, got {len(bars):,}. Give more.")
+        raise RangeError(f"verify {name}: expected {warmup + kept:,} bars or more, got {len(bars):,}. Give more bars.")
     chunk = checkpoint.architecture.chunk_bars
     return bars.take(slice(max(0, len(bars) - warmup - kept - chunk), len(bars)))
 
@@ -335,8 +344,6 @@ def _compared(check: str, off: float, what: str) -> Finding:
         severity=OK if fine else BROKEN,
         value=off,
         limit=LARGEST_DIFFERENCE,
-        says=f"{what}: logits differ by up to {off:.2g}.",
-        remedy=""
-        if fine
-        else "Something depends on what stands beside a bar: padding, positions, or a statistic of the batch.",
+        message=f"{what}: logits differ by up to {off:.2g}.",
+        remedy="" if fine else "The logits depend on other bars of the batch: padding, positions, or a batch statistic.",
     )

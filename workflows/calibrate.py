@@ -161,7 +161,7 @@ def _refuse_broken(checkpoint: Checkpoint, diagnosis: Diagnosis) -> None:
     if broken:
         first = broken[0]
         raise CheckpointError(
-            f"checkpoint '{checkpoint.name}' is broken, so no calibration is fitted: {first.check}: {first.says} "
+            f"checkpoint '{checkpoint.name}' is broken, so no calibration is fitted: {first.check}: {first.message} "
             f"{first.remedy} A calibration would only hide it (flagbt doctor --ckpt {checkpoint.option} says more); --force "
             "fits one all the same."
         )
@@ -184,7 +184,7 @@ def _notes(diagnosis: Diagnosis, seen: list[str], shift: FloatArray) -> list[str
     found = []
     skill = diagnosis.finding("rank-skill")
     if skill.severity == SKIPPED:
-        found.append(f"Whether any offset could help was not measured: {skill.says}")
+        found.append(f"Whether any offset could help was not measured: {skill.message}")
     else:
         interval = diagnosis.pictures["aucs"][3]
         if interval.low <= 0.5 <= interval.high:

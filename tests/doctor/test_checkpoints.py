@@ -19,7 +19,7 @@ from flagbt.data.time_range import TimeRange
 from flagbt.doctor.checkpoint_subject import subject_of_checkpoint
 from flagbt.doctor.examine import examine
 from flagbt.doctor.finding import CHECKS, Diagnosis
-from flagbt.doctor.lenient_load import LenientCheckpoint, open_checkpoint
+from flagbt.doctor.lenient_load import LenientCheckpoint, load_leniently
 from flagbt.doctor.subject import FeatureTable, Subject
 from flagbt.errors import RangeError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
@@ -30,11 +30,11 @@ from flagbt.storage.atomic_files import json_text, sha256_of
 Command = Callable[..., tuple[int, str, str]]
 
 
-class Unmasked(BarTransformer):
-    """A transformer that forgot its causal mask."""
+class TransformerWithoutMask(BarTransformer):
+    """A transformer without its causal mask."""
 
     def hidden(self, rows: Tensor, last: int | None = None) -> Tensor:
-        """Let every position see what comes before it, and what comes after it."""
+        """Let every position use the rows before and after it."""
         seen = super().hidden(rows) + super().hidden(rows.flip(1)).flip(1)
         return seen[:, -(last or rows.shape[1]) :]
 
@@ -69,38 +69,38 @@ def with_adapter(checkpoint: Checkpoint, folder: Path, keep: Callable[[str], boo
 
 
 def wrong_heads(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
-    """Return a copy that says another head count: no tensor's shape tells."""
+    """Return a copy with another head count, which no tensor's shape shows."""
     return edited(checkpoint, folder, architecture={**checkpoint.values["architecture"], "heads": 4})
 
 
 def adapter_not_loaded(checkpoint: Checkpoint) -> LenientCheckpoint:
-    """Return the network as it is when nobody loads the LoRA matrices."""
-    opened = open_checkpoint(checkpoint)
+    """Return the network without the loaded LoRA matrices."""
+    loaded = load_leniently(checkpoint)
     with torch.no_grad():
-        for name, parameter in opened.network.named_parameters():
+        for name, parameter in loaded.network.named_parameters():
             if "lora_B" in name:
                 parameter.zero_()
-    return opened
+    return loaded
 
 
-def unmasked(opened: LenientCheckpoint) -> LenientCheckpoint:
+def unmasked(loaded: LenientCheckpoint) -> LenientCheckpoint:
     """Return the network without its causal mask."""
-    opened.network.base_model.model.__class__ = Unmasked
-    return opened
+    loaded.network.base_model.model.__class__ = TransformerWithoutMask
+    return loaded
 
 
 def served_as(checkpoint: Checkpoint, change: Callable[[np.ndarray], np.ndarray]) -> FeatureTable:
-    """Return the checkpoint's own rows, changed on the way to the model."""
+    """Return the checkpoint's features, changed before the model."""
     return FeatureTable(checkpoint.schema.columns, lambda bars: change(checkpoint.schema.rows(bars).astype(np.float64)))
 
 
 def backwards(rows: np.ndarray) -> np.ndarray:
-    """Turn the columns around."""
+    """Reverse the columns."""
     return rows[:, ::-1]
 
 
 def unscaled(checkpoint: Checkpoint) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what undoes the scaler."""
+    """Return a function that reverts the scaler."""
     mean, scale = np.asarray(checkpoint.schema.mean), np.asarray(checkpoint.schema.scale)
     return lambda rows: rows * scale + mean
 
@@ -111,7 +111,7 @@ def problems(subject: Subject) -> list[str]:
 
 
 def test_a_sound_checkpoint_has_no_problem(nano: Checkpoint, later: Bars, past: Bars) -> None:
-    """If it fails, the faults planted below may not be what is found; and honest users are frightened."""
+    """If it fails, the doctor may find other faults than the planted ones, and alarms honest users."""
     diagnosis = examine(subject_of_checkpoint(nano, later, past=past))
     assert diagnosis.problems == []
     assert diagnosis.verdict in ("healthy", "no skill")
@@ -120,79 +120,79 @@ def test_a_sound_checkpoint_has_no_problem(nano: Checkpoint, later: Bars, past: 
 
 
 def test_a_wrong_head_count_is_found_and_the_right_one_named(nano: Checkpoint, later: Bars, past: Bars, tmp_path: Path) -> None:
-    """If it fails, a checkpoint with other heads answers nonsense, and nobody knows which knob is wrong."""
+    """If it fails, a checkpoint with another head count predicts nonsense, and the wrong setting stays unknown."""
     diagnosis = examine(subject_of_checkpoint(wrong_heads(nano, tmp_path / "heads"), later, past=past))
     assert diagnosis.problems[0].check == "invariance"
-    assert "with heads 2 instead of 4" in diagnosis.problems[0].says
+    assert "with heads 2 instead of 4" in diagnosis.problems[0].message
 
 
 @pytest.mark.slow
 def test_a_missing_mask_is_the_first_problem(nano: Checkpoint, later: Bars, past: Bars) -> None:
-    """If it fails, a model that reads tomorrow's rows passes for a good one."""
-    subject = subject_of_checkpoint(nano, later, past=past, opened=unmasked(open_checkpoint(nano)))
+    """If it fails, a model that reads later rows passes as sound."""
+    subject = subject_of_checkpoint(nano, later, past=past, loaded=unmasked(load_leniently(nano)))
     assert problems(subject)[0] == "lookahead-model"
 
 
 @pytest.mark.slow
 def test_an_adapter_that_was_not_loaded_is_the_first_problem(nano: Checkpoint, later: Bars, past: Bars) -> None:
-    """If it fails, the bare base answers in the fine-tuned model's name."""
-    assert problems(subject_of_checkpoint(nano, later, past=past, opened=adapter_not_loaded(nano)))[0] == "adapter"
+    """If it fails, the base predicts in place of the fine-tuned model."""
+    assert problems(subject_of_checkpoint(nano, later, past=past, loaded=adapter_not_loaded(nano)))[0] == "adapter"
 
 
 @pytest.mark.slow
 def test_a_head_that_was_not_saved_is_the_first_problem(nano: Checkpoint, later: Bars, past: Bars, tmp_path: Path) -> None:
-    """If it fails, a fresh random head answers, and its collapse is blamed on the training."""
+    """If it fails, a new random head predicts, and its collapse is blamed on the training."""
     diagnosis = examine(
         subject_of_checkpoint(with_adapter(nano, tmp_path / "no-head", lambda name: "head" not in name), later, past=past)
     )
     assert diagnosis.problems[0].check == "adapter"
-    assert "fresh random one" in diagnosis.problems[0].says
+    assert "new random head" in diagnosis.problems[0].message
 
 
 @pytest.mark.slow
 def test_a_test_range_inside_the_training_is_the_first_problem(nano: Checkpoint, past: Bars) -> None:
-    """If it fails, a score on the training bars passes for a test."""
+    """If it fails, a score on the training bars passes as a test."""
     assert problems(subject_of_checkpoint(nano, past, timerange=TimeRange.parse("20230201-20230401"))) == ["overlap"]
 
 
-def half_loaded(opened: LenientCheckpoint) -> None:
+def half_loaded(loaded: LenientCheckpoint) -> None:
     """Load every second LoRA matrix only."""
-    for number, (name, parameter) in enumerate(opened.network.named_parameters()):
+    for number, (name, parameter) in enumerate(loaded.network.named_parameters()):
         if "lora_B" in name and number % 4 < 2:
             parameter.zero_()
 
 
-def dropout_on(opened: LenientCheckpoint) -> None:
-    """Forget the evaluation mode; peft's dropout is 0.05 here or more."""
-    opened.network.train()
-    for module in opened.network.modules():
+def dropout_on(loaded: LenientCheckpoint) -> None:
+    """Leave evaluation mode, with a dropout of 0.1."""
+    loaded.network.train()
+    for module in loaded.network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
 
 
-def half_precision(opened: LenientCheckpoint) -> None:
+def half_precision(loaded: LenientCheckpoint) -> None:
     """Keep the weights in float16."""
-    for parameter in opened.network.parameters():
+    for parameter in loaded.network.parameters():
         parameter.copy_(parameter.half().float())
 
 
-def dead_head(opened: LenientCheckpoint) -> None:
-    """Lose the head's weights, so that its bias answers alone."""
-    for name, parameter in opened.network.named_parameters():
+def dead_head(loaded: LenientCheckpoint) -> None:
+    """Zero the head's weights, so that only its bias remains."""
+    for name, parameter in loaded.network.named_parameters():
         if "head" in name and parameter.ndim == 2:
             parameter.zero_()
 
 
-def swapped_head(opened: LenientCheckpoint) -> None:
-    """Read the head's rows in another order."""
-    for name, parameter in opened.network.named_parameters():
+def swapped_head(loaded: LenientCheckpoint) -> None:
+    """Put the head's rows in another order."""
+    for name, parameter in loaded.network.named_parameters():
         if "head" in name and "modules_to_save" in name and parameter.shape[0] == 3:
             parameter.copy_(parameter[[2, 1, 0]].clone())
 
 
-def other_base(opened: LenientCheckpoint) -> None:
+def other_base(loaded: LenientCheckpoint) -> None:
     """Put the adapter on another base."""
-    for name, parameter in opened.network.named_parameters():
+    for name, parameter in loaded.network.named_parameters():
         if "lora" not in name and "head" not in name and parameter.ndim == 2:
             parameter.mul_(1.3)
 
@@ -210,13 +210,13 @@ IN_MEMORY: dict[str, tuple[Callable[[LenientCheckpoint], None], str]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IN_MEMORY)
 def test_a_network_that_is_not_the_files_is_the_first_problem(name: str, nano: Checkpoint, later: Bars, past: Bars) -> None:
-    """If it fails, a loading defect of another kind is taken for a weak market."""
+    """If it fails, a loading defect of another kind is mistaken for a weak market."""
     change, check = IN_MEMORY[name]
-    opened = open_checkpoint(nano)
+    loaded = load_leniently(nano)
     with torch.no_grad():
-        change(opened)
-    diagnosis = examine(subject_of_checkpoint(nano, later, past=past, opened=opened))
-    assert diagnosis.problems[0].check == check, [(e.check, e.says) for e in diagnosis.problems]
+        change(loaded)
+    diagnosis = examine(subject_of_checkpoint(nano, later, past=past, loaded=loaded))
+    assert diagnosis.problems[0].check == check, [(e.check, e.message) for e in diagnosis.problems]
     assert all(each.otherwise and each.remedy for each in diagnosis.problems)
 
 
@@ -226,7 +226,7 @@ def a_bar_late(rows: np.ndarray) -> np.ndarray:
 
 
 def twins_swapped(rows: np.ndarray) -> np.ndarray:
-    """Put two returns of equal scale in each other's place."""
+    """Swap two returns of equal scale."""
     return rows[:, [1, 0, *range(2, rows.shape[1])]]
 
 
@@ -240,18 +240,18 @@ SERVED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SERVED)
-def test_a_checkpoint_served_another_way_is_told(name: str, nano: Checkpoint, later: Bars, past: Bars) -> None:
-    """If it fails, a checkpoint in order is retrained for what its serving does."""
+def test_a_checkpoint_with_a_serving_fault_is_reported(name: str, nano: Checkpoint, later: Bars, past: Bars) -> None:
+    """If it fails, a sound checkpoint is retrained because of its serving."""
     change, check = SERVED[name]
     diagnosis = examine(subject_of_checkpoint(nano, later, past=past, served=served_as(nano, change)))
-    assert check in [each.check for each in diagnosis.problems[:2]], [(e.check, e.says) for e in diagnosis.problems]
+    assert check in [each.check for each in diagnosis.problems[:2]], [(e.check, e.message) for e in diagnosis.problems]
     assert {each.check for each in diagnosis.problems[:1]} <= {check, "schema", "serving-parity"}
 
 
 PAIRS: dict[str, tuple[Callable[[Checkpoint, Path, Bars, Bars], Subject], set[str]]] = {
     "adapter not loaded + no mask": (
         lambda nano, _folder, later, past: subject_of_checkpoint(
-            nano, later, past=past, opened=unmasked(adapter_not_loaded(nano))
+            nano, later, past=past, loaded=unmasked(adapter_not_loaded(nano))
         ),
         {"adapter", "lookahead-model"},
     ),
@@ -272,7 +272,7 @@ PAIRS: dict[str, tuple[Callable[[Checkpoint, Path, Bars, Bars], Subject], set[st
     ),
     "adapter not loaded + scaler missing": (
         lambda nano, _folder, later, past: subject_of_checkpoint(
-            nano, later, past=past, opened=adapter_not_loaded(nano), served=served_as(nano, unscaled(nano))
+            nano, later, past=past, loaded=adapter_not_loaded(nano), served=served_as(nano, unscaled(nano))
         ),
         {"adapter", "schema"},
     ),
@@ -292,26 +292,26 @@ def test_two_faults_of_a_checkpoint_are_both_in_the_first_three(
 
 @pytest.mark.slow
 def test_a_changed_feature_set_is_reported_not_raised(nano: Checkpoint, later: Bars, tmp_path: Path) -> None:
-    """If it fails, the doctor refuses the very patient it is for."""
+    """If it fails, the doctor refuses a faulty checkpoint instead of examining it."""
     schema = replace(nano.schema, probe=tuple(value + 0.5 for value in nano.schema.probe))
     subject = subject_of_checkpoint(edited(nano, tmp_path / "changed", schema=schema.to_json()), later)
     diagnosis = examine(subject)
     assert diagnosis.problems[0].check == "schema"
-    assert "computes other values than at training" in diagnosis.problems[0].says
+    assert "computes other values than at training" in diagnosis.problems[0].message
 
 
 @pytest.mark.slow
 def test_a_damaged_file_is_reported_not_raised(nano: Checkpoint, later: Bars, tmp_path: Path) -> None:
-    """If it fails, a truncated download ends the examination instead of being its result."""
+    """If it fails, a truncated download raises instead of being reported."""
     copy = edited(nano, tmp_path / "damaged")
     (copy.folder / "adapter.safetensors").write_bytes(b"short")
     diagnosis = examine(subject_of_checkpoint(copy, later))
     assert diagnosis.problems[0].check == "adapter"
-    assert "differs from what was saved" in diagnosis.problems[0].says
+    assert "differs from what was saved" in diagnosis.problems[0].message
 
 
 def test_a_range_without_a_scored_bar_is_refused(nano: Checkpoint, walk: Callable[..., Bars]) -> None:
-    """If it fails, a diagnosis of nothing says healthy."""
+    """If it fails, a diagnosis without a scored bar is healthy."""
     with pytest.raises(RangeError, match="none can be scored"):
         subject_of_checkpoint(nano, walk(100))
 
@@ -328,11 +328,11 @@ def test_the_command_prints_the_json_that_is_documented(
 ) -> None:
     """If it fails, scripts that read the diagnosis break."""
     write_bars_csv(later, tmp_path / "later.csv")
-    code, said = diagnosed(command, "--ckpt", nano.folder, "--data", tmp_path / "later.csv", "--html", tmp_path / "page.html")
+    code, shown = diagnosed(command, "--ckpt", nano.folder, "--data", tmp_path / "later.csv", "--html", tmp_path / "page.html")
     assert code == 0
-    assert isinstance(said, dict)
-    assert set(said) == {"verdict", "findings", "coverage", "seconds"}
-    findings = said["findings"]
+    assert isinstance(shown, dict)
+    assert set(shown) == {"verdict", "findings", "coverage", "seconds"}
+    findings = shown["findings"]
     assert isinstance(findings, list)
     assert {each["check"] for each in findings} == set(CHECKS)
     for each in findings:
@@ -343,15 +343,15 @@ def test_the_command_prints_the_json_that_is_documented(
 
 @pytest.mark.slow
 def test_a_broken_checkpoint_exits_with_1(command: Command, nano: Checkpoint, later: Bars, tmp_path: Path) -> None:
-    """If it fails, a script goes on with a checkpoint that the doctor calls broken."""
+    """If it fails, a script continues with a broken checkpoint."""
     write_bars_csv(later, tmp_path / "later.csv")
-    code, said = diagnosed(command, "--ckpt", wrong_heads(nano, tmp_path / "heads").folder, "--data", tmp_path / "later.csv")
-    assert isinstance(said, dict)
-    assert (code, said["verdict"]) == (1, "broken")
+    code, shown = diagnosed(command, "--ckpt", wrong_heads(nano, tmp_path / "heads").folder, "--data", tmp_path / "later.csv")
+    assert isinstance(shown, dict)
+    assert (code, shown["verdict"]) == (1, "broken")
 
 
-def test_without_a_checkpoint_it_says_what_to_give(command: Command) -> None:
-    """If it fails, the first thing a newcomer tries ends in a traceback."""
+def test_without_a_checkpoint_it_names_the_missing_option(command: Command) -> None:
+    """If it fails, a new user's first command ends in a traceback."""
     code, _, err = command("doctor")
     assert code == 2
     assert "--ckpt" in err

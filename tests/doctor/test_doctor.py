@@ -19,7 +19,7 @@ from scipy.stats import ks_2samp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import matthews_corrcoef, roc_auc_score
 
-from flagbt import diagnose
+from flagbt import DiagnosisRequest, diagnose
 from flagbt.data.bars import Bars
 from flagbt.data.features import DEFAULT
 from flagbt.data.labels import LabelSpec
@@ -31,10 +31,10 @@ from flagbt.doctor.checks.drift import kolmogorov_smirnov, population_stability
 from flagbt.doctor.checks.feature_rows import lookahead_features
 from flagbt.doctor.direction_auc import auc_intervals, aucs, offset_sweep
 from flagbt.doctor.examine import examine
-from flagbt.doctor.example import LEAKING, tell
+from flagbt.doctor.example import LEAKING, run_example
 from flagbt.doctor.finding import CHECKS, FOLLOWS, Diagnosis, Finding, ranked, verdict_of
 from flagbt.doctor.page import render_diagnosis
-from flagbt.doctor.perturbed_bars import other_future, random_walk_like
+from flagbt.doctor.perturbed_bars import perturb_future, random_walk_like
 from flagbt.doctor.subject import FeatureTable, Subject
 from flagbt.errors import FlagbtError, UsageError
 from flagbt.models.checkpoint import BUNDLED, find_checkpoint
@@ -74,7 +74,7 @@ def expanding_z(bars: Bars) -> np.ndarray:
 
 
 def exponential(bars: Bars) -> np.ndarray:
-    """Return an exponential mean, which remembers everything and foresees nothing."""
+    """Return an exponential mean, which depends on all past bars and on no later one."""
     result, value = np.empty(len(bars)), bars.close[0]
     for t, close in enumerate(bars.close):
         value += 0.1 * (close - value)
@@ -91,30 +91,30 @@ HONEST = {
 }
 
 
-def test_statistics_of_the_past_are_no_look_ahead(walk: Callable[..., Bars]) -> None:
+def test_statistics_of_the_past_are_not_a_look_ahead(walk: Callable[..., Bars]) -> None:
     """If it fails, every expanding mean is called a leak."""
     found = looked_at(walk(3000), HONEST)
     assert (found.severity, found.columns) == ("ok", ())
-    assert "51 moments, 5 columns" in found.says
+    assert "51 moments, 5 columns" in found.message
 
 
 @pytest.mark.parametrize("bars_ahead", [1, 2, 84])
 def test_one_column_that_sees_ahead_is_named_with_its_reach(bars_ahead: int, walk: Callable[..., Bars]) -> None:
-    """If it fails, a leak of one bar among honest columns goes unseen, or nobody is told how far it reaches."""
+    """If it fails, a leak of one bar among causal columns is missed, or its reach is not reported."""
     found = looked_at(walk(3000), {**HONEST, "guilty": shifted(bars_ahead)})
     assert found.columns == ("guilty",)
-    assert f"guilty ({bars_ahead} bars ahead)" in found.says
+    assert f"guilty ({bars_ahead} bars ahead)" in found.message
 
 
 def test_a_centred_window_is_named_with_its_reach(walk: Callable[..., Bars]) -> None:
-    """If it fails, the leak of the report that began this project goes unseen."""
+    """If it fails, the leak of the jan19 report is missed."""
     found = looked_at(walk(3000), {**HONEST, "ma_12": centred(12), "ma_169": centred(169)})
     assert found.columns == ("ma_12", "ma_169")
-    assert "ma_12 (5 bars ahead), ma_169 (84 bars ahead)" in found.says
+    assert "ma_12 (5 bars ahead), ma_169 (84 bars ahead)" in found.message
 
 
 def test_a_column_that_looks_ahead_at_midnight_only_is_found(walk: Callable[..., Bars]) -> None:
-    """If it fails, a leak in one row of twenty-four slips between the moments tried."""
+    """If it fails, a leak in one row of twenty-four is missed by the sampled moments."""
 
     def at_midnight(bars: Bars) -> np.ndarray:
         midnight = bars.time.astype("datetime64[h]").astype(np.int64) % 24 == 0
@@ -123,8 +123,8 @@ def test_a_column_that_looks_ahead_at_midnight_only_is_found(walk: Callable[...,
     assert looked_at(walk(6000), {**HONEST, "midnight": at_midnight}).columns == ("midnight",)
 
 
-def test_pandas_idioms_are_told_apart(walk: Callable[..., Bars]) -> None:
-    """If it fails, the commonest way to compute a feature is judged wrongly."""
+def test_causal_pandas_idioms_are_distinguished_from_leaks(walk: Callable[..., Bars]) -> None:
+    """If it fails, the commonest way to compute a feature gets a wrong finding."""
 
     def close(bars: Bars) -> pd.Series:
         return pd.Series(bars.close)
@@ -149,28 +149,28 @@ def test_a_statistic_of_the_whole_series_is_a_look_ahead(walk: Callable[..., Bar
     """If it fails, a scaler fitted on the test year passes."""
     found = looked_at(walk(3000), {**HONEST, "scaled": lambda bars: (bars.close - bars.close.mean()) / bars.close.std()})
     assert found.columns == ("scaled",)
-    assert "scaled (the whole series)" in found.says
+    assert "scaled (the whole series)" in found.message
 
 
 def test_rows_that_differ_from_call_to_call_are_suspect(walk: Callable[..., Bars]) -> None:
-    """If it fails, noise in a feature is taken for a look-ahead, or hides one."""
+    """If it fails, noise in a feature is mistaken for a look-ahead, or hides one."""
     random = np.random.default_rng(0)
     found = looked_at(walk(2000), {**HONEST, "noise": lambda bars: random.normal(size=len(bars))})
     assert found.severity == "suspect"
-    assert "computed twice" in found.says
+    assert "computed twice" in found.message
 
 
 def test_another_future_keeps_the_past(walk: Callable[..., Bars]) -> None:
     """If it fails, the look-ahead test compares different pasts."""
     bars = walk(500)
-    other = other_future(bars, 300, np.random.default_rng(1))
+    other = perturb_future(bars, 300, np.random.default_rng(1))
     for name in ("open", "high", "low", "close", "volume"):
         assert np.array_equal(getattr(bars, name)[:301], getattr(other, name)[:301])
         assert not np.array_equal(getattr(bars, name)[301:], getattr(other, name)[301:])
 
 
 def test_a_random_walk_has_no_direction() -> None:
-    """If it fails, the control market can be foreseen, and the control proves nothing."""
+    """If it fails, the control market is predictable, and the control proves nothing."""
     bars = random_walk_like(20_000, np.random.default_rng(3), volatility=0.006)
     change = np.diff(np.log(bars.close))
     assert abs(np.corrcoef(change[1:], change[:-1])[0, 1]) < 0.03
@@ -178,7 +178,7 @@ def test_a_random_walk_has_no_direction() -> None:
 
 
 def test_the_cheap_learner_is_a_logistic_regression() -> None:
-    """If it fails, the random-walk control and the domain classifier rest on a learner that does not learn."""
+    """If it fails, the random-walk control and the domain classifier use a wrong learner."""
     random = np.random.default_rng(0)
     rows = random.normal(size=(2000, 5))
     labels = (rows @ random.normal(size=(5, 3)) + random.gumbel(size=(2000, 3))).argmax(axis=1)
@@ -189,7 +189,7 @@ def test_the_cheap_learner_is_a_logistic_regression() -> None:
 
 
 def test_drift_statistics_are_those_of_the_literature() -> None:
-    """If it fails, PSI and KS are other numbers than the ones their limits were made for."""
+    """If it fails, PSI and KS do not match the definitions of their limits."""
     random = np.random.default_rng(0)
     old, new = random.normal(size=4000), random.normal(0.3, 1.2, size=3000)
     assert kolmogorov_smirnov(old, new) == pytest.approx(ks_2samp(old, new).statistic)
@@ -203,7 +203,7 @@ def test_drift_statistics_are_those_of_the_literature() -> None:
 
 
 def test_areas_under_curves_are_sklearns() -> None:
-    """If it fails, rank skill is measured with a wrong ruler."""
+    """If it fails, rank skill is measured wrongly."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 900)
     logits = random.normal(size=(900, 3)) + 0.5 * np.eye(3)[labels]
@@ -224,7 +224,7 @@ def test_the_interval_holds_chance_without_skill_and_not_with_it() -> None:
 
 
 def test_the_sweeps_best_pair_reaches_its_mcc() -> None:
-    """If it fails, the ceiling that the sweep states is not what those offsets give."""
+    """If it fails, the best MCC of the sweep is not that of its offsets."""
     random = np.random.default_rng(5)
     labels = random.choice(3, 1500, p=[0.2, 0.6, 0.2]).astype(np.int8)
     logits = random.normal(size=(1500, 3)) + 0.8 * np.eye(3)[labels] + np.array([0, 2.0, 0])
@@ -235,11 +235,11 @@ def test_the_sweeps_best_pair_reaches_its_mcc() -> None:
 
 def finding(check: str, severity: str) -> Finding:
     """Return a finding of a check."""
-    return Finding(check=check, severity=severity, says="")
+    return Finding(check=check, severity=severity, message="")
 
 
 def test_causes_come_before_what_follows_from_them() -> None:
-    """If it fails, the first thing a user mends is a symptom."""
+    """If it fails, a user fixes a symptom first."""
     found = [
         finding("shares", "broken"),
         finding("drift", "warning"),
@@ -265,7 +265,7 @@ def test_what_explains_most_comes_first() -> None:
     """If it fails, the rank is a fixed order, and the greatest cause may stand last."""
 
     def problem(check: str, explains: float | None) -> Finding:
-        return Finding(check=check, severity="suspect", says="", explains=explains)
+        return Finding(check=check, severity="suspect", message="", explains=explains)
 
     def order(*found: Finding) -> list[str]:
         return [each.check for each in ranked(found)]
@@ -280,22 +280,27 @@ def test_what_explains_most_comes_first() -> None:
 
 
 def test_the_verdict_claims_no_health_that_was_not_shown() -> None:
-    """If it fails, a model whose direction nobody measured is called healthy."""
+    """If it fails, a model without a measured direction is called healthy."""
     fine = [finding("schema", "ok"), finding("drift", "warning")]
     assert [verdict_of(fine, direction=each) for each in (True, False, None)] == ["healthy", "no skill", "no skill"]
     assert verdict_of([*fine, finding("drift", "suspect")], direction=True) == "suspect"
     assert verdict_of([finding("schema", "broken"), finding("drift", "suspect")], direction=True) == "broken"
 
 
+def diagnosis_of(predict: Any, features: Any, bars: Any, **given: Any) -> Diagnosis:
+    """Diagnose a predict function and a feature function on bars."""
+    return diagnose(DiagnosisRequest(predict=predict, features=features, bars=bars, **given))
+
+
 def by_hand(rows: np.ndarray) -> np.ndarray:
-    """Answer with probabilities from three columns."""
+    """Return probabilities computed from three columns."""
     odds = np.exp(np.clip(np.column_stack([-rows[:, 0], np.full(len(rows), 0.8), rows[:, 0]]), -4, 4))
     return odds / odds.sum(axis=1, keepdims=True)
 
 
 def test_any_function_can_be_examined(walk: Callable[..., Bars]) -> None:
     """If it fails, only flagbt's own models can be examined."""
-    diagnosis = diagnose(by_hand, DEFAULT, walk(3000), labels=LabelSpec(), context_bars=0)
+    diagnosis = diagnosis_of(by_hand, DEFAULT, walk(3000), labels=LabelSpec(), context_bars=0)
     assert diagnosis.problems == []
     assert {each.check for each in diagnosis.findings if each.severity == "skipped"} == {
         "schema",
@@ -309,8 +314,8 @@ def test_any_function_can_be_examined(walk: Callable[..., Bars]) -> None:
     assert all(each.remedy or each.check == "adapter" for each in diagnosis.findings if each.severity == "skipped")
 
 
-def test_skill_on_bars_that_may_have_taught_is_not_claimed(walk: Callable[..., Bars]) -> None:
-    """If it fails, a model asked about its own training bars is called healthy."""
+def test_skill_on_possible_training_bars_is_not_claimed(walk: Callable[..., Bars]) -> None:
+    """If it fails, a model tested on its training bars is called healthy."""
     bars = walk(3000)
     truth = LabelSpec().labels(bars)
 
@@ -320,38 +325,38 @@ def test_skill_on_bars_that_may_have_taught_is_not_claimed(walk: Callable[..., B
         return np.array([0.35 * np.eye(3)[max(0, known.get(row.tobytes(), 1))] for row in rows])
 
     def verdict(**given: object) -> str:
-        return diagnose(by_heart, DEFAULT, bars, labels=LabelSpec(), context_bars=0, **given).verdict  # type: ignore[arg-type]
+        return diagnosis_of(by_heart, DEFAULT, bars, labels=LabelSpec(), context_bars=0, **given).verdict
 
     assert verdict() == "no skill"
     assert verdict(training=np.arange(3000) < 300) == "healthy"
 
 
 def test_features_that_lack_their_last_rows_are_examined_all_the_same(walk: Callable[..., Bars]) -> None:
-    """If it fails, the commonest leak of all, a shift by -1, is met with an error instead of a finding."""
+    """If it fails, the commonest leak, a shift by -1, raises instead of being reported."""
 
     def features(bars: Bars) -> pd.DataFrame:
         change = 100 * pd.Series(bars.close).pct_change()
         return pd.DataFrame({"change": change, "lead": change.shift(-1), "slow": change.rolling(9, center=True).mean()})
 
-    diagnosis = diagnose(by_hand, features, walk(2500), labels=LabelSpec(), context_bars=0)
+    diagnosis = diagnosis_of(by_hand, features, walk(2500), labels=LabelSpec(), context_bars=0)
     assert diagnosis.problems[0].columns == ("lead", "slow")
     assert diagnosis.coverage["scored_bars"] == 2500 - 5 - 4
 
 
-def test_a_function_that_raises_skips_its_checks_and_says_why(walk: Callable[..., Bars]) -> None:
-    """If it fails, a defect in somebody's predict ends the examination in a traceback."""
+def test_a_function_that_raises_skips_its_checks_with_the_reason(walk: Callable[..., Bars]) -> None:
+    """If it fails, an error in your own predict function ends the examination in a traceback."""
 
     def broken(rows: np.ndarray) -> np.ndarray:
         raise RuntimeError(f"no weights for {len(rows)} rows")
 
-    diagnosis = diagnose(broken, DEFAULT, walk(1500), labels=LabelSpec(), context_bars=0)
-    assert "RuntimeError: no weights for" in diagnosis.finding("shares").says
+    diagnosis = diagnosis_of(broken, DEFAULT, walk(1500), labels=LabelSpec(), context_bars=0)
+    assert "RuntimeError: no weights for" in diagnosis.finding("shares").message
     assert diagnosis.verdict == "suspect"
     assert diagnosis.finding("lookahead-features").severity == "ok"
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         ({"labels": np.zeros(7)}, "labels: expected 400 integers"),
         ({"training": np.zeros(3, bool)}, "training: expected"),
@@ -361,16 +366,16 @@ def test_a_function_that_raises_skips_its_checks_and_says_why(walk: Callable[...
         ({"signals": [0]}, "signals: expected 400"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_place(given: dict[str, object], says: str, walk: Callable[..., Bars]) -> None:
-    """If it fails, a wrong argument ends in a traceback, or in a diagnosis of something else."""
-    with pytest.raises(FlagbtError, match=says):
-        diagnose(by_hand, lambda bars: np.tile(bars.close[:, None], (1, 4)), walk(400), **given)  # type: ignore[arg-type]
+def test_what_does_not_fit_is_refused_with_its_place(given: dict[str, object], message: str, walk: Callable[..., Bars]) -> None:
+    """If it fails, a wrong field ends in a traceback, or in a diagnosis of other data."""
+    with pytest.raises(FlagbtError, match=message):
+        diagnosis_of(by_hand, lambda bars: np.tile(bars.close[:, None], (1, 4)), walk(400), **given)
 
 
 def test_an_answer_of_another_shape_is_named(walk: Callable[..., Bars]) -> None:
     """If it fails, a model with two classes is examined as if it had three."""
     with pytest.raises(UsageError, match=r"expected logits or probabilities of shape \(300, 3\) .* got \(300, 2\)"):
-        diagnose(lambda rows: rows[:, :2], DEFAULT, walk(1500), labels=LabelSpec(), context_bars=0)
+        diagnosis_of(lambda rows: rows[:, :2], DEFAULT, walk(1500), labels=LabelSpec(), context_bars=0)
 
 
 @pytest.mark.slow
@@ -385,7 +390,7 @@ def test_the_page_is_offline_and_escapes_names(walk: Callable[..., Bars]) -> Non
         return rows
 
     place = np.arange(3000)
-    diagnosis = diagnose(
+    diagnosis = diagnosis_of(
         by_hand,
         features,
         walk(3000),
@@ -406,37 +411,37 @@ def test_the_page_is_offline_and_escapes_names(walk: Callable[..., Bars]) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
-def test_the_story_is_the_reports(seed: int) -> None:
+def test_the_example_reproduces_the_report(seed: int) -> None:
     """If it fails, the example no longer shows what happened: leak, fine validation, collapse, diagnosis."""
-    told: list[str] = []
-    diagnosis = tell(say=told.append, seed=seed)
-    story = diagnosis.pictures["story"]
-    assert story["leaky_accuracy"] >= 0.80
-    assert story["served_share"] >= 0.70
-    assert story["served_confidence"] >= 0.90
-    assert abs(story["causal_accuracy"] - story["majority_share"]) <= 0.02
+    lines: list[str] = []
+    diagnosis = run_example(write=lines.append, seed=seed)
+    numbers = diagnosis.pictures["example"]
+    assert numbers["leaky_accuracy"] >= 0.80
+    assert numbers["served_share"] >= 0.70
+    assert numbers["served_confidence"] >= 0.90
+    assert abs(numbers["causal_accuracy"] - numbers["majority_share"]) <= 0.02
     assert [each.check for each in diagnosis.findings[:2]] == ["lookahead-features", "schema"]
     assert diagnosis.findings[0].columns == LEAKING
     assert diagnosis.verdict == "broken"
-    assert "they do not explain it" in diagnosis.finding("class-weights").says
-    assert any("WHAT WAS TRUE" in line for line in told)
+    assert "they do not explain it" in diagnosis.finding("class-weights").message
+    assert any("True skill" in line for line in lines)
 
 
 @pytest.mark.slow
 def test_the_example_exits_like_any_broken_model(command: Command, tmp_path: Path) -> None:
-    """If it fails, a script cannot rely on exit 1 for broken, or the story spoils the JSON."""
+    """If it fails, a script cannot rely on exit 1 for broken, or the example's text spoils the JSON."""
     code, out, _ = command("doctor", "--example", "jan19", "--json", "--html", tmp_path / "new" / "page.html")
-    said = json.loads(out)
-    assert (code, said["verdict"]) == (1, "broken")
-    assert [each["check"] for each in said["findings"][:2]] == ["lookahead-features", "schema"]
-    assert "it explains" in said["findings"][0]["says"]
+    shown = json.loads(out)
+    assert (code, shown["verdict"]) == (1, "broken")
+    assert [each["check"] for each in shown["findings"][:2]] == ["lookahead-features", "schema"]
+    assert "the cause explains" in shown["findings"][0]["says"]
     assert (tmp_path / "new" / "page.html").is_file()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.name for path in BUNDLED.iterdir()))
 def test_a_bundled_checkpoint_gets_the_verdict_of_its_card(name: str, shared_data: Path) -> None:
-    """If it fails, a card says another verdict than the doctor; or four years of hours take longer than two minutes."""
+    """If it fails, a card has another verdict than the doctor, or four years of hours take longer than two minutes."""
     checkpoint = find_checkpoint(name)
     bars = read_bars(shared_data / "btc_usdt_1h_2020_2024.csv")
     diagnosis = examine(subject_of_checkpoint(checkpoint, bars, timerange=TimeRange.parse("20240101-20250101")))
@@ -448,7 +453,7 @@ def test_a_bundled_checkpoint_gets_the_verdict_of_its_card(name: str, shared_dat
 
 @pytest.mark.slow
 def test_a_whole_examination_is_quick_and_small(shared_data: Path) -> None:
-    """If it fails, five years of hours take more than two minutes or 2 GB, and nobody runs the doctor."""
+    """If it fails, five years of hours take more than two minutes or 2 GB."""
     data = shared_data / "btc_usdt_1h_2020_2024.csv"
     given = ["--ckpt", "Jan4", "--data", str(data), "--timerange", "20200201-20250101", "--json"]
     started = time.monotonic()
@@ -457,12 +462,12 @@ def test_a_whole_examination_is_quick_and_small(shared_data: Path) -> None:
     )
     assert process.stdout is not None
     with process.stdout:
-        said = json.loads(process.stdout.read())
+        shown = json.loads(process.stdout.read())
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
-    assert said["coverage"]["bars"] == 43_816
-    assert said["coverage"]["scored_bars"] > 43_000
+    assert shown["coverage"]["bars"] == 43_816
+    assert shown["coverage"]["scored_bars"] > 43_000
     assert time.monotonic() - started < 120
     assert usage.ru_maxrss < 2_000_000  # kilobytes
 
@@ -483,9 +488,9 @@ def few_bars(walk: Callable[..., Bars], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", [pytest.param("batch", marks=pytest.mark.slow), "warmup"])
 def test_a_bundled_checkpoint_is_proven(name: str, command: Command, few_bars: Path) -> None:
-    """If it fails, the proofs accuse a checkpoint that keeps its promises."""
-    code, said = proof(command, name, "--ckpt", "Jan4", "--data", few_bars)
-    assert (code, said["severity"]) == (0, "ok"), said
+    """If it fails, the proofs reject a checkpoint that keeps its promises."""
+    code, shown = proof(command, name, "--ckpt", "Jan4", "--data", few_bars)
+    assert (code, shown["severity"]) == (0, "ok"), shown
 
 
 PEEKING = '''
@@ -514,12 +519,12 @@ def test_a_strategy_that_peeks_is_caught(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "peeking_strategies.py").write_text(PEEKING, encoding="utf-8")
-    code, said = proof(command, "lookahead", "--strategy", "peeking_strategies:Tomorrow", "--data", few_bars)
-    assert (code, said["severity"]) == (1, "broken")
-    code, said = proof(command, "warmup", "--strategy", "peeking_strategies:SinceStart", "--data", few_bars)
-    assert (code, said["severity"]) == (1, "broken")
-    code, said = proof(command, "lookahead", "--strategy", "sma-cross", "--data", few_bars)
-    assert (code, said["severity"]) == (0, "ok")
+    code, shown = proof(command, "lookahead", "--strategy", "peeking_strategies:Tomorrow", "--data", few_bars)
+    assert (code, shown["severity"]) == (1, "broken")
+    code, shown = proof(command, "warmup", "--strategy", "peeking_strategies:SinceStart", "--data", few_bars)
+    assert (code, shown["severity"]) == (1, "broken")
+    code, shown = proof(command, "lookahead", "--strategy", "sma-cross", "--data", few_bars)
+    assert (code, shown["severity"]) == (0, "ok")
 
 
 class Classifier:
@@ -541,11 +546,11 @@ class LabelsOnly:
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "message"),
     [
         (lambda rows: np.arange(len(rows)) % 3, "got (300,). These look like labels"),
         (lambda rows: (np.arange(len(rows)) % 3 - 1).tolist(), "got (300,). These look like labels"),
-        (lambda rows: np.eye(3)[np.arange(len(rows)) % 3], "is one 1 and two 0: these are labels"),
+        (lambda rows: np.eye(3)[np.arange(len(rows)) % 3], "is one 1 and two 0: these are one-hot labels"),
         (LabelsOnly(), "got (300,). These look like labels"),
         (lambda rows: np.ones((len(rows), 2)), "got (300, 2)"),
         (lambda rows: np.ones((3, len(rows))), "got (3, 300)"),
@@ -553,41 +558,51 @@ class LabelsOnly:
         (lambda _rows: 0.5, "got ()"),
         (lambda _rows: None, "got None"),
         (lambda _rows: "BUY", "got 'BUY'"),
-        (lambda rows: ["BUY"] * len(rows), "got what is not an array of numbers (list)"),
-        (lambda _rows: {"BUY": 1}, "got what is not an array of numbers (dict)"),
+        (lambda rows: ["BUY"] * len(rows), "got a list that is not an array of numbers"),
+        (lambda _rows: {"BUY": 1}, "got a dict that is not an array of numbers"),
         ("model.pkl", "'model.pkl' is not a model: it cannot be called, and has no predict_proba"),
         (object(), "an object of type object is not a model"),
         (None, "None is not a model"),
-        (Classifier, "the class Classifier is not a model yet. Give an instance"),
+        (Classifier, "the class Classifier is not a model yet. Give a fitted instance"),
     ],
 )
-def test_what_is_no_model_is_refused(model: Any, says: str, walk: Callable[..., Bars]) -> None:
+def test_what_is_not_a_model_is_refused(model: Any, message: str, walk: Callable[..., Bars]) -> None:
     """If it fails, a typing error gets the diagnosis "no skill" of an honest model."""
     bars = walk(900, seed=2)
-    with pytest.raises(UsageError, match=re.escape(says)):
-        diagnose(model, lambda each: np.append(np.nan, np.diff(np.log(each.close)))[:, None], bars, labels=LabelSpec())
+    with pytest.raises(UsageError, match=re.escape(message)):
+        diagnosis_of(model, lambda each: np.append(np.nan, np.diff(np.log(each.close)))[:, None], bars, labels=LabelSpec())
 
 
-def test_a_model_with_predict_proba_is_asked_for_probabilities(walk: Callable[..., Bars]) -> None:
-    """If it fails, a classifier must be wrapped in a function, or is asked for its labels."""
+def test_a_models_predict_proba_is_preferred(walk: Callable[..., Bars]) -> None:
+    """If it fails, a classifier must be wrapped in a function, or its labels are used."""
     bars = walk(900, seed=2)
-    found = diagnose(Classifier(), lambda each: np.append(np.nan, np.diff(np.log(each.close)))[:, None], bars)
+    found = diagnosis_of(Classifier(), lambda each: np.append(np.nan, np.diff(np.log(each.close)))[:, None], bars)
     assert found.finding("shares").severity != "skipped"
+
+
+def test_a_call_without_a_request_is_refused(walk: Callable[..., Bars]) -> None:
+    """If it fails, a script with the former arguments ends in a traceback that does not name DiagnosisRequest."""
+    bars: Any = walk(60, seed=2)
+    expected = r"diagnose: expected one DiagnosisRequest, got {}\. Write diagnose\(DiagnosisRequest\(predict=\.\.\."
+    with pytest.raises(UsageError, match=expected.format("function, FeatureSet, Bars, labels=")):
+        diagnose(by_hand, DEFAULT, bars, labels=LabelSpec())  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=expected.format("predict=, features=, bars=")):
+        diagnose(predict=by_hand, features=DEFAULT, bars=bars)  # type: ignore[arg-type]
 
 
 def test_features_and_bars_of_the_wrong_kind_are_refused(walk: Callable[..., Bars]) -> None:
     """If it fails, an array in place of a function ends in a traceback."""
     bars = walk(900, seed=2)
     with pytest.raises(UsageError, match=r"features: expected a FeatureSet or a function .*, got a ndarray"):
-        diagnose(Classifier(), np.ones((900, 2)), bars)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="bars: expected Bars, such as read_bars gives, got a str"):
-        diagnose(Classifier(), lambda each: each.close[:, None], "bars.csv")  # type: ignore[arg-type]
+        diagnosis_of(Classifier(), np.ones((900, 2)), bars)
+    with pytest.raises(UsageError, match="bars: expected Bars, such as read_bars returns, got a str"):
+        diagnosis_of(Classifier(), lambda each: each.close[:, None], "bars.csv")
 
 
 def test_parity_that_could_not_be_checked_is_not_proven(command: Command, few_bars: Path) -> None:
-    """If it fails, a proof without the training's bars passes for one."""
-    code, said = proof(command, "parity", "--ckpt", "Jan4", "--data", few_bars)
-    assert (code, said["severity"]) == (1, "skipped")
+    """If it fails, a proof without the training's bars passes."""
+    code, shown = proof(command, "parity", "--ckpt", "Jan4", "--data", few_bars)
+    assert (code, shown["severity"]) == (1, "skipped")
 
 
 def test_a_diagnosis_in_json_holds_no_more_than_is_documented() -> None:

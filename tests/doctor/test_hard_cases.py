@@ -1,4 +1,4 @@
-"""The doctor's adversary: faults of other kinds than it was made with, alone and in pairs, and healthy pipelines."""
+"""Faults of other kinds than the doctor was developed with, alone and in pairs, and healthy pipelines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from faulty_models import COLUMNS, JUDGED, SIZE, Learner, Pipeline, ago, honest_rows, market, past_mean
+from faulty_models import COLUMNS, SIZE, VALIDATED, Learner, Pipeline, ago, honest_rows, market, past_mean
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -26,7 +26,7 @@ Fault = Callable[[Pipeline], Pipeline]
 
 
 def column(name: str, compute: Column) -> Fault:
-    """Put another column in the place of one of the twenty."""
+    """Replace one of the twenty columns."""
     at = COLUMNS.index(name)
 
     def plant(pipeline: Pipeline) -> Pipeline:
@@ -52,12 +52,12 @@ def more(name: str, compute: Column) -> Fault:
 
 
 def served(change: Callable[[np.ndarray], np.ndarray]) -> Fault:
-    """Change the rows on the way to the model."""
+    """Change the served rows."""
     return lambda pipeline: replace(pipeline, serve=lambda rows: lambda bars: change(pipeline.serve(rows)(bars)))
 
 
 def answered(change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Fault:
-    """Change the answers: change(rows, logits)."""
+    """Change the output: change(rows, logits)."""
 
     def plant(pipeline: Pipeline) -> Pipeline:
         def answer(predict: Any) -> Any:
@@ -82,7 +82,7 @@ def one_column(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callabl
 
 
 def swapped(one: str, other: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a change that puts two columns in each other's place."""
+    """Return a change that swaps two columns."""
     order = list(range(len(COLUMNS)))
     i, j = COLUMNS.index(one), COLUMNS.index(other)
     order[i], order[j] = j, i
@@ -96,7 +96,7 @@ def label_with_noise(bars: Bars) -> np.ndarray:
 
 
 def label_of_before(bars: Bars) -> np.ndarray:
-    """Return the label that has just become known: no leak."""
+    """Return the label that has just become known, which is not a leak."""
     return ago(LabelSpec().labels(bars).astype(float), 6)
 
 
@@ -107,7 +107,7 @@ def day_close(bars: Bars) -> np.ndarray:
 
 
 def day_before(bars: Bars) -> np.ndarray:
-    """Return the distance to the close of yesterday: no leak."""
+    """Return the distance to the close of yesterday, which is not a leak."""
     close = pd.Series(bars.close, index=pd.DatetimeIndex(bars.time))
     return 100 * np.log(close.resample("D").last().shift(1).reindex(close.index, method="ffill").to_numpy() / bars.close)
 
@@ -150,7 +150,7 @@ def hour_means(bars: Bars) -> np.ndarray:
 
 
 def quantile_bins(bars: Bars) -> np.ndarray:
-    """Return the tenth of the whole series that a volatility falls in."""
+    """Return a volatility's decile in the whole series."""
     return pd.qcut(pd.Series(past_mean(np.abs(change(bars)), 24)), 10, labels=False, duplicates="drop").to_numpy(float)
 
 
@@ -173,7 +173,7 @@ def hash_noise(rows: np.ndarray) -> np.ndarray:
 
 
 def memory(bars: Bars) -> Fault:
-    """The model has the labels by heart, whatever its rows are supposed to be."""
+    """The model has memorised the labels, whatever its rows are."""
     truth = LabelSpec().labels(bars)
     known = {row.tobytes(): int(y) for row, y in zip(np.nan_to_num(honest_rows(bars)).round(9), truth, strict=True)}
 
@@ -186,13 +186,13 @@ def memory(bars: Bars) -> Fault:
 
 def shifted_labels(bars_ahead: int) -> Fault:
     """The samples were joined with the labels of other bars."""
-    return lambda pipeline: replace(pipeline, teach=lambda truth: np.roll(truth, -bars_ahead))
+    return lambda pipeline: replace(pipeline, relabel=lambda truth: np.roll(truth, -bars_ahead))
 
 
 def other_volume(pipeline: Pipeline) -> Pipeline:
     """A column is the volume, which the exchange counts in other units from the test on."""
     at, bars = COLUMNS.index("volume_24"), pipeline.bars
-    later = np.arange(len(bars)) >= JUDGED + 100
+    later = np.arange(len(bars)) >= VALIDATED + 100
     changed = Bars(
         bars.time,
         bars.open,
@@ -210,7 +210,7 @@ def other_volume(pipeline: Pipeline) -> Pipeline:
 def other_units(bars: Bars) -> np.ndarray:
     """Return a return that its source gives in hundredths from the test on."""
     moves = np.log(bars.close) - ago(np.log(bars.close), 6)
-    return np.where(bars.time >= np.datetime64("2022-01-01") + np.timedelta64(JUDGED + 100, "h"), 10_000, 100) * moves
+    return np.where(bars.time >= np.datetime64("2022-01-01") + np.timedelta64(VALIDATED + 100, "h"), 10_000, 100) * moves
 
 
 def trend(bars: Bars) -> np.ndarray:
@@ -219,7 +219,7 @@ def trend(bars: Bars) -> np.ndarray:
 
 
 def five_hours_off(rows: np.ndarray) -> np.ndarray:
-    """Return the rows with the hour counted elsewhere on Earth."""
+    """Return the rows with the hour of another time zone."""
     angle, (sine, cosine) = 5 * 2 * np.pi / 24, rows[:, 18:20].T
     turned = sine * np.cos(angle) + cosine * np.sin(angle), cosine * np.cos(angle) - sine * np.sin(angle)
     return np.column_stack([rows[:, :18], *turned, rows[:, 20:]])
@@ -231,19 +231,19 @@ def lagged(rows: np.ndarray) -> np.ndarray:
 
 
 def batch_statistics(rows: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Normalise over whatever is asked together."""
+    """Normalise over all rows of a call."""
     del rows
     return (logits - logits.mean(axis=0)) / (logits.std(axis=0) + 1e-9)
 
 
 def rounded_half(rows: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Answer in float16."""
+    """Return float16."""
     del rows
     return logits.astype(np.float16)
 
 
 def silent(rows: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Answer nothing on four rows of ten."""
+    """Return NaN on four rows of ten."""
     return np.where((np.abs(rows[:, :1] * 1e4) % 10) < 4, np.nan, logits)
 
 
@@ -311,38 +311,38 @@ PAIRS = (
 
 
 def trees(rows: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Teach gradient-boosted trees."""
+    """Train gradient-boosted trees."""
     return HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, learning_rate=0.06).fit(rows, labels).predict_proba
 
 
 def forest(rows: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Teach a forest that knows its training by heart."""
+    """Train a forest that memorises its training samples."""
     return RandomForestClassifier(60, min_samples_leaf=5, random_state=0).fit(rows, labels).predict_proba
 
 
 def sklearn_regression(rows: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Teach sklearn's regression behind its own scaler."""
+    """Train sklearn's regression behind a scaler."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.01)).fit(rows, labels).predict_proba
 
 
 def smooth_answers(_rows: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Average the last ten answers, as a model with memory does."""
+    """Average the last ten outputs, as a model with memory does."""
     return np.column_stack([np.convolve(np.pad(z, (9, 0), mode="edge"), np.ones(10) / 10, mode="valid") for z in logits.T])
 
 
 def learnt_by(learner: Learner) -> Fault:
-    """Teach another model."""
+    """Train another model."""
     return lambda pipeline: replace(pipeline, learner=learner)
 
 
 def cheap_coin(pipeline: Pipeline) -> Pipeline:
-    """Trade something that costs a hundred-thousandth."""
+    """Divide all prices by a billion."""
     b = pipeline.bars
     return replace(pipeline, bars=Bars(b.time, *(x / 1e9 for x in (b.open, b.high, b.low, b.close)), 1e9 * b.volume))
 
 
 def four_hours(pipeline: Pipeline) -> Pipeline:
-    """Bars of four hours."""
+    """Use bars of four hours."""
     b = pipeline.bars
     time = b.time[0] + np.arange(len(b)) * np.timedelta64(4 * 3600, "s")
     return replace(pipeline, bars=Bars(time, b.open, b.high, b.low, b.close, b.volume))
@@ -379,11 +379,11 @@ def healthy() -> Pipeline:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_another_kind_is_the_first_problem(name: str, healthy: Pipeline) -> None:
-    """If it fails, the doctor knows the faults of its own tests only."""
+    """If it fails, the doctor finds only the faults that it was developed with."""
     plant, checks = FAULTS[name]
     diagnosis = plant(healthy).diagnosis()
     assert diagnosis.problems, "nothing was found"
-    assert diagnosis.problems[0].check in checks, [(e.check, e.severity, e.says) for e in diagnosis.problems]
+    assert diagnosis.problems[0].check in checks, [(e.check, e.severity, e.message) for e in diagnosis.problems]
     assert all(each.otherwise and each.remedy for each in diagnosis.problems)
 
 
@@ -408,7 +408,7 @@ def test_no_false_alarm_on_another_kind_of_pipeline(name: str, real: bool, reque
         start = bars.between(TimeRange.parse("20210301-20220301")).start
         pipeline = Pipeline(bars.take(slice(start, start + SIZE)))
     diagnosis = HEALTHY[name](pipeline).diagnosis(3)
-    assert diagnosis.problems == [], [(e.check, e.severity, e.says) for e in diagnosis.problems]
+    assert diagnosis.problems == [], [(e.check, e.severity, e.message) for e in diagnosis.problems]
     assert diagnosis.verdict in ("healthy", "no skill")
 
 
@@ -423,9 +423,9 @@ MEASURED: dict[str, Fault] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURED)
 def test_a_lone_cause_explains_most_of_its_symptom(name: str, healthy: Pipeline) -> None:
-    """If it fails, the rank is an order that somebody wrote down, and no measurement."""
+    """If it fails, the rank is a fixed order and not a measurement."""
     first = MEASURED[name](healthy).diagnosis().problems[0]
-    assert first.explains is not None, first.says
+    assert first.explains is not None, first.message
     assert first.explains >= 0.6, first.undone
     assert "instead of" in first.undone
     assert first.undone in first.to_json()["says"]
@@ -433,7 +433,7 @@ def test_a_lone_cause_explains_most_of_its_symptom(name: str, healthy: Pipeline)
 
 @pytest.mark.slow
 def test_the_greater_cause_comes_first(healthy: Pipeline) -> None:
-    """If it fails, a fault that changes nothing is mended before the one that makes the symptom."""
+    """If it fails, a harmless fault is fixed before the cause of the symptom."""
     harmless = served(one_column("hour_sin", lambda x: 1.02 * x))
     problems = FAULTS["HOLD weighs fifty"][0](harmless(healthy)).diagnosis().problems
     assert next(each.check for each in problems if each.check in ("schema", "class-weights")) == "class-weights"

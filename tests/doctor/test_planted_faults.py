@@ -70,7 +70,7 @@ def scaler_missing(pipeline: Pipeline) -> Pipeline:
 
 
 def dead_columns(pipeline: Pipeline) -> Pipeline:
-    """Training padded its rows with zeros; at serving the padding holds something."""
+    """Training padded its rows with zeros; in serving the padding has values."""
     width = len(pipeline.columns)
 
     def padded(bars: Bars) -> np.ndarray:
@@ -88,17 +88,17 @@ def dead_columns(pipeline: Pipeline) -> Pipeline:
 
 
 def random_split(pipeline: Pipeline) -> Pipeline:
-    """Training and validation samples are drawn at random from the same stretch."""
+    """Training and validation samples are drawn at random from the same range."""
     return replace(pipeline, split="random")
 
 
 def permuted_labels(pipeline: Pipeline) -> Pipeline:
-    """The model was taught another order of the classes."""
+    """The model was trained with another order of the classes."""
     return replace(pipeline, order=(1, 2, 0))
 
 
 def constant_inputs(pipeline: Pipeline) -> Pipeline:
-    """Serving feeds the same row again and again."""
+    """Serving repeats the same row."""
 
     def fed(rows: Rows) -> Rows:
         def constant(bars: Bars) -> np.ndarray:
@@ -111,7 +111,7 @@ def constant_inputs(pipeline: Pipeline) -> Pipeline:
 
 
 def left_padding(pipeline: Pipeline) -> Pipeline:
-    """The model counts places from the start of what it is given."""
+    """The model counts positions from the first row of a call."""
 
     def answer(predict: Any) -> Any:
         inner = pipeline.answer(predict)
@@ -147,13 +147,13 @@ def heavy_weights(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, weights=(50.0, 1.0, 1.0))
 
 
-def judged_on_training(pipeline: Pipeline) -> Pipeline:
-    """The test range lies inside the training range."""
+def overlapping_test_range(pipeline: Pipeline) -> Pipeline:
+    """The test range is inside the training range."""
     return replace(pipeline, tested=slice(1_000, 4_000))
 
 
 def sells_while_flat(pipeline: Pipeline) -> Pipeline:
-    """What is traded is SELL on every bar, long only."""
+    """The traded signal is SELL on every bar, long only."""
     return replace(pipeline, signals=np.zeros(SIZE, dtype=int))
 
 
@@ -171,7 +171,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "right padding": (right_padding, "invariance"),
     "raw price level": (raw_price, "drift"),
     "class weights of 50": (heavy_weights, "class-weights"),
-    "test inside training": (judged_on_training, "overlap"),
+    "test inside training": (overlapping_test_range, "overlap"),
     "SELL-only while flat": (sells_while_flat, "funnel"),
 }
 PAIRS = (
@@ -198,9 +198,9 @@ def healthy() -> Pipeline:
 
 
 def test_a_pipeline_without_a_fault_is_healthy(healthy: Pipeline) -> None:
-    """If it fails, every finding of the tests below may come from the pipeline itself."""
+    """If it fails, the findings of the tests below may come from the pipeline itself."""
     diagnosis = healthy.diagnosis()
-    assert diagnosis.verdict == "healthy", [each.says for each in diagnosis.problems]
+    assert diagnosis.verdict == "healthy", [each.message for each in diagnosis.problems]
     assert diagnosis.problems == []
 
 
@@ -209,27 +209,29 @@ QUICK = ("centred moving average", "columns permuted")
 
 @pytest.mark.parametrize("name", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in FAULTS])
 def test_a_planted_fault_is_the_first_problem(name: str, healthy: Pipeline) -> None:
-    """If it fails, the doctor blames a symptom, or sees nothing, where this fault is the cause."""
+    """If it fails, the doctor ranks a symptom first, or misses this fault."""
     plant, check = FAULTS[name]
     diagnosis = plant(healthy).diagnosis()
     assert [each.check for each in diagnosis.problems][:1] == [check], [
-        (e.check, e.severity, e.says) for e in diagnosis.findings
+        (e.check, e.severity, e.message) for e in diagnosis.findings
     ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=" + ".join)
 def test_two_planted_faults_are_both_in_the_first_three(pair: tuple[str, str], healthy: Pipeline) -> None:
-    """If it fails, one fault hides another, and a retraining is spent on half of the truth."""
+    """If it fails, one fault hides another, and a retraining fixes only one."""
     (one, first), (other, second) = (FAULTS[name] for name in pair)
     diagnosis = other(one(healthy)).diagnosis()
-    assert {first, second} <= {each.check for each in diagnosis.problems[:3]}, [(e.check, e.says) for e in diagnosis.problems]
+    assert {first, second} <= {each.check for each in diagnosis.problems[:3]}, [
+        (e.check, e.message) for e in diagnosis.problems
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_no_false_alarm_on_synthetic_bars(seed: int) -> None:
-    """If it fails, honest pipelines are called suspect, and nobody believes the doctor when it matters."""
+    """If it fails, sound pipelines are called suspect."""
     diagnosis = Pipeline(market(seed, skill=0.0008)).diagnosis(seed)
     assert diagnosis.verdict in ("healthy", "no skill")
     assert diagnosis.problems == []
@@ -238,7 +240,7 @@ def test_no_false_alarm_on_synthetic_bars(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(10))
 def test_no_false_alarm_on_real_bars(number: int, shared_data: Path) -> None:
-    """If it fails, honest pipelines on real bars are called suspect. (Ten stretches of a year before 2024.)"""
+    """If it fails, sound pipelines on real bars are called suspect. (Ten windows of a year before 2024.)"""
     bars = read_bars(shared_data / "btc_usdt_1h_2020_2024.csv")
     bars = bars.take(bars.between(TimeRange.parse("-20240101")))
     start = number * (len(bars) - SIZE) // 9

@@ -236,11 +236,11 @@ def test_the_doctor_names_the_knob_that_was_changed(tmp_path: Path, walk: Walk) 
     healthy = examine(subject_of_checkpoint(checkpoint, walk(600)))
     done = {each.check: each.severity for each in healthy.findings if each.severity != "skipped"}
     assert done == dict.fromkeys(("lookahead-model", "adapter", "invariance", "input-ignored"), "ok")
-    assert all("did not state" in each.says for each in healthy.findings if each.severity == "skipped")
+    assert all("did not state" in each.message for each in healthy.findings if each.severity == "skipped")
     values = {**checkpoint.values, "architecture": {**checkpoint.values["architecture"], "heads": 8}}
     ill = examine(subject_of_checkpoint(Checkpoint(checkpoint.folder, values), walk(600)))
     assert ill.verdict == "broken"
-    assert any("heads 12 instead of 8" in each.says for each in ill.findings)
+    assert any("heads 12 instead of 8" in each.message for each in ill.findings)
 
 
 def test_a_taken_name_is_an_error(tmp_path: Path) -> None:

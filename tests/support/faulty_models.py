@@ -1,4 +1,4 @@
-"""Patients of the doctor: small pipelines, healthy ones and ones to plant faults in, that several test files examine."""
+"""Small model pipelines for the doctor's tests, healthy or with planted faults."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from flagbt import diagnose
+from flagbt import DiagnosisRequest, diagnose
 from flagbt.data.bars import Bars
 from flagbt.data.labels import LabelSpec
 from flagbt.doctor.cheap_learners import fit_logistic, standardised
 from flagbt.doctor.finding import Diagnosis
 
-SIZE, TRAINED, JUDGED = 9_000, 4_500, 5_800
+SIZE, TRAINED, VALIDATED = 9_000, 4_500, 5_800
 COLUMNS = (
     *(f"return_{n}" for n in (1, 2, 3, 6, 12, 24, 48)),
     *(f"average_{n}" for n in (6, 12, 24, 48)),
@@ -29,7 +29,7 @@ Learner = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
 
 
 def market(seed: int = 0, *, rise: float = 0.0, skill: float = 0.0016) -> Bars:
-    """Return hourly bars whose drift can be foreseen a little, in calm and wild stretches."""
+    """Return hourly bars with a slightly predictable drift, in calm and volatile periods."""
     random = np.random.default_rng([seed, 4])
     drift, wild, change = 0.0, 0.0, np.empty(SIZE)
     for t in range(SIZE):
@@ -77,19 +77,19 @@ def honest_rows(bars: Bars) -> np.ndarray:
 
 
 def same(rows: Rows) -> Rows:
-    """Serve what was trained on."""
+    """Return the argument: serving equals training."""
     return rows
 
 
 def regression(rows: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Teach a multinomial logistic regression; return rows -> logits."""
+    """Train a multinomial logistic regression; return rows -> logits."""
     weights = fit_logistic(standardised(rows, rows), labels)
     return lambda given: np.column_stack([standardised(given, rows), np.ones(len(given))]) @ weights
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A small model's whole life: bars, rows, labels, a split, a learner, and how it is served."""
+    """A small model with its bars, rows, labels, split, learner and serving."""
 
     bars: Bars
     rows: Rows = honest_rows
@@ -98,36 +98,36 @@ class Pipeline:
     answer: Callable[[Any], Any] = same
     learner: Learner = regression
     labels: Any = field(default_factory=LabelSpec)
-    teach: Callable[[np.ndarray], np.ndarray] = same
+    relabel: Callable[[np.ndarray], np.ndarray] = same
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     order: tuple[int, int, int] = (0, 1, 2)
     split: str = "time"
-    tested: slice = field(default_factory=lambda: slice(JUDGED + 200, SIZE))
+    tested: slice = field(default_factory=lambda: slice(VALIDATED + 200, SIZE))
     context: int | None = 0
     signals: np.ndarray | None = None
 
     def diagnosis(self, seed: int = 0) -> Diagnosis:
-        """Train, serve, and ask the doctor."""
+        """Train, serve and diagnose the model."""
         labels, place, h = self.labels, np.arange(len(self.bars)), self.labels.horizon_bars
         truth, rows = labels.labels(self.bars), self.rows(self.bars)
         whole = np.isfinite(rows).all(axis=1) & (truth >= 0)
-        training, validation = whole & (place < TRAINED - h), whole & (place >= TRAINED + 100) & (place < JUDGED - h)
+        training, validation = whole & (place < TRAINED - h), whole & (place >= TRAINED + 100) & (place < VALIDATED - h)
         if self.split != "time":
-            both, random = whole & (place < JUDGED - h), np.random.default_rng(seed)
+            both, random = whole & (place < VALIDATED - h), np.random.default_rng(seed)
             mixed = random.random(len(place)) < 0.75
             if self.split == "days":
                 mixed = mixed[place // 24 * 24]
             training, validation = both & mixed, both & ~mixed
-        taught = np.array(self.order)[self.teach(truth)[training]]
+        samples = np.array(self.order)[self.relabel(truth)[training]]
         repeats = np.asarray(self.weights)[truth[training]].astype(int)
-        order = np.repeat(np.arange(len(taught)), repeats)
-        predict = self.learner(rows[training][order], taught[order])
+        order = np.repeat(np.arange(len(samples)), repeats)
+        predict = self.learner(rows[training][order], samples[order])
         tested = np.zeros(len(place), dtype=bool)
         tested[self.tested] = True
-        return diagnose(
-            self.answer(predict),
-            self.serve(self.rows),
-            self.bars,
+        request = DiagnosisRequest(
+            predict=self.answer(predict),
+            features=self.serve(self.rows),
+            bars=self.bars,
             labels=labels,
             columns=self.columns,
             training_features=self.rows,
@@ -140,3 +140,4 @@ class Pipeline:
             signals=self.signals,
             seed=seed,
         )
+        return diagnose(request)

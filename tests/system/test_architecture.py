@@ -92,6 +92,7 @@ def test_public_names_are_pinned_and_importable() -> None:
         "Calibration",
         "Checkpoint",
         "Decision",
+        "DiagnosisRequest",
         "FeatureSet",
         "FlagbtError",
         "HOLD",

@@ -1,4 +1,4 @@
-"""What a strategy has seen and reads: declared, checked, and said beside every number; and what is too good to be true."""
+"""Declarations of the bars that a strategy has seen and reads: checked, and stated with every number; implausible scores."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class PlainProperty(Plain):
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, walk: Walk) -> Path:
-    """Stand in a folder with a module of strategies and 1,500 bars from 2024-01-01 on."""
+    """Change to a folder with a module of strategies and 1,500 bars from 2024-01-01."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "seen_strategies", raising=False)
@@ -106,7 +106,7 @@ def run_of(command: Command, name: str, timerange: str, *more: str) -> tuple[int
     [(name, "20240201T0600") for name in ("Stated", "Late", "PlainStated", "PlainMade", "PlainProperty")],
 )
 def test_bars_that_a_strategy_states_to_have_seen_are_refused(command: Command, mine: Path, name: str, first_free: str) -> None:
-    """If it fails, a model of a user's own is tested on its training bars, to the bar."""
+    """If it fails, your own model is tested on its training bars."""
     code, out, err = run_of(command, name, "20240201T0500-20240215")
     assert (code, out) == (1, "")
     assert "has seen bars of the range to be traded, 20240201T0500-20240215" in err
@@ -128,7 +128,7 @@ def test_bars_that_a_strategy_states_to_have_seen_are_refused(command: Command, 
 
 @pytest.mark.parametrize("name", ["Silent", "OnBuiltIn", "Plain"])
 def test_a_strategy_that_states_nothing_is_stamped_on_every_output(command: Command, mine: Path, name: str) -> None:
-    """If it fails, a luck verdict stands somewhere without the word that nobody stated what the strategy has seen."""
+    """If it fails, an output shows a luck verdict without the note that the seen bars are not stated."""
     code, out, err = run_of(command, name, "20240115-")
     assert code == 0, err
     assert NOT_STATED in out.splitlines()[1]
@@ -168,7 +168,7 @@ def test_a_strategy_that_states_nothing_is_stamped_on_every_output(command: Comm
 
 
 def test_the_stamp_stays_where_more_was_tried_since(command: Command, mine: Path) -> None:
-    """If it fails, a verdict that is made anew by the trials known now stands without the word on the bars seen."""
+    """If it fails, a verdict recomputed with the current trials lacks the note on the seen bars."""
     for name, more in (("a", ()), ("b", ("--fee-bps", "5")), ("c", ("--fee-bps", "1"))):
         assert run_of(command, "Silent", "20240115-", "--name", name, *more)[0] == 0
     shown = json.loads(command("runs", "show", "a", "--json")[1])["certainty"]
@@ -179,7 +179,7 @@ def test_the_stamp_stays_where_more_was_tried_since(command: Command, mine: Path
 
 
 def test_a_strategy_that_has_seen_nothing_is_not_stamped(command: Command, mine: Path) -> None:
-    """If it fails, whoever declares () is suspected all the same, and so is everybody else."""
+    """If it fails, a strategy that declares () gets the note as well."""
     code, out, err = run_of(command, "Unseen", "20240115-", "--json")
     assert code == 0, err
     shown = json.loads(out)
@@ -206,7 +206,7 @@ def test_a_checkpoint_states_what_flagtrader_has_seen(nano: Any, walk: Walk) -> 
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         ("20200101-20230701", "is the text '20200101-20230701', expected a tuple"),
         (["20200101-20230701"], "is a list, expected a tuple"),
@@ -220,15 +220,15 @@ def test_a_checkpoint_states_what_flagtrader_has_seen(nano: Any, walk: Walk) -> 
         ((TimeRange(np.datetime64("NaT"), None),), "whose ends are not both numpy datetime64"),
     ],
 )
-def test_a_declaration_that_makes_no_sense_is_refused(given: object, says: str, walk: Walk) -> None:
-    """If it fails, a range that nobody can read counts as none, and the training bars are traded."""
+def test_a_declaration_that_makes_no_sense_is_refused(given: object, message: str, walk: Walk) -> None:
+    """If it fails, an invalid range counts as none, and the training bars are traded."""
     kind = type("Mine", (Strategy,), {"bars_seen": given, "prepare": lambda _self, bars: Signals.plain(np.full(len(bars), 2))})
-    with pytest.raises(StrategyError, match=re.escape(says)):
+    with pytest.raises(StrategyError, match=re.escape(message)):
         run_backtest(walk(50), kind())
 
 
 def test_declarations_are_read_as_they_are_made() -> None:
-    """If it fails, text and TimeRange mean different bars, or a built-in's declaration passes to a user's class."""
+    """If it fails, text and TimeRange mean different bars, or your own class inherits a built-in's declaration."""
     days = TimeRange.parse("20200101-20230701")
     assert bars_seen(type("A", (Strategy,), {"bars_seen": ("20200101-20230701", days)})()) == (days, days)
     assert bars_seen(type("B", (bt.Strategy,), {"bars_seen": ("20200101-20230701",)})) == (days,)
@@ -244,7 +244,7 @@ def test_declarations_are_read_as_they_are_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"),
+    ("name", "value", "message"),
     [
         ("reads_bars", "no", "reads_bars is 'no', expected True or False"),
         ("warmup_bars", -1, "warmup_bars is -1, expected a whole number"),
@@ -252,11 +252,11 @@ def test_declarations_are_read_as_they_are_made() -> None:
         ("label_spec", "sixhours", "label_spec: unknown kind of label 'sixhours'"),
     ],
 )
-def test_other_declarations_are_checked_too(name: str, value: object, says: str) -> None:
-    """If it fails, a typing error in a declaration is taken for its default."""
+def test_other_declarations_are_checked_too(name: str, value: object, message: str) -> None:
+    """If it fails, a wrong declaration counts as its default."""
     strategy = type("Mine", (Strategy,), {name: value})()
     read = {"reads_bars": reads_bars, "warmup_bars": warmup_bars, "label_spec": labels_of}[name]
-    with pytest.raises(StrategyError, match=re.escape(says)):
+    with pytest.raises(StrategyError, match=re.escape(message)):
         read(strategy)
 
 
@@ -277,7 +277,7 @@ def test_a_strategy_is_called_by_its_name(command: Command, mine: Path) -> None:
 
 
 def test_older_records_are_stamped_where_the_strategy_was_a_users_own() -> None:
-    """If it fails, a run from before there were declarations is suspected without reason, or believed without one."""
+    """If it fails, a run without declarations gets the note without reason, or lacks it."""
     assert not unstated({"strategy": "sma-cross"})
     assert unstated({"strategy": "mine:Mine", "code": "0" * 64})
     assert unstated({"strategy": "mine:Mine", "bars_seen": None})
@@ -293,18 +293,18 @@ FUTURE: dict[np.datetime64, int] = {}
 
 
 class FromTable(Strategy):
-    """Signals that stand in a table, whatever the bars are."""
+    """Signals from a table, whatever the bars are."""
 
     def prepare(self, bars: Bars) -> Signals:
-        """Look each bar's stamp up."""
+        """Look up each bar's stamp."""
         return Signals.plain(np.array([FUTURE.get(each, HOLD) for each in bars.time]))
 
 
 class TableByPlace(Strategy):
-    """Numbers that stand in a list, by the bar's place."""
+    """Numbers from a list, by the bar's position."""
 
     def prepare(self, bars: Bars) -> Signals:
-        """Take the list's first numbers."""
+        """Return the list's first numbers."""
         return Signals.plain(np.resize([BUY, HOLD, HOLD, SELL, HOLD], len(bars)))
 
 
@@ -312,7 +312,7 @@ class TableDecides(FromTable):
     """The same table, read by decide."""
 
     def prepare(self, bars: Bars) -> Signals:
-        """Say HOLD, and keep the table."""
+        """Return HOLD, and keep the table."""
         self.table = super().prepare(bars).signal
         return Signals.plain(np.full(len(bars), HOLD))
 
@@ -330,7 +330,7 @@ class TableWithStop(FromTable):
         return super().prepare(bars)
 
     def decide(self, t: int, position: Any) -> float | None:
-        """Leave 1 % below the entry."""
+        """Exit 1 % below the entry."""
         return 0.0 if position.size and self.close[t] < 0.99 * position.entry_price else super().decide(t, position)
 
 
@@ -347,15 +347,15 @@ class PlainTable(bt.Strategy):
 
     def next(self) -> None:
         """Follow the table."""
-        said = FUTURE.get(np.datetime64(self.data.datetime.datetime(0).replace(microsecond=0), "ns"))
-        if said == BUY and not self.position:
+        signal = FUTURE.get(np.datetime64(self.data.datetime.datetime(0).replace(microsecond=0), "ns"))
+        if signal == BUY and not self.position:
             self.buy()
-        elif said == SELL and self.position:
+        elif signal == SELL and self.position:
             self.close()
 
 
 class Rare(Strategy):
-    """Reads the bars, and speaks at one bar of a hundred."""
+    """Reads the bars, and signals at one bar of a hundred."""
 
     def prepare(self, bars: Bars) -> Signals:
         """Act on large moves."""
@@ -379,7 +379,7 @@ class PlainBusy(bt.Strategy):
     """Reads the bars, and has an order without a size at most bars: at once, at a limit, in a bracket."""
 
     def next(self) -> None:
-        """Buy on the first rise and leave again."""
+        """Buy on the first rise and exit again."""
         if self.position:
             self.close()
         elif len(self) % 3 and len(self) > 1 and self.data.close[0] > self.data.close[-1]:
@@ -390,7 +390,7 @@ class PlainBusy(bt.Strategy):
 
 
 class PlainSizedByTomorrow(bt.Strategy):
-    """Reads tomorrow's close for nothing but its size."""
+    """Reads the next close only for its size."""
 
     def next(self) -> None:
         """Buy more before a rise."""
@@ -401,21 +401,21 @@ class PlainSizedByTomorrow(bt.Strategy):
 
 
 class AlwaysLong(Strategy):
-    """Reads nothing, and does not say so."""
+    """Reads no bars, without declaring it."""
 
     def prepare(self, bars: Bars) -> Signals:
-        """Say BUY."""
+        """Return BUY."""
         return Signals.plain(np.full(len(bars), BUY))
 
 
 class AlwaysLongDeclared(AlwaysLong):
-    """Reads nothing, and says so."""
+    """Reads no bars, and declares it."""
 
     reads_bars = False
 
 
 class Liar(Rare):
-    """Reads the bars, and says that it does not."""
+    """Reads the bars, and declares that it does not."""
 
     reads_bars = False
 
@@ -442,26 +442,26 @@ class Liar(Rare):
         (PlainSizedByTomorrow, "broken"),
     ],
 )
-def test_verify_lookahead_says_what_it_cannot_check(kind: type[Any], verdict: str, walk: Walk) -> None:
-    """If it fails, numbers from a file of the future pass for proven, or honest strategies do not."""
+def test_verify_lookahead_reports_what_it_cannot_check(kind: type[Any], verdict: str, walk: Walk) -> None:
+    """If it fails, numbers from a file of the future pass the proof, or honest strategies do not."""
     bars = walk(3_000, seed=8)
     ahead = np.append(bars.close[6:], np.full(6, bars.close[-1])) / bars.close - 1
     FUTURE.clear()
     FUTURE.update(zip(bars.time, np.where(ahead > 0.01, BUY, np.where(ahead < -0.01, SELL, HOLD)).tolist(), strict=True))
     found = verify_lookahead((lambda: kind) if issubclass(kind, bt.Strategy) else kind, bars)
-    assert found.severity == verdict, found.says
+    assert found.severity == verdict, found.message
     moved = found.evidence["moved_share"]
     if verdict == "cannot be checked":
         assert moved == 0.0
         assert found.limit == 0.05
-        assert "0.0 % of its" in found.says
+        assert "0.0 % of its" in found.message
         assert "It remains to be shown" in found.remedy
     if kind in (SmaCross, Rare, PlainRare, Liar):
         assert moved > 0.2
 
 
 def test_a_strategy_without_a_signal_cannot_be_checked(walk: Walk) -> None:
-    """If it fails, a warm-up longer than the stretches that are tried passes for proven, unless it is stated."""
+    """If it fails, an unstated warm-up longer than the tried windows passes the proof."""
     bars = walk(2_600, seed=9)
     slow = SmaCross(fast_bars=2, slow_bars=1_500)
     silent = type("Slow", (SmaCross,), {"__module__": "users"})
@@ -474,15 +474,15 @@ def test_a_strategy_without_a_signal_cannot_be_checked(walk: Walk) -> None:
 
 
 def test_verify_lookahead_uses_the_history_before_its_range(command: Command, mine: Path) -> None:
-    """If it fails, a range of a few hundred bars cannot be verified, although there are bars enough before it."""
-    asked = ("verify", "lookahead", "--strategy", "seen_strategies:Silent", "--data", "bars.csv", "--json")
-    code, out, err = command(*asked, "--timerange", "20240228-")
+    """If it fails, a range of a few hundred bars cannot be verified, although there are enough bars before it."""
+    arguments = ("verify", "lookahead", "--strategy", "seen_strategies:Silent", "--data", "bars.csv", "--json")
+    code, out, err = command(*arguments, "--timerange", "20240228-")
     assert (code, json.loads(out)["severity"]) == (0, "ok"), err
     assert json.loads(out)["moved_share"] > 0.05
-    code, _, err = command(*asked, "--timerange", "-20240110")
+    code, _, err = command(*arguments, "--timerange", "-20240110")
     assert code == 1
     assert "expected 1,321 bars or more up to the range's end" in err
-    code, _, err = command(*asked, "--timerange", "20300101-")
+    code, _, err = command(*arguments, "--timerange", "20300101-")
     assert code == 1
     assert "no bar of bars.csv (1,500 bars, 2024-01-01T00:00:00Z .. " in err
     assert "<Bars" not in err
@@ -508,7 +508,7 @@ class Foresight(Strategy):
 
 @pytest.mark.parametrize(("ahead", "short"), [(1, False), (6, True), (24, False)])
 def test_foresight_is_too_good_to_be_true(ahead: int, short: bool, walk: Walk) -> None:
-    """If it fails, a look at the future is praised; the AUC is scipy's, of the positions in the record."""
+    """If it fails, a look at the future is praised, or the AUC differs from scipy's on the recorded positions."""
     run = run_backtest(walk(2_000, seed=11), Foresight(ahead, short=short))
     found = too_good_verdict(run)
     assert found is not None
@@ -525,7 +525,7 @@ def test_foresight_is_too_good_to_be_true(ahead: int, short: bool, walk: Walk) -
 
 @pytest.mark.parametrize("seed", range(4))
 def test_honest_strategies_are_not_too_good_to_be_true(seed: int, walk: Walk) -> None:
-    """If it fails, the warning cries wolf: nothing on a random walk is beyond honest."""
+    """If it fails, honest strategies on a random walk get the warning."""
     bars = walk(1_500, seed=seed)
     made = (BuyAndHold(), SmaCross(), SmaCross(fast_bars=2, slow_bars=5, short=True), RandomSignals(short=True), Rare())
     assert [too_good_verdict(run_backtest(bars, each)) for each in made] == [None] * len(made)
@@ -535,7 +535,7 @@ def test_honest_strategies_are_not_too_good_to_be_true(seed: int, walk: Walk) ->
 def test_a_result_too_good_to_be_true_is_warned_of_everywhere(
     command: Command, mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it fails, a leak's return is shown without a word."""
+    """If it fails, a leak's return is shown without a warning."""
     source = "\nclass Leak(Unseen):\n    def prepare(self, bars):\n        later = np.append(bars.close[1:], bars.close[-1])\n"
     source += "        return Signals.plain(np.where(later > bars.close, BUY, SELL))\n"
     (mine / "seen_strategies.py").write_text(MODULE + source, encoding="utf-8")
@@ -554,7 +554,7 @@ def test_a_result_too_good_to_be_true_is_warned_of_everywhere(
 
 
 class Guesses(Strategy):
-    """Probabilities of its own, drawn at random, with a warm-up."""
+    """Random probabilities with a warm-up."""
 
     label_spec = "horizon:3,0.005"
 
@@ -565,7 +565,7 @@ class Guesses(Strategy):
         return Signals(probabilities=p)
 
 
-def test_probabilities_of_any_strategy_are_judged(walk: Walk) -> None:
+def test_probabilities_of_any_strategy_are_scored(walk: Walk) -> None:
     """If it fails, only checkpoints get calibration, confusion and a model verdict; the right values are pandas'."""
     from flagbt.results.label_scores import label_scores
 
@@ -597,11 +597,11 @@ def test_probabilities_of_any_strategy_are_judged(walk: Walk) -> None:
 
 
 def test_probabilities_of_any_strategy_are_on_its_page(command: Command, mine: Path) -> None:
-    """If it fails, the page of a user's own model says that it has none."""
-    source = "\nclass Speaks(Unseen):\n    def prepare(self, bars):\n"
+    """If it fails, the page of your own model states that it has none."""
+    source = "\nclass OwnProbabilities(Unseen):\n    def prepare(self, bars):\n"
     source += "        p = np.random.default_rng(1).dirichlet([2, 4, 2], len(bars))\n        return Signals(probabilities=p)\n"
     (mine / "seen_strategies.py").write_text(MODULE + source, encoding="utf-8")
-    code, out, err = run_of(command, "Speaks", "20240115-", "--json")
+    code, out, err = run_of(command, "OwnProbabilities", "20240115-", "--json")
     assert code == 0, err
     shown = json.loads(out)
     assert shown["model_verdict"] in ("plausible", "collapsed")
@@ -614,7 +614,7 @@ def test_probabilities_of_any_strategy_are_on_its_page(command: Command, mine: P
 
 @pytest.mark.parametrize("given", [None, np.ones(5), np.ones((5, 2)), [[0.2, 0.3, 0.5]], np.array(["BUY"] * 5)])
 def test_signals_of_nothing_are_refused(given: Any) -> None:
-    """If it fails, what is not probabilities becomes signals."""
+    """If it fails, wrong arrays become signals."""
     with pytest.raises(StrategyError, match=r"Signals: give signal=.* or probabilities="):
         Signals(probabilities=given)
 
@@ -629,11 +629,11 @@ def test_signals_of_probabilities_alone() -> None:
     assert (made.signal.tolist(), made.raw.tolist()) == ([NO_SIGNAL, BUY], [NO_SIGNAL, SELL])
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
+# --- names -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_warm_up_that_outlasts_the_bars_is_not_given_their_length(walk: Walk) -> None:
-    """If it fails, 30 bars make a warm-up of 167 one of 30."""
+    """If it fails, 30 bars shorten a warm-up of 167 to 30."""
     bars = walk(30)
     with pytest.raises(RangeError, match="the warm-up takes 167 bars, and there are 30"):
         run_backtest(bars, SmaCross())
@@ -655,8 +655,8 @@ def odd_keys(values: object) -> set[str]:
 
 
 def test_json_keys_are_snake_case(command: Command, mine: Path) -> None:
-    """If it fails, a script that reads a field of some answer has to know its spaces and hyphens."""
-    asked = (
+    """If it fails, a JSON key has spaces or hyphens."""
+    commands = (
         ("run", "--strategy", "seen_strategies:Silent", "--data", "bars.csv", "--timerange", "20240115-"),
         ("runs", "list"),
         ("runs", "show"),
@@ -673,7 +673,7 @@ def test_json_keys_are_snake_case(command: Command, mine: Path) -> None:
         ("cache", "info"),
         ("verify", "lookahead", "--strategy", "random", "--data", "bars.csv"),
     )
-    for each in asked:
+    for each in commands:
         code, out, err = command(*each, "--json")
         assert code == 0, (each, err)
         assert not odd_keys(json.loads(out)), each

@@ -507,7 +507,14 @@ def test_the_doctors_page_escapes_every_text(tmp_path: Path) -> None:
     from flagbt.doctor.page import write_diagnosis
 
     finding = Finding(
-        check="drift", severity="suspect", says=SCRIPT, value=1.0, limit=0.5, remedy=SCRIPT, otherwise=SCRIPT, columns=(SCRIPT,)
+        check="drift",
+        severity="suspect",
+        message=SCRIPT,
+        value=1.0,
+        limit=0.5,
+        remedy=SCRIPT,
+        otherwise=SCRIPT,
+        columns=(SCRIPT,),
     )
     diagnosis = Diagnosis(
         subject=SCRIPT, verdict="suspect", findings=(finding,), coverage={SCRIPT: 1}, seconds=1.0, pictures={}, synthetic=False
