@@ -63,7 +63,7 @@ def calibrate_command(
     from ..models.decision import Decision
     from ..storage.atomic_files import json_text, write_text
     from ..workflows.calibrate import calibrate
-    from ..workflows.run import check_out, load_bars
+    from ..workflows.inputs import check_out, load_bars
 
     # 1. What could stand in the way of keeping the result, before the work
     rule = None if decision is None else Decision.parse(decision)

@@ -32,7 +32,7 @@ def data_group() -> None:
 def data_info(data: Path | None, as_json: bool) -> None:
     """Describe a file of bars: range, step, gaps, digest."""
     from ..data.bars import utc
-    from ..workflows.run import load_bars
+    from ..workflows.inputs import load_bars
 
     bars = load_bars(data)
     gaps = [{"before": utc(g.before), "after": utc(g.after), "missing": g.missing} for g in bars.gaps]
@@ -62,7 +62,7 @@ def data_info(data: Path | None, as_json: bool) -> None:
 def data_sample(output: Path, as_json: bool) -> None:
     """Write the bundled SYNTHETIC sample into a file."""
     from ..data.readers import write_bars_csv
-    from ..workflows.run import load_bars
+    from ..workflows.inputs import load_bars
 
     bars = load_bars(None)
     write_bars_csv(bars, output)

@@ -69,7 +69,7 @@ def doctor_command(
     Exit 1 where the verdict is broken.
     """
     if html is not None:
-        from ..workflows.run import check_out
+        from ..workflows.inputs import check_out
 
         check_out(html.parent, option="--html")
         if html.is_dir():
@@ -83,7 +83,7 @@ def doctor_command(
         from ..doctor.checkpoint_subject import subject_of_checkpoint
         from ..doctor.examine import examine
         from ..models.checkpoint import find_checkpoint
-        from ..workflows.run import load_bars
+        from ..workflows.inputs import load_bars
 
         checkpoint = find_checkpoint(ckpt)
         tell_resolved("checkpoint", checkpoint)
@@ -228,7 +228,9 @@ def _patient(
     strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None
 ) -> tuple[Callable[[], Any], ModelSignals | None, Bars, int]:
     """Return what makes the strategy, its model, the bars up to the range's end, and the position of the range's first."""
-    from ..workflows.run import RunRequest, load_bars, strategy_maker
+    from ..workflows.inputs import load_bars
+    from ..workflows.run import RunRequest
+    from ..workflows.strategy import strategy_maker
 
     tell_checkpoint(ckpt)
     make, model = strategy_maker(RunRequest(strategy=strategy, ckpt=ckpt))

@@ -214,8 +214,8 @@ def print_sweep(swept: SweepResult) -> None:
         say("OVERLAP allowed: a checkpoint may have seen these bars. This is no test.", style=STAMP)
     if swept.resumed:
         say("This sweep was finished before; nothing was computed again.")
-    from ..sweeps.sentences import sentences
+    from ..sweeps.sentences import sweep_sentences
 
-    for line in sentences(values):
+    for line in sweep_sentences(values):
         say(line)
     say(f"page: {swept.folder / 'sweep.html'}")

@@ -14,7 +14,7 @@ from ..data.labels import CLASS_NAMES, label_spec
 from ..data.time_range import TimeRange
 from ..errors import TrainingError, UsageError
 from ..storage.untrusted_files import load_json
-from ..workflows.run import check_out
+from ..workflows.inputs import check_out
 from .console import epoch_table, print_table, say, warn
 from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, tell_resolved
 

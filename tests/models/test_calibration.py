@@ -17,7 +17,7 @@ from flagbt.models.calibration_fit import fit_calibration
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision, thresholds_for_shares
 from flagbt.models.statistics import expected_calibration_error, scores
-from flagbt.workflows.run import calibration_of
+from flagbt.workflows.inputs import calibration_of
 
 
 def planted(
