@@ -12,7 +12,7 @@ import click
 
 from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError
-from .console import ProgressBars, say
+from .console import ProgressBars, print_line
 from .options import (
     STAMP,
     Command,
@@ -22,9 +22,9 @@ from .options import (
     Range,
     features_option,
     json_option,
+    print_checkpoint,
     print_json,
-    tell_checkpoint,
-    tell_resolved,
+    print_resolved,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def doctor_command(
         from ..workflows.inputs import load_bars
 
         checkpoint = find_checkpoint(ckpt)
-        tell_resolved("checkpoint", checkpoint)
+        print_resolved("checkpoint", checkpoint)
         past = None if train_data is None else read_bars(train_data)
         subject = subject_of_checkpoint(checkpoint, load_bars(data), past=past, timerange=timerange, seed=seed)
         with ProgressBars({"checks": "Examining"}) as bars:
@@ -100,7 +100,7 @@ def doctor_command(
     else:
         print_diagnosis(diagnosis)
         if html is not None:
-            say(f"page: {html}")
+            print_line(f"page: {html}")
     if diagnosis.verdict == "broken":
         sys.exit(1)
 
@@ -113,29 +113,29 @@ def _example(name: str, *, given: list[object], seed: int, as_json: bool) -> Dia
     from ..doctor.example import tell
 
     with ProgressBars({"train": "Training", "checks": "Examining"}) as bars:
-        return tell(say=(lambda _text: None) if as_json else lambda text: say(text), seed=seed, progress=bars.update)
+        return tell(say=(lambda _text: None) if as_json else lambda text: print_line(text), seed=seed, progress=bars.update)
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
     """Print the verdict, what is wrong, and what was looked at."""
     if diagnosis.synthetic:
-        say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
-    say(f"{diagnosis.subject}: {diagnosis.verdict}", style="bold")
+        print_line("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+    print_line(f"{diagnosis.subject}: {diagnosis.verdict}", style="bold")
     for number, each in enumerate(diagnosis.findings, 1):
         value = (
             "" if each.value is None else f" {each.value:.4g}" + ("" if each.limit is None else f" (limit {each.limit:.4g})")
         )
         share = "" if each.explains is None else f", explains {100 * each.explains:.0f} % of the symptom"
-        say(f"{number:2}. {each.severity:8} {each.check}{value}{share}", style=STYLES[each.severity])
-        say(f"    {each.says}")
+        print_line(f"{number:2}. {each.severity:8} {each.check}{value}{share}", style=STYLES[each.severity])
+        print_line(f"    {each.says}")
         if each.undone:
-            say(f"    Without it: {each.undone}")
+            print_line(f"    Without it: {each.undone}")
         if each.is_problem and each.otherwise:
-            say(f"    If it were not the cause: {each.otherwise}")
+            print_line(f"    If it were not the cause: {each.otherwise}")
         if each.remedy and each.severity != "ok":
-            say(f"    Remedy: {each.remedy}")
+            print_line(f"    Remedy: {each.remedy}")
     tried = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in diagnosis.coverage.items())
-    say(f"looked at: {tried}; {diagnosis.seconds:.0f} seconds")
+    print_line(f"looked at: {tried}; {diagnosis.seconds:.0f} seconds")
 
 
 @click.group("verify", cls=Group)
@@ -232,7 +232,7 @@ def _patient(
     from ..workflows.run import RunRequest
     from ..workflows.strategy import strategy_maker
 
-    tell_checkpoint(ckpt)
+    print_checkpoint(ckpt)
     make, model = strategy_maker(RunRequest(strategy=strategy, ckpt=ckpt))
     bars = load_bars(data)
     part = bars.between(timerange or TimeRange())
@@ -252,10 +252,10 @@ def _tell(finding: Finding, bars: Bars, *, as_json: bool) -> None:
         print_json(finding.to_json())
     else:
         if bars.synthetic:
-            say("SYNTHETIC data: no market was involved.", style=STAMP)
-        say(f"{finding.check}: {finding.severity}", style=STYLES[finding.severity])
-        say(finding.says)
+            print_line("SYNTHETIC data: no market was involved.", style=STAMP)
+        print_line(f"{finding.check}: {finding.severity}", style=STYLES[finding.severity])
+        print_line(finding.says)
         if finding.remedy:
-            say(f"Remedy: {finding.remedy}")
+            print_line(f"Remedy: {finding.remedy}")
     if finding.severity != "ok":  # what could not be checked is not proven
         sys.exit(1)

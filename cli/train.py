@@ -15,8 +15,8 @@ from ..data.time_range import TimeRange
 from ..errors import TrainingError, UsageError
 from ..storage.untrusted_files import load_json
 from ..workflows.inputs import check_out
-from .console import epoch_table, print_table, say, warn
-from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, tell_resolved
+from .console import epoch_table, print_line, print_table, print_warning
+from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, print_resolved
 
 
 @click.command("train", cls=Command)
@@ -114,10 +114,10 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     if recipe.base is not None and recipe.preset != "smollm2" and is_main_process():
         from ..models.stored_base import find_base
 
-        tell_resolved("base", find_base(recipe.base))
+        print_resolved("base", find_base(recipe.base))
     bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json and is_main_process():
-        say("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
+        print_line("SYNTHETIC data: this checkpoint will know nothing of any market.", style=STAMP)
     if control is not None:
         _control(bars, more, recipe, control, picked, as_json)
         return
@@ -162,18 +162,18 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         return
     fitted = values["metrics"]["validation_calibrated"]
     best = fitted or values["metrics"]["validation"]
-    say(
+    print_line(
         f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, "
         f"{'not calibrated' if fitted is None else 'calibrated {:.4f}'.format(fitted['nll'])}; "
         f"always predicting the training shares gives {best['nll_prior']:.4f}."
         + ("" if best["nll"] < best["nll_prior"] else " So it knows less than those shares: nothing was learned that lasts.")
     )
     for note in values["notes"]:
-        say(note, style="yellow")
-    say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
-    say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
+        print_line(note, style="yellow")
+    print_line(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
+    print_line(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
     if fitted is None:
-        say(f"It has no calibration: flagbt run --ckpt {checkpoint.option} --calibration none")
+        print_line(f"It has no calibration: flagbt run --ckpt {checkpoint.option} --calibration none")
 
 
 def _warn(note: str) -> None:
@@ -181,7 +181,7 @@ def _warn(note: str) -> None:
     from ..training.trainer import is_main_process
 
     if is_main_process():
-        warn(note)
+        print_warning(note)
 
 
 def _check_control(control: str, options: dict[str, Any]) -> None:
@@ -204,7 +204,7 @@ def _control(bars: Any, more: list[Any], recipe: Any, control: str, device: Any,
         if as_json:
             print_json(result.to_json())
         else:
-            say(result.sentence)
+            print_line(result.sentence)
     if result.found:
         click.get_current_context().exit(1)
 
@@ -250,13 +250,13 @@ def _walk_forward(
         ["checkpoint", "tested on", *shown],
         [[e["checkpoint"], e["ranges"]["test"], *(e["scores"][key] for key in shown)] for e in values["folds"]],
     )
-    say(
+    print_line(
         f"On all test stretches: NLL {values['scores']['nll']:.4f}; always predicting the training shares gives "
         f"{values['scores']['nll_prior']:.4f}."
     )
     for note in dict.fromkeys(note for each in values["folds"] for note in each["notes"]):
-        say(note, style="yellow")
-    say(f"stitched signals: {walked.folder / 'signals.parquet'}")
+        print_line(note, style="yellow")
+    print_line(f"stitched signals: {walked.folder / 'signals.parquet'}")
 
 
 def _top_layers(text: str) -> int | None:
@@ -317,7 +317,7 @@ def pretrain_command(
     picked = pick_device(device)
     bars, *more = map(read_bars, (data, *options["more_data"]))
     if bars.synthetic and not as_json and is_main_process():
-        say("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
+        print_line("SYNTHETIC data: this base will know nothing of any market.", style=STAMP)
     with epoch_table(shown=is_main_process()) as (watch, on_step):
         base = make_base(
             bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, watch=watch, on_step=on_step
@@ -338,8 +338,8 @@ def pretrain_command(
             }
         )
         return
-    say(f"Last epoch: {values['losses'][-1]:.4f} nats a quantity; knowing nothing gives {math.log(BINS):.4f}.")
-    say(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")
+    print_line(f"Last epoch: {values['losses'][-1]:.4f} nats a quantity; knowing nothing gives {math.log(BINS):.4f}.")
+    print_line(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")
 
 
 def checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: str = "checkpoint.json") -> Path:
