@@ -12,7 +12,7 @@ from ..errors import UsageError, nearest, option_alike
 from ..storage.untrusted_files import DEEPEST, LARGEST_TEXT_BYTES, read_bytes
 
 # Options of earlier versions, and why they were removed.
-_REMOVED = {"reserve_bps": "an order is sized at its fill, from the equity at that open, so no cash has to be reserved"}
+_REMOVED = {"reserve_bps": "an order is sized at its fill, from the equity at that open, so no cash has to be held back"}
 
 
 class ConfigSetting(NamedTuple):
@@ -70,7 +70,7 @@ def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) 
         text = key.value if isinstance(key, yaml.ScalarNode) else "(a list)"
         name = text.replace("-", "_")
         if name in _REMOVED:
-            raise UsageError(f"{place}: '{text}' is no longer an option: {_REMOVED[name]}. Remove the line.")
+            raise UsageError(f"{place}: '{text}' is not an option any more: {_REMOVED[name]}. Remove the line.")
         if name not in known:
             alike = option_alike(name, known)
             guess = nearest(name, known) if alike is None else f"Did you mean '{alike}'?"

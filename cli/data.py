@@ -87,7 +87,7 @@ def data_check(ctx: click.Context, file: Path, fix: str | None, output: Path | N
     from ..data.check import check_table
 
     if (fix is None) != (output is None):
-        raise UsageError("--fix and --output need each other: the fixed bars go to a new file, and the old one stays as it is.")
+        raise UsageError("--fix and --output go together: the fixed bars go to a new file, and the old one stays as it is.")
     if fix is None or output is None:
         examined = check_table(file)
         print_json(examined.to_json()) if as_json else _show(examined)
