@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--png", type=Place(), help="Also write the reliability diagram as a picture.")
 @features_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--cache/--no-cache", default=True, show_default=True, help="Read logits from the cache, and keep new ones.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Read logits from the cache, and add new ones.")
 @json_option
 def calibrate_command(
     ckpt: str,

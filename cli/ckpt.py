@@ -111,7 +111,7 @@ def ckpt_import(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Import an original checkpoint, a torch.save file; state with options what the file does not contain."""
+    """Import an original torch.save checkpoint; options state what the file does not contain."""
     from .train import checkpoint_folder
 
     target = checkpoint_folder(output, name, overwrite=overwrite)

@@ -72,7 +72,7 @@ class Range(click.ParamType[TimeRange]):
 
 
 class Number(click.ParamType[float]):
-    """A finite number; NaN would pass comparisons such as ``value <= limit`` negated."""
+    """A finite number: NaN would slip through comparisons with limits."""
 
     name = "number"
 
@@ -228,11 +228,13 @@ def run_options(command: F) -> F:
             show_default=True,
             help="Largest short position at entry, as a share of equity.",
         ),
-        click.option("--close-short-above", type=Number(), help="Close a short above this many times the equity."),
+        click.option(
+            "--close-short-above", type=Number(), help="Close a short whose notional exceeds the equity this many times."
+        ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars per forward pass."),
         click.option(
-            "--cache/--no-cache", default=True, show_default=True, help="Read logits from the cache, and keep new ones."
+            "--cache/--no-cache", default=True, show_default=True, help="Read logits from the cache, and add new ones."
         ),
         click.option("--allow-overlap", is_flag=True, help="Trade bars that it has seen; every output is stamped."),
         click.option(

@@ -146,7 +146,7 @@ def _axis(*names: str, kind: Many, help: str, default: tuple[Any, ...] = (), **r
 @_axis("--calibration", kind=FILES, help="stored[:NAME], none, offset:a,b,c or FILE. Default without --offsets: stored.")
 @_axis("--offsets", kind=NUMBERS, help="Offsets of SELL and BUY, every pair, with HOLD at 0: grid:-4..4:0.5.")
 @_axis("--decision", "--decisions", "decision", kind=RULES, default=("stored",), help="stored, argmax, threshold:P or utility.")
-@_axis("--fee-bps", "--fees", "fee_bps", kind=NUMBERS, default=(10.0,), help="Fees per side, in basis points.")
+@_axis("--fee-bps", "--fees", "fee_bps", kind=NUMBERS, default=(10.0,), help="Fee per side, in basis points.")
 @_axis("--slippage-bps", kind=NUMBERS, default=(2.0,), help="Slippage per side, in basis points.")
 @_axis("--borrow-bps-per-day", kind=NUMBERS, default=(1.0,), help="Borrow fee on a short's notional, per day.")
 @_axis("--cash", kind=NUMBERS, default=(10_000.0,), help="Starting cash.")
@@ -164,7 +164,12 @@ def _axis(*names: str, kind: Many, help: str, default: tuple[Any, ...] = (), **r
 @_axis("--stop-loss", kind=OR_NONE, default=(None,), help="Fractions of the entry price, or none.")
 @_axis("--take-profit", kind=OR_NONE, default=(None,), help="Fractions of the entry price, or none.")
 @_axis("--max-short-notional", kind=NUMBERS, default=(1.0,), help="Largest short position at entry, as a share of equity.")
-@_axis("--close-short-above", kind=OR_NONE, default=(None,), help="Close a short above this many times the equity, or none.")
+@_axis(
+    "--close-short-above",
+    kind=OR_NONE,
+    default=(None,),
+    help="Close a short whose notional exceeds the equity this many times, or none.",
+)
 @click.option(
     "--check-share",
     type=Number(),
@@ -172,7 +177,7 @@ def _axis(*names: str, kind: Many, help: str, default: tuple[Any, ...] = (), **r
     show_default=True,
     help="Share of settings, chosen at random, to check in Backtrader.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of this random choice.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random choice.")
 @click.option(
     "--backend",
     type=click.Choice(["local", "ray"]),
@@ -183,7 +188,7 @@ def _axis(*names: str, kind: Many, help: str, default: tuple[Any, ...] = (), **r
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes on this machine.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars per forward pass.")
-@click.option("--cache/--no-cache", default=True, show_default=True, help="Read logits from the cache, and keep new ones.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Read logits from the cache, and add new ones.")
 @click.option("--allow-overlap", is_flag=True, help="Rank on bars that a checkpoint has seen; every output is stamped.")
 @click.option("--yes", is_flag=True, help="Allow more than ten million replays.")
 @click.option("--out", type=Place(), default=DEFAULT_SWEEPS, show_default=True, help="Folder of sweep folders.")

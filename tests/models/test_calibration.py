@@ -111,7 +111,7 @@ def test_the_calibration_option(nano: Checkpoint, tmp_path: Path) -> None:
     assert calibration_of(str(file), nano)[0].scale == (2.0, 2.0, 2.0)
     with pytest.raises(CheckpointError, match="stores no calibration 'defalt'. Did you mean 'default'"):
         calibration_of("stored:defalt", nano)
-    with pytest.raises(UsageError, match="which is no file"):
+    with pytest.raises(UsageError, match="which is not a file"):
         calibration_of("stord", nano)
     file.write_text("[1]")
     with pytest.raises(UsageError, match="expected a JSON object"):
