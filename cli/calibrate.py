@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--timerange", type=Range(), required=True, help="The range of the fit, A-B; the checkpoint must not be trained on it."
 )
-@click.option("--method", default="temperature", show_default=True, help="temperature, offset, vector, prior or dirichlet.")
+@click.option("--method", default="temperature", help="temperature, offset, vector, prior or dirichlet.")
 @click.option("--shares", help="For prior: SELL,HOLD,BUY, such as 0.16,0.66,0.18. Default: the training labels'.")
 @click.option("--decision", help="argmax, threshold:P or utility, stored with it. Default: chosen on the range.")
 @click.option(
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 @click.option("--html", type=Place(), help="Also write an offline page.")
 @click.option("--png", type=Place(), help="Also write the reliability diagram as a picture.")
 @features_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--cache/--no-cache", default=True, show_default=True, help="Read logits from the cache, and add new ones.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--cache/--no-cache", default=True, help="Read logits from the cache, and add new ones.")
 @json_option
 def calibrate_command(
     ckpt: str,

@@ -83,7 +83,7 @@ def ckpt_show(name: str, as_json: bool) -> None:
 @ckpt_group.command("import")
 @click.argument("file", type=Place())
 @click.option("--name", required=True, help="The checkpoint's name.")
-@click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
+@click.option("--output", type=Place(), default=Path("checkpoints"), help="Folder of checkpoints.")
 @click.option("--heads", type=click.IntRange(1), help="Attention heads, if the file's config does not state them.")
 @click.option("--context", type=click.IntRange(1), help="Bars per window in training; 1 for single bars.")
 @click.option("--causal/--no-causal", default=None, help="Whether its attention was causal.")
@@ -173,7 +173,7 @@ def _next_step(checkpoint: Any) -> str:
 
 @ckpt_group.command("export")
 @click.argument("name")
-@click.option("--format", "format_", default="peft", show_default=True, help="peft, a folder; or merged, one safetensors file.")
+@click.option("--format", "format_", default="peft", help="peft, a folder; or merged, one safetensors file.")
 @click.option("--output", type=Place(), required=True, help="The folder or file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @json_option

@@ -72,8 +72,8 @@ def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) 
         if name in _REMOVED:
             raise UsageError(f"{place}: '{text}' is not an option any more: {_REMOVED[name]}. Remove the line.")
         if name not in known:
-            alike = option_alike(name, known)
-            guess = nearest(name, known) if alike is None else f"Did you mean '{alike}'?"
+            match = option_alike(name, known)
+            guess = nearest(name, known) if match is None else f"Did you mean '{match}'?"
             raise UsageError(f"{place}: unknown option '{text}'. {guess}")
         if name in result:
             raise UsageError(f"{place}: '{text}' is given in line {result[name].line} already. Keep one of them.")

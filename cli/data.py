@@ -141,15 +141,15 @@ def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> No
 
 
 @data_group.command("fetch")
-@click.option("--exchange", default="binance", show_default=True, help="An exchange that ccxt supports.")
+@click.option("--exchange", default="binance", help="An exchange that ccxt supports.")
 @click.option("--symbol", required=True, help="A market, such as BTC/USDT.")
-@click.option("--timeframe", default="1h", show_default=True, help="1m, 15m, 1h, 1d, ..., as the exchange offers.")
+@click.option("--timeframe", default="1h", help="1m, 15m, 1h, 1d, ..., as the exchange offers.")
 @click.option("--since", required=True, help="First open time, UTC: 2020-01-01 or 2020-01-01T06:00.")
 @click.option("--until", help="End, exclusive. Default: after the last finished bar.")
 @click.option("-o", "--output", type=Place(), required=True, help="A .csv, .csv.gz or .parquet file; bars in it are kept.")
-@click.option("--source", default="auto", show_default=True, help="api, archive (Binance's public files), or auto.")
+@click.option("--source", default="auto", help="api, archive (Binance's public files), or auto.")
 @click.option("--base-url", help="Scheme and host of a mirror or gateway, instead of the exchange's.")
-@click.option("--patience", type=Number(above=0), default=300.0, show_default=True, help="Seconds to retry a failed request.")
+@click.option("--patience", type=Number(above=0), default=300.0, help="Seconds to retry a failed request.")
 @json_option
 def data_fetch(
     exchange: str,

@@ -36,6 +36,7 @@ from .train import pretrain_command, train_command
         "token_normalize_func": lambda name: name.replace("_", "-"),
         "help_option_names": ["-h", "--help"],
         "max_content_width": 110,
+        "show_default": True,
     },
 )
 @click.version_option(__version__, prog_name="flagbt")

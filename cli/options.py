@@ -150,7 +150,7 @@ def json_option(command: F) -> F:
 
 def runs_option(command: F) -> F:
     """Add ``--out``: the folder of run folders."""
-    return click.option("--out", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Folder of run folders.")(command)
+    return click.option("--out", type=Place(), default=DEFAULT_RUNS, help="Folder of run folders.")(command)
 
 
 def _load_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:  # noqa: ARG001
@@ -178,45 +178,20 @@ def config_option(command: F) -> F:
 def run_options(command: F) -> F:
     """Add the options of RunRequest, and the folder, name and notes of the run."""
     options = (
-        click.option("--strategy", default="flagtrader", show_default=True, help="A name, or package.module:Class."),
+        click.option("--strategy", default="flagtrader", help="A name, or package.module:Class."),
         click.option("--ckpt", help="A checkpoint's name or folder."),
         click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
         click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
-        click.option("--calibration", default="stored", show_default=True, help="stored[:NAME], none, offset:a,b,c or FILE."),
+        click.option("--calibration", default="stored", help="stored[:NAME], none, offset:a,b,c or FILE."),
         click.option("--decision", help="argmax, threshold:P or utility. Default: stored with the calibration, else argmax."),
-        click.option("--fee-bps", type=Number(), default=10.0, show_default=True, help="Fee per side, in basis points."),
-        click.option(
-            "--slippage-bps", type=Number(), default=2.0, show_default=True, help="Slippage per side, in basis points."
-        ),
-        click.option(
-            "--borrow-bps-per-day",
-            type=Number(),
-            default=1.0,
-            show_default=True,
-            help="Borrow fee on a short's notional, per day.",
-        ),
-        click.option("--cash", type=Number(above=0), default=10_000.0, show_default=True, help="Starting cash."),
+        click.option("--fee-bps", type=Number(), default=10.0, help="Fee per side, in basis points."),
+        click.option("--slippage-bps", type=Number(), default=2.0, help="Slippage per side, in basis points."),
+        click.option("--borrow-bps-per-day", type=Number(), default=1.0, help="Borrow fee on a short's notional, per day."),
+        click.option("--cash", type=Number(above=0), default=10_000.0, help="Starting cash."),
         click.option("--short", is_flag=True, help="A SELL while flat opens a short position."),
-        click.option(
-            "--cooldown-bars",
-            type=click.IntRange(0),
-            default=0,
-            show_default=True,
-            help="No entry for this many bars after an exit.",
-        ),
-        click.option(
-            "--min-hold-bars",
-            type=click.IntRange(0),
-            default=0,
-            show_default=True,
-            help="No exit by signal before this many bars.",
-        ),
-        click.option(
-            "--exit",
-            default="signal",
-            show_default=True,
-            help="signal, or horizon[:BARS]: exit this long after the last signal.",
-        ),
+        click.option("--cooldown-bars", type=click.IntRange(0), default=0, help="No entry for this many bars after an exit."),
+        click.option("--min-hold-bars", type=click.IntRange(0), default=0, help="No exit by signal before this many bars."),
+        click.option("--exit", default="signal", help="signal, or horizon[:BARS]: exit this long after the last signal."),
         click.option("--stop-loss", type=Number(above=0), help="Exit at a close worse than the entry price by this fraction."),
         click.option(
             "--take-profit", type=Number(above=0), help="Exit at a close better than the entry price by this fraction."
@@ -225,22 +200,17 @@ def run_options(command: F) -> F:
             "--max-short-notional",
             type=Number(above=0),
             default=1.0,
-            show_default=True,
             help="Largest short position at entry, as a share of equity.",
         ),
         click.option(
             "--close-short-above", type=Number(), help="Close a short whose notional exceeds the equity this many times."
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
         click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars per forward pass."),
-        click.option(
-            "--cache/--no-cache", default=True, show_default=True, help="Read logits from the cache, and add new ones."
-        ),
+        click.option("--cache/--no-cache", default=True, help="Read logits from the cache, and add new ones."),
         click.option("--allow-overlap", is_flag=True, help="Trade bars that it has seen; every output is stamped."),
-        click.option(
-            "--seed", type=click.IntRange(0), default=0, show_default=True, help="For strategies that draw at random."
-        ),
-        click.option("--out", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Folder of run folders."),
+        click.option("--seed", type=click.IntRange(0), default=0, help="For strategies that draw at random."),
+        click.option("--out", type=Place(), default=DEFAULT_RUNS, help="Folder of run folders."),
         click.option("--name", help="Your name for the run."),
         click.option("--notes", help="Your notes, shown on the page."),
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("compare", cls=Command)
 @click.argument("runs", nargs=-1, required=True)
-@click.option("-o", "--output", type=Place(), default=Path("compare.html"), show_default=True, help="The page to write.")
+@click.option("-o", "--output", type=Place(), default=Path("compare.html"), help="The page to write.")
 @click.option("--sort", metavar="METRIC", help="Sort the runs by a metric, best first, such as sharpe_daily.")
 @click.option(
     "--fail-if",

@@ -130,19 +130,14 @@ def _axis(*names: str, kind: Many, help: str, default: tuple[Any, ...] = (), **r
     if default:
         rest["default"] = [default]
         help = f"{help}  [default: {','.join(value_text(each) for each in default)}]"
-    return click.option(*names, type=kind, multiple=True, callback=_flat, help=help, **rest)
+    return click.option(*names, type=kind, multiple=True, callback=_flat, help=help, show_default=False, **rest)
 
 
 @click.command("sweep", cls=Command)
 @_axis("--ckpt", kind=NAMES, help="Names or folders of checkpoints.")
 @click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
 @click.option("--timerange", type=Range(), multiple=True, help="Bars to rank on: A-B, A- or -B. Several ranges count together.")
-@click.option(
-    "--holdout",
-    default="0.25",
-    show_default=True,
-    help="Bars that only the winner is tested on: a share of the last range, or A-B.",
-)
+@click.option("--holdout", default="0.25", help="Bars that only the winner is tested on: a share of the last range, or A-B.")
 @_axis("--calibration", kind=FILES, help="stored[:NAME], none, offset:a,b,c or FILE. Default without --offsets: stored.")
 @_axis("--offsets", kind=NUMBERS, help="Offsets of SELL and BUY, every pair, with HOLD at 0: grid:-4..4:0.5.")
 @_axis("--decision", "--decisions", "decision", kind=RULES, default=("stored",), help="stored, argmax, threshold:P or utility.")
@@ -170,31 +165,17 @@ def _axis(*names: str, kind: Many, help: str, default: tuple[Any, ...] = (), **r
     default=(None,),
     help="Close a short whose notional exceeds the equity this many times, or none.",
 )
-@click.option(
-    "--check-share",
-    type=Number(),
-    default=0.01,
-    show_default=True,
-    help="Share of settings, chosen at random, to check in Backtrader.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random choice.")
-@click.option(
-    "--backend",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Local processes, or a Ray cluster.",
-)
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes on this machine.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--check-share", type=Number(), default=0.01, help="Share of settings, chosen at random, to check in Backtrader.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the random choice.")
+@click.option("--backend", type=click.Choice(["local", "ray"]), default="local", help="Local processes, or a Ray cluster.")
+@click.option("--workers", type=click.IntRange(1), default=2, help="Processes on this machine.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars per forward pass.")
-@click.option("--cache/--no-cache", default=True, show_default=True, help="Read logits from the cache, and add new ones.")
+@click.option("--cache/--no-cache", default=True, help="Read logits from the cache, and add new ones.")
 @click.option("--allow-overlap", is_flag=True, help="Rank on bars that a checkpoint has seen; every output is stamped.")
 @click.option("--yes", is_flag=True, help="Allow more than ten million replays.")
-@click.option("--out", type=Place(), default=DEFAULT_SWEEPS, show_default=True, help="Folder of sweep folders.")
-@click.option(
-    "--runs", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Folder whose trial log counts the settings."
-)
+@click.option("--out", type=Place(), default=DEFAULT_SWEEPS, help="Folder of sweep folders.")
+@click.option("--runs", type=Place(), default=DEFAULT_RUNS, help="Folder whose trial log counts the settings.")
 @features_option
 @config_option
 @json_option

@@ -118,27 +118,16 @@ def repeat_command(
     others : sequence of str
         Arguments that are not part of a setting, such as ``--data`` and its file.
     """
-    arguments = [
-        "flagbt",
-        "run",
-        "--ckpt",
-        ckpt or grid.models[setting.model].name,
-        *others,
-        "--timerange",
-        timerange,
-        "--calibration",
-        setting.point.text,
-        "--decision",
-        str(setting.decision),
-        "--fee-bps",
-        plain(setting.costs.fee_bps),
-        "--slippage-bps",
-        plain(setting.costs.slippage_bps),
-        "--borrow-bps-per-day",
-        plain(setting.costs.borrow_bps_per_day),
-        "--cash",
-        plain(setting.cash),
-    ]
-    for rule, value in setting.rules.describe().items():
-        arguments += [f"--{rule.replace('_', '-')}", str(value)]
+    costs = ("fee_bps", "slippage_bps", "borrow_bps_per_day")
+    options = {
+        "timerange": timerange,
+        "calibration": setting.point.text,
+        "decision": setting.decision,
+        **{name: plain(getattr(setting.costs, name)) for name in costs},
+        "cash": plain(setting.cash),
+        **setting.rules.describe(),
+    }
+    arguments = ["flagbt", "run", "--ckpt", ckpt or grid.models[setting.model].name, *others]
+    for name, value in options.items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*arguments, *(["--short"] if setting.short else [])])

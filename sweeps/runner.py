@@ -182,7 +182,7 @@ class SweepRunner:
             segment: (worker.backtest(number, segment), _buy_and_hold(worker, number, segment))
             for segment in (*worker.segments, holdout)
         }
-        after, kept = pairs[holdout]
+        after, benchmark = pairs[holdout]
         lost = ruined_at(after)
         returns = np.concatenate([daily_returns(pairs[segment][0]).to_numpy() for segment in worker.segments])
         return {
@@ -193,7 +193,7 @@ class SweepRunner:
             "holdout": {
                 "timerange": str(holdout.timerange),
                 "strategy": metrics(after),
-                "buy_and_hold": metrics(kept),
+                "buy_and_hold": metrics(benchmark),
                 "ruined": None if lost is None else utc(lost.to_datetime64()),
             },
             "curves": [

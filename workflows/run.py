@@ -21,7 +21,7 @@ from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..storage.atomic_files import sha256_of
 from .inputs import SAMPLE_RANGE, check_out, load_bars
-from .strategy import costs_of, model_of, rules_of, strategy_of
+from .strategy import costs_for, model_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,7 +184,7 @@ def _inputs(request: RunRequest, progress: PhaseProgress) -> _Inputs:
     """Load the bars, the model and the strategy, and refuse bars that the model or the strategy has seen."""
     bars = load_bars(request.data)
     timerange = SAMPLE_RANGE if request.data is None and request.timerange == TimeRange() else request.timerange
-    costs, model = costs_of(request), model_of(request, progress)
+    costs, model = costs_for(request), model_of(request, progress)
     strategy = strategy_of(request, model)
     inputs = _Inputs(bars, timerange, costs, model, strategy, rules_of(request, model))
     is_plain = isinstance(strategy, type)

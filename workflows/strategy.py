@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .run import RunRequest
 
 
-def costs_of(request: RunRequest) -> Costs:
+def costs_for(request: RunRequest) -> Costs:
     """Return the costs of a request."""
     from ..engine.costs import Costs
 
@@ -44,7 +44,7 @@ def model_of(request: RunRequest, progress: PhaseProgress = lambda _phase, _done
     checkpoint.check_known()
     calibration, stored = calibration_of(request.calibration, checkpoint)
     decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
-    costs = costs_of(request)
+    costs = costs_for(request)
     return ModelSignals(
         checkpoint=checkpoint,
         calibration=calibration,
