@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .data.labels import LabelSpec as LabelSpec
     from .data.readers import read_bars as read_bars
     from .data.time_range import TimeRange as TimeRange
+    from .doctor.diagnose import DiagnosisRequest as DiagnosisRequest
     from .doctor.diagnose import diagnose as diagnose
     from .engine.backtest import run_backtest as run_backtest
     from .errors import FlagbtError as FlagbtError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .results.store import read_run as read_run
     from .strategies.base import Position as Position
     from .strategies.base import Strategy as Strategy
+    from .training.progress import Monitor as Monitor
     from .training.recipe import Recipe as Recipe
     from .workflows.run import RunRequest as RunRequest
     from .workflows.run import run as run
@@ -51,6 +53,7 @@ _PUBLIC = {
     "FlagbtError": "errors",
     "LabelSpec": "data.labels",
     "ModelSignals": "models.model_signals",
+    "Monitor": "training.progress",
     "Position": "strategies.base",
     "Recipe": "training.recipe",
     "RunRequest": "workflows.run",

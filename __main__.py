@@ -1,4 +1,4 @@
-"""The `flagbt` command, and `python -m flagbt`: it can be stopped cleanly from here on, before anything heavy is imported."""
+"""The `flagbt` command, and `python -m flagbt`; Ctrl-C stops it cleanly even while modules are imported."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _command() -> NoReturn:
 
     try:
         run_command_line()
-    finally:  # what a strategy prints as the process ends (atexit, __del__) is not part of the output
-        with suppress(OSError, ValueError, AttributeError):  # one of them is closed
+    finally:  # output that a strategy prints at exit (atexit, __del__) goes to stderr
+        with suppress(OSError, ValueError, AttributeError):  # a stream is closed
             sys.stdout.flush()
             os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
-from flagbt.cli.console import epoch_table, say
+from flagbt.cli.console import epoch_table, print_line
 from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
 from flagbt.doctor.checkpoint_subject import subject_of_checkpoint
@@ -66,7 +66,7 @@ def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> N
             offset = StoredCalibration(Calibration("offset", offset=REPORT_OFFSET), Decision("argmax"))
             checkpoint = checkpoint.store_calibration("report", offset)
         describe_test_year(checkpoint, data)
-        say(f"{name}: {checkpoint.folder}")
+        print_line(f"{name}: {checkpoint.folder}")
 
 
 def describe_test_year(checkpoint: Checkpoint, data: Path) -> None:

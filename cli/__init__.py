@@ -1,1 +1,1 @@
-"""The commands: each parses, calls one public function, and prints. ``cli/main.py`` gathers them."""
+"""The commands: each parses, calls one public function, and prints. ``cli/main.py`` combines them."""

@@ -1,4 +1,4 @@
-"""flagbt cache: the logits kept on disk."""
+"""flagbt cache: the cached logits."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from datetime import UTC, datetime
 import click
 
 from ..errors import RecordError
-from .console import print_table, say
+from .console import print_line, print_table
 from .options import Group, json_option, print_json
 
 
 @click.group("cache", cls=Group)
 def cache_group() -> None:
-    """Look at the logits kept on disk, or remove them."""
+    """Show or remove the cached logits."""
 
 
 @cache_group.command("info")
 @json_option
 def cache_info(as_json: bool) -> None:
-    """Show where scored logits are kept, how many bytes they take, and how many they may take."""
+    """Show the cache folder, its size, and the size limit."""
     from ..models.logit_cache import LARGEST_BYTES, cache_folder, entries
 
     kept = entries()
@@ -35,7 +35,7 @@ def cache_info(as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(cache_folder()), "bytes": total, "largest_bytes": LARGEST_BYTES, "entries": rows})
         return
-    say(f"{cache_folder()}: {len(kept):,} entries, {total:,} of {LARGEST_BYTES:,} bytes; the longest unused go first.")
+    print_line(f"{cache_folder()}: {len(kept):,} entries, {total:,} of {LARGEST_BYTES:,} bytes; the oldest are removed first.")
     if rows:
         print_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
 
@@ -43,16 +43,16 @@ def cache_info(as_json: bool) -> None:
 @cache_group.command("clear")
 @json_option
 def cache_clear(as_json: bool) -> None:
-    """Remove all logits kept on disk; the next run scores its bars again."""
+    """Remove all cached logits; the next run scores its bars again."""
     from ..models.logit_cache import cache_folder, clear
 
     try:
         count, size = clear()
     except OSError as error:
         raise RecordError(
-            f"the cache in {cache_folder()} cannot be cleared: {error.strerror or error}. Mend the permissions there."
+            f"the cache in {cache_folder()} cannot be cleared: {error.strerror or error}. Fix the permissions there."
         ) from None
     if as_json:
         print_json({"folder": str(cache_folder()), "removed": count, "bytes": size})
         return
-    say(f"Removed {count:,} entries, {size:,} bytes, from {cache_folder()}.")
+    print_line(f"Removed {count:,} entries, {size:,} bytes, from {cache_folder()}.")

@@ -1,4 +1,4 @@
-"""flagbt ckpt: look at checkpoints, bring foreign ones in, take weights out."""
+"""flagbt ckpt: list, show, import and export checkpoints."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import click
 from ..data.time_range import TimeRange
 from ..errors import FlagbtError
 from ..storage.untrusted_files import LARGEST_TEXT_BYTES, read_bytes
-from .console import print_table, say
-from .options import Group, Place, Range, json_option, print_json, tell_resolved
+from .console import print_line, print_table
+from .options import Group, Place, Range, json_option, print_json, print_resolved
 
 if TYPE_CHECKING:
     from ..data.feature_schema import FeatureSchema
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @click.group("ckpt", cls=Group)
 def ckpt_group() -> None:
-    """Look at the checkpoints there are, import and export them."""
+    """List, show, import and export checkpoints."""
 
 
 @ckpt_group.command("list")
 @json_option
 def ckpt_list(as_json: bool) -> None:
-    """List the checkpoints that names find."""
+    """List the available checkpoints."""
     from ..models.checkpoint import checkpoint_places, read_checkpoint
 
     rows, damaged = [], []
     for name, folder in checkpoint_places().items():
         try:
             each = read_checkpoint(folder)
-        except FlagbtError as error:  # one damaged checkpoint must not hide the others
+        except FlagbtError as error:  # a damaged checkpoint must not hide the others
             damaged.append({"name": name, "error": str(error)})
             continue
         stops = [None] if "ranges" in each.unknown else [seen.stop for seen in each.ranges.values()]
@@ -55,7 +55,7 @@ def ckpt_list(as_json: bool) -> None:
     head = [name.replace("_", " ") for name in rows[0]] if rows else ["no checkpoints"]
     print_table(head, [list(row.values()) for row in rows])
     for bad in damaged:
-        say(f"damaged: {bad['error']}", style="yellow")
+        print_line(f"damaged: {bad['error']}", style="yellow")
 
 
 @ckpt_group.command("show")
@@ -71,28 +71,28 @@ def ckpt_show(name: str, as_json: bool) -> None:
             {"folder": str(checkpoint.folder), "digest": checkpoint.digest, "unknown": checkpoint.unknown, **checkpoint.values}
         )
         return
-    say(f"{checkpoint.folder}  digest {checkpoint.digest[:12]}")
+    print_line(f"{checkpoint.folder}  digest {checkpoint.digest[:12]}")
     try:
         card = read_bytes(checkpoint.folder / "README.md", largest_bytes=LARGEST_TEXT_BYTES).decode("utf-8", errors="replace")
     except (OSError, ValueError):
         card = json.dumps(checkpoint.values, indent=2)
-    # A card is somebody else's text: it must not move the cursor or colour the terminal.
+    # A card may come from another author: its text must not move the cursor or colour the terminal.
     click.echo("".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in card))
 
 
 @ckpt_group.command("import")
 @click.argument("file", type=Place())
 @click.option("--name", required=True, help="The checkpoint's name.")
-@click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
-@click.option("--heads", type=click.IntRange(1), help="Attention heads, where the file's config does not say.")
-@click.option("--context", type=click.IntRange(1), help="Bars of a window, as it was trained; 1 for single bars.")
-@click.option("--causal/--no-causal", default=None, help="Whether its attention was masked.")
+@click.option("--output", type=Place(), default=Path("checkpoints"), help="Folder of checkpoints.")
+@click.option("--heads", type=click.IntRange(1), help="Attention heads, if the file's config does not state them.")
+@click.option("--context", type=click.IntRange(1), help="Bars per window in training; 1 for single bars.")
+@click.option("--causal/--no-causal", default=None, help="Whether its attention was causal.")
 @click.option("--features", help="The feature set it was trained on, or module:name.")
-@click.option("--scaler", help="none, or a JSON file with mean and scale (and clip) of each column.")
-@click.option("--labels", help="The question asked: horizon:6,0.01 or triple-barrier:BARS,UP,DOWN.")
-@click.option("--trained-on", type=Range(), help="Every bar it has seen; flagbt refuses to test it there.")
-@click.option("--validated-on", type=Range(), help="Bars that only chose its epoch, where they are known.")
-@click.option("--data", type=Place(), help="Bars that hold --trained-on: their labels' shares and returns are measured.")
+@click.option("--scaler", help="none, or a JSON file with the mean and scale (and clip) of each column.")
+@click.option("--labels", help="Its labels: horizon:6,0.01 or triple-barrier:BARS,UP,DOWN.")
+@click.option("--trained-on", type=Range(), help="All bars that it has seen; flagbt refuses to test it on them.")
+@click.option("--validated-on", type=Range(), help="Bars that only chose its epoch, if known.")
+@click.option("--data", type=Place(), help="Bars that contain --trained-on, to measure their labels' shares and returns.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name.")
 @json_option
 def ckpt_import(
@@ -111,7 +111,7 @@ def ckpt_import(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Import an original checkpoint, a file that torch.save wrote; what it does not say must be given."""
+    """Import an original torch.save checkpoint; options state what the file does not contain."""
     from .train import checkpoint_folder
 
     target = checkpoint_folder(output, name, overwrite=overwrite)
@@ -130,7 +130,7 @@ def ckpt_import(
         bars=None if data is None else read_bars(data),
     )
     checkpoint = import_checkpoint(file, target, stated, overwrite=overwrite)
-    tell_resolved("checkpoint", checkpoint)
+    print_resolved("checkpoint", checkpoint)
     values = checkpoint.values
     if as_json:
         print_json(
@@ -144,16 +144,16 @@ def ckpt_import(
         )
         return
     a = checkpoint.architecture
-    say(
+    print_line(
         f"{values['parameters']['all']:,} parameters of {values['base']['imported']['form']} in {checkpoint.folder}",
         style="bold",
     )
-    say(f"{a.heads} heads, windows of {a.context_bars} bars: as stated, no tensor tells.")
-    say(_next_step(checkpoint))
+    print_line(f"{a.heads} heads, windows of {a.context_bars} bars: as stated, since no tensor contains them.")
+    print_line(_next_step(checkpoint))
 
 
 def _schema(features: str | None, scaler: str | None) -> FeatureSchema | None:
-    """Return the schema that is stated; columns without their scaler, or the reverse, are no schema."""
+    """Return the schema of the given columns and scaler; None unless both are given."""
     from ..data.feature_schema import FeatureSchema
     from ..data.features import feature_set
     from ..storage.atomic_files import read_json
@@ -173,9 +173,9 @@ def _next_step(checkpoint: Any) -> str:
 
 @ckpt_group.command("export")
 @click.argument("name")
-@click.option("--format", "format_", default="peft", show_default=True, help="peft, a folder; or merged, one safetensors file.")
+@click.option("--format", "format_", default="peft", help="peft, a folder; or merged, one safetensors file.")
 @click.option("--output", type=Place(), required=True, help="The folder or file to write.")
-@click.option("--overwrite", is_flag=True, help="Replace what an earlier export left there.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @json_option
 def ckpt_export(name: str, format_: str, output: Path, overwrite: bool, as_json: bool) -> None:
     """Write a checkpoint's weights for other programs."""
@@ -183,11 +183,11 @@ def ckpt_export(name: str, format_: str, output: Path, overwrite: bool, as_json:
     from ..models.export import export_checkpoint
 
     checkpoint = find_checkpoint(name)
-    tell_resolved("checkpoint", checkpoint)
+    print_resolved("checkpoint", checkpoint)
     written = export_checkpoint(checkpoint, output, format_, overwrite=overwrite)
     if as_json:
         print_json(
             {"checkpoint": str(checkpoint.folder), "digest": checkpoint.digest, "format": format_, "output": str(written)}
         )
         return
-    say(f"{format_}: {written}")
+    print_line(f"{format_}: {written}")

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal. Progress and tables of a running command go to stderr, results to stdout."""
+"""Terminal output. Progress and tables of a running command go to stderr, results to stdout."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ..training.progress import EpochProgress, StepProgress
 
-# No emoji: a run called ":bug:" is called that.
+# No emoji: a run named ":bug:" keeps its name.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 WIDEST = 2_000
 SHORTEST_REFRESH = 0.2  # seconds
-# "prior": NLL of the training labels' shares; "majority": share of the commonest class; "%": of SELL/HOLD/BUY.
+# "prior": NLL of the training labels' shares. "majority": share of the most frequent class. "%": of SELL/HOLD/BUY.
 EPOCH_COLUMNS = (
     "stage",
     "epoch",
@@ -42,14 +42,14 @@ EPOCH_COLUMNS = (
     "F1",
     "ECE",
     "recall %",
-    "says %",
+    "predicted %",
     "mean p %",
     "confidence %",
 )
 
 
 def print_anywhere() -> None:
-    """Let stdout take every character: what its encoding lacks is written with a hyphen or an escape, not refused."""
+    """Let stdout and stderr accept every character: one that the encoding lacks becomes a hyphen or an escape."""
     codecs.register_error("flagbt", _plainer)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors != "flagbt":
@@ -65,7 +65,7 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
 
 @contextmanager
 def reserved_stdout() -> Iterator[TextIO]:
-    """Keep stdout for what is written to the stream given; all else that is printed goes to stderr, from children too."""
+    """Yield a stream that writes to stdout; all other output, of child processes too, goes to stderr."""
     stdout = sys.stdout
     with redirect_stdout(sys.stderr):
         try:
@@ -73,7 +73,7 @@ def reserved_stdout() -> Iterator[TextIO]:
             number = stdout.fileno()
             kept = os.dup(number)
             os.dup2(sys.stderr.fileno(), number)
-        except (AttributeError, OSError, ValueError):  # one of them is closed, or no file of the system's
+        except (AttributeError, OSError, ValueError):  # a stream is closed, or is not a system file
             yield stdout or io.StringIO()
             return
         with open(kept, "w", encoding=stdout.encoding, errors=stdout.errors) as stream:
@@ -83,40 +83,40 @@ def reserved_stdout() -> Iterator[TextIO]:
                 os.dup2(kept, number)
 
 
-def say(text: str, *, style: str | None = None) -> None:
-    """Print a line on stdout; markup in it is shown, not read."""
+def print_line(text: str, *, style: str | None = None) -> None:
+    """Print a line on stdout; markup is printed as text."""
     out.print(escape(text), style=style)
 
 
-def say_aside(text: str) -> None:
-    """Print a line on stderr: what is worth knowing beside a result."""
+def print_note(text: str) -> None:
+    """Print a note on stderr, next to a result."""
     err.print(escape(text), style="dim", soft_wrap=True)
 
 
-def warn(text: str) -> None:
-    """Print a line on stderr that should be read before going on."""
+def print_warning(text: str) -> None:
+    """Print a warning on stderr."""
     err.print(escape(text), style="bold yellow", soft_wrap=True)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table on stdout: numbers right-aligned, what is undefined as an en dash; unfolded in a pipe or a file."""
+    """Print a table on stdout: numbers right-aligned, undefined values as an en dash, without folding in a pipe or file."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(head):
         numeric = any(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
         table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(written(value)) for value in row))
+        table.add_row(*(escape(cell_text(value)) for value in row))
     if not out.is_terminal:
         out.width = WIDEST
     out.print(table)
 
 
-def written(value: Any) -> str:
-    """Write a value for a table cell.
+def cell_text(value: Any) -> str:
+    """Return a value as the text of a table cell.
 
     Examples
     --------
-    >>> written(None), written(True), written(1234567), written(0.123456), written(7350.0), written("x")
+    >>> cell_text(None), cell_text(True), cell_text(1234567), cell_text(0.123456), cell_text(7350.0), cell_text("x")
     ('–', 'yes', '1,234,567', '0.1235', '7,350', 'x')
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -131,7 +131,7 @@ def written(value: Any) -> str:
 
 
 class ProgressBars:
-    """Progress bars on stderr, one for each phase that reports, shown only in a terminal."""
+    """Progress bars on stderr, one per phase, shown only in a terminal."""
 
     def __init__(self, phases: dict[str, str]) -> None:
         self.phases = phases
@@ -159,17 +159,17 @@ class ProgressBars:
             self.tasks[phase] = self.progress.add_task(self.phases.get(phase, phase), total=total)
         self.progress.update(self.tasks[phase], completed=done, total=total)
 
-    def say(self, text: str) -> None:
-        """Print a line above the bars; markup in it is shown, not read."""
+    def print_line(self, text: str) -> None:
+        """Print a line above the bars; markup is printed as text."""
         err.print(escape(text), soft_wrap=True)
 
 
 @contextmanager
 def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[EpochProgress], None], Callable[[StepProgress], None]]]:
-    """Give two functions: one shows an epoch's scores, in a live table on stderr (or as a plain line in a log), one a step.
+    """Yield two functions: one shows the scores of an epoch, the other a step.
 
-    The step and the time left stand below the table, and only in a terminal. ``shown`` is False in every process of a
-    distributed training but one.
+    Epochs are rows of a live table on stderr, or plain lines in a log. The step and the time left are below the table, and
+    only in a terminal. ``shown`` is False in all processes of a distributed training except one.
     """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     for name in EPOCH_COLUMNS:
@@ -208,30 +208,30 @@ def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[EpochProgress
 
 
 class StepClock:
-    """Measures the steps of a stage, and tells how long the rest of it will take."""
+    """Measures the steps of a stage, and estimates the time left."""
 
     def __init__(self, time: Callable[[], float] = monotonic) -> None:
         self.time = time
-        self.stage, self.began, self.first, self.shown = "", 0.0, 0, -math.inf
+        self.stage, self.started, self.first, self.shown = "", 0.0, 0, -math.inf
 
     def due(self, step: StepProgress) -> bool:
-        """Take note of a step; true where the last line is old enough for another."""
+        """Register a step; return whether the last line is old enough for a new one."""
         if step.stage != self.stage:
-            self.stage, self.began, self.first, self.shown = step.stage, self.time(), _steps_done(step), -math.inf
+            self.stage, self.started, self.first, self.shown = step.stage, self.time(), _steps_done(step), -math.inf
         if self.time() - self.shown < SHORTEST_REFRESH and step.done < step.steps:
             return False
         self.shown = self.time()
         return True
 
     def line(self, step: StepProgress) -> str:
-        """Write where a training is, and how long its stage has left by the steps so far."""
-        said = f"{step.stage}: epoch {step.epoch}/{step.epochs}, step {step.done:,}/{step.steps:,}"
+        """Return the position of a training as text, with the time left in its stage."""
+        text = f"{step.stage}: epoch {step.epoch}/{step.epochs}, step {step.done:,}/{step.steps:,}"
         measured = _steps_done(step) - self.first
         if not measured:
-            return said
-        left = round((self.time() - self.began) / measured * (step.epochs * step.steps - _steps_done(step)))
+            return text
+        left = round((self.time() - self.started) / measured * (step.epochs * step.steps - _steps_done(step)))
         hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
-        return f"{said}, {f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} left"
+        return f"{text}, {f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} left"
 
 
 def _steps_done(step: StepProgress) -> int:

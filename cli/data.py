@@ -1,4 +1,4 @@
-"""flagbt data: fetch bars, look at them, mend a file, join bars into longer ones."""
+"""flagbt data: fetch bars, show and check a file, fix it, resample it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from ..errors import DataError, UsageError
 from ..storage.atomic_files import write_text
-from .console import ProgressBars, print_table, say
+from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Group, Number, Place, json_option, print_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SHOWN_GAPS = 20
 
 @click.group("data", cls=Group)
 def data_group() -> None:
-    """Fetch bars, look at them, mend a file of them, join them into longer ones."""
+    """Fetch bars; show, check, fix and resample files of bars."""
 
 
 @data_group.command("info")
@@ -32,7 +32,7 @@ def data_group() -> None:
 def data_info(data: Path | None, as_json: bool) -> None:
     """Describe a file of bars: range, step, gaps, digest."""
     from ..data.bars import utc
-    from ..workflows.run import load_bars
+    from ..workflows.inputs import load_bars
 
     bars = load_bars(data)
     gaps = [gap.to_json() for gap in bars.gaps]
@@ -50,7 +50,7 @@ def data_info(data: Path | None, as_json: bool) -> None:
         print_json(values)
         return
     if bars.synthetic:
-        say("SYNTHETIC data: these prices were generated.", style=STAMP)
+        print_line("SYNTHETIC data: these prices were generated.", style=STAMP)
     print_table(["", ""], [[key, value] for key, value in values.items() if key != "gaps"])
     if gaps:
         print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps])
@@ -60,59 +60,59 @@ def data_info(data: Path | None, as_json: bool) -> None:
 @click.option("-o", "--output", type=Place(), required=True, help="A .csv or .csv.gz file to write.")
 @json_option
 def data_sample(output: Path, as_json: bool) -> None:
-    """Write the bundled SYNTHETIC sample into a file."""
+    """Write the bundled SYNTHETIC sample to a file."""
     from ..data.readers import write_bars_csv
-    from ..workflows.run import load_bars
+    from ..workflows.inputs import load_bars
 
     bars = load_bars(None)
     write_bars_csv(bars, output)
     if as_json:
         print_json({"output": str(output), "bars": len(bars), "synthetic": True})
     else:
-        say(f"SYNTHETIC: {len(bars):,} generated bars written to {output}")
+        print_line(f"SYNTHETIC: {len(bars):,} generated bars written to {output}")
 
 
 @data_group.command("check")
 @click.argument("file", type=Place())
-@click.option("--fix", help="Fixes to apply, separated by commas; the check names them.")
-@click.option("-o", "--output", type=Place(), help="With --fix: a new .csv or .csv.gz file for the mended bars.")
+@click.option("--fix", help="Fixes to apply, separated by commas; the check lists them.")
+@click.option("-o", "--output", type=Place(), help="With --fix: a new .csv or .csv.gz file for the fixed bars.")
 @json_option
 @click.pass_context
 def data_check(ctx: click.Context, file: Path, fix: str | None, output: Path | None, as_json: bool) -> None:
-    """Say what is in a file of bars and what is wrong; mend it, into a new file, only as asked.
+    """Check a file of bars and list its problems; with --fix, write a fixed copy.
 
-    Exits with 1 if the file would be refused as it is. With --fix, the mended bars and a list of every change
-    (OUTPUT.changes.txt) are written as new files, or nothing is.
+    Exits with 1 if flagbt would refuse the file as it is. With --fix, the fixed bars and a list of every change
+    (OUTPUT.changes.txt) are written as new files, or nothing is written.
     """
     from ..data.check import check_table
 
     if (fix is None) != (output is None):
-        raise UsageError("--fix and --output go together: the mended bars become a new file, and the old one stays as it is.")
+        raise UsageError("--fix and --output go together: the fixed bars go to a new file, and the old one stays as it is.")
     if fix is None or output is None:
         examined = check_table(file)
         print_json(examined.to_json()) if as_json else _show(examined)
         if examined.bars is None:
             ctx.exit(1)
         return
-    examined, values = _mend(file, fix, output)
+    examined, values = _fix(file, fix, output)
     if as_json:
         print_json({**examined.to_json(), **values})
         return
     changes = values["changes"]
     for line in changes[:SHOWN_CHANGES]:
-        say(line)
+        print_line(line)
     if len(changes) > SHOWN_CHANGES:
-        say(f"... and {len(changes) - SHOWN_CHANGES:,} more")
-    say(f"{len(changes):,} changes, listed in {values['changes_file']}; {values['bars']:,} bars written to {output}")
+        print_line(f"... and {len(changes) - SHOWN_CHANGES:,} more")
+    print_line(f"{len(changes):,} changes, listed in {values['changes_file']}; {values['bars']:,} bars written to {output}")
 
 
 @data_group.command("resample")
 @click.argument("file", type=Place())
-@click.option("--timeframe", required=True, help="15m, 4h, 1d, ...: what divides a day, 1d or 1w.")
+@click.option("--timeframe", required=True, help="15m, 4h, ...: a divisor of a day; or 1d, 1w.")
 @click.option("-o", "--output", type=Place(), required=True, help="A new .csv or .csv.gz file.")
 @json_option
 def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> None:
-    """Join bars into longer ones on UTC boundaries; a bucket with a bar missing is left out, and named."""
+    """Join bars into longer ones on UTC boundaries; incomplete buckets are left out and listed."""
     from ..data import resample
     from ..data.bars import utc
     from ..data.readers import read_bars, write_bars_csv
@@ -133,25 +133,23 @@ def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> No
         )
         return
     for each in dropped[:SHOWN_DROPPED]:
-        say(f"left out: the bucket of {utc(each.time)}, with {each.there} of its {each.of} bars")
+        print_line(f"left out: the bucket of {utc(each.time)}, with {each.there} of its {each.of} bars")
     if len(dropped) > SHOWN_DROPPED:
-        say(f"... and {len(dropped) - SHOWN_DROPPED:,} more; --json names them all")
+        print_line(f"... and {len(dropped) - SHOWN_DROPPED:,} more; --json lists all")
     _stamp(bars)
-    say(f"{len(bars):,} bars of {timeframe} written to {output}; {len(dropped):,} incomplete buckets left out")
+    print_line(f"{len(bars):,} bars of {timeframe} written to {output}; {len(dropped):,} incomplete buckets left out")
 
 
 @data_group.command("fetch")
-@click.option("--exchange", default="binance", show_default=True, help="An exchange that ccxt knows.")
+@click.option("--exchange", default="binance", help="An exchange that ccxt supports.")
 @click.option("--symbol", required=True, help="A market, such as BTC/USDT.")
-@click.option("--timeframe", default="1h", show_default=True, help="1m, 15m, 1h, 1d, ...: what the exchange offers.")
-@click.option("--since", required=True, help="First open time wanted, UTC: 2020-01-01 or 2020-01-01T06:00.")
-@click.option("--until", help="First open time not wanted any more. Default: up to the last finished bar.")
-@click.option("-o", "--output", type=Place(), required=True, help="A .csv, .csv.gz or .parquet file; its bars are kept.")
-@click.option("--source", default="auto", show_default=True, help="api, archive (Binance's public files), or auto.")
-@click.option("--base-url", help="Scheme and host of a mirror or gateway, in place of the exchange's own.")
-@click.option(
-    "--patience", type=Number(above=0), default=300.0, show_default=True, help="Seconds to repeat what is not answered."
-)
+@click.option("--timeframe", default="1h", help="1m, 15m, 1h, 1d, ..., as the exchange offers.")
+@click.option("--since", required=True, help="First open time, UTC: 2020-01-01 or 2020-01-01T06:00.")
+@click.option("--until", help="End, exclusive. Default: after the last finished bar.")
+@click.option("-o", "--output", type=Place(), required=True, help="A .csv, .csv.gz or .parquet file; bars in it are kept.")
+@click.option("--source", default="auto", help="api, archive (Binance's public files), or auto.")
+@click.option("--base-url", help="Scheme and host of a mirror or gateway, instead of the exchange's.")
+@click.option("--patience", type=Number(above=0), default=300.0, help="Seconds to retry a failed request.")
 @json_option
 def data_fetch(
     exchange: str,
@@ -165,10 +163,10 @@ def data_fetch(
     patience: float,
     as_json: bool,
 ) -> None:
-    """Fetch finished bars from an exchange into a file: only what is missing, before, after and inside.
+    """Fetch the finished bars that a file lacks from an exchange: before, after and inside its range.
 
-    The file's bars beside what is missing are fetched again and must agree. Stopped or killed, it loses at most a
-    page: the same command goes on. Needs the extra: pip install 'flagbt[fetch]'.
+    The file's bars next to the missing ones are fetched again and must agree. An interrupted fetch loses at most a
+    page: the same command resumes it. Needs the extra: pip install 'flagbt[fetch]'.
     """
     from ..data.fetching.fetch import FetchRequest, fetch
     from ..data.time_range import parse_moment
@@ -184,9 +182,9 @@ def data_fetch(
         base_url=base_url,
         patience_s=patience,
     )
-    phases = {"fetch": f"{symbol} {timeframe}", "check": "asking for the gaps again", "archive": "monthly files"}
+    phases = {"fetch": f"{symbol} {timeframe}", "check": "checking the gaps again", "archive": "monthly files"}
     with ProgressBars(phases) as progress:
-        done = fetch(request, report=progress.update, notify=progress.say)
+        done = fetch(request, report=progress.update, notify=progress.print_line)
     _show_fetched(done, request, as_json)
 
 
@@ -215,13 +213,13 @@ def _show_fetched(done: FetchResult, request: FetchRequest, as_json: bool) -> No
         )
         return
     for note in done.notes:
-        say(f"note: {note}")
+        print_line(f"note: {note}")
     if gaps:
         print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps[:SHOWN_GAPS]])
-        more = f" ({len(gaps) - SHOWN_GAPS:,} more; --json names them all)" if len(gaps) > SHOWN_GAPS else ""
-        say(f"{len(gaps):,} gap{'s' if len(gaps) > 1 else ''} that the source has, left as they are{more}")
+        more = f" ({len(gaps) - SHOWN_GAPS:,} more; --json lists all)" if len(gaps) > SHOWN_GAPS else ""
+        print_line(f"{len(gaps):,} gap{'s' if len(gaps) > 1 else ''} at the source, left as is{more}")
     what = f"{done.added:,} new bars" if done.added else "nothing was missing"
-    say(f"{what}; {request.output} holds {len(bars):,} bars, {utc(bars.time[0])} to {utc(bars.time[-1])}")
+    print_line(f"{what}; {request.output} holds {len(bars):,} bars, {utc(bars.time[0])} to {utc(bars.time[-1])}")
 
 
 def _show(examined: CheckResult) -> None:
@@ -230,23 +228,25 @@ def _show(examined: CheckResult) -> None:
     shown = ("source", "format", "rows", "first", "last", "step_hours", "digest")
     print_table(["", ""], [[key, values[key]] for key in shown])
     if examined.table.ignored:
-        say(f"columns that are not read: {', '.join(examined.table.ignored)}")
+        print_line(f"columns not read: {', '.join(examined.table.ignored)}")
     for note in examined.table.notes:
-        say(f"note: {note}")
+        print_line(f"note: {note}")
     for problem in examined.problems:
         where = f" ({', '.join(problem.where)}{', ...' if problem.count > len(problem.where) else ''})" if problem.where else ""
-        say(f"{problem.kind}, {problem.count:,}{where}: {problem.message}", style="bold" if problem.remedy.refused else None)
-        say(f"    {problem.remedy.message}")
+        print_line(
+            f"{problem.kind}, {problem.count:,}{where}: {problem.message}", style="bold" if problem.remedy.refused else None
+        )
+        print_line(f"    {problem.remedy.message}")
     fixes = [fix for problem in examined.problems for fix in problem.remedy.fixes]
     if examined.bars is None:
-        say("flagbt refuses this file as it is.", style="bold red")
+        print_line("flagbt refuses this file as it is.", style="bold red")
     else:
-        say("flagbt reads this file as it is.")
+        print_line("flagbt reads this file as it is.")
     if fixes:
-        say(f"fixes, written into a new file: --fix {','.join(fix for fix in fixes if fix != 'keep-last')} --output NEW.csv")
+        print_line(f"to write a fixed copy: --fix {','.join(fix for fix in fixes if fix != 'keep-last')} --output NEW.csv")
 
 
-def _mend(file: Path, fix: str, output: Path) -> tuple[CheckResult, dict[str, Any]]:
+def _fix(file: Path, fix: str, output: Path) -> tuple[CheckResult, dict[str, Any]]:
     from ..data.check import check_table
     from ..data.readers import write_bars_csv
     from ..data.repair import repair
@@ -267,7 +267,7 @@ def _mend(file: Path, fix: str, output: Path) -> tuple[CheckResult, dict[str, An
         write_text(changes_file, "\n".join([*head, *changes]) + "\n")
     except OSError as error:
         output.unlink()
-        raise DataError(f"{changes_file}: cannot be written ({error.strerror or error}), so neither was {output}.") from None
+        raise DataError(f"{changes_file}: cannot be written ({error.strerror or error}); nor was {output}.") from None
     return examined, {
         "output": str(output),
         "changes_file": str(changes_file),
@@ -279,9 +279,9 @@ def _mend(file: Path, fix: str, output: Path) -> tuple[CheckResult, dict[str, An
 
 def _check_new(path: Path) -> None:
     if path.exists() or path.is_symlink():
-        raise DataError(f"{path}: this exists already, and is not replaced. Give another name, or remove it first.")
+        raise DataError(f"{path} exists already, and is not replaced. Give another name, or remove it first.")
 
 
 def _stamp(bars: Any) -> None:
     if bars.synthetic:
-        say("SYNTHETIC data: these prices were generated.", style=STAMP)
+        print_line("SYNTHETIC data: these prices were generated.", style=STAMP)

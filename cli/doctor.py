@@ -12,7 +12,7 @@ import click
 
 from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError
-from .console import ProgressBars, say
+from .console import ProgressBars, print_line
 from .options import (
     STAMP,
     Command,
@@ -22,9 +22,9 @@ from .options import (
     Range,
     features_option,
     json_option,
+    print_checkpoint,
     print_json,
-    tell_checkpoint,
-    tell_resolved,
+    print_resolved,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def doctor_command(
     Exit 1 if the verdict is broken.
     """
     if html is not None:
-        from ..workflows.run import check_out
+        from ..workflows.inputs import check_out
 
         check_out(html.parent, option="--html")
         if html.is_dir():
@@ -83,10 +83,10 @@ def doctor_command(
         from ..doctor.checkpoint_subject import subject_of_checkpoint
         from ..doctor.examine import examine
         from ..models.checkpoint import find_checkpoint
-        from ..workflows.run import load_bars
+        from ..workflows.inputs import load_bars
 
         checkpoint = find_checkpoint(ckpt)
-        tell_resolved("checkpoint", checkpoint)
+        print_resolved("checkpoint", checkpoint)
         past = None if train_data is None else read_bars(train_data)
         subject = subject_of_checkpoint(checkpoint, load_bars(data), past=past, timerange=timerange, seed=seed)
         with ProgressBars({"checks": "Examining"}) as bars:
@@ -100,7 +100,7 @@ def doctor_command(
     else:
         print_diagnosis(diagnosis)
         if html is not None:
-            say(f"page: {html}")
+            print_line(f"page: {html}")
     if diagnosis.verdict == "broken":
         sys.exit(1)
 
@@ -111,29 +111,29 @@ def _example(name: str, *, given: list[object], seed: int, as_json: bool) -> Dia
     from ..doctor.example import run_example
 
     with ProgressBars({"train": "Training", "checks": "Examining"}) as bars:
-        return run_example(write=(lambda _text: None) if as_json else say, seed=seed, progress=bars.update)
+        return run_example(write=(lambda _text: None) if as_json else print_line, seed=seed, progress=bars.update)
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
     """Print the verdict, the findings and the number of items examined."""
     if diagnosis.synthetic:
-        say("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
-    say(f"{diagnosis.subject}: {diagnosis.verdict}", style="bold")
+        print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
+    print_line(f"{diagnosis.subject}: {diagnosis.verdict}", style="bold")
     for number, each in enumerate(diagnosis.findings, 1):
         value = (
             "" if each.value is None else f" {each.value:.4g}" + ("" if each.limit is None else f" (limit {each.limit:.4g})")
         )
         share = "" if each.explains is None else f", explains {100 * each.explains:.0f} % of the symptom"
-        say(f"{number:2}. {each.severity:8} {each.check}{value}{share}", style=STYLES[each.severity])
-        say(f"    {each.message}")
+        print_line(f"{number:2}. {each.severity:8} {each.check}{value}{share}", style=STYLES[each.severity])
+        print_line(f"    {each.message}")
         if each.undone:
-            say(f"    {each.undone}")
+            print_line(f"    {each.undone}")
         if each.is_problem and each.otherwise:
-            say(f"    {each.otherwise}")
+            print_line(f"    {each.otherwise}")
         if each.remedy and each.severity != "ok":
-            say(f"    Remedy: {each.remedy}")
+            print_line(f"    Remedy: {each.remedy}")
     tried = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in diagnosis.coverage.items())
-    say(f"examined: {tried}; {diagnosis.seconds:.0f} seconds")
+    print_line(f"examined: {tried}; {diagnosis.seconds:.0f} seconds")
 
 
 @click.group("verify", cls=Group)
@@ -225,10 +225,12 @@ def verify_parity_command(
 def _verification_inputs(
     strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None
 ) -> tuple[Callable[[], Any], ModelSignals | None, Bars, int]:
-    """Return a strategy factory, its model, the bars up to the range's end, and the position of the range's first bar."""
-    from ..workflows.run import RunRequest, load_bars, strategy_maker
+    """Return what makes the strategy, its model, the bars up to the range's end, and the position of the range's first."""
+    from ..workflows.inputs import load_bars
+    from ..workflows.run import RunRequest
+    from ..workflows.strategy import strategy_maker
 
-    tell_checkpoint(ckpt)
+    print_checkpoint(ckpt)
     make, model = strategy_maker(RunRequest(strategy=strategy, ckpt=ckpt))
     bars = load_bars(data)
     part = bars.between(timerange or TimeRange())
@@ -248,10 +250,10 @@ def _print_proof(finding: Finding, bars: Bars, *, as_json: bool) -> None:
         print_json(finding.to_json())
     else:
         if bars.synthetic:
-            say("SYNTHETIC data: not from a market.", style=STAMP)
-        say(f"{finding.check}: {finding.severity}", style=STYLES[finding.severity])
-        say(finding.message)
+            print_line("SYNTHETIC data: not from a market.", style=STAMP)
+        print_line(f"{finding.check}: {finding.severity}", style=STYLES[finding.severity])
+        print_line(finding.message)
         if finding.remedy:
-            say(f"Remedy: {finding.remedy}")
+            print_line(f"Remedy: {finding.remedy}")
     if finding.severity != "ok":  # cannot be checked is not a proof
         sys.exit(1)

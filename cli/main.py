@@ -1,6 +1,6 @@
-"""The command line: gathers the commands, and turns a user's mistake into one paragraph.
+"""The command line: combines the commands, and reports a user's mistake in one paragraph.
 
-Nothing heavy is imported here: torch, transformers, Backtrader and quantstats only inside the commands that need them.
+Only the commands that need them import torch, transformers, Backtrader and quantstats.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from .train import pretrain_command, train_command
 @click.group(
     cls=Group,
     context_settings={
-        "token_normalize_func": lambda word: word.replace("_", "-"),
+        "token_normalize_func": lambda name: name.replace("_", "-"),
         "help_option_names": ["-h", "--help"],
         "max_content_width": 110,
+        "show_default": True,
     },
 )
 @click.version_option(__version__, prog_name="flagbt")
@@ -64,7 +65,7 @@ for _command in (
 
 
 def run_command_line() -> NoReturn:
-    """Run the command line; errors of the user's are one paragraph on stderr, exit 1 or 2."""
+    """Run the command line; a user's error is one paragraph on stderr, with exit code 1 or 2."""
     with stoppable():
         _run()
 
@@ -73,12 +74,12 @@ def _run() -> NoReturn:
     try:
         print_anywhere()
         code = cli.main(prog_name="flagbt", standalone_mode=False) or 0
-        if sys.stdout is not None:  # closed by the caller
+        if sys.stdout is not None:  # the caller has closed it
             sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         _complain("stopped.", STOPPED)
     except BaseException as error:
-        if requested() and getattr(error, "exit_code", None) != STOPPED:  # whatever somebody made of the request on the way
+        if requested() and getattr(error, "exit_code", None) != STOPPED:  # code in between may have replaced the exception
             _complain("stopped.", STOPPED)
         _explain(error)
     if requested():
@@ -87,47 +88,47 @@ def _run() -> NoReturn:
 
 
 def _explain(error: BaseException) -> NoReturn:
-    """Turn what a user can do something about into a paragraph, and raise everything else."""
+    """Report an error that the user can fix in one paragraph; raise any other."""
     if isinstance(error, FlagbtError):
         _complain(str(error), error.exit_code)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         sys.exit(error.exit_code)
     if isinstance(error, click.ClickException):
-        _complain(_said(error), error.exit_code)
+        _complain(_message(error), error.exit_code)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _complain("the output could not be written: the disk is full. Make room, or write elsewhere.", 1)
+        _complain("the output could not be written: the disk is full. Make room, or write to another disk.", 1)
     raise error
 
 
-def _said(error: click.ClickException) -> str:
-    """Write what click has to say in one paragraph, with the file and line where an option came from there."""
+def _message(error: click.ClickException) -> str:
+    """Return click's message in one paragraph, with the file and line of an option that came from a config file."""
     context = getattr(error, "ctx", None)
-    said = _unknown_option(error) if isinstance(error, click.NoSuchOption) else error.format_message()
+    text = _unknown_option(error) if isinstance(error, click.NoSuchOption) else error.format_message()
     param = getattr(error, "param", None)
     if isinstance(error, click.BadParameter) and error.message and param is not None and param.name is not None:
-        said = f"{max(param.opts, key=len) if isinstance(param, click.Option) else param.name}: {error.message}"
+        text = f"{max(param.opts, key=len) if isinstance(param, click.Option) else param.name}: {error.message}"
         path, settings = context.meta.get(FROM_FILE, (None, {})) if context is not None else (None, {})
         setting: ConfigSetting | None = settings.get(param.name)
         if setting is not None and context is not None and source_of(context, param.name) == "file":
-            said = f"--config: {path}, line {setting.line}: {said}"
-    said = said if said.endswith((".", "?", "?)")) else f"{said}."
-    return f"{said} See {context.command_path} --help." if context is not None else said
+            text = f"--config: {path}, line {setting.line}: {text}"
+    text = text if text.endswith((".", "?", "?)")) else f"{text}."
+    return f"{text} See {context.command_path} --help." if context is not None else text
 
 
 def _unknown_option(error: click.NoSuchOption) -> str:
-    """Name the option that was meant, or else the commands that have one of that name."""
-    said = f"No such option '{error.option_name}'."
+    """Return the message for an unknown option, with the nearest option or the commands that have it."""
+    message = f"No such option '{error.option_name}'."
     if error.ctx is None:
-        return said
-    word, own = error.option_name, _options(error.ctx.command)
-    if (same := same_option(word, own)) is None:
-        found = [(name, there) for name, command in cli.commands.items() if (there := same_option(word, _options(command)))]
+        return message
+    name, own = error.option_name, _options(error.ctx.command)
+    if (same := same_option(name, own)) is None:
+        found = [(each, match) for each, command in cli.commands.items() if (match := same_option(name, _options(command)))]
         if found:
-            where = " and ".join(f"flagbt {name}" for name, there in found[:2] if there == found[0][1])
-            return f"{said} '{found[0][1]}' is an option of {where}."
-    alike = same or option_alike(word, own)
-    return said if alike is None else f"{said} Did you mean '{alike}'?"
+            where = " and ".join(f"flagbt {each}" for each, option in found[:2] if option == found[0][1])
+            return f"{message} '{found[0][1]}' is an option of {where}."
+    guess = same or option_alike(name, own)
+    return message if guess is None else f"{message} Did you mean '{guess}'?"
 
 
 def _options(command: click.Command) -> list[str]:
@@ -142,7 +143,7 @@ def _options(command: click.Command) -> list[str]:
 
 
 def _complain(text: str, exit_code: int) -> NoReturn:
-    # A plug-in's or a library's own words may have lines; the paragraph has none.
-    said = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in " ".join(text.split()))
-    click.echo(f"flagbt: {said}", err=True)
+    # The message of a plug-in or library may have several lines; the paragraph has one.
+    message = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in " ".join(text.split()))
+    click.echo(f"flagbt: {message}", err=True)
     sys.exit(exit_code)

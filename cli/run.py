@@ -1,4 +1,4 @@
-"""flagbt run, and flagbt show-config: what it would use."""
+"""flagbt run, and flagbt show-config: the options that it would use."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import click
 from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
 from ..workflows.run import RunRequest, RunResult, run
-from .console import ProgressBars, print_table, say
-from .options import STAMP, Command, config_option, json_option, print_json, run_options, source_of, tell_checkpoint
+from .console import ProgressBars, print_line, print_table
+from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
 
 SHOWN_METRICS = (
     "total_return",
@@ -35,7 +35,7 @@ SHOWN_METRICS = (
 @config_option
 @json_option
 def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
-    """Backtest a strategy, write a run folder with a tearsheet."""
+    """Backtest a strategy, and write a run folder with a tearsheet."""
     request = _request(options)
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
         recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
@@ -43,7 +43,7 @@ def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, *
     if as_json:
         print_json(values)
         return
-    tell_checkpoint(request.ckpt)
+    print_checkpoint(request.ckpt)
     print_run(values, recorded)
 
 
@@ -53,8 +53,8 @@ def _request(options: Mapping[str, Any]) -> RunRequest:
 
 
 def run_json(recorded: RunResult) -> dict[str, Any]:
-    """Return what a run says of itself, as JSON values."""
-    from ..results.caveats import banners, overlaps, strategy_name, unstated  # with bokeh behind it, only where a run is shown
+    """Return the results of a run as JSON values."""
+    from ..results.caveats import banners, overlaps, strategy_name, unstated  # imports bokeh
 
     manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
     verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
@@ -88,32 +88,32 @@ def run_json(recorded: RunResult) -> dict[str, Any]:
 
 
 def print_run(values: dict[str, Any], recorded: RunResult) -> None:
-    """Print what a run says of itself; ``values`` are ``run_json``'s."""
+    """Print the results of a run; ``values`` are those of ``run_json``."""
     from ..results.caveats import UNSTATED, too_good_sentence, with_stamp
 
     data, manifest = values["data"], recorded.manifest
     if data["synthetic"]:
-        say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+        print_line("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
     if values["overlap_allowed"]:
-        say("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is no test.", style=STAMP)
+        print_line("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is not a test.", style=STAMP)
     if not values["bars_seen_stated"]:
-        say(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
-    if (said := too_good_sentence(manifest)) is not None:
-        say(said, style=STAMP)
-    say(manifest["sentence"], style="bold")
+        print_line(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
+    if (sentence := too_good_sentence(manifest)) is not None:
+        print_line(sentence, style=STAMP)
+    print_line(manifest["sentence"], style="bold")
     checkpoint = (
         f", checkpoint {values['checkpoint']['name']} {values['checkpoint']['digest'][:12]}" if values["checkpoint"] else ""
     )
-    say(
+    print_line(
         f"{data['source']}, {manifest['data']['first']} .. {manifest['data']['last']}, {values['bars']:,} bars, "
         f"digest {data['digest'][:12]}{checkpoint}"
     )
     from ..results.summary import order_counts
 
-    say(f"orders: {order_counts(values['funnel'])}", style="yellow" if values["funnel"]["rejected"] else None)
+    print_line(f"orders: {order_counts(values['funnel'])}", style="yellow" if values["funnel"]["rejected"] else None)
     for key in ("signal", "model"):
         if manifest["verdicts"][key]:
-            say(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
+            print_line(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
     rows = [[name.replace("_", " "), values["metrics"][name], values["benchmark"][name]] for name in SHOWN_METRICS]
     if (certainty := values["certainty"]) is not None:
         rows.insert(
@@ -124,8 +124,8 @@ def print_run(values: dict[str, Any], recorded: RunResult) -> None:
         deflated = certainty["deflated_sharpe"]
         tried_since = deflated["inputs"]["trials"] != deflated["inputs"]["trials_at_run"]
         more = f" {deflated['sentence']}" if tried_since or deflated["value"] is not None else ""
-        say(f"luck: {with_stamp(certainty['verdict'], manifest['config'])['sentence']}{more}")
-    say(f"tearsheet: {values['tearsheet']}")
+        print_line(f"luck: {with_stamp(certainty['verdict'], manifest['config'])['sentence']}{more}")
+    print_line(f"tearsheet: {values['tearsheet']}")
 
 
 def _interval(figure: dict[str, Any]) -> str | None:
@@ -138,7 +138,7 @@ def _interval(figure: dict[str, Any]) -> str | None:
 @json_option
 @click.pass_context
 def show_config(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Show what `flagbt run` would use: defaults, laid over by the file, laid over by the command line."""
+    """Show the options that `flagbt run` would use: defaults, overridden by the file, then by the command line."""
     shown = {name: str(value) if isinstance(value, Path | TimeRange) else value for name, value in options.items()}
     if as_json:
         print_json({"config": shown, "sources": {name: source_of(ctx, name) for name in shown}})

@@ -1,4 +1,4 @@
-"""flagbt runs, report and compare: look at what runs left behind."""
+"""flagbt runs, report and compare: list, show and compare finished runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from ..errors import FlagbtError, UsageError
 from ..workflows.run import RunResult
-from .console import ProgressBars, print_table, say
+from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, Group, Place, json_option, print_json, runs_option
 from .run import print_run, run_json
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @click.command("compare", cls=Command)
 @click.argument("runs", nargs=-1, required=True)
-@click.option("-o", "--output", type=Place(), default=Path("compare.html"), show_default=True)
-@click.option("--sort", metavar="METRIC", help="Order the runs by a metric, the best first, such as sharpe_daily.")
+@click.option("-o", "--output", type=Place(), default=Path("compare.html"), help="The page to write.")
+@click.option("--sort", metavar="METRIC", help="Sort the runs by a metric, best first, such as sharpe_daily.")
 @click.option(
     "--fail-if",
     "conditions",
     metavar="CONDITION",
     multiple=True,
-    help="Exit 1 where a run meets it, such as 'sharpe_daily < 0.5'; may be given several times.",
+    help="Exit 1 if a run meets it, such as 'sharpe_daily < 0.5'; may be given several times.",
 )
 @runs_option
 @json_option
@@ -46,7 +46,7 @@ def compare_command(
     folders = [find_run(each, out).resolve() for each in runs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice is not None:
-        raise UsageError(f"compare: the run {twice.name} is given twice. Name it once: a run cannot differ from itself.")
+        raise UsageError(f"compare: the run {twice.name} is given twice. Give it once: a run cannot be compared with itself.")
     with ProgressBars({"read": "Reading runs", "draw": "Drawing the page"}) as bars:
         stored, trials = [], CurrentTrials()
         for number, each in enumerate(runs):
@@ -59,8 +59,8 @@ def compare_command(
         bars.update("draw", 0, 1)
         write_page(output, render_comparison(stored))
         bars.update("draw", 1, 1)
-    names = labels(stored)
-    failures = [said for limit in limits for run, name in zip(stored, names, strict=True) if (said := limit.failure(run, name))]
+    pairs = list(zip(stored, labels(stored), strict=True))
+    failures = [text for limit in limits for run, name in pairs if (text := limit.failure(run, name))]
     if as_json:
         print_json(
             {
@@ -84,14 +84,14 @@ def compare_command(
         )
     else:
         _print_comparison(stored, unequal, comparison_table(stored), unsorted=by is not None and bool(unequal))
-        say(f"comparison: {output}")
+        print_line(f"comparison: {output}")
     if failures:
         click.echo(f"flagbt: --fail-if: {' '.join(failures)}", err=True)
         click.get_current_context().exit(1)
 
 
 def _deflated(certainty: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the deflated Sharpe ratio by the trials known now, how many these are, and how many the run knew."""
+    """Return the deflated Sharpe ratio by the current trials, their number, and their number at the run."""
     if certainty is None:
         return {"deflated_sharpe": None, "trials": None, "trials_at_run": None}
     figure = certainty["deflated_sharpe"]
@@ -105,19 +105,19 @@ def _print_comparison(
     from ..results.caveats import UNSTATED, overlaps, too_good_sentence, unstated
 
     if any(each.manifest["data"]["synthetic"] for each in stored):
-        say("SYNTHETIC data in at least one run.", style=STAMP)
+        print_line("SYNTHETIC data in at least one run.", style=STAMP)
     if any(overlaps(each.manifest) for each in stored):
-        say("OVERLAP allowed in at least one run: its checkpoint or strategy may have seen these bars.", style=STAMP)
+        print_line("OVERLAP allowed in at least one run: its checkpoint or strategy may have seen these bars.", style=STAMP)
     names = labels(stored)
     if unknown := [name for name, each in zip(names, stored, strict=True) if unstated(each.manifest["config"])]:
-        say(f"BARS SEEN not stated: {UNSTATED}: {', '.join(unknown)}.", style=STAMP)
+        print_line(f"BARS SEEN not stated: {UNSTATED}: {', '.join(unknown)}.", style=STAMP)
     for name, each in zip(names, stored, strict=True):
-        if (said := too_good_sentence(each.manifest)) is not None:
-            say(f"{name}: {said}", style=STAMP)
+        if (sentence := too_good_sentence(each.manifest)) is not None:
+            print_line(f"{name}: {sentence}", style=STAMP)
     for sentence in unequal:
-        say(f"Not equal: {sentence}", style="yellow")
+        print_line(f"Not equal: {sentence}", style="yellow")
     if unsorted:
-        say("Not sorted: runs that are not the same test have no order.", style="yellow")
+        print_line("Not sorted: the runs are different tests.", style="yellow")
     print_table(rows[0], rows[1:])
 
 
@@ -126,7 +126,7 @@ def _print_comparison(
 @runs_option
 @json_option
 def report_command(run: str | None, out: Path, as_json: bool) -> None:
-    """Make a run's page again, by the trials known now; the last run by default."""
+    """Write a run's page again, with the current trials; by default the last run's."""
     from ..reports.tearsheet import render_tearsheet
     from ..results.caveats import banners
     from ..results.store import find_run, read_run, rebuild_page
@@ -140,81 +140,76 @@ def report_command(run: str | None, out: Path, as_json: bool) -> None:
         print_json({"run": str(page.parent), "tearsheet": str(page), "warnings": warnings})
     else:
         for each in warnings:
-            say(each, style=STAMP)
-        say(f"tearsheet: {page}")
+            print_line(each, style=STAMP)
+        print_line(f"tearsheet: {page}")
 
 
 @click.group("runs", cls=Group)
 def runs_group() -> None:
-    """Look at the runs there are."""
+    """List and show runs."""
 
 
 @runs_group.command("list")
 @runs_option
 @json_option
 def runs_list(out: Path, as_json: bool) -> None:
-    """List the runs, newest first, each judged by the trials known now."""
-    from ..reports.sections.significance import luck_word, trials_then_now
-    from ..results.caveats import legend, marks, overlaps, strategy_name, too_good_sentence, unstated
+    """List the runs, newest first, each deflated by the current trials."""
+    from ..reports.sections.significance import trials_then_now
+    from ..results.caveats import legend, marks
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import list_runs, read_run
 
-    rows, tried, damaged, words, trials = [], [], [], [], CurrentTrials()
-    trials.log(out)  # one that cannot be read is no damaged run's fault
+    rows, tried, damaged, run_marks, trials = [], [], [], [], CurrentTrials()
+    trials.log(out)  # an unreadable log must not count as a damaged run
     for folder in reversed(list_runs(out)):
         try:
             stored = trials.run(read_run(folder))
-            words.append(marks(stored.manifest))
-        except FlagbtError as error:  # one damaged run must not hide the others
+            run_marks.append(marks(stored.manifest))
+        except FlagbtError as error:  # a damaged run must not hide the others
             damaged.append({"run": folder.name, "error": str(error)})
             continue
-        mine, certainty = stored.metrics["strategy"], stored.metrics["certainty"]
-        tried.append(trials_then_now(certainty))
-        rows.append(
-            {
-                "run": folder.name,
-                "name": stored.manifest["name"],
-                "strategy": strategy_name(stored.manifest["config"]),
-                "data": stored.manifest["data"]["source"],
-                "synthetic": stored.manifest["data"]["synthetic"],
-                "overlap": overlaps(stored.manifest),
-                "bars_seen_stated": not unstated(stored.manifest["config"]),
-                "too_good": too_good_sentence(stored.manifest) is not None,
-                "total_return": mine["total_return"],
-                "sharpe_daily": mine["sharpe_daily"],
-                "luck": luck_word(certainty),
-                **_deflated(certainty),
-                "trades": mine["trades"],
-            }
-        )
+        tried.append(trials_then_now(stored.metrics["certainty"]))
+        rows.append({"run": folder.name, **_listed(stored)})
     if as_json:
         print_json({"runs": rows, "damaged": damaged})
         return
     if rows:
-        head = ["run", "name", "data", "marks", "total return", "Sharpe, daily", "luck", "tried, then / now", "trades"]
+        first, second = ("run", "name", "data"), ("total_return", "sharpe_daily", "luck")
         print_table(
-            head,
+            [*first, "marks", "total return", "Sharpe, daily", "luck", "tried, then / now", "trades"],
             [
-                [
-                    row["run"],
-                    row["name"],
-                    row["data"],
-                    mark,
-                    row["total_return"],
-                    row["sharpe_daily"],
-                    row["luck"],
-                    count,
-                    row["trades"],
-                ]
-                for row, mark, count in zip(rows, map(" ".join, words), tried, strict=True)
+                [*(row[key] for key in first), " ".join(each), *(row[key] for key in second), count, row["trades"]]
+                for row, each, count in zip(rows, run_marks, tried, strict=True)
             ],
         )
-        for line in legend(word for each in words for word in each if word in ("UNSTATED", "TOO GOOD")):
-            say(line)
+        for line in legend(mark for each in run_marks for mark in each if mark in ("UNSTATED", "TOO GOOD")):
+            print_line(line)
     elif not damaged:
-        say(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
+        print_line(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
     for each in damaged:
-        say(f"damaged: {each['error']}", style="yellow")
+        print_line(f"damaged: {each['error']}", style="yellow")
+
+
+def _listed(stored: StoredRun) -> dict[str, Any]:
+    """Return a run's entry in the list, as JSON values."""
+    from ..reports.sections.significance import luck_word
+    from ..results.caveats import overlaps, strategy_name, too_good_sentence, unstated
+
+    manifest, metrics, certainty = stored.manifest, stored.metrics["strategy"], stored.metrics["certainty"]
+    return {
+        "name": manifest["name"],
+        "strategy": strategy_name(manifest["config"]),
+        "data": manifest["data"]["source"],
+        "synthetic": manifest["data"]["synthetic"],
+        "overlap": overlaps(manifest),
+        "bars_seen_stated": not unstated(manifest["config"]),
+        "too_good": too_good_sentence(manifest) is not None,
+        "total_return": metrics["total_return"],
+        "sharpe_daily": metrics["sharpe_daily"],
+        "luck": luck_word(certainty),
+        **_deflated(certainty),
+        "trades": metrics["trades"],
+    }
 
 
 @runs_group.command("show")
@@ -222,7 +217,7 @@ def runs_list(out: Path, as_json: bool) -> None:
 @runs_option
 @json_option
 def runs_show(name: str | None, out: Path, as_json: bool) -> None:
-    """Show a run, judged by the trials known now; the last one by default."""
+    """Show a run, deflated by the current trials; by default the last one."""
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import find_run, read_run
 

@@ -1,4 +1,4 @@
-"""flagbt strategies: look at strategies."""
+"""flagbt strategies: list strategies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .options import Group, json_option, print_json
 
 @click.group("strategies", cls=Group)
 def strategies_group() -> None:
-    """Look at the strategies there are."""
+    """List strategies."""
 
 
 @strategies_group.command("list")

@@ -1,4 +1,4 @@
-"""flagbt sweep: many settings over the same bars, and how much of the best one is luck."""
+"""flagbt sweep: many settings on the same bars, and how much of the best result is luck."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import UsageError
-from .console import ProgressBars, say
+from ..sweeps.axes import value_text
+from .console import ProgressBars, print_line
 from .options import (
     DEFAULT_RUNS,
     STAMP,
@@ -25,8 +26,8 @@ from .options import (
     config_option,
     features_option,
     json_option,
+    print_checkpoint,
     print_json,
-    tell_checkpoint,
 )
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEFAULT_SWEEPS = Path("sweeps")
-_MOST_OF_A_GRID = 100_000
-# Where a comma separates values: not inside offset:3,-2.5,1 or threshold:0.4,0.5.
+_MOST_VALUES = 100_000
+# The comma that separates values, not one inside offset:3,-2.5,1 or threshold:0.4,0.5.
 _BETWEEN = r",(?=\s*[a-z])"
 
 
 class Many(click.ParamType[tuple[Any, ...]]):
-    """Values of an axis: one, several with commas between them, or for numbers ``grid:A..B:STEP``."""
+    """The values of an axis: one, several separated by commas, or ``grid:A..B:STEP`` for numbers."""
 
     def __init__(self, name: str, read: Callable[[str], Any], *, between: str = ",", grids: bool = False) -> None:
         self.name = name
@@ -49,7 +50,7 @@ class Many(click.ParamType[tuple[Any, ...]]):
         self._grids = grids
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """Read them."""
+        """Read the values."""
         if isinstance(value, tuple):
             return value
         text = str(value).strip()
@@ -62,7 +63,7 @@ class Many(click.ParamType[tuple[Any, ...]]):
 
 
 def _grid(text: str) -> list[str]:
-    """Return the numbers of ``grid:A..B:STEP``, both ends included, as decimal text: 0.1 three times is 0.3."""
+    """Return the numbers of ``grid:A..B:STEP``, both ends included, as exact decimal text: 3 * 0.1 is 0.3."""
     number = r"\s*([-+]?(?:\d+\.?\d*|\.\d+))\s*"
     found = re.fullmatch(rf"grid:{number}\.\.{number}:{number}", text)
     if found is None:
@@ -73,8 +74,8 @@ def _grid(text: str) -> list[str]:
     count = int((stop - start) / step) + 1 if stop >= start else 0
     if count < 1:
         raise ValueError("the grid is empty: it ends before it starts")
-    if count > _MOST_OF_A_GRID:
-        raise ValueError(f"the grid has {count:,} values, expected at most {_MOST_OF_A_GRID:,}")
+    if count > _MOST_VALUES:
+        raise ValueError(f"the grid has {count:,} values, expected at most {_MOST_VALUES:,}")
     return [str(start + place * step) for place in range(count)]
 
 
@@ -100,53 +101,49 @@ def _number_or_none(text: str) -> float | None:
 
 
 def _yes_or_no(text: str) -> bool:
-    words = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
-    if text.lower() not in words:
-        raise ValueError("expected yes, no, or both with a comma between them")
-    return words[text.lower()]
+    values = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+    if text.lower() not in values:
+        raise ValueError("expected yes, no, or both separated by a comma")
+    return values[text.lower()]
 
 
-def _word(text: str) -> str:
+def _name(text: str) -> str:
     if not text:
-        raise ValueError("expected names, with commas between them")
+        raise ValueError("expected names, separated by commas")
     return text
 
 
-NAMES = Many("names", _word)
-RULES = Many("rules", _word, between=_BETWEEN)
-FILES = Many("calibration", _word, between=r",(?=\s*(?:none|stored|offset:))")
+NAMES = Many("names", _name)
+RULES = Many("rules", _name, between=_BETWEEN)
+FILES = Many("calibration", _name, between=r",(?=\s*(?:none|stored|offset:))")
 NUMBERS = Many("numbers", _number, grids=True)
 WHOLE = Many("numbers", _whole, grids=True)
 OR_NONE = Many("numbers", _number_or_none, grids=True)
 
 
 def _flat(_ctx: click.Context, _param: click.Parameter, values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
-    """Make one axis of several options; a value given twice counts once."""
+    """Combine the values of a repeated option; a value given twice counts once."""
     return tuple(dict.fromkeys(each for group in values for each in group))
 
 
 def _axis(*names: str, kind: Many, help: str, default: tuple[Any, ...] = (), **rest: Any) -> Callable[[Any], Any]:
     if default:
         rest["default"] = [default]
-        help = f"{help}  [default: {','.join(_shown(each) for each in default)}]"
-    return click.option(*names, type=kind, multiple=True, callback=_flat, help=help, **rest)
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else "no" if value is False else f"{value:g}" if isinstance(value, float) else str(value)
+        help = f"{help}  [default: {','.join(value_text(each) for each in default)}]"
+    return click.option(*names, type=kind, multiple=True, callback=_flat, help=help, show_default=False, **rest)
 
 
 @click.command("sweep", cls=Command)
-@_axis("--ckpt", kind=NAMES, help="Checkpoints, names or folders.")
+@_axis("--ckpt", kind=NAMES, help="Names or folders of checkpoints.")
 @click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
-@click.option("--timerange", type=Range(), multiple=True, help="Ranked on: A-B, A- or -B. Several count together.")
-@click.option("--holdout", default="0.25", show_default=True, help="Kept for the winner: a share of the last range, or A-B.")
-@_axis("--calibration", kind=FILES, help="stored[:NAME], none, offset:a,b,c or FILE. Default: stored, without --offsets.")
-@_axis("--offsets", kind=NUMBERS, help="For SELL and BUY, every pair, HOLD's being 0: grid:-4..4:0.5.")
-@_axis("--decision", "--decisions", "decision", kind=RULES, default=("stored",), help="stored, argmax, threshold:P, utility.")
-@_axis("--fee-bps", "--fees", "fee_bps", kind=NUMBERS, default=(10.0,), help="Fees a side, in basis points.")
-@_axis("--slippage-bps", kind=NUMBERS, default=(2.0,), help="Slippages a side, in basis points.")
-@_axis("--borrow-bps-per-day", kind=NUMBERS, default=(1.0,), help="Borrow on a short's notional, a day.")
+@click.option("--timerange", type=Range(), multiple=True, help="Bars to rank on: A-B, A- or -B. Several ranges count together.")
+@click.option("--holdout", default="0.25", help="Bars that only the winner is tested on: a share of the last range, or A-B.")
+@_axis("--calibration", kind=FILES, help="stored[:NAME], none, offset:a,b,c or FILE. Default without --offsets: stored.")
+@_axis("--offsets", kind=NUMBERS, help="Offsets of SELL and BUY, every pair, with HOLD at 0: grid:-4..4:0.5.")
+@_axis("--decision", "--decisions", "decision", kind=RULES, default=("stored",), help="stored, argmax, threshold:P or utility.")
+@_axis("--fee-bps", "--fees", "fee_bps", kind=NUMBERS, default=(10.0,), help="Fee per side, in basis points.")
+@_axis("--slippage-bps", kind=NUMBERS, default=(2.0,), help="Slippage per side, in basis points.")
+@_axis("--borrow-bps-per-day", kind=NUMBERS, default=(1.0,), help="Borrow fee on a short's notional, per day.")
 @_axis("--cash", kind=NUMBERS, default=(10_000.0,), help="Starting cash.")
 @_axis(
     "--short",
@@ -156,33 +153,36 @@ def _shown(value: Any) -> str:
     flag_value="yes",
     help="Whether a SELL while flat opens a short position: yes, no, or no,yes.",
 )
-@_axis("--cooldown-bars", kind=WHOLE, default=(0,), help="No entry this long after an exit.")
-@_axis("--min-hold-bars", kind=WHOLE, default=(0,), help="No exit by signal before.")
+@_axis("--cooldown-bars", kind=WHOLE, default=(0,), help="No entry for this many bars after an exit.")
+@_axis("--min-hold-bars", kind=WHOLE, default=(0,), help="No exit by signal before this many bars.")
 @_axis("--exit", kind=NAMES, default=("signal",), help="signal, horizon or horizon:BARS.")
 @_axis("--stop-loss", kind=OR_NONE, default=(None,), help="Fractions of the entry price, or none.")
 @_axis("--take-profit", kind=OR_NONE, default=(None,), help="Fractions of the entry price, or none.")
-@_axis("--max-short-notional", kind=NUMBERS, default=(1.0,), help="Largest short opened, as a share of equity.")
-@_axis("--close-short-above", kind=OR_NONE, default=(None,), help="Close a short above this many times the equity, or none.")
-@click.option(
-    "--check-share", type=Number(), default=0.01, show_default=True, help="Of all settings, run in Backtrader too, at random."
+@_axis("--max-short-notional", kind=NUMBERS, default=(1.0,), help="Largest short position at entry, as a share of equity.")
+@_axis(
+    "--close-short-above",
+    kind=OR_NONE,
+    default=(None,),
+    help="Close a short whose notional exceeds the equity this many times, or none.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of that draw.")
-@click.option("--backend", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who does the work.")
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes on this machine.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars a forward pass.")
-@click.option("--cache/--no-cache", default=True, show_default=True, help="Take and keep scored logits.")
-@click.option("--allow-overlap", is_flag=True, help="Rank on bars a checkpoint has seen; stamped on every output.")
-@click.option("--yes", is_flag=True, help="Do more than ten million replays.")
-@click.option("--out", type=Place(), default=DEFAULT_SWEEPS, show_default=True, help="Folder of sweep folders.")
-@click.option("--runs", type=Place(), default=DEFAULT_RUNS, show_default=True, help="Whose trial log counts the settings.")
+@click.option("--check-share", type=Number(), default=0.01, help="Share of settings, chosen at random, to check in Backtrader.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the random choice.")
+@click.option("--backend", type=click.Choice(["local", "ray"]), default="local", help="Local processes, or a Ray cluster.")
+@click.option("--workers", type=click.IntRange(1), default=2, help="Processes on this machine.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars per forward pass.")
+@click.option("--cache/--no-cache", default=True, help="Read logits from the cache, and add new ones.")
+@click.option("--allow-overlap", is_flag=True, help="Rank on bars that a checkpoint has seen; every output is stamped.")
+@click.option("--yes", is_flag=True, help="Allow more than ten million replays.")
+@click.option("--out", type=Place(), default=DEFAULT_SWEEPS, help="Folder of sweep folders.")
+@click.option("--runs", type=Place(), default=DEFAULT_RUNS, help="Folder whose trial log counts the settings.")
 @features_option
 @config_option
 @json_option
 def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
-    """Replay every combination of settings, and say how much of the best one is luck.
+    """Replay every combination of settings, and report how much of the best result is luck.
 
-    Options may be given several times, or with several values and commas between them.
+    Options may be repeated, or given several values separated by commas.
     """
     from ..workflows.sweep import SweepRequest, sweep
 
@@ -196,7 +196,7 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
     with ProgressBars(phases) as bars:
         swept = sweep(request, out=out, runs=runs, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     for name in options["ckpt"]:
-        tell_checkpoint(name)
+        print_checkpoint(name)
     if as_json:
         print_json(
             {"sweep": str(swept.folder), "page": str(swept.folder / "sweep.html"), "resumed": swept.resumed, **swept.manifest}
@@ -206,16 +206,16 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
 
 
 def print_sweep(swept: SweepResult) -> None:
-    """Print what a sweep found."""
+    """Print the results of a sweep."""
     values = swept.manifest
     if values["data"]["synthetic"]:
-        say("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+        print_line("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
     if values["allow_overlap"]:
-        say("OVERLAP allowed: a checkpoint may have seen these bars. This is no test.", style=STAMP)
+        print_line("OVERLAP allowed: a checkpoint may have seen these bars. This is not a test.", style=STAMP)
     if swept.resumed:
-        say("This sweep was finished before; nothing was computed again.")
-    from ..sweeps.sentences import sentences
+        print_line("This sweep was finished before; nothing was recomputed.")
+    from ..sweeps.sentences import sweep_sentences
 
-    for line in sentences(values):
-        say(line)
-    say(f"page: {swept.folder / 'sweep.html'}")
+    for line in sweep_sentences(values):
+        print_line(line)
+    print_line(f"page: {swept.folder / 'sweep.html'}")

@@ -13,9 +13,9 @@ from ..data.labels import CLASS_NAMES, label_spec
 from ..data.time_range import TimeRange
 from ..errors import TrainingError, UsageError
 from ..storage.untrusted_files import load_json
-from ..workflows.run import check_out
-from .console import epoch_table, print_table, say, warn
-from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, tell_resolved
+from ..workflows.inputs import check_out
+from .console import epoch_table, print_line, print_table, print_warning
+from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, print_resolved
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     if recipe.base is not None and recipe.preset != "smollm2" and is_main_process():
         from ..models.stored_base import find_base
 
-        tell_resolved("base", find_base(recipe.base))
+        print_resolved("base", find_base(recipe.base))
     bars, *more = _series(data, options["more_data"], "checkpoint", as_json)
     if control is not None:
         _run_control(bars, more, recipe, control, picked, as_json)
@@ -150,7 +150,7 @@ def _series(data: Path, more: tuple[Path, ...], what: str, as_json: bool) -> lis
 
     series = [read_bars(path) for path in (data, *more)]
     if series[0].synthetic and not as_json and is_main_process():
-        say(f"SYNTHETIC data: this {what} will know nothing about any market.", style=STAMP)
+        print_line(f"SYNTHETIC data: this {what} will know nothing about any market.", style=STAMP)
     return series
 
 
@@ -175,7 +175,7 @@ def _print_checkpoint(checkpoint: Checkpoint, as_json: bool) -> None:
         return
     fitted = values["metrics"]["validation_calibrated"]
     best = fitted or values["metrics"]["validation"]
-    say(
+    print_line(
         f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, "
         f"{'not calibrated' if fitted is None else 'calibrated {:.4f}'.format(fitted['nll'])}; "
         f"always predicting the training shares gives {best['nll_prior']:.4f}."
@@ -186,11 +186,11 @@ def _print_checkpoint(checkpoint: Checkpoint, as_json: bool) -> None:
         )
     )
     for note in values["notes"]:
-        say(note, style="yellow")
-    say(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
-    say(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
+        print_line(note, style="yellow")
+    print_line(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
+    print_line(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
     if fitted is None:
-        say(f"It has no calibration: flagbt run --ckpt {checkpoint.option} --calibration none")
+        print_line(f"It has no calibration: flagbt run --ckpt {checkpoint.option} --calibration none")
 
 
 def _warn(note: str) -> None:
@@ -198,7 +198,7 @@ def _warn(note: str) -> None:
     from ..training.trainer import is_main_process
 
     if is_main_process():
-        warn(note)
+        print_warning(note)
 
 
 def _check_control(control: str, options: dict[str, Any]) -> None:
@@ -223,7 +223,7 @@ def _run_control(bars: Bars, more: list[Bars], recipe: Recipe, control: str, dev
         if as_json:
             print_json(result.to_json())
         else:
-            say(result.sentence)
+            print_line(result.sentence)
     if result.found:
         click.get_current_context().exit(1)
 
@@ -251,13 +251,13 @@ def _walk_forward(
         ["checkpoint", "tested on", *shown],
         [[e["checkpoint"], e["ranges"]["test"], *(e["scores"][key] for key in shown)] for e in values["folds"]],
     )
-    say(
+    print_line(
         f"On all test segments: NLL {values['scores']['nll']:.4f}; always predicting the training shares gives "
         f"{values['scores']['nll_prior']:.4f}."
     )
     for note in dict.fromkeys(note for each in values["folds"] for note in each["notes"]):
-        say(note, style="yellow")
-    say(f"stitched signals: {walked.folder / 'signals.parquet'}")
+        print_line(note, style="yellow")
+    print_line(f"stitched signals: {walked.folder / 'signals.parquet'}")
 
 
 def _top_layers(text: str) -> int | None:
@@ -331,8 +331,8 @@ def pretrain_command(
             }
         )
         return
-    say(f"Last epoch: {values['losses'][-1]:.4f} nats per quantity; without any knowledge it is {math.log(BINS):.4f}.")
-    say(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")
+    print_line(f"Last epoch: {values['losses'][-1]:.4f} nats per quantity; without any knowledge it is {math.log(BINS):.4f}.")
+    print_line(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")
 
 
 def checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: str = "checkpoint.json") -> Path:

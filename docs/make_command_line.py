@@ -1,4 +1,4 @@
-"""Write docs/command-line.md from click's own help: `python docs/make_command_line.py > docs/command-line.md`."""
+"""Write docs/command-line.md from the commands' help: `python docs/make_command_line.py > docs/command-line.md`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from flagbt.cli.main import cli
 WIDTH = 100
 HEAD = """# The command line
 
-Every command's own `--help`, written by `python docs/make_command_line.py > docs/command-line.md`; a test compares the
-two. Do not edit this page: edit `commands/`.
+The `--help` of every command. `python docs/make_command_line.py > docs/command-line.md` generates this page, and a test
+compares the two. Do not edit this page: edit the help texts in `cli/`.
 
 Exit codes: 0 for success, 1 when a check fails or the work cannot be done, 2 for wrong usage, 130 when interrupted. An
-error is one paragraph on stderr with the value, its place and a remedy (see `errors.py`). Options may be written with
-underscores as well, such as `--weight_strategy`. Progress and epoch tables go to stderr.
+error is one paragraph on stderr with the value, its place and a remedy (see `errors.py`). Options may also be written with
+underscores, such as `--weight_strategy`. Progress and epoch tables go to stderr.
 """
 
 
 def commands(command: click.Command, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
-    """Yield (path, help text) of a command and all its subcommands, in alphabetical order, at a fixed width."""
+    """Yield (path, help text) of a command and its subcommands, in alphabetical order, at a fixed width."""
     settings = {**command.context_settings, "max_content_width": WIDTH}
     context = click.Context(
         command, info_name=command.name if parent else "flagbt", parent=parent, terminal_width=WIDTH, **settings
@@ -35,7 +35,7 @@ def commands(command: click.Command, parent: click.Context | None = None) -> Ite
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the page."""
     sections = [f"## {path}\n\n```text\n{text}\n```\n" for path, text in commands(cli)]
     return "\n".join([HEAD, *sections])
 

@@ -11,8 +11,9 @@ from ..arrays import BoolArray, FloatArray
 from ..data.bars import Bars
 from ..data.feature_schema import FeatureSchema
 from ..data.features import FeatureSet, feature_set
+from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
-from ..errors import CheckpointError, RangeError
+from ..errors import CheckpointError
 from ..models.checkpoint import DECLARATIONS, Checkpoint, StoredCalibration
 from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
@@ -134,20 +135,13 @@ def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientC
 def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> tuple[BoolArray, int]:
     """Return the mask of tested bars, and the position where they end."""
     warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
-    part = bars.between(timerange or TimeRange())
     if timerange is None:
         stops = [seen.stop for seen in checkpoint.ranges.values()]
         free = None if None in stops else max(stop for stop in stops if stop is not None)
-        start = len(bars) if free is None else bars.position_of(free)
-        part = slice(start if len(bars) - start > warmup else 0, len(bars))
-    first = max(part.start, warmup)
-    if first >= part.stop:
-        raise RangeError(
-            f"--timerange: it has {part.stop - part.start:,} bars of {bars}, and the warm-up takes the file's first "
-            f"{warmup:,}, so none can be scored. Choose a later range, or give bars that start earlier."
-        )
+        timerange = TimeRange(free) if free is not None and len(bars) - bars.position_of(free) > warmup else TimeRange()
+    part = scorable_range(bars, timerange, warmup)
     tested = np.zeros(len(bars), dtype=bool)
-    tested[first : part.stop] = True
+    tested[part] = True
     return tested, part.stop
 
 

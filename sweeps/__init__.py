@@ -1,1 +1,1 @@
-"""Sweeps: many settings replayed over the same bars, the winner judged by Backtrader, and by bars it never saw."""
+"""Sweeps: many settings replayed on the same bars; the winner is checked in Backtrader and tested on a hold-out."""

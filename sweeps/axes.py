@@ -1,22 +1,23 @@
-"""What a sweep can vary besides checkpoint and calibration: the axes, in their order, and what is taken unasked."""
+"""The axes of a sweep, besides checkpoint and calibration: their order, their default values, and values as text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 STORED = "stored"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Axes:
-    """The values of every axis, under the names of `flagbt run`'s options, outermost first.
+    """The values of every axis, named as the options of `flagbt run`, outermost first.
 
     Parameters
     ----------
     decision : tuple of str
-        As `flagbt run` reads them, or ``stored``: the one stored with each calibration, else argmax.
+        As in `flagbt run`, or ``stored``: the decision stored with each calibration, else argmax.
     short, cash, ... : tuple
-        As ``run_backtest``'s, its ``Costs``' and its ``Rules``'; None turns a rule off.
+        As in ``run_backtest``, ``Costs`` and ``Rules``; None turns a rule off.
     """
 
     decision: tuple[str, ...] = (STORED,)
@@ -34,6 +35,13 @@ class Axes:
     close_short_above: tuple[float | None, ...] = (None,)
 
 
-# What the signals need comes first, so that settings that are neighbours share them: the next one differs in the last axis.
+# The axes that decide signals come first: neighbouring settings differ in the last axis, and so share their signals.
 SETTINGS = tuple(each.name for each in fields(Axes))
 AXES = ("ckpt", "calibration", *SETTINGS)
+
+
+def value_text(value: Any) -> str:
+    """Return a value of an axis as text: ``none``, ``yes``, ``no``, a short number, or the text itself."""
+    if value is None or isinstance(value, bool):
+        return "none" if value is None else "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
-"""A sweep's folder: finished pieces are kept at once, so that a killed sweep goes on where it was.
+"""A sweep's folder: finished pieces are kept at once, so that a killed sweep resumes where it stopped.
 
-Its name holds a digest of everything that decides a result. The same command finds the same folder; another grid, other
-bars, or another version of the libraries make another one.
+The folder's name contains a digest of everything that decides the result. The same command finds the same folder; another
+grid, other bars, or another version of a library makes another one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LONGEST_NAME = 60
 
 
 class SweepFolder:
-    """Where a sweep keeps its pieces, and what comes of them."""
+    """The folder of a sweep: its pieces, then its results."""
 
     def __init__(self, out: Path, name: str, identity: Mapping[str, Any]) -> None:
         digest = hashlib.sha256(json_text(identity).encode()).hexdigest()
@@ -34,22 +34,22 @@ class SweepFolder:
         self._pieces = self.path / "pieces"
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Make the folder, and keep every other sweep out of it meanwhile.
+    def lock(self) -> Iterator[None]:
+        """Create the folder, and lock it against other sweeps.
 
         Raises
         ------
         RecordError
-            When it cannot be written, or another process is at work in it.
+            When it cannot be written, or another process has locked it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            # The folder itself is locked, and not a file in it, which would be removed at the end with somebody waiting at it.
-            with _claimed(self.path) as claimed:
-                if not claimed:
+            # The folder itself is locked: a lock file in it would be removed at the end, while another process may wait for it.
+            with _try_lock(self.path) as locked:
+                if not locked:
                     raise RecordError(
-                        f"another sweep with the same settings is at work in {self.path}. Wait for it, or end it: what it has "
-                        "done is kept."
+                        f"another sweep with the same settings is running in {self.path}. Wait for it, or end it: its finished "
+                        "pieces are kept."
                     )
                 self._pieces.mkdir(exist_ok=True)
                 for folder in (self.path, self._pieces):
@@ -57,22 +57,22 @@ class SweepFolder:
                 yield
         except OSError as error:
             raise RecordError(
-                f"the sweep's folder {self.path} cannot be written: {error.strerror or error}. What is done is kept there: "
-                "make room or mend the permissions and give the same command again, or give another folder with --out."
+                f"the sweep's folder {self.path} cannot be written: {error.strerror or error}. The finished pieces are kept. "
+                "Make room or fix the permissions, and give the same command again; or give another folder with --out."
             ) from error
 
     @property
     def is_finished(self) -> bool:
-        """Whether all of it is there."""
+        """Whether the sweep is complete."""
         return (self.path / MANIFEST).is_file()
 
     def manifest(self) -> dict[str, Any]:
-        """Return what a finished sweep says of itself.
+        """Return the manifest of a finished sweep.
 
         Raises
         ------
         RecordError
-            When it is damaged.
+            When the folder is damaged.
         """
         try:
             values = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
@@ -83,29 +83,29 @@ class SweepFolder:
         raise RecordError(f"the sweep in {self.path} is damaged. Remove the folder, and give the same command again.")
 
     def piece(self, unit: Unit) -> Path:
-        """Return the file of a piece of work, there or not."""
+        """Return the path of a unit's piece; the file may not exist yet."""
         return self._pieces / f"{unit.kind}-{unit.number:09d}.{'parquet' if unit.kind == ROWS else 'json'}"
 
     def keep(self, unit: Unit, content: bytes) -> None:
-        """Write a piece, whole or not at all."""
+        """Write a unit's piece, whole or not at all."""
         write_bytes(self.piece(unit), content)
 
     def finish(self, page: str, manifest: Mapping[str, Any]) -> None:
-        """Write the page and, last, the manifest; then the pieces are no longer needed."""
+        """Write the page and, last, the manifest; then remove the pieces."""
         write_text(self.path / PAGE, page)
         write_text(self.path / MANIFEST, json_text({**manifest, "digest": self.digest}))
         discard_tree(self._pieces)
 
     def tidy(self) -> None:
-        """Remove what a process that was killed after it had finished did not come to remove; nothing of one at work."""
+        """Remove what a finished sweep left when it was killed; leave a running sweep's folder alone."""
         with suppress(OSError), try_lock(self.path):
             discard_tree(self._pieces)
             remove_abandoned(self.path)
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[bool]:
-    """Lock a folder for this process, and yield whether that was possible."""
+def _try_lock(folder: Path) -> Iterator[bool]:
+    """Lock a folder for this process, and yield whether that succeeded."""
     with ExitStack() as stack:
         try:
             stack.enter_context(try_lock(folder))

@@ -1,4 +1,4 @@
-"""Grid: every combination of what a sweep varies, counted but never written out."""
+"""Grid: every combination of the axes' values, computed by number and never stored."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..models.decision import Decision
 from ..results.trial_log import configuration_digest
 from .axes import AXES, SETTINGS, STORED, Axes
 
-LARGEST_UNASKED = 10_000_000
+LARGEST_WITHOUT_YES = 10_000_000  # replays
 
 
 @dataclass(frozen=True)
 class Point:
-    """A calibration of one checkpoint: as it was asked for, what it is, and the decision stored with it, if any."""
+    """A calibration of one checkpoint: its text on the command line, its value, and the decision stored with it, if any."""
 
     text: str
     calibration: Calibration
@@ -34,7 +34,7 @@ class Point:
 
     @property
     def offsets(self) -> tuple[float, float] | None:
-        """What is added to SELL's and BUY's logits relative to HOLD's, where that is all it does; else None.
+        """The offsets of SELL's and BUY's logits relative to HOLD's; None for a calibration that does more.
 
         A constant added to all three logits changes no probability, so only these two differences count.
         """
@@ -46,11 +46,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Points:
-    """The calibrations of one checkpoint: those asked for by themselves, then every pair of offsets for SELL and BUY.
+    """The calibrations of one checkpoint: the named ones, then every pair of offsets for SELL and BUY.
 
-    Softmax does not change when one constant is added to all three logits, so three offsets are two degrees of freedom: HOLD's
-    is 0 in a grid. One over all three would hold each calibration many times over under different names, and count it as many
-    trials. Pairs are made when they are asked for: a million of them take no memory.
+    Softmax does not change when one constant is added to all three logits, so three offsets have two degrees of freedom: HOLD's
+    is 0 in a grid. A grid over all three would contain each calibration many times under different names, and count it as many
+    trials. Pairs are computed on access: a million of them take no memory.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Points:
     offsets : tuple of float
         The values of the grid, or none.
     aliases : mapping
-        From a pair of the grid to the text by which it was asked for too.
+        From a pair of the grid to its text, where ``--calibration`` names it too.
     """
 
     named: tuple[Point, ...] = ()
@@ -67,7 +67,7 @@ class Points:
 
     @classmethod
     def of(cls, named: Iterable[Point], offsets: tuple[float, ...] = ()) -> Points:
-        """Put together what was asked for: what is a pair of the grid as well becomes that pair, under its own text."""
+        """Combine named calibrations and offsets; a named one that equals a pair becomes that pair, with its text."""
         grid, kept = {round(offset, 12) + 0.0: offset for offset in offsets}, list[Point]()
         aliases: dict[tuple[float, float], str] = {}
         for point in named:
@@ -83,7 +83,7 @@ class Points:
         return len(self.named) + len(self.offsets) ** 2
 
     def __getitem__(self, place: int) -> Point:
-        """Return the point at a place."""
+        """Return the calibration with a number."""
         if not 0 <= place < len(self):
             raise IndexError(f"calibration {place} of {len(self)}")
         if place < len(self.named):
@@ -94,11 +94,11 @@ class Points:
 
     @property
     def names(self) -> list[str]:
-        """The texts of those that were asked for by themselves."""
+        """The texts of the calibrations given by name."""
         return [*(point.text for point in self.named), *self.aliases.values()]
 
     def describe(self) -> dict[str, Any]:
-        """Return all of them as JSON values, the pairs by their values alone."""
+        """Return the calibrations as JSON values, the pairs by their offsets alone."""
         return {
             "named": [
                 {
@@ -115,7 +115,7 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A checkpoint, as far as settings need it: also on another machine.
+    """The part of a checkpoint that settings need; it can be sent to another machine.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Model:
     horizon_bars : int
         Of its labels.
     points : Points
-        As many as those of every other model.
+        The same number for every model.
     """
 
     name: str
@@ -142,17 +142,17 @@ class Configuration:
     Attributes
     ----------
     number : int
-        Its place in the grid, from 0.
+        Its index in the grid, from 0.
     places : tuple of int
-        The place of its value on each of ``AXES``.
+        The index of its value on each of ``AXES``.
     model : int
-        Which of the grid's models.
+        The index of its model.
     point : Point
     decision : Decision
     short, costs, cash, rules
         As ``run_backtest``'s.
     exit : str
-        As it was asked for; ``rules`` holds the bars.
+        As given; ``rules`` has the number of bars.
     """
 
     number: int
@@ -174,7 +174,7 @@ class Configuration:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Grid(Axes):
-    """The values of every axis; settings are all their combinations.
+    """The values of every axis; the settings are all their combinations.
 
     Parameters
     ----------
@@ -185,14 +185,14 @@ class Grid(Axes):
     models: tuple[Model, ...]
 
     def values(self, axis: str) -> tuple[Any, ...]:
-        """Return the values of one of ``AXES`` but ``calibration``, as they were asked for."""
+        """Return the values of an axis as given; of any of ``AXES`` except ``calibration``."""
         if axis == "ckpt":
             return tuple(model.name for model in self.models)
         return tuple(getattr(self, axis))
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """How many values each of ``AXES`` has."""
+        """The number of values on each of ``AXES``."""
         return tuple(len(self.models[0].points if axis == "calibration" else self.values(axis)) for axis in AXES)
 
     def __len__(self) -> int:
@@ -204,14 +204,14 @@ class Grid(Axes):
         return [axis for axis, size in zip(AXES, self.sizes, strict=True) if size > 1]
 
     def __getitem__(self, number: int) -> Configuration:
-        """Return the setting at a place.
+        """Return the setting with a number.
 
         Raises
         ------
         IndexError
             Outside 0 .. len - 1.
         UsageError
-            For a value out of its range.
+            For a value out of range.
         """
         if not 0 <= number < len(self):
             raise IndexError(f"setting {number} of {len(self)}")
@@ -241,12 +241,12 @@ class Grid(Axes):
         )
 
     def check(self) -> None:
-        """Make each value of each axis once, so that a bad one stops the sweep before any work.
+        """Check each value of each axis, before the work.
 
         Raises
         ------
         UsageError
-            For a value out of its range.
+            For a value out of range.
         """
         for cash in self.cash:
             check_cash(cash)
@@ -257,7 +257,7 @@ class Grid(Axes):
             step *= size
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides every result of the grid, as JSON values."""
+        """Return everything that decides the grid's results, as JSON values."""
         models = [
             {
                 "name": model.name,
@@ -270,7 +270,7 @@ class Grid(Axes):
         return {"models": models} | {axis: list(self.values(axis)) for axis in SETTINGS}
 
     def digests(self, numbers: range) -> Iterator[str]:
-        """Yield each setting's digest in the trial log: that of a `flagbt run` with the same options."""
+        """Yield each setting's digest in the trial log: the digest of a `flagbt run` with the same options."""
         for number in numbers:
             setting = self[number]
             named = setting.point.text.partition(":")[0] in ("none", STORED, "offset")
@@ -287,7 +287,7 @@ class Grid(Axes):
 
 
 def canonical(calibration: Calibration) -> dict[str, Any]:
-    """Return a calibration's JSON in the one form that all its equals share: HOLD's offset is 0, no name, no range."""
+    """Return a calibration's JSON in canonical form: HOLD's offset is 0, without method name and range."""
     values = {name: value for name, value in calibration.to_json().items() if name not in ("method", "fitted_on")}
     if "offset" in values:
         values["offset"] = [round(offset - values["offset"][1], 12) + 0.0 for offset in values["offset"]]
@@ -295,11 +295,11 @@ def canonical(calibration: Calibration) -> dict[str, Any]:
 
 
 def plain(number: float) -> str:
-    """Write a number with every digit, and without a decimal point where it is whole."""
+    """Return a number as text with every digit, and without a decimal point if it is whole."""
     return repr(number).removesuffix(".0")
 
 
 def random_share(n: int, share: float, seed: int) -> npt.NDArray[np.int64]:
-    """Return the numbers of a random share of n settings, rounded up, sorted: the same for the same seed."""
+    """Draw a share of n settings at random, rounded up; return their numbers, sorted, the same for the same seed."""
     wanted = min(n, math.ceil(n * share))
     return np.sort(np.random.default_rng(seed).choice(n, size=wanted, replace=False, shuffle=False))

@@ -1,4 +1,4 @@
-"""The page of a sweep: the winner and how much of it is luck, heat maps, the shares of signals, the best settings."""
+"""The page of a sweep: the winner and its luck, heat maps, the shares of signals, the best settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..results.caveats import stamps
 from ..results.number_text import percent, ratio, whole
 from .parallel_coordinates import parallel_chart
 from .runner import SweepOutcome
-from .sentences import deflated_sentence, holdout_sentence, mcc_sentence, overfitting_sentence, sentences, setting_words
+from .sentences import deflated_sentence, holdout_sentence, mcc_sentence, overfitting_sentence, setting_label, sweep_sentences
 from .summary import MEASURES, Summary
 
 MOST_MAPS = 4
@@ -40,10 +40,10 @@ _COLUMNS: dict[str, Callable[[Any], str]] = {
 
 
 def render_sweep(manifest: Mapping[str, Any], result: SweepOutcome) -> str:
-    """Return the whole page, one offline file whose size does not grow with the number of settings."""
+    """Return the page as one offline file, whose size does not grow with the number of settings."""
     summary, varied = result.summary, list(manifest["varied"])
     title = f"Sweep of {', '.join(model['name'] for model in manifest['grid']['models'])}"
-    first, *others = sentences(manifest)
+    first, *others = sweep_sentences(manifest)
     body = [
         Html(f"<h1>{escape(title)}</h1>\n"),
         paragraph(others[0], "lead"),
@@ -65,7 +65,7 @@ def _cards(manifest: Mapping[str, Any]) -> Html:
     winner, overfitting, checked = manifest["winner"], manifest["overfitting"], manifest["checked"]
     cards = []
     if winner is not None:
-        deflated, mine = winner["deflated_sharpe"], winner["holdout"]["strategy"]
+        deflated, after = winner["deflated_sharpe"], winner["holdout"]["strategy"]
         value = deflated["value"]
         cards.append(
             verdict_card(
@@ -76,17 +76,17 @@ def _cards(manifest: Mapping[str, Any]) -> Html:
             )
         )
     if overfitting is None:
-        shown, kind = "not known", "fair"
+        shown, kind = "unknown", "fair"
     else:
         shown = ratio(overfitting["probability"])
         kind = "good" if overfitting["probability"] < 0.1 else "fair" if overfitting["probability"] < 0.4 else "bad"
     cards.append(verdict_card("Probability of backtest overfitting", shown, overfitting_sentence(overfitting), kind))
     if winner is not None:
-        kind = "good" if (mine["sharpe_daily"] or 0) > 0 and mine["total_return"] > 0 else "bad"
+        kind = "good" if (after["sharpe_daily"] or 0) > 0 and after["total_return"] > 0 else "bad"
         cards.append(
             verdict_card(
-                "The winner on bars it was not ranked on",
-                f"Sharpe {ratio(mine['sharpe_daily'])}",
+                "The winner on the hold-out",
+                f"Sharpe {ratio(after['sharpe_daily'])}",
                 holdout_sentence(winner["holdout"]),
                 kind,
             )
@@ -110,14 +110,14 @@ def _winner(manifest: Mapping[str, Any], result: SweepOutcome) -> Html:
     if winner is None or result.winner is None:
         return Html("")
     lines = []
-    for place, (name, mine, kept) in enumerate(result.winner["curves"]):
+    for place, (name, strategy, benchmark) in enumerate(result.winner["curves"]):
         is_last = place == len(result.winner["curves"]) - 1
         what = f"hold-out {name}" if is_last else f"ranked {name}"
-        for who, returns, colour in (("the winner", mine, "strategy"), ("buy and hold", kept, "benchmark")):
+        for curve, returns, colour in (("the winner", strategy, "strategy"), ("buy and hold", benchmark, "benchmark")):
             growth = np.cumprod(1 + returns.to_numpy(dtype=np.float64))
             lines.append(
                 Line(
-                    f"{who}, {what}",
+                    f"{curve}, {what}",
                     returns.index.to_numpy(dtype="datetime64[ns]"),
                     growth,
                     colour,
@@ -125,7 +125,7 @@ def _winner(manifest: Mapping[str, Any], result: SweepOutcome) -> Html:
                 )
             )
     chart = line_chart(
-        [Panel(lines, title="Growth of 1, each range begun anew")],
+        [Panel(lines, title="Growth of 1 in each range")],
         "winner",
         description="Growth of the winner and of buy and hold, on the ranked ranges and on the hold-out",
     )
@@ -134,16 +134,16 @@ def _winner(manifest: Mapping[str, Any], result: SweepOutcome) -> Html:
     for name, write in _COLUMNS.items():
         if name in winner["holdout"]["strategy"] or name == "sharpe_all":
             key = "sharpe_daily" if name == "sharpe_all" else name
-            for who, ranked, after in (
+            for suffix, ranked, after in (
                 ("", winner["rows"], winner["holdout"]["strategy"]),
                 (", buy and hold", winner["buy_and_hold"], winner["holdout"]["buy_and_hold"]),
             ):
-                rows.append(Row(f"{_head(key)}{who}", [*(write(each[key]) for each in ranked), write(after[key])]))
+                rows.append(Row(f"{_head(key)}{suffix}", [*(write(each[key]) for each in ranked), write(after[key])]))
     return section(
         "The winner",
-        paragraph(setting_words(winner["rows"][0], list(manifest["varied"])).capitalize() + "."),
+        paragraph(setting_label(winner["rows"][0], list(manifest["varied"])).capitalize() + "."),
         chart,
-        table("Not one setting was ranked on the hold-out.", columns, rows),
+        table("No setting was ranked on the hold-out.", columns, rows),
         Html(f"<pre>{escape(winner['run'])}</pre>\n"),
     )
 
@@ -156,8 +156,8 @@ def _maps(summary: Summary) -> Html:
     more = f" {len(means) - MOST_MAPS:,} more combinations are not shown." if len(means) > MOST_MAPS else ""
     parts = [
         paragraph(
-            "Each cell is the mean over all settings that it stands for, such as those of other fees. What the best of them "
-            f"did is in the table below.{more}"
+            "Each cell is the mean over all of its settings, such as those with other fees. The table below shows the best "
+            f"settings.{more}"
         )
     ]
     for number, (key, values) in enumerate(shown):
@@ -199,7 +199,7 @@ def _shares(summary: Summary) -> Html:
         "shares",
         x_title="offset of SELL less offset of BUY",
         description="Shares of SELL, HOLD and BUY signals by the difference of their offsets",
-        caption="Means over all settings with that difference. Where one curve takes all, the offset decides, not the model.",
+        caption="Means over all settings with that difference. Where a share nears 100 %, the offset decides, not the model.",
     )
     return section("From one class to the other", chart)
 
@@ -221,8 +221,8 @@ def _named(summary: Summary) -> Html:
         )
         for row in summary.named
     ]
-    caption = "One row for each checkpoint, decision and range; costs and rules do not change signals (but for utility)."
-    return section("Calibrations asked for by name", table(caption, columns, rows))
+    caption = "One row per checkpoint, decision and range. Costs and rules do not change signals, except with utility."
+    return section("Calibrations by name", table(caption, columns, rows))
 
 
 def _best(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) -> Html:
@@ -230,8 +230,8 @@ def _best(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) -> H
     names = [*varied, *_COLUMNS]
     caption = (
         f"The best {len(rows):,} of {manifest['settings']:,} settings by daily Sharpe ratio on the ranked bars"
-        f"{' (the first range, where there are several; sharpe is of all)' if len(manifest['ranges']) > 1 else ''}. All of "
-        "them are in table.parquet. Press a column's head to sort."
+        f"{' (the figures are of the first range; sharpe is of all ranges)' if len(manifest['ranges']) > 1 else ''}. All "
+        "settings are in table.parquet. Click a column's header to sort."
     )
     if not rows:
         return Html("")
@@ -253,8 +253,8 @@ def _sample(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) ->
     ]
     names = [*settings, "trades", "mcc", "sharpe_all"]
     caption = (
-        f"{len(summary.sampled):,} of {manifest['settings']:,} settings, drawn at random; each line is one, from what it was "
-        "set to on the left to what came of it on the right. Blue: the better half of those that traded. Bold: the winner."
+        f"{len(summary.sampled):,} of {manifest['settings']:,} settings, drawn at random. Each line is one setting, with its "
+        "values on the left and its results on the right. Blue: the better half of those that traded. Bold: the winner."
     )
     return section(
         "Settings as lines", parallel_chart(summary.sampled, best, names, [_head(name) for name in names], caption=caption)

@@ -1,4 +1,4 @@
-"""Parallel coordinates: each setting a line across its values and what came of them. Drawn as SVG, in the page's colours."""
+"""Parallel coordinates: one line per setting, across its values and its results, drawn as SVG in the page's colours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..reports.page import Html, escape
+from .axes import value_text
 
 _WIDTH, _HEIGHT, _TOP, _LEFT = 960, 330, 30, 60
 
@@ -18,22 +19,22 @@ def parallel_chart(
     *,
     caption: str,
 ) -> Html:
-    """Draw rows as lines over the axes ``names``; the last axis is what they are judged by, and colours them.
+    """Draw rows as lines over the axes ``names``; the last axis ranks them and decides their colour.
 
     Parameters
     ----------
     rows, best : sequence of mapping
         Rows of the table; ``best`` are drawn bold.
     names, titles : sequence of str
-        Columns, and what they are called.
+        Columns, and their titles.
     caption : str
         Below the chart.
     """
     every = [*rows, *best]
     axes = [_positions([row[name] for row in every]) for name in names]
     step = (_WIDTH - 2 * _LEFT) / max(1, len(names) - 1)
-    judged = sorted(row[names[-1]] for row in rows if row[names[-1]] is not None)
-    middle = judged[len(judged) // 2] if judged else 0.0
+    ranked = sorted(row[names[-1]] for row in rows if row[names[-1]] is not None)
+    middle = ranked[len(ranked) // 2] if ranked else 0.0
     lines = []
     for place, row in enumerate(every):
         points = " ".join(
@@ -67,7 +68,7 @@ def _text(x: float, y: float, text: str, *, colour: str = "muted") -> str:
 
 
 def _positions(values: Sequence[Any]) -> tuple[list[float], str, str]:
-    """Return each value's height from 0 to 1, and the words for both ends; numbers by size, words by first appearance."""
+    """Return each value's height from 0 to 1, and the labels of both ends; numbers by size, texts by first appearance."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if numbers and all(value is None or value in numbers for value in set(values) - {None}):
         low, high = min(numbers), max(numbers)
@@ -76,8 +77,4 @@ def _positions(values: Sequence[Any]) -> tuple[list[float], str, str]:
         return at, f"{low:,.4g}", f"{high:,.4g}"
     known = list(dict.fromkeys(values))
     places = {value: k / max(1, len(known) - 1) for k, value in enumerate(known)}
-    return [places[value] for value in values], _word(known[0]), _word(known[-1])
-
-
-def _word(value: Any) -> str:
-    return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)
+    return [places[value] for value in values], value_text(known[0]), value_text(known[-1])

@@ -1,4 +1,4 @@
-"""Work over processes of this machine. One that dies costs the time of its pieces: they are done again."""
+"""Run the units of a sweep in local processes. A process that dies costs only time: its units run again."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 
 from ..errors import DeviceError
-from .worker import SweepWork, Unit
+from .worker import SweepWorker, Unit
 
-_MOST_DEATHS = 3  # in a row, without a piece done: then it is no accident
-_received: list[SweepWork] = []  # in a worker: what it works on
+_MOST_DEATHS = 3  # in a row, without a finished unit: then it is not an accident
+_received: list[SweepWorker] = []  # in a worker process: the worker that it was given
 _KIND = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def warm_up() -> None:
-    """Let the process that workers are forked from import what they need, while this one prepares the work.
+    """Start the process that workers are forked from, and let it import in the background.
 
-    Workers are never forked from this process itself: it may hold torch, with threads, and a lock that one of them holds
-    would never be freed in the child.
+    Workers are never forked from this process itself: it may have loaded torch, with threads, and a lock that one of them
+    has acquired would never be released in the child.
     """
     if _KIND == "forkserver":
         from multiprocessing import forkserver, resource_tracker
 
         multiprocessing.set_forkserver_preload([f"{__package__}.worker"])
-        resource_tracker.ensure_running()  # unblocks what is blocked below, so it comes first
-        # Ctrl-C reaches every process of a terminal. What is blocked here stays blocked in the workers: they end with this one.
+        resource_tracker.ensure_running()  # it unblocks the signal blocked below, so it comes first
+        # Ctrl-C reaches every process of a terminal. The workers inherit the blocked signal: they end with this process.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             forkserver.ensure_running()
@@ -39,31 +39,31 @@ def warm_up() -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def in_this_process(work: SweepWork, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:  # noqa: ARG001
-    """Yield each piece of work and what came of it, one after the other."""
+def in_this_process(worker: SweepWorker, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:  # noqa: ARG001
+    """Yield each unit and its result, in order."""
     for unit in units:
-        yield unit, work.do(unit)
+        yield unit, worker.run(unit)
 
 
-def over_processes(work: SweepWork, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:
-    """Yield each piece of work and what came of it, as they are done by several processes.
+def over_processes(worker: SweepWorker, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:
+    """Run units in several processes; yield each with its result as it finishes.
 
     Raises
     ------
     StrategyError
-        Where Backtrader disagrees.
+        When Backtrader disagrees with the replay.
     DeviceError
         When processes keep dying.
     """
     left, again, deaths = iter(units), deque[Unit](), 0
     while True:
         running: dict[Future[bytes], Unit] = {}
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context(_KIND), _begin, (work,))
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context(_KIND), _begin, (worker,))
         try:
             while True:
-                # Few are handed out ahead, so that memory does not grow with their number.
+                # Submit only a few units ahead, so that memory does not grow with their number.
                 while len(running) < 2 * workers and (unit := again.popleft() if again else next(left, None)) is not None:
-                    running[pool.submit(_do, unit)] = unit
+                    running[pool.submit(_run, unit)] = unit
                 if not running:
                     return
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -75,18 +75,18 @@ def over_processes(work: SweepWork, units: Iterable[Unit], *, workers: int) -> I
             again.extend(running.values())
             if deaths == _MOST_DEATHS:
                 raise DeviceError(
-                    f"sweep: the worker processes died {deaths} times in a row (the system ends them where memory runs out). "
-                    "What is done is kept. Give the same command with --workers 1, or more memory."
+                    f"sweep: the worker processes died {deaths} times in a row (the system ends them when memory runs out). "
+                    "The finished pieces are kept. Give the same command with --workers 1, or with more memory."
                 ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(work: SweepWork) -> None:
-    _received[:] = [work]
+def _begin(worker: SweepWorker) -> None:
+    _received[:] = [worker]
     parent = multiprocessing.parent_process()
-    assert parent is not None  # a pool's process has one
-    # TRAP: a worker holds both ends of the pool's pipe. When the command is killed, nobody would tell it.
+    assert parent is not None  # the process of a pool has one
+    # TRAP: a worker process has both ends of the pool's pipe, so the pipe stays open when the command is killed.
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
@@ -95,5 +95,5 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _do(unit: Unit) -> bytes:
-    return _received[0].do(unit)
+def _run(unit: Unit) -> bytes:
+    return _received[0].run(unit)

@@ -1,6 +1,6 @@
-"""Work over a Ray cluster: the one that RAY_ADDRESS names, or one started on this machine for the time of the sweep.
+"""Run the units of a sweep on a Ray cluster: the one at RAY_ADDRESS, or one started here for the sweep.
 
-Ray does all the scheduling, and does the pieces of a worker or machine that died again. Every machine needs the same flagbt.
+Ray does all the scheduling, and reruns the units of a dead worker or machine. Every machine needs the same flagbt.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import DeviceError, FlagbtError, UsageError
-from .worker import SweepWork, Unit
+from .worker import SweepWorker, Unit
 
-_TRIES_AGAIN = 5
+_RETRIES = 5
 
 
 def check_ray() -> None:
-    """Refuse where Ray is not installed.
+    """Check that Ray is installed.
 
     Raises
     ------
@@ -28,33 +28,33 @@ def check_ray() -> None:
     if importlib.util.find_spec("ray") is None:
         raise UsageError(
             "--backend ray: Ray is not installed here. Install it with: pip install 'flagbt[sweep]', or leave --backend out: "
-            "one machine does not need it."
+            "a single machine does not need Ray."
         )
 
 
-def over_ray(work: SweepWork, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:
-    """Yield each piece of work and what came of it, as they are done by Ray's workers.
+def over_ray(worker: SweepWorker, units: Iterable[Unit], *, workers: int) -> Iterator[tuple[Unit, bytes]]:
+    """Run units on Ray's workers; yield each with its result as it finishes.
 
-    ``workers`` is the number on this machine, where Ray is started here; a cluster uses all its CPUs.
+    ``workers`` is the number of CPUs if Ray is started here; a cluster uses all its CPUs.
 
     Raises
     ------
     StrategyError
-        Where Backtrader disagrees.
+        When Backtrader disagrees with the replay.
     DeviceError
         When Ray cannot be reached or started, or its workers keep dying.
     """
     check_ray()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no calls to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no calls to other hosts
     import ray
 
-    mine = not ray.is_initialized()
-    if mine:
+    started_here = not ray.is_initialized()
+    if started_here:
         _start(ray, workers)
     try:
-        yield from _over(ray, work, iter(units))
+        yield from _over(ray, worker, iter(units))
     finally:
-        if mine:
+        if started_here:
             ray.shutdown()
 
 
@@ -71,14 +71,14 @@ def _start(ray: Any, workers: int) -> None:
         ) from None
 
 
-def _over(ray: Any, work: SweepWork, left: Iterator[Unit]) -> Iterator[tuple[Unit, bytes]]:
-    sent = ray.put(work)
-    do = ray.remote(max_retries=_TRIES_AGAIN)(_do)
+def _over(ray: Any, worker: SweepWorker, left: Iterator[Unit]) -> Iterator[tuple[Unit, bytes]]:
+    sent = ray.put(worker)
+    task = ray.remote(max_retries=_RETRIES)(_run)
     most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
     running: dict[Any, Unit] = {}
     while True:
         while len(running) < most and (unit := next(left, None)) is not None:
-            running[do.remote(sent, unit)] = unit
+            running[task.remote(sent, unit)] = unit
         if not running:
             return
         done, _ = ray.wait(list(running), num_returns=1)
@@ -91,11 +91,11 @@ def _over(ray: Any, work: SweepWork, left: Iterator[Unit]) -> Iterator[tuple[Uni
             raise
         except ray.exceptions.RayError as error:
             raise DeviceError(
-                f"--backend ray: a piece of work was lost {_TRIES_AGAIN + 1} times: {error}. What is done is kept: give the "
-                "same command again."
+                f"--backend ray: a unit was lost {_RETRIES + 1} times: {error}. The finished pieces are kept: give the same "
+                "command again."
             ) from None
         yield running.pop(done[0]), result
 
 
-def _do(work: SweepWork, unit: Unit) -> bytes:
-    return work.do(unit)
+def _run(worker: SweepWorker, unit: Unit) -> bytes:
+    return worker.run(unit)

@@ -1,4 +1,4 @@
-"""The record of a sweep: what makes it the sweep it is, and what it found, as JSON values."""
+"""The record of a sweep, as JSON values: its identity, and its results."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from ..engine.costs import SIZING
 from ..results.repeat_command import run_command_text
 from .grid import Configuration, Grid, plain
 from .runner import SweepOutcome
-from .worker import Stretch, SweepWork
+from .worker import Segment, SweepWorker
 
 FORMAT_VERSION = 2
-# Whose version can move a bit of the table.
+# Libraries whose version can change a bit of the table.
 _DECIDING = ("flagbt", "numpy", "numba", "pyarrow", "backtrader")
 SHOWN = ("total_return", "sharpe_daily", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "final_equity")
 
 
 def identity_of(
-    work: SweepWork, holdout: Stretch, bars: Bars, *, seed: int, check_share: float, overlap_allowed: bool
+    worker: SweepWorker, holdout: Segment, bars: Bars, *, seed: int, check_share: float, overlap_allowed: bool
 ) -> dict[str, Any]:
-    """Return all that decides a sweep's results: its digest names the folder."""
+    """Return everything that decides a sweep's results; its digest names the folder."""
     return {
         "format": FORMAT_VERSION,
-        "grid": work.grid.describe(),
+        "grid": worker.grid.describe(),
         "sizing": SIZING,
-        "ranges": [str(stretch.timerange) for stretch in work.stretches],
+        "ranges": [str(segment.timerange) for segment in worker.segments],
         "holdout": str(holdout.timerange),
-        "bars": [stretch.bars.digest for stretch in (*work.stretches, holdout)],
-        "logits": [_digest(stretch) for stretch in (*work.stretches, holdout)],
+        "bars": [segment.bars.digest for segment in (*worker.segments, holdout)],
+        "logits": [_digest(segment) for segment in (*worker.segments, holdout)],
         "data": {"source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours},
-        "parts": work.parts,
+        "parts": worker.parts,
         "seed": seed,
         "check_share": check_share,
         "allow_overlap": overlap_allowed,
@@ -41,14 +41,14 @@ def identity_of(
     }
 
 
-def _digest(stretch: Stretch) -> str:
-    content = [*(each.tobytes() for each in stretch.logits), *(each.tobytes() for each in stretch.labels)]
+def _digest(segment: Segment) -> str:
+    content = [*(each.tobytes() for each in segment.logits), *(each.tobytes() for each in segment.labels)]
     return hashlib.sha256(b"".join(content)).hexdigest()
 
 
 def manifest_of(
     identity: dict[str, Any],
-    work: SweepWork,
+    worker: SweepWorker,
     result: SweepOutcome,
     *,
     command: Sequence[str],
@@ -56,20 +56,20 @@ def manifest_of(
     workers: int,
     repeat: Callable[[Configuration, str], str],
 ) -> dict[str, Any]:
-    """Return what a finished sweep says of itself.
+    """Return the manifest of a finished sweep.
 
     Only ``seconds``, ``command``, ``backend``, ``workers``, and the winner's ``run`` (names of files) may differ between two
-    sweeps of the same settings over the same bars. ``repeat`` makes the latter of the winner and a range.
+    sweeps of the same settings on the same bars. ``repeat`` returns the winner's ``run`` for a setting and a range.
     """
     checks, winner, summary = result.checks, result.winner, result.summary
     return {
         **identity,
-        "settings": len(work.grid),
+        "settings": len(worker.grid),
         "settings_with_sharpe": summary.traded,
         "settings_ruined": summary.ruined,
-        "replays": len(work.grid) * len(work.stretches),
-        "varied": work.grid.varied,
-        "winner": None if winner is None else _winner(work, winner, repeat),
+        "replays": len(worker.grid) * len(worker.segments),
+        "varied": worker.grid.varied,
+        "winner": None if winner is None else _winner(worker, winner, repeat),
         "best_mcc": summary.best_mcc,
         "overfitting": None if result.overfitting is None else result.overfitting.to_json(),
         "checked": {
@@ -85,8 +85,8 @@ def manifest_of(
     }
 
 
-def _winner(work: SweepWork, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
-    setting, holdout = work.grid[winner["setting"]], winner["holdout"]
+def _winner(worker: SweepWorker, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
+    setting, holdout = worker.grid[winner["setting"]], winner["holdout"]
     return {
         "setting": setting.number,
         "rows": winner["rows"],
@@ -114,7 +114,7 @@ def repeat_command(
     ckpt: str | None = None,
     others: Mapping[str, str | bool | None] | None = None,
 ) -> str:
-    """Return the `flagbt run` command that repeats a setting over a range.
+    """Return the `flagbt run` command that repeats a setting on a range.
 
     Parameters
     ----------

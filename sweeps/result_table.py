@@ -1,4 +1,4 @@
-"""The table of a sweep: one row for each setting and range, in the grid's order, as Parquet written part by part."""
+"""The table of a sweep: one row per setting and range, in the grid's order, written as Parquet part by part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _TEXT = ("timerange", "ckpt", "calibration", "decision", "exit")
 _WHOLE = ("setting", "cooldown_bars", "min_hold_bars", "trades")
 _YES_OR_NO = ("short", "ruined")
-# Columns in their order; all that is not text, whole or yes/no is float64, null where it is undefined.
+# Columns in their order. Those that are not text, whole or yes/no are float64, null where undefined.
 COLUMNS = (
     "setting",
     "timerange",
@@ -53,13 +53,13 @@ COLUMNS = (
     "final_equity",
     "ruined",
 )
-# Only in the parts: what the probability of backtest overfitting needs of a setting, in the row of its first range.
+# Only in the parts, in the row of a setting's first range: the sums for the probability of backtest overfitting.
 PARTS = "parts"
 
 
 @cache
 def table_schema(*, with_parts: bool) -> pa.Schema:
-    """Return the columns' types."""
+    """Return the schema of the table."""
     import pyarrow as pa
 
     def kind(name: str) -> pa.DataType:
@@ -72,7 +72,7 @@ def table_schema(*, with_parts: bool) -> pa.Schema:
 
 
 def part_bytes(rows: Iterable[dict[str, Any]]) -> bytes:
-    """Return rows as the bytes of a Parquet file: the same rows give the same bytes."""
+    """Return rows as the bytes of a Parquet file; the same rows give the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -82,7 +82,7 @@ def part_bytes(rows: Iterable[dict[str, Any]]) -> bytes:
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a part that ``part_bytes`` made, or some of its columns."""
+    """Read a part written by ``part_bytes``, or some of its columns."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -90,9 +90,9 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def write_table(parts: Iterable[Path], target: Path) -> None:
-    """Write the parts, in their order, as one Parquet file with a row group each: never more than one in memory.
+    """Write the parts in order as one Parquet file, a row group each, with one part in memory at a time.
 
-    Whole or not at all, as `files.new_file` does it.
+    The file is written whole or not at all; see ``new_file``.
     """
     import pyarrow.parquet as pq
 
@@ -102,7 +102,7 @@ def write_table(parts: Iterable[Path], target: Path) -> None:
 
 
 def batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yield a written table's row groups."""
+    """Yield the row groups of a table."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:

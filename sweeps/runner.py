@@ -1,10 +1,10 @@
-"""The course of a sweep: replay every setting, pick the winner, have Backtrader check it, and test it on bars it never saw."""
+"""Run a sweep: replay every setting, pick the winner, check it in Backtrader, and test it on the hold-out."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .grid import random_share
 from .process_backend import in_this_process, over_processes
 from .result_table import PARTS, batches, read_part, write_table
 from .summary import MOST_SAMPLED, Summary, TableLayout
-from .worker import CHECK, ROWS, Stretch, SweepWork, Unit
+from .worker import CHECK, ROWS, Segment, SweepWorker, Unit
 
 Backend = Callable[..., Iterator[tuple[Unit, bytes]]]
 WINNERS_CHECKED = 3
@@ -35,19 +35,19 @@ _LOGGED_AT_ONCE = 2_000
 
 @dataclass(frozen=True, eq=False)
 class SweepOutcome:
-    """What a sweep found.
+    """The results of a sweep.
 
     Attributes
     ----------
     summary : Summary
     checks : list of dict
-        What each run in Backtrader compared.
+        What each check in Backtrader compared.
     overfitting : Overfitting or None
     winner : dict or None
         The best setting's ``setting`` (number), ``rows``, ``deflated``, ``buy_and_hold`` (metrics by range), ``holdout``
-        (metrics of both) and ``curves`` (range, daily returns of both); None where no setting has a Sharpe ratio.
+        (metrics of both) and ``curves`` (range, daily returns of both); None if no setting has a Sharpe ratio.
     seconds : dict
-        Of each phase.
+        By phase.
     """
 
     summary: Summary
@@ -57,60 +57,149 @@ class SweepOutcome:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def run_course(
-    work: SweepWork,
-    holdout: Stretch,
-    folder: SweepFolder,
-    *,
-    backend: str,
-    workers: int,
-    check_share: float,
-    seed: int,
-    runs: Path,
-    progress: PhaseProgress,
-) -> SweepOutcome:
-    """Do what is not yet done of a sweep, in its folder.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SweepRunner:
+    """Runs a sweep in its folder: every setting, the table, the checks in Backtrader, and the winner.
 
-    Raises
-    ------
-    StrategyError
-        Where Backtrader gives another order, fill, equity or metric than the replay: then there is no result.
+    Attributes
+    ----------
+    worker : SweepWorker
+        Holds the grid and the segments that settings are ranked on.
+    holdout : Segment
+        Only the winner is run on it.
+    folder : SweepFolder
+    runs : Path
+        The folder of run folders, whose trial log counts every setting.
+    backend : str
+        ``local`` or ``ray``.
+    workers : int
+        Processes on this machine.
+    check_share : float
+        The share of all settings to check in Backtrader, besides the best ones.
+    seed : int
+        Of the random choice of these settings.
     """
-    run_units, seconds = _backend(backend, workers), _Clock()
 
-    # 1. Every setting, block by block; each is kept at once.
-    blocks = [Unit(ROWS, number) for number in range(work.n_blocks)]
-    _do(work, blocks, folder, run_units, workers, lambda done: progress("sweep", done, len(work.grid)))
-    seconds.note("replay")
+    worker: SweepWorker
+    holdout: Segment
+    folder: SweepFolder
+    runs: Path
+    backend: str
+    workers: int
+    check_share: float
+    seed: int
 
-    # 2. The table, and what it says as a whole.
-    table = folder.path / TABLE
-    write_table((folder.piece(unit) for unit in blocks), table)
-    chosen = frozenset(random_share(len(work.grid), min(1.0, MOST_SAMPLED / len(work.grid)), seed + 1).tolist())
-    summary = Summary(work.grid, TableLayout.of(work.grid), chosen)
-    for batch in batches(table):
-        summary.take(batch)
-    seconds.note("table")
+    def run(self, progress: PhaseProgress) -> SweepOutcome:
+        """Run the unfinished part of the sweep.
 
-    # 3. The probability that the best of them is only the luckiest.
-    overfitting = None
-    if work.parts:
-        overfitting = probability_of_overfitting(lambda: _part_sums(folder, blocks), _days(work.stretches), work.parts)
-    seconds.note("overfitting")
+        Raises
+        ------
+        StrategyError
+            When an order, fill, equity or metric differs between Backtrader and the replay; then there is no result.
+        """
+        worker, seconds = self.worker, _Clock()
+        grid = worker.grid
 
-    # 4. Backtrader's word on the best and on a random share.
-    best = [rows[0]["setting"] for rows in summary.best[:WINNERS_CHECKED]]
-    at_random = random_share(len(work.grid), check_share, seed).tolist()
-    checked = [Unit(CHECK, number) for number in dict.fromkeys([*best, *at_random])]
-    _do(work, checked, folder, run_units, workers, lambda done: progress("check", done, len(checked)))
-    checks = [json.loads(folder.piece(unit).read_text(encoding="utf-8")) for unit in checked]
-    seconds.note("check")
+        # 1. Every setting, block by block; each block is kept at once
+        blocks = [Unit(ROWS, number) for number in range(worker.n_blocks)]
+        self._run_units(blocks, lambda done: progress("sweep", done, len(grid)))
+        seconds.note("replay")
 
-    # 5. Every setting is a trial. The winner, deflated by all of them, and on bars that the sweep never saw.
-    prior = _log_trials(work, folder, runs)
-    winner = _winner(work, holdout, summary, prior) if summary.best else None
-    seconds.note("winner")
-    return SweepOutcome(summary, checks, overfitting, winner, seconds.noted)
+        # 2. The table, and its summary
+        table = self.folder.path / TABLE
+        write_table((self.folder.piece(unit) for unit in blocks), table)
+        chosen = frozenset(random_share(len(grid), min(1.0, MOST_SAMPLED / len(grid)), self.seed + 1).tolist())
+        summary = Summary(grid, TableLayout.of(grid), chosen)
+        for batch in batches(table):
+            summary.take(batch)
+        seconds.note("table")
+
+        # 3. The probability of backtest overfitting
+        overfitting = None
+        if worker.parts:
+            n_days = sum(segment.n_days for segment in worker.segments)
+            overfitting = probability_of_overfitting(lambda: self._part_sums(blocks), n_days, worker.parts)
+        seconds.note("overfitting")
+
+        # 4. The best settings and a random share, checked in Backtrader
+        best = [rows[0]["setting"] for rows in summary.best[:WINNERS_CHECKED]]
+        at_random = random_share(len(grid), self.check_share, self.seed).tolist()
+        checked = [Unit(CHECK, number) for number in dict.fromkeys([*best, *at_random])]
+        self._run_units(checked, lambda done: progress("check", done, len(checked)))
+        checks = [json.loads(self.folder.piece(unit).read_text(encoding="utf-8")) for unit in checked]
+        seconds.note("check")
+
+        # 5. Every setting is a trial: the winner is deflated by all of them, and run on the hold-out
+        prior = self._log_trials()
+        winner = self._winner(summary, prior) if summary.best else None
+        seconds.note("winner")
+        return SweepOutcome(summary, checks, overfitting, winner, seconds.noted)
+
+    def _run_units(self, units: list[Unit], report: Callable[[int], None]) -> None:
+        """Run the units that have no piece yet; report how many settings are done."""
+
+        def size(unit: Unit) -> int:
+            return len(self.worker.block(unit.number)) if unit.kind == ROWS else 1
+
+        missing = [unit for unit in units if not self.folder.piece(unit).is_file()]
+        done = sum(map(size, units)) - sum(map(size, missing))
+        report(done)
+        if not missing:
+            return
+        for unit, content in _backend(self.backend, self.workers)(self.worker, missing, workers=self.workers):
+            self.folder.keep(unit, content)
+            done += size(unit)
+            report(done)
+
+    def _part_sums(self, blocks: list[Unit]) -> Iterator[FloatArray]:
+        for unit in blocks:
+            column = read_part(self.folder.piece(unit), [PARTS]).column(PARTS).drop_null()
+            yield np.stack(column.to_numpy())
+
+    def _log_trials(self) -> _Prior:
+        """Add every setting to the trial log of the runs folder; return the other trials on the same bars."""
+        worker = self.worker
+        bars = {str(segment.timerange): segment.bars.digest for segment in worker.segments}
+        logged = read_trials(self.runs).trials
+        others = {configuration: sharpe for (tried, configuration), sharpe in logged.items() if tried in bars.values()}
+        trials: list[Trial] = []
+        for number in range(worker.n_blocks):
+            digests = dict(zip(worker.block(number), worker.grid.digests(worker.block(number)), strict=True))
+            piece = self.folder.piece(Unit(ROWS, number))
+            table = read_part(piece, ["setting", "timerange", "sharpe_daily"]).to_pylist()
+            trials += [Trial(bars[row["timerange"]], digests[row["setting"]], row["sharpe_daily"]) for row in table]
+            if len(trials) >= _LOGGED_AT_ONCE or number == worker.n_blocks - 1:
+                add_trials(self.runs, trials)
+                trials = []
+            for digest in digests.values():
+                others.pop(digest, None)
+        known = [sharpe for sharpe in others.values() if sharpe is not None]
+        return _Prior(len(others), len(known), sum(known), sum(sharpe**2 for sharpe in known))
+
+    def _winner(self, summary: Summary, prior: _Prior) -> dict[str, Any]:
+        worker, holdout, number = self.worker, self.holdout, summary.best[0][0]["setting"]
+        pairs = {
+            segment: (worker.backtest(number, segment), _buy_and_hold(worker, number, segment))
+            for segment in (*worker.segments, holdout)
+        }
+        after, benchmark = pairs[holdout]
+        lost = ruined_at(after)
+        returns = np.concatenate([daily_returns(pairs[segment][0]).to_numpy() for segment in worker.segments])
+        return {
+            "setting": number,
+            "rows": summary.best[0],
+            "deflated": _deflated(returns, summary, prior),
+            "buy_and_hold": [metrics(pairs[segment][1]) for segment in worker.segments],
+            "holdout": {
+                "timerange": str(holdout.timerange),
+                "strategy": metrics(after),
+                "buy_and_hold": metrics(benchmark),
+                "ruined": None if lost is None else utc(lost.to_datetime64()),
+            },
+            "curves": [
+                (str(segment.timerange), daily_returns(run), daily_returns(other)) for segment, (run, other) in pairs.items()
+            ],
+        }
 
 
 def _backend(name: str, workers: int) -> Backend:
@@ -121,38 +210,9 @@ def _backend(name: str, workers: int) -> Backend:
     return over_processes if workers > 1 else in_this_process
 
 
-def _do(
-    work: SweepWork, units: list[Unit], folder: SweepFolder, run_units: Backend, workers: int, tell: Callable[[int], None]
-) -> None:
-    """Do those units whose piece is not there yet; tell how many settings are done."""
-
-    def size(unit: Unit) -> int:
-        return len(work.block(unit.number)) if unit.kind == ROWS else 1
-
-    missing = [unit for unit in units if not folder.piece(unit).is_file()]
-    done = sum(map(size, units)) - sum(map(size, missing))
-    tell(done)
-    if not missing:
-        return
-    for unit, content in run_units(work, missing, workers=workers):
-        folder.keep(unit, content)
-        done += size(unit)
-        tell(done)
-
-
-def _part_sums(folder: SweepFolder, blocks: list[Unit]) -> Iterator[FloatArray]:
-    for unit in blocks:
-        column = read_part(folder.piece(unit), [PARTS]).column(PARTS).drop_null()
-        yield np.stack(column.to_numpy())
-
-
-def _days(stretches: Iterable[Stretch]) -> int:
-    return sum(stretch.n_days for stretch in stretches)
-
-
 @dataclass(frozen=True)
 class _Prior:
-    """Other trials on the same bars: how many, how many of them with a Sharpe ratio, and these ratios' sum and squares."""
+    """Other trials on the same bars: their number, the number with a Sharpe ratio, and the ratios' sum and sum of squares."""
 
     trials: int = 0
     known: int = 0
@@ -160,75 +220,29 @@ class _Prior:
     squares: float = 0.0
 
 
-def _log_trials(work: SweepWork, folder: SweepFolder, runs: Path) -> _Prior:
-    """Add every setting to the trial log of the runs folder; return what others had tried on these bars before."""
-    bars = {str(stretch.timerange): stretch.bars.digest for stretch in work.stretches}
-    others = {
-        configuration: sharpe for (tried, configuration), sharpe in read_trials(runs).trials.items() if tried in bars.values()
-    }
-    trials: list[Trial] = []
-    for number in range(work.n_blocks):
-        digests = dict(zip(work.block(number), work.grid.digests(work.block(number)), strict=True))
-        table = read_part(folder.piece(Unit(ROWS, number)), ["setting", "timerange", "sharpe_daily"]).to_pylist()
-        trials += [Trial(bars[row["timerange"]], digests[row["setting"]], row["sharpe_daily"]) for row in table]
-        if len(trials) >= _LOGGED_AT_ONCE or number == work.n_blocks - 1:
-            add_trials(runs, trials)
-            trials = []
-        for digest in digests.values():
-            others.pop(digest, None)
-    known = [sharpe for sharpe in others.values() if sharpe is not None]
-    return _Prior(len(others), len(known), sum(known), sum(sharpe**2 for sharpe in known))
+def _buy_and_hold(worker: SweepWorker, number: int, segment: Segment) -> Run:
+    """Run buy and hold on a segment, at a setting's costs."""
+    setting = worker.grid[number]
+    return run_backtest(segment.bars, BuyAndHold(), costs=setting.costs, cash=setting.cash)
 
 
-def _winner(work: SweepWork, holdout: Stretch, summary: Summary, prior: _Prior) -> dict[str, Any]:
-    number = summary.best[0][0]["setting"]
-    pairs = {
-        stretch: (work.judged(number, stretch), winner_backtest(work, number, stretch))
-        for stretch in (*work.stretches, holdout)
-    }
-    after, kept = pairs[holdout]
-    lost = ruined_at(after)
-    returns = np.concatenate([daily_returns(pairs[stretch][0]).to_numpy() for stretch in work.stretches])
-    return {
-        "setting": number,
-        "rows": summary.best[0],
-        "deflated": deflated(returns, summary, prior),
-        "buy_and_hold": [metrics(pairs[stretch][1]) for stretch in work.stretches],
-        "holdout": {
-            "timerange": str(holdout.timerange),
-            "strategy": metrics(after),
-            "buy_and_hold": metrics(kept),
-            "ruined": None if lost is None else utc(lost.to_datetime64()),
-        },
-        "curves": [
-            (str(stretch.timerange), daily_returns(run), daily_returns(other)) for stretch, (run, other) in pairs.items()
-        ],
-    }
+def _deflated(returns: FloatArray, summary: Summary, prior: _Prior) -> dict[str, Any]:
+    """Return the winner's Sharpe ratio, deflated by all trials: the sweep's settings and earlier trials on these bars.
 
-
-def winner_backtest(work: SweepWork, number: int, stretch: Stretch) -> Run:
-    """Return buy and hold over a stretch, at a setting's costs."""
-    setting = work.grid[number]
-    return run_backtest(stretch.bars, BuyAndHold(), costs=setting.costs, cash=setting.cash)
-
-
-def deflated(returns: FloatArray, summary: Summary, prior: _Prior) -> dict[str, Any]:
-    """Return the winner's Sharpe ratio deflated by all trials: the sweep's settings and what was tried on these bars before.
-
-    ``value`` is None where it is undefined, and ``reason`` says why.
+    ``value`` is None where it is undefined; ``reason`` gives the cause.
     """
     trials, known = summary.settings + prior.trials, summary.traded + prior.known
     total, squares = summary.sums[0] + prior.total, summary.sums[1] + prior.squares
     variance = max(0.0, (squares - total**2 / known) / (known - 1)) if known > 1 else None
     found = {"trials": trials, "of_this_sweep": summary.settings, "variance": variance, "days": len(returns)}
     if len(returns) < FEWEST_DAYS:
-        return {**found, "value": None, "luck": None, "reason": f"{len(returns)} days are too few, it takes {FEWEST_DAYS}"}
+        return {**found, "value": None, "luck": None, "reason": f"{len(returns)} days are too few; it needs {FEWEST_DAYS}"}
     if trials > 1 and variance is None:
         return {**found, "value": None, "luck": None, "reason": "no other setting has a Sharpe ratio"}
     daily = (variance or 0.0) / DAYS_PER_YEAR
     value = deflated_sharpe(Moments.of(returns), trials, daily)
     luck = expected_best(trials, daily) * float(np.sqrt(DAYS_PER_YEAR))
-    return {**found, "value": value, "luck": luck, "reason": None if value is not None else "the returns take two values only"}
+    return {**found, "value": value, "luck": luck, "reason": None if value is not None else "the returns take only two values"}
 
 
 class _Clock:

@@ -1,4 +1,4 @@
-"""What a sweep's table says as a whole, read row group by row group: the best settings, and means over the others."""
+"""The summary of a sweep's table, read row group by row group: the best settings, and means for the heat map."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import FloatArray
-from .axes import AXES
+from .axes import AXES, value_text
 from .grid import Grid
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ MEASURES = ("sharpe_daily", "total_return", "mcc", "share_sell", "share_hold", "
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the heat map: its title, the values that its cells stand for, and the cell of each value.
+    """One side of the heat map: its title, the labels of its cells, and the cell of each value.
 
-    ``centres`` are the mean value of each cell, where values are numbers.
+    ``centres`` are the mean values of the cells, if the values are numbers.
     """
 
     title: str
@@ -37,14 +37,14 @@ class Side:
 
     @classmethod
     def of(cls, title: str, values: Iterable[Any]) -> Side:
-        """Give each value a cell, or neighbours one together where there are too many."""
+        """Assign each value to a cell; neighbours share a cell if there are too many values."""
         each = list(values)
         n = min(len(each), MOST_CELLS_A_SIDE)
         cells = [i * n // len(each) for i in range(len(each))]
         groups: list[list[Any]] = [[] for _ in range(n)]
         for value, cell in zip(each, cells, strict=True):
             groups[cell].append(value)
-        labels = tuple(_word(group[0]) + ("" if len(group) == 1 else f" .. {_word(group[-1])}") for group in groups)
+        labels = tuple(value_text(group[0]) + ("" if len(group) == 1 else f" .. {value_text(group[-1])}") for group in groups)
         numeric = all(isinstance(value, float) for value in each)
         centres = tuple(sum(group) / len(group) for group in groups) if numeric else ()
         return cls(title, labels, dict(zip(each, cells, strict=True)), centres)
@@ -52,13 +52,13 @@ class Side:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """How settings are laid out on the heat map: by the two offsets where they vary, else by the two longest axes.
+    """The layout of the heat map: by the two offsets if they vary, else by the two longest axes.
 
     Attributes
     ----------
     across, down : Side
     columns : tuple of str
-        The table's columns that they show.
+        The table's columns on the two sides.
     """
 
     across: Side
@@ -67,7 +67,7 @@ class TableLayout:
 
     @classmethod
     def of(cls, grid: Grid) -> TableLayout | None:
-        """Return the layout, or None where nothing varies."""
+        """Return the layout, or None if no axis varies."""
         points = grid.models[0].points
         if len(points.offsets) > 1:
             offsets = sorted(points.offsets)
@@ -80,7 +80,7 @@ class TableLayout:
         longest = sorted(grid.varied, key=lambda axis: (-sizes[axis], AXES.index(axis)))[:2]
         if not longest:
             return None
-        sides = [Side.of(_title(axis), _shown(grid, axis)) for axis in longest]
+        sides = [Side.of(_title(axis), _column_values(grid, axis)) for axis in longest]
         if len(sides) == 1:
             sides.append(Side("", ("",), {}))
         return cls(sides[0], sides[1], (longest[0], longest[1] if len(longest) > 1 else ""))
@@ -88,24 +88,24 @@ class TableLayout:
 
 @dataclass(eq=False)
 class Summary:
-    """Built by ``take``, a batch of rows after the other.
+    """The summary of a table; ``take`` adds a batch of rows.
 
     Attributes
     ----------
     best : list of dict
-        Rows of the best settings by ``sharpe_all``, best first; of equals, the first in the grid.
+        Rows of the best settings by ``sharpe_all``, best first; among equals, the first in the grid.
     best_mcc : dict or None
         The row with the highest MCC.
     sampled : list of dict
-        Rows of a random sample of settings, the best among them.
+        Rows of a random sample of settings.
     named : list of dict
-        For each calibration that was asked for by name, the first row of each range, checkpoint and decision.
+        For each calibration given by name, the first row of each range, checkpoint and decision.
     settings, traded, ruined : int
-        How many there are, how many have a Sharpe ratio, and how many lost everything on any of the ranges.
+        The number of settings, of those with a Sharpe ratio, and of those that lost everything on any range.
     sums : tuple of two float
         Of the annualised Sharpe ratios, and of their squares.
     means : dict
-        From (timerange, ckpt, decision) to an array (measures, down, across) of means, NaN where there is nothing.
+        From (timerange, ckpt, decision) to an array (measures, down, across) of means, NaN for an empty cell.
     """
 
     grid: Grid
@@ -126,7 +126,7 @@ class Summary:
         self._names = {text: set() for text in self.grid.models[0].points.names}
 
     def take(self, batch: pa.RecordBatch) -> None:
-        """Add the rows of a batch; the rows of one setting are in one batch."""
+        """Add a batch of rows; all rows of a setting are in one batch."""
         rows: dict[int, list[dict[str, Any]]] = {}
         for row in batch.to_pylist():
             rows.setdefault(row["setting"], []).append(row)
@@ -174,7 +174,7 @@ class Summary:
 
     @property
     def best(self) -> list[list[dict[str, Any]]]:
-        """The rows of each of the best settings, best first."""
+        """The rows of the best settings, best first."""
         return [rows for _, _, rows in sorted(self._heap, key=lambda entry: (-entry[0], -entry[1]))]
 
     @property
@@ -184,8 +184,8 @@ class Summary:
             return {key: np.where(cells[1] > 0, cells[0] / cells[1], math.nan) for key, cells in self._cells.items()}
 
 
-def _shown(grid: Grid, axis: str) -> list[Any]:
-    """Return the values of an axis as the table's column has them."""
+def _column_values(grid: Grid, axis: str) -> list[Any]:
+    """Return the values of an axis as in the table's column."""
     if axis == "calibration":
         return grid.models[0].points.names
     if axis != "decision":
@@ -196,10 +196,6 @@ def _shown(grid: Grid, axis: str) -> list[Any]:
 
 def _step(grid: Grid, axis: str) -> int:
     return math.prod(grid.sizes[AXES.index(axis) + 1 :])
-
-
-def _word(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _title(axis: str) -> str:

@@ -1,7 +1,7 @@
-"""The work of a sweep: settings to rows, one block at a time, in memory that does not grow with their number.
+"""Compute a sweep's rows from its settings, a block at a time, in memory that does not grow with their number.
 
-Whatever runs it, a process here or a machine elsewhere, gets one ``Work`` and numbers of blocks, and gives bytes back. The
-bytes depend on nothing else, so it does not matter who computed them, or how often.
+A local process or another machine gets one ``SweepWorker`` and units to run, and returns bytes. The bytes depend on nothing
+else, so any process may compute them, any number of times.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ FEWEST_IN_BLOCK, MOST_IN_BLOCK, BLOCKS = 16, 2_048, 64
 
 
 class Unit(NamedTuple):
-    """One piece of work: a block of settings to replay (ROWS), or a setting to run in Backtrader too (CHECK)."""
+    """One unit of a sweep: a block of settings to replay (ROWS), or a setting to check in Backtrader (CHECK)."""
 
     kind: str
     number: int
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
-    """A range that settings are ranked on.
+class Segment:
+    """The bars of one range, with each model's logits and labels: ranked on, or the hold-out.
 
     Attributes
     ----------
     timerange : TimeRange
     bars : Bars
-        Those traded, and no bar outside the range.
+        The traded bars, none outside the range.
     logits : tuple of array, each of shape (n_bars, 3)
-        For each model of the grid, NaN in its warm-up.
+        One per model of the grid, NaN in its warm-up.
     labels : tuple of array of int8, each of shape (n_bars,)
-        For each model; -1 where the answer lies beyond the range.
+        One per model; -1 where the label needs bars after the range.
     """
 
     timerange: TimeRange
@@ -65,13 +65,13 @@ class Stretch:
 
     @property
     def n_days(self) -> int:
-        """UTC days from the first bar's to the last one's."""
+        """The number of UTC days from the first bar to the last."""
         return len(ReplayBars.of(self.bars).last_of_day)
 
 
 @dataclass(frozen=True, eq=False)
-class StretchSignals:
-    """What one calibration and decision make of a stretch: the signals, their shares, and their MCC against the labels."""
+class SegmentSignals:
+    """The signals of one calibration and decision on a segment, their shares, and their MCC against the labels."""
 
     signal: IntArray
     shares: tuple[float, float, float] | None
@@ -79,74 +79,75 @@ class StretchSignals:
 
 
 class PrecomputedSignals(Strategy):
-    """Signals made beforehand, by the position rule."""
+    """A strategy whose signals are given to ``run_backtest``; it follows the position rule."""
 
     name = "flagtrader"
 
     def prepare(self, bars: Bars) -> Signals:
-        """Refuse: the signals are handed to ``run_backtest``."""
+        """Refuse: the signals are given to ``run_backtest``."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
-class SweepWork:
-    """All that a worker needs.
+class SweepWorker:
+    """Runs the units of a sweep; it holds everything that they need.
 
     Attributes
     ----------
     grid : Grid
-    stretches : tuple of Stretch
+    segments : tuple of Segment
+        Those that settings are ranked on.
     parts : int
-        Into how many parts the days are cut for the probability of backtest overfitting.
+        The number of parts that the days are split into for the probability of backtest overfitting.
     """
 
     grid: Grid
-    stretches: tuple[Stretch, ...]
+    segments: tuple[Segment, ...]
     parts: int
 
     @property
     def block_size(self) -> int:
-        """Settings in a block: it depends on the grid alone, so that a table does not tell who made it."""
+        """Settings per block: it depends on the grid alone, so the table does not depend on the backend."""
         return min(MOST_IN_BLOCK, max(FEWEST_IN_BLOCK, math.ceil(len(self.grid) / BLOCKS)))
 
     @property
     def n_blocks(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return math.ceil(len(self.grid) / self.block_size)
 
     def block(self, number: int) -> range:
         """Return the settings of a block."""
         return range(number * self.block_size, min(len(self.grid), (number + 1) * self.block_size))
 
-    def do(self, unit: Unit) -> bytes:
-        """Do one piece of work: a part of the table as Parquet, or what a check found as JSON.
+    def run(self, unit: Unit) -> bytes:
+        """Run one unit: return a part of the table as Parquet, or the result of a check as JSON.
 
         Raises
         ------
         StrategyError
-            Where Backtrader disagrees.
+            When Backtrader disagrees with the replay.
         """
         if unit.kind == CHECK:
             return json.dumps(self.check(unit.number)).encode()
         return part_bytes(self.rows(self.block(unit.number)))
 
     def rows(self, numbers: range) -> Iterator[dict[str, Any]]:
-        """Yield a row for each setting and stretch, as ``table.SCHEMA`` names its columns."""
-        prepared = [ReplayBars.of(stretch.bars) for stretch in self.stretches]
+        """Yield a row for each setting and segment, with the columns of ``result_table.table_schema``."""
+        prepared = [ReplayBars.of(segment.bars) for segment in self.segments]
         scratches = [Scratch(len(bars)) for bars in prepared]
         edges = part_edges(sum(len(bars.last_of_day) for bars in prepared), max(1, self.parts))
-        last: dict[int, tuple[Any, StretchSignals]] = {}
+        last: dict[int, tuple[Any, SegmentSignals]] = {}
         for number in numbers:
             setting = self.grid[number]
             rows, returns = [], []
             for at, (bars, scratch) in enumerate(zip(prepared, scratches, strict=True)):
                 key = self._signal_key(setting)
                 if at not in last or last[at][0] != key:
-                    last[at] = key, self.decided(setting, self.stretches[at])
-                decided = last[at][1]
+                    last[at] = key, self.segment_signals(setting, self.segments[at])
+                signals = last[at][1]
                 replayed = replay(
                     bars,
-                    position_rule(decided.signal, short=setting.short),
+                    position_rule(signals.signal, short=setting.short),
                     costs=setting.costs,
                     cash=setting.cash,
                     short=setting.short,
@@ -155,7 +156,7 @@ class SweepWork:
                 )
                 returns.append(replay_daily_returns(replayed))
                 rows.append(
-                    _row(self.grid, setting, self.stretches[at], decided)
+                    _row(self.grid, setting, self.segments[at], signals)
                     | replay_metrics(replayed)
                     | {"ruined": replayed.ruined}
                 )
@@ -165,19 +166,19 @@ class SweepWork:
                 row["sharpe_all"] = daily_sharpe(together)
             yield from rows
 
-    def decided(self, setting: Configuration, stretch: Stretch) -> StretchSignals:
-        """Return the signals of a setting over a stretch. *Causality: row t uses bars <= t.*"""
-        signals = self.signals(setting, stretch)
+    def segment_signals(self, setting: Configuration, segment: Segment) -> SegmentSignals:
+        """Return the signals of a setting on a segment. *Causality: row t uses bars <= t.*"""
+        signals = self.signals(setting, segment)
         counts = class_counts(signals.signal)
-        labels = stretch.labels[setting.model]
+        labels = segment.labels[setting.model]
         known = (labels >= 0) & (signals.signal != NO_SIGNAL)
         shares = counts / counts.sum() if counts.sum() else None
         mcc = matthews_correlation(confusion(signals.signal[known], labels[known])) if known.any() else None
-        return StretchSignals(signals.signal, None if shares is None else tuple(shares.tolist()), mcc)
+        return SegmentSignals(signals.signal, None if shares is None else tuple(shares.tolist()), mcc)
 
-    def signals(self, setting: Configuration, stretch: Stretch) -> Signals:
-        """Return the signals of a setting with what is behind them."""
-        logits = stretch.logits[setting.model]
+    def signals(self, setting: Configuration, segment: Segment) -> Signals:
+        """Return the signals of a setting on a segment, with their logits and probabilities."""
+        logits = segment.logits[setting.model]
         probabilities = setting.point.calibration(logits)
         signal = setting.decision(
             probabilities, class_returns=self.grid.models[setting.model].class_returns, round_trip_cost=setting.round_trip_cost
@@ -185,7 +186,7 @@ class SweepWork:
         return Signals(signal, signal, logits, probabilities)
 
     def check(self, number: int) -> dict[str, Any]:
-        """Run a setting in Backtrader and compare every order, fill, bar and metric with the replay's.
+        """Run a setting in Backtrader, and compare every order, fill, bar and metric with the replay.
 
         Raises
         ------
@@ -194,37 +195,37 @@ class SweepWork:
         """
         started = time.perf_counter()
         found = {"setting": number, "bars": 0, "orders": 0}
-        for stretch in self.stretches:
-            run, replayed = self.judged(number, stretch), self.replayed(number, stretch)
+        for segment in self.segments:
+            run, replayed = self.backtest(number, segment), self.replay(number, segment)
             try:
                 check_replay(run, replayed)
                 _check_metrics(replay_metrics(replayed), metrics(run))
             except StrategyError as error:
-                raise StrategyError(f"setting {number} over {stretch.timerange}: {error}") from None
-            found["bars"] += len(stretch.bars)
+                raise StrategyError(f"setting {number} over {segment.timerange}: {error}") from None
+            found["bars"] += len(segment.bars)
             found["orders"] += len(run.orders)
         return {**found, "seconds": time.perf_counter() - started}
 
-    def judged(self, number: int, stretch: Stretch) -> Run:
-        """Run a setting over a stretch in Backtrader, as `flagbt run` does."""
+    def backtest(self, number: int, segment: Segment) -> Run:
+        """Run a setting on a segment in Backtrader, as `flagbt run` does."""
         setting = self.grid[number]
         return run_backtest(
-            stretch.bars,
+            segment.bars,
             PrecomputedSignals(short=setting.short),
-            signals=self.signals(setting, stretch),
+            signals=self.signals(setting, segment),
             costs=setting.costs,
-            timerange=TimeRange(stretch.bars.time[0]),
+            timerange=TimeRange(segment.bars.time[0]),
             cash=setting.cash,
             rules=setting.rules,
             short=setting.short,
         )
 
-    def replayed(self, number: int, stretch: Stretch) -> ReplayResult:
-        """Replay a setting over a stretch."""
+    def replay(self, number: int, segment: Segment) -> ReplayResult:
+        """Replay a setting on a segment."""
         setting = self.grid[number]
-        targets = position_rule(self.signals(setting, stretch).signal, short=setting.short)
+        targets = position_rule(self.signals(setting, segment).signal, short=setting.short)
         return replay(
-            ReplayBars.of(stretch.bars),
+            ReplayBars.of(segment.bars),
             targets,
             costs=setting.costs,
             cash=setting.cash,
@@ -239,20 +240,20 @@ class SweepWork:
 
 
 def part_sums(returns: FloatArray, edges: npt.NDArray[np.int64]) -> list[float]:
-    """Return the sum of each part of the days, then the sum of squares of each: enough for a Sharpe ratio of any of them."""
+    """Return the sums of the parts of the days, then their sums of squares: enough for the Sharpe ratio of any parts."""
     return [*np.add.reduceat(returns, edges).tolist(), *np.add.reduceat(returns**2, edges).tolist()]
 
 
 def part_edges(n_days: int, parts: int) -> npt.NDArray[np.int64]:
-    """Return where each part of the days begins: in order, as equal as they can be."""
+    """Return the first day of each part: in order, with parts as equal as possible."""
     return np.concatenate([[0], np.cumsum(part_lengths(n_days, parts))[:-1]]).astype(np.int64)
 
 
-def _row(grid: Grid, setting: Configuration, stretch: Stretch, decided: StretchSignals) -> dict[str, Any]:
-    offsets, shares, rules = setting.point.offsets, decided.shares, setting.rules
+def _row(grid: Grid, setting: Configuration, segment: Segment, signals: SegmentSignals) -> dict[str, Any]:
+    offsets, shares, rules = setting.point.offsets, signals.shares, setting.rules
     return {
         "setting": setting.number,
-        "timerange": str(stretch.timerange),
+        "timerange": str(segment.timerange),
         "ckpt": grid.models[setting.model].name,
         "calibration": setting.point.text,
         "decision": str(setting.decision),
@@ -273,15 +274,15 @@ def _row(grid: Grid, setting: Configuration, stretch: Stretch, decided: StretchS
         "share_sell": shares and shares[0],
         "share_hold": shares and shares[1],
         "share_buy": shares and shares[2],
-        "mcc": decided.mcc,
+        "mcc": signals.mcc,
     }
 
 
-def _check_metrics(mine: dict[str, Any], judged: dict[str, Any]) -> None:
-    for name, value in mine.items():
-        theirs = judged[name]
-        same = value == theirs or (
-            isinstance(value, float) and isinstance(theirs, float) and math.isclose(value, theirs, rel_tol=1e-9, abs_tol=1e-9)
+def _check_metrics(replayed: dict[str, Any], backtested: dict[str, Any]) -> None:
+    for name, value in replayed.items():
+        other = backtested[name]
+        same = value == other or (
+            isinstance(value, float) and isinstance(other, float) and math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-9)
         )
         if not same:
-            raise StrategyError(f"the fast replay's {name} is {value!r}, that of Backtrader's run {theirs!r}.")
+            raise StrategyError(f"{name} is {value!r} in the fast replay, and {other!r} in Backtrader's run.")

@@ -1,4 +1,4 @@
-"""The command line in the hands of a hostile and clumsy user: what is refused, how, and that nothing is left of it."""
+"""The command line with hostile and careless input: what is refused, how, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NUMBERS = count()
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in an empty folder, and leave no trace of it in sys.path."""
+    """Change to an empty folder, and restore sys.path afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("FLAGBT_HOME", str(tmp_path / "home"))
@@ -59,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refused(command: Command, folder: Path) -> Callable[..., str]:
-    """Give a function that runs a command which must fail well, and returns its one paragraph."""
+    """Return a function that runs a command that must fail cleanly, and returns its error paragraph."""
 
     def check(code: int, *arguments: object) -> str:
         before = tree(folder)
@@ -82,10 +82,10 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def strict(text: str) -> dict[str, Any]:
-    """Read one JSON object as a strict parser does: NaN and Infinity are none."""
+    """Parse one JSON object strictly: NaN and Infinity are refused."""
 
     def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is no JSON")
+        raise AssertionError(f"{name} is not JSON")
 
     values = json.loads(text, parse_constant=refuse)
     assert isinstance(values, dict)
@@ -95,8 +95,8 @@ def strict(text: str) -> dict[str, Any]:
 def plug_in(folder: Path, code: str) -> str:
     """Write a module with the class Mine into the folder and return its name; ``code`` is the class or its module."""
     name = f"plug_in_{next(NUMBERS)}"
-    heads = "import backtrader as bt\nimport numpy as np\nfrom flagbt import Signals, Strategy\n"
-    (folder / f"{name}.py").write_text(heads + code)
+    imports = "import backtrader as bt\nimport numpy as np\nfrom flagbt import Signals, Strategy\n"
+    (folder / f"{name}.py").write_text(imports + code)
     return name
 
 
@@ -104,7 +104,7 @@ def plug_in(folder: Path, code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("code", "arguments", "says"),
+    ("code", "arguments", "message"),
     [
         (2, ("runn",), r"No such command 'runn'.*'run', 'runs'.*flagbt --help"),
         (2, ("data", "inf"), "Did you mean 'info'"),
@@ -136,8 +136,8 @@ def plug_in(folder: Path, code: str) -> str:
         (1, ("run", "--ckpt", "A" * 300), "there is no checkpoint"),
         (1, ("ckpt", "show", "Jan44"), "Did you mean 'Jan4'"),
         (1, (*JAN4, "--calibration", "stored:reprt"), "Did you mean 'report'"),
-        (2, (*JAN4, "--calibration", "nonsense"), r"got 'nonsense', which is no file. Stored in 'Jan4': default, report"),
-        (2, (*JAN4, "--calibration", "A" * 300), "which is no file"),
+        (2, (*JAN4, "--calibration", "nonsense"), r"got 'nonsense', which is not a file. Stored in 'Jan4': default, report"),
+        (2, (*JAN4, "--calibration", "A" * 300), "which is not a file"),
         (2, (*JAN4, "--calibration", "offset:1,2"), "three finite numbers"),
         (2, (*JAN4, "--calibration", "offset:nan,1,1"), "three finite numbers"),
         (2, (*JAN4, "--decision", "argmaxx"), "Did you mean 'argmax'"),
@@ -173,13 +173,13 @@ def plug_in(folder: Path, code: str) -> str:
         (2, ("compare",), "Missing argument 'RUNS"),
     ],
 )
-def test_wrong_usage_is_one_paragraph(refused: Callable[..., str], code: int, arguments: tuple[str, ...], says: str) -> None:
-    """If it fails, a typing error gives a traceback, a silent default, or a message that helps nobody."""
-    assert re.search(says, refused(code, *arguments))
+def test_wrong_usage_is_one_paragraph(refused: Callable[..., str], code: int, arguments: tuple[str, ...], message: str) -> None:
+    """If it fails, a typing error gives a traceback, a silent default, or a useless message."""
+    assert re.search(message, refused(code, *arguments))
 
 
 def test_no_command_shows_the_help(command: Command) -> None:
-    """If it fails, the first thing a newcomer types says nothing, or claims success."""
+    """If it fails, `flagbt` alone prints nothing, or exits with success."""
     code, out, err = command()
     assert (code, out) == (2, "")
     assert "Usage: flagbt" in err
@@ -190,7 +190,7 @@ def test_no_command_shows_the_help(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "says"),
+    ("lines", "message"),
     [
         (None, r"bars.csv: there is no such file"),
         ([], "the file is empty"),
@@ -206,29 +206,29 @@ def test_no_command_shows_the_help(command: Command) -> None:
         ([HEADER, *ROWS], "without --timerange: the 4 bars carry no signal: the warm-up takes"),
     ],
 )
-def test_bad_bars_name_the_line(refused: Callable[..., str], folder: Path, lines: list[str] | None, says: str) -> None:
-    """If it fails, a file is repaired in silence, or its owner searches 40,000 lines for the bad one."""
+def test_bad_bars_name_the_line(refused: Callable[..., str], folder: Path, lines: list[str] | None, message: str) -> None:
+    """If it fails, a file is repaired silently, or the message lacks the bad line."""
     if lines is not None:
         (folder / "bars.csv").write_text("".join(f"{line}\n" for line in lines))
-    assert re.search(says, refused(1, "run", "--strategy", "sma-cross", "--data", "bars.csv", "--json"))
+    assert re.search(message, refused(1, "run", "--strategy", "sma-cross", "--data", "bars.csv", "--json"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("--strategy", "sma-cross", "--timerange", "20300101-"), "no bar opens in it.*holds 9,528 bars"),
-        (("--ckpt", "Jan4", "--timerange", "20231201-20231202"), "24 bars .*the first 292 bars of the file go to the warm-up"),
+        (("--ckpt", "Jan4", "--timerange", "20231201-20231202"), "24 bars .*The first 292 bars of the file are the warm-up"),
         (("--ckpt", "Jan4", "--timerange", "20231201-20231220"), "has seen bars .*Test it from --timerange 20240101- on"),
         (("--ckpt", "Jan4", "--timerange", "20231220-20240110"), "validation 20230701-20240101"),
     ],
 )
-def test_ranges_that_tell_nothing_are_refused(refused: Callable[..., str], arguments: tuple[str, ...], says: str) -> None:
-    """If it fails, a run scores nothing, or scores bars that its checkpoint was trained on."""
-    assert re.search(says, refused(1, "run", *arguments))
+def test_ranges_without_a_test_are_refused(refused: Callable[..., str], arguments: tuple[str, ...], message: str) -> None:
+    """If it fails, a run scores no bars, or bars that its checkpoint was trained on."""
+    assert re.search(message, refused(1, "run", *arguments))
 
 
 def test_bars_of_another_step_are_refused(refused: Callable[..., str], folder: Path) -> None:
-    """If it fails, a model of hourly bars trades minutes or days, and its numbers mean nothing."""
+    """If it fails, a model of hourly bars trades bars of minutes or days, with meaningless results."""
     days = pd.date_range("2024-01-01", periods=400, freq="D").strftime("%Y-%m-%d")
     (folder / "daily.csv").write_text("\n".join([HEADER, *(f"{day},100,101,99,100,5" for day in days)]))
     assert "trained on bars of 1 h, and those of daily.csv are of 24 h" in refused(
@@ -236,8 +236,8 @@ def test_bars_of_another_step_are_refused(refused: Callable[..., str], folder: P
     )
 
 
-def test_a_missing_gpu_is_no_cpu(refused: Callable[..., str]) -> None:
-    """If it fails, an hour on a GPU becomes a night on a CPU, without a word."""
+def test_a_missing_gpu_is_an_error(refused: Callable[..., str]) -> None:
+    """If it fails, a run meant for a GPU silently uses the CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -251,7 +251,7 @@ def test_a_missing_gpu_is_no_cpu(refused: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("{bad", "cannot be read as JSON"),
         ("[1]", "contains a list"),
@@ -265,16 +265,16 @@ def test_a_missing_gpu_is_no_cpu(refused: Callable[..., str]) -> None:
         ('{"method": "none", "decision": {"method": "threshold", "thresholds": ["a"]}}', "got 'threshold:a'"),
     ],
 )
-def test_calibration_files_are_checked(refused: Callable[..., str], folder: Path, text: str, says: str) -> None:
-    """If it fails, a misspelt field is left out in silence and the run is not what its owner thinks."""
+def test_calibration_files_are_checked(refused: Callable[..., str], folder: Path, text: str, message: str) -> None:
+    """If it fails, a misspelt field is silently ignored."""
     (folder / "calibration.json").write_text(text)
-    said = refused(2, *JAN4, "--calibration", "calibration.json")
-    assert "calibration.json" in said
-    assert re.search(says, said)
+    error = refused(2, *JAN4, "--calibration", "calibration.json")
+    assert "calibration.json" in error
+    assert re.search(message, error)
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "says"),
+    ("field", "value", "message"),
     [
         ("ranges", {}, "there is nothing under ranges"),
         ("ranges", {"training": "x"}, "ranges.training: 'x' is not a time range"),
@@ -288,14 +288,14 @@ def test_calibration_files_are_checked(refused: Callable[..., str], folder: Path
     ],
 )
 def test_a_damaged_checkpoint_hides_no_other(
-    refused: Callable[..., str], command: Command, folder: Path, nano: Checkpoint, field: str, value: object, says: str
+    refused: Callable[..., str], command: Command, folder: Path, nano: Checkpoint, field: str, value: object, message: str
 ) -> None:
-    """If it fails, a checkpoint with lost ranges passes as never trained, or one bad folder breaks every listing."""
+    """If it fails, a checkpoint without ranges passes as never trained, or one bad folder breaks the list."""
     bad = folder / "checkpoints" / "bad"
     bad.mkdir(parents=True)
     (bad / "checkpoint.json").write_text(json.dumps({**nano.values, field: value}))
     for arguments in (("run", "--ckpt", "bad", *DAYS), ("ckpt", "show", "bad")):
-        assert re.search(f"checkpoint.json (is damaged|cannot be read): {says}", refused(1, *arguments))
+        assert re.search(f"checkpoint.json (is damaged|cannot be read): {message}", refused(1, *arguments))
     assert "Did you mean 'Jan4'" in refused(1, "ckpt", "show", "Jan44")
     code, out, _ = command("ckpt", "list", "--json")
     listed = strict(out)
@@ -309,7 +309,7 @@ def test_a_damaged_checkpoint_hides_no_other(
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/none", "/dev/null", "A" * 300])
 def test_an_unwritable_folder_is_found_before_the_work(refused: Callable[..., str], folder: Path, place: str) -> None:
-    """If it fails, hours of scoring or training end in an error, or leave a half-written folder."""
+    """If it fails, an unwritable folder is found after hours of work, or a half-written folder is left."""
     (folder / "file").write_text("mine")
     assert f"--out: nothing can be written to {place}: " in refused(1, *SMA, "--out", place)
     write_row = folder / "bars.csv"
@@ -318,28 +318,28 @@ def test_an_unwritable_folder_is_found_before_the_work(refused: Callable[..., st
 
 
 @pytest.mark.parametrize("name", ["", "..", ".", ".hidden", "a/b", "/tmp/absolute", "a\nb"])
-def test_a_checkpoints_name_is_no_path(refused: Callable[..., str], name: str) -> None:
+def test_a_checkpoints_name_is_not_a_path(refused: Callable[..., str], name: str) -> None:
     """If it fails, `--name "" --overwrite` replaces the whole folder of checkpoints."""
-    said = refused(2, "train", "--data", "bars.csv", "--overwrite", "--name", name)
-    assert "is not a name for a checkpoint" in said
+    error = refused(2, "train", "--data", "bars.csv", "--overwrite", "--name", name)
+    assert "is not a name for a checkpoint" in error
 
 
 def test_overwrite_replaces_checkpoints_only(refused: Callable[..., str], folder: Path) -> None:
-    """If it fails, a wrong --output deletes somebody's folder."""
+    """If it fails, a wrong --output deletes another folder."""
     (folder / "thesis").mkdir()
     (folder / "thesis" / "chapter1.tex").write_text("years of work")
-    said = refused(1, "train", "--data", "bars.csv", "--output", ".", "--name", "thesis", "--overwrite")
-    assert "thesis is there, but it is not a checkpoint" in said
+    error = refused(1, "train", "--data", "bars.csv", "--output", ".", "--name", "thesis", "--overwrite")
+    assert "thesis is there, but it is not a checkpoint" in error
 
 
 @pytest.mark.parametrize("option", ["--learning-rate", "--gamma", "--tau", "--beta"])
 def test_training_knobs_are_finite(refused: Callable[..., str], option: str) -> None:
-    """If it fails, a NaN goes through hours of training."""
+    """If it fails, a training runs for hours with a NaN."""
     assert f"{option}: expected a number" in refused(2, "train", "--data", "bars.csv", option, "nan")
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "says"),
+    ("option", "value", "message"),
     [
         ("--preset", "tyni", "Did you mean 'tiny'"),
         ("--objective", "focla", "Did you mean 'focal'"),
@@ -351,11 +351,11 @@ def test_training_knobs_are_finite(refused: Callable[..., str], option: str) -> 
     ],
 )
 def test_training_names_are_suggested(
-    refused: Callable[..., str], folder: Path, walk: Walk, option: str, value: str, says: str
+    refused: Callable[..., str], folder: Path, walk: Walk, option: str, value: str, message: str
 ) -> None:
-    """If it fails, a misspelt objective trains another model than asked for."""
+    """If it fails, a misspelt objective trains another model."""
     write_bars_csv(walk(2000), "bars.csv")
-    assert says in refused(2, "train", "--data", "bars.csv", option, value, "--json")
+    assert message in refused(2, "train", "--data", "bars.csv", option, value, "--json")
 
 
 @pytest.mark.parametrize("place", ["file/x.csv", "missing/x.csv", f"{'y' * 300}.csv", "x.txt"])
@@ -386,7 +386,7 @@ def two_runs(made_runs: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def test_comparisons_that_cannot_be(refused: Callable[..., str], two_runs: tuple[Path, Path], folder: Path) -> None:
-    """If it fails, a comparison of one run, of a run with itself, or into nowhere gives a page or a traceback."""
+    """If it fails, a comparison of a run with itself, or with a wrong output path, gives a page or a traceback."""
     (folder / "file").write_text("mine")
     assert "is given twice" in refused(2, "compare", "a", two_runs[0])
     assert "Did you mean 'a'" in refused(2, "compare", "aa", "b")
@@ -396,8 +396,8 @@ def test_comparisons_that_cannot_be(refused: Callable[..., str], two_runs: tuple
     assert "no run in runs" in refused(2, "runs", "show", "zzz")
 
 
-def test_a_comparison_fails_where_a_pipeline_asked_for_it(command: Command, two_runs: tuple[Path, Path]) -> None:
-    """If it fails, --fail-if lets a bad run pass, or refuses a good one, or says no reason."""
+def test_a_comparison_fails_on_a_condition(command: Command, two_runs: tuple[Path, Path]) -> None:
+    """If it fails, --fail-if accepts a bad run, refuses a good one, or gives no reason."""
     sharpe = [read_run(each).metrics["strategy"]["sharpe_daily"] for each in two_runs]
     assert command("compare", "a", "b", "--fail-if", f"sharpe < {min(sharpe) - 1}")[0] == 0
     code, out, err = command("compare", "a", "b", "--fail-if", f"sharpe_daily < {max(sharpe) + 1}", "--json")
@@ -410,15 +410,15 @@ def test_a_comparison_fails_where_a_pipeline_asked_for_it(command: Command, two_
 
 
 def test_unknown_metrics_are_refused_with_the_nearest(refused: Callable[..., str], two_runs: tuple[Path, Path]) -> None:
-    """If it fails, a typing mistake in --sort or --fail-if is taken for something else."""
+    """If it fails, a misspelt metric in --sort or --fail-if is not reported."""
     assert "Did you mean 'sharpe_daily'" in refused(2, "compare", "a", "b", "--sort", "sharp_daily")
     assert "Did you mean 'total_return'" in refused(2, "compare", "a", "b", "--fail-if", "totl_return < 0")
     assert "such as 'sharpe_daily < 0.5'" in refused(2, "compare", "a", "b", "--fail-if", "sharpe_daily")
     assert not Path("compare.html").exists()
 
 
-def test_a_page_is_made_again_byte_for_byte(command: Command, two_runs: tuple[Path, Path]) -> None:
-    """If it fails, a lost tearsheet comes back as another one, or the last run is not the default."""
+def test_a_page_is_rebuilt_byte_for_byte(command: Command, two_runs: tuple[Path, Path]) -> None:
+    """If it fails, a rebuilt tearsheet differs, or the last run is not the default."""
     page = two_runs[1] / "tearsheet.html"
     before = page.read_bytes()
     page.write_text("lost")
@@ -428,7 +428,7 @@ def test_a_page_is_made_again_byte_for_byte(command: Command, two_runs: tuple[Pa
     assert command("report", "a")[0] == 0
 
 
-def test_no_runs_is_said(refused: Callable[..., str], command: Command, folder: Path) -> None:
+def test_an_empty_runs_folder_is_reported(refused: Callable[..., str], command: Command, folder: Path) -> None:
     """If it fails, the first `flagbt runs show` gives a traceback."""
     assert "there are no runs in runs. Create one with: flagbt run" in refused(1, "runs", "show")
     assert command("runs", "list")[:2] == (
@@ -439,7 +439,7 @@ def test_no_runs_is_said(refused: Callable[..., str], command: Command, folder: 
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "says"),
+    ("file", "content", "message"),
     [
         ("run.json", b'{"format_version": 1}', "run.json in .* lacks id, name"),
         ("run.json", b"[]", "cannot be read"),
@@ -450,28 +450,28 @@ def test_no_runs_is_said(refused: Callable[..., str], command: Command, folder: 
     ],
 )
 def test_a_damaged_run_hides_no_other(
-    refused: Callable[..., str], command: Command, two_runs: tuple[Path, Path], file: str, content: bytes, says: str
+    refused: Callable[..., str], command: Command, two_runs: tuple[Path, Path], file: str, content: bytes, message: str
 ) -> None:
-    """If it fails, one damaged folder breaks the listing of all runs, or gives a traceback."""
+    """If it fails, one damaged folder breaks the list of runs, or gives a traceback."""
     (two_runs[0] / file).write_bytes(content)
     name = two_runs[0].name
     for arguments in (("runs", "show", name, "--json"), ("compare", name, "b"), ("report", name)):
-        assert re.search(rf"run {two_runs[0].name}: .*{says}", refused(1, *arguments))
+        assert re.search(rf"run {two_runs[0].name}: .*{message}", refused(1, *arguments))
     code, out, _ = command("runs", "list", "--json")
     listed = strict(out)
     assert (code, [each["name"] for each in listed["runs"]]) == (0, ["b"])
     assert [each["run"] for each in listed["damaged"]] == [two_runs[0].name]
 
 
-def test_what_is_measured_is_what_is_checked(two_runs: tuple[Path, Path]) -> None:
-    """If it fails, a new metric is missing from old runs and nobody is told."""
+def test_a_run_has_all_metrics(two_runs: tuple[Path, Path]) -> None:
+    """If it fails, a run lacks a metric, and no check reports it."""
     assert set(read_run(two_runs[0]).metrics["strategy"]) == set(METRICS)
 
 
 def test_overlap_is_stamped_everywhere(
     refused: Callable[..., str], command: Command, folder: Path, nano: Checkpoint, walk: Walk
 ) -> None:
-    """If it fails, a result on training bars passes for a test somewhere."""
+    """If it fails, some output shows a result on training bars as a test."""
     write_bars_csv(walk(1000, seed=5, start="2023-01-01"), "bars.csv")
     arguments = ("run", "--ckpt", nano.folder, "--data", "bars.csv", "--timerange", "20230201-20230205", "--device", "cpu")
     assert "A result there would be too optimistic" in refused(1, *arguments)
@@ -502,8 +502,8 @@ def test_overlap_is_stamped_everywhere(
     assert "SYNTHETIC OVERLAP" in command("runs", "list")[1]
 
 
-def test_a_label_that_looks_across_a_gap_is_seen(nano: Checkpoint, walk: Walk) -> None:
-    """If it fails, bars whose label lies in the training range pass as unseen where an exchange was down in between."""
+def test_a_label_across_a_gap_counts_as_seen(nano: Checkpoint, walk: Walk) -> None:
+    """If it fails, bars whose label is in the training range pass as unseen after a gap in the data."""
     whole = walk(800, start="2022-12-01")
     kept = (whole.time < np.datetime64("2022-12-31T20")) | (whole.time >= np.datetime64("2023-01-01T05"))
     bars = Bars(whole.time[kept], **{name: getattr(whole, name)[kept] for name in COLUMNS})
@@ -521,7 +521,7 @@ BUYS = "return Signals.plain(np.full(len(bars), 2))"
 
 
 @pytest.mark.parametrize(
-    ("code", "says"),
+    ("code", "message"),
     [
         ("raise RuntimeError('two\\nlines')\n", r"importing '{m}' failed at .*{m}\.py, line 4: RuntimeError: two lines"),
         ("import sys\nsys.exit(0)\n", r"failed at .*{m}\.py, line 5: SystemExit: 0"),
@@ -566,28 +566,28 @@ BUYS = "return Signals.plain(np.full(len(bars), 2))"
         ("class Mine(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=500)\n", "needs more than the 48 bars"),
     ],
 )
-def test_a_plug_ins_fault_names_its_file_and_line(refused: Callable[..., str], folder: Path, code: str, says: str) -> None:
-    """If it fails, the author of a strategy reads a traceback of flagbt's, or a NaN trades as a SELL."""
+def test_a_plug_ins_fault_names_its_file_and_line(refused: Callable[..., str], folder: Path, code: str, message: str) -> None:
+    """If it fails, the author of a strategy gets flagbt's traceback, or a NaN trades as a SELL."""
     module = plug_in(folder, code.replace("{{", "{").replace("}}", "}"))
-    said = refused(1, "run", "--strategy", f"{module}:Mine", *DAYS)
-    assert re.search(says.replace("{m}", module), said), said
+    error = refused(1, "run", "--strategy", f"{module}:Mine", *DAYS)
+    assert re.search(message.replace("{m}", module), error), error
 
 
 def test_a_strategy_without_short_goes_long_only(refused: Callable[..., str], command: Command, folder: Path) -> None:
-    """If it fails, a plug-in whose __init__ takes nothing cannot run, or --short is left out in silence."""
+    """If it fails, a plug-in without parameters cannot run, or --short is silently ignored."""
     module = plug_in(folder, OURS.format(BUYS) + "    def __init__(self):\n        pass\n")
     assert command("run", "--strategy", f"{module}:Mine", *DAYS)[0] == 0
     assert "goes long only" in refused(1, "run", "--strategy", f"{module}:Mine", *DAYS, "--short")
 
 
 def test_flagbts_own_defects_keep_their_traceback(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it fails, a defect of flagbt's is put down to the user, and nobody can find it."""
+    """If it fails, a defect of flagbt is reported as a user's mistake, without its traceback."""
     monkeypatch.setattr("flagbt.strategies.baselines.rolling_mean", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command(*SMA)
 
 
-TALKS = """import os
+PRINTS = """import os
 print("imported")
 class Mine(bt.Strategy):
     def __init__(self):
@@ -606,18 +606,18 @@ class Mine(bt.Strategy):
     [("run", *DAYS), pytest.param(("verify", "lookahead", "--timerange", "20240101-20240301"), marks=pytest.mark.slow)],
     ids=lambda each: each[0],
 )
-def test_what_a_strategy_prints_stays_out_of_the_json(folder: Path, arguments: tuple[str, ...]) -> None:
-    """If it fails, the words of a user's own code stand before the JSON, and no parser reads it."""
-    name = plug_in(folder, f'import atexit\natexit.register(print, "ended")\n{TALKS}')
+def test_output_of_a_strategy_stays_out_of_the_json(folder: Path, arguments: tuple[str, ...]) -> None:
+    """If it fails, output of a user's code breaks the JSON on stdout."""
+    name = plug_in(folder, f'import atexit\natexit.register(print, "ended")\n{PRINTS}')
     command = [*FLAGBT, *arguments, "--strategy", f"{name}:Mine", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert strict(result.stdout), result.stderr
     assert {"imported", "made", "child", "descriptor", "traded", "ended"} <= set(result.stderr.split())
 
 
-def test_a_sale_without_shorts_is_told_on_the_first_screen(command: Command, folder: Path) -> None:
-    """If it fails, a strategy that only sells is said to have ordered nothing, and what it prints is lost without --json."""
-    code, out, err = command("run", "--strategy", f"{plug_in(folder, TALKS)}:Mine", *DAYS)
+def test_a_rejected_short_sale_is_printed(command: Command, folder: Path) -> None:
+    """If it fails, the rejected orders of a strategy that only sells are not reported, or its own output is lost."""
+    code, out, err = command("run", "--strategy", f"{plug_in(folder, PRINTS)}:Mine", *DAYS)
     assert code == 0, err
     assert "traded" in out.split()
     assert "1 rejected (short not allowed; --short lets a strategy sell what it does not hold)" in out
@@ -625,7 +625,7 @@ def test_a_sale_without_shorts_is_told_on_the_first_screen(command: Command, fol
 
 @pytest.mark.parametrize("checkpoint", [True, False])
 def test_a_plain_strategy_reads_the_signals(command: Command, folder: Path, checkpoint: bool) -> None:
-    """If it fails, any of the thousands of Backtrader strategies cannot use a checkpoint."""
+    """If it fails, a plain Backtrader strategy cannot use a checkpoint."""
     module = plug_in(
         folder,
         "class Mine(bt.Strategy):\n    def next(self):\n"
@@ -643,14 +643,14 @@ def test_a_plain_strategy_reads_the_signals(command: Command, folder: Path, chec
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         (None, "settings.yaml cannot be read: No such file"),
-        ("{bad: [", "is no YAML: .*line 1, column 8"),
+        ("{bad: [", "is not YAML: .*line 1, column 8"),
         ("- 1\n- 2\n", "holds no settings"),
-        ("strategy: random\nfees: 3\n", "line 2: 'fees' is no option here. Did you mean 'fee_bps'"),
-        ("strategy: random\nfee-bsp: 3\n", "line 2: 'fee-bsp' is no option here. Did you mean 'fee_bps'"),
-        ("fee_bps: 3\nfee-bps: 4\n", "line 2: 'fee-bps' was given in line 1 already"),
+        ("strategy: random\nfees: 3\n", "line 2: unknown option 'fees'. Did you mean 'fee_bps'"),
+        ("strategy: random\nfee-bsp: 3\n", "line 2: unknown option 'fee-bsp'. Did you mean 'fee_bps'"),
+        ("fee_bps: 3\nfee-bps: 4\n", "line 2: 'fee-bps' is given in line 1 already"),
         ("seed: 0\nfee_bps: abc\n", "line 2: --fee-bps: expected a number, got 'abc'"),
         ("fee_bps: [1]\n", "line 1: 'fee_bps' has several values"),
         ("seed: 1.5\n", "line 1: --seed: '1.5' is not a valid integer"),
@@ -661,22 +661,22 @@ def test_a_plain_strategy_reads_the_signals(command: Command, folder: Path, chec
         ("short: maybe\n", "line 1: --short: 'maybe' is not a valid boolean"),
         ("timerange: 20240201\n", "line 1: --timerange: '20240201' is not a time range"),
         ('data: "\\0.csv"\n', "line 1: --data: expected a path"),
-        ('? !!python/object/apply:os.system ["touch owned"]\n: 1\n', "is no option here"),
+        ('? !!python/object/apply:os.system ["touch owned"]\n: 1\n', "line 1: unknown option"),
         ("strategy: !!python/object/apply:os.system [touch owned]\n", "has several values"),
     ],
 )
-def test_config_files_are_checked(refused: Callable[..., str], folder: Path, text: str | None, says: str) -> None:
-    """If it fails, a misspelt or mistyped setting is left out or bent in silence."""
+def test_config_files_are_checked(refused: Callable[..., str], folder: Path, text: str | None, message: str) -> None:
+    """If it fails, a misspelt or mistyped setting is silently ignored or converted."""
     if text is not None:
         (folder / "settings.yaml").write_text(text)
     for name in ("run", "show-config"):
-        said = refused(2, name, "--config", "settings.yaml", "--json")
-        assert "--config: settings.yaml" in said
-        assert re.search(says, said)
+        error = refused(2, name, "--config", "settings.yaml", "--json")
+        assert "--config: settings.yaml" in error
+        assert re.search(message, error)
 
 
-def test_the_command_line_wins_over_the_file(command: Command, folder: Path) -> None:
-    """If it fails, show-config shows something else than run would use."""
+def test_the_command_line_overrides_the_file(command: Command, folder: Path) -> None:
+    """If it fails, show-config shows other values than run would use."""
     (folder / "settings.yaml").write_text("fee-bps: 3\nslippage_bps: 1_0\nshort: yes\nname: no\nstrategy: random\nseed: 7\n")
     _, out, err = command("show_config", "--config", "settings.yaml", "--fee_bps", "7", "--json")
     shown = strict(out)
@@ -708,7 +708,7 @@ SHOWN = {
 
 
 def test_the_json_of_every_command(command: Command, two_runs: tuple[Path, Path]) -> None:
-    """If it fails, a script that reads flagbt's JSON breaks, on a key or on a NaN."""
+    """If it fails, a script that parses flagbt's JSON breaks on a key or a NaN."""
     for arguments in (
         ("runs", "list"),
         ("runs", "show"),
@@ -729,7 +729,7 @@ def test_the_json_of_every_command(command: Command, two_runs: tuple[Path, Path]
 
 
 def test_the_json_of_a_run(command: Command, folder: Path) -> None:
-    """If it fails, the documented keys of `flagbt run --json` are not what is printed."""
+    """If it fails, `flagbt run --json` lacks documented keys."""
     code, out, err = command(*JAN4, "--json")
     assert code == 0, err
     values = strict(out)
@@ -774,7 +774,7 @@ def test_the_json_of_a_run(command: Command, folder: Path) -> None:
 
 
 def test_the_json_of_a_training(command: Command, folder: Path, nano_preset: str, walk: Walk) -> None:
-    """If it fails, the documented keys of `flagbt train --json` are not what is printed, or bars of progress mix in."""
+    """If it fails, `flagbt train --json` lacks documented keys, or prints progress on stdout."""
     write_bars_csv(walk(2000, start="2023-01-01"), "bars.csv")
     code, out, err = command(
         "train",
@@ -811,12 +811,12 @@ def test_the_json_of_a_training(command: Command, folder: Path, nano_preset: str
 
 
 def test_synthetic_is_the_first_line(command: Command, two_runs: tuple[Path, Path]) -> None:
-    """If it fails, somebody takes generated prices for a market."""
+    """If it fails, generated prices look like a market's."""
     for arguments in (SMA, ("runs", "show"), ("compare", "a", "b"), ("data", "info"), ("data", "sample", "-o", "s.csv")):
         assert command(*arguments)[1].startswith("SYNTHETIC"), arguments
 
 
-def test_words_of_the_user_are_not_markup(command: Command, folder: Path) -> None:
+def test_text_of_the_user_is_not_markup(command: Command, folder: Path) -> None:
     """If it fails, a run's name is shown as an emoji or a colour, or breaks the page."""
     assert command(*SMA, "--name", ":bug: [red]x[/red] <b>")[0] == 0
     assert ":bug: [red]x[/red] <b>" in command("runs", "list")[1]
@@ -825,18 +825,18 @@ def test_words_of_the_user_are_not_markup(command: Command, folder: Path) -> Non
     assert ":bug: [red]x[/red] &lt;b&gt;" in page
 
 
-# --- the same again --------------------------------------------------------------------------------------------------
+# --- repeatability --------------------------------------------------------------------------------------------------
 
 
 def reproduce_command(run: Path) -> list[str]:
-    """Return the words of the command that a tearsheet prints, less ``flagbt``."""
+    """Return the arguments of the command on a tearsheet, without ``flagbt``."""
     found = re.search(r"<pre><code>(flagbt run .*?)</code></pre>", (run / "tearsheet.html").read_text(), re.S)
     assert found is not None
     return shlex.split(html.unescape(found.group(1)))[1:]
 
 
 def check_same_bytes(one: Path, other: Path, but: set[str]) -> None:
-    """Check that two runs have the same files with the same bytes, and the same run.json except in these fields."""
+    """Check that two runs have equal files, and an equal run.json except for these fields."""
     first, second = tree(one), tree(other)
     manifests = [json.loads(files.pop("run.json")) for files in (first, second)]
     assert first == second
@@ -848,7 +848,7 @@ CLOCKS = {"started", "finished", "seconds", "id"}
 
 
 def test_two_runs_are_the_same_bytes(command: Command, folder: Path) -> None:
-    """If it fails, a number depends on the process, on hash seeds or on a clock, and no result can be checked."""
+    """If it fails, a result depends on the process, the hash seed or the clock."""
     code, out, err = command(*JAN4, "--json")
     assert code == 0, err
     done = flagbt(*JAN4, "--json", env={**os.environ, "PYTHONHASHSEED": "4711"})
@@ -886,10 +886,10 @@ def test_two_runs_are_the_same_bytes(command: Command, folder: Path) -> None:
     ],
 )
 def test_the_printed_command_repeats_the_run(command: Command, folder: Path, arguments: tuple[str, ...]) -> None:
-    """If it fails, the command on the tearsheet gives other numbers than the tearsheet."""
+    """If it fails, the command on the tearsheet gives other results than the tearsheet."""
     rule = {"method": "threshold", "thresholds": [0.1234567891, 0.0987654321]}
     text = json.dumps({"calibration": {"method": "offset", "offset": [0.123456789, 0, 0.7]}, "decision": rule})
-    for place in (folder / "offset.json", folder / "fit" / "offset.json"):  # a page holds names, no paths
+    for place in (folder / "offset.json", folder / "fit" / "offset.json"):  # a page contains names, not paths
         place.parent.mkdir(exist_ok=True)
         place.write_text(text)
     code, out, err = command("run", *arguments, *DAYS, "--json")
@@ -901,8 +901,8 @@ def test_the_printed_command_repeats_the_run(command: Command, folder: Path, arg
 
 
 @pytest.mark.parametrize("rule", ["argmax", "utility", "threshold:0.1234567890123,0.3", "threshold:1e-07,0.5"])
-def test_a_rule_is_written_as_it_is_read(rule: str) -> None:
-    """If it fails, a threshold is rounded in the record, and the record is another run's."""
+def test_a_decision_rule_survives_a_round_trip(rule: str) -> None:
+    """If it fails, a threshold is rounded in the record."""
     assert Decision.parse(str(Decision.parse(rule))) == Decision.parse(rule)
     with pytest.raises(UsageError):
         Decision.parse(f"{rule}:")
@@ -911,28 +911,28 @@ def test_a_rule_is_written_as_it_is_read(rule: str) -> None:
 # --- an option given twice ------------------------------------------------------------------------------------------------
 
 
-def commands_below(command: click.Command, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield every command with the words that call it."""
-    yield words, command
+def commands_below(command: click.Command, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command with the names that call it."""
+    yield names, command
     for name, below in getattr(command, "commands", {}).items():
-        yield from commands_below(below, *words, name)
+        yield from commands_below(below, *names, name)
 
 
 def test_an_option_that_takes_one_value_is_given_once(command: Command) -> None:
-    """If it fails, `--data A --data B` reads B alone and says nothing of A; it must hold for every option there is."""
+    """If it fails, `--data A --data B` silently reads only B; every option is tried."""
     tried = 0
-    for words, each in commands_below(cli):
+    for names, each in commands_below(cli):
         for option in each.params:
             if isinstance(option, click.Option) and not (option.is_flag or option.multiple):
                 name, tried = max(option.opts, key=len), tried + 1
-                code, out, err = command(*words, option.opts[0], "one", f"{name}=other")
-                says = f"flagbt: {name}: given 2 times, 'one' and 'other', and it takes one value. Keep one of them. See "
-                assert (code, out, err.startswith(says)) == (2, "", True), err
+                code, out, err = command(*names, option.opts[0], "one", f"{name}=other")
+                start = f"flagbt: {name}: given 2 times, 'one' and 'other', but it takes one value. Keep one of them. See "
+                assert (code, out, err.startswith(start)) == (2, "", True), err
     assert tried > 100
 
 
 def test_opposite_flags_are_not_both_given(refused: Callable[..., str], command: Command) -> None:
-    """If it fails, `--cache --no-cache` does what the last one says; a flag repeated contradicts nothing."""
+    """If it fails, `--cache --no-cache` silently uses the last one, or a repeated flag is refused."""
     assert "--cache and --no-cache are both given" in refused(2, "run", "--no-cache", "--cache")
     assert command("strategies", "list", "--json", "--json")[0] == 0
 
@@ -956,28 +956,28 @@ def test_an_interrupt_leaves_nothing(command: Command, folder: Path, moment: str
 
 
 def flagbt(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    words = [*FLAGBT, *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, env=env)
+    """Run the command line in a separate process."""
+    command = [*FLAGBT, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=env)
 
 
 def test_a_closed_pipe_is_quiet(folder: Path) -> None:
     """If it fails, `flagbt ... | head -1` ends in a traceback."""
-    words = " ".join(map(shlex.quote, FLAGBT))
+    program = " ".join(map(shlex.quote, FLAGBT))
     for arguments in ("ckpt list", "ckpt show Jan4"):
         done = subprocess.run(
-            ["bash", "-c", f"{words} {arguments} | true"], capture_output=True, text=True, check=True, timeout=60
+            ["bash", "-c", f"{program} {arguments} | true"], capture_output=True, text=True, check=True, timeout=60
         )
         assert done.stderr == ""
     full = subprocess.run(
-        ["bash", "-c", f"{words} strategies list > /dev/full"], capture_output=True, text=True, check=False, timeout=60
+        ["bash", "-c", f"{program} strategies list > /dev/full"], capture_output=True, text=True, check=False, timeout=60
     )
     assert (full.returncode, full.stderr.count("\n")) == (1, 1)
     assert "the disk is full" in full.stderr
 
 
-def test_a_terminal_without_utf8_is_served(folder: Path) -> None:
-    """If it fails, a cron job or a Windows console gets a UnicodeEncodeError after all the work."""
+def test_a_terminal_without_utf8_works(folder: Path) -> None:
+    """If it fails, a cron job or a Windows console gets a UnicodeEncodeError after the work."""
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1", "COLUMNS": "20"}
     done = flagbt(*SMA, "--name", "größer", env=environment)
     assert (done.returncode, done.stderr) == (0, "")
@@ -987,7 +987,7 @@ def test_a_terminal_without_utf8_is_served(folder: Path) -> None:
 
 
 def test_modules_of_the_users_folder_hide_nothing(folder: Path) -> None:
-    """If it fails, flagbt breaks, or runs foreign code, in a folder that holds a data.py or a torch.py."""
+    """If it fails, flagbt breaks, or runs other code, in a folder that contains a data.py or a torch.py."""
     for name in ("data", "models", "engine", "strategies", "errors", "statistics", "html", "yaml", "backtrader", "quantstats"):
         (folder / f"{name}.py").write_text(f"raise SystemExit('imported {name}')\n")
     (folder / "helper.py").write_text("import training\n")
@@ -999,7 +999,7 @@ def test_modules_of_the_users_folder_hide_nothing(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_working_folder_that_takes_nothing(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_working_folder(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it fails, running from a read-only or a deleted folder gives a traceback."""
     gone = folder / "gone"
     gone.mkdir()

@@ -1,4 +1,4 @@
-"""What a person sees while a training runs: the time left is measured, and only shown where somebody looks."""
+"""The progress of a training: the time left is measured, and shown only in a terminal."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from flagbt.data.readers import write_bars_csv
 from flagbt.training.progress import StepProgress
 
 
-def test_the_time_left_is_that_of_the_steps_so_far() -> None:
-    """An estimate that counts a resumed training's earlier steps, or another stage's, promises too little."""
+def test_the_time_left_follows_from_the_steps_of_the_stage() -> None:
+    """If it fails, the estimate counts steps before a resume or of another stage, and is too short."""
     times = iter([100.0, 100.0, 100.0, 106.0, 106.0, 106.0, 106.1, 500.0, 500.0, 500.0])
     clock = StepClock(lambda: next(times))
     resumed = StepProgress("training", 3, 1, 10, 31)
     assert clock.due(resumed)
-    assert clock.line(resumed) == "training: epoch 1/3, step 10/31"  # nothing is measured yet
+    assert clock.line(resumed) == "training: epoch 1/3, step 10/31"  # no step is measured yet
     later = StepProgress("training", 3, 1, 13, 31)
     assert clock.due(later)
     assert clock.line(later) == "training: epoch 1/3, step 13/31, 2:40 left"  # 80 steps of 2 seconds
@@ -34,19 +34,19 @@ def test_the_time_left_is_that_of_the_steps_so_far() -> None:
 
 
 @pytest.mark.slow
-def test_the_time_left_stands_in_a_terminal_and_in_no_log(walk: Callable[..., Bars], tmp_path: Path) -> None:
-    """A line that is drawn over and over fills a log file; one that nobody draws leaves a person waiting."""
+def test_the_time_left_is_shown_in_a_terminal_only(walk: Callable[..., Bars], tmp_path: Path) -> None:
+    """If it fails, a repeated line fills a log file, or the terminal shows no progress."""
     write_bars_csv(walk(3000, start="2023-01-01"), tmp_path / "bars.csv")
     command = [sys.executable, "-m", "flagbt", "train", "--data", tmp_path / "bars.csv", "--output", tmp_path]
     command += ["--epochs", "1", "--pretrain-epochs", "1", "--batch-size", "1"]
-    main_end, its_end = pty.openpty()
-    with subprocess.Popen([*command, "--name", "seen"], stdout=subprocess.DEVNULL, stderr=its_end) as process:
-        os.close(its_end)
+    main_end, child_end = pty.openpty()
+    with subprocess.Popen([*command, "--name", "seen"], stdout=subprocess.DEVNULL, stderr=child_end) as process:
+        os.close(child_end)
         shown = b""
         try:
             while part := os.read(main_end, 65536):
                 shown += part
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # Linux raises it when the other end is closed
             pass
     os.close(main_end)
     assert process.returncode == 0

@@ -17,7 +17,7 @@ from flagbt.models.calibration_fit import fit_calibration
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision, thresholds_for_shares
 from flagbt.models.statistics import expected_calibration_error, scores
-from flagbt.workflows.run import calibration_of
+from flagbt.workflows.inputs import calibration_of
 
 
 def planted(
@@ -111,7 +111,7 @@ def test_the_calibration_option(nano: Checkpoint, tmp_path: Path) -> None:
     assert calibration_of(str(file), nano)[0].scale == (2.0, 2.0, 2.0)
     with pytest.raises(CheckpointError, match="stores no calibration 'defalt'. Did you mean 'default'"):
         calibration_of("stored:defalt", nano)
-    with pytest.raises(UsageError, match="which is no file"):
+    with pytest.raises(UsageError, match="which is not a file"):
         calibration_of("stord", nano)
     file.write_text("[1]")
     with pytest.raises(UsageError, match="expected a JSON object"):

@@ -1,4 +1,4 @@
-"""Sweeps: the grid, the table, the winner, what is refused, and that nothing is lost."""
+"""Sweeps: the grid, the table, the winner, refused input, and interruptions."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from flagbt.results.metrics import metrics
 from flagbt.results.stored_run import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.flagtrader import FlagTrader
-from flagbt.sweeps import worker as work_module
+from flagbt.sweeps import worker as worker_module
 from flagbt.sweeps.axes import AXES
 from flagbt.sweeps.grid import Grid, Model, Point, Points, random_share
 from flagbt.sweeps.process_backend import in_this_process, over_processes
 from flagbt.sweeps.ray_backend import over_ray
-from flagbt.sweeps.worker import ROWS, Stretch, SweepWork, Unit
+from flagbt.sweeps.worker import ROWS, Segment, SweepWorker, Unit
 from flagbt.workflows.run import RunRequest, run
 from flagbt.workflows.sweep import SweepRequest, SweepResult, sweep
 
@@ -51,21 +51,21 @@ HOUR = np.timedelta64(3600, "s")
 
 @pytest.fixture(scope="module")
 def bars(walk) -> Bars:
-    """Give 66 days of hourly bars after everything that the checkpoint has seen."""
+    """Return 66 days of hourly bars after all bars that the checkpoint has seen."""
     return walk(24 * 66, 11, start="2024-01-01", hourly_volatility=0.008)
 
 
 @pytest.fixture(scope="module")
 def data(bars: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give them as a file."""
+    """Return a file of these bars."""
     path = tmp_path_factory.mktemp("bars") / "bars.csv"
     bars.frame().to_csv(path, index_label="time")
     return path
 
 
 @pytest.fixture
-def asked(nano: Checkpoint, data: Path) -> Callable[..., SweepRequest]:
-    """Give the maker of a small sweep's request."""
+def make_request(nano: Checkpoint, data: Path) -> Callable[..., SweepRequest]:
+    """Return a function that makes the request of a small sweep."""
 
     def make(**changes: Any) -> SweepRequest:
         given = {
@@ -84,11 +84,11 @@ def asked(nano: Checkpoint, data: Path) -> Callable[..., SweepRequest]:
 
 
 @pytest.fixture
-def swept(asked: Callable[..., SweepRequest], tmp_path: Path) -> Callable[..., SweepResult]:
-    """Give what does a small sweep in a folder of its own."""
+def swept(make_request: Callable[..., SweepRequest], tmp_path: Path) -> Callable[..., SweepResult]:
+    """Return a function that runs a small sweep in a separate folder."""
 
     def do(name: str = "sweeps", **changes: Any) -> SweepResult:
-        return sweep(asked(**changes), out=tmp_path / name, runs=tmp_path / f"{name}-runs")
+        return sweep(make_request(**changes), out=tmp_path / name, runs=tmp_path / f"{name}-runs")
 
     return do
 
@@ -104,8 +104,8 @@ def made_grid(**axes: Any) -> Grid:
     return Grid(models=(Model("made", "d" * 64, np.array([-0.02, 0.0, 0.02]), 6, points),), **axes)
 
 
-def made_work(n_settings: int = 400, n_bars: int = 24 * 40) -> SweepWork:
-    """Return a sweep's work over noise, for trying who does it."""
+def made_worker(n_settings: int = 400, n_bars: int = 24 * 40) -> SweepWorker:
+    """Return a sweep's worker on noise, to try the backends with."""
     random = np.random.default_rng(3)
     close = 30_000 * np.exp(np.cumsum(random.normal(0, 0.008, n_bars)))
     open_ = np.concatenate([[30_000.0], close[:-1]])
@@ -113,12 +113,12 @@ def made_work(n_settings: int = 400, n_bars: int = 24 * 40) -> SweepWork:
     bars = Bars(time_, open_, np.maximum(open_, close), np.minimum(open_, close), close, np.ones(n_bars), "noise", True)
     logits = random.normal(size=(n_bars, 3)) + np.array([0.0, 1.0, 0.0])
     grid = made_grid(points=Points(offsets=tuple(np.linspace(-3, 3, 10))), fee_bps=tuple(map(float, range(n_settings // 100))))
-    stretch = Stretch(TimeRange(time_[0], time_[-1] + HOUR), bars, (logits,), (LabelSpec().labels(bars),))
-    return SweepWork(grid, (stretch,), 8)
+    segment = Segment(TimeRange(time_[0], time_[-1] + HOUR), bars, (logits,), (LabelSpec().labels(bars),))
+    return SweepWorker(grid, (segment,), 8)
 
 
 def test_a_grid_is_every_combination_once() -> None:
-    """Numbering: if it fails, settings are missing, or counted twice."""
+    """If it fails, settings are missing, or counted twice."""
     grid = made_grid(
         decision=("argmax", "utility"), fee_bps=(0.0, 5.0), exit=("signal", "horizon", "horizon:3"), stop_loss=(None, 0.1)
     )
@@ -138,7 +138,7 @@ def test_a_grid_is_every_combination_once() -> None:
 
 
 def test_offsets_are_pairs_because_only_differences_count() -> None:
-    """The parametrisation: if it fails, one calibration is counted as many trials, or the report's offsets are not found."""
+    """If it fails, one calibration is counted as many trials, or the report's offsets are not found."""
     logits = np.random.default_rng(0).normal(size=(500, 3))
     points = Points.of(
         [Point("none", Calibration()), Point("report", Calibration("offset", offset=(3.0, -2.5, 1.0)))], (3.5, 5.5)
@@ -155,14 +155,14 @@ def test_offsets_are_pairs_because_only_differences_count() -> None:
     same = points[3].calibration(logits), Calibration("offset", offset=(3.0, -2.5, 1.0))(logits)
     assert np.allclose(*same, rtol=0, atol=1e-12)
     assert points[3].offsets == (5.5, 3.5)
-    # With a decision stored beside it, it is another setting.
+    # With a stored decision, it is another setting.
     assert len(Points.of([Point("stored", Calibration(), Decision("utility"))], (-1.0, 0.0, 1.0))) == 10
     million = Points(offsets=tuple(float(each) for each in range(1_000)))
     assert (len(million), million[999_999].text) == (1_000_000, "offset:999,0,999")
 
 
 def test_the_random_share_is_the_same_for_the_same_seed() -> None:
-    """If it fails, a sweep that goes on checks other settings than the one that was interrupted."""
+    """If it fails, a resumed sweep checks other settings than the interrupted one."""
     drawn = random_share(10_000, 0.01, 4)
     assert len(drawn) == len(set(drawn.tolist())) == 100
     assert np.array_equal(drawn, random_share(10_000, 0.01, 4))
@@ -170,8 +170,8 @@ def test_the_random_share_is_the_same_for_the_same_seed() -> None:
     assert random_share(50, 0.01, 0).shape == (1,)
 
 
-def test_a_row_is_what_a_run_gives(swept, bars: Bars, nano: Checkpoint) -> None:
-    """The table against Backtrader with the real model: if it fails, a sweep ranks by numbers that no run has."""
+def test_a_row_equals_a_run(swept, bars: Bars, nano: Checkpoint) -> None:
+    """If it fails, a sweep ranks by numbers that Backtrader does not give with the real model."""
     found = swept(decision=("argmax", "utility", "stored"), short=(False, True), exit=("signal", "horizon"), check_share=0.0)
     rows = rows_of(found)
     assert len(rows) == found.manifest["settings"] == 9 * 3 * 2 * 2 * 2 * 2
@@ -187,7 +187,7 @@ def test_a_row_is_what_a_run_gives(swept, bars: Bars, nano: Checkpoint) -> None:
             round_trip_cost=2 * (costs.fee + costs.slippage),
         )
         rules = Rules(cooldown_bars=row["cooldown_bars"], horizon_bars=6 if row["exit"] == "horizon" else None)
-        judged = run_backtest(
+        backtest = run_backtest(
             bars,
             FlagTrader(model, short=row["short"]),
             timerange=TimeRange.parse(row["timerange"]),
@@ -195,7 +195,7 @@ def test_a_row_is_what_a_run_gives(swept, bars: Bars, nano: Checkpoint) -> None:
             short=row["short"],
             rules=rules,
         )
-        expected = metrics(judged)
+        expected = metrics(backtest)
         for name in (
             "total_return",
             "sharpe_daily",
@@ -207,15 +207,15 @@ def test_a_row_is_what_a_run_gives(swept, bars: Bars, nano: Checkpoint) -> None:
             "final_equity",
         ):
             assert row[name] == expected[name], name
-        signals = judged.signals["signal"].to_numpy()
+        signals = backtest.signals["signal"].to_numpy()
         shares = [float((signals == each).mean()) for each in range(3)]
         assert [row["share_sell"], row["share_hold"], row["share_buy"]] == pytest.approx(shares)
 
 
 def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
-    swept, asked, nano: Checkpoint, data: Path, tmp_path: Path
+    swept, make_request, nano: Checkpoint, data: Path, tmp_path: Path
 ) -> None:
-    """The winner and its trial: if it fails, the page praises another setting, or a run of it counts as another trial."""
+    """If it fails, the page shows another winner, or a run of the winner counts as another trial."""
     found = swept()
     winner = found.manifest["winner"]
     rows = rows_of(found)
@@ -236,7 +236,7 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
     )
     assert {name: recorded.metrics["strategy"][name] for name in holdout["strategy"]} == holdout["strategy"]
     assert {name: recorded.metrics["benchmark"][name] for name in holdout["buy_and_hold"]} == holdout["buy_and_hold"]
-    # Every setting is in the trial log, under the digest that a run of it has.
+    # Every setting is in the trial log, under the digest of its run.
     logged = {configuration for _, configuration in read_trials(tmp_path / "sweeps-runs").trials}
     assert len(logged) == found.manifest["settings"]
     assert winner["deflated_sharpe"]["trials"] == found.manifest["settings"]
@@ -282,11 +282,11 @@ WITH_EVERYTHING = (
 def test_the_line_that_repeats_the_winner_runs_as_printed(
     options: tuple[str, ...], command, nano: Checkpoint, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it fails, the line falls back to the SYNTHETIC sample, or repeats another setting, or where no trial is known."""
+    """If it fails, the line uses the SYNTHETIC sample, or repeats another setting, or ignores the trial log."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(data, tmp_path / "my bars.csv")
-    sweep_words = ("sweep", "--ckpt", nano.folder, "--data", "my bars.csv", "--timerange", "20240110-", "--offsets", "0,1")
-    code, printed, err = command(*sweep_words, "--workers", "1", *options)
+    arguments = ("sweep", "--ckpt", nano.folder, "--data", "my bars.csv", "--timerange", "20240110-", "--offsets", "0,1")
+    code, printed, err = command(*arguments, "--workers", "1", *options)
     assert code == 0, err
     line = next(each for each in printed.splitlines() if each.startswith("Repeat the winner")).partition(": ")[2]
     (page,) = (tmp_path / "sweeps").glob("*/sweep.html")
@@ -302,21 +302,21 @@ def test_the_line_that_repeats_the_winner_runs_as_printed(
     assert values["overlap_allowed"] is bool(options)
     assert stored.folder.parent.name == ("my runs" if options else "runs")
     assert f"--calibration {manifest['winner']['rows'][0]['calibration']}" in line
-    # Trades are counted alike: on the sweep's page, in its table, by `runs list`, on the list of runs and in trades.csv.
+    # All outputs count the same trades: the sweep's page and table, `runs list`, the list of runs, and trades.csv.
     listed = json.loads(command("runs", "list", "--out", stored.folder.parent, "--json")[1])["runs"][0]["trades"]
     assert listed == holdout["strategy"]["trades"] == len(stored.trades) == values["metrics"]["trades"]
     assert f"<td>{listed:,}</td></tr>" in (stored.folder.parent / "index.html").read_text().replace("\n", "")
-    # A sweep that was done before names the files where they are today.
+    # A finished sweep prints the files' current names.
     (tmp_path / "moved").mkdir()
     (tmp_path / "my bars.csv").rename("moved/my bars.csv")
-    words = [str(word).replace("my bars", "moved/my bars") for word in sweep_words]
-    again = command(*words, "--workers", "1", *options)[1]
+    moved = [str(each).replace("my bars", "moved/my bars") for each in arguments]
+    again = command(*moved, "--workers", "1", *options)[1]
     assert "finished before" in again
     assert line.replace("my bars", "moved/my bars") in again
 
 
 def test_ranking_never_looks_at_the_hold_out(swept, bars: Bars, tmp_path: Path) -> None:
-    """Another future after the ranked range: if it fails, the winner's own test has been seen."""
+    """If it fails, the winner depends on the bars that test it."""
     found = swept()
     cut = bars.position_of(TimeRange.parse(found.manifest["holdout"]).start)
     frame = bars.frame()
@@ -341,18 +341,18 @@ def test_several_ranges_are_ranked_together(swept) -> None:
 
 
 class Killed(BaseException):
-    """Stands for the moment at which a process is ended."""
+    """Simulates the end of the process."""
 
 
-def test_an_interrupted_sweep_goes_on(asked, tmp_path: Path) -> None:
-    """Interruption after each phase: if it fails, work is lost, or the table is another one."""
-    request = asked(cooldown_bars=tuple(range(4)))
+def test_an_interrupted_sweep_is_resumed(make_request, tmp_path: Path) -> None:
+    """If it fails, an interruption loses finished pieces, or changes the table."""
+    request = make_request(cooldown_bars=tuple(range(4)))
     whole = sweep(request, out=tmp_path / "whole", runs=tmp_path / "runs-whole")
-    told: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
     for stop_at in (("sweep", 60), ("sweep", 100), ("check", 2), None):
 
         def watch(phase: str, done: int, total: int, stop_at: Any = stop_at) -> None:
-            told.append((phase, done))
+            reported.append((phase, done))
             if stop_at is not None and phase == stop_at[0] and done >= stop_at[1]:
                 raise Killed
 
@@ -361,10 +361,10 @@ def test_an_interrupted_sweep_goes_on(asked, tmp_path: Path) -> None:
         except Killed:
             (folder,) = (tmp_path / "parts").iterdir()
             assert not (folder / "sweep.json").exists()
-            told.clear()
-    assert told[0][0] == "score"
-    assert ("sweep", 144) in told
-    assert ("sweep", 16) not in told
+            reported.clear()
+    assert reported[0][0] == "score"
+    assert ("sweep", 144) in reported
+    assert ("sweep", 16) not in reported
     assert again.folder.name == whole.folder.name
     assert (again.folder / "table.parquet").read_bytes() == (whole.folder / "table.parquet").read_bytes()
     assert not list(again.folder.glob("*pieces*"))
@@ -373,7 +373,7 @@ def test_an_interrupted_sweep_goes_on(asked, tmp_path: Path) -> None:
     }
     winners = [dict(each.manifest["winner"]) for each in (again, whole)]
     lines = [shlex.split(each.pop("run")) for each in winners]
-    folders = [words[words.index("--out") + 1] for words in lines]
+    folders = [line[line.index("--out") + 1] for line in lines]
     assert folders == [str(tmp_path / "runs-parts"), str(tmp_path / "runs-whole")]
     assert winners[0] == winners[1]
     finished = sweep(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts")
@@ -381,14 +381,14 @@ def test_an_interrupted_sweep_goes_on(asked, tmp_path: Path) -> None:
     assert finished.manifest == json.loads((again.folder / "sweep.json").read_text())
 
 
-def test_a_replay_that_has_gone_wrong_stops_the_sweep(swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault planted in the replay: if it fails, a sweep's numbers need not be Backtrader's."""
-    right = work_module.replay
+def test_a_wrong_replay_stops_the_sweep(swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, a fault in the replay makes a sweep's numbers differ from Backtrader's."""
+    right = worker_module.replay
 
     def wrong(bars: Any, targets: Any, *, costs: Costs, **rest: Any) -> Any:
         return right(bars, targets, costs=Costs(fee_bps=costs.fee_bps + 0.001, slippage_bps=costs.slippage_bps), **rest)
 
-    monkeypatch.setattr(work_module, "replay", wrong)
+    monkeypatch.setattr(worker_module, "replay", wrong)
     with pytest.raises(StrategyError, match=r"setting \d+ over 20240110-20240221: the fast replay differs from Backtrader"):
         swept()
     (folder,) = (tmp_path / "sweeps").iterdir()
@@ -396,16 +396,16 @@ def test_a_replay_that_has_gone_wrong_stops_the_sweep(swept, tmp_path: Path, mon
     assert not (folder / "sweep.html").exists()
 
 
-def test_a_planted_metric_stops_it_too(swept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it fails, the table's metrics may differ from a run's while orders and equity agree."""
-    right = work_module.replay_metrics
-    monkeypatch.setattr(work_module, "replay_metrics", lambda replayed: right(replayed) | {"turnover": 1.0})
-    with pytest.raises(StrategyError, match="the fast replay's turnover is 1.0, that of Backtrader's run"):
+def test_a_wrong_metric_stops_the_sweep(swept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, the table's metrics may differ from a run's although orders and equity agree."""
+    right = worker_module.replay_metrics
+    monkeypatch.setattr(worker_module, "replay_metrics", lambda replayed: right(replayed) | {"turnover": 1.0})
+    with pytest.raises(StrategyError, match="turnover is 1.0 in the fast replay, and .* in Backtrader's run"):
         swept()
 
 
 def test_the_page_is_offline_and_does_not_grow(swept, tmp_path: Path) -> None:
-    """If it fails, the page calls out, hides a stamp, or cannot be opened for a large sweep."""
+    """If it fails, the page uses the network, hides a stamp, or grows with the sweep."""
     small = (swept("small", timerange=(TimeRange.parse("20240110-20240201"),)).folder / "sweep.html").read_text()
     large = swept(
         "large",
@@ -416,23 +416,25 @@ def test_the_page_is_offline_and_does_not_grow(swept, tmp_path: Path) -> None:
         check_share=0.0,
     )
     page = (large.folder / "sweep.html").read_text()
-    outside = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # Bokeh's own script names addresses it never asks
+    outside = re.sub(
+        r"<script>.*?</script>", "", page, flags=re.DOTALL
+    )  # Bokeh's script contains addresses that it never requests
     assert len(page) < len(small) + 800_000
     assert not re.search(r'(?:src|href)\s*=\s*["\']?(?:https?:)?//', outside)
     assert "default-src 'none'" in page
-    for said in (
+    for text in (
         "Deflated Sharpe ratio",
         "Probability of backtest overfitting",
         "Share of SELL signals",
         "of 1,800 settings",
         "hold-out",
     ):
-        assert said in page, said
+        assert text in page, text
     assert "OVERLAP" not in page
 
 
-def test_nothing_trades(swept) -> None:
-    """A grid in which every setting says HOLD: if it fails, such a sweep ends in a traceback, or names a winner."""
+def test_a_sweep_without_trades_has_no_winner(swept) -> None:
+    """If it fails, a sweep whose settings all predict HOLD ends in a traceback, or has a winner."""
     found = swept(offsets=(-30.0, -20.0), decision=("argmax",))
     assert (found.manifest["winner"], found.manifest["overfitting"], found.manifest["settings_with_sharpe"]) == (None, None, 0)
     assert "none of them traded" in (found.folder / "sweep.html").read_text()
@@ -440,7 +442,7 @@ def test_nothing_trades(swept) -> None:
 
 
 def test_a_setting_that_loses_everything_is_not_ranked(swept, tmp_path: Path, walk) -> None:
-    """If it fails, a short that lost more than there was is ranked by what came after, or counted as never traded."""
+    """If it fails, a ruined short is ranked by later bars, or counted as never traded."""
     part = walk(24 * 66, 11, start="2024-01-01", hourly_volatility=0.008).frame()
     rise = np.interp(np.arange(len(part)), [0, 24 * 20, 24 * 30, 24 * 50, len(part)], [1, 1, 4, 4, 0.5])
     part.loc[:, ["open", "high", "low", "close"]] *= rise[:, None]
@@ -453,7 +455,9 @@ def test_a_setting_that_loses_everything_is_not_ranked(swept, tmp_path: Path, wa
     assert (sells["sharpe_daily"], sells["sharpe_all"], sells["trades"]) == (None, None, 1)
     assert not rows[-20.0, 20.0]["ruined"]
     assert rows[-20.0, 20.0]["sharpe_daily"] > 0
-    assert found.manifest["settings_ruined"] == sum(row["ruined"] for row in rows.values()) == 2  # what mixes SELL and BUY too
+    assert (
+        found.manifest["settings_ruined"] == sum(row["ruined"] for row in rows.values()) == 2
+    )  # the one that mixes SELL and BUY, too
     assert found.manifest["winner"]["rows"][0]["offset_buy"] == 20.0
     assert "2 more lost everything" in (found.folder / "sweep.html").read_text()
     only = swept("only", **rises, offsets=(), calibration=("offset:20,0,-20",), decision=("argmax",), short=(True,))
@@ -498,29 +502,29 @@ REFUSED = [
         "20240101-20240301 and 20240201-20240401 overlap, so their common bars would count twice",
     ),
     (("--ckpt", "Jan19", "--timerange", "20240101-20240103"), "holds 48 bars, too few to rank settings"),
-    (("--ckpt", "Jan19", "--timerange", "20300101-"), "0 bars of .* lie in it"),
+    (("--ckpt", "Jan19", "--timerange", "20300101-"), "the range holds 0 bars of"),
     (("--ckpt", "Jan19", "--check-share", "3"), "--check-share: expected a share from 0 to 1, got 3"),
     (("--ckpt", "Jan19", "--backend", "dask"), "--backend: .*dask"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), REFUSED, ids=[" ".join(each[0])[:60] for each in REFUSED])
-def test_bad_input_is_one_paragraph(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments, said: str) -> None:
-    """If it fails, a mistake costs a traceback, or hours."""
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[" ".join(each[0])[:60] for each in REFUSED])
+def test_bad_input_is_one_paragraph(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments, message: str) -> None:
+    """If it fails, a mistake ends in a traceback, or is found after hours of work."""
     monkeypatch.chdir(tmp_path)
     code, stdout, stderr = command("sweep", *arguments)
     assert code in (1, 2)
     assert stdout == ""
-    assert re.search(said, stderr), stderr
+    assert re.search(message, stderr), stderr
     assert stderr.count("\n") == 1
     assert not list(tmp_path.glob("sweeps/*"))
 
 
 def test_a_yaml_file_has_lines(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it fails, a mistake in a long file must be searched for."""
+    """If it fails, an error in a config file is reported without its line."""
     monkeypatch.chdir(tmp_path)
-    for text, said in (
-        ("ckpt: Jan19\nfee_bsp: [1, 2]\n", "line 2: 'fee_bsp' is no option here. Did you mean 'fee_bps'?"),
+    for text, message in (
+        ("ckpt: Jan19\nfee_bsp: [1, 2]\n", "line 2: unknown option 'fee_bsp'. Did you mean 'fee_bps'?"),
         ("ckpt: Jan19\n\nfee_bps: []\n", "line 3: 'fee_bps' is an empty list"),
         ("ckpt: Jan19\nfee_bps:\n  - 1\n  - x\n", "line 2: --fee-bps: expected numbers"),
         ("ckpt: [Jan19, {a: 1}]\n", "line 1: 'ckpt' holds more than single values"),
@@ -530,13 +534,13 @@ def test_a_yaml_file_has_lines(command, tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / "sweep.yaml").write_text(text)
         code, _, stderr = command("sweep", "--config", "sweep.yaml")
         assert (code, stderr.count("\n")) == (2, 1), stderr
-        assert said in stderr
+        assert message in stderr
 
 
 def test_the_command_from_a_yaml_file(
     command, data: Path, nano: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command line: if it fails, what a user types does not reach the sweep, or --json is no JSON."""
+    """If it fails, an option does not reach the sweep, or --json does not print JSON."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweep.yaml").write_text(
         f"ckpt: {nano.folder}\ndata: {data}\ntimerange: 20240110-\noffsets: grid:0..1:0.5\n"
@@ -557,7 +561,7 @@ def test_the_command_from_a_yaml_file(
 
 
 def test_ray_that_is_missing_names_the_extra(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it fails, a user without Ray gets a traceback, and no word of how to get it."""
+    """If it fails, a user without Ray gets a traceback instead of the install command."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
     code, _, stderr = command("sweep", "--ckpt", "Jan19", "--backend", "ray")
@@ -565,22 +569,24 @@ def test_ray_that_is_missing_names_the_extra(command, tmp_path: Path, monkeypatc
     assert "Ray is not installed here. Install it with: pip install 'flagbt[sweep]'" in stderr
 
 
-def test_two_sweeps_do_not_share_a_folder(asked, tmp_path: Path) -> None:
-    """If it fails, one that ends removes the pieces that the other has just made."""
+def test_two_sweeps_do_not_share_a_folder(make_request, tmp_path: Path) -> None:
+    """If it fails, a sweep that ends removes the pieces of another one."""
 
     def second(phase: str, done: int, total: int) -> None:
         if phase == "sweep" and done:
-            sweep(asked(), out=tmp_path / "sweeps", runs=tmp_path / "runs")
+            sweep(make_request(), out=tmp_path / "sweeps", runs=tmp_path / "runs")
 
-    with pytest.raises(FlagbtError, match="another sweep with the same settings is at work in"):
-        sweep(asked(), out=tmp_path / "sweeps", runs=tmp_path / "runs", progress=second)
+    with pytest.raises(FlagbtError, match="another sweep with the same settings is running in"):
+        sweep(make_request(), out=tmp_path / "sweeps", runs=tmp_path / "runs", progress=second)
 
 
-def everything(backend: Callable[..., Any], work: SweepWork, *, at_first: Callable[[], object] = lambda: None) -> list[bytes]:
-    """Return what all blocks give, in their order; ``at_first`` is called once the first one is there."""
-    units = [Unit(ROWS, number) for number in range(work.n_blocks)]
+def everything(
+    backend: Callable[..., Any], worker: SweepWorker, *, at_first: Callable[[], object] = lambda: None
+) -> list[bytes]:
+    """Return the results of all blocks, in order; call ``at_first`` after the first one."""
+    units = [Unit(ROWS, number) for number in range(worker.n_blocks)]
     found: dict[Unit, bytes] = {}
-    for unit, content in backend(work, units, workers=2):
+    for unit, content in backend(worker, units, workers=2):
         if not found:
             at_first()
         assert unit not in found
@@ -589,12 +595,12 @@ def everything(backend: Callable[..., Any], work: SweepWork, *, at_first: Callab
 
 
 def kill_a_worker_process() -> None:
-    """End one of this process's worker processes, as the system does where memory runs out."""
+    """Kill one of this process's workers, as the system does when memory runs out."""
     os.kill(active_children()[0].pid or 0, signal.SIGKILL)
 
 
 def descendants(root: int) -> dict[int, str]:
-    """Return the processes below one, and their command lines."""
+    """Return the descendants of a process, and their command lines."""
     parents, lines = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -611,34 +617,34 @@ def descendants(root: int) -> dict[int, str]:
 
 
 def kill_a_ray_worker() -> None:
-    """End one of the workers of the Ray that this process started."""
+    """Kill one of the workers of the Ray that this process started."""
     workers = [pid for pid, line in descendants(os.getpid()).items() if line.startswith("ray::")]
     os.kill(workers[0], signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_every_backend_gives_the_same_bytes_though_workers_die() -> None:
-    """Local processes and Ray, a worker killed in each: if it fails, results depend on who computed them, or are lost."""
-    pytest.importorskip("ray", reason="Ray is an extra of its own")
-    work = made_work(4_000, 24 * 120)
-    alone = everything(in_this_process, work)
-    assert everything(over_processes, work, at_first=kill_a_worker_process) == alone
-    assert everything(over_ray, work, at_first=kill_a_ray_worker) == alone
+    """If it fails, results depend on the backend, or a killed worker loses them."""
+    pytest.importorskip("ray", reason="Ray is an optional extra")
+    worker = made_worker(4_000, 24 * 120)
+    alone = everything(in_this_process, worker)
+    assert everything(over_processes, worker, at_first=kill_a_worker_process) == alone
+    assert everything(over_ray, worker, at_first=kill_a_ray_worker) == alone
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", [over_processes, over_ray])
 def test_an_error_comes_back_from_a_worker_as_it_is(backend: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it fails, a disagreement with Backtrader found by a worker is shown as a traceback."""
-    work = made_work(100)
-    broken = SweepWork(made_grid(close_short_above=(0.5,)), work.stretches, 8)  # refused in the worker
+    """If it fails, an error found by a worker is shown as a traceback."""
+    worker = made_worker(100)
+    broken = SweepWorker(made_grid(close_short_above=(0.5,)), worker.segments, 8)  # refused in the worker
     with pytest.raises(FlagbtError, match="close_short_above is 0.5"):
         list(backend(broken, [Unit(ROWS, 0)], workers=1))
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_at_any_moment_goes_on(nano: Checkpoint, data: Path, tmp_path: Path) -> None:
-    """The real command killed, workers and all: if it fails, finished pieces are lost, or processes are left behind."""
+def test_a_sweep_killed_at_any_moment_is_resumed(nano: Checkpoint, data: Path, tmp_path: Path) -> None:
+    """If it fails, a killed command loses finished pieces, or leaves processes behind."""
     arguments = [
         sys.executable,
         "-m",
@@ -681,14 +687,14 @@ def test_a_sweep_killed_at_any_moment_goes_on(nano: Checkpoint, data: Path, tmp_
     assert (whole / "table.parquet").read_bytes() == (parts / "table.parquet").read_bytes()
     first, second = (json.loads((folder / "sweep.json").read_text()) for folder in (whole, parts))
     for name in ("winner", "best_mcc", "overfitting", "checked"):
-        if name == "winner":  # the trial log held the first sweep's settings already, and they are the same trials
+        if name == "winner":  # the trial log already has the first sweep's settings, and they are the same trials
             assert first[name]["rows"] == second[name]["rows"]
         assert first[name] == second[name]
     assert sorted(each.name for each in parts.iterdir()) == ["sweep.html", "sweep.json", "table.parquet"]
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs: one that has ended and waits to be noticed does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -697,7 +703,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_settings(tmp_path: Path, data: Path, nano: Checkpoint) -> None:
-    """If it fails, a sweep of a million settings ends when the memory does."""
+    """If it fails, a sweep of a million settings runs out of memory."""
     code = (
         "import resource, sys\nfrom pathlib import Path\nfrom flagbt.data.time_range import TimeRange\n"
         "from flagbt.workflows.sweep import SweepRequest, sweep\n"
@@ -721,12 +727,12 @@ def test_memory_does_not_grow_with_the_settings(tmp_path: Path, data: Path, nano
 
 
 def test_no_digits_are_lost_in_a_command() -> None:
-    """If it fails, the command that a page shows repeats another setting."""
+    """If it fails, the command on the page repeats another setting."""
     from flagbt.sweeps.record import repeat_command
 
     grid = made_grid(points=Points(offsets=(1 / 3,)), fee_bps=(1234567 / 1e5,), cash=(1234567.25,), stop_loss=(1 / 7,))
-    said = repeat_command(grid, grid[0], "20240101-20240201")
-    assert f"--fee-bps {1234567 / 1e5!r}" in said
-    assert f"offset:{1 / 3!r},0,{1 / 3!r}" in said
-    assert "--cash 1234567.25" in said
-    assert f"--stop-loss {1 / 7!r}" in said
+    line = repeat_command(grid, grid[0], "20240101-20240201")
+    assert f"--fee-bps {1234567 / 1e5!r}" in line
+    assert f"offset:{1 / 3!r},0,{1 / 3!r}" in line
+    assert "--cash 1234567.25" in line
+    assert f"--stop-loss {1 / 7!r}" in line

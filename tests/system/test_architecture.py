@@ -98,6 +98,7 @@ def test_public_names_are_pinned_and_importable() -> None:
         "HOLD",
         "LabelSpec",
         "ModelSignals",
+        "Monitor",
         "Position",
         "Recipe",
         "RunRequest",

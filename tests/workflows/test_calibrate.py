@@ -1,4 +1,4 @@
-"""flagbt calibrate: from a checkpoint and bars to a calibration that is kept, refused where it would flatter."""
+"""flagbt calibrate: the fit, what it writes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from flagbt.models.decision import Decision, choose_decision
 from flagbt.models.logit_cache import logits_of
 from flagbt.models.statistics import negative_log_likelihood
 from flagbt.reports.calibration_page import render_calibration
+from flagbt.results.calibration_result import CalibrationResult
 from flagbt.storage.atomic_files import sha256_of
 from flagbt.workflows import calibrate as module
-from flagbt.workflows.calibrate import calibrate, training_shift
+from flagbt.workflows.calibrate import CalibrateRequest, calibrate, training_shift
 
 Command = Callable[..., tuple[int, str, str]]
 Walk = Callable[..., Bars]
@@ -37,7 +38,7 @@ LATER = "20230821-20230905"
 
 @pytest.fixture
 def desk(nano: Checkpoint, walk: Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder with nano among its checkpoints, and a file of bars that follow all that nano has seen."""
+    """Change to a folder with a copy of nano, and a file of bars after all bars that nano has seen."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(nano.folder, tmp_path / "checkpoints" / "nano")
     frame = walk(1900, seed=11, start="2023-06-20").frame()[list(COLUMNS)]
@@ -46,12 +47,18 @@ def desk(nano: Checkpoint, walk: Walk, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder with its bytes, the cache of logits aside."""
+    """Return every file below a folder with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def fit(checkpoint: Checkpoint, bars: Bars, timerange: str, method: str, **options: Any) -> CalibrationResult:
+    """Fit a calibration on a range."""
+    parsed = TimeRange.parse(timerange)
+    return calibrate(CalibrateRequest(checkpoint=checkpoint, bars=bars, timerange=parsed, method=method, **options))
+
+
 def collapse(folder: Path) -> None:
-    """Make a checkpoint say SELL by 30 on every bar, whole and provable by its fingerprint."""
+    """Make a checkpoint predict SELL by 30 on every bar, with a matching fingerprint."""
     adapter, marks = load_file(folder / "adapter.safetensors"), load_file(folder / "fingerprint.safetensors")
     (bias,) = [name for name in adapter if name.endswith("head.bias")]
     adapter[bias][0] += 30
@@ -63,31 +70,31 @@ def collapse(folder: Path) -> None:
     (folder / "checkpoint.json").write_text(json.dumps(values))
 
 
-def test_a_calibration_is_fitted_told_kept_and_used(command: Command, desk: Path) -> None:
-    """The whole road: fit, see what it changes, store, trade with it, and not on the bars it was fitted on."""
+def test_a_calibration_is_fitted_printed_stored_and_used(command: Command, desk: Path) -> None:
+    """If it fails, a calibration cannot be fitted, stored and used, or is used on the bars of its fit."""
     before = read_checkpoint(Path("checkpoints/nano"))
     line = ["calibrate", "--ckpt", "nano", "--data", "bars.csv", "--timerange", FIT, "--method", "vector"]
     code, out, err = command(*line, "--store", "--output", "c.json", "--html", "c.html", "--png", "c.png", "--json")
     assert code == 0
     assert re.fullmatch(rf"checkpoint nano: \S+, digest {before.digest[:12]}\n", err)
-    said = json.loads(out)
-    assert said["calibration"]["method"] == said["stored"] == "vector"
-    assert said["calibration"]["fitted_on"] == FIT
-    assert said["after"]["nll"] < said["before"]["nll"]
-    assert said["after"]["nll"] < said["held_out"]["nll"]
-    assert said["before"]["rows"] == 36 * 24 - 6  # no label looks beyond the range
+    values = json.loads(out)
+    assert values["calibration"]["method"] == values["stored"] == "vector"
+    assert values["calibration"]["fitted_on"] == FIT
+    assert values["after"]["nll"] < values["before"]["nll"]
+    assert values["after"]["nll"] < values["held_out"]["nll"]
+    assert values["before"]["rows"] == 36 * 24 - 6  # no label uses a bar after the range
     for column in ("before", "after", "held_out"):
-        assert {"nll", "ece", "mcc", "predicted_shares", "reliability"} <= set(said[column])
-        for each in said[column]["reliability"].values():
-            assert sum(part["count"] for part in each["bins"]) == said["before"]["rows"]
-    direction = said["doctor"]["rank_skill"]["value"]
-    assert any(note.startswith("No offset can help") and f"{direction:.3f} (" in note for note in said["notes"])
+        assert {"nll", "ece", "mcc", "predicted_shares", "reliability"} <= set(values[column])
+        for each in values[column]["reliability"].values():
+            assert sum(part["count"] for part in each["bins"]) == values["before"]["rows"]
+    direction = values["doctor"]["rank_skill"]["value"]
+    assert any(note.startswith("No offset can help") and f"{direction:.3f} (" in note for note in values["notes"])
     after = read_checkpoint(Path("checkpoints/nano"))
     assert after.digest == before.digest
     assert after.calibration_names() == ["default", "vector"]
     assert after.stored_calibration("default") == before.stored_calibration("default")
     kept = json.loads(Path("c.json").read_text())
-    assert kept == {"calibration": said["calibration"], "decision": said["decision"]}
+    assert kept == {"calibration": values["calibration"], "decision": values["decision"]}
     assert Path("c.png").read_bytes().startswith(b"\x89PNG")
     page = Path("c.html").read_text()
     assert "No offset can help" in page
@@ -101,8 +108,8 @@ def test_a_calibration_is_fitted_told_kept_and_used(command: Command, desk: Path
         assert "from --timerange 20230820- on" in err
 
 
-def test_a_taken_name_or_file_stays_unless_told(command: Command, desk: Path) -> None:
-    """A calibration that somebody trades with must not change under its name by a slip."""
+def test_an_existing_name_or_file_needs_overwrite(command: Command, desk: Path) -> None:
+    """If it fails, a slip replaces a calibration that is in use."""
     checkpoint = read_checkpoint(Path("checkpoints/nano"))
     checkpoint.store_calibration("mine", StoredCalibration(Calibration("offset", offset=(1.0, 0.0, -1.0)), Decision()))
     Path("c.json").write_text("mine")
@@ -122,7 +129,7 @@ def test_a_taken_name_or_file_stays_unless_told(command: Command, desk: Path) ->
     assert read_checkpoint(Path("checkpoints/nano")).stored_calibration("mine").calibration.method == "temperature"
     assert "calibration" in json.loads(Path("c.json").read_text())
 
-    # The printed line finds this very checkpoint, not another of its name.
+    # The printed line finds this checkpoint, not another one with its name.
     shutil.copytree("checkpoints/nano", "my copies/nano")
     code, out, _ = command("calibrate", "--ckpt", "my copies/nano", *line[3:], "--store", "other")
     assert code == 0
@@ -131,7 +138,7 @@ def test_a_taken_name_or_file_stays_unless_told(command: Command, desk: Path) ->
     assert read_checkpoint(Path(shlex.split(printed)[2])).stored_calibration("other").calibration.method == "temperature"
 
 
-def test_a_checkpoint_of_the_folder_one_stands_in_has_a_name(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_in_the_current_folder_has_a_name(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it fails, `--ckpt .` gives messages, records and folders an empty name."""
     monkeypatch.chdir("checkpoints/nano")
     assert read_checkpoint(Path()).name == "nano"
@@ -141,11 +148,11 @@ def test_a_checkpoint_of_the_folder_one_stands_in_has_a_name(desk: Path, monkeyp
 BAD: list[tuple[list[str], int, str]] = [
     (["--timerange", "20230715-20230722"], 1, r"expected 200 labelled bars or more.*got 162"),
     (["--timerange", "20250101-20260101"], 1, "0 bars of"),
-    (["--timerange", "20230620-20230622"], 1, "go to the warm-up"),
+    (["--timerange", "20230620-20230622"], 1, "are the warm-up"),
     (["--timerange", FIT, "--method", "temprature"], 2, "Did you mean 'temperature'"),
     (["--timerange", FIT, "--method", "prior", "--shares", "0.5,0.5"], 2, "expected three shares"),
     (["--timerange", FIT, "--method", "prior", "--shares", "a,b,c"], 2, "expected SELL,HOLD,BUY"),
-    (["--timerange", FIT, "--shares", "0.2,0.6,0.2"], 2, "the method temperature takes none"),
+    (["--timerange", FIT, "--shares", "0.2,0.6,0.2"], 2, "the method temperature takes no shares"),
     (["--timerange", FIT, "--decision", "argmx"], 2, "Did you mean 'argmax'"),
     (["--timerange", FIT, "--device", "gpu"], 2, "expected auto, cpu, cuda"),
     (["--timerange", FIT, "--store", " "], 2, "is not a valid name"),
@@ -154,47 +161,45 @@ BAD: list[tuple[list[str], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "exit_code", "said"), BAD)
+@pytest.mark.parametrize(("options", "exit_code", "message"), BAD)
 def test_bad_input_is_one_paragraph_and_nothing_is_lost(
-    options: list[str], exit_code: int, said: str, command: Command, desk: Path
+    options: list[str], exit_code: int, message: str, command: Command, desk: Path
 ) -> None:
-    """A fit that cannot be honest is refused before anything is written."""
+    """If it fails, an invalid fit gives a traceback, or writes something."""
     before = tree(desk)
     code, out, err = command("calibrate", "--ckpt", "nano", "--data", "bars.csv", *options)
     assert (code, out) == (exit_code, "")
     assert err.startswith("flagbt: ")
     assert err.count("\n") == 1
-    assert re.search(said, err), err
+    assert re.search(message, err), err
     assert tree(desk) == before
 
 
-def test_bars_that_taught_it_are_refused(nano: Checkpoint, walk: Walk) -> None:
-    """On its own training bars a model is surer than it will ever be again."""
+def test_bars_of_the_training_are_refused(nano: Checkpoint, walk: Walk) -> None:
+    """If it fails, a calibration is fitted to the overconfidence of a model on its training bars."""
     bars = walk(4000, seed=5, start="2023-01-01")
-    for taught in ("20230301-20230401", "20230410-20230601", "-20230601"):
-        with pytest.raises(
-            RangeError, match=r"was trained on bars of this range: pretraining .*; training .* from --timerange 20230501- on"
-        ):
-            calibrate(nano, bars, TimeRange.parse(taught), "temperature")
+    for seen in ("20230301-20230401", "20230410-20230601", "-20230601"):
+        with pytest.raises(RangeError, match=r": pretraining .*; training .* from --timerange 20230501- on"):
+            fit(nano, bars, seen, "temperature")
 
 
-def test_the_validation_range_is_allowed_and_said(nano: Checkpoint, walk: Walk) -> None:
-    """It chose the epoch and taught nothing; who reads the figures must know it."""
+def test_the_validation_range_is_allowed_with_a_note(nano: Checkpoint, walk: Walk) -> None:
+    """If it fails, the validation range is refused, or its scores are printed without a note."""
     bars = walk(4000, seed=5, start="2023-01-01")
-    done = calibrate(nano, bars, TimeRange.parse("20230501-"), "offset")
-    assert any("the checkpoint's own validation" in note for note in done.notes)
-    assert done.stored.calibration.fitted_on == "20230501-20230616T1600"  # an open end is closed: more bars may come
+    done = fit(nano, bars, "20230501-", "offset")
+    assert any("the checkpoint's validation" in note for note in done.notes)
+    assert done.stored.calibration.fitted_on == "20230501-20230616T1600"  # an open end is closed: later files have more bars
 
 
 def test_a_missing_class_is_refused(nano: Checkpoint, walk: Walk) -> None:
-    """A class that never came has no frequency to match."""
+    """If it fails, a calibration is fitted to a class that never occurs."""
     calm = walk(1900, seed=11, start="2023-06-20", hourly_volatility=0.0005)
     with pytest.raises(RangeError, match=r"all of SELL, HOLD and BUY, got 858 \(0/858/0\)"):
-        calibrate(nano, calm, TimeRange.parse(FIT), "temperature")
+        fit(nano, calm, FIT, "temperature")
 
 
-def test_logits_that_are_no_numbers_are_refused(nano: Checkpoint, walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Left out quietly, they would leave a calibration of the bars that happened to work."""
+def test_logits_that_are_not_finite_are_refused(nano: Checkpoint, walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, a calibration is fitted to the finite rows of a damaged model."""
     real = logits_of
 
     def damaged(*given: Any, **options: Any) -> np.ndarray:
@@ -204,11 +209,11 @@ def test_logits_that_are_no_numbers_are_refused(nano: Checkpoint, walk: Walk, mo
 
     monkeypatch.setattr(module, "logits_of", damaged)
     with pytest.raises(CheckpointError, match="no finite logits on 10 of 864 bars"):
-        calibrate(nano, walk(1900, seed=11, start="2023-06-20"), TimeRange.parse(FIT), "temperature")
+        fit(nano, walk(1900, seed=11, start="2023-06-20"), FIT, "temperature")
 
 
 def test_a_broken_checkpoint_is_refused_unless_forced(command: Command, desk: Path) -> None:
-    """An offset on a broken model is how the seed report lost its week."""
+    """If it fails, an offset hides a broken model."""
     collapse(Path("checkpoints/nano"))
     before = tree(desk / "checkpoints")
     line = ["calibrate", "--ckpt", "nano", "--data", "bars.csv", "--timerange", FIT, "--method", "offset", "--store", "--json"]
@@ -219,25 +224,22 @@ def test_a_broken_checkpoint_is_refused_unless_forced(command: Command, desk: Pa
     assert tree(desk / "checkpoints") == before
     code, out, _ = command(*line, "--force")
     assert code == 0
-    said = json.loads(out)
-    assert any("by force" in note and "shares" in note for note in said["notes"])
-    assert said["doctor"]["verdict"] == "broken"
-    assert said["before"]["mean_probabilities"]["SELL"] > 0.99
+    values = json.loads(out)
+    assert any("--force" in note and "shares" in note for note in values["notes"])
+    assert values["doctor"]["verdict"] == "broken"
+    assert values["before"]["mean_probabilities"]["SELL"] > 0.99
 
 
-def test_the_fit_looks_at_no_later_bar(nano: Checkpoint, walk: Walk, other_future: Callable[[Bars, int], Bars]) -> None:
-    """A label at the range's end that looked into the test would tell the calibration about it."""
+def test_the_fit_uses_no_later_bar(nano: Checkpoint, walk: Walk, other_future: Callable[[Bars, int], Bars]) -> None:
+    """If it fails, labels at the range's end leak later bars into the calibration."""
     bars = walk(1900, seed=11, start="2023-06-20")
     stop = bars.between(TimeRange.parse(FIT)).stop
-    done = [
-        calibrate(nano, each, TimeRange.parse(FIT), "vector", cache=False).to_json()
-        for each in (bars, other_future(bars, stop - 1))
-    ]
+    done = [fit(nano, each, FIT, "vector", cache=False).to_json() for each in (bars, other_future(bars, stop - 1))]
     assert {**done[0], "data": None} == {**done[1], "data": None}
 
 
 def test_the_trainings_weights_are_known() -> None:
-    """Inverse weights moved the logits by log w, whatever else happened: it is on the card."""
+    """If it fails, the known shift of a weighted training, log w, is not removed."""
     checkpoint = find_checkpoint("Jan19")
     moved = -np.log(checkpoint.values["objective"]["class_weights"])
     assert training_shift(checkpoint) == pytest.approx(moved - moved.mean())
@@ -248,7 +250,7 @@ def test_the_trainings_weights_are_known() -> None:
 def test_the_installed_package_is_never_edited(
     place: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A calibration of somebody's would be in every project's Jan4, and gone with the next update; the remedy must work."""
+    """If it fails, a user's calibration changes the installed package, or the printed remedy does not work."""
     monkeypatch.chdir(tmp_path)
     bundled, given = find_checkpoint("Jan4").folder, "Jan4"
     if place == "path":
@@ -275,8 +277,8 @@ def test_the_installed_package_is_never_edited(
     assert tree(bundled) == before
 
 
-def test_what_two_store_at_once_both_stay(nano: Checkpoint, tmp_path: Path) -> None:
-    """A file read before the other's write, and written after it, would lose the other's calibration."""
+def test_two_processes_can_store_calibrations(nano: Checkpoint, tmp_path: Path) -> None:
+    """If it fails, a process that read the file before another one's write loses the other's calibration."""
     folder = tmp_path / "copy"
     shutil.copytree(nano.folder, folder)
     one, other = read_checkpoint(folder), read_checkpoint(folder)
@@ -291,7 +293,7 @@ def test_what_two_store_at_once_both_stay(nano: Checkpoint, tmp_path: Path) -> N
 
 
 def test_a_folder_that_cannot_be_written_keeps_its_checkpoint(nano: Checkpoint, tmp_path: Path) -> None:
-    """A full disk in the middle of storing must cost the calibration at most, never the checkpoint."""
+    """If it fails, a full disk damages the checkpoint while a calibration is stored."""
     resource = pytest.importorskip("resource")
     folder = tmp_path / "copy"
     shutil.copytree(nano.folder, folder)
@@ -307,29 +309,29 @@ def test_a_folder_that_cannot_be_written_keeps_its_checkpoint(nano: Checkpoint, 
 
 
 def test_prior_matching_takes_the_training_shares_or_those_given(nano: Checkpoint, walk: Walk) -> None:
-    """Shares that were asked for and not reached would make the method's name a lie."""
+    """If it fails, the method prior does not reach the requested shares."""
     bars = walk(1900, seed=11, start="2023-06-20")
     for shares in (None, np.array([0.3, 0.4, 0.3])):
-        done = calibrate(nano, bars, TimeRange.parse(FIT), "prior", shares=shares)
+        done = fit(nano, bars, FIT, "prior", shares=shares)
         wanted = nano.label_shares if shares is None else shares
         assert list(done.after.scores["mean_probabilities"].values()) == pytest.approx(wanted, abs=0.005)
 
 
 def test_the_figures_are_those_of_the_calibration(nano: Checkpoint, walk: Walk) -> None:
-    """A table beside another calibration's numbers would sell one for the other."""
+    """If it fails, the table shows the scores of another calibration."""
     bars = walk(1900, seed=11, start="2023-06-20")
-    done = calibrate(nano, bars, TimeRange.parse(FIT), "dirichlet")
+    done = fit(nano, bars, FIT, "dirichlet")
     part = bars.between(TimeRange.parse(FIT))
     logits = logits_of(nano, bars)[part][:-6]
     labels = nano.labels.labels(bars)[part][:-6]
     assert done.after.scores["nll"] == pytest.approx(negative_log_likelihood(done.stored.calibration(logits), labels))
     assert done.before.scores["nll"] == pytest.approx(negative_log_likelihood(Calibration()(logits), labels))
-    given = calibrate(nano, bars, TimeRange.parse(FIT), "dirichlet", decision=Decision("argmax"))
+    given = fit(nano, bars, FIT, "dirichlet", decision=Decision("argmax"))
     assert given.stored == replace(done.stored, decision=Decision("argmax"))
 
 
-def test_a_rule_is_chosen_that_trades() -> None:
-    """Utility where it buys; where it would buy less than once a month, thresholds at the labels' shares."""
+def test_the_chosen_rule_trades() -> None:
+    """If it fails, the chosen rule hardly trades: utility if it buys monthly, else thresholds at the labels' shares."""
     random = np.random.default_rng(0)
     p = random.dirichlet((3, 12, 3), 2000)
     labels = random.choice(3, 2000, p=[0.2, 0.6, 0.2]).astype(np.int8)
@@ -342,9 +344,9 @@ def test_a_rule_is_chosen_that_trades() -> None:
 
 
 def test_the_page_escapes_every_text(nano: Checkpoint, walk: Walk) -> None:
-    """A file's name, or the word of a checkpoint, that becomes markup runs in whoever opens the page."""
+    """If it fails, a file name or a checkpoint's text becomes markup and runs in the browser."""
     evil = "<script>alert(1)</script>"
-    done = calibrate(nano, walk(1900, seed=11, start="2023-06-20"), TimeRange.parse(FIT), "temperature")
+    done = fit(nano, walk(1900, seed=11, start="2023-06-20"), FIT, "temperature")
     page = render_calibration(replace(done, source=evil, notes=(evil,)))
     assert evil not in page
     assert page.count("&lt;script&gt;") == 2

@@ -1,0 +1,110 @@
+"""What a `RunRequest` names: the model, the strategy and the rules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..arrays import PhaseProgress
+from ..data.plugins import blamed_on
+from ..errors import StrategyError, UsageError
+from ..models.checkpoint import find_checkpoint
+from ..models.decision import Decision
+from ..models.model_signals import ModelSignals
+from .inputs import calibration_of
+
+if TYPE_CHECKING:
+    from ..engine.costs import Costs
+    from ..engine.rules import Rules  # imports the whole engine
+    from .run import RunRequest
+
+
+def costs_for(request: RunRequest) -> Costs:
+    """Return the costs of a request."""
+    from ..engine.costs import Costs
+
+    return Costs(fee_bps=request.fee_bps, slippage_bps=request.slippage_bps, borrow_bps_per_day=request.borrow_bps_per_day)
+
+
+def model_of(request: RunRequest, progress: PhaseProgress = lambda _phase, _done, _total: None) -> ModelSignals | None:
+    """Return the model of a request, or None if it names no checkpoint.
+
+    Raises
+    ------
+    UsageError
+        When an option for a model is given without a checkpoint.
+    """
+    if request.ckpt is None:
+        for option, given in (("--calibration", request.calibration != "stored"), ("--decision", request.decision is not None)):
+            if given:
+                raise UsageError(f"{option} needs a checkpoint, and there is none: add --ckpt NAME, or leave {option} out.")
+        return None
+    checkpoint = find_checkpoint(request.ckpt)
+    checkpoint.check_known()
+    calibration, stored = calibration_of(request.calibration, checkpoint)
+    decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
+    costs = costs_for(request)
+    return ModelSignals(
+        checkpoint=checkpoint,
+        calibration=calibration,
+        decision=decision,
+        round_trip_cost=2 * (costs.fee + costs.slippage),
+        device=request.device,
+        batch_chunks=request.batch_size,
+        cache=request.cache,
+        progress=lambda done, total: progress("score", done, total),
+    )
+
+
+def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
+    """Return an instance of a flagbt strategy, or the class of a plain Backtrader strategy.
+
+    Raises
+    ------
+    UsageError
+        When the strategy needs a checkpoint and there is none, or the reverse.
+    StrategyError
+        When the strategy cannot be loaded, or cannot go short and ``--short`` is given.
+    """
+    from ..strategies.base import Strategy
+    from ..strategies.registry import find_strategy
+
+    found: Any = find_strategy(request.strategy)
+    if not issubclass(found, Strategy):
+        return found
+    if found.uses_model and model is None:
+        raise UsageError(f"--strategy {request.strategy} needs a checkpoint: add --ckpt NAME. flagbt ckpt list shows them.")
+    if model is not None and not found.uses_model:
+        raise UsageError(f"--strategy {request.strategy} uses no checkpoint: leave --ckpt {request.ckpt} out.")
+    parameters = inspect.signature(found).parameters
+    anything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    taken: dict[str, Any] = {"short": request.short} if "short" in parameters or anything else {}
+    if request.short and not taken:
+        raise StrategyError(f"--short: {request.strategy} goes long only: its __init__ takes no short=.")
+    if "seed" in parameters:
+        taken["seed"] = request.seed
+    with blamed_on(found, "__init__"):
+        return found(*([model] if found.uses_model else []), **taken)
+
+
+def strategy_maker(request: RunRequest) -> tuple[Callable[[], Any], ModelSignals | None]:
+    """Return a function that makes a new strategy at each call, and the model behind it, if any."""
+    model = model_of(request)
+    strategy_of(request, model)
+    return lambda: strategy_of(request, model), model
+
+
+def rules_of(request: RunRequest, model: ModelSignals | None) -> Rules:
+    """Return the rules of a request; a horizon exit without a number of bars takes the model's horizon."""
+    from ..engine.rules import Rules, horizon_of
+
+    return Rules(
+        cooldown_bars=request.cooldown_bars,
+        min_hold_bars=request.min_hold_bars,
+        stop_loss=request.stop_loss,
+        take_profit=request.take_profit,
+        max_short_notional=request.max_short_notional,
+        close_short_above=request.close_short_above,
+        horizon_bars=horizon_of(request.exit, None if model is None else model.checkpoint.labels.horizon_bars),
+    )
