@@ -59,7 +59,7 @@ check: install-test
 	$(BIN)/python benchmarks/structure.py
 	$(BIN)/mypy --config-file setup.cfg -p flagbt
 
-# Known faults of the pinned versions; says why it is skipped where no network allows it.
+# Known faults of the pinned versions; prints why where it is skipped.
 audit: install-test
 	.ci/audit
 

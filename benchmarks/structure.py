@@ -56,13 +56,14 @@ class Function:
 
 @dataclass(frozen=True)
 class Source:
-    """A file of the package: its path below the root, its lines, its lines of code, its functions and its imports."""
+    """A file of the package: its path below the root, its size, its functions, its imports, and the public names it defines."""
 
     path: str
     lines: int
     code_lines: int
     functions: tuple[Function, ...]
     imports: frozenset[str]
+    public_names: tuple[str, ...]
 
     @property
     def room(self) -> str:
@@ -84,7 +85,10 @@ def read_source(path: Path, root: Path = ROOT) -> Source:
     tree = ast.parse(text)
     name = path.relative_to(root).as_posix()
     functions = tuple(measure(node, name) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    return Source(name, text.count("\n"), code_lines(text, tree), functions, frozenset(imported_parts(tree, name)))
+    public = tuple(
+        node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+    )
+    return Source(name, text.count("\n"), code_lines(text, tree), functions, frozenset(imported_parts(tree, name)), public)
 
 
 def measure(node: ast.FunctionDef, file: str) -> Function:
@@ -163,7 +167,16 @@ def broken_limits(files: list[Source]) -> list[str]:
             found.append(f"{function.place}: {function.lines} lines; at most {LONGEST_FUNCTION}")
         if function.parameters > MOST_PARAMETERS and not function.is_command:
             found.append(f"{function.place}: {function.parameters} parameters; at most {MOST_PARAMETERS}")
-    return found + wrong_imports(files)
+    return found + wrong_imports(files) + shared_names(files)
+
+
+def shared_names(files: list[Source]) -> list[str]:
+    """Return a line for every public class or function whose name another one has, scripts' ``main`` aside."""
+    places: dict[str, list[str]] = {}
+    for each in files:
+        for name in each.public_names:
+            places.setdefault(name, []).append(each.path)
+    return [f"{name}: defined in {' and '.join(where)}" for name, where in places.items() if len(where) > 1 and name != "main"]
 
 
 def wrong_imports(files: list[Source]) -> list[str]:

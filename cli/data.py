@@ -272,7 +272,7 @@ def _fix(file: Path, fix: str, output: Path) -> tuple[CheckResult, dict[str, Any
         "output": str(output),
         "changes_file": str(changes_file),
         "bars": len(bars),
-        "mended_digest": bars.digest,
+        "fixed_digest": bars.digest,
         "changes": changes,
     }
 

@@ -91,7 +91,7 @@ class Problem:
             "kind": self.kind,
             "count": self.count,
             "refused": self.remedy.refused,
-            "says": self.message,
+            "message": self.message,
             "where": list(self.where),
             "fixes": list(self.remedy.fixes),
             "remedy": self.remedy.message,

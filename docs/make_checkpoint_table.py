@@ -52,10 +52,10 @@ def column(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _validation(which: str, scored: dict[str, Any]) -> dict[str, str]:
-    said = " / ".join(f"{100 * scored['mean_probabilities'][name]:.1f}" for name in ("SELL", "HOLD", "BUY"))
+    probabilities = " / ".join(f"{100 * scored['mean_probabilities'][name]:.1f}" for name in ("SELL", "HOLD", "BUY"))
     return {
         f"validation NLL, {which}": f"{scored['nll']:.4f} (prior {scored['nll_prior']:.4f})",
-        f"validation mean p, {which}, %": said,
+        f"validation mean p, {which}, %": probabilities,
         f"validation MCC of argmax(p / share), {which}": f"{scored['mcc_prior']:.4f}",
         f"validation ECE, {which}": f"{scored['ece']:.4f}",
     }

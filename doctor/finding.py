@@ -105,7 +105,7 @@ class Finding:
             "severity": self.severity,
             "value": _finite(self.value),
             "limit": _finite(self.limit),
-            "says": " ".join(each for each in (self.message, self.undone, self.otherwise) if each),
+            "message": " ".join(each for each in (self.message, self.undone, self.otherwise) if each),
             "remedy": self.remedy,
         }
         return values | ({"columns": list(self.columns)} if self.columns else {}) | self.evidence

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...arrays import PhaseProgress
 from ...errors import DataError, FetchError
-from .exchange import Answer
+from .exchange import ExchangeResponse
 from .exchange_rows import NO_ROWS, ExchangeRows, Hole, disagreement, holes, joined, utc_ms, values_text, without
 from .retry import NoAnswer
 
@@ -30,7 +30,7 @@ class PageSource(Protocol):
     @property
     def title(self) -> str: ...  # noqa: D102
 
-    def page(self, since: int, stop: int, check: Callable[[Answer], None]) -> Answer: ...  # noqa: D102
+    def page(self, since: int, stop: int, check: Callable[[ExchangeResponse], None]) -> ExchangeResponse: ...  # noqa: D102
 
     def latest_ms(self) -> int | None: ...  # noqa: D102
 
@@ -118,7 +118,7 @@ class Backfill:
         tail = last_page[-SEAM_BARS:]
         return joined([self.known[lo:hi], tail[(tail[:, 0] >= since) & (tail[:, 0] < at)]])
 
-    def _check(self, seam: ExchangeRows, at: int, stop: int, answer: Answer) -> None:
+    def _check(self, seam: ExchangeRows, at: int, stop: int, answer: ExchangeResponse) -> None:
         """Compare an answer with the known bars; one wrong answer does not mean that the known bars are wrong."""
         for known in (self.known, seam):
             if differ := disagreement(known, answer.rows):
@@ -143,7 +143,7 @@ class Backfill:
         remedy = "The file is unchanged; the pages so far were discarded. Repeat the command."
         return NoAnswer(reason, answered=True, final_error=FetchError(f"{self.market.title}: {reason}. {remedy}"))
 
-    def _known_until(self, answer: Answer, at: int, stop: int) -> int:
+    def _known_until(self, answer: ExchangeResponse, at: int, stop: int) -> int:
         """Return the time up to which the existing bars are known now."""
         if (until := _covered_until(answer, at, stop, self.market.step_ms)) is not None:
             return until
@@ -151,7 +151,7 @@ class Backfill:
         return stop if latest is None or latest < at else at + self.market.page_bars * self.market.step_ms
 
 
-def _covered_until(answer: Answer, at: int, stop: int, step_ms: int) -> int | None:
+def _covered_until(answer: ExchangeResponse, at: int, stop: int, step_ms: int) -> int | None:
     """Return the time up to which an answer shows the existing bars; None if it contains nothing from ``at`` on."""
     if answer.past_end:
         return stop

@@ -36,7 +36,7 @@ _FINAL = {
 }
 
 
-class Answer(NamedTuple):
+class ExchangeResponse(NamedTuple):
     """A page: rows before the requested end, sorted, valid, each once; whether the answer had later ones too."""
 
     rows: ExchangeRows
@@ -136,14 +136,14 @@ class Market:
         self._read = now, time.monotonic()
         return now
 
-    def page(self, since: int, stop: int, check: Callable[[Answer], None]) -> Answer:
+    def page(self, since: int, stop: int, check: Callable[[ExchangeResponse], None]) -> ExchangeResponse:
         """Return bars that open at or after ``since`` and before ``stop``, as many as one answer contains.
 
         Parameters
         ----------
         since, stop : int
             Milliseconds.
-        check : function of Answer
+        check : function of ExchangeResponse
             Raises NoAnswer for an answer that does not fit the known bars; the request is then repeated.
 
         Raises
@@ -152,7 +152,7 @@ class Market:
             When there is no usable answer.
         """
 
-        def request() -> Answer:
+        def request() -> ExchangeResponse:
             answer = self._answer(since, stop)
             check(answer)
             return answer
@@ -177,7 +177,7 @@ class Market:
 
     # --- one request -------------------------------------------------------------------------------------------------
 
-    def _answer(self, since: int, stop: int) -> Answer:
+    def _answer(self, since: int, stop: int) -> ExchangeResponse:
         raw = self._call(lambda: self.api.fetch_ohlcv(self.symbol, self.timeframe, since, self.page_bars))
         rows = self._rows(raw)
         page = rows[(rows[:, 0] >= since) & (rows[:, 0] < stop)]
@@ -189,7 +189,7 @@ class Market:
                 raise NoAnswer(reason, answered=True, final_error=FetchError(reason)) from None
             if self.step_ms <= ALIGNED_TO_MS and (page[:, 0] % self.step_ms).any():
                 raise NoAnswer(f"bars open off the grid of {self.timeframe}, the first at {utc_ms(page[0, 0])}", answered=True)
-        return Answer(page, bool(len(rows)) and bool(rows[-1, 0] >= stop))
+        return ExchangeResponse(page, bool(len(rows)) and bool(rows[-1, 0] >= stop))
 
     def _rows(self, raw: Any) -> ExchangeRows:
         try:

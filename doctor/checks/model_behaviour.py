@@ -45,7 +45,7 @@ def lookahead_model(subject: Subject, coverage: Note, pictures: dict[str, Any]) 
         if off.max() > LARGEST_MOVE:
             far = max(far, t + 1 - int(np.argmax(off > LARGEST_MOVE)))
         largest = max(largest, float(off.max()))
-    coverage["model_stretches"] = len(windows)
+    coverage["model_windows"] = len(windows)
     if largest <= LARGEST_MOVE:
         message = f"In {len(windows)} windows of {length:,} rows, no logit changed with the rows after it."
         return Finding(check=name, severity=OK, message=message, value=largest, limit=LARGEST_MOVE)
@@ -184,7 +184,7 @@ def invariance(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
         return skipped(name, f"There are fewer than {length:,} consecutive complete rows.", "Give a longer range.")
     for rows in windows:
         faults += _moves(subject, rows, limit)
-    coverage["invariance_stretches"] = len(windows)
+    coverage["invariance_windows"] = len(windows)
     notes = _precision(subject, windows)
     worst = max((value for _, value in faults if np.isfinite(value)), default=0.0)
     if faults:

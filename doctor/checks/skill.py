@@ -162,7 +162,7 @@ def rank_skill(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
     found = auc_intervals(z, y, subject.random(9))
     sweep = offset_sweep(z, y)
     best, sell, buy = sweep.best
-    coverage["judged_bars"] = len(y)
+    coverage["evaluated_bars"] = len(y)
     direction = found[3]
     pictures |= {"sweep": sweep, "aucs": found, "direction": direction.low > 0.5}
     rest = ", ".join(f"{c} {each}" for c, each in zip(CLASS_NAMES, found[:3], strict=True))

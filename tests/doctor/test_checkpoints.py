@@ -336,7 +336,7 @@ def test_the_command_prints_the_json_that_is_documented(
     assert isinstance(findings, list)
     assert {each["check"] for each in findings} == set(CHECKS)
     for each in findings:
-        assert set(each) - {"columns"} == {"check", "severity", "value", "limit", "says", "remedy"}
+        assert set(each) - {"columns"} == {"check", "severity", "value", "limit", "message", "remedy"}
         assert each["severity"] in ("broken", "suspect", "warning", "ok", "skipped")
     assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
 

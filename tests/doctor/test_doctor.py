@@ -434,7 +434,7 @@ def test_the_example_exits_like_any_broken_model(command: Command, tmp_path: Pat
     shown = json.loads(out)
     assert (code, shown["verdict"]) == (1, "broken")
     assert [each["check"] for each in shown["findings"][:2]] == ["lookahead-features", "schema"]
-    assert "the cause explains" in shown["findings"][0]["says"]
+    assert "the cause explains" in shown["findings"][0]["message"]
     assert (tmp_path / "new" / "page.html").is_file()
 
 

@@ -428,7 +428,7 @@ def test_a_lone_cause_explains_most_of_its_symptom(name: str, healthy: Pipeline)
     assert first.explains is not None, first.message
     assert first.explains >= 0.6, first.undone
     assert "instead of" in first.undone
-    assert first.undone in first.to_json()["says"]
+    assert first.undone in first.to_json()["message"]
 
 
 @pytest.mark.slow

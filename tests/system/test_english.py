@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+NAMES_OF_OTHERS = ("stretch_width", '"told"')  # Bokeh's constant; a key in the digest of imported checkpoints
 HISTORY = {"CHANGELOG.md", "docs/LOG.md"}  # they may quote what has changed
 # What to write in their place: CONTRIBUTING.md. An identifier is searched by its parts.
 WORDS = re.compile(
@@ -37,6 +38,8 @@ def texts() -> list[Path]:
 
 def dialect(text: str) -> Iterator[str]:
     """Yield a line number and the words found, for every hit in a text."""
+    for name in NAMES_OF_OTHERS:
+        text = text.replace(name, "")
     for line, content in enumerate(text.splitlines(), 1):
         for found in (*WORDS.finditer(content), *NO_PREDICATE.finditer(content)):
             yield f"{line}: {found[0]}"

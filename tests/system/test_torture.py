@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("torture.py")
 
 
 def tortured(*options: str) -> str:
-    """Run the driver in a process of its own, and return what it printed; it must find no failure."""
+    """Run the driver in a separate process, and return its output; it must find no failure."""
     pytest.importorskip("ccxt")
     done = subprocess.run(
         [sys.executable, SCRIPT, *options], capture_output=True, text=True, errors="replace", check=False, timeout=600
