@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flagbt import files
+from flagbt.storage import atomic_files as files
 from flagbt.engine.run import Run
 from flagbt.errors import RecordError, UsageError
 from flagbt.results.evidence import evidence
