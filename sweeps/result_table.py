@@ -77,7 +77,7 @@ def part_bytes(rows: Iterable[dict[str, Any]]) -> bytes:
     import pyarrow.parquet as pq
 
     target = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), table_schema=table_schema(with_parts=True)), target, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=table_schema(with_parts=True)), target, compression="zstd")
     return target.getvalue()
 
 

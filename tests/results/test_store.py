@@ -15,13 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flagbt.storage import atomic_files as files
 from flagbt.engine.run import Run
 from flagbt.errors import RecordError, UsageError
 from flagbt.results.evidence import evidence
 from flagbt.results.metrics import metrics
 from flagbt.results.store import StoredRun, find_run, list_runs, read_run, write_page, write_run
 from flagbt.results.trial_log import TrialCount
+from flagbt.storage import atomic_files as files
 
 RunMaker = Callable[..., Run]
 CLOCKS = {"started", "finished", "seconds", "id"}
