@@ -127,12 +127,12 @@ def test_only_what_is_missing_is_fetched_at_both_ends_and_inside(serve: Serve, t
     fetched(server, output, since="2020-03-01", until="2020-05-01")
     lines = output.read_text().splitlines(keepends=True)
     output.write_text("".join(lines[:500] + lines[520:]))  # 20 bars taken out
-    server.asked.clear()
+    server.requests.clear()
     done = fetched(server, output, since="2020-02-20", until="2020-05-11")
     assert_equals(read_bars(output), truth[50 * 24 : 131 * 24])
     assert done.added == 20 + 240 + 240
     assert server.count("klines") <= 4
-    server.asked.clear()
+    server.requests.clear()
     before = output.stat()
     assert fetched(server, output, since="2020-02-20", until="2020-05-11").added == 0
     assert server.count("klines") == 0
@@ -255,7 +255,7 @@ def test_outputs_that_cannot_be(serve: Serve, tmp_path: Path, name: str, says: s
     server = serve(make_truth("2020-01-01", 10))
     with pytest.raises(DataError, match=says):
         fetched(server, tmp_path / name)
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_files_that_would_lose_something_are_refused(serve: Serve, tmp_path: Path, walk: Callable[..., Bars]) -> None:

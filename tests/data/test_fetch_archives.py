@@ -51,7 +51,7 @@ def test_listing_later_than_since(serve: Serve, tmp_path: Path) -> None:
     done = fetched(server, tmp_path / "a.csv", source="archive", since="2015-01-01")
     assert_equals(done.bars, truth)
     assert "the archive has no bar before 2020-02-11T04:00:00Z" in done.notes
-    assert len(server.asked) < 150
+    assert len(server.requests) < 150
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_auto_takes_months_from_the_archive_and_the_rest_from_the_exchange(serve
     server = serve(truth, step="1m")
     done = fetched(server, tmp_path / "a.csv", source="auto", timeframe="1m")
     assert_equals(read_bars(tmp_path / "a.csv"), truth)
-    assert len({path for path in server.asked if "monthly" in path}) == 4  # January and February, each with its checksum
+    assert len({path for path in server.requests if "monthly" in path}) == 4  # January and February, each with its checksum
     assert server.count("klines?") < 20
     assert [gap.missing for gap in done.bars.gaps] == [100, 10]
 

@@ -196,7 +196,7 @@ def test_a_read_only_folder_is_said_before_anything_is_asked(serve: Serve, tmp_p
     assert "a.csv: cannot be written (Read-only file system)" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.split() == ["code", "1"]
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_folder_that_cannot_be_written_to(serve: Serve) -> None:

@@ -97,7 +97,7 @@ def test_after_a_failure_only_the_rest_is_fetched(serve: Serve, tmp_path: Path) 
     with pytest.raises(FetchError, match="The pages so far are kept"):
         fetched(server, output)
     assert not output.exists()
-    server.faults, server.asked = [], []
+    server.faults, server.requests = [], []
     fetched(server, output)
     assert_equals(read_bars(output), server.truth["BTCUSDT"])
     assert server.count("klines") == 4  # three pages of bars before, three and a rest now

@@ -39,10 +39,10 @@ class OutsideError(BaseException):
 
 
 def refuse_outside(address: object) -> None:
-    """Raise where an address is not this machine's own."""
+    """Raise where an address is not this machine."""
     host = address[0] if isinstance(address, tuple) else address
     if host not in ("127.0.0.1", "::1", "localhost"):
-        raise OutsideError(f"a test reached for {host!r}")
+        raise OutsideError(f"a test connected to {host!r}")
 
 
 def ms(text: str) -> int:
@@ -66,12 +66,12 @@ def make_truth(
 
 
 class ExchangeServer:
-    """The exchange: what it knows, what time it is there, what goes wrong next, and what it was asked.
+    """The exchange: its bars, its clock, its next faults, and the requests so far.
 
     Parameters
     ----------
     truth : list of Bar
-        Of BTCUSDT at ``step``; ETHUSDT and ETHBTC are other markets, with their own.
+        Of BTCUSDT at ``step``; ETHUSDT and ETHBTC are other markets, with other bars.
     step : str
     now : int
         Milliseconds; the last bar that opens up to then is unfinished, and answered with other values.
@@ -85,7 +85,7 @@ class ExchangeServer:
         self.archive_faults: dict[str, list[str]] = {}  # by what is in the path
         self.clocks: list[int] = []  # the next answers to time
         self.header, self.has_archive, self.info_fault = False, True, ""
-        self.asked: list[str] = []
+        self.requests: list[str] = []  # paths
         self.delay_s = 0.0
         self.last: list[list[Any]] = []
         self.draw = random.Random(5)
@@ -101,8 +101,8 @@ class ExchangeServer:
         self.http.server_close()
 
     def count(self, what: str) -> int:
-        """Return how many requests there were with this in their path."""
-        return sum(what in path for path in self.asked)
+        """Return the number of requests whose path contains this text."""
+        return sum(what in path for path in self.requests)
 
     def klines(self, query: dict[str, str]) -> tuple[int, Any]:
         """Answer /api/v3/klines as documented: from startTime on, at most limit (1000), oldest first; else the newest."""
@@ -124,7 +124,7 @@ class ExchangeServer:
         return [opened, o, h, low, c, v, opened + self.step_ms - 1, "1.0", 5, "1.0", "1.0", "0"]
 
     def spoil(self, fault: str, rows: list[list[Any]], query: dict[str, str]) -> list[list[Any]]:
-        """Return a page as the named fault leaves it."""
+        """Return a page with the named fault."""
         middle = len(rows) // 2
         if fault == "empty":
             return []
@@ -181,7 +181,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *args: Any) -> None:
-        """Say nothing: a client that was killed in the middle of an answer is no fault of the server's."""
+        """Print nothing: a client killed in the middle of an answer is not an error of the server."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Give the exchange's time."""
@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer."""
         exchange = self.exchange
         with exchange.lock:
-            exchange.asked.append(self.path)
+            exchange.requests.append(self.path)
         if exchange.delay_s:
             time.sleep(exchange.delay_s)
         url = urlsplit(self.path)
@@ -287,7 +287,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def exchange_info() -> dict[str, Any]:
-    """Return what /api/v3/exchangeInfo gives, of a few symbols."""
+    """Return the answer of /api/v3/exchangeInfo, for a few symbols."""
     filters = [
         {"filterType": "PRICE_FILTER", "minPrice": "0.01000000", "maxPrice": "1000000.00000000", "tickSize": "0.01000000"},
         {"filterType": "LOT_SIZE", "minQty": "0.00001000", "maxQty": "9000.00000000", "stepSize": "0.00001000"},
@@ -315,7 +315,7 @@ def exchange_info() -> dict[str, Any]:
 
 
 def fetched(server: ExchangeServer, output: Path, *, since: str = "2020-01-01", **given: object) -> FetchResult:
-    """Fetch BTC/USDT hours, or as given."""
+    """Fetch hourly BTC/USDT bars, or others as given."""
     until = given.pop("until", None)
     values = {"exchange": "binance", "symbol": "BTC/USDT", "timeframe": "1h", "source": "api", "patience_s": 3.0, **given}
     request = FetchRequest(
@@ -329,7 +329,7 @@ def fetched(server: ExchangeServer, output: Path, *, since: str = "2020-01-01", 
 
 
 def assert_equals(bars: Bars, truth: list[Bar]) -> None:
-    """Assert that bars are the exchange's, each value to the last digit."""
+    """Assert that bars equal the exchange's, each value to the last digit."""
     assert bars.time.astype("datetime64[ms]").astype(int).tolist() == [bar[0] for bar in truth]
     for at, name in enumerate(COLUMNS, 1):
         assert getattr(bars, name).tolist() == [float(bar[at]) for bar in truth]  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The shape of the house: floors, start-up, the public names, and what an installed package holds."""
+"""The architecture: floors, start-up, the public names, and the contents of an installed package."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def imported_parts(path: Path) -> set[str]:
 
 
 def test_imports_point_one_way() -> None:
-    """A file that imports from a floor above its own would let the layers grow together."""
+    """If this fails, a file imports from a floor above its own, and the layers grow together."""
     wrong = []
     for path in sources():
         own = path.relative_to(ROOT).parts[0].removesuffix(".py")
@@ -73,12 +73,12 @@ def test_imports_point_one_way() -> None:
 
 
 def test_the_floor_test_sees_imports() -> None:
-    """If the reader of imports found nothing, the test above could never fail."""
+    """If this fails, the reader of imports finds nothing, and the test above cannot fail."""
     assert imported_parts(ROOT / "engine" / "backtest.py") >= {"data", "models", "strategies", "errors"}
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """Help that waits for torch is help nobody asks for."""
+    """If this fails, `--help` waits for torch."""
     code = (
         "import sys\nfrom flagbt.cli.main import cli\n"
         "try:\n cli(['run', '--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
