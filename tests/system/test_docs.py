@@ -26,7 +26,7 @@ from flagbt.strategies.registry import GROUP as STRATEGIES_GROUP
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
 WITH_README = [*PAGES, ROOT / "README.md"]
-FOLDERS = ("data", "models", "strategies", "engine", "training", "results")
+FOLDERS = tuple(path.parent.name for path in sorted(ROOT.glob("*/__init__.py")))
 SOURCES = [*sorted(ROOT.glob("*.py")), *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 BLOCK = re.compile(r"^```(\w*)(?: (\S+))?\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
