@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -298,6 +300,17 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.fixture(autouse=True)
+def quick_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave quantstats' charts, two thirds of a run's time, out of the pages of tests without the marker ``quantstats``."""
+
+    def fail(*_: object) -> str:
+        raise RuntimeError("left out of this test")
+
+    if request.node.get_closest_marker("quantstats") is None:
+        monkeypatch.setattr("flagbt.reports.sections.quantstats._report", fail)
+
+
 NANO = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128}
 
 
@@ -341,10 +354,16 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 STARTED = time.monotonic()
+FROZEN: list[int] = [0]  # number of imported modules at the last gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Start no further test after FLAGBT_TEST_SECONDS, where it is set and not 0: a slice of a long suite."""
+    # Every training calls gc.collect(). It would scan all imported modules: a third of a second with torch and transformers.
+    if len(sys.modules) > FROZEN[0] + 50:
+        gc.collect()
+        gc.freeze()
+        FROZEN[0] = len(sys.modules)
     budget = float(os.environ.get("FLAGBT_TEST_SECONDS", "0") or 0)
     if budget and time.monotonic() - STARTED > budget:
         pytest.skip(f"the slice of {budget:.0f} seconds is used up")
