@@ -1,5 +1,5 @@
 # make run     the first backtest, on the bundled SYNTHETIC sample
-# make test    the fast tests, a process a core, some minutes
+# make test    the fast tests, one process per core, a few minutes
 # make check   ruff and mypy
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
@@ -40,13 +40,13 @@ test-browser: install-test
 test-slow: install-test
 	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -m "slow or gpu"
 
-# Hostile bytes for every reader of bars, led by coverage; RUNS is the number of inputs for each of the six formats.
+# Hostile bytes for every reader of bars, guided by coverage; RUNS is the number of inputs for each of the six formats.
 RUNS ?= 20000
 fuzz: install-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python tests/system/fuzz_readers.py --runs $(RUNS)
 
-# kill -9 at random moments over run, train, sweep and fetch, then full disks, SIGTERM and the like, and many at once.
+# kill -9 at random moments over run, train, sweep and fetch; then full disks, SIGTERM and other faults; then many at once.
 KILLS ?= 200
 SEED ?= 1
 torture: install-test
@@ -59,7 +59,7 @@ check: install-test
 	$(BIN)/python benchmarks/structure.py
 	$(BIN)/mypy --config-file setup.cfg -p flagbt
 
-# Known faults of the pinned versions; prints why where it is skipped.
+# Known vulnerabilities of the pinned versions; where there is no network, it prints why it is skipped.
 audit: install-test
 	.ci/audit
 
@@ -67,7 +67,7 @@ audit: install-test
 checkpoints: install-test
 	$(BIN)/python benchmarks/bundled_checkpoints.py --data $(DATA)
 
-# The cards alone: what the checkpoints that are there score on 2024, and the doctor's verdict. Looks at 2024: log it.
+# Only the cards: the scores of the existing checkpoints on 2024, and the doctor's verdict. This looks at 2024: log it.
 cards: install-test
 	$(BIN)/python benchmarks/bundled_checkpoints.py --data $(DATA) --cards-only
 

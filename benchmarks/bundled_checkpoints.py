@@ -1,7 +1,7 @@
 """Make the four bundled checkpoints: `make checkpoints DATA=btc_usdt_1h_2020_2024.csv`.
 
 Everything is chosen on bars before 2024: training to 2023-06-30, epoch and calibration on 2023-07 .. 2023-12. The year
-2024 is only looked at afterwards, once for each checkpoint, for its card.
+2024 is looked at only afterwards, once for each checkpoint, for its card.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ REPORT_OFFSET = (3.0, -2.5, 1.0)  # the report's logit correction for its own Ja
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=BUNDLED)
 @click.option("--only", multiple=True, type=click.Choice(list(OBJECTIVES)))
-@click.option("--cards-only", is_flag=True, help="Write the cards of checkpoints that are there again.")
+@click.option("--cards-only", is_flag=True, help="Rewrite the cards of existing checkpoints only.")
 def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> None:
     """Train, calibrate and describe the bundled checkpoints."""
     if cards_only:
@@ -70,7 +70,7 @@ def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> N
 
 
 def describe_test_year(checkpoint: Checkpoint, data: Path) -> None:
-    """Run the checkpoint on 2024 and append what it scores to its card."""
+    """Run the checkpoint on 2024 and append its scores to its card."""
     bars = read_bars(data)
     part = bars.between(TEST_YEAR)
     stored = checkpoint.stored_calibration()
@@ -121,7 +121,7 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 
 The doctor's verdict on 2024: **{doctor.verdict}** (`flagbt doctor --ckpt {checkpoint.name} --data FILE --timerange
 {TEST_YEAR}`).
-{rank.message.partition(" One class")[0]}
+{rank.says.partition(" One class")[0]}
 
 Volatility is predictable, direction hardly: nothing here is a reason to trade it.
 """

@@ -1,6 +1,6 @@
-"""How long an original checkpoint of full size takes to import, and how much memory: python benchmarks/importing.py.
+"""Measure the time and memory of importing an original checkpoint of full size: `python benchmarks/importing.py`.
 
-The weights are random and written to a temporary folder; the import runs in a process of its own, as a user's does.
+The weights are random and written to a temporary folder; the import runs in a separate process, as a user's does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def original() -> torch.nn.Module:
     """Return the tests' plain implementation of the original architecture, at full size."""
-    source = importlib.util.spec_from_file_location("original", ROOT / "tests" / "original.py")
+    source = importlib.util.spec_from_file_location("original", ROOT / "tests" / "support" / "original_checkpoint.py")
     assert source is not None
     assert source.loader is not None
     module = importlib.util.module_from_spec(source)
@@ -31,7 +31,7 @@ def original() -> torch.nn.Module:
 
 
 def timed(folder: Path, *arguments: str) -> tuple[float, float, float]:
-    """Return a command's seconds on the clock and of the processor, and its peak memory (GB); it must end well."""
+    """Return a command's wall-clock and CPU seconds, and its peak memory (GB); it must succeed."""
     command = [sys.executable, "-m", "flagbt", *arguments]
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder)
@@ -47,8 +47,8 @@ def main() -> None:
         folder = Path(name)
         torch.save(original().state_dict(), folder / "Jan4.pt")
         size = (folder / "Jan4.pt").stat().st_size
-        told = ["ckpt", "import", "Jan4.pt", "--name", "Jan4", "--heads", "12", "--context", "64", "--no-causal"]
-        seconds, processor, gigabytes = timed(folder, *told)
+        command = ["ckpt", "import", "Jan4.pt", "--name", "Jan4", "--heads", "12", "--context", "64", "--no-causal"]
+        seconds, processor, gigabytes = timed(folder, *command)
         again, _, _ = timed(folder, "ckpt", "export", "Jan4", "--format", "merged", "--output", "merged.safetensors")
     result = {
         "file_mb": size / 1e6,

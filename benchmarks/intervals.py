@@ -1,9 +1,9 @@
-"""How often the intervals of docs/significance.md hold the truth: simulated series whose true Sharpe ratio is known.
+"""Measure the coverage of the intervals of docs/significance.md on simulated series whose true Sharpe ratio is known.
 
     python benchmarks/intervals.py [--series 1000] [--days 1460 --days 365] [--method percentile --method bca]
 
-Prints a table: a 90 % interval should hold the true value in 90 % of the series. Below, the standard error of a share of
-1,000 series is 0.9 points. Two minutes a line on one core.
+Prints a table: a 90 % interval should contain the true value in 90 % of the series. The standard error of a share of 1,000
+series is 0.9 points. A line takes two minutes on one core.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def fat(random: np.random.Generator, days: int) -> np.ndarray:
 
 
 def autocorrelated(phi: float) -> Draw:
-    """Return what draws an AR(1) with the coefficient ``phi`` and a standard deviation of 1."""
+    """Return a function that draws an AR(1) with the coefficient ``phi`` and a standard deviation of 1."""
 
     def draw(random: np.random.Generator, days: int) -> np.ndarray:
         noise = random.standard_normal(days + 200) * np.sqrt(1 - phi**2)
@@ -68,7 +68,7 @@ def arch_interval(returns: np.ndarray, method: str, seed: int) -> tuple[float, f
 
 
 def covered(name: str, days: int, series: int, *, paired: bool, resamples: int = 1_000, method: str = "studentised") -> float:
-    """Return the share of simulated series whose 90 % interval holds the true value."""
+    """Return the share of simulated series whose 90 % interval contains the true value."""
     draw, hits = SERIES[name], 0
     for seed in range(series):
         random = np.random.default_rng([seed, days])
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--method", choices=("percentile", "basic", "bca"), action="append", help="instead, of the ratio only")
     parser.add_argument("--only", choices=("ratio", "difference"))
     given = parser.parse_args()
-    print("| series | days | interval of | holds the truth | seconds |\n| --- | --- | --- | --- | --- |")
+    print("| series | days | interval of | contains the truth | seconds |\n| --- | --- | --- | --- | --- |")
     for days in given.days or [1_460, 365]:
         for name in given.kind or SERIES:
             for method in given.method or ():

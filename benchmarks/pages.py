@@ -2,8 +2,8 @@
 
     python benchmarks/pages.py
 
-Runs on the bundled SYNTHETIC sample, each page made in a process of its own as `flagbt report` and `flagbt compare` make
-it: what is counted is the whole command, the start of Python among it.
+Runs on the bundled SYNTHETIC sample. Each page is made in a separate process, as by `flagbt report` and `flagbt compare`: the
+measurement covers the whole command, including the start of Python.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPEATS = 3
 
 
 def seconds_of(*arguments: str) -> tuple[float, float]:
-    """Return the fastest of several runs of a command, and the least CPU time: the others had to wait for somebody."""
+    """Return the fastest of several runs of a command, and the least CPU time: the others waited for other processes."""
     elapsed, worked = [], []
     for _ in range(REPEATS):
         started, before = time.perf_counter(), _cpu_seconds()

@@ -1,4 +1,4 @@
-"""How fast the straight line is, as ratios measured in one run: `python benchmarks/pipeline.py`.
+"""Measure the basic pipeline, as ratios within one run: `python benchmarks/pipeline.py`.
 
 Times vary on shared machines; ratios within one run vary less. Results are recorded in docs/benchmarks.md.
 """
@@ -28,7 +28,7 @@ from flagbt.models.scoring import ScoringOptions, score
 from flagbt.strategies.baselines import SmaCross
 from flagbt.workflows.run import RunRequest, run
 
-ASK = """
+READ_LOGITS = """
 import time
 started = time.perf_counter()
 from flagbt.data.bundled_sample import load_sample
@@ -56,7 +56,7 @@ def main() -> None:
     threads = f"{torch.get_num_threads()} threads"
     print(f"flagbt {__version__}, torch {torch.__version__}, {threads}, Python {platform.python_version()}")
 
-    # 1. Scoring: all bars in chunks against one window a bar (the receptive field re-read for each)
+    # 1. Scoring: all bars in chunks against one window a bar (the receptive field is read again for each)
     checkpoint = find_checkpoint("Jan4")
     networks = {"tiny (Jan4)": (load_network(checkpoint), architecture_of(checkpoint), 400)}
     large = Architecture(n_features=len(checkpoint.schema.columns), **PRESETS["88m"])
@@ -79,14 +79,16 @@ def main() -> None:
     taken = seconds(lambda: run_backtest(bars, strategy))
     print(f"replay, sma-cross: {len(bars) / taken:,.0f} bars/s")
 
-    # 3. What the cache of logits saves: in a fresh process, imports counted, as a command would find it
+    # 3. What the cache of logits saves: in a new process, with its imports, as in a command
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "FLAGBT_HOME": home}
-        times = [float(subprocess.check_output([sys.executable, "-c", ASK], env=environment, text=True)) for _ in range(7)]
+        times = [
+            float(subprocess.check_output([sys.executable, "-c", READ_LOGITS], env=environment, text=True)) for _ in range(7)
+        ]
     fresh, hit = times[0], float(np.median(times[1:]))
     print(f"logits of {len(bars):,} bars, tiny (Jan4), in a new process: {fresh:.1f} s scored, {hit:.1f} s from the cache")
 
-    # 4. The whole run, page included
+    # 4. The whole run, including the page
     with tempfile.TemporaryDirectory() as scratch:
         taken = seconds(lambda: run(RunRequest(ckpt="Jan4"), out=Path(scratch)), 1)
     print(f"flagbt run --ckpt Jan4, imports already done: {taken:.1f} s")

@@ -1,16 +1,16 @@
-"""What is learned, against what others learn from the same features: `python benchmarks/quality.py --data F --more-data F2`.
+"""Compare flagbt's models with others on the same features: `python benchmarks/quality.py --data F --more-data F2`.
 
 It needs `pip install lightgbm scikit-learn`.
 
-Everything is fitted before ``--year`` and judged on that year. Every number below that decides anything (epochs, trees,
-penalties, which series teach) was chosen with ``--year 2023``; with 2024 nothing may be changed any more. Each run on 2024
-is a look at the test year, and belongs in docs/LOG.md.
+Everything is fitted before ``--year`` and evaluated on that year. Every number below that decides anything (epochs, trees,
+penalties, further training series) was chosen with ``--year 2023``; with 2024 nothing may be changed any more. Each run on
+2024 is a look at the test year, and belongs in docs/LOG.md.
 
 Two fits for each model and seed, both on bars before the year:
 
-- *refit*: taught by everything before the year, nothing held back; its negative log-likelihood, Matthews correlation and
-  area under the curve are those of its probabilities as they come;
-- *calibrated*: taught until the last half-year before the year, one temperature fitted on that half-year; its expected
+- *refit*: trained on everything before the year, nothing held back; its negative log-likelihood, Matthews correlation and
+  area under the curve are those of its uncalibrated probabilities;
+- *calibrated*: trained until the last half-year before the year, one temperature fitted on that half-year; its expected
   calibration error is that of the calibrated probabilities.
 """
 
@@ -71,53 +71,53 @@ LORA = Lora()
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
-    """The bars of one market, when teaching ends, and what is judged.
+class Task:
+    """The bars of one market, when training ends, and which bars are scored.
 
     Attributes
     ----------
     bars : Bars
-        Up to the end of the judged year: no later bar is read.
+        Up to the end of the evaluated year: no later bar is read.
     more : list of Bars
-        Other series to learn from.
+        Further series to train on.
     until : datetime64
-        Teaching ends here.
-    asked : array of bool, shape (n_bars,)
-        Whose logits are wanted.
+        Training ends here.
+    scored : array of bool, shape (n_bars,)
+        The bars whose logits are needed.
     """
 
     bars: Bars
     more: list[Bars]
     until: np.datetime64
-    asked: np.ndarray
+    scored: np.ndarray
 
-    def lessons(self, more: Sequence[Bars], warmup_bars: int) -> Samples:
-        """Return what teaches: every labelled bar whose label's window ends in time."""
+    def training_samples(self, more: Sequence[Bars], warmup_bars: int) -> Samples:
+        """Return every labelled bar whose label's window ends before the training does."""
         within = TimeRange(None, self.until)
         mark = np.zeros(len(self.bars), dtype=bool)
         mark[warmup_bars : self.bars.between(within).stop - LABELS.horizon_bars] = True
         return gather_samples(self.bars, more, labels=LABELS, training=mark, within=within, warmup_bars=warmup_bars)
 
 
-Model = Callable[[Exam, int], FloatArray]  # (exam, seed) -> logits (n_bars, 3), NaN where not asked
+Model = Callable[[Task, int], FloatArray]  # (task, seed) -> logits (n_bars, 3), NaN where not scored
 
 
-def constant_prior(exam: Exam, seed: int) -> FloatArray:  # noqa: ARG001  # nothing is drawn
-    """Predict the training labels' shares, always."""
-    lessons = exam.lessons((), DEFAULT.warmup_bars)
-    logits = np.full((len(exam.bars), 3), np.nan)
-    logits[exam.asked] = np.log(class_shares(lessons.labels[lessons.training]))
+def constant_prior(task: Task, seed: int) -> FloatArray:  # noqa: ARG001  # nothing is drawn
+    """Predict the training labels' shares at every bar."""
+    samples = task.training_samples((), DEFAULT.warmup_bars)
+    logits = np.full((len(task.bars), 3), np.nan)
+    logits[task.scored] = np.log(class_shares(samples.labels[samples.training]))
     return logits
 
 
 def tabular(make: Callable[[int], object], *, together: bool = False) -> Model:
-    """Return a model of scikit-learn's manner on the unscaled feature rows, one bar at a time."""
+    """Return a scikit-learn model of the unscaled feature rows, one bar at a time."""
 
-    def fit_and_predict(exam: Exam, seed: int) -> FloatArray:
-        lessons = exam.lessons(exam.more if together else (), DEFAULT.warmup_bars)
-        fitted = make(seed).fit(lessons.training_features(DEFAULT), lessons.labels[lessons.training])  # type: ignore[attr-defined]
-        logits = np.full((len(exam.bars), 3), np.nan)
-        logits[exam.asked] = np.log(fitted.predict_proba(DEFAULT(exam.bars)[exam.asked]))
+    def fit_and_predict(task: Task, seed: int) -> FloatArray:
+        samples = task.training_samples(task.more if together else (), DEFAULT.warmup_bars)
+        fitted = make(seed).fit(samples.training_features(DEFAULT), samples.labels[samples.training])  # type: ignore[attr-defined]
+        logits = np.full((len(task.bars), 3), np.nan)
+        logits[task.scored] = np.log(fitted.predict_proba(DEFAULT(task.bars)[task.scored]))
         return logits
 
     return fit_and_predict
@@ -136,25 +136,25 @@ def trees(seed: int) -> object:
 class Preset:
     """A flagbt preset: pre-training and fine-tuning by the functions behind `flagbt train`.
 
-    The base of the *calibrated* fit, which saw less, serves the *refit* too: it is made once a seed.
+    The base of the *calibrated* fit, which saw less, is used for the *refit* too: it is made once a seed.
     """
 
     def __init__(self, name: str, *, together: bool) -> None:
         self.name, self.together = name, together
         self.bases: dict[int, tuple[FeatureSchema, Base]] = {}
 
-    def __call__(self, exam: Exam, seed: int) -> FloatArray:
-        """Return logits where asked."""
+    def __call__(self, task: Task, seed: int) -> FloatArray:
+        """Return the logits of the bars to score."""
         architecture = preset_architecture(self.name, len(DEFAULT.columns))
         device = torch.device("cpu")
-        lessons = exam.lessons(exam.more if self.together else (), DEFAULT.warmup_bars + architecture.receptive_bars)
+        samples = task.training_samples(task.more if self.together else (), DEFAULT.warmup_bars + architecture.receptive_bars)
         if seed not in self.bases:
-            schema = FeatureSchema.fit(DEFAULT, lessons.training_features(DEFAULT))
+            schema = FeatureSchema.fit(DEFAULT, samples.training_features(DEFAULT))
             self.bases[seed] = (
                 schema,
                 pretrain(
-                    lessons,
-                    lessons.rows(schema),
+                    samples,
+                    samples.rows(schema),
                     architecture=architecture,
                     first_row=schema.warmup_bars,
                     schedule=replace(PRETRAINING, seed=seed),
@@ -162,24 +162,24 @@ class Preset:
                 ),
             )
         schema, base = self.bases[seed]
-        rows = lessons.rows(schema)
-        own = lessons.training[: len(exam.bars)]
-        validation = own & (np.arange(len(exam.bars)) % 100 == 0)  # every hundredth training sample; it decides nothing
-        split = Split(own, validation, lessons.seen, lessons.seen)
-        setup = TrainingSetup(BaseSource(self.name, architecture, DEFAULT), split, lessons, schema, rows)
+        rows = samples.rows(schema)
+        own = samples.training[: len(task.bars)]
+        validation = own & (np.arange(len(task.bars)) % 100 == 0)  # every hundredth training sample; it decides nothing
+        split = Split(own, validation, samples.seen, samples.seen)
+        setup = TrainingSetup(BaseSource(self.name, architecture, DEFAULT), split, samples, schema, rows)
         recipe = Recipe(lora=LORA, schedule=replace(FINE_TUNING, seed=seed), best_by="last")
         tuned = finetune(setup, recipe, base.weights, device=device)
-        at = np.flatnonzero(exam.asked)
+        at = np.flatnonzero(task.scored)
         logits = score(
             tuned.model,
-            rows[: len(exam.bars)],
-            exam.bars,
+            rows[: len(task.bars)],
+            task.bars,
             architecture=architecture,
             warmup_bars=schema.warmup_bars,
             first=int(at[0]),
             stop=int(at[-1]) + 1,
         )
-        return np.where(exam.asked[:, None], logits, np.nan)
+        return np.where(task.scored[:, None], logits, np.nan)
 
 
 def interval(statistic: Callable[[np.ndarray], float], n: int, seed: int = 0) -> tuple[float, float]:
@@ -197,6 +197,59 @@ def losses(logits: FloatArray, labels: IntArray) -> FloatArray:
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class Market:
+    """One market's bars and labels, and which of them are scored, evaluated and calibrated on.
+
+    Attributes
+    ----------
+    bars, more : Bars, list of Bars
+        The market up to the end of the evaluated year; further training series up to its start.
+    half, start : datetime64
+        The start of the half-year before the evaluated year, and of that year.
+    labels, scored, evaluated, fitted_on : array, shape (n_bars,)
+    """
+
+    bars: Bars
+    more: list[Bars]
+    half: np.datetime64
+    start: np.datetime64
+    labels: IntArray
+    scored: np.ndarray
+    evaluated: np.ndarray
+    fitted_on: np.ndarray
+
+    @classmethod
+    def read(cls, data: Path, more_data: Sequence[Path], year: int) -> Market:
+        """Read the files."""
+        half, start, end = (np.datetime64(text, "ns") for text in (f"{year - 1}-07-01", f"{year}-01-01", f"{year + 1}-01-01"))
+        bars, *more = (read_bars(path) for path in (data, *more_data))
+        bars = bars.take(bars.between(TimeRange(None, end)))
+        more = [each.take(each.between(TimeRange(None, start))) for each in more]
+        labels = LABELS.labels(bars)
+        evaluated = (bars.time >= start) & (labels >= 0)
+        evaluated[-LABELS.horizon_bars :] = False  # their labels would be guesses
+        fitted_on = (bars.time >= half) & (bars.time < start)
+        fitted_on[np.flatnonzero(fitted_on)[-LABELS.horizon_bars :]] = False
+        return cls(bars, more, half, start, labels, bars.time >= half, evaluated, fitted_on)
+
+    def task(self, until: np.datetime64) -> Task:
+        """Return the task whose training ends at a time."""
+        return Task(self.bars, self.more, until, self.scored)
+
+
+Fits = dict[str, list[FloatArray]]  # by model: the logits of the evaluated bars, one array per seed
+RIVAL = "LightGBM"
+MODELS: dict[str, Model] = {
+    "constant prior": constant_prior,
+    "logistic regression": tabular(logistic),
+    RIVAL: tabular(trees),
+    "LightGBM, more data": tabular(trees, together=True),
+    "flagbt tiny": Preset("tiny", together=True),
+}
+ENSEMBLES = {"flagbt tiny, the seeds' mean": ["flagbt tiny"], "flagbt tiny and LightGBM, mean": ["flagbt tiny", RIVAL]}
+
+
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--more-data", type=click.Path(path_type=Path, exists=True), multiple=True)
@@ -206,54 +259,43 @@ def losses(logits: FloatArray, labels: IntArray) -> FloatArray:
 @click.option("--only", multiple=True, help="Names of models.")
 def main(data: Path, more_data: tuple[Path, ...], year: str, seeds: int, keep: Path, only: tuple[str, ...]) -> None:
     """Fit every model for every seed, and print one table."""
-    start = np.datetime64(f"{year}-01-01", "ns")
-    end = np.datetime64(f"{int(year) + 1}-01-01", "ns")
-    half = np.datetime64(f"{int(year) - 1}-07-01", "ns")
-    bars, *more = (read_bars(path) for path in (data, *more_data))
-    bars = bars.take(bars.between(TimeRange(None, end)))
-    more = [each.take(each.between(TimeRange(None, start))) for each in more]
-    labels, asked = LABELS.labels(bars), bars.time >= half
-    judged = (bars.time >= start) & (labels >= 0)
-    judged[-LABELS.horizon_bars :] = False  # their labels would be guesses
-    fitted_on = (bars.time >= half) & (bars.time < start)
-    fitted_on[np.flatnonzero(fitted_on)[-LABELS.horizon_bars :]] = False
-    models: dict[str, Model] = {
-        "constant prior": constant_prior,
-        "logistic regression": tabular(logistic),
-        "LightGBM": tabular(trees),
-        "LightGBM, more data": tabular(trees, together=True),
-        "flagbt tiny": Preset("tiny", together=True),
-    }
+    market = Market.read(data, more_data, int(year))
     keep.mkdir(parents=True, exist_ok=True)
-
-    # 1. Every fit; one that was finished before is read again
-    refit: dict[str, list[FloatArray]] = {}
-    calibrated: dict[str, list[FloatArray]] = {}
-    for name, model in models.items():
-        if only and name not in only:
-            continue
+    refit: Fits = {}
+    calibrated: Fits = {}
+    for name in [each for each in MODELS if not only or each in only]:
         for seed in range(seeds if name.startswith(("flagbt", "LightGBM")) else 1):
-            file = keep / f"{year}-{name.replace(' ', '-').replace(',', '')}-{seed}.npz"
-            if not file.is_file():
-                began = time.perf_counter()
-                early, late = (model(Exam(bars, more, until, asked), seed) for until in (half, start))
-                np.savez(file, calibrated=early, refit=late)
-                print(f"{name}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
-            stored = np.load(file)
-            temperature = fit_calibration(
-                "temperature", stored["calibrated"], np.where(fitted_on, labels, np.int8(-1)), fitted_on="", shift=np.zeros(3)
-            )
-            refit.setdefault(name, []).append(stored["refit"][judged])
-            calibrated.setdefault(name, []).append(np.log(temperature(stored["calibrated"][judged])))
-    ensembles = {"flagbt tiny, the seeds' mean": ["flagbt tiny"], "flagbt tiny and LightGBM, mean": ["flagbt tiny", "LightGBM"]}
-    for name, parts in ensembles.items():
+            late, early = fitted(market, name, seed, keep / f"{year}-{name.replace(' ', '-').replace(',', '')}-{seed}.npz")
+            refit.setdefault(name, []).append(late)
+            calibrated.setdefault(name, []).append(early)
+    for name, parts in ENSEMBLES.items():
         if all(part in refit for part in parts):
             for kept in (refit, calibrated):
                 kept[name] = [np.log(np.mean([np.mean([softmax(z) for z in kept[part]], axis=0) for part in parts], axis=0))]
+    y = market.labels[market.evaluated]
+    size = f"{len(y):,} labelled bars, {len(y) // WEEK_BARS} weeks; {len(market.more)} more series"
+    print(f"\n{data.name}, evaluated on {year}: {size}")
+    print_table(market, refit, calibrated)
+    print_differences(refit, y)
 
-    # 2. One table
-    y, prior = labels[judged], softmax(constant_prior(Exam(bars, more, start, asked), 0)[judged][:1])[0]
-    print(f"\n{data.name}, judged on {year}: {len(y):,} labelled bars, {len(y) // WEEK_BARS} weeks; {len(more)} more series")
+
+def fitted(market: Market, name: str, seed: int, file: Path) -> tuple[FloatArray, FloatArray]:
+    """Return the refit's and the calibrated logits of the evaluated bars; a finished fit is read from its file."""
+    if not file.is_file():
+        started = time.perf_counter()
+        early, late = (MODELS[name](market.task(until), seed) for until in (market.half, market.start))
+        np.savez(file, calibrated=early, refit=late)
+        print(f"{name}, seed {seed}: {time.perf_counter() - started:.0f} s", flush=True)
+    stored = np.load(file)
+    known = np.where(market.fitted_on, market.labels, np.int8(-1))
+    temperature = fit_calibration("temperature", stored["calibrated"], known, fitted_on="", shift=np.zeros(3))
+    return stored["refit"][market.evaluated], np.log(temperature(stored["calibrated"][market.evaluated]))
+
+
+def print_table(market: Market, refit: Fits, calibrated: Fits) -> None:
+    """Print a row of scores for each model."""
+    y = market.labels[market.evaluated]
+    prior = softmax(constant_prior(market.task(market.start), 0)[market.evaluated][:1])[0]
     print("| model | seeds | NLL | MCC of argmax(p / prior) | ECE, calibrated | AUC, BUY against SELL | its 95 % interval |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in refit:
@@ -267,13 +309,14 @@ def main(data: Path, more_data: tuple[Path, ...], year: str, seeds: int, keep: P
         ]
         print(f"| {name} | {len(late)} | {' | '.join(cells)} | {low:.3f} .. {high:.3f} |")
 
-    # 3. Is the difference to LightGBM more than luck?
-    rival = "LightGBM"
+
+def print_differences(refit: Fits, y: IntArray) -> None:
+    """Print the difference of each flagbt model to LightGBM in NLL, with its interval."""
     for name in refit:
-        if name.startswith("flagbt") and rival in refit:
-            gap = np.mean([losses(z, y) for z in refit[name]], axis=0) - np.mean([losses(z, y) for z in refit[rival]], axis=0)
+        if name.startswith("flagbt") and RIVAL in refit:
+            gap = np.mean([losses(z, y) for z in refit[name]], axis=0) - np.mean([losses(z, y) for z in refit[RIVAL]], axis=0)
             low, high = interval(lambda rows: float(gap[rows].mean()), len(y))  # noqa: B023
-            print(f"\n{name} less {rival}, NLL: {gap.mean():+.4f}, 95 % interval of whole weeks {low:+.4f} .. {high:+.4f}")
+            print(f"\n{name} less {RIVAL}, NLL: {gap.mean():+.4f}, 95 % interval of whole weeks {low:+.4f} .. {high:+.4f}")
 
 
 def _spread(values: list[float]) -> str:

@@ -1,6 +1,6 @@
-"""How fast files of bars are read: `python benchmarks/readers.py [FILE]`; without a file, on made-up bars.
+"""Measure how fast files of bars are read: `python benchmarks/readers.py [FILE]`; without a file, on generated bars.
 
-Processor seconds, the least of several readings, since others use the machine too. Recorded in docs/benchmarks.md.
+CPU seconds, the minimum of several readings, since the machine is shared. Recorded in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BARS = 43_816  # five years of hours
 READINGS = 7
 
 
-def made_up(n: int) -> Bars:
+def generated(n: int) -> Bars:
     """Return a random walk with as many digits as real prices have."""
     random = np.random.default_rng(0)
     close = np.round(30_000 * np.exp(np.cumsum(random.normal(0, 0.005, n))), 2)
@@ -30,7 +30,7 @@ def made_up(n: int) -> Bars:
 
 
 def seconds(path: Path, work: object = read_bars) -> float:
-    """Return the least processor seconds of several readings, after one that does not count."""
+    """Return the fewest CPU seconds of several readings, after one that does not count."""
     taken = []
     for _ in range(READINGS + 1):
         started = time.process_time()
@@ -41,7 +41,7 @@ def seconds(path: Path, work: object = read_bars) -> float:
 
 def main() -> None:
     """Read the same bars in every format."""
-    bars = read_bars(sys.argv[1]) if len(sys.argv) > 1 else made_up(BARS)
+    bars = read_bars(sys.argv[1]) if len(sys.argv) > 1 else generated(BARS)
     frame = bars.frame().reset_index()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

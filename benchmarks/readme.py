@@ -1,6 +1,6 @@
 """Write the measured parts of the README: the table of bundled checkpoints, and the picture (`make readme`).
 
-The picture needs Debian's chromium. Figures come from the checkpoints' own cards, written by `make checkpoints`.
+The picture needs Debian's chromium. The figures come from the checkpoints' own cards, written by `make checkpoints`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROWS = {
 
 
 def table() -> str:
-    """Return the Markdown table of what the cards say about 2024."""
+    """Return the Markdown table of the cards' scores on 2024."""
     cards = {name: (BUNDLED / name / "README.md").read_text(encoding="utf-8").split("## On 2024")[1] for name in NAMES}
     lines = ["| on 2024 | " + " | ".join(NAMES) + " |", "| --- |" + " --- |" * len(NAMES)]
     for label, key in ROWS.items():

@@ -1,12 +1,12 @@
-"""How many bars a second: the fast replay beside vectorbt, backtesting.py and Backtrader, on the same signals and fills.
+"""Compare the speed of the fast replay with vectorbt, backtesting.py and Backtrader, on the same signals and fills.
 
-    pip install 'vectorbt[rust]>=1.2,<2' 'backtesting>=0.6,<0.7'      # into an environment that has flagbt; the tools compared
+    pip install 'vectorbt[rust]>=1.2,<2' 'backtesting>=0.6,<0.7'      # into an environment that has flagbt
     python benchmarks/replay.py
 
 Every engine trades the same 43,800 hourly bars (a random walk) with the same orders: decided by random signals, filled at
-the next open, a fee, no slippage (backtesting.py charges its spread on entries only). flagbt's two paths work out
-the sizes themselves; the others are told them, in base units, since each of them sizes by a rule of its own. That spares
-them work, never flagbt. All must end with the same equity, or the benchmark stops.
+the next open, a fee, no slippage (backtesting.py charges its spread on entries only). flagbt's two paths calculate
+the sizes themselves; the others are given them, in base units, since each of them has its own sizing rule. That saves them
+work, never flagbt. All must end with the same equity, or the benchmark stops.
 
 Then a sweep's inner part: 1,000 settings over a year of hourly bars, from logits to metrics, on one core.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,12 +32,12 @@ from flagbt.results.metrics import replay_metrics
 from flagbt.strategies.base import Position, Strategy
 
 N_BARS, CASH = 43_800, 1e6
-EXPOSURE = 0.998  # of a BUY: of the last billionth of an order's cash vectorbt makes nothing, and ten thousand orders add up
+EXPOSURE = 0.998  # of a BUY: vectorbt drops the last billionth of an order's cash, which ten thousand orders add up
 YEAR_BARS, N_SETTINGS = 8_760, 1_000
 
 
 class Given(Strategy):
-    """Signals made beforehand."""
+    """A strategy with given signals."""
 
     def __init__(self, signal: np.ndarray) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class Given(Strategy):
         return Signals.plain(self._signal)
 
     def decide(self, t: int, position: Position) -> float | None:
-        """Follow the rule, with a little cash left."""
+        """Follow the rule, and keep a little cash."""
         target = super().decide(t, position)
         return EXPOSURE if target == 1.0 else target
 
@@ -62,7 +63,7 @@ def walk(n: int) -> Bars:
 
 
 def best(work: Callable[[], float], times: int) -> tuple[float, float]:
-    """Return what the work gave, and the fewest seconds of a few times; the first call, which compiles, is not timed."""
+    """Return the work's result, and the fewest seconds of a few repetitions; the first call compiles, and is not timed."""
     work()
     seconds = []
     for _ in range(times):
@@ -72,85 +73,140 @@ def best(work: Callable[[], float], times: int) -> tuple[float, float]:
     return given, min(seconds)
 
 
-def contenders(bars: Bars, signal: np.ndarray, costs: Costs) -> dict[str, tuple[Callable[[], float], int]]:
-    """Return each engine's work, which gives the final equity, and how often to repeat it."""
-    import backtesting
-    import backtrader as bt
+@dataclass(frozen=True, eq=False)
+class Orders:
+    """The bars, and the same orders for every engine.
+
+    Attributes
+    ----------
+    decided, filled : array of float, shape (n_bars,)
+        Sizes of the orders in base units, at the bar that decided and at the bar that filled; NaN without an order.
+    """
+
+    bars: Bars
+    signal: np.ndarray
+    costs: Costs
+    targets: np.ndarray
+    decided: np.ndarray
+    filled: np.ndarray
+
+    @classmethod
+    def of(cls, bars: Bars, signal: np.ndarray, costs: Costs) -> Orders:
+        """Work out the sizes by the fast replay."""
+        targets = EXPOSURE * position_rule(signal, short=False)
+        orders = replay(ReplayBars.of(bars), targets, costs=costs, cash=CASH).orders
+        orders = orders[orders[:, FILLED] >= 0]
+        decided = np.full(len(bars), np.nan)
+        decided[orders[:, DECIDED].astype(int)] = orders[:, REQUESTED]
+        return cls(bars, signal, costs, targets, decided, np.concatenate([[np.nan], decided[:-1]]))
+
+
+Engine = Callable[[], float]  # -> final equity
+
+
+def fast_replay(orders: Orders) -> Engine:
+    """Return flagbt's fast replay."""
+    prepared, scratch = ReplayBars.of(orders.bars), Scratch(len(orders.bars))
+    return lambda: float(replay(prepared, orders.targets, costs=orders.costs, cash=CASH, scratch=scratch).equity[-1])
+
+
+def vectorbt_portfolio(orders: Orders, engine: str) -> Engine:
+    """Return vectorbt's Portfolio.from_orders with one of its engines."""
     import vectorbt as vbt
 
-    prepared, scratch, targets = ReplayBars.of(bars), Scratch(len(bars)), EXPOSURE * position_rule(signal, short=False)
-    orders = replay(prepared, targets, costs=costs, cash=CASH).orders
-    orders = orders[orders[:, FILLED] >= 0]
-    asked = np.full(len(bars), np.nan)  # at the bar that decided
-    asked[orders[:, DECIDED].astype(int)] = orders[:, REQUESTED]
-    filled = np.concatenate([[np.nan], asked[:-1]])  # at the bar that filled
-    frame = bars.frame()
-
-    def by_replay() -> float:
-        return float(replay(prepared, targets, costs=costs, cash=CASH, scratch=scratch).equity[-1])
-
     # Plain arrays: with a DatetimeIndex in UTC, vectorbt takes thirty times as long.
-    def value_of(engine: str) -> float:
-        given = {"size": filled, "price": bars.open, "fees": costs.fee, "init_cash": CASH, "freq": "1h", "engine": engine}
-        return float(vbt.Portfolio.from_orders(bars.close, **given).value().iloc[-1])
+    given = {"size": orders.filled, "price": orders.bars.open, "fees": orders.costs.fee, "init_cash": CASH, "freq": "1h"}
+    return lambda: float(vbt.Portfolio.from_orders(orders.bars.close, engine=engine, **given).value().iloc[-1])
 
-    column = {name: values[:, None] for name, values in (("close", bars.close), ("price", bars.open), ("size", filled))}
-    call_seq = np.zeros((len(bars), 1), dtype=np.int64)
 
-    def by_vectorbt_loop() -> float:
+def vectorbt_loop(orders: Orders) -> Engine:
+    """Return vectorbt's numba loop alone, without its equity."""
+    import vectorbt as vbt
+
+    bars, n = orders.bars, len(orders.bars)
+    column = {name: values[:, None] for name, values in (("close", bars.close), ("price", bars.open), ("size", orders.filled))}
+    call_seq = np.zeros((n, 1), dtype=np.int64)
+
+    def run() -> float:
         rows, _ = vbt.portfolio.nb.simulate_from_orders_nb(
-            (len(bars), 1), np.array([1]), np.array([CASH]), call_seq, fees=np.asarray(costs.fee), **column
+            (n, 1), np.array([1]), np.array([CASH]), call_seq, fees=np.asarray(orders.costs.fee), **column
         )
         change = np.where(rows["side"] == 0, rows["size"], -rows["size"])
         return float(CASH - (change * rows["price"]).sum() - rows["fees"].sum() + change.sum() * bars.close[-1])
 
-    class Stock(bt.Strategy):  # type: ignore[misc]
+    return run
+
+
+def backtesting_py(orders: Orders) -> Engine:
+    """Return backtesting.py, whose sizes are whole lots."""
+    import backtesting
+
+    lot_size = orders.costs.lot_size
+    lots = orders.bars.frame().tz_localize(None).rename(columns=str.capitalize)
+    lots = lots.assign(**{name: lots[name] * lot_size for name in ("Open", "High", "Low", "Close")})
+
+    class GivenSizes(backtesting.Strategy):  # type: ignore[misc]
+        def init(self) -> None: ...
+
         def next(self) -> None:
-            size = asked[len(self) - 1]
+            size = orders.decided[len(self.data) - 1]
+            if size > 0:
+                self.buy(size=round(size / lot_size))
+            elif size < 0:
+                self.position.close()
+
+    def run() -> float:
+        backtesting.backtesting._tqdm = lambda each, **_: each  # no progress bar
+        test = backtesting.Backtest(lots, GivenSizes, cash=CASH, commission=orders.costs.fee)
+        return float(test.run()["Equity Final [$]"])
+
+    return run
+
+
+def stock_backtrader(orders: Orders) -> Engine:
+    """Return Backtrader without flagbt."""
+    import backtrader as bt
+
+    frame = orders.bars.frame().tz_localize(None)
+
+    class GivenSizes(bt.Strategy):  # type: ignore[misc]
+        def next(self) -> None:
+            size = orders.decided[len(self) - 1]
             if size > 0:
                 self.buy(size=size)
             elif size < 0:
                 self.sell(size=-size)
 
-    def by_stock_backtrader() -> float:
+    def run() -> float:
         cerebro = bt.Cerebro(stdstats=False)
-        cerebro.adddata(bt.feeds.PandasData(dataname=frame.tz_localize(None)))
-        cerebro.addstrategy(Stock)
+        cerebro.adddata(bt.feeds.PandasData(dataname=frame))
+        cerebro.addstrategy(GivenSizes)
         cerebro.broker.setcash(CASH)
-        cerebro.broker.setcommission(commission=costs.fee)
-        cerebro.broker.set_checksubmit(False)  # sized for the next open: the check at this close knows nothing of it
+        cerebro.broker.setcommission(commission=orders.costs.fee)
+        cerebro.broker.set_checksubmit(False)  # sized for the next open, which the check at this close does not know
         cerebro.run()
         return float(cerebro.broker.getvalue())
 
-    lots = frame.tz_localize(None).rename(columns=str.capitalize)
-    lots = lots.assign(**{name: lots[name] * costs.lot_size for name in ("Open", "High", "Low", "Close")})
+    return run
 
-    class Told(backtesting.Strategy):  # type: ignore[misc]
-        def init(self) -> None: ...
 
-        def next(self) -> None:
-            size = asked[len(self.data) - 1]
-            if size > 0:
-                self.buy(size=round(size / costs.lot_size))
-            elif size < 0:
-                self.position.close()
+def backtrader_path(orders: Orders) -> Engine:
+    """Return flagbt's run in Backtrader."""
+    strategy = Given(orders.signal)
+    return lambda: float(run_backtest(orders.bars, strategy, costs=orders.costs, cash=CASH).equity["equity"].iloc[-1])
 
-    def by_backtesting() -> float:
-        backtesting.backtesting._tqdm = lambda each, **_: each  # no progress bar
-        test = backtesting.Backtest(lots, Told, cash=CASH, commission=costs.fee)
-        return float(test.run()["Equity Final [$]"])
 
+def contenders(bars: Bars, signal: np.ndarray, costs: Costs) -> dict[str, tuple[Engine, int]]:
+    """Return each engine, and how often to repeat it."""
+    orders = Orders.of(bars, signal, costs)
     return {
-        "flagbt, fast replay and its equity": (by_replay, 20),
-        "vectorbt, Portfolio.from_orders and its equity": (lambda: value_of("numba"), 20),
-        "vectorbt, the same with its Rust engine": (lambda: value_of("rust"), 20),
-        "vectorbt, its numba loop alone, orders only": (by_vectorbt_loop, 20),
-        "backtesting.py": (by_backtesting, 1),
-        "Backtrader, stock": (by_stock_backtrader, 1),
-        "flagbt, Backtrader path": (
-            lambda: float(run_backtest(bars, Given(signal), costs=costs, cash=CASH).equity["equity"].iloc[-1]),
-            1,
-        ),
+        "flagbt, fast replay and its equity": (fast_replay(orders), 20),
+        "vectorbt, Portfolio.from_orders and its equity": (vectorbt_portfolio(orders, "numba"), 20),
+        "vectorbt, the same with its Rust engine": (vectorbt_portfolio(orders, "rust"), 20),
+        "vectorbt, its numba loop alone, orders only": (vectorbt_loop(orders), 20),
+        "backtesting.py": (backtesting_py(orders), 1),
+        "Backtrader, stock": (stock_backtrader(orders), 1),
+        "flagbt, Backtrader path": (backtrader_path(orders), 1),
     }
 
 
@@ -161,8 +217,8 @@ def engines() -> None:
     for name, weights, fee_bps in regimes:
         costs = Costs(fee_bps=fee_bps, slippage_bps=0)
         bars, signal = walk(N_BARS), random.choice(3, N_BARS, p=weights)
-        signal[0] = 1  # backtesting.py first asks its strategy at the second bar
-        signal[-3:] = 1  # an order that is still open at the end is nobody's business here
+        signal[0] = 1  # backtesting.py first calls its strategy at the second bar
+        signal[-3:] = 1  # no order is to be open at the end
         n_orders = len(replay(ReplayBars.of(bars), position_rule(signal, short=False), costs=costs, cash=CASH).orders)
         print(f"\nSignals: {name}; {N_BARS:,} bars, {n_orders:,} orders, fee {fee_bps:g} bps\n")
         print("| engine | final equity | bars/s |\n| --- | --- | --- |")
@@ -200,7 +256,7 @@ def sweep() -> None:
 
 
 def main() -> None:
-    """Run both."""
+    """Run both measurements."""
     warnings.simplefilter("ignore")
     engines()
     sweep()

@@ -1,10 +1,10 @@
-"""How long a sweep takes from cached logits, and that its memory does not grow with the settings.
+"""Measure the time of a sweep from cached logits, and that its memory does not grow with the settings.
 
     python benchmarks/sweep.py                # 1,000 settings over a year of hourly bars
     python benchmarks/sweep.py --memory       # 1,000 against 100,000 settings, over a month
 
-The bars are a random walk, dated 2030, and the model is the bundled Jan19; its logits are scored once beforehand. What is timed
-is the whole command in a process of its own, from the start of Python to the written page.
+The bars are a random walk, dated 2030, and the model is the bundled Jan19; its logits are scored once beforehand. The time
+is that of the whole command in a separate process, from the start of Python to the written page.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def write_bars(path: Path) -> None:
 
 
 def swept(folder: Path, *options: str) -> tuple[dict, float, float]:
-    """Run a sweep; return what it says, its seconds, and the command's peak MiB."""
+    """Run a sweep; return its output, its seconds, and the command's peak MiB."""
     command = [sys.executable, "-c", MEASURED, "sweep", "--ckpt", "Jan19", "--data", "bars.csv", "--json", *options]
     started = time.perf_counter()
     done = subprocess.run([*command, "--workers", str(WORKERS)], cwd=folder, capture_output=True, text=True, check=False)
@@ -92,14 +92,14 @@ def memory(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run what is asked for, in a folder that is removed."""
+    """Run the selected measurement, in a folder that is removed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--memory", action="store_true")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         os.environ["FLAGBT_HOME"] = f"{name}/home"
         write_bars(Path(name) / "bars.csv")
-        (memory if asked.memory else speed)(Path(name))
+        (memory if options.memory else speed)(Path(name))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How fast training is beside one window a sample, measured in one run: `python benchmarks/training.py`.
+"""Compare the speed of training with that of one window a sample, within one run: `python benchmarks/training.py`.
 
-Every turn is a process of its own, so that its peak memory is its own, and the ways take turns, round by round, so that
-another load of the machine hits them alike. Results are recorded in docs/benchmarks.md.
+Every turn is a separate process, so that its peak memory is separate. The ways take turns, round by round, so that other load
+of the machine affects them equally. Results are recorded in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Timed = Callable[[], tuple[float, int]]  # -> seconds, samples that counted
 
 
 def windows(context_bars: int) -> Timed:
-    """Return a step of the usual way: a batch of single windows, of which the last position's label counts."""
+    """Return a step of the usual way: a batch of single windows, each of which counts its last position's label."""
     model = with_lora(BarTransformer(LARGE), Lora()).train()
     network = model.get_base_model()
     network.backbone.config._attn_implementation = "sdpa"  # a whole window needs no band
@@ -69,7 +69,7 @@ def windows(context_bars: int) -> Timed:
 
 
 def dense(context_bars: int, batch_chunks: int) -> Timed:
-    """Return an epoch of flagbt's own loop, loss and sequences: full chunks, and one batch for what the cuts leave over."""
+    """Return an epoch of flagbt's own loop, loss and sequences: full chunks, and one batch for the rest."""
     architecture = replace(LARGE, context_bars=context_bars)
     model = with_lora(BarTransformer(architecture), Lora())
     train, samples = training(model, architecture, batch_chunks, samples=batch_chunks * stride(architecture))
@@ -92,7 +92,7 @@ def stride(architecture: Architecture) -> int:
 def training(
     model: torch.nn.Module, architecture: Architecture, batch_chunks: int, *, samples: int, device: str = "cpu"
 ) -> tuple[Callable[[int, Callable[..., None]], None], int]:
-    """Return a function (epochs, what to call after each step) that trains on so many samples, through flagbt's own path."""
+    """Return a function (epochs, on_step) that trains on that many samples through flagbt's own path."""
     random = np.random.default_rng(0)
     n = samples + architecture.receptive_bars
     targets = random.integers(0, 3, n)
@@ -115,7 +115,7 @@ def training(
 
 
 def operations(architecture: Architecture, rank: int) -> float:
-    """Return the floating-point operations of the matrix products that training on one full chunk cannot do without.
+    """Return the floating-point operations of the matrix products that training on one full chunk requires.
 
     Forward: each layer's keys and values at the positions that the layers above look back at, everything else at those
     less a context; the LoRA products; the band of attention. Backward: the gradient of every input but those of the
@@ -162,7 +162,7 @@ WAYS: dict[str, Callable[[int], Timed]] = {
 
 
 def worker(way: str, threads: int, batch_chunks: int, *, usual_memory: bool) -> None:
-    """Warm a way up, measure it once, and print a line of JSON."""
+    """Warm up one way, measure it once, and print a line of JSON."""
     if usual_memory:
         loop.keep_freed_memory = nullcontext
     torch.set_num_threads(threads)
@@ -177,7 +177,7 @@ def worker(way: str, threads: int, batch_chunks: int, *, usual_memory: bool) -> 
 
 
 def on_cpu(threads: int, rounds: int, batch_chunks: int, *, usual_memory: bool) -> None:
-    """Let the ways take turns, and print medians over the rounds; ratios are those of the same round."""
+    """Run the ways in turn, and print medians over the rounds; ratios are taken within a round."""
     command = [sys.executable, __file__, "--threads", str(threads), "--batch-size", str(batch_chunks)]
     command += [*(["--usual-memory"] if usual_memory else []), "--worker"]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=4, help="Chunks a step of flagbt's.")
-    parser.add_argument("--usual-memory", action="store_true", help="Without training/memory.py.")
+    parser.add_argument("--usual-memory", action="store_true", help="Without training/memory_allocator.py.")
     parser.add_argument("--worker", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -25,9 +27,9 @@ from flagbt.models.signals import Signals
 from flagbt.models.statistics import softmax
 from flagbt.results.stored_run import StoredRun
 
-# Small tensors on two busy cores: a second thread waits for the first far longer than it computes.
+# Small tensors on two busy cores: a second thread waits far longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Started with nohup or in the background of a script, Ctrl-C is ignored, and with it in every command that a test sends it to.
+# Under nohup or in the background of a script, Ctrl-C is ignored, here and in every command to which a test sends it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 NUMBERS = count()
@@ -47,7 +49,7 @@ def make_bars(n: int, seed: int = 0, *, start: str = "2024-01-01", hourly_volati
 
 @pytest.fixture(scope="session")
 def walk() -> Callable[..., Bars]:
-    """Give the maker of random walks."""
+    """Return the function that makes random walks."""
     return make_bars
 
 
@@ -70,13 +72,13 @@ def make_other_future(bars: Bars, t: int, seed: int = 1) -> Bars:
 
 @pytest.fixture
 def other_future() -> Callable[[Bars, int], Bars]:
-    """Give the maker of bars that are equal up to bar t, and another market after it."""
+    """Return the function that makes bars equal up to bar t, and another market after it."""
     return make_other_future
 
 
 @pytest.fixture
 def shared_data() -> Path:
-    """Give the folder of real bars, or skip where it is not."""
+    """Return the folder of real bars, or skip where there is none."""
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the real bars, which are not part of this repository")
     return SHARED_DATA
@@ -90,7 +92,7 @@ def make_run(
     start: str = "2024-01-01",
     config: dict[str, object] | None = None,
 ) -> Run:
-    """Return a Run as the engine would record it, from a replay of a few lines: fills at the next open, 10 + 2 bps.
+    """Return a Run as the engine would record it, from a short replay: fills at the next open, 10 + 2 bps.
 
     ``kind``: ``model`` (signals, probabilities, trades), ``hold`` (a model whose every signal is HOLD: no orders),
     ``collapsed`` (SELL on every bar at 99 %), ``buy-and-hold`` (bought on the first bar, no model).
@@ -189,7 +191,7 @@ def make_run(
     for table, columns in ((order_frame, ("decided", "filled")), (trade_frame, ("entry_time", "exit_time"))):
         for column in columns:
             table[column] = pd.to_datetime(table[column], utc=True)
-    # What is empty has no type of its own.
+    # Empty columns have no type.
     order_frame = order_frame.astype(dict.fromkeys((*ORDER_COLUMNS[3:6], *ORDER_COLUMNS[9:]), float))
     trade_frame = trade_frame.astype(dict.fromkeys((*TRADE_COLUMNS[5:8], *TRADE_COLUMNS[9:]), float))
     settings = {
@@ -260,7 +262,7 @@ def make_run(
 
 
 def store_runs(run: Run, benchmark: Run, out: Path, *, measure: bool = False, **more: Any) -> StoredRun:
-    """Write a run as `flagbt run` does and read it back; ``measure`` its certainty too, which takes a second."""
+    """Write a run as `flagbt run` does and read it back; with ``measure``, also its certainty, which takes a second."""
     from flagbt.results.evidence import evidence
     from flagbt.results.store import read_run, write_run
     from flagbt.results.trial_log import TrialLog, trial_of
@@ -272,13 +274,13 @@ def store_runs(run: Run, benchmark: Run, out: Path, *, measure: bool = False, **
 
 @pytest.fixture
 def keep_run() -> Callable[..., StoredRun]:
-    """Give the function that writes a run and reads it back."""
+    """Return the function that writes a run and reads it back."""
     return store_runs
 
 
 @pytest.fixture
 def run_maker() -> Callable[..., Run]:
-    """Give the maker of Run records."""
+    """Return the function that makes Run records."""
     return make_run
 
 
@@ -292,10 +294,21 @@ def session_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give each test a home folder of its own: logits kept by one must not answer for a fault planted in another."""
-    folder = tmp_path_factory.getbasetemp() / f"home-{next(NUMBERS)}"  # made by whoever writes there
+    """Give each test a separate home folder: cached logits of one test must not hide a fault planted in another."""
+    folder = tmp_path_factory.getbasetemp() / f"home-{next(NUMBERS)}"  # created at the first write
     monkeypatch.setenv("FLAGBT_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quick_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave quantstats' charts, two thirds of a run's time, out of the pages of tests without the marker ``quantstats``."""
+
+    def fail(*_: object) -> str:
+        raise RuntimeError("left out of this test")
+
+    if request.node.get_closest_marker("quantstats") is None:
+        monkeypatch.setattr("flagbt.reports.sections.quantstats._report", fail)
 
 
 NANO = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128}
@@ -303,7 +316,7 @@ NANO = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_ba
 
 @pytest.fixture(scope="session")
 def nano_preset() -> str:
-    """Register an architecture small enough to train in seconds, and give its name."""
+    """Register an architecture small enough to train in seconds, and return its name."""
     from flagbt.models.architecture import PRESETS
 
     PRESETS["nano"] = dict(NANO)
@@ -326,7 +339,7 @@ def nano(nano_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoi
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Give a function that runs the real command line in this process: (exit code, stdout, stderr)."""
+    """Return a function that runs the real command line in this process: (exit code, stdout, stderr)."""
     from flagbt.cli.main import run_command_line
 
     def flagbt(*arguments: object) -> tuple[int, str, str]:
@@ -341,10 +354,16 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 STARTED = time.monotonic()
+FROZEN: list[int] = [0]  # number of imported modules at the last gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Start no further test after FLAGBT_TEST_SECONDS, where it is set and not 0: a slice of a long suite."""
+    # Every training calls gc.collect(). It would scan all imported modules: a third of a second with torch and transformers.
+    if len(sys.modules) > FROZEN[0] + 50:
+        gc.collect()
+        gc.freeze()
+        FROZEN[0] = len(sys.modules)
     budget = float(os.environ.get("FLAGBT_TEST_SECONDS", "0") or 0)
     if budget and time.monotonic() - STARTED > budget:
         pytest.skip(f"the slice of {budget:.0f} seconds is used up")
@@ -352,7 +371,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no connection leave this machine, nor any name be asked for."""
+    """Let no connection and no name look-up leave this machine."""
     real_connect, real_lookup = socket.socket.connect, socket.getaddrinfo
 
     def connect(self: socket.socket, address: object) -> None:
@@ -372,7 +391,7 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def serve(loopback_only: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ExchangeServer]]:
-    """Give the maker of exchanges on 127.0.0.1; what fetches from them in this process waits little."""
+    """Return the function that makes exchanges on 127.0.0.1, from which this process fetches with short waits."""
     monkeypatch.setattr("flagbt.data.fetching.retry.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr("flagbt.data.fetching.exchange.TIMEOUT_S", 1.0)
     monkeypatch.setattr("flagbt.data.fetching.archives.TIMEOUT_S", 10.0)

@@ -847,6 +847,7 @@ def check_same_bytes(one: Path, other: Path, but: set[str]) -> None:
 CLOCKS = {"started", "finished", "seconds", "id"}
 
 
+@pytest.mark.quantstats
 def test_two_runs_are_the_same_bytes(command: Command, folder: Path) -> None:
     """If it fails, a result depends on the process, the hash seed or the clock."""
     code, out, err = command(*JAN4, "--json")

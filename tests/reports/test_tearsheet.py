@@ -32,6 +32,7 @@ RunMaker = Callable[..., Run]
 Keeper = Callable[..., StoredRun]
 Pager = Callable[..., str]
 EVIL = "<script>alert(1)</script>"
+pytestmark = pytest.mark.quantstats
 
 
 class Checker(HTMLParser):

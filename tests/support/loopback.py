@@ -1,4 +1,4 @@
-"""The command line in a process of its own that can reach this machine alone: ``python loopback.py data fetch ...``."""
+"""The command line in a separate process that can reach only this machine: ``python loopback.py data fetch ...``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ connect, lookup = socket.socket.connect, socket.getaddrinfo
 
 
 def guarded_connect(self: socket.socket, address: Any) -> None:
-    """Connect, if that is here."""
+    """Connect, if the address is this machine."""
     refuse_outside(address)
     connect(self, address)
 
 
 def guarded_lookup(host: Any, *args: Any, **kwargs: Any) -> Any:
-    """Look a name up, if that is here."""
+    """Look up a name, if it is this machine."""
     refuse_outside(host)
     return lookup(host, *args, **kwargs)
 

@@ -72,7 +72,7 @@ def test_nothing_at_the_root_hides_the_standard_library(name: str) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """Help that waits for torch is help that no one reads."""
+    """If this fails, `--help` waits for torch."""
     code = (
         "import sys\nfrom flagbt.cli.main import cli\n"
         "try:\n cli(['run', '--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"

@@ -1,4 +1,4 @@
-"""Causality of whole runs: what happens after a bar changes nothing at or before it, for every strategy there is."""
+"""Causality of whole runs: later bars change nothing at or before a bar, for every strategy."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def made(name: str) -> Strategy:
 
 
 def first_change(strategy: Any, bars: Bars, future: Future, t: int) -> str | None:
-    """Return which part of the record of bars <= t depends on a later bar, or None where none does: bit by bit."""
+    """Return the part of the record of bars <= t that depends on a later bar, or None, bit by bit."""
     one, other = (run_backtest(each, strategy, timerange=TimeRange(bars.time[0])) for each in (bars, future(bars, t)))
     assert one.equity.index.equals(other.equity.index)
     for name in ("signals", "equity"):
@@ -79,29 +79,29 @@ def first_change(strategy: Any, bars: Bars, future: Future, t: int) -> str | Non
 
 @pytest.fixture(scope="module")
 def bars() -> Bars:
-    """Give the first month of the bundled sample."""
+    """Return the first month of the bundled sample."""
     return load_sample().take(slice(0, 720))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_past_does_not_know_the_future(name: str, bars: Bars, other_future: Future) -> None:
-    """If it fails, a strategy trades on what it cannot know, and every number of its runs flatters."""
+    """If it fails, a strategy trades on the future, and every number of its runs flatters."""
     strategy = made(name)
     # At the warm-up's end, and in the middle of a chunk of the model's.
     for t in (291, 450):
         assert first_change(strategy, bars, other_future, t) is None, t
     if name != "always-hold":
-        assert len(run_backtest(bars, strategy).orders) > 0  # or the sweep has looked at nothing
+        assert len(run_backtest(bars, strategy).orders) > 0  # otherwise the test has examined nothing
 
 
 @pytest.mark.parametrize("strategy", [Tomorrow(), Peeking], ids=["plug-in", "plain"])
 def test_a_planted_look_ahead_is_caught(strategy: Any, bars: Bars, other_future: Future) -> None:
-    """If it fails, the sweep above proves nothing."""
+    """If it fails, the test above proves nothing."""
     assert any(first_change(strategy, bars, other_future, t) for t in range(400, 404))
 
 
 def signals_of(command: Command, *arguments: object) -> pd.DataFrame:
-    """Return what the model said at every bar of a run through the command line."""
+    """Return the model's signals at every bar of a run through the command line."""
     code, out, err = command("run", "--ckpt", "Jan4", "--device", "cpu", "--json", *arguments)
     assert code == 0, err
     frame = pd.read_parquet(Path(json.loads(out)["run"]) / "signals.parquet")

@@ -1,4 +1,4 @@
-"""The docs: what they show runs, what they name exists, and what they list is complete."""
+"""The docs: their examples run, the names in them exist, and their lists are complete."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def options_of(command: click.Command) -> set[str]:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Stand in an empty folder whose modules can be imported, and leave no trace of them."""
+    """Change to an empty folder whose modules can be imported, and remove them afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     yield tmp_path
@@ -146,7 +146,7 @@ GUIDES_RUN = (
 
 @pytest.mark.parametrize("name", GUIDES_RUN)
 def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[int, str, str]]) -> None:
-    """A reader copies what a guide shows; if it fails, it fails in the reader's hands."""
+    """If this fails, an example that a reader copies from a guide fails."""
     text = page(name)
     for language, file, code in blocks(text):
         if language == "python" and file:
@@ -172,7 +172,7 @@ def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[in
                     module, _, attribute = point.partition(":")
                     assert hasattr(importlib.import_module(module), attribute)
         else:
-            assert file or language == "text", f"{name}: a block of '{language}' is run by nobody"
+            assert file or language == "text", f"{name}: no test runs a block of '{language}'"
     assert ran > 0
 
 
@@ -193,7 +193,7 @@ def test_every_command_and_option_is_documented() -> None:
 
 @pytest.mark.parametrize("path", WITH_README, ids=lambda path: path.name)
 def test_commands_and_options_named_exist(path: Path) -> None:
-    """A page that names a command that is not there, or denies one that is, misleads."""
+    """If this fails, a page names a missing command, or denies an existing one."""
     tree = dict(command_tree(cli))
     every_option = {option for command in tree.values() for option in options_of(command)}
     text, _, missing = path.read_text(encoding="utf-8").partition(NOT_YET)
@@ -208,12 +208,12 @@ def test_commands_and_options_named_exist(path: Path) -> None:
         elif words[0].startswith("--"):
             assert words[0].replace("_", "-") in every_option | {"--help"}, f"{path.name} names the option '{span}'"
     for span in spans(missing):
-        assert span not in tree, f"{path.name} says that '{span}' is not there yet, but it is"
+        assert span not in tree, f"{path.name} lists '{span}' as missing, but it exists"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_what_is_named_exists(path: Path) -> None:
-    """A noun that is nowhere in the code has moved or was never there."""
+    """If this fails, a page uses a name that is not in the code."""
     text = path.read_text(encoding="utf-8").partition(NOT_YET)[0]
     shown = "\n".join(file + code for _, file, code in blocks(text))
     for span in spans(text):
@@ -231,14 +231,14 @@ def test_what_is_named_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", WITH_README, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    """A dead link is a page that nobody finds."""
+    """If this fails, a page has a dead link."""
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
         if not target.startswith("https://"):
             assert (path.parent / target.partition("#")[0]).exists(), f"{path.name} links to {target}"
 
 
 @pytest.mark.parametrize("path", [*WITH_README, *sorted((ROOT / "docs").glob("*.py"))], ids=lambda path: path.name)
-def test_the_project_speaks_of_itself_alone(path: Path) -> None:
+def test_no_page_names_a_workplace(path: Path) -> None:
     """Paths, hosts and habits of one workplace mean nothing to a reader elsewhere."""
     text = path.read_text(encoding="utf-8")
     hosts = r"pypi\.org|pythonhosted|anaconda\.org|huggingface\.co|npmjs|crates\.io|index-url"
@@ -297,7 +297,7 @@ def test_the_numbers_in_prose_are_those_of_the_code() -> None:
 
 
 def test_the_feature_table_is_complete() -> None:
-    """A column that the table leaves out, or has in another order, is a column nobody understands."""
+    """If this fails, the table misses a column, or has another order."""
     rows = table_after(page("features.md"), "default features")
     assert tuple(name.strip("`") for name, _ in rows) == DEFAULT.columns
     assert all(len(meaning) > 10 for _, meaning in rows)
@@ -305,7 +305,7 @@ def test_the_feature_table_is_complete() -> None:
 
 
 def test_the_tables_of_data_are_complete() -> None:
-    """A format, problem, fix or limit that the page leaves out or states otherwise misleads whoever has such a file."""
+    """If this fails, the page misses a format, problem, fix or limit, or states it differently from the code."""
     from flagbt.data import check
     from flagbt.data.formats import column_names as columns
     from flagbt.data.formats import compressed_text as content
@@ -338,14 +338,14 @@ def test_the_tables_of_data_are_complete() -> None:
 
 
 def test_the_table_of_checks_is_in_rank_order() -> None:
-    """A check that the table leaves out, or ranks elsewhere, is a finding that nobody understands."""
+    """If this fails, the table misses a check, or ranks it differently."""
     from flagbt.doctor.finding import CHECKS
 
     assert tuple(name.strip("`") for name, _ in table_after(page("doctor.md"), "checks")) == CHECKS
 
 
 def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) -> None:
-    """A number in the record that no page explains is believed or ignored, not understood."""
+    """If this fails, a number in the record is explained on no page."""
     from flagbt.results.significance.measure import significance
     from flagbt.results.trial_log import TrialCount
 
@@ -356,7 +356,7 @@ def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) ->
 
 
 def test_the_folder_tables_are_complete(tmp_path: Path, run_maker: Callable[..., object]) -> None:
-    """A file on disk that the table does not explain, or the other way round, costs its reader an hour."""
+    """If this fails, a table misses a file of the folder, or lists one that does not exist."""
     from flagbt.results.store import write_run
 
     def listed(mark: str) -> set[str]:

@@ -1,12 +1,12 @@
-"""The GPU benchmark, dry-run on the CPU: it must be ready when a GPU is."""
+"""The GPU benchmark, dry-run on the CPU: it must be ready when a GPU is available."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
 import resource
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +75,7 @@ COMPARED = {"bars_scored", "equal_signals", "equal_argmax", "largest_logit_diffe
 def benchmark(
     folder: Path, *options: str, blocked: str | None = None
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """Run the script as its user would, with one package made unimportable if asked; return the process and its JSON."""
+    """Run the script as its user would, optionally with one package blocked; return the process and its JSON."""
     start = [sys.executable, str(SCRIPT)]
     if blocked is not None:
         code = f"import sys, runpy; sys.modules[{blocked!r}] = None; sys.argv = sys.argv[1:]; "
@@ -164,14 +164,14 @@ def test_a_missing_gpu_is_one_line_and_a_dry_run(tmp_path: Path) -> None:
 
 
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
-    """If this fails, a typing error is found only once a GPU is at hand and waits."""
+    """If this fails, a typing error is found only when a GPU is available and waits."""
     done, record = benchmark(tmp_path, "--parts", "scorign")
     assert done.returncode == 2
     assert "'scorign' is unknown, expected machine, scoring, training, equality" in done.stderr
     assert not record
 
 
-def test_useful_operations_are_those_that_torch_counts() -> None:
+def test_useful_operations_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, every share of the matrix rate is wrong: torch counts the products of one whole chunk."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -180,14 +180,15 @@ def test_useful_operations_are_those_that_torch_counts() -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         BarTransformer(a)(rows)
     done = {str(name): sum(counts.values()) for name, counts in counter.get_flop_counts().items()}["Global"]
-    found = runpy.run_path(str(SCRIPT))["forward_operations"](a)
-    # Blocks of attention hold twice the band: what is masked is done, and is not useful.
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    found = importlib.import_module("gpu_parts").forward_operations(a)
+    # Blocks of attention hold twice the band: masked products are computed, and are not useful.
     masked = a.layers * 2 * 2 * a.context_bars * a.d_model * a.chunk_bars
     assert found * a.chunk_bars == pytest.approx(done - masked, rel=1e-9)
 
 
-def test_made_bars_are_the_sample_s_and_of_any_length() -> None:
-    """If this fails, the bundled sample can no longer be made again, or a benchmark's bars are not the hours it names."""
+def test_generated_bars_are_those_of_the_sample_and_of_any_length() -> None:
+    """If this fails, the bundled sample cannot be generated again, or a benchmark's bars are not the hours it names."""
     assert generate_sample().digest == load_sample().digest
     bars = generate_sample(first_bar=load_sample().time[13], n_bars=50)
     assert len(bars) == 50

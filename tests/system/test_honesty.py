@@ -437,7 +437,7 @@ class Liar(Rare):
         (SmaCross, "ok"),
         (Rare, "ok"),
         (PlainRare, "ok"),
-        (PlainBusy, "ok"),
+        pytest.param(PlainBusy, "ok", marks=pytest.mark.slow),
         (Liar, "broken"),
         (PlainSizedByTomorrow, "broken"),
     ],

@@ -1,13 +1,13 @@
 """Kill -9 at random moments, over run, train, sweep and fetch: `python tests/system/torture.py --kills 200`, or `make torture`.
 
-Each command runs in a process forked from this one, which has imported everything already, so that the moments fall on its
-work. Half of them are times over its whole life, half are steps of its writing: it is killed just before the n-th file is
-opened for writing, renamed, made or removed. After every kill what looks whole must be whole and what was there before must be
-as it was; after one to three kills the command is repeated, and must end with the result of an undisturbed one. A kill leaves
-what the system has taken to write: this says nothing about a power cut, which is what syncing is for.
+Each command runs in a process forked from this one, which has imported everything already, so that the kills hit its work.
+Half of them are at random times of its life, half at steps of its writing: it is killed just before the n-th file is opened for
+writing, renamed, made or removed. After every kill, whatever looks whole must be whole, and existing files must be unchanged;
+after one to three kills the command is repeated, and must end with the result of an undisturbed one. A kill does not lose what
+the system has accepted for writing: this does not test a power cut, against which files are synced.
 
 With --faults, SIGTERM is also aimed at the moments where Python loses the exception that it raises (``AIMS``), at imports, and
-at all processes of a command together: it must end with 130 within five seconds, in silence, and leave as little as a kill.
+at all processes of a command together: it must end with 130 within five seconds, silently, and leave as little as a kill.
 """
 
 from __future__ import annotations
@@ -38,67 +38,67 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-CLOCKS = ("started", "finished", "seconds", "id", "git_revision")  # the last: who runs this may commit meanwhile
+CLOCKS = ("started", "finished", "seconds", "id", "git_revision")  # the last: a commit may be made meanwhile
 WRITES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 TEMPORARY = ".flagbt-tmp-"
-PATIENCE = 300  # seconds
+TIMEOUT_S = 300
 NUMBERS = count()
-TOO_LONG = 5.0  # seconds from a request to stop to the end
+MOST_SECONDS_TO_STOP = 5.0
 ROOM = (0.0, 0.1, 0.3, 0.6, 0.9)  # on a full disk, as a share of what the command writes
 
 
 class FailedError(Exception):
-    """Something was lost, torn, or another result."""
+    """Something was lost or torn, or the result differs."""
 
 
-def must(holds: bool, says: str) -> None:
-    """Raise where something does not hold."""
+def must(holds: bool, message: str) -> None:
+    """Raise FailedError where a condition does not hold."""
     if not holds:
-        raise FailedError(says)
+        raise FailedError(message)
 
 
-def _ask() -> None:
+def _request_stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Asking:
+class _RequestsStop:
     def __del__(self) -> None:
-        _ask()
+        _request_stop()
 
 
 def _in_a_destructor() -> None:
-    _Asking()
+    _RequestsStop()
 
 
 def _in_a_weak_reference() -> None:
     there = Victim(Path(), random.Random())
-    kept = weakref.ref(there, lambda _: _ask())
+    kept = weakref.ref(there, lambda _: _request_stop())
     del there
-    must(kept() is None, "nothing died")
+    must(kept() is None, "the object is still there")
 
 
 def _in_the_garbage_collector() -> None:
-    def asking(*_: Any) -> None:
-        gc.callbacks.remove(asking)
-        _ask()
+    def callback(*_: Any) -> None:
+        gc.callbacks.remove(callback)
+        _request_stop()
 
-    gc.callbacks.append(asking)
+    gc.callbacks.append(callback)
     gc.collect(0)
 
 
 def _in_a_callback_from_c() -> None:
-    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: _ask() or 0)
+    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: _request_stop() or 0)
     ctypes.CDLL(None).qsort((ctypes.c_int * 2)(2, 1), 2, 4, compare)
 
 
 def _below_a_bare_except() -> None:
     with suppress(BaseException):
-        _ask()
+        _request_stop()
         time.sleep(0.1)
 
 
 def _twenty_times() -> None:
-    threading.Thread(target=lambda: [(_ask(), time.sleep(0.01)) for _ in range(20)], daemon=True).start()
+    threading.Thread(target=lambda: [(_request_stop(), time.sleep(0.01)) for _ in range(20)], daemon=True).start()
 
 
 # Where a request to stop arrives, at a step of the command's writing
@@ -110,11 +110,10 @@ AIMS: dict[str, Callable[[], None]] = {
     "below a bare except": _below_a_bare_except,
     "twenty times": _twenty_times,
 }
-# A fresh process, which asks itself to stop at the import of so many modules after the command has begun.
+# A new process, which sends itself SIGTERM at the n-th import after the command has started.
 IMPORTING = """
 import os, signal, sys
-left, words = int(sys.argv[1]), sys.argv[2:]
-sys.argv = ["flagbt", *words]
+left, sys.argv = int(sys.argv[1]), ["flagbt", *sys.argv[2:]]
 
 def hook(event, arguments):
     global left
@@ -133,72 +132,80 @@ finally:
 
 
 class Ended:
-    """A process that has ended: its exit code (None where it was killed), its seconds, its steps of writing, its words."""
+    """A process that has ended: its exit code (None where it was killed), its seconds, its steps of writing, its output."""
 
-    def __init__(self, code: int | None, seconds: float, steps: int, said: str) -> None:
-        self.code, self.seconds, self.steps, self.said = code, seconds, steps, said
-        self.after_asked = 0.0  # seconds from the last signal
+    def __init__(self, code: int | None, seconds: float, steps: int, output: str) -> None:
+        self.code, self.seconds, self.steps, self.output = code, seconds, steps, output
+        self.seconds_to_stop = 0.0  # from the last signal
 
     @property
-    def last_words(self) -> str:
-        """The exit code, and the paragraph that says why."""
-        return " ".join([str(self.code), *[line[:160] for line in self.said.splitlines() if line.startswith("flagbt: ")][-1:]])
+    def summary(self) -> str:
+        """The exit code, and the paragraph that explains it."""
+        return " ".join(
+            [str(self.code), *[line[:160] for line in self.output.splitlines() if line.startswith("flagbt: ")][-1:]]
+        )
 
 
 class Started:
-    """A flagbt command in a forked process, in a folder; what it says is kept beside the folder."""
+    """A flagbt command in a forked process, in a folder; its output is kept next to the folder."""
 
     def __init__(
-        self, words: list[str], folder: Path, *, at_step: int | None = None, aim: str | None = None, mad_clock: bool = False
+        self,
+        arguments: list[str],
+        folder: Path,
+        *,
+        at_step: int | None = None,
+        aim: str | None = None,
+        jumping_clock: bool = False,
     ) -> None:
         number = next(NUMBERS)
-        self.log, self.tally = folder.parent / f"said-{number}.txt", folder.parent / f"steps-{number}.txt"
-        self.began = self.asked = time.monotonic()
+        self.log, self.tally = folder.parent / f"output-{number}.txt", folder.parent / f"steps-{number}.txt"
+        self.started = self.signalled = time.monotonic()
         self.child = os.fork()
         if self.child == 0:
-            _be_flagbt(words, folder, self.log, self.tally, at_step, aim, mad_clock)
+            _run_flagbt(arguments, folder, self.log, self.tally, at_step, aim, jumping_clock)
 
     def wait_for_its_first_line(self) -> None:
-        """Wait until the command begins, and count its time from there: on a busy machine the fork comes long before."""
-        while not self.tally.exists() and time.monotonic() < self.began + PATIENCE:
+        """Wait until the command starts, and count its time from there: on a busy machine the fork comes long before."""
+        while not self.tally.exists() and time.monotonic() < self.started + TIMEOUT_S:
             time.sleep(0.002)
-        self.began = time.monotonic()
+        self.started = time.monotonic()
 
-    def end(self, after_s: float = PATIENCE, number: int = signal.SIGKILL, *, group: bool = False) -> Ended:
+    def end(self, after_s: float = TIMEOUT_S, number: int = signal.SIGKILL, *, group: bool = False) -> Ended:
         """Wait for its end; after some seconds since its start, send it, or it and its children, a signal."""
         sent = False
         while True:
             ended, status = os.waitpid(self.child, os.WNOHANG)
             if ended:
                 break
-            if not sent and time.monotonic() >= self.began + after_s:
+            if not sent and time.monotonic() >= self.started + after_s:
                 (os.killpg if group else os.kill)(self.child, number)
-                sent, self.asked = True, time.monotonic()
+                sent, self.signalled = True, time.monotonic()
             time.sleep(0.002)
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         steps = 0
         if self.tally.exists():
-            counted, _, asked = self.tally.read_text().partition(" ")
-            steps, self.asked = int(counted or 0), float(asked or self.asked)
-        said = self.log.read_text(errors="replace") if self.log.exists() else ""  # killed before it had begun
-        ended = Ended(code, time.monotonic() - self.began, steps, said)
-        ended.after_asked = time.monotonic() - self.asked
+            counted, _, signalled = self.tally.read_text().partition(" ")
+            steps, self.signalled = int(counted or 0), float(signalled or self.signalled)
+        output = self.log.read_text(errors="replace") if self.log.exists() else ""  # killed before it had started
+        ended = Ended(code, time.monotonic() - self.started, steps, output)
+        ended.seconds_to_stop = time.monotonic() - self.signalled
         return ended
 
 
-def run(words: list[str], folder: Path, *, after_s: float = PATIENCE, at_step: int | None = None) -> Ended:
+def run(arguments: list[str], folder: Path, *, after_s: float = TIMEOUT_S, at_step: int | None = None) -> Ended:
     """Run a flagbt command in a folder; kill it after some seconds, or just before a step of its writing."""
-    return Started(words, folder, at_step=at_step).end(after_s)
+    return Started(arguments, folder, at_step=at_step).end(after_s)
 
 
-def _be_flagbt(
-    words: list[str], folder: Path, log: Path, tally: Path, at_step: int | None, aim: str | None, mad_clock: bool
+def _run_flagbt(
+    arguments: list[str], folder: Path, log: Path, tally: Path, at_step: int | None, aim: str | None, jumping_clock: bool
 ) -> None:
-    """Be the command, in a forked child; never returns."""
+    """Run the command, in a forked child; never returns."""
     code = 1
     try:
         os.setpgid(0, 0)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever ran this may ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the calling process may ignore it
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -224,9 +231,9 @@ def _be_flagbt(
                 AIMS[aim]()
 
         sys.addaudithook(hook)
-        if mad_clock:
-            _be_mad()
-        sys.argv = ["flagbt", *words]
+        if jumping_clock:
+            _distort_clock()
+        sys.argv = ["flagbt", *arguments]
         from flagbt.__main__ import main
 
         tally.write_text("0")
@@ -243,8 +250,8 @@ def _be_flagbt(
         os._exit(code)
 
 
-def _be_mad() -> None:
-    """Let every look at the clock see it up to two days off, forward or back."""
+def _distort_clock() -> None:
+    """Shift every reading of the clock by up to two days, forward or back."""
     import flagbt.results.store
 
     draw, true, now = random.Random(3), time.time, flagbt.results.store._now
@@ -267,12 +274,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return what has a temporary name."""
+    """Return the files with a temporary name."""
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.startswith(TEMPORARY)]
 
 
 class Victim:
-    """A command to be killed: how it begins, what must hold after a kill, and what when it has completed."""
+    """A command to be killed: its initial files, and the checks after a kill and after it has completed."""
 
     name = ""
 
@@ -280,18 +287,18 @@ class Victim:
         self.bench, self.draw = bench, draw
 
     def begin(self, folder: Path) -> None:
-        """Put into a new folder what is there before the command."""
+        """Put the initial files into a new folder."""
 
-    def words(self, folder: Path) -> list[str]:
+    def arguments(self, folder: Path) -> list[str]:
         """Return the command, first or repeated."""
         raise NotImplementedError
 
     def look(self, folder: Path, whole: Path) -> None:
-        """Hold what a kill left against an undisturbed result."""
+        """Check what a kill left against an undisturbed result."""
         raise NotImplementedError
 
     def compare(self, folder: Path, whole: Path) -> None:
-        """Hold a completed result against an undisturbed one."""
+        """Check a completed result against an undisturbed one."""
         raise NotImplementedError
 
 
@@ -301,16 +308,16 @@ class RunVictim(Victim):
     name = "run"
 
     def begin(self, folder: Path) -> None:
-        """Put what is there before."""
+        """Put the initial files into a new folder."""
         shutil.copytree(self.bench / "runs", folder / "runs")
 
-    def words(self, folder: Path) -> list[str]:
+    def arguments(self, folder: Path) -> list[str]:
         """Return the command."""
         ckpt = str(self.bench / "checkpoints" / "nano")
         return ["run", "--ckpt", ckpt, "--data", str(self.bench / "bars.csv"), "--timerange", "20230625-20230710", "--json"]
 
     def look(self, folder: Path, whole: Path) -> None:
-        """Hold what a kill left against an undisturbed result."""
+        """Check what a kill left against an undisturbed result."""
         kept = {path.name for path in (self.bench / "runs").iterdir() if path.is_dir()}
         self._look(folder, whole, kept)
 
@@ -333,7 +340,7 @@ class RunVictim(Victim):
         return made
 
     def compare(self, folder: Path, whole: Path) -> None:
-        """Hold a completed result against an undisturbed one."""
+        """Check a completed result against an undisturbed one."""
         kept = {path.name for path in (self.bench / "runs").iterdir() if path.is_dir()}
         must(self._look(folder, whole, kept) >= 1, "the repeated command left no run")
         page = (folder / "runs" / "index.html").read_text()
@@ -348,19 +355,19 @@ class TrainVictim(Victim):
     name = "train"
 
     def begin(self, folder: Path) -> None:
-        """Put what is there before."""
+        """Put the initial files into a new folder."""
         self.over = self.draw.random() < 0.5
         if self.over:
             shutil.copytree(self.bench / "checkpoints" / "nano", folder / "checkpoints" / "mine")
 
-    def words(self, folder: Path) -> list[str]:
+    def arguments(self, folder: Path) -> list[str]:
         """Return the command."""
-        words = training(self.bench, "mine", seed=7)
-        going_on = (folder / "checkpoints" / ".mine.training").is_dir()
-        return [*words, *(["--overwrite"] if self.over else []), *(["--resume"] if going_on else [])]
+        arguments = training(self.bench, "mine", seed=7)
+        resumes = (folder / "checkpoints" / ".mine.training").is_dir()
+        return [*arguments, *(["--overwrite"] if self.over else []), *(["--resume"] if resumes else [])]
 
     def look(self, folder: Path, whole: Path) -> None:
-        """Hold what a kill left against an undisturbed result."""
+        """Check what a kill left against an undisturbed result."""
         target = folder / "checkpoints" / "mine"
         if self.over:
             must(target.exists(), "the finished checkpoint is gone")
@@ -369,21 +376,21 @@ class TrainVictim(Victim):
             must(weights(target) in [weights(each) for each in wholes], "the checkpoint looks whole, and is another one")
 
     def done(self, folder: Path, whole: Path) -> bool:
-        """Return whether it was killed when all was done: to repeat it would be refused, or begin anew."""
+        """Return whether it was killed when all was done: a repetition would be refused, or start again."""
         target = folder / "checkpoints" / "mine"
         return target.exists() and weights(target) == weights(whole / "checkpoints" / "mine")
 
     def compare(self, folder: Path, whole: Path) -> None:
-        """Hold a completed result against an undisturbed one."""
+        """Check a completed result against an undisturbed one."""
         must(weights(folder / "checkpoints" / "mine") == weights(whole / "checkpoints" / "mine"), "other weights")
 
 
 class SweepVictim(Victim):
-    """flagbt sweep, block by block in a folder of its own."""
+    """flagbt sweep, block by block, in a separate folder."""
 
     name = "sweep"
 
-    def words(self, folder: Path) -> list[str]:
+    def arguments(self, folder: Path) -> list[str]:
         """Return the command."""
         ckpt, data = str(self.bench / "checkpoints" / "nano"), str(self.bench / "bars.csv")
         return [
@@ -406,7 +413,7 @@ class SweepVictim(Victim):
         ]
 
     def look(self, folder: Path, whole: Path) -> None:
-        """Hold what a kill left against an undisturbed result."""
+        """Check what a kill left against an undisturbed result."""
         made = next((folder / "sweeps").glob("*/sweep.json"), None) if (folder / "sweeps").exists() else None
         if made is not None:
             self.compare(folder, whole)
@@ -415,7 +422,7 @@ class SweepVictim(Victim):
             must(table.read_bytes() == expected.read_bytes(), "table.parquet looks whole, and is another one")
 
     def compare(self, folder: Path, whole: Path) -> None:
-        """Hold a completed result against an undisturbed one."""
+        """Check a completed result against an undisturbed one."""
         found, expected = (files_of(next((each / "sweeps").iterdir())) for each in (folder, whole))
         must(found["table.parquet"] == expected["table.parquet"], "another table")
         records = [json.loads(each["sweep.json"]) for each in (found, expected)]
@@ -433,25 +440,25 @@ class FetchVictim(Victim):
         self.url = (bench / "exchange.txt").read_text()
 
     def begin(self, folder: Path) -> None:
-        """Put what is there before."""
+        """Put the initial files into a new folder."""
         if self.draw.random() < 0.5:
             lines = (self.bench / "fetched" / "bars.csv").read_bytes().splitlines(keepends=True)
             (folder / "bars.csv").write_bytes(b"".join(lines[:1500]))
         self.before = (folder / "bars.csv").read_bytes() if (folder / "bars.csv").exists() else None
 
-    def words(self, folder: Path) -> list[str]:
+    def arguments(self, folder: Path) -> list[str]:
         """Return the command."""
-        words = ["data", "fetch", "--symbol", "BTC/USDT", "--since", "2020-01-01", "-o", "bars.csv", "--source", "api"]
-        return [*words, "--base-url", self.url, "--patience", "20", "--json"]
+        arguments = ["data", "fetch", "--symbol", "BTC/USDT", "--since", "2020-01-01", "-o", "bars.csv", "--source", "api"]
+        return [*arguments, "--base-url", self.url, "--patience", "20", "--json"]
 
     def look(self, folder: Path, whole: Path) -> None:
-        """Hold what a kill left against an undisturbed result."""
+        """Check what a kill left against an undisturbed result."""
         file = folder / "bars.csv"
         now = file.read_bytes() if file.exists() else None
         must(now in (self.before, (whole / "bars.csv").read_bytes()), "the file is neither the old nor the new one")
 
     def compare(self, folder: Path, whole: Path) -> None:
-        """Hold a completed result against an undisturbed one."""
+        """Check a completed result against an undisturbed one."""
         must((folder / "bars.csv").read_bytes() == (whole / "bars.csv").read_bytes(), "another file")
         must([path.name for path in folder.iterdir() if "fetch" in path.name] == [], "pages are left")
 
@@ -488,7 +495,7 @@ def training(bench: Path, name: str, *, seed: int) -> list[str]:
 
 
 def weights(checkpoint: Path) -> tuple[str, ...]:
-    """Return a checkpoint's digests, after holding its files against those it names."""
+    """Return a checkpoint's digests, after checking its files against those it names."""
     from flagbt.models.checkpoint import read_checkpoint
 
     found = read_checkpoint(checkpoint)
@@ -510,22 +517,22 @@ def prepare(bench: Path) -> int:
 
     exchange = os.fork()
     if exchange == 0:
-        _be_exchange(bench)
+        _serve_exchange(bench)
     write_bars_csv(make_bars(4600, seed=5, start="2023-01-01"), bench / "bars.csv")
     import_all()
-    for words in (training(bench, "nano", seed=1), RunVictim(bench, random.Random(0)).words(bench)):
-        ended = run(words, bench)
-        must(ended.code == 0, f"the bench could not be made, {words}: {ended.said}")
+    for arguments in (training(bench, "nano", seed=1), RunVictim(bench, random.Random(0)).arguments(bench)):
+        ended = run(arguments, bench)
+        must(ended.code == 0, f"the initial files could not be made, {arguments}: {ended.output}")
     while not (bench / "exchange.txt").exists():
         time.sleep(0.05)
     (bench / "fetched").mkdir()
-    ended = run(FetchVictim(bench, random.Random(0)).words(bench), bench / "fetched")
-    must(ended.code == 0, f"nothing could be fetched: {ended.said}")
+    ended = run(FetchVictim(bench, random.Random(0)).arguments(bench), bench / "fetched")
+    must(ended.code == 0, f"nothing could be fetched: {ended.output}")
     return exchange
 
 
-def _be_exchange(bench: Path) -> None:
-    """Be the exchange, in a forked child, until the parent ends it."""
+def _serve_exchange(bench: Path) -> None:
+    """Serve the exchange, in a forked child, until the parent ends it."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
     from exchange_server import ExchangeServer, make_truth
 
@@ -566,8 +573,8 @@ def import_all() -> None:
     torch.set_num_threads(1)
 
 
-class Torment:
-    """The killing of one victim's command: the undisturbed result first, then cycles of kills and a repeated command."""
+class KillTest:
+    """Kills of one victim's command: the undisturbed result first, then cycles of kills and a repeated command."""
 
     def __init__(self, kind: str, bench: Path, keep: Path, seed: int) -> None:
         self.kind, self.bench, self.keep, self.seed = kind, bench, keep, seed
@@ -593,11 +600,11 @@ class Torment:
         kills, finished = 0, False
         for _ in range(min(most, draw.randint(1, 3))):
             if draw.random() < 0.5:
-                ended = run(victim.words(folder), folder, at_step=draw.randint(1, self.steps))
+                ended = run(victim.arguments(folder), folder, at_step=draw.randint(1, self.steps))
             else:
                 late = draw.random() < 0.5
-                ended = run(victim.words(folder), folder, after_s=self.seconds * draw.uniform(0.7 if late else 0.0, 1.05))
-            must(ended.code in (None, 0), f"the command ended by itself, with {ended.code}: {ended.said}")
+                ended = run(victim.arguments(folder), folder, after_s=self.seconds * draw.uniform(0.7 if late else 0.0, 1.05))
+            must(ended.code in (None, 0), f"the command ended by itself, with {ended.code}: {ended.output}")
             kills += ended.code is None
             self.too_late += ended.code == 0
             victim.look(folder, whole)
@@ -605,8 +612,8 @@ class Torment:
             if finished:
                 break
         if not finished:
-            ended = run(victim.words(folder), folder)
-            must(ended.code == 0, f"the repeated command ended with {ended.code}: {ended.said}")
+            ended = run(victim.arguments(folder), folder)
+            must(ended.code == 0, f"the repeated command ended with {ended.code}: {ended.output}")
             must(not leftovers(folder), f"temporary files are left: {leftovers(folder)}")
         victim.compare(folder, whole)
         shutil.rmtree(folder.parent)
@@ -614,113 +621,115 @@ class Torment:
         return kills
 
     def whole(self) -> Path:
-        """Return the folder of an undisturbed command, run when it is first asked for."""
+        """Return the folder of an undisturbed command, which runs at the first call."""
         folder = self.keep / f"{self.kind}-undisturbed" / "work"
         if not folder.exists():
             folder.mkdir(parents=True)
             victim = VICTIMS[self.kind](self.bench, random.Random(2))
             if self.kind != "fetch":
                 victim.begin(folder)
-            ended = run(victim.words(folder), folder)
-            must(ended.code == 0, f"the undisturbed command ended with {ended.code}: {ended.said}")
+            ended = run(victim.arguments(folder), folder)
+            must(ended.code == 0, f"the undisturbed command ended with {ended.code}: {ended.output}")
             self.seconds, self.steps = ended.seconds, ended.steps
         return folder
 
 
-def said_well(ended: Ended, *codes: int) -> None:
-    """Hold an error against what was promised: one paragraph, no traceback."""
-    must(ended.code in codes, f"it ended with {ended.code}, not with one of {codes}: {ended.said}")
-    must("Traceback" not in ended.said and "Exception ignored" not in ended.said, f"a traceback: {ended.said}")
-    paragraphs = [line for line in ended.said.splitlines() if line.startswith("flagbt: ")]
-    must(ended.code == 0 or len(paragraphs) >= 1, f"no paragraph says why: {ended.said}")
+def check_end(ended: Ended, *codes: int) -> None:
+    """Check the exit code, and that an error is one paragraph without a traceback."""
+    must(ended.code in codes, f"it ended with {ended.code}, not with one of {codes}: {ended.output}")
+    must("Traceback" not in ended.output and "Exception ignored" not in ended.output, f"a traceback: {ended.output}")
+    paragraphs = [line for line in ended.output.splitlines() if line.startswith("flagbt: ")]
+    must(ended.code == 0 or len(paragraphs) >= 1, f"no paragraph explains it: {ended.output}")
 
 
 class Fault:
-    """What goes wrong around a command, other than its death; then it is repeated, and must complete."""
+    """A fault around a command other than a kill; then the command is repeated, and must complete."""
 
-    def __init__(self, torment: Torment, number: int) -> None:
-        self.torment = torment
-        self.whole = torment.whole()
-        self.victim = VICTIMS[torment.kind](torment.bench, random.Random(f"{torment.kind} {number}"))
-        self.folder = torment.keep / f"{torment.kind}-fault-{number}" / "work"
+    def __init__(self, kill_test: KillTest, number: int) -> None:
+        self.kill_test = kill_test
+        self.whole = kill_test.whole()
+        self.victim = VICTIMS[kill_test.kind](kill_test.bench, random.Random(f"{kill_test.kind} {number}"))
+        self.folder = kill_test.keep / f"{kill_test.kind}-fault-{number}" / "work"
         self.folder.mkdir(parents=True)
 
     def complete(self) -> None:
-        """Hold what is there against an undisturbed result, repeat the command, and hold again."""
+        """Check the files against an undisturbed result, repeat the command, and check again."""
         self.victim.look(self.folder, self.whole)
         if not (isinstance(self.victim, TrainVictim) and self.victim.done(self.folder, self.whole)):
-            said_well(run(self.victim.words(self.folder), self.folder), 0)
+            check_end(run(self.victim.arguments(self.folder), self.folder), 0)
             must(not leftovers(self.folder), f"temporary files are left: {leftovers(self.folder)}")
         self.victim.compare(self.folder, self.whole)
 
     def full_disk(self, room: float) -> str:
-        """Give it a disk with room for a part of what it writes, then one that is large enough."""
+        """Run it on a disk with room for a part of its output, then on one that is large enough."""
         mounted("-t", "tmpfs", "-o", "size=512m", "none", self.folder)
         try:
             self.victim.begin(self.folder)
             there, written = (sum(path.stat().st_size for path in each.rglob("*")) for each in (self.folder, self.whole))
             size = there // 1024 + 64 + int(room * written / 1024)
             mounted("-o", f"remount,size={size}k", self.folder)
-            ended = run(self.victim.words(self.folder), self.folder)
-            said_well(ended, *([1] if room == 0 else [0, 1]))
+            ended = run(self.victim.arguments(self.folder), self.folder)
+            check_end(ended, *([1] if room == 0 else [0, 1]))
             mounted("-o", "remount,size=512m", self.folder)
             self.complete()
-            return ended.last_words
+            return ended.summary
         finally:
             subprocess.run(["umount", "-l", self.folder], check=True)
 
     def read_only(self) -> str:
-        """Give it a folder that cannot be written."""
+        """Run it in a folder that cannot be written."""
         mounted("-t", "tmpfs", "-o", "size=512m", "none", self.folder)
         try:
             self.victim.begin(self.folder)
             before = files_of(self.folder)
             mounted("-o", "remount,ro", self.folder)
-            ended = run(self.victim.words(self.folder), self.folder)
-            said_well(ended, 1)
+            ended = run(self.victim.arguments(self.folder), self.folder)
+            check_end(ended, 1)
             must(files_of(self.folder) == before, "a folder that cannot be written has changed")
             mounted("-o", "remount,rw", self.folder)
             self.complete()
-            return ended.last_words
+            return ended.summary
         finally:
             subprocess.run(["umount", "-l", self.folder], check=True)
 
     def terminated(self, share: float) -> str:
-        """Send it SIGTERM when a share of its time has gone."""
+        """Send it SIGTERM after a share of its time."""
         self.victim.begin(self.folder)
-        started = Started(self.victim.words(self.folder), self.folder)
+        started = Started(self.victim.arguments(self.folder), self.folder)
         started.wait_for_its_first_line()
-        ended = started.end(0.2 + share * self.torment.seconds, signal.SIGTERM)
-        said_well(ended, 0, 130)
-        must(ended.after_asked < TOO_LONG, f"it took {ended.after_asked:.1f} s to stop")
+        ended = started.end(0.2 + share * self.kill_test.seconds, signal.SIGTERM)
+        check_end(ended, 0, 130)
+        must(ended.seconds_to_stop < MOST_SECONDS_TO_STOP, f"it took {ended.seconds_to_stop:.1f} s to stop")
         self.complete()
-        return ended.last_words
+        return ended.summary
 
     def aimed(self, aim: str) -> str:
         """Let SIGTERM arrive where the exception that it raises is lost, at a random step of its writing."""
         self.victim.begin(self.folder)
-        draw = random.Random(f"{self.torment.kind} {aim} {self.torment.seed}")
-        words = self.victim.words(self.folder)
-        # A fetch that goes on from a file has fewer steps than the undisturbed one.
-        most = self.torment.steps * (2 if self.torment.kind == "fetch" else 3) // 3
-        ended = Started(words, self.folder, at_step=draw.randint(1, max(1, most - 1)), aim=aim).end()
-        said_well(ended, 130)
-        must(ended.after_asked < TOO_LONG, f"it took {ended.after_asked:.1f} s to stop")
+        draw = random.Random(f"{self.kill_test.kind} {aim} {self.kill_test.seed}")
+        arguments = self.victim.arguments(self.folder)
+        # A fetch that continues a file has fewer steps than the undisturbed one.
+        most = self.kill_test.steps * (2 if self.kill_test.kind == "fetch" else 3) // 3
+        ended = Started(arguments, self.folder, at_step=draw.randint(1, max(1, most - 1)), aim=aim).end()
+        check_end(ended, 130)
+        must(ended.seconds_to_stop < MOST_SECONDS_TO_STOP, f"it took {ended.seconds_to_stop:.1f} s to stop")
         self.complete()
-        return ended.last_words
+        return ended.summary
 
     def all_at_once(self, number: signal.Signals) -> str:
         """Send a signal to all its processes, as a terminal and a service manager do, in the middle of a sweep over two."""
         self.victim.begin(self.folder)
-        words = ["2" if before == "--workers" else word for before, word in pairwise(["", *self.victim.words(self.folder)])]
-        started = Started(words, self.folder)
+        arguments = [
+            "2" if before == "--workers" else word for before, word in pairwise(["", *self.victim.arguments(self.folder)])
+        ]
+        started = Started(arguments, self.folder)
         started.wait_for_its_first_line()
-        ended = started.end(0.2 + 0.5 * self.torment.seconds, number, group=True)
-        said_well(ended, 0, 130)
-        must(ended.after_asked < TOO_LONG, f"it took {ended.after_asked:.1f} s to stop")
+        ended = started.end(0.2 + 0.5 * self.kill_test.seconds, number, group=True)
+        check_end(ended, 0, 130)
+        must(ended.seconds_to_stop < MOST_SECONDS_TO_STOP, f"it took {ended.seconds_to_stop:.1f} s to stop")
         if ended.code == 130:  # else its record states two workers, and the undisturbed one's states one
             self.complete()
-        return ended.last_words
+        return ended.summary
 
     def importing(self, share: float) -> str:
         """Send SIGTERM in the middle of an import, in a process that has imported nothing."""
@@ -729,51 +738,51 @@ class Fault:
 
         def fresh(at: int) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                [sys.executable, "-c", IMPORTING, str(at), *self.victim.words(self.folder)],
+                [sys.executable, "-c", IMPORTING, str(at), *self.victim.arguments(self.folder)],
                 cwd=self.folder,
                 env=environment,
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=PATIENCE,
+                timeout=TIMEOUT_S,
             )
 
-        if self.torment.imports is None:
+        if self.kill_test.imports is None:
             whole = fresh(0)
             must(whole.returncode == 0, f"it ended with {whole.returncode}: {whole.stderr}")
-            self.torment.imports = int(whole.stderr.split()[-1])
+            self.kill_test.imports = int(whole.stderr.split()[-1])
             shutil.rmtree(self.folder)
             self.folder.mkdir()
             self.victim.begin(self.folder)
-        done = fresh(max(1, int(share * self.torment.imports)))
+        done = fresh(max(1, int(share * self.kill_test.imports)))
         ended = Ended(done.returncode, 0.0, 0, done.stdout + done.stderr)
-        said_well(ended, 130)
+        check_end(ended, 130)
         self.complete()
-        return ended.last_words
+        return ended.summary
 
-    def mad_clock(self) -> str:
-        """Let its clock jump back and forth."""
+    def jumping_clock(self) -> str:
+        """Run it with a clock that jumps back and forth."""
         self.victim.begin(self.folder)
-        said_well(Started(self.victim.words(self.folder), self.folder, mad_clock=True).end(), 0)
+        check_end(Started(self.victim.arguments(self.folder), self.folder, jumping_clock=True).end(), 0)
         self.victim.compare(self.folder, self.whole)
         return ""
 
 
-def mounted(*words: object) -> None:
+def mounted(*arguments: object) -> None:
     """Mount."""
-    subprocess.run(["mount", *map(str, words)], check=True)
+    subprocess.run(["mount", *map(str, arguments)], check=True)
 
 
 def can_mount(folder: Path) -> bool:
-    """Return whether this process may mount a disk of its own."""
+    """Return whether this process may mount a disk."""
     if os.geteuid() != 0 or shutil.which("mount") is None:
         return False
     done = subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=False, capture_output=True)
     return done.returncode == 0 and subprocess.run(["umount", folder], check=False).returncode == 0
 
 
-def all_faults(torments: list[Torment], scratch: Path) -> int:
-    """Try every fault on every command; print what happened, and return how many failed."""
+def all_faults(kill_tests: list[KillTest], scratch: Path) -> int:
+    """Try every fault on every command; print the results, and return how many failed."""
     tries: list[tuple[str, Callable[[Fault], str]]] = []
     if can_mount(scratch):
         tries += [(f"a disk with room for {room:.0%}", partial(Fault.full_disk, room=room)) for room in ROOM]
@@ -786,40 +795,40 @@ def all_faults(torments: list[Torment], scratch: Path) -> int:
         (f"{each.name} to all processes", partial(Fault.all_at_once, number=each)) for each in (signal.SIGTERM, signal.SIGINT)
     ]
     imports = [(f"SIGTERM at {share:.0%} of the imports", partial(Fault.importing, share=share)) for share in (0.1, 0.5, 0.9)]
-    tries += [("a clock that jumps", Fault.mad_clock)]
+    tries += [("a clock that jumps", Fault.jumping_clock)]
     return sum(
         attempted(f"{each.kind}, {name}", lambda: attempt(Fault(each, number)))  # noqa: B023  # called at once
-        for each in torments
-        # Only this process knows the smallest of architectures, which the training is of
+        for each in kill_tests
+        # Only this process knows the smallest architecture, with which it trains
         for number, (name, attempt) in enumerate([*tries, *(imports if each.kind != "train" else [])])
     )
 
 
 def attempted(name: str, attempt: Callable[[], str | None]) -> int:
-    """Try; print what came of it, and return 1 where it failed."""
+    """Try; print the result, and return 1 where it failed."""
     try:
-        said = attempt()
+        summary = attempt()
     except Exception as error:
         print(f"{name}: FAILED: {error!r}", flush=True)
         return 1
-    print(f"{name}: as promised{f', exit {said}' if said else ''}", flush=True)
+    print(f"{name}: passed{f', exit {summary}' if summary else ''}", flush=True)
     return 0
 
 
-def together(torments: dict[str, Torment], keep: Path) -> int:
-    """Run commands at the same time in one folder; print what happened, and return how many tries failed."""
+def together(kill_tests: dict[str, KillTest], keep: Path) -> int:
+    """Run commands at the same time in one folder; print the results, and return how many tries failed."""
 
     def runs_and_trainings() -> None:
         folder = keep / "together-1" / "work"
         folder.mkdir(parents=True)
-        runs, trainings = torments["run"], torments["train"]
+        runs, trainings = kill_tests["run"], kill_tests["train"]
         victim = VICTIMS["run"](runs.bench, random.Random(1))
         victim.begin(folder)
         before = {path.name for path in (folder / "runs").iterdir()}
-        started = [Started(victim.words(folder), folder) for _ in range(8)]
+        started = [Started(victim.arguments(folder), folder) for _ in range(8)]
         started += [Started(training(runs.bench, name, seed=7), folder) for name in ("one", "two")]
         for each in started:
-            said_well(each.end(), 0)
+            check_end(each.end(), 0)
         victim.compare(folder, runs.whole())
         made = {path.name for path in (folder / "runs").iterdir() if path.is_dir()} - before
         must(len(made) == 8, f"eight runs left {len(made)} folders: {sorted(made)}")
@@ -828,19 +837,22 @@ def together(torments: dict[str, Torment], keep: Path) -> int:
         must(found == [expected] * 2, f"other weights: {found}")
         must(not leftovers(folder), f"temporary files are left: {leftovers(folder)}")
 
-    def twice(kind: str, says: str) -> None:
-        torment = torments[kind]
+    def twice(kind: str, refusal: str) -> None:
+        kill_test = kill_tests[kind]
         folder = keep / f"together-{kind}" / "work"
         folder.mkdir(parents=True)
-        victim = VICTIMS[kind](torment.bench, random.Random(2))
+        victim = VICTIMS[kind](kill_test.bench, random.Random(2))
         victim.begin(folder)
-        words = victim.words(folder)
-        ends = [each.end() for each in [Started(words, folder) for _ in range(2)]]
-        must(any(each.code == 0 for each in ends), f"none of two succeeded: {[each.said for each in ends]}")
+        arguments = victim.arguments(folder)
+        ends = [each.end() for each in [Started(arguments, folder) for _ in range(2)]]
+        must(any(each.code == 0 for each in ends), f"none of two succeeded: {[each.output for each in ends]}")
         for each in ends:
-            said_well(each, 0, 1)
-            must(each.code == 0 or re.search(says, each.said) is not None, f"the second says something else: {each.said}")
-        victim.compare(folder, torment.whole())
+            check_end(each, 0, 1)
+            must(
+                each.code == 0 or re.search(refusal, each.output) is not None,
+                f"the second prints another message: {each.output}",
+            )
+        victim.compare(folder, kill_test.whole())
         must(not leftovers(folder), f"temporary files are left: {leftovers(folder)}")
 
     return (
@@ -851,11 +863,11 @@ def together(torments: dict[str, Torment], keep: Path) -> int:
     )
 
 
-def torture(torments: list[Torment], kills: int, seed: int) -> int:
-    """Kill so many commands, the kinds in turns; print what happened, and return how many cycles failed."""
-    failures, left, began = 0, kills, time.monotonic()
+def torture(kill_tests: list[KillTest], kills: int, seed: int) -> int:
+    """Kill that many commands, the kinds in turn; print the results, and return how many cycles failed."""
+    failures, left, started = 0, kills, time.monotonic()
     while left > 0:
-        for each in torments:
+        for each in kill_tests:
             if left <= 0:
                 break
             try:
@@ -865,22 +877,22 @@ def torture(torments: list[Torment], kills: int, seed: int) -> int:
                 left -= 1
                 print(f"{each.kind}, cycle {each.cycles - 1}, seed {seed}: FAILED: {failure}", flush=True)
             if each.cycles % 10 == 0:
-                print(f"{kills - left} of {kills} kills, {time.monotonic() - began:.0f} s", flush=True)
-    for each in torments:
+                print(f"{kills - left} of {kills} kills, {time.monotonic() - started:.0f} s", flush=True)
+    for each in kill_tests:
         print(
             f"{each.kind}: {each.kills} kills in {each.cycles} cycles; undisturbed {each.seconds:.1f} s, {each.steps} steps "
             f"of writing; {each.too_late} moments came too late"
         )
-    print(f"seed {seed}: {sum(each.kills for each in torments)} kills, {failures} failures", flush=True)
+    print(f"seed {seed}: {sum(each.kills for each in kill_tests)} kills, {failures} failures", flush=True)
     return failures
 
 
 def main() -> int:
-    """Do as asked, and print what came of it."""
+    """Run the tests that the options select, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="over all kinds together")
     parser.add_argument("--seed", type=int, default=1, help="another seed draws other moments")
-    parser.add_argument("--only", action="append", choices=list(VICTIMS), help="again for more; all by default")
+    parser.add_argument("--only", action="append", choices=list(VICTIMS), help="may be repeated; all by default")
     parser.add_argument("--faults", action="store_true", help="full disk, read-only folder, SIGTERM, jumping clock")
     parser.add_argument("--together", action="store_true", help="several commands at once in one folder")
     options = parser.parse_args()
@@ -888,15 +900,15 @@ def main() -> int:
     bench = keep / "bench" / "work"
     bench.mkdir(parents=True)
     exchange = prepare(bench)
-    torments = {kind: Torment(kind, bench, keep, options.seed) for kind in options.only or VICTIMS}
+    kill_tests = {kind: KillTest(kind, bench, keep, options.seed) for kind in options.only or VICTIMS}
     try:
-        failures = torture(list(torments.values()), options.kills, options.seed)
-        failures += all_faults(list(torments.values()), bench.parent) if options.faults else 0
-        failures += together(torments, keep) if options.together and not options.only else 0
+        failures = torture(list(kill_tests.values()), options.kills, options.seed)
+        failures += all_faults(list(kill_tests.values()), bench.parent) if options.faults else 0
+        failures += together(kill_tests, keep) if options.together and not options.only else 0
     finally:
         os.kill(exchange, signal.SIGTERM)
         os.waitpid(exchange, 0)
-    print(f"what failed is kept in {keep}" if failures else "no failure")
+    print(f"the failures are kept in {keep}" if failures else "no failure")
     if not failures:
         shutil.rmtree(keep)
     return int(failures > 0)

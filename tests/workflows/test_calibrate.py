@@ -34,6 +34,25 @@ Command = Callable[..., tuple[int, str, str]]
 Walk = Callable[..., Bars]
 FIT = "20230715-20230820"
 LATER = "20230821-20230905"
+DIAGNOSES: dict[tuple[str, ...], Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def one_diagnosis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examine a checkpoint on the same bars only once: it takes most of a calibration's time."""
+    subject_of, examine = module.subject_of_checkpoint, module.examine
+
+    def subject(checkpoint: Checkpoint, bars: Bars, *, timerange: TimeRange) -> Any:
+        key = (str(checkpoint.name), checkpoint.digest, bars.digest, str(timerange))
+        return key, subject_of(checkpoint, bars, timerange=timerange)
+
+    def diagnosis(keyed: Any, *, progress: Any) -> Any:
+        if keyed[0] not in DIAGNOSES:
+            DIAGNOSES[keyed[0]] = examine(keyed[1], progress=progress)
+        return DIAGNOSES[keyed[0]]
+
+    monkeypatch.setattr(module, "subject_of_checkpoint", subject)
+    monkeypatch.setattr(module, "examine", diagnosis)
 
 
 @pytest.fixture
