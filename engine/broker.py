@@ -14,13 +14,12 @@ from ..arrays import FloatArray, Progress
 from ..errors import StrategyError
 from .costs import Costs, FractionalCommission
 from .kernel import Account, order_at_open
+from .order_refusal import LESS_THAN_A_LOT, RUIN, only_closes, refusal_at_fill
 from .plain_backtrader import AllIn
 
 _PROGRESS_EVERY_BARS = 1_000
 _REJECTED = (bt.Order.Margin, bt.Order.Rejected)
 _DROPPED = (bt.Order.Canceled, bt.Order.Expired)
-# Reasons that flagbt adds to Backtrader's.
-NO_SHORTS, LESS_THAN_A_LOT, RUIN = "short not allowed", "less than one lot", "the account had lost everything"
 # A plain strategy that called these on its broker could earn money that its record does not show.
 _FIXED = (
     "set_cash",
@@ -284,7 +283,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             if all_in:  # sized at its fill, so that it fits
                 return max(0.0, kwargs["cash"])
             left = super()._execute(order, ago=ago, price=price, **kwargs)
-            return max(0.0, left) if self._only_closes(order) else left
+            return max(0.0, left) if only_closes(order, self.positions[order.data].size) else left
         if price is None:
             return None
         if order.exectype == bt.Order.Historical:
@@ -296,7 +295,14 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             price = (self._slip_up if order.isbuy() else self._slip_down)(price, price)
         if all_in:
             self._size_all_in(order, price)
-        why = self._short_forbidden(order, price) if order.executed.remsize else LESS_THAN_A_LOT
+        why = refusal_at_fill(
+            order.executed.remsize,
+            price,
+            held=self.positions[order.data].size,
+            cash=self.cash,
+            lot_size=self.costs.lot_size,
+            short_allowed=self.short_allowed,
+        )
         if not why:
             return super()._execute(order, ago=ago, price=price, **kwargs)
         self.record_of(order).reason = why
@@ -333,21 +339,6 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
                 "the strategy set Backtrader to cheat (cheat_on_open, or a timer with cheat=True): it would see a bar's "
                 "close, high and low before its orders fill in that bar. Order in next(), or by a timer without cheat."
             )
-
-    def _only_closes(self, order: Any) -> bool:
-        """Return whether an order only closes a position: the current one, or the one its bracket's parent opens."""
-        size = order.created.size
-        opposed = [self.positions[order.data].size, 0 if order.parent is None else order.parent.created.size]
-        return any(size * each < 0 and abs(size) <= abs(each) for each in opposed)
-
-    def _short_forbidden(self, order: Any, price: float) -> str:
-        size, change = self.positions[order.data].size, order.executed.remsize
-        after = size + change
-        if change > 0 or after > -self.costs.lot_size / 2:
-            return ""
-        if not self.short_allowed:
-            return NO_SHORTS
-        return "short above equity" if -after * price > self.cash + size * price else ""
 
     def table(self) -> FloatArray:
         """Return cash, base units held, and borrow paid so far (quote currency) at each bar's close, shape (n, 3)."""

@@ -25,10 +25,11 @@ from ..data.bars import Bars
 from ..data.labels import BUY, SELL
 from ..errors import StrategyError, UsageError
 from . import kernel
-from .broker import LESS_THAN_A_LOT, RUIN, Fill, OrderRecord
+from .broker import Fill, OrderRecord
 from .costs import Costs
 from .feed import days_of
 from .ledger import orders_table
+from .order_refusal import LESS_THAN_A_LOT, RUIN
 from .rules import Rules
 from .run import Run
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from . import page
 from .bokeh_plots import CHART_MARK, chart_html, chart_scripts, hover, new_plot, script_json, source
-from .page import COLOURS, STAND_IN, Html, escape
+from .colours import COLOURS
+from .page import STAND_IN, Html, escape
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +28,7 @@ MOST_MARKS = 10_000
 
 @dataclass(frozen=True)
 class Line:
-    """Hold a curve: its name (any text), x (datetime64, UTC, or float) and y, the colour's name in `page.COLOURS`."""
+    """Hold a curve: its name (any text), x (datetime64, UTC, or float) and y, the colour's name in `colours.COLOURS`."""
 
     name: str
     x: Array

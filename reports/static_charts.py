@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from ..data.labels import CLASS_NAMES
 from ..models.reliability import Reliability
 from ..storage.atomic_files import write_bytes
-from .page import COLOURS, STAND_IN, Html, escape
+from .colours import COLOURS
+from .page import STAND_IN, Html, escape
 
 _WIDTH_INCHES = 7.4
 _DASHES = ("-", "--", ":", "-.")

@@ -27,7 +27,7 @@ from ..calibration import Calibration
 from ..checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
 from ..decision import Decision
 from ..network import Lora, build_base, fingerprint, with_lora, write_tensors
-from .original_file import (
+from .original_tensors import (
     OriginalCheckpoint,
     adapter_tensors,
     base_tensors,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from flagbt.reports import page
+from flagbt.reports.colours import COLOURS
 from flagbt.reports.heat_map import GridAxis, heat_map
 from flagbt.reports.interactive_charts import Line, Marks, Panel, chart_document, evenly, line_chart, thinned
 
@@ -102,7 +103,7 @@ def test_every_colour_is_one_of_the_pages() -> None:
     grid = heat_map(np.eye(2), GridAxis("", ["a", "b"]), GridAxis("", ["c", "d"]), "h", description="")
     text = chart_document("T", chart() + grid)
     roles = set(re.findall(r"var\(--([a-z0-9-]+)\)", json.dumps(data_of(text))))
-    assert {"strategy", "benchmark", "buy", "rule", "muted", "text"} <= roles <= set(page.COLOURS)
+    assert {"strategy", "benchmark", "buy", "rule", "muted", "text"} <= roles <= set(COLOURS)
     assert not re.findall(r"#0102..", text)
 
 

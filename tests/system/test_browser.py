@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from flagbt.engine.run import Run
+from flagbt.reports.colours import COLOURS
 from flagbt.reports.comparison import render_comparison
-from flagbt.reports.page import COLOURS
 from flagbt.reports.runs_index import write_index
 from flagbt.reports.tearsheet import render_tearsheet
 from flagbt.results.stored_run import StoredRun
