@@ -121,7 +121,7 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 
 The doctor's verdict on 2024: **{doctor.verdict}** (`flagbt doctor --ckpt {checkpoint.name} --data FILE --timerange
 {TEST_YEAR}`).
-{rank.says.partition(" One class")[0]}
+{rank.message.partition(" One class")[0]}
 
 Volatility is predictable, direction hardly: nothing here is a reason to trade it.
 """

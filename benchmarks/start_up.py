@@ -1,6 +1,6 @@
 """How long a command takes to start, as ratios to `import click`: `python benchmarks/start_up.py`.
 
-Each is a process of its own; the least of nine is kept, since a busy machine only adds to it.
+Each is a separate process; the least of nine is kept, since a busy machine only adds to it.
 """
 
 from __future__ import annotations

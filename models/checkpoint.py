@@ -39,7 +39,7 @@ FORMAT = 1
 LONGEST_CALIBRATION_NAME = 100
 DESCRIPTION = "checkpoint.json"
 WEIGHT_FILES = ("base.safetensors", "adapter.safetensors", "fingerprint.safetensors")
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).resolve().parent / "bundled"
 # A language model was pre-trained on text of no known dates: its "pretraining" range is the training range (docs/bases.md).
 PURPOSES = ("pretraining", "training", "validation", "calibration")
 LARGEST_SIZE = 1_000_000  # a longer sequence or a wider layer would fill the memory before any tensor is compared

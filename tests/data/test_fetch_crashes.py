@@ -213,7 +213,7 @@ def test_the_command_reports_what_it_did(serve: Serve, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "binance has no bar before 2020-01-01T05:00:00Z" in done.stdout
     assert "2020-01-05T08:00:00Z   2020-01-05T12:00:00Z" in done.stdout
-    assert "1 gap that the source has" in done.stdout
+    assert "1 gap at the source, left as is" in done.stdout
     assert "497 new bars;" in done.stdout
     values = json.loads(ran(command(server, output, "--json")).stdout)
     assert values["added"] == 0

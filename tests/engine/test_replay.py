@@ -283,7 +283,7 @@ def test_the_generated_cases_reach_every_outcome() -> None:
     statuses: Counter[str] = Counter()
     exits: Counter[str] = Counter()
 
-    @settings(FAST, max_examples=400)
+    @settings(FAST, max_examples=1_000)
     @given(cases())
     def count(case: Case) -> None:
         replayed = case.replayed()

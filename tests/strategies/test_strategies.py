@@ -111,7 +111,7 @@ def test_flagbts_own_entry_points_do_not_clash(folder):
 def test_one_name_for_two_strategies_is_an_error(folder, points):
     """If it fails, the installed packages decide silently which strategy runs under a name."""
     install(folder, *points)
-    with pytest.raises(StrategyError, match=f"offers? .*'{points[0][0]}'"):
+    with pytest.raises(StrategyError, match=f"provide '{points[0][0]}'"):
         find_strategy("sma-cross")
 
 

@@ -83,7 +83,8 @@ def names_in_code() -> set[str]:
     found = set()
     for path in SOURCES:
         parts = path.relative_to(ROOT).with_suffix("").parts
-        modules = {".".join(parts[i:]) for i in range(len(parts))}
+        modules = {".".join(parts[i:]).removesuffix(".__init__") for i in range(len(parts))}
+        found |= modules
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             for name in defined(node):
                 found |= {name, *(f"{module}.{name}" for module in modules)}
