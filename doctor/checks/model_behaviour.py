@@ -10,7 +10,7 @@ import numpy as np
 from ...arrays import FloatArray
 from ...models.checkpoint import Checkpoint
 from ..finding import BROKEN, OK, Finding, skipped
-from ..lenient_load import LenientCheckpoint, fingerprint_difference, knobs_that_fit, stored_adapter
+from ..lenient_load import LenientCheckpoint, find_matching_network, fingerprint_difference, stored_adapter
 from ..subject import Subject, filled
 from .feature_rows import Note
 
@@ -174,7 +174,7 @@ def invariance(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
             faults.append(("the network is in training mode: dropout is on", float("nan")))
         off = fingerprint_difference(subject.loaded.network, subject.checkpoint)
         if off > 1e-4:
-            fits = None if subject.loaded.network.training else knobs_that_fit(subject.checkpoint, 1e-4)
+            fits = None if subject.loaded.network.training else find_matching_network(subject.checkpoint, 1e-4)
             cure = f"; with {fits[0]} they are reproduced" if fits else ""
             pictures["matching_network"] = fits[1:] if fits else None
             why = f"{cure}: a setting that no tensor's shape shows, or another base"

@@ -331,10 +331,8 @@ def test_shorts_are_decided_before_the_strategy_runs(walk):
             self.short = True
             return Signals.plain(np.zeros(len(bars)))
 
-    run = run_backtest(walk(30, 13), Switching(), costs=FREE)
-    assert run.config["short"] is False
-    assert (run.equity["position_size"] >= 0).all()
-    assert set(run.orders["reason"]) == {"short not allowed"}
+    with pytest.raises(StrategyError, match="Shorts need short=True"):
+        run_backtest(walk(30, 13), Switching(), costs=FREE)
 
 
 def test_a_plain_strategy_cannot_short_or_borrow_silently(walk):
