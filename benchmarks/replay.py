@@ -20,11 +20,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flagbt.arrays import FloatArray
 from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.engine.kernel import DECIDED, FILLED, REQUESTED
-from flagbt.engine.replay import ReplayBars, ReplaySetting, Scratch, position_rule, replay, replay_many
+from flagbt.engine.replay import ReplayBars, Scratch, position_rule, replay
 from flagbt.models.calibration import Calibration
 from flagbt.models.decision import Decision
 from flagbt.models.signals import Signals
@@ -238,17 +239,18 @@ def sweep() -> None:
     logits = random.normal(size=(YEAR_BARS, 3)) + np.array([0.0, 1.2, 0.0])
     rule = Decision("argmax")
 
-    def settings() -> Iterator[ReplaySetting]:
+    def settings() -> Iterator[tuple[FloatArray, Costs]]:
         for sell in np.linspace(-4, 4, 10):
             for buy in np.linspace(-4, 4, 10):
                 probabilities = Calibration("offset", offset=(float(sell), 0.0, float(buy)))(logits)
                 signal = rule(probabilities, class_returns=np.zeros(3), round_trip_cost=0.0)
                 targets = position_rule(signal, short=False)
                 for fee in (0.0, 2.0, 5.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0):
-                    yield ReplaySetting(targets, Costs(fee_bps=fee))
+                    yield targets, Costs(fee_bps=fee)
 
     started = time.perf_counter()
-    rows = [replay_metrics(replayed) for replayed in replay_many(ReplayBars.of(bars), settings())]
+    prepared, scratch = ReplayBars.of(bars), Scratch(len(bars))
+    rows = [replay_metrics(replay(prepared, targets, costs=costs, scratch=scratch)) for targets, costs in settings()]
     seconds = time.perf_counter() - started
     assert len(rows) == N_SETTINGS
     what = f"{N_SETTINGS:,} settings (100 calibrations, 10 fees each) over {YEAR_BARS:,} bars"

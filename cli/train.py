@@ -310,11 +310,11 @@ def pretrain_command(
         horizon_bars=options["horizon_bars"],
         schedule=_schedule(options),
     )
-    common: dict[str, Any] = {"device": pick_device(device), "overwrite": overwrite, "resume": resume}
+    picked = pick_device(device)
     bars, *more = _series(data, options["more_data"], "base", as_json)
     with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
         monitor = Monitor(on_epoch=on_epoch, on_step=on_step)
-        base = make_base(bars, target, recipe, more=more, **common, monitor=monitor)
+        base = make_base(bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, monitor=monitor)
     if not is_main_process():
         return
     values = base.values

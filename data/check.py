@@ -278,9 +278,9 @@ def _seen(path: Path, now: datetime) -> np.datetime64:
     return np.datetime64(int(stamp * 1000), "ms")
 
 
-def _where(table: Table, rows: RowNumbers, most: int = 5) -> tuple[str, ...]:
+def _where(table: Table, rows: RowNumbers) -> tuple[str, ...]:
     numbers = np.asarray(table.places.numbers)
-    return tuple(f"{table.places.kind} {number}" for number in np.sort(numbers[rows])[:most].tolist())
+    return tuple(f"{table.places.kind} {number}" for number in np.sort(numbers[rows])[:5].tolist())
 
 
 def _fault_problems(faults: Faults, table: Table) -> list[Problem]:

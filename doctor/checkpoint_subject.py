@@ -14,12 +14,13 @@ from ..data.features import FeatureSet, feature_set
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError
+from ..models.architecture import AnyArchitecture
 from ..models.checkpoint import DECLARATIONS, Checkpoint, StoredCalibration
 from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
 from .lenient_load import LenientCheckpoint, fingerprint_difference, load_leniently, logits_in_chunks
-from .subject import FeatureTable, Parity, Subject, highest_class
+from .subject import FeatureTable, Parity, Predict, Subject, highest_class
 
 ROUND_TRIP_COST = 0.0024
 STAND_IN_ROWS = 1_000
@@ -71,7 +72,7 @@ def subject_of_checkpoint(
         )
     samples = _samples(checkpoint, past)
     # 2. What its training recorded
-    knobs = checkpoint.architecture
+    architecture = checkpoint.architecture
     stored = checkpoint.stored_calibration() if "default" in checkpoint.calibration_names() else None
     weights = (checkpoint.values.get("objective") or {}).get("class_weights")
     return Subject(
@@ -79,7 +80,7 @@ def subject_of_checkpoint(
         bars=bars,
         tested=tested[:cut],
         served=served or table,
-        predict=partial(logits_in_chunks, network.network, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars),
+        predict=_predict_with(network.network, architecture),
         trained=None if refusal else table,
         past=past if samples else None,
         training=samples[0] if samples else None,
@@ -87,7 +88,7 @@ def subject_of_checkpoint(
         labelled=checkpoint.labels.labels,
         label_spec=checkpoint.labels,
         horizon_bars=checkpoint.labels.horizon_bars,
-        context_bars=knobs.receptive_bars,
+        context_bars=architecture.receptive_bars,
         label_shares=checkpoint.label_shares,
         class_weights=None if weights is None else np.asarray(weights, dtype=np.float64),
         corrected=None if stored is None else stored.calibration,
@@ -101,6 +102,10 @@ def subject_of_checkpoint(
     )
 
 
+def _predict_with(network: Any, architecture: AnyArchitecture) -> Predict:
+    return partial(logits_in_chunks, network, receptive_bars=architecture.receptive_bars, chunk_bars=architecture.chunk_bars)
+
+
 def _signals(checkpoint: Checkpoint, stored: StoredCalibration | None, logits: FloatArray) -> Signals:
     """Return the signals of the checkpoint's stored calibration and decision, by default of argmax."""
     decision = Decision() if stored is None else stored.decision
@@ -111,9 +116,9 @@ def _signals(checkpoint: Checkpoint, stored: StoredCalibration | None, logits: F
 
 def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientCheckpoint | None) -> Subject:
     """Make a subject of a checkpoint with unknown features: random rows take their place."""
-    network, knobs = load_leniently(checkpoint) if loaded is None else loaded, checkpoint.architecture
-    bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - knobs.receptive_bars), len(bars)))
-    columns = tuple(f"column {i}" for i in range(knobs.n_features))
+    network, architecture = load_leniently(checkpoint) if loaded is None else loaded, checkpoint.architecture
+    bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - architecture.receptive_bars), len(bars)))
+    columns = tuple(f"column {i}" for i in range(architecture.n_features))
 
     def rows(given: Bars) -> FloatArray:
         return np.random.Generator(np.random.Philox(key=[seed, 31])).standard_normal((len(given), len(columns)))
@@ -123,8 +128,8 @@ def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientC
         bars=bars,
         tested=np.ones(len(bars), bool),
         served=FeatureTable(columns, rows, named=False),
-        predict=partial(logits_in_chunks, network.network, receptive_bars=knobs.receptive_bars, chunk_bars=knobs.chunk_bars),
-        context_bars=knobs.receptive_bars,
+        predict=_predict_with(network.network, architecture),
+        context_bars=architecture.receptive_bars,
         checkpoint=checkpoint,
         loaded=network,
         seed=seed,

@@ -177,10 +177,11 @@ def _restored(subject: Subject, finding: Finding, pictures: Pictures) -> Ablatio
     checkpoint = subject.checkpoint
     if checkpoint is None:
         return None
-    network, knobs = pictures.get("matching_network") or (load_leniently(checkpoint).network, checkpoint.values["architecture"])
+    own = checkpoint.values["architecture"]
+    network, values = pictures.get("matching_network") or (load_leniently(checkpoint).network, own)
     if fingerprint_difference(network, checkpoint) > 1e-4:
         return None
-    a = read_architecture(knobs)
+    a = read_architecture(values)
     predict = partial(logits_in_chunks, network, receptive_bars=a.receptive_bars, chunk_bars=a.chunk_bars)
     return compare_outputs(subject, replace(subject, predict=predict).logits, "With the network of its fingerprint")
 

@@ -97,18 +97,18 @@ def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
     return float((logits - stored["logits"]).abs().max().nan_to_num(float("inf")))
 
 
-def knobs_that_fit(checkpoint: Checkpoint, tolerance: float) -> tuple[str, Any, dict[str, Any]] | None:
+def find_matching_network(checkpoint: Checkpoint, tolerance: float) -> tuple[str, Any, dict[str, Any]] | None:
     """Return the heads, context or mask that reproduce the fingerprint: a description, the network and its architecture.
 
     No tensor's shape depends on them, so a wrong value loads without an error.
     """
     now = checkpoint.architecture
-    for knob, other in now.mistakable():
+    for field, other in now.mistakable():
         values = {**checkpoint.values, "architecture": other.to_json()}
         try:
             network = load_leniently(Checkpoint(checkpoint.folder, values)).network
             if fingerprint_difference(network, checkpoint) <= tolerance:
-                return f"{knob} {getattr(other, knob)} instead of {getattr(now, knob)}", network, values["architecture"]
+                return f"{field} {getattr(other, field)} instead of {getattr(now, field)}", network, values["architecture"]
         except (CheckpointError, RuntimeError, ValueError):  # this network cannot be built
             continue
     return None

@@ -136,6 +136,7 @@ class Backtest:
             As ``run_backtest``.
         """
         _check_arguments(self.strategy, self.cash, self.short, self.rules)
+        short = self.short or bool(getattr(self.strategy, "short", False))
 
         # 1. Score: all bars at once, the history included.
         started = time.perf_counter()
@@ -148,7 +149,7 @@ class Backtest:
         traded, rows = self.bars.take(part), None if signals is None else signals.take(part)
 
         # 3. Replay: Backtrader, bar by bar.
-        broker, ran = self._replayed(traded, rows, part.start)
+        broker, ran = self._replayed(traded, rows, part.start, short=short)
         seconds = {"score": scored - started, "replay": time.perf_counter() - scored}
 
         # 4. Record.
@@ -157,7 +158,10 @@ class Backtest:
         index = pd.DatetimeIndex(frame.index)
         decided = None if adapter is None else Decisions(np.array(adapter.before), np.array(adapter.why))
         return Run(
-            config=self._settings(bars_seen(instance)) | self._labels(signals) | self.rules.describe() | dict(self.config),
+            config=self._settings(bars_seen(instance), short=short)
+            | self._labels(signals)
+            | self.rules.describe()
+            | dict(self.config),
             data=_describe(self.bars, traded) | dict(self.data),
             checkpoint=None if self.checkpoint is None else dict(self.checkpoint),
             bars=frame,
@@ -172,10 +176,6 @@ class Backtest:
             sized_at_fill=frozenset(number for number, record in enumerate(broker.records, 1) if record.is_sized_at_fill),
         )
 
-    @property
-    def _allows_shorts(self) -> bool:
-        return self.short or bool(getattr(self.strategy, "short", False))
-
     def _scored(self) -> Signals | None:
         signals = self.signals
         if signals is None and isinstance(self.strategy, Strategy):
@@ -186,15 +186,11 @@ class Backtest:
                 self.strategy.signals = signals
         return signals
 
-    def _replayed(self, traded: Bars, rows: Signals | None, first: int) -> tuple[RecordingBroker, Any]:
+    def _replayed(self, traded: Bars, rows: Signals | None, first: int, *, short: bool) -> tuple[RecordingBroker, Any]:
         """Return the broker and Backtrader's strategy after the last bar; ``first`` is the first traded bar's position."""
         strategy, name = self.strategy, name_of(self.strategy)
         broker = RecordingBroker(
-            costs=self.costs,
-            starting_cash=float(self.cash),
-            short_allowed=self._allows_shorts,
-            n_bars=len(traded),
-            progress=self.progress,
+            costs=self.costs, starting_cash=float(self.cash), short_allowed=short, n_bars=len(traded), progress=self.progress
         )
         # A plain strategy may read Backtrader's standard observers (self.stats); ours do not, and they take a third more time.
         cerebro = bt.Cerebro(stdstats=not isinstance(strategy, Strategy))
@@ -225,7 +221,7 @@ class Backtest:
             )
         return broker, ran[0]
 
-    def _settings(self, seen: tuple[TimeRange, ...] | None) -> dict[str, Any]:
+    def _settings(self, seen: tuple[TimeRange, ...] | None, *, short: bool) -> dict[str, Any]:
         described: dict[str, object] = {"name": name_of(self.strategy)}
         if isinstance(self.strategy, Strategy):
             with blamed_on(type(self.strategy), "describe"):
@@ -237,7 +233,7 @@ class Backtest:
             "parameters": {k: v for k, v in described.items() if k not in ("name", "short")},
             "timerange": None if self.timerange == TimeRange() else str(self.timerange),
             "cash": float(self.cash),
-            "short": self._allows_shorts,
+            "short": short,
         } | self.costs.describe()
 
     def _labels(self, signals: Signals | None) -> dict[str, Any]:

@@ -11,10 +11,10 @@ read-only, or else not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -207,26 +207,6 @@ def replay(
         scratch.orders,
     )
     return ReplayResult(bars, float(cash), scratch.table, scratch.orders[:n_orders], closed)
-
-
-class ReplaySetting(NamedTuple):
-    """Hold ``replay``'s arguments, for one of many replays over the same bars."""
-
-    targets: FloatArray
-    costs: Costs = Costs()
-    cash: float = 10_000.0
-    short: bool = False
-    rules: Rules = Rules()
-
-
-def replay_many(bars: ReplayBars, settings: Iterable[ReplaySetting]) -> Iterator[ReplayResult]:
-    """Replay settings one by one, in memory that does not grow with their number.
-
-    All results share one ``Scratch``: measure each (``results.metrics.replay_metrics``) before you take the next.
-    """
-    scratch = Scratch(len(bars))
-    for setting in settings:
-        yield replay(bars, **setting._asdict(), scratch=scratch)
 
 
 class Scratch:

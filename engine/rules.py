@@ -105,7 +105,7 @@ def _fraction(name: str, value: float, expected: str) -> str:
     return f"rules: {name} is {value:g}, expected a fraction of the entry price {expected}, such as 0.05 for 5 %."
 
 
-def horizon_of(text: str, label_horizon_bars: int | None, *, option: str = "--exit") -> int | None:
+def horizon_of(text: str, label_horizon_bars: int | None) -> int | None:
     """Read ``signal`` (None), ``horizon`` (the label's own) or ``horizon:BARS``.
 
     Raises
@@ -115,16 +115,16 @@ def horizon_of(text: str, label_horizon_bars: int | None, *, option: str = "--ex
     """
     kind, colon, bars = text.partition(":")
     if kind not in ("signal", "horizon"):
-        raise UsageError(f"{option}: unknown exit rule '{text}'. {nearest(kind, ('signal', 'horizon'))}")
+        raise UsageError(f"--exit: unknown exit rule '{text}'. {nearest(kind, ('signal', 'horizon'))}")
     if kind == "signal" and not colon:
         return None
     if kind == "horizon" and not colon:
         if label_horizon_bars is None:
             raise UsageError(
-                f"{option} horizon takes the bars from a checkpoint's labels, and there is no checkpoint: write horizon:6 for "
+                "--exit horizon takes the bars from a checkpoint's labels, and there is no checkpoint: write horizon:6 for "
                 "6 bars, or add --ckpt NAME."
             )
         return label_horizon_bars
     if kind == "signal" or not bars.isdecimal() or int(bars) < 1:
-        raise UsageError(f"{option}: expected signal, horizon or horizon:BARS with 1 bar or more, got '{text}'.")
+        raise UsageError(f"--exit: expected signal, horizon or horizon:BARS with 1 bar or more, got '{text}'.")
     return int(bars)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 N_CLASSES = 3
-LANGUAGE_MODEL_KNOBS = ("key_value_heads", "rope_theta", "rms_norm_eps")
+LANGUAGE_MODEL_FIELDS = ("key_value_heads", "rope_theta", "rms_norm_eps")
 KNOWN_HEADS = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24, 32)
 KNOWN_CONTEXTS = (8, 16, 24, 32, 48, 64, 128)
 FINGERPRINT_ROWS = 256
@@ -70,9 +70,9 @@ class Architecture:
 
         So a checkpoint without them keeps the bytes it had before they existed.
         """
-        plain = {name: Architecture.__dataclass_fields__[name].default for name in LANGUAGE_MODEL_KNOBS}
-        knobs = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
-        return {"kind": self.kind, **knobs}
+        plain = {name: Architecture.__dataclass_fields__[name].default for name in LANGUAGE_MODEL_FIELDS}
+        values = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
+        return {"kind": self.kind, **values}
 
     def mistakable(self) -> Iterator[tuple[str, Architecture]]:
         """Yield other values of the parameters that no tensor shape reveals, each with the parameter's name."""

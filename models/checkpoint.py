@@ -352,11 +352,6 @@ def checkpoint_places() -> dict[str, Path]:
     return found
 
 
-def list_checkpoints() -> list[Checkpoint]:
-    """Return every checkpoint that can be found by name, each name once, in the order of the folders."""
-    return [read_checkpoint(folder) for folder in checkpoint_places().values()]
-
-
 def find_checkpoint(name: str) -> Checkpoint:
     """Find a checkpoint by name: a path, ./checkpoints/NAME, the user's folder, the bundled ones.
 

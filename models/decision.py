@@ -137,14 +137,7 @@ def thresholds_for_shares(probabilities: FloatArray, shares: FloatArray) -> tupl
     return pair
 
 
-def choose_decision(
-    probabilities: FloatArray,
-    labels: IntArray,
-    *,
-    class_returns: FloatArray,
-    step_hours: float,
-    round_trip_cost: float = DEFAULT_ROUND_TRIP_COST,
-) -> Decision:
+def choose_decision(probabilities: FloatArray, labels: IntArray, *, class_returns: FloatArray, step_hours: float) -> Decision:
     """Choose the decision rule of a calibration, by a fixed order of preference.
 
     Expected utility after costs comes first. Where it would buy less than once a month on these bars, thresholds that match
@@ -159,7 +152,7 @@ def choose_decision(
         Length of a bar.
     """
     decision = Decision("utility")
-    signals = decision(probabilities, class_returns=class_returns, round_trip_cost=round_trip_cost)
+    signals = decision(probabilities, class_returns=class_returns, round_trip_cost=DEFAULT_ROUND_TRIP_COST)
     months = len(probabilities) * step_hours / (24 * 30.4)
     if (signals == BUY).sum() < FEWEST_BUYS_A_MONTH * months:
         return Decision("threshold", thresholds_for_shares(probabilities, class_shares(labels)))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..arrays import Float32Array, FloatArray
+from ..arrays import Float32Array
 from ..errors import CheckpointError, UsageError
 from ..storage.untrusted_files import check_safetensors
 from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture
@@ -278,10 +278,3 @@ def _compare_shapes(expected: dict[str, tuple[int, ...]], found: dict[str, tuple
             f"{place} does not fit the architecture in checkpoint.json: {'; '.join(faults)}. "
             "Files of different checkpoints were mixed. Copy the whole folder again."
         )
-
-
-def network_logits(model: nn.Module, rows: Float32Array) -> FloatArray:
-    """Return the logits (n, 3) of one short sequence of rows (n, F), without chunking."""
-    with torch.no_grad():
-        values: FloatArray = model(torch.from_numpy(np.ascontiguousarray(rows))[None])[0].double().numpy()
-    return values

@@ -16,9 +16,9 @@ def run_command_text(options: Mapping[str, str | bool | None]) -> str:
     >>> run_command_text({"checkpoint": "Jan4", "data": "my bars.csv", "fee_bps": "5", "short": True, "seed": None})
     "flagbt run --ckpt Jan4 --data 'my bars.csv' --fee-bps 5 --short"
     """
-    words = ["flagbt", "run"]
+    arguments = ["flagbt", "run"]
     for field, value in options.items():
         if value is not None and value is not False:
-            words.append(f"--{'ckpt' if field == 'checkpoint' else field.replace('_', '-')}")
-            words += [] if value is True else [value]
-    return shlex.join(words)
+            arguments.append(f"--{'ckpt' if field == 'checkpoint' else field.replace('_', '-')}")
+            arguments += [] if value is True else [value]
+    return shlex.join(arguments)

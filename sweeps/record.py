@@ -32,7 +32,7 @@ def identity_of(
         "holdout": str(holdout.timerange),
         "bars": [segment.bars.digest for segment in (*worker.segments, holdout)],
         "logits": [_digest(segment) for segment in (*worker.segments, holdout)],
-        "data": {"source": bars.source, "synthetic": bars.synthetic, "digest": bars.digest, "step_hours": bars.step_hours},
+        "data": bars.describe(),
         "parts": worker.parts,
         "seed": seed,
         "check_share": check_share,

@@ -62,25 +62,25 @@ def open_workspace(
     TrainingError
         When the folder belongs to another training, another process uses it, or it cannot be written.
     """
-    work = workspace_of(target)
+    workspace = workspace_of(target)
     if not is_main_process():
-        yield work  # the main process may already have made it; `fit` waits for that
+        yield workspace  # the main process may already have made it; `fit` waits for that
         return
-    with _lock(work, target):
+    with _lock(workspace, target):
         if can_resume(target, series, key, overwrite=overwrite, resume=resume):
-            yield work
+            yield workspace
             return
-        discard_tree(work)
+        discard_tree(workspace)
     note = _note(series, key)
     try:
-        with new_folder(work) as folder:
+        with new_folder(workspace) as folder:
             (folder / RECIPE).write_text(note, encoding="utf-8")
     except OSError as error:
-        if work.exists():
+        if workspace.exists():
             raise _in_use(target) from None
         raise _not_written(target, error, "Choose another folder.") from None
-    with _lock(work, target):
-        yield work
+    with _lock(workspace, target):
+        yield workspace
 
 
 @contextmanager
@@ -104,11 +104,11 @@ def _not_written(target: Path, error: OSError, remedy: str) -> TrainingError:
 
 
 @contextmanager
-def _lock(work: Path, target: Path) -> Iterator[None]:
+def _lock(workspace: Path, target: Path) -> Iterator[None]:
     """Lock a workspace, if it exists and its file system has locks; a killed process's lock vanishes with it."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(try_lock(work))
+            stack.enter_context(try_lock(workspace))
         except BlockingIOError:
             raise _in_use(target) from None
         except OSError:
@@ -135,19 +135,19 @@ def can_resume(target: Path, series: Sequence[Bars], key: dict[str, Any], *, ove
     TrainingError
         When they belong to another training, or neither ``resume`` nor ``overwrite`` is set.
     """
-    work = workspace_of(target)
-    if work.exists() and not resume and not overwrite:
+    workspace = workspace_of(target)
+    if workspace.exists() and not resume and not overwrite:
         raise TrainingError(
-            f"--output: an unfinished training of {target} is there ({work}). Add --resume to continue from its last save, or "
-            "--overwrite to start again."
+            f"--output: an unfinished training of {target} is there ({workspace}). Add --resume to continue from its last "
+            "save, or --overwrite to start again."
         )
-    if not resume or not (work / RECIPE).is_file():
+    if not resume or not (workspace / RECIPE).is_file():
         return False
-    before, now = (work / RECIPE).read_text(encoding="utf-8"), _note(series, key)
+    before, now = (workspace / RECIPE).read_text(encoding="utf-8"), _note(series, key)
     if before != now:
         raise TrainingError(
-            f"--resume: the unfinished training in {work} had other options, other bars or another flagbt: resuming would mix "
-            f"two trainings. Give the same options ({_differences(before, now)}), or --overwrite to start again."
+            f"--resume: the unfinished training in {workspace} had other options, other bars or another flagbt: resuming would "
+            f"mix two trainings. Give the same options ({_differences(before, now)}), or --overwrite to start again."
         )
     return True
 

@@ -81,8 +81,9 @@ def calibrate(request: CalibrateRequest, *, progress: PhaseProgress = lambda _ph
     """
     # 1. Every check that needs no work
     checkpoint, bars = request.checkpoint, request.bars
-    shares = _checked_shares(request)
+    check_choice("--method", request.method, FITTED_METHODS)
     check_device_name(request.device)
+    shares = _checked_shares(request)
     check_step(checkpoint, bars)
     seen, first = _fitted_bars(checkpoint, bars, request.timerange)
     fitted_on = TimeRange(seen.time[first], seen.end)
@@ -124,8 +125,7 @@ def calibrate(request: CalibrateRequest, *, progress: PhaseProgress = lambda _ph
 
 
 def _checked_shares(request: CalibrateRequest) -> FloatArray | None:
-    """Check the method; return the shares that ``prior`` matches, and None for any other method."""
-    check_choice("--method", request.method, FITTED_METHODS)
+    """Return the shares that the method ``prior`` matches, and None for any other method, which takes none."""
     if request.method == "prior":
         shares = request.checkpoint.label_shares if request.shares is None else request.shares
         return checked_shares(shares, "--shares")

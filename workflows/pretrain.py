@@ -103,7 +103,7 @@ def make_base(
     architecture = preset_architecture(recipe.preset, len(features.columns))
     samples = _samples(bars, more, recipe, features.warmup_bars + architecture.receptive_bars)
     schema = FeatureSchema.fit(features, samples.training_features(features))
-    with open_workspace(target, samples.series, asdict(recipe), overwrite=overwrite, resume=resume) as work:
+    with open_workspace(target, samples.series, asdict(recipe), overwrite=overwrite, resume=resume) as workspace:
         base = pretrain(
             samples,
             samples.rows(schema),
@@ -111,16 +111,16 @@ def make_base(
             first_row=schema.warmup_bars,
             schedule=recipe.schedule,
             device=device or torch.device("cpu"),
-            folder=work / "pretraining",
+            folder=workspace / "pretraining",
             monitor=monitor,
         )
         if is_main_process():
-            with result_folder(target, f"Its saves are kept in {work}", overwrite=overwrite) as folder:
+            with result_folder(target, f"Its saves are kept in {workspace}", overwrite=overwrite) as folder:
                 write_tensors(folder / WEIGHTS, base.weights)
                 values = _description(recipe, architecture, schema, samples, base.losses)
                 values["files"] = {WEIGHTS: sha256_of(folder / WEIGHTS)}
                 (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
-            discard_tree(work)
+            discard_tree(workspace)
     wait_for_all()
     return read_base(target)
 

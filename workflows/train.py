@@ -100,13 +100,13 @@ def train(
 
     # 2. A pre-trained base, then LoRA for the labels
     key = resume_key(recipe, setup.base_source)
-    with open_workspace(target, setup.samples.series, key, overwrite=overwrite, resume=resume) as work:
+    with open_workspace(target, setup.samples.series, key, overwrite=overwrite, resume=resume) as workspace:
         try:
             with tensorboard_folder(monitor.report_to, target.name):
-                base, tuned = learn(setup, recipe, device=device or torch.device("cpu"), folder=work, monitor=monitor)
+                base, tuned = learn(setup, recipe, device=device or torch.device("cpu"), folder=workspace, monitor=monitor)
         except (CollapsedError, DivergedError):
             if is_main_process():
-                discard_tree(work)
+                discard_tree(workspace)
             raise
         if tuned.diverged is not None:
             monitor.notify(tuned.diverged)
@@ -123,9 +123,9 @@ def train(
                 adapter_state(tuned.model),
                 _fingerprint(setup, tuned),
             )
-            with result_folder(target, f"Its saves are kept in {work}", overwrite=overwrite) as folder:
+            with result_folder(target, f"Its saves are kept in {workspace}", overwrite=overwrite) as folder:
                 _write(folder, target.name, values, parts, tuned.history)
-            discard_tree(work)
+            discard_tree(workspace)
     wait_for_all()
     return read_checkpoint(target)
 

@@ -12,7 +12,6 @@ ExchangeRows = npt.NDArray[np.float64]  # whole milliseconds up to the year 285,
 Hole = tuple[int, int]  # milliseconds, end exclusive
 
 NO_ROWS: ExchangeRows = np.empty((0, 1 + len(COLUMNS)))
-_MS = np.timedelta64(1, "ms")
 
 
 def rows_of(bars: Bars) -> ExchangeRows:

@@ -60,11 +60,10 @@ def lookahead_features(subject: Subject, coverage: Note, pictures: dict[str, Any
     if not reaches:
         message = f"No row changed with the bars after it ({tried})."
         return Finding(check=name, severity=OK, message=message, value=0.0, limit=0.0)
-    guilty = [t for t in (subject.trained, subject.served) if t is not None and not reaches.keys().isdisjoint(t.columns)]
-    columns = tuple(dict.fromkeys(c for table in guilty for c in table.columns if c in reaches))
-    owner = (
-        f"the training's {len(guilty[0].columns)}" if guilty[0] is subject.trained else f"the {len(guilty[0].columns)} served"
-    )
+    leaking = [t for t in (subject.trained, subject.served) if t is not None and not reaches.keys().isdisjoint(t.columns)]
+    columns = tuple(dict.fromkeys(c for table in leaking for c in table.columns if c in reaches))
+    n = len(leaking[0].columns)
+    owner = f"the training's {n}" if leaking[0] is subject.trained else f"the {n} served"
     named = ", ".join(f"{c} ({'the whole series' if c in whole_series else f'{reaches[c]} bars ahead'})" for c in columns[:30])
     return Finding(
         check=name,
@@ -147,10 +146,10 @@ def schema(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     one, other = subject.trained, subject.served
     a, b = _paired_rows(subject)
     coverage["compared_rows"] = len(a)
-    faults, guilty = _named_faults(one, other)
-    more, columns = _value_faults(one, other, a, b, named=bool(guilty))
+    faults, different = _named_faults(one, other)
+    more, columns = _value_faults(one, other, a, b, named=bool(different))
     faults += more
-    guilty = tuple(dict.fromkeys((*guilty, *columns)))
+    different = tuple(dict.fromkeys((*different, *columns)))
     if not faults:
         message = f"The {len(one.columns)} served columns have the training's names, order and scale"
         digest = subject.checkpoint.schema.digest[:12] if subject.checkpoint else ""
@@ -161,9 +160,9 @@ def schema(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     return Finding(
         check=name,
         severity=BROKEN,
-        value=float(len(guilty)),
+        value=float(len(different)),
         limit=0.0,
-        columns=guilty,
+        columns=different,
         message=f"The served features differ from those in training: {'; '.join(faults)}.",
         remedy="Compute training and serving rows by one function, store its column names, order and scaler with the model, "
         "and refuse all others.",
@@ -185,16 +184,16 @@ def _paired_rows(subject: Subject) -> tuple[FloatArray, FloatArray]:
 
 def _named_faults(one: FeatureTable, other: FeatureTable) -> tuple[list[str], tuple[str, ...]]:
     faults: list[str] = []
-    guilty: tuple[str, ...] = ()
+    different: tuple[str, ...] = ()
     if len(one.columns) != len(other.columns):
         faults.append(f"{len(other.columns)} columns instead of {len(one.columns)}")
     if one.named and other.named and one.columns != other.columns:
         wrong = [(i, x, y) for i, (x, y) in enumerate(zip(one.columns, other.columns, strict=False)) if x != y]
         same = set(one.columns) == set(other.columns)
-        guilty = tuple(y for _, _, y in wrong)
+        different = tuple(y for _, _, y in wrong)
         at = f", the first at position {wrong[0][0]}: '{wrong[0][2]}' instead of '{wrong[0][1]}'" if wrong else ""
         faults.append(f"{len(wrong)} columns {'in another position' if same else 'with another name'}{at}")
-    return faults, guilty
+    return faults, different
 
 
 def _value_faults(

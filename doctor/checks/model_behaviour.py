@@ -10,7 +10,7 @@ import numpy as np
 from ...arrays import FloatArray
 from ...models.checkpoint import Checkpoint
 from ..finding import BROKEN, OK, Finding, skipped
-from ..lenient_load import LenientCheckpoint, fingerprint_difference, knobs_that_fit, stored_adapter
+from ..lenient_load import LenientCheckpoint, find_matching_network, fingerprint_difference, stored_adapter
 from ..subject import Subject, filled
 from .feature_rows import Note
 
@@ -82,9 +82,14 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
     loaded, checkpoint = subject.loaded, subject.checkpoint
     if loaded is None or checkpoint is None:
         return skipped(name, "It needs a flagbt checkpoint.")
-    stored = stored_adapter(checkpoint)
-    norms = _lora_norms(loaded)
-    faults = _adapter_faults(loaded, stored, norms)
+    from ...models.network import adapter_state  # imports torch
+
+    stored, state = stored_adapter(checkpoint), adapter_state(loaded.network)
+    faults = _adapter_faults(loaded, stored, state)
+    norms = [float(tensor.norm()) for key, tensor in state.items() if "lora_B" in key]
+    empty = sum(norm < 1e-9 for norm in norms)
+    if norms and empty == len(norms):
+        faults.append("every lora_B is zero: the adapter was not loaded or not trained")
     coverage["lora_matrices"] = len(norms)
     if loaded.damaged:  # then the fingerprint may be missing as well
         faults.append(loaded.damaged.rstrip("."))
@@ -113,18 +118,16 @@ def adapter(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findi
     effect = _adapter_effect(loaded, checkpoint)
     message = (
         f"All {len(stored)} tensors are loaded; lora_B norms {min(norms, default=0):.2g} .. {max(norms, default=0):.2g}, "
-        f"{_zeros(norms)} of {len(norms)} empty; switching the adapter off changes the logits by {effect:.2g} on average."
+        f"{empty} of {len(norms)} empty; switching the adapter off changes the logits by {effect:.2g} on average."
     )
     return Finding(check=name, severity=OK, message=message, value=effect, limit=0.0)
 
 
-def _adapter_faults(loaded: LenientCheckpoint, stored: dict[str, Any], norms: list[float]) -> list[str]:
-    """Return what is missing, unexpected, different or zero in a loaded adapter; ``stored`` are the tensors of its file."""
+def _adapter_faults(loaded: LenientCheckpoint, stored: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    """Return what is missing, unexpected or different in a loaded adapter: the tensors of its file, and those in memory."""
     import torch
 
-    from ...models.network import adapter_state
-
-    faults, state = [], adapter_state(loaded.network)
+    faults = []
     if loaded.missing:
         has_head = any("head" in each for each in loaded.missing)
         what = "among them the head, so a new random head is used" if has_head else "their initial values are used"
@@ -135,19 +138,7 @@ def _adapter_faults(loaded: LenientCheckpoint, stored: dict[str, Any], norms: li
     differ = [key for key in shared if not torch.allclose(state[key].float(), stored[key].float(), atol=1e-6)]
     if differ:
         faults.append(f"{len(differ)} of {len(stored)} tensors in memory differ from adapter.safetensors ({differ[0]})")
-    if norms and _zeros(norms) == len(norms):
-        faults.append("every lora_B is zero: the adapter was not loaded or not trained")
     return faults
-
-
-def _lora_norms(loaded: LenientCheckpoint) -> list[float]:
-    from ...models.network import adapter_state
-
-    return [float(tensor.norm()) for key, tensor in adapter_state(loaded.network).items() if "lora_B" in key]
-
-
-def _zeros(norms: list[float]) -> int:
-    return sum(norm < 1e-9 for norm in norms)
 
 
 def _adapter_effect(loaded: LenientCheckpoint, checkpoint: Checkpoint) -> float:
@@ -174,7 +165,7 @@ def invariance(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
             faults.append(("the network is in training mode: dropout is on", float("nan")))
         off = fingerprint_difference(subject.loaded.network, subject.checkpoint)
         if off > 1e-4:
-            fits = None if subject.loaded.network.training else knobs_that_fit(subject.checkpoint, 1e-4)
+            fits = None if subject.loaded.network.training else find_matching_network(subject.checkpoint, 1e-4)
             cure = f"; with {fits[0]} they are reproduced" if fits else ""
             pictures["matching_network"] = fits[1:] if fits else None
             why = f"{cure}: a setting that no tensor's shape shows, or another base"

@@ -321,6 +321,20 @@ def test_a_plain_strategy_that_follows_the_rule_equals_the_adapter(walk):
     pd.testing.assert_frame_equal(plain.trades, adapted.trades, check_exact=True)
 
 
+def test_shorts_are_decided_before_the_strategy_runs(walk):
+    """If it fails, a strategy can allow itself shorts in prepare, which the run did not ask for."""
+
+    class Switching(Strategy):
+        name = "switching"
+
+        def prepare(self, bars):
+            self.short = True
+            return Signals.plain(np.zeros(len(bars)))
+
+    with pytest.raises(StrategyError, match="Shorts need short=True"):
+        run_backtest(walk(30, 13), Switching(), costs=FREE)
+
+
 def test_a_plain_strategy_cannot_short_or_borrow_silently(walk):
     """Leverage: if it fails, Backtrader's silent 3x shorts return."""
 

@@ -21,17 +21,7 @@ from flagbt.engine.backtest import run_backtest
 from flagbt.engine.broker import RUIN
 from flagbt.engine.costs import Costs
 from flagbt.engine.funnel import check_funnel
-from flagbt.engine.replay import (
-    REASONS,
-    ReplayBars,
-    ReplayResult,
-    ReplaySetting,
-    Scratch,
-    check_replay,
-    position_rule,
-    replay,
-    replay_many,
-)
+from flagbt.engine.replay import REASONS, ReplayBars, ReplayResult, Scratch, check_replay, position_rule, replay
 from flagbt.engine.rules import EXITS, WAITS, Rules
 from flagbt.engine.run import Run
 from flagbt.errors import StrategyError, UsageError
@@ -327,18 +317,18 @@ def test_many_replays_in_the_memory_of_one(walk) -> None:
     bars = walk(400, 5)
     signal = RandomSignals(seed=1).prepare(bars).signal
     every = [
-        ReplaySetting(position_rule(signal, short=short), Costs(fee_bps=fee), short=short, rules=Rules(cooldown_bars=cooldown))
+        {"costs": Costs(fee_bps=fee), "short": short, "rules": Rules(cooldown_bars=cooldown)}
         for fee in (0.0, 10.0)
         for short in (False, True)
         for cooldown in (0, 12)
     ]
     prepared = ReplayBars.of(bars)
-    together = [replay_metrics(replayed) for replayed in replay_many(prepared, every)]
-    apart = [replay_metrics(replay(prepared, **setting._asdict())) for setting in every]
+    targets, scratch = {short: position_rule(signal, short=short) for short in (False, True)}, Scratch(len(prepared))
+    together = [replay_metrics(replay(prepared, targets[each["short"]], **each, scratch=scratch)) for each in every]
+    apart = [replay_metrics(replay(prepared, targets[each["short"]], **each)) for each in every]
     assert together == apart
     assert len({values["final_equity"] for values in together}) == 8
-    first, second = (replayed.table for replayed in replay_many(prepared, every[:2]))
-    assert first is second
+    assert replay(prepared, targets[False], scratch=scratch).table is scratch.table
 
 
 def test_the_compiled_loop_equals_its_source() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from network_logits import network_logits
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -21,13 +22,13 @@ from flagbt.data.time_range import TimeRange
 from flagbt.errors import CheckpointError, DeviceError, RangeError, UsageError
 from flagbt.models.architecture import Architecture
 from flagbt.models.calibration import Calibration
-from flagbt.models.checkpoint import Checkpoint, StoredCalibration, find_checkpoint, list_checkpoints, read_checkpoint
+from flagbt.models.checkpoint import Checkpoint, StoredCalibration, checkpoint_places, find_checkpoint, read_checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.device import pick_device
 from flagbt.models.kinds.llama import BarTransformer
 from flagbt.models.kinds.llama_attention import band_attention, block_masks
 from flagbt.models.model_signals import ModelSignals
-from flagbt.models.network import architecture_of, load_network, load_unmerged, network_logits
+from flagbt.models.network import architecture_of, load_network, load_unmerged
 from flagbt.models.overlap import check_overlap
 from flagbt.models.scoring import ScoringOptions, score
 
@@ -224,7 +225,7 @@ def test_names_resolve_in_order(nano: Checkpoint, tmp_path: Path, monkeypatch: p
     assert find_checkpoint("Jan4").folder == tmp_path / "home" / "checkpoints" / "Jan4"
     shutil.copytree(nano.folder, tmp_path / "checkpoints" / "Jan4")
     assert find_checkpoint("Jan4").folder == Path("checkpoints/Jan4")
-    assert [each.name for each in list_checkpoints()].count("Jan4") == 1
+    assert checkpoint_places()["Jan4"] == Path("checkpoints/Jan4")
     assert find_checkpoint(str(nano.folder)).digest == nano.digest
     with pytest.raises(CheckpointError, match="Did you mean 'Jan19'"):
         find_checkpoint("Jan91")

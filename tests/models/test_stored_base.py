@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from network_logits import network_logits
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -26,7 +27,7 @@ from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
 from flagbt.models.architecture import Architecture, read_architecture
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.language_model import load_language_model
-from flagbt.models.network import Lora, build_base, language_base, load_network, load_unmerged, network_logits
+from flagbt.models.network import Lora, build_base, language_base, load_network, load_unmerged
 from flagbt.models.stored_base import StoredBase, find_base, read_base
 from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe

@@ -22,7 +22,7 @@ from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
 from flagbt.doctor.verify import verify_lookahead
 from flagbt.engine.backtest import run_backtest
-from flagbt.errors import RangeError, StrategyError
+from flagbt.errors import RangeError
 from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.results.caveats import unstated, with_stamp
 from flagbt.results.significance.too_good import too_good_verdict
@@ -30,7 +30,7 @@ from flagbt.results.stored_run import read_run
 from flagbt.results.summary import summary
 from flagbt.strategies.base import Strategy
 from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, SmaCross
-from flagbt.strategies.declarations import bars_seen, labels_of, reads_bars, warmup_bars
+from flagbt.strategies.declarations import bars_seen, warmup_bars
 
 Command = Callable[..., tuple[int, str, str]]
 Walk = Callable[..., Bars]
@@ -203,61 +203,6 @@ def test_a_checkpoint_states_what_flagtrader_has_seen(nano: Any, walk: Walk) -> 
     assert bars_seen(users) == (TimeRange.parse("20220101-20230101"),)
     bars = walk(strategy.model.warmup_bars + 60, seed=4)
     assert run_backtest(bars, strategy).config["bars_seen"] == [str(each) for each in nano.ranges.values()]
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("20200101-20230701", "is the text '20200101-20230701', expected a tuple"),
-        (["20200101-20230701"], "is a list, expected a tuple"),
-        (TimeRange.parse("20200101-"), "is a TimeRange, expected a tuple"),
-        (True, "is a bool, expected a tuple"),
-        ((2020, 2021), "holds 2020, expected time ranges"),
-        (("20230701-20200101",), "bars_seen: '20230701-20200101' ends before it starts"),
-        (("2020 to 2023",), "bars_seen: '2020 to 2023' is not a time range"),
-        ((TimeRange(np.datetime64("2023-07-01"), np.datetime64("2020-01-01")),), "20230701-20200101, which ends before"),
-        ((TimeRange("2020", "2023"),), "from '2020' to '2023', whose ends are not both numpy datetime64"),  # type: ignore[arg-type]
-        ((TimeRange(np.datetime64("NaT"), None),), "whose ends are not both numpy datetime64"),
-    ],
-)
-def test_a_declaration_that_makes_no_sense_is_refused(given: object, message: str, walk: Walk) -> None:
-    """If it fails, an invalid range counts as none, and the training bars are traded."""
-    kind = type("Mine", (Strategy,), {"bars_seen": given, "prepare": lambda _self, bars: Signals.plain(np.full(len(bars), 2))})
-    with pytest.raises(StrategyError, match=re.escape(message)):
-        run_backtest(walk(50), kind())
-
-
-def test_declarations_are_read_as_they_are_made() -> None:
-    """If it fails, text and TimeRange mean different bars, or your own class inherits a built-in's declaration."""
-    days = TimeRange.parse("20200101-20230701")
-    assert bars_seen(type("A", (Strategy,), {"bars_seen": ("20200101-20230701", days)})()) == (days, days)
-    assert bars_seen(type("B", (bt.Strategy,), {"bars_seen": ("20200101-20230701",)})) == (days,)
-    assert bars_seen(type("C", (bt.Strategy,), {})) is None
-    for kind in (BuyAndHold, AlwaysHold, SmaCross, RandomSignals):
-        assert bars_seen(kind()) == ()
-        users = type("Users", (kind,), {"__module__": "users"})
-        assert bars_seen(users()) is None
-        assert reads_bars(users()) is True
-        assert users.name == "Users"
-    assert [reads_bars(kind()) for kind in (BuyAndHold, AlwaysHold, SmaCross, RandomSignals)] == [False, False, True, False]
-    assert warmup_bars(SmaCross(slow_bars=50)) == 49
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("reads_bars", "no", "reads_bars is 'no', expected True or False"),
-        ("warmup_bars", -1, "warmup_bars is -1, expected a whole number"),
-        ("label_spec", 6, "label_spec is a int, expected labels"),
-        ("label_spec", "sixhours", "label_spec: unknown kind of label 'sixhours'"),
-    ],
-)
-def test_other_declarations_are_checked_too(name: str, value: object, message: str) -> None:
-    """If it fails, a wrong declaration counts as its default."""
-    strategy = type("Mine", (Strategy,), {name: value})()
-    read = {"reads_bars": reads_bars, "warmup_bars": warmup_bars, "label_spec": labels_of}[name]
-    with pytest.raises(StrategyError, match=re.escape(message)):
-        read(strategy)
 
 
 def test_a_strategy_is_called_by_its_name(command: Command, mine: Path) -> None:
@@ -610,23 +555,6 @@ def test_probabilities_of_any_strategy_are_on_its_page(command: Command, mine: P
     page = Path(shown["tearsheet"]).read_text(encoding="utf-8")
     assert "Distance of the probabilities from the outcomes" in page
     assert "Confusion: final signals" in page
-
-
-@pytest.mark.parametrize("given", [None, np.ones(5), np.ones((5, 2)), [[0.2, 0.3, 0.5]], np.array(["BUY"] * 5)])
-def test_signals_of_nothing_are_refused(given: Any) -> None:
-    """If it fails, wrong arrays become signals."""
-    with pytest.raises(StrategyError, match=r"Signals: give signal=.* or probabilities="):
-        Signals(probabilities=given)
-
-
-def test_signals_of_probabilities_alone() -> None:
-    """If it fails, the likeliest class is not the signal, or the warm-up gets one."""
-    made = Signals(probabilities=np.array([[np.nan] * 3, [0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]))
-    assert made.signal.tolist() == made.raw.tolist() == [NO_SIGNAL, SELL, BUY]
-    made = Signals(logits=np.array([[0.0, 1.0, 0.0]]), probabilities=np.array([[0.1, 0.2, 0.7]]))
-    assert (made.signal.tolist(), made.raw.tolist()) == ([BUY], [HOLD])
-    made = Signals(np.array([NO_SIGNAL, BUY], dtype=np.int8), probabilities=np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]]))
-    assert (made.signal.tolist(), made.raw.tolist()) == ([NO_SIGNAL, BUY], [NO_SIGNAL, SELL])
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
