@@ -219,7 +219,7 @@ def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | 
     return compare_scores(
         (softmax(known[where]), y[where]),
         (softmax(logits[finite]), y[where]),
-        f"Live, at {len(where)} moments from the bars up to each",
+        f"Scored live at {len(where)} moments, from the bars up to each,",
     )
 
 

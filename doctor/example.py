@@ -89,7 +89,7 @@ def run_example(
     honest = _accuracy(causal, causal_rows, truth)
     write(
         f"True skill: seven of the columns are centred windows and look up to {(max(AVERAGES) - 1) // 2} bars ahead. Computed "
-        f"from past bars only, the same columns have an accuracy of {100 * honest:.1f} %."
+        f"from past bars only, the same columns give an accuracy of {100 * honest:.1f} %."
     )
 
     # 4. Serving: other features

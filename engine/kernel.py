@@ -27,7 +27,7 @@ _DUST = 1e-12  # base units that rounding may leave of a closed position, as in 
 
 
 class Rates(NamedTuple):
-    """Hold ``Costs`` as fractions: of the notional, the price, the notional a day; and the lot in base units."""
+    """Hold ``Costs`` as fractions: of the notional, the price, the notional per day; and the lot in base units."""
 
     fee: float
     slippage: float
@@ -243,7 +243,7 @@ def simulate(
     table: FloatArray,
     orders: FloatArray,
 ) -> tuple[int, int]:
-    """Replay all bars; write a row a bar into ``table`` and a row an order into ``orders``.
+    """Replay all bars; write one row per bar into ``table`` and one row per order into ``orders``.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def check_fit(checkpoint: Checkpoint, fitted_on: TimeRange) -> list[str]:
 
 
 def check_step(checkpoint: Checkpoint, bars: Bars) -> None:
-    """Refuse bars of another length than in the checkpoint's training.
+    """Refuse bars of a different length than in the checkpoint's training.
 
     Raises
     ------

@@ -17,7 +17,7 @@ NO_SIGNAL = -1
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """Signals of a strategy, one row a bar. *Causality: row t uses bars <= t.*
+    """Signals of a strategy, one row per bar. *Causality: row t uses bars <= t.*
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ def cost_sensitivity(run: Run) -> dict[str, Any]:
     dict
         JSON values:
 
-        - ``break_even_fee_bps``: the fee a side at which the total return is 0, slippage and borrow as in the run, by
+        - ``break_even_fee_bps``: the fee per side at which the total return is 0, slippage and borrow as in the run, by
           bisection to 0.001 bps; None where there is none from 0 to 1,000, with ``break_even_reason`` as text;
           ``break_even_sentence``.
         - ``by_factor``: a list of ``factor`` (0, 1 and 2 times fee, slippage and borrow), ``sharpe_daily``,
@@ -125,7 +125,7 @@ def _break_even_sentence(run: Run, fee: float | None, why: str | None) -> str:
     if fee is None:
         return f"There is no fee at which this run breaks even: {why}."
     paid = costs_of(run).fee_bps
-    return f"The run breaks even at a fee of {fee:.1f} bps a side; it paid {paid:g}."
+    return f"The run breaks even at a fee of {fee:.1f} bps per side; it paid {paid:g}."
 
 
 def _at_factor(run: Run, replayed: Callable[[Costs], ReplayResult], factor: float) -> dict[str, Any]:

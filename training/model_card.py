@@ -98,7 +98,7 @@ def curves_picture(history: list[dict[str, Any]], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     left.plot(epochs, [entry["nll"] for entry in history], color=BUY_COLOUR, marker="o", label="validation NLL")
     left.axhline(history[0]["nll_prior"], color=HOLD_COLOUR, linestyle="--", label="constant prior")
-    left.set(xlabel="epoch", ylabel="nats a bar", title="Negative log-likelihood")
+    left.set(xlabel="epoch", ylabel="nats per bar", title="Negative log-likelihood")
     left.legend(frameon=False)
     for name, colour in zip(CLASS_NAMES, (SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR), strict=True):
         right.plot(epochs, [entry["mean_probabilities"][name] for entry in history], color=colour, marker="o", label=name)

@@ -68,9 +68,7 @@ def _scored(subject: Subject) -> list[tuple[str, float, float, float | None, flo
     result: list[tuple[str, float, float, float | None, float]] = []
     claims = subject.claims
     if {"accuracy", "majority_share"} <= claims.keys():
-        result.append(
-            ("the training's validation", claims["accuracy"], claims["majority_share"], claims.get("auc_buy_sell"), 0.0)
-        )
+        result.append(("the validation range", claims["accuracy"], claims["majority_share"], claims.get("auc_buy_sell"), 0.0))
     elif (validated := _on_validation(subject)) is not None:
         result.append(validated)
     if subject.labels is not None and subject.evaluated.sum() >= FEWEST_LABELLED_BARS:

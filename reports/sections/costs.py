@@ -12,7 +12,7 @@ def costs_section(stored: StoredRun) -> Html:
     mine, config, costs = stored.metrics["strategy"], stored.manifest["config"], stored.metrics["costs"]
     paid = (
         f"Paid {money(mine['fees_paid'])} in fees and {money(mine['slippage_paid'])} in slippage, at "
-        f"{setting_text(config.get('fee_bps'))} and {setting_text(config.get('slippage_bps'))} bps a side."
+        f"{setting_text(config.get('fee_bps'))} and {setting_text(config.get('slippage_bps'))} bps per side."
     )
     if costs is None:
         return section("Costs", paragraph(paid), paragraph("At other costs: not measured when this run was made.", "muted"))
