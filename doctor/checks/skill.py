@@ -80,8 +80,8 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
             severity=WARNING,
             value=predicted[top],
             limit=ONE_SIDED_SHARE,
-            message=f"{facts} Its most probable class is nearly always {CLASS_NAMES[top]}, while its mean probabilities are near "
-            "the labels': this is not a collapse but the effect of argmax on a weak signal.",
+            message=f"{facts} Its most probable class is nearly always {CLASS_NAMES[top]}, while its mean probabilities "
+            "are near the labels': this is not a collapse but the effect of argmax on a weak signal.",
             remedy="Act on probabilities instead: --decision utility.",
         )
     severity = WARNING if model["verdict"] == "collapsed" else OK
