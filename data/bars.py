@@ -55,7 +55,7 @@ class Bars:
     synthetic : bool
         True for generated prices: everything computed from them is marked SYNTHETIC.
     step : timedelta64, optional
-        The grid's step; by default the commonest distance between neighbours (one hour for a single bar).
+        The grid's step; by default the most frequent distance between neighbours (one hour for a single bar).
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ def _frozen(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 
 def commonest_step(time: TimeArray) -> np.timedelta64:
-    """Return the commonest distance between neighbours, the shortest if tied; an hour for a single bar."""
+    """Return the most frequent distance between neighbours, the shortest if tied; an hour for a single bar."""
     if len(time) == 1:
         return HOUR
     steps, counts = np.unique(np.diff(time), return_counts=True)

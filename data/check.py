@@ -173,7 +173,7 @@ def undamaged(table: Table, faults: Faults) -> Table:
 
 
 def step_of(time: TimeArray) -> np.timedelta64 | None:
-    """Return the commonest distance between different times, or None for fewer than two."""
+    """Return the most frequent distance between different times, or None for fewer than two."""
     unique = np.unique(time)
     return commonest_step(unique) if len(unique) > 1 else None
 

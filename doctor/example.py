@@ -68,8 +68,8 @@ def run_example(
     share = class_shares(truth[TRAINING:VALIDATION])
     write(f"The bars are a random walk of {BARS:,} hours, which is unpredictable. Labels: {labels.question}")
     write(
-        f"Validation labels: {_shares(share)}. Always predicting the commonest class is right {100 * share.max():.1f} % of the "
-        "time."
+        f"Validation labels: {_shares(share)}. Always predicting the most frequent class is right {100 * share.max():.1f} % of "
+        "the time."
     )
 
     # 2. The reported validation: columns that use the future

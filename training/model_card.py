@@ -28,7 +28,7 @@ def card(name: str, values: dict[str, Any]) -> str:
             ("negative log-likelihood (nats)", "nll"),
             ("... of always predicting the training shares", "nll_prior"),
             ("accuracy of argmax", "accuracy"),
-            ("... of always predicting the commonest class", "majority_share"),
+            ("... of always predicting the most frequent class", "majority_share"),
             ("Matthews correlation of argmax(p / training share)", "mcc_prior"),
             ("expected calibration error, 15 bins", "ece"),
         )

@@ -90,7 +90,7 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
 
 
 def _without_prior(facts: str, share: float, *, is_sure: bool) -> Finding:
-    """Return the finding where the training labels' shares are unknown; ``share`` is that of the commonest prediction."""
+    """Return the finding where the training labels' shares are unknown; ``share`` is that of the most frequent prediction."""
     return Finding(
         check="shares",
         severity=SUSPECT if is_sure else WARNING if share > ONE_SIDED_SHARE else OK,

@@ -268,7 +268,7 @@ def imported_card(name: str, values: dict[str, Any]) -> str:
 
 Imported from `{origin["file"]}` ({origin["form"]}, SHA-256 `{origin["sha256"][:16]}`): a transformer of the original
 architecture, {counts["all"]:,} parameters, {counts["trainable"]:,} of them trained, with frozen linear layers
-({a["layers"]} post-norm layers, width {a["d_model"]}, LoRA of rank {values["lora"]["rank"]}). It answers one question a bar:
+({a["layers"]} post-norm layers, width {a["d_model"]}, LoRA of rank {values["lora"]["rank"]}). It answers one question per bar:
 {question}
 
 The following was declared at the import: no tensor reveals it, and flagbt cannot check it.
