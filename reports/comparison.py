@@ -69,7 +69,7 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
 
 
 def comparison_table(runs: Sequence[StoredRun]) -> list[list[str]]:
-    """Return rows of text for a terminal: the names, then one row a metric; ``*`` marks the best."""
+    """Return rows of text for a terminal: the names, then one row per metric; ``*`` marks the best."""
     rows = [["", *labels(runs)]]
     for row in _metric_rows(runs, ranked=not inequalities(runs)):
         rows.append([row.head, *(f"{cell} *" if i == row.best else str(cell) for i, cell in enumerate(row.cells))])
@@ -221,7 +221,7 @@ def _metrics_table(runs: Sequence[StoredRun], names: Sequence[str], unequal: Seq
 
 
 class MetricRow(NamedTuple):
-    """Hold a metric of every run as text, the best run's position, and the differences to the first run as text."""
+    """A metric of every run as text, the best run's position, and the differences to the first run as text."""
 
     head: str
     cells: list[str]

@@ -1,4 +1,4 @@
-"""The effect of costs on a run: its own decisions, replayed at other costs."""
+"""The effect of costs on a run: its own decisions, replayed at different costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COST_FACTORS = (0.0, 1.0, 2.0)
 HIGHEST_FEE_BPS = 1_000.0
 _FEE_PRECISION_BPS = 0.001
 _SHOWN = ("sharpe_daily", "total_return", "fees_paid")
-_NOT_REPLAYED = "a plain Backtrader strategy places its own orders, so its orders at other costs are not known"
+_NOT_REPLAYED = "a plain Backtrader strategy places its own orders, so its orders at different costs are not known"
 
 
 def replay_bars(run: Run) -> ReplayBars:
@@ -53,7 +53,7 @@ def decided_targets(run: Run) -> FloatArray:
 
 
 def cost_sensitivity(run: Run) -> dict[str, Any]:
-    """Replay a run's decisions at other costs.
+    """Replay a run's decisions at different costs.
 
     Each bar's target exposure stays the same; sizes follow the equity. A stop relative to the entry price would move with
     the slippage; here it does not.

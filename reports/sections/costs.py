@@ -1,4 +1,4 @@
-"""Costs: the costs paid, the break-even fee, and the run at other costs."""
+"""Costs: the costs paid, the break-even fee, and the run at different costs."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def costs_section(stored: StoredRun) -> Html:
             for each in costs["by_factor"]
         ]
         columns = ["", "Sharpe ratio, daily", "Total return", "Fees paid"]
-        parts.append(table("The same decisions at other costs: fee, slippage and borrow together", columns, rows))
+        parts.append(table("The same decisions at different costs: fee, slippage and borrow together", columns, rows))
     return section("Costs", *parts)

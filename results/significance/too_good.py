@@ -27,7 +27,7 @@ LARGE_MOVES = 2 / 3  # quantile: only the third with the largest moves counts, a
 
 
 class Auc(NamedTuple):
-    """Hold how well a quantity separates rises from falls: its name, its AUC, and one standard deviation of chance."""
+    """How well a quantity separates rises from falls: its name, its AUC, and one standard deviation of chance."""
 
     what: str
     value: float

@@ -1,4 +1,4 @@
-"""A run at other costs: the fast replay of its decisions against Backtrader at those costs."""
+"""A run at different costs: the fast replay of its decisions against Backtrader at those costs."""
 
 from __future__ import annotations
 
