@@ -141,7 +141,7 @@ def _what_ran(stored: StoredRun) -> str:
         ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
         ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
         ("Strategy", setting_text(strategy_name(config))),
-        ("Bars already seen", _seen(config)),
+        ("Bars seen before the test", _seen(config)),
         ("Costs per side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
         ("Orders", order_counts(stored.manifest["funnel"])),
