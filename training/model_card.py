@@ -36,7 +36,7 @@ def card(name: str, values: dict[str, Any]) -> str:
     return f"""# {name}
 
 A {values["parameters"]["all"]:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
-{a["context_bars"]} bars of context{" a layer" if a["kind"] == "llama" else ""}), {_origin(values["base"])}, then fine-tuned with LoRA of rank
+{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(values["base"])}, then fine-tuned with LoRA of rank
 {values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question per bar:
 {labels_from_json(values["labels"]).question}
 
