@@ -49,7 +49,7 @@ def scoring(setting: Setting) -> Part:
             (f"scoring, {name}, the first time", f"{each['cold_bars_per_second']:,.0f} bars/s"),
             (f"scoring, {name}, peak memory", f"{each['peak_memory_mib']:,.0f} MiB"),
             (
-                f"{name}, one window a bar on this machine's CPU, {each['one_by_one_bars']} bars",
+                f"{name}, one window per bar on this machine's CPU, {each['one_by_one_bars']} bars",
                 f"{each['one_by_one_bars_per_second']:,.1f} bars/s; in chunks {each['times_one_by_one']:,.0f} times as many",
             ),
         ]
@@ -179,7 +179,7 @@ def training(setting: Setting) -> Part:
     marked = f", extrapolated from {steps} of {wanted} steps" if found["extrapolated"] else ""
     return found, [
         (
-            f"training, 88m, LoRA, context {LARGE.context_bars}, {batch_chunks} chunks a step",
+            f"training, 88m, LoRA, context {LARGE.context_bars}, {batch_chunks} chunks per step",
             f"{per_second:,.0f} samples/s, {share_text}",
         ),
         (f"{EPOCHS} epochs over {samples:,} samples, validation left out", f"{whole:,.1f} s{marked}"),

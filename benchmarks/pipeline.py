@@ -56,7 +56,7 @@ def main() -> None:
     threads = f"{torch.get_num_threads()} threads"
     print(f"flagbt {__version__}, torch {torch.__version__}, {threads}, Python {platform.python_version()}")
 
-    # 1. Scoring: all bars in chunks against one window a bar (the receptive field is read again for each)
+    # 1. Scoring: all bars in chunks against one window per bar (the receptive field is read again for each)
     checkpoint = find_checkpoint("Jan4")
     networks = {"tiny (Jan4)": (load_network(checkpoint), architecture_of(checkpoint), 400)}
     large = Architecture(n_features=len(checkpoint.schema.columns), **PRESETS["88m"])
@@ -72,7 +72,7 @@ def main() -> None:
         one = ScoringOptions(bar_by_bar=True, batch_chunks=1)
         one_by_one = seconds(lambda: score(network, rows, bars, first=start, options=one, **common), 1)  # noqa: B023
         ratio = one_by_one / slow_bars / batched
-        print(f"scoring {name}: {1 / batched:,.0f} bars/s in chunks, {ratio:,.0f} times one window a bar")
+        print(f"scoring {name}: {1 / batched:,.0f} bars/s in chunks, {ratio:,.0f} times one window per bar")
 
     # 2. Replay in Backtrader
     strategy = SmaCross()

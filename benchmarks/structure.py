@@ -2,7 +2,7 @@
 
 Exits with 1 where a limit is broken. A line of code is a line with a token on it that is not a comment or a docstring.
 
-    python benchmarks/structure.py              # the rooms, the largest files and functions, and what breaks a limit
+    python benchmarks/structure.py              # the subpackages, the largest files and functions, and what breaks a limit
     python benchmarks/structure.py --json       # the same as JSON
 """
 
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# From the ground up: a file imports from its own floor or from a lower one.
-FLOORS = (
+# The lowest first: a file imports from its own layer or from a lower one.
+LAYERS = (
     ("errors", "arrays", "stopping"),
     ("storage",),
     ("data",),
@@ -35,8 +35,8 @@ FLOORS = (
     ("cli",),
     ("__main__", "__init__"),
 )
-SEPARATE = {"strategies", "training"}  # of one floor, and they do not import each other
-LARGEST_ROOM = 0.20  # share of the package's code
+SEPARATE = {"strategies", "training"}  # of the same layer, and they do not import each other
+LARGEST_SUBPACKAGE = 0.20  # share of the package's code
 LONGEST_FUNCTION = 60  # lines, its docstring not counted
 MOST_PARAMETERS = 8  # self and cls not counted; dataclasses and click commands have as many as they have fields or options
 LONGEST_FILE = 400  # lines of any kind
@@ -66,7 +66,7 @@ class Source:
     public_names: tuple[str, ...]
 
     @property
-    def room(self) -> str:
+    def subpackage(self) -> str:
         """The top-level folder, or ``(root)``."""
         first, _, rest = self.path.partition("/")
         return first if rest else "(root)"
@@ -145,11 +145,11 @@ def imported_parts(tree: ast.Module, file: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name != "__version__")
 
 
-def rooms(files: list[Source]) -> dict[str, int]:
-    """Return the lines of code of each room, the largest first."""
+def subpackages(files: list[Source]) -> dict[str, int]:
+    """Return the lines of code of each subpackage, the largest first."""
     sizes: dict[str, int] = {}
     for each in files:
-        sizes[each.room] = sizes.get(each.room, 0) + each.code_lines
+        sizes[each.subpackage] = sizes.get(each.subpackage, 0) + each.code_lines
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
@@ -157,9 +157,9 @@ def broken_limits(files: list[Source]) -> list[str]:
     """Return a line for everything that breaks a limit."""
     total = sum(each.code_lines for each in files)
     found = [
-        f"{room}: {size:,} lines of code, {size / total:.1%} of the package; at most {LARGEST_ROOM:.0%}"
-        for room, size in rooms(files).items()
-        if size > LARGEST_ROOM * total
+        f"{subpackage}: {size:,} lines of code, {size / total:.1%} of the package; at most {LARGEST_SUBPACKAGE:.0%}"
+        for subpackage, size in subpackages(files).items()
+        if size > LARGEST_SUBPACKAGE * total
     ]
     found += [f"{each.path}: {each.lines} lines; at most {LONGEST_FILE}" for each in files if each.lines > LONGEST_FILE]
     for function in (function for each in files for function in each.functions if function.place != COMPILED_LOOP):
@@ -180,16 +180,16 @@ def shared_names(files: list[Source]) -> list[str]:
 
 
 def wrong_imports(files: list[Source]) -> list[str]:
-    """Return a line for every import from a higher floor, from a separate room, or by an absolute name."""
-    floor_of = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+    """Return a line for every import from a higher layer, from a separate subpackage, or by an absolute name."""
+    layer_of = {name: layer for layer, names in enumerate(LAYERS) for name in names}
     found = []
     for each in files:
         own = each.path.partition("/")[0].removesuffix(".py")
         for part in sorted(each.imports):
-            if part not in floor_of:
-                found.append(f"{each.path}: {part} is not on any floor")
-            elif floor_of[part] > floor_of[own]:
-                found.append(f"{each.path}: imports {part}, which is on a higher floor")
+            if part not in layer_of:
+                found.append(f"{each.path}: {part} is not in any layer")
+            elif layer_of[part] > layer_of[own]:
+                found.append(f"{each.path}: imports {part}, which is in a higher layer")
             elif part != own and {part, own} <= SEPARATE:
                 found.append(f"{each.path}: imports {part}; {' and '.join(sorted(SEPARATE))} do not import each other")
     return found
@@ -201,7 +201,7 @@ def report(files: list[Source]) -> dict[str, object]:
     return {
         "files": len(files),
         "code_lines": sum(each.code_lines for each in files),
-        "rooms": rooms(files),
+        "subpackages": subpackages(files),
         "median_function_lines": statistics.median(each.lines for each in functions),
         "longest_functions": {each.place: each.lines for each in functions[:10]},
         "longest_files": {each.path: each.lines for each in sorted(files, key=lambda each: -each.lines)[:10]},
@@ -223,8 +223,8 @@ def main() -> None:
         print(
             f"{found['files']} files, {total:,} lines of code; a median function has {found['median_function_lines']:.0f} lines"
         )
-        for room, size in rooms(files).items():
-            print(f"  {room:12} {size:6,}  {size / total:6.1%}")
+        for subpackage, size in subpackages(files).items():
+            print(f"  {subpackage:12} {size:6,}  {size / total:6.1%}")
         for title in ("longest_functions", "longest_files"):
             print(title.replace("_", " "))
             for place, lines in found[title].items():  # type: ignore[attr-defined]

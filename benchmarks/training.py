@@ -1,4 +1,4 @@
-"""Compare the speed of training with that of one window a sample, within one run: `python benchmarks/training.py`.
+"""Compare the speed of training with that of one window per sample, within one run: `python benchmarks/training.py`.
 
 Every turn is a separate process, so that its peak memory is separate. The ways take turns, round by round, so that other load
 of the machine affects them equally. Results are recorded in docs/benchmarks.md.
@@ -183,7 +183,7 @@ def on_cpu(threads: int, rounds: int, batch_chunks: int, *, usual_memory: bool) 
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for turn in range(1, rounds + 1):
         for way, measured in found.items():
-            # A process a turn: two of these trainings at once do not fit into every memory.
+            # One process per turn: two of these trainings at once do not fit into every memory.
             done = subprocess.run([*command, way], stdout=subprocess.PIPE, text=True, check=True)
             measured.append(json.loads(done.stdout))
             print(f"round {turn}: {way}: {measured[-1]['seconds']:.2f} s", file=sys.stderr)
@@ -213,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=4, help="Chunks a step of flagbt's.")
+    parser.add_argument("--batch-size", type=int, default=4, help="Chunks per step of flagbt's.")
     parser.add_argument("--usual-memory", action="store_true", help="Without training/memory_allocator.py.")
     parser.add_argument("--worker", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()

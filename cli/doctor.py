@@ -1,4 +1,4 @@
-"""flagbt doctor: why a checkpoint collapses or scores too well; flagbt verify: proofs of single promises."""
+"""flagbt doctor: why a checkpoint collapses or scores too well; flagbt verify: proofs of single properties."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
 
 @click.group("verify", cls=Group)
 def verify_group() -> None:
-    """Prove on your bars that a strategy or checkpoint keeps its promises; exit 1 if not."""
+    """Prove properties of a strategy or checkpoint on your bars; exit 1 if one does not hold."""
 
 
 def _verify_options(command: F) -> F:

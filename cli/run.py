@@ -93,7 +93,7 @@ def print_run(values: dict[str, Any], recorded: RunResult) -> None:
 
     data, manifest = values["data"], recorded.manifest
     if data["synthetic"]:
-        print_line("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+        print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
     if values["overlap_allowed"]:
         print_line("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is not a test.", style=STAMP)
     if not values["bars_seen_stated"]:

@@ -115,7 +115,7 @@ def _print_comparison(
         if (sentence := too_good_sentence(each.manifest)) is not None:
             print_line(f"{name}: {sentence}", style=STAMP)
     for sentence in unequal:
-        print_line(f"Not equal: {sentence}", style="yellow")
+        print_line(f"Not comparable: {sentence}", style="yellow")
     if unsorted:
         print_line("Not sorted: the runs are different tests.", style="yellow")
     print_table(rows[0], rows[1:])

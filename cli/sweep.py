@@ -209,7 +209,7 @@ def print_sweep(swept: SweepResult) -> None:
     """Print the results of a sweep."""
     values = swept.manifest
     if values["data"]["synthetic"]:
-        print_line("SYNTHETIC data: no market was involved in these numbers.", style=STAMP)
+        print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
     if values["allow_overlap"]:
         print_line("OVERLAP allowed: a checkpoint may have seen these bars. This is not a test.", style=STAMP)
     if swept.resumed:

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--lora-layers", default="all", show_default=True, help="all, or top:N to adapt the last N layers only.")
 @click.option("--learning-rate", type=Number(above=0), default=1e-3, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
+@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences per step.")
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
@@ -285,7 +285,7 @@ def _top_layers(text: str) -> int | None:
     help="Bars at the end that are not trained on; as many as the labels of trainings look ahead.",
 )
 @click.option("--learning-rate", type=Number(above=0), default=2e-3, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences a step.")
+@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences per step.")
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--resume", is_flag=True, help="Continue from the last save of an unfinished pre-training.")

@@ -32,7 +32,7 @@ class Gap(NamedTuple):
 
 
 def utc(stamp: np.datetime64) -> str:
-    """Return a time stamp as ISO 8601 to the second in UTC, such as ``2024-01-01T00:00:00Z``."""
+    """Return a timestamp as ISO 8601 to the second in UTC, such as ``2024-01-01T00:00:00Z``."""
     return f"{np.datetime_as_string(stamp.astype('datetime64[s]'))}Z"
 
 
@@ -55,7 +55,7 @@ class Bars:
     synthetic : bool
         True for generated prices: everything computed from them is marked SYNTHETIC.
     step : timedelta64, optional
-        The grid's step; by default the commonest distance between neighbours (one hour for a single bar).
+        The grid's step; by default the most frequent distance between neighbours (one hour for a single bar).
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Bars:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of all stamps and values, without the source's name."""
+        """SHA-256 (hex) of all timestamps and values, without the source's name."""
         sha = hashlib.sha256(b"flagbt bars 1")
         for name in ("time", *COLUMNS):
             sha.update(np.ascontiguousarray(getattr(self, name)).view(np.uint8).tobytes())
@@ -185,7 +185,7 @@ def _frozen(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 
 def commonest_step(time: TimeArray) -> np.timedelta64:
-    """Return the commonest distance between neighbours, the shortest if tied; an hour for a single bar."""
+    """Return the most frequent distance between neighbours, the shortest if tied; an hour for a single bar."""
     if len(time) == 1:
         return HOUR
     steps, counts = np.unique(np.diff(time), return_counts=True)
@@ -194,7 +194,7 @@ def commonest_step(time: TimeArray) -> np.timedelta64:
 
 def _check_order(time: TimeArray, source: str) -> None:
     if np.isnat(time).any():
-        raise DataError(f"{source}: the bar number {int(np.argmax(np.isnat(time))) + 1} has no time stamp.")
+        raise DataError(f"{source}: the bar number {int(np.argmax(np.isnat(time))) + 1} has no timestamp.")
     steps = np.diff(time)
     if (steps > np.timedelta64(0)).all():
         return

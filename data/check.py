@@ -42,7 +42,7 @@ class Remedy(NamedTuple):
 
 REMEDIES = {
     "damaged": Remedy(("drop-damaged",), "Fix the cells or fetch the file again; drop-damaged leaves these rows out.", True),
-    "mixed-units": Remedy(("convert-units",), "convert-units writes all stamps in one unit, detected by their size.", True),
+    "mixed-units": Remedy(("convert-units",), "convert-units writes all timestamps in one unit, detected by their size.", True),
     "out-of-order": Remedy(("sort",), "sort puts the rows in the order of time.", True),
     "duplicates": Remedy(("drop-duplicates",), "drop-duplicates keeps one of each: they are equal.", True),
     "disagreeing": Remedy(
@@ -53,7 +53,7 @@ REMEDIES = {
     "impossible": Remedy(("drop-impossible",), "Fetch these bars again; drop-impossible leaves them out, as gaps.", True),
     "off-grid": Remedy(
         ("drop-off-grid",),
-        "Fetch the bars again: shifting a stamp would move a price in time. drop-off-grid leaves these out, as gaps.",
+        "Fetch the bars again: shifting a timestamp would move a price in time. drop-off-grid leaves these out, as gaps.",
         True,
     ),
     "unfinished": Remedy(("drop-unfinished",), "drop-unfinished leaves it out; a later fetch gets the finished bar.", False),
@@ -173,7 +173,7 @@ def undamaged(table: Table, faults: Faults) -> Table:
 
 
 def step_of(time: TimeArray) -> np.timedelta64 | None:
-    """Return the commonest distance between different times, or None for fewer than two."""
+    """Return the most frequent distance between different times, or None for fewer than two."""
     unique = np.unique(time)
     return commonest_step(unique) if len(unique) > 1 else None
 
@@ -309,7 +309,7 @@ def _row_problems(table: Table, path: Path, seen: np.datetime64) -> list[Problem
     differing = others[~agree]
     if len(differing):
         example = _difference(table, int(differing[0]), int(kept[~agree][0]))
-        add("disagreeing", differing, f"rows repeat the time of a row above them with other values: {example}")
+        add("disagreeing", differing, f"rows repeat the time of a row above them with different values: {example}")
 
     # 2. Values and the grid
     add("impossible", impossible(table), "bars have an impossible price or volume (NaN, 0 or less, high below low)")

@@ -101,7 +101,7 @@ class FeatureSchema:
         Raises
         ------
         CheckpointError
-            When the feature set gives other columns, another warm-up or other values than at training.
+            When the feature set gives other columns, a different warm-up or different values than at training.
         """
         features = self._checked_feature_set
         scaled = (features(bars) - np.asarray(self.mean)) / np.asarray(self.scale)
@@ -131,7 +131,7 @@ class FeatureSchema:
         if not (off <= PROBE_TOLERANCE * (1 + np.abs(self.probe))).all():
             column = int(np.argmax(off))
             raise CheckpointError(
-                f"the feature set '{self.feature_set}' computes other values than at training: on the fixed probe series, "
+                f"the feature set '{self.feature_set}' computes different values than at training: on the fixed probe series, "
                 f"'{self.columns[column]}' is {_probe(features)[column]:.9g} instead of {self.probe[column]:.9g}. "
                 "Its code has changed: install the version of the training, or retrain."
             )

@@ -49,7 +49,7 @@ class FeatureSet:
         Raises
         ------
         StrategyError
-            When the plug-in returns an array of another shape.
+            When the plug-in returns an array of a different shape.
         DataError
             When a row after the warm-up is not finite, naming the column and the first such bar.
         """

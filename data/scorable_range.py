@@ -23,7 +23,7 @@ def scorable_range(
         given = f"without {option}" if timerange == TimeRange() else f"{option} {timerange}"
         raise RangeError(
             f"{given}: the range holds {part.stop - part.start:,} bars of {bars}. The first {warmup_bars:,} bars of the file "
-            f"are the warm-up, so {'none' if at_least == 1 else 'too few'} can be scored. Choose a later range, or give bars "
-            "that start earlier."
+            f"are the warm-up, so {'none' if at_least == 1 else 'too few'} can be scored. Choose a later range "
+            "inside the file, or give bars that start earlier."
         )
     return slice(first, part.stop)

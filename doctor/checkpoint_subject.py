@@ -193,7 +193,7 @@ def _fingerprint_parity(subject: Subject) -> Parity | str:
 
     checkpoint, past = subject.checkpoint, subject.past
     if checkpoint is None or past is None or subject.loaded is None:
-        return "The bars of the training are not given."
+        return "The training bars were not given."
     if checkpoint.imported:
         return "It was imported, so rows of its training are not available."
     stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
@@ -201,7 +201,7 @@ def _fingerprint_parity(subject: Subject) -> Parity | str:
     stop = past.between(checkpoint.ranges["validation"]).stop - checkpoint.labels.horizon_bars
     part = slice(stop - len(rows), stop)
     if part.start < 0 or not _has_training_bars(checkpoint, past):
-        return "The bars of the training are not given (the given ones have another digest)."
+        return "The training bars were not given (those given have a different digest)."
     served = subject.served(past.take(slice(max(0, part.start - 1_500), stop)))[-len(rows) :]
     if served.shape != rows.shape:
         return "The two tables have different widths, so no row can be compared."

@@ -1,8 +1,8 @@
 """Measure how much of the symptom a cause explains: run the same model without the fault.
 
 There are two symptoms. Wrong output: the mean probabilities are far from the labels' shares, or the loss is above that of a
-constant guess. A score that is too good: accuracy above the commonest class, or an AUC of BUY against SELL above 0.5, on bars
-that do not test the model. A cause explains the share of its symptom that disappears without it.
+constant guess. A score that is too good: accuracy above the most frequent class, or an AUC of BUY against SELL above 0.5, on
+bars that do not test the model. A cause explains the share of its symptom that disappears without it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def compare_scores(known: tuple[FloatArray, IntArray], honest: tuple[FloatArray,
     before, after = gains[0][which], gains[1][which]
     if before < SMALLEST_GAIN:
         return None
-    what = ("accuracy exceeds the commonest class's share", "AUC of BUY against SELL exceeds 0.5")[which]
+    what = ("accuracy exceeds the most frequent class's share", "AUC of BUY against SELL exceeds 0.5")[which]
     return _ablation(before, after, f"{undoing}, its {what} by {after:+.3f} instead of {before:+.3f}")
 
 
@@ -220,7 +220,7 @@ def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | 
     return compare_scores(
         (softmax(known[where]), y[where]),
         (softmax(logits[finite]), y[where]),
-        f"Live, at {len(where)} moments from the bars up to each",
+        f"Scored live at {len(where)} moments, from the bars up to each,",
     )
 
 

@@ -54,7 +54,7 @@ class DiagnosisRequest:
     class_weights, label_shares : array-like (3,), optional
         Class weights of the training loss; shares of the training labels.
     signals : array-like of int, shape (n_bars,), optional
-        Traded signals, where they are not the highest class; -1 for none.
+        Traded signals, where they are not the most probable class; -1 for none.
     name : str
         Name in the report.
     seed : int

@@ -68,8 +68,8 @@ def run_example(
     share = class_shares(truth[TRAINING:VALIDATION])
     write(f"The bars are a random walk of {BARS:,} hours, which is unpredictable. Labels: {labels.question}")
     write(
-        f"Validation labels: {_shares(share)}. Always predicting the commonest class is right {100 * share.max():.1f} % of the "
-        "time."
+        f"Validation labels: {_shares(share)}. Always predicting the most frequent class is right {100 * share.max():.1f} % of "
+        "the time."
     )
 
     # 2. The reported validation: columns that use the future
@@ -89,7 +89,7 @@ def run_example(
     honest = _accuracy(causal, causal_rows, truth)
     write(
         f"True skill: seven of the columns are centred windows and look up to {(max(AVERAGES) - 1) // 2} bars ahead. Computed "
-        f"from past bars only, the same columns have an accuracy of {100 * honest:.1f} %."
+        f"from past bars only, the same columns give an accuracy of {100 * honest:.1f} %."
     )
 
     # 4. Serving: other features

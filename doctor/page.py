@@ -85,7 +85,7 @@ def _number(each: Finding) -> str:
 def _shares(pictures: dict[str, Any]) -> Html:
     if "predicted" not in pictures:
         return Html("")
-    rows = [("highest class", pictures["predicted"]), ("mean probability", pictures["mean"])]
+    rows = [("most probable class", pictures["predicted"]), ("mean probability", pictures["mean"])]
     if pictures["prior"] is not None:
         rows.append(("training labels", pictures["prior"]))
     bars = "".join(
@@ -102,7 +102,7 @@ def _shares(pictures: dict[str, Any]) -> Html:
         key(zip(COLOURS, CLASS_NAMES, strict=True)),
         Html(f'<div class="bars">{bars}</div>\n'),
         table(
-            "By highest class, on all tested bars: share, mean confidence, and logits at two percentiles",
+            "By most probable class, on all tested bars: share, mean confidence, and logits at two percentiles",
             ["class", "share", "confidence", "5 %", "95 %"],
             cells,
         ),

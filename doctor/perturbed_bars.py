@@ -1,4 +1,4 @@
-"""Perturbed bars, to detect look-ahead: equal bars up to a bar, other bars after it."""
+"""Perturbed bars, to detect look-ahead: equal bars up to a bar, different bars after it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def perturb_future(bars: Bars, t: int, random: np.random.Generator) -> Bars:
 
 
 def perturb_past(bars: Bars, random: np.random.Generator) -> Bars:
-    """Return other bars with the same stamps: the same moves, wicks and volumes in another order, at another level.
+    """Return other bars with the same timestamps: the same moves, wicks and volumes in another order, at another level.
 
     Half of the draws also reverse the sign of the moves, so that a rising market falls.
     """

@@ -54,7 +54,7 @@ class FeatureTable:
         Raises
         ------
         UsageError
-            When the function returns another shape.
+            When the function returns a different shape.
         """
         rows = np.array(self.compute(bars), dtype=np.float64)
         if rows.shape != (len(bars), len(self.columns)):
@@ -201,7 +201,7 @@ class Subject:
         Raises
         ------
         UsageError
-            When the output has another shape.
+            When the output has a different shape.
         """
         output = self._checked_output(rows)
         finite = output[np.isfinite(output).all(axis=1)]

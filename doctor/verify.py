@@ -1,4 +1,4 @@
-"""Proofs of single promises: no look-ahead, and the same logits for any batch, warm-up or serving path."""
+"""Proofs of single properties: no look-ahead, and the same logits for any batch, warm-up or serving path."""
 
 from __future__ import annotations
 

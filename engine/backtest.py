@@ -71,7 +71,7 @@ def run_backtest(
         Bars traded, by open time, end exclusive. Without a start, a flagbt strategy's warm-up is skipped; with one, its
         bars without a signal are traded as HOLD and counted as ``no_signal``.
     costs : Costs, optional
-        By default 10 bps of fee and 2 bps of slippage a side.
+        By default 10 bps of fee and 2 bps of slippage per side.
     cash : float
         Starting cash in quote currency, above 0.
     short : bool
@@ -306,7 +306,7 @@ def _prepared(bars: Bars, strategy: Strategy) -> Signals:
     if type(strategy).prepare is Strategy.prepare:
         raise StrategyError(
             f"strategy '{strategy.name}': {type(strategy).__name__} defines no prepare(bars). Return Signals from it, "
-            "one row a bar; if decide needs none, return Signals.plain with a 1 (HOLD) for each bar."
+            "one row per bar; if decide needs none, return Signals.plain with a 1 (HOLD) for each bar."
         )
     with blamed_on(type(strategy), "prepare"):
         signals = strategy.prepare(bars)
@@ -319,7 +319,7 @@ def _prepared(bars: Bars, strategy: Strategy) -> Signals:
 
 
 def _check_signals(signals: Signals, bars: Bars, name: str) -> None:
-    """Refuse signals that are not one valid row a bar."""
+    """Refuse signals that are not one valid row per bar."""
     where = f"strategy '{name}': prepare must return Signals, one row for each of the {len(bars):,} bars"
     for label in ("signal", "raw", "logits", "probabilities"):
         values = getattr(signals, label)

@@ -18,7 +18,7 @@ SIZING = "at fill"
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Hold fees and slippage, and compute the sizes that leave room for them. 1 bp is 0.01 %.
+    """Fees and slippage, and the sizes that leave room for them. 1 bp is 0.01 %.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
     bars : Bars
         The bars to replay.
     signals : Signals, optional
-        One row a bar; strategies read them as ``self.data.signal[0]``, ``self.data.p_buy[0]`` and so on, see
+        One row per bar; strategies read them as ``self.data.signal[0]``, ``self.data.p_buy[0]`` and so on, see
         ``SIGNAL_LINES``. SELL=0, HOLD=1, BUY=2; NaN where there is none.
     """
 
@@ -69,7 +69,7 @@ class BarsFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
 
 
 def days_of(time: TimeArray) -> FloatArray:
-    """Return Backtrader's float days (1.0 is 0001-01-01) of time stamps, shape (n,)."""
+    """Return Backtrader's float days (1.0 is 0001-01-01) of timestamps, shape (n,)."""
     stamps = time.astype("datetime64[us]")
     days = stamps.astype("datetime64[D]")
     result: FloatArray = days.astype(np.int64) + _DAYS_TO_1970 + (stamps - days).astype(np.int64) / 86_400e6

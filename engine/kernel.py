@@ -27,7 +27,7 @@ _DUST = 1e-12  # base units that rounding may leave of a closed position, as in 
 
 
 class Rates(NamedTuple):
-    """Hold ``Costs`` as fractions: of the notional, the price, the notional a day; and the lot in base units."""
+    """``Costs`` as fractions: of the notional, the price, the notional per day; and the lot in base units."""
 
     fee: float
     slippage: float
@@ -36,7 +36,7 @@ class Rates(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Hold ``Rules`` as plain numbers, for ``next_target``; an inactive rule is 0 bars or an infinite fraction."""
+    """``Rules`` as plain numbers, for ``next_target``; an inactive rule is 0 bars or an infinite fraction."""
 
     cooldown_bars: int
     min_hold_bars: int
@@ -48,7 +48,7 @@ class Limits(NamedTuple):
 
 
 class HeldPosition(NamedTuple):
-    """Hold the rules' inputs at a bar's close.
+    """The rules' inputs at a bar's close.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class HeldPosition(NamedTuple):
 
 
 class Account(NamedTuple):
-    """Hold cash in quote currency, base units, and their average entry price (0 while flat)."""
+    """Cash in quote currency, base units, and their average entry price (0 while flat)."""
 
     cash: float
     size: float
@@ -243,7 +243,7 @@ def simulate(
     table: FloatArray,
     orders: FloatArray,
 ) -> tuple[int, int]:
-    """Replay all bars; write a row a bar into ``table`` and a row an order into ``orders``.
+    """Replay all bars; write one row per bar into ``table`` and one row per order into ``orders``.
 
     Parameters
     ----------

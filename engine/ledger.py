@@ -44,7 +44,7 @@ class _Trade:
 
 
 def orders_table(records: Iterable[OrderRecord], time: pd.DatetimeIndex) -> pd.DataFrame:
-    """Return one row an order, ORDER_COLUMNS, in the order they were decided.
+    """Return one row per order, ORDER_COLUMNS, in the order they were decided.
 
     ``time`` holds the traded bars' open times. A rejected order has fill columns only where a part of it filled: a
     reversal from short to long closes the short even where the cash is too little for the long. ``size`` is the size

@@ -50,7 +50,7 @@ REASONS = ("", LESS_THAN_A_LOT, RUIN)
 
 @dataclass(frozen=True, eq=False)
 class ReplayBars:
-    """Hold the traded bars as the replay needs them, computed once for many replays.
+    """The traded bars as the replay needs them, computed once for many replays.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class ReplayBars:
 
 @dataclass(frozen=True, eq=False)
 class ReplayResult:
-    """Hold one replay's results as numbers.
+    """One replay's results as numbers.
 
     Attributes
     ----------
@@ -210,7 +210,7 @@ def replay(
 
 
 class Scratch:
-    """Hold memory for the replays of ``n_bars`` bars, with at most one order a bar."""
+    """Memory for the replays of ``n_bars`` bars, with at most one order per bar."""
 
     def __init__(self, n_bars: int) -> None:
         self.table = np.empty((n_bars, 6))

@@ -20,7 +20,7 @@ WAITS = {COOLDOWN: "cooldown", MIN_HOLD: "min_hold", RUIN: "ruined"}
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Hold the rules that a run applies on top of its strategy; by default none.
+    """The rules that a run applies on top of its strategy; by default none.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ class Calibration:
     method : str
         ``none`` (scale 1, offset 0); ``offset`` (added to the logits, the "logit correction"); ``prior`` (the offset that
         gives the requested shares, Saerens et al. 2002); ``temperature`` (one scale 1/T, after known training weights are
-        removed) and ``vector`` (a scale and an offset a class), Guo et al. 2017; ``dirichlet`` (a scale for every pair of
+        removed) and ``vector`` (a scale and an offset per class), Guo et al. 2017; ``dirichlet`` (a scale for every pair of
         classes, on log-probabilities), Kull et al. 2019.
     scale : tuple of three float, or three of them
         For SELL, HOLD, BUY. For ``dirichlet``, row i holds the weights of the log-probabilities of SELL, HOLD and BUY in

@@ -370,6 +370,6 @@ def find_checkpoint(name: str) -> Checkpoint:
         raise CheckpointError(f"--ckpt: '{name}' is not a checkpoint. {what_it_is(Path(name))}")
     known = list(checkpoint_places())
     raise CheckpointError(
-        f"--ckpt: there is no checkpoint '{name}', neither as a folder nor among "
-        f"{', '.join(str(folder) for folder in checkpoint_folders()[:2])} and the bundled ones. {nearest(name, known)}"
+        f"--ckpt: there is no checkpoint '{name}', neither as a folder nor in "
+        f"{' or '.join(str(folder) for folder in checkpoint_folders()[:2])}, nor among the bundled ones. {nearest(name, known)}"
     )

@@ -65,7 +65,7 @@ class Decision:
         return self.method if self.thresholds is None else f"{self.method}:{self.thresholds[0]!r},{self.thresholds[1]!r}"
 
     def __call__(self, probabilities: FloatArray, *, class_returns: FloatArray, round_trip_cost: float) -> IntArray:
-        """Return one signal a row; NO_SIGNAL where the probabilities are NaN. *Causality: row by row.*
+        """Return one signal per row; NO_SIGNAL where the probabilities are NaN. *Causality: row by row.*
 
         Parameters
         ----------

@@ -149,9 +149,9 @@ def signal_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
 def model_verdict(
     mean_probabilities: npt.ArrayLike | None, label_shares: npt.ArrayLike | None, *, whose: str = "the training labels'"
 ) -> dict[str, Any] | None:
-    """Classify the model by its mean probabilities, whatever its highest class is: collapsed or plausible.
+    """Classify the model by its mean probabilities, whatever its most probable class is: collapsed or plausible.
 
-    An honest model of a weak signal gives HOLD as its highest class on nearly every bar, while its mean probabilities
+    An honest model of a weak signal gives HOLD as its most probable class on nearly every bar, while its mean probabilities
     match the label shares. That is not a collapse.
 
     Parameters

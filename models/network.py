@@ -123,7 +123,7 @@ def build_base(architecture: AnyArchitecture, weights: dict[str, Tensor], *, pla
     Raises
     ------
     CheckpointError
-        When a tensor is missing, unexpected or of another shape, naming it and ``place``.
+        When a tensor is missing, unexpected or of the wrong shape, naming it and ``place``.
     """
     with torch.device("meta"):  # compare the shapes before allocating memory
         empty = new_network(replace(architecture, layers=min(architecture.layers, len(weights) + 1)))

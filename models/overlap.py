@@ -98,7 +98,7 @@ def check_fit(checkpoint: Checkpoint, fitted_on: TimeRange) -> list[str]:
 
 
 def check_step(checkpoint: Checkpoint, bars: Bars) -> None:
-    """Refuse bars of another length than in the checkpoint's training.
+    """Refuse bars of a different length than in the checkpoint's training.
 
     Raises
     ------
@@ -109,5 +109,5 @@ def check_step(checkpoint: Checkpoint, bars: Bars) -> None:
     if bars.step_hours != expected:
         raise CheckpointError(
             f"checkpoint '{checkpoint.name}' was trained on bars of {expected:g} h, and those of {bars.source} are of "
-            f"{bars.step_hours:g} h, for which it does not hold. Resample the bars, or train on bars of that length."
+            f"{bars.step_hours:g} h, to which it does not apply. Resample the bars, or train on bars of that length."
         )

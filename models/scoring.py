@@ -95,7 +95,7 @@ def score(
     rows : array of float32, shape (n_bars, F)
         Scaled features of all bars; NaN in the first ``warmup_bars`` rows.
     bars : Bars
-        The bars of the rows. Only their time stamps are used, to place the chunks.
+        The bars of the rows. Only their timestamps are used, to place the chunks.
     architecture : Architecture or OriginalArchitecture
         Gives the chunk length and the receptive field.
     warmup_bars : int

@@ -17,7 +17,7 @@ NO_SIGNAL = -1
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """Signals of a strategy, one row a bar. *Causality: row t uses bars <= t.*
+    """Signals of a strategy, one row per bar. *Causality: row t uses bars <= t.*
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _likeliest(rows: FloatArray | None) -> IntArray:
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype.kind not in "iuf":
         got = f"shape {rows.shape} of {rows.dtype}" if isinstance(rows, np.ndarray) else f"a {type(rows).__name__}"
         raise StrategyError(
-            "Signals: give signal=, one of SELL=0, HOLD=1, BUY=2 a bar, or probabilities= as a numpy array of shape "
+            "Signals: give signal=, one of SELL=0, HOLD=1, BUY=2 per bar, or probabilities= as a numpy array of shape "
             f"(n_bars, 3) in the order SELL, HOLD, BUY; got {got}."
         )
     known: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))

@@ -35,13 +35,13 @@ def calibration_rows(done: CalibrationResult) -> list[list[str]]:
         return [" / ".join(f"{100 * each.scores[key][name]:.1f}" for name in CLASS_NAMES) + " %" for each in columns]
 
     return [
-        ["NLL, nats a bar", *(ratio(each.scores["nll"], 4) for each in columns)],
+        ["NLL, nats per bar", *(ratio(each.scores["nll"], 4) for each in columns)],
         ["NLL of the training shares alone", *(ratio(each.scores["nll_prior"], 4) for each in columns)],
-        ["ECE of the top class", *(ratio(each.scores["ece"], 4) for each in columns)],
+        ["ECE of the most probable class", *(ratio(each.scores["ece"], 4) for each in columns)],
         ["calibration error S / H / B", *(" / ".join(f"{x:.4f}" for x in each.reliability.errors) for each in columns)],
-        ["highest class S / H / B", *threes("predicted_shares")],
+        ["most probable class S / H / B", *threes("predicted_shares")],
         ["mean probability S / H / B", *threes("mean_probabilities")],
-        ["MCC of the highest class", *(ratio(each.scores["mcc"], 4) for each in columns)],
+        ["MCC of the most probable class", *(ratio(each.scores["mcc"], 4) for each in columns)],
         ["labelled bars", *(f"{each.scores['rows']:,}" for each in columns)],
     ]
 
@@ -88,12 +88,15 @@ def render_calibration(done: CalibrationResult) -> str:
         section(
             "Reliability",
             reliability_chart(curves_of(done), "reliability"),
-            paragraph("On the dotted line, a class predicted with p came true with p. A larger dot means more bars.", "muted"),
+            paragraph(
+                "On the dotted line, a class predicted with probability p occurs with frequency p. A larger dot: more bars.",
+                "muted",
+            ),
         ),
         section(
             "The calibration",
             Html(f"<pre>{escape(json.dumps(calibration.to_json(), indent=2))}</pre>\n"),
-            paragraph(f"Decision kept with it: {done.stored.decision}. Runs on {calibration.fitted_on} are refused with it."),
+            paragraph(f"Decision stored with it: {done.stored.decision}. Runs with it on {calibration.fitted_on} are refused."),
             paragraph(
                 f"Checkpoint {done.checkpoint.name}, digest {done.checkpoint.digest[:12]}; bars of {done.source}; the doctor's "
                 f"verdict there: {done.doctor_verdict}.",

@@ -69,7 +69,7 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
 
 
 def comparison_table(runs: Sequence[StoredRun]) -> list[list[str]]:
-    """Return rows of text for a terminal: the names, then one row a metric; ``*`` marks the best."""
+    """Return rows of text for a terminal: the names, then one row per metric; ``*`` marks the best."""
     rows = [["", *labels(runs)]]
     for row in _metric_rows(runs, ranked=not inequalities(runs)):
         rows.append([row.head, *(f"{cell} *" if i == row.best else str(cell) for i, cell in enumerate(row.cells))])
@@ -221,7 +221,7 @@ def _metrics_table(runs: Sequence[StoredRun], names: Sequence[str], unequal: Seq
 
 
 class MetricRow(NamedTuple):
-    """Hold a metric of every run as text, the best run's position, and the differences to the first run as text."""
+    """A metric of every run as text, the best run's position, and the differences to the first run as text."""
 
     head: str
     cells: list[str]
@@ -236,10 +236,10 @@ def _metric_rows(runs: Sequence[StoredRun], *, ranked: bool) -> list[MetricRow]:
         found = best([of_trader(run, key) for run in runs], BETTER[key]) if ranked and key in BETTER else None
         rows.append(MetricRow(label, [write(value) for value in values], found, _differences(values, write)))
     blank = [""] * len(runs)
-    rows.insert(3, MetricRow("Its 90 % interval", [_interval(run) for run in runs], None, blank))
+    rows.insert(3, MetricRow("Sharpe ratio, 90 % interval", [_interval(run) for run in runs], None, blank))
     deflated = [of_trader(run, "deflated_sharpe") for run in runs]
     cells = [NULL if value is None else share(value) for value in deflated]
-    rows.insert(4, MetricRow("Its deflated probability", cells, best(deflated, 1) if ranked else None, blank))
+    rows.insert(4, MetricRow("Deflated Sharpe ratio", cells, best(deflated, 1) if ranked else None, blank))
     tried = [trials_then_now(run.metrics["certainty"]) for run in runs]
     rows.insert(5, MetricRow("Tried on these bars, then / now", tried, None, blank))
     return rows
@@ -277,7 +277,7 @@ def _signals(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
         rows.insert(0, ("Training labels", label_shares[0]))
     missing = [name for name, each in described if each is None]
     note = f"Without signals: {', '.join(missing)}." if missing else ""
-    columns = ["Run", "Signals", "Model, before calibration", "After it"]
+    columns = ["Run", "Signals", "Model, before calibration", "Model, after calibration"]
     verdicts = table("Verdicts", columns, [_verdict_row(name, run) for name, run in zip(names, runs, strict=True)], words=True)
     return Html(class_bars(rows) + (paragraph(note, "muted") if note else "") + verdicts)
 
@@ -336,7 +336,7 @@ def _calibration(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
             lines,
             "reliability",
             caption="Of the most probable class, after calibration.",
-            description="How often the most probable class came true, by its probability, for each run",
+            description="How often the most probable class occurred, by its probability, for each run",
         )
         + table("Probabilities against labels", columns, rows)
     )

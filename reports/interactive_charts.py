@@ -28,7 +28,7 @@ MOST_MARKS = 10_000
 
 @dataclass(frozen=True)
 class Line:
-    """Hold a curve: its name (any text), x (datetime64, UTC, or float) and y, the colour's name in `colours.COLOURS`."""
+    """A curve: its name (any text), x (datetime64, UTC, or float) and y, the colour's name in `colours.COLOURS`."""
 
     name: str
     x: Array
@@ -40,7 +40,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Marks:
-    """Hold points with a shape (Bokeh's ``triangle``, ``inverted_triangle``, ``circle``...), such as entries and exits."""
+    """Points with a shape (Bokeh's ``triangle``, ``inverted_triangle``, ``circle``...), such as entries and exits."""
 
     name: str
     x: Array
@@ -52,7 +52,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Panel:
-    """Hold the lines and marks over one pair of axes; the panels of a figure share their x axis and its zoom.
+    """The lines and marks over one pair of axes; the panels of a figure share their x axis and its zoom.
 
     ``unit`` of y: ``number``, ``money`` or ``percent`` (of fractions). ``filled``: the first line down to 0.
     """

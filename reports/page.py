@@ -27,7 +27,7 @@ class Html(str):
 
 
 class Row(NamedTuple):
-    """Hold a row of a table: its head, its cells, and the position of the row's best cell."""
+    """A row of a table: its head, its cells, and the position of the row's best cell."""
 
     head: str
     cells: Sequence[object]

@@ -66,7 +66,7 @@ def render_index(out: Path) -> str:
             damaged.append(str(error))
     body = [f"<header>\n<h1>Runs</h1>\n{paragraph(_lead(len(rows)), 'lead')}</header>\n"]
     if rows:
-        body.append(table("Newest first; click a column head to sort", COLUMNS, rows, sortable=True))
+        body.append(table("Newest first; click a column header to sort", COLUMNS, rows, sortable=True))
         body += [paragraph(line, "muted") for line in legend(shown)]
     if damaged:
         items = "".join(f"<li>{escape(each)}</li>\n" for each in damaged)

@@ -105,7 +105,7 @@ def grid_chart(
 
 
 def reliability_chart(curves: Mapping[str, Reliability], name: str) -> Html:
-    """Draw reliability diagrams, a panel a class; see ``draw_reliability``."""
+    """Draw reliability diagrams, one panel per class; see ``draw_reliability``."""
     with _figure(3.2) as (figure, _):
         draw_reliability(figure, curves, STAND_IN)
         return _svg(figure, name, f"Reliability by class: {', '.join(curves)}")
@@ -132,7 +132,7 @@ def reliability_png(curves: Mapping[str, Reliability], path: Path) -> None:
 
 
 def draw_reliability(figure: Figure, curves: Mapping[str, Reliability], colours: Mapping[str, str]) -> None:
-    """Draw observed against predicted probability, a panel a class, with the ideal diagonal; larger dots are more bars."""
+    """Draw observed against predicted probability, one panel per class, with the ideal diagonal; larger dots are more bars."""
     figure.clear()
     panels = figure.subplots(1, 3)
     for c, (axes, class_name) in enumerate(zip(panels, CLASS_NAMES, strict=True)):

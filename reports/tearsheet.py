@@ -116,11 +116,13 @@ def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> s
     if certainty is None:
         return ""
     word = luck_word(certainty)
-    kind = {"not luck alone": "good", "may be luck": "fair", "the market's": "fair", "a loss beyond luck": "bad"}.get(word, "")
+    kind = {"not luck alone": "good", "may be luck": "fair", "due to the market": "fair", "a loss beyond luck": "bad"}.get(
+        word, ""
+    )
     if kind == "good" and set(marks(manifest)) - {"SYNTHETIC"}:
         kind = "fair"
     answer = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
-    if word == "the market's":
+    if word == "due to the market":
         answer = certainty["random_entries"]
     return verdict_card("Luck", word, with_stamp(answer, manifest["config"])["sentence"], kind)
 
@@ -139,8 +141,8 @@ def _what_ran(stored: StoredRun) -> str:
         ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
         ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
         ("Strategy", setting_text(strategy_name(config))),
-        ("Bars it has seen", _seen(config)),
-        ("Costs a side", f"fee {fee} bps, slippage {slippage} bps"),
+        ("Bars seen before the test", _seen(config)),
+        ("Costs per side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
         ("Orders", order_counts(stored.manifest["funnel"])),
         ("Sides", "long and short" if config.get("short") else "long or flat"),

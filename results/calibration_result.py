@@ -11,7 +11,7 @@ from ..models.reliability import Reliability
 
 @dataclass(frozen=True)
 class Scores:
-    """Hold scores of probabilities against labels (``models.statistics.scores``) and their reliability by class."""
+    """Scores of probabilities against labels (``models.statistics.scores``) and their reliability by class."""
 
     scores: dict[str, Any]
     reliability: Reliability
@@ -23,7 +23,7 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationResult:
-    """Hold a fitted calibration and its effect.
+    """A fitted calibration and its effect.
 
     Attributes
     ----------

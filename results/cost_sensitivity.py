@@ -1,4 +1,4 @@
-"""The effect of costs on a run: its own decisions, replayed at other costs."""
+"""The effect of costs on a run: its own decisions, replayed at different costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COST_FACTORS = (0.0, 1.0, 2.0)
 HIGHEST_FEE_BPS = 1_000.0
 _FEE_PRECISION_BPS = 0.001
 _SHOWN = ("sharpe_daily", "total_return", "fees_paid")
-_NOT_REPLAYED = "a plain Backtrader strategy places its own orders, so its orders at other costs are not known"
+_NOT_REPLAYED = "a plain Backtrader strategy places its own orders, so its orders at different costs are not known"
 
 
 def replay_bars(run: Run) -> ReplayBars:
@@ -53,7 +53,7 @@ def decided_targets(run: Run) -> FloatArray:
 
 
 def cost_sensitivity(run: Run) -> dict[str, Any]:
-    """Replay a run's decisions at other costs.
+    """Replay a run's decisions at different costs.
 
     Each bar's target exposure stays the same; sizes follow the equity. A stop relative to the entry price would move with
     the slippage; here it does not.
@@ -63,7 +63,7 @@ def cost_sensitivity(run: Run) -> dict[str, Any]:
     dict
         JSON values:
 
-        - ``break_even_fee_bps``: the fee a side at which the total return is 0, slippage and borrow as in the run, by
+        - ``break_even_fee_bps``: the fee per side at which the total return is 0, slippage and borrow as in the run, by
           bisection to 0.001 bps; None where there is none from 0 to 1,000, with ``break_even_reason`` as text;
           ``break_even_sentence``.
         - ``by_factor``: a list of ``factor`` (0, 1 and 2 times fee, slippage and borrow), ``sharpe_daily``,
@@ -125,7 +125,7 @@ def _break_even_sentence(run: Run, fee: float | None, why: str | None) -> str:
     if fee is None:
         return f"There is no fee at which this run breaks even: {why}."
     paid = costs_of(run).fee_bps
-    return f"The run breaks even at a fee of {fee:.1f} bps a side; it paid {paid:g}."
+    return f"The run breaks even at a fee of {fee:.1f} bps per side; it paid {paid:g}."
 
 
 def _at_factor(run: Run, replayed: Callable[[Costs], ReplayResult], factor: float) -> dict[str, Any]:

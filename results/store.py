@@ -1,4 +1,4 @@
-"""Run folders: one folder a run, written completely or not at all, with the same bytes for the same inputs."""
+"""Run folders: one folder per run, written completely or not at all, with the same bytes for the same inputs."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ _COUNTS = ("order", "trade", "bars_held")
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """Hold buy and hold's equity per bar, in the column ``equity``, and its starting cash."""
+    """Buy and hold: its equity per bar, in the column ``equity``, and its starting cash."""
 
     equity: pd.DataFrame
     cash: float
@@ -61,7 +61,7 @@ class Benchmark:
 
 @dataclass(frozen=True, eq=False)
 class StoredRun:
-    """Hold a run read back from its folder.
+    """A run read back from its folder.
 
     Attributes
     ----------

@@ -35,7 +35,7 @@ NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap", "bars_seen"
 
 @dataclass(frozen=True)
 class Trial:
-    """Hold one configuration tried on one range of bars.
+    """One configuration tried on one range of bars.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialCount:
-    """Hold the deflated Sharpe ratio's inputs from all trials on the same bars, the run's own included.
+    """The deflated Sharpe ratio's inputs from all trials on the same bars, the run's own included.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class TrialCount:
 
 @dataclass(frozen=True)
 class TrialLog:
-    """Hold the contents of a trial log.
+    """The contents of a trial log.
 
     Attributes
     ----------

@@ -75,7 +75,7 @@ class Strategy:
             cls.name = cls.__name__
 
     def prepare(self, bars: Bars) -> Signals:
-        """Do all batched work and return one signal a bar. *Causality: row t uses bars <= t.*
+        """Do all batched work and return one signal per bar. *Causality: row t uses bars <= t.*
 
         ``bars`` includes the history before the traded range, for the warm-up. The engine stores the result in
         ``self.signals``, at the same positions.

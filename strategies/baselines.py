@@ -123,7 +123,7 @@ class RandomSignals(Strategy):
         self.seed = seed
 
     def prepare(self, bars: Bars) -> Signals:
-        """Draw each bar's signal from its time stamp. *Causality: row t uses bars <= t.*"""
+        """Draw each bar's signal from its timestamp. *Causality: row t uses bars <= t.*"""
         share = uniform_of_time(bars.time, self.seed)
         signal = np.full(len(bars), HOLD)
         signal[share < self.sell_share] = SELL
@@ -165,7 +165,7 @@ def mean_error(mean: FloatArray, n_bars: int) -> FloatArray:
 
 
 def uniform_of_time(time: TimeArray, seed: int) -> FloatArray:
-    """Return a uniform number in [0, 1) for each time stamp, shape (n,): a stateless hash of stamp and seed."""
+    """Return a uniform number in [0, 1) for each timestamp, shape (n,): a stateless hash of stamp and seed."""
     seconds = time.astype("datetime64[s]").astype(np.int64).astype(np.uint64)
     key = _mix(np.array([seed % 2**64], dtype=np.uint64))
     bits: UnsignedArray = _mix(seconds ^ key) >> np.uint64(11)

@@ -156,8 +156,8 @@ def _maps(summary: Summary) -> Html:
     more = f" {len(means) - MOST_MAPS:,} more combinations are not shown." if len(means) > MOST_MAPS else ""
     parts = [
         paragraph(
-            "Each cell is the mean over all of its settings, such as those with other fees. The table below shows the best "
-            f"settings.{more}"
+            "Each cell is the mean over all settings with its values, such as those with different fees. The table below shows "
+            f"the best settings.{more}"
         )
     ]
     for number, (key, values) in enumerate(shown):

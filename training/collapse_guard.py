@@ -27,7 +27,7 @@ def collapse_findings(entry: dict[str, Any], label_shares: FloatArray) -> list[s
     Notes
     -----
     *Collapsed* is the model verdict: total variation between mean probabilities and label shares above 0.25. *Too good*
-    is an accuracy more than 0.10 above the commonest class's share, or a BUY-against-SELL AUC above 0.70: on hourly
+    is an accuracy more than 0.10 above the most frequent class's share, or a BUY-against-SELL AUC above 0.70: on hourly
     bitcoin no honest model comes near either, and a leak of the label into a feature gives both.
     """
     findings = []
@@ -38,8 +38,8 @@ def collapse_findings(entry: dict[str, Any], label_shares: FloatArray) -> list[s
     gain = entry["accuracy"] - entry["majority_share"]
     if gain > LARGEST_ACCURACY_GAIN:
         findings.append(
-            f"too good to be true: accuracy {entry['accuracy']:.3f} is {gain:.3f} above always predicting the commonest class. "
-            "Look for a feature that sees the future before believing it."
+            f"too good to be true: accuracy {entry['accuracy']:.3f} is {gain:.3f} above always predicting the most frequent "
+            "class. Look for a feature that sees the future before believing it."
         )
     direction = entry["auc_buy_sell"]
     if direction is not None and direction > LARGEST_DIRECTION_AUC:

@@ -28,7 +28,7 @@ def card(name: str, values: dict[str, Any]) -> str:
             ("negative log-likelihood (nats)", "nll"),
             ("... of always predicting the training shares", "nll_prior"),
             ("accuracy of argmax", "accuracy"),
-            ("... of always predicting the commonest class", "majority_share"),
+            ("... of always predicting the most frequent class", "majority_share"),
             ("Matthews correlation of argmax(p / training share)", "mcc_prior"),
             ("expected calibration error, 15 bins", "ece"),
         )
@@ -36,7 +36,7 @@ def card(name: str, values: dict[str, Any]) -> str:
     return f"""# {name}
 
 A {values["parameters"]["all"]:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
-{a["context_bars"]} bars of context{" a layer" if a["kind"] == "llama" else ""}), {_origin(values["base"])}, then fine-tuned with LoRA of rank
+{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(values["base"])}, then fine-tuned with LoRA of rank
 {values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question per bar:
 {labels_from_json(values["labels"]).question}
 
@@ -98,7 +98,7 @@ def curves_picture(history: list[dict[str, Any]], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     left.plot(epochs, [entry["nll"] for entry in history], color=BUY_COLOUR, marker="o", label="validation NLL")
     left.axhline(history[0]["nll_prior"], color=HOLD_COLOUR, linestyle="--", label="constant prior")
-    left.set(xlabel="epoch", ylabel="nats a bar", title="Negative log-likelihood")
+    left.set(xlabel="epoch", ylabel="nats per bar", title="Negative log-likelihood")
     left.legend(frameon=False)
     for name, colour in zip(CLASS_NAMES, (SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR), strict=True):
         right.plot(epochs, [entry["mean_probabilities"][name] for entry in history], color=colour, marker="o", label=name)

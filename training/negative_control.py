@@ -123,7 +123,7 @@ def run_negative_control(
 
 
 def random_walk(bars: Bars, random: np.random.Generator) -> Bars:
-    """Return a driftless Gaussian random walk with the time stamps, volatility and shuffled volumes of ``bars``."""
+    """Return a driftless Gaussian random walk with the timestamps, volatility and shuffled volumes of ``bars``."""
     n, sigma = len(bars), float(np.diff(np.log(bars.close)).std())
     close = bars.close[0] * np.exp(np.cumsum(random.normal(0, sigma, n)))
     open_ = np.concatenate([bars.close[:1], close[:-1]])

@@ -38,7 +38,7 @@ class Objective:
         (1 - beta) / (1 - beta^count), scaled to mean 1 (Cui et al. 2019).
     sampler : str
         ``natural``, or ``oversample``: SELL and BUY samples are drawn again until each class counts as often as the
-        commonest one. A sequence is read once; a bar drawn k times counts k times in its loss.
+        most frequent one. A sequence is read once; a bar drawn k times counts k times in its loss.
     label_smoothing : float
         Share of the target spread evenly over the classes (Szegedy et al. 2016); not with the focal loss.
     gamma, tau, beta : float

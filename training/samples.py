@@ -81,7 +81,7 @@ def gather_samples(
     Raises
     ------
     DataError
-        When a series has another step than ``bars``, or is given twice.
+        When a series has a different step than ``bars``, or is given twice.
     RangeError
         When a series has no sample in the range.
     """

@@ -49,7 +49,7 @@ class Schedule:
     ----------
     epochs : int
     batch_chunks : int
-        Sequences a step, over all processes.
+        Sequences per step, over all processes.
     learning_rate : float
         The peak: linear warm-up over 5 % of the steps, then a cosine to 0.
     weight_decay : float

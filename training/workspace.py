@@ -146,8 +146,9 @@ def can_resume(target: Path, series: Sequence[Bars], key: dict[str, Any], *, ove
     before, now = (workspace / RECIPE).read_text(encoding="utf-8"), _note(series, key)
     if before != now:
         raise TrainingError(
-            f"--resume: the unfinished training in {workspace} had other options, other bars or another flagbt: resuming would "
-            f"mix two trainings. Give the same options ({_differences(before, now)}), or --overwrite to start again."
+            f"--resume: the unfinished training in {workspace} had different options, different bars or another version of "
+            f"flagbt: resuming would mix two trainings. Give the same options "
+            f"({_differences(before, now)}), or --overwrite to start again."
         )
     return True
 

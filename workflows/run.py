@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """The options of `flagbt run`, a field each.
+    """The options of `flagbt run`, one field per option.
 
     Parameters
     ----------

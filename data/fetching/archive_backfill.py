@@ -13,7 +13,7 @@ from .backfill import SEAM_BARS
 from .exchange_rows import ExchangeRows, Hole, disagreement, holes, joined, utc_ms, values_text, without
 
 RECENT_MS = 62 * 86_400_000  # a month's file may appear weeks after its end; until then there are daily files
-FILES_COST = 2  # answers of the exchange that a file and its checksum must save
+FILES_COST = 2  # responses of the exchange that a file and its checksum must save
 
 
 class ArchiveBackfill:
@@ -27,8 +27,8 @@ class ArchiveBackfill:
     finished : int
         Milliseconds: bars that open then or later are not finished.
     page_bars : int, optional
-        Bars in one answer of the exchange, where the exchange provides the rest. Then only months that save several
-        answers are taken, and bars that the archive lacks are left to the exchange. None: the archive is the only source.
+        Bars in one response of the exchange, where the exchange provides the rest. Then only months that save several
+        responses are taken, and bars that the archive lacks are left to the exchange. None: the archive is the only source.
     keep : function of ExchangeRows
         Receives the new bars of every file.
     report : function of str, int, int

@@ -125,7 +125,7 @@ class Archive:
         self.title = f"binance {symbol} {timeframe}"
 
     def clock_ms(self) -> int:
-        """Return the archive's clock, from the date of an answer.
+        """Return the archive's clock, from the date of a response.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class Archive:
         except requests.exceptions.SSLError as error:
             raise FetchError(f"{self.base_url}: no secure connection ({error}).") from None
         except requests.RequestException as error:
-            raise NoAnswer(f"no answer ({error})") from None
+            raise NoAnswer(f"no response ({error})") from None
         status = answer.status_code
         if status in _FINAL:
             raise FetchError(f"{self.base_url}: refused with HTTP {status}: {_FINAL[status]}.")

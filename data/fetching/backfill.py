@@ -1,6 +1,6 @@
 """Backfill: requests for missing bars, page by page, with every seam checked.
 
-A bar counts as missing only after `CONFIRMATIONS` answers of the exchange have omitted it.
+A bar counts as missing only after `CONFIRMATIONS` responses of the exchange have omitted it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Backfill:
     ----------
     market : PageSource
     known : ExchangeRows
-        The bars that exist already, sorted; every answer must agree with them.
+        The bars that exist already, sorted; every response must agree with them.
     stored : ExchangeRows
         Those of the known bars that come from the user's file.
     owner : str
@@ -65,7 +65,7 @@ class Backfill:
     ) -> None:
         self.market, self.known, self.stored, self.owner = market, known, stored, owner
         self.keep, self.report = keep, report
-        self.distrusted = False  # True when answers contradict earlier ones
+        self.distrusted = False  # True when responses contradict earlier ones
 
     def fill(self, start: int, stop: int) -> ExchangeRows:
         """Return all bars, known and new, sorted.
@@ -75,7 +75,7 @@ class Backfill:
         DataError
             When the exchange's bars differ from the known ones.
         FetchError
-            When it gives no usable answer.
+            When it gives no usable response.
         """
         requested: dict[Hole, int] = {}
         phase = "fetch"
@@ -91,7 +91,7 @@ class Backfill:
             phase = "check"
 
     def _round(self, missing: list[Hole], stop: int, phase: str) -> list[ExchangeRows]:
-        """Request each hole once; an answer that covers several holes counts for all of them."""
+        """Request each hole once; a response that covers several holes counts for all of them."""
         step, pages, at = self.market.step_ms, [NO_ROWS], missing[0][0]
         total, done = sum(hi - lo for lo, hi in missing) // step, 0
         for lo, hi in missing:
@@ -112,14 +112,14 @@ class Backfill:
         return pages
 
     def _seam(self, at: int, last_page: ExchangeRows) -> ExchangeRows:
-        """Return the known bars just before ``at``, which the next answer must contain too."""
+        """Return the known bars just before ``at``, which the next response must contain too."""
         since = at - SEAM_BARS * self.market.step_ms
         lo, hi = np.searchsorted(self.known[:, 0], [since, at])
         tail = last_page[-SEAM_BARS:]
         return joined([self.known[lo:hi], tail[(tail[:, 0] >= since) & (tail[:, 0] < at)]])
 
     def _check(self, seam: ExchangeRows, at: int, stop: int, answer: ExchangeResponse) -> None:
-        """Compare an answer with the known bars; one wrong answer does not mean that the known bars are wrong."""
+        """Compare a response with the known bars; one wrong response does not mean that the known bars are wrong."""
         for known in (self.known, seam):
             if differ := disagreement(known, answer.rows):
                 here, there = differ
@@ -152,7 +152,7 @@ class Backfill:
 
 
 def _covered_until(answer: ExchangeResponse, at: int, stop: int, step_ms: int) -> int | None:
-    """Return the time up to which an answer shows the existing bars; None if it contains nothing from ``at`` on."""
+    """Return the time up to which a response shows the existing bars; None if it contains nothing from ``at`` on."""
     if answer.past_end:
         return stop
     if len(answer.rows) and answer.rows[-1, 0] >= at:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .http_session import BoundedAdapter
 
-TIMEOUT_S = 20.0  # for the first byte of an answer, and between two pieces of it
+TIMEOUT_S = 20.0  # for the first byte of a response, and between two pieces of it
 CLOCKS_AGREE_MS = 10_000
 AHEAD_MS = 366 * 86_400_000  # of the exchange's clock at the start: other units are far off, a machine that slept is not
 USUAL_PAGE_BARS = 500
@@ -37,7 +37,7 @@ _FINAL = {
 
 
 class ExchangeResponse(NamedTuple):
-    """A page: rows before the requested end, sorted, valid, each once; whether the answer had later ones too."""
+    """A page: rows before the requested end, sorted, valid, each once; whether the response had later ones too."""
 
     rows: ExchangeRows
     past_end: bool
@@ -125,7 +125,7 @@ class Market:
         return f"{self.name} {self.symbol} {self.timeframe}"
 
     def clock_ms(self) -> int:
-        """Return the time of the exchange's clock; two readings must agree, so that one wrong answer is noticed.
+        """Return the time of the exchange's clock; two readings must agree, so that one wrong response is noticed.
 
         Raises
         ------
@@ -137,19 +137,19 @@ class Market:
         return now
 
     def page(self, since: int, stop: int, check: Callable[[ExchangeResponse], None]) -> ExchangeResponse:
-        """Return bars that open at or after ``since`` and before ``stop``, as many as one answer contains.
+        """Return bars that open at or after ``since`` and before ``stop``, as many as one response contains.
 
         Parameters
         ----------
         since, stop : int
             Milliseconds.
         check : function of ExchangeResponse
-            Raises NoAnswer for an answer that does not fit the known bars; the request is then repeated.
+            Raises NoAnswer for a response that does not fit the known bars; the request is then repeated.
 
         Raises
         ------
         FetchError
-            When there is no usable answer.
+            When there is no usable response.
         """
 
         def request() -> ExchangeResponse:
@@ -165,7 +165,7 @@ class Market:
         Raises
         ------
         FetchError
-            When there is no usable answer.
+            When there is no usable response.
         """
 
         def request() -> int | None:
@@ -185,7 +185,7 @@ class Market:
             try:
                 bars_of_rows(page, self.step_ms, self.title)
             except DataError as error:
-                reason = f"the exchange's answer is not usable: {error}"
+                reason = f"the exchange's response is not usable: {error}"
                 raise NoAnswer(reason, answered=True, final_error=FetchError(reason)) from None
             if self.step_ms <= ALIGNED_TO_MS and (page[:, 0] % self.step_ms).any():
                 raise NoAnswer(f"bars open off the grid of {self.timeframe}, the first at {utc_ms(page[0, 0])}", answered=True)
@@ -198,19 +198,19 @@ class Market:
                 raise ValueError
             rows = joined([rows])
         except (TypeError, ValueError):
-            raise NoAnswer("the answer is not a list of bars", answered=True) from None
+            raise NoAnswer("the response is not a list of bars", answered=True) from None
         except DataError as error:
-            raise NoAnswer(f"the answer contradicts itself: {error}", answered=True) from None
+            raise NoAnswer(f"the response contradicts itself: {error}", answered=True) from None
         if self._read is not None and len(rows):
             now = self._read[0] + 1000 * (time.monotonic() - self._read[1])
             if rows[-1, 0] > now + self.step_ms + AHEAD_MS:
-                raise NoAnswer("the answer's newest bar is in the future", answered=True)
+                raise NoAnswer("the response's newest bar is in the future", answered=True)
         return rows
 
     def _load_symbols(self) -> None:
         self._call(lambda: self.api.load_markets(True))
         if not self.api.symbols:
-            raise NoAnswer("the answer lists no symbol", answered=True)
+            raise NoAnswer("the response lists no symbol", answered=True)
 
     def _clock(self) -> int:
         readings = []
@@ -221,7 +221,7 @@ class Market:
             readings.append((int(value), time.monotonic()))
         (first, started), (second, ended) = readings
         if abs((second - first) - 1000 * (ended - started)) > CLOCKS_AGREE_MS:
-            raise NoAnswer(f"its clock jumps by {(second - first) / 1000:,.0f} s between two answers", answered=True)
+            raise NoAnswer(f"its clock jumps by {(second - first) / 1000:,.0f} s between two responses", answered=True)
         return second
 
     def _answer_date(self) -> int | None:
@@ -244,17 +244,17 @@ class Market:
             if status in (418, 429) or isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded):
                 raise NoAnswer(f"too many requests (HTTP {status})", wait_s=http.retry_after()) from None
             if isinstance(error, ccxt.RequestTimeout):
-                raise NoAnswer("no answer in time") from None
+                raise NoAnswer("no response in time") from None
             if (status is None or status < 400) and isinstance(error, ccxt.NetworkError):
-                raise NoAnswer(f"no answer ({_cause(error)})") from None
+                raise NoAnswer(f"no response ({_cause(error)})") from None
             if status is not None and status >= 500:
                 raise NoAnswer(f"HTTP {status} ({reason})", wait_s=http.retry_after()) from None
             if status is None or (400 <= status < 500 and not isinstance(error, ccxt.NetworkError)):
                 raise FetchError(f"{self.title}: refused: {reason}.") from None
             raise NoAnswer(reason, answered=True) from None
         except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError):
-            # ccxt received something that is not this exchange's answer, such as a page of HTML.
-            raise NoAnswer(f"the answer (HTTP {http.status}) is not in the exchange's format", answered=True) from None
+            # ccxt received something that is not this exchange's response, such as a page of HTML.
+            raise NoAnswer(f"the response (HTTP {http.status}) is not in the exchange's format", answered=True) from None
 
     def _throttle(self, cost: float | None = None) -> None:
         """Keep the rate limit. TRAP: ccxt's throttle reads the wall clock, and sleeps an hour if that is set back by one."""

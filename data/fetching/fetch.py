@@ -49,7 +49,7 @@ class FetchRequest:
     base_url : str, optional
         Scheme and host in place of the exchange's, for a mirror or a gateway.
     patience_s : float
-        How long one request is repeated while there is no answer.
+        How long one request is repeated while there is no response.
     """
 
     exchange: str
@@ -98,7 +98,7 @@ def fetch(request: FetchRequest, *, report: PhaseProgress = IGNORE, notify: Call
     DataError
         When the file's bars and the exchange's differ, or the file cannot be read or written. It is then unchanged.
     FetchError
-        When the exchange gives no usable answer. The file is then unchanged, and the pages so far are kept.
+        When the exchange gives no usable response. The file is then unchanged, and the pages so far are kept.
     """
     # 1. Checks before anything is written or sent.
     output = _checked(request)
@@ -126,7 +126,7 @@ def _fetch(request: FetchRequest, store: PageStore, report: PhaseProgress, notif
     fetching = _Fetching(request, store, stored, report, notify)
     left = store.resume(series)
     if store.removed:
-        fetching.notes.append("pages of an unfinished fetch of other bars were removed")
+        fetching.notes.append("pages of an unfinished fetch of different bars were removed")
     known, start, stop = fetching.limits(left)
     # 4. From the archives, then from the exchange.
     if fetching.archive is not None:

@@ -1,4 +1,4 @@
-"""HTTP with limits: an answer of limited size that must be complete within a limited time."""
+"""HTTP with limits: a response of limited size that must be complete within a limited time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PIECE_BYTES = 65_536
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Read each answer whole, or stop at a limit; keep the last answer's status and headers.
+    """Read each response whole, or stop at a limit; keep the last response's status and headers.
 
     Parameters
     ----------
     most_bytes : int
-        Of an answer's body, unpacked.
+        Of a response's body, unpacked.
     most_seconds : float
-        From the answer's first byte to its last. TRAP: the time-out of ``requests`` applies to each read, so a server that
+        From the response's first byte to its last. TRAP: the time-out of ``requests`` applies to each read, so a server that
         sends one byte every few seconds would never reach it.
     """
 
@@ -35,12 +35,12 @@ class BoundedAdapter(HTTPAdapter):
         self.headers: dict[str, str] = {}
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request, and read its answer to the end.
+        """Send a request, and read its response to the end.
 
         Raises
         ------
         requests.RequestException
-            When the answer is cut off, is too large or takes too long.
+            When the response is cut off, is too large or takes too long.
         """
         self.status, self.headers = None, {}
         self.requests += 1
@@ -54,25 +54,25 @@ class BoundedAdapter(HTTPAdapter):
                 pieces.append(piece)
                 size += len(piece)
                 if size > self.most_bytes:
-                    raise requests.ConnectionError(f"the answer has more than {self.most_bytes:,} bytes")
+                    raise requests.ConnectionError(f"the response has more than {self.most_bytes:,} bytes")
                 if monotonic() - started > self.most_seconds:
-                    raise requests.ReadTimeout(f"the answer was not complete after {self.most_seconds:g} seconds")
+                    raise requests.ReadTimeout(f"the response was not complete after {self.most_seconds:g} seconds")
         except (ProtocolError, ReadTimeoutError, DecodeError) as error:
             response.close()
             raise requests.ConnectionError(f"Connection broken: {error}") from error
         except requests.RequestException:
             response.close()
             raise
-        response._content = b"".join(pieces)  # as requests does for answers that are not streamed
+        response._content = b"".join(pieces)  # as requests does for responses that are not streamed
         return response
 
     def retry_after(self) -> float | None:
-        """Return the wait in seconds that the last answer requests, or None."""
+        """Return the wait in seconds that the last response requests, or None."""
         text = self.headers.get("retry-after", "").strip()
         return float(text) if text.isdigit() and len(text) < 9 else None
 
     def date_ms(self) -> int | None:
-        """Return the server's clock, from the last answer's Date, in milliseconds, or None."""
+        """Return the server's clock, from the last response's Date, in milliseconds, or None."""
         try:
             return int(parsedate_to_datetime(self.headers["date"]).timestamp() * 1000)
         except (KeyError, ValueError, TypeError):

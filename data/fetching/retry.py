@@ -1,4 +1,4 @@
-"""Retry: how often and how long a request is repeated when a server is busy, unreachable or gives unusable answers."""
+"""Retry: how often and how long a request is repeated when a server is busy, unreachable or gives unusable responses."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
-TRIES = 4  # for a request with unusable answers
+TRIES = 4  # for a request with unusable responses
 NOTIFY_FROM_S = 2.0  # shorter waits are not reported
 LONGEST_REASON = 200
 
 
 class NoAnswer(Exception):  # noqa: N818  # not an error yet: the next try may succeed
-    """No usable answer, this time.
+    """No usable response, this time.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class NoAnswer(Exception):  # noqa: N818  # not an error yet: the next try may s
     wait_s : float, optional
         The wait that the server requests.
     answered : bool
-        True for an unusable answer: such a request is tried `TRIES` times, any other until `Retry.seconds` have passed.
+        True for an unusable response: such a request is tried `TRIES` times, any other until `Retry.seconds` have passed.
     final_error : FlagbtError, optional
         Raised when the last try fails; by default a FetchError with the reason.
     """
@@ -61,7 +61,7 @@ class Retry:
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     def call(self, request: Callable[[], T], what: str) -> T:
-        """Repeat a request until there is an answer.
+        """Repeat a request until there is a response.
 
         TRAP: time is taken from the monotonic clock, which does not change with the wall clock.
 

@@ -23,7 +23,7 @@ from .time_stamps import TimeColumn
 _LINE_END = re.compile(r"\r\n|\r|\n")
 # Text cells take ten times the memory of floats, so rows are converted in pieces; small pieces are the fastest.
 ROWS_AT_ONCE = 1_000
-TIMES_AT_ONCE = 20_000  # a call of pandas costs as much as 500 stamps
+TIMES_AT_ONCE = 20_000  # a call of pandas costs as much as 500 timestamps
 HEADER_WITHIN = 10  # lines that are not blank
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 

@@ -138,7 +138,7 @@ def _column(batch: Any, name: str, first: int) -> Any:
         return batch.column(names.index(name if name in names else _PANDAS_INDEX))
     index = _range_index(batch.schema)
     if index is None or index[0] != name:
-        raise ValueError("its data has other columns than its schema")
+        raise ValueError("its data has different columns than its schema")
     _, start, step = index
     if start + step * (first + batch.num_rows) >= 2**63:
         raise ValueError("the index runs beyond 64 bits")

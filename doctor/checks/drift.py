@@ -67,7 +67,7 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
     name = "drift"
     # 1. Measure
     if subject.past is None or subject.training is None or subject.past_rows is None:
-        return skipped(name, "The bars of the training are not given.", "Add --train-data FILE, or past= and training=.")
+        return skipped(name, "The training bars were not given.", "Add --train-data FILE, or past= and training=.")
     old = subject.past_rows[subject.training]
     new = (subject.rows if subject.trained is None else subject.training_table(subject.bars))[subject.tested]
     old, new = old[np.isfinite(old).all(axis=1)], new[np.isfinite(new).all(axis=1)]

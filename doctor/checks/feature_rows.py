@@ -254,7 +254,7 @@ def serving_parity(subject: Subject, coverage: Note, pictures: dict[str, Any]) -
     name = "serving-parity"
     found = _parity(subject)
     if isinstance(found, str):
-        return skipped(name, found, "Give the bars of the training: --train-data FILE, or past=.")
+        return skipped(name, found, "Give the training bars: --train-data FILE, or past=.")
     rows_off, logits_off, count, columns, limit = found
     coverage["parity_rows"] = count
     worst = max(rows_off, logits_off)

@@ -156,7 +156,7 @@ def _adapter_effect(loaded: LenientCheckpoint, checkpoint: Checkpoint) -> float:
 
 
 def invariance(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
-    """Compare the logits in repeated calls, with padding, with other history, in a batch and in bfloat16."""
+    """Compare the logits in repeated calls, with padding, with a different history, in a batch and in bfloat16."""
     name, random = "invariance", subject.random(13)
     limit = LARGEST_MOVE if subject.context_bars is not None else LARGEST_MOVE_UNKNOWN_CONTEXT
     faults: list[tuple[str, float]] = []
@@ -242,7 +242,7 @@ def _precision(subject: Subject, windows: list[FloatArray]) -> str:
 
 
 def input_ignored(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
-    """Shuffle the rows over the bars: a model that uses its input gives other logits."""
+    """Shuffle the rows over the bars: a model that uses its input gives different logits."""
     del pictures
     name, random = "input-ignored", subject.random(11)
     rows = filled(subject.rows[subject.first_row :])[-SHUFFLED_ROWS:]

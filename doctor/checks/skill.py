@@ -80,8 +80,8 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
             severity=WARNING,
             value=predicted[top],
             limit=ONE_SIDED_SHARE,
-            message=f"{facts} Its highest class is nearly always {CLASS_NAMES[top]}, while its mean probabilities are near the "
-            "labels': this is not a collapse but the effect of argmax on a weak signal.",
+            message=f"{facts} Its most probable class is nearly always {CLASS_NAMES[top]}, while its mean probabilities "
+            "are near the labels': this is not a collapse but the effect of argmax on a weak signal.",
             remedy="Act on probabilities instead: --decision utility.",
         )
     severity = WARNING if model["verdict"] == "collapsed" else OK
@@ -90,7 +90,7 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
 
 
 def _without_prior(facts: str, share: float, *, is_sure: bool) -> Finding:
-    """Return the finding where the training labels' shares are unknown; ``share`` is that of the commonest prediction."""
+    """Return the finding where the training labels' shares are unknown; ``share`` is that of the most frequent prediction."""
     return Finding(
         check="shares",
         severity=SUSPECT if is_sure else WARNING if share > ONE_SIDED_SHARE else OK,
@@ -176,8 +176,8 @@ def rank_skill(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Fi
             severity=WARNING,
             value=direction.value,
             limit=0.5,
-            message=f"No skill in direction: the AUC of BUY against SELL is {direction}, which contains 0.5. No threshold or "
-            f"offset can separate up from down. {facts}",
+            message=f"No skill in direction: the AUC of BUY against SELL is {direction}; its interval contains 0.5. No "
+            f"threshold or offset can separate up from down. {facts}",
             remedy="Do not trade its direction; another threshold, weight or offset only shifts the bias.",
             otherwise="With skill, the whole interval would be above 0.5.",
         )
@@ -306,7 +306,7 @@ def _ranks_better(z: FloatArray, y: IntArray, order: tuple[int, ...], random: np
 
 
 def calibration(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
-    """Compare probabilities with frequencies: ECE of the top class (Guo et al. 2017), by class (Kull et al. 2019)."""
+    """Compare probabilities with frequencies: ECE of the most probable class (Guo et al. 2017), by class (Kull et al. 2019)."""
     name = "calibration"
     if subject.labels is None:
         return skipped(name, "It needs labels.", "Give labels=.")

@@ -32,7 +32,8 @@ def too_good(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Find
     for where, accuracy, baseline, auc, slack in _scored(subject):
         gain = accuracy - baseline
         facts.append(
-            f"{where}: accuracy {accuracy:.3f} against {baseline:.3f} for the better of the commonest class and the last label"
+            f"{where}: accuracy {accuracy:.3f} against {baseline:.3f} for the better of the most frequent class and the last "
+            "label"
             f"{'' if auc is None else f', BUY-against-SELL AUC {auc:.3f}'}"
         )
         if gain > LARGEST_ACCURACY_GAIN or (auc is not None and auc - slack > LARGEST_DIRECTION_AUC):
@@ -54,8 +55,8 @@ def too_good(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Find
             limit=LARGEST_DIRECTION_AUC,
             message=f"Too good to be true: {'; '.join(faults)}.",
             remedy="Look for a column that uses the future, a random split, or training bars among the test bars.",
-            otherwise="A sound pipeline stays near the commonest class's share and an AUC of 0.55 on hourly bars, and has no "
-            "skill on a random walk.",
+            otherwise="A sound pipeline stays near the most frequent class's share and an AUC of 0.55 on hourly bars, and has "
+            "no skill on a random walk.",
         )
     if not facts:
         return skipped(name, "It needs labels.", "Give labels=.")
@@ -68,9 +69,7 @@ def _scored(subject: Subject) -> list[tuple[str, float, float, float | None, flo
     result: list[tuple[str, float, float, float | None, float]] = []
     claims = subject.claims
     if {"accuracy", "majority_share"} <= claims.keys():
-        result.append(
-            ("the training's validation", claims["accuracy"], claims["majority_share"], claims.get("auc_buy_sell"), 0.0)
-        )
+        result.append(("the validation range", claims["accuracy"], claims["majority_share"], claims.get("auc_buy_sell"), 0.0))
     elif (validated := _on_validation(subject)) is not None:
         result.append(validated)
     if subject.labels is not None and subject.evaluated.sum() >= FEWEST_LABELLED_BARS:
@@ -133,7 +132,7 @@ def _walk_control(subject: Subject, coverage: Note) -> tuple[str, float, bool] |
     highest = auc or 0.5
     text = (
         f"on a random walk, which is unpredictable, a regression on the training's features has an accuracy of {accuracy:.3f} "
-        f"(commonest class {majority:.3f}, BUY-against-SELL AUC {auc or 0.5:.3f})"
+        f"(most frequent class {majority:.3f}, BUY-against-SELL AUC {auc or 0.5:.3f})"
     )
     start = max(half, len(bars) - 6_000)
     if subject.trained is None or subject.served.columns == subject.trained.columns:

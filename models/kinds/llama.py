@@ -20,7 +20,7 @@ AttentionInterface.register(BAND, band_attention)
 
 
 class BarTransformer(nn.Module):
-    """Transformer from feature rows to a hidden state and three logits a bar.
+    """Transformer from feature rows to a hidden state and three logits per bar.
 
     Notation: B sequences, L positions (bars), F features, D = d_model.
     """

@@ -15,7 +15,7 @@ from .fast_dropout import Dropout
 
 
 class OriginalTransformer(nn.Module):
-    """Transformer from feature rows to three logits a bar, each from a separate window.
+    """Transformer from feature rows to three logits per bar, each from a separate window.
 
     Notation: B sequences, L positions (bars), F features, W = context_bars, D = d_model.
     """

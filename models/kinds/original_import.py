@@ -2,7 +2,7 @@
 
 No tensor shape depends on the number of heads, the context length or the mask, or reveals the feature columns, their scale,
 the labels or the bars seen. The owner must declare what the file's ``config`` does not contain: a wrong guess loads without
-any error and gives other logits with the same confidence.
+any error and gives different logits with the same confidence.
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ def _architecture(
     if lacking:
         raise UsageError(
             f"{path} does not contain {'; '.join(lacking)}. No tensor shape depends on these, so a wrong value would load "
-            "without any error and give other logits, with the same confidence. flagbt does not guess: find them in the code "
-            "or the log of its training, and give these options."
+            "without any error and give different logits, with the same confidence. flagbt does not guess: find them in "
+            "the code or the log of its training, and give these options."
         )
     width, positions = sizes["d_model"], sizes["positions"]
     if not isinstance(heads, int) or heads < 1 or width % heads:
@@ -268,7 +268,7 @@ def imported_card(name: str, values: dict[str, Any]) -> str:
 
 Imported from `{origin["file"]}` ({origin["form"]}, SHA-256 `{origin["sha256"][:16]}`): a transformer of the original
 architecture, {counts["all"]:,} parameters, {counts["trainable"]:,} of them trained, with frozen linear layers
-({a["layers"]} post-norm layers, width {a["d_model"]}, LoRA of rank {values["lora"]["rank"]}). It answers one question a bar:
+({a["layers"]} post-norm layers, width {a["d_model"]}, LoRA of rank {values["lora"]["rank"]}). It answers one question per bar:
 {question}
 
 The following was declared at the import: no tensor reveals it, and flagbt cannot check it.

@@ -95,7 +95,7 @@ def sizes_of(original: OriginalCheckpoint, path: Path) -> dict[str, int]:
     Raises
     ------
     CheckpointError
-        Naming the tensors that are missing, unexpected or of another shape, or the sizes in which the file's config differs.
+        Naming the tensors that are missing, unexpected or of the wrong shape, or the sizes in which the file's config differs.
     """
     found = {name: tuple(tensor.shape) for name, tensor in original.tensors.items()}
     first = "transformer_blocks.0."
@@ -122,7 +122,7 @@ def sizes_of(original: OriginalCheckpoint, path: Path) -> dict[str, int]:
     ]
     faults = [
         f"{what} ({len(names)}): {', '.join(names[:MOST_NAMED])}{', ...' if len(names) > MOST_NAMED else ''}"
-        for what, names in (("missing", missing), ("unexpected", [each[:100] for each in extra]), ("of another shape", wrong))
+        for what, names in (("missing", missing), ("unexpected", [each[:100] for each in extra]), ("of the wrong shape", wrong))
         if names
     ]
     if faults:

@@ -1,4 +1,4 @@
-"""Calibration: whether probabilities came true, and the confusion of signals and labels."""
+"""Calibration: whether probabilities match frequencies, and the confusion of signals and labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..page import Html, details, escape, paragraph, section, table
 from .diversity import COLOUR_OF_CLASS
 
 FEWEST_ROWS = 30  # in a drawn bin: a share of fewer bars is too uncertain
-DIAGONAL = Line("As often as predicted", np.array([0.0, 1.0]), np.array([0.0, 1.0]), "muted", "dotted")
+DIAGONAL = Line("Perfectly calibrated", np.array([0.0, 1.0]), np.array([0.0, 1.0]), "muted", "dotted")
 
 
 def calibration_section(stored: StoredRun) -> Html:
@@ -34,7 +34,9 @@ def calibration_section(stored: StoredRun) -> Html:
     return section(
         "Calibration and confusion",
         paragraph(
-            f"The label of a bar answers: {question} {whole(scores['rows'])} bars have a label and a signal.{whose}", "muted"
+            f"The label of a bar answers the question: {question} {whole(scores['rows'])} bars have a label and a "
+            f"signal.{whose}",
+            "muted",
         ),
         charts,
         table("Distance of the probabilities from the outcomes", ["", "Before calibration", "After"], rows),
@@ -53,7 +55,7 @@ def reliability_line(name: str, bins: Sequence[Mapping[str, Any]], colour: str, 
 def reliability_curves(lines: Sequence[Line], name: str, *, description: str, caption: str) -> Html:
     """Draw reliability curves over the diagonal, with a mark at each bin."""
     marks = [Marks(each.name, each.x, each.y, each.colour) for each in lines if len(each.x)]
-    panel = Panel([DIAGONAL, *lines], "Came true", "percent", 300, marks)
+    panel = Panel([DIAGONAL, *lines], "Observed frequency", "percent", 300, marks)
     return line_chart(
         [panel], name, description=description, caption=caption, x_title="Predicted probability", x_unit="percent"
     )
@@ -68,7 +70,7 @@ def _of_the_highest(scores: Mapping[str, Any]) -> Html:
         lines,
         "reliability",
         caption=f"Of the most probable class. {_few()}",
-        description="How often the most probable class came true, by its probability, before and after calibration",
+        description="How often the most probable class occurred, by its probability, before and after calibration",
     )
 
 
@@ -82,7 +84,7 @@ def _by_class(scores: Mapping[str, Any]) -> Html:
         lines,
         "reliability-by-class",
         caption=f"Of each class, after calibration. {_few()}",
-        description="How often each class came true, by its probability after calibration",
+        description="How often each class occurred, by its probability after calibration",
     )
 
 
@@ -114,7 +116,7 @@ def _shaded(count: int, share: float, *, right: bool) -> Html:
 
 
 def _bins_tables(scores: Mapping[str, Any]) -> list[str]:
-    columns = ["Predicted probability", "Bars", "Mean", "Came true"]
+    columns = ["Predicted probability", "Bars", "Mean prediction", "Observed frequency"]
     found = [
         ("Most probable class, before calibration", scores["raw"]["reliability"]),
         ("Most probable class, after calibration", scores["calibrated"]["reliability"]),

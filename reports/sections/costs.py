@@ -1,4 +1,4 @@
-"""Costs: the costs paid, the break-even fee, and the run at other costs."""
+"""Costs: the costs paid, the break-even fee, and the run at different costs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def costs_section(stored: StoredRun) -> Html:
     mine, config, costs = stored.metrics["strategy"], stored.manifest["config"], stored.metrics["costs"]
     paid = (
         f"Paid {money(mine['fees_paid'])} in fees and {money(mine['slippage_paid'])} in slippage, at "
-        f"{setting_text(config.get('fee_bps'))} and {setting_text(config.get('slippage_bps'))} bps a side."
+        f"{setting_text(config.get('fee_bps'))} and {setting_text(config.get('slippage_bps'))} bps per side."
     )
     if costs is None:
         return section("Costs", paragraph(paid), paragraph("At other costs: not measured when this run was made.", "muted"))
@@ -28,5 +28,5 @@ def costs_section(stored: StoredRun) -> Html:
             for each in costs["by_factor"]
         ]
         columns = ["", "Sharpe ratio, daily", "Total return", "Fees paid"]
-        parts.append(table("The same decisions at other costs: fee, slippage and borrow together", columns, rows))
+        parts.append(table("The same decisions at different costs: fee, slippage and borrow together", columns, rows))
     return section("Costs", *parts)

@@ -18,17 +18,17 @@ from ..page import Html, Row, paragraph, section, table
 # Key in metrics, name, format; the first nine are results, the others trades and costs.
 HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("total_return", "Total return", lambda v: percent(v, signed=True)),
-    ("cagr", "Growth a year (CAGR)", lambda v: percent(v, signed=True)),
+    ("cagr", "Annual growth (CAGR)", lambda v: percent(v, signed=True)),
     ("sharpe_daily", "Sharpe ratio, daily returns", ratio),
     ("sharpe_per_bar", "Sharpe ratio, per-bar returns", ratio),
     ("sortino_daily", "Sortino ratio, daily returns", ratio),
-    ("volatility_daily", "Volatility a year", percent),
-    ("max_drawdown", "Deepest drawdown", percent),
+    ("volatility_daily", "Annual volatility", percent),
+    ("max_drawdown", "Maximum drawdown", percent),
     ("max_drawdown_days", "Longest drawdown, days", lambda v: ratio(v, 1)),
     ("calmar", "Calmar ratio", ratio),
     ("trades", "All trades", whole),
-    ("open_trades", "Of these still open", whole),
-    ("win_rate", "Closed trades with a gain", percent),
+    ("open_trades", "Open trades", whole),
+    ("win_rate", "Win rate, closed trades", percent),
     ("profit_factor", "Profit factor", ratio),
     ("avg_trade_return", "Mean return of a closed trade", lambda v: percent(v, 2, signed=True)),
     ("exposure", "Bars with a position", percent),
@@ -86,7 +86,7 @@ def price_section(stored: StoredRun) -> Html:
 
 
 def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
-    """Return the bars' time stamps as naive UTC."""
+    """Return the bars' timestamps as naive UTC."""
     index = pd.DatetimeIndex(frame.index)
     return np.asarray(index.tz_convert("UTC").tz_localize(None))
 
@@ -106,7 +106,7 @@ def _equity(stored: StoredRun) -> Html:
         f"{money(theirs['final_equity'])}; "
         f"deepest drawdowns {percent(mine['max_drawdown'])} and {percent(theirs['max_drawdown'])}"
     )
-    return line_chart(panels, "equity", description=description, caption=f"By the bars' time stamps, UTC. {ZOOM}")
+    return line_chart(panels, "equity", description=description, caption=f"By the bars' timestamps, UTC. {ZOOM}")
 
 
 def _marks(name: str, trades: pd.DataFrame, event: str, colour: str, shape: str, size: int) -> Marks:

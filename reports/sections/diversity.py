@@ -63,7 +63,7 @@ def class_bars(rows: Sequence[tuple[str, Mapping[str, float] | None]]) -> Html:
 
 
 def funnel_bars(funnel: Mapping[str, Any]) -> Html:
-    """Draw the funnel: a bar a stage on the scale of all bars, and below it the counts lost there, by reason."""
+    """Draw the funnel: one bar per stage on the scale of all bars, and below it the counts lost there, by reason."""
     bars = max(1, funnel["bars"])
     stages = [_stage("Bars", [("hold", 1.0)], whole(funnel["bars"]), {})]
     if funnel["scored"] is not None:
@@ -87,7 +87,7 @@ def funnel_bars(funnel: Mapping[str, Any]) -> Html:
 
 def _stage(label: str, parts: Sequence[tuple[str, float]], value: str, lost: Mapping[str, int]) -> str:
     left = ", ".join(f"{whole(count)} {why}" for why, count in lost.items() if count)
-    note = f'<span class="left">Left before: {escape(left)}</span>' if left else ""
+    note = f'<span class="left">Removed: {escape(left)}</span>' if left else ""
     return (
         f'<div class="bar"><span>{escape(label)}</span>{track(parts)}<span class="value">{escape(value)}</span>{note}</div>\n'
     )
@@ -100,7 +100,7 @@ def _funnel(funnel: Mapping[str, Any]) -> str:
             "<h3>The funnel, from bars to fills</h3>\n",
             funnel_bars(funnel),
             paragraph("Signals are not trades: a SELL while flat, or a BUY while long, does nothing.", "muted"),
-            details("Every count of the funnel", table("They add up exactly", ["Step", "Count"], counts)),
+            details("Every count of the funnel", table("The counts add up exactly", ["Step", "Count"], counts)),
         )
     )
 
@@ -148,10 +148,10 @@ def _variety(raw: Mapping[str, Any], final: Mapping[str, Any]) -> Html:
 
     rows = [
         ["Diversity: bars not HOLD", percent(raw["diversity"]), percent(final["diversity"])],
-        ["Entropy, 1 is even", ratio(raw["entropy"]), ratio(final["entropy"])],
+        ["Entropy (1 is uniform)", ratio(raw["entropy"]), ratio(final["entropy"])],
         ["Effective number of actions", ratio(raw["effective_actions"]), ratio(final["effective_actions"])],
-        ["Total variation to the labels", ratio(raw["total_variation"]), ratio(final["total_variation"])],
-        ["Jensen-Shannon distance to the labels", ratio(raw["jensen_shannon"]), ratio(final["jensen_shannon"])],
+        ["Total variation from the labels", ratio(raw["total_variation"]), ratio(final["total_variation"])],
+        ["Jensen-Shannon distance from the labels", ratio(raw["jensen_shannon"]), ratio(final["jensen_shannon"])],
         ["BUY among BUY and SELL", percent(raw["buy_sell_balance"]), percent(final["buy_sell_balance"])],
         ["Flips per 100 bars", ratio(raw["flips_per_100_bars"], 1), ratio(final["flips_per_100_bars"], 1)],
         ["Longest run, bars", longest(raw), longest(final)],

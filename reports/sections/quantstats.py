@@ -163,9 +163,9 @@ def _introduction(days: int) -> Html:
         reasons.setdefault(reason, []).append(row)
     left_out = "; ".join(f"{', '.join(rows)} ({reason})" for reason, rows in reasons.items())
     return paragraph(
-        f"From {days:,} daily returns by UTC day, {DAYS_PER_YEAR} days a year, no risk-free rate, dates not matched. "
-        "Drawdowns here use daily closes, so they are shallower than the one above, which uses bars; wins and losses are "
-        f"those of days, not of trades. Rows left out: {left_out}.",
+        f"From {days:,} daily returns by UTC day, {DAYS_PER_YEAR} days a year, no risk-free rate; days at the start without a "
+        "position are included. Drawdowns here use daily closes, so they are shallower than the one above, which uses bars; "
+        f"wins and losses are those of days, not of trades. Rows left out: {left_out}.",
         "muted",
     )
 

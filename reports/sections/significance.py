@@ -29,14 +29,14 @@ def significance_section(stored: StoredRun) -> Html:
     certainty = stored.metrics["certainty"]
     if certainty is None:
         why = "flagbt did not measure it when this run was made; run it again."
-        return section("Certainty: could it be luck?", paragraph(why))
+        return section("Significance: could it be luck?", paragraph(why))
     rows = [[name, _value(key, certainty[key]), certainty[key]["sentence"]] for key, name in ANSWERS.items()]
     formulas = [[name, certainty[key]["formula"], certainty[key]["paper"]] for key, name in ANSWERS.items()]
     return section(
-        "Certainty: could it be luck?",
+        "Significance: could it be luck?",
         paragraph(luck_sentence(certainty, stored.manifest["config"])),
         interval_bars(certainty),
-        table("How sure these numbers are", ["", "Value", "What it means"], rows, words=True),
+        table("Significance of the Sharpe ratio", ["", "Value", "What it means"], rows, words=True),
         details("Formulas and papers", table("Sources of the numbers", ["", "Formula", "Paper"], formulas, words=True)),
     )
 
@@ -48,7 +48,7 @@ def luck_word(certainty: Mapping[str, Any] | None) -> str:
     if certainty["verdict"]["beyond_luck"] is False and _surely_loses(certainty):
         return "a loss beyond luck"
     if certainty["verdict"]["beyond_luck"] is False and _surely_gains(certainty):
-        return "the market's"
+        return "due to the market"
     return {True: "not luck alone", False: "may be luck", None: "not known"}[certainty["verdict"]["beyond_luck"]]
 
 
@@ -97,7 +97,7 @@ def interval_bars(certainty: Mapping[str, Any]) -> Html:
     span = max(1e-9, *(each[3] for each in drawn)) - left
     rows = "".join(_range_row(*each, left=left, span=span) for each in drawn)
     return Html(
-        f'<h3>Sharpe ratios a year, with 90 % intervals</h3>\n<div class="bars">{rows}</div>\n'
+        f'<h3>Annualised Sharpe ratios with 90 % intervals</h3>\n<div class="bars">{rows}</div>\n'
         + paragraph("The thin line is 0. The dot is the estimate; for random entries, the median of the draws.", "muted")
     )
 

@@ -34,5 +34,5 @@ def trades_section(trades: pd.DataFrame) -> Html:
     more = "all"
     if len(trades) > TRADES_SHOWN:
         more = f"the first {whole(TRADES_SHOWN)} of {whole(len(trades))}, and only these are sorted (all are in trades.csv)"
-    caption = f"Round trips, {more}; times in UTC, gains after fees; click a column head to sort"
+    caption = f"Round trips, {more}; times in UTC, gains after fees; click a column header to sort"
     return section("Trades", table(caption, columns, rows, sortable=True))

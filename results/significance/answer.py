@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Hold one measured number and its origin.
+    """One measured number and its origin.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ _FLAT = 1e-18  # variance of daily returns below which they do not vary, and a S
 
 @dataclass(frozen=True)
 class Overfitting:
-    """Hold the result over all splits.
+    """The result over all splits.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ FEWEST_VARYING = 0.95  # share of resamples that must have a Sharpe ratio
 
 
 class SharpeInterval(NamedTuple):
-    """Hold a confidence interval.
+    """A confidence interval.
 
     Attributes
     ----------

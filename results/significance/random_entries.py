@@ -18,7 +18,7 @@ MOST_REPLAYED_BARS = 25_000_000  # about a second: fewer draws for very long run
 
 
 class Holdings(NamedTuple):
-    """Hold the features of a run's trades that random entries keep, each of shape (n_trades,), oldest first.
+    """The features of a run's trades that random entries keep, each of shape (n_trades,), oldest first.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Holdings(NamedTuple):
 
 
 class Null(NamedTuple):
-    """Hold the results of random entries.
+    """The results of random entries.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ CONFIDENCE = 0.95  # the least probability that counts as beyond luck
 
 
 class Moments(NamedTuple):
-    """Hold the moments of a sample of returns.
+    """The moments of a sample of returns.
 
     Attributes
     ----------

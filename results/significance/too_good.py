@@ -27,7 +27,7 @@ LARGE_MOVES = 2 / 3  # quantile: only the third with the largest moves counts, a
 
 
 class Auc(NamedTuple):
-    """Hold how well a quantity separates rises from falls: its name, its AUC, and one standard deviation of chance."""
+    """How well a quantity separates rises from falls: its name, its AUC, and one standard deviation of chance."""
 
     what: str
     value: float
@@ -46,8 +46,8 @@ def too_good_verdict(run: Run) -> dict[str, Any] | None:
     Notes
     -----
     An AUC is too good where it is above 0.70 by more than one standard deviation of chance (300 / n of them for n < 300
-    bars). With probabilities and 300 labelled bars, an accuracy is too good more than 0.10 above the better of the commonest
-    label and the last known one.
+    bars). With probabilities and 300 labelled bars, an accuracy is too good more than 0.10 above the better of the most
+    frequent label and the last known one.
     """
     found = [*_of_positions(run)]
     gain = None
@@ -74,7 +74,7 @@ def too_good_verdict(run: Run) -> dict[str, Any] | None:
         )
     if accurate:
         reasons.append(
-            f"its accuracy is {gain:.2f} above the better of the commonest label and the last one, over the limit of "
+            f"its accuracy is {gain:.2f} above the better of the most frequent label and the last one, over the limit of "
             f"{LARGEST_ACCURACY_GAIN:.2f}"
         )
     sentence = (

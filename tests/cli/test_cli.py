@@ -676,7 +676,7 @@ def test_config_files_are_checked(refused: Callable[..., str], folder: Path, tex
 
 
 def test_the_command_line_overrides_the_file(command: Command, folder: Path) -> None:
-    """If it fails, show-config shows other values than run would use."""
+    """If it fails, show-config shows different values than run would use."""
     (folder / "settings.yaml").write_text("fee-bps: 3\nslippage_bps: 1_0\nshort: yes\nname: no\nstrategy: random\nseed: 7\n")
     _, out, err = command("show_config", "--config", "settings.yaml", "--fee_bps", "7", "--json")
     shown = strict(out)
@@ -887,7 +887,7 @@ def test_two_runs_are_the_same_bytes(command: Command, folder: Path) -> None:
     ],
 )
 def test_the_printed_command_repeats_the_run(command: Command, folder: Path, arguments: tuple[str, ...]) -> None:
-    """If it fails, the command on the tearsheet gives other results than the tearsheet."""
+    """If it fails, the command on the tearsheet gives different results than the tearsheet."""
     rule = {"method": "threshold", "thresholds": [0.1234567891, 0.0987654321]}
     text = json.dumps({"calibration": {"method": "offset", "offset": [0.123456789, 0, 0.7]}, "decision": rule})
     for place in (folder / "offset.json", folder / "fit" / "offset.json"):  # a page contains names, not paths

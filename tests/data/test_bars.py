@@ -62,7 +62,7 @@ BAD_TIMES: list[tuple[list[object], str]] = [
     ([0, 2, 1, 3], "out of order: bar 3 (2024-01-01T01:00:00Z) comes after bar 2 (2024-01-01T02:00:00Z)"),
     ([0, 1, 1, 2], "2024-01-01T01:00:00Z occurs twice (bars 2 and 3)"),
     ([0, 1, 2.5, 3], "bar 3 opens at 2024-01-01T02:30:00Z, off the grid of 3,600 seconds"),
-    ([0, 1, None, 3], "bar number 3 has no time stamp"),
+    ([0, 1, None, 3], "bar number 3 has no timestamp"),
 ]
 
 

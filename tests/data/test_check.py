@@ -80,7 +80,7 @@ PLANTED: dict[str, tuple[Plant, int, str, list[int]]] = {
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_problem_is_found_and_fixed(tmp_path: Path, lines: list[str], name: str) -> None:
-    """A problem would be missed, or its fix would touch other rows than the ones it names."""
+    """A problem would be missed, or its fix would touch different rows than the ones it names."""
     plant, count, fix, gone = PLANTED[name]
     path = put(tmp_path, plant(list(lines)))
     before = path.read_bytes()
@@ -316,7 +316,7 @@ def test_resample_agrees_with_pandas(walk: Walk, first: int, n: int, holes: set[
 
 
 def test_resample_in_two_steps(walk: Walk) -> None:
-    """Resampling to 2 h and then to 8 h would give other bars than resampling to 8 h."""
+    """Resampling to 2 h and then to 8 h would give different bars than resampling to 8 h."""
     bars = walk(24 * 7)
     twice, once = resample(resample(bars, timeframe("2h")).bars, timeframe("8h")).bars, resample(bars, timeframe("8h")).bars
     assert np.array_equal(twice.time, once.time)

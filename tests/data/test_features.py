@@ -114,7 +114,7 @@ def test_plug_ins_are_found_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_schema_scales_by_the_training_rows(walk: Walk) -> None:
-    """Scaling fitted on other rows than the training's would be a leak or a drift."""
+    """Scaling fitted on different rows than the training's would be a leak or a drift."""
     bars = walk(500)
     raw = DEFAULT(bars)[200:400]
     rows = FeatureSchema.fit(DEFAULT, raw).rows(bars)
@@ -137,7 +137,7 @@ def test_schema_survives_json_and_refuses_edits(walk: Walk) -> None:
 
 
 def test_schema_refuses_another_table_at_serving(walk: Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model would get other columns than it was trained on, as in the original report, without an error."""
+    """A model would get different columns than it was trained on, as in the original report, without an error."""
     schema = FeatureSchema.fit(DEFAULT, DEFAULT(walk(400))[200:])
     swapped = replace(schema, columns=(schema.columns[1], schema.columns[0], *schema.columns[2:]))
     with pytest.raises(CheckpointError, match="column 0 is 'return_1', not 'return_2'"):
@@ -156,5 +156,5 @@ def test_schema_refuses_another_table_at_serving(walk: Walk, tmp_path: Path, mon
     import drifting  # type: ignore[import-not-found]
 
     drifting.factor = 1.01
-    with pytest.raises(CheckpointError, match="computes other values than at training.*'close'"):
+    with pytest.raises(CheckpointError, match="computes different values than at training.*'close'"):
         replace(fitted).rows(walk(40))

@@ -1,4 +1,4 @@
-"""Fetching bars from an exchange that answers correctly: what is fetched, what is kept, what is refused."""
+"""Fetching bars from an exchange that responds correctly: what is fetched, what is kept, what is refused."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def test_only_the_exchanges_clock_decides_what_is_finished(
 
 
 def test_a_clock_that_jumps_between_two_answers_is_read_again(serve: Serve, tmp_path: Path) -> None:
-    """One wrong answer of the exchange's clock would make unfinished bars look finished."""
+    """One wrong response of the exchange's clock would make unfinished bars look finished."""
     truth = make_truth("2020-01-01", 100)
     server = serve(truth, now=truth[-1][0] + 1_800_000)
     server.clocks = [server.now + 10 * HOUR_MS, server.now, server.now - 99 * HOUR_MS, server.now]
     assert_equals(fetched(server, tmp_path / "a.csv").bars, truth[:-1])
     server.clocks = [server.now + at * HOUR_MS for at in range(20)]
     with pytest.raises(
-        FetchError, match=r"binance, its clock: its clock jumps by 3,6\d\d s between two answers \(tried 4 times"
+        FetchError, match=r"binance, its clock: its clock jumps by 3,6\d\d s between two responses \(tried 4 times"
     ):
         fetched(server, tmp_path / "b.csv")
 

@@ -153,7 +153,7 @@ def minutes(bars: int, gaps: tuple[tuple[int, int], ...] = ()) -> list[tuple[int
 
 
 def test_auto_takes_months_from_the_archive_and_the_rest_from_the_exchange(serve: Serve, tmp_path: Path) -> None:
-    """A year of minutes would take hundreds of answers instead of two, or bars that the archive lacks would stay missing."""
+    """A year of minutes would take hundreds of responses instead of two, or bars that the archive lacks would stay missing."""
     truth = minutes(1440 * 40, gaps=((2000, 2100), (30_000, 30_010)))
     server = serve(truth, step="1m")
     done = fetched(server, tmp_path / "a.csv", source="auto", timeframe="1m")
@@ -201,13 +201,13 @@ def test_auto_compares_the_archive_with_the_exchange(serve: Serve, tmp_path: Pat
             self.truth = kept
 
     monkeypatch.setattr(ExchangeServer, "archive", other)
-    with pytest.raises(FetchError, match=r"does not agree: an earlier answer has .*7\.25; the exchange now gives"):
+    with pytest.raises(FetchError, match=r"does not agree: an earlier response has .*7\.25; the exchange now gives"):
         fetched(server, tmp_path / "a.csv", source="auto", timeframe="1m", until="2020-02-20")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_auto_leaves_hours_to_the_exchange(serve: Serve, tmp_path: Path) -> None:
-    """Hourly bars would take longer: a month is two downloads instead of one answer."""
+    """Hourly bars would take longer: a month is two downloads instead of one response."""
     server = serve(make_truth("2020-01-01", MONTHS), now=ms("2020-05-10"))
     fetched(server, tmp_path / "a.csv", source="auto")
     assert server.count("monthly") == 0

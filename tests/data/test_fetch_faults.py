@@ -1,4 +1,4 @@
-"""Fetching from an exchange with faulty answers: the file equals the true bars, or is unchanged with an error message."""
+"""Fetching from an exchange with faulty responses: the file equals the true bars, or is unchanged with an error message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flagbt.data.readers import read_bars
 from flagbt.errors import FetchError, FlagbtError
 
 Serve = Callable[..., ExchangeServer]
-# Faults that an exchange may have occasionally; the next answer is correct.
+# Faults that an exchange may have occasionally; the next response is correct.
 PASSING = (
     "429",
     "418",
@@ -48,7 +48,7 @@ GAPS = ((700, 712), (1500, 1503))
 
 @pytest.mark.parametrize("fault", PASSING)
 def test_a_passing_fault_leaves_no_trace(serve: Serve, tmp_path: Path, fault: str) -> None:
-    """One faulty answer, on the first page or another, would end the fetch or corrupt the file."""
+    """One faulty response, on the first page or another, would end the fetch or corrupt the file."""
     truth = make_truth("2020-01-01", 2600, gaps=GAPS)
     server, output = serve(truth), tmp_path / "a.csv"
     server.faults = [fault, "", fault]
@@ -64,13 +64,13 @@ def test_a_passing_fault_leaves_no_trace(serve: Serve, tmp_path: Path, fault: st
         ("banned", r"\(HTTP 418\) \(tried once\)\. The server requests a wait of 259,200 s\. Repeat the command later"),
         ("500", r"HTTP 500 \(.*unknown error"),
         ("503", r"HTTP 503 \(.*Attention Required"),
-        ("html", r"the answer \(HTTP 200\) is not in the exchange's format"),
-        ("timeout", "no answer in time|no answer"),
-        ("reset", "no answer"),
+        ("html", r"the response \(HTTP 200\) is not in the exchange's format"),
+        ("timeout", "no response in time|no response"),
+        ("reset", "no response"),
         ("half-json", "not in the exchange's format"),
         ("null", "not a list of bars|open is nan"),
         ("zero", "open is 0.0, expected a finite number above 0"),
-        ("conflict", "the answer contradicts itself: the bar .* occurs twice"),
+        ("conflict", "the response contradicts itself: the bar .* occurs twice"),
         ("off-grid", "bars open off the grid of 1h, the first at 2020-0.-..T..:01:00Z"),
     ],
 )
@@ -144,13 +144,14 @@ def test_a_server_that_is_down(tmp_path: Path, serve: Serve) -> None:
     """A missing network would end in a traceback."""
     server = serve(make_truth("2020-01-01", 10))
     server.close()
-    for source, expected in (("api", "binance, its list of symbols: no answer .*refused"), ("archive", "its clock: no answer")):
+    cases = (("api", "binance, its list of symbols: no response .*refused"), ("archive", "its clock: no response"))
+    for source, expected in cases:
         with pytest.raises(FetchError, match=expected):
             fetched(server, tmp_path / "a.csv", patience_s=0.1, source=source)
 
 
 def believable(faults: list[str]) -> bool:
-    """Return whether no three answers in a row omit bars: those bars would count as missing."""
+    """Return whether no three responses in a row omit bars: those bars would count as missing."""
     omits = [fault in OMITTING for fault in faults]
     return not any(all(omits[at : at + 2]) for at in range(len(omits) - 1))
 
@@ -204,7 +205,7 @@ def test_a_bar_counts_as_missing_after_three_answers(serve: Serve, tmp_path: Pat
 
 @pytest.mark.parametrize("fault", ["microseconds", "off-grid", "skip", "empty"])
 def test_the_same_wrong_answer_before_the_file_is_not_accepted(serve: Serve, tmp_path: Path, fault: str) -> None:
-    """An answer that omits bars which the file has would count as proof that there are none before it."""
+    """A response that omits bars which the file has would count as proof that there are none before it."""
     server, output = serve(make_truth("2020-01-01", 2300)), tmp_path / "a.csv"
     fetched(server, output, since="2020-01-10", until="2020-01-12")
     before = output.read_bytes()

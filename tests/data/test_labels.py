@@ -164,7 +164,7 @@ def test_triple_barrier_looks_no_further_than_its_horizon(
     "spec", [LabelSpec(), LabelSpec(3, 0.0123456789), TripleBarrier(), TripleBarrier(7, 0.1, 2.25)], ids=str
 )
 def test_specs_are_written_and_read_back(spec: LabelSpec | TripleBarrier) -> None:
-    """A checkpoint, or a record, would name other labels than the model was trained on."""
+    """A checkpoint, or a record, would name different labels than the model was trained on."""
     assert label_spec(str(spec)) == spec == labels_from_json(spec.to_json())
     assert labels_from_json({"horizon_bars": 6, "threshold": 0.01}) == LabelSpec()
     assert spec.question.endswith("neither (HOLD)?")

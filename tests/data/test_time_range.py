@@ -42,7 +42,7 @@ BAD = [
 
 @pytest.mark.parametrize(("text", "expected"), BAD)
 def test_bad_ranges(text: str, expected: str) -> None:
-    """A mistyped range would select other bars than intended, or the message would not name the option."""
+    """A mistyped range would select different bars than intended, or the message would not name the option."""
     with pytest.raises(UsageError) as caught:
         TimeRange.parse(text, option="--train-range")
     assert str(caught.value).startswith("--train-range: ")

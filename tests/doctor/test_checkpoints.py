@@ -297,7 +297,7 @@ def test_a_changed_feature_set_is_reported_not_raised(nano: Checkpoint, later: B
     subject = subject_of_checkpoint(edited(nano, tmp_path / "changed", schema=schema.to_json()), later)
     diagnosis = examine(subject)
     assert diagnosis.problems[0].check == "schema"
-    assert "computes other values than at training" in diagnosis.problems[0].message
+    assert "computes different values than at training" in diagnosis.problems[0].message
 
 
 @pytest.mark.slow

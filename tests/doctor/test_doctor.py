@@ -124,7 +124,7 @@ def test_a_column_that_looks_ahead_at_midnight_only_is_found(walk: Callable[...,
 
 
 def test_causal_pandas_idioms_are_distinguished_from_leaks(walk: Callable[..., Bars]) -> None:
-    """If it fails, the commonest way to compute a feature gets a wrong finding."""
+    """If it fails, the most frequent way to compute a feature gets a wrong finding."""
 
     def close(bars: Bars) -> pd.Series:
         return pd.Series(bars.close)
@@ -332,7 +332,7 @@ def test_skill_on_possible_training_bars_is_not_claimed(walk: Callable[..., Bars
 
 
 def test_features_that_lack_their_last_rows_are_examined_all_the_same(walk: Callable[..., Bars]) -> None:
-    """If it fails, the commonest leak, a shift by -1, raises instead of being reported."""
+    """If it fails, the most frequent leak, a shift by -1, raises instead of being reported."""
 
     def features(bars: Bars) -> pd.DataFrame:
         change = 100 * pd.Series(bars.close).pct_change()

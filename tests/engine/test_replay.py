@@ -56,7 +56,7 @@ class Given(Strategy):
 
 @dataclass(frozen=True)
 class Case:
-    """Hold one generated backtest."""
+    """One generated backtest."""
 
     bars: Bars
     signal: np.ndarray

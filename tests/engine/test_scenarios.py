@@ -53,7 +53,7 @@ class Script(Strategy):
 
 @dataclass(frozen=True)
 class Order:
-    """Hold one order's expected outcome; ``fill`` is (bar, price, fee)."""
+    """One order's expected outcome; ``fill`` is (bar, price, fee)."""
 
     decided: int
     size: float
@@ -64,7 +64,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Hold candles (open, close), signals, and the expected results."""
+    """Candles (open, close), signals, and the expected results."""
 
     name: str
     candles: list[tuple[float, float]]

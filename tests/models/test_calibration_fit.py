@@ -132,7 +132,7 @@ def test_offset_reaches_the_optimum_of_another_algorithm(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_vector_scaling_reaches_the_optimum_of_another_algorithm(case: str) -> None:
-    """If it fails, vector scaling misses the maximum likelihood of a scale and an offset a class."""
+    """If it fails, vector scaling misses the maximum likelihood of a scale and an offset per class."""
     logits, labels = CASES[case]()
     fitted = fit_calibration("vector", logits, labels, fitted_on=DAYS)
     size = np.abs(logits - logits.mean(axis=1, keepdims=True)).mean()

@@ -99,7 +99,7 @@ def test_logits_do_not_depend_on_the_scored_range(nano: Checkpoint, walk: Walk, 
 
 
 def test_logits_of_a_part_are_those_of_the_whole(nano: Checkpoint, walk: Walk) -> None:
-    """If it fails, scoring a part gives other logits than scoring the whole."""
+    """If it fails, scoring a part gives different logits than scoring the whole."""
     bars = walk(700, seed=4)
     part = logits(nano, bars, first=400, stop=501)
     assert np.array_equal(part[400:501], logits(nano, bars)[400:501])

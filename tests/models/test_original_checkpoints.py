@@ -358,7 +358,7 @@ def test_a_trained_checkpoints_adapter_loads_with_peft(nano: Checkpoint, tmp_pat
 
 @pytest.mark.parametrize("which", ["imported", "nano"])
 def test_a_merged_export_is_the_whole_network(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """If it fails, a merged file gives other logits, or lacks the number of heads."""
+    """If it fails, a merged file gives different logits, or lacks the number of heads."""
     checkpoint = request.getfixturevalue(which)
     file = export_checkpoint(checkpoint, tmp_path / "merged.safetensors", "merged")
     with safe_open(file, "pt") as opened:
@@ -441,7 +441,7 @@ def test_columns_from_a_plug_in_are_kept_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_full_size_is_imported_in_time_and_memory(tmp_path: Path) -> None:
-    """If it fails, importing the full size needs over 30 seconds of processor time or 2 GB, or gives other logits."""
+    """If it fails, importing the full size needs over 30 seconds of processor time or 2 GB, or gives different logits."""
     import os
     import subprocess
     import sys

@@ -39,7 +39,7 @@ def test_the_best_of_equal_tests_is_marked(keep: Keeper) -> None:
     best = "model" if sharpe[0] > sharpe[2] else "held"
     marked = [name for name, cell in zip(table[""], table["Sharpe ratio, daily returns"], strict=True) if "*" in cell]
     assert marked == [best]
-    assert "*" not in table["Deepest drawdown"][1]
+    assert "*" not in table["Maximum drawdown"][1]
     page = render_comparison(runs)
     assert page.count('class="best"') == sum("*" in cell for row in table.values() for cell in row)
     assert f"{best} has the highest daily Sharpe ratio" in page

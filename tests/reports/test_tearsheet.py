@@ -140,7 +140,7 @@ def test_the_sections_are_in_order(quarter_page: str) -> None:
         ">Price, entries and exits<",
         ">Calibration and confusion<",
         ">Costs<",
-        ">Certainty: could it",
+        ">Significance: could it",
         ">quantstats<",
         ">Trades<",
         ">Reproduce<",
@@ -337,7 +337,7 @@ def test_sections_show_the_numbers_of_the_record(run_maker: RunMaker, keep_run: 
     ("deflated", "low", "high", "beyond", "word"),
     [
         (0.97, 0.2, 3.0, True, "not luck alone"),
-        (0.97, 0.2, 3.0, False, "the market's"),
+        (0.97, 0.2, 3.0, False, "due to the market"),
         (0.60, 0.2, 3.0, False, "may be luck"),
         (0.97, -0.1, 3.0, False, "may be luck"),
         (0.01, -3.0, -0.5, False, "a loss beyond luck"),

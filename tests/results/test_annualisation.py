@@ -111,7 +111,7 @@ def test_thirty_hours_have_no_yearly_growth(command: Command, tmp_path: Path, mo
     stored = read_run(Path(values["run"]))
     assert values["metrics"]["cagr"] is values["benchmark"]["cagr"] is stored.metrics["strategy"]["calmar"] is None
     page = (stored.folder / "tearsheet.html").read_text()
-    assert '<th scope="row">Growth a year (CAGR)</th><td>–</td><td>–</td>' in page.replace("\n", "")
+    assert '<th scope="row">Annual growth (CAGR)</th><td>–</td><td>–</td>' in page.replace("\n", "")
     assert "Left out: 1 daily returns are too few" in page
 
 

@@ -1,4 +1,4 @@
-"""A run at other costs: the fast replay of its decisions against Backtrader at those costs."""
+"""A run at different costs: the fast replay of its decisions against Backtrader at those costs."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_break_even_fee_breaks_even_in_backtrader(walk: Callable[..., Bars]) -> 
     assert metrics(made(bars, strategy, fee_bps=fee))["total_return"] == pytest.approx(0, abs=2e-5)
     assert metrics(made(bars, strategy, fee_bps=fee + 1))["total_return"] < 0
     assert metrics(made(bars, strategy, fee_bps=max(0, fee - 1)))["total_return"] > 0
-    assert f"breaks even at a fee of {fee:.1f} bps a side; it paid 10." in found["break_even_sentence"]
+    assert f"breaks even at a fee of {fee:.1f} bps per side; it paid 10." in found["break_even_sentence"]
 
 
 def test_no_break_even_fee_has_a_reason(walk: Callable[..., Bars]) -> None:

@@ -278,7 +278,7 @@ def test_stored_runs_are_deflated_by_the_trials_known_now(
         assert (row["trials"], row["trials_at_run"]) == (4, 1)
         assert row["deflated_sharpe"] == now["value"]
     compared = command("compare", "old", "again")[1]
-    deflated = next(line for line in compared.splitlines() if line.startswith("Its deflated probability"))
+    deflated = next(line for line in compared.splitlines() if line.startswith("Deflated Sharpe ratio"))
     assert "*" not in deflated
     assert re.search(r"Tried on these bars, then / now +1 / 4 +4 / 4", compared)
     assert "1 / 4" in command("runs", "list")[1]

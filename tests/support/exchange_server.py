@@ -74,16 +74,16 @@ class ExchangeServer:
         Of BTCUSDT at ``step``; ETHUSDT and ETHBTC are other markets, with other bars.
     step : str
     now : int
-        Milliseconds; the last bar that opens up to then is unfinished, and answered with other values.
+        Milliseconds; the last bar that opens up to then is unfinished, and answered with different values.
     """
 
     def __init__(self, truth: list[Bar], *, step: str = "1h", now: int | None = None) -> None:
         self.step, self.step_ms = step, STEPS_MS[step]
         self.truth = {"BTCUSDT": truth, "ETHUSDT": make_truth("2020-01-01", 2000, seed=77), "ETHBTC": truth[:10]}
         self.now = now if now is not None else truth[-1][0] + self.step_ms + 10_000
-        self.faults: list[str] = []  # the next answers to klines
+        self.faults: list[str] = []  # the next responses to klines
         self.archive_faults: dict[str, list[str]] = {}  # by what is in the path
-        self.clocks: list[int] = []  # the next answers to time
+        self.clocks: list[int] = []  # the next responses to time
         self.header, self.has_archive, self.info_fault = False, True, ""
         self.requests: list[str] = []  # paths
         self.delay_s = 0.0
@@ -181,7 +181,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *args: Any) -> None:
-        """Print nothing: a client killed in the middle of an answer is not an error of the server."""
+        """Print nothing: a client killed in the middle of a response is not an error of the server."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -287,7 +287,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def exchange_info() -> dict[str, Any]:
-    """Return the answer of /api/v3/exchangeInfo, for a few symbols."""
+    """Return the response of /api/v3/exchangeInfo, for a few symbols."""
     filters = [
         {"filterType": "PRICE_FILTER", "minPrice": "0.01000000", "maxPrice": "1000000.00000000", "tickSize": "0.01000000"},
         {"filterType": "LOT_SIZE", "minQty": "0.00001000", "maxQty": "9000.00000000", "stepSize": "0.00001000"},

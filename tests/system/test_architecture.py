@@ -1,4 +1,4 @@
-"""The shape of the house: floors, start-up, the public names, and what an installed package holds."""
+"""The structure of the package: layers, start-up, the public names, and what an installed package holds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def structure() -> ModuleType:
 
 
 def test_the_structure_keeps_its_limits() -> None:
-    """A room, file, function or import that outgrows its limit is the start of the next big ball."""
+    """A subpackage, file, function or import beyond its limit would pass unnoticed."""
     measured = structure()
     assert measured.broken_limits(measured.sources()) == []
 
@@ -52,8 +52,8 @@ def test_a_broken_limit_is_found(tmp_path: Path) -> None:
         "data/bars.py: 402 lines; at most 400",
         "errors.py: long: 62 lines; at most 60",
         "errors.py: long: 9 parameters; at most 8",
-        "data/bars.py: absolute import of flagbt.errors is not on any floor",
-        "errors.py: imports engine, which is on a higher floor",
+        "data/bars.py: absolute import of flagbt.errors is not in any layer",
+        "errors.py: imports engine, which is in a higher layer",
     ]
 
 
@@ -127,7 +127,7 @@ def test_doctests() -> None:
     """An example in a docstring that no longer runs misleads its reader."""
     names = [m.name for m in pkgutil.walk_packages(flagbt.__path__, "flagbt.") if m.name.split(".")[1] not in ("tests", "docs")]
     mine = [
-        name for name in names if name.split(".")[1] in {part for floor in structure().FLOORS for part in floor} - {"__main__"}
+        name for name in names if name.split(".")[1] in {part for layer in structure().LAYERS for part in layer} - {"__main__"}
     ]
     results = [doctest.testmod(importlib.import_module(name)) for name in mine]
     assert sum(result.failed for result in results) == 0

@@ -26,7 +26,7 @@ from flagbt.strategies.registry import GROUP as STRATEGIES_GROUP
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
 WITH_README = [*PAGES, ROOT / "README.md"]
-FOLDERS = [path.parent for path in sorted(ROOT.glob("*/__init__.py"))]  # the rooms
+FOLDERS = [path.parent for path in sorted(ROOT.glob("*/__init__.py"))]  # the subpackages
 SOURCES = [*sorted(ROOT.glob("*.py")), *(path for folder in FOLDERS for path in sorted(folder.rglob("*.py")))]
 BLOCK = re.compile(r"^```(\w*)(?: (\S+))?\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
@@ -256,14 +256,14 @@ def test_the_make_targets_named_exist() -> None:
 
 
 def test_the_floors_are_those_of_the_test() -> None:
-    """Two drawings of the floors that differ are worse than none."""
+    """Two drawings of the layers that differ are worse than none."""
     tree = ast.parse((ROOT / "benchmarks" / "structure.py").read_text(encoding="utf-8"))
-    floors = next(
-        ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and defined(node) == {"FLOORS"}
+    layers = next(
+        ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and defined(node) == {"LAYERS"}
     )
-    part = page("ARCHITECTURE.md").partition("## The floors")[2]
+    part = page("ARCHITECTURE.md").partition("## The layers")[2]
     drawn = next(code for language, _, code in blocks(part) if language == "text")
-    assert [set(re.split(r"\s{2,}", line)[0].split(", ")) for line in drawn.splitlines()] == [set(names) for names in floors]
+    assert [set(re.split(r"\s{2,}", line)[0].split(", ")) for line in drawn.splitlines()] == [set(names) for names in layers]
 
 
 def test_the_funnels_identities_are_those_of_the_code() -> None:
@@ -290,7 +290,7 @@ def test_the_numbers_in_prose_are_those_of_the_code() -> None:
         f"{FINGERPRINT_ROWS} validation rows",
         f"a difference of {FINGERPRINT_TOLERANCE:.4f}",
         f"a total variation above {COLLAPSED_TOTAL_VARIATION} is `collapsed`",
-        f"{costs.fee_bps:g} bps of fee and {costs.slippage_bps:g} bps of slippage a side",
+        f"{costs.fee_bps:g} bps of fee and {costs.slippage_bps:g} bps of slippage per side",
         f"{costs.borrow_bps_per_day:g} bp a day of borrow",
         f"Years have {DAYS_PER_YEAR} days",
     ):

@@ -117,7 +117,7 @@ json_rows = st.lists(st.one_of(values, st.tuples(stamps, numbers, numbers, numbe
 @quick
 @given(value=st.one_of(values, json_rows))
 def test_json_of_hostile_values(hostile: Any, value: Any) -> None:
-    """JSON of another shape would end in a traceback."""
+    """JSON of a different shape would end in a traceback."""
     hostile(".json", json.dumps(value, default=str).encode())
 
 

@@ -455,7 +455,7 @@ def test_an_interrupted_training_resumes_exactly(walk: Walk, recipe: Recipe, tmp
             train(bars, tmp_path / "parts", longer, resume=True, monitor=interrupt_at(stage, epoch))
     with pytest.raises(TrainingError, match="an unfinished training of .*Add --resume"):
         train(bars, tmp_path / "parts", longer)
-    with pytest.raises(TrainingError, match=r"had other options.*best_by was nll, is mcc"):
+    with pytest.raises(TrainingError, match=r"had different options.*best_by was nll, is mcc"):
         train(bars, tmp_path / "parts", replace(longer, best_by="mcc"), resume=True)
     parts = train(bars, tmp_path / "parts", longer, resume=True)
     assert parts.digest == whole.digest

@@ -162,7 +162,7 @@ def test_an_interrupted_walk_resumes(walked: WalkForward, bars: Bars, recipe: Re
         walk_forward(bars, target, WalkForwardRecipe(recipe, 2), monitor=Monitor(on_epoch=stop_in_the_second))
     with pytest.raises(TrainingError, match=r"mine-fold-1 exists\. .* --resume to continue after it, or --overwrite"):
         walk_forward(bars, target, WalkForwardRecipe(recipe, 2))
-    with pytest.raises(TrainingError, match="the number of folds was another"):
+    with pytest.raises(TrainingError, match="the number of folds was different"):
         walk_forward(bars, target, WalkForwardRecipe(recipe, 1), resume=True)
     with pytest.raises(TrainingError, match="embargo_bars was 0, is 5"):
         walk_forward(bars, target, WalkForwardRecipe(replace(recipe, embargo_bars=5), 2), resume=True)
