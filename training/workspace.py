@@ -145,12 +145,24 @@ def can_resume(target: Path, series: Sequence[Bars], key: dict[str, Any], *, ove
         return False
     before, now = (workspace / RECIPE).read_text(encoding="utf-8"), _note(series, key)
     if before != now:
+        if (version := _version_of(before)) not in (None, __version__):
+            raise TrainingError(
+                f"--resume: the unfinished training in {workspace} was started by flagbt {version}, and this is {__version__}: "
+                "resuming would mix two versions. Finish it with that version, or --overwrite to start again."
+            )
         raise TrainingError(
-            f"--resume: the unfinished training in {workspace} had different options, different bars or another version of "
-            f"flagbt: resuming would mix two trainings. Give the same options "
-            f"({_differences(before, now)}), or --overwrite to start again."
+            f"--resume: the unfinished training in {workspace} had different options or different bars: resuming would mix two "
+            f"trainings. Give the same options ({_differences(before, now)}), or --overwrite to start again."
         )
     return True
+
+
+def _version_of(note: str) -> str | None:
+    try:
+        version = parse_json(note)["flagbt"]
+    except (ValueError, KeyError, TypeError):
+        return None  # the note is damaged
+    return version if isinstance(version, str) else None
 
 
 def _differences(before: str, now: str) -> str:

@@ -457,6 +457,12 @@ def test_an_interrupted_training_resumes_exactly(walk: Walk, recipe: Recipe, tmp
         train(bars, tmp_path / "parts", longer)
     with pytest.raises(TrainingError, match=r"had different options.*best_by was nll, is mcc"):
         train(bars, tmp_path / "parts", replace(longer, best_by="mcc"), resume=True)
+    note = tmp_path / ".parts.training" / "recipe.json"
+    own = note.read_text()
+    note.write_text(json.dumps({**json.loads(own), "flagbt": "0.1.0"}))
+    with pytest.raises(TrainingError, match=r"started by flagbt 0\.1\.0, .*Finish it with that version, or --overwrite"):
+        train(bars, tmp_path / "parts", longer, resume=True)
+    note.write_text(own)
     parts = train(bars, tmp_path / "parts", longer, resume=True)
     assert parts.digest == whole.digest
     assert (parts.folder / "history.json").read_bytes() == (whole.folder / "history.json").read_bytes()
