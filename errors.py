@@ -18,7 +18,12 @@ Only these errors are shown without a traceback: any other exception is a defect
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class FlagbtError(Exception):
@@ -189,3 +194,25 @@ def check_choice(option: str, value: str, known: Iterable[str]) -> None:
     names = list(known)
     if value not in names:
         raise UsageError(f"{option}: '{value}' is unknown. {nearest(value, names)}")
+
+
+def moved_arguments(remedy: str, *names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Return a decorator that refuses keyword arguments which a function took in an earlier version.
+
+    Parameters
+    ----------
+    remedy : str
+        A sentence with the new place.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(function)
+        def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            moved = [f"{name}=" for name in names if name in kwargs]
+            if moved:
+                raise UsageError(f"{function.__name__} no longer takes {', '.join(moved)}. {remedy}")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate

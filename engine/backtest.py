@@ -18,7 +18,7 @@ from ..arrays import FloatArray, Progress
 from ..data.bars import Bars, utc
 from ..data.plugins import blamed_on
 from ..data.time_range import TimeRange
-from ..errors import RangeError, StrategyError, UsageError
+from ..errors import RangeError, StrategyError, UsageError, moved_arguments
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Strategy
 from ..strategies.declarations import bars_seen, labels_of, name_of, warmup_bars
@@ -36,6 +36,7 @@ _MOST_CASH = 1e15  # beyond, sizes in lots are not exact floats
 _PROBABILITY_TOLERANCE = 1e-6
 
 
+@moved_arguments("Give them to flagbt.engine.backtest.Backtest(...).run().", "data", "checkpoint", "config", "progress")
 def run_backtest(
     bars: Bars,
     strategy: Strategy | type[Any],

@@ -22,20 +22,9 @@ _REJECTED = (bt.Order.Margin, bt.Order.Rejected)
 _DROPPED = (bt.Order.Canceled, bt.Order.Expired)
 # A plain strategy that called these on its broker could earn money that its record does not show.
 _FIXED = (
-    "set_cash",
-    "setcash",
-    "add_cash",
-    "setcommission",
-    "addcommissioninfo",
-    "set_slippage_perc",
-    "set_slippage_fixed",
-    "set_coc",
-    "set_coo",
-    "set_filler",
-    "set_int2pnl",
-    "set_shortcash",
-    "add_order_history",
-    "set_fund_history",
+    *("set_cash", "setcash", "add_cash"),
+    *("setcommission", "addcommissioninfo", "set_slippage_perc", "set_slippage_fixed", "set_coc", "set_coo"),
+    *("set_filler", "set_int2pnl", "set_shortcash", "add_order_history", "set_fund_history"),
 )
 # Settings that earn nothing.
 _FREE = ("checksubmit", "fundmode", "fundstartval", "eosbar")

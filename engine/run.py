@@ -8,33 +8,12 @@ from typing import Any
 import pandas as pd
 
 ORDER_COLUMNS = (
-    "order",
-    "decided",
-    "side",
-    "target",
-    "size",
-    "decision_price",
-    "status",
-    "reason",
-    "filled",
-    "fill_price",
-    "notional",
-    "fee",
-    "slippage_cost",
+    *("order", "decided", "side", "target", "size", "decision_price", "status", "reason"),
+    *("filled", "fill_price", "notional", "fee", "slippage_cost"),
 )
 TRADE_COLUMNS = (
-    "trade",
-    "side",
-    "status",
-    "entry_time",
-    "exit_time",
-    "entry_price",
-    "exit_price",
-    "size",
-    "bars_held",
-    "fees",
-    "pnl",
-    "return",
+    *("trade", "side", "status", "entry_time", "exit_time", "entry_price", "exit_price", "size"),
+    *("bars_held", "fees", "pnl", "return"),
 )
 
 

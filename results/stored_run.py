@@ -26,24 +26,9 @@ FORMAT_VERSION = 3
 # ``_upgraded``); an account that had lost everything continued to trade.
 READABLE_VERSIONS = (1, 2, 3)
 MANIFEST_FIELDS = (
-    "id",
-    "name",
-    "notes",
-    "config",
-    "data",
-    "checkpoint",
-    "cash",
-    "funnel",
-    "sentence",
-    "diversity",
-    "fills",
-    "verdicts",
-    "command",
-    "seeds",
-    "versions",
-    "started",
-    "finished",
-    "seconds",
+    *("id", "name", "notes"),
+    *("config", "data", "checkpoint", "cash", "funnel", "sentence", "diversity", "fills", "verdicts"),
+    *("command", "seeds", "versions", "started", "finished", "seconds"),
 )
 EQUITY_COLUMNS = ("close", "cash", "position_size", "equity", "exposure", "benchmark_equity")
 _TIMES = ("decided", "filled", "entry_time", "exit_time")

@@ -15,7 +15,7 @@ from .. import __version__
 from ..arrays import FloatArray
 from ..data.bars import Bars
 from ..data.labels import class_counts, class_shares
-from ..errors import check_choice
+from ..errors import check_choice, moved_arguments
 from ..models.calibration_fit import fit_calibration
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import choose_decision
@@ -41,6 +41,10 @@ from ..training.trainer import (
 from ..training.workspace import check_target, open_workspace, result_folder, resume_key
 
 
+@moved_arguments(
+    "Give monitor=flagbt.Monitor(...), with the same names; watch is on_epoch there.",
+    *("notify", "watch", "on_step", "report_to", "on_collapse"),
+)
 def train(
     bars: Bars,
     target: Path,
@@ -79,7 +83,7 @@ def train(
         When the guard has a finding and the monitor's ``on_collapse`` is ``stop``.
     TrainingError
         When ``target`` exists and ``overwrite`` is not set, an unfinished training exists and neither ``resume`` nor
-        ``overwrite`` is set, its recipe was another, or a class never occurs among the training labels.
+        ``overwrite`` is set, its recipe was different, or a class never occurs among the training labels.
     TrainingStoppedError
         After Ctrl-C or SIGTERM.
     RangeError

@@ -314,7 +314,7 @@ def _finished_checkpoint(past: _Past, bars: Bars) -> Checkpoint:
         if bars.between(found) != bars.between(wanted):
             raise TrainingError(
                 f"--resume: {past.folder} has the {purpose} range {found}, and this walk would give it {wanted}: the number of "
-                "folds was another. Give the same --walk-forward, or --overwrite to start again."
+                "folds was different. Give the same --walk-forward, or --overwrite to start again."
             )
     return checkpoint
 

@@ -135,7 +135,7 @@ class Backfill:
 
     def _contradiction(self, opens: float, difference: str, hint: str) -> NoAnswer:
         is_stored = bool((self.stored[:, 0] == opens).any())
-        reason = f"the bar {utc_ms(opens)} does not agree: {self.owner if is_stored else 'an earlier answer'} {difference}"
+        reason = f"the bar {utc_ms(opens)} does not agree: {self.owner if is_stored else 'an earlier response'} {difference}"
         if is_stored:
             remedy = f"Nothing was changed. {hint}If they are not of the same market, fetch into a new file."
             return NoAnswer(reason, answered=True, final_error=DataError(f"{self.market.title}: {reason}. {remedy}"))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import backtrader as bt
 import numpy as np
 import pandas as pd
@@ -18,6 +22,8 @@ from flagbt.errors import RangeError, StrategyError, UsageError
 from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.strategies.base import Position, Strategy
 from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, SmaCross
+from flagbt.training.recipe import Recipe
+from flagbt.workflows.train import train
 
 FREE = Costs(fee_bps=0.0, slippage_bps=0.0, borrow_bps_per_day=0.0)
 BASELINES = [
@@ -477,3 +483,13 @@ def test_the_record_holds_the_settings(walk):
     }
     assert run.checkpoint == {"name": "J"}
     assert set(run.seconds) == {"score", "replay"}
+
+
+def test_arguments_of_an_earlier_version_are_refused_with_their_new_place(walk: Callable[..., Bars]) -> None:
+    """If it fails, a script of 0.1 gets a bare TypeError."""
+    old: Any = run_backtest
+    with pytest.raises(UsageError, match=r"run_backtest no longer takes data=, config=\. Give them to .*Backtest"):
+        old(walk(50), BuyAndHold(), config={}, data={})
+    old = train
+    with pytest.raises(UsageError, match=r"train no longer takes watch=\. Give monitor=flagbt.Monitor.*on_epoch"):
+        old(walk(50), Path("x"), Recipe(), watch=print)

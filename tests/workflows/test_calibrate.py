@@ -354,7 +354,7 @@ def test_the_chosen_rule_trades() -> None:
     random = np.random.default_rng(0)
     p = random.dirichlet((3, 12, 3), 2000)
     labels = random.choice(3, 2000, p=[0.2, 0.6, 0.2]).astype(np.int8)
-    options = {"step_hours": 1.0, "round_trip_cost": 0.0024}
+    options = {"step_hours": 1.0}
     assert choose_decision(p, labels, class_returns=np.array([-0.02, 0.0, 0.02]), **options) == Decision("utility")
     quiet = choose_decision(p, labels, class_returns=np.array([-1e-4, 0.0, 1e-4]), **options)
     assert quiet.method == "threshold"
