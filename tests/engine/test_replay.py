@@ -99,7 +99,7 @@ def make_case_bars(
     open_, close = path[::2], path[1::2]
     missing = (random.random(n) < gap_share) * random.integers(1, 200, n)
     time = np.datetime64("2024-01-01", "ns") + (np.arange(n) + np.cumsum(missing) - missing[0]) * HOUR
-    return Bars(time, open_, np.maximum(open_, close), np.minimum(open_, close), close, np.ones(n), "generated")
+    return Bars(time, open_, np.maximum(open_, close), np.minimum(open_, close), close, np.ones(n), "generated", step=HOUR)
 
 
 @st.composite

@@ -93,9 +93,14 @@ def fuzz(ending: str, arguments: list[str]) -> None:
 
 def write_seeds(ending: str, folder: Path) -> None:
     """Write the files of test_file_corpus.py, good and bad, as the initial corpus."""
-    import test_corpus
+    sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+    import test_file_corpus
 
-    files = {name: data for name, (data, _) in (test_corpus.GOOD | test_corpus.BAD).items() if name.endswith(FORMATS[ending])}
+    files = {
+        name: data
+        for name, (data, _) in (test_file_corpus.GOOD | test_file_corpus.BAD).items()
+        if name.endswith(FORMATS[ending])
+    }
     for name, data in files.items():
         encoded = data.encode() if isinstance(data, str) else data
         if len(encoded) <= LONGEST_INPUT:

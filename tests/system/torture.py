@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "support")]  # conftest, exchange_server
 
 CLOCKS = ("started", "finished", "seconds", "id", "git_revision")  # the last: a commit may be made meanwhile
 WRITES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
@@ -512,8 +513,9 @@ def _trials(folder: Path) -> list[str]:
 
 def prepare(bench: Path) -> int:
     """Make the bars, a checkpoint, a run and an exchange; return the exchange's process."""
+    from conftest import make_bars
+
     from flagbt.data.readers import write_bars_csv
-    from flagbt.tests.conftest import make_bars
 
     exchange = os.fork()
     if exchange == 0:
@@ -533,7 +535,6 @@ def prepare(bench: Path) -> int:
 
 def _serve_exchange(bench: Path) -> None:
     """Serve the exchange, in a forked child, until the parent ends it."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
     from exchange_server import ExchangeServer, make_truth
 
     server = ExchangeServer(make_truth("2020-01-01", 6_000, gaps=((2000, 2010),)))
@@ -556,6 +557,7 @@ def import_all() -> None:
     import pyarrow.parquet  # noqa: F401
     import torch
     import transformers  # noqa: F401
+    from conftest import NANO
 
     import flagbt.data.fetching.exchange
     import flagbt.engine.backtest
@@ -567,7 +569,6 @@ def import_all() -> None:
     import flagbt.workflows.sweep
     import flagbt.workflows.train  # noqa: F401
     from flagbt.models.architecture import PRESETS
-    from flagbt.tests.conftest import NANO
 
     PRESETS["nano"] = dict(NANO)
     torch.set_num_threads(1)
