@@ -859,7 +859,7 @@ def together(kill_tests: dict[str, KillTest], keep: Path) -> int:
     return (
         attempted("eight runs and two trainings at once", runs_and_trainings)
         + attempted("two trainings of one name at once", lambda: twice("train", "another process is training|exists"))
-        + attempted("two sweeps at once", lambda: twice("sweep", "another sweep with the same settings is at work"))
+        + attempted("two sweeps at once", lambda: twice("sweep", "another sweep with the same settings is running"))
         + attempted("two fetches at once", lambda: twice("fetch", "is fetching into this file"))
     )
 
