@@ -165,7 +165,7 @@ def check(case: Case) -> None:
     assert np.array_equal(replayed.table[:, kernel.CASH], run.equity["cash"])  # to the last bit
     assert np.array_equal(replayed.equity, run.equity["equity"])
     assert np.array_equal(replayed.table[:, kernel.AFTER], run.signals["target"])
-    check_account(run, case.costs.lot_size)
+    check_account(run)
     assert replayed.closed_trades == (run.trades["status"] == "closed").sum()
     assert sum(fill.size for fill in replayed.fills()) == pytest.approx(
         run.equity["position_size"].iloc[-1], rel=1e-6, abs=1e-6
@@ -175,7 +175,7 @@ def check(case: Case) -> None:
     assert replay_metrics(replayed) == {name: measured[name] for name in replay_metrics(replayed)}
 
 
-def check_account(run: Run, lot_size: float) -> None:
+def check_account(run: Run) -> None:
     """Check every account: no rejected order, no debt except after a ruin, and no trade after a ruin."""
     orders, equity = run.orders, run.equity["equity"].to_numpy()
     assert not run.funnel["rejected"]
@@ -185,12 +185,11 @@ def check_account(run: Run, lot_size: float) -> None:
     assert (cash[:end] >= -1e-9 * equity[:end]).all()
     filled = orders[orders["filled"].notna()]
     at = run.equity.index.get_indexer(pd.DatetimeIndex(filled["filled"]))
-    # Marked at the open of its fill, a position never exceeds the equity there (except for a short's costs, and for the
-    # millionth of a lot that rounding to whole lots may add).
-    price = filled["fill_price"].to_numpy()
-    after = run.equity["position_size"].to_numpy()[at] * price
+    # Marked at the open of its fill, a position never exceeds the equity there, except for what a short's own fill cost.
+    after = run.equity["position_size"].to_numpy()[at] * run.bars["open"].to_numpy()[at]
     left = cash[at] + after
-    assert (np.abs(after) <= np.maximum(left, 0) * (1 + 1e-9) + filled["fee"].to_numpy() + 1e-6 * lot_size * price).all()
+    costs = filled["fee"].to_numpy() + filled["slippage_cost"].to_numpy()
+    assert (np.abs(after) <= np.maximum(left, 0) * (1 + 1e-9) + costs).all()
     if not len(lost):
         return
     closing = orders[orders["reason"] == RUIN]
