@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .strategies.base import Strategy as Strategy
     from .training.progress import Monitor as Monitor
     from .training.recipe import Recipe as Recipe
-    from .workflows.run import RunRequest as RunRequest
+    from .workflows.request import RunRequest as RunRequest
     from .workflows.run import run as run
     from .workflows.train import train as train
 
@@ -56,7 +56,7 @@ _PUBLIC = {
     "Monitor": "training.progress",
     "Position": "strategies.base",
     "Recipe": "training.recipe",
-    "RunRequest": "workflows.run",
+    "RunRequest": "workflows.request",
     "Signals": "models.signals",
     "Strategy": "strategies.base",
     "TimeRange": "data.time_range",

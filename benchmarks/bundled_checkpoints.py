@@ -27,7 +27,8 @@ from flagbt.training.model_card import card
 from flagbt.training.objectives import Objective
 from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
-from flagbt.workflows.run import RunRequest, run
+from flagbt.workflows.request import RunRequest
+from flagbt.workflows.run import run
 from flagbt.workflows.train import train
 
 TEST_YEAR = TimeRange.parse("20240101-20250101")

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 from flagbt.results.store import list_runs
-from flagbt.workflows.run import RunRequest, run
+from flagbt.workflows.request import RunRequest
+from flagbt.workflows.run import run
 
 REPEATS = 3
 

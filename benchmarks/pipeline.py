@@ -26,7 +26,8 @@ from flagbt.models.kinds.llama import BarTransformer
 from flagbt.models.network import architecture_of, load_network
 from flagbt.models.scoring import ScoringOptions, score
 from flagbt.strategies.baselines import SmaCross
-from flagbt.workflows.run import RunRequest, run
+from flagbt.workflows.request import RunRequest
+from flagbt.workflows.run import run
 
 READ_LOGITS = """
 import time

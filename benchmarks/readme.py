@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 from flagbt.models.checkpoint import BUNDLED
-from flagbt.workflows.run import RunRequest, run
+from flagbt.workflows.request import RunRequest
+from flagbt.workflows.run import run
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("Jan4", "Jan19", "Jan19-sqrt", "focal")

@@ -227,7 +227,7 @@ def _verification_inputs(
 ) -> tuple[Callable[[], Any], ModelSignals | None, Bars, int]:
     """Return what makes the strategy, its model, the bars up to the range's end, and the position of the range's first."""
     from ..workflows.inputs import load_bars
-    from ..workflows.run import RunRequest
+    from ..workflows.request import RunRequest
     from ..workflows.strategy import strategy_maker
 
     print_checkpoint(ckpt)

@@ -12,7 +12,8 @@ import click
 
 from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
-from ..workflows.run import RunRequest, RunResult, run
+from ..workflows.request import RunRequest
+from ..workflows.run import RunResult, run
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
 

@@ -15,7 +15,7 @@ from .options import STAMP, Command, Group, Place, json_option, print_json, runs
 from .run import print_run, run_json
 
 if TYPE_CHECKING:
-    from ..results.stored_run import StoredRun
+    from ..results.run_record import RunRecord
 
 
 @click.command("compare", cls=Command)
@@ -99,7 +99,7 @@ def _deflated(certainty: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _print_comparison(
-    stored: Sequence[StoredRun], unequal: Sequence[str], rows: Sequence[Sequence[str]], *, unsorted: bool
+    stored: Sequence[RunRecord], unequal: Sequence[str], rows: Sequence[Sequence[str]], *, unsorted: bool
 ) -> None:
     from ..reports.comparison import labels
     from ..results.caveats import UNSTATED, overlaps, too_good_sentence, unstated
@@ -190,7 +190,7 @@ def runs_list(out: Path, as_json: bool) -> None:
         print_line(f"damaged: {each['error']}", style="yellow")
 
 
-def _listed(stored: StoredRun) -> dict[str, Any]:
+def _listed(stored: RunRecord) -> dict[str, Any]:
     """Return a run's entry in the list, as JSON values."""
     from ..reports.sections.significance import luck_word
     from ..results.caveats import overlaps, strategy_name, too_good_sentence, unstated

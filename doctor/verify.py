@@ -25,7 +25,7 @@ from .finding import BROKEN, OK, UNCHECKED, Finding
 from .perturbed_bars import perturb_future, perturb_past
 
 if TYPE_CHECKING:
-    from ..engine.run import Run  # to import Backtrader only when it is used
+    from ..engine.simulation import Simulation  # to import Backtrader only when it is used
 
 MOMENTS = 6
 BARS_BEFORE, BARS_AFTER = 1_200, 120
@@ -158,7 +158,7 @@ def _past_verdict(finding: Callable[..., Finding], unchanged: str, share: str, m
     return finding(severity=OK, value=0.0, limit=0.0, message=f"{unchanged} {known}")
 
 
-def _record(strategy: Any, bars: Bars) -> Run | None:
+def _record(strategy: Any, bars: Bars) -> Simulation | None:
     """Return the run over all bars; None if no bar has a signal."""
     from ..data.time_range import TimeRange
     from ..engine.backtest import run_backtest
@@ -169,7 +169,7 @@ def _record(strategy: Any, bars: Bars) -> Run | None:
         return None
 
 
-def _first_change(one: Run | None, other: Run | None, t: int) -> str:
+def _first_change(one: Simulation | None, other: Simulation | None, t: int) -> str:
     """Return the first part of the record up to bar t that differs; empty if none does."""
     if one is None or other is None:
         known = one or other
@@ -191,7 +191,7 @@ def _decided(orders: pd.DataFrame, now: pd.Timestamp, sized_at_fill: frozenset[i
     return known.assign(side=known["side"].mask(later, ""), size=known["size"].mask(later))
 
 
-def _moved(pairs: Sequence[tuple[Run | None, Run | None]]) -> tuple[int, float]:
+def _moved(pairs: Sequence[tuple[Simulation | None, Simulation | None]]) -> tuple[int, float]:
     """Return the number of answers in pairs of runs over two pasts, and the share of them that differ.
 
     Answers are the signals other than HOLD, unless all signals are equal; the probabilities; and the orders, by bar, side and
@@ -207,7 +207,7 @@ def _moved(pairs: Sequence[tuple[Run | None, Run | None]]) -> tuple[int, float]:
     return answers, moved / max(1, answers)
 
 
-def _moved_column(pairs: Sequence[tuple[Run, Run]], name: str) -> tuple[int, int]:
+def _moved_column(pairs: Sequence[tuple[Simulation, Simulation]], name: str) -> tuple[int, int]:
     """Return the number of answers in a column of signals in pairs of runs, and the number that differ."""
     columns = [
         (one.signals[name].to_numpy(dtype=np.float64), other.signals[name].to_numpy(dtype=np.float64))
@@ -226,7 +226,7 @@ def _moved_column(pairs: Sequence[tuple[Run, Run]], name: str) -> tuple[int, int
     return int(active.sum()), int((mine != theirs)[active].sum())
 
 
-def _orders(run: Run) -> set[tuple[object, str, float | None]]:
+def _orders(run: Simulation) -> set[tuple[object, str, float | None]]:
     """Return bar, side and target (if any) of every order."""
     columns = (run.orders[name].tolist() for name in ("decided", "side", "target"))
     return {(at, side, round(target, 2) if target == target else None) for at, side, target in zip(*columns, strict=True)}

@@ -1,4 +1,4 @@
-"""run_backtest and Backtest: Bars and a strategy in, a Run out."""
+"""run_backtest and Backtest: Bars and a strategy in, a Simulation out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .funnel import Decisions, build_funnel
 from .ledger import orders_table, trades_table
 from .plain_backtrader import explain_short_range, with_all_in_sizer
 from .rules import Rules
-from .run import Run
+from .simulation import Simulation
 
 _MOST_CASH = 1e15  # beyond, sizes in lots are not exact floats
 _PROBABILITY_TOLERANCE = 1e-6
@@ -47,7 +47,7 @@ def run_backtest(
     short: bool = False,
     rules: Rules | None = None,
     signals: Signals | None = None,
-) -> Run:
+) -> Simulation:
     """Replay the bars of a range through Backtrader and return the complete record.
 
     A decision at a bar's close fills at the next bar's open, plus slippage. **Sizing at the fill:** a target exposure e means
@@ -128,7 +128,7 @@ class Backtest:
     config: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
 
-    def run(self) -> Run:
+    def run(self) -> Simulation:
         """Score, cut, replay and record. *Causality: as ``run_backtest``.*
 
         Raises
@@ -158,7 +158,7 @@ class Backtest:
         frame = traded.frame()
         index = pd.DatetimeIndex(frame.index)
         decided = None if adapter is None else Decisions(np.array(adapter.before), np.array(adapter.why))
-        return Run(
+        return Simulation(
             config=self._settings(bars_seen(instance), short=short)
             | self._labels(signals)
             | self.rules.describe()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..arrays import FloatArray
 from .broker import Fill, OrderRecord
-from .run import ORDER_COLUMNS, TRADE_COLUMNS
+from .simulation import ORDER_COLUMNS, TRADE_COLUMNS
 
 _DUST = 1e-12  # base units that rounding may leave of a closed position
 

@@ -31,7 +31,7 @@ from .feed import days_of
 from .ledger import orders_table
 from .order_refusal import LESS_THAN_A_LOT, RUIN
 from .rules import Rules
-from .run import Run
+from .simulation import Simulation
 
 _TOLERANCE = 1e-9
 # The functions that ``kernel.simulate`` calls; numba compiles them with it.
@@ -217,7 +217,7 @@ class Scratch:
         self.orders = np.empty((n_bars, 12))
 
 
-def check_replay(run: Run, replayed: ReplayResult) -> None:
+def check_replay(run: Simulation, replayed: ReplayResult) -> None:
     """Compare a replay with Backtrader's run of the same setting: every order, every fill, every bar's equity.
 
     Orders and their outcomes must be equal, and all numbers within 1e-9 of the largest of cash, position value and equity
@@ -244,7 +244,7 @@ def check_replay(run: Run, replayed: ReplayResult) -> None:
     _check_orders(run, replayed, float(scale.max()))
 
 
-def _check_orders(run: Run, replayed: ReplayResult, largest: float) -> None:
+def _check_orders(run: Simulation, replayed: ReplayResult, largest: float) -> None:
     mine, theirs = orders_table(replayed.records(), pd.DatetimeIndex(run.equity.index)), run.orders
     if len(mine) != len(theirs):
         raise StrategyError(

@@ -13,8 +13,8 @@ from ..results.caveats import banners, overlaps, strategy_name, with_stamp
 from ..results.metrics import drawdowns
 from ..results.number_text import NULL, percent, ratio, whole
 from ..results.ranking import BETTER, best, measured, of_trader
+from ..results.run_record import RunRecord
 from ..results.significance.measure import share
-from ..results.stored_run import StoredRun
 from .interactive_charts import Line, Panel, chart_document, line_chart
 from .page import Html, Row, escape, paragraph, section, setting_text, table
 from .sections.calibration import reliability_curves, reliability_line
@@ -30,12 +30,12 @@ LONGEST_LABEL = 40
 MOST_COLUMNS = 6  # more runs than that become rows of a table, without a funnel picture each
 
 
-def render_comparison(runs: Sequence[StoredRun]) -> str:
+def render_comparison(runs: Sequence[RunRecord]) -> str:
     """Render runs as one offline HTML page; equal inputs give equal bytes.
 
     Parameters
     ----------
-    runs : sequence of StoredRun
+    runs : sequence of RunRecord
         One or more, in the order in which they are shown; pass them through
         `flagbt.results.significance.current_trials.CurrentTrials` for the trials known now.
 
@@ -68,7 +68,7 @@ def render_comparison(runs: Sequence[StoredRun]) -> str:
     return chart_document("Comparison – flagbt", body, banners=warnings, wide=len(runs) > 2)
 
 
-def comparison_table(runs: Sequence[StoredRun]) -> list[list[str]]:
+def comparison_table(runs: Sequence[RunRecord]) -> list[list[str]]:
     """Return rows of text for a terminal: the names, then one row per metric; ``*`` marks the best."""
     rows = [["", *labels(runs)]]
     for row in _metric_rows(runs, ranked=not inequalities(runs)):
@@ -76,7 +76,7 @@ def comparison_table(runs: Sequence[StoredRun]) -> list[list[str]]:
     return rows
 
 
-def check_common_bars(runs: Sequence[StoredRun]) -> None:
+def check_common_bars(runs: Sequence[RunRecord]) -> None:
     """Refuse runs if two of them have no bar in common.
 
     Raises
@@ -99,7 +99,7 @@ def check_common_bars(runs: Sequence[StoredRun]) -> None:
                 )
 
 
-def inequalities(runs: Sequence[StoredRun]) -> list[str]:
+def inequalities(runs: Sequence[RunRecord]) -> list[str]:
     """Return why the runs are unequal tests: range, bars, costs, sizing or bars already seen; empty if they can be ranked."""
     found = []
     ranges = {(run.manifest["data"]["first"], run.manifest["data"]["last"]) for run in runs}
@@ -126,7 +126,7 @@ def _sizing(config: Mapping[str, Any]) -> str:
     return str(config.get("sizing") or f"at close, with a reserve of {setting_text(config.get('reserve_bps'))} bps")
 
 
-def differences(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
+def differences(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
     """Return the config fields and digests that differ between runs, as text for each run."""
     fields = sorted({field for run in runs for field in run.manifest["config"]})
     columns = {field: [setting_text(run.manifest["config"].get(field)) for run in runs] for field in fields}
@@ -135,18 +135,18 @@ def differences(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
     return {field: values for field, values in columns.items() if len(set(values)) > 1}
 
 
-def labels(runs: Sequence[StoredRun]) -> list[str]:
+def labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return a unique, short name for each run: the given one, with its id where two are the same."""
     given = [str(run.manifest["name"] or _short(run))[:LONGEST_LABEL] for run in runs]
     return [f"{name} ({run.manifest['id']})" if given.count(name) > 1 else name for name, run in zip(given, runs, strict=True)]
 
 
-def _short(run: StoredRun) -> str:
+def _short(run: RunRecord) -> str:
     checkpoint = (run.manifest["checkpoint"] or {}).get("name")
     return f"{strategy_name(run.manifest['config'])}{f' {checkpoint}' if checkpoint else ''}"
 
 
-def _sentence(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[str]) -> str:
+def _sentence(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> str:
     if len(runs) == 1:
         return f"One run, and nothing to compare it with. {runs[0].manifest['sentence']}"
     if unequal:
@@ -164,7 +164,7 @@ def _sentence(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence
     )
 
 
-def _runs_table(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
+def _runs_table(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
     rows = [
         [name, f"{run.manifest['data']['first'][:10]} .. {run.manifest['data']['last'][:10]}", run.manifest["sentence"]]
         for name, run in zip(names, runs, strict=True)
@@ -172,7 +172,7 @@ def _runs_table(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
     return table("The runs", ["Run", "Range", "Outcome"], rows, words=True)
 
 
-def _curves(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[str]) -> Html:
+def _curves(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> Html:
     """Draw growth of 1, which is independent of the cash, with one benchmark where all runs share their bars."""
     if max(len(run.equity) for run in runs) < 2:
         return paragraph("One bar makes no chart.")
@@ -191,7 +191,7 @@ def _curves(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[s
     return line_chart(panels, "equity", description=description, caption=f"{note} {ZOOM}")
 
 
-def _line(number: int, name: str, run: StoredRun, values: pd.Series[float]) -> Line:
+def _line(number: int, name: str, run: RunRecord, values: pd.Series[float]) -> Line:
     return Line(name, times(run.equity), values.to_numpy(dtype=np.float64), *_style(number))
 
 
@@ -199,7 +199,7 @@ def _style(number: int) -> tuple[str, str]:
     return f"run{number % RUN_COLOURS}", DASHES[number // RUN_COLOURS % len(DASHES)]
 
 
-def _metrics_table(runs: Sequence[StoredRun], names: Sequence[str], unequal: Sequence[str]) -> Html:
+def _metrics_table(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> Html:
     rows = _metric_rows(runs, ranked=not unequal)
     caption = (
         "Not ranked: the runs are not the same test"
@@ -229,7 +229,7 @@ class MetricRow(NamedTuple):
     differences: list[str]
 
 
-def _metric_rows(runs: Sequence[StoredRun], *, ranked: bool) -> list[MetricRow]:
+def _metric_rows(runs: Sequence[RunRecord], *, ranked: bool) -> list[MetricRow]:
     rows = []
     for key, label, write in HEADLINES:
         values = [measured(run, key) for run in runs]
@@ -256,7 +256,7 @@ def _differences(values: Sequence[float | None], write: Callable[[Any], str]) ->
     return result
 
 
-def _interval(run: StoredRun) -> str:
+def _interval(run: RunRecord) -> str:
     answer = (run.metrics["certainty"] or {}).get("sharpe_interval") or {}
     return NULL if answer.get("low") is None else f"{ratio(answer['low'])} .. {ratio(answer['high'])}"
 
@@ -266,7 +266,7 @@ def _starred(cell: str, is_best: bool, difference: str) -> Html:
     return Html(shown + (f" <small>{escape(difference)}</small>" if difference else ""))
 
 
-def _signals(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
+def _signals(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
     described = [(name, run.manifest["diversity"]) for name, run in zip(names, runs, strict=True)]
     known = [(name, each["final"]) for name, each in described if each is not None]
     if not known:
@@ -282,13 +282,13 @@ def _signals(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
     return Html(class_bars(rows) + (paragraph(note, "muted") if note else "") + verdicts)
 
 
-def _verdict_row(name: str, run: StoredRun) -> list[str]:
+def _verdict_row(name: str, run: RunRecord) -> list[str]:
     verdicts = run.manifest["verdicts"]
     given = [verdicts[each] for each in ("signal", "model", "calibrated")]
     return [name, *(each["verdict"] if each else NULL for each in given)]
 
 
-def _funnels(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
+def _funnels(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
     rows = [[name, *_funnel_cells(run.manifest["funnel"])] for name, run in zip(names, runs, strict=True)]
     columns = ["Run", "Bars", "Scored", "Raw, not HOLD", "Final, not HOLD", "Ordered", "Rejected", "Filled"]
     pictures = ""
@@ -314,7 +314,7 @@ def _funnel_cells(funnel: Mapping[str, Any]) -> list[str]:
     return [whole(count) for count in counts]
 
 
-def _calibration(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
+def _calibration(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
     scored = [(i, name, run.metrics["labels"]) for i, (name, run) in enumerate(zip(names, runs, strict=True))]
     known = [(i, name, scores) for i, name, scores in scored if scores is not None]
     if not known:
@@ -342,7 +342,7 @@ def _calibration(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
     )
 
 
-def _differences_table(runs: Sequence[StoredRun], names: Sequence[str]) -> Html:
+def _differences_table(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
     found = differences(runs)
     if len(runs) == 1:
         return paragraph("There is only one run, so there are no differences.")

@@ -10,9 +10,9 @@ from urllib.parse import quote
 from ..errors import FlagbtError, RecordError
 from ..results.caveats import legend, marks, unstated
 from ..results.number_text import percent, ratio, whole
+from ..results.run_record import read_record
 from ..results.significance.current_trials import CurrentTrials
 from ..results.store import list_runs
-from ..results.stored_run import read_record
 from ..storage.atomic_files import write_text
 from ..storage.locks import locked
 from .page import Html, document, escape, paragraph, table

@@ -15,7 +15,7 @@ from ..results.caveats import banners, marks, strategy_name, unstated, with_stam
 from ..results.metrics import daily_returns, ruined_at
 from ..results.number_text import money, whole
 from ..results.repeat_command import run_command_text
-from ..results.stored_run import StoredRun
+from ..results.run_record import RunRecord
 from ..results.summary import order_counts
 from .interactive_charts import chart_document
 from .page import Html, details, escape, facts, paragraph, section, setting_text, table, verdict_card
@@ -36,12 +36,12 @@ OPTIONS = (
 )
 
 
-def render_tearsheet(stored: StoredRun) -> str:
+def render_tearsheet(stored: RunRecord) -> str:
     """Render a run as one offline HTML page; equal records give equal bytes.
 
     Parameters
     ----------
-    stored : StoredRun
+    stored : RunRecord
         The only input. The user's name and notes are escaped.
 
     Returns
@@ -82,7 +82,7 @@ def command(config: Mapping[str, Any]) -> str:
     return run_command_text({k: value if isinstance(value, bool) else setting_text(value) for k, value in given.items()})
 
 
-def _head(stored: StoredRun, title: str) -> str:
+def _head(stored: RunRecord, title: str) -> str:
     notes, certainty = stored.manifest["notes"], stored.metrics["certainty"]
     luck = (
         f" {luck_sentence(certainty, stored.manifest['config'])}" if certainty is not None and not stored.trades.empty else ""
@@ -99,7 +99,7 @@ def _head(stored: StoredRun, title: str) -> str:
     )
 
 
-def _cards(stored: StoredRun) -> str:
+def _cards(stored: RunRecord) -> str:
     verdicts = stored.manifest["verdicts"]
     titles = {"signal": "Signals", "model": "Model, before calibration", "calibrated": "Model, after calibration"}
     if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card is enough
@@ -133,7 +133,7 @@ def _seen(config: Mapping[str, Any]) -> str:
     return ", ".join(config.get("bars_seen") or ()) or ("not recorded" if "bars_seen" not in config else "none")
 
 
-def _what_ran(stored: StoredRun) -> str:
+def _what_ran(stored: RunRecord) -> str:
     data, config, checkpoint = stored.manifest["data"], stored.manifest["config"], stored.manifest["checkpoint"]
     fee, slippage = (setting_text(config.get(each)) for each in ("fee_bps", "slippage_bps"))
     entries: list[tuple[str, object]] = [
@@ -164,7 +164,7 @@ def _what_ran(stored: StoredRun) -> str:
     return section("What was run", facts(entries), details("All settings", settings))
 
 
-def _quantstats(stored: StoredRun) -> Html:
+def _quantstats(stored: RunRecord) -> Html:
     returns, held = daily_returns(stored), daily_returns(stored.benchmark)
     if ruined_at(stored) is not None:  # also where every day's last close was above 0
         returns *= math.nan

@@ -13,7 +13,7 @@ from ..arrays import FloatArray
 from ..data.bars import Bars
 from ..engine.costs import Costs
 from ..engine.replay import ReplayBars, ReplayResult, Scratch, check_replay, replay
-from ..engine.run import Run
+from ..engine.simulation import Simulation
 from ..errors import StrategyError, UsageError
 from .metrics import replay_metrics
 
@@ -24,23 +24,23 @@ _SHOWN = ("sharpe_daily", "total_return", "fees_paid")
 _NOT_REPLAYED = "a plain Backtrader strategy places its own orders, so its orders at different costs are not known"
 
 
-def replay_bars(run: Run) -> ReplayBars:
+def replay_bars(run: Simulation) -> ReplayBars:
     """Return a run's bars in the form of the fast replay."""
     return ReplayBars.of(bars_of_run(run))
 
 
-def bars_of_run(run: Run) -> Bars:
+def bars_of_run(run: Simulation) -> Bars:
     """Return the traded bars of a run."""
     step = np.timedelta64(round(float(run.data["step_hours"]) * 3_600), "s")
     return Bars.from_frame(run.bars, source=str(run.data.get("source", "bars")), step=step)
 
 
-def costs_of(run: Run) -> Costs:
+def costs_of(run: Simulation) -> Costs:
     """Return the costs of a run."""
     return Costs(**{field.name: run.config[field.name] for field in fields(Costs) if field.name in run.config})
 
 
-def decided_targets(run: Run) -> FloatArray:
+def decided_targets(run: Simulation) -> FloatArray:
     """Return the target exposure of each bar's order, NaN without an order, shape (n_bars,).
 
     These are the decisions of the strategy and its rules, independent of the costs of the fills.
@@ -52,7 +52,7 @@ def decided_targets(run: Run) -> FloatArray:
     return targets
 
 
-def cost_sensitivity(run: Run) -> dict[str, Any]:
+def cost_sensitivity(run: Simulation) -> dict[str, Any]:
     """Replay a run's decisions at different costs.
 
     Each bar's target exposure stays the same; sizes follow the equity. A stop relative to the entry price would move with
@@ -96,13 +96,13 @@ def cost_sensitivity(run: Run) -> dict[str, Any]:
     }
 
 
-def _replayer(run: Run) -> Callable[[Costs], ReplayResult]:
+def _replayer(run: Simulation) -> Callable[[Costs], ReplayResult]:
     bars, targets, scratch = replay_bars(run), decided_targets(run), Scratch(len(run.equity))
     short = bool(run.config.get("short"))
     return lambda costs: replay(bars, targets, costs=costs, cash=run.cash, short=short, scratch=scratch)
 
 
-def _break_even(run: Run, replayed: Callable[[Costs], ReplayResult]) -> tuple[float | None, str | None]:
+def _break_even(run: Simulation, replayed: Callable[[Costs], ReplayResult]) -> tuple[float | None, str | None]:
     costs = costs_of(run)
 
     def gain(fee_bps: float) -> float:
@@ -121,14 +121,14 @@ def _break_even(run: Run, replayed: Callable[[Costs], ReplayResult]) -> tuple[fl
     return round((low + high) / 2, 3), None
 
 
-def _break_even_sentence(run: Run, fee: float | None, why: str | None) -> str:
+def _break_even_sentence(run: Simulation, fee: float | None, why: str | None) -> str:
     if fee is None:
         return f"There is no fee at which this run breaks even: {why}."
     paid = costs_of(run).fee_bps
     return f"The run breaks even at a fee of {fee:.1f} bps per side; it paid {paid:g}."
 
 
-def _at_factor(run: Run, replayed: Callable[[Costs], ReplayResult], factor: float) -> dict[str, Any]:
+def _at_factor(run: Simulation, replayed: Callable[[Costs], ReplayResult], factor: float) -> dict[str, Any]:
     own = costs_of(run)
     try:
         costs = replace(

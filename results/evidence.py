@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.run import Run
+from ..engine.simulation import Simulation
 from .caveats import with_stamp
 from .cost_sensitivity import cost_sensitivity
 from .label_scores import label_scores
@@ -15,7 +15,7 @@ from .trial_log import TrialCount
 SECTIONS = ("certainty", "costs", "labels")
 
 
-def evidence(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
+def evidence(run: Simulation, benchmark: Simulation, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
     """Return the sections ``certainty``, ``costs`` and ``labels`` of a run's record, as JSON values.
 
     See `flagbt.results.significance.measure.significance`, `flagbt.results.cost_sensitivity.cost_sensitivity` and

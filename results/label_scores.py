@@ -8,13 +8,13 @@ import numpy as np
 
 from ..arrays import FloatArray, IntArray
 from ..data.labels import CLASS_NAMES, class_counts, label_spec
-from ..engine.run import Run
+from ..engine.simulation import Simulation
 from ..models.reliability import bin_rows
 from ..models.statistics import by_class, confusion, expected_calibration_error, matthews_correlation, softmax
 from .cost_sensitivity import bars_of_run
 
 
-def label_scores(run: Run) -> dict[str, Any] | None:
+def label_scores(run: Simulation) -> dict[str, Any] | None:
     """Score a run's signals and probabilities against the labels of its traded bars.
 
     The labels are those of the checkpoint's training, or those that a strategy with its own probabilities states
@@ -54,13 +54,13 @@ def label_scores(run: Run) -> dict[str, Any] | None:
     }
 
 
-def labels_text(run: Run) -> str | None:
+def labels_text(run: Simulation) -> str | None:
     """Return the labels that a run's probabilities are scored against, as ``--labels`` writes them; None without any."""
     text = (run.checkpoint or {}).get("labels") or run.config.get("labels")
     return None if text is None else str(text)
 
 
-def probabilities_of(run: Run) -> tuple[FloatArray, FloatArray] | None:
+def probabilities_of(run: Simulation) -> tuple[FloatArray, FloatArray] | None:
     """Return the probabilities before and after calibration, each (n_bars, 3); the same twice where only one is known."""
     found = [_columns(run, prefix) for prefix in ("logit", "p")]
     raw = None if found[0] is None else softmax(found[0])
@@ -70,7 +70,7 @@ def probabilities_of(run: Run) -> tuple[FloatArray, FloatArray] | None:
     return (calibrated if raw is None else raw), calibrated
 
 
-def _columns(run: Run, prefix: str) -> FloatArray | None:
+def _columns(run: Simulation, prefix: str) -> FloatArray | None:
     names = [f"{prefix}_{name.lower()}" for name in CLASS_NAMES]
     if run.signals is None or not set(names) <= set(run.signals.columns):
         return None

@@ -15,7 +15,7 @@ import pandas as pd
 from ..arrays import FloatArray
 from ..engine import kernel
 from ..engine.replay import ReplayResult
-from ..engine.run import Run
+from ..engine.simulation import Simulation
 
 DAYS_PER_YEAR = 365
 FEWEST_DAYS_FOR_GROWTH = 30  # below, a yearly rate of growth compounds a few days' luck
@@ -50,7 +50,7 @@ METRICS = (
 
 
 class EquityRecord(Protocol):
-    """Anything with an equity, such as a `Run`, a stored run, or its benchmark."""
+    """Anything with an equity, such as a `Simulation`, a stored run, or its benchmark."""
 
     @property
     def equity(self) -> pd.DataFrame:
@@ -61,12 +61,12 @@ class EquityRecord(Protocol):
         """The equity before the first bar."""
 
 
-def metrics(run: Run) -> dict[str, Any]:
+def metrics(run: Simulation) -> dict[str, Any]:
     """Measure a run.
 
     Parameters
     ----------
-    run : Run
+    run : Simulation
         With at least one bar.
 
     Returns
@@ -184,7 +184,7 @@ def drawdowns(run: EquityRecord) -> FloatArray:
     return _falls(run.equity["equity"].to_numpy(dtype=np.float64), run.cash)
 
 
-def elapsed_days(run: Run) -> float:
+def elapsed_days(run: Simulation) -> float:
     """Return the clock time from the first bar's open to the last bar's close, in days."""
     span = (run.equity.index[-1] - run.equity.index[0]) / pd.Timedelta(hours=1)
     return float((span + float(run.data["step_hours"])) / 24)
@@ -242,7 +242,7 @@ def _sortino(returns: FloatArray | None, periods_per_year: float) -> float | Non
     return _finite(float(returns.mean()) / downside * math.sqrt(periods_per_year)) if downside > ROUNDING else None
 
 
-def _longest_drawdown_days(run: Run, drawdown: FloatArray) -> float:
+def _longest_drawdown_days(run: Simulation, drawdown: FloatArray) -> float:
     step = float(run.data["step_hours"])
     open_hours = ((run.equity.index - run.equity.index[0]) / pd.Timedelta(hours=1)).to_numpy(dtype=np.float64)
     close_hours = np.concatenate([[0.0], open_hours + step])  # the starting cash applies at the first bar's open

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..errors import UsageError, nearest
 from .metrics import METRICS, ROUNDING, ruined_at
-from .stored_run import StoredRun
+from .run_record import RunRecord
 
 # 1: higher is better, -1: lower is better; a metric that is missing here is neither.
 BETTER = {
@@ -60,7 +60,7 @@ def metric_name(text: str, *, option: str) -> str:
     raise UsageError(f"{option}: there is no metric '{text.strip()}'. {nearest(name, NAMES)} All: {', '.join(NAMES)}.")
 
 
-def measured(run: StoredRun, name: str) -> float | None:
+def measured(run: RunRecord, name: str) -> float | None:
     """Return a run's number by its name in NAMES, None where it is undefined or was not measured."""
     if name in METRICS:
         value = run.metrics["strategy"][name]
@@ -71,7 +71,7 @@ def measured(run: StoredRun, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def of_trader(run: StoredRun, name: str) -> float | None:
+def of_trader(run: RunRecord, name: str) -> float | None:
     """Return a run's number; None for one that never traded or lost everything: its low fees, for example, are not a merit."""
     ranked = run.metrics["strategy"]["trades"] and ruined_at(run) is None
     return measured(run, name) if ranked else None
@@ -89,11 +89,11 @@ def best(values: Sequence[float | None], direction: int) -> int | None:
     return None if math.isclose(defined[first], defined[second], rel_tol=ROUNDING, abs_tol=ROUNDING) else first
 
 
-def ordered(runs: Sequence[StoredRun], name: str) -> list[StoredRun]:
+def ordered(runs: Sequence[RunRecord], name: str) -> list[RunRecord]:
     """Return the runs by a metric, the best first (or the highest, for a neutral metric), undefined ones last."""
     direction = BETTER.get(name, 1)
 
-    def key(run: StoredRun) -> float:
+    def key(run: RunRecord) -> float:
         value = of_trader(run, name)
         return math.inf if value is None else -direction * value
 
@@ -129,7 +129,7 @@ class Condition:
     def __str__(self) -> str:
         return f"{self.name} {self.sign} {self.limit:g}"
 
-    def failure(self, run: StoredRun, label: str) -> str | None:
+    def failure(self, run: RunRecord, label: str) -> str | None:
         """Return why a run fails, None where it passes. An undefined value fails, as it might meet the condition."""
         value = measured(run, self.name)
         if value is None:

@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..engine.run import Run
+from ..engine.simulation import Simulation
 from ..errors import RecordError, UsageError, nearest
 from ..storage.atomic_files import json_text, new_folder, write_text
 from ..storage.untrusted_files import load_json
 from .caveats import strategy_name
 from .evidence import SECTIONS
 from .library_versions import git_revision, library_versions
+from .run_record import FORMAT_VERSION, RunRecord, read_run
 from .significance.current_trials import CurrentTrials
-from .stored_run import FORMAT_VERSION, StoredRun, read_run
 from .summary import summary
 from .trial_log import bars_digest, configuration_digest
 
-__all__ = ["Report", "StoredRun", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
+__all__ = ["Report", "RunRecord", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
 
 NAMED_RUNS = 5
 _LONGEST_PART = 40
@@ -39,12 +39,12 @@ _NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
 
 
 # Renders the page of a run from its record, such as `flagbt.reports.tearsheet.render_tearsheet`.
-Report = Callable[[StoredRun], str]
+Report = Callable[[RunRecord], str]
 
 
 def write_run(
-    run: Run,
-    benchmark: Run,
+    run: Simulation,
+    benchmark: Simulation,
     out: Path,
     *,
     report: Report,
@@ -59,7 +59,7 @@ def write_run(
 
     Parameters
     ----------
-    run, benchmark : Run
+    run, benchmark : Simulation
         Over the same bars.
     out : Path
         Created if missing.
@@ -191,7 +191,7 @@ def find_run(name: str | Path | None, out: Path) -> Path:
     )
 
 
-def _tables(run: Run, benchmark: Run) -> dict[str, bytes]:
+def _tables(run: Simulation, benchmark: Simulation) -> dict[str, bytes]:
     equity = run.equity.assign(benchmark_equity=benchmark.equity["equity"])
     files = {"equity.parquet": _parquet(equity)}
     if run.signals is not None:
@@ -251,7 +251,7 @@ def _seconds(phases: Mapping[str, float]) -> dict[str, float]:
 
 
 def _manifest(
-    run: Run, summed: Mapping[str, Any], name: str | None, notes: str | None, provenance: Mapping[str, Any]
+    run: Simulation, summed: Mapping[str, Any], name: str | None, notes: str | None, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
     seconds = _seconds(run.seconds)
     started = datetime.fromtimestamp(_now().timestamp() - seconds["total"], tz=UTC).isoformat()
@@ -280,7 +280,7 @@ def _now() -> datetime:
     return datetime.now(tz=UTC)
 
 
-def _folder_name(run: Run, started: str, identity: str) -> str:
+def _folder_name(run: Simulation, started: str, identity: str) -> str:
     time = datetime.fromisoformat(started).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     parts = [strategy_name(run.config), (run.checkpoint or {}).get("name")]
     return "-".join([time, *(_sanitised(str(part)) for part in parts if part), identity])

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.bars import utc
 from ..data.labels import CLASS_NAMES, class_shares, label_spec
-from ..engine.run import Run
+from ..engine.simulation import Simulation
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
 from .cost_sensitivity import bars_of_run
 from .label_scores import labels_text, probabilities_of
@@ -20,7 +20,7 @@ from .significance.too_good import too_good_verdict
 REMEDIES = {"short not allowed": "--short lets a strategy sell what it does not hold"}
 
 
-def summary(run: Run, benchmark: Run) -> dict[str, Any]:
+def summary(run: Simulation, benchmark: Simulation) -> dict[str, Any]:
     """Summarise a run for its record and its page.
 
     Returns
@@ -53,7 +53,7 @@ def summary(run: Run, benchmark: Run) -> dict[str, Any]:
     }
 
 
-def fills(run: Run) -> dict[str, Any]:
+def fills(run: Simulation) -> dict[str, Any]:
     """Count the orders by status (filled, rejected, zero_size, unfilled) and the filled ones by side."""
     orders = run.orders
     filled = orders[orders["status"] == "filled"]
@@ -86,7 +86,7 @@ def funnel_reasons(reason: str) -> str:
     return f"{reason}; {REMEDIES[reason]}" if reason in REMEDIES else reason
 
 
-def _diversity(run: Run) -> dict[str, Any] | None:
+def _diversity(run: Simulation) -> dict[str, Any] | None:
     if run.signals is None:
         return None
     labels = (run.checkpoint or {}).get("label_shares")
@@ -97,7 +97,7 @@ def _diversity(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _verdicts(run: Run, described: dict[str, Any] | None) -> dict[str, Any]:
+def _verdicts(run: Simulation, described: dict[str, Any] | None) -> dict[str, Any]:
     raw, calibrated = probabilities_of(run) or (None, None)
     labels, whose = (run.checkpoint or {}).get("label_shares"), "the training labels'"
     if labels is None and raw is not None and (text := labels_text(run)) is not None:
@@ -111,7 +111,7 @@ def _verdicts(run: Run, described: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _sentence(run: Run, measured: dict[str, Any], described: dict[str, Any] | None, verdicts: dict[str, Any]) -> str:
+def _sentence(run: Simulation, measured: dict[str, Any], described: dict[str, Any] | None, verdicts: dict[str, Any]) -> str:
     mine, theirs = measured["strategy"], measured["benchmark"]
     against = f"against {percent(theirs['total_return'], signed=True)} for buy and hold"
     if _collapsed(verdicts):
@@ -155,7 +155,7 @@ def _why_no_orders(described: dict[str, Any] | None) -> str:
     return "no signal changed the position"
 
 
-def _outcomes(run: Run) -> str:
+def _outcomes(run: Simulation) -> str:
     counts = run.orders["status"].value_counts().sort_index()
     reasons = run.orders["reason"].fillna("").replace("", np.nan).dropna()
     why = f" (most often: {funnel_reasons(reasons.mode().iloc[0])})" if len(reasons) else ""

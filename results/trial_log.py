@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.run import Run
+from ..engine.simulation import Simulation
 from ..errors import RecordError
 from ..storage.locks import locked
 from ..storage.untrusted_files import parse_json
@@ -110,7 +110,7 @@ class TrialLog:
         return found
 
 
-def bars_digest(run: Run) -> str:
+def bars_digest(run: Simulation) -> str:
     """Return the digest of a run's traded bars; the same range of a longer file has the same digest."""
     return bars_of_run(run).digest
 
@@ -140,7 +140,7 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def trial_of(run: Run) -> Trial:
+def trial_of(run: Simulation) -> Trial:
     """Return a run as a trial."""
     broken = bool((run.equity["equity"] <= 0).any())
     sharpe = None if broken else daily_sharpe(np.asarray(daily_returns(run), dtype=np.float64))

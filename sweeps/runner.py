@@ -14,7 +14,7 @@ import numpy as np
 from ..arrays import FloatArray, PhaseProgress
 from ..data.bars import utc
 from ..engine.backtest import run_backtest
-from ..engine.run import Run
+from ..engine.simulation import Simulation
 from ..results.metrics import DAYS_PER_YEAR, daily_returns, metrics, ruined_at
 from ..results.significance.backtest_overfitting import Overfitting, probability_of_overfitting
 from ..results.significance.measure import FEWEST_DAYS
@@ -220,7 +220,7 @@ class _Prior:
     squares: float = 0.0
 
 
-def _buy_and_hold(worker: SweepWorker, number: int, segment: Segment) -> Run:
+def _buy_and_hold(worker: SweepWorker, number: int, segment: Segment) -> Simulation:
     """Run buy and hold on a segment, at a setting's costs."""
     setting = worker.grid[number]
     return run_backtest(segment.bars, BuyAndHold(), costs=setting.costs, cash=setting.cash)

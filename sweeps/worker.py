@@ -22,7 +22,7 @@ from ..data.labels import class_counts
 from ..data.time_range import TimeRange
 from ..engine.backtest import run_backtest
 from ..engine.replay import ReplayBars, ReplayResult, Scratch, check_replay, position_rule, replay
-from ..engine.run import Run
+from ..engine.simulation import Simulation
 from ..errors import StrategyError
 from ..models.signals import NO_SIGNAL, Signals
 from ..models.statistics import confusion, matthews_correlation
@@ -206,7 +206,7 @@ class SweepWorker:
             found["orders"] += len(run.orders)
         return {**found, "seconds": time.perf_counter() - started}
 
-    def backtest(self, number: int, segment: Segment) -> Run:
+    def backtest(self, number: int, segment: Segment) -> Simulation:
         """Run a setting on a segment in Backtrader, as `flagbt run` does."""
         setting = self.grid[number]
         return run_backtest(

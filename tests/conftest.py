@@ -21,11 +21,11 @@ from exchange_server import ExchangeServer, refuse_outside
 from flagbt.data.bars import COLUMNS, Bars, utc
 from flagbt.data.labels import CLASS_NAMES, class_counts
 from flagbt.data.time_range import TimeRange
-from flagbt.engine.run import ORDER_COLUMNS, TRADE_COLUMNS, Run
+from flagbt.engine.simulation import ORDER_COLUMNS, TRADE_COLUMNS, Simulation
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.signals import Signals
 from flagbt.models.statistics import softmax
-from flagbt.results.stored_run import StoredRun
+from flagbt.results.run_record import RunRecord
 
 # Small tensors on two busy cores: a second thread waits far longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,8 +91,8 @@ def make_run(
     seed: int = 0,
     start: str = "2024-01-01",
     config: dict[str, object] | None = None,
-) -> Run:
-    """Return a Run as the engine would record it, from a short replay: fills at the next open, 10 + 2 bps.
+) -> Simulation:
+    """Return a Simulation as the engine would record it, from a short replay: fills at the next open, 10 + 2 bps.
 
     ``kind``: ``model`` (signals, probabilities, trades), ``hold`` (a model whose every signal is HOLD: no orders),
     ``collapsed`` (SELL on every bar at 99 %), ``buy-and-hold`` (bought on the first bar, no model).
@@ -217,7 +217,7 @@ def make_run(
         "sell_while_short": 0,
         "other": 0,
     }
-    return Run(
+    return Simulation(
         config=settings | (config or {}),
         data={
             "source": bars.source,
@@ -261,7 +261,7 @@ def make_run(
     )
 
 
-def store_runs(run: Run, benchmark: Run, out: Path, *, measure: bool = False, **more: Any) -> StoredRun:
+def store_runs(run: Simulation, benchmark: Simulation, out: Path, *, measure: bool = False, **more: Any) -> RunRecord:
     """Write a run as `flagbt run` does and read it back; with ``measure``, also its certainty, which takes a second."""
     from flagbt.results.evidence import evidence
     from flagbt.results.store import read_run, write_run
@@ -273,14 +273,14 @@ def store_runs(run: Run, benchmark: Run, out: Path, *, measure: bool = False, **
 
 
 @pytest.fixture
-def keep_run() -> Callable[..., StoredRun]:
+def keep_run() -> Callable[..., RunRecord]:
     """Return the function that writes a run and reads it back."""
     return store_runs
 
 
 @pytest.fixture
-def run_maker() -> Callable[..., Run]:
-    """Return the function that makes Run records."""
+def run_maker() -> Callable[..., Simulation]:
+    """Return the function that makes Simulation records."""
     return make_run
 
 

@@ -17,7 +17,7 @@ from .inputs import calibration_of
 if TYPE_CHECKING:
     from ..engine.costs import Costs
     from ..engine.rules import Rules  # imports the whole engine
-    from .run import RunRequest
+    from .request import RunRequest
 
 
 def costs_for(request: RunRequest) -> Costs:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...data.labels import CLASS_NAMES, label_spec
 from ...results.number_text import percent, ratio, whole
-from ...results.stored_run import StoredRun
+from ...results.run_record import RunRecord
 from ..interactive_charts import Line, Marks, Panel, line_chart
 from ..page import Html, details, escape, paragraph, section, table
 from .diversity import COLOUR_OF_CLASS
@@ -18,7 +18,7 @@ FEWEST_ROWS = 30  # in a drawn bin: a share of fewer bars is too uncertain
 DIAGONAL = Line("Perfectly calibrated", np.array([0.0, 1.0]), np.array([0.0, 1.0]), "muted", "dotted")
 
 
-def calibration_section(stored: StoredRun) -> Html:
+def calibration_section(stored: RunRecord) -> Html:
     """Show reliability, ECE and the confusion matrix, or state why there are none."""
     scores = stored.metrics["labels"]
     if scores is None:

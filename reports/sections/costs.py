@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...results.number_text import money, percent, ratio
-from ...results.stored_run import StoredRun
+from ...results.run_record import RunRecord
 from ..page import Html, paragraph, section, setting_text, table
 
 
-def costs_section(stored: StoredRun) -> Html:
+def costs_section(stored: RunRecord) -> Html:
     """Show fees, the break-even fee, and the Sharpe ratio at 0, 1 and 2 times the costs."""
     mine, config, costs = stored.metrics["strategy"], stored.manifest["config"], stored.metrics["costs"]
     paid = (

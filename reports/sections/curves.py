@@ -11,7 +11,7 @@ import pandas as pd
 
 from ...results.metrics import EquityRecord, drawdowns
 from ...results.number_text import counted, money, percent, ratio, whole
-from ...results.stored_run import StoredRun
+from ...results.run_record import RunRecord
 from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
 from ..page import Html, Row, paragraph, section, table
 
@@ -40,7 +40,7 @@ HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 ZOOM = "Drag over a range to zoom in; the round arrow resets the view."
 
 
-def performance_section(stored: StoredRun) -> Html:
+def performance_section(stored: RunRecord) -> Html:
     """Show equity and drawdown with buy and hold, and the headline numbers of both."""
     mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
     rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
@@ -57,7 +57,7 @@ def performance_section(stored: StoredRun) -> Html:
     )
 
 
-def price_section(stored: StoredRun) -> Html:
+def price_section(stored: RunRecord) -> Html:
     """Show the closes with every entry and exit, and the position over time."""
     if len(stored.equity) < 2:
         return section("Price, entries and exits", paragraph("One bar makes no chart."))
@@ -91,7 +91,7 @@ def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
     return np.asarray(index.tz_convert("UTC").tz_localize(None))
 
 
-def _equity(stored: StoredRun) -> Html:
+def _equity(stored: RunRecord) -> Html:
     x = times(stored.equity)
     accounts: list[tuple[str, EquityRecord, str, str]] = [
         ("Strategy", stored, "strategy", "solid"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...data.labels import CLASS_NAMES
 from ...results.number_text import NULL, percent, ratio, whole
-from ...results.stored_run import StoredRun
+from ...results.run_record import RunRecord
 from ..page import Html, bar, details, escape, key, paragraph, section, table, track
 
 COLOUR_OF_CLASS = {"SELL": "sell", "HOLD": "hold", "BUY": "buy"}
@@ -29,7 +29,7 @@ FUNNEL_NAMES = {
 }
 
 
-def diversity_section(stored: StoredRun) -> Html:
+def diversity_section(stored: RunRecord) -> Html:
     """Show the class shares from labels to fills, the funnel, and how the signals vary."""
     described, fills = stored.manifest["diversity"], stored.manifest["fills"]
     if described is None:

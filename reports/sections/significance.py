@@ -8,9 +8,9 @@ from typing import Any
 
 from ...results.caveats import with_stamp
 from ...results.number_text import NULL, ratio, whole
+from ...results.run_record import RunRecord
 from ...results.significance.measure import share
 from ...results.significance.sharpe_ratio import CONFIDENCE
-from ...results.stored_run import StoredRun
 from ..page import Html, details, escape, paragraph, section, table
 
 # Keys in metrics.json and their names.
@@ -24,7 +24,7 @@ ANSWERS = {
 }
 
 
-def significance_section(stored: StoredRun) -> Html:
+def significance_section(stored: RunRecord) -> Html:
     """Show the significance of the numbers, or state that it was not measured."""
     certainty = stored.metrics["certainty"]
     if certainty is None:

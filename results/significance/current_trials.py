@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import RecordError
 from ..caveats import with_stamp
-from ..stored_run import StoredRun
+from ..run_record import RunRecord
 from ..trial_log import Trial, TrialLog, configuration_digest, read_trials
 from .answer import Answer
 from .measure import YEAR, deflated_answer, verdict
@@ -52,7 +52,7 @@ class CurrentTrials:
             self._logs[out] = read_trials(out)
         return self._logs[out]
 
-    def run(self, stored: StoredRun) -> StoredRun:
+    def run(self, stored: RunRecord) -> RunRecord:
         """Return a stored run with its significance from the log next to it; raises as ``significance`` does."""
         certainty = self.significance(stored.folder, stored.manifest, stored.metrics)
         return replace(stored, metrics=stored.metrics | {"certainty": certainty})

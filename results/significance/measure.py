@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import FloatArray
-from ...engine.run import Run
+from ...engine.simulation import Simulation
 from ..metrics import DAYS_PER_YEAR, daily_returns, daily_sharpe
 from ..trial_log import TrialCount
 from .answer import Answer, Kind
@@ -67,12 +67,12 @@ ENTRIES = Kind(
 )
 
 
-def significance(run: Run, benchmark: Run, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
+def significance(run: Simulation, benchmark: Simulation, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
     """Measure how much of a run's Sharpe ratio could be luck.
 
     Parameters
     ----------
-    run, benchmark : Run
+    run, benchmark : Simulation
         Over the same bars.
     trials : TrialCount
         All trials on these bars, the run included: `flagbt.results.trial_log.TrialLog.count`.
@@ -127,11 +127,11 @@ def verdict(answers: dict[str, Answer]) -> dict[str, Any]:
     return {"beyond_luck": True, "sentence": f"Not explained by luck alone, according to the deflated Sharpe ratio{tests}."}
 
 
-def _daily(run: Run) -> FloatArray:
+def _daily(run: Simulation) -> FloatArray:
     return np.asarray(daily_returns(run), dtype=np.float64)
 
 
-def _why_undefined(run: Run, returns: FloatArray) -> str | None:
+def _why_undefined(run: Simulation, returns: FloatArray) -> str | None:
     """Return why a run's Sharpe ratio cannot be tested, or None where it can."""
     if run.trades.empty:
         return "no trade was made"
@@ -271,7 +271,7 @@ def _bounds(found: SharpeInterval, days: int, seed: int) -> dict[str, Any]:
     return {"low": found.low * YEAR, "high": found.high * YEAR, "level": LEVEL, "inputs": inputs}
 
 
-def _entries(run: Run, returns: FloatArray, seed: int) -> Answer:
+def _entries(run: Simulation, returns: FloatArray, seed: int) -> Answer:
     broken = bool((run.equity["equity"] <= 0).any())
     own = None if broken else daily_sharpe(returns)
     if own is None:

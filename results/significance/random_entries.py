@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...arrays import FloatArray, Int64Array
 from ...engine.replay import Scratch, replay
-from ...engine.run import Run
+from ...engine.simulation import Simulation
 from ..cost_sensitivity import costs_of, replay_bars
 from ..metrics import daily_sharpe, replay_daily_returns
 
@@ -35,7 +35,7 @@ class Holdings(NamedTuple):
     exposure: FloatArray
 
     @classmethod
-    def of(cls, run: Run) -> tuple[Holdings, Int64Array]:
+    def of(cls, run: Simulation) -> tuple[Holdings, Int64Array]:
         """Return the holdings of a run and the bar at which each entry filled."""
         trades, index = run.trades, run.equity.index
         entry = index.get_indexer(pd.DatetimeIndex(trades["entry_time"]))
@@ -102,12 +102,12 @@ class Null(NamedTuple):
         return float((1 + (self.sharpe >= sharpe - 1e-12).sum()) / (1 + len(self.sharpe)))
 
 
-def random_entries(run: Run, *, draws: int | None = None, seed: int = 0) -> Null | str:
+def random_entries(run: Simulation, *, draws: int | None = None, seed: int = 0) -> Null | str:
     """Replay a run's trades at random times, at the run's own costs.
 
     Parameters
     ----------
-    run : Run
+    run : Simulation
     draws : int, optional
         By default 500, fewer for more than 50,000 bars.
     seed : int

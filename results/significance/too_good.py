@@ -14,7 +14,7 @@ import pandas as pd
 
 from ...arrays import FloatArray, IntArray
 from ...data.labels import class_counts, class_shares, label_spec
-from ...engine.run import Run
+from ...engine.simulation import Simulation
 from ...models.statistics import direction_auc, pair_auc
 from ...training.collapse_guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
 from ..cost_sensitivity import bars_of_run
@@ -34,7 +34,7 @@ class Auc(NamedTuple):
     slack: float
 
 
-def too_good_verdict(run: Run) -> dict[str, Any] | None:
+def too_good_verdict(run: Simulation) -> dict[str, Any] | None:
     """Return a verdict where a run is too good to be true.
 
     Returns
@@ -84,7 +84,7 @@ def too_good_verdict(run: Run) -> dict[str, Any] | None:
     return {"verdict": "too good", "numbers": numbers, "sentence": sentence}
 
 
-def _of_positions(run: Run) -> list[Auc]:
+def _of_positions(run: Simulation) -> list[Auc]:
     """Return the AUC of the positions, and of the orders filled at an open, over several horizons."""
     n = len(run.equity)
     if n < FEWEST_BARS:
@@ -122,7 +122,7 @@ def _slack(n_up: int, n_down: int, overlap: float) -> float:
     return float(np.sqrt(overlap * (n_up + n_down) / (12 * max(1, n_up * n_down))))
 
 
-def _filled_at_open(run: Run, open_: FloatArray) -> FloatArray:
+def _filled_at_open(run: Simulation, open_: FloatArray) -> FloatArray:
     """Return the base units that filled at each bar's open, (n_bars,), and so were decided before the bar.
 
     A fill inside a bar, as of a limit or a stop, already depends on the bar's prices.
@@ -140,7 +140,7 @@ def _filled_at_open(run: Run, open_: FloatArray) -> FloatArray:
     return result
 
 
-def _of_probabilities(run: Run) -> tuple[Auc | None, float] | None:
+def _of_probabilities(run: Simulation) -> tuple[Auc | None, float] | None:
     """Return the AUC of p_buy against p_sell, and the gain in accuracy, on the labels of the run's own bars."""
     text, given = labels_text(run), probabilities_of(run)
     if text is None or given is None:

@@ -33,7 +33,8 @@ from flagbt.models.decision import Decision
 from flagbt.models.overlap import check_overlap
 from flagbt.results.metrics import METRICS
 from flagbt.results.store import find_run, read_run
-from flagbt.workflows.run import RunRequest, run
+from flagbt.workflows.request import RunRequest
+from flagbt.workflows.run import run
 
 Command = Callable[..., tuple[int, str, str]]
 Walk = Callable[..., Bars]

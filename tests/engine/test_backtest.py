@@ -17,7 +17,7 @@ from flagbt.engine.backtest import Backtest, run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.engine.feed import days_of
 from flagbt.engine.funnel import FunnelError, check_funnel
-from flagbt.engine.run import ORDER_COLUMNS, TRADE_COLUMNS
+from flagbt.engine.simulation import ORDER_COLUMNS, TRADE_COLUMNS
 from flagbt.errors import RangeError, StrategyError, UsageError
 from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.strategies.base import Position, Strategy

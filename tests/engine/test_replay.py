@@ -23,7 +23,7 @@ from flagbt.engine.costs import Costs
 from flagbt.engine.funnel import check_funnel
 from flagbt.engine.replay import REASONS, ReplayBars, ReplayResult, Scratch, check_replay, position_rule, replay
 from flagbt.engine.rules import EXITS, WAITS, Rules
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.errors import StrategyError, UsageError
 from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.results.metrics import metrics, replay_metrics
@@ -66,7 +66,7 @@ class Case:
     cash: float
     rules: Rules
 
-    def reference(self) -> Run:
+    def reference(self) -> Simulation:
         """Run it in Backtrader."""
         return run_backtest(
             self.bars,
@@ -175,7 +175,7 @@ def check(case: Case) -> None:
     assert replay_metrics(replayed) == {name: measured[name] for name in replay_metrics(replayed)}
 
 
-def check_account(run: Run) -> None:
+def check_account(run: Simulation) -> None:
     """Check every account: no rejected order, no debt except after a ruin, and no trade after a ruin."""
     orders, equity = run.orders, run.equity["equity"].to_numpy()
     assert not run.funnel["rejected"]

@@ -10,7 +10,7 @@ from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.engine.rules import Rules, horizon_of
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.errors import UsageError
 from flagbt.models.signals import Signals
 from flagbt.strategies.base import Strategy
@@ -33,7 +33,7 @@ class Letters(Strategy):
         return Signals.plain(np.array([CODES[letter] for letter in self._signals]))
 
 
-def run_letters(signals: str, closes: list[float] | None = None, *, short: bool = False, **rules: float) -> Run:
+def run_letters(signals: str, closes: list[float] | None = None, *, short: bool = False, **rules: float) -> Simulation:
     """Run letters over closes (all 100 by default), each bar opening at the close before."""
     close = np.array(closes or [100.0] * len(signals), dtype=float)
     open_ = np.concatenate([close[:1], close[:-1]])
@@ -43,7 +43,7 @@ def run_letters(signals: str, closes: list[float] | None = None, *, short: bool 
     return run_backtest(bars, Letters(signals, short=short), timerange=timerange, costs=FREE, short=short, rules=Rules(**rules))
 
 
-def sides(run: Run) -> str:
+def sides(run: Simulation) -> str:
     """Return the position at each bar's close as letters: L long, S short, a dot flat."""
     return "".join({1: "L", -1: "S", 0: "."}[int(side)] for side in np.sign(run.equity["position_size"]))
 

@@ -20,7 +20,7 @@ from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.engine.replay import ReplayBars, check_replay, position_rule
 from flagbt.engine.replay import replay as fast_replay
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.models.signals import Signals
 from flagbt.strategies.base import Position, Strategy
 
@@ -391,7 +391,7 @@ def replay(scenario: Scenario) -> tuple[Bars, object]:
     return bars, run
 
 
-def run_targets(run: Run) -> list[float]:
+def run_targets(run: Simulation) -> list[float]:
     """Return the position rule's target at each bar, NaN to keep."""
     return position_rule(run.signals["signal"].to_numpy(), short=run.config["short"]).tolist()
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.errors import RangeError, UsageError
 from flagbt.reports.comparison import comparison_table, differences, inequalities, labels, render_comparison
 from flagbt.results.ranking import BETTER, NAMES, Condition, metric_name, ordered
-from flagbt.results.stored_run import StoredRun
+from flagbt.results.run_record import RunRecord
 
-RunMaker = Callable[..., Run]
-Keeper = Callable[..., StoredRun]
+RunMaker = Callable[..., Simulation]
+Keeper = Callable[..., RunRecord]
 
 
 @pytest.fixture
 def keep(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> Keeper:
     """Give the maker of stored runs."""
 
-    def make(n_bars: int = 240, *, seed: int = 0, name: str | None = None, **more: object) -> StoredRun:
+    def make(n_bars: int = 240, *, seed: int = 0, name: str | None = None, **more: object) -> RunRecord:
         run = run_maker(n_bars, seed=seed, **more)
         benchmark = run_maker(n_bars, seed=seed, kind="buy-and-hold", start=more.get("start", "2024-01-01"))
         return keep_run(run, benchmark, tmp_path, name=name)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.errors import RecordError
 from flagbt.reports.runs_index import render_index, write_index
-from flagbt.results.stored_run import StoredRun
+from flagbt.results.run_record import RunRecord
 
-RunMaker = Callable[..., Run]
-Keeper = Callable[..., StoredRun]
+RunMaker = Callable[..., Simulation]
+Keeper = Callable[..., RunRecord]
 EVIL = "<script>alert(1)</script>"
 
 

@@ -19,17 +19,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.reports.sections.quantstats import quantstats_section
 from flagbt.reports.sections.significance import luck_word
 from flagbt.reports.tearsheet import command, render_tearsheet
 from flagbt.results.metrics import daily_returns, metrics
 from flagbt.results.number_text import percent
-from flagbt.results.stored_run import StoredRun, read_run
+from flagbt.results.run_record import RunRecord, read_run
 from flagbt.results.summary import summary
 
-RunMaker = Callable[..., Run]
-Keeper = Callable[..., StoredRun]
+RunMaker = Callable[..., Simulation]
+Keeper = Callable[..., RunRecord]
 Pager = Callable[..., str]
 EVIL = "<script>alert(1)</script>"
 pytestmark = pytest.mark.quantstats
@@ -100,7 +100,7 @@ def quarter() -> dict[str, str]:
 def page_of(run_maker: RunMaker, keep_run: Keeper, tmp_path: Path) -> Pager:
     """Give the function that stores a run with buy and hold and renders its page."""
 
-    def render(run: Run, benchmark: Run | None = None, **more: object) -> str:
+    def render(run: Simulation, benchmark: Simulation | None = None, **more: object) -> str:
         benchmark = benchmark or run_maker(len(run.equity), kind="buy-and-hold")
         return render_tearsheet(keep_run(run, benchmark, tmp_path, **more))
 

@@ -14,10 +14,10 @@ import pytest
 from flagbt import TimeRange, read_bars, run_backtest
 from flagbt.data.bars import HOUR, Bars
 from flagbt.data.resample import resample
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.results.metrics import metrics
+from flagbt.results.run_record import RunRecord
 from flagbt.results.store import read_run
-from flagbt.results.stored_run import StoredRun
 from flagbt.strategies.baselines import BuyAndHold, SmaCross
 
 Command = Callable[..., tuple[int, str, str]]
@@ -115,7 +115,7 @@ def test_thirty_hours_have_no_yearly_growth(command: Command, tmp_path: Path, mo
     assert "Left out: 1 daily returns are too few" in page
 
 
-def test_quantstats_has_no_yearly_growth_where_metrics_have_none(run_maker: Callable[..., Run]) -> None:
+def test_quantstats_has_no_yearly_growth_where_metrics_have_none(run_maker: Callable[..., Simulation]) -> None:
     """If it fails, 28 days and two hours, which touch 30 dates, have a CAGR in one section and none in the other."""
     from flagbt.reports.sections.quantstats import why_not
     from flagbt.results.metrics import daily_returns
@@ -128,7 +128,7 @@ def test_quantstats_has_no_yearly_growth_where_metrics_have_none(run_maker: Call
 
 
 def test_a_record_of_the_second_format_is_read_under_the_current_names(
-    run_maker: Callable[..., Run], keep_run: Callable[..., StoredRun], tmp_path: Path
+    run_maker: Callable[..., Simulation], keep_run: Callable[..., RunRecord], tmp_path: Path
 ) -> None:
     """If it fails, older runs cannot be compared with new ones, or keep inflated numbers."""
     run = run_maker(24 * 10)

@@ -15,7 +15,7 @@ from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.engine.rules import Rules
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.results.cost_sensitivity import cost_sensitivity
 from flagbt.results.metrics import metrics
 from flagbt.strategies.base import Position, Strategy
@@ -41,7 +41,9 @@ class Scaling(RandomSignals):
         return min(1.0, position.exposure + 0.5) if self.signals.signal[t] == 2 else None
 
 
-def made(bars: Bars, strategy: Any, *, factor: float = 1.0, fee_bps: float | None = None, rules: Rules | None = None) -> Run:
+def made(
+    bars: Bars, strategy: Any, *, factor: float = 1.0, fee_bps: float | None = None, rules: Rules | None = None
+) -> Simulation:
     """Return a Backtrader run at a multiple of the costs, or at another fee."""
     costs = Costs(fee_bps=10 * factor if fee_bps is None else fee_bps, slippage_bps=2 * factor, borrow_bps_per_day=factor)
     short = getattr(strategy, "short", False)

@@ -10,7 +10,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, confusion_matrix, matthews_corrcoef
 
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.models.reliability import bin_rows
 from flagbt.models.statistics import expected_calibration_error
 from flagbt.results.label_scores import label_scores
@@ -18,14 +18,14 @@ from flagbt.results.label_scores import label_scores
 NAMES = ["p_sell", "p_hold", "p_buy"]
 
 
-def labels_by_hand(run: Run) -> np.ndarray:
+def labels_by_hand(run: Simulation) -> np.ndarray:
     """Return the labels of ``horizon:6,0.01`` from the closes."""
     close = run.bars["close"]
     change = close.shift(-6) / close - 1
     return np.select([change.isna(), change > 0.01, change < -0.01], [-1, 2, 0], 1)
 
 
-def test_scores_agree_with_scikit_learn(run_maker: Callable[..., Run]) -> None:
+def test_scores_agree_with_scikit_learn(run_maker: Callable[..., Simulation]) -> None:
     """If it fails, the confusion matrix or the reliability diagram of the page is not the run's."""
     run = run_maker(24 * 60)
     found = label_scores(run)
@@ -47,7 +47,7 @@ def test_scores_agree_with_scikit_learn(run_maker: Callable[..., Run]) -> None:
         assert sum(row["rows"] for row in bins) == len(labels)
 
 
-def test_ece_is_the_gap_of_the_reliability_bins(run_maker: Callable[..., Run]) -> None:
+def test_ece_is_the_gap_of_the_reliability_bins(run_maker: Callable[..., Simulation]) -> None:
     """If it fails, the diagram and the number next to it use different bins."""
     found = label_scores(run_maker(24 * 60, seed=3))
     assert found is not None
@@ -65,7 +65,7 @@ def test_reliability_at_the_edges() -> None:
     assert expected_calibration_error(p, np.array([2])) == pytest.approx(0.5)
 
 
-def test_no_model_no_scores(run_maker: Callable[..., Run]) -> None:
+def test_no_model_no_scores(run_maker: Callable[..., Simulation]) -> None:
     """If it fails, a strategy without probabilities breaks the page."""
     assert label_scores(run_maker(240, kind="buy-and-hold")) is None
     assert label_scores(run_maker(5)) is None  # no label: its future is outside the range

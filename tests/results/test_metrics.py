@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.results.metrics import daily_returns, drawdowns, metrics
 
-RunMaker = Callable[..., Run]
+RunMaker = Callable[..., Simulation]
 
 
 @pytest.fixture
-def with_equity(run_maker: RunMaker) -> Callable[..., Run]:
+def with_equity(run_maker: RunMaker) -> Callable[..., Simulation]:
     """Give the maker of a run with chosen equities at chosen hours after 2024-01-01, and 100 of starting cash."""
 
-    def make(equity: Sequence[float], hours: Sequence[int] | None = None, cash: float = 100.0) -> Run:
+    def make(equity: Sequence[float], hours: Sequence[int] | None = None, cash: float = 100.0) -> Simulation:
         run = run_maker(len(equity), kind="hold")
         index = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(list(hours or range(len(equity))), unit="h")
         frame = run.equity.set_index(pd.DatetimeIndex(index, name="time")).assign(equity=np.array(equity, dtype=float))
@@ -32,7 +32,7 @@ def with_equity(run_maker: RunMaker) -> Callable[..., Run]:
     return make
 
 
-def test_first_day_counts_from_the_starting_cash(with_equity: Callable[..., Run]) -> None:
+def test_first_day_counts_from_the_starting_cash(with_equity: Callable[..., Simulation]) -> None:
     """If it fails, the first day's return is lost (a return of 443 % instead of 427 %)."""
     run = with_equity([110, 120, 60], [0, 23, 24])
     returns = daily_returns(run)
@@ -41,7 +41,7 @@ def test_first_day_counts_from_the_starting_cash(with_equity: Callable[..., Run]
     assert returns.index.tz is None  # type: ignore[attr-defined]
 
 
-def test_days_without_bars_carry_the_equity_forward(with_equity: Callable[..., Run]) -> None:
+def test_days_without_bars_carry_the_equity_forward(with_equity: Callable[..., Simulation]) -> None:
     """If it fails, an exchange's outage shortens the year and raises every yearly metric."""
     returns = daily_returns(with_equity([110, 121], [5, 24 * 4]))
     assert returns.tolist() == pytest.approx([0.1, 0, 0, 0, 0.1])
@@ -73,7 +73,7 @@ def test_headline_ratios_by_hand(run_maker: RunMaker) -> None:
     assert found["bars"] == 1920
 
 
-def test_four_hour_bars_have_fewer_of_them_in_a_year(with_equity: Callable[..., Run]) -> None:
+def test_four_hour_bars_have_fewer_of_them_in_a_year(with_equity: Callable[..., Simulation]) -> None:
     """If it fails, the per-bar Sharpe ratio treats every bar as an hour."""
     run = with_equity([101, 103, 102, 106], [0, 4, 8, 12])
     run = replace(run, data=run.data | {"step_hours": 4.0, "bars_per_year": 365 * 6})
@@ -93,7 +93,7 @@ def test_four_hour_bars_have_fewer_of_them_in_a_year(with_equity: Callable[..., 
         ([100, 100, 100], 0.0, 0),
     ],
 )
-def test_drawdown(with_equity: Callable[..., Run], equity: list[float], deepest: float, longest_hours: int) -> None:
+def test_drawdown(with_equity: Callable[..., Simulation], equity: list[float], deepest: float, longest_hours: int) -> None:
     """If it fails, a loss below the starting cash, or an unrecovered one, is not a drawdown."""
     found = metrics(with_equity(equity))
     assert found["max_drawdown"] == pytest.approx(deepest)
@@ -137,7 +137,7 @@ def test_trade_and_cost_metrics_come_from_the_ledger(run_maker: RunMaker) -> Non
 
 
 @pytest.mark.parametrize("equity", [[100], [100] * 72, [100, 0, 0], [100, -5, 3] * 24, [150] * 48, [1e-9, 1e9] * 12])
-def test_undefined_is_null_and_never_warns(with_equity: Callable[..., Run], equity: list[float]) -> None:
+def test_undefined_is_null_and_never_warns(with_equity: Callable[..., Simulation], equity: list[float]) -> None:
     """If it fails, one bar, a flat line or a ruined account writes NaN or infinity, or warns."""
     found = metrics(with_equity(equity))
     json.dumps(found, allow_nan=False)
@@ -153,14 +153,14 @@ def test_undefined_is_null_and_never_warns(with_equity: Callable[..., Run], equi
         assert found["volatility_daily"] is None
 
 
-def test_a_steady_gain_has_no_sharpe_ratio(with_equity: Callable[..., Run]) -> None:
+def test_a_steady_gain_has_no_sharpe_ratio(with_equity: Callable[..., Simulation]) -> None:
     """If it fails, float rounding of equal returns shows as a Sharpe ratio of billions."""
     found = metrics(with_equity([100 * 1.001 ** (t // 24 + 1) for t in range(24 * 30)]))
     assert found["sharpe_daily"] is None
     assert found["volatility_daily"] == 0
 
 
-def test_less_than_30_days_have_no_yearly_growth(with_equity: Callable[..., Run]) -> None:
+def test_less_than_30_days_have_no_yearly_growth(with_equity: Callable[..., Simulation]) -> None:
     """If it fails, a few hours' luck is compounded to a yearly rate (a CAGR of 645,440 for 30 hours)."""
     for hours in (1, 30, 24 * 30 - 1):
         found = metrics(with_equity([99, *[101] * (hours - 1)]))

@@ -16,7 +16,7 @@ import scipy.stats
 from flagbt import TimeRange, read_bars
 from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.results.metrics import daily_returns, metrics
 from flagbt.results.significance.sharpe_ratio import Moments
 from flagbt.strategies.baselines import BuyAndHold, RandomSignals, SmaCross
@@ -26,7 +26,7 @@ with warnings.catch_warnings():
     import empyrical
 
 
-def check(run: Run) -> None:
+def check(run: Simulation) -> None:
     """Compare the shared metrics; where ours is None, theirs must be undefined or meaningless."""
     found, daily = metrics(run), daily_returns(run)
     equity = run.equity["equity"]
@@ -68,7 +68,7 @@ def test_random_curves(seed: int, walk: Callable[..., Bars]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["one bar", "one day", "flat", "all losses", "all gains", "one loss", "two days"])
-def test_degenerate_curves(kind: str, run_maker: Callable[..., Run]) -> None:
+def test_degenerate_curves(kind: str, run_maker: Callable[..., Simulation]) -> None:
     """If it fails, a ratio is None where the field defines a number, or a number where it does not."""
     n = {"one bar": 1, "one day": 24, "two days": 48}.get(kind, 24 * 30)
     run = run_maker(n, kind="hold")

@@ -22,7 +22,7 @@ from flagbt.data.bars import Bars
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.replay import replay
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import costs_of, replay_bars
 from flagbt.results.metrics import metrics
@@ -67,7 +67,7 @@ class Given(Strategy):
         return Signals.plain(self._signal)
 
 
-def made(bars: Bars, strategy: Strategy) -> Run:
+def made(bars: Bars, strategy: Strategy) -> Simulation:
     """Backtest over all of the bars."""
     return run_backtest(bars, strategy, timerange=TimeRange(bars.time[0], None), short=strategy.short)
 
@@ -306,12 +306,12 @@ def test_p_values_of_luck_are_uniform_and_foresight_is_seen(walk: Callable[..., 
     assert null.p_value(metrics(run)["sharpe_daily"]) == pytest.approx(1 / 200)
 
 
-def with_equity(run: Run, equity: np.ndarray) -> Run:
+def with_equity(run: Simulation, equity: np.ndarray) -> Simulation:
     """Return a run with another equity curve."""
     return replace(run, equity=run.equity.assign(equity=equity))
 
 
-def degenerate(kind: str, run_maker: Callable[..., Run]) -> tuple[Run, str]:
+def degenerate(kind: str, run_maker: Callable[..., Simulation]) -> tuple[Simulation, str]:
     """Return a run whose significance is undefined, and the reason."""
     whole = run_maker(24 * 60, kind="buy-and-hold")
     n = len(whole.equity)
@@ -332,7 +332,7 @@ def degenerate(kind: str, run_maker: Callable[..., Run]) -> tuple[Run, str]:
 
 
 @pytest.mark.parametrize("kind", ["no trade", "one bar", "one day", "few days", "constant", "constant loss", "ruin"])
-def test_undefined_answers_have_a_reason(kind: str, run_maker: Callable[..., Run]) -> None:
+def test_undefined_answers_have_a_reason(kind: str, run_maker: Callable[..., Simulation]) -> None:
     """If it fails, a run with undefined significance breaks its page, or shows a meaningless number."""
     run, reason = degenerate(kind, run_maker)
     benchmark = run_maker(len(run.equity), kind="buy-and-hold")
@@ -344,7 +344,7 @@ def test_undefined_answers_have_a_reason(kind: str, run_maker: Callable[..., Run
     assert found["verdict"] == {"beyond_luck": None, "sentence": f"It is not known whether this is luck: {reason}."}
 
 
-def test_all_losses_are_a_number(walk: Callable[..., Bars], run_maker: Callable[..., Run]) -> None:
+def test_all_losses_are_a_number(walk: Callable[..., Bars], run_maker: Callable[..., Simulation]) -> None:
     """If it fails, a run that loses every day has no verdict, although it is clear."""
     run = run_maker(24 * 90, kind="buy-and-hold")
     falling = run.cash * np.exp(-np.cumsum(np.random.default_rng(0).uniform(0.0001, 0.0004, len(run.equity))))

@@ -15,31 +15,31 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.errors import RecordError, UsageError
 from flagbt.results.evidence import evidence
 from flagbt.results.metrics import metrics
-from flagbt.results.store import StoredRun, find_run, list_runs, read_run, write_page, write_run
+from flagbt.results.store import RunRecord, find_run, list_runs, read_run, write_page, write_run
 from flagbt.results.trial_log import TrialCount
 from flagbt.storage import atomic_files
 
-RunMaker = Callable[..., Run]
+RunMaker = Callable[..., Simulation]
 CLOCKS = {"started", "finished", "seconds", "id"}
 FILES = {"run.json", "metrics.json", "equity.parquet", "signals.parquet", "orders.csv", "trades.csv", "tearsheet.html"}
 
 
 @pytest.fixture
-def pair(run_maker: RunMaker) -> tuple[Run, Run]:
+def pair(run_maker: RunMaker) -> tuple[Simulation, Simulation]:
     """Give a run of ten days and its benchmark."""
     return run_maker(240), run_maker(240, kind="buy-and-hold")
 
 
-def save(pair: tuple[Run, Run], out: Path, **more: object) -> Path:
+def save(pair: tuple[Simulation, Simulation], out: Path, **more: object) -> Path:
     """Write the pair with a one-line page."""
     return write_run(*pair, out, **({"report": lambda _: "page\n"} | more))  # type: ignore[arg-type]
 
 
-def test_a_run_is_read_back_as_it_was(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_a_run_is_read_back_as_it_was(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a number, a time or a type changes on its way to disk."""
     run, benchmark = pair
     stored = read_run(save(pair, tmp_path, name="first", notes="why"))
@@ -60,7 +60,7 @@ def test_a_run_is_read_back_as_it_was(pair: tuple[Run, Run], tmp_path: Path) -> 
     assert stored.manifest["verdicts"]["signal"]["verdict"] == "skewed"
 
 
-def test_the_evidence_is_read_back(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_the_evidence_is_read_back(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a page shows another significance than the run measured."""
     measured = evidence(*pair, TrialCount(1, (0.5,)))
     stored = read_run(save(pair, tmp_path, evidence=measured))
@@ -68,7 +68,7 @@ def test_the_evidence_is_read_back(pair: tuple[Run, Run], tmp_path: Path) -> Non
     assert all(measured.values())
 
 
-def test_a_run_of_the_first_format_is_read(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_a_run_of_the_first_format_is_read(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, runs from before significance was measured are lost."""
     folder = save(pair, tmp_path, evidence=evidence(*pair, TrialCount(1, (0.5,))))
     for name, change in (("run.json", {"format_version": 1}), ("metrics.json", {})):
@@ -103,7 +103,7 @@ def test_a_run_without_signals_has_no_signals_file(run_maker: RunMaker, tmp_path
     assert re.fullmatch(r"\d{8}T\d{6}Z-buy-and-hold-[0-9a-f]{6}", stored.folder.name)
 
 
-def test_two_writes_differ_only_in_clocks_and_id(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_two_writes_differ_only_in_clocks_and_id(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a file holds a clock, a timing, an id or a path, and runs cannot be compared by bytes."""
     first = save(pair, tmp_path / "a")
     slower = replace(pair[0], seconds={"score": 9.9, "replay": 8.8})
@@ -118,7 +118,7 @@ def test_two_writes_differ_only_in_clocks_and_id(pair: tuple[Run, Run], tmp_path
             assert str(tmp_path).encode() not in (folder / name).read_bytes(), name
 
 
-def test_the_folders_name_is_safe_and_names_the_strategy(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_the_folders_name_is_safe_and_names_the_strategy(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a strategy's or a checkpoint's name can leave the folder or break a shell."""
     run = replace(
         pair[0],
@@ -140,7 +140,7 @@ def test_undefined_numbers_are_null_and_the_json_is_sorted(run_maker: RunMaker, 
     assert json.loads((folder / "metrics.json").read_text())["strategy"]["sharpe_daily"] is None
 
 
-def test_the_command_is_kept_as_given_and_only_in_the_manifest(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_the_command_is_kept_as_given_and_only_in_the_manifest(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, the typed command is lost, or an absolute path leaks into another file."""
     command = ["flagbt", "run", "--data", "/home/me/bars.csv", "--name", "bad \udcff byte"]
     folder = save(pair, tmp_path, provenance={"command": command, "seeds": {"torch": 7}})
@@ -150,10 +150,10 @@ def test_the_command_is_kept_as_given_and_only_in_the_manifest(pair: tuple[Run, 
     assert not any(b"/home/me" in (folder / name).read_bytes() for name in FILES - {"run.json"})
 
 
-def test_a_failing_report_leaves_nothing(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_a_failing_report_leaves_nothing(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, an error while rendering leaves a half-written run behind."""
 
-    def report(_: StoredRun) -> str:
+    def report(_: RunRecord) -> str:
         raise RuntimeError("no page today")
 
     with pytest.raises(RuntimeError, match="no page today"):
@@ -162,7 +162,9 @@ def test_a_failing_report_leaves_nothing(pair: tuple[Run, Run], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename"])
-def test_a_full_disk_leaves_nothing(pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_full_disk_leaves_nothing(
+    pair: tuple[Simulation, Simulation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     """If it fails, a full disk leaves a folder that looks like a run, or a traceback."""
 
     def full(*_: object) -> None:
@@ -175,7 +177,7 @@ def test_a_full_disk_leaves_nothing(pair: tuple[Run, Run], tmp_path: Path, monke
 
 
 def test_interrupted_between_two_files_leaves_nothing(
-    pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Simulation, Simulation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it fails, Ctrl-C while writing leaves half a run."""
     real, calls = os.fsync, []
@@ -193,7 +195,9 @@ def test_interrupted_between_two_files_leaves_nothing(
 
 
 @pytest.mark.parametrize("place", ["a_file", "a_file/below", "/proc/flagbt-runs"])
-def test_an_unusable_out_folder_is_an_error_for_the_user(pair: tuple[Run, Run], tmp_path: Path, place: str) -> None:
+def test_an_unusable_out_folder_is_an_error_for_the_user(
+    pair: tuple[Simulation, Simulation], tmp_path: Path, place: str
+) -> None:
     """If it fails, --out with a file or a read-only place gives a traceback."""
     (tmp_path / "a_file").write_text("here first")
     with pytest.raises(RecordError, match=r"could not be written to .*(a_file|proc).*--out"):
@@ -202,7 +206,7 @@ def test_an_unusable_out_folder_is_an_error_for_the_user(pair: tuple[Run, Run], 
 
 
 def test_concurrent_writers_never_share_a_folder(
-    pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Simulation, Simulation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it fails, two runs of the same second with the same id overwrite each other."""
     ids = iter(["aaaaaa"] * 6 + ["bbbbbb", "cccccc", "dddddd", "eeeeee", "ffffff", "000000"] * 3)
@@ -240,7 +244,7 @@ def test_a_page_replaces_the_old_one_completely_or_not_at_all(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "equity.parquet", "signals.parquet", "orders.csv", "trades.csv"])
-def test_missing_and_damaged_files_are_named(pair: tuple[Run, Run], tmp_path: Path, name: str) -> None:
+def test_missing_and_damaged_files_are_named(pair: tuple[Simulation, Simulation], tmp_path: Path, name: str) -> None:
     """If it fails, a damaged run gives a traceback, or an error without the file's name."""
     folder = save(pair, tmp_path)
     (folder / name).write_bytes(b"\x00{damaged")
@@ -267,7 +271,7 @@ def test_a_newer_or_broken_manifest_is_refused(tmp_path: Path, manifest: str, me
         read_run(tmp_path)
 
 
-def test_find_run_by_prefix_id_name_path_and_none(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_find_run_by_prefix_id_name_path_and_none(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a run cannot be named in the usual ways."""
     first = save(pair, tmp_path, name="baseline", provenance={"started": "2026-03-01T00:00:00+00:00"})
     second = save(pair, tmp_path, provenance={"started": "2025-01-01T00:00:00+00:00"})
@@ -281,7 +285,7 @@ def test_find_run_by_prefix_id_name_path_and_none(pair: tuple[Run, Run], tmp_pat
     assert find_run(second, tmp_path / "nowhere") == second
 
 
-def test_find_run_lists_the_candidates(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_find_run_lists_the_candidates(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a mistyped name gives no help, or an ambiguous one picks a run by chance."""
     with pytest.raises(RecordError, match=r"there are no runs in .*flagbt run --strategy"):
         find_run(None, tmp_path / "none")

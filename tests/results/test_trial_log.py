@@ -24,10 +24,10 @@ from flagbt.engine.backtest import Backtest, run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.errors import RecordError
 from flagbt.results import trial_log as trials_module
+from flagbt.results.run_record import read_run
 from flagbt.results.significance.current_trials import CurrentTrials
 from flagbt.results.significance.sharpe_ratio import Moments, deflated_sharpe
 from flagbt.results.store import list_runs
-from flagbt.results.stored_run import read_run
 from flagbt.results.trial_log import TRIALS_FILE, Trial, TrialLog, add_trials, configuration_digest, read_trials, trial_of
 from flagbt.strategies.baselines import BuyAndHold, SmaCross
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.models.checkpoint import Checkpoint
-from flagbt.results.stored_run import StoredRun
+from flagbt.results.run_record import RunRecord
 from flagbt.storage.atomic_files import new_folder, write_text
 
 
@@ -51,7 +51,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(umask: int, tmp_path: Path) -> N
 
 
 def test_checkpoints_and_runs_have_one_mode(
-    nano: Checkpoint, run_maker: Callable[..., Run], keep_run: Callable[..., StoredRun], tmp_path: Path
+    nano: Checkpoint, run_maker: Callable[..., Simulation], keep_run: Callable[..., RunRecord], tmp_path: Path
 ) -> None:
     """If it fails, some file of a checkpoint or a run is readable for its owner only."""
     os.umask(umask := os.umask(0))

@@ -34,7 +34,7 @@ from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.model_signals import ModelSignals
 from flagbt.results.metrics import metrics
-from flagbt.results.stored_run import read_run
+from flagbt.results.run_record import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.flagtrader import FlagTrader
 from flagbt.sweeps import worker as worker_module
@@ -43,7 +43,8 @@ from flagbt.sweeps.grid import Grid, Model, Point, Points, random_share
 from flagbt.sweeps.process_backend import in_this_process, over_processes
 from flagbt.sweeps.ray_backend import over_ray
 from flagbt.sweeps.worker import ROWS, Segment, SweepWorker, Unit
-from flagbt.workflows.run import RunRequest, run
+from flagbt.workflows.request import RunRequest
+from flagbt.workflows.run import run
 from flagbt.workflows.sweep import SweepRequest, SweepResult, sweep
 
 HOUR = np.timedelta64(3600, "s")

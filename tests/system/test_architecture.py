@@ -44,7 +44,9 @@ def test_a_broken_limit_is_found(tmp_path: Path) -> None:
     measured = structure()
     body = "\n".join(f"    a = {i}" for i in range(61))
     parameters = ", ".join("abcdefghi")
-    (tmp_path / "errors.py").write_text(f"from .engine.run import Run\nimport flagbt\n\n\ndef long({parameters}):\n{body}\n")
+    (tmp_path / "errors.py").write_text(
+        f"from .engine.simulation import Simulation\nimport flagbt\n\n\ndef long({parameters}):\n{body}\n"
+    )
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "bars.py").write_text("\n" * 401 + "from flagbt.errors import FlagbtError\n")
     assert measured.broken_limits(measured.sources(tmp_path)) == [

@@ -18,17 +18,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flagbt.engine.run import Run
+from flagbt.engine.simulation import Simulation
 from flagbt.reports.colours import COLOURS
 from flagbt.reports.comparison import render_comparison
 from flagbt.reports.runs_index import write_index
 from flagbt.reports.tearsheet import render_tearsheet
-from flagbt.results.stored_run import StoredRun
+from flagbt.results.run_record import RunRecord
 
 pytestmark = pytest.mark.browser
 
-RunMaker = Callable[..., Run]
-Keeper = Callable[..., StoredRun]
+RunMaker = Callable[..., Simulation]
+Keeper = Callable[..., RunRecord]
 ARTEFACTS = Path(__file__).resolve().parents[2] / "artifacts" / "browser"
 WIDTHS = (390, 1024, 1920)
 SCHEMES = ("light", "dark")
@@ -244,12 +244,12 @@ def test_colours_follow_the_screen_while_the_page_is_open(chromium: Any, tearshe
         assert opened.complaints == []
 
 
-def _trades(run: Run, count: int) -> Run:
+def _trades(run: Simulation, count: int) -> Simulation:
     many = pd.concat([run.trades] * (count // len(run.trades) + 1), ignore_index=True).head(count)
     return replace(run, trades=many.assign(trade=np.arange(1, count + 1)))
 
 
-ODD: dict[str, Callable[[RunMaker], Run]] = {
+ODD: dict[str, Callable[[RunMaker], Simulation]] = {
     "no trades": lambda make: make(240, kind="hold"),
     "one trade": lambda make: make(240, kind="buy-and-hold"),
     "one bar": lambda make: make(1),

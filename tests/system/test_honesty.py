@@ -25,8 +25,8 @@ from flagbt.engine.backtest import run_backtest
 from flagbt.errors import RangeError
 from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.results.caveats import unstated, with_stamp
+from flagbt.results.run_record import read_run
 from flagbt.results.significance.too_good import too_good_verdict
-from flagbt.results.stored_run import read_run
 from flagbt.results.summary import summary
 from flagbt.strategies.base import Strategy
 from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, SmaCross

@@ -19,7 +19,8 @@ from flagbt.training.objectives import Objective
 from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import DivergedError, Schedule
-from flagbt.workflows.run import RunRequest, run
+from flagbt.workflows.request import RunRequest
+from flagbt.workflows.run import run
 from flagbt.workflows.train import train
 from flagbt.workflows.walk_forward import WalkForwardRecipe, walk_forward
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from ..engine.run import ORDER_COLUMNS, TRADE_COLUMNS
+from ..engine.simulation import ORDER_COLUMNS, TRADE_COLUMNS
 from ..errors import RecordError
 from ..storage.atomic_files import check_no_links
 from ..storage.untrusted_files import load_json
@@ -45,7 +45,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True, eq=False)
-class StoredRun:
+class RunRecord:
     """A run read back from its folder.
 
     Attributes
@@ -61,7 +61,7 @@ class StoredRun:
     signals : DataFrame or None
         Per bar; None for a run without signals.
     orders, trades : DataFrame
-        As in `flagbt.engine.run.Run`.
+        As in `flagbt.engine.simulation.Simulation`.
     """
 
     folder: Path
@@ -88,7 +88,7 @@ class StoredRun:
         return str(self.manifest["name"] or self.folder.name)
 
 
-def read_run(folder: Path) -> StoredRun:
+def read_run(folder: Path) -> RunRecord:
     """Read a run folder.
 
     Raises
@@ -99,7 +99,7 @@ def read_run(folder: Path) -> StoredRun:
     folder = Path(folder)
     manifest, metrics = read_record(folder)
     has_signals = manifest.get("diversity") is not None
-    return StoredRun(
+    return RunRecord(
         folder=folder,
         manifest=manifest,
         metrics=metrics,

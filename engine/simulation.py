@@ -1,4 +1,4 @@
-"""Run: one backtest's complete record in memory. ``results/`` writes it to disk and measures it."""
+"""Simulation: one backtest's complete record in memory. ``results/`` writes it to disk and measures it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRADE_COLUMNS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Simulation:
     """Record one backtest over the bars of a range.
 
     Attributes
