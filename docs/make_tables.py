@@ -16,7 +16,7 @@ from pathlib import Path
 from flagbt.errors import nearest
 
 DOCS = Path(__file__).parent
-BLOCK = re.compile(r"^<!-- table:(\S+) -->\n.*?^<!-- end:\1 -->$", flags=re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^<!-- table:(?P<name>[^ ]+) -->\n.*?^<!-- end:(?P=name) -->$", flags=re.MULTILINE | re.DOTALL)
 
 
 def formats() -> str:
@@ -39,7 +39,7 @@ def with_tables(text: str, page: str) -> str:
     """Return a page's text with its tables filled."""
 
     def filled(found: re.Match[str]) -> str:
-        name = found[1]
+        name = found["name"]
         if name not in TABLES:
             sys.exit(f"{page}: the block '{name}' has no function in docs/make_tables.py. {nearest(name, TABLES)}")
         return f"<!-- table:{name} -->\n{TABLES[name]()}\n<!-- end:{name} -->"

@@ -123,7 +123,7 @@ def _column(batch: pa.RecordBatch, name: str, first: int) -> pa.Array:
     return pa.array(start + step * np.arange(first, first + batch.num_rows, dtype=np.int64))
 
 
-def check_rows(rows: int, path: Path) -> None:
+def check_row_count(rows: int, path: Path) -> None:
     """Refuse a table of more than `MOST_ROWS`."""
     if rows > MOST_ROWS:
         raise DataError(f"{path.name}: it claims {rows:,} rows, at most {MOST_ROWS:,} are read. Split it into parts.")
@@ -143,7 +143,7 @@ def table_of_batches(
         if batch.num_rows == 0:
             continue
         batch.validate(full=True)
-        check_rows(count + batch.num_rows, path)
+        check_row_count(count + batch.num_rows, path)
         places = Places(path.name, "row", range(count + 1, count + batch.num_rows + 1))
         first, count = count, count + batch.num_rows
         arrays = {role: _column(batch, name, first) for role, name in written.items()}

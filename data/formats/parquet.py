@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..bars import Bars
-from .arrow_table import ROWS_AT_ONCE, arrow_errors, bars_frame, check_rows, chosen_columns, table_of_batches
+from .arrow_table import ROWS_AT_ONCE, arrow_errors, bars_frame, check_row_count, chosen_columns, table_of_batches
 from .file_format import FileFormat
 from .table import Faults, Table
 
@@ -19,7 +19,7 @@ def read_parquet(path: Path, faults: Faults) -> Table:
     with arrow_errors(path, "Parquet"), pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
         names, chosen = chosen_columns(schema, path)
-        check_rows(rows, path)
+        check_row_count(rows, path)
         wanted = [schema.names[at] for at in sorted(set(chosen.values())) if at < len(schema.names)]
         if file.metadata.num_row_groups > ROWS_AT_ONCE:
             raise DataError(f"{path.name}: it has {file.metadata.num_row_groups:,} row groups. Write it again with fewer.")
