@@ -131,7 +131,7 @@ def signals_from(given: SignalsInput, bars: Bars) -> GivenRows:
         of such a table. **A Series** of whole numbers up to 2 or of the text SELL, HOLD, BUY holds signals; one with fractions
         or values below 0 holds exposures, shares of equity from -1 to 1. A Series of 0 and 1 alone could be either: its name,
         ``signal`` or ``exposure``, decides. **A table** has the column ``signal``, or ``p_sell``, ``p_hold`` and ``p_buy``
-        (with ``signal`` next to them or not), or ``exposure``. Other columns are ignored. NaN is no signal.
+        (with ``signal`` next to them or not), or ``exposure``. Other columns are ignored. NaN means no signal.
     bars : Bars
         All bars; a bar without a row has no signal.
 

@@ -113,7 +113,10 @@ WRONG: dict[str, tuple[Change, str]] = {
     "a bar twice": (lambda f: f.iloc[[0, 1, 1, 2]], "occurs twice"),
     "off the grid": (lambda f: pd.concat([f.iloc[:9], f.iloc[9:].shift(freq="7min")]), "off the grid"),
     "NaT": (lambda f: f.set_axis(f.index.where(np.arange(len(f)) != 3)), "row 4 has no time"),
-    "text that is no time": (lambda f: f.reset_index().assign(time="yesterday"), "expected a time such as .* got 'yesterday'"),
+    "text that means nothing": (
+        lambda f: f.reset_index().assign(time="yesterday"),
+        "expected a time such as .* got 'yesterday'",
+    ),
 }
 
 
