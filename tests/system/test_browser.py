@@ -276,7 +276,7 @@ def test_odd_runs_open(chromium: Any, run_maker: RunMaker, keep_run: Keeper, tmp
 def test_one_run_and_fifty_open(chromium: Any, run_maker: RunMaker, keep_run: Keeper, tmp_path: Path, count: int) -> None:
     """If it fails, a comparison of many runs, or of one, does not open or overflows the window."""
     stored = keep_run(run_maker(240), run_maker(240, kind="buy-and-hold"), tmp_path, measure=True)
-    runs = [replace(stored, manifest=stored.manifest | {"name": f"{EVIL} {i}"}) for i in range(count)]
+    runs = [replace(stored, info=replace(stored.info, name=f"{EVIL} {i}")) for i in range(count)]
     path = tmp_path / "compare.html"
     path.write_text(render_comparison(runs), encoding="utf-8")
     with OpenedPage(chromium, path, width=390) as opened:
