@@ -35,7 +35,7 @@ _NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
 Page = Callable[[RunRecord], str]
 
 
-def write_run(record: RunRecord, out: Path, *, page: Page) -> RunRecord:
+def write_run(record: Record, out: Path, *, page: Page) -> Record:
     """Write a run into a new folder under ``out`` and return its record with that folder.
 
     Equal inputs give byte-identical files, except ``started``, ``finished``, ``seconds`` and ``id`` in run.json.

@@ -102,6 +102,11 @@ class TrialLog:
         known = tuple(sorted(sharpe for sharpe in same.values() if sharpe is not None))
         return TrialCount(len(same), known, self.damaged_lines)
 
+    def with_trials(self, trials: Iterable[Trial]) -> TrialLog:
+        """Return the log with more trials."""
+        more = {(each.bars, each.configuration): each.sharpe for each in trials}
+        return TrialLog({**self.trials, **more}, self.damaged_lines)
+
     @cached_property
     def _by_bars(self) -> dict[str, dict[str, float | None]]:
         found: dict[str, dict[str, float | None]] = {}
