@@ -107,7 +107,9 @@ def run_html(run: RunRecord) -> Markup:
     )
 
 
-def result_html(banners: Sequence[str], sentences: Sequence[str], columns: Sequence[str], rows: Sequence[Row], note: str) -> Markup:
+def result_html(
+    banners: Sequence[str], sentences: Sequence[str], columns: Sequence[str], rows: Sequence[Row], note: str
+) -> Markup:
     """Return a result with a table for a notebook: stamps, sentences, the table, and a note such as the page's path."""
     return render("notebook/result", banners=banners, sentences=sentences, columns=columns, rows=rows, note=note)
 
