@@ -217,8 +217,8 @@ def test_the_same_ruin_in_the_compiled_replay_and_the_certainty() -> None:
     assert "the equity fell to 0 or below" in measured.verdict.sentence
     assert trial_of(run).sharpe is None
     costs = cost_sensitivity(run)
-    assert costs["reason"] is None  # its decisions replay unchanged, the closing order included
-    assert [each["sharpe_daily"] for each in costs["by_factor"]] == [None] * 3
+    assert costs.reason is None  # its decisions replay unchanged, the closing order included
+    assert [each.sharpe_daily for each in costs.by_factor] == [None] * 3
 
 
 def test_the_numbers_of_a_lost_account_with_something_left() -> None:
@@ -232,8 +232,8 @@ def test_the_numbers_of_a_lost_account_with_something_left() -> None:
     left = 10_000 + units * (98 * 0.9998 * 0.999 - 150 * 1.0002 * 1.001 - 250 * 0.0001 / 24)
     assert measured["final_equity"] == pytest.approx(left, abs=0.001)
     assert left > 4_500
-    assert described["ruined"] == "2024-03-01T01:00:00Z"
-    assert described["sentence"].startswith("Lost everything on 2024-03-01T01:00:00Z. Traded once, returned -")
+    assert described.ruined == "2024-03-01T01:00:00Z"
+    assert described.sentence.startswith("Lost everything on 2024-03-01T01:00:00Z. Traded once, returned -")
     assert (measured["cagr"], measured["sharpe_daily"], measured["sortino_daily"], measured["calmar"]) == (
         -1.0,
         None,
@@ -307,7 +307,7 @@ def test_a_plain_strategy_is_closed_as_well() -> None:
     assert sum("Canceled" in each for each in Plain.states) == 4
     assert sum("Rejected" in each for each in Plain.states) == 5
     described = record_of(run, run_backtest(bars, BuyAndHold())).info
-    assert described["sentence"].startswith("Lost everything on 2024-01-03T07:00:00Z. Traded once, returned -102.3 % against ")
+    assert described.sentence.startswith("Lost everything on 2024-01-03T07:00:00Z. Traded once, returned -102.3 % against ")
     assert run.cash + run.trades["pnl"].sum() == pytest.approx(equity.iloc[-1], rel=1e-12)
 
 
