@@ -370,9 +370,8 @@ def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) ->
 
     run = run_maker(48)
     found = significance(run, run, TrialCount(1, ()))  # type: ignore[arg-type]
-    assert [row[0].strip("`") for row in table_after(page("significance.md"), "figures")] == [
-        field.name for field in fields(found)
-    ][:-1]
+    names = [field.name for field in fields(found)]
+    assert [row[0].strip("`") for row in table_after(page("significance.md"), "figures")] == names[:-1]
     assert "`verdict`" in page("significance.md")
 
 
