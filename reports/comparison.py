@@ -90,11 +90,19 @@ def check_common_bars(runs: Sequence[RunRecord]) -> None:
         for other_first, other_last, other in spans[i + 1 :]:
             apart = last < other_first or other_last < first
             if apart or not run.equity.index.isin(other.equity.index).any():
-                ranges = " and ".join(f"{each.label} ({each.data.first} .. {each.data.last})" for each in (run, other))
+                ranges = " and ".join(f"{_place(each)} ({each.data.first} .. {each.data.last})" for each in (run, other))
                 raise RangeError(
-                    f"compare: the runs {run.label} and {other.label} have no bar in common: {ranges}. "
+                    f"compare: the runs {_own_name(run)} and {_own_name(other)} have no bar in common: {ranges}. "
                     "Compare runs over the same range."
                 )
+
+
+def _own_name(run: RunRecord) -> str:
+    return run.label if run.folder is None else run.folder.name
+
+
+def _place(run: RunRecord) -> str:
+    return run.label if run.folder is None else str(run.folder / "equity.parquet")
 
 
 def inequalities(runs: Sequence[RunRecord]) -> list[str]:

@@ -17,6 +17,7 @@ from flagbt.data.readers import read_bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.broker import RUIN
 from flagbt.engine.costs import Costs
+from flagbt.engine.funnel import Funnel
 from flagbt.engine.replay import ReplayBars, check_replay, position_rule, replay
 from flagbt.engine.rules import Rules
 from flagbt.errors import UsageError
@@ -147,7 +148,8 @@ def test_rejected_orders_are_on_the_first_screen(command: Command, folder: Path)
     assert "orders: 1 filled, 2 rejected (Margin)\n" in out
     page = (find_run(None, folder / "runs") / "tearsheet.html").read_text()
     assert "<dt>Orders</dt><dd>1 filled, 2 rejected (Margin)</dd>" in page
-    funnel = {"filled": 3, "rejected": {"Margin": 2, "short not allowed": 1}, "zero_size": 4, "unfilled": 0}
+    rejected = {"Margin": 2, "short not allowed": 1}
+    funnel = Funnel(bars=9, submitted=10, filled=3, rejected=rejected, zero_size=4, unfilled=0)
     shorts = "short not allowed; --short lets a strategy sell what it does not hold"
     assert order_counts(funnel) == f"3 filled, 3 rejected (2 × Margin, 1 × {shorts}), 4 smaller than one lot"
     assert order_counts({"filled": 0, "rejected": {}, "zero_size": None, "unfilled": 0}) == "none"
@@ -189,7 +191,7 @@ def test_a_lost_account_is_reported_first_and_stays_lost(command: Command, folde
     ratios = ("sharpe_daily", "sortino_daily", "volatility_daily", "calmar")
     assert [stored.metrics[name] for name in ratios] == [None] * 4
     assert stored.significance.verdict.beyond_luck is None
-    assert {each["value"] for name, each in stored.significance.items() if name != "verdict"} == {None}
+    assert {each["value"] for name, each in stored.significance.to_json().items() if name != "verdict"} == {None}
     assert len(stored.orders) == 2
     assert f"Lost everything on {LOST_ON}. Traded once" in (stored.folder / "tearsheet.html").read_text()
     code, out, _ = command("run", "--strategy", "sells:Sells", "--short", "--data", TRIPLES)
@@ -217,8 +219,8 @@ def test_the_same_ruin_in_the_compiled_replay_and_the_certainty() -> None:
     assert "the equity fell to 0 or below" in measured.verdict.sentence
     assert trial_of(run).sharpe is None
     costs = cost_sensitivity(run)
-    assert costs["reason"] is None  # its decisions replay unchanged, the closing order included
-    assert [each["sharpe_daily"] for each in costs["by_factor"]] == [None] * 3
+    assert costs.reason is None  # its decisions replay unchanged, the closing order included
+    assert [each.sharpe_daily for each in costs.by_factor] == [None] * 3
 
 
 def test_the_numbers_of_a_lost_account_with_something_left() -> None:
@@ -232,8 +234,8 @@ def test_the_numbers_of_a_lost_account_with_something_left() -> None:
     left = 10_000 + units * (98 * 0.9998 * 0.999 - 150 * 1.0002 * 1.001 - 250 * 0.0001 / 24)
     assert measured["final_equity"] == pytest.approx(left, abs=0.001)
     assert left > 4_500
-    assert described["ruined"] == "2024-03-01T01:00:00Z"
-    assert described["sentence"].startswith("Lost everything on 2024-03-01T01:00:00Z. Traded once, returned -")
+    assert described.ruined == "2024-03-01T01:00:00Z"
+    assert described.sentence.startswith("Lost everything on 2024-03-01T01:00:00Z. Traded once, returned -")
     assert (measured["cagr"], measured["sharpe_daily"], measured["sortino_daily"], measured["calmar"]) == (
         -1.0,
         None,
@@ -307,7 +309,7 @@ def test_a_plain_strategy_is_closed_as_well() -> None:
     assert sum("Canceled" in each for each in Plain.states) == 4
     assert sum("Rejected" in each for each in Plain.states) == 5
     described = record_of(run, run_backtest(bars, BuyAndHold())).info
-    assert described["sentence"].startswith("Lost everything on 2024-01-03T07:00:00Z. Traded once, returned -102.3 % against ")
+    assert described.sentence.startswith("Lost everything on 2024-01-03T07:00:00Z. Traded once, returned -102.3 % against ")
     assert run.cash + run.trades["pnl"].sum() == pytest.approx(equity.iloc[-1], rel=1e-12)
 
 

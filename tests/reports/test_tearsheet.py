@@ -28,6 +28,7 @@ from flagbt.results.number_text import percent
 from flagbt.results.recording import record_of
 from flagbt.results.run_reader import read_run
 from flagbt.results.run_record import RunRecord
+from flagbt.results.significance.answer import Answer, LuckVerdict, Significance
 
 RunMaker = Callable[..., Simulation]
 Keeper = Callable[..., RunRecord]
@@ -189,7 +190,7 @@ def test_the_same_record_gives_the_same_bytes_in_another_process(run_maker: RunM
     )
     pair = run_maker(24 * 35), run_maker(24 * 35, kind="buy-and-hold")
     with matplotlib.rc_context({"font.size": 31, "lines.linewidth": 9}):
-        stored = keep_run(*pair, tmp_path, report=render_tearsheet, measure=True)
+        stored = keep_run(*pair, tmp_path, page=render_tearsheet, measure=True)
     page = (stored.folder / "tearsheet.html").read_bytes()
     moved = stored.folder.rename(tmp_path / "elsewhere")
     (moved / "tearsheet.html").unlink()
@@ -327,11 +328,11 @@ def test_sections_show_the_numbers_of_the_record(run_maker: RunMaker, keep_run: 
     stored = keep_run(run_maker(24 * 91), run_maker(24 * 91, kind="buy-and-hold"), tmp_path, measure=True)
     page = render_tearsheet(stored).replace("\xa0", " ")
     labels, certainty = stored.label_scores, stored.significance
-    assert f"<td>{percent(labels['raw']['ece'])}</td><td>{percent(labels['calibrated']['ece'])}</td>" in page
-    assert f"{labels['confusion'][1][2]:,} ·" in page
-    assert html.escape(stored.cost_sensitivity["break_even_sentence"]).replace("&#x27;", "'") in page.replace("&#x27;", "'")
-    for each in certainty.values():
-        assert html.escape(each["sentence"]) in page
+    assert f"<td>{percent(labels.raw.ece)}</td><td>{percent(labels.calibrated.ece)}</td>" in page
+    assert f"{labels.confusion[1][2]:,} ·" in page
+    assert html.escape(stored.cost_sensitivity.break_even_sentence).replace("&#x27;", "'") in page.replace("&#x27;", "'")
+    for name in certainty.to_json():
+        assert html.escape(getattr(certainty, name).sentence) in page
 
 
 @pytest.mark.parametrize(
@@ -349,9 +350,14 @@ def test_the_word_for_luck(
     deflated: float | None, low: float | None, high: float | None, beyond: bool | None, word: str
 ) -> None:
     """If it fails, a gain from a rising market is reported as luck, or as skill."""
-    certainty = {
-        "verdict": {"beyond_luck": beyond},
-        "deflated_sharpe": {"value": deflated},
-        "sharpe_interval": {"low": low, "high": high},
-    }
-    assert luck_word(certainty) == word
+    answer = Answer(value=None, unit="", sentence="", formula="", paper="")
+    found = Significance(
+        probabilistic_sharpe=answer,
+        minimum_track_record=answer,
+        deflated_sharpe=replace(answer, value=deflated),
+        sharpe_interval=replace(answer, low=low, high=high),
+        difference_interval=answer,
+        random_entries=answer,
+        verdict=LuckVerdict(beyond, ""),
+    )
+    assert luck_word(found) == word

@@ -132,7 +132,7 @@ def test_a_record_of_the_second_format_is_read_under_the_current_names(
 ) -> None:
     """If it fails, older runs cannot be compared with new ones, or keep inflated numbers."""
     run = run_maker(24 * 10)
-    run = replace(run, data=run.data | {"file_bars": 750, "missing_bars": 250})
+    run = replace(run, data=replace(run.data, file_bars=750, missing_bars=250))
     new = keep_run(run, run, tmp_path)
     assert new.metrics["open_trades"] == 1
     path = new.folder / "metrics.json"
@@ -145,7 +145,7 @@ def test_a_record_of_the_second_format_is_read_under_the_current_names(
     manifest = json.loads((new.folder / "run.json").read_text())
     del manifest["data"]["bars_per_year"]
     (new.folder / "run.json").write_text(json.dumps(manifest | {"format_version": 2}))
-    read = read_run(new.folder).metrics
+    read = dict(read_run(new.folder).metrics)
     # 750 of 1,000 bars exist, so a year holds three quarters of those of a market that never closes.
     assert read.pop("sharpe_per_bar") == pytest.approx(2.0 * np.sqrt(0.75))
     assert (read["cagr"], read["calmar"]) == (None, None)

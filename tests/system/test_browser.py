@@ -60,7 +60,7 @@ def tearsheet(run_maker: RunMaker, keep_run: Keeper, pages: dict[str, Path]) -> 
     """Give the tearsheet of a model's run over a year of hourly bars, with all evidence."""
     if "tearsheet" not in pages:
         run, benchmark = run_maker(24 * 366), run_maker(24 * 366, kind="buy-and-hold")
-        stored = keep_run(run, benchmark, pages["folder"] / "runs", report=render_tearsheet, measure=True, name=EVIL)
+        stored = keep_run(run, benchmark, pages["folder"] / "runs", page=render_tearsheet, measure=True, name=EVIL)
         pages["tearsheet"] = stored.folder / "tearsheet.html"
     return pages["tearsheet"]
 
@@ -264,7 +264,7 @@ def test_odd_runs_open(chromium: Any, run_maker: RunMaker, keep_run: Keeper, tmp
     """If it fails, the page of an unusual run does not open."""
     run = ODD[kind](run_maker)
     benchmark = run_maker(len(run.equity), kind="buy-and-hold")
-    stored = keep_run(run, benchmark, tmp_path, report=render_tearsheet, measure=len(run.trades) < 1_000, name=EVIL)
+    stored = keep_run(run, benchmark, tmp_path, page=render_tearsheet, measure=len(run.trades) < 1_000, name=EVIL)
     with OpenedPage(chromium, stored.folder / "tearsheet.html", width=390) as opened:
         opened.page.screenshot(path=ARTEFACTS / f"odd-{kind.replace(' ', '-').replace(',', '')}.png", full_page=True)
         assert opened.overflow() <= 0
