@@ -21,7 +21,7 @@ from .recording import with_total
 from .run_reader import read_run
 from .run_record import RunRecord
 from .run_tables import table_files
-from .significance.current_trials import CurrentTrials
+from .significance.current_trials import CurrentTrials, Record
 
 __all__ = ["Page", "RunRecord", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
 

@@ -30,7 +30,7 @@ LOCK_SECONDS = 10.0
 # Fields of a config that do not decide the result, or that another part of the digest covers better: names of files and
 # checkpoints (their contents' digests count), the range as text (the bars count), whether overlap was allowed, and a
 # strategy's own declarations.
-NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels")
+NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels", "from_python")
 
 
 @dataclass(frozen=True)

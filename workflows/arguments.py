@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..data.time_range import TimeRange
-from ..errors import StrategyError, UsageError, nearest, option_alike
+from ..errors import FlagbtError, UsageError, nearest, option_alike
 from ..models.checkpoint import Checkpoint
 from ..strategies.base import Strategy
 
@@ -43,6 +45,39 @@ class GivenStrategy(NamedTuple):
     has_name: bool = True
 
 
+@contextmanager
+def python_words() -> Iterator[None]:
+    """Write the options that an error names as the arguments of a function: ``--fee-bps 5`` as ``fee_bps=5``."""
+    try:
+        yield
+    except FlagbtError as error:
+        error.args = (_python_words(str(error)),)
+        raise
+
+
+def _python_words(text: str) -> str:
+    """Return a message with arguments in place of options.
+
+    Examples
+    --------
+    >>> _python_words("--strategy flagtrader needs a checkpoint: add --ckpt NAME.")
+    'strategy flagtrader needs a checkpoint: add checkpoint=NAME.'
+    >>> _python_words("--allow-overlap trades them; --short: it goes long only.")
+    'allow_overlap=True trades them; short: it goes long only.'
+    """
+
+    def argument(found: re.Match[str]) -> str:
+        name = {"ckpt": "checkpoint", "param": "params"}.get(found[1], found[1].replace("-", "_"))
+        if found[2]:
+            return f"{name}={found[2].strip()}"
+        return f"{name}=True" if name in _FLAGS and not text.startswith(":", found.end()) else name
+
+    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)( [A-Z0-9][\w./:-]*\w)?", argument, text)
+
+
+_FLAGS = ("allow_overlap", "short", "force", "overwrite", "yes", "resume")
+
+
 def instance_or_none(value: object, kind: type[T], argument: str, example: str) -> T | None:
     """Return an argument of a class; raises UsageError for any other value than None."""
     if value is None or isinstance(value, kind):
@@ -50,7 +85,7 @@ def instance_or_none(value: object, kind: type[T], argument: str, example: str) 
     raise UsageError(f"{argument}: expected {kind.__name__}, got a {type(value).__name__}. Write {example}.")
 
 
-def time_range_from(value: TimeRangeInput, argument: str = "timerange") -> TimeRange:
+def time_range_from(value: object, argument: str = "timerange") -> TimeRange:
     """Return a time range; None is all time.
 
     Raises
@@ -69,7 +104,7 @@ def time_range_from(value: TimeRangeInput, argument: str = "timerange") -> TimeR
     )
 
 
-def checkpoint_from(value: CheckpointInput, argument: str = "checkpoint") -> str | None:
+def checkpoint_from(value: object, argument: str = "checkpoint") -> str | None:
     """Return a checkpoint's name or folder as text; raises UsageError for any other type."""
     if value is None:
         return None
@@ -83,7 +118,7 @@ def checkpoint_from(value: CheckpointInput, argument: str = "checkpoint") -> str
     )
 
 
-def params_from(value: Mapping[str, object] | None) -> Mapping[str, object]:
+def params_from(value: object) -> Mapping[str, object]:
     """Return the values of a strategy's own parameters by name; raises UsageError for anything but a mapping of names."""
     if value is None:
         return {}
@@ -114,12 +149,14 @@ def check_known(function: str, given: Iterable[str], known: Iterable[str], field
             continue
         if name in (fields or {}):
             raise UsageError(f"{function}: {name} is given as {(fields or {})[name]}.")
-        alike = option_alike(name, names)
-        hint = f"Did you mean '{alike}'?" if alike is not None else nearest(name, names)
+        alike = option_alike(name, [*names, *(fields or {})])
+        if alike is not None:
+            alike = (fields or {}).get(alike, alike)
+        hint = f"Did you mean {alike}?" if alike is not None else nearest(name, names)
         raise UsageError(f"{function}: there is no argument '{name}'. {hint}")
 
 
-def strategy_from(value: StrategyInput) -> GivenStrategy:
+def strategy_from(value: object) -> GivenStrategy:
     """Return the strategy that an argument means.
 
     Raises
@@ -143,9 +180,9 @@ def strategy_from(value: StrategyInput) -> GivenStrategy:
 
 
 def _of_class(kind: type[object]) -> GivenStrategy:
-    from ..strategies.registry import checked_strategy, name_in_registry
+    from ..strategies.registry import check_strategy, name_in_registry
 
-    checked_strategy(kind, kind.__name__)
+    check_strategy(kind, kind.__name__)
     path = f"{kind.__module__}:{kind.__qualname__}"
     registered = name_in_registry(path)
     if registered is not None:

@@ -57,7 +57,7 @@ def model_of(request: RunRequest, progress: PhaseProgress = lambda _phase, _done
     )
 
 
-def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
+def strategy_of(request: RunRequest, model: ModelSignals | None, kind: type[Any] | None = None) -> Any:
     """Return an instance of a flagbt strategy, or the class of a plain Backtrader strategy.
 
     Raises
@@ -70,7 +70,7 @@ def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
     from ..strategies.base import Strategy
     from ..strategies.registry import find_strategy
 
-    found: Any = find_strategy(request.strategy)
+    found: Any = find_strategy(request.strategy) if kind is None else kind
     if not issubclass(found, Strategy):
         return found
     if found.uses_model and model is None:

@@ -10,7 +10,7 @@ from ..results.trial_log import Trial, TrialLog
 
 @dataclass
 class UnsavedTrials:
-    """The configurations tried in this process without a folder of runs, by bars and configuration.
+    """The configurations that this process has tried and not saved, by bars and configuration.
 
     A notebook that tries a hundred settings and saves the best has tried a hundred: each backtest's figures of luck count all
     of them on the same bars, and saving any of them adds them all to the folder's trial log.
@@ -21,10 +21,6 @@ class UnsavedTrials:
     def add(self, trial: Trial) -> None:
         """Add a trial; one that was added before counts once."""
         self._sharpes[trial.bars, trial.configuration] = trial.sharpe
-
-    def log(self) -> TrialLog:
-        """Return them as a trial log."""
-        return TrialLog(dict(self._sharpes))
 
     def on(self, bars: str) -> list[Trial]:
         """Return the trials on the bars with this digest."""

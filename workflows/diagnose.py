@@ -1,0 +1,154 @@
+"""Diagnose a checkpoint, the checkpoint of a run, or any predict function, from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from ..arrays import PhaseProgress
+from ..data.features import FeatureSet
+from ..data.time_range import TimeRange
+from ..doctor.checkpoint_subject import subject_of_checkpoint
+from ..doctor.diagnose import DiagnosisRequest, Part, diagnose_request
+from ..doctor.examine import examine
+from ..doctor.finding import Diagnosis
+from ..doctor.subject import Predict
+from ..errors import UsageError
+from ..models.checkpoint import Checkpoint, find_checkpoint
+from ..results.run_record import RunRecord
+from .arguments import check_known, checkpoint_from, python_words, time_range_from
+from .bars_input import BarsInput, bars_from
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from ..data.bars import Bars
+    from ..data.labels import Labels
+
+_OF_A_CHECKPOINT = ("past", "seed", "progress")
+
+
+class DiagnoseOptions(TypedDict, total=False):
+    """The keyword arguments of ``diagnose`` besides its own; see there."""
+
+    past: BarsInput
+    seed: int
+    progress: PhaseProgress
+    labels: Labels | npt.ArrayLike | None
+    columns: Sequence[str] | None
+    training_features: FeatureSet | Callable[[Bars], npt.ArrayLike] | None
+    training_columns: Sequence[str] | None
+    training: Part | None
+    validation: Part | None
+    horizon_bars: int | None
+    context_bars: int | None
+    class_weights: npt.ArrayLike | None
+    label_shares: npt.ArrayLike | None
+    signals: npt.ArrayLike | None
+    name: str
+
+
+def diagnose(
+    model: str | Path | Checkpoint | RunRecord | Predict,
+    data: BarsInput = None,
+    *,
+    features: FeatureSet | Callable[[Bars], npt.ArrayLike] | None = None,
+    timerange: Part | None = None,
+    **options: Unpack[DiagnoseOptions],
+) -> Diagnosis:
+    """Find out why a model collapses or scores too well: ranked causes, each a number against a limit.
+
+    Parameters
+    ----------
+    model : str, Path, Checkpoint, Run, or a model
+        A checkpoint, or a run, whose checkpoint is examined on the run's range; or a function from rows (n, F) of consecutive
+        bars to logits or probabilities (n, 3) in the order SELL, HOLD, BUY, or an object with such a ``predict_proba`` or
+        ``predict``.
+    data : DataFrame, str, Path, Bars, optional
+        The bars to test on, with the history before them, as in `flagbt.backtest`.
+    features : FeatureSet or callable
+        For a function only, which needs it: its features, Bars -> one row per bar.
+    timerange : str, TimeRange or array of bool, optional
+        The bars to test. By default those after all that the model has seen.
+    past : DataFrame, str, Path, Bars, optional
+        The bars of its training and validation; by default ``data``.
+    seed : int
+        Of the sampled moments and resamples.
+    progress : callable
+        Called with (check, checks done, checks in all).
+    labels, columns, training_features, training_columns, training, validation, horizon_bars, context_bars, class_weights, \
+label_shares, signals, name
+        For a function only, see `flagbt.doctor.diagnose.DiagnosisRequest`.
+
+    Raises
+    ------
+    UsageError
+        When an argument has the wrong type or shape, or the model is none.
+    CheckpointError
+        When there is no such checkpoint, or a run used none.
+    RangeError
+        When a range holds no bars.
+    DataError
+        When the bars cannot be used.
+    """
+    with python_words():
+        check_known("diagnose", options, DiagnoseOptions.__annotations__)
+        checkpoint = _checkpoint_of(model)
+        if isinstance(model, RunRecord) and timerange is None:
+            timerange = model.settings.get("timerange") and str(model.settings["timerange"])
+        bars = bars_from(data)
+        past = bars_from(options["past"], argument="past") if options.get("past") is not None else None
+        progress = options.get("progress") or _silent
+        seed = _seed(options.get("seed", 0))
+        if checkpoint is not None:
+            extra = [name for name in ("features", *options) if name not in _OF_A_CHECKPOINT and (name in options or features)]
+            if extra:
+                raise UsageError(f"diagnose: {extra[0]} is for a function; a checkpoint holds its own. Leave it out.")
+            part = None if timerange is None else time_range_from(timerange)  # type: ignore[arg-type]
+            return examine(subject_of_checkpoint(checkpoint, bars, past=past, timerange=part, seed=seed), progress=progress)
+        if features is None:
+            raise UsageError(
+                "diagnose: features is not given. A function needs its features: a FeatureSet, or a function from Bars to one row "
+                "per bar. For a checkpoint, give its name or folder."
+            )
+        more = {name: value for name, value in options.items() if name not in _OF_A_CHECKPOINT}
+        request = DiagnosisRequest(predict=model, features=features, bars=bars, past=past, tested=timerange, seed=seed, **more)
+        return diagnose_request(request, progress=progress)
+
+
+def _checkpoint_of(model: object) -> Checkpoint | None:
+    """Return the checkpoint that is meant; None for anything that may be a model itself."""
+    if isinstance(model, Checkpoint):
+        return model
+    if isinstance(model, str | os.PathLike):
+        name = checkpoint_from(os.fsdecode(model))
+        assert name is not None
+        return find_checkpoint(name)
+    if isinstance(model, RunRecord):
+        if model.checkpoint is None:
+            raise UsageError(
+                f"diagnose: the run of '{model.settings.strategy_name}' used no checkpoint. Give its predict function and its "
+                "features instead."
+            )
+        found = find_checkpoint(model.checkpoint.name)
+        if found.digest != model.checkpoint.digest:
+            raise UsageError(
+                f"diagnose: the checkpoint '{found.name}' is not the one that the run used (digest {found.digest[:12]}, the run's "
+                f"{model.checkpoint.digest[:12]}). Give the checkpoint's folder instead of the run."
+            )
+        return found
+    return None
+
+
+def _seed(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise UsageError(f"seed: expected a whole number of 0 or more, got {value!r:.60}.")
+
+
+def _silent(_phase: str, _done: int, _total: int) -> None:
+    """Report nothing."""
