@@ -102,7 +102,7 @@ def test_a_run_with_parameters_is_another_trial(command: Command, folder: Path) 
     for extra in ((), ("--param", "fast_bars=12"), ("--param", "fast_bars=12"), ("--param", "fast_bars=6")):
         assert command(*SMA, *extra)[0] == 0
     assert len(read_trials(folder / "runs").trials) == 3
-    code, out, err = command("compare", *map(str, sorted((folder / "runs").glob("*-sma-cross-*"))[:2]), "--json")
+    code, _, err = command("compare", *map(str, sorted((folder / "runs").glob("*-sma-cross-*"))[:2]), "--json")
     assert code == 0, err
     assert "fast_bars" in Path("compare.html").read_text(encoding="utf-8").partition("What differs")[2]
 
