@@ -136,7 +136,7 @@ def plugin_metrics(taken: Collection[str]) -> tuple[Metric, ...]:
 
 @cache
 def _loaded(_path: tuple[str, ...], taken: frozenset[str]) -> tuple[Metric, ...]:
-    # Cached by the import path, which decides what is installed: a sweep asks once for each setting.
+    # Cached by the import path, which decides what is installed: it is read once a block of a sweep.
     return tuple(_checked(name, where, taken) for name, where in sorted(plugin_names(GROUP).items()))
 
 
