@@ -286,12 +286,11 @@ class Grid(Axes):
             yield configuration_digest(settings, self.models[setting.model].digest)
 
 
-def canonical(calibration: Calibration) -> dict[str, Any]:
+def canonical(calibration: Calibration) -> JsonObject:
     """Return a calibration's JSON in canonical form: HOLD's offset is 0, without method name and range."""
-    values = {name: value for name, value in calibration.to_json().items() if name not in ("method", "fitted_on")}
-    if "offset" in values:
-        values["offset"] = [round(offset - values["offset"][1], 12) + 0.0 for offset in values["offset"]]
-    return values
+    hold = calibration.offset[1]
+    offset = [round(each - hold, 12) + 0.0 for each in calibration.offset]
+    return {"scale": calibration.to_json()["scale"], "offset": offset}
 
 
 def plain(number: float) -> str:

@@ -22,7 +22,7 @@ from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from .code_digest import code_digest
 from .inputs import SAMPLE_RANGE, check_out, load_bars
 from .request import RunRequest
-from .strategy import costs_for, model_of, rules_of, strategy_of
+from .strategy import costs_for, model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +128,7 @@ class BacktestInputs:
     strategy: Any
     rules: Rules
     has_name: bool = True
+    is_made: bool = False
 
 
 def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhaseProgress) -> BacktestInputs:
@@ -141,7 +142,7 @@ def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhasePro
     else:
         strategy, own = given.instance, getattr(given.instance, "model", None)
         model = own if isinstance(own, ModelSignals) else model
-    inputs = BacktestInputs(bars, timerange, costs, model, strategy, rules_of(request, model), given.has_name)
+    inputs = BacktestInputs(bars, timerange, costs, model, strategy, rules_of(request, model), given.has_name, given.instance is not None)
     is_plain = isinstance(strategy, type)
     if model is not None:
         check_step(model.checkpoint, bars)
@@ -166,6 +167,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
     backtest = Backtest(
         bars=bars,
         strategy=strategy,
+        params=params_of(request, strategy) if isinstance(strategy, type) else {},
         short=request.short,
         rules=inputs.rules,
         file=inputs.bars,
@@ -237,8 +239,10 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
         config["code"] = code
     if not inputs.has_name:
         config["from_python"] = True
-    if "seed" in inspect.signature(kind).parameters:
+    if "seed" in inspect.signature(kind).parameters and not inputs.is_made:
         config["seed"] = request.seed
+    if params := params_of(request, kind):
+        config["params"] = params
     if model is not None:
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name

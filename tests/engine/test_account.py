@@ -25,6 +25,7 @@ from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import cost_sensitivity
 from flagbt.results.metrics import metrics
 from flagbt.results.recording import record_of
+from flagbt.results.run_view import RunView
 from flagbt.results.significance.measure import significance
 from flagbt.results.store import find_run, read_run
 from flagbt.results.summary import order_counts
@@ -152,7 +153,7 @@ def test_rejected_orders_are_on_the_first_screen(command: Command, folder: Path)
     funnel = Funnel(bars=9, submitted=10, filled=3, rejected=rejected, zero_size=4, unfilled=0)
     shorts = "short not allowed; --short lets a strategy sell what it does not hold"
     assert order_counts(funnel) == f"3 filled, 3 rejected (2 × Margin, 1 × {shorts}), 4 smaller than one lot"
-    assert order_counts({"filled": 0, "rejected": {}, "zero_size": None, "unfilled": 0}) == "none"
+    assert order_counts(Funnel(bars=9, submitted=0, filled=0, rejected={}, unfilled=0)) == "none"
 
 
 # --- ruin ------------------------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def test_the_same_ruin_in_the_compiled_replay_and_the_certainty() -> None:
     run = run_backtest(bars, Sells(short=True), short=True)
     replayed = replay(ReplayBars.of(bars), np.full(len(bars), -1.0), short=True)
     check_replay(run, replayed)
-    assert replayed.ruined
+    assert RunView.of_replay(replayed).ruined
     assert np.array_equal(replayed.equity, run.equity["equity"])
     assert np.array_equal(replayed.table[:, 4], run.signals["target"])
     held = run_backtest(bars, BuyAndHold())
