@@ -113,6 +113,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self.set_cash(starting_cash)
         self._rates = costs.rates()
         self.addcommissioninfo(FractionalCommission(costs=costs))
+        self.set_slippage_perc(costs.slippage)  # for strategies that read it; it is charged in _slip_up and _slip_down
         self.set_int2pnl(False)  # else the borrow would be paid in cash AND be counted in the next closing fee
         self.records: list[OrderRecord] = []
         self.fills: list[Fill] = []

@@ -129,7 +129,9 @@ def test_a_grid_is_every_combination_once() -> None:
         for each in (grid[number] for number in range(len(grid)))
     }
     offsets = [(sell, 0.0, buy) for sell in (-2.0, 0.0, 2.0) for buy in (-2.0, 0.0, 2.0)]
-    assert seen == set(product(offsets, (Decision(), Decision("utility")), (0.0, 5.0), ("signal", "horizon:6", "horizon:3"), (None, 0.1)))
+    assert seen == set(
+        product(offsets, (Decision(), Decision("utility")), (0.0, 5.0), ("signal", "horizon:6", "horizon:3"), (None, 0.1))
+    )
     assert [grid[number].number for number in range(len(grid))] == list(range(len(grid)))
     assert len(set(grid.digests(range(len(grid))))) == len(grid)
     assert set(grid.varied) == {"calibration", "decision", "fee_bps", "exit", "stop_loss"}
