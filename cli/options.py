@@ -82,7 +82,7 @@ class Command(click.Command):
         found: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record is not None:
+            if record is not None and not isinstance(param, click.Argument):
                 found.setdefault(getattr(param, "group", "") or GROUPS[-1], []).append(record)
         for title in sorted(found, key=GROUPS.index):
             with formatter.section(title):
@@ -281,8 +281,17 @@ def run_options(command: F) -> F:
         click.option("--name", cls=TableOption, help="Your name for the run.", group="Output"),
         click.option("--notes", cls=TableOption, help="Your notes, shown on the page.", group="Output"),
     )
+    parameter = click.option(
+        "--param",
+        cls=TableOption,
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A parameter of the strategy's own; may be repeated.",
+        group="Strategy",
+    )
     command = features_option(command)
-    for each in reversed((*map(table_option, option_table(RunRequest)), *output)):
+    strategy, *others = map(table_option, option_table(RunRequest))
+    for each in reversed((strategy, parameter, *others, *output)):
         command = each(command)
     return command
 

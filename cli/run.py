@@ -12,6 +12,7 @@ from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
 from ..workflows.request import RunRequest
 from ..workflows.run import RunResult, run
+from ..workflows.strategy import read_params
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
 
@@ -42,7 +43,8 @@ SHOWN_METRICS = (
 @json_option
 def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
     """Backtest a strategy, and write a run folder with a tearsheet."""
-    request = RunRequest.of({name: value for name, value in options.items() if value is not None})
+    given = {option: value for option, value in options.items() if value is not None}
+    request = RunRequest.of({**given, "params": read_params(given["strategy"], given["param"])})
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
         recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     values = run_json(recorded)

@@ -15,6 +15,8 @@ def run_command_text(options: Mapping[str, object]) -> str:
     --------
     >>> run_command_text({"checkpoint": "Jan4", "data": "my bars.csv", "fee_bps": 5.0, "short": True, "seed": None})
     "flagbt run --ckpt Jan4 --data 'my bars.csv' --fee-bps 5 --short"
+    >>> run_command_text({"strategy": "sma-cross", "param": ["fast_bars=12", "slow_bars=48"]})
+    'flagbt run --strategy sma-cross --param fast_bars=12 --param slow_bars=48'
     """
     arguments = ["flagbt", "run"]
     for field, value in options.items():

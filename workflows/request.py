@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.time_range import TimeRange
@@ -44,6 +44,8 @@ class RunRequest:
     ----------
     strategy : str
         A registered name, or ``package.module:Class``.
+    params : mapping
+        Values of the strategy's own parameters by name, see ``strategies.parameters``.
     ckpt : str, optional
         A checkpoint's name or folder.
     data : Path, optional
@@ -69,6 +71,7 @@ class RunRequest:
     """
 
     strategy: str = option("flagtrader", help="A name, or package.module:Class.", group="Strategy", recorded="separately")
+    params: Mapping[str, object] = field(default_factory=dict)
     ckpt: str | None = option(None, help="A checkpoint's name or folder.", group="Model and scoring", recorded="separately")
     data: Path | None = option(None, help="A file of bars. Default: the SYNTHETIC sample.", group="Bars", recorded="separately")
     timerange: TimeRange = option(
