@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from ..errors import FlagbtError, RecordError
 from ..results.caveats import legend, marks, unstated
-from ..results.number_text import percent, ratio, whole
+from ..results.metrics import Metrics
+from ..results.number_text import ratio, whole
 from ..results.run_record import read_record
 from ..results.significance.current_trials import CurrentTrials
 from ..results.store import list_runs
@@ -81,7 +82,7 @@ def _lead(count: int) -> str:
 def _row(
     folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any], certainty: Mapping[str, Any] | None
 ) -> list[object]:
-    data, mine = manifest["data"], metrics["strategy"]
+    data, mine = manifest["data"], Metrics.from_json(metrics["strategy"])
     link = f'<a href="{quote(folder.name)}/tearsheet.html">{escape(title_of(manifest))}</a>'
     span = " ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks(manifest)])
     interval = (certainty or {}).get("sharpe_interval") or {}
@@ -89,13 +90,13 @@ def _row(
     return [
         Html(f"{link}<br>{_small(folder.name)}"),
         Html(f"{escape(data['source'])}<br>{_small(span)}"),
-        percent(mine["total_return"], signed=True),
-        percent(metrics["benchmark"]["total_return"], signed=True),
-        ratio(mine["sharpe_daily"]),
+        mine.text("total_return"),
+        Metrics.from_json(metrics["benchmark"]).text("total_return"),
+        mine.text("sharpe_daily"),
         ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
         _luck(certainty, manifest),
         trials_then_now(certainty),
-        whole(mine["trades"]),
+        mine.text("trades"),
     ]
 
 

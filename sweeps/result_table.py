@@ -4,41 +4,54 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StrategyError
+from ..results.metrics import sweep_metrics
 from ..storage.atomic_files import new_file
 from .axes import DECISION, Axis
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Columns before those of the axes, and after them. Those that are not text, whole or yes/no are float64, null where undefined.
-_FIRST = ("setting", "timerange", "ckpt", "calibration", DECISION, "offset_sell", "offset_buy")
-_RESULTS = (
-    *("share_sell", "share_hold", "share_buy", "mcc"),
-    *("sharpe_all", "sharpe_daily", "total_return", "max_drawdown", "trades", "exposure", "turnover"),
-    *("fees_paid", "slippage_paid", "final_equity", "ruined"),
-)
-_KINDS: dict[str, type] = {
-    **dict.fromkeys(("timerange", "ckpt", "calibration"), str),
-    **dict.fromkeys(("setting", "trades"), int),
-    "ruined": bool,
+# Columns before those of the axes, and after them; those of the metrics follow. Null where undefined.
+_FIRST: dict[str, type] = {
+    "setting": int,
+    **dict.fromkeys(("timerange", "ckpt", "calibration", DECISION), str),
+    **dict.fromkeys(("offset_sell", "offset_buy"), float),
 }
+_SIGNALS = ("share_sell", "share_hold", "share_buy", "mcc", "sharpe_all")
+_RUINED = "ruined"
 # Only in the parts, in the row of a setting's first range: the sums for the probability of backtest overfitting.
 PARTS = "parts"
 
 
-@cache
+def columns(axes: tuple[Axis, ...]) -> dict[str, type]:
+    """Return the columns and the types of their values: the setting, its signals, the metrics, whether it lost everything.
+
+    Raises
+    ------
+    StrategyError
+        Where an installed package's metric has the name of another column.
+    """
+    setting = {**_FIRST, **{axis.name: axis.kind for axis in axes}, **dict.fromkeys(_SIGNALS, float)}
+    swept = sweep_metrics()
+    taken = next((metric for metric in swept if metric.name in (*setting, _RUINED, PARTS)), None)
+    if taken is not None:
+        raise StrategyError(
+            f"metric '{taken.name}' of the package {taken.provider}: a sweep's table has another column of that name. Rename "
+            "the metric, or give it sweep=None."
+        )
+    return {**setting, **{metric.name: int if metric.unit == "count" else float for metric in swept}, _RUINED: bool}
+
+
 def table_schema(axes: tuple[Axis, ...], *, with_parts: bool) -> pa.Schema:
-    """Return the schema of the table: a column for each axis, among them."""
+    """Return the schema of the table."""
     import pyarrow as pa
 
     types = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
-    kinds = _KINDS | {axis.name: axis.kind for axis in axes}
-    columns = dict.fromkeys((*_FIRST, *(axis.name for axis in axes), *_RESULTS))
-    fields = [pa.field(name, types[kinds.get(name, float)]) for name in columns]
+    fields = [pa.field(name, types[kind]) for name, kind in columns(axes).items()]
     return pa.schema([*fields, pa.field(PARTS, pa.list_(pa.float64()))] if with_parts else fields)
 
 
