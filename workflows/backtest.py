@@ -16,19 +16,19 @@ from ..arrays import JsonObject, PhaseProgress, TimeArray
 from ..data.bars import Bars
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
+from ..engine.rules import Rules
 from ..models.device import check_device_name, pick_device
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
+from ..options import recorded
 from .code_digest import code_digest
 from .inputs import SAMPLE_RANGE, check_out, load_bars
 from .request import RunRequest
-from .strategy import costs_for, model_of, params_of, rules_of, strategy_of
+from .strategy import model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..engine.costs import Costs
-    from ..engine.rules import Rules  # imports the whole engine
     from ..engine.simulation import CheckpointInfo, Simulation
     from ..strategies.base import Strategy
     from .run import Run
@@ -93,7 +93,7 @@ def backtest_request(
     from .run import Run
 
     # 1. The inputs, and every check that needs no work
-    check_device_name(request.device)
+    check_device_name(request.scoring.device)
     if unsaved is None:
         check_out(runs)
     read_trials(runs)  # an unreadable log is refused before the work
@@ -123,7 +123,6 @@ class BacktestInputs:
 
     bars: Bars
     timerange: TimeRange
-    costs: Costs
     model: ModelSignals | None
     strategy: Any
     rules: Rules
@@ -136,13 +135,13 @@ def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhasePro
     bars = load_bars(request.data) if given.bars is None else given.bars
     is_sample = given.bars is None and request.data is None
     timerange = SAMPLE_RANGE if is_sample and request.timerange == TimeRange() else request.timerange
-    costs, model = costs_for(request), model_of(request, progress)
+    model = model_of(request, progress)
     if given.instance is None:
         strategy = strategy_of(request, model, given.kind)
     else:
         strategy, own = given.instance, getattr(given.instance, "model", None)
         model = own if isinstance(own, ModelSignals) else model
-    inputs = BacktestInputs(bars, timerange, costs, model, strategy, rules_of(request, model), given.has_name, given.instance is not None)
+    inputs = BacktestInputs(bars, timerange, model, strategy, rules_of(request, model), given.has_name, given.instance is not None)
     is_plain = isinstance(strategy, type)
     if model is not None:
         check_step(model.checkpoint, bars)
@@ -176,7 +175,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
         signals=model(bars) if model is not None and isinstance(strategy, type) else None,
         progress=lambda done, total: progress("replay", done, total),
         timerange=inputs.timerange,
-        costs=inputs.costs,
+        costs=request.costs,
         cash=request.cash,
     ).run()
     first, last = (inputs.bars.position_of(stamp.to_datetime64()) for stamp in backtest.bars.index[[0, -1]])
@@ -187,7 +186,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
         ranges = [*stated, *map(str, seen_ranges(model.checkpoint, model.calibration).values())]
         settings = RunSettings({**backtest.config, "bars_seen": list(dict.fromkeys(ranges))})
         backtest = replace(backtest, config=settings)
-    benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=inputs.costs, cash=request.cash, file=inputs.bars)
+    benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=request.costs, cash=request.cash, file=inputs.bars)
     return backtest, benchmark.run()
 
 
@@ -231,6 +230,7 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
         "data": inputs.bars.source if not inputs.has_name else None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),
         "allow_overlap": request.allow_overlap,
+        **recorded(request),
     }
     if (name := name_of(strategy)) != request.strategy:
         config["strategy_name"] = name
@@ -252,4 +252,4 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
 
 def scoring_device(request: RunRequest, model: ModelSignals | None) -> str | None:
     """Return the device that scored the bars; ``auto`` would not identify it."""
-    return None if model is None else str(pick_device(request.device))
+    return None if model is None else str(pick_device(request.scoring.device))
