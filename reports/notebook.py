@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from ..arrays import FloatArray
 from ..results.caveats import UNSTATED, marks
-from ..results.metrics import drawdowns
 from ..results.number_text import percent, ratio, whole
 from ..results.run_record import RunRecord
+from ..results.run_view import drawdowns
 from ..results.summary import order_counts
 from .page import render
 from .sections.significance import luck_sentence, luck_word
@@ -48,13 +49,13 @@ def run_lines(run: RunRecord) -> list[str]:
     """Return a run in at most six lines: what ran, its stamps, the outcome, its figures, the verdicts, its folder."""
     mine, held = run.metrics, run.benchmark.metrics
     trained = "" if run.checkpoint is None else f", checkpoint {run.checkpoint.name}"
+    span = f"{run.data.source}, {run.data.first[:10]} .. {run.data.last[:10]}"
+    sharpe = f"Sharpe ratio {ratio(mine['sharpe_daily'])} (buy and hold {ratio(held['sharpe_daily'])})"
     lines = [
-        f"<{type(run).__name__} {run.settings.strategy_name}{trained}: {run.data.source}, {run.data.first[:10]} .. "
-        f"{run.data.last[:10]}, {whole(run.funnel.bars)} bars>",
+        f"<{type(run).__name__} {run.settings.strategy_name}{trained}: {span}, {whole(run.funnel.bars)} bars>",
         " ".join(stamps_of(run)),
         run.sentence,
-        f"Sharpe ratio {ratio(mine['sharpe_daily'])} (buy and hold {ratio(held['sharpe_daily'])}), deepest drawdown "
-        f"{percent(mine['max_drawdown'])}; orders: {order_counts(run.funnel)}",
+        f"{sharpe}, deepest drawdown {percent(mine['max_drawdown'])}; orders: {order_counts(run.funnel)}",
         "; ".join(f"{name}: {verdict}" for name, verdict, _ in verdicts_of_run(run)),
         f"folder {run.folder}" if run.folder is not None else "not saved: run.save()",
     ]
@@ -133,7 +134,7 @@ def run_figure(run: RunRecord) -> Figure:
     figure = ShownFigure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    time = run.equity.index.tz_localize(None)
+    time = pd.DatetimeIndex(run.equity.index).tz_localize(None)
     for name, colour, each in (("strategy", STRATEGY_COLOUR, run), ("buy and hold", BENCHMARK_COLOUR, run.benchmark)):
         upper.plot(time, each.equity["equity"].to_numpy(), label=name, color=colour, linewidth=1.2)
         lower.plot(time, 100 * drawdowns(each), color=colour, linewidth=1.0)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from ..arrays import JsonObject
 from ..errors import RecordError, UsageError, nearest
@@ -21,7 +22,7 @@ from .recording import with_total
 from .run_reader import read_run
 from .run_record import RunRecord
 from .run_tables import table_files
-from .significance.current_trials import CurrentTrials, Record
+from .significance.current_trials import CurrentTrials
 
 __all__ = ["Page", "RunRecord", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
 
@@ -31,11 +32,12 @@ _LONGEST_PART = 40
 _NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
 
 
+Written = TypeVar("Written", bound=RunRecord)
 # Renders the page of a run from its record, such as `flagbt.reports.tearsheet.render_tearsheet`.
 Page = Callable[[RunRecord], str]
 
 
-def write_run(record: Record, out: Path, *, page: Page) -> Record:
+def write_run(record: Written, out: Path, *, page: Page) -> Written:
     """Write a run into a new folder under ``out`` and return its record with that folder.
 
     Equal inputs give byte-identical files, except ``started``, ``finished``, ``seconds`` and ``id`` in run.json.

@@ -141,7 +141,9 @@ def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhasePro
     else:
         strategy, own = given.instance, getattr(given.instance, "model", None)
         model = own if isinstance(own, ModelSignals) else model
-    inputs = BacktestInputs(bars, timerange, model, strategy, rules_of(request, model), given.has_name, given.instance is not None)
+    inputs = BacktestInputs(
+        bars, timerange, model, strategy, rules_of(request, model), given.has_name, given.instance is not None
+    )
     is_plain = isinstance(strategy, type)
     if model is not None:
         check_step(model.checkpoint, bars)

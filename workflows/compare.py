@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import UsageError
 from ..results.run_record import RunRecord
 from .inputs import page_path, path_of
@@ -39,10 +41,10 @@ class Comparison:
         """Every metric, one row a metric and one column a run, with buy and hold last where all runs share it."""
         import pandas as pd
 
-        columns = {label: pd.Series(dict(run.metrics), dtype=object) for label, run in zip(self.labels, self.runs, strict=True)}
+        columns = {label: run.metrics.to_json() for label, run in zip(self.labels, self.runs, strict=True)}
         if not self.unequal:
-            columns["buy and hold"] = pd.Series(dict(self.runs[0].benchmark.metrics), dtype=object)
-        return pd.DataFrame(columns).astype(float).rename_axis("metric")
+            columns["buy and hold"] = self.runs[0].benchmark.metrics.to_json()
+        return pd.DataFrame(columns, dtype=np.float64).rename_axis("metric")
 
     def to_html(self, page: str | Path) -> Path:
         """Write the offline page, and return its path.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from ..arrays import PhaseProgress
 from ..data.features import FeatureSet
-from ..data.time_range import TimeRange
 from ..doctor.checkpoint_subject import subject_of_checkpoint
 from ..doctor.diagnose import DiagnosisRequest, Part, diagnose_request
 from ..doctor.examine import examine
@@ -112,8 +111,8 @@ label_shares, signals, name
             return examine(subject_of_checkpoint(checkpoint, bars, past=past, timerange=part, seed=seed), progress=progress)
         if features is None:
             raise UsageError(
-                "diagnose: features is not given. A function needs its features: a FeatureSet, or a function from Bars to one row "
-                "per bar. For a checkpoint, give its name or folder."
+                "diagnose: features is not given. A function needs its features: a FeatureSet, or a function from Bars to one "
+                "row per bar. For a checkpoint, give its name or folder."
             )
         more = {name: value for name, value in options.items() if name not in _OF_A_CHECKPOINT}
         request = DiagnosisRequest(predict=model, features=features, bars=bars, past=past, tested=timerange, seed=seed, **more)
@@ -137,8 +136,8 @@ def _checkpoint_of(model: object) -> Checkpoint | None:
         found = find_checkpoint(model.checkpoint.name)
         if found.digest != model.checkpoint.digest:
             raise UsageError(
-                f"diagnose: the checkpoint '{found.name}' is not the one that the run used (digest {found.digest[:12]}, the run's "
-                f"{model.checkpoint.digest[:12]}). Give the checkpoint's folder instead of the run."
+                f"diagnose: the checkpoint '{found.name}' is not the one that the run used (digest {found.digest[:12]}, the "
+                f"run's {model.checkpoint.digest[:12]}). Give the checkpoint's folder instead of the run."
             )
         return found
     return None

@@ -16,7 +16,7 @@ from ..sweeps.sentences import sweep_sentences
 from .arguments import check_known, checkpoint_from, python_words, time_range_from
 from .bars_input import BarsInput, bars_from
 from .inputs import path_of
-from .sweep import SweepResult, sweep_request
+from .sweep import sweep_request
 from .sweep_request import SweepRequest, swept_options
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ class _Inputs:
     ranges: list[slice]
 
 
-def sweep(
+def sweep_request(
     request: SweepRequest,
     *,
     out: Path,

@@ -73,7 +73,7 @@ def test_an_exposure_is_the_target() -> None:
     run = run_backtest(BARS, GivenSignals(signals_from(wanted, BARS), bars_seen=(), short=True), short=True)
     assert run.signals is not None
     assert run.signals["target"].iloc[:7].tolist() == [0.5, 0.5, -0.25, -0.25, 0.0, 1.0, 1.0]
-    assert run.signals["signal"].iloc[:7].tolist() == [2, 1, 0, -1, 2, 2, -1]
+    assert run.signals["signal"].iloc[:7].tolist() == [2, 2, 0, -1, 1, 2, -1]
     assert run.orders["target"].tolist() == [0.5, -0.25, 0.0, 1.0]
     np.testing.assert_allclose(run.equity["exposure"].iloc[1:3], 0.5, atol=0.02)
     assert run.funnel["no_signal"] == 1 + len(run.bars) - 6
