@@ -14,6 +14,7 @@ from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
 from ..workflows.request import RunRequest
 from ..workflows.run import RunResult, run
+from ..workflows.strategy import read_params
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
 
@@ -50,7 +51,7 @@ def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, *
 
 def _request(options: Mapping[str, Any]) -> RunRequest:
     given = {field.name: options[field.name] for field in fields(RunRequest) if options.get(field.name) is not None}
-    return RunRequest(**given)
+    return RunRequest(**given, params=read_params(options["strategy"], options["param"]))
 
 
 def run_json(recorded: RunResult) -> dict[str, Any]:

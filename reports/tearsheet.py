@@ -18,6 +18,7 @@ from ..results.number_text import money, whole
 from ..results.repeat_command import run_command_text
 from ..results.run_record import RunRecord
 from ..results.summary import order_counts
+from ..strategies.parameters import parameter_text
 from .page import Card, render, setting_text
 from .sections.calibration import calibration_section
 from .sections.costs import costs_section
@@ -84,7 +85,13 @@ def title_of(manifest: Mapping[str, Any]) -> str:
 def command(config: Mapping[str, Any]) -> str:
     """Return the command that repeats a run, from its config: with file names, but no path of this machine."""
     given = {field: config[field] for field in OPTIONS if config.get(field) is not None}
-    return run_command_text({k: value if isinstance(value, bool) else setting_text(value) for k, value in given.items()})
+    texts = {k: value if isinstance(value, bool) else setting_text(value) for k, value in given.items()}
+    return run_command_text({"strategy": texts.pop("strategy", None), "param": _parameters(config), **texts})
+
+
+def _parameters(config: Mapping[str, Any]) -> list[str]:
+    """Return the values given for the strategy's own parameters, as ``NAME=VALUE``."""
+    return [f"{name}={setting_text(parameter_text(value))}" for name, value in config.get("params", {}).items()]
 
 
 def _cards(stored: RunRecord) -> list[Card]:
@@ -128,6 +135,7 @@ def _facts(stored: RunRecord) -> list[tuple[str, object]]:
         ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
         ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
         ("Strategy", setting_text(strategy_name(config))),
+        *([("Parameters", ", ".join(_parameters(config)))] if "params" in config else []),
         ("Bars seen before the test", _seen(config)),
         ("Costs per side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
