@@ -18,19 +18,6 @@ from ..workflows.strategy import read_params
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
 
-SHOWN_METRICS = (
-    "total_return",
-    "cagr",
-    "sharpe_daily",
-    "sharpe_per_bar",
-    "max_drawdown",
-    "trades",
-    "win_rate",
-    "exposure",
-    "turnover",
-    "fees_paid",
-)
-
 
 @click.command("run", cls=Command)
 @run_options
@@ -57,10 +44,13 @@ def _request(options: Mapping[str, Any]) -> RunRequest:
 def run_json(recorded: RunResult) -> dict[str, Any]:
     """Return the results of a run as JSON values."""
     from ..results.caveats import banners, overlaps, strategy_name, unstated  # imports bokeh
+    from ..results.metric_set import declarations
+    from ..results.metrics import Metrics
 
     manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
     verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
-    pick = {key: {name: recorded.metrics[key][name] for name in SHOWN_METRICS} for key in ("strategy", "benchmark")}
+    mine, theirs = (Metrics.from_json(recorded.metrics[side]) for side in ("strategy", "benchmark"))
+    headlines = [metric.name for metric in declarations([mine]) if metric.headline]
     return {
         "run": str(recorded.folder),
         "strategy": strategy_name(manifest["config"]),
@@ -75,8 +65,8 @@ def run_json(recorded: RunResult) -> dict[str, Any]:
         "sentence": manifest["sentence"],
         "ruined": manifest.get("ruined"),
         "funnel": manifest["funnel"],
-        "metrics": pick["strategy"],
-        "benchmark": pick["benchmark"],
+        "metrics": {name: mine[name] for name in headlines},
+        "benchmark": {name: theirs.get(name) for name in headlines},
         "certainty": recorded.metrics["certainty"],
         "tearsheet": str(recorded.folder / "tearsheet.html"),
         "overlap_allowed": overlaps(manifest),
@@ -116,11 +106,11 @@ def print_run(values: dict[str, Any], recorded: RunResult) -> None:
     for key in ("signal", "model"):
         if manifest["verdicts"][key]:
             print_line(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
-    rows = [[name.replace("_", " "), values["metrics"][name], values["benchmark"][name]] for name in SHOWN_METRICS]
-    if (certainty := values["certainty"]) is not None:
-        rows.insert(
-            SHOWN_METRICS.index("sharpe_daily") + 1, ["sharpe daily, 90 %", _interval(certainty["sharpe_interval"]), None]
-        )
+    certainty, rows = values["certainty"], []
+    for name, value in values["metrics"].items():
+        rows.append([name.replace("_", " "), value, values["benchmark"][name]])
+        if name == "sharpe_daily" and certainty is not None:
+            rows.append(["sharpe daily, 90 %", _interval(certainty["sharpe_interval"]), None])
     print_table(["", "strategy", "buy and hold"], rows)
     if certainty is not None:
         deflated = certainty["deflated_sharpe"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import FlagbtError, RecordError
 from ..results.caveats import legend, marks, unstated
+from ..results.metrics import Metrics
 from ..results.number_text import ratio
 from ..results.run_record import read_record
 from ..results.significance.current_trials import CurrentTrials
@@ -24,18 +25,20 @@ INDEX_FILE = "index.html"
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRow:
-    """A run in the list: what its row shows, besides the numbers of its metrics."""
+    """A run in the list: the texts of its row."""
 
     folder: str
     title: str
     source: str
     span: str
-    metrics: Mapping[str, Any]
-    benchmark: Mapping[str, Any]
+    total_return: str
+    benchmark_return: str
+    sharpe_daily: str
     interval: str
     luck: str
     unstated: bool
     tried: str
+    trades: str
 
 
 def write_index(out: Path) -> Path:
@@ -85,7 +88,7 @@ def render_index(out: Path) -> str:
 def _row(
     folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any], certainty: Mapping[str, Any] | None
 ) -> IndexRow:
-    data = manifest["data"]
+    data, mine = manifest["data"], Metrics.from_json(metrics["strategy"])
     interval = (certainty or {}).get("sharpe_interval") or {}
     low, high = interval.get("low"), interval.get("high")
     return IndexRow(
@@ -93,10 +96,12 @@ def _row(
         title=title_of(manifest),
         source=data["source"],
         span=" ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks(manifest)]),
-        metrics=metrics["strategy"],
-        benchmark=metrics["benchmark"],
+        total_return=mine.text("total_return"),
+        benchmark_return=Metrics.from_json(metrics["benchmark"]).text("total_return"),
+        sharpe_daily=mine.text("sharpe_daily"),
         interval=ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
         luck=luck_word(certainty),
         unstated=unstated(manifest["config"]),
         tried=trials_then_now(certainty),
+        trades=mine.text("trades"),
     )

@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from ..data.labels import label_spec
 from ..results.caveats import banners, marks, strategy_name, unstated, with_stamp
-from ..results.metrics import daily_returns, ruined_at
 from ..results.number_text import money, whole
 from ..results.repeat_command import run_command_text
 from ..results.run_record import RunRecord
+from ..results.run_view import daily_returns, ruined_at
 from ..results.summary import order_counts
 from ..strategies.parameters import parameter_text
 from .page import Card, render, setting_text

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import FloatArray
+from ..arrays import FloatArray, JsonObject
 from ..engine.backtest import check_cash
 from ..engine.costs import Costs
 from ..engine.rules import Rules, horizon_of
@@ -286,12 +286,11 @@ class Grid(Axes):
             yield configuration_digest(config | setting.costs.describe() | setting.rules.describe(), checkpoint)
 
 
-def canonical(calibration: Calibration) -> dict[str, Any]:
+def canonical(calibration: Calibration) -> JsonObject:
     """Return a calibration's JSON in canonical form: HOLD's offset is 0, without method name and range."""
-    values = {name: value for name, value in calibration.to_json().items() if name not in ("method", "fitted_on")}
-    if "offset" in values:
-        values["offset"] = [round(offset - values["offset"][1], 12) + 0.0 for offset in values["offset"]]
-    return values
+    hold = calibration.offset[1]
+    offset = [round(each - hold, 12) + 0.0 for each in calibration.offset]
+    return {"scale": calibration.to_json()["scale"], "offset": offset}
 
 
 def plain(number: float) -> str:

@@ -14,32 +14,33 @@ from ..reports.heat_map import GridAxis, heat_map
 from ..reports.interactive_charts import Line, Panel, line_chart
 from ..reports.page import Card, render, setting_text
 from ..results.caveats import stamps
-from ..results.number_text import percent, ratio, whole
+from ..results.metrics import RANKED_BY, sweep_metrics
+from ..results.number_text import percent, ratio
 from .parallel_coordinates import parallel_chart
 from .runner import SweepOutcome
 from .sentences import deflated_sentence, holdout_sentence, mcc_sentence, overfitting_sentence, setting_label, sweep_sentences
 from .summary import MEASURES, Summary
 
 MOST_MAPS = 4
-SIGNAL_COLUMNS = ("mcc", "share_sell", "share_hold", "share_buy")
 _MAPPED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("sharpe_daily", "Mean daily Sharpe ratio", ratio),
     ("mcc", "MCC of signals against labels", lambda value: ratio(value, 3)),
     ("share_sell", "Share of SELL signals", percent),
     ("share_buy", "Share of BUY signals", percent),
 )
-_COLUMNS: dict[str, Callable[[Any], str]] = {
-    "sharpe_all": ratio,
-    "total_return": lambda value: percent(value, signed=True),
-    "max_drawdown": percent,
-    "trades": whole,
-    "exposure": percent,
-    "turnover": lambda value: ratio(value, 1),
+_SIGNALS: dict[str, Callable[[Any], str]] = {
     "mcc": lambda value: ratio(value, 3),
     "share_sell": percent,
     "share_hold": percent,
     "share_buy": percent,
 }
+
+
+def _columns() -> dict[str, Callable[[Any], str]]:
+    """Return the columns of results, and how each is written."""
+    swept = {metric.name: metric.text for metric in sweep_metrics() if metric.sweep == "page" and metric.name != RANKED_BY}
+    # One digit of the turnover: the table is wide.
+    return {"sharpe_all": ratio, **swept, "turnover": lambda value: ratio(value, 1), **_SIGNALS}
 
 
 def render_sweep(manifest: Mapping[str, Any], result: SweepOutcome) -> str:
@@ -60,12 +61,12 @@ def render_sweep(manifest: Mapping[str, Any], result: SweepOutcome) -> str:
         maps=_maps(summary),
         maps_left_out=max(0, len(maps) - MOST_MAPS),
         shares=_shares(summary),
-        named_columns=["calibration", "ckpt", "decision", "range", *map(_head, SIGNAL_COLUMNS)],
+        named_columns=["calibration", "ckpt", "decision", "range", *map(_head, _SIGNALS)],
         named=[_named_row(row) for row in summary.named],
         settings=manifest["settings"],
         several_ranges=len(manifest["ranges"]) > 1,
-        best_columns=["setting", *map(_head, (*varied, *_COLUMNS))],
-        best=[_best_row(group[0], varied) for group in summary.best],
+        best_columns=["setting", *map(_head, (*varied, *_columns()))],
+        best=_best_rows([group[0] for group in summary.best], varied),
         sample=_sample(summary, manifest, varied),
         swept=_swept(manifest),
     )
@@ -152,9 +153,9 @@ def _winner(manifest: Mapping[str, Any], result: SweepOutcome) -> WinnerSection 
     )
     columns = ["", *(f"ranked {row['timerange']}" for row in winner["rows"]), f"hold-out {winner['holdout']['timerange']}"]
     rows = []
-    for name, write in _COLUMNS.items():
+    for name, write in _columns().items():
         if name in winner["holdout"]["strategy"] or name == "sharpe_all":
-            key = "sharpe_daily" if name == "sharpe_all" else name
+            key = RANKED_BY if name == "sharpe_all" else name
             for suffix, ranked, after in (
                 ("", winner["rows"], winner["holdout"]["strategy"]),
                 (", buy and hold", winner["buy_and_hold"], winner["holdout"]["buy_and_hold"]),
@@ -221,15 +222,13 @@ def _by(difference: FloatArray, values: FloatArray, x: FloatArray) -> FloatArray
 
 def _named_row(row: Mapping[str, Any]) -> list[str]:
     named = [str(row[name]) for name in ("calibration", "ckpt", "decision", "timerange")]
-    return named + [_COLUMNS[name](row[name]) for name in SIGNAL_COLUMNS]
+    return named + [write(row[name]) for name, write in _SIGNALS.items()]
 
 
-def _best_row(row: Mapping[str, Any], varied: list[str]) -> list[str]:
-    return [f"{row['setting']:,}", *(_cell(name, row[name]) for name in (*varied, *_COLUMNS))]
-
-
-def _cell(name: str, value: Any) -> str:
-    return _COLUMNS[name](value) if name in _COLUMNS else setting_text(value)
+def _best_rows(rows: Sequence[Mapping[str, Any]], varied: list[str]) -> list[list[str]]:
+    columns = _columns()
+    names = (*varied, *columns)
+    return [[f"{row['setting']:,}", *(columns.get(name, setting_text)(row[name]) for name in names)] for row in rows]
 
 
 def _sample(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) -> str:

@@ -2,57 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 
-from ...results.metrics import EquityRecord, drawdowns
+from ...results.metric import SECTIONS
+from ...results.metric_set import declarations
 from ...results.number_text import counted, money, percent, ratio, whole
+from ...results.ranking import metrics_of
 from ...results.run_record import RunRecord
+from ...results.run_view import EquityRecord, drawdowns
 from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
 from ..page import render
 
-# Key in metrics, name, format; the first nine are results, the others trades and costs.
-HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("total_return", "Total return", lambda v: percent(v, signed=True)),
-    ("cagr", "Annual growth (CAGR)", lambda v: percent(v, signed=True)),
-    ("sharpe_daily", "Sharpe ratio, daily returns", ratio),
-    ("sharpe_per_bar", "Sharpe ratio, per-bar returns", ratio),
-    ("sortino_daily", "Sortino ratio, daily returns", ratio),
-    ("volatility_daily", "Annual volatility", percent),
-    ("max_drawdown", "Maximum drawdown", percent),
-    ("max_drawdown_days", "Longest drawdown, days", lambda v: ratio(v, 1)),
-    ("calmar", "Calmar ratio", ratio),
-    ("trades", "All trades", whole),
-    ("open_trades", "Open trades", whole),
-    ("win_rate", "Win rate, closed trades", percent),
-    ("profit_factor", "Profit factor", ratio),
-    ("avg_trade_return", "Mean return of a closed trade", lambda v: percent(v, 2, signed=True)),
-    ("exposure", "Bars with a position", percent),
-    ("turnover", "Turnover, times mean equity", ratio),
-    ("fees_paid", "Fees paid", money),
-    ("slippage_paid", "Slippage paid", money),
-    ("final_equity", "Final equity", money),
-)
 ZOOM = "Drag over a range to zoom in; the round arrow resets the view."
 
 
 def performance_section(stored: RunRecord) -> Markup:
     """Show equity and drawdown with buy and hold, and the headline numbers of both."""
-    mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
-    rows = [(label, write(mine[name]), write(theirs[name])) for name, label, write in HEADLINES]
+    mine, theirs = metrics_of(stored), metrics_of(stored, "benchmark")
+    shown = declarations([mine, theirs])
+    returns, trades = (
+        [
+            (each.label, each.text(mine.get(each.name)), each.text(theirs.get(each.name)))
+            for each in shown
+            if each.section == part
+        ]
+        for part in SECTIONS
+    )
     year = stored.manifest["data"].get("bars_per_year")  # not in older records
     bars = "" if year is None else f" and {whole(round(year))} bars"
     return render(
         "sections/performance",
         chart=_equity(stored) if len(stored.equity) > 1 else "",
-        caption=f"{counted(mine['bars'], 'bar')}, {ratio(mine['days'], 1)} days; 365 days{bars} a year; no risk-free rate",
-        results=rows[:9],
-        trading=rows[9:],
+        caption=f"{counted(mine.bars, 'bar')}, {ratio(mine.days, 1)} days; 365 days{bars} a year; no risk-free rate",
+        returns=returns,
+        trades=trades,
     )
 
 
@@ -99,11 +85,10 @@ def _equity(stored: RunRecord) -> Markup:
     equity = [Line(name, x, each.equity["equity"].to_numpy(), colour, dash) for name, each, colour, dash in accounts]
     falls = [Line(name, x, drawdowns(each), colour, dash) for name, each, colour, dash in accounts]
     panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]
-    mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
+    mine, theirs = metrics_of(stored), metrics_of(stored, "benchmark")
     description = (
-        f"Equity over time: the strategy ends at {money(mine['final_equity'])}, buy and hold at "
-        f"{money(theirs['final_equity'])}; "
-        f"deepest drawdowns {percent(mine['max_drawdown'])} and {percent(theirs['max_drawdown'])}"
+        f"Equity over time: the strategy ends at {money(mine.final_equity)}, buy and hold at {money(theirs.final_equity)}; "
+        f"deepest drawdowns {percent(mine.max_drawdown)} and {percent(theirs.max_drawdown)}"
     )
     return line_chart(panels, "equity", description=description, caption=f"By the bars' timestamps, UTC. {ZOOM}")
 

@@ -59,6 +59,22 @@ def test_a_broken_limit_is_found(tmp_path: Path) -> None:
     ]
 
 
+def test_types_that_are_not_stated_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `Any` were not seen, its limit could never be broken."""
+    measured = structure()
+    (tmp_path / "errors.py").write_text(
+        "def f(a: Any, *more: list[Any], b: dict[str, Any] | None = None, **rest: Any) -> Callable[[], Any]:\n"
+        "    c: Mapping[str, Any] = {}\n"
+    )
+    monkeypatch.setattr(measured, "MOST_ANY", 4)
+    monkeypatch.setattr(measured, "MOST_UNTYPED_DICTS", 1)
+    monkeypatch.setattr(measured, "LARGEST_SUBPACKAGE", 1)
+    assert measured.broken_limits(measured.sources(tmp_path)) == [
+        "5 Any in signatures in the package; at most 4",
+        "2 dict[str, Any] and Mapping[str, Any] in the package; at most 1",
+    ]
+
+
 def test_the_measures_see_imports() -> None:
     """An import that is not seen is not checked."""
     measured = structure()
