@@ -299,7 +299,7 @@ class Grid:
                 "parameters": {"calibration": setting.point.calibration.to_json(), "decision": str(setting.decision)},
                 "calibration": setting.point.text if named else Path(setting.point.text).name,
             }
-            settings = {**config, **setting.costs.describe(), **cast("JsonObject", setting.rules.describe())}
+            settings = {**config, **setting.costs.describe(), **setting.rules.describe()}
             yield configuration_digest(settings, self.models[setting.model].digest)
 
 

@@ -97,7 +97,7 @@ def test_edited_code_of_a_notebook_is_another_trial() -> None:
     """If it fails, a hundred versions of a class that has no file count as one trial."""
 
     def version(hours: int) -> type[Strategy]:
-        space: dict[str, object] = {"__name__": "__main__"}
+        space: dict[str, object] = {"__name__": "notebook"}  # of which there is no file
         exec(
             "import numpy as np\nfrom flagbt import Signals, Strategy\n"
             "class Mine(Strategy):\n    bars_seen = ()\n    def prepare(self, bars):\n"
@@ -217,7 +217,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "short as text": ({"short": "yes"}, "short: expected True or False, got 'yes'"),
     "a seed below 0": ({"seed": -1}, "seed: expected"),
     "an unknown device": ({"strategy": None, "checkpoint": "Jan4", "device": "tpu"}, "device"),
-    "a batch of half a chunk": ({"batch_size": 0.5}, "batch_size: expected"),
+    "a batch of half a chunk": ({"batch_size": 0.5}, "batch_size is 0.5, expected a whole number"),
     "a calibration as a number": ({"calibration": 3}, "calibration: expected stored"),
     "a calibration without a checkpoint": ({"calibration": "none"}, "calibration needs a checkpoint"),
     "a decision as a number": ({"decision": 1}, "decision: expected text"),
@@ -258,7 +258,7 @@ def test_wrong_arguments_are_refused_in_plain_words(name: str) -> None:
         (lambda run: run.tearsheet(None), "page: expected a path, got a NoneType"),
         (lambda _: flagbt.read_run(3), "folder: expected the path of a run folder, got a int"),
         (lambda _: flagbt.read_run("nowhere"), "nowhere is not a run folder"),
-        (lambda _: flagbt.Costs(fee_bps="5"), "costs: fee_bps is '5', expected a number"),
+        (lambda _: flagbt.Costs(fee_bps="5"), "costs: fee_bps is '5', expected 0 to 1,000 basis points"),
         (lambda _: flagbt.Costs(fee_bps=-1), "costs: fee_bps is -1"),
         (lambda _: flagbt.Rules(stop_loss=5), "rules: stop_loss is 5"),
         (lambda run: run.metrics["sharp_daily"], "no metric 'sharp_daily'. Did you mean 'sharpe_daily'"),

@@ -76,7 +76,7 @@ def test_an_exposure_is_the_target() -> None:
     assert run.signals["signal"].iloc[:7].tolist() == [2, 2, 0, -1, 1, 2, -1]
     assert run.orders["target"].tolist() == [0.5, -0.25, 0.0, 1.0]
     np.testing.assert_allclose(run.equity["exposure"].iloc[1:3], 0.5, atol=0.02)
-    assert run.funnel["no_signal"] == 1 + len(run.bars) - 6
+    assert run.funnel.no_signal == 1 + len(run.bars) - 6
 
 
 def test_signals_and_probabilities_follow_the_position_rule() -> None:
