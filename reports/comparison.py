@@ -175,10 +175,8 @@ def comparison_sentence(runs: Sequence[RunRecord]) -> str:
     held = ratio(runs[0].benchmark_metrics.sharpe_daily)
     known = runs[found].significance
     luck = f" {with_stamp(known.verdict, runs[found].settings).sentence}" if known else ""
-    return (
-        f"{labels(runs)[found]} has the highest daily Sharpe ratio, {ratio(sharpe[found])} (buy and hold {held}), on equal terms."
-        f"{luck}"
-    )
+    name, highest = labels(runs)[found], ratio(sharpe[found])
+    return f"{name} has the highest daily Sharpe ratio, {highest} (buy and hold {held}), on equal terms.{luck}"
 
 
 def _curves(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 from ..arrays import PhaseProgress
 from ..data.features import FeatureSet
@@ -17,8 +16,9 @@ from ..doctor.subject import Predict
 from ..errors import UsageError
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..results.run_record import RunRecord
-from .arguments import check_known, checkpoint_from, python_words, time_range_from
+from .arguments import check_known, python_words, time_range_from
 from .bars_input import BarsInput, bars_from
+from .inputs import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,18 +28,15 @@ if TYPE_CHECKING:
     from ..data.bars import Bars
     from ..data.labels import Labels
 
-_OF_A_CHECKPOINT = ("past", "seed", "progress")
+    Features = FeatureSet | Callable[[Bars], npt.ArrayLike]
 
 
-class DiagnoseOptions(TypedDict, total=False):
-    """The keyword arguments of ``diagnose`` besides its own; see there."""
+class FunctionOptions(TypedDict, total=False):
+    """The keyword arguments of ``diagnose`` for a function only; see `DiagnosisRequest`."""
 
-    past: BarsInput
-    seed: int
-    progress: PhaseProgress
     labels: Labels | npt.ArrayLike | None
     columns: Sequence[str] | None
-    training_features: FeatureSet | Callable[[Bars], npt.ArrayLike] | None
+    training_features: Features | None
     training_columns: Sequence[str] | None
     training: Part | None
     validation: Part | None
@@ -51,11 +48,19 @@ class DiagnoseOptions(TypedDict, total=False):
     name: str
 
 
+class DiagnoseOptions(FunctionOptions, total=False):
+    """The keyword arguments of ``diagnose`` besides its own; see there."""
+
+    past: BarsInput
+    seed: int
+    progress: PhaseProgress
+
+
 def diagnose(
     model: str | Path | Checkpoint | RunRecord | Predict,
     data: BarsInput = None,
     *,
-    features: FeatureSet | Callable[[Bars], npt.ArrayLike] | None = None,
+    features: Features | None = None,
     timerange: Part | None = None,
     **options: Unpack[DiagnoseOptions],
 ) -> Diagnosis:
@@ -96,58 +101,49 @@ label_shares, signals, name
     """
     with python_words():
         check_known("diagnose", options, DiagnoseOptions.__annotations__)
-        checkpoint = _checkpoint_of(model)
-        if isinstance(model, RunRecord) and timerange is None:
-            timerange = model.settings.get("timerange") and str(model.settings["timerange"])
-        bars = bars_from(data)
-        past = bars_from(options["past"], argument="past") if options.get("past") is not None else None
-        progress = options.get("progress") or _silent
+        for_function = {name: value for name, value in options.items() if name in FunctionOptions.__annotations__}
+        bars, progress = bars_from(data), options.get("progress") or (lambda _check, _done, _total: None)
+        past = None if options.get("past") is None else bars_from(options["past"], argument="past")
         seed = _seed(options.get("seed", 0))
-        if checkpoint is not None:
-            extra = [name for name in ("features", *options) if name not in _OF_A_CHECKPOINT and (name in options or features)]
-            if extra:
-                raise UsageError(f"diagnose: {extra[0]} is for a function; a checkpoint holds its own. Leave it out.")
-            part = None if timerange is None else time_range_from(timerange)  # type: ignore[arg-type]
-            return examine(subject_of_checkpoint(checkpoint, bars, past=past, timerange=part, seed=seed), progress=progress)
+        if isinstance(model, str | Path | Checkpoint | RunRecord):
+            wrong = next(iter([*(["features"] if features is not None else []), *for_function]), None)
+            if wrong is not None:
+                raise UsageError(f"diagnose: {wrong} is for a function; a checkpoint holds its own. Leave it out.")
+            if isinstance(model, RunRecord) and timerange is None and model.settings.get("timerange") is not None:
+                timerange = str(model.settings["timerange"])
+            part = None if timerange is None else time_range_from(timerange)
+            subject = subject_of_checkpoint(_checkpoint_of(model), bars, past=past, timerange=part, seed=seed)
+            return examine(subject, progress=progress)
         if features is None:
             raise UsageError(
                 "diagnose: features is not given. A function needs its features: a FeatureSet, or a function from Bars to one "
                 "row per bar. For a checkpoint, give its name or folder."
             )
-        more = {name: value for name, value in options.items() if name not in _OF_A_CHECKPOINT}
+        more = cast("FunctionOptions", for_function)
         request = DiagnosisRequest(predict=model, features=features, bars=bars, past=past, tested=timerange, seed=seed, **more)
         return diagnose_request(request, progress=progress)
 
 
-def _checkpoint_of(model: object) -> Checkpoint | None:
-    """Return the checkpoint that is meant; None for anything that may be a model itself."""
+def _checkpoint_of(model: str | Path | Checkpoint | RunRecord) -> Checkpoint:
     if isinstance(model, Checkpoint):
         return model
-    if isinstance(model, str | os.PathLike):
-        name = checkpoint_from(os.fsdecode(model))
-        assert name is not None
-        return find_checkpoint(name)
-    if isinstance(model, RunRecord):
-        if model.checkpoint is None:
-            raise UsageError(
-                f"diagnose: the run of '{model.settings.strategy_name}' used no checkpoint. Give its predict function and its "
-                "features instead."
-            )
-        found = find_checkpoint(model.checkpoint.name)
-        if found.digest != model.checkpoint.digest:
-            raise UsageError(
-                f"diagnose: the checkpoint '{found.name}' is not the one that the run used (digest {found.digest[:12]}, the "
-                f"run's {model.checkpoint.digest[:12]}). Give the checkpoint's folder instead of the run."
-            )
-        return found
-    return None
+    if not isinstance(model, RunRecord):
+        return find_checkpoint(str(path_of(model, "model")))
+    if model.checkpoint is None:
+        raise UsageError(
+            f"diagnose: the run of '{model.settings.strategy_name}' used no checkpoint. Give its predict function and its "
+            "features instead."
+        )
+    found = find_checkpoint(model.checkpoint.name)
+    if found.digest != model.checkpoint.digest:
+        raise UsageError(
+            f"diagnose: the checkpoint '{found.name}' is not the one that the run used (digest {found.digest[:12]}, the "
+            f"run's {model.checkpoint.digest[:12]}). Give the checkpoint's folder instead of the run."
+        )
+    return found
 
 
 def _seed(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise UsageError(f"seed: expected a whole number of 0 or more, got {value!r:.60}.")
-
-
-def _silent(_phase: str, _done: int, _total: int) -> None:
-    """Report nothing."""
