@@ -111,7 +111,7 @@ def _example(name: str, *, given: list[object], seed: int, as_json: bool) -> Dia
     from ..doctor.example import run_example
 
     with ProgressBars({"train": "Training", "checks": "Examining"}) as bars:
-        return run_example(write=(lambda _text: None) if as_json else print_line, seed=seed, progress=bars.update)
+        return run_example(write=(lambda _text: None) if as_json else print_line, seed=seed, progress=bars.update).diagnosis
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:

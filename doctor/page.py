@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from ..data.labels import CLASS_NAMES
 from ..errors import RecordError
-from ..reports.page import Html, bar, document, escape, key, paragraph, section, table, verdict_card
-from ..reports.static_charts import grid_chart, histogram_chart
+from ..reports.page import Html, document, escape, paragraph, section, table, verdict_card
 from ..results.caveats import stamps
-from ..results.number_text import percent, ratio
 from ..storage.atomic_files import write_text
 from .finding import Diagnosis, Finding
+from .registry import all_checks
 
 EDGES = {"broken": "bad", "suspect": "fair", "warning": "fair", "ok": "good", "skipped": ""}
 LEADS = {
@@ -23,7 +18,6 @@ LEADS = {
     "no skill": "No skill: nothing is broken, but the model was not shown to separate BUY from SELL. This is a valid result.",
     "healthy": "Healthy: nothing is broken, and the model separates BUY from SELL.",
 }
-COLOURS = ("sell", "hold", "buy")
 
 
 def write_diagnosis(diagnosis: Diagnosis, path: Path) -> None:
@@ -43,14 +37,12 @@ def write_diagnosis(diagnosis: Diagnosis, path: Path) -> None:
 
 def render_diagnosis(diagnosis: Diagnosis) -> str:
     """Return the whole page as HTML; user text is escaped."""
+    found = {each.check: each for each in diagnosis.findings}
     body = [
         Html(f"<h1>Diagnosis of {escape(diagnosis.subject)}</h1>\n"),
         paragraph(LEADS[diagnosis.verdict], "lead"),
         _problems(diagnosis),
-        _shares(diagnosis.pictures),
-        _logits(diagnosis.pictures),
-        _drift(diagnosis.pictures),
-        _sweep(diagnosis.pictures),
+        *(check.section(found[check.name]) for check in all_checks() if check.name in found),
         _checks(diagnosis),
         _coverage(diagnosis),
     ]
@@ -80,86 +72,6 @@ def _number(each: Finding) -> str:
     if each.value is None:
         return share
     return f": {each.value:.4g}" + ("" if each.limit is None else f", limit {each.limit:.4g}") + share
-
-
-def _shares(pictures: dict[str, Any]) -> Html:
-    if "predicted" not in pictures:
-        return Html("")
-    rows = [("most probable class", pictures["predicted"]), ("mean probability", pictures["mean"])]
-    if pictures["prior"] is not None:
-        rows.append(("training labels", pictures["prior"]))
-    bars = "".join(
-        bar(name, list(zip(COLOURS, shares, strict=True)), " / ".join(f"{100 * s:.0f}" for s in shares) + " %")
-        for name, shares in rows
-    )
-    quantiles = pictures["logit_quantiles"]
-    cells = [
-        (c, percent(pictures["predicted"][k]), percent(pictures["confidence"][k]), *(ratio(quantiles[q][k]) for q in (0, 2)))
-        for k, c in enumerate(CLASS_NAMES)
-    ]
-    return section(
-        "Predictions",
-        key(zip(COLOURS, CLASS_NAMES, strict=True)),
-        Html(f'<div class="bars">{bars}</div>\n'),
-        table(
-            "By most probable class, on all tested bars: share, mean confidence, and logits at two percentiles",
-            ["class", "share", "confidence", "5 %", "95 %"],
-            cells,
-        ),
-    )
-
-
-def _logits(pictures: dict[str, Any]) -> Html:
-    if "histograms" not in pictures:
-        return Html("")
-    low, high = pictures["logit_range"]
-    counts = dict(zip(CLASS_NAMES, (np.asarray(each) for each in pictures["histograms"]), strict=True))
-    chart = histogram_chart(counts, np.linspace(low, high, 41), COLOURS, "logits", unit="logit")
-    return section(
-        "Logits",
-        chart,
-        paragraph("If all logits of one class are above the others, the model always predicts that class.", "muted"),
-    )
-
-
-def _drift(pictures: dict[str, Any]) -> Html:
-    rows = pictures.get("drift")
-    if not rows:
-        return Html("")
-    longest = max(1.0, *(psi for _, psi, _, _ in rows))
-    bars = "".join(bar(name, [("buy", psi / longest)], f"PSI {psi:.2f}") for name, psi, _, _ in rows)
-    return section(
-        "Drift by column",
-        Html(f'<div class="bars">{bars}</div>\n'),
-        table(
-            "Tested bars against training bars, the twelve columns with the largest drift (PSI above 0.25: another population)",
-            ["column", "PSI", "KS", "outside the training's range"],
-            [(name, ratio(psi), ratio(ks), percent(outside)) for name, psi, ks, outside in rows],
-        ),
-    )
-
-
-def _sweep(pictures: dict[str, Any]) -> Html:
-    sweep = pictures.get("sweep")
-    if sweep is None:
-        return Html("")
-    best, sell, buy = sweep.best
-    names = ("SELL against the rest", "HOLD against the rest", "BUY against the rest", "BUY against SELL")
-    return section(
-        "Could any pair of offsets help?",
-        grid_chart(sweep.mcc, sweep.buy, sweep.sell, "sweep", labels=("offset of BUY", "offset of SELL", "MCC")),
-        paragraph(
-            f"Each cell is the MCC with these offsets added to the logits; HOLD has 0. The best, {best:.3f} at SELL "
-            f"{sell:+.2f} and BUY {buy:+.2f}, is tuned on the labels that score it: an upper bound. Volatility alone "
-            "raises it.",
-            "muted",
-        ),
-        table(
-            "Areas under the ROC curve with 95 % intervals from a bootstrap of weeks; 0.5 is chance",
-            ["", "AUC", "from", "to"],
-            [(name, *(ratio(x, 3) for x in each)) for name, each in zip(names, pictures["aucs"], strict=True)],
-        ),
-    )
 
 
 def _checks(diagnosis: Diagnosis) -> Html:

@@ -20,7 +20,7 @@ from ..strategies.base import Strategy
 from ..strategies.declarations import reads_bars
 from ..strategies.declarations import warmup_bars as stated_warmup
 from .checkpoint_subject import subject_of_checkpoint
-from .examine import ALL
+from .checks.serving_parity import CHECK as SERVING_PARITY
 from .finding import BROKEN, OK, UNCHECKED, Finding
 from .perturbed_bars import perturb_future, perturb_past
 
@@ -326,7 +326,7 @@ def verify_warmup(
 
 def verify_parity(checkpoint: Checkpoint, bars: Bars) -> Finding:
     """Score the validation bars with the serving path; rows and logits must match those that the training stored."""
-    return ALL["serving-parity"](subject_of_checkpoint(checkpoint, bars), {}, {})
+    return SERVING_PARITY.examine(subject_of_checkpoint(checkpoint, bars))
 
 
 def _last_bars(checkpoint: Checkpoint, bars: Bars, kept: int, name: str) -> Bars:
