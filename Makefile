@@ -40,7 +40,7 @@ test-browser: install-test
 test-slow: install-test
 	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -m "slow or gpu"
 
-# Hostile bytes for every reader of bars, guided by coverage; RUNS is the number of inputs for each of the six formats.
+# Hostile bytes for every reader of bars, guided by coverage; RUNS is the number of inputs for each file ending.
 RUNS ?= 20000
 fuzz: install-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from ..bars import COLUMNS
+from ..bars import COLUMNS, Bars
 from .column_names import choose_columns
 from .compressed_text import MEGABYTE, MOST_ROWS, Content, opened
 from .csv_text import is_marked
+from .file_format import FileFormat
 from .number_style import is_number
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .time_stamps import TimeColumn
@@ -174,3 +175,22 @@ def _time_text(cell: Any) -> str:
     if isinstance(cell, float):
         return repr(cell) if cell % 1 else f"{cell:.0f}" if abs(cell) < 1e16 else repr(cell)
     return "" if cell is None or (isinstance(cell, int) and _size(cell) > 30) else str(cell)
+
+
+def bars_as_json(bars: Bars) -> bytes:
+    """Return the bars as rows without names, or as objects if they are generated, which rows cannot state."""
+    stamps = bars.time.astype("datetime64[ms]").astype(np.int64).tolist()
+    rows = [list(row) for row in zip(stamps, *(getattr(bars, name).tolist() for name in COLUMNS), strict=True)]
+    if not bars.synthetic:
+        return json.dumps(rows).encode()
+    return json.dumps([{**dict(zip(ROW_COLUMNS, row, strict=True)), "synthetic": 1} for row in rows]).encode()
+
+
+FORMAT = FileFormat(
+    endings={
+        ".json": "rows of epoch, open, high, low, close, volume without names, as freqtrade writes them; or objects with names",
+        ".json.gz": "the same, gzipped",
+    },
+    read=read_rows_json,
+    write=bars_as_json,
+)
