@@ -25,10 +25,10 @@ OWN_ORDER = (0, 1, 2)
 
 @dataclass(frozen=True)
 class LabelOrder(Evidence):
-    """How the output is to be read, if not as SELL, HOLD, BUY of its own bars.
+    """How the output is to be read, if not as SELL, HOLD, BUY of the same bars.
 
     ``order`` are the logits' columns for SELL, HOLD and BUY; None if no other order was shown to fit better. ``shift_bars`` is
-    the distance of the labels that fit the output, 0 for its own.
+    the distance of the labels that fit the output, 0 for those of the same bars.
     """
 
     order: tuple[int, ...] | None = None
