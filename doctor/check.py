@@ -7,13 +7,15 @@ The built-in ones are the files of ``doctor/checks``. Installed packages add the
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Generic
 
+from markupsafe import Markup
+
 from ..errors import FlagbtError
-from ..reports.page import Html, paragraph
+from ..reports.page import render
 from .counterfactual import Ablation
 from .finding import E, Finding, skipped
 from .subject import Subject
@@ -77,7 +79,7 @@ class Check(Generic[E]):
         (Subject, evidence) -> what disappears without the fault: run the same model without it (`counterfactual`). None if
         that cannot be measured.
     draw : callable, optional
-        Evidence -> a section of the page, as markup.
+        Evidence -> a section of the page: see `drawn`, or `render` a template.
     """
 
     name: str
@@ -89,7 +91,7 @@ class Check(Generic[E]):
     causes: tuple[Symptom, ...] = ()
     follows: tuple[str | Symptom, ...] = ()
     undo: Callable[[Subject, E], Ablation | None] | None = None
-    draw: Callable[[E], Html] | None = None
+    draw: Callable[[E], Markup] | None = None
 
     def examine(self, subject: Subject) -> Finding:
         """Run the check; where an input is missing, or it raises, the finding is ``skipped`` with the reason."""
@@ -116,16 +118,16 @@ class Check(Generic[E]):
             return finding
         return finding if undone is None else replace(finding, explains=undone.share, undone=undone.text)
 
-    def section(self, finding: Finding) -> Html:
+    def section(self, finding: Finding) -> Markup:
         """Return the finding's section of the page; empty without evidence to draw."""
         if self.draw is None or not isinstance(finding.evidence, self.evidence):
-            return Html("")
+            return Markup()
         try:
             return self.draw(finding.evidence)
         except (Exception, SystemExit) as error:  # a plug-in's drawing must not cost the page
             if not self._is_plugin:
                 raise
-            return paragraph(f"The section of {self.name} raised {error_text(error)}{self._place(error)}", "muted")
+            return drawn(self.name, note=f"The section could not be drawn: {error_text(error)}{self._place(error)}")
 
     def comes_after(self, other: AnyCheck) -> bool:
         """Return whether the other check's fault can cause this one's."""
@@ -143,6 +145,19 @@ class Check(Generic[E]):
 
 
 AnyCheck = Check[Any]
+
+
+def drawn(
+    title: str,
+    *,
+    note: str = "",
+    chart: Markup | None = None,
+    caption: str = "",
+    columns: Sequence[str] = (),
+    rows: Sequence[Sequence[object]] = (),
+) -> Markup:
+    """Return a section of the page: a chart of `reports.static_charts`, a note, and a table, where given."""
+    return render("doctor/section", title=title, note=note, chart=chart, caption=caption, columns=columns, rows=rows)
 
 
 def error_text(error: BaseException) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ..arrays import JsonObject
 from ..errors import UsageError, nearest
-
-JsonObject = dict[str, object]
 
 BROKEN, SUSPECT, WARNING, OK, SKIPPED = "broken", "suspect", "warning", "ok", "skipped"
 UNCHECKED = "cannot be checked"  # of flagbt verify: the proof ran but shows nothing

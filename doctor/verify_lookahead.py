@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..arrays import Progress
+from ..arrays import JsonObject, Progress
 from ..data.bars import Bars
 from ..data.labels import HOLD
 from ..errors import RangeError
 from ..models.signals import NO_SIGNAL
 from ..strategies.base import Strategy
 from ..strategies.declarations import reads_bars
-from .finding import BROKEN, OK, UNCHECKED, Evidence, Finding, JsonObject
+from .finding import BROKEN, OK, UNCHECKED, Evidence, Finding
 from .perturbed_bars import perturb_future, perturb_past
 
 if TYPE_CHECKING:

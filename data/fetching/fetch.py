@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ SOURCES = ("auto", "api", "archive")
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 SETTLED_MS = 2_000  # an exchange still updates a bar for a moment after its end
 CLOCKS_DIFFER_MS = 60_000
-IGNORE: Callable[..., Any] = lambda *_: None  # noqa: E731
+IGNORE: Callable[..., None] = lambda *_: None  # noqa: E731
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from markupsafe import Markup
 
 from ...arrays import BoolArray, FloatArray
 from ...data.bars import Bars
-from ...reports.page import Html, bar, section, table
-from ...results.number_text import percent, ratio
+from ...reports.page import render
 from ..cheap_learners import domain_auc
 from ..check import KNOWN_INPUT, Check, Need, Symptom
 from ..counterfactual import Ablation, compare_outputs, has_collapsed, logits_for_rows
@@ -194,20 +194,10 @@ def _undo(subject: Subject, found: ColumnDrift) -> Ablation | None:
     return compare_outputs(subject, logits_for_rows(subject, rows), "With these columns spread as in training")
 
 
-def _draw(found: ColumnDrift) -> Html:
+def _draw(found: ColumnDrift) -> Markup:
     worst = np.argsort(-found.psi)[:DRAWN_COLUMNS].tolist()
     rows = [(found.columns[k], float(found.psi[k]), float(found.ks[k]), float(found.outside[k])) for k in worst]
-    longest = max(1.0, *(psi for _, psi, _, _ in rows))
-    bars = "".join(bar(name, [("buy", psi / longest)], f"PSI {psi:.2f}") for name, psi, _, _ in rows)
-    return section(
-        "Drift by column",
-        Html(f'<div class="bars">{bars}</div>\n'),
-        table(
-            "Tested bars against training bars, the twelve columns with the largest drift (PSI above 0.25: another population)",
-            ["column", "PSI", "KS", "outside the training's range"],
-            [(name, ratio(psi), ratio(ks), percent(outside)) for name, psi, ks, outside in rows],
-        ),
-    )
+    return render("doctor/drift", rows=rows, longest=max(1.0, *(psi for _, psi, _, _ in rows)))
 
 
 CHECK = Check(

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from ...data.labels import CLASS_NAMES
-from ...reports.page import Html, paragraph, section, table
-from ...results.number_text import ratio
+from ...reports.page import render
 from ..check import FEWEST_LABELLED_BARS, KNOWN_INPUT, LABELS, Check, Symptom
 from ..direction_auc import AucInterval, Sweep, auc_intervals, offset_sweep
 from ..finding import OK, WARNING, Evidence, Finding, skipped
 from ..subject import Subject
 
 CHANCE = 0.5
+AREAS = ("SELL against the rest", "HOLD against the rest", "BUY against the rest", "BUY against SELL")
 
 
 @dataclass(frozen=True)
@@ -71,28 +72,15 @@ def _run(subject: Subject) -> Finding:
     )
 
 
-def _draw(found: RankSkill) -> Html:
+def _draw(found: RankSkill) -> Markup:
     from ...reports.static_charts import grid_chart  # imports matplotlib
 
-    best, sell, buy = found.sweep.best
-    names = ("SELL against the rest", "HOLD against the rest", "BUY against the rest", "BUY against SELL")
-    rows = zip(names, (*found.one_against_rest, found.direction), strict=True)
-    return section(
-        "Could any pair of offsets help?",
-        grid_chart(
-            found.sweep.mcc, found.sweep.buy, found.sweep.sell, "sweep", labels=("offset of BUY", "offset of SELL", "MCC")
-        ),
-        paragraph(
-            f"Each cell is the MCC with these offsets added to the logits; HOLD has 0. The best, {best:.3f} at SELL "
-            f"{sell:+.2f} and BUY {buy:+.2f}, is tuned on the labels that score it: an upper bound. Volatility alone "
-            "raises it.",
-            "muted",
-        ),
-        table(
-            "Areas under the ROC curve with 95 % intervals from a bootstrap of weeks; 0.5 is chance",
-            ["", "AUC", "from", "to"],
-            [(name, *(ratio(x, 3) for x in each)) for name, each in rows],
-        ),
+    sweep, labels = found.sweep, ("offset of BUY", "offset of SELL", "MCC")
+    return render(
+        "doctor/offsets",
+        chart=grid_chart(sweep.mcc, sweep.buy, sweep.sell, "sweep", labels=labels),
+        best=sweep.best,
+        areas=list(zip(AREAS, (*found.one_against_rest, found.direction), strict=True)),
     )
 
 

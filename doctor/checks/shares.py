@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from markupsafe import Markup
 
 from ...arrays import FloatArray
 from ...data.labels import CLASS_NAMES, class_shares
@@ -17,7 +18,7 @@ from ...models.diversity import (
     signal_verdict,
     total_variation,
 )
-from ...reports.page import Html, bar, key, paragraph, section, table
+from ...reports.page import render
 from ...results.number_text import percent, ratio
 from ..check import Check, Symptom, error_text
 from ..finding import BROKEN, OK, SUSPECT, WARNING, Evidence, Finding, skipped
@@ -196,44 +197,28 @@ def _missing_output(share: float) -> Finding:
     )
 
 
-def _draw(found: OutputShares) -> Html:
-    return Html(_predictions(found) + _logits(found))
+def _draw(found: OutputShares) -> Markup:
+    return _predictions(found) + _logits(found)
 
 
-def _predictions(found: OutputShares) -> Html:
-    rows = [("most probable class", found.predicted), ("mean probability", found.mean)]
+def _predictions(found: OutputShares) -> Markup:
+    shares = [("most probable class", found.predicted), ("mean probability", found.mean)]
     if found.prior is not None:
-        rows.append(("training labels", found.prior))
-    bars = "".join(
-        bar(name, list(zip(COLOURS, shares, strict=True)), " / ".join(f"{100 * s:.0f}" for s in shares) + " %")
-        for name, shares in rows
-    )
-    cells = [
+        shares.append(("training labels", found.prior))
+    rows = [
         (c, percent(found.predicted[k]), percent(found.confidence[k]), *(ratio(found.logit_quantiles[q][k]) for q in (0, 2)))
         for k, c in enumerate(CLASS_NAMES)
     ]
-    return section(
-        "Predictions",
-        key(zip(COLOURS, CLASS_NAMES, strict=True)),
-        Html(f'<div class="bars">{bars}</div>\n'),
-        table(
-            "By most probable class, on all tested bars: share, mean confidence, and logits at two percentiles",
-            ["class", "share", "confidence", "5 %", "95 %"],
-            cells,
-        ),
-    )
+    named = [(name, dict(zip(CLASS_NAMES, values, strict=True))) for name, values in shares]
+    return render("doctor/predictions", shares=named, rows=rows)
 
 
-def _logits(found: OutputShares) -> Html:
+def _logits(found: OutputShares) -> Markup:
     from ...reports.static_charts import histogram_chart  # imports matplotlib
 
     counts = dict(zip(CLASS_NAMES, (np.asarray(each) for each in found.histograms), strict=True))
     edges = np.linspace(*found.logit_range, HISTOGRAM_BINS + 1)
-    return section(
-        "Logits",
-        histogram_chart(counts, edges, COLOURS, "logits", unit="logit"),
-        paragraph("If all logits of one class are above the others, the model always predicts that class.", "muted"),
-    )
+    return render("doctor/logits", chart=histogram_chart(counts, edges, COLOURS, "logits", unit="logit"))
 
 
 CHECK = Check(

@@ -26,10 +26,9 @@ Command = Callable[..., tuple[int, str, str]]
 CHECK = '''
 from dataclasses import dataclass
 
-from flagbt.doctor.check import Check, Symptom
+from flagbt.doctor.check import Check, Symptom, drawn
 from flagbt.doctor.counterfactual import Ablation
 from flagbt.doctor.finding import Evidence, Finding
-from flagbt.reports.page import paragraph, section
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ CHECK = Check(
     needs=(),
     causes={causes},
     follows={follows},
-    draw=lambda found: section("Weekends", paragraph(f"{{100 * found.share:.0f}} % < half")),
+    draw=lambda found: drawn("Weekends", note=f"{{100 * found.share:.0f}} % < half", columns=["", "share"], rows=[("all", 1)]),
     undo={undo},
 )
 '''
@@ -175,8 +174,8 @@ def test_its_measured_share_ranks_it(install: Install, diagnosed: Callable[..., 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ('raise RuntimeError("no\\n calendar")', "The check raised RuntimeError: no calendar at {file}, line 22"),
-        ('raise SystemExit("bye")', "The check raised SystemExit: bye at {file}, line 22"),
+        ('raise RuntimeError("no\\n calendar")', "The check raised RuntimeError: no calendar at {file}, line 21"),
+        ('raise SystemExit("bye")', "The check raised SystemExit: bye at {file}, line 21"),
         ("return {}", "The check returned a dict, not a Finding."),
     ],
 )

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from flagbt.engine.simulation import Simulation
-from flagbt.results.metrics import daily_returns, drawdowns, metrics
+from flagbt.results.metrics import metrics
+from flagbt.results.run_view import daily_returns, drawdowns
 
 RunMaker = Callable[..., Simulation]
 
@@ -140,7 +141,7 @@ def test_trade_and_cost_metrics_come_from_the_ledger(run_maker: RunMaker) -> Non
 def test_undefined_is_null_and_never_warns(with_equity: Callable[..., Simulation], equity: list[float]) -> None:
     """If it fails, one bar, a flat line or a ruined account writes NaN or infinity, or warns."""
     found = metrics(with_equity(equity))
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.to_json(), allow_nan=False)
     if len(set(equity)) == 1 and equity[0] == 100:
         assert found["sharpe_daily"] is None
         assert found["sortino_daily"] is None

@@ -300,7 +300,7 @@ def test_the_numbers_in_prose_are_those_of_the_code() -> None:
     from flagbt.engine.costs import Costs
     from flagbt.models.diversity import COLLAPSED_TOTAL_VARIATION
     from flagbt.models.network import FINGERPRINT_ROWS, FINGERPRINT_TOLERANCE
-    from flagbt.results.metrics import DAYS_PER_YEAR
+    from flagbt.results.run_view import DAYS_PER_YEAR
 
     costs, labels, text = Costs(), LabelSpec(), " ".join(page("ARCHITECTURE.md").split())
     for stated in (
