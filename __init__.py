@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .workflows.fitted_calibration import FittedCalibration as FittedCalibration
     from .workflows.fitted_calibration import calibrate as calibrate
     from .workflows.from_python import backtest as backtest
-    from .workflows.python_sweep import Sweep as Sweep
+    from .workflows.python_sweep import FinishedSweep as FinishedSweep
     from .workflows.python_sweep import sweep as sweep
     from .workflows.run import Run as Run
     from .workflows.run import read_run as read_run
@@ -58,6 +58,7 @@ _PUBLIC = {
     "Decision": "models.decision",
     "Diagnosis": "doctor.finding",
     "FeatureSet": "data.features",
+    "FinishedSweep": "workflows.python_sweep",
     "FittedCalibration": "workflows.fitted_calibration",
     "FlagbtError": "errors",
     "HOLD": "data.labels",
@@ -71,7 +72,6 @@ _PUBLIC = {
     "SELL": "data.labels",
     "Signals": "models.signals",
     "Strategy": "strategies.base",
-    "Sweep": "workflows.python_sweep",
     "TimeRange": "data.time_range",
     "backtest": "workflows.from_python",
     "calibrate": "workflows.fitted_calibration",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from ..arrays import JsonObject
@@ -26,6 +27,7 @@ class Evidence:
 
 
 E = TypeVar("E", bound=Evidence)
+_SHOWN_PROBLEMS, _LONGEST_LINE = 3, 150  # of the text in a notebook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ def skipped(why: str, remedy: str = "", *, examined: Mapping[str, int] | None = 
     return Finding(severity=SKIPPED, message=why, remedy=remedy, examined=examined or {})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Diagnosis:
     """Every finding in rank order, the verdict and the number of items examined.
 
@@ -150,6 +152,34 @@ class Diagnosis:
         True
         """
         return next((each.evidence for each in self.findings if isinstance(each.evidence, kind)), None)
+
+    def to_html(self, page: str | Path) -> Path:
+        """Write the offline page, and return its path; raises RecordError where it cannot be written."""
+        from .page import write_diagnosis
+
+        write_diagnosis(self, Path(page))
+        return Path(page)
+
+    def __repr__(self) -> str:
+        shown = [f"{each.check}: {each.severity}. {each.message}" for each in self.problems[:_SHOWN_PROBLEMS]]
+        more = len(self.problems) - len(shown)
+        lines = [
+            f"<Diagnosis of {self.subject}: {self.verdict}, {len(self.findings)} checks>",
+            "SYNTHETIC DATA, not a market." if self.synthetic else "",
+            *(line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..." for line in shown),
+            f"and {more} more: to_html(page) writes them all" if more else "",
+        ]
+        return "\n".join(line for line in lines if line)
+
+    def _repr_html_(self) -> str:
+        from ..reports.notebook import Row, result_html
+
+        rows = [Row(each.check, [each.severity, each.message, each.remedy]) for each in self.findings]
+        stamps = ["SYNTHETIC DATA, not a market."] * self.synthetic
+        note = f"{len(self.findings)} checks in {self.seconds:.1f} s. to_html(page) writes the whole page."
+        return str(
+            result_html(stamps, [f"{self.subject}: {self.verdict}"], ["check", "severity", "found", "remedy"], rows, note)
+        )
 
     @property
     def problems(self) -> list[Finding]:

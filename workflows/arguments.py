@@ -91,7 +91,7 @@ def time_range_from(value: object, argument: str = "timerange") -> TimeRange:
     Raises
     ------
     UsageError
-        For any other type, or text that is no range.
+        For any other type, or text that is not a range.
     """
     if value is None:
         return TimeRange()

@@ -28,7 +28,7 @@ _SHOWN_ROWS = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sweep:
+class FinishedSweep:
     """The result of a sweep.
 
     Attributes
@@ -97,7 +97,7 @@ def sweep(
     runs: str | Path = "runs",
     progress: PhaseProgress = lambda _phase, _done, _total: None,
     **options: object,
-) -> Sweep:
+) -> FinishedSweep:
     """Replay every combination of settings, and measure how much of the best result is luck.
 
     Every setting is a trial: the log in ``runs`` counts it, at once. An interrupted sweep is resumed by the same call.
@@ -143,7 +143,7 @@ def sweep(
         request = SweepRequest.of({name: value for name, value in given.items() if value is not None})
         bars = bars_from(data) if in_memory else None
         done = sweep_request(request, bars=bars, out=path_of(out, "out"), runs=path_of(runs, "runs"), progress=progress)
-        return Sweep(done.folder, done.manifest, done.resumed)
+        return FinishedSweep(done.folder, done.manifest, done.resumed)
 
 
 def _many(value: object) -> Sequence[object]:

@@ -157,7 +157,7 @@ def save_run(
     """
     from ..reports.runs_index import write_index
     from ..reports.tearsheet import render_tearsheet
-    from ..results.significance.current_trials import counted_anew, recorded_trial
+    from ..results.significance.current_trials import recounted, recorded_trial
     from ..results.store import write_run
     from ..results.trial_log import add_trials, read_trials
     from .unsaved_trials import UNSAVED, missing_from
@@ -169,7 +169,7 @@ def save_run(
     if own is not None:
         tried = UNSAVED.on(own.bars)
         new = missing_from(log, [*(tried if own in tried else ()), own])
-        run = counted_anew(run, log.with_trials(new).count(own))
+        run = recounted(run, log.with_trials(new).count(own))
         add_trials(out, new)  # before the folder: they count even if the record is lost
 
     # 2. The page and the folder

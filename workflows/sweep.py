@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..sweeps.grid import Configuration, Grid, Point
     from ..sweeps.worker import Segment
 
-_FILE = Path("FILE")  # in the winner's command, for bars that are no file
+_FILE = Path("FILE")  # in the winner's command, for bars in memory
 _RUNS = Path("runs")  # the default of `flagbt run --out`
 
 

@@ -82,7 +82,7 @@ def current_significance(stored: RunNumbers, log: TrialLog) -> Significance | No
     return _counted(known, stored, now, at_run=cast("int", inputs["trials_at_run"]))
 
 
-def counted_anew(run: Record, now: TrialCount) -> Record:
+def recounted(run: Record, now: TrialCount) -> Record:
     """Return a run as if it were made now: its significance takes these trials, its own included, as those at the run."""
     known = run.significance
     return run if known is None else replace(run, significance=_counted(known, run, now, at_run=now.trials))
