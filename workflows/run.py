@@ -157,7 +157,7 @@ def save_run(
     """
     from ..reports.runs_index import write_index
     from ..reports.tearsheet import render_tearsheet
-    from ..results.significance.current_trials import recounted, recorded_trial
+    from ..results.significance.current_trials import recorded_trial, recounted
     from ..results.store import write_run
     from ..results.trial_log import add_trials, read_trials
     from .unsaved_trials import UNSAVED, missing_from

@@ -17,7 +17,7 @@ from flagbt.data.bundled_sample import load_sample
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.errors import StrategyError, UsageError
-from flagbt.results.run_record import read_run
+from flagbt.results.store import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import SmaCross
 from flagbt.workflows.backtest import backtest_request
@@ -114,7 +114,7 @@ def test_a_plain_backtrader_strategy_gets_its_params(folder: Path) -> None:
     def ran(**params: object) -> tuple[int, float]:
         request = RunRequest(strategy="own_parameters:Plain", params=params, timerange=TimeRange.parse(RANGE))
         stored = read_run(save_run(backtest_request(request, runs=folder / "runs"), folder / "runs").folder)
-        assert stored.manifest["config"].get("params", {}) == params
+        assert stored.settings.get("params", {}) == params
         return len(stored.orders), float(stored.equity["exposure"].max())
 
     default, quick, never = ran(), ran(period=6, factor=1.0), ran(factor=9.0)
