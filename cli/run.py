@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,21 @@ from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
 
 
-@click.command("run", cls=Command)
+@click.command(
+    "run",
+    cls=Command,
+    examples=(
+        "flagbt run --strategy sma-cross --timerange 20240101-20240701 --fee-bps 5",
+        "flagbt run --ckpt Jan4 --short --stop-loss 0.05 --name careful",
+    ),
+)
 @run_options
 @config_option
 @json_option
 def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
     """Backtest a strategy, and write a run folder with a tearsheet."""
-    request = _request(options)
+    given = {option: value for option, value in options.items() if value is not None}
+    request = RunRequest.of({**given, "params": read_params(given["strategy"], given["param"])})
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
         recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     values = run_json(recorded)
@@ -34,11 +40,6 @@ def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, *
         return
     print_checkpoint(request.ckpt)
     print_run(values, recorded)
-
-
-def _request(options: Mapping[str, Any]) -> RunRequest:
-    given = {field.name: options[field.name] for field in fields(RunRequest) if options.get(field.name) is not None}
-    return RunRequest(**given, params=read_params(options["strategy"], options["param"]))
 
 
 def run_json(recorded: RunResult) -> dict[str, Any]:
@@ -124,7 +125,11 @@ def _interval(figure: dict[str, Any]) -> str | None:
     return None if figure["low"] is None else f"{figure['low']:.2f} .. {figure['high']:.2f}"
 
 
-@click.command("show-config", cls=Command)
+@click.command(
+    "show-config",
+    cls=Command,
+    examples=("flagbt show-config --config run.yaml", "flagbt show-config --config run.yaml --fee-bps 5 --json"),
+)
 @run_options
 @config_option
 @json_option

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ..engine.costs import Costs
 from ..errors import RangeError
 from ..results.caveats import banners, overlaps, strategy_name, with_stamp
 from ..results.metric_set import declarations
@@ -24,7 +26,7 @@ from .sections.diversity import class_bars, funnel_bars
 from .sections.significance import trials_then_now
 
 # Config fields that must be equal before one run may be called better than another.
-COST_FIELDS = ("fee_bps", "slippage_bps", "borrow_bps_per_day", "lot_size", "cash")
+COST_FIELDS = (*(each.name for each in fields(Costs)), "cash")
 RUN_COLOURS = 6
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 LONGEST_LABEL = 40
