@@ -63,7 +63,7 @@ class MetricSet:
             When a package's metric cannot be loaded, or is not valid.
         """
         own = _fields_of(cls)
-        taken = frozenset({*dir(cls), *_names_of(cls), *(figure.name for figure in FIGURES)})
+        taken = frozenset({*dir(cls), *(each.name for each in fields(cls)), *(figure.name for figure in FIGURES)})
         return (*own, *plugin_metrics(taken))
 
     @classmethod

@@ -120,7 +120,7 @@ def test_a_packages_metric_is_a_column_of_a_sweep(install: Installer, command: C
             install(WORST_DAY)
         code, out, err = command(*arguments)
         assert code == 0, err
-        folders.append(Path(json.loads(out)["folder"]))
+        folders.append(Path(json.loads(out)["sweep"]))
     assert folders[0] != folders[1]
     without, table = (pq.read_table(folder / "table.parquet") for folder in folders)
     assert [*without.column_names[:-1], "worst_day", "ruined"] == table.column_names
