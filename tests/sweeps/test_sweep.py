@@ -293,7 +293,7 @@ def test_the_line_that_repeats_the_winner_runs_as_printed(
     assert code == 0, err
     line = next(each for each in printed.splitlines() if each.startswith("Repeat the winner")).partition(": ")[2]
     (page,) = (tmp_path / "sweeps").glob("*/sweep.html")
-    assert f"<pre>{html.escape(line)}</pre>" in page.read_text()
+    assert f"<pre>{line}</pre>" in html.unescape(page.read_text())
     manifest = json.loads((page.parent / "sweep.json").read_text())
     code, out, err = command(*shlex.split(line)[1:], "--json")
     assert code == 0, err
