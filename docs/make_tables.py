@@ -26,7 +26,26 @@ def formats() -> str:
     return table(("ending", "what it is"), ((f"`{ending}`", each.endings[ending]) for ending, each in FORMATS.items()))
 
 
-TABLES: dict[str, Callable[[], str]] = {"formats": formats}
+def metrics() -> str:
+    """Return the table of the metrics of a run."""
+    from flagbt.results.metrics import Metrics
+
+    better = {1: "higher", -1: "lower", None: ""}
+    head = ("name", "on pages", "unit", "better", "formula")
+    return table(
+        head, ((f"`{each.name}`", each.label, each.unit, better[each.better], each.formula) for each in Metrics.built_in())
+    )
+
+
+def figures() -> str:
+    """Return the table of the other numbers that runs can be sorted by."""
+    from flagbt.results.metric import FIGURES
+
+    better = {1: "higher", -1: "lower"}
+    return table(("name", "what it is", "better"), ((f"`{each.name}`", each.label, better[each.better]) for each in FIGURES))
+
+
+TABLES: dict[str, Callable[[], str]] = {"formats": formats, "metrics": metrics, "figures": figures}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
