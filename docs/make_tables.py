@@ -45,7 +45,14 @@ def figures() -> str:
     return table(("name", "what it is", "better"), ((f"`{each.name}`", each.label, better[each.better]) for each in FIGURES))
 
 
-TABLES: dict[str, Callable[[], str]] = {"formats": formats, "metrics": metrics, "figures": figures}
+def checks() -> str:
+    """Return the table of the doctor's built-in checks, from the first cause to the last symptom."""
+    from flagbt.doctor.registry import built_in_checks
+
+    return table(("check", "method"), ((f"`{each.name}`", each.method) for each in built_in_checks()))
+
+
+TABLES: dict[str, Callable[[], str]] = {"formats": formats, "metrics": metrics, "figures": figures, "checks": checks}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
