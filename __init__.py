@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .models.decision import Decision as Decision
     from .models.model_signals import ModelSignals as ModelSignals
     from .models.signals import Signals as Signals
+    from .results.metric import Metric as Metric
     from .strategies.base import Position as Position
     from .strategies.base import Strategy as Strategy
     from .training.progress import Monitor as Monitor
@@ -63,6 +64,7 @@ _PUBLIC = {
     "FlagbtError": "errors",
     "HOLD": "data.labels",
     "LabelSpec": "data.labels",
+    "Metric": "results.metric",
     "ModelSignals": "models.model_signals",
     "Monitor": "training.progress",
     "Position": "strategies.base",
