@@ -44,7 +44,9 @@ STYLES = {
 EXAMPLES = ("jan19",)
 
 
-@click.command("doctor", cls=Command)
+@click.command(
+    "doctor", cls=Command, examples=("flagbt doctor --ckpt Jan19 --html doctor.html", "flagbt doctor --example jan19")
+)
 @click.option("--ckpt", help="A checkpoint's name or folder.")
 @click.option("--data", type=Place(), help="A file of bars to test on. Default: the SYNTHETIC sample.")
 @click.option("--train-data", type=Place(), help="The file it was trained on, if --data does not start early enough.")
@@ -155,7 +157,13 @@ def _verify_options(command: F) -> F:
     return command
 
 
-@verify_group.command("lookahead")
+@verify_group.command(
+    "lookahead",
+    examples=(
+        "flagbt verify lookahead --strategy sma-cross",
+        "flagbt verify lookahead --ckpt Jan4 --timerange 20240101-20240201",
+    ),
+)
 @_verify_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sampled moments.")
 @json_option
@@ -178,7 +186,13 @@ def verify_lookahead_command(
     _print_proof(found, bars, as_json=as_json)
 
 
-@verify_group.command("batch")
+@verify_group.command(
+    "batch",
+    examples=(
+        "flagbt verify batch --ckpt Jan4",
+        "flagbt verify batch --ckpt mine --data btc_1h.csv --timerange 20240101-20240201",
+    ),
+)
 @_verify_options
 @json_option
 def verify_batch_command(
@@ -194,7 +208,10 @@ def verify_batch_command(
     _print_proof(found, bars, as_json=as_json)
 
 
-@verify_group.command("warmup")
+@verify_group.command(
+    "warmup",
+    examples=("flagbt verify warmup --strategy sma-cross", "flagbt verify warmup --ckpt Jan4 --timerange 20240101-20240201"),
+)
 @_verify_options
 @json_option
 def verify_warmup_command(
@@ -209,7 +226,13 @@ def verify_warmup_command(
     _print_proof(found, bars, as_json=as_json)
 
 
-@verify_group.command("parity")
+@verify_group.command(
+    "parity",
+    examples=(
+        "flagbt verify parity --ckpt mine --data btc_1h.csv",
+        "flagbt verify parity --ckpt mine --data btc_1h.csv --json",
+    ),
+)
 @_verify_options
 @json_option
 def verify_parity_command(
