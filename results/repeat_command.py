@@ -9,7 +9,7 @@ from ..engine.costs import Costs
 from ..engine.rules import Rules
 from ..options import option_table
 
-# Settings in a run's record that are no option of `flagbt run`, or are written in another form: every other setting is one.
+# Settings in a run's record that `flagbt run` has no option for, or writes in another form: every other setting is an option.
 _NO_OPTIONS = (*("bars_seen", "code", "labels", "lot_size", "parameters", "params", "reserve_bps", "sizing", "strategy_name"),)
 _FIRST = ("strategy", "checkpoint", "data", "timerange", "calibration", "decision")
 

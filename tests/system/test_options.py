@@ -230,7 +230,7 @@ def test_the_digest_of_a_configuration_has_not_changed() -> None:
 
 
 def leaves(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield every command that is no group, with its names."""
+    """Yield every command, groups aside, with its names."""
     if isinstance(command, click.Group):
         for name, each in command.commands.items():
             yield from leaves(each, *path, name)
