@@ -129,12 +129,6 @@ class Diagnosis:
     seconds: float
     synthetic: bool = False
 
-    def __repr__(self) -> str:
-        counts = ((each, sum(found.severity == each for found in self.findings)) for each in SEVERITIES)
-        shown = ", ".join(f"{n} {each}" for each, n in counts if n)
-        first = f"; first: {self.problems[0].check}" if self.problems else ""
-        return f"<Diagnosis of {self.subject}: {self.verdict} ({shown}{first})>"
-
     def finding(self, check: str) -> Finding:
         """Return the finding of one check.
 
@@ -169,8 +163,9 @@ class Diagnosis:
     def __repr__(self) -> str:
         shown = [f"{each.check}: {each.severity}. {each.message}" for each in self.problems[:_SHOWN_PROBLEMS]]
         more = len(self.problems) - len(shown)
+        counts = ((each, sum(found.severity == each for found in self.findings)) for each in SEVERITIES)
         lines = [
-            f"<Diagnosis of {self.subject}: {self.verdict}, {len(self.findings)} checks>",
+            f"<Diagnosis of {self.subject}: {self.verdict} ({', '.join(f'{n} {each}' for each, n in counts if n)})>",
             "SYNTHETIC DATA, not a market." if self.synthetic else "",
             *(line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..." for line in shown),
             f"and {more} more: to_html(page) writes them all" if more else "",
