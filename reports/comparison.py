@@ -28,8 +28,8 @@ from .sections.curves import ZOOM, times
 from .sections.diversity import funnel_stages
 from .sections.significance import trials_then_now
 
-# Config fields that must be equal before one run may be called better than another.
-COST_FIELDS = (*(each.name for each in fields(Costs)), "cash")
+# Config fields that must be equal before one run may be called better than another, and the value of one not recorded.
+COST_FIELDS = {**{each.name: each.default for each in fields(Costs)}, "cash": None}
 RUN_COLOURS = 6
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 LONGEST_LABEL = 40
@@ -125,8 +125,8 @@ def inequalities(runs: Sequence[RunRecord]) -> list[str]:
     if len({run.data.digest for run in runs}) > 1:
         sources = sorted({run.data.source for run in runs})
         found.append(f"the bars differ ({', '.join(sources)})")
-    for field in COST_FIELDS:
-        values = {setting_text(run.settings.get(field)) for run in runs}
+    for field, default in COST_FIELDS.items():
+        values = {setting_text(run.settings.get(field, default)) for run in runs}
         if len(values) > 1:
             found.append(f"{field} differs ({', '.join(sorted(values))})")
     sizings = {_sizing(run.settings) for run in runs}
