@@ -94,7 +94,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
     from ..models.device import pick_device
     from ..training.progress import Monitor
     from ..training.trainer import is_main_process
-    from ..workflows.train import train
+    from ..workflows.train import train_on
 
     recipe = _recipe(options)
     picked = pick_device(device)
@@ -112,7 +112,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, device: st
         return
     with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
         monitor = Monitor(_warn, on_epoch, on_step, options["report_to"], options["on_collapse"])
-        checkpoint = train(bars, target, recipe, **common, monitor=monitor)
+        checkpoint = train_on(bars, target, recipe, **common, monitor=monitor)
     if is_main_process():
         _print_checkpoint(checkpoint, as_json)
 

@@ -24,7 +24,6 @@ from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.strategies.base import Position, Strategy
 from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, SmaCross
 from flagbt.training.recipe import Recipe
-from flagbt.workflows.train import train
 
 FREE = Costs(fee_bps=0.0, slippage_bps=0.0, borrow_bps_per_day=0.0)
 BASELINES = [
