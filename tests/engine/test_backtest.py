@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flagbt import train
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import Backtest, run_backtest
