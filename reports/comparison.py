@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..engine.run_settings import RunSettings
 from ..errors import RangeError
-from ..results.caveats import banners, overlaps, strategy_name, with_stamp
+from ..results.caveats import banners, with_stamp
 from ..results.metrics import drawdowns
 from ..results.number_text import NULL, percent, ratio, whole
 from ..results.ranking import BETTER, best, measured, of_trader
@@ -47,7 +48,7 @@ def render_comparison(runs: Sequence[RunRecord]) -> str:
     check_common_bars(runs)
     names = labels(runs)
     unequal = inequalities(runs)
-    warnings = banners([run.manifest for run in runs], names)
+    warnings = banners([run.info for run in runs], names)
     if unequal:
         warnings.append(f"NOT COMPARABLE, so nothing is ranked: {'; '.join(unequal)}.")
     count = "one run" if len(runs) == 1 else f"{len(runs)} runs"
@@ -89,75 +90,79 @@ def check_common_bars(runs: Sequence[RunRecord]) -> None:
         for other_first, other_last, other in spans[i + 1 :]:
             apart = last < other_first or other_last < first
             if apart or not run.equity.index.isin(other.equity.index).any():
-                ranges = " and ".join(
-                    f"{each.folder / 'equity.parquet'} ({each.manifest['data']['first']} .. {each.manifest['data']['last']})"
-                    for each in (run, other)
-                )
+                ranges = " and ".join(f"{_place(each)} ({each.data.first} .. {each.data.last})" for each in (run, other))
                 raise RangeError(
-                    f"compare: the runs {run.folder.name} and {other.folder.name} have no bar in common: {ranges}. "
+                    f"compare: the runs {_own_name(run)} and {_own_name(other)} have no bar in common: {ranges}. "
                     "Compare runs over the same range."
                 )
+
+
+def _own_name(run: RunRecord) -> str:
+    return run.label if run.folder is None else run.folder.name
+
+
+def _place(run: RunRecord) -> str:
+    return run.label if run.folder is None else str(run.folder / "equity.parquet")
 
 
 def inequalities(runs: Sequence[RunRecord]) -> list[str]:
     """Return why the runs are unequal tests: range, bars, costs, sizing or bars already seen; empty if they can be ranked."""
     found = []
-    ranges = {(run.manifest["data"]["first"], run.manifest["data"]["last"]) for run in runs}
+    ranges = {(run.data.first, run.data.last) for run in runs}
     if len(ranges) > 1:
         found.append("the ranges differ (" + ", ".join(f"{first} .. {last}" for first, last in sorted(ranges)) + ")")
-    if len({run.manifest["data"]["digest"] for run in runs}) > 1:
-        sources = sorted({str(run.manifest["data"]["source"]) for run in runs})
+    if len({run.data.digest for run in runs}) > 1:
+        sources = sorted({run.data.source for run in runs})
         found.append(f"the bars differ ({', '.join(sources)})")
     for field in COST_FIELDS:
-        values = {setting_text(run.manifest["config"].get(field)) for run in runs}
+        values = {setting_text(run.settings.get(field)) for run in runs}
         if len(values) > 1:
             found.append(f"{field} differs ({', '.join(sorted(values))})")
-    sizings = {_sizing(run.manifest["config"]) for run in runs}
+    sizings = {_sizing(run.settings) for run in runs}
     if len(sizings) > 1:
         found.append(f"orders were sized by different rules ({', '.join(sorted(sizings))})")
-    seen = [name for name, run in zip(labels(runs), runs, strict=True) if overlaps(run.manifest)]
+    seen = [name for name, run in zip(labels(runs), runs, strict=True) if run.settings.allow_overlap]
     if seen:
         found.append(f"bars that the checkpoint or the strategy may have been trained on were allowed in {', '.join(seen)}")
     return found
 
 
-def _sizing(config: Mapping[str, Any]) -> str:
+def _sizing(config: RunSettings) -> str:
     """Return how a run's orders got their sizes; older records without the field left a reserve at the close."""
     return str(config.get("sizing") or f"at close, with a reserve of {setting_text(config.get('reserve_bps'))} bps")
 
 
 def differences(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
     """Return the config fields and digests that differ between runs, as text for each run."""
-    fields = sorted({field for run in runs for field in run.manifest["config"]})
-    columns = {field: [setting_text(run.manifest["config"].get(field)) for run in runs] for field in fields}
-    columns["checkpoint digest"] = [str((run.manifest["checkpoint"] or {}).get("digest", NULL))[:16] for run in runs]
-    columns["data digest"] = [str(run.manifest["data"]["digest"])[:16] for run in runs]
+    fields = sorted({field for run in runs for field in run.settings})
+    columns = {field: [setting_text(run.settings.get(field)) for run in runs] for field in fields}
+    columns["checkpoint digest"] = [NULL if run.checkpoint is None else run.checkpoint.digest[:16] for run in runs]
+    columns["data digest"] = [run.data.digest[:16] for run in runs]
     return {field: values for field, values in columns.items() if len(set(values)) > 1}
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return a unique, short name for each run: the given one, with its id where two are the same."""
-    given = [str(run.manifest["name"] or _short(run))[:LONGEST_LABEL] for run in runs]
-    return [f"{name} ({run.manifest['id']})" if given.count(name) > 1 else name for name, run in zip(given, runs, strict=True)]
+    given = [(run.info.name or _short(run))[:LONGEST_LABEL] for run in runs]
+    return [f"{name} ({run.info.id})" if given.count(name) > 1 else name for name, run in zip(given, runs, strict=True)]
 
 
 def _short(run: RunRecord) -> str:
-    checkpoint = (run.manifest["checkpoint"] or {}).get("name")
-    return f"{strategy_name(run.manifest['config'])}{f' {checkpoint}' if checkpoint else ''}"
+    return f"{run.settings.strategy_name}{'' if run.checkpoint is None else f' {run.checkpoint.name}'}"
 
 
 def _sentence(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> str:
     if len(runs) == 1:
-        return f"One run, and nothing to compare it with. {runs[0].manifest['sentence']}"
+        return f"One run, and nothing to compare it with. {runs[0].sentence}"
     if unequal:
         return f"{len(runs)} runs side by side; they are not the same test, so none is called the best."
     sharpe = [of_trader(run, "sharpe_daily") for run in runs]
     found = best(sharpe, 1)
     if found is None:
         return f"{len(runs)} runs over the same bars and costs; their daily Sharpe ratios cannot be ranked."
-    held = ratio(runs[0].metrics["benchmark"]["sharpe_daily"])
-    certainty = runs[found].metrics["certainty"]
-    luck = f" {with_stamp(certainty['verdict'], runs[found].manifest['config'])['sentence']}" if certainty else ""
+    held = ratio(runs[0].benchmark_metrics["sharpe_daily"])
+    known = runs[found].significance
+    luck = f" {with_stamp(known.verdict, runs[found].settings).sentence}" if known else ""
     return (
         f"{names[found]} has the highest daily Sharpe ratio, {ratio(sharpe[found])} (buy and hold {held}), on equal terms."
         f"{luck}"
@@ -166,8 +171,7 @@ def _sentence(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence
 
 def _runs_table(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
     rows = [
-        [name, f"{run.manifest['data']['first'][:10]} .. {run.manifest['data']['last'][:10]}", run.manifest["sentence"]]
-        for name, run in zip(names, runs, strict=True)
+        [name, f"{run.data.first[:10]} .. {run.data.last[:10]}", run.sentence] for name, run in zip(names, runs, strict=True)
     ]
     return table("The runs", ["Run", "Range", "Outcome"], rows, words=True)
 
@@ -214,7 +218,7 @@ def _metrics_table(runs: Sequence[RunRecord], names: Sequence[str], unequal: Seq
     columns = ["", *names]
     if not unequal:  # then all runs share one buy and hold
         columns.append("Buy and hold")
-        held = {label: write(runs[0].metrics["benchmark"][key]) for key, label, write in HEADLINES}
+        held = {label: write(runs[0].benchmark_metrics[key]) for key, label, write in HEADLINES}
         for row, cells in zip(rows, shown, strict=True):
             cells.append(Html(escape(held.get(row.head, NULL))))
     return table(caption, columns, [Row(row.head, cells) for row, cells in zip(rows, shown, strict=True)])
@@ -240,7 +244,7 @@ def _metric_rows(runs: Sequence[RunRecord], *, ranked: bool) -> list[MetricRow]:
     deflated = [of_trader(run, "deflated_sharpe") for run in runs]
     cells = [NULL if value is None else share(value) for value in deflated]
     rows.insert(4, MetricRow("Deflated Sharpe ratio", cells, best(deflated, 1) if ranked else None, blank))
-    tried = [trials_then_now(run.metrics["certainty"]) for run in runs]
+    tried = [trials_then_now(run.significance) for run in runs]
     rows.insert(5, MetricRow("Tried on these bars, then / now", tried, None, blank))
     return rows
 
@@ -257,8 +261,10 @@ def _differences(values: Sequence[float | None], write: Callable[[Any], str]) ->
 
 
 def _interval(run: RunRecord) -> str:
-    answer = (run.metrics["certainty"] or {}).get("sharpe_interval") or {}
-    return NULL if answer.get("low") is None else f"{ratio(answer['low'])} .. {ratio(answer['high'])}"
+    known = run.significance
+    if known is None or known.sharpe_interval.low is None:
+        return NULL
+    return f"{ratio(known.sharpe_interval.low)} .. {ratio(known.sharpe_interval.high)}"
 
 
 def _starred(cell: str, is_best: bool, difference: str) -> Html:
@@ -315,7 +321,7 @@ def _funnel_cells(funnel: Mapping[str, Any]) -> list[str]:
 
 
 def _calibration(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
-    scored = [(i, name, run.metrics["labels"]) for i, (name, run) in enumerate(zip(names, runs, strict=True))]
+    scored = [(i, name, run.raw_metrics["labels"]) for i, (name, run) in enumerate(zip(names, runs, strict=True))]
     known = [(i, name, scores) for i, name, scores in scored if scores is not None]
     if not known:
         return paragraph("None of these runs has probabilities with labels to score them against.")

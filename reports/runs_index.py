@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from ..errors import FlagbtError, RecordError
-from ..results.caveats import legend, marks, unstated
+from ..results.caveats import legend, marks
 from ..results.number_text import percent, ratio, whole
-from ..results.run_record import read_record
+from ..results.run_reader import read_numbers
+from ..results.run_record import RunNumbers
 from ..results.significance.current_trials import CurrentTrials
 from ..results.store import list_runs
 from ..storage.atomic_files import write_text
@@ -59,9 +58,9 @@ def render_index(out: Path) -> str:
     trials.log(out)  # fail here, so that an unreadable log is not blamed on a run
     for folder in reversed(list_runs(out)):
         try:
-            manifest, metrics = read_record(folder)
-            rows.append(_row(folder, manifest, metrics, trials.significance(folder, manifest, metrics)))
-            shown.update(marks(manifest))
+            run = trials.run(read_numbers(folder))
+            rows.append(_row(folder.name, run))
+            shown.update(marks(run.info))
         except FlagbtError as error:
             damaged.append(str(error))
     body = [f"<header>\n<h1>Runs</h1>\n{paragraph(_lead(len(rows)), 'lead')}</header>\n"]
@@ -78,30 +77,27 @@ def _lead(count: int) -> str:
     return "One run." if count == 1 else f"{whole(count)} runs."
 
 
-def _row(
-    folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any], certainty: Mapping[str, Any] | None
-) -> list[object]:
-    data, mine = manifest["data"], metrics["strategy"]
-    link = f'<a href="{quote(folder.name)}/tearsheet.html">{escape(title_of(manifest))}</a>'
-    span = " ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks(manifest)])
-    interval = (certainty or {}).get("sharpe_interval") or {}
-    low, high = interval.get("low"), interval.get("high")
+def _row(folder_name: str, run: RunNumbers) -> list[object]:
+    data, mine, known = run.data, run.metrics, run.significance
+    link = f'<a href="{quote(folder_name)}/tearsheet.html">{escape(title_of(run.info))}</a>'
+    span = " ".join([f"{data.first[:10]} .. {data.last[:10]}", *marks(run.info)])
+    low, high = (None, None) if known is None else (known.sharpe_interval.low, known.sharpe_interval.high)
     return [
-        Html(f"{link}<br>{_small(folder.name)}"),
-        Html(f"{escape(data['source'])}<br>{_small(span)}"),
+        Html(f"{link}<br>{_small(folder_name)}"),
+        Html(f"{escape(data.source)}<br>{_small(span)}"),
         percent(mine["total_return"], signed=True),
-        percent(metrics["benchmark"]["total_return"], signed=True),
+        percent(run.benchmark_metrics["total_return"], signed=True),
         ratio(mine["sharpe_daily"]),
         ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
-        _luck(certainty, manifest),
-        trials_then_now(certainty),
+        _luck(run),
+        trials_then_now(known),
         whole(mine["trades"]),
     ]
 
 
-def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> Html:
-    note = f"<br>{_small('bars seen: not stated')}" if unstated(manifest["config"]) else ""
-    return Html(f"{escape(luck_word(certainty))}{note}")
+def _luck(run: RunNumbers) -> Html:
+    note = "" if run.settings.bars_seen_stated else f"<br>{_small('bars seen: not stated')}"
+    return Html(f"{escape(luck_word(run.significance))}{note}")
 
 
 def _small(text: str) -> str:

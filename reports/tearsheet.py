@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..data.labels import label_spec
-from ..results.caveats import banners, marks, strategy_name, unstated, with_stamp
+from ..engine.run_settings import RunSettings
+from ..results.caveats import banners, marks, with_stamp
 from ..results.metrics import daily_returns, ruined_at
 from ..results.number_text import money, whole
 from ..results.repeat_command import run_command_text
+from ..results.run_info import RunInfo
 from ..results.run_record import RunRecord
 from ..results.summary import order_counts
 from .interactive_charts import chart_document
@@ -49,8 +51,7 @@ def render_tearsheet(stored: RunRecord) -> str:
     str
         A whole page: it fetches nothing and holds no clock, id or absolute path.
     """
-    manifest = stored.manifest
-    title = title_of(manifest)
+    title = title_of(stored.info)
     body = "".join(
         (
             _head(stored, title),
@@ -63,17 +64,16 @@ def render_tearsheet(stored: RunRecord) -> str:
             significance_section(stored),
             _quantstats(stored),
             trades_section(stored.trades),
-            section("Reproduce", f"<pre><code>{html.escape(command(manifest['config']))}</code></pre>\n", _reproduce_note()),
+            section("Reproduce", f"<pre><code>{html.escape(command(stored.settings))}</code></pre>\n", _reproduce_note()),
         )
     )
-    return chart_document(f"{title} – flagbt", body, banners=banners([manifest]))
+    return chart_document(f"{title} – flagbt", body, banners=banners([stored.info]))
 
 
-def title_of(manifest: Mapping[str, Any]) -> str:
+def title_of(info: RunInfo) -> str:
     """Return the user's name for a run, or its strategy and checkpoint."""
-    checkpoint = (manifest["checkpoint"] or {}).get("name")
-    ran = f"{strategy_name(manifest['config'])}{f', checkpoint {checkpoint}' if checkpoint else ''}"
-    return str(manifest["name"] or ran)
+    checkpoint = "" if info.checkpoint is None else f", checkpoint {info.checkpoint.name}"
+    return info.name or f"{info.config.strategy_name}{checkpoint}"
 
 
 def command(config: Mapping[str, Any]) -> str:
@@ -83,11 +83,9 @@ def command(config: Mapping[str, Any]) -> str:
 
 
 def _head(stored: RunRecord, title: str) -> str:
-    notes, certainty = stored.manifest["notes"], stored.metrics["certainty"]
-    luck = (
-        f" {luck_sentence(certainty, stored.manifest['config'])}" if certainty is not None and not stored.trades.empty else ""
-    )
-    lead = paragraph(stored.manifest["sentence"] + luck, "lead")
+    notes, known = stored.info.notes, stored.significance
+    luck = f" {luck_sentence(known, stored.settings)}" if known is not None and not stored.trades.empty else ""
+    lead = paragraph(stored.sentence + luck, "lead")
     cards = _cards(stored)
     return "".join(
         (
@@ -100,65 +98,66 @@ def _head(stored: RunRecord, title: str) -> str:
 
 
 def _cards(stored: RunRecord) -> str:
-    verdicts = stored.manifest["verdicts"]
+    verdicts = stored.verdicts
     titles = {"signal": "Signals", "model": "Model, before calibration", "calibrated": "Model, after calibration"}
-    if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card is enough
+    if verdicts.model == verdicts.calibrated:  # nothing was calibrated: one card is enough
         titles = {"signal": "Signals", "model": "Model"}
     cards = [
-        verdict_card(title, found["verdict"], found["sentence"], KIND_OF_VERDICT[found["verdict"]])
+        verdict_card(title, found.verdict, found.sentence, KIND_OF_VERDICT[found.verdict])
         for each, title in titles.items()
-        if (found := verdicts[each]) is not None
+        if (found := getattr(verdicts, each)) is not None
     ]
-    return "".join([*cards[:1], _luck(stored.metrics["certainty"], stored.manifest), *cards[1:]])
+    return "".join([*cards[:1], _luck(stored), *cards[1:]])
 
 
-def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> str:
-    if certainty is None:
+def _luck(stored: RunRecord) -> str:
+    known = stored.significance
+    if known is None:
         return ""
-    word = luck_word(certainty)
+    word = luck_word(known)
     kind = {"not luck alone": "good", "may be luck": "fair", "due to the market": "fair", "a loss beyond luck": "bad"}.get(
         word, ""
     )
-    if kind == "good" and set(marks(manifest)) - {"SYNTHETIC"}:
+    if kind == "good" and set(marks(stored.info)) - {"SYNTHETIC"}:
         kind = "fair"
-    answer = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
+    answer = known.deflated_sharpe if known.sharpe_interval.value is None else known.sharpe_interval
     if word == "due to the market":
-        answer = certainty["random_entries"]
-    return verdict_card("Luck", word, with_stamp(answer, manifest["config"])["sentence"], kind)
+        answer = known.random_entries
+    return verdict_card("Luck", word, with_stamp(answer, stored.settings).sentence, kind)
 
 
-def _seen(config: Mapping[str, Any]) -> str:
-    if unstated(config):
+def _seen(settings: RunSettings) -> str:
+    if not settings.bars_seen_stated:
         return "not stated"
-    return ", ".join(config.get("bars_seen") or ()) or ("not recorded" if "bars_seen" not in config else "none")
+    return ", ".join(settings.bars_seen or ()) or ("not recorded" if "bars_seen" not in settings else "none")
 
 
 def _what_ran(stored: RunRecord) -> str:
-    data, config, checkpoint = stored.manifest["data"], stored.manifest["config"], stored.manifest["checkpoint"]
+    data, config, checkpoint = stored.data, stored.settings, stored.checkpoint
     fee, slippage = (setting_text(config.get(each)) for each in ("fee_bps", "slippage_bps"))
     entries: list[tuple[str, object]] = [
-        ("Data", f"{data['source']}, {'SYNTHETIC' if data['synthetic'] else 'real prices'}"),
-        ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
-        ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
-        ("Strategy", setting_text(strategy_name(config))),
+        ("Data", f"{data.source}, {'SYNTHETIC' if data.synthetic else 'real prices'}"),
+        ("Range, UTC", f"{data.first[:10]} .. {data.last[:10]}"),
+        ("Bars", f"{whole(len(stored.equity))} of {data.step_hours:g} h"),
+        ("Strategy", setting_text(config.strategy_name)),
         ("Bars seen before the test", _seen(config)),
         ("Costs per side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
-        ("Orders", order_counts(stored.manifest["funnel"])),
-        ("Sides", "long and short" if config.get("short") else "long or flat"),
+        ("Orders", order_counts(stored.funnel)),
+        ("Sides", "long and short" if config.short else "long or flat"),
     ]
     if checkpoint:
         entries += [
-            ("Checkpoint", checkpoint["name"]),
+            ("Checkpoint", checkpoint.name),
             ("Calibration, decision", f"{setting_text(config.get('calibration'))}, {setting_text(config.get('decision'))}"),
-            ("Checkpoint digest", str(checkpoint["digest"])[:16]),
+            ("Checkpoint digest", checkpoint.digest[:16]),
         ]
-    entries.append(("Data digest", str(data["digest"])[:16]))
-    rows = [["First and last bar", f"{data['first']} .. {data['last']}"]]
-    if "gaps" in data:
-        rows.append(["Gaps in the file", f"{whole(data['gaps'])}, {whole(data['missing_bars'])} bars missing"])
+    entries.append(("Data digest", data.digest[:16]))
+    rows = [["First and last bar", f"{data.first} .. {data.last}"]]
+    if data.gaps is not None:
+        rows.append(["Gaps in the file", f"{whole(data.gaps)}, {whole(data.missing_bars)} bars missing"])
     if checkpoint:
-        rows.append(["Labels", label_spec(checkpoint["labels"]).question])
+        rows.append(["Labels", label_spec(checkpoint.labels).question])
     rows += [[name.replace("_", " ").capitalize(), setting_text(value)] for name, value in config.items()]
     settings = table("As recorded in run.json", ["Setting", "Value"], rows, words=True)
     return section("What was run", facts(entries), details("All settings", settings))
@@ -168,7 +167,7 @@ def _quantstats(stored: RunRecord) -> Html:
     returns, held = daily_returns(stored), daily_returns(stored.benchmark)
     if ruined_at(stored) is not None:  # also where every day's last close was above 0
         returns *= math.nan
-    return section("quantstats", quantstats_section(returns, held, days=stored.metrics["strategy"]["days"]))
+    return section("quantstats", quantstats_section(returns, held, days=stored.metrics["days"]))
 
 
 def _reproduce_note() -> Html:

@@ -97,7 +97,7 @@ def metrics(run: Simulation) -> dict[str, Any]:
     """
     equity = run.equity["equity"].to_numpy(dtype=np.float64)
     days = elapsed_days(run)
-    bars_per_year = float(run.data.get("bars_per_year") or len(equity) * DAYS_PER_YEAR / days)
+    bars_per_year = float(run.data.bars_per_year or len(equity) * DAYS_PER_YEAR / days)
     drawdown = drawdowns(run)
     deepest = float(drawdown.min())
     broken = bool((equity <= 0).any())
@@ -187,7 +187,7 @@ def drawdowns(run: EquityRecord) -> FloatArray:
 def elapsed_days(run: Simulation) -> float:
     """Return the clock time from the first bar's open to the last bar's close, in days."""
     span = (run.equity.index[-1] - run.equity.index[0]) / pd.Timedelta(hours=1)
-    return float((span + float(run.data["step_hours"])) / 24)
+    return float((span + run.data.step_hours) / 24)
 
 
 def _falls(equity: FloatArray, cash: float) -> FloatArray:
@@ -243,7 +243,7 @@ def _sortino(returns: FloatArray | None, periods_per_year: float) -> float | Non
 
 
 def _longest_drawdown_days(run: Simulation, drawdown: FloatArray) -> float:
-    step = float(run.data["step_hours"])
+    step = run.data.step_hours
     open_hours = ((run.equity.index - run.equity.index[0]) / pd.Timedelta(hours=1)).to_numpy(dtype=np.float64)
     close_hours = np.concatenate([[0.0], open_hours + step])  # the starting cash applies at the first bar's open
     at_peak = np.concatenate([[True], drawdown == 0])

@@ -63,17 +63,17 @@ def metric_name(text: str, *, option: str) -> str:
 def measured(run: RunRecord, name: str) -> float | None:
     """Return a run's number by its name in NAMES, None where it is undefined or was not measured."""
     if name in METRICS:
-        value = run.metrics["strategy"][name]
+        value = run.metrics[name]
     elif name in SIGNIFICANCE:
-        value = ((run.metrics["certainty"] or {}).get(name) or {}).get("value")
+        value = None if run.significance is None else getattr(run.significance, name).value
     else:
-        value = (run.metrics["costs"] or {}).get(name)
+        value = None if run.cost_sensitivity is None else run.cost_sensitivity.break_even_fee_bps
     return None if value is None else float(value)
 
 
 def of_trader(run: RunRecord, name: str) -> float | None:
     """Return a run's number; None for one that never traded or lost everything: its low fees, for example, are not a merit."""
-    ranked = run.metrics["strategy"]["trades"] and ruined_at(run) is None
+    ranked = run.metrics["trades"] and ruined_at(run) is None
     return measured(run, name) if ranked else None
 
 

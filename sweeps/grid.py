@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -274,7 +274,7 @@ class Grid(Axes):
         for number in numbers:
             setting = self[number]
             named = setting.point.text.partition(":")[0] in ("none", STORED, "offset")
-            config = {
+            config: JsonObject = {
                 "strategy": "flagtrader",
                 "cash": setting.cash,
                 "short": setting.short,
@@ -282,8 +282,8 @@ class Grid(Axes):
                 "parameters": {"calibration": setting.point.calibration.to_json(), "decision": str(setting.decision)},
                 "calibration": setting.point.text if named else Path(setting.point.text).name,
             }
-            checkpoint = {"digest": self.models[setting.model].digest}
-            yield configuration_digest(config | setting.costs.describe() | setting.rules.describe(), checkpoint)
+            settings = {**config, **setting.costs.describe(), **cast("JsonObject", setting.rules.describe())}
+            yield configuration_digest(settings, self.models[setting.model].digest)
 
 
 def canonical(calibration: Calibration) -> JsonObject:

@@ -230,16 +230,16 @@ def funnel(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     bars = subject.bars.take(cut)
     strategy = _FixedSignals(Signals(signals.signal[cut], signals.raw[cut]))
     counts = run_backtest(bars, strategy, timerange=TimeRange(bars.time[0])).funnel
-    pictures["funnel"] = counts
+    pictures["funnel"] = counts.to_json()
     coverage["funnel_bars"] = len(bars)
-    by_class, kept = counts["signal"], counts["kept"]
-    active, rejected = by_class["SELL"] + by_class["BUY"], sum(counts["rejected"].values())
+    by_class, kept, ordered = counts.signal or {}, counts.kept or {}, counts.ordered or 0  # None for a plain strategy only
+    active, rejected = by_class["SELL"] + by_class["BUY"], sum(counts.rejected.values())
     facts = (
-        f"Of {counts['scored']:,} signals, {by_class['SELL']:,} SELL, {by_class['HOLD']:,} HOLD and {by_class['BUY']:,} BUY, "
-        f"{counts['ordered']:,} became orders and {counts['filled']:,} were filled; {kept['sell_while_flat']:,} SELL while "
+        f"Of {counts.scored:,} signals, {by_class['SELL']:,} SELL, {by_class['HOLD']:,} HOLD and {by_class['BUY']:,} BUY, "
+        f"{ordered:,} became orders and {counts.filled:,} were filled; {kept['sell_while_flat']:,} SELL while "
         f"flat and {kept['buy_while_long']:,} BUY while long did nothing, {rejected:,} orders were rejected"
     )
-    if active and not counts["ordered"]:
+    if active and not ordered:
         return Finding(
             check=name,
             severity=SUSPECT,
@@ -249,20 +249,20 @@ def funnel(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
             remedy="Look at the decision and its offsets: a long-only strategy needs a BUY before a SELL has an effect.",
             otherwise="If it traded, at least one signal would become an order.",
         )
-    if counts["submitted"] and rejected / counts["submitted"] > LARGEST_REJECTED:
+    if counts.submitted and rejected / counts.submitted > LARGEST_REJECTED:
         return Finding(
             check=name,
             severity=SUSPECT,
-            value=rejected / counts["submitted"],
+            value=rejected / counts.submitted,
             limit=LARGEST_REJECTED,
-            message=f"{facts}: {counts['rejected']}.",
+            message=f"{facts}: {counts.rejected}.",
             remedy="Fix the stated reasons: cash, sizes, shorts.",
             otherwise="Orders for a target exposure are sized at their fill, and filled.",
         )
     return Finding(
         check=name,
         severity=OK if active else WARNING,
-        value=counts["ordered"] / active if active else 0.0,
+        value=ordered / active if active else 0.0,
         limit=0.0,
         message=f"{facts}{'' if active else ': it has neither SELL nor BUY'}.",
         remedy="" if active else "Act on probabilities: --decision utility.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -54,21 +54,21 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
     # 2. The verdicts
     model = None if prior is None else model_verdict(mean, prior)
     signal = signal_verdict(diversity(z.argmax(axis=1).astype(np.int8), p, prior))
-    facts = f"{_output_text(len(z), shown)} Signals: {signal['verdict'] if signal else 'none'}."
+    facts = f"{_output_text(len(z), shown)} Signals: {signal.verdict if signal else 'none'}."
     if model is None:
         return _without_prior(facts, predicted[top], is_sure=is_sure)
-    facts = f"{facts} Model: {model['verdict']}."
-    distance = float(model["numbers"]["total_variation"])
+    facts = f"{facts} Model: {model.verdict}."
+    distance = float(cast("float", model.numbers["total_variation"]))
     # 3. A collapse is a distance that the market does not explain
     here = None if subject.labels is None else class_shares(subject.labels[subject.evaluated])
     moved_with_market = here is not None and here.sum() > 0 and total_variation(mean, here) <= COLLAPSED_TOTAL_VARIATION
-    if model["verdict"] == "collapsed" and not moved_with_market:
+    if model.verdict == "collapsed" and not moved_with_market:
         return Finding(
             check=name,
             severity=BROKEN if is_sure else SUSPECT,
             value=distance,
             limit=COLLAPSED_TOTAL_VARIATION,
-            message=f"Collapsed: {model['sentence']} {facts}",
+            message=f"Collapsed: {model.sentence} {facts}",
             remedy="This is the symptom: fix the findings above it, if any; else compare the weights, offsets and calibration "
             "in use with those of the model's validation. They shift the bias; they do not fix a cause.",
             otherwise="A sound model of a weak signal may predict HOLD on nearly every bar, but its mean probabilities match "
@@ -84,8 +84,8 @@ def shares(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Findin
             "are near the labels': this is not a collapse but the effect of argmax on a weak signal.",
             remedy="Act on probabilities instead: --decision utility.",
         )
-    severity = WARNING if model["verdict"] == "collapsed" else OK
-    text = f"{model['sentence']} {facts}"
+    severity = WARNING if model.verdict == "collapsed" else OK
+    text = f"{model.sentence} {facts}"
     return Finding(check=name, severity=severity, value=distance, limit=COLLAPSED_TOTAL_VARIATION, message=text)
 
 

@@ -20,7 +20,7 @@ DIAGONAL = Line("Perfectly calibrated", np.array([0.0, 1.0]), np.array([0.0, 1.0
 
 def calibration_section(stored: RunRecord) -> Html:
     """Show reliability, ECE and the confusion matrix, or state why there are none."""
-    scores = stored.metrics["labels"]
+    scores = stored.raw_metrics["labels"]
     if scores is None:
         has_labels = stored.manifest["checkpoint"] or stored.manifest["config"].get("labels")
         why = "no bar has both a label and a signal" if has_labels else "this strategy has no probabilities"

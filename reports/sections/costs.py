@@ -9,7 +9,7 @@ from ..page import Html, paragraph, section, setting_text, table
 
 def costs_section(stored: RunRecord) -> Html:
     """Show fees, the break-even fee, and the Sharpe ratio at 0, 1 and 2 times the costs."""
-    mine, config, costs = stored.metrics["strategy"], stored.manifest["config"], stored.metrics["costs"]
+    mine, config, costs = stored.metrics, stored.settings, stored.raw_metrics["costs"]
     paid = (
         f"Paid {money(mine['fees_paid'])} in fees and {money(mine['slippage_paid'])} in slippage, at "
         f"{setting_text(config.get('fee_bps'))} and {setting_text(config.get('slippage_bps'))} bps per side."

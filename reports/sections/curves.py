@@ -42,7 +42,7 @@ ZOOM = "Drag over a range to zoom in; the round arrow resets the view."
 
 def performance_section(stored: RunRecord) -> Html:
     """Show equity and drawdown with buy and hold, and the headline numbers of both."""
-    mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
+    mine, theirs = stored.metrics, stored.benchmark_metrics
     rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
     columns = ["", "Strategy", "Buy and hold"]
     year = stored.manifest["data"].get("bars_per_year")  # not in older records
@@ -100,7 +100,7 @@ def _equity(stored: RunRecord) -> Html:
     equity = [Line(name, x, each.equity["equity"].to_numpy(), colour, dash) for name, each, colour, dash in accounts]
     falls = [Line(name, x, drawdowns(each), colour, dash) for name, each, colour, dash in accounts]
     panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]
-    mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
+    mine, theirs = stored.metrics, stored.benchmark_metrics
     description = (
         f"Equity over time: the strategy ends at {money(mine['final_equity'])}, buy and hold at "
         f"{money(theirs['final_equity'])}; "

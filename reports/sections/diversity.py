@@ -41,7 +41,7 @@ def diversity_section(stored: RunRecord) -> Html:
     pictures = class_bars(
         [
             ("Training labels", final["label_shares"]),
-            ("Labels of these bars", (stored.metrics["labels"] or {}).get("shares")),
+            ("Labels of these bars", (stored.raw_metrics["labels"] or {}).get("shares")),
             ("Raw signals", raw["shares"]),
             ("Final signals", final["shares"]),
             ("Fills", of_fills),

@@ -24,7 +24,7 @@ from flagbt.engine.backtest import Backtest, run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.errors import RecordError
 from flagbt.results import trial_log as trials_module
-from flagbt.results.run_record import read_run
+from flagbt.results.run_reader import read_run
 from flagbt.results.significance.current_trials import CurrentTrials
 from flagbt.results.significance.sharpe_ratio import Moments, deflated_sharpe
 from flagbt.results.store import list_runs
@@ -339,6 +339,6 @@ def test_a_record_that_does_not_name_its_trial_is_found_in_the_log(
     del manifest["trial"]
     (old / "run.json").write_text(json.dumps(manifest))
     (old / "metrics.json").write_text(json.dumps(metrics))
-    found = CurrentTrials().run(read_run(old)).metrics["certainty"]["deflated_sharpe"]
+    found = CurrentTrials().run(read_run(old)).significance["deflated_sharpe"]
     assert (found["inputs"]["trials"], found["inputs"]["trials_at_run"]) == (2, 1)
     assert found["value"] < metrics["certainty"]["deflated_sharpe"]["value"]
