@@ -44,7 +44,7 @@ def load_leniently(checkpoint: Checkpoint) -> LenientCheckpoint:
     import peft
     import torch
 
-    from ..models.network import Lora, adapter_state, base_of, with_lora
+    from ..models.network import adapter_state, base_of, with_lora
 
     try:
         checkpoint.check_files()
@@ -52,7 +52,7 @@ def load_leniently(checkpoint: Checkpoint) -> LenientCheckpoint:
     except CheckpointError as error:
         damaged = str(error)
     torch.manual_seed(0)  # a head that the file lacks is initialised at random, the same in every call
-    model = with_lora(base_of(checkpoint, checkpoint.architecture), Lora.from_json(checkpoint.values["lora"]))
+    model = with_lora(base_of(checkpoint, checkpoint.architecture), checkpoint.described.lora)
     adapter = stored_adapter(checkpoint)
     wanted = {name: tensor.shape for name, tensor in adapter_state(model).items()}
     fits = {name: tensor for name, tensor in adapter.items() if wanted.get(name) == tensor.shape}
@@ -104,11 +104,11 @@ def find_matching_network(checkpoint: Checkpoint, tolerance: float) -> tuple[str
     """
     now = checkpoint.architecture
     for field, other in now.mistakable():
-        values = {**checkpoint.values, "architecture": other.to_json()}
+        own = other.to_json()
         try:
-            network = load_leniently(Checkpoint(checkpoint.folder, values)).network
+            network = load_leniently(Checkpoint(checkpoint.folder, {**checkpoint.values, "architecture": own})).network
             if fingerprint_difference(network, checkpoint) <= tolerance:
-                return f"{field} {getattr(other, field)} instead of {getattr(now, field)}", network, values["architecture"]
+                return f"{field} {getattr(other, field)} instead of {getattr(now, field)}", network, own
         except (CheckpointError, RuntimeError, ValueError):  # this network cannot be built
             continue
     return None

@@ -24,11 +24,11 @@ from ...data.labels import CLASS_NAMES, Labels, class_shares, labels_from_json
 from ...data.time_range import TimeRange
 from ...errors import CheckpointError, RangeError, UsageError
 from ...storage.atomic_files import json_text, new_folder, sha256_of
-from ..architecture import N_CLASSES, OriginalArchitecture, original_chunk_bars
+from ..architecture import N_CLASSES, Lora, OriginalArchitecture, original_chunk_bars
 from ..calibration import Calibration
 from ..checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
 from ..decision import Decision
-from ..network import Lora, build_base, fingerprint, with_lora, write_tensors
+from ..network import build_base, fingerprint, with_lora, write_tensors
 from .original_tensors import (
     OriginalCheckpoint,
     adapter_tensors,
