@@ -179,6 +179,9 @@ def run_options(command: F) -> F:
     """Add the options of RunRequest, and the folder, name and notes of the run."""
     options = (
         click.option("--strategy", default="flagtrader", help="A name, or package.module:Class."),
+        click.option(
+            "--param", multiple=True, metavar="NAME=VALUE", help="A parameter of the strategy's own; may be repeated."
+        ),
         click.option("--ckpt", help="A checkpoint's name or folder."),
         click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
         click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),

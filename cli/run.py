@@ -15,6 +15,7 @@ from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
 from ..workflows.request import RunRequest
 from ..workflows.run import run
+from ..workflows.strategy import read_params
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
 
@@ -22,19 +23,6 @@ if TYPE_CHECKING:
     from ..engine.run_settings import RunSettings
     from ..results.run_record import RunRecord
     from ..results.significance.answer import Answer, Significance
-
-SHOWN_METRICS = (
-    "total_return",
-    "cagr",
-    "sharpe_daily",
-    "sharpe_per_bar",
-    "max_drawdown",
-    "trades",
-    "win_rate",
-    "exposure",
-    "turnover",
-    "fees_paid",
-)
 
 
 @click.command("run", cls=Command)
@@ -55,16 +43,18 @@ def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, *
 
 def _request(options: Mapping[str, Any]) -> RunRequest:
     given = {field.name: options[field.name] for field in fields(RunRequest) if options.get(field.name) is not None}
-    return RunRequest(**given)
+    return RunRequest(**given, params=read_params(options["strategy"], options["param"]))
 
 
 def run_json(record: RunRecord) -> JsonObject:
     """Return the results of a saved run as JSON values."""
     from ..results.caveats import banners
+    from ..results.metric_set import declarations
     from ..storage.json_records import json_value
 
     info, data, verdicts = record.info, record.data, record.verdicts
     final = None if info.diversity is None else info.diversity.final
+    headlines = [metric.name for metric in declarations([record.metrics]) if metric.headline]
     folder, trained = record.folder or Path(), record.checkpoint
     checkpoint = None if trained is None else {"name": trained.name, "digest": trained.digest}
     return {
@@ -81,8 +71,8 @@ def run_json(record: RunRecord) -> JsonObject:
         "sentence": record.sentence,
         "ruined": info.ruined,
         "funnel": record.funnel.to_json(),
-        "metrics": {name: record.metrics[name] for name in SHOWN_METRICS},
-        "benchmark": {name: record.benchmark_metrics[name] for name in SHOWN_METRICS},
+        "metrics": {name: record.metrics[name] for name in headlines},
+        "benchmark": {name: record.benchmark_metrics.get(name) for name in headlines},
         "certainty": json_value(record.significance),
         "tearsheet": str(folder / "tearsheet.html"),
         "overlap_allowed": record.settings.allow_overlap,
@@ -98,6 +88,7 @@ def run_json(record: RunRecord) -> JsonObject:
 def print_run(record: RunRecord) -> None:
     """Print the results of a saved run."""
     from ..results.caveats import UNSTATED, too_good_sentence
+    from ..results.metric_set import declarations
     from ..results.summary import order_counts
 
     info, data, checkpoint, funnel = record.info, record.data, record.checkpoint, record.funnel
@@ -116,9 +107,12 @@ def print_run(record: RunRecord) -> None:
     for key, verdict in (("signal", record.verdicts.signal), ("model", record.verdicts.model)):
         if verdict is not None:
             print_line(f"{key} verdict: {verdict.verdict}. {verdict.sentence}")
-    rows = [[name.replace("_", " "), record.metrics[name], record.benchmark_metrics[name]] for name in SHOWN_METRICS]
-    if (known := record.significance) is not None:
-        rows.insert(SHOWN_METRICS.index("sharpe_daily") + 1, ["sharpe daily, 90 %", _interval(known.sharpe_interval), None])
+    known = record.significance
+    rows: list[list[object]] = []
+    for name in (metric.name for metric in declarations([record.metrics]) if metric.headline):
+        rows.append([name.replace("_", " "), record.metrics[name], record.benchmark_metrics.get(name)])
+        if name == "sharpe_daily" and known is not None:
+            rows.append(["sharpe daily, 90 %", _interval(known.sharpe_interval), None])
     print_table(["", "strategy", "buy and hold"], rows)
     if known is not None:
         print_line(_luck(known, record.settings))

@@ -37,13 +37,10 @@ def compare_command(
 ) -> None:
     """Compare runs on one offline page."""
     from ..reports.comparison import comparison_table, inequalities, labels, render_comparison
-    from ..results.caveats import banners
     from ..results.ranking import Condition, metric_name, ordered
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import find_run, read_run, write_page
 
-    by = None if sort is None else metric_name(sort, option="--sort")
-    limits = [Condition.parse(each) for each in conditions]
     folders = [find_run(each, out).resolve() for each in runs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice is not None:
@@ -54,6 +51,8 @@ def compare_command(
             bars.update("read", number, len(runs))
             stored.append(trials.run(read_run(find_run(each, out))))
         bars.update("read", len(runs), len(runs))
+        by = None if sort is None else metric_name(sort, option="--sort", runs=stored)
+        limits = [Condition.parse(each, runs=stored) for each in conditions]
         unequal = inequalities(stored)
         if by is not None and not unequal:
             stored = ordered(stored, by)
@@ -69,18 +68,7 @@ def compare_command(
                 "unequal": unequal,
                 "sorted_by": None if unequal else by,
                 "failures": failures,
-                "runs": [
-                    {
-                        "run": str(each.folder),
-                        "synthetic": each.data.synthetic,
-                        "overlap_allowed": each.settings.allow_overlap,
-                        "bars_seen_stated": each.settings.bars_seen_stated,
-                        "warnings": banners([each.info]),
-                        **each.metrics,
-                        **_deflated(each.significance),
-                    }
-                    for each in stored
-                ],
+                "runs": [_compared(each) for each in stored],
             }
         )
     else:
@@ -89,6 +77,21 @@ def compare_command(
     if failures:
         click.echo(f"flagbt: --fail-if: {' '.join(failures)}", err=True)
         click.get_current_context().exit(1)
+
+
+def _compared(stored: RunRecord) -> JsonObject:
+    """Return a run's entry of a comparison, as JSON values."""
+    from ..results.caveats import banners
+
+    own: JsonObject = {
+        "run": str(stored.folder),
+        "synthetic": stored.data.synthetic,
+        "overlap_allowed": stored.settings.allow_overlap,
+        "bars_seen_stated": stored.settings.bars_seen_stated,
+        "warnings": banners([stored.info]),
+    }
+    # The own keys twice, first for their order: a plug-in's metric hides none of them.
+    return {**own, **dict(sorted(stored.metrics.to_json().items())), **_deflated(stored.significance), **own}
 
 
 def _deflated(known: Significance | None) -> JsonObject:

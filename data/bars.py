@@ -140,9 +140,14 @@ class Bars:
         return float(self.step / HOUR)
 
     def frame(self) -> pd.DataFrame:
-        """Return a fresh DataFrame with the UTC index ``time`` and the columns open .. volume."""
+        """Return a fresh DataFrame with the UTC index ``time`` and the columns open .. volume.
+
+        Its ``attrs`` keep the mark ``synthetic``, which pandas passes on to copies and parts of it.
+        """
         index = pd.DatetimeIndex(self.time, name="time").tz_localize("UTC")
-        return pd.DataFrame({name: getattr(self, name) for name in COLUMNS}, index=index)
+        frame = pd.DataFrame({name: getattr(self, name) for name in COLUMNS}, index=index)
+        frame.attrs["synthetic"] = self.synthetic
+        return frame
 
     @classmethod
     def from_frame(

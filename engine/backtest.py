@@ -111,6 +111,8 @@ class Backtest:
 
     Parameters
     ----------
+    params : mapping
+        Values of a plain Backtrader strategy's ``params`` by name; a flagbt strategy is an instance, made with its own.
     file : Bars, optional
         The whole file that the bars are from, which the record describes; by default ``bars``, without a count of gaps.
     checkpoint : CheckpointInfo, optional
@@ -129,6 +131,7 @@ class Backtest:
     short: bool = False
     rules: Rules = field(default_factory=Rules)
     signals: Signals | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
     file: Bars | None = None
     checkpoint: CheckpointInfo | None = None
     config: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -206,7 +209,7 @@ class Backtest:
                 StrategyAdapter, plugin=strategy, first=first, signal=rows.signal.tolist(), limits=self.rules.limits()
             )
         else:
-            cerebro.addstrategy(with_all_in_sizer(strategy))
+            cerebro.addstrategy(with_all_in_sizer(strategy), **self.params)
         with blamed_on(strategy if isinstance(strategy, type) else type(strategy), "the replay"):
             try:
                 ran = cerebro.run()

@@ -11,15 +11,16 @@ import pandas as pd
 from ..engine.run_settings import RunSettings
 from ..errors import RangeError
 from ..results.caveats import banners, with_stamp
-from ..results.metrics import drawdowns
+from ..results.metric_set import declarations
 from ..results.number_text import NULL, percent, ratio, whole
-from ..results.ranking import BETTER, best, measured, of_trader
+from ..results.ranking import best, measured, of_trader
 from ..results.run_record import RunRecord
+from ..results.run_view import drawdowns
 from ..results.significance.measure import share
 from .interactive_charts import Line, Panel, chart_document, line_chart
 from .page import Html, Row, escape, paragraph, section, setting_text, table
 from .sections.calibration import reliability_curves, reliability_line
-from .sections.curves import HEADLINES, ZOOM, times
+from .sections.curves import ZOOM, times
 from .sections.diversity import class_bars, funnel_bars
 from .sections.significance import trials_then_now
 
@@ -160,7 +161,7 @@ def _sentence(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence
     found = best(sharpe, 1)
     if found is None:
         return f"{len(runs)} runs over the same bars and costs; their daily Sharpe ratios cannot be ranked."
-    held = ratio(runs[0].benchmark_metrics["sharpe_daily"])
+    held = ratio(runs[0].benchmark_metrics.sharpe_daily)
     known = runs[found].significance
     luck = f" {with_stamp(known.verdict, runs[found].settings).sentence}" if known else ""
     return (
@@ -218,38 +219,49 @@ def _metrics_table(runs: Sequence[RunRecord], names: Sequence[str], unequal: Seq
     columns = ["", *names]
     if not unequal:  # then all runs share one buy and hold
         columns.append("Buy and hold")
-        held = {label: write(runs[0].benchmark_metrics[key]) for key, label, write in HEADLINES}
         for row, cells in zip(rows, shown, strict=True):
-            cells.append(Html(escape(held.get(row.head, NULL))))
+            cells.append(Html(escape(row.held)))
     return table(caption, columns, [Row(row.head, cells) for row, cells in zip(rows, shown, strict=True)])
 
 
 class MetricRow(NamedTuple):
-    """A metric of every run as text, the best run's position, and the differences to the first run as text."""
+    """A metric of every run as text, the best run's position, differences to the first run, and buy and hold of the first."""
 
     head: str
     cells: list[str]
     best: int | None
     differences: list[str]
+    held: str = NULL
 
 
 def _metric_rows(runs: Sequence[RunRecord], *, ranked: bool) -> list[MetricRow]:
     rows = []
-    for key, label, write in HEADLINES:
-        values = [measured(run, key) for run in runs]
-        found = best([of_trader(run, key) for run in runs], BETTER[key]) if ranked and key in BETTER else None
-        rows.append(MetricRow(label, [write(value) for value in values], found, _differences(values, write)))
-    blank = [""] * len(runs)
-    rows.insert(3, MetricRow("Sharpe ratio, 90 % interval", [_interval(run) for run in runs], None, blank))
-    deflated = [of_trader(run, "deflated_sharpe") for run in runs]
-    cells = [NULL if value is None else share(value) for value in deflated]
-    rows.insert(4, MetricRow("Deflated Sharpe ratio", cells, best(deflated, 1) if ranked else None, blank))
-    tried = [trials_then_now(run.significance) for run in runs]
-    rows.insert(5, MetricRow("Tried on these bars, then / now", tried, None, blank))
+    held = runs[0].benchmark_metrics
+    for metric in declarations(run.metrics for run in runs):
+        if metric.section is None:
+            continue
+        values = [measured(run, metric.name) for run in runs]
+        found = best([of_trader(run, metric.name) for run in runs], metric.better) if ranked and metric.better else None
+        cells, changes = [metric.text(value) for value in values], _differences(values, metric.text)
+        rows.append(MetricRow(metric.label, cells, found, changes, metric.text(held.get(metric.name))))
+        if metric.name == "sharpe_daily":
+            rows += _luck_rows(runs, ranked=ranked)
     return rows
 
 
-def _differences(values: Sequence[float | None], write: Callable[[Any], str]) -> list[str]:
+def _luck_rows(runs: Sequence[RunRecord], *, ranked: bool) -> list[MetricRow]:
+    deflated = [of_trader(run, "deflated_sharpe") for run in runs]
+    cells = [NULL if value is None else share(value) for value in deflated]
+    tried = [trials_then_now(run.significance) for run in runs]
+    blank = [""] * len(runs)
+    return [
+        MetricRow("Sharpe ratio, 90 % interval", [_interval(run) for run in runs], None, blank),
+        MetricRow("Deflated Sharpe ratio", cells, best(deflated, 1) if ranked else None, blank),
+        MetricRow("Tried on these bars, then / now", tried, None, blank),
+    ]
+
+
+def _differences(values: Sequence[float | None], write: Callable[[float], str]) -> list[str]:
     first, result = values[0], [""]
     for value in values[1:]:
         if value is None or first is None:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from ..errors import FlagbtError, RecordError
 from ..results.caveats import legend, marks
-from ..results.number_text import percent, ratio, whole
+from ..results.number_text import ratio, whole
 from ..results.run_reader import read_numbers
 from ..results.run_record import RunNumbers
 from ..results.significance.current_trials import CurrentTrials
@@ -85,13 +85,13 @@ def _row(folder_name: str, run: RunNumbers) -> list[object]:
     return [
         Html(f"{link}<br>{_small(folder_name)}"),
         Html(f"{escape(data.source)}<br>{_small(span)}"),
-        percent(mine["total_return"], signed=True),
-        percent(run.benchmark_metrics["total_return"], signed=True),
-        ratio(mine["sharpe_daily"]),
+        mine.text("total_return"),
+        run.benchmark_metrics.text("total_return"),
+        mine.text("sharpe_daily"),
         ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
         _luck(run),
         trials_then_now(known),
-        whole(mine["trades"]),
+        mine.text("trades"),
     ]
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
+from ..arrays import JsonValue
 from ..data.labels import label_spec
 from ..engine.run_settings import RunSettings
 from ..results.caveats import banners, marks, with_stamp
-from ..results.metrics import daily_returns, ruined_at
 from ..results.number_text import money, whole
 from ..results.repeat_command import run_command_text
 from ..results.run_info import RunInfo
 from ..results.run_record import RunRecord
+from ..results.run_view import daily_returns, ruined_at
 from ..results.summary import order_counts
+from ..strategies.parameters import parameter_text
 from .interactive_charts import chart_document
 from .page import Html, details, escape, facts, paragraph, section, setting_text, table, verdict_card
 from .sections.calibration import calibration_section
@@ -76,10 +78,17 @@ def title_of(info: RunInfo) -> str:
     return info.name or f"{info.config.strategy_name}{checkpoint}"
 
 
-def command(config: Mapping[str, Any]) -> str:
+def command(config: Mapping[str, JsonValue]) -> str:
     """Return the command that repeats a run, from its config: with file names, but no path of this machine."""
     given = {field: config[field] for field in OPTIONS if config.get(field) is not None}
-    return run_command_text({k: value if isinstance(value, bool) else setting_text(value) for k, value in given.items()})
+    texts = {k: value if isinstance(value, bool) else setting_text(value) for k, value in given.items()}
+    return run_command_text({"strategy": texts.pop("strategy", None), "param": _parameters(config), **texts})
+
+
+def _parameters(config: Mapping[str, JsonValue]) -> list[str]:
+    """Return the values given for the strategy's own parameters, as ``NAME=VALUE``."""
+    params = cast("Mapping[str, bool | int | float | str | None]", config.get("params", {}))
+    return [f"{name}={setting_text(parameter_text(value))}" for name, value in params.items()]
 
 
 def _head(stored: RunRecord, title: str) -> str:
@@ -140,6 +149,7 @@ def _what_ran(stored: RunRecord) -> str:
         ("Range, UTC", f"{data.first[:10]} .. {data.last[:10]}"),
         ("Bars", f"{whole(len(stored.equity))} of {data.step_hours:g} h"),
         ("Strategy", setting_text(config.strategy_name)),
+        *([("Parameters", ", ".join(_parameters(config)))] if "params" in config else []),
         ("Bars seen before the test", _seen(config)),
         ("Costs per side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
@@ -167,7 +177,7 @@ def _quantstats(stored: RunRecord) -> Html:
     returns, held = daily_returns(stored), daily_returns(stored.benchmark)
     if ruined_at(stored) is not None:  # also where every day's last close was above 0
         returns *= math.nan
-    return section("quantstats", quantstats_section(returns, held, days=stored.metrics["days"]))
+    return section("quantstats", quantstats_section(returns, held, days=stored.metrics.days))
 
 
 def _reproduce_note() -> Html:

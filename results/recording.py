@@ -11,10 +11,11 @@ from ..data.bars import utc
 from ..engine.simulation import Simulation
 from .evidence import Evidence
 from .library_versions import git_revision, library_versions
-from .metrics import metrics, ruined_at
+from .metrics import metrics
 from .run_info import FORMAT_VERSION, RunInfo, TrialInfo
 from .run_record import RunRecord
 from .run_tables import per_bar, per_event
+from .run_view import ruined_at
 from .summary import diversity_of, fills_of, sentence_of, verdicts_of
 from .trial_log import bars_digest, trial_configuration
 

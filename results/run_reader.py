@@ -15,7 +15,7 @@ from ..storage.untrusted_files import load_json
 from .cost_sensitivity import CostSensitivity
 from .evidence import SECTIONS
 from .label_scores import LabelScores
-from .metrics import FEWEST_DAYS_FOR_GROWTH, METRICS
+from .metrics import FEWEST_DAYS_FOR_GROWTH, Metrics
 from .run_info import FORMAT_VERSION, RunInfo
 from .run_record import RunNumbers, RunRecord
 from .run_tables import read_equity, read_orders, read_signals, read_trades
@@ -59,7 +59,7 @@ def read_numbers(folder: Path) -> RunNumbers:
     info = _read_info(folder)
     measured = _read(folder, "metrics.json", lambda file: _read_metrics(file, info))
     numbers = RunNumbers(info=info, folder=folder, **measured)
-    if info.format_version < 3 and numbers.metrics["max_drawdown"] <= -1:
+    if info.format_version < 3 and numbers.metrics.max_drawdown <= -1:
         lost = f"Lost everything on the way, and still traded, as old versions allowed. {info.sentence}"
         numbers = RunNumbers(info=replace(info, sentence=lost), folder=folder, **measured)
     return numbers
@@ -98,16 +98,13 @@ def _read_metrics(file: Path, info: RunInfo) -> dict[str, Any]:
     values = load_json(file)
     if not isinstance(values, dict) or not all(isinstance(values.get(side), dict) for side in ("strategy", "benchmark")):
         raise ValueError("it holds no metrics of strategy and benchmark")
-    sides = {side: _upgraded(values[side], info) for side in ("strategy", "benchmark")}
-    missing = [name for side in sides.values() for name in METRICS if name not in side]
-    if missing:
-        raise ValueError(f"it lacks {', '.join(dict.fromkeys(missing))}")
+    own, benchmark = (Metrics.from_json(_upgraded(values[side], info)) for side in ("strategy", "benchmark"))
     sections = [name for name in SECTIONS if name not in values]
     if info.format_version > 1 and sections:
         raise ValueError(f"it lacks {', '.join(sections)}")
     return {
-        "metrics": sides["strategy"],
-        "benchmark_metrics": sides["benchmark"],
+        "metrics": own,
+        "benchmark_metrics": benchmark,
         "significance": _section(values, "certainty", Significance.from_json),
         "cost_sensitivity": _section(values, "costs", CostSensitivity.from_json),
         "label_scores": _section(values, "labels", LabelScores.from_json),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from ..engine.simulation import CheckpointInfo, DataInfo
 from ..storage.json_records import json_value
 from .cost_sensitivity import CostSensitivity
 from .label_scores import LabelScores
-from .metrics import daily_returns
+from .metrics import Metrics
 from .run_info import RunInfo, Verdicts
+from .run_view import daily_returns
 from .significance.answer import Significance
 
 
@@ -24,7 +24,7 @@ from .significance.answer import Significance
 class Benchmark:
     """Buy and hold on the bars of a run: its metrics, its equity per bar, in the column ``equity``, and its starting cash."""
 
-    metrics: Mapping[str, Any]
+    metrics: Metrics
     equity: pd.DataFrame
     cash: float
 
@@ -37,7 +37,7 @@ class RunNumbers:
     ----------
     info : RunInfo
         run.json.
-    metrics, benchmark_metrics : mapping
+    metrics, benchmark_metrics : Metrics
         Of the strategy, and of buy and hold.
     significance : Significance or None
     cost_sensitivity : CostSensitivity or None
@@ -48,8 +48,8 @@ class RunNumbers:
     """
 
     info: RunInfo
-    metrics: Mapping[str, Any]
-    benchmark_metrics: Mapping[str, Any]
+    metrics: Metrics
+    benchmark_metrics: Metrics
     significance: Significance | None = None
     cost_sensitivity: CostSensitivity | None = None
     label_scores: LabelScores | None = None
@@ -104,8 +104,8 @@ class RunNumbers:
     def raw_metrics(self) -> dict[str, Any]:
         """metrics.json as JSON values."""
         return {
-            "strategy": json_value(self.metrics),
-            "benchmark": json_value(self.benchmark_metrics),
+            "strategy": self.metrics.to_json(),
+            "benchmark": self.benchmark_metrics.to_json(),
             "certainty": json_value(self.significance),
             "costs": json_value(self.cost_sensitivity),
             "labels": json_value(self.label_scores),
@@ -139,5 +139,5 @@ class RunRecord(RunNumbers):
 
     @property
     def returns(self) -> pd.Series[float]:
-        """One return a UTC day, see `flagbt.results.metrics.daily_returns`."""
+        """One return a UTC day, see `flagbt.results.run_view.daily_returns`."""
         return daily_returns(self)

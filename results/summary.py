@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -15,9 +12,10 @@ from ..engine.simulation import Simulation
 from ..models.diversity import Diversity, diversity, mean_probabilities, model_verdict, signal_verdict
 from .cost_sensitivity import bars_of_run
 from .label_scores import labels_text, probabilities_of
-from .metrics import ruined_at
+from .metrics import Metrics
 from .number_text import counted, percent, whole
 from .run_info import Fills, RunDiversity, Verdicts
+from .run_view import ruined_at
 from .significance.too_good import too_good_verdict
 
 REMEDIES = {"short not allowed": "--short lets a strategy sell what it does not hold"}
@@ -82,14 +80,12 @@ def verdicts_of(run: Simulation, described: RunDiversity | None) -> Verdicts:
     )
 
 
-def sentence_of(
-    run: Simulation, measured: Mapping[str, Any], held: Mapping[str, Any], described: RunDiversity | None, verdicts: Verdicts
-) -> str:
+def sentence_of(run: Simulation, measured: Metrics, held: Metrics, described: RunDiversity | None, verdicts: Verdicts) -> str:
     """Return a run's outcome in one sentence, after another one where the account has lost everything.
 
     Parameters
     ----------
-    measured, held : mapping
+    measured, held : Metrics
         The metrics of the run and of buy and hold.
     """
     lost = ruined_at(run)
@@ -97,11 +93,9 @@ def sentence_of(
     return ruined + _outcome(run, measured, held, None if described is None else described.final, verdicts)
 
 
-def _outcome(
-    run: Simulation, measured: Mapping[str, Any], held: Mapping[str, Any], final: Diversity | None, verdicts: Verdicts
-) -> str:
-    returned = f"returned {percent(measured['total_return'], signed=True)}"
-    against = f"against {percent(held['total_return'], signed=True)} for buy and hold"
+def _outcome(run: Simulation, measured: Metrics, held: Metrics, final: Diversity | None, verdicts: Verdicts) -> str:
+    returned = f"returned {percent(measured.total_return, signed=True)}"
+    against = f"against {percent(held.total_return, signed=True)} for buy and hold"
     if final is not None and final.shares is not None and _collapsed(verdicts):
         shares = final.shares
         name = max(CLASS_NAMES, key=lambda each: shares[each])
@@ -109,13 +103,13 @@ def _outcome(
         confidence = f" at a mean confidence of {percent(sure.mean)}" if sure else ""
         return (
             f"Collapsed: {name} on {percent(shares[name])} of {whole(final.scored_bars)} scored bars{confidence}; "
-            f"{whole(measured['trades'])} trades, {returned} {against}."
+            f"{whole(measured.trades)} trades, {returned} {against}."
         )
     if run.orders.empty:
-        return f"Never traded: {counted(measured['bars'], 'bar')}, 0 orders, because {_why_no_orders(final)}."
+        return f"Never traded: {counted(measured.bars, 'bar')}, 0 orders, because {_why_no_orders(final)}."
     if run.trades.empty:
-        return f"Never traded: {counted(measured['bars'], 'bar')}, {_order_outcomes(run)}, none filled."
-    count, still = measured["trades"], f" ({measured['open_trades']} still open)" if measured["open_trades"] else ""
+        return f"Never traded: {counted(measured.bars, 'bar')}, {_order_outcomes(run)}, none filled."
+    count, still = measured.trades, f" ({measured.open_trades} still open)" if measured.open_trades else ""
     times = "once" if count == 1 else f"{whole(count)} times"
     return f"Traded {times}{still}, {returned} {against}."
 

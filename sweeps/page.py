@@ -12,7 +12,8 @@ from ..reports.heat_map import GridAxis, heat_map
 from ..reports.interactive_charts import Line, Panel, chart_document, line_chart
 from ..reports.page import Html, Row, escape, paragraph, section, setting_text, table, verdict_card
 from ..results.caveats import stamps
-from ..results.number_text import percent, ratio, whole
+from ..results.metrics import RANKED_BY, sweep_metrics
+from ..results.number_text import percent, ratio
 from .parallel_coordinates import parallel_chart
 from .runner import SweepOutcome
 from .sentences import deflated_sentence, holdout_sentence, mcc_sentence, overfitting_sentence, setting_label, sweep_sentences
@@ -25,18 +26,19 @@ _MAPPED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("share_sell", "Share of SELL signals", percent),
     ("share_buy", "Share of BUY signals", percent),
 )
-_COLUMNS: dict[str, Callable[[Any], str]] = {
-    "sharpe_all": ratio,
-    "total_return": lambda value: percent(value, signed=True),
-    "max_drawdown": percent,
-    "trades": whole,
-    "exposure": percent,
-    "turnover": lambda value: ratio(value, 1),
+_SIGNALS: dict[str, Callable[[Any], str]] = {
     "mcc": lambda value: ratio(value, 3),
     "share_sell": percent,
     "share_hold": percent,
     "share_buy": percent,
 }
+
+
+def _columns() -> dict[str, Callable[[Any], str]]:
+    """Return the columns of results, and how each is written."""
+    swept = {metric.name: metric.text for metric in sweep_metrics() if metric.sweep == "page" and metric.name != RANKED_BY}
+    # One digit of the turnover: the table is wide.
+    return {"sharpe_all": ratio, **swept, "turnover": lambda value: ratio(value, 1), **_SIGNALS}
 
 
 def render_sweep(manifest: Mapping[str, Any], result: SweepOutcome) -> str:
@@ -131,9 +133,9 @@ def _winner(manifest: Mapping[str, Any], result: SweepOutcome) -> Html:
     )
     columns = ["", *(f"ranked {row['timerange']}" for row in winner["rows"]), f"hold-out {winner['holdout']['timerange']}"]
     rows = []
-    for name, write in _COLUMNS.items():
+    for name, write in _columns().items():
         if name in winner["holdout"]["strategy"] or name == "sharpe_all":
-            key = "sharpe_daily" if name == "sharpe_all" else name
+            key = RANKED_BY if name == "sharpe_all" else name
             for suffix, ranked, after in (
                 ("", winner["rows"], winner["holdout"]["strategy"]),
                 (", buy and hold", winner["buy_and_hold"], winner["holdout"]["buy_and_hold"]),
@@ -217,7 +219,7 @@ def _named(summary: Summary) -> Html:
     rows = [
         Row(
             str(row["calibration"]),
-            [row["ckpt"], row["decision"], row["timerange"], *(_COLUMNS[name](row[name]) for name in names)],
+            [row["ckpt"], row["decision"], row["timerange"], *(_SIGNALS[name](row[name]) for name in names)],
         )
         for row in summary.named
     ]
@@ -227,7 +229,7 @@ def _named(summary: Summary) -> Html:
 
 def _best(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) -> Html:
     rows = [group[0] for group in summary.best]
-    names = [*varied, *_COLUMNS]
+    names, columns = [*varied, *_columns()], _columns()
     caption = (
         f"The best {len(rows):,} of {manifest['settings']:,} settings by daily Sharpe ratio on the ranked bars"
         f"{' (the figures are of the first range; sharpe is of all ranges)' if len(manifest['ranges']) > 1 else ''}. All "
@@ -235,12 +237,8 @@ def _best(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) -> H
     )
     if not rows:
         return Html("")
-    cells = [Row(f"{row['setting']:,}", [_cell(name, row[name]) for name in names]) for row in rows]
+    cells = [Row(f"{row['setting']:,}", [columns.get(name, setting_text)(row[name]) for name in names]) for row in rows]
     return section("Best settings", table(caption, ["setting", *map(_head, names)], cells, sortable=True))
-
-
-def _cell(name: str, value: Any) -> str:
-    return _COLUMNS[name](value) if name in _COLUMNS else setting_text(value)
 
 
 def _sample(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) -> Html:

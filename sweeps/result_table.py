@@ -4,42 +4,60 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StrategyError
+from ..results.metrics import sweep_metrics
 from ..storage.atomic_files import new_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _TEXT = ("timerange", "ckpt", "calibration", "decision", "exit")
-_WHOLE = ("setting", "cooldown_bars", "min_hold_bars", "trades")
+_WHOLE = ("setting", "cooldown_bars", "min_hold_bars")
 _YES_OR_NO = ("short", "ruined")
-# Columns in their order. Those that are not text, whole or yes/no are float64, null where undefined.
-COLUMNS = (
+# Columns before the metrics in their order. Those that are not text, whole or yes/no are float64, null where undefined.
+_SETTING = (
     *("setting", "timerange", "ckpt", "calibration", "decision", "offset_sell", "offset_buy", "short", "cash"),
     *("fee_bps", "slippage_bps", "borrow_bps_per_day"),
     *("cooldown_bars", "min_hold_bars", "exit", "stop_loss", "take_profit", "max_short_notional", "close_short_above"),
-    *("share_sell", "share_hold", "share_buy", "mcc"),
-    *("sharpe_all", "sharpe_daily", "total_return", "max_drawdown", "trades", "exposure", "turnover"),
-    *("fees_paid", "slippage_paid", "final_equity", "ruined"),
+    *("share_sell", "share_hold", "share_buy", "mcc", "sharpe_all"),
 )
 # Only in the parts, in the row of a setting's first range: the sums for the probability of backtest overfitting.
 PARTS = "parts"
 
 
-@cache
+def columns() -> tuple[str, ...]:
+    """Return the table's columns: the setting and its signals, the metrics of a sweep, and whether it lost everything.
+
+    Raises
+    ------
+    StrategyError
+        Where an installed package's metric has the name of another column.
+    """
+    swept = sweep_metrics()
+    taken = next((metric for metric in swept if metric.name in (*_SETTING, "ruined", PARTS)), None)
+    if taken is not None:
+        raise StrategyError(
+            f"metric '{taken.name}' of the package {taken.provider}: a sweep's table has another column of that name. Rename "
+            "the metric, or give it sweep=None."
+        )
+    return (*_SETTING, *(metric.name for metric in swept), "ruined")
+
+
 def table_schema(*, with_parts: bool) -> pa.Schema:
     """Return the schema of the table."""
     import pyarrow as pa
 
+    whole = {*_WHOLE, *(metric.name for metric in sweep_metrics() if metric.unit == "count")}
+
     def kind(name: str) -> pa.DataType:
         if name in _TEXT:
             return pa.string()
-        return pa.int64() if name in _WHOLE else pa.bool_() if name in _YES_OR_NO else pa.float64()
+        return pa.int64() if name in whole else pa.bool_() if name in _YES_OR_NO else pa.float64()
 
-    fields = [pa.field(name, kind(name)) for name in COLUMNS]
+    fields = [pa.field(name, kind(name)) for name in columns()]
     return pa.schema([*fields, pa.field(PARTS, pa.list_(pa.float64()))] if with_parts else fields)
 
 
@@ -70,7 +88,7 @@ def write_table(parts: Iterable[Path], target: Path) -> None:
 
     with new_file(target) as file, pq.ParquetWriter(file, table_schema(with_parts=False), compression="zstd") as writer:
         for path in parts:
-            writer.write_table(read_part(path, COLUMNS).cast(table_schema(with_parts=False)))
+            writer.write_table(read_part(path, columns()).cast(table_schema(with_parts=False)))
 
 
 def batches(path: Path) -> Iterator[pa.RecordBatch]:

@@ -26,7 +26,9 @@ from ..engine.simulation import Simulation
 from ..errors import StrategyError
 from ..models.signals import NO_SIGNAL, Signals
 from ..models.statistics import confusion, matthews_correlation
-from ..results.metrics import daily_sharpe, metrics, replay_daily_returns, replay_metrics
+from ..results.metric import MetricValue
+from ..results.metrics import Metrics, daily_sharpe, metrics, replay_metrics, sweep_metrics
+from ..results.run_view import RunView
 from ..results.significance.backtest_overfitting import part_lengths
 from ..strategies.base import Strategy
 from .grid import Configuration, Grid
@@ -137,6 +139,7 @@ class SweepWorker:
         scratches = [Scratch(len(bars)) for bars in prepared]
         edges = part_edges(sum(len(bars.last_of_day) for bars in prepared), max(1, self.parts))
         last: dict[int, tuple[Any, SegmentSignals]] = {}
+        swept = sweep_metrics()
         for number in numbers:
             setting = self.grid[number]
             rows, returns = [], []
@@ -154,11 +157,12 @@ class SweepWorker:
                     rules=setting.rules,
                     scratch=scratch,
                 )
-                returns.append(replay_daily_returns(replayed))
+                view = RunView.of_replay(replayed)
+                returns.append(view.daily_returns)
                 rows.append(
                     _row(self.grid, setting, self.segments[at], signals)
-                    | replay_metrics(replayed)
-                    | {"ruined": replayed.ruined}
+                    | {metric.name: metric.value(view) for metric in swept}
+                    | {"ruined": view.ruined}
                 )
             together = np.concatenate(returns)
             rows[0]["parts"] = part_sums(together, edges)
@@ -278,7 +282,7 @@ def _row(grid: Grid, setting: Configuration, segment: Segment, signals: SegmentS
     }
 
 
-def _check_metrics(replayed: dict[str, Any], backtested: dict[str, Any]) -> None:
+def _check_metrics(replayed: dict[str, MetricValue], backtested: Metrics) -> None:
     for name, value in replayed.items():
         other = backtested[name]
         same = value == other or (

@@ -21,7 +21,7 @@ from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..storage.atomic_files import sha256_of
 from .inputs import SAMPLE_RANGE, load_bars
 from .request import RunRequest
-from .strategy import costs_for, model_of, rules_of, strategy_of
+from .strategy import costs_for, model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +74,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
     backtest = Backtest(
         bars=bars,
         strategy=strategy,
+        params=params_of(request) if isinstance(strategy, type) else {},
         short=request.short,
         rules=inputs.rules,
         file=inputs.bars,
@@ -145,6 +146,8 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
         config["code"] = code
     if "seed" in inspect.signature(kind).parameters:
         config["seed"] = request.seed
+    if params := params_of(request):
+        config["params"] = params
     if model is not None:
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,8 @@ class RunRequest:
     ----------
     strategy : str
         A registered name, or ``package.module:Class``.
+    params : mapping
+        Values of the strategy's own parameters by name, see ``strategies.parameters``.
     ckpt : str, optional
         A checkpoint's name or folder.
     data : Path, optional
@@ -50,6 +53,7 @@ class RunRequest:
     """
 
     strategy: str = "flagtrader"
+    params: Mapping[str, object] = field(default_factory=dict)
     ckpt: str | None = None
     data: Path | None = None
     timerange: TimeRange = field(default_factory=TimeRange)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import PhaseProgress
@@ -17,6 +17,7 @@ from .inputs import calibration_of
 if TYPE_CHECKING:
     from ..engine.costs import Costs
     from ..engine.rules import Rules  # imports the whole engine
+    from ..strategies.parameters import ParameterValue
     from .request import RunRequest
 
 
@@ -71,6 +72,7 @@ def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
     from ..strategies.registry import find_strategy
 
     found: Any = find_strategy(request.strategy)
+    given = params_of(request)
     if not issubclass(found, Strategy):
         return found
     if found.uses_model and model is None:
@@ -85,7 +87,35 @@ def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
     if "seed" in parameters:
         taken["seed"] = request.seed
     with blamed_on(found, "__init__"):
-        return found(*([model] if found.uses_model else []), **taken)
+        return found(*([model] if found.uses_model else []), **taken, **given)
+
+
+def params_of(request: RunRequest) -> dict[str, ParameterValue]:
+    """Return the values given for the strategy's own parameters, each as its parameter's type.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name, or a value of another type.
+    """
+    from ..strategies.parameters import Parameters
+    from ..strategies.registry import find_strategy
+
+    return Parameters.of(find_strategy(request.strategy)).check(request.params) if request.params != {} else {}
+
+
+def read_params(strategy: str, texts: Sequence[str]) -> dict[str, ParameterValue]:
+    """Return the values of ``NAME=VALUE`` texts, typed by a strategy's own parameters.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name, a value of another type, or a name given twice.
+    """
+    from ..strategies.parameters import Parameters
+    from ..strategies.registry import find_strategy
+
+    return Parameters.of(find_strategy(strategy)).read(texts) if texts else {}
 
 
 def strategy_maker(request: RunRequest) -> tuple[Callable[[], Any], ModelSignals | None]:

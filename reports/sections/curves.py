@@ -2,57 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...results.metrics import EquityRecord, drawdowns
+from ...results.metric import SECTIONS
+from ...results.metric_set import declarations
 from ...results.number_text import counted, money, percent, ratio, whole
 from ...results.run_record import RunRecord
+from ...results.run_view import EquityRecord, drawdowns
 from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
 from ..page import Html, Row, paragraph, section, table
 
-# Key in metrics, name, format; the first nine are results, the others trades and costs.
-HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("total_return", "Total return", lambda v: percent(v, signed=True)),
-    ("cagr", "Annual growth (CAGR)", lambda v: percent(v, signed=True)),
-    ("sharpe_daily", "Sharpe ratio, daily returns", ratio),
-    ("sharpe_per_bar", "Sharpe ratio, per-bar returns", ratio),
-    ("sortino_daily", "Sortino ratio, daily returns", ratio),
-    ("volatility_daily", "Annual volatility", percent),
-    ("max_drawdown", "Maximum drawdown", percent),
-    ("max_drawdown_days", "Longest drawdown, days", lambda v: ratio(v, 1)),
-    ("calmar", "Calmar ratio", ratio),
-    ("trades", "All trades", whole),
-    ("open_trades", "Open trades", whole),
-    ("win_rate", "Win rate, closed trades", percent),
-    ("profit_factor", "Profit factor", ratio),
-    ("avg_trade_return", "Mean return of a closed trade", lambda v: percent(v, 2, signed=True)),
-    ("exposure", "Bars with a position", percent),
-    ("turnover", "Turnover, times mean equity", ratio),
-    ("fees_paid", "Fees paid", money),
-    ("slippage_paid", "Slippage paid", money),
-    ("final_equity", "Final equity", money),
-)
 ZOOM = "Drag over a range to zoom in; the round arrow resets the view."
 
 
 def performance_section(stored: RunRecord) -> Html:
     """Show equity and drawdown with buy and hold, and the headline numbers of both."""
     mine, theirs = stored.metrics, stored.benchmark_metrics
-    rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
+    shown = declarations([mine, theirs])
+    returns, trades = (
+        [
+            Row(each.label, [each.text(mine.get(each.name)), each.text(theirs.get(each.name))])
+            for each in shown
+            if each.section == part
+        ]
+        for part in SECTIONS
+    )
     columns = ["", "Strategy", "Buy and hold"]
-    year = stored.manifest["data"].get("bars_per_year")  # not in older records
+    year = stored.data.bars_per_year  # not in older records
     bars = "" if year is None else f" and {whole(round(year))} bars"
-    caption = f"{counted(mine['bars'], 'bar')}, {ratio(mine['days'], 1)} days; 365 days{bars} a year; no risk-free rate"
+    caption = f"{counted(mine.bars, 'bar')}, {ratio(mine.days, 1)} days; 365 days{bars} a year; no risk-free rate"
     return section(
         "Equity and drawdown, with buy and hold",
         _equity(stored) if len(stored.equity) > 1 else "",
-        f'<div class="columns"><div>{table(caption, columns, rows[:9])}</div>',
-        f"<div>{table('Trades and costs', columns, rows[9:])}</div></div>\n",
+        f'<div class="columns"><div>{table(caption, columns, returns)}</div>',
+        f"<div>{table('Trades and costs', columns, trades)}</div></div>\n",
         paragraph("An en dash marks an undefined value, such as a ratio without trades or without variation.", "muted"),
     )
 
@@ -102,9 +87,8 @@ def _equity(stored: RunRecord) -> Html:
     panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]
     mine, theirs = stored.metrics, stored.benchmark_metrics
     description = (
-        f"Equity over time: the strategy ends at {money(mine['final_equity'])}, buy and hold at "
-        f"{money(theirs['final_equity'])}; "
-        f"deepest drawdowns {percent(mine['max_drawdown'])} and {percent(theirs['max_drawdown'])}"
+        f"Equity over time: the strategy ends at {money(mine.final_equity)}, buy and hold at {money(theirs.final_equity)}; "
+        f"deepest drawdowns {percent(mine.max_drawdown)} and {percent(theirs.max_drawdown)}"
     )
     return line_chart(panels, "equity", description=description, caption=f"By the bars' timestamps, UTC. {ZOOM}")
 

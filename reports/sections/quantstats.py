@@ -17,8 +17,9 @@ import matplotlib
 import matplotlib.style
 import pandas as pd
 
-from ...results.metrics import DAYS_PER_YEAR, FEWEST_DAYS_FOR_GROWTH
+from ...results.metrics import FEWEST_DAYS_FOR_GROWTH
 from ...results.number_text import NULL
+from ...results.run_view import DAYS_PER_YEAR
 from ..page import Html, paragraph, table
 from ..static_charts import inline_svg, quiet_fonts
 
@@ -57,7 +58,7 @@ def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float], 
     Parameters
     ----------
     strategy, benchmark : Series of float64
-        Daily returns with the same naive UTC index, as of `flagbt.results.metrics.daily_returns`.
+        Daily returns with the same naive UTC index, as of `flagbt.results.run_view.daily_returns`.
     days : float
         Elapsed clock time: a few hours more than 28 days touch 30 dates, but are too short for yearly growth.
 

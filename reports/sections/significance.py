@@ -33,7 +33,7 @@ def significance_section(stored: RunRecord) -> Html:
     if found is None:
         why = "flagbt did not measure it when this run was made; run it again."
         return section("Significance: could it be luck?", paragraph(why))
-    answers: dict[str, Answer] = {key: getattr(found, key) for key in ANSWERS}
+    answers = {key: found.answer(key) for key in ANSWERS}
     rows = [[name, _value(key, answers[key]), answers[key].sentence] for key, name in ANSWERS.items()]
     formulas = [[name, answers[key].formula, answers[key].paper] for key, name in ANSWERS.items()]
     return section(
@@ -91,7 +91,7 @@ def interval_bars(found: Significance) -> Html:
         ("difference_interval", "Less buy and hold's"),
         ("random_entries", "Random entries"),
     ):
-        low, high, middle = _ends(key, getattr(found, key))
+        low, high, middle = _ends(key, found.answer(key))
         if low is not None and high is not None and middle is not None:
             drawn.append((label, low, middle, high, "hold" if key == "random_entries" else "strategy"))
     if not drawn:

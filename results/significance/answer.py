@@ -61,6 +61,12 @@ class Significance(JsonRecord):
     random_entries: Answer
     verdict: LuckVerdict
 
+    def answer(self, name: str) -> Answer:
+        """Return the answer in the field ``name``."""
+        found = getattr(self, name)
+        assert isinstance(found, Answer), name
+        return found
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -98,7 +98,7 @@ def recorded_trial(stored: RunNumbers, log: TrialLog) -> Trial | None:
     Records before format 3 do not identify their bars: they come from the one line of the log with the same configuration
     and Sharpe ratio; None unless there is exactly one.
     """
-    sharpe, stated = stored.metrics["sharpe_daily"], stored.info.trial
+    sharpe, stated = stored.metrics.sharpe_daily, stored.info.trial
     if stated is not None:
         return Trial(stated.bars, stated.configuration, sharpe)
     own = configuration_digest(stored.settings, None if stored.checkpoint is None else stored.checkpoint.digest)

@@ -34,7 +34,7 @@ from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.overlap import check_overlap
-from flagbt.results.metrics import METRICS
+from flagbt.results.metrics import Metrics
 from flagbt.results.store import find_run, read_run
 from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import run
@@ -463,7 +463,7 @@ def test_an_empty_runs_folder_is_reported(refused: Callable[..., str], command: 
         ("run.json", b'{"format_version": 1}', "run.json in .* lacks id, name"),
         ("run.json", b"[]", "cannot be read"),
         ("metrics.json", b"{}", "it holds no metrics of strategy and benchmark"),
-        ("metrics.json", b'{"strategy": {}, "benchmark": {}}', "it lacks total_return"),
+        ("metrics.json", b'{"strategy": {}, "benchmark": {}}', "it lacks max_drawdown, max_drawdown_days, trades"),
         ("equity.parquet", b"PAR1", "cannot be read"),
         ("orders.csv", b"", "cannot be read"),
     ],
@@ -484,7 +484,7 @@ def test_a_damaged_run_hides_no_other(
 
 def test_a_run_has_all_metrics(two_runs: tuple[Path, Path]) -> None:
     """If it fails, a run lacks a metric, and no check reports it."""
-    assert set(read_run(two_runs[0]).metrics) == set(METRICS)
+    assert set(read_run(two_runs[0]).metrics) == {metric.name for metric in Metrics.installed()}
 
 
 def test_overlap_is_stamped_everywhere(

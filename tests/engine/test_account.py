@@ -17,6 +17,7 @@ from flagbt.data.readers import read_bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.broker import RUIN
 from flagbt.engine.costs import Costs
+from flagbt.engine.funnel import Funnel
 from flagbt.engine.replay import ReplayBars, check_replay, position_rule, replay
 from flagbt.engine.rules import Rules
 from flagbt.errors import UsageError
@@ -24,6 +25,7 @@ from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import cost_sensitivity
 from flagbt.results.metrics import metrics
 from flagbt.results.recording import record_of
+from flagbt.results.run_view import RunView
 from flagbt.results.significance.measure import significance
 from flagbt.results.store import find_run, read_run
 from flagbt.results.summary import order_counts
@@ -147,10 +149,11 @@ def test_rejected_orders_are_on_the_first_screen(command: Command, folder: Path)
     assert "orders: 1 filled, 2 rejected (Margin)\n" in out
     page = (find_run(None, folder / "runs") / "tearsheet.html").read_text()
     assert "<dt>Orders</dt><dd>1 filled, 2 rejected (Margin)</dd>" in page
-    funnel = {"filled": 3, "rejected": {"Margin": 2, "short not allowed": 1}, "zero_size": 4, "unfilled": 0}
+    rejected = {"Margin": 2, "short not allowed": 1}
+    funnel = Funnel(bars=9, submitted=10, filled=3, rejected=rejected, zero_size=4, unfilled=0)
     shorts = "short not allowed; --short lets a strategy sell what it does not hold"
     assert order_counts(funnel) == f"3 filled, 3 rejected (2 × Margin, 1 × {shorts}), 4 smaller than one lot"
-    assert order_counts({"filled": 0, "rejected": {}, "zero_size": None, "unfilled": 0}) == "none"
+    assert order_counts(Funnel(bars=9, submitted=0, filled=0, rejected={}, unfilled=0)) == "none"
 
 
 # --- ruin ------------------------------------------------------------------------------------------------------------
@@ -189,7 +192,7 @@ def test_a_lost_account_is_reported_first_and_stays_lost(command: Command, folde
     ratios = ("sharpe_daily", "sortino_daily", "volatility_daily", "calmar")
     assert [stored.metrics[name] for name in ratios] == [None] * 4
     assert stored.significance.verdict.beyond_luck is None
-    assert {each["value"] for name, each in stored.significance.items() if name != "verdict"} == {None}
+    assert {each["value"] for name, each in stored.significance.to_json().items() if name != "verdict"} == {None}
     assert len(stored.orders) == 2
     assert f"Lost everything on {LOST_ON}. Traded once" in (stored.folder / "tearsheet.html").read_text()
     code, out, _ = command("run", "--strategy", "sells:Sells", "--short", "--data", TRIPLES)
@@ -208,7 +211,7 @@ def test_the_same_ruin_in_the_compiled_replay_and_the_certainty() -> None:
     run = run_backtest(bars, Sells(short=True), short=True)
     replayed = replay(ReplayBars.of(bars), np.full(len(bars), -1.0), short=True)
     check_replay(run, replayed)
-    assert replayed.ruined
+    assert RunView.of_replay(replayed).ruined
     assert np.array_equal(replayed.equity, run.equity["equity"])
     assert np.array_equal(replayed.table[:, 4], run.signals["target"])
     held = run_backtest(bars, BuyAndHold())

@@ -23,11 +23,12 @@ from flagbt.engine.simulation import Simulation
 from flagbt.reports.sections.quantstats import quantstats_section
 from flagbt.reports.sections.significance import luck_word
 from flagbt.reports.tearsheet import command, render_tearsheet
-from flagbt.results.metrics import daily_returns, metrics
+from flagbt.results.metrics import metrics
 from flagbt.results.number_text import percent
 from flagbt.results.recording import record_of
 from flagbt.results.run_reader import read_run
 from flagbt.results.run_record import RunRecord
+from flagbt.results.run_view import daily_returns
 from flagbt.results.significance.answer import Answer, LuckVerdict, Significance
 
 RunMaker = Callable[..., Simulation]

@@ -78,7 +78,7 @@ def test_other_costs_are_backtraders_numbers(strategy: Strategy, walk: Callable[
         expected = metrics(made(bars, strategy, factor=row.factor))
         assert row.reason is None
         for name in ("sharpe_daily", "total_return", "fees_paid"):
-            assert row[name] == pytest.approx(expected[name], rel=1e-9), name
+            assert getattr(row, name) == pytest.approx(expected[name], rel=1e-9), name
 
 
 def test_break_even_fee_breaks_even_in_backtrader(walk: Callable[..., Bars]) -> None:

@@ -30,12 +30,12 @@ def test_scores_agree_with_scikit_learn(run_maker: Callable[..., Simulation]) ->
     run = run_maker(24 * 60)
     found = label_scores(run)
     assert found is not None
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.to_json(), allow_nan=False)
     labels, signal = labels_by_hand(run), run.signals["signal"].to_numpy()
     known = (labels >= 0) & (signal >= 0)
     assert found.rows == known.sum() < len(labels)
     labels, signal = labels[known], signal[known]
-    assert found.confusion == confusion_matrix(labels, signal, labels=[0, 1, 2]).tolist()
+    assert np.array_equal(found.confusion, confusion_matrix(labels, signal, labels=[0, 1, 2]))
     assert found.accuracy == pytest.approx(accuracy_score(labels, signal))
     assert found.mcc == pytest.approx(matthews_corrcoef(labels, signal))
     p = run.signals[NAMES].to_numpy()[known]

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from flagbt.engine.simulation import Simulation
-from flagbt.results.metrics import daily_returns, drawdowns, metrics
+from flagbt.results.metrics import metrics
+from flagbt.results.run_view import daily_returns, drawdowns
 
 RunMaker = Callable[..., Simulation]
 
@@ -76,7 +77,7 @@ def test_headline_ratios_by_hand(run_maker: RunMaker) -> None:
 def test_four_hour_bars_have_fewer_of_them_in_a_year(with_equity: Callable[..., Simulation]) -> None:
     """If it fails, the per-bar Sharpe ratio treats every bar as an hour."""
     run = with_equity([101, 103, 102, 106], [0, 4, 8, 12])
-    run = replace(run, data=run.data | {"step_hours": 4.0, "bars_per_year": 365 * 6})
+    run = replace(run, data=replace(run.data, step_hours=4.0, bars_per_year=365 * 6))
     returns = np.array([101 / 100, 103 / 101, 102 / 103, 106 / 102]) - 1
     expected = returns.mean() / returns.std(ddof=1) * math.sqrt(365 * 6)
     assert metrics(run)["sharpe_per_bar"] == pytest.approx(expected)
@@ -140,7 +141,7 @@ def test_trade_and_cost_metrics_come_from_the_ledger(run_maker: RunMaker) -> Non
 def test_undefined_is_null_and_never_warns(with_equity: Callable[..., Simulation], equity: list[float]) -> None:
     """If it fails, one bar, a flat line or a ruined account writes NaN or infinity, or warns."""
     found = metrics(with_equity(equity))
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.to_json(), allow_nan=False)
     if len(set(equity)) == 1 and equity[0] == 100:
         assert found["sharpe_daily"] is None
         assert found["sortino_daily"] is None

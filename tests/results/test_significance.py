@@ -26,6 +26,7 @@ from flagbt.engine.simulation import Simulation
 from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import replay_bars
 from flagbt.results.metrics import metrics
+from flagbt.results.significance.answer import LuckVerdict
 from flagbt.results.significance.bootstrap import sharpe_interval
 from flagbt.results.significance.measure import significance
 from flagbt.results.significance.random_entries import Holdings, random_entries
@@ -337,11 +338,11 @@ def test_undefined_answers_have_a_reason(kind: str, run_maker: Callable[..., Sim
     run, reason = degenerate(kind, run_maker)
     benchmark = run_maker(len(run.equity), kind="buy-and-hold")
     found = significance(run, benchmark, ALONE)
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.to_json(), allow_nan=False)
     for name in ANSWERS[:-1]:
         assert (getattr(found, name).value, getattr(found, name).reason) == (None, reason)
         assert reason in getattr(found, name).sentence
-    assert found.verdict == {"beyond_luck": None, "sentence": f"It is not known whether this is luck: {reason}."}
+    assert found.verdict == LuckVerdict(None, f"It is not known whether this is luck: {reason}.")
 
 
 def test_all_losses_are_a_number(walk: Callable[..., Bars], run_maker: Callable[..., Simulation]) -> None:
@@ -391,14 +392,14 @@ def test_same_seed_same_numbers(walk: Callable[..., Bars]) -> None:
     bars = walk(24 * 60, 7)
     run, benchmark = made(bars, RandomSignals(seed=3)), made(bars, BuyAndHold())
     first, again, other = (significance(run, benchmark, ALONE, seed=seed) for seed in (0, 0, 1))
-    assert json.dumps(first) == json.dumps(again)
+    assert first == again
     assert first.sharpe_interval.low != other.sharpe_interval.low
     assert first.random_entries.inputs["median"] != other.random_entries.inputs["median"]
-    assert set(first) == {*ANSWERS, "verdict"}
+    assert set(first.to_json()) == {*ANSWERS, "verdict"}
     for name in ANSWERS:
-        assert first[name]["formula"]
-        assert first[name]["paper"]
-        assert first[name]["sentence"].endswith(".")
+        assert getattr(first, name).formula
+        assert getattr(first, name).paper
+        assert getattr(first, name).sentence.endswith(".")
 
 
 def test_no_trade_leaves_nothing_to_move(walk: Callable[..., Bars]) -> None:

@@ -301,7 +301,7 @@ def test_the_numbers_in_prose_are_those_of_the_code() -> None:
     from flagbt.engine.costs import Costs
     from flagbt.models.diversity import COLLAPSED_TOTAL_VARIATION
     from flagbt.models.network import FINGERPRINT_ROWS, FINGERPRINT_TOLERANCE
-    from flagbt.results.metrics import DAYS_PER_YEAR
+    from flagbt.results.run_view import DAYS_PER_YEAR
 
     costs, labels, text = Costs(), LabelSpec(), " ".join(page("ARCHITECTURE.md").split())
     for stated in (
@@ -370,9 +370,8 @@ def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) ->
 
     run = run_maker(48)
     found = significance(run, run, TrialCount(1, ()))  # type: ignore[arg-type]
-    assert [row[0].strip("`") for row in table_after(page("significance.md"), "figures")] == [
-        field.name for field in fields(found)
-    ][:-1]
+    names = [field.name for field in fields(found)]
+    assert [row[0].strip("`") for row in table_after(page("significance.md"), "figures")] == names[:-1]
     assert "`verdict`" in page("significance.md")
 
 
