@@ -22,7 +22,7 @@ install-test: .venv/installed-test
 # The editable install links each file, so that type checkers find the package: a new file needs a new install.
 .venv/files: always
 	@mkdir -p .venv
-	@find . -name '*.py' -not -path './.*' -not -path './build/*' -not -path './tests/*' | sort > $@.new
+	@find . \( -name '*.py' -o -name '*.jinja' \) -not -path './.*' -not -path './build/*' -not -path './tests/*' | sort > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 .venv/installed-test: .venv/installed

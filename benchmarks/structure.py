@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # The lowest first: a file imports from its own layer or from a lower one.
 LAYERS = (
-    ("errors", "arrays", "stopping"),
+    ("errors", "arrays", "stopping", "options"),
     ("storage",),
     ("data",),
     ("models",),

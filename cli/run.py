@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +23,21 @@ if TYPE_CHECKING:
     from ..results.significance.answer import Answer, Significance
 
 
-@click.command("run", cls=Command)
+@click.command(
+    "run",
+    cls=Command,
+    examples=(
+        "flagbt run --strategy sma-cross --timerange 20240101-20240701 --fee-bps 5",
+        "flagbt run --ckpt Jan4 --short --stop-loss 0.05 --name careful",
+    ),
+)
 @run_options
 @config_option
 @json_option
 def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
     """Backtest a strategy, and write a run folder with a tearsheet."""
-    request = _request(options)
+    given = {option: value for option, value in options.items() if value is not None}
+    request = RunRequest.of({**given, "params": read_params(given["strategy"], given["param"])})
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
         record = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     if as_json:
@@ -39,11 +45,6 @@ def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, *
         return
     print_checkpoint(request.ckpt)
     print_run(record)
-
-
-def _request(options: Mapping[str, Any]) -> RunRequest:
-    given = {field.name: options[field.name] for field in fields(RunRequest) if options.get(field.name) is not None}
-    return RunRequest(**given, params=read_params(options["strategy"], options["param"]))
 
 
 def run_json(record: RunRecord) -> JsonObject:
@@ -132,7 +133,11 @@ def _interval(answer: Answer) -> str | None:
     return None if answer.low is None else f"{answer.low:.2f} .. {answer.high:.2f}"
 
 
-@click.command("show-config", cls=Command)
+@click.command(
+    "show-config",
+    cls=Command,
+    examples=("flagbt show-config --config run.yaml", "flagbt show-config --config run.yaml --fee-bps 5 --json"),
+)
 @run_options
 @config_option
 @json_option

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import backtrader as bt
 import numpy as np
@@ -246,8 +246,7 @@ class Backtest:
         scores = signals is not None and (signals.probabilities is not None or signals.logits is not None)
         if scores and self.checkpoint is None and isinstance(self.strategy, Strategy):
             own["labels"] = str(labels_of(self.strategy))
-        rules = cast("JsonObject", self.rules.describe())
-        return RunSettings({**own, **self.costs.describe(), **rules, **self.config})
+        return RunSettings({**own, **self.costs.describe(), **self.rules.describe(), **self.config})
 
 
 def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd.DataFrame:

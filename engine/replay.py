@@ -11,6 +11,7 @@ read-only, or else not at all.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -33,16 +34,6 @@ from .rules import Rules
 from .simulation import Simulation
 
 _TOLERANCE = 1e-9
-# The functions that ``kernel.simulate`` calls; numba compiles them with it.
-_CALLED = (
-    kernel.next_target,
-    kernel.size_for,
-    kernel.size_of_target,
-    kernel.execute,
-    kernel.is_paid,
-    kernel.order_at_open,
-    kernel.closes_trade,
-)
 STATUSES = ("unfilled", "filled", "zero-size")
 REASONS = ("", LESS_THAN_A_LOT, RUIN)
 
@@ -284,8 +275,9 @@ def _compiled() -> Callable[..., tuple[int, int]]:
 
     # Division by zero gives infinity, as in numpy: the check for it costs more than the division. Never use fastmath.
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True}
-    for function in _CALLED:
-        register_jitable(**options)(function)
+    for function in vars(kernel).values():  # those that ``kernel.simulate`` calls
+        if inspect.isfunction(function) and function.__module__ == kernel.__name__ and function is not kernel.simulate:
+            register_jitable(**options)(function)
     try:
         return numba.njit(kernel.simulate, cache=True, **options)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder that can be written: compile in each process

@@ -87,8 +87,7 @@ class RunSettings(JsonRecord, Mapping[str, JsonValue]):
     @property
     def costs(self) -> Costs:
         """The costs; the default of one that was not recorded."""
-        known = {field.name: self.get(field.name) for field in fields(Costs)}
-        return Costs(**{name: cast("float", value) for name, value in known.items() if value is not None})
+        return Costs.from_json(self.recorded)
 
     @property
     def short(self) -> bool:

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from ..errors import FlagbtError, RecordError
 from ..results.caveats import legend, marks
-from ..results.number_text import ratio, whole
+from ..results.number_text import ratio
 from ..results.run_reader import read_numbers
 from ..results.run_record import RunNumbers
 from ..results.significance.current_trials import CurrentTrials
 from ..results.store import list_runs
 from ..storage.atomic_files import write_text
 from ..storage.locks import locked
-from .page import Html, document, escape, paragraph, table
+from .page import render
 from .sections.significance import luck_word, trials_then_now
 from .tearsheet import title_of
 
 INDEX_FILE = "index.html"
-COLUMNS = ("Run", "Data", "Return", "Buy and hold", "Sharpe, daily", "90 % interval", "Luck", "Tried, then / now", "Trades")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexRow:
+    """A run in the list: the texts of its row."""
+
+    folder: str
+    title: str
+    source: str
+    span: str
+    total_return: str
+    benchmark_return: str
+    sharpe_daily: str
+    interval: str
+    luck: str
+    unstated: bool
+    tried: str
+    trades: str
 
 
 def write_index(out: Path) -> Path:
@@ -63,42 +80,23 @@ def render_index(out: Path) -> str:
             shown.update(marks(run.info))
         except FlagbtError as error:
             damaged.append(str(error))
-    body = [f"<header>\n<h1>Runs</h1>\n{paragraph(_lead(len(rows)), 'lead')}</header>\n"]
-    if rows:
-        body.append(table("Newest first; click a column header to sort", COLUMNS, rows, sortable=True))
-        body += [paragraph(line, "muted") for line in legend(shown)]
-    if damaged:
-        items = "".join(f"<li>{escape(each)}</li>\n" for each in damaged)
-        body.append(f"<section>\n<h2>Not readable</h2>\n<ul>\n{items}</ul>\n</section>\n")
-    return document("Runs – flagbt", "".join(body), wide=True)
+    return render("runs_index", title="Runs – flagbt", wide=True, runs=rows, legend=legend(shown), damaged=damaged)
 
 
-def _lead(count: int) -> str:
-    return "One run." if count == 1 else f"{whole(count)} runs."
-
-
-def _row(folder_name: str, run: RunNumbers) -> list[object]:
+def _row(folder: str, run: RunNumbers) -> IndexRow:
     data, mine, known = run.data, run.metrics, run.significance
-    link = f'<a href="{quote(folder_name)}/tearsheet.html">{escape(title_of(run.info))}</a>'
-    span = " ".join([f"{data.first[:10]} .. {data.last[:10]}", *marks(run.info)])
     low, high = (None, None) if known is None else (known.sharpe_interval.low, known.sharpe_interval.high)
-    return [
-        Html(f"{link}<br>{_small(folder_name)}"),
-        Html(f"{escape(data.source)}<br>{_small(span)}"),
-        mine.text("total_return"),
-        run.benchmark_metrics.text("total_return"),
-        mine.text("sharpe_daily"),
-        ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
-        _luck(run),
-        trials_then_now(known),
-        mine.text("trades"),
-    ]
-
-
-def _luck(run: RunNumbers) -> Html:
-    note = "" if run.settings.bars_seen_stated else f"<br>{_small('bars seen: not stated')}"
-    return Html(f"{escape(luck_word(run.significance))}{note}")
-
-
-def _small(text: str) -> str:
-    return f"<small>{escape(text)}</small>"
+    return IndexRow(
+        folder=folder,
+        title=title_of(run.info),
+        source=data.source,
+        span=" ".join([f"{data.first[:10]} .. {data.last[:10]}", *marks(run.info)]),
+        total_return=mine.text("total_return"),
+        benchmark_return=run.benchmark_metrics.text("total_return"),
+        sharpe_daily=mine.text("sharpe_daily"),
+        interval=ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
+        luck=luck_word(known),
+        unstated=not run.settings.bars_seen_stated,
+        tried=trials_then_now(known),
+        trades=mine.text("trades"),
+    )

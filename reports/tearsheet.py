@@ -1,14 +1,15 @@
 """The tearsheet: one page a run, which starts with the outcome and whether it is luck, followed by all details.
 
-It is rendered from the run's folder alone, so `flagbt report` produces the same bytes again.
+It is rendered from the run's record alone, so `flagbt report` produces the same bytes again.
 """
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from typing import cast
+
+from markupsafe import Markup
 
 from ..arrays import JsonValue
 from ..data.labels import label_spec
@@ -19,10 +20,10 @@ from ..results.repeat_command import run_command_text
 from ..results.run_info import RunInfo
 from ..results.run_record import RunRecord
 from ..results.run_view import daily_returns, ruined_at
+from ..results.significance.answer import Significance
 from ..results.summary import order_counts
 from ..strategies.parameters import parameter_text
-from .interactive_charts import chart_document
-from .page import Html, details, escape, facts, paragraph, section, setting_text, table, verdict_card
+from .page import Card, render, setting_text
 from .sections.calibration import calibration_section
 from .sections.costs import costs_section
 from .sections.curves import performance_section, price_section
@@ -53,23 +54,28 @@ def render_tearsheet(stored: RunRecord) -> str:
     str
         A whole page: it fetches nothing and holds no clock, id or absolute path.
     """
-    title = title_of(stored.info)
-    body = "".join(
-        (
-            _head(stored, title),
-            _what_ran(stored),
-            performance_section(stored),
-            diversity_section(stored),
-            price_section(stored),
-            calibration_section(stored),
-            costs_section(stored),
-            significance_section(stored),
-            _quantstats(stored),
-            trades_section(stored.trades),
-            section("Reproduce", f"<pre><code>{html.escape(command(stored.settings))}</code></pre>\n", _reproduce_note()),
-        )
+    name, known = title_of(stored.info), stored.significance
+    luck = f" {luck_sentence(known, stored.settings)}" if known is not None and not stored.trades.empty else ""
+    return render(
+        "tearsheet",
+        title=f"{name} – flagbt",
+        banners=banners([stored.info]),
+        name=name,
+        lead=stored.sentence + luck,
+        notes=stored.info.notes,
+        cards=_cards(stored),
+        facts_shown=_facts(stored),
+        settings=_settings(stored),
+        performance=performance_section(stored),
+        diversity=diversity_section(stored),
+        price=price_section(stored),
+        calibration=calibration_section(stored),
+        costs=costs_section(stored),
+        significance=significance_section(stored),
+        quantstats=_quantstats(stored),
+        trades=trades_section(stored.trades),
+        command=command(stored.settings),
     )
-    return chart_document(f"{title} – flagbt", body, banners=banners([stored.info]))
 
 
 def title_of(info: RunInfo) -> str:
@@ -91,48 +97,30 @@ def _parameters(config: Mapping[str, JsonValue]) -> list[str]:
     return [f"{name}={setting_text(parameter_text(value))}" for name, value in params.items()]
 
 
-def _head(stored: RunRecord, title: str) -> str:
-    notes, known = stored.info.notes, stored.significance
-    luck = f" {luck_sentence(known, stored.settings)}" if known is not None and not stored.trades.empty else ""
-    lead = paragraph(stored.sentence + luck, "lead")
-    cards = _cards(stored)
-    return "".join(
-        (
-            f"<header>\n<h1>{escape(title)}</h1>\n{lead}",
-            paragraph(notes) if notes else "",
-            "</header>\n",
-            f'<div class="cards">{cards}</div>\n' if cards else "",
-        )
-    )
-
-
-def _cards(stored: RunRecord) -> str:
-    verdicts = stored.verdicts
+def _cards(stored: RunRecord) -> list[Card]:
+    verdicts, known = stored.verdicts, stored.significance
     titles = {"signal": "Signals", "model": "Model, before calibration", "calibrated": "Model, after calibration"}
     if verdicts.model == verdicts.calibrated:  # nothing was calibrated: one card is enough
         titles = {"signal": "Signals", "model": "Model"}
     cards = [
-        verdict_card(title, found.verdict, found.sentence, KIND_OF_VERDICT[found.verdict])
+        Card(title, found.verdict, found.sentence, KIND_OF_VERDICT[found.verdict])
         for each, title in titles.items()
         if (found := getattr(verdicts, each)) is not None
     ]
-    return "".join([*cards[:1], _luck(stored), *cards[1:]])
+    return cards if known is None else [*cards[:1], _luck(known, stored.info), *cards[1:]]
 
 
-def _luck(stored: RunRecord) -> str:
-    known = stored.significance
-    if known is None:
-        return ""
+def _luck(known: Significance, info: RunInfo) -> Card:
     word = luck_word(known)
     kind = {"not luck alone": "good", "may be luck": "fair", "due to the market": "fair", "a loss beyond luck": "bad"}.get(
         word, ""
     )
-    if kind == "good" and set(marks(stored.info)) - {"SYNTHETIC"}:
+    if kind == "good" and set(marks(info)) - {"SYNTHETIC"}:
         kind = "fair"
     answer = known.deflated_sharpe if known.sharpe_interval.value is None else known.sharpe_interval
     if word == "due to the market":
         answer = known.random_entries
-    return verdict_card("Luck", word, with_stamp(answer, stored.settings).sentence, kind)
+    return Card("Luck", word, with_stamp(answer, info.config).sentence, kind)
 
 
 def _seen(settings: RunSettings) -> str:
@@ -141,7 +129,7 @@ def _seen(settings: RunSettings) -> str:
     return ", ".join(settings.bars_seen or ()) or ("not recorded" if "bars_seen" not in settings else "none")
 
 
-def _what_ran(stored: RunRecord) -> str:
+def _facts(stored: RunRecord) -> list[tuple[str, object]]:
     data, config, checkpoint = stored.data, stored.settings, stored.checkpoint
     fee, slippage = (setting_text(config.get(each)) for each in ("fee_bps", "slippage_bps"))
     entries: list[tuple[str, object]] = [
@@ -163,26 +151,21 @@ def _what_ran(stored: RunRecord) -> str:
             ("Checkpoint digest", checkpoint.digest[:16]),
         ]
     entries.append(("Data digest", data.digest[:16]))
-    rows = [["First and last bar", f"{data.first} .. {data.last}"]]
+    return entries
+
+
+def _settings(stored: RunRecord) -> list[tuple[str, str]]:
+    data, checkpoint = stored.data, stored.checkpoint
+    rows = [("First and last bar", f"{data.first} .. {data.last}")]
     if data.gaps is not None:
-        rows.append(["Gaps in the file", f"{whole(data.gaps)}, {whole(data.missing_bars)} bars missing"])
+        rows.append(("Gaps in the file", f"{whole(data.gaps)}, {whole(data.missing_bars)} bars missing"))
     if checkpoint:
-        rows.append(["Labels", label_spec(checkpoint.labels).question])
-    rows += [[name.replace("_", " ").capitalize(), setting_text(value)] for name, value in config.items()]
-    settings = table("As recorded in run.json", ["Setting", "Value"], rows, words=True)
-    return section("What was run", facts(entries), details("All settings", settings))
+        rows.append(("Labels", label_spec(checkpoint.labels).question))
+    return rows + [(name.replace("_", " ").capitalize(), setting_text(each)) for name, each in stored.settings.items()]
 
 
-def _quantstats(stored: RunRecord) -> Html:
+def _quantstats(stored: RunRecord) -> Markup:
     returns, held = daily_returns(stored), daily_returns(stored.benchmark)
     if ruined_at(stored) is not None:  # also where every day's last close was above 0
         returns *= math.nan
-    return section("quantstats", quantstats_section(returns, held, days=stored.metrics.days))
-
-
-def _reproduce_note() -> Html:
-    return paragraph(
-        "The names are files on the machine that made this page. run.json holds the command as given, digests, "
-        "library versions and seeds; the same command on the same inputs gives the same numbers.",
-        "muted",
-    )
+    return quantstats_section(returns, held, days=stored.metrics.days)

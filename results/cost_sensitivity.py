@@ -145,14 +145,8 @@ def _break_even_sentence(run: Simulation, fee: float | None, why: str | None) ->
 
 
 def _at_factor(run: Simulation, replayed: Callable[[Costs], ReplayResult], factor: float) -> AtCosts:
-    own = run.config.costs
     try:
-        costs = replace(
-            own,
-            fee_bps=factor * own.fee_bps,
-            slippage_bps=factor * own.slippage_bps,
-            borrow_bps_per_day=factor * own.borrow_bps_per_day,
-        )
+        costs = run.config.costs.times(factor)
     except UsageError as error:
         return AtCosts(factor=factor, reason=str(error))
     measured = replay_metrics(replayed(costs))

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..data.bars import Bars
-from ..engine.costs import SIZING
+from ..engine.costs import SIZING, Costs
+from ..engine.rules import Rules
+from ..options import option_table, recorded
 from ..results.metric import MetricValue
 from ..results.metrics import Metrics, sweep_metrics
 from ..results.repeat_command import run_command_text
-from .grid import Configuration, Grid, plain
+from .grid import Configuration, Grid
 from .runner import SweepOutcome
 from .worker import Segment, SweepWorker
 
@@ -110,12 +112,7 @@ def _swept(measured: Metrics) -> dict[str, MetricValue]:
 
 
 def repeat_command(
-    grid: Grid,
-    setting: Configuration,
-    timerange: str,
-    *,
-    ckpt: str | None = None,
-    others: Mapping[str, str | bool | None] | None = None,
+    grid: Grid, setting: Configuration, timerange: str, *, ckpt: str | None = None, others: Mapping[str, object] | None = None
 ) -> str:
     """Return the `flagbt run` command that repeats a setting on a range.
 
@@ -126,17 +123,16 @@ def repeat_command(
     others : mapping, optional
         Options that no setting holds, such as ``data`` and its file.
     """
-    costs = setting.costs
-    numbers = {"fee_bps": costs.fee_bps, "slippage_bps": costs.slippage_bps, "borrow_bps_per_day": costs.borrow_bps_per_day}
+    own = {each.name for kind in (Costs, Rules) for each in option_table(kind)}
     return run_command_text(
         {
             "checkpoint": ckpt or grid.models[setting.model].name,
             **(others or {}),
             "timerange": timerange,
             "calibration": setting.point.text,
+            **recorded(setting.costs),
+            **{name: value for name, value in setting.values.items() if name not in own},
             "decision": str(setting.decision),
-            **{name: plain(number) for name, number in (numbers | {"cash": setting.cash}).items()},
-            **{rule: str(value) for rule, value in setting.rules.describe().items()},
-            "short": setting.short,
+            **recorded(setting.rules),
         }
     )

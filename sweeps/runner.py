@@ -108,7 +108,7 @@ class SweepRunner:
 
         # 2. The table, and its summary
         table = self.folder.path / TABLE
-        write_table((self.folder.piece(unit) for unit in blocks), table)
+        write_table((self.folder.piece(unit) for unit in blocks), table, grid.axes)
         chosen = frozenset(random_share(len(grid), min(1.0, MOST_SAMPLED / len(grid)), self.seed + 1).tolist())
         summary = Summary(grid, TableLayout.of(grid), chosen)
         for batch in batches(table):

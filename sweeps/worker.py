@@ -131,7 +131,7 @@ class SweepWorker:
         """
         if unit.kind == CHECK:
             return json.dumps(self.check(unit.number)).encode()
-        return part_bytes(self.rows(self.block(unit.number)))
+        return part_bytes(self.rows(self.block(unit.number)), self.grid.axes)
 
     def rows(self, numbers: range) -> Iterator[dict[str, Any]]:
         """Yield a row for each setting and segment, with the columns of ``result_table.table_schema``."""
@@ -254,8 +254,9 @@ def part_edges(n_days: int, parts: int) -> npt.NDArray[np.int64]:
 
 
 def _row(grid: Grid, setting: Configuration, segment: Segment, signals: SegmentSignals) -> dict[str, Any]:
-    offsets, shares, rules = setting.point.offsets, signals.shares, setting.rules
+    offsets, shares = setting.point.offsets, signals.shares
     return {
+        **setting.values,
         "setting": setting.number,
         "timerange": str(segment.timerange),
         "ckpt": grid.models[setting.model].name,
@@ -263,18 +264,6 @@ def _row(grid: Grid, setting: Configuration, segment: Segment, signals: SegmentS
         "decision": str(setting.decision),
         "offset_sell": None if offsets is None else offsets[0],
         "offset_buy": None if offsets is None else offsets[1],
-        "short": setting.short,
-        "cash": setting.cash,
-        "fee_bps": setting.costs.fee_bps,
-        "slippage_bps": setting.costs.slippage_bps,
-        "borrow_bps_per_day": setting.costs.borrow_bps_per_day,
-        "cooldown_bars": rules.cooldown_bars,
-        "min_hold_bars": rules.min_hold_bars,
-        "exit": setting.exit,
-        "stop_loss": rules.stop_loss,
-        "take_profit": rules.take_profit,
-        "max_short_notional": rules.max_short_notional,
-        "close_short_above": rules.close_short_above,
         "share_sell": shares and shares[0],
         "share_hold": shares and shares[1],
         "share_buy": shares and shares[2],

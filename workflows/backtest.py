@@ -15,19 +15,19 @@ from ..arrays import JsonObject, PhaseProgress, TimeArray
 from ..data.bars import Bars
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
+from ..engine.rules import Rules
 from ..models.device import pick_device
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
+from ..options import recorded
 from ..storage.atomic_files import sha256_of
 from .inputs import SAMPLE_RANGE, load_bars
 from .request import RunRequest
-from .strategy import costs_for, model_of, params_of, rules_of, strategy_of
+from .strategy import model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..engine.costs import Costs
-    from ..engine.rules import Rules  # imports the whole engine
     from ..engine.simulation import CheckpointInfo, Simulation
 
 
@@ -37,7 +37,6 @@ class BacktestInputs:
 
     bars: Bars
     timerange: TimeRange
-    costs: Costs
     model: ModelSignals | None
     strategy: Any
     rules: Rules
@@ -47,9 +46,9 @@ def backtest_inputs(request: RunRequest, progress: PhaseProgress) -> BacktestInp
     """Load the bars, the model and the strategy, and refuse bars that the model or the strategy has seen."""
     bars = load_bars(request.data)
     timerange = SAMPLE_RANGE if request.data is None and request.timerange == TimeRange() else request.timerange
-    costs, model = costs_for(request), model_of(request, progress)
+    model = model_of(request, progress)
     strategy = strategy_of(request, model)
-    inputs = BacktestInputs(bars, timerange, costs, model, strategy, rules_of(request, model))
+    inputs = BacktestInputs(bars, timerange, model, strategy, rules_of(request, model))
     is_plain = isinstance(strategy, type)
     if model is not None:
         check_step(model.checkpoint, bars)
@@ -83,7 +82,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
         signals=model(bars) if model is not None and isinstance(strategy, type) else None,
         progress=lambda done, total: progress("replay", done, total),
         timerange=inputs.timerange,
-        costs=inputs.costs,
+        costs=request.costs,
         cash=request.cash,
     ).run()
     first, last = (inputs.bars.position_of(stamp.to_datetime64()) for stamp in backtest.bars.index[[0, -1]])
@@ -94,7 +93,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
         ranges = [*stated, *map(str, seen_ranges(model.checkpoint, model.calibration).values())]
         settings = RunSettings({**backtest.config, "bars_seen": list(dict.fromkeys(ranges))})
         backtest = replace(backtest, config=settings)
-    benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=inputs.costs, cash=request.cash, file=inputs.bars)
+    benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=request.costs, cash=request.cash, file=inputs.bars)
     return backtest, benchmark.run()
 
 
@@ -138,6 +137,7 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
         "data": None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),
         "allow_overlap": request.allow_overlap,
+        **recorded(request),
     }
     if (name := name_of(strategy)) != request.strategy:
         config["strategy_name"] = name
@@ -169,4 +169,4 @@ def _code_digest(strategy: type[Any]) -> str | None:
 
 def scoring_device(request: RunRequest, model: ModelSignals | None) -> str | None:
     """Return the device that scored the bars; ``auto`` would not identify it."""
-    return None if model is None else str(pick_device(request.device))
+    return None if model is None else str(pick_device(request.scoring.device))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from markupsafe import Markup
 
 from ...results.metric import SECTIONS
 from ...results.metric_set import declarations
@@ -12,40 +13,38 @@ from ...results.number_text import counted, money, percent, ratio, whole
 from ...results.run_record import RunRecord
 from ...results.run_view import EquityRecord, drawdowns
 from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
-from ..page import Html, Row, paragraph, section, table
+from ..page import render
 
 ZOOM = "Drag over a range to zoom in; the round arrow resets the view."
 
 
-def performance_section(stored: RunRecord) -> Html:
+def performance_section(stored: RunRecord) -> Markup:
     """Show equity and drawdown with buy and hold, and the headline numbers of both."""
     mine, theirs = stored.metrics, stored.benchmark_metrics
     shown = declarations([mine, theirs])
     returns, trades = (
         [
-            Row(each.label, [each.text(mine.get(each.name)), each.text(theirs.get(each.name))])
+            (each.label, each.text(mine.get(each.name)), each.text(theirs.get(each.name)))
             for each in shown
             if each.section == part
         ]
         for part in SECTIONS
     )
-    columns = ["", "Strategy", "Buy and hold"]
     year = stored.data.bars_per_year  # not in older records
     bars = "" if year is None else f" and {whole(round(year))} bars"
-    caption = f"{counted(mine.bars, 'bar')}, {ratio(mine.days, 1)} days; 365 days{bars} a year; no risk-free rate"
-    return section(
-        "Equity and drawdown, with buy and hold",
-        _equity(stored) if len(stored.equity) > 1 else "",
-        f'<div class="columns"><div>{table(caption, columns, returns)}</div>',
-        f"<div>{table('Trades and costs', columns, trades)}</div></div>\n",
-        paragraph("An en dash marks an undefined value, such as a ratio without trades or without variation.", "muted"),
+    return render(
+        "sections/performance",
+        chart=_equity(stored) if len(stored.equity) > 1 else "",
+        caption=f"{counted(mine.bars, 'bar')}, {ratio(mine.days, 1)} days; 365 days{bars} a year; no risk-free rate",
+        returns=returns,
+        trades=trades,
     )
 
 
-def price_section(stored: RunRecord) -> Html:
+def price_section(stored: RunRecord) -> Markup:
     """Show the closes with every entry and exit, and the position over time."""
     if len(stored.equity) < 2:
-        return section("Price, entries and exits", paragraph("One bar makes no chart."))
+        return render("sections/price", chart="")
     trades, x = stored.trades, times(stored.equity)
     marks = []
     left = trades[trades["status"] == "closed"]
@@ -67,7 +66,7 @@ def price_section(stored: RunRecord) -> Html:
     if max((len(each.x) for each in marks), default=0) > MOST_MARKS:
         caption = f"Of {whole(len(trades))} trades, {whole(MOST_MARKS)} evenly chosen ones are marked. {caption}"
     description = f"Closing price over time with {whole(len(trades))} trades marked at their entries and exits"
-    return section("Price, entries and exits", line_chart(panels, "price", description=description, caption=caption))
+    return render("sections/price", chart=line_chart(panels, "price", description=description, caption=caption))
 
 
 def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
@@ -76,7 +75,7 @@ def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
     return np.asarray(index.tz_convert("UTC").tz_localize(None))
 
 
-def _equity(stored: RunRecord) -> Html:
+def _equity(stored: RunRecord) -> Markup:
     x = times(stored.equity)
     accounts: list[tuple[str, EquityRecord, str, str]] = [
         ("Strategy", stored, "strategy", "solid"),

@@ -255,7 +255,7 @@ def test_rules_and_fractions_end_with_the_account() -> None:
             return -1.0 if t % 2 else -0.9
 
     run = run_backtest(
-        bars, Halves(short=True), short=True, rules=Rules(stop_loss=0.5, horizon_bars=1, cooldown_bars=1, min_hold_bars=1)
+        bars, Halves(short=True), short=True, rules=Rules(stop_loss=0.5, exit="horizon:1", cooldown_bars=1, min_hold_bars=1)
     )
     assert run.equity["equity"].iloc[2] < 0
     assert run.orders["reason"].tolist()[-1] == RUIN

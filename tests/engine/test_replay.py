@@ -136,7 +136,7 @@ def cases(draw: st.DrawFn) -> Case:
         Rules(
             cooldown_bars=draw(st.sampled_from([0, 0, 1, 5])),
             min_hold_bars=draw(st.sampled_from([0, 0, 1, 6])),
-            horizon_bars=draw(st.sampled_from([None, None, 1, 3, 8])),
+            exit=draw(st.sampled_from(["signal", "signal", "horizon:1", "horizon:3", "horizon:8"])),
             stop_loss=draw(maybe),
             take_profit=draw(maybe),
             max_short_notional=draw(st.sampled_from([1.0, 1.0, 0.4])),
@@ -335,7 +335,7 @@ def test_the_compiled_loop_equals_its_source() -> None:
     """Compilation: if it fails, numba's results differ from the Python source's."""
     bars = make_case_bars(300, 4, price=100.0, volatility=0.02, jump=0.03, gap_share=0.1)
     targets = np.random.default_rng(1).choice([-1.0, -0.5, 0.0, 0.3, 1.0, np.nan], 300)
-    rules = Rules(cooldown_bars=2, stop_loss=0.03, horizon_bars=4, close_short_above=1.1)
+    rules = Rules(cooldown_bars=2, stop_loss=0.03, exit="horizon:4", close_short_above=1.1)
     prepared, scratch = ReplayBars.of(bars), Scratch(300)
     compiled = replay(prepared, targets, short=True, rules=rules)
     written = kernel.simulate(
