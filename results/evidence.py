@@ -17,7 +17,7 @@ SECTIONS = ("certainty", "costs", "labels")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class RunEvidence:
     """The evidence of a run; each part None where it was not measured, or cannot be."""
 
     significance: Significance | None = None
@@ -25,14 +25,14 @@ class Evidence:
     label_scores: LabelScores | None = None
 
 
-def evidence(run: Simulation, benchmark: Simulation, trials: TrialCount, *, seed: int = 0) -> Evidence:
+def evidence(run: Simulation, benchmark: Simulation, trials: TrialCount, *, seed: int = 0) -> RunEvidence:
     """Measure the evidence of a run; takes a second or less for a year of hourly bars, once compiled.
 
     See `flagbt.results.significance.measure.significance`, `flagbt.results.cost_sensitivity.cost_sensitivity` and
     `flagbt.results.label_scores.label_scores`.
     """
     answers = significance(run, benchmark, trials, seed=seed)
-    return Evidence(
+    return RunEvidence(
         significance=replace(answers, verdict=with_stamp(answers.verdict, run.config)),
         cost_sensitivity=cost_sensitivity(run),
         label_scores=label_scores(run),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from ..arrays import JsonValue
 from ..data.bars import utc
 from ..engine.simulation import Simulation
-from .evidence import Evidence
+from .evidence import RunEvidence
 from .library_versions import git_revision, library_versions
 from .metrics import metrics
 from .run_info import FORMAT_VERSION, RunInfo, TrialInfo
@@ -46,7 +46,7 @@ class Provenance:
 
 
 def record_of(
-    run: Simulation, benchmark: Simulation, evidence: Evidence | None = None, provenance: Provenance | None = None
+    run: Simulation, benchmark: Simulation, evidence: RunEvidence | None = None, provenance: Provenance | None = None
 ) -> RunRecord:
     """Return the record of a run, which was not saved.
 
@@ -57,13 +57,13 @@ def record_of(
     ----------
     run, benchmark : Simulation
         Over the same bars.
-    evidence : Evidence, optional
+    evidence : RunEvidence, optional
         By default nothing was measured.
     provenance : Provenance, optional
     """
     if not run.equity.index.equals(benchmark.equity.index):
         raise ValueError("the run and its benchmark must have the same bars")
-    evidence, provenance = evidence or Evidence(), provenance or Provenance()
+    evidence, provenance = evidence or RunEvidence(), provenance or Provenance()
     measured, held, described = metrics(run), metrics(benchmark), diversity_of(run)
     verdicts, lost = verdicts_of(run, described), ruined_at(run)
     seconds = with_total(run.seconds)

@@ -28,7 +28,7 @@ from flagbt.engine.simulation import ORDER_COLUMNS, TRADE_COLUMNS, CheckpointInf
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.signals import Signals
 from flagbt.models.statistics import softmax
-from flagbt.results.evidence import Evidence
+from flagbt.results.evidence import RunEvidence
 from flagbt.results.run_record import RunRecord
 
 # Small tensors on two busy cores: a second thread waits far longer than it computes.
@@ -255,7 +255,7 @@ def store_runs(
     *,
     measure: bool = False,
     page: Callable[[RunRecord], str] = lambda _: "page\n",
-    measured: Evidence | None = None,
+    measured: RunEvidence | None = None,
     **provenance: Any,
 ) -> RunRecord:
     """Write a run as `flagbt run` does and read it back; with ``measure``, also its certainty, which takes a second."""

@@ -19,7 +19,7 @@ import pytest
 from flagbt.engine.run_settings import RunSettings
 from flagbt.engine.simulation import Simulation
 from flagbt.errors import RecordError, UsageError
-from flagbt.results.evidence import Evidence, evidence
+from flagbt.results.evidence import RunEvidence, evidence
 from flagbt.results.metrics import metrics
 from flagbt.results.recording import Provenance, record_of
 from flagbt.results.store import RunRecord, find_run, list_runs, read_run, write_page, write_run
@@ -41,7 +41,7 @@ def save(
     pair: tuple[Simulation, Simulation],
     out: Path,
     page: Callable[[RunRecord], str] = lambda _: "page\n",
-    measured: Evidence | None = None,
+    measured: RunEvidence | None = None,
     **provenance: Any,
 ) -> Path:
     """Write the pair with a one-line page."""
