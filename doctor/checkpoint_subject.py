@@ -73,6 +73,7 @@ def subject_of_checkpoint(
     architecture = checkpoint.architecture
     stored = checkpoint.stored_calibration() if "default" in checkpoint.calibration_names() else None
     weights = (checkpoint.described.objective or {}).get("class_weights")
+    claims = (checkpoint.described.metrics or {}).get("validation") or {}
     return Subject(
         name=checkpoint.name,
         bars=bars,
@@ -90,7 +91,7 @@ def subject_of_checkpoint(
         label_shares=checkpoint.label_shares,
         class_weights=None if weights is None else np.asarray(weights, dtype=np.float64),
         corrected=None if stored is None else stored.calibration,
-        claims=dict((checkpoint.described.metrics or {}).get("validation") or {}),
+        claims={name: value for name, value in claims.items() if isinstance(value, int | float)},
         signals=partial(_signals, checkpoint, stored),
         checkpoint=checkpoint,
         loaded=network,
