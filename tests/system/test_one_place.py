@@ -19,6 +19,7 @@ import pytest
 from flagbt.data.bars import Bars
 
 ROOT = Path(__file__).resolve().parents[2]
+JANUARY = ("--timerange", "20240101-20240201")
 pytestmark = pytest.mark.slow
 
 
@@ -57,11 +58,11 @@ class Copy:
         (self.root / name).write_text(text, encoding="utf-8")
 
     def edit(self, name: str, *changes: tuple[str, str]) -> None:
-        """Put a text after each given one, which occurs once."""
+        """Replace texts, each of which occurs once."""
         text = (self.root / name).read_text(encoding="utf-8")
-        for after, new in changes:
-            assert text.count(after) == 1, f"{name}: {after!r} occurs {text.count(after)} times"
-            text = text.replace(after, after + new)
+        for old, new in changes:
+            assert text.count(old) == 1, f"{name}: {old!r} occurs {text.count(old)} times"
+            text = text.replace(old, new)
         (self.root / name).write_text(text, encoding="utf-8")
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -81,6 +82,16 @@ class Copy:
         done = self.python("-m", "flagbt", *arguments)
         assert done.returncode in (1, 2), done.stdout
         return done.stderr
+
+    def run(self, *arguments: str) -> Path:
+        """Run a backtest, and return its folder."""
+        return self.desk / json.loads(self.flagbt("run", "--strategy", "sma-cross", *JANUARY, *arguments, "--json"))["run"]
+
+    def compared(self, *arguments: str) -> str:
+        """Compare all runs, and return the page."""
+        names = sorted(path.name for path in (self.desk / "runs").iterdir() if path.is_dir())
+        self.flagbt("compare", *names, "-o", "compare.html", *arguments)
+        return (self.desk / "compare.html").read_text(encoding="utf-8")
 
     def made(self, script: str, *arguments: str) -> str:
         """Run a script of the copy, and return its output."""
@@ -190,8 +201,10 @@ def span_command(file: Path, as_json: bool) -> None:
 def test_a_command_is_one_file_and_its_place_in_the_help(copy: Copy) -> None:
     """A new command would be missing from the help, a message or the page of the command line."""
     copy.write("cli/span.py", COMMAND)
-    imported, listed = "from .span import span_command\n", "span_command, "
-    copy.edit("cli/main.py", ("import compare_command, report_command, runs_group\n", imported), ("(data_group, ", listed))
+    before = "from .strategies import strategies_group\n"
+    copy.edit(
+        "cli/main.py", (before, f"from .span import span_command\n{before}"), ("(data_group, ", "(data_group, span_command, ")
+    )
     assert copy.touched() == ["cli/main.py", "cli/span.py"]
 
     heading = copy.flagbt("--help").partition("cache:\n")[2]
@@ -246,8 +259,8 @@ class OneWeekday(Strategy):
 def test_a_strategy_is_a_class_and_a_line(copy: Copy) -> None:
     """A new strategy would be missing from the list, a record, a page, the index or a comparison."""
     copy.write("strategies/one_weekday.py", STRATEGY)
-    line = '    "one-weekday": ("flagbt.strategies.one_weekday:OneWeekday", "long on one day of the week"),\n'
-    copy.edit("strategies/registry.py", ("BUILT_IN: dict[str, tuple[str, str]] = {\n", line))
+    line = '    "one-weekday": ("flagbt.strategies.one_weekday:OneWeekday", "long on one day of the week"),'
+    copy.edit("strategies/registry.py", ('    "random": (', f'{line}\n    "random": ('))
     assert copy.touched() == ["strategies/one_weekday.py", "strategies/registry.py"]
 
     listed = json.loads(copy.flagbt("strategies", "list", "--json"))["strategies"]
@@ -259,8 +272,154 @@ def test_a_strategy_is_a_class_and_a_line(copy: Copy) -> None:
     folder = copy.desk / run["run"]
     assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["strategy"] == "one-weekday"
     assert "one-weekday" in (folder / "tearsheet.html").read_text(encoding="utf-8")
-    copy.flagbt("run", "--strategy", "always-hold", "--timerange", "20240101-20240201", "--json")
-    names = sorted(path.name for path in (copy.desk / "runs").iterdir() if path.is_dir())
-    copy.flagbt("compare", *names, "-o", "compare.html")
-    assert "one-weekday" in (copy.desk / "compare.html").read_text(encoding="utf-8")
+    copy.flagbt("run", "--strategy", "always-hold", *JANUARY)
+    assert "one-weekday" in copy.compared()
     assert "one-weekday" in (copy.desk / "runs" / "index.html").read_text(encoding="utf-8")
+
+
+METRIC = """    best_day: float | None = declared(
+        lambda run: float(run.daily_returns.max()) if len(run.daily_returns) else None,
+        label="Best day",
+        unit="return",
+        better=1,
+        formula="highest return of a day",
+        section="returns",
+        headline=True,
+        sweep="page",
+    )
+"""
+
+
+def test_a_metric_is_one_field(copy: Copy) -> None:
+    """A new metric would be missing from a table or an option, or make records from before it unreadable."""
+    old = copy.run()
+    copy.edit("results/metrics.py", ("    cagr: float | None = declared(", f"{METRIC}    cagr: float | None = declared("))
+    assert copy.touched() == ["results/metrics.py"]
+
+    new = copy.run()
+    assert json.loads((new / "metrics.json").read_text(encoding="utf-8"))["strategy"]["best_day"] > 0
+    assert "Best day" in (new / "tearsheet.html").read_text(encoding="utf-8")
+    read = "import flagbt, sys; print([flagbt.read_run(each).metrics.best_day for each in sys.argv[1:]])"
+    assert copy.python("-c", read, str(old), str(new)).stdout.startswith("[None, 0.")
+    assert "Best day" in copy.compared("--sort", "best_day")
+    assert "best_day" in copy.refused("compare", old.name, new.name, "--fail-if", "best_day < 10")
+    assert "Did you mean 'best_day'?" in copy.refused("compare", old.name, new.name, "--sort", "bestday")
+    copy.made("docs/make_tables.py")
+    assert "highest return of a day" in (copy.root / "docs" / "reports.md").read_text(encoding="utf-8")
+
+
+RUN_OPTION = """    skip_bars: int = option(
+        0, help="Leave out the first bars of the range.", unit="bars", group="Bars", minimum=0
+    )
+"""
+SKIPPED = """    if request.skip_bars:
+        timerange = TimeRange(bars.time[bars.between(timerange).start + request.skip_bars], timerange.stop)
+"""
+
+
+def test_a_run_option_is_a_field_and_its_effect(copy: Copy) -> None:
+    """A new option would be missing from the help, a config file, the record, the page, the repeat command or a comparison."""
+    marks = ("    short: bool = option(\n", "    model = model_of(request, progress)\n")
+    copy.edit("workflows/request.py", (marks[0], RUN_OPTION + marks[0]))
+    copy.edit("workflows/backtest.py", (marks[1], SKIPPED + marks[1]))
+    assert copy.touched() == ["workflows/backtest.py", "workflows/request.py"]
+
+    for command in ("run", "show-config"):
+        assert "Leave out the first bars of the range." in copy.flagbt(command, "--help")
+    assert "--skip-bars: -1" in copy.refused("run", "--skip-bars", "-1")
+    (copy.desk / "run.yaml").write_text("skip_bars: 48\n")
+    assert "48" in copy.flagbt("show-config", "--config", "run.yaml")
+    whole, part = copy.run(), copy.run("--config", "run.yaml")
+    record = json.loads((part / "run.json").read_text(encoding="utf-8"))
+    assert record["config"]["skip_bars"] == 48
+    assert record["data"]["first"].startswith("2024-01-03")
+    assert "skip_bars" not in json.loads((whole / "run.json").read_text(encoding="utf-8"))["config"]
+    assert "skip bars" in (part / "tearsheet.html").read_text(encoding="utf-8").replace("_", " ")
+    assert "skip bars" in copy.compared().replace("_", " ")
+    assert "--skip-bars" in copy.made("docs/make_command_line.py")
+
+
+COST = """    funding_bps_per_day: float = option(
+        0.0, help="Funding of what is bought, per day.", unit="bps", minimum=0, maximum=1_000, expected=_BPS, sweep=True
+    )
+"""
+
+
+def test_a_cost_is_a_field_and_its_arithmetic(copy: Copy) -> None:
+    """A new cost would be missing from a command, the record or the sweep, or differ between Backtrader and the fast replay."""
+    field, rates = "    lot_size: float = 1e-6\n", "self.borrow_bps_per_day / 10_000, self.lot_size)"
+    copy.edit(
+        "engine/costs.py",
+        (field, COST + field),
+        (rates, rates.replace("self.lot_size", "self.lot_size, self.funding_bps_per_day / 10_000")),
+    )
+    copy.edit(
+        "engine/kernel.py",
+        ("    borrow: float\n    lot_size: float\n", "    borrow: float\n    lot_size: float\n    funding: float\n"),
+        ("close if size < 0 else 0.0\n", "close if size < 0 else rates.funding * days * size * close\n"),
+    )
+    assert copy.touched() == ["engine/costs.py", "engine/kernel.py"]
+
+    assert "Funding of what is bought, per day." in copy.flagbt("run", "--help")
+    assert "expected 0 to 1,000 basis points" in copy.refused("run", "--funding-bps-per-day", "2000")
+    free, dear = copy.run(), copy.run("--funding-bps-per-day", "50")
+    earned = [
+        json.loads((each / "metrics.json").read_text(encoding="utf-8"))["strategy"]["total_return"] for each in (free, dear)
+    ]
+    assert earned[1] < earned[0]
+    assert json.loads((dear / "run.json").read_text(encoding="utf-8"))["config"]["funding_bps_per_day"] == 50
+    assert "funding bps per day" in copy.compared().replace("_", " ")
+    swept = copy.flagbt("sweep", "--ckpt", "Jan4", *JANUARY, "--funding-bps-per-day", "0,50", "--device", "cpu", "--json")
+    assert json.loads(swept)["settings"] == 2
+    page = next((copy.desk / "sweeps").glob("*/sweep.html")).read_text(encoding="utf-8")
+    assert "funding bps per day" in page.replace("_", " ")
+
+
+CHECK = '''"""Few bars: whether there are enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..check import Check
+from ..finding import OK, WARNING, Evidence, Finding
+from ..subject import Subject
+
+FEWEST_BARS = 10_000_000
+
+
+@dataclass(frozen=True)
+class BarCount(Evidence):
+    """How many bars are tested."""
+
+    bars: int
+
+
+def _run(subject: Subject) -> Finding:
+    """Count the tested bars."""
+    count = int(subject.tested.sum())
+    few = count < FEWEST_BARS
+    return Finding(
+        severity=WARNING if few else OK,
+        message=f"{count:,} bars are tested, below {FEWEST_BARS:,}." if few else f"{count:,} bars are tested.",
+        remedy="Give more bars." if few else "",
+        evidence=BarCount(count),
+    )
+
+
+CHECK = Check(name="few-bars", rank=5, method="counts the tested bars", run=_run, evidence=BarCount)
+'''
+
+
+def test_a_check_is_one_file(copy: Copy) -> None:
+    """A new check would be missing from the doctor's report, its JSON, its page or the docs."""
+    copy.write("doctor/checks/few_bars.py", CHECK)
+    assert copy.touched() == ["doctor/checks/few_bars.py"]
+
+    copy.flagbt("data", "sample", "-o", "sample.csv")
+    found = copy.python("-m", "flagbt", "doctor", "--ckpt", "Jan4", "--data", "sample.csv", "--html", "doctor.html", "--json")
+    findings = {each["check"]: each for each in json.loads(found.stdout)["findings"]}
+    assert findings["few-bars"]["severity"] == "warning"
+    assert "few-bars" in (copy.desk / "doctor.html").read_text(encoding="utf-8")
+    copy.made("docs/make_tables.py")
+    assert "| `few-bars` | counts the tested bars |" in (copy.root / "docs" / "doctor.md").read_text(encoding="utf-8")
