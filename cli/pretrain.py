@@ -31,7 +31,14 @@ class PretrainOptions(TypedDict):
     overwrite: bool
 
 
-@click.command("pretrain", cls=Command)
+@click.command(
+    "pretrain",
+    cls=Command,
+    examples=(
+        "flagbt pretrain --data btc_1h.csv --timerange -20230101 --name base",
+        "flagbt pretrain --data btc_1h.csv --more-data eth_1h.csv --preset small",
+    ),
+)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to train on. Repeatable.")
 @click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")

@@ -60,7 +60,14 @@ class TrainOptions(TypedDict):
     overwrite: bool
 
 
-@click.command("train", cls=Command)
+@click.command(
+    "train",
+    cls=Command,
+    examples=(
+        "flagbt train --data btc_1h.csv --timerange -20230101 --name mine",
+        "flagbt train --data btc_1h.csv --base base --weight-strategy sqrt --on-collapse stop",
+    ),
+)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option(
     "--more-data", type=Place(), multiple=True, help="Another file of bars to train on, not to validate on. Repeatable."
