@@ -185,7 +185,7 @@ from .console import print_line
 from .options import Command, Place, json_option, print_json
 
 
-@click.command("span", cls=Command)
+@click.command("span", cls=Command, examples=("flagbt span btc_1h.csv", "flagbt span btc_1h.csv --json"))
 @click.argument("file", type=Place())
 @json_option
 def span_command(file: Path, as_json: bool) -> None:
