@@ -232,7 +232,7 @@ class BaseDescription(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class FoldDescription(JsonRecord):
-    """A fold in ``walk_forward.json``; its ``scores`` are those of its own test segment."""
+    """A fold in ``walk_forward.json``; its ``scores`` are of its test segment."""
 
     fold: int
     checkpoint: str
