@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..results.calibration_result import CalibrationResult
 
 
-class CalibrateOptions(TypedDict):
+class _Options(TypedDict):
     """The options that are fields of ``CalibrateRequest``."""
 
     timerange: TimeRange
@@ -72,7 +72,7 @@ def calibrate_command(
     html: Path | None,
     png: Path | None,
     as_json: bool,
-    **options: Unpack[CalibrateOptions],
+    **options: Unpack[_Options],
 ) -> None:
     """Fit a calibration on bars that the checkpoint was not trained on; later runs with it refuse those bars."""
     from ..models.checkpoint import find_checkpoint

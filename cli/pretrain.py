@@ -14,7 +14,7 @@ from .options import LARGEST_SEED, Command, Number, Place, Range, config_option,
 from .training_options import checkpoint_folder, read_series
 
 
-class PretrainOptions(TypedDict):
+class _Options(TypedDict):
     """The options of ``BaseRecipe``, and how the training runs."""
 
     more_data: tuple[Path, ...]
@@ -62,7 +62,7 @@ class PretrainOptions(TypedDict):
 @click.option("--overwrite", is_flag=True, help="Replace a base of that name when the pre-training is done.")
 @config_option
 @json_option
-def pretrain_command(data: Path, output: Path, name: str, as_json: bool, **options: Unpack[PretrainOptions]) -> None:
+def pretrain_command(data: Path, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:
     """Make a base by next-bar prediction, for flagbt train --base."""
     target = checkpoint_folder(output, name, overwrite=options["overwrite"], description="base.json")
     from ..models.device import pick_device

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..training.recipe import Recipe
 
 
-class TrainOptions(TypedDict):
+class _Options(TypedDict):
     """The options of ``Recipe``, and how the training runs."""
 
     more_data: tuple[Path, ...]
@@ -118,7 +118,7 @@ class TrainOptions(TypedDict):
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
 @config_option
 @json_option
-def train_command(data: Path, output: Path, name: str, as_json: bool, **options: Unpack[TrainOptions]) -> None:
+def train_command(data: Path, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:
     """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
     if options["control"] is not None:
         _check_control(options["control"], options)
@@ -142,7 +142,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, **options:
         _train(series, output / name, recipe, device, options, as_json)
 
 
-def _recipe(options: TrainOptions) -> Recipe:
+def _recipe(options: _Options) -> Recipe:
     from ..models.architecture import Lora
     from ..training.objectives import Objective
     from ..training.recipe import Recipe
@@ -184,9 +184,7 @@ def _top_layers(text: str) -> int | None:
     return int(text.removeprefix("top:"))
 
 
-def _train(
-    series: list[Bars], target: Path, recipe: Recipe, device: torch.device, options: TrainOptions, as_json: bool
-) -> None:
+def _train(series: list[Bars], target: Path, recipe: Recipe, device: torch.device, options: _Options, as_json: bool) -> None:
     from ..training.progress import Monitor
     from ..training.trainer import is_main_process
     from ..workflows.train import train
@@ -255,7 +253,7 @@ def _warn(note: str) -> None:
         print_warning(note)
 
 
-def _check_control(control: str, options: TrainOptions) -> None:
+def _check_control(control: str, options: _Options) -> None:
     """Refuse the options that a control, which writes nothing, cannot use."""
     for option, given in (
         ("--walk-forward", options["walk_forward"]),
@@ -288,7 +286,7 @@ def _run_control(series: list[Bars], recipe: Recipe, control: str, device: torch
 
 
 def _walk_forward(
-    series: list[Bars], target: Path, recipe: Recipe, device: torch.device, options: TrainOptions, as_json: bool
+    series: list[Bars], target: Path, recipe: Recipe, device: torch.device, options: _Options, as_json: bool
 ) -> None:
     from ..training.progress import Monitor
     from ..training.trainer import is_main_process

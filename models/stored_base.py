@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -133,18 +132,17 @@ def read_base(folder: Path) -> StoredBase:
     if not path.is_file():
         hint = f" It is a language model's folder: add --preset {PRESET}." if (folder / "config.json").is_file() else ""
         raise CheckpointError(f"--base: {folder} is not a base: it holds no {DESCRIPTION}.{hint} flagbt pretrain makes one.")
-    values: Any = None
     try:
         values = load_json(path)
         check_no_links(folder)
-        if int(values["format"]) <= FORMAT:
+        if (version := int(values["format"])) <= FORMAT:
             return _checked(StoredBase(folder, values))
     except (OSError, ArithmeticError, LookupError, TypeError, ValueError, FlagbtError) as error:
         cause = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise CheckpointError(
             f"{path} is damaged: {cause}. Copy the base again from its source, or make it again with flagbt pretrain."
         ) from None
-    raise CheckpointError(f"{path} has the format {values['format']}; this flagbt reads {FORMAT}. Install a newer flagbt.")
+    raise CheckpointError(f"{path} has the format {version}; this flagbt reads {FORMAT}. Install a newer flagbt.")
 
 
 def _checked(base: StoredBase) -> StoredBase:

@@ -15,7 +15,6 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -180,7 +179,7 @@ def base_folders() -> list[Path]:
 
 def _load(source: dict[str, str], layers: int | None, *, option: str) -> LanguageModel:
     place, found = _from_package(option) if source["kind"] == "package" else (source["name"], {})
-    options: dict[str, Any] = {key: source[key] for key in ("revision",) if key in source}
+    options: dict[str, object] = {key: source[key] for key in ("revision",) if key in source}
     options["trust_remote_code"] = False  # without it transformers would prompt for permission to run remote code
     if source["kind"] == "package":
         options["gguf_file"] = PACKAGE_FILE

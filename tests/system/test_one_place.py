@@ -334,7 +334,7 @@ def test_a_run_option_is_a_field_and_its_effect(copy: Copy) -> None:
     assert record["config"]["skip_bars"] == 48
     assert record["data"]["first"].startswith("2024-01-03")
     assert "skip_bars" not in json.loads((whole / "run.json").read_text(encoding="utf-8"))["config"]
-    assert "skip bars" in (part / "tearsheet.html").read_text(encoding="utf-8").replace("_", " ")
+    assert "Skip bars" in (part / "tearsheet.html").read_text(encoding="utf-8")
     assert "skip bars" in copy.compared().replace("_", " ")
     assert "--skip-bars" in copy.made("docs/make_command_line.py")
 
