@@ -235,12 +235,11 @@ def _random_fingerprint(model: nn.Module, architecture: OriginalArchitecture) ->
 
 @dataclass(frozen=True, kw_only=True)
 class _ImportOrigin(JsonRecord):
-    """The file of an imported checkpoint; ``told`` holds the scores that it states."""
+    """The file of an imported checkpoint."""
 
     file: str
     sha256: str
     form: str
-    told: Mapping[str, float]
     config: Mapping[str, JsonValue]
     validated_on: str | None
 
@@ -253,11 +252,10 @@ def _origin(path: Path, original: OriginalCheckpoint, declaration: OwnerDeclarat
         file=path.name,
         sha256=sha256_of(path),
         form=original.form,
-        told=original.reported,
         config={key: value if isinstance(value, int) else float(value) for key, value in plain.items()},
         validated_on=None if declaration.validated_on is None else str(declaration.validated_on),
     )
-    return {"preset": "original", "imported": origin.to_json()}
+    return {"preset": "original", "imported": {**origin.to_json(), "told": original.reported}}
 
 
 def _reported_metrics(original: OriginalCheckpoint) -> JsonObject:
@@ -265,11 +263,16 @@ def _reported_metrics(original: OriginalCheckpoint) -> JsonObject:
     return {} if accuracy is None else {"validation": {"accuracy": accuracy / 100 if accuracy > 1 else accuracy}}
 
 
+def _scores_text(scores: Mapping[str, JsonValue]) -> str:
+    return ", ".join(f"{key} {scores[key]:g}" for key in REPORTED if key in scores) or "nothing"
+
+
 def imported_card(name: str, checkpoint: Checkpoint) -> str:
     """Return the README of an imported checkpoint, written from its description alone."""
     a, described, unknown = checkpoint.architecture, checkpoint.described, checkpoint.unknown
-    origin = _ImportOrigin.from_json(described.base.imported)
-    reported = ", ".join(f"{key} {origin.told[key]:g}" for key in REPORTED if key in origin.told) or "nothing"
+    imported = described.base.imported or {}
+    origin, scores = _ImportOrigin.from_json(imported), imported["told"]
+    reported = _scores_text(scores) if isinstance(scores, Mapping) else "nothing"
     lacking = [DECLARATIONS[key] for key in unknown]
     seen = "not known" if described.ranges is None else described.ranges["training"]
     validated = f"; of these only for validation: {origin.validated_on}" if origin.validated_on else ""
