@@ -26,7 +26,14 @@ def formats() -> str:
     return table(("ending", "what it is"), ((f"`{ending}`", each.endings[ending]) for ending, each in FORMATS.items()))
 
 
-TABLES: dict[str, Callable[[], str]] = {"formats": formats}
+def checks() -> str:
+    """Return the table of the doctor's built-in checks, from the first cause to the last symptom."""
+    from flagbt.doctor.registry import built_in_checks
+
+    return table(("check", "method"), ((f"`{each.name}`", each.method) for each in built_in_checks()))
+
+
+TABLES: dict[str, Callable[[], str]] = {"formats": formats, "checks": checks}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -355,13 +355,6 @@ def test_the_tables_of_data_are_complete() -> None:
         assert stated in text.replace("\n", " ").replace("  ", " "), stated
 
 
-def test_the_table_of_checks_is_in_rank_order() -> None:
-    """If this fails, the table misses a check, or ranks it differently."""
-    from flagbt.doctor.finding import CHECKS
-
-    assert tuple(name.strip("`") for name, _ in table_after(page("doctor.md"), "checks")) == CHECKS
-
-
 def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) -> None:
     """If this fails, a number in the record is explained on no page."""
     from flagbt.results.significance.measure import significance
