@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from ..arrays import JsonValue
 from .page import STAND_IN, render, script_json
 
 if TYPE_CHECKING:
-    from bokeh.models import Plot
+    from bokeh.models import ColumnDataSource, GlyphRenderer, LayoutDOM, Plot
+    from bokeh.plotting import figure
 
 _FORMATS = {"percent": "0 %", "money": "0,0", "number": "0,0.[00]"}
 
@@ -32,7 +34,7 @@ def new_plot(
     x_unit: str = "number",
     timed: bool = False,
     factors: tuple[list[str], list[str]] | None = None,
-) -> Any:
+) -> figure:
     """Return an empty plot: zoomable axes of numbers or times, or a fixed grid of ``factors`` (the columns and the rows)."""
     from bokeh.plotting import figure
 
@@ -59,7 +61,7 @@ def new_plot(
     return plot
 
 
-def _set_style(plot: Any) -> None:
+def _set_style(plot: figure) -> None:
     from bokeh.models import NoOverlap
 
     plot.toolbar.logo = None
@@ -76,7 +78,7 @@ def _set_style(plot: Any) -> None:
     plot.title.text_color, plot.title.text_font_size, plot.title.text_font_style = STAND_IN["muted"], "13px", "normal"
 
 
-def _set_zoom(plot: Any, unit: str, x_unit: str, *, timed: bool) -> None:
+def _set_zoom(plot: figure, unit: str, x_unit: str, *, timed: bool) -> None:
     from bokeh.models import (
         BoxZoomTool,
         DataRange1d,
@@ -103,7 +105,9 @@ def _set_zoom(plot: Any, unit: str, x_unit: str, *, timed: bool) -> None:
         plot.xaxis.formatter = NumeralTickFormatter(format=_FORMATS[x_unit])
 
 
-def hover(plot: Any, renderers: Sequence[Any], tooltips: Sequence[tuple[str, str]], *, anywhere: bool = False) -> None:
+def hover(
+    plot: figure, renderers: Sequence[GlyphRenderer], tooltips: Sequence[tuple[str, str]], *, anywhere: bool = False
+) -> None:
     """Show the values under the pointer, or ``anywhere`` above or below it."""
     from bokeh.models import HoverTool
 
@@ -121,7 +125,7 @@ def hover(plot: Any, renderers: Sequence[Any], tooltips: Sequence[tuple[str, str
     )
 
 
-def source(**columns: Any) -> Any:
+def source(**columns: object) -> ColumnDataSource:
     """Return columns as Bokeh's data source."""
     from bokeh.models import ColumnDataSource
 
@@ -138,7 +142,7 @@ def chart_html(
     from bokeh.embed import json_item
     from bokeh.models import Column
 
-    layout: Any = plots[0] if len(plots) == 1 else Column(children=list(plots), sizing_mode="stretch_width")
+    layout: LayoutDOM = plots[0] if len(plots) == 1 else Column(children=list(plots), sizing_mode="stretch_width")
     item = _renumbered(json_item(layout, f"chart-{name}"), name)
     return render(
         "chart",
@@ -151,11 +155,11 @@ def chart_html(
     )
 
 
-def _renumbered(item: Any, name: str) -> Any:
+def _renumbered(item: JsonValue, name: str) -> JsonValue:
     """Number the models of a chart by their place in it: Bokeh numbers them by their count in the process."""
     numbers: dict[str, str] = {}
 
-    def walk(node: Any) -> Any:
+    def walk(node: JsonValue) -> JsonValue:
         if isinstance(node, dict):
             return {
                 key: numbers.setdefault(value, f"{name}-{len(numbers)}") if key in ("id", "root_id") else walk(value)

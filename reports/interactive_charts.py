@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,10 @@ from markupsafe import Markup
 from .bokeh_plots import chart_html, hover, new_plot, source
 from .page import STAND_IN
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from bokeh.plotting import figure
+
+Array = npt.NDArray[np.generic]
 
 # Points of all lines of a panel; more are thinned, see `thinned`.
 MOST_POINTS = 30_000
@@ -113,7 +116,7 @@ def evenly(n: int, most: int) -> Array:
     return np.arange(n) if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int))
 
 
-def _panel_plot(panel: Panel, *, x_title: str, x_unit: str) -> Any:
+def _panel_plot(panel: Panel, *, x_title: str, x_unit: str) -> figure:
     timed = np.issubdtype(panel.lines[0].x.dtype, np.datetime64)
     plot = new_plot(panel.title, panel.unit, panel.height, x_title=x_title, x_unit=x_unit, timed=timed)
     drawn = []
