@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +12,22 @@ from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..errors import UsageError
 from ..models.checkpoint import Checkpoint, find_checkpoint
-from ..models.decision import Decision
 from ..models.device import check_device_name
 from ..models.logit_cache import logits_of
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step
 from ..options import option_table
-from ..sweeps.axes import DECISION, STORED
 from ..sweeps.ranges import range_of, sweep_ranges
-from .inputs import SAMPLE_RANGE, calibration_of, check_out, load_bars
+from .inputs import SAMPLE_RANGE, check_out, load_bars
 from .request import Scoring
-from .sweep_request import FLAGTRADER, SweepRequest, axes_of, check_no_model_options
+from .sweep_grid import grid_of
+from .sweep_request import FLAGTRADER, SweepRequest, check_no_model_options
 from .swept_strategy import StrategyInputs, strategy_inputs
 
 if TYPE_CHECKING:
     from ..sweeps.estimate import Estimate
     from ..sweeps.folder import SweepFolder
-    from ..sweeps.grid import Configuration, Grid, Point
+    from ..sweeps.grid import Configuration, Grid
     from ..sweeps.segment import Segment
     from ..sweeps.worker import SweepWorker, Unit
 
@@ -330,69 +329,6 @@ def _update_index(runs: Path) -> None:
 
     if (runs / INDEX_FILE).is_file():
         write_index(runs)
-
-
-def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint], strategy: StrategyInputs | None = None) -> Grid:
-    """Return the grid of a request; equal calibrations with different names count once.
-
-    Raises
-    ------
-    UsageError
-        For a value out of range, or an axis without values.
-    """
-    from ..sweeps.grid import Grid, Model, Points
-
-    axes = axes_of({**request.axes, DECISION: request.decision})
-    for text in request.decision:
-        if text != STORED:
-            Decision.parse(text)
-    every = [_named(request, checkpoint) for checkpoint in checkpoints]
-    kept = _distinct(every)
-    models = tuple(
-        Model(
-            checkpoint.name,
-            checkpoint.digest,
-            checkpoint.class_returns,
-            checkpoint.labels.horizon_bars,
-            Points.of((named[place] for place in kept), request.offsets),
-        )
-        for checkpoint, named in zip(checkpoints, every, strict=True)
-    )
-    if len({len(model.points) for model in models}) > 1:
-        # A calibration equals a pair of the grid for some checkpoints only: then it stays a separate point for all.
-        models = tuple(
-            replace(model, points=Points(tuple(named[place] for place in kept), request.offsets))
-            for model, named in zip(models, every, strict=True)
-        )
-    names = [model.name for model in models]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"--ckpt: two checkpoints are named '{twice}', so the table could not distinguish them. Rename one.")
-    if strategy is None:
-        grid = Grid(models=models, axes=axes)
-    else:
-        grid = Grid(models=models, axes=axes, combinations=strategy.combinations, strategy=strategy.swept.describe())
-    grid.check()
-    return grid
-
-
-def _named(request: SweepRequest, checkpoint: Checkpoint) -> list[Point]:
-    from ..sweeps.grid import Point
-
-    texts = request.calibration or (() if request.offsets else (STORED,))
-    return [Point(text, *calibration_of(text, checkpoint)) for text in texts]
-
-
-def _distinct(every: list[list[Point]]) -> list[int]:
-    """Return the indices of the calibrations to keep: the first of those that are equal for every checkpoint."""
-    from ..storage.atomic_files import json_text
-    from ..sweeps.grid import canonical
-
-    seen: dict[str, int] = {}
-    for place, points in enumerate(zip(*every, strict=True)):
-        values = [[canonical(point.calibration), point.decision and str(point.decision)] for point in points]
-        seen.setdefault(json_text(values), place)
-    return list(seen.values())
 
 
 def _check_size(request: SweepRequest, n_settings: int, n_ranges: int) -> None:
