@@ -153,6 +153,7 @@ def _many_values(entry: OptionEntry) -> Callable[[F], F]:
 
 def _sweep_options(command: F) -> F:
     """Add the options of SweepRequest, and those of `flagbt run` that a sweep may vary."""
+    command = features_option(command, "Model and scoring")
     entries = (*option_table(SweepRequest), *swept_options())
     strategy, *others = ((_many_values if entry.option.sweep else table_option)(entry) for entry in entries)
     for each in reversed((strategy, param_option("NAME=VALUES", "Values of a parameter of the strategy's own."), *others)):
@@ -185,7 +186,6 @@ def _split_values(text: str) -> list[str]:
     help="Folder whose trial log counts the settings.",
     group="Output",
 )
-@features_option
 @config_option
 @json_option
 def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:

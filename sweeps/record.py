@@ -13,7 +13,7 @@ from ..engine.rules import Rules
 from ..options import option_table, recorded
 from ..results.metric import MetricValue
 from ..results.metrics import Metrics, sweep_metrics
-from ..results.repeat_command import run_command_text
+from ..results.repeat_command import as_flags, run_command_text
 from ..strategies.parameters import parameter_text
 from .axes import DECISION
 from .grid import Configuration, Grid
@@ -128,8 +128,8 @@ def repeat_command(
     others : mapping, optional
         Options that no setting holds, such as ``data`` and its file.
     """
-    own = {DECISION, *(each.name for kind in (Costs, Rules) for each in option_table(kind))}
-    model = {"calibration": setting.point.text} if grid.models else {}
+    own = {DECISION, "short", *(each.name for kind in (Costs, Rules) for each in option_table(kind))}
+    model = {"calibration": setting.point.text, "decision": str(setting.decision)} if grid.models else {}
     return run_command_text(
         {
             "strategy": grid.strategy.get("strategy"),
@@ -139,9 +139,9 @@ def repeat_command(
             **(others or {}),
             "timerange": timerange,
             **model,
-            **recorded(setting.costs),
+            **as_flags(recorded(setting.costs)),
             **{name: value for name, value in setting.values.items() if name not in own},
-            **({"decision": str(setting.decision)} if grid.models else {}),
-            **recorded(setting.rules),
+            **as_flags(recorded(setting.rules)),
+            "short": setting.short,
         }
     )
