@@ -173,7 +173,6 @@ def _split_values(text: str) -> list[str]:
     examples=(
         "flagbt sweep --ckpt Jan19 --offsets grid:-4..4:1 --decision argmax --fees 0,10",
         "flagbt sweep --strategy sma-cross --param fast_bars=6,12,24 --param slow_bars=grid:48..192:48",
-        "flagbt sweep --ckpt Jan4,Jan19 --stop-loss none,0.05 --cooldown-bars 0,6 --short no,yes",
     ),
 )
 @_sweep_options

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from ..engine.simulation import Simulation
 from ..errors import StrategyError
 from ..models.signals import NO_SIGNAL, Signals
 from ..models.statistics import confusion, matthews_correlation
-from ..results.metric import MetricValue
+from ..results.metric import Metric, MetricValue
 from ..results.metrics import Metrics, daily_sharpe, metrics, replay_metrics, sweep_metrics
 from ..results.run_view import RunView
 from ..results.significance.backtest_overfitting import part_lengths
@@ -152,7 +152,7 @@ class SweepWorker:
         counts = None if run.signals is None else class_counts(run.signals["signal"].to_numpy())
         row = _row(self.grid, setting, segment, _shares(counts), None)
         trial = configuration_digest(run.config, run.checkpoint)
-        return _measured(row, RunView.of_simulation(run), trial)
+        return _measured(row, RunView.of_simulation(run), sweep_metrics(), trial)
 
     def segment_signals(self, setting: Configuration, segment: Segment) -> SegmentSignals:
         """Return the signals of a setting on a segment. *Causality: row t uses bars <= t.*"""
@@ -242,6 +242,7 @@ class _Replays:
         self._worker = worker
         self._bars = [ReplayBars.of(segment.bars) for segment in worker.segments]
         self._scratches = [Scratch(len(bars)) for bars in self._bars]
+        self._metrics = sweep_metrics()
         self._last: dict[int, tuple[Any, SegmentSignals]] = {}
 
     def __call__(self, setting: Configuration, at: int) -> tuple[dict[str, Any], FloatArray]:
@@ -252,7 +253,7 @@ class _Replays:
         signals = self._last[at][1]
         view = RunView.of_replay(_replay(setting, signals, self._bars[at], self._scratches[at]))
         row = _row(worker.grid, setting, segment, signals.shares, signals.mcc)
-        return _measured(row, view, worker.configuration(setting, segment, signals.strategy))
+        return _measured(row, view, self._metrics, worker.configuration(setting, segment, signals.strategy))
 
 
 def _replay(setting: Configuration, signals: SegmentSignals, bars: ReplayBars, scratch: Scratch | None) -> ReplayResult:
@@ -268,9 +269,11 @@ def _replay(setting: Configuration, signals: SegmentSignals, bars: ReplayBars, s
     )
 
 
-def _measured(row: dict[str, Any], view: RunView, configuration: str | None) -> tuple[dict[str, Any], FloatArray]:
+def _measured(
+    row: dict[str, Any], view: RunView, swept: Sequence[Metric], configuration: str | None
+) -> tuple[dict[str, Any], FloatArray]:
     """Return a row with its metrics, and the daily returns, before the view's memory is used again."""
-    found = {metric.name: metric.value(view) for metric in sweep_metrics()}
+    found = {metric.name: metric.value(view) for metric in swept}
     return row | found | {"ruined": view.ruined, CONFIGURATION: configuration}, view.daily_returns
 
 
