@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..arrays import JsonObject
 from ..data.plugins import blamed_on
 from ..errors import StrategyError
 from ..models.model_signals import ModelSignals
@@ -66,7 +67,7 @@ class StrategyMaker:
         with blamed_on(kind, "__init__"):
             return constructor(*([model] if kind.uses_model else []), **taken, **self.params)
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> JsonObject:
         """Return the settings of a run's record that the constructor's arguments decide."""
         code = code_digest(self.kind)
         return {
