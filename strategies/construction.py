@@ -5,15 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..arrays import JsonObject
 from ..data.plugins import blamed_on
 from ..errors import StrategyError
 from ..models.model_signals import ModelSignals
-from ..storage.atomic_files import sha256_of
 from .base import Strategy
-from .declarations import is_built_in
+from .code_digest import code_digest
 from .parameters import ParameterValue
 
 
@@ -76,13 +74,3 @@ class StrategyMaker:
             **({"seed": self.seed} if "seed" in inspect.signature(self.kind).parameters else {}),
             **({"params": dict(self.params)} if self.params else {}),
         }
-
-
-def code_digest(strategy: type[object]) -> str | None:
-    """Return the digest of a user strategy's source file, or None for a built-in: edited code is another configuration."""
-    if is_built_in(strategy):
-        return None
-    try:
-        return sha256_of(Path(inspect.getfile(strategy)))
-    except (OSError, TypeError):  # made at run time, without a file
-        return None

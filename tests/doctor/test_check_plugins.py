@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flagbt import DiagnosisRequest, diagnose
 from flagbt.data.bars import Bars
 from flagbt.data.labels import LabelSpec
 from flagbt.doctor.check import Symptom
+from flagbt.doctor.diagnose import DiagnosisRequest, diagnose_request
 from flagbt.doctor.finding import Diagnosis
 from flagbt.doctor.page import render_diagnosis
 from flagbt.doctor.registry import GROUP, all_checks, built_in_checks
@@ -115,7 +115,7 @@ def diagnosed(walk: Callable[..., Bars]) -> Callable[..., Diagnosis]:
 
     def of(features: Callable[[Bars], np.ndarray]) -> Diagnosis:
         request = DiagnosisRequest(predict=predict, features=features, bars=walk(1200), labels=LabelSpec(), context_bars=0)
-        return diagnose(request)
+        return diagnose_request(request)
 
     return of
 
