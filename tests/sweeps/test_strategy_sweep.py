@@ -22,13 +22,13 @@ from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.errors import FlagbtError, RangeError, StrategyError, UsageError
 from flagbt.results.metrics import metrics
-from flagbt.results.run_record import read_run
+from flagbt.results.run_reader import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import RandomSignals, SmaCross
 from flagbt.sweeps import estimate
 from flagbt.sweeps import worker as worker_module
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
 from flagbt.workflows.sweep import SweepResult, sweep_request
 from flagbt.workflows.sweep_request import SweepRequest
 
@@ -166,9 +166,8 @@ def assert_is_a_run(row: dict[str, Any], strategy: str, data: Path, out: Path, *
         }
     )
     before = read_trials(out).trials
-    folder = run(request, out=out).folder
-    stored = read_run(folder)
-    assert {name: stored.metrics["strategy"][name] for name in COMPARED} == {name: row[name] for name in COMPARED}
+    record = backtest_request(request, runs=out)
+    assert {name: record.metrics[name] for name in COMPARED} == {name: row[name] for name in COMPARED}
     assert read_trials(out).trials == before, "the run counts as another trial than the sweep's setting"
 
 
@@ -211,7 +210,7 @@ def test_settings_are_ranked_on_the_same_bars(swept: Callable[..., SweepResult],
 
 
 def test_the_table_the_page_and_the_record_name_the_parameters(swept: Callable[..., SweepResult]) -> None:
-    """If it fails, nobody can see which parameters a row, the winner or the heat map belongs to."""
+    """If it fails, the parameters of a row, the winner or the heat map cannot be seen."""
     found = swept("sma-cross", params={"fast_bars": (6, 12, 24), "slow_bars": (48, 96)}, fee_bps=(0.0, 10.0))
     rows, page = rows_of(found), (found.folder / "sweep.html").read_text(encoding="utf-8")
     assert {(row["param.fast_bars"], row["param.slow_bars"]) for row in rows} == {(a, b) for a in (6, 12, 24) for b in (48, 96)}
@@ -230,12 +229,12 @@ def test_the_table_the_page_and_the_record_name_the_parameters(swept: Callable[.
 
 def test_combinations_that_the_strategy_refuses_are_left_out_and_counted(swept: Callable[..., SweepResult]) -> None:
     """If it fails, a grid with fast_bars >= slow_bars cannot be swept, or loses settings silently."""
-    told: list[str] = []
-    found = swept("sma-cross", notice=told.append, params={"fast_bars": (6, 48, 96), "slow_bars": (48, 96)})
+    notices: list[str] = []
+    found = swept("sma-cross", notice=notices.append, params={"fast_bars": (6, 48, 96), "slow_bars": (48, 96)})
     combinations = {(row["param.fast_bars"], row["param.slow_bars"]) for row in rows_of(found)}
     assert combinations == {(6, 48), (6, 96), (48, 96)}
     start = "3 of 6 combinations were refused by the strategy: sma-cross: expected 1 <= fast_bars < slow_bars, got fast_bars=48"
-    assert told[0].startswith(start)
+    assert notices[0].startswith(start)
     assert (found.manifest["combinations"], found.manifest["combinations_refused"]) == (3, 3)
     assert start in html.unescape((found.folder / "sweep.html").read_text(encoding="utf-8"))
     for strategy, params, reason in (
@@ -253,13 +252,13 @@ def test_a_sweep_in_backtrader_states_its_time_first(
     swept: Callable[..., SweepResult], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """If it fails, a sweep of hours starts without a word, or its estimate is not one of a measured setting."""
-    told: list[str] = []
-    found = swept("own_swept:Plain", notice=told.append, params={"period": (12, 24, 30)})
+    notices: list[str] = []
+    found = swept("own_swept:Plain", notice=notices.append, params={"period": (12, 24, 30)})
     stated = found.manifest["estimate"]
     assert stated["seconds"] == pytest.approx(3 * stated["measured_seconds"] / 1)
-    assert (stated["setting"], stated["settings"], stated["workers"], stated["sentence"]) == (0, 3, 1, told[0])
-    assert "so every setting is run in Backtrader. Measured: setting 0, " in told[0]
-    assert "Estimate: 3 settings x " in told[0]
+    assert (stated["setting"], stated["settings"], stated["workers"], stated["sentence"]) == (0, 3, 1, notices[0])
+    assert "so every setting is run in Backtrader. Measured: setting 0, " in notices[0]
+    assert "Estimate: 3 settings x " in notices[0]
     assert found.manifest["checked"]["settings"] == 0
     assert "Run in Backtrader" in (found.folder / "sweep.html").read_text(encoding="utf-8")
     monkeypatch.setattr(estimate, "LONGEST_WITHOUT_YES", 0.0)
@@ -292,9 +291,9 @@ def test_a_sweep_in_backtrader_is_resumed(data: Path, tmp_path: Path, strategy: 
 
     with pytest.raises(Killed):
         sweep_request(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts", progress=watch)
-    told: list[str] = []
-    again = sweep_request(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts", notice=told.append)
-    assert "Estimate: 3 settings x" in told[0]
+    notices: list[str] = []
+    again = sweep_request(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts", notice=notices.append)
+    assert "Estimate: 3 settings x" in notices[0]
     assert (again.folder / "table.parquet").read_bytes() == (whole.folder / "table.parquet").read_bytes()
     assert sweep_request(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts").resumed
 
@@ -405,7 +404,7 @@ def test_the_command_repeats_the_winner(
     code, out, err = command(*shlex.split(line)[1:], "--json")
     assert code == 0, err
     stored, holdout = read_run(Path(json.loads(out)["run"])), manifest["winner"]["holdout"]
-    assert {name: stored.metrics["strategy"][name] for name in holdout["strategy"]} == holdout["strategy"]
+    assert {name: stored.metrics[name] for name in holdout["strategy"]} == holdout["strategy"]
     assert "finished before" in command(*arguments)[1]
 
 
@@ -415,7 +414,7 @@ REFUSED = [
     (("--strategy", "sma-cross", "--param", "fast_bars=6,,12"), "--param fast_bars=: expected a whole number, got nothing"),
     (("--strategy", "sma-cross", "--param", "fast_bars"), "--param: expected NAME=VALUE"),
     (("--strategy", "sma-cross", "--param", "fast_bars=grid:9..3:1"), "--param fast_bars: the grid is empty"),
-    (("--strategy", "sma-cross", "--param", "fast_bars=grid:3..9:0.5"), "--param fast_bars=3.5: expected a whole number"),
+    (("--strategy", "sma-cross", "--param", "fast_bars=grid:3..9:0.5"), "--param fast_bars=3.0: expected a whole number"),
     (("--strategy", "sma-cross", "--param", "short=yes"), "is set by --short. Use that option."),
     (("--strategy", "sma-corss"), "strategy 'sma-corss' is not registered. Did you mean 'sma-cross'"),
     (("--strategy", "sma-cross", "--ckpt", "Jan4"), "--strategy sma-cross uses no checkpoint: leave --ckpt Jan4 out"),
