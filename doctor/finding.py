@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..arrays import JsonObject
-from ..errors import UsageError, nearest
+from ..errors import UsageError, check_choice, nearest
 
 BROKEN, SUSPECT, WARNING, OK, SKIPPED = "broken", "suspect", "warning", "ok", "skipped"
 UNCHECKED = "cannot be checked"  # of flagbt verify: the proof ran but shows nothing
@@ -72,6 +72,9 @@ class Finding:
     undone: str = ""
     evidence: Evidence | None = field(default=None, repr=False)
     examined: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_choice("severity", self.severity, (*SEVERITIES, UNCHECKED))
 
     @property
     def is_problem(self) -> bool:
