@@ -1,4 +1,4 @@
-"""Make a strategy from its class: the arguments that options set, and the values of its own parameters."""
+"""Make a strategy from its class: the arguments that options set, and its parameters' values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StrategyMaker:
     kind : class
         A subclass of ``Strategy`` or of ``backtrader.Strategy``.
     params : mapping
-        Values of its own parameters, checked.
+        Values of its parameters, checked.
     short : bool
     seed : int
         Passed to a constructor that takes them.
