@@ -26,6 +26,25 @@ def formats() -> str:
     return table(("ending", "what it is"), ((f"`{ending}`", each.endings[ending]) for ending, each in FORMATS.items()))
 
 
+def metrics() -> str:
+    """Return the table of the metrics of a run."""
+    from flagbt.results.metrics import Metrics
+
+    better = {1: "higher", -1: "lower", None: ""}
+    head = ("name", "on pages", "unit", "better", "formula")
+    return table(
+        head, ((f"`{each.name}`", each.label, each.unit, better[each.better], each.formula) for each in Metrics.built_in())
+    )
+
+
+def figures() -> str:
+    """Return the table of the other numbers that runs can be sorted by."""
+    from flagbt.results.metric import FIGURES
+
+    better = {1: "higher", -1: "lower"}
+    return table(("name", "what it is", "better"), ((f"`{each.name}`", each.label, better[each.better]) for each in FIGURES))
+
+
 def checks() -> str:
     """Return the table of the doctor's built-in checks, from the first cause to the last symptom."""
     from flagbt.doctor.registry import built_in_checks
@@ -33,7 +52,7 @@ def checks() -> str:
     return table(("check", "method"), ((f"`{each.name}`", each.method) for each in built_in_checks()))
 
 
-TABLES: dict[str, Callable[[], str]] = {"formats": formats, "checks": checks}
+TABLES: dict[str, Callable[[], str]] = {"formats": formats, "metrics": metrics, "figures": figures, "checks": checks}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -54,6 +54,11 @@ class MetricSet:
     plugins: Mapping[str, MetricValue] = field(default_factory=dict)
 
     @classmethod
+    def built_in(cls) -> tuple[Metric, ...]:
+        """Return the fields' metrics in their order."""
+        return tuple(replace(each.metadata["metric"], name=each.name) for each in fields(cls) if "metric" in each.metadata)
+
+    @classmethod
     def installed(cls) -> tuple[Metric, ...]:
         """Return the fields' metrics in their order, then those of the installed packages.
 
@@ -62,9 +67,8 @@ class MetricSet:
         StrategyError
             When a package's metric cannot be loaded, or is not valid.
         """
-        own = _fields_of(cls)
-        taken = frozenset({*dir(cls), *_names_of(cls), *(figure.name for figure in FIGURES)})
-        return (*own, *plugin_metrics(taken))
+        taken = frozenset({*dir(cls), *(each.name for each in fields(cls)), *(figure.name for figure in FIGURES)})
+        return (*cls.built_in(), *plugin_metrics(taken))
 
     @classmethod
     def of(cls, run: RunView) -> Self:
@@ -80,7 +84,7 @@ class MetricSet:
         ValueError
             Where a metric whose type does not allow None is missing, or a value is not a number.
         """
-        own = {metric.name: values.get(metric.name) for metric in _fields_of(cls)}
+        own = {name: values.get(name) for name in _names_of(cls)}
         missing = [name for name in _never_none(cls) if own[name] is None]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
@@ -158,7 +162,7 @@ def declarations(sets: Iterable[MetricSet]) -> list[Metric]:
     found: dict[str, Metric] = {}
     for each in sets:
         known = {metric.name: metric for metric in type(each).installed()} if each.plugins else {}
-        for metric in _fields_of(type(each)):
+        for metric in type(each).built_in():
             found.setdefault(metric.name, metric)
         for name in each.plugins:
             found.setdefault(name, known.get(name) or _unknown(name))
@@ -171,10 +175,6 @@ def _unknown(name: str) -> Metric:
 
 def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _fields_of(kind: type[MetricSet]) -> tuple[Metric, ...]:
-    return tuple(replace(each.metadata["metric"], name=each.name) for each in fields(kind) if "metric" in each.metadata)
 
 
 def _names_of(kind: type[MetricSet]) -> tuple[str, ...]:

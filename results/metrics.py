@@ -143,7 +143,7 @@ class Metrics(MetricSet):
         label="Sharpe ratio, per-bar returns",
         unit="ratio",
         better=1,
-        formula="the same of the returns of bars * sqrt(bars in a year of the whole series)",
+        formula="mean / standard deviation (ddof 1) of the bars' returns * sqrt(bars in a year of the whole series)",
         section="returns",
         headline=True,
     )

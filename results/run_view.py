@@ -105,7 +105,11 @@ class RunView:
     def of_replay(cls, replayed: ReplayResult) -> RunView:
         """View a fast replay; read it before the next replay into the same memory."""
         bars, table, orders = replayed.bars, replayed.table, replayed.orders
-        index = pd.DatetimeIndex(bars.time, tz="UTC")
+
+        def trades() -> pd.DataFrame:
+            index = pd.DatetimeIndex(bars.time, tz="UTC")
+            return trades_table(replayed.fills(), table[:, kernel.BORROW], bars.close, index)
+
         return cls(
             cash=replayed.cash,
             time=bars.time,
@@ -120,7 +124,7 @@ class RunView:
             step_hours=bars.step_hours,
             bars_per_year=bars.bars_per_year,
             last_of_day=bars.last_of_day,
-            _trades=lambda: trades_table(replayed.fills(), table[:, kernel.BORROW], bars.close, index),
+            _trades=trades,
         )
 
     @cached_property

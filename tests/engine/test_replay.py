@@ -26,7 +26,8 @@ from flagbt.engine.rules import EXITS, WAITS, Rules
 from flagbt.engine.simulation import Simulation
 from flagbt.errors import StrategyError, UsageError
 from flagbt.models.signals import NO_SIGNAL, Signals
-from flagbt.results.metrics import metrics, replay_metrics
+from flagbt.results.metrics import Metrics, metrics, replay_metrics
+from flagbt.results.run_view import RunView
 from flagbt.strategies.base import Position, Strategy
 from flagbt.strategies.baselines import RandomSignals
 
@@ -171,8 +172,7 @@ def check(case: Case) -> None:
         run.equity["position_size"].iloc[-1], rel=1e-6, abs=1e-6
     )
     check_funnel(run.funnel)
-    measured = metrics(run)
-    assert replay_metrics(replayed) == {name: measured[name] for name in replay_metrics(replayed)}
+    assert Metrics.of(RunView.of_replay(replayed)) == metrics(run)  # every metric, those of the trades too
 
 
 def check_account(run: Simulation) -> None:

@@ -115,6 +115,7 @@ def test_public_names_are_pinned_and_importable() -> None:
         "FlagbtError",
         "HOLD",
         "LabelSpec",
+        "Metric",
         "ModelSignals",
         "Monitor",
         "Position",
