@@ -27,7 +27,9 @@ STYLES = {
 EXAMPLES = ("jan19",)
 
 
-@click.command("doctor", cls=Command)
+@click.command(
+    "doctor", cls=Command, examples=("flagbt doctor --ckpt Jan19 --html doctor.html", "flagbt doctor --example jan19")
+)
 @click.option("--ckpt", help="A checkpoint's name or folder.")
 @click.option("--data", type=Place(), help="A file of bars to test on. Default: the SYNTHETIC sample.")
 @click.option("--train-data", type=Place(), help="The file it was trained on, if --data does not start early enough.")

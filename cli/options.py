@@ -115,9 +115,10 @@ class Group(Command, click.Group):
     command_class = Command
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the description, then an example of the first two commands."""
+        """Write the description, then an example of the first two commands, or both of the only one."""
         commands = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
-        self.examples = tuple(each.examples[0] for each in commands if isinstance(each, Command) and each.examples)[:2]
+        each = [command.examples for command in commands if isinstance(command, Command) and command.examples]
+        self.examples = tuple(example for examples in zip(*each, strict=True) for example in examples)[:2]
         super().format_help_text(ctx, formatter)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -179,13 +180,13 @@ def _name_plugin(ctx: click.Context, param: click.Parameter, value: str | None) 
         feature_set(value)  # imported because the user named it; code that only a file names is never imported
 
 
-def features_option(command: F) -> F:
+def features_option(command: F, group: str = "") -> F:
     """Add ``--features``: the user's permission to run a checkpoint's own feature code."""
     return click.option(
         "--features",
         callback=_name_plugin,
         cls=TableOption,
-        group="Model and scoring",
+        group=group,
         expose_value=False,
         metavar="module:name",
         help="The checkpoint's own feature code, if any; it runs only if you name it.",
@@ -289,7 +290,7 @@ def run_options(command: F) -> F:
         help="A parameter of the strategy's own; may be repeated.",
         group="Strategy",
     )
-    command = features_option(command)
+    command = features_option(command, "Model and scoring")
     strategy, *others = map(table_option, option_table(RunRequest))
     for each in reversed((strategy, parameter, *others, *output)):
         command = each(command)

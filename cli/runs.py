@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from ..results.run_record import RunRecord
 
 
-@click.command("compare", cls=Command)
+@click.command(
+    "compare",
+    cls=Command,
+    examples=(
+        "flagbt compare careful bold -o compare.html",
+        "flagbt compare careful bold --sort sharpe_daily --fail-if 'max_drawdown < -0.3'",
+    ),
+)
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", type=Place(), default=Path("compare.html"), help="The page to write.")
 @click.option("--sort", metavar="METRIC", help="Sort the runs by a metric, best first, such as sharpe_daily.")
@@ -125,7 +132,7 @@ def _print_comparison(
     print_table(rows[0], rows[1:])
 
 
-@click.command("report", cls=Command)
+@click.command("report", cls=Command, examples=("flagbt report", "flagbt report careful --out runs"))
 @click.argument("run", required=False)
 @runs_option
 @json_option
@@ -153,7 +160,7 @@ def runs_group() -> None:
     """List and show runs."""
 
 
-@runs_group.command("list")
+@runs_group.command("list", examples=("flagbt runs list", "flagbt runs list --out runs --json"))
 @runs_option
 @json_option
 def runs_list(out: Path, as_json: bool) -> None:
@@ -216,7 +223,7 @@ def _listed(stored: RunRecord) -> dict[str, Any]:
     }
 
 
-@runs_group.command("show")
+@runs_group.command("show", examples=("flagbt runs show", "flagbt runs show careful --json"))
 @click.argument("name", required=False)
 @runs_option
 @json_option

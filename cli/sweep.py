@@ -151,6 +151,7 @@ def _many_values(entry: OptionEntry) -> Callable[[F], F]:
 
 def _sweep_options(command: F) -> F:
     """Add the options of SweepRequest, and those of `flagbt run` that a sweep may vary."""
+    command = features_option(command, "Model and scoring")
     for entry in reversed((*option_table(SweepRequest), *swept_options())):
         command = (_many_values if entry.option.sweep else table_option)(entry)(command)
     return command
@@ -174,7 +175,6 @@ def _sweep_options(command: F) -> F:
     help="Folder whose trial log counts the settings.",
     group="Output",
 )
-@features_option
 @config_option
 @json_option
 def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:

@@ -53,7 +53,7 @@ def verify_group() -> None:
     """Prove properties of a strategy or checkpoint on your bars; exit 1 if one does not hold."""
 
 
-def proof(name: str, *more: Callable[[Run], Run]) -> Callable[[Prove], Prove]:
+def proof(name: str, examples: tuple[str, str], *more: Callable[[Run], Run]) -> Callable[[Prove], Prove]:
     """Return a decorator that makes a function a command of `flagbt verify`, its docstring the help."""
     options: tuple[Callable[[Run], Run], ...] = (
         click.option("--strategy", default="flagtrader", show_default=True, help="A name, or package.module:Class."),
@@ -75,7 +75,7 @@ def proof(name: str, *more: Callable[[Run], Run]) -> Callable[[Prove], Prove]:
         made: Run = command
         for option in reversed(options):
             made = option(made)
-        verify_group.command(name, help=inspect.getdoc(prove))(made)
+        verify_group.command(name, help=inspect.getdoc(prove), examples=examples)(made)
         return prove
 
     return add
@@ -83,6 +83,7 @@ def proof(name: str, *more: Callable[[Run], Run]) -> Callable[[Prove], Prove]:
 
 @proof(
     "lookahead",
+    ("flagbt verify lookahead --strategy sma-cross", "flagbt verify lookahead --ckpt Jan4 --timerange 20240101-20240201"),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sampled moments."),
 )
 def prove_lookahead(subject: ProofSubject, progress: Progress) -> Finding:
@@ -99,7 +100,10 @@ def prove_lookahead(subject: ProofSubject, progress: Progress) -> Finding:
     )
 
 
-@proof("batch")
+@proof(
+    "batch",
+    ("flagbt verify batch --ckpt Jan4", "flagbt verify batch --ckpt mine --data btc_1h.csv --timerange 20240101-20240201"),
+)
 def prove_batch(subject: ProofSubject, progress: Progress) -> Finding:
     """Bars scored in batches have the same logits as bars scored one by one."""
     from ..doctor.verify import verify_batch
@@ -107,7 +111,9 @@ def prove_batch(subject: ProofSubject, progress: Progress) -> Finding:
     return verify_batch(subject.checkpoint("batch"), subject.bars, progress=progress)
 
 
-@proof("warmup")
+@proof(
+    "warmup", ("flagbt verify warmup --strategy sma-cross", "flagbt verify warmup --ckpt Jan4 --timerange 20240101-20240201")
+)
 def prove_warmup(subject: ProofSubject, progress: Progress) -> Finding:
     """Signals do not depend on the history before the warm-up."""
     from ..doctor.verify import verify_warmup
@@ -115,7 +121,10 @@ def prove_warmup(subject: ProofSubject, progress: Progress) -> Finding:
     return verify_warmup(subject.make, subject.bars, model=subject.model, progress=progress)
 
 
-@proof("parity")
+@proof(
+    "parity",
+    ("flagbt verify parity --ckpt mine --data btc_1h.csv", "flagbt verify parity --ckpt mine --data btc_1h.csv --json"),
+)
 def prove_parity(subject: ProofSubject, _progress: Progress) -> Finding:
     """Serving gives the rows and logits that the training stored; --data must be the training's file."""
     from ..doctor.verify import verify_parity

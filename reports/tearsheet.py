@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ..data.labels import label_spec
 from ..results.caveats import banners, marks, strategy_name, unstated, with_stamp
 from ..results.number_text import money, whole
-from ..results.repeat_command import run_command_text
+from ..results.repeat_command import given_options, run_command_text
 from ..results.run_record import RunRecord
 from ..results.run_view import daily_returns, ruined_at
 from ..results.summary import order_counts
@@ -29,12 +29,6 @@ from .sections.significance import luck_sentence, luck_word, significance_sectio
 from .sections.trades import trades_section
 
 KIND_OF_VERDICT = {"one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good"}
-# Fields of a run's config that are options of `flagbt run`.
-OPTIONS = (
-    *("strategy", "checkpoint", "data", "timerange", "calibration", "decision"),
-    *("fee_bps", "slippage_bps", "borrow_bps_per_day", "cash", "short", "cooldown_bars", "min_hold_bars", "exit"),
-    *("stop_loss", "take_profit", "max_short_notional", "close_short_above", "allow_overlap", "seed"),
-)
 
 
 def render_tearsheet(stored: RunRecord) -> str:
@@ -84,8 +78,8 @@ def title_of(manifest: Mapping[str, Any]) -> str:
 
 def command(config: Mapping[str, Any]) -> str:
     """Return the command that repeats a run, from its config: with file names, but no path of this machine."""
-    given = {field: config[field] for field in OPTIONS if config.get(field) is not None}
-    texts = {k: value if isinstance(value, bool) else setting_text(value) for k, value in given.items()}
+    given = given_options(config)
+    texts = {name: value if isinstance(value, bool) else setting_text(value) for name, value in given.items()}
     return run_command_text({"strategy": texts.pop("strategy", None), "param": _parameters(config), **texts})
 
 

@@ -13,7 +13,7 @@ from ..engine.rules import Rules
 from ..options import option_table, recorded
 from ..results.metric import MetricValue
 from ..results.metrics import Metrics, sweep_metrics
-from ..results.repeat_command import run_command_text
+from ..results.repeat_command import as_flags, run_command_text
 from .grid import Configuration, Grid
 from .runner import SweepOutcome
 from .worker import Segment, SweepWorker
@@ -130,9 +130,9 @@ def repeat_command(
             **(others or {}),
             "timerange": timerange,
             "calibration": setting.point.text,
-            **recorded(setting.costs),
+            **as_flags(recorded(setting.costs)),
             **{name: value for name, value in setting.values.items() if name not in own},
             "decision": str(setting.decision),
-            **recorded(setting.rules),
+            **as_flags(recorded(setting.rules)),
         }
     )
