@@ -144,7 +144,8 @@ def _many_values(entry: OptionEntry) -> Callable[[F], F]:
         help=f"{about.help}{more}",
         group=entry.group,
         bounds=about.range_text,
-        show_default=shown or False,
+        show_default=False,
+        default_text=shown,
         **({"is_flag": False, "flag_value": "yes"} if entry.kind is bool else {}),
     )
 
