@@ -123,7 +123,7 @@ def compare(
         Where two runs have no bar in common.
     """
     from ..reports.comparison import check_common_bars
-    from ..results.ranking import metric_name
+    from ..results.ranking import metric_name, metric_names
 
     if isinstance(runs, str | os.PathLike | RunRecord) or not isinstance(runs, Sequence) or not runs:
         raise UsageError(
@@ -133,7 +133,7 @@ def compare(
         raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got a {type(sort).__name__}.")
     read = read_comparison(runs, path_of(out, "out"), progress)
     check_common_bars(read.runs)
-    return read if sort is None else read.ranked(metric_name(sort, option="sort", runs=read.runs))
+    return read if sort is None else read.ranked(metric_name(sort, option="sort", known=metric_names(read.runs)))
 
 
 def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress: Callable[[int, int], object]) -> Comparison:

@@ -199,11 +199,10 @@ def test_every_command_is_under_a_heading_of_the_help(command: Command) -> None:
     inner = [each for group in groups for each in group.commands.values()]
     assert {each.name for each in defined if each not in inner} - {cli.name} == set(cli.commands)
     code, out, _ = command("--help")
-    sections = [paragraph.splitlines() for paragraph in out.split("\n\n")[3:]]
     assert code == 0
-    assert {lines[0].rstrip(":"): [line.split()[0] for line in lines[1:]] for lines in sections} == {
-        heading: [each.name for each in commands] for heading, commands in COMMANDS.items()
-    }
+    for heading, commands in COMMANDS.items():
+        section = out.partition(f"\n{heading}:\n")[2].partition("\n\n")[0]
+        assert [line.split()[0] for line in section.splitlines()] == [each.name for each in commands]
 
 
 # --- bars ------------------------------------------------------------------------------------------------------------
@@ -301,9 +300,9 @@ def test_calibration_files_are_checked(refused: Callable[..., str], folder: Path
         ("labels", {}, "there is nothing under labels"),
         ("label_shares", [1], "label_shares are not three finite numbers"),
         ("architecture", {}, "its architecture is of the kind None"),
-        ("calibrations", [], "calibrations is not an object"),
+        ("calibrations", [], "calibrations is a list, expected an object"),
         ("schema", {}, "there is nothing under schema"),
-        ("files", [], "files is not an object"),
+        ("files", [], "files is a list, expected an object"),
         ("metrics", float("nan"), "it contains the number NaN"),
     ],
 )
@@ -428,6 +427,22 @@ def test_a_comparison_fails_on_a_condition(command: Command, two_runs: tuple[Pat
     code, out, _ = command("compare", "a", "b", "--sort", "sharpe", "--json")
     ranked = [each["sharpe_daily"] for each in strict(out)["runs"]]
     assert (code, strict(out)["sorted_by"], ranked) == (0, "sharpe_daily", sorted(sharpe, reverse=True))
+
+
+def test_runs_are_listed_by_a_metric(command: Command, refused: Callable[..., str], two_runs: tuple[Path, Path]) -> None:
+    """If it fails, the list is not sorted by the metric that the user names, or does not show it."""
+    turnover = {each.name: read_run(each).metrics.turnover for each in two_runs}
+    for name, order in (("turnover", sorted(turnover, key=lambda run: -(turnover[run] or 0))), ("fees-paid", None)):
+        code, out, err = command("runs", "list", "--sort", name, "--json")
+        assert code == 0, err
+        listed = strict(out)["runs"]
+        assert order is None or [each["run"] for each in listed] == order
+        assert all(each[name.replace("-", "_")] is not None for each in listed)
+    fees = [each["fees_paid"] for each in listed]
+    assert fees == sorted(fees)  # lower is better
+    _, out, _ = command("runs", "list", "--sort", "deflated_sharpe")
+    assert "deflated sharpe" in out.splitlines()[0]
+    assert "Did you mean 'turnover'" in refused(2, "runs", "list", "--sort", "turnovr")
 
 
 def test_unknown_metrics_are_refused_with_the_nearest(refused: Callable[..., str], two_runs: tuple[Path, Path]) -> None:
