@@ -540,8 +540,8 @@ def test_probabilities_of_any_strategy_are_scored(walk: Walk) -> None:
     own = (
         np.bincount(np.where(change > 0.005, 2, np.where(change < -0.005, 0, 1))[change.notna()], minlength=3) / change.count()
     )
-    assert verdicts["model"]["numbers"]["total_variation"] == pytest.approx(np.abs(mean - own).sum() / 2)
-    assert "these bars' own labels' (horizon:3,0.005)" in verdicts["model"]["sentence"]
+    assert verdicts.model.numbers["total_variation"] == pytest.approx(np.abs(mean - own).sum() / 2)
+    assert "these bars' own labels' (horizon:3,0.005)" in verdicts.model.sentence
 
 
 def test_probabilities_of_any_strategy_are_on_its_page(command: Command, mine: Path) -> None:
