@@ -17,11 +17,12 @@ from flagbt.data.bundled_sample import load_sample
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.errors import StrategyError, UsageError
-from flagbt.results.run_record import read_run
+from flagbt.results.run_reader import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import SmaCross
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
+from flagbt.workflows.run import save_run
 
 Command = Callable[..., tuple[int, str, str]]
 RANGE = "20240201-20240215"
@@ -70,8 +71,8 @@ def test_a_parameter_reaches_the_constructor(command: Command, folder: Path) -> 
     direct = run_backtest(load_sample(), SmaCross(fast_bars=12, slow_bars=48), timerange=TimeRange.parse(RANGE))
     assert np.array_equal(stored.equity["equity"], direct.equity["equity"])
     assert len(direct.orders) > 2
-    assert stored.settings["params"] == {"fast_bars": 12, "slow_bars": 48}
-    assert stored.settings["parameters"] == {"fast_bars": 12, "slow_bars": 48}
+    assert stored.manifest["config"]["params"] == {"fast_bars": 12, "slow_bars": 48}
+    assert stored.manifest["config"]["parameters"] == {"fast_bars": 12, "slow_bars": 48}
 
 
 def test_a_config_file_sets_parameters(command: Command, folder: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_config_file_sets_parameters(command: Command, folder: Path) -> None:
     Path("run.yaml").write_text(f"strategy: sma-cross\ntimerange: {RANGE}\nparam: [fast_bars=12, slow_bars=48]\n")
     code, out, err = command("run", "--config", "run.yaml", "--json")
     assert code == 0, err
-    assert read_run(Path(json.loads(out)["run"])).settings["params"] == {"fast_bars": 12, "slow_bars": 48}
+    assert read_run(Path(json.loads(out)["run"])).manifest["config"]["params"] == {"fast_bars": 12, "slow_bars": 48}
 
 
 def test_the_page_shows_and_repeats_the_parameters(command: Command, folder: Path) -> None:
@@ -94,7 +95,7 @@ def test_the_page_shows_and_repeats_the_parameters(command: Command, folder: Pat
     assert code == 0, err
     second = Path(json.loads(out)["run"])
     assert read_run(second).equity.equals(read_run(first).equity)
-    assert read_run(second).info.trial == read_run(first).info.trial
+    assert read_run(second).manifest["trial"] == read_run(first).manifest["trial"]
 
 
 def test_a_run_with_parameters_is_another_trial(command: Command, folder: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_plain_backtrader_strategy_gets_its_params(folder: Path) -> None:
 
     def ran(**params: object) -> tuple[int, float]:
         request = RunRequest(strategy="own_parameters:Plain", params=params, timerange=TimeRange.parse(RANGE))
-        stored = read_run(run(request, out=folder / "runs").folder)
+        stored = read_run(save_run(backtest_request(request, runs=folder / "runs"), folder / "runs").folder)
         assert stored.settings.get("params", {}) == params
         return len(stored.orders), float(stored.equity["exposure"].max())
 
@@ -127,14 +128,14 @@ def test_an_error_of_the_constructor_names_its_line(folder: Path) -> None:
     """If it fails, a value that a strategy cannot use gives flagbt's traceback."""
     request = RunRequest(strategy="own_parameters:Fails", params={"level": 3}, timerange=TimeRange.parse(RANGE))
     with pytest.raises(StrategyError, match=r"__init__ failed at .*own_parameters\.py, line 20: ZeroDivisionError"):
-        run(request, out=folder / "runs")
+        backtest_request(request, runs=folder / "runs")
     with pytest.raises(UsageError, match="expected 1 <= fast_bars < slow_bars, got fast_bars=500"):
-        run(RunRequest(strategy="sma-cross", params={"fast_bars": 500}), out=folder / "runs")
+        backtest_request(RunRequest(strategy="sma-cross", params={"fast_bars": 500}), runs=folder / "runs")
 
 
 @pytest.mark.parametrize("given", ["fast_bars=3", [("fast_bars", 3)], None, {"fast_bars": "3"}, {"bars": 3}])
 def test_wrong_params_from_python_are_refused(folder: Path, given: object) -> None:
     """If it fails, `params` of a wrong type raises AttributeError, or is ignored."""
     with pytest.raises(UsageError, match="expected|has no parameter"):
-        run(RunRequest(strategy="sma-cross", params=given), out=folder / "runs")
+        backtest_request(RunRequest(strategy="sma-cross", params=given), runs=folder / "runs")
     assert not list(folder.glob("runs/*-sma-cross-*"))
