@@ -71,7 +71,7 @@ def current_significance(stored: RunNumbers, log: TrialLog) -> Significance | No
     known = stored.significance
     if known is None:
         return None
-    then, inputs = known.deflated_sharpe, known.deflated_sharpe.inputs
+    inputs = known.deflated_sharpe.inputs
     own = recorded_trial(stored, log)
     now = None if own is None else log.count(own)
     if now is None or now.trials < cast("int", inputs["trials"]):
