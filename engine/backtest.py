@@ -144,7 +144,7 @@ class Backtest:
 
         # 1. Score: all bars at once, the history included.
         started = time.perf_counter()
-        signals = self._scored()
+        signals = self.score()
         scored = time.perf_counter()
 
         # 2. Cut: the bars to trade.
@@ -162,10 +162,7 @@ class Backtest:
         index = pd.DatetimeIndex(frame.index)
         decided = None if adapter is None else Decisions(np.array(adapter.before), np.array(adapter.why))
         return Simulation(
-            config=self._settings(bars_seen(instance), short=short)
-            | self._labels(signals)
-            | self.rules.describe()
-            | dict(self.config),
+            config=self.settings(instance, signals),
             data=_describe(self.bars, traded) | dict(self.data),
             checkpoint=None if self.checkpoint is None else dict(self.checkpoint),
             bars=frame,
@@ -180,7 +177,14 @@ class Backtest:
             sized_at_fill=frozenset(number for number, record in enumerate(broker.records, 1) if record.is_sized_at_fill),
         )
 
-    def _scored(self) -> Signals | None:
+    def score(self) -> Signals | None:
+        """Return one checked row for each of ``bars``; None for a plain Backtrader strategy without signals.
+
+        Raises
+        ------
+        StrategyError
+            When ``prepare`` fails, or its result is not one valid row per bar.
+        """
         signals = self.signals
         if signals is None and isinstance(self.strategy, Strategy):
             signals = _prepared(self.bars, self.strategy)
@@ -225,20 +229,23 @@ class Backtest:
             )
         return broker, ran[0]
 
-    def _settings(self, seen: tuple[TimeRange, ...] | None, *, short: bool) -> dict[str, Any]:
+    def settings(self, instance: object, signals: Signals | None) -> dict[str, Any]:
+        """Return the settings of the record; ``instance`` is the strategy, of a plain one what Backtrader made of it."""
+        seen, short = bars_seen(instance), self.short or bool(getattr(self.strategy, "short", False))
         described: dict[str, object] = {"name": name_of(self.strategy)}
         if isinstance(self.strategy, Strategy):
             with blamed_on(type(self.strategy), "describe"):
                 described = self.strategy.describe()
                 json.dumps(dict(described))
-        return {
+        engine = {
             "bars_seen": None if seen is None else [str(each) for each in seen],
             "strategy": name_of(self.strategy),
             "parameters": {k: v for k, v in described.items() if k not in ("name", "short")},
             "timerange": None if self.timerange == TimeRange() else str(self.timerange),
             "cash": float(self.cash),
             "short": short,
-        } | self.costs.describe()
+        }
+        return engine | self.costs.describe() | self._labels(signals) | self.rules.describe() | dict(self.config)
 
     def _labels(self, signals: Signals | None) -> dict[str, Any]:
         """Return the labels that probabilities without a checkpoint are scored against; empty where there are none."""

@@ -6,7 +6,6 @@ bars file -> Bars -> features -> model logits (batched) -> calibration -> decisi
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,9 @@ from ..models.device import pick_device
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..options import recorded
-from ..storage.atomic_files import sha256_of
 from .inputs import SAMPLE_RANGE, load_bars
 from .request import RunRequest
-from .strategy import model_of, params_of, rules_of, strategy_of
+from .strategy import maker_of, model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,7 +138,7 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> dict[str, Any]:
 
     model, strategy = inputs.model, inputs.strategy
     config: dict[str, Any] = {
-        "strategy": request.strategy,
+        **maker_of(request).describe(),
         "data": None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),
         "allow_overlap": request.allow_overlap,
@@ -148,30 +146,11 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> dict[str, Any]:
     }
     if (name := name_of(strategy)) != request.strategy:
         config["strategy_name"] = name
-    kind = strategy if isinstance(strategy, type) else type(strategy)
-    if (code := _code_digest(kind)) is not None:
-        config["code"] = code
-    if "seed" in inspect.signature(kind).parameters:
-        config["seed"] = request.seed
-    if params := params_of(request):
-        config["params"] = params
     if model is not None:
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name
         config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
     return config
-
-
-def _code_digest(strategy: type[Any]) -> str | None:
-    """Return the digest of a user strategy's source file, or None for a built-in: edited code is another configuration."""
-    from ..strategies.declarations import is_built_in
-
-    if is_built_in(strategy):
-        return None
-    try:
-        return sha256_of(Path(inspect.getfile(strategy)))
-    except (OSError, TypeError):  # made at run time, without a file
-        return None
 
 
 def scoring_device(request: RunRequest, model: ModelSignals | None) -> str | None:
