@@ -61,21 +61,10 @@ def doctor_command(
             raise UsageError(f"--html: {html} is a folder. Give a file name, such as {html / 'doctor.html'}.")
     if example is not None:
         diagnosis = _example(example, given=[ckpt, data, train_data, timerange], seed=seed, as_json=as_json)
-    elif ckpt is None:
-        raise UsageError("--ckpt: not given. Name a checkpoint (flagbt ckpt list shows them), or add --example jan19.")
+    elif ckpt is not None:
+        diagnosis = _checkpoint(ckpt, data, train_data, timerange, seed)
     else:
-        from ..data.readers import read_bars
-        from ..doctor.checkpoint_subject import subject_of_checkpoint
-        from ..doctor.examine import examine
-        from ..models.checkpoint import find_checkpoint
-        from ..workflows.inputs import load_bars
-
-        checkpoint = find_checkpoint(ckpt)
-        print_resolved("checkpoint", checkpoint)
-        past = None if train_data is None else read_bars(train_data)
-        subject = subject_of_checkpoint(checkpoint, load_bars(data), past=past, timerange=timerange, seed=seed)
-        with ProgressBars({"checks": "Examining"}) as bars:
-            diagnosis = examine(subject, progress=lambda _check, done, total: bars.update("checks", done, total))
+        raise UsageError("--ckpt: not given. Name a checkpoint (flagbt ckpt list shows them), or add --example jan19.")
     if html is not None:
         from ..doctor.page import write_diagnosis
 
@@ -88,6 +77,21 @@ def doctor_command(
             print_line(f"page: {html}")
     if diagnosis.verdict == "broken":
         sys.exit(1)
+
+
+def _checkpoint(ckpt: str, data: Path | None, train_data: Path | None, timerange: TimeRange | None, seed: int) -> Diagnosis:
+    from ..data.readers import read_bars
+    from ..doctor.checkpoint_subject import subject_of_checkpoint
+    from ..doctor.examine import examine
+    from ..models.checkpoint import find_checkpoint
+    from ..workflows.inputs import load_bars
+
+    checkpoint = find_checkpoint(ckpt)
+    print_resolved("checkpoint", checkpoint)
+    past = None if train_data is None else read_bars(train_data)
+    subject = subject_of_checkpoint(checkpoint, load_bars(data), past=past, timerange=timerange, seed=seed)
+    with ProgressBars({"checks": "Examining"}) as bars:
+        return examine(subject, progress=lambda _check, done, total: bars.update("checks", done, total))
 
 
 def _example(name: str, *, given: list[object], seed: int, as_json: bool) -> Diagnosis:

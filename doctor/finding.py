@@ -68,7 +68,7 @@ class Finding:
     columns: tuple[str, ...] = ()
     explains: float | None = None
     undone: str = ""
-    evidence: Evidence | None = None
+    evidence: Evidence | None = field(default=None, repr=False)
     examined: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -101,7 +101,7 @@ def skipped(why: str, remedy: str = "", *, examined: Mapping[str, int] | None = 
     return Finding(severity=SKIPPED, message=why, remedy=remedy, examined=examined or {})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Diagnosis:
     """Every finding in rank order, the verdict and the number of items examined.
 
@@ -126,6 +126,12 @@ class Diagnosis:
     coverage: Mapping[str, int]
     seconds: float
     synthetic: bool = False
+
+    def __repr__(self) -> str:
+        counts = ((each, sum(found.severity == each for found in self.findings)) for each in SEVERITIES)
+        shown = ", ".join(f"{n} {each}" for each, n in counts if n)
+        first = f"; first: {self.problems[0].check}" if self.problems else ""
+        return f"<Diagnosis of {self.subject}: {self.verdict} ({shown}{first})>"
 
     def finding(self, check: str) -> Finding:
         """Return the finding of one check.

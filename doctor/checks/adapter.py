@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...models.checkpoint import Checkpoint
 from ..check import Check, Need, Symptom
-from ..counterfactual import Ablation, with_matching_network
+from ..counterfactual import with_matching_network
 from ..finding import BROKEN, OK, Evidence, Finding
 from ..lenient_load import FINGERPRINT_TOLERANCE, LenientCheckpoint, fingerprint_difference, stored_adapter
 from ..subject import Subject
@@ -123,10 +123,6 @@ def _effect(loaded: LenientCheckpoint, checkpoint: Checkpoint) -> float:
     return float((on - off).abs().mean())
 
 
-def _undo(subject: Subject, _found: AdapterState) -> Ablation | None:
-    return with_matching_network(subject)
-
-
 CHECK = Check(
     name="adapter",
     rank=50,
@@ -135,5 +131,5 @@ CHECK = Check(
     evidence=AdapterState,
     needs=(CHECKPOINT,),
     causes=(Symptom.WRONG_OUTPUT,),
-    undo=_undo,
+    undo=lambda subject, _found: with_matching_network(subject),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..check import Check, Symptom
-from ..counterfactual import Ablation, with_training_rows
+from ..counterfactual import with_training_rows
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
 from ..subject import Subject, filled
 
@@ -61,10 +61,6 @@ def _run(subject: Subject) -> Finding:
     )
 
 
-def _undo(subject: Subject, _found: InputEffect) -> Ablation | None:
-    return with_training_rows(subject)
-
-
 CHECK = Check(
     name="input-ignored",
     rank=90,
@@ -74,5 +70,5 @@ CHECK = Check(
     needs=(),
     causes=(Symptom.WRONG_OUTPUT,),
     follows=("lookahead-model", "adapter"),
-    undo=_undo,
+    undo=lambda subject, _found: with_training_rows(subject),
 )

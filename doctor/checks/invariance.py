@@ -9,7 +9,7 @@ import numpy as np
 
 from ...arrays import FloatArray
 from ..check import Check, Symptom
-from ..counterfactual import Ablation, with_matching_network
+from ..counterfactual import with_matching_network
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
 from ..lenient_load import FINGERPRINT_TOLERANCE, fingerprint_difference
 from ..subject import Subject
@@ -127,10 +127,6 @@ def _precision(subject: Subject, windows: list[FloatArray]) -> str:
     return f"; in bfloat16 they change by up to {change:.2g}, and {100 * flips:.0f} % of the classes flip"
 
 
-def _undo(subject: Subject, _found: LogitMoves) -> Ablation | None:
-    return with_matching_network(subject)
-
-
 CHECK = Check(
     name="invariance",
     rank=60,
@@ -141,5 +137,5 @@ CHECK = Check(
     needs=(),
     causes=(Symptom.WRONG_OUTPUT,),
     follows=("lookahead-model", "adapter"),
-    undo=_undo,
+    undo=lambda subject, _found: with_matching_network(subject),
 )

@@ -11,7 +11,7 @@ import numpy as np
 from ...arrays import FloatArray
 from ...data.bars import Bars
 from ..check import Check, Symptom
-from ..counterfactual import Ablation, with_live_bars
+from ..counterfactual import with_live_bars
 from ..finding import BROKEN, OK, SUSPECT, Evidence, Finding
 from ..perturbed_bars import Reach, perturb_future, reach_between
 from ..subject import FeatureTable, Subject, first_complete_row
@@ -153,10 +153,6 @@ def _look_ahead(table: FeatureTable, bars: Bars, random: np.random.Generator) ->
     return found, moments
 
 
-def _undo(subject: Subject, _found: FeatureReach) -> Ablation | None:
-    return with_live_bars(subject)
-
-
 CHECK = Check(
     name="lookahead-features",
     rank=10,
@@ -165,5 +161,5 @@ CHECK = Check(
     run=_run,
     evidence=FeatureReach,
     causes=(Symptom.HIGH_SCORE,),
-    undo=_undo,
+    undo=lambda subject, _found: with_live_bars(subject),
 )

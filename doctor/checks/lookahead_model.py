@@ -8,7 +8,7 @@ import numpy as np
 
 from ...arrays import FloatArray
 from ..check import Check, Symptom
-from ..counterfactual import Ablation, with_live_bars
+from ..counterfactual import with_live_bars
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
 from ..subject import Subject
 
@@ -73,10 +73,6 @@ def _output_repeats(subject: Subject, rows: FloatArray) -> bool:
     return float(np.nan_to_num(np.abs(subject.predict_logits(rows) - subject.predict_logits(rows))).max()) <= LARGEST_MOVE
 
 
-def _undo(subject: Subject, _found: ModelReach) -> Ablation | None:
-    return with_live_bars(subject)
-
-
 CHECK = Check(
     name="lookahead-model",
     rank=40,
@@ -85,5 +81,5 @@ CHECK = Check(
     evidence=ModelReach,
     needs=(),
     causes=(Symptom.WRONG_OUTPUT, Symptom.HIGH_SCORE),
-    undo=_undo,
+    undo=lambda subject, _found: with_live_bars(subject),
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...arrays import FloatArray
 from ..check import Check, Symptom
-from ..counterfactual import Ablation, with_training_rows
+from ..counterfactual import with_training_rows
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
 from ..paired_rows import SAME, TRAINING_UNKNOWN, lag_of, paired_rows
 from ..subject import FeatureTable, Subject
@@ -124,10 +124,6 @@ def _equal(x: FloatArray, y: FloatArray) -> bool:
     return bool(np.abs(x - y).max() <= SAME * max(float(x.std()), 1e-9))
 
 
-def _undo(subject: Subject, _found: SchemaFaults) -> Ablation | None:
-    return with_training_rows(subject)
-
-
 CHECK = Check(
     name="schema",
     rank=20,
@@ -135,5 +131,5 @@ CHECK = Check(
     run=_run,
     evidence=SchemaFaults,
     causes=(Symptom.WRONG_OUTPUT,),
-    undo=_undo,
+    undo=lambda subject, _found: with_training_rows(subject),
 )

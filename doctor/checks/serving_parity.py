@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..check import Check, Symptom
-from ..counterfactual import Ablation, with_training_rows
+from ..counterfactual import with_training_rows
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
 from ..paired_rows import TRAINING_UNKNOWN, lag_of, paired_rows
 from ..subject import PathDifference, Subject
@@ -73,10 +73,6 @@ def _path_difference(subject: Subject) -> PathDifference | str:
     return PathDifference(float(off.max()), float(np.nanmax(np.abs(one - other))), len(a), columns)
 
 
-def _undo(subject: Subject, _found: ServingDifference) -> Ablation | None:
-    return with_training_rows(subject)
-
-
 CHECK = Check(
     name="serving-parity",
     rank=30,
@@ -85,5 +81,5 @@ CHECK = Check(
     evidence=ServingDifference,
     causes=(Symptom.WRONG_OUTPUT,),
     follows=("lookahead-features", "schema", "lookahead-model", "adapter", "invariance", "input-ignored"),
-    undo=_undo,
+    undo=lambda subject, _found: with_training_rows(subject),
 )

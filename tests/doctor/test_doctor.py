@@ -606,6 +606,17 @@ def test_parity_that_could_not_be_checked_is_not_proven(command: Command, few_ba
     assert (code, shown["severity"]) == (1, "skipped")
 
 
+def test_a_diagnosis_is_shown_in_one_line() -> None:
+    """If it fails, a notebook prints pages of arrays, or a misspelt check ends in a traceback."""
+    found = (finding("schema", "broken"), finding("shares", "suspect"), finding("drift", "ok"))
+    made = Diagnosis(subject="x", verdict="broken", findings=found, coverage={}, seconds=0.1)
+    assert repr(made) == "<Diagnosis of x: broken (1 broken, 1 suspect, 1 ok; first: schema)>"
+    assert "evidence" not in repr(found[0])
+    assert made.finding("drift").severity == "ok"
+    with pytest.raises(UsageError, match=r"no check is named 'drfit'. Did you mean 'drift'\?"):
+        made.finding("drfit")
+
+
 def test_a_diagnosis_in_json_holds_no_more_than_is_documented() -> None:
     """If it fails, evidence for the page or counts of one check leak into the JSON."""
     found = Finding(check="schema", severity="ok", message="", evidence=Evidence(), examined={"compared_rows": 3})

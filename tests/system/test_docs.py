@@ -20,6 +20,7 @@ import pytest
 from flagbt.cli.main import cli
 from flagbt.data.features import DEFAULT
 from flagbt.data.features import ENTRY_POINT_GROUP as FEATURES_GROUP
+from flagbt.doctor.registry import GROUP as CHECKS_GROUP
 from flagbt.models.checkpoint import BUNDLED
 from flagbt.results.metric import GROUP as METRICS_GROUP
 from flagbt.strategies.registry import GROUP as STRATEGIES_GROUP
@@ -170,7 +171,7 @@ def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[in
                 ran += 1
         elif language == "toml":
             for group, points in tomllib.loads(code)["project"]["entry-points"].items():
-                assert group in (STRATEGIES_GROUP, FEATURES_GROUP, METRICS_GROUP)
+                assert group in (STRATEGIES_GROUP, FEATURES_GROUP, METRICS_GROUP, CHECKS_GROUP)
                 for point in points.values():
                     module, _, attribute = point.partition(":")
                     assert hasattr(importlib.import_module(module), attribute)
