@@ -118,6 +118,7 @@ def sweep(
         from ..sweeps.page import render_sweep
         from ..sweeps.record import manifest_of
         from ..sweeps.runner import SweepRunner
+        from ..sweeps.sweep_record import SweepRecord
 
         if measured is not None:
             extra["estimate"] = measured[0].to_json()
@@ -138,7 +139,7 @@ def sweep(
         manifest = manifest_of(
             identity, worker, result, command=command or [], backend=backend, workers=workers, repeat=repeat, extra=extra
         )
-        folder.finish(render_sweep(manifest, result), manifest)
+        folder.finish(render_sweep(SweepRecord.from_json(manifest), result), manifest)
         _update_index(runs)
     return SweepResult(folder.path, manifest)
 
