@@ -135,8 +135,8 @@ def _winner(record: SweepRecord, result: SweepOutcome) -> WinnerSection | None:
     if winner is None or result.winner is None:
         return None
     lines = []
-    for place, (name, strategy, benchmark) in enumerate(result.winner["curves"]):
-        is_last = place == len(result.winner["curves"]) - 1
+    for place, (name, strategy, benchmark) in enumerate(result.winner.curves):
+        is_last = place == len(result.winner.curves) - 1
         what = f"hold-out {name}" if is_last else f"ranked {name}"
         for curve, returns, colour in (("the winner", strategy, "strategy"), ("buy and hold", benchmark, "benchmark")):
             growth = np.cumprod(1 + returns.to_numpy(dtype=np.float64))

@@ -27,6 +27,10 @@ class WinnerDeflated(JsonRecord):
     ----------
     trials, of_this_sweep : int
         The settings of this sweep and earlier trials, and the settings alone.
+    variance : float or None
+        Of the annual Sharpe ratios of the trials.
+    days : int
+        Of the ranked ranges.
     value, luck : float or None
         The deflated Sharpe ratio, and the Sharpe ratio that the best of as many trials without skill would have.
     reason : str or None
@@ -35,6 +39,8 @@ class WinnerDeflated(JsonRecord):
 
     trials: int
     of_this_sweep: int
+    variance: float | None
+    days: int
     value: float | None
     luck: float | None
     reason: str | None
@@ -64,11 +70,12 @@ class SweepWinner(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedInBacktrader(JsonRecord):
-    """How many settings, bars and orders of the fast replay were compared with Backtrader."""
+    """How many settings, bars and orders of the fast replay were compared with Backtrader, all of them without a difference."""
 
     settings: int
     bars: int
     orders: int
+    differences: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..arrays import FloatArray, PhaseProgress, Progress
+from ..arrays import FloatArray, JsonObject, PhaseProgress, Progress
 from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..errors import UsageError
@@ -39,7 +39,7 @@ class SweepResult:
     """A sweep's folder, and its record as JSON values; ``resumed`` if an earlier command had finished it."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: JsonObject
     resumed: bool = False
 
 
@@ -154,7 +154,7 @@ def _worker(inputs: _Inputs, ranked: list[Segment]) -> SweepWorker:
 
 def _folder(
     request: SweepRequest, inputs: _Inputs, worker: SweepWorker, holdout: Segment, out: Path
-) -> tuple[dict[str, Any], SweepFolder]:
+) -> tuple[JsonObject, SweepFolder]:
     """Return what decides the result, and the folder that its digest names."""
     from ..sweeps.folder import SweepFolder
     from ..sweeps.record import identity_of
@@ -170,10 +170,12 @@ def _finished(folder: SweepFolder, grid: Grid, repeat: Callable[[Configuration, 
     """Return the result of a finished sweep, with the winner's command for the current folder and file names."""
     if not folder.is_finished:
         return None
+    from ..sweeps.sweep_record import SweepRecord
+
     manifest = folder.manifest()
-    if (winner := manifest["winner"]) is not None:
-        line = repeat(grid[winner["setting"]], winner["holdout"]["timerange"])
-        manifest = {**manifest, "winner": {**winner, "run": line}}
+    if (winner := SweepRecord.from_json(manifest).winner) is not None:
+        line = repeat(grid[winner.setting], winner.holdout.timerange)
+        manifest = {**manifest, "winner": replace(winner, run=line).to_json()}
     return SweepResult(folder.path, manifest, resumed=True)
 
 
