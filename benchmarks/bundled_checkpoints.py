@@ -27,8 +27,8 @@ from flagbt.training.model_card import card
 from flagbt.training.objectives import Objective
 from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
 from flagbt.workflows.train import train
 
 TEST_YEAR = TimeRange.parse("20240101-20250101")
@@ -82,11 +82,11 @@ def describe_test_year(checkpoint: Checkpoint, data: Path) -> None:
     score = scores(signals.probabilities, labels, checkpoint.label_shares)
     with tempfile.TemporaryDirectory() as scratch:
         request = RunRequest(ckpt=str(checkpoint.folder), data=data, timerange=TEST_YEAR)
-        recorded = run(request, out=Path(scratch))
+        recorded = backtest_request(request, runs=Path(scratch))
     doctor = examine(subject_of_checkpoint(checkpoint, bars, timerange=TEST_YEAR))
     rank = doctor.finding("rank-skill")
-    mine, market = recorded.metrics["strategy"], recorded.metrics["benchmark"]
-    verdicts = recorded.manifest["verdicts"]
+    mine, market = recorded.metrics, recorded.benchmark_metrics
+    verdicts = recorded.info.verdicts
     report = ""
     if "report" in checkpoint.calibration_names():
         report = " and `report` (the original report's logit correction)"
@@ -110,13 +110,13 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 | Matthews correlation of argmax(p / training share) | {score["mcc_prior"]:.4f} |
 | expected calibration error | {score["ece"]:.4f} |
 | decision | {stored.decision} |
-| signals that are not HOLD | {100 * recorded.manifest["diversity"]["final"]["diversity"]:.1f} % |
+| signals that are not HOLD | {100 * recorded.info.diversity["final"]["diversity"]:.1f} % |
 | closed trades | {mine["closed_trades"]:,} |
 | total return | {100 * mine["total_return"]:.1f} % (buy and hold: {100 * market["total_return"]:.1f} %) |
 | Sharpe ratio, daily | {sharpe} (buy and hold: {market["sharpe_daily"]:.2f}) |
-| its 90 % interval | {_between(recorded.metrics["certainty"]["sharpe_interval"])} |
-| 90 % interval of the difference to buy and hold | {_between(recorded.metrics["certainty"]["difference_interval"])} |
-| random entries that do as well | {_share(recorded.metrics["certainty"]["random_entries"])} |
+| its 90 % interval | {_between(recorded.significance["sharpe_interval"])} |
+| 90 % interval of the difference to buy and hold | {_between(recorded.significance["difference_interval"])} |
+| random entries that do as well | {_share(recorded.significance["random_entries"])} |
 | model verdict, uncalibrated | {verdicts["model"]["verdict"]} |
 | model verdict, calibrated | {verdicts["calibrated"]["verdict"]} |
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from ..arrays import JsonObject
 from ..errors import FlagbtError, UsageError
-from ..workflows.run import RunResult
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, Group, Place, json_option, print_json, runs_option
 from .run import print_run, run_json
 
 if TYPE_CHECKING:
     from ..results.run_record import RunRecord
+    from ..results.significance.answer import Significance
 
 
 @click.command(
@@ -43,7 +44,7 @@ def compare_command(
 ) -> None:
     """Compare runs on one offline page."""
     from ..reports.comparison import comparison_table, inequalities, labels, render_comparison
-    from ..results.ranking import Condition, metric_name, ordered
+    from ..results.ranking import Condition, metric_name, metric_names, ordered
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import find_run, read_run, write_page
 
@@ -57,8 +58,9 @@ def compare_command(
             bars.update("read", number, len(runs))
             stored.append(trials.run(read_run(find_run(each, out))))
         bars.update("read", len(runs), len(runs))
-        by = None if sort is None else metric_name(sort, option="--sort", runs=stored)
-        limits = [Condition.parse(each, runs=stored) for each in conditions]
+        known = metric_names(stored)
+        by = None if sort is None else metric_name(sort, option="--sort", known=known)
+        limits = [Condition.parse(each, known=known) for each in conditions]
         unequal = inequalities(stored)
         if by is not None and not unequal:
             stored = ordered(stored, by)
@@ -85,45 +87,44 @@ def compare_command(
         click.get_current_context().exit(1)
 
 
-def _compared(stored: RunRecord) -> dict[str, Any]:
+def _compared(stored: RunRecord) -> JsonObject:
     """Return a run's entry of a comparison, as JSON values."""
-    from ..results.caveats import banners, overlaps, unstated
+    from ..results.caveats import banners
 
-    own: dict[str, Any] = {
+    own: JsonObject = {
         "run": str(stored.folder),
-        "synthetic": stored.manifest["data"]["synthetic"],
-        "overlap_allowed": overlaps(stored.manifest),
-        "bars_seen_stated": not unstated(stored.manifest["config"]),
-        "warnings": banners([stored.manifest]),
+        "synthetic": stored.data.synthetic,
+        "overlap_allowed": stored.settings.allow_overlap,
+        "bars_seen_stated": stored.settings.bars_seen_stated,
+        "warnings": banners([stored.info]),
     }
-    deflated = _deflated(stored.metrics["certainty"])
     # The own keys twice, first for their order: a plug-in's metric hides none of them.
-    return own | dict(sorted(stored.metrics["strategy"].items())) | deflated | own
+    return {**own, **dict(sorted(stored.metrics.to_json().items())), **_deflated(stored.significance), **own}
 
 
-def _deflated(certainty: Mapping[str, Any] | None) -> dict[str, Any]:
+def _deflated(known: Significance | None) -> JsonObject:
     """Return the deflated Sharpe ratio by the current trials, their number, and their number at the run."""
-    if certainty is None:
+    if known is None:
         return {"deflated_sharpe": None, "trials": None, "trials_at_run": None}
-    figure = certainty["deflated_sharpe"]
-    return {"deflated_sharpe": figure["value"], **{name: figure["inputs"][name] for name in ("trials", "trials_at_run")}}
+    answer = known.deflated_sharpe
+    return {"deflated_sharpe": answer.value, **{name: answer.inputs[name] for name in ("trials", "trials_at_run")}}
 
 
 def _print_comparison(
     stored: Sequence[RunRecord], unequal: Sequence[str], rows: Sequence[Sequence[str]], *, unsorted: bool
 ) -> None:
     from ..reports.comparison import labels
-    from ..results.caveats import UNSTATED, overlaps, too_good_sentence, unstated
+    from ..results.caveats import UNSTATED, too_good_sentence
 
-    if any(each.manifest["data"]["synthetic"] for each in stored):
+    if any(each.data.synthetic for each in stored):
         print_line("SYNTHETIC data in at least one run.", style=STAMP)
-    if any(overlaps(each.manifest) for each in stored):
+    if any(each.settings.allow_overlap for each in stored):
         print_line("OVERLAP allowed in at least one run: its checkpoint or strategy may have seen these bars.", style=STAMP)
     names = labels(stored)
-    if unknown := [name for name, each in zip(names, stored, strict=True) if unstated(each.manifest["config"])]:
+    if unknown := [name for name, each in zip(names, stored, strict=True) if not each.settings.bars_seen_stated]:
         print_line(f"BARS SEEN not stated: {UNSTATED}: {', '.join(unknown)}.", style=STAMP)
     for name, each in zip(names, stored, strict=True):
-        if (sentence := too_good_sentence(each.manifest)) is not None:
+        if (sentence := too_good_sentence(each.info)) is not None:
             print_line(f"{name}: {sentence}", style=STAMP)
     for sentence in unequal:
         print_line(f"Not comparable: {sentence}", style="yellow")
@@ -146,7 +147,7 @@ def report_command(run: str | None, out: Path, as_json: bool) -> None:
         bars.update("report", 0, 1)
         page = rebuild_page(find_run(run, out), render_tearsheet)
         bars.update("report", 1, 1)
-    warnings = banners([read_run(page.parent).manifest])
+    warnings = banners([read_run(page.parent).info])
     if as_json:
         print_json({"run": str(page.parent), "tearsheet": str(page), "warnings": warnings})
     else:
@@ -160,66 +161,92 @@ def runs_group() -> None:
     """List and show runs."""
 
 
-@runs_group.command("list", examples=("flagbt runs list", "flagbt runs list --out runs --json"))
+class _Listing(NamedTuple):
+    """A run in the list: its JSON values, marks, trials then and now, every number, and whether it can be the best."""
+
+    row: JsonObject
+    marks: Sequence[str]
+    tried: str
+    numbers: Mapping[str, float | None]
+    ranked: bool
+
+
+@runs_group.command("list", examples=("flagbt runs list", "flagbt runs list --sort sharpe_daily --json"))
+@click.option("--sort", metavar="METRIC", help="Sort by a metric, best first, such as sharpe_daily. Default: newest first.")
 @runs_option
 @json_option
-def runs_list(out: Path, as_json: bool) -> None:
-    """List the runs, newest first, each deflated by the current trials."""
+def runs_list(sort: str | None, out: Path, as_json: bool) -> None:
+    """List the runs, each deflated by the current trials."""
+    from ..results.caveats import legend
+    from ..results.ranking import metric_name, metric_names, sort_key
+
+    listings, damaged = _read_all(out)
+    columns = ["run", "name", "data", "total_return", "sharpe_daily", "luck", "trades"]
+    if sort is not None:
+        known = dict.fromkeys([*metric_names(), *(name for each in listings for name in each.numbers)])
+        by = metric_name(sort, option="--sort", known=known)
+        listings.sort(key=lambda each: sort_key(each.numbers.get(by) if each.ranked else None, by))
+        for each in listings:
+            each.row.setdefault(by, each.numbers.get(by))
+        columns = list(dict.fromkeys([*columns, by]))
+    if as_json:
+        print_json({"runs": [each.row for each in listings], "damaged": damaged})
+        return
+    if listings:
+        cells = [{**each.row, "marks": " ".join(each.marks), "tried, then / now": each.tried} for each in listings]
+        columns = [*columns[:3], "marks", *columns[3:6], "tried, then / now", *columns[6:]]
+        heads = ["Sharpe, daily" if each == "sharpe_daily" else each.replace("_", " ") for each in columns]
+        print_table(heads, [[cell[name] for name in columns] for cell in cells])
+        for line in legend(mark for each in listings for mark in each.marks if mark in ("UNSTATED", "TOO GOOD")):
+            print_line(line)
+    elif not damaged:
+        print_line(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
+    for fault in damaged:
+        print_line(f"damaged: {fault['error']}", style="yellow")
+
+
+def _read_all(out: Path) -> tuple[list[_Listing], list[JsonObject]]:
+    """Return every run, newest first, and the folders that cannot be read."""
     from ..reports.sections.significance import trials_then_now
-    from ..results.caveats import legend, marks
+    from ..results.caveats import marks
+    from ..results.ranking import is_ranked, measured, metric_names
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import list_runs, read_run
 
-    rows, tried, damaged, run_marks, trials = [], [], [], [], CurrentTrials()
+    listings: list[_Listing] = []
+    damaged: list[JsonObject] = []
+    trials = CurrentTrials()
     trials.log(out)  # an unreadable log must not count as a damaged run
     for folder in reversed(list_runs(out)):
         try:
             stored = trials.run(read_run(folder))
-            run_marks.append(marks(stored.manifest))
+            shown, numbers = marks(stored.info), {name: measured(stored, name) for name in metric_names([stored])}
         except FlagbtError as error:  # a damaged run must not hide the others
             damaged.append({"run": folder.name, "error": str(error)})
             continue
-        tried.append(trials_then_now(stored.metrics["certainty"]))
-        rows.append({"run": folder.name, **_listed(stored)})
-    if as_json:
-        print_json({"runs": rows, "damaged": damaged})
-        return
-    if rows:
-        first, second = ("run", "name", "data"), ("total_return", "sharpe_daily", "luck")
-        print_table(
-            [*first, "marks", "total return", "Sharpe, daily", "luck", "tried, then / now", "trades"],
-            [
-                [*(row[key] for key in first), " ".join(each), *(row[key] for key in second), count, row["trades"]]
-                for row, each, count in zip(rows, run_marks, tried, strict=True)
-            ],
-        )
-        for line in legend(mark for each in run_marks for mark in each if mark in ("UNSTATED", "TOO GOOD")):
-            print_line(line)
-    elif not damaged:
-        print_line(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
-    for each in damaged:
-        print_line(f"damaged: {each['error']}", style="yellow")
+        row = {"run": folder.name, **_listed(stored)}
+        listings.append(_Listing(row, shown, trials_then_now(stored.significance), numbers, is_ranked(stored)))
+    return listings, damaged
 
 
-def _listed(stored: RunRecord) -> dict[str, Any]:
+def _listed(stored: RunRecord) -> JsonObject:
     """Return a run's entry in the list, as JSON values."""
     from ..reports.sections.significance import luck_word
-    from ..results.caveats import overlaps, strategy_name, too_good_sentence, unstated
+    from ..results.caveats import too_good_sentence
 
-    manifest, metrics, certainty = stored.manifest, stored.metrics["strategy"], stored.metrics["certainty"]
     return {
-        "name": manifest["name"],
-        "strategy": strategy_name(manifest["config"]),
-        "data": manifest["data"]["source"],
-        "synthetic": manifest["data"]["synthetic"],
-        "overlap": overlaps(manifest),
-        "bars_seen_stated": not unstated(manifest["config"]),
-        "too_good": too_good_sentence(manifest) is not None,
-        "total_return": metrics["total_return"],
-        "sharpe_daily": metrics["sharpe_daily"],
-        "luck": luck_word(certainty),
-        **_deflated(certainty),
-        "trades": metrics["trades"],
+        "name": stored.info.name,
+        "strategy": stored.settings.strategy_name,
+        "data": stored.data.source,
+        "synthetic": stored.data.synthetic,
+        "overlap": stored.settings.allow_overlap,
+        "bars_seen_stated": stored.settings.bars_seen_stated,
+        "too_good": too_good_sentence(stored.info) is not None,
+        "total_return": stored.metrics["total_return"],
+        "sharpe_daily": stored.metrics["sharpe_daily"],
+        "luck": luck_word(stored.significance),
+        **_deflated(stored.significance),
+        "trades": stored.metrics["trades"],
     }
 
 
@@ -233,9 +260,7 @@ def runs_show(name: str | None, out: Path, as_json: bool) -> None:
     from ..results.store import find_run, read_run
 
     stored = CurrentTrials().run(read_run(find_run(name, out)))
-    recorded = RunResult(stored.folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
-    values = run_json(recorded)
     if as_json:
-        print_json(values)
+        print_json(run_json(stored))
     else:
-        print_run(values, recorded)
+        print_run(stored)

@@ -146,7 +146,8 @@ def _many_values(entry: OptionEntry) -> Callable[[F], F]:
         help=f"{about.help}{more}",
         group=entry.group,
         bounds=about.range_text,
-        show_default=shown or False,
+        show_default=False,
+        default_text=shown,
         **({"is_flag": False, "flag_value": "yes"} if entry.kind is bool else {}),
     )
 
@@ -192,7 +193,7 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
 
     Options may be repeated, or given several values separated by commas.
     """
-    from ..workflows.sweep import sweep
+    from ..workflows.sweep import sweep_request
 
     params = read_param_axes(options["strategy"], options.pop("param"), _split_values)
     request = SweepRequest.of({**{name: value for name, value in options.items() if value is not None}, "params": params})
@@ -204,7 +205,7 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
     }
     with ProgressBars(phases) as bars:
         command = ["flagbt", *sys.argv[1:]]
-        swept = sweep(request, out=out, runs=runs, command=command, progress=bars.update, notice=print_note)
+        swept = sweep_request(request, out=out, runs=runs, command=command, progress=bars.update, notice=print_note)
     for name in request.ckpt:
         print_checkpoint(name)
     if as_json:

@@ -1,18 +1,17 @@
-"""Make a strategy from its class: the arguments that options set, and the values of its own parameters."""
+"""Make a strategy from its class: the arguments that options set, and its parameters' values."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from ..arrays import JsonObject
 from ..data.plugins import blamed_on
 from ..errors import StrategyError
 from ..models.model_signals import ModelSignals
-from ..storage.atomic_files import sha256_of
 from .base import Strategy
-from .declarations import is_built_in
+from .code_digest import code_digest
 from .parameters import ParameterValue
 
 
@@ -27,7 +26,7 @@ class StrategyMaker:
     kind : class
         A subclass of ``Strategy`` or of ``backtrader.Strategy``.
     params : mapping
-        Values of its own parameters, checked.
+        Values of its parameters, checked.
     short : bool
     seed : int
         Passed to a constructor that takes them.
@@ -66,7 +65,7 @@ class StrategyMaker:
         with blamed_on(kind, "__init__"):
             return constructor(*([model] if kind.uses_model else []), **taken, **self.params)
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> JsonObject:
         """Return the settings of a run's record that the constructor's arguments decide."""
         code = code_digest(self.kind)
         return {
@@ -75,13 +74,3 @@ class StrategyMaker:
             **({"seed": self.seed} if "seed" in inspect.signature(self.kind).parameters else {}),
             **({"params": dict(self.params)} if self.params else {}),
         }
-
-
-def code_digest(strategy: type[object]) -> str | None:
-    """Return the digest of a user strategy's source file, or None for a built-in: edited code is another configuration."""
-    if is_built_in(strategy):
-        return None
-    try:
-        return sha256_of(Path(inspect.getfile(strategy)))
-    except (OSError, TypeError):  # made at run time, without a file
-        return None

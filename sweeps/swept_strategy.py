@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arrays import JsonObject
 from ..data.bars import Bars
 from ..engine.backtest import Backtest
+from ..engine.simulation import CheckpointInfo
 from ..models.checkpoint import Checkpoint
 from ..models.model_signals import ModelSignals, ScoredBars
 from ..models.overlap import check_seen
@@ -52,7 +54,7 @@ class SweptStrategy:
         """Return the class with the arguments of its constructor."""
         return StrategyMaker(name=self.name, kind=find_strategy(self.name), params=params, short=short, seed=self.seed)
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> JsonObject:
         """Return what decides its signals besides its parameters, as JSON values."""
         return self.maker({}, short=False).describe()
 
@@ -78,7 +80,7 @@ class SweptStrategy:
             rules=setting.rules,
             signals=model(bars) if model is not None and is_plain else None,
             params=setting.params if is_plain else {},
-            checkpoint=None if model is None else {"name": model.checkpoint.name, "digest": model.checkpoint.digest},
+            checkpoint=None if model is None else CheckpointInfo.of(model.checkpoint),
             config=maker.describe() | ({} if model is None else _model_settings(setting)),
         )
 
@@ -130,7 +132,7 @@ def _with_warmup(segment: Segment, warmup_bars: int) -> Bars:
     return history.take(slice(max(0, len(history) - len(segment.bars) - warmup_bars), len(history)))
 
 
-def _model_settings(setting: Configuration) -> dict[str, object]:
+def _model_settings(setting: Configuration) -> JsonObject:
     text = setting.point.text
     named = text.partition(":")[0] in ("none", STORED, "offset")
     return {"calibration": text if named else Path(text).name, "decision": str(setting.decision)}

@@ -30,7 +30,7 @@ from ..results.metric import Metric, MetricValue
 from ..results.metrics import Metrics, daily_sharpe, metrics, replay_metrics, sweep_metrics
 from ..results.run_view import RunView
 from ..results.significance.backtest_overfitting import part_lengths
-from ..results.trial_log import configuration_digest
+from ..results.trial_log import configuration_digest, trial_configuration
 from ..strategies.base import Strategy
 from .grid import Configuration, Grid, parameter_columns
 from .result_table import CONFIGURATION, PARTS, part_bytes
@@ -151,8 +151,7 @@ class SweepWorker:
         run = self.backtest(setting.number, segment)
         counts = None if run.signals is None else class_counts(run.signals["signal"].to_numpy())
         row = _row(self.grid, setting, segment, _shares(counts), None)
-        trial = configuration_digest(run.config, run.checkpoint)
-        return _measured(row, RunView.of_simulation(run), sweep_metrics(), trial)
+        return _measured(row, RunView.of_simulation(run), sweep_metrics(), trial_configuration(run))
 
     def segment_signals(self, setting: Configuration, segment: Segment) -> SegmentSignals:
         """Return the signals of a setting on a segment. *Causality: row t uses bars <= t.*"""
@@ -180,7 +179,8 @@ class SweepWorker:
         if self.swept is None or strategy is None:
             return None
         backtest = self.swept.backtest(setting, segment, strategy)
-        return configuration_digest(backtest.settings(strategy, strategy.signals), backtest.checkpoint)
+        digest = None if backtest.checkpoint is None else backtest.checkpoint.digest
+        return configuration_digest(backtest.settings(strategy, strategy.signals), digest)
 
     def check(self, number: int) -> dict[str, Any]:
         """Run a setting in Backtrader, and compare every order, fill, bar and metric with the replay.
@@ -314,7 +314,7 @@ def _row(
 
 
 def _check_configuration(run: Simulation, configuration: str | None) -> None:
-    if configuration is not None and configuration != configuration_digest(run.config, run.checkpoint):
+    if configuration is not None and configuration != trial_configuration(run):
         raise StrategyError("the trial log would count it as another configuration than Backtrader's run.")
 
 

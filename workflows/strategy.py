@@ -49,7 +49,7 @@ def model_of(request: RunRequest, progress: PhaseProgress = lambda _phase, _done
     )
 
 
-def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
+def strategy_of(request: RunRequest, model: ModelSignals | None, kind: type[Any] | None = None) -> Any:
     """Return an instance of a flagbt strategy, or the class of a plain Backtrader strategy.
 
     Raises
@@ -59,12 +59,12 @@ def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
     StrategyError
         When the strategy cannot be loaded, or cannot go short and ``--short`` is given.
     """
-    maker = maker_of(request)
+    maker = maker_of(request, kind)
     check_uses_model(maker.kind, request.strategy, request.ckpt)
     return maker.make(model)
 
 
-def maker_of(request: RunRequest) -> StrategyMaker:
+def maker_of(request: RunRequest, kind: type[Any] | None = None) -> StrategyMaker:
     """Return the class of a request's strategy with the arguments of its constructor.
 
     Raises
@@ -77,8 +77,10 @@ def maker_of(request: RunRequest) -> StrategyMaker:
     from ..strategies.construction import StrategyMaker
     from ..strategies.registry import find_strategy
 
-    kind = find_strategy(request.strategy)
-    return StrategyMaker(name=request.strategy, kind=kind, params=params_of(request), short=request.short, seed=request.seed)
+    found = find_strategy(request.strategy) if kind is None else kind
+    return StrategyMaker(
+        name=request.strategy, kind=found, params=params_of(request, found), short=request.short, seed=request.seed
+    )
 
 
 def check_uses_model(kind: type[object], name: str, ckpt: str | None) -> None:
@@ -99,7 +101,7 @@ def check_uses_model(kind: type[object], name: str, ckpt: str | None) -> None:
         raise UsageError(f"--strategy {name} uses no checkpoint: leave --ckpt {ckpt} out.")
 
 
-def params_of(request: RunRequest) -> dict[str, ParameterValue]:
+def params_of(request: RunRequest, kind: type[Any]) -> dict[str, ParameterValue]:
     """Return the values given for the strategy's own parameters, each as its parameter's type.
 
     Raises
@@ -108,9 +110,8 @@ def params_of(request: RunRequest) -> dict[str, ParameterValue]:
         For an unknown name, or a value of another type.
     """
     from ..strategies.parameters import Parameters
-    from ..strategies.registry import find_strategy
 
-    return Parameters.of(find_strategy(request.strategy)).check(request.params) if request.params != {} else {}
+    return Parameters.of(kind).check(request.params) if request.params != {} else {}
 
 
 def read_params(strategy: str, texts: Sequence[str]) -> dict[str, ParameterValue]:

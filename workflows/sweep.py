@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..sweeps.segment import Segment
     from ..sweeps.worker import SweepWorker, Unit
 
+_FILE = Path("FILE")  # in the winner's command, for bars in memory
 _RUNS = Path("runs")  # the default of `flagbt run --out`
 
 
@@ -62,11 +63,12 @@ class _Inputs:
     strategy: StrategyInputs | None = None
 
 
-def sweep(
+def sweep_request(
     request: SweepRequest,
     *,
     out: Path,
     runs: Path,
+    bars: Bars | None = None,
     command: list[str] | None = None,
     progress: PhaseProgress = lambda _phase, _done, _total: None,
     notice: Callable[[str], None] = lambda _text: None,
@@ -79,6 +81,8 @@ def sweep(
         The folder of sweep folders.
     runs : Path
         The folder of run folders, whose trial log counts every setting.
+    bars : Bars, optional
+        In place of the request's file.
     command : list of str, optional
         The command line, for the record.
     progress : callable
@@ -96,13 +100,13 @@ def sweep(
     _prepare_backend(request)
     check_out(out)
     check_out(runs, option="--runs")
-    inputs = _inputs(request, progress)
+    inputs = _inputs(request, bars, progress)
 
     # 2. The segments, with each checkpoint's logits; the folder that their digests name
     *ranked, holdout = _segments(request, inputs, progress)
     worker = _worker(inputs, ranked)
     identity, folder = _folder(request, inputs, worker, holdout, out)
-    repeat = _repeater(request, inputs, runs)
+    repeat = _repeater(request if bars is None else replace(request, data=_FILE), inputs, runs)
     finished = _finished(folder, inputs.grid, repeat)
     if finished is not None:
         folder.tidy()
@@ -217,16 +221,16 @@ def _prepare_backend(request: SweepRequest) -> None:
         warm_up()
 
 
-def _inputs(request: SweepRequest, progress: PhaseProgress) -> _Inputs:
+def _inputs(request: SweepRequest, given: Bars | None, progress: PhaseProgress) -> _Inputs:
     """Load the bars, checkpoints and strategy, and refuse too many replays and bars that one of them has seen."""
-    bars = load_bars(request.data)
+    bars = load_bars(request.data) if given is None else given
     checkpoints = [find_checkpoint(name) for name in request.ckpt]
     for checkpoint in checkpoints:
         check_step(checkpoint, bars)
     strategy = _strategy(request, checkpoints, bars, progress)
     warmup_bars = max((ModelSignals(checkpoint=checkpoint).warmup_bars for checkpoint in checkpoints), default=0)
     grid = grid_of(request, checkpoints, strategy)
-    timeranges = request.timerange or ((SAMPLE_RANGE if request.data is None else TimeRange()),)
+    timeranges = request.timerange or ((SAMPLE_RANGE if request.data is None and given is None else TimeRange()),)
     longest = max(warmup_bars, 0 if strategy is None else strategy.warmup_bars)
     parts, holdout = sweep_ranges(bars, timeranges, request.holdout, longest)
     if strategy is None or strategy.swept.has_replay:

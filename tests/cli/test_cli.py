@@ -36,8 +36,9 @@ from flagbt.models.decision import Decision
 from flagbt.models.overlap import check_overlap
 from flagbt.results.metrics import Metrics
 from flagbt.results.store import find_run, read_run
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
+from flagbt.workflows.run import save_run
 
 Command = Callable[..., tuple[int, str, str]]
 Walk = Callable[..., Bars]
@@ -392,7 +393,8 @@ def made_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make two runs, named a and b, once."""
     out = tmp_path_factory.mktemp("made") / "runs"
     for name, strategy in (("a", "sma-cross"), ("b", "random")):
-        run(RunRequest(strategy=strategy, timerange=TimeRange.parse(DAYS[1])), out=out, name=name)
+        request = RunRequest(strategy=strategy, timerange=TimeRange.parse(DAYS[1]))
+        save_run(backtest_request(request, runs=out), out, name=name)
     return out
 
 
@@ -417,7 +419,7 @@ def test_comparisons_that_cannot_be(refused: Callable[..., str], two_runs: tuple
 
 def test_a_comparison_fails_on_a_condition(command: Command, two_runs: tuple[Path, Path]) -> None:
     """If it fails, --fail-if accepts a bad run, refuses a good one, or gives no reason."""
-    sharpe = [read_run(each).metrics["strategy"]["sharpe_daily"] for each in two_runs]
+    sharpe = [read_run(each).metrics["sharpe_daily"] for each in two_runs]
     assert command("compare", "a", "b", "--fail-if", f"sharpe < {min(sharpe) - 1}")[0] == 0
     code, out, err = command("compare", "a", "b", "--fail-if", f"sharpe_daily < {max(sharpe) + 1}", "--json")
     assert (code, len(strict(out)["failures"])) == (1, 2)
@@ -426,6 +428,22 @@ def test_a_comparison_fails_on_a_condition(command: Command, two_runs: tuple[Pat
     code, out, _ = command("compare", "a", "b", "--sort", "sharpe", "--json")
     ranked = [each["sharpe_daily"] for each in strict(out)["runs"]]
     assert (code, strict(out)["sorted_by"], ranked) == (0, "sharpe_daily", sorted(sharpe, reverse=True))
+
+
+def test_runs_are_listed_by_a_metric(command: Command, refused: Callable[..., str], two_runs: tuple[Path, Path]) -> None:
+    """If it fails, the list is not sorted by the metric that the user names, or does not show it."""
+    turnover = {each.name: read_run(each).metrics.turnover for each in two_runs}
+    for name, order in (("turnover", sorted(turnover, key=lambda run: -(turnover[run] or 0))), ("fees-paid", None)):
+        code, out, err = command("runs", "list", "--sort", name, "--json")
+        assert code == 0, err
+        listed = strict(out)["runs"]
+        assert order is None or [each["run"] for each in listed] == order
+        assert all(each[name.replace("-", "_")] is not None for each in listed)
+    fees = [each["fees_paid"] for each in listed]
+    assert fees == sorted(fees)  # lower is better
+    _, out, _ = command("runs", "list", "--sort", "deflated_sharpe")
+    assert "deflated sharpe" in out.splitlines()[0]
+    assert "Did you mean 'turnover'" in refused(2, "runs", "list", "--sort", "turnovr")
 
 
 def test_unknown_metrics_are_refused_with_the_nearest(refused: Callable[..., str], two_runs: tuple[Path, Path]) -> None:
@@ -484,7 +502,7 @@ def test_a_damaged_run_hides_no_other(
 
 def test_a_run_has_all_metrics(two_runs: tuple[Path, Path]) -> None:
     """If it fails, a run lacks a metric, and no check reports it."""
-    assert set(read_run(two_runs[0]).metrics["strategy"]) == {metric.name for metric in Metrics.installed()}
+    assert set(read_run(two_runs[0]).metrics) == {metric.name for metric in Metrics.installed()}
 
 
 def test_overlap_is_stamped_everywhere(
