@@ -10,8 +10,9 @@ from ..arrays import JsonValue
 from ..results.significance.backtest_overfitting import Overfitting
 from ..storage.json_records import OMIT_NONE, JsonRecord
 
-# A row of the table: a setting on a range, by the columns of result_table.py.
+# A row of the table: a setting on a range, by the columns of result_table.py. A new one is filled column by column.
 TableRow = Mapping[str, JsonValue]
+NewRow = dict[str, JsonValue]
 
 
 def number_in(row: TableRow, column: str) -> float | None:
