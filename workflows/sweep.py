@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..sweeps.estimate import Estimate
     from ..sweeps.folder import SweepFolder
     from ..sweeps.grid import Configuration, Grid
+    from ..sweeps.runner import SweepOutcome
     from ..sweeps.segment import Segment
     from ..sweeps.worker import SweepWorker, Unit
 
@@ -119,10 +120,8 @@ def sweep_request(
         finished = _finished(folder, inputs.grid, repeat)
         if finished is not None:  # by another process that had the lock until now
             return finished
-        from ..sweeps.page import render_sweep
         from ..sweeps.record import manifest_of
         from ..sweeps.runner import SweepRunner
-        from ..sweeps.sweep_record import SweepRecord
 
         if measured is not None:
             extra["estimate"] = measured[0].to_json()
@@ -143,9 +142,16 @@ def sweep_request(
         manifest = manifest_of(
             identity, worker, result, command=command or [], backend=backend, workers=workers, repeat=repeat, extra=extra
         )
-        folder.finish(render_sweep(SweepRecord.from_json(manifest), result), manifest)
+        folder.finish(_page(manifest, result), manifest)
         _update_index(runs)
     return SweepResult(folder.path, manifest)
+
+
+def _page(manifest: JsonObject, result: SweepOutcome) -> str:
+    from ..sweeps.page import render_sweep
+    from ..sweeps.sweep_record import SweepRecord
+
+    return render_sweep(SweepRecord.from_json(manifest), result)
 
 
 def _worker(inputs: _Inputs, ranked: list[Segment]) -> SweepWorker:
