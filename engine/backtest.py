@@ -149,7 +149,7 @@ class Backtest:
 
         # 1. Score: all bars at once, the history included.
         started = time.perf_counter()
-        signals = self._scored()
+        signals = self.score()
         scored = time.perf_counter()
 
         # 2. Cut: the bars to trade.
@@ -167,7 +167,7 @@ class Backtest:
         index = pd.DatetimeIndex(frame.index)
         decided = None if adapter is None else Decisions(np.array(adapter.before), np.array(adapter.why))
         return Simulation(
-            config=self._settings(bars_seen(instance), signals, short=short),
+            config=self.settings(instance, signals),
             data=DataInfo.of(self.file or self.bars, traded, is_file=self.file is not None),
             checkpoint=self.checkpoint,
             bars=frame,
@@ -182,7 +182,14 @@ class Backtest:
             sized_at_fill=frozenset(number for number, record in enumerate(broker.records, 1) if record.is_sized_at_fill),
         )
 
-    def _scored(self) -> Signals | None:
+    def score(self) -> Signals | None:
+        """Return one checked row for each of ``bars``; None for a plain Backtrader strategy without signals.
+
+        Raises
+        ------
+        StrategyError
+            When ``prepare`` fails, or its result is not one valid row per bar.
+        """
         signals = self.signals
         if signals is None and isinstance(self.strategy, Strategy):
             signals = _prepared(self.bars, self.strategy)
@@ -227,7 +234,9 @@ class Backtest:
             )
         return broker, ran[0]
 
-    def _settings(self, seen: tuple[TimeRange, ...] | None, signals: Signals | None, *, short: bool) -> RunSettings:
+    def settings(self, instance: object, signals: Signals | None) -> RunSettings:
+        """Return the settings of the record; ``instance`` is the strategy, of a plain one what Backtrader made of it."""
+        seen, short = bars_seen(instance), self.short or bool(getattr(self.strategy, "short", False))
         described: dict[str, object] = {"name": name_of(self.strategy)}
         if isinstance(self.strategy, Strategy):
             with blamed_on(type(self.strategy), "describe"):

@@ -13,15 +13,25 @@ from ..arrays import FloatArray
 from ..reports.heat_map import GridAxis, heat_map
 from ..reports.interactive_charts import Line, Panel, line_chart
 from ..reports.page import Card, render, setting_text
-from ..results.caveats import stamps
+from ..results.caveats import UNSTATED_STAMP, stamps
 from ..results.metrics import RANKED_BY, sweep_metrics
 from ..results.number_text import percent, ratio
+from .axes import axis_title
 from .parallel_coordinates import parallel_chart
 from .runner import SweepOutcome
-from .sentences import deflated_sentence, holdout_sentence, mcc_sentence, overfitting_sentence, setting_label, sweep_sentences
+from .sentences import (
+    deflated_sentence,
+    holdout_sentence,
+    is_unstated,
+    mcc_sentence,
+    overfitting_sentence,
+    setting_label,
+    sweep_sentences,
+)
 from .summary import MEASURES, Summary
 
 MOST_MAPS = 4
+_NOT_AXES = ("models", "strategy", "code", "seed", "params", "combinations")
 _MAPPED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("sharpe_daily", "Mean daily Sharpe ratio", ratio),
     ("mcc", "MCC of signals against labels", lambda value: ratio(value, 3)),
@@ -48,11 +58,13 @@ def render_sweep(manifest: Mapping[str, Any], result: SweepOutcome) -> str:
     summary, varied = result.summary, list(manifest["varied"])
     size, lead, *_ = sweep_sentences(manifest)
     maps = list(summary.means.items()) if summary.layout is not None else []
-    title = f"Sweep of {', '.join(model['name'] for model in manifest['grid']['models'])}"
+    models, strategy = [model["name"] for model in manifest["grid"]["models"]], manifest["grid"].get("strategy")
+    title = f"Sweep of {', '.join(models if strategy is None else [strategy, *models])}"
+    banners = stamps(synthetic=manifest["data"]["synthetic"], overlap=manifest["allow_overlap"])
     return render(
         "sweep",
         title=title,
-        banners=stamps(synthetic=manifest["data"]["synthetic"], overlap=manifest["allow_overlap"]),
+        banners=banners + [UNSTATED_STAMP] * is_unstated(manifest),
         wide=True,
         lead=lead,
         size=size,
@@ -105,6 +117,9 @@ def _cards(manifest: Mapping[str, Any]) -> list[Card]:
     if manifest["best_mcc"] is not None:
         best = manifest["best_mcc"]["mcc"]
         cards.append(Card("Best MCC of all settings", ratio(best, 3), mcc_sentence(manifest), "fair"))
+    if not manifest.get("fast_replay", True):
+        cards.append(Card("Run in Backtrader", f"{manifest['settings']:,} settings", "There is no fast replay of it.", "good"))
+        return cards
     cards.append(
         Card(
             "Checked in Backtrader",
@@ -185,8 +200,10 @@ def _maps(summary: Summary) -> list[tuple[str, list[Markup]]]:
                 write=write,
             )
             for name, title, write in _MAPPED
+            if decision is not None or np.isfinite(values[MEASURES.index(name)]).any()  # without a model, some are unknown
         ]
-        parts.append((f"{ckpt}, decision {decision}, {timerange}", maps))
+        model = "" if decision is None else f"{ckpt}, decision {decision}, "
+        parts.append((f"{model}{timerange}", maps))
     return parts
 
 
@@ -239,7 +256,7 @@ def _sample(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) ->
     settings = [
         each for name in varied for each in (("offset_sell", "offset_buy") if name == "calibration" and by_offsets else (name,))
     ]
-    names = [*settings, "trades", "mcc", "sharpe_all"]
+    names = [*settings, "trades", *(["mcc"] if manifest["grid"]["models"] else []), "sharpe_all"]
     caption = (
         f"{len(summary.sampled):,} of {manifest['settings']:,} settings, drawn at random. Each line is one setting, with its "
         "values on the left and its results on the right. Blue: the better half of those that traded. Bold: the winner."
@@ -249,17 +266,38 @@ def _sample(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) ->
 
 def _swept(manifest: Mapping[str, Any]) -> list[list[str]]:
     grid = manifest["grid"]
-    rows = [[name.replace("_", " "), _values(values)] for name, values in grid.items() if name != "models"]
-    points = grid["models"][0]["calibrations"]
-    texts = [*(point["text"] for point in points["named"]), *(name for *_, name in points["also_named"])]
     return [
-        ["checkpoints", ", ".join(f"{model['name']} {model['digest'][:12]}" for model in grid["models"])],
-        ["calibrations by name", _values(texts) if texts else "–"],
-        ["offsets of SELL and of BUY", _values(points["offsets"]) if points["offsets"] else "–"],
-        *rows,
+        *_strategy(grid),
+        *_models(grid["models"]),
+        *([name.replace("_", " "), _values(values)] for name, values in grid.items() if name not in _NOT_AXES),
         ["bars", f"{manifest['data']['source']}, digest {manifest['data']['digest'][:12]}"],
         ["ranked on", ", ".join(manifest["ranges"])],
         ["hold-out", manifest["holdout"]],
+        *([["left out", manifest["refusal"]]] if manifest.get("refusal") else []),
+        *([["estimated time", manifest["estimate"]["sentence"]]] if "estimate" in manifest else []),
+    ]
+
+
+def _strategy(grid: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows of a strategy other than flagtrader."""
+    if "strategy" not in grid:
+        return []
+    texts = {"strategy": grid["strategy"], "digest of its file": grid.get("code", "")[:12], "seed": str(grid.get("seed", ""))}
+    return [
+        *([name, text] for name, text in texts.items() if text),
+        *([f"parameter {name}", _values(values)] for name, values in grid["params"].items()),
+    ]
+
+
+def _models(models: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    if not models:
+        return []
+    points = models[0]["calibrations"]
+    texts = [*(point["text"] for point in points["named"]), *(name for *_, name in points["also_named"])]
+    return [
+        ["checkpoints", ", ".join(f"{model['name']} {model['digest'][:12]}" for model in models)],
+        ["calibrations by name", _values(texts) if texts else "–"],
+        ["offsets of SELL and of BUY", _values(points["offsets"]) if points["offsets"] else "–"],
     ]
 
 
@@ -269,4 +307,4 @@ def _values(values: Sequence[Any]) -> str:
 
 
 def _head(name: str) -> str:
-    return {"sharpe_all": "sharpe", "sharpe_daily": "Sharpe ratio, daily", "mcc": "MCC"}.get(name, name.replace("_", " "))
+    return {"sharpe_all": "sharpe", "sharpe_daily": "Sharpe ratio, daily", "mcc": "MCC"}.get(name, axis_title(name))

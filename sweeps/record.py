@@ -14,9 +14,12 @@ from ..options import option_table, recorded
 from ..results.metric import MetricValue
 from ..results.metrics import Metrics, sweep_metrics
 from ..results.repeat_command import as_flags, run_command_text
+from ..strategies.parameters import parameter_text
+from .axes import DECISION
 from .grid import Configuration, Grid
 from .runner import SweepOutcome
-from .worker import Segment, SweepWorker
+from .segment import Segment
+from .worker import SweepWorker
 
 FORMAT_VERSION = 2
 # Libraries whose version can change a bit of the table.
@@ -60,11 +63,12 @@ def manifest_of(
     backend: str,
     workers: int,
     repeat: Callable[[Configuration, str], str],
+    extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the manifest of a finished sweep.
+    """Return the manifest of a finished sweep; ``extra`` is the part of a strategy other than flagtrader.
 
-    Only ``seconds``, ``command``, ``backend``, ``workers``, and the winner's ``run`` (names of files) may differ between two
-    sweeps of the same settings on the same bars. ``repeat`` returns the winner's ``run`` for a setting and a range.
+    Only ``estimate``, ``seconds``, ``command``, ``backend``, ``workers``, and the winner's ``run`` (names of files) may differ
+    between two sweeps of the same settings on the same bars. ``repeat`` returns the winner's ``run`` for a setting and a range.
     """
     checks, winner, summary = result.checks, result.winner, result.summary
     return {
@@ -87,6 +91,7 @@ def manifest_of(
         "command": list(command),
         "backend": backend,
         "workers": workers,
+        **extra,
     }
 
 
@@ -123,16 +128,20 @@ def repeat_command(
     others : mapping, optional
         Options that no setting holds, such as ``data`` and its file.
     """
-    own = {each.name for kind in (Costs, Rules) for each in option_table(kind)}
+    own = {DECISION, "short", *(each.name for kind in (Costs, Rules) for each in option_table(kind))}
+    model = {"calibration": setting.point.text, "decision": str(setting.decision)} if grid.models else {}
     return run_command_text(
         {
-            "checkpoint": ckpt or grid.models[setting.model].name,
+            "strategy": grid.strategy.get("strategy"),
+            "param": [f"{name}={parameter_text(value)}" for name, value in setting.params.items()],
+            "seed": grid.strategy.get("seed") or None,
+            "checkpoint": (ckpt or grid.models[setting.model].name) if grid.models else None,
             **(others or {}),
             "timerange": timerange,
-            "calibration": setting.point.text,
+            **model,
             **as_flags(recorded(setting.costs)),
             **{name: value for name, value in setting.values.items() if name not in own},
-            "decision": str(setting.decision),
             **as_flags(recorded(setting.rules)),
+            "short": setting.short,
         }
     )

@@ -25,6 +25,8 @@ _SIGNALS = ("share_sell", "share_hold", "share_buy", "mcc", "sharpe_all")
 _RUINED = "ruined"
 # Only in the parts, in the row of a setting's first range: the sums for the probability of backtest overfitting.
 PARTS = "parts"
+# Only in the parts: a setting's digest in the trial log, where the grid does not know it.
+CONFIGURATION = "configuration"
 
 
 def columns(axes: tuple[Axis, ...]) -> dict[str, type]:
@@ -37,7 +39,7 @@ def columns(axes: tuple[Axis, ...]) -> dict[str, type]:
     """
     setting = {**_FIRST, **{axis.name: axis.kind for axis in axes}, **dict.fromkeys(_SIGNALS, float)}
     swept = sweep_metrics()
-    taken = next((metric for metric in swept if metric.name in (*setting, _RUINED, PARTS)), None)
+    taken = next((metric for metric in swept if metric.name in (*setting, _RUINED, PARTS, CONFIGURATION)), None)
     if taken is not None:
         raise StrategyError(
             f"metric '{taken.name}' of the package {taken.provider}: a sweep's table has another column of that name. Rename "
@@ -52,7 +54,8 @@ def table_schema(axes: tuple[Axis, ...], *, with_parts: bool) -> pa.Schema:
 
     types = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
     fields = [pa.field(name, types[kind]) for name, kind in columns(axes).items()]
-    return pa.schema([*fields, pa.field(PARTS, pa.list_(pa.float64()))] if with_parts else fields)
+    extra = [pa.field(PARTS, pa.list_(pa.float64())), pa.field(CONFIGURATION, pa.string())]
+    return pa.schema([*fields, *extra] if with_parts else fields)
 
 
 def part_bytes(rows: Iterable[dict[str, Any]], axes: tuple[Axis, ...]) -> bytes:

@@ -25,9 +25,10 @@ from ..strategies.baselines import BuyAndHold
 from .folder import TABLE, SweepFolder
 from .grid import random_share
 from .process_backend import in_this_process, over_processes
-from .result_table import PARTS, batches, read_part, write_table
+from .result_table import CONFIGURATION, PARTS, batches, read_part, write_table
+from .segment import Segment
 from .summary import MOST_SAMPLED, Summary, TableLayout
-from .worker import CHECK, ROWS, Segment, SweepWorker, Unit
+from .worker import CHECK, ROWS, SweepWorker, Unit
 
 Backend = Callable[..., Iterator[tuple[Unit, bytes]]]
 WINNERS_CHECKED = 3
@@ -108,7 +109,7 @@ class SweepRunner:
 
         # 2. The table, and its summary
         table = self.folder.path / TABLE
-        write_table((self.folder.piece(unit) for unit in blocks), table, grid.axes)
+        write_table((self.folder.piece(unit) for unit in blocks), table, grid.columns)
         chosen = frozenset(random_share(len(grid), min(1.0, MOST_SAMPLED / len(grid)), self.seed + 1).tolist())
         summary = Summary(grid, TableLayout.of(grid), chosen)
         for batch in batches(table):
@@ -125,7 +126,7 @@ class SweepRunner:
         # 4. The best settings and a random share, checked in Backtrader
         best = [rows[0]["setting"] for rows in summary.best[:WINNERS_CHECKED]]
         at_random = random_share(len(grid), self.check_share, self.seed).tolist()
-        checked = [Unit(CHECK, number) for number in dict.fromkeys([*best, *at_random])]
+        checked = [Unit(CHECK, number) for number in dict.fromkeys([*best, *at_random])] if worker.has_replay else []
         self._run_units(checked, lambda done: progress("check", done, len(checked)))
         checks = [json.loads(self.folder.piece(unit).read_text(encoding="utf-8")) for unit in checked]
         seconds.note("check")
@@ -165,17 +166,23 @@ class SweepRunner:
         others = {configuration: sharpe for (tried, configuration), sharpe in logged.items() if tried in bars.values()}
         trials: list[Trial] = []
         for number in range(worker.n_blocks):
-            digests = dict(zip(worker.block(number), worker.grid.digests(worker.block(number)), strict=True))
             piece = self.folder.piece(Unit(ROWS, number))
             table = read_part(piece, ["setting", "timerange", "sharpe_daily"]).to_pylist()
-            trials += [Trial(bars[row["timerange"]], digests[row["setting"]], row["sharpe_daily"]) for row in table]
+            if worker.swept is None:
+                known = dict(zip(worker.block(number), worker.grid.digests(worker.block(number)), strict=True))
+                digests = [known[row["setting"]] for row in table]
+            else:
+                digests = read_part(piece, [CONFIGURATION]).column(CONFIGURATION).to_pylist()
+            trials += [
+                Trial(bars[row["timerange"]], digest, row["sharpe_daily"]) for row, digest in zip(table, digests, strict=True)
+            ]
             if len(trials) >= _LOGGED_AT_ONCE or number == worker.n_blocks - 1:
                 add_trials(self.runs, trials)
                 trials = []
-            for digest in digests.values():
+            for digest in digests:
                 others.pop(digest, None)
-        known = [sharpe for sharpe in others.values() if sharpe is not None]
-        return _Prior(len(others), len(known), sum(known), sum(sharpe**2 for sharpe in known))
+        sharpes = [sharpe for sharpe in others.values() if sharpe is not None]
+        return _Prior(len(others), len(sharpes), sum(sharpes), sum(sharpe**2 for sharpe in sharpes))
 
     def _winner(self, summary: Summary, prior: _Prior) -> dict[str, Any]:
         worker, holdout, number = self.worker, self.holdout, summary.best[0][0]["setting"]

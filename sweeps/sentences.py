@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..results.number_text import counted, percent, ratio
-from .axes import value_text
+from .axes import PARAMETER, axis_title, value_text
 
 
 def sweep_sentences(values: Mapping[str, Any]) -> list[str]:
     """Return the results in a sweep's manifest as sentences, the most important first."""
-    winner, checked = values["winner"], values["checked"]
+    winner = values["winner"]
     result = [_size(values)]
     if winner is None:
         why = "each of them never traded, or lost everything" if values["settings_ruined"] else "none of them traded"
@@ -30,20 +30,36 @@ def sweep_sentences(values: Mapping[str, Any]) -> list[str]:
     result.append(overfitting_sentence(values["overfitting"]))
     if values["best_mcc"] is not None:
         result.append(mcc_sentence(values))
-    result.append(
-        f"Checked in Backtrader: {counted(checked['settings'], 'setting')}, {checked['orders']:,} orders and "
-        f"{checked['bars']:,} bars; no order, fill, equity or metric differs. The check took "
-        f"{values['seconds']['check']:.1f} s, the replays {values['seconds']['replay']:.1f} s."
-    )
+    result.append(_checked(values))
     if winner is not None:
         result.append(f"Repeat the winner on the hold-out: {winner['run']}")
     return result
 
 
+def is_unstated(values: Mapping[str, Any]) -> bool:
+    """Return whether a sweep's strategy does not declare the bars that it has seen."""
+    return "strategy" in values and values["bars_seen"] is None
+
+
+def _checked(values: Mapping[str, Any]) -> str:
+    checked, seconds = values["checked"], values["seconds"]
+    if not values.get("fast_replay", True):
+        return (
+            f"There is no fast replay of the strategy, so every setting was run in Backtrader, which took "
+            f"{seconds['replay']:.1f} s."
+        )
+    return (
+        f"Checked in Backtrader: {counted(checked['settings'], 'setting')}, {checked['orders']:,} orders and "
+        f"{checked['bars']:,} bars; no order, fill, equity or metric differs. The check took "
+        f"{seconds['check']:.1f} s, the replays {seconds['replay']:.1f} s."
+    )
+
+
 def setting_label(row: Mapping[str, Any], varied: list[str]) -> str:
     """Return a setting's values on the axes that the sweep varies, as text."""
-    names = [name for name in varied if name in row] or ["ckpt", "calibration", "decision"]
-    return ", ".join(f"{name.replace('_', ' ')} {value_text(row[name])}" for name in names)
+    usual = [name for name in ("ckpt", "calibration", "decision") if row[name] is not None]
+    names = [name for name in varied if name in row] or usual or [name for name in row if name.startswith(PARAMETER)]
+    return ", ".join(f"{axis_title(name)} {value_text(row[name])}" for name in names) or "the only one"
 
 
 def holdout_sentence(holdout: Mapping[str, Any]) -> str:
@@ -100,10 +116,12 @@ def overfitting_sentence(overfitting: Mapping[str, Any] | None) -> str:
 
 def _size(values: Mapping[str, Any]) -> str:
     ranges = ", ".join(values["ranges"])
-    varied = ", ".join(name.replace("_", " ") for name in values["varied"]) or "nothing"
+    varied = ", ".join(map(axis_title, values["varied"])) or "nothing"
     traded = values["settings_with_sharpe"]
     lost = f", {values['settings_ruined']:,} more lost everything" if values["settings_ruined"] else ""
-    return f"{counted(values['settings'], 'setting')} over {ranges}, varying {varied}; {traded:,} traded{lost}."
+    return f"{counted(values['settings'], 'setting')} over {ranges}, varying {varied}; {traded:,} traded{lost}." + (
+        f" {values['refusal']}" if values.get("refusal") else ""
+    )
 
 
 def _returns(rows: list[Mapping[str, Any]]) -> str:

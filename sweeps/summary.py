@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import FloatArray
-from .axes import value_text
+from .axes import axis_title, value_text
 from .grid import Grid
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class TableLayout:
     @classmethod
     def of(cls, grid: Grid) -> TableLayout | None:
         """Return the layout, or None if no axis varies."""
-        points = grid.models[0].points
+        points = grid.model(0).points
         if len(points.offsets) > 1:
             offsets = sorted(points.offsets)
             return cls(
@@ -76,11 +76,10 @@ class TableLayout:
                 Side.of("offset of SELL, HOLD's being 0", offsets),
                 ("offset_buy", "offset_sell"),
             )
-        sizes = dict(zip(grid.axis_names, grid.sizes, strict=True))
-        longest = sorted(grid.varied, key=lambda axis: (-sizes[axis], grid.axis_names.index(axis)))[:2]
+        longest = sorted(grid.varied, key=lambda axis: -grid.length(axis))[:2]  # the outermost of equal ones
         if not longest:
             return None
-        sides = [Side.of(_title(axis), _column_values(grid, axis)) for axis in longest]
+        sides = [Side.of(axis_title(axis), _column_values(grid, axis)) for axis in longest]
         if len(sides) == 1:
             sides.append(Side("", ("",), {}))
         return cls(sides[0], sides[1], (longest[0], longest[1] if len(longest) > 1 else ""))
@@ -123,7 +122,7 @@ class Summary:
     _cells: dict[tuple[str, str, str], FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._names = {text: set() for text in self.grid.models[0].points.names}
+        self._names = {text: set() for text in self.grid.model(0).points.names}
 
     def take(self, batch: pa.RecordBatch) -> None:
         """Add a batch of rows; all rows of a setting are in one batch."""
@@ -187,7 +186,7 @@ class Summary:
 def _column_values(grid: Grid, axis: str) -> list[Any]:
     """Return the values of an axis as in the table's column."""
     if axis == "calibration":
-        return grid.models[0].points.names
+        return grid.model(0).points.names
     if axis != "decision":
         return list(grid.values(axis))
     settings = {str(grid[place * _step(grid, axis)].decision): None for place in range(len(grid.values(axis)))}
@@ -196,7 +195,3 @@ def _column_values(grid: Grid, axis: str) -> list[Any]:
 
 def _step(grid: Grid, axis: str) -> int:
     return math.prod(grid.sizes[grid.axis_names.index(axis) + 1 :])
-
-
-def _title(axis: str) -> str:
-    return axis.replace("_", " ")

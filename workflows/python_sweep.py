@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from ..arrays import JsonObject, PhaseProgress
 from ..errors import UsageError
 from ..options import OptionValue, option_table
-from ..sweeps.sentences import sweep_sentences
+from ..sweeps.sentences import is_unstated, sweep_sentences
 from .arguments import check_known, checkpoint_from, python_words, time_range_from
 from .bars_input import BarsInput, bars_from
 from .inputs import path_of
@@ -66,7 +66,8 @@ class FinishedSweep:
     def _stamps(self) -> list[str]:
         data = cast("Mapping[str, object]", self.values["data"])
         stamps = ["SYNTHETIC DATA, not a market."] if data["synthetic"] else []
-        return stamps + (["OVERLAP ALLOWED, not a test."] if self.values["allow_overlap"] else [])
+        stamps += ["OVERLAP ALLOWED, not a test."] if self.values["allow_overlap"] else []
+        return stamps + (["BARS SEEN NOT STATED."] if is_unstated(self.values) else [])
 
     def __repr__(self) -> str:
         lines = [f"<Sweep {self.folder}>", " ".join(self._stamps()), *sweep_sentences(self.values)[:4]]
