@@ -132,8 +132,9 @@ def compare(
     if sort is not None and not isinstance(sort, str):
         raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got a {type(sort).__name__}.")
     read = read_comparison(runs, path_of(out, "out"), progress)
+    by = None if sort is None else metric_name(sort, option="sort", known=metric_names(read.runs))
     check_common_bars(read.runs)
-    return read if sort is None else read.ranked(metric_name(sort, option="sort", known=metric_names(read.runs)))
+    return read if by is None else read.ranked(by)
 
 
 def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress: Callable[[int, int], object]) -> Comparison:
