@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from .options import Group, Place, Range, json_option, print_json, print_resolve
 
 if TYPE_CHECKING:
     from ..data.feature_schema import FeatureSchema
+    from ..models.checkpoint import Checkpoint
 
 
 @click.group("ckpt", cls=Group)
@@ -169,7 +170,7 @@ def _schema(features: str | None, scaler: str | None) -> FeatureSchema | None:
     return FeatureSchema.stated(feature_set(features), None if scaler == "none" else read_json(Path(scaler), what="--scaler"))
 
 
-def _next_step(checkpoint: Any) -> str:
+def _next_step(checkpoint: Checkpoint) -> str:
     try:
         checkpoint.check_known()
     except FlagbtError as error:

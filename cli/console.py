@@ -98,7 +98,7 @@ def print_warning(text: str) -> None:
     err.print(escape(text), style="bold yellow", soft_wrap=True)
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table on stdout: numbers right-aligned, undefined values as an en dash, without folding in a pipe or file."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(head):
@@ -111,7 +111,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     out.print(table)
 
 
-def cell_text(value: Any) -> str:
+def cell_text(value: object) -> str:
     """Return a value as the text of a table cell.
 
     Examples

@@ -13,8 +13,10 @@ from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Group, Number, Place, json_option, print_json
 
 if TYPE_CHECKING:
+    from ..data.bars import Bars
     from ..data.check import CheckResult
     from ..data.fetching.fetch import FetchRequest, FetchResult
+    from ..data.formats.table import Table
 
 SHOWN_CHANGES = 20
 SHOWN_DROPPED = 10
@@ -296,6 +298,6 @@ def _check_new(path: Path) -> None:
         raise DataError(f"{path} exists already, and is not replaced. Give another name, or remove it first.")
 
 
-def _stamp(bars: Any) -> None:
+def _stamp(bars: Bars | Table) -> None:
     if bars.synthetic:
         print_line("SYNTHETIC data: these prices were generated.", style=STAMP)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -39,16 +39,16 @@ DEFAULT_SWEEPS = Path("sweeps")
 _MOST_VALUES = 100_000
 
 
-class Many(click.ParamType[tuple[Any, ...]]):
+class Many(click.ParamType[tuple[OptionValue, ...]]):
     """The values of an axis: one, several separated by commas, or ``grid:A..B:STEP`` for numbers."""
 
-    def __init__(self, name: str, read: Callable[[str], Any], *, between: str = ",", grids: bool = False) -> None:
+    def __init__(self, name: str, read: Callable[[str], OptionValue], *, between: str = ",", grids: bool = False) -> None:
         self.name = name
         self._read = read
         self._between = between
         self._grids = grids
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[OptionValue, ...]:
         """Read the values."""
         if isinstance(value, tuple):
             return value
@@ -178,7 +178,7 @@ def _sweep_options(command: F) -> F:
 )
 @config_option
 @json_option
-def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
+def sweep_command(out: Path, runs: Path, as_json: bool, **options: object) -> None:
     """Replay every combination of settings, and report how much of the best result is luck.
 
     Options may be repeated, or given several values separated by commas.
