@@ -199,7 +199,7 @@ def test_every_command_is_under_a_heading_of_the_help(command: Command) -> None:
     inner = [each for group in groups for each in group.commands.values()]
     assert {each.name for each in defined if each not in inner} - {cli.name} == set(cli.commands)
     code, out, _ = command("--help")
-    sections = [paragraph.splitlines() for paragraph in out.split("\n\n")[3:]]
+    sections = [paragraph.splitlines() for paragraph in out.split("\n\n")[4:]]
     assert code == 0
     assert {lines[0].rstrip(":"): [line.split()[0] for line in lines[1:]] for lines in sections} == {
         heading: [each.name for each in commands] for heading, commands in COMMANDS.items()
