@@ -21,6 +21,7 @@ from flagbt.doctor.examine import examine
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import BUNDLED, Checkpoint, StoredCalibration, read_checkpoint
 from flagbt.models.decision import Decision
+from flagbt.models.description import TrainingDescription
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.statistics import scores
 from flagbt.training.model_card import card
@@ -51,7 +52,9 @@ def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> N
     if cards_only:
         for name in only or OBJECTIVES:
             checkpoint = read_checkpoint(output / name)
-            (checkpoint.folder / "README.md").write_text(card(name, checkpoint.values), encoding="utf-8")
+            (checkpoint.folder / "README.md").write_text(
+                card(name, TrainingDescription.from_json(checkpoint.values)), encoding="utf-8"
+            )
             describe_test_year(checkpoint, data)
         return
     whole = read_bars(data)
@@ -104,11 +107,11 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 
 | 2024, calibration `default` | |
 | --- | --- |
-| labelled bars | {score["rows"]:,} |
-| negative log-likelihood | {score["nll"]:.4f} (always predicting the training shares: {score["nll_prior"]:.4f}) |
-| accuracy of argmax | {score["accuracy"]:.4f} (always HOLD: {score["majority_share"]:.4f}) |
-| Matthews correlation of argmax(p / training share) | {score["mcc_prior"]:.4f} |
-| expected calibration error | {score["ece"]:.4f} |
+| labelled bars | {score.rows:,} |
+| negative log-likelihood | {score.nll:.4f} (always predicting the training shares: {score.nll_prior:.4f}) |
+| accuracy of argmax | {score.accuracy:.4f} (always HOLD: {score.majority_share:.4f}) |
+| Matthews correlation of argmax(p / training share) | {score.mcc_prior:.4f} |
+| expected calibration error | {score.ece:.4f} |
 | decision | {stored.decision} |
 | signals that are not HOLD | {100 * recorded.info.diversity["final"]["diversity"]:.1f} % |
 | closed trades | {mine["closed_trades"]:,} |

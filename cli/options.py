@@ -282,6 +282,11 @@ def table_option(entry: OptionEntry) -> Callable[[F], F]:
     )
 
 
+def param_option(metavar: str, help: str) -> Callable[[F], F]:
+    """Return a decorator that adds ``--param``, which may be repeated."""
+    return click.option("--param", cls=TableOption, multiple=True, metavar=metavar, help=help, group="Strategy")
+
+
 def run_options(command: F) -> F:
     """Add the options of RunRequest, and the folder, name and notes of the run."""
     output = (
@@ -291,14 +296,7 @@ def run_options(command: F) -> F:
         click.option("--name", cls=TableOption, help="Your name for the run.", group="Output"),
         click.option("--notes", cls=TableOption, help="Your notes, shown on the page.", group="Output"),
     )
-    parameter = click.option(
-        "--param",
-        cls=TableOption,
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="A parameter of the strategy's own; may be repeated.",
-        group="Strategy",
-    )
+    parameter = param_option("NAME=VALUE", "A parameter of the strategy's own; may be repeated.")
     command = features_option(command, "Model and scoring")
     strategy, *others = map(table_option, option_table(RunRequest))
     for each in reversed((strategy, parameter, *others, *output)):

@@ -17,7 +17,7 @@ from flagbt.data.bundled_sample import load_sample
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.errors import StrategyError, UsageError
-from flagbt.results.store import read_run
+from flagbt.results.run_reader import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import SmaCross
 from flagbt.workflows.backtest import backtest_request
