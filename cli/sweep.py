@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -188,7 +188,7 @@ def _split_values(text: str) -> list[str]:
 )
 @config_option
 @json_option
-def sweep_command(out: Path, runs: Path, as_json: bool, **options: object) -> None:
+def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
     """Replay every combination of settings, and report how much of the best result is luck.
 
     Options may be repeated, or given several values separated by commas.
