@@ -89,11 +89,11 @@ def describe_test_year(checkpoint: Checkpoint, data: Path) -> None:
     doctor = examine(subject_of_checkpoint(checkpoint, bars, timerange=TEST_YEAR))
     rank = doctor.finding("rank-skill")
     mine, market = recorded.metrics, recorded.benchmark_metrics
-    verdicts = recorded.info.verdicts
+    verdicts, final, certainty = recorded.verdicts, recorded.info.diversity.final, recorded.significance
     report = ""
     if "report" in checkpoint.calibration_names():
         report = " and `report` (the original report's logit correction)"
-    sharpe = "undefined" if mine["sharpe_daily"] is None else f"{mine['sharpe_daily']:.2f}"
+    sharpe = "undefined" if mine.sharpe_daily is None else f"{mine.sharpe_daily:.2f}"
     text = f"""
 ## What it is
 
@@ -113,15 +113,15 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 | Matthews correlation of argmax(p / training share) | {score.mcc_prior:.4f} |
 | expected calibration error | {score.ece:.4f} |
 | decision | {stored.decision} |
-| signals that are not HOLD | {100 * recorded.info.diversity["final"]["diversity"]:.1f} % |
-| closed trades | {mine["closed_trades"]:,} |
-| total return | {100 * mine["total_return"]:.1f} % (buy and hold: {100 * market["total_return"]:.1f} %) |
-| Sharpe ratio, daily | {sharpe} (buy and hold: {market["sharpe_daily"]:.2f}) |
-| its 90 % interval | {_between(recorded.significance["sharpe_interval"])} |
-| 90 % interval of the difference to buy and hold | {_between(recorded.significance["difference_interval"])} |
-| random entries that do as well | {_share(recorded.significance["random_entries"])} |
-| model verdict, uncalibrated | {verdicts["model"]["verdict"]} |
-| model verdict, calibrated | {verdicts["calibrated"]["verdict"]} |
+| signals that are not HOLD | {100 * final.diversity:.1f} % |
+| closed trades | {mine.closed_trades:,} |
+| total return | {100 * mine.total_return:.1f} % (buy and hold: {100 * market.total_return:.1f} %) |
+| Sharpe ratio, daily | {sharpe} (buy and hold: {market.sharpe_daily:.2f}) |
+| its 90 % interval | {_between(certainty.sharpe_interval)} |
+| 90 % interval of the difference to buy and hold | {_between(certainty.difference_interval)} |
+| random entries that do as well | {_share(certainty.random_entries)} |
+| model verdict, uncalibrated | {verdicts.model.verdict} |
+| model verdict, calibrated | {verdicts.calibrated.verdict} |
 
 The doctor's verdict on 2024: **{doctor.verdict}** (`flagbt doctor --ckpt {checkpoint.name} --data FILE --timerange
 {TEST_YEAR}`).

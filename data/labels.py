@@ -9,16 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import FloatArray, IntArray, JsonObject
 from ..errors import UsageError, nearest
+from ..storage.json_records import RequiredKeys
 from .bars import Bars
 
 SELL, HOLD, BUY = 0, 1, 2
 CLASS_NAMES = ("SELL", "HOLD", "BUY")
+# By class name.
+ClassCounts = Annotated[Mapping[str, int], RequiredKeys(CLASS_NAMES)]
+ClassShares = Annotated[Mapping[str, float], RequiredKeys(CLASS_NAMES)]
 NO_LABEL = -1
 VOLATILITY_BARS = 168  # a week of hours: one whole cycle of quiet and busy hours
 
