@@ -113,7 +113,12 @@ def _read_metrics(file: Path, info: RunInfo) -> RunNumbers:
 
 def _section(values: Mapping[str, object], name: str, read: Callable[[object, str], T]) -> T | None:
     section = values.get(name)
-    return None if section is None else read(section, name)
+    if section is None:
+        return None
+    try:
+        return read(section, name)
+    except ValueError as error:
+        raise ValueError(f"the section {name} of metrics.json: {error}") from error
 
 
 def _significance(section: object, place: str) -> Significance:
