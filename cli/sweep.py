@@ -41,16 +41,16 @@ DEFAULT_SWEEPS = Path("sweeps")
 _MOST_VALUES = 100_000
 
 
-class Many(click.ParamType[tuple[Any, ...]]):
+class Many(click.ParamType[tuple[OptionValue, ...]]):
     """The values of an axis: one, several separated by commas, or ``grid:A..B:STEP`` for numbers."""
 
-    def __init__(self, name: str, read: Callable[[str], Any], *, between: str = ",", grids: bool = False) -> None:
+    def __init__(self, name: str, read: Callable[[str], OptionValue], *, between: str = ",", grids: bool = False) -> None:
         self.name = name
         self._read = read
         self._between = between
         self._grids = grids
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[OptionValue, ...]:
         """Read the values."""
         if isinstance(value, tuple):
             return value
@@ -218,18 +218,19 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
 
 def print_sweep(swept: SweepResult) -> None:
     """Print the results of a sweep."""
-    values = swept.manifest
-    if values["data"]["synthetic"]:
-        print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
-    if values["allow_overlap"]:
-        print_line("OVERLAP allowed: a checkpoint may have seen these bars. This is not a test.", style=STAMP)
     from ..results.caveats import UNSTATED
-    from ..sweeps.sentences import is_unstated, sweep_sentences
+    from ..sweeps.sentences import sweep_sentences
+    from ..sweeps.sweep_record import SweepRecord
 
-    if is_unstated(values):
+    record = SweepRecord.from_json(swept.manifest)
+    if record.data.synthetic:
+        print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
+    if record.allow_overlap:
+        print_line("OVERLAP allowed: a checkpoint may have seen these bars. This is not a test.", style=STAMP)
+    if record.is_unstated:
         print_line(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
     if swept.resumed:
         print_line("This sweep was finished before; nothing was recomputed.")
-    for line in sweep_sentences(values):
+    for line in sweep_sentences(record):
         print_line(line)
     print_line(f"page: {swept.folder / 'sweep.html'}")

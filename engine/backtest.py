@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import backtrader as bt
 import numpy as np
@@ -41,7 +40,7 @@ _PROBABILITY_TOLERANCE = 1e-6
 @moved_arguments("Give them to flagbt.engine.backtest.Backtest(...).run().", "data", "checkpoint", "config", "progress")
 def run_backtest(
     bars: Bars,
-    strategy: Strategy | type[Any],
+    strategy: Strategy | type[bt.Strategy],
     *,
     timerange: TimeRange | None = None,
     costs: Costs | None = None,
@@ -124,7 +123,7 @@ class Backtest:
     """
 
     bars: Bars
-    strategy: Strategy | type[Any]
+    strategy: Strategy | type[bt.Strategy]
     timerange: TimeRange = field(default_factory=TimeRange)
     costs: Costs = field(default_factory=Costs)
     cash: float = 10_000.0
@@ -200,7 +199,7 @@ class Backtest:
                 self.strategy.signals = signals
         return signals
 
-    def _replayed(self, traded: Bars, rows: Signals | None, first: int, *, short: bool) -> tuple[RecordingBroker, Any]:
+    def _replayed(self, traded: Bars, rows: Signals | None, first: int, *, short: bool) -> tuple[RecordingBroker, bt.Strategy]:
         """Return the broker and Backtrader's strategy after the last bar; ``first`` is the first traded bar's position."""
         strategy, name = self.strategy, name_of(self.strategy)
         broker = RecordingBroker(
@@ -267,7 +266,7 @@ def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd
     return pd.DataFrame(columns, index=index)
 
 
-def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, rules: Rules) -> None:
+def _check_arguments(strategy: Strategy | type[bt.Strategy], cash: float, short: bool, rules: Rules) -> None:
     if isinstance(strategy, Strategy):
         if short and not getattr(strategy, "short", False):
             made = type(strategy).__name__

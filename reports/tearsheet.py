@@ -97,7 +97,7 @@ def _cards(stored: RunRecord) -> list[Card]:
     if verdicts.model == verdicts.calibrated:  # nothing was calibrated: one card is enough
         titles = {"signal": "Signals", "model": "Model"}
     cards = [
-        Card(title, found.verdict, found.sentence, KIND_OF_VERDICT[found.verdict])
+        Card(title, found.verdict, found.sentence, KIND_OF_VERDICT.get(found.verdict, ""))
         for each, title in titles.items()
         if (found := getattr(verdicts, each)) is not None
     ]

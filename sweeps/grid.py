@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import FloatArray, JsonObject
+from ..arrays import FloatArray, JsonObject, JsonValue
 from ..engine.backtest import check_cash
 from ..engine.costs import Costs
 from ..engine.rules import Rules
@@ -23,6 +23,7 @@ from ..options import OptionValue, from_options
 from ..results.repeat_command import plain
 from ..results.trial_log import configuration_digest
 from ..storage.atomic_files import json_text
+from ..storage.json_records import json_value
 from ..strategies.parameters import ParameterValue, parameter_text
 from .axes import DECISION, PARAMETER, STORED, Axis, outermost_first
 
@@ -102,7 +103,7 @@ class Points:
         """The texts of the calibrations given by name."""
         return [*(point.text for point in self.named), *self.aliases.values()]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return the calibrations as JSON values, the pairs by their offsets alone."""
         return {
             "named": [
@@ -310,9 +311,9 @@ class Grid:
                 self[place * step]
             step *= size
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return everything that decides the grid's results, as JSON values."""
-        models = [
+        models: list[JsonValue] = [
             {
                 "name": model.name,
                 "digest": model.digest,
@@ -321,11 +322,11 @@ class Grid:
             }
             for model in self.models
         ]
-        swept: dict[str, object] = {}
+        swept: JsonObject = {}
         if self.strategy:
             own = {axis.name.removeprefix(PARAMETER): list(axis.values) for axis in parameter_axes(self.combinations)}
             digest = hashlib.sha256(json_text([dict(each) for each in self.combinations]).encode()).hexdigest()
-            swept = {**self.strategy, PARAMS: own, "combinations": digest}
+            swept = {**cast("JsonObject", json_value(self.strategy)), PARAMS: own, "combinations": digest}
         return {"models": models} | swept | {axis.name: list(axis.values) for axis in self.inner}
 
     def digests(self, numbers: range) -> Iterator[str]:

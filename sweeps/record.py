@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
+from ..arrays import JsonObject
 from ..data.bars import Bars
 from ..engine.costs import SIZING, Costs
 from ..engine.rules import Rules
@@ -17,8 +17,9 @@ from ..results.repeat_command import as_flags, run_command_text
 from ..strategies.parameters import parameter_text
 from .axes import DECISION
 from .grid import Configuration, Grid
-from .runner import SweepOutcome
+from .runner import SweepOutcome, WinnerRuns
 from .segment import Segment
+from .sweep_record import CheckedInBacktrader, HoldoutResult, SweepWinner
 from .worker import SweepWorker
 
 FORMAT_VERSION = 2
@@ -28,7 +29,7 @@ _DECIDING = ("flagbt", "numpy", "numba", "pyarrow", "backtrader")
 
 def identity_of(
     worker: SweepWorker, holdout: Segment, bars: Bars, *, seed: int, check_share: float, overlap_allowed: bool
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return everything that decides a sweep's results; its digest names the folder."""
     plugins = {metric.name: metric.provider for metric in sweep_metrics() if metric.provider}
     return {
@@ -55,7 +56,7 @@ def _digest(segment: Segment) -> str:
 
 
 def manifest_of(
-    identity: dict[str, Any],
+    identity: JsonObject,
     worker: SweepWorker,
     result: SweepOutcome,
     *,
@@ -63,8 +64,8 @@ def manifest_of(
     backend: str,
     workers: int,
     repeat: Callable[[Configuration, str], str],
-    extra: Mapping[str, Any],
-) -> dict[str, Any]:
+    extra: JsonObject,
+) -> JsonObject:
     """Return the manifest of a finished sweep; ``extra`` is the part of a strategy other than flagtrader.
 
     Only ``estimate``, ``seconds``, ``command``, ``backend``, ``workers``, and the winner's ``run`` (names of files) may differ
@@ -78,15 +79,14 @@ def manifest_of(
         "settings_ruined": summary.ruined,
         "replays": len(worker.grid) * len(worker.segments),
         "varied": worker.grid.varied,
-        "winner": None if winner is None else _winner(worker, winner, repeat),
+        "winner": None if winner is None else _winner(worker, winner, str(identity["holdout"]), repeat).to_json(),
         "best_mcc": summary.best_mcc,
         "overfitting": None if result.overfitting is None else result.overfitting.to_json(),
-        "checked": {
-            "settings": len(checks),
-            "bars": sum(each["bars"] for each in checks),
-            "orders": sum(each["orders"] for each in checks),
-            "differences": 0,
-        },
+        "checked": CheckedInBacktrader(
+            settings=len(checks),
+            bars=sum(int(each["bars"]) for each in checks),
+            orders=sum(int(each["orders"]) for each in checks),
+        ).to_json(),
         "seconds": {**result.seconds, "check_in_backtrader": sum(each["seconds"] for each in checks)},
         "command": list(command),
         "backend": backend,
@@ -95,21 +95,21 @@ def manifest_of(
     }
 
 
-def _winner(worker: SweepWorker, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
-    setting, holdout = worker.grid[winner["setting"]], winner["holdout"]
-    return {
-        "setting": setting.number,
-        "rows": winner["rows"],
-        "deflated_sharpe": winner["deflated"],
-        "buy_and_hold": [_swept(each) for each in winner["buy_and_hold"]],
-        "holdout": {
-            "timerange": holdout["timerange"],
-            "strategy": _swept(holdout["strategy"]),
-            "buy_and_hold": _swept(holdout["buy_and_hold"]),
-            "ruined": holdout["ruined"],
-        },
-        "run": repeat(setting, holdout["timerange"]),
-    }
+def _winner(worker: SweepWorker, winner: WinnerRuns, holdout: str, repeat: Callable[[Configuration, str], str]) -> SweepWinner:
+    setting = worker.grid[winner.setting]
+    return SweepWinner(
+        setting=setting.number,
+        rows=tuple(winner.rows),
+        deflated_sharpe=winner.deflated,
+        buy_and_hold=tuple(_swept(each) for each in winner.buy_and_hold),
+        holdout=HoldoutResult(
+            timerange=holdout,
+            strategy=_swept(winner.holdout),
+            buy_and_hold=_swept(winner.holdout_buy_and_hold),
+            ruined=winner.ruined,
+        ),
+        run=repeat(setting, holdout),
+    )
 
 
 def _swept(measured: Metrics) -> dict[str, MetricValue]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import StrategyError
 from ..results.metrics import sweep_metrics
 from ..storage.atomic_files import new_file
 from .axes import DECISION, Axis
+from .sweep_record import NewRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +59,7 @@ def table_schema(axes: tuple[Axis, ...], *, with_parts: bool) -> pa.Schema:
     return pa.schema([*fields, *extra] if with_parts else fields)
 
 
-def part_bytes(rows: Iterable[dict[str, Any]], axes: tuple[Axis, ...]) -> bytes:
+def part_bytes(rows: Iterable[NewRow], axes: tuple[Axis, ...]) -> bytes:
     """Return rows as the bytes of a Parquet file; the same rows give the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq

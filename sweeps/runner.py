@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, cast
 
 import numpy as np
+import pandas as pd
 
 from ..arrays import FloatArray, PhaseProgress
 from ..data.bars import utc
 from ..engine.backtest import run_backtest
 from ..engine.simulation import Simulation
-from ..results.metrics import metrics
+from ..results.metrics import Metrics, metrics
 from ..results.run_view import DAYS_PER_YEAR, daily_returns, ruined_at
 from ..results.significance.backtest_overfitting import Overfitting, probability_of_overfitting
 from ..results.significance.measure import FEWEST_DAYS
@@ -28,11 +29,49 @@ from .process_backend import in_this_process, over_processes
 from .result_table import CONFIGURATION, PARTS, batches, read_part, write_table
 from .segment import Segment
 from .summary import MOST_SAMPLED, Summary, TableLayout
+from .sweep_record import TableRow, WinnerDeflated
 from .worker import CHECK, ROWS, SweepWorker, Unit
 
 Backend = Callable[..., Iterator[tuple[Unit, bytes]]]
 WINNERS_CHECKED = 3
 _LOGGED_AT_ONCE = 2_000
+
+
+class WinnerCurve(NamedTuple):
+    """The daily returns of the winner and of buy and hold on a range."""
+
+    timerange: str
+    strategy: pd.Series[float]
+    buy_and_hold: pd.Series[float]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WinnerRuns:
+    """The best setting, run in Backtrader on every range beside buy and hold.
+
+    Attributes
+    ----------
+    setting : int
+    rows : list of TableRow
+        Its rows, one a ranked range.
+    deflated : WinnerDeflated
+    buy_and_hold : list of Metrics
+        On the ranked ranges.
+    holdout, holdout_buy_and_hold : Metrics
+    ruined : str or None
+        The bar of the hold-out at which it lost everything, ISO UTC.
+    curves : list of WinnerCurve
+        The hold-out's is the last.
+    """
+
+    setting: int
+    rows: list[TableRow]
+    deflated: WinnerDeflated
+    buy_and_hold: list[Metrics]
+    holdout: Metrics
+    holdout_buy_and_hold: Metrics
+    ruined: str | None
+    curves: list[WinnerCurve]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +81,19 @@ class SweepOutcome:
     Attributes
     ----------
     summary : Summary
-    checks : list of dict
-        What each check in Backtrader compared.
+    checks : list of mapping
+        What each check in Backtrader compared: ``setting``, ``bars``, ``orders`` and ``seconds``.
     overfitting : Overfitting or None
-    winner : dict or None
-        The best setting's ``setting`` (number), ``rows``, ``deflated``, ``buy_and_hold`` (metrics by range), ``holdout``
-        (metrics of both) and ``curves`` (range, daily returns of both); None if no setting has a Sharpe ratio.
+    winner : WinnerRuns or None
+        None if no setting has a Sharpe ratio.
     seconds : dict
         By phase.
     """
 
     summary: Summary
-    checks: list[dict[str, Any]]
+    checks: list[Mapping[str, float]]
     overfitting: Overfitting | None
-    winner: dict[str, Any] | None
+    winner: WinnerRuns | None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -184,8 +222,8 @@ class SweepRunner:
         sharpes = [sharpe for sharpe in others.values() if sharpe is not None]
         return _Prior(len(others), len(sharpes), sum(sharpes), sum(sharpe**2 for sharpe in sharpes))
 
-    def _winner(self, summary: Summary, prior: _Prior) -> dict[str, Any]:
-        worker, holdout, number = self.worker, self.holdout, summary.best[0][0]["setting"]
+    def _winner(self, summary: Summary, prior: _Prior) -> WinnerRuns:
+        worker, holdout, number = self.worker, self.holdout, cast("int", summary.best[0][0]["setting"])
         pairs = {
             segment: (worker.backtest(number, segment), _buy_and_hold(worker, number, segment))
             for segment in (*worker.segments, holdout)
@@ -193,21 +231,19 @@ class SweepRunner:
         after, benchmark = pairs[holdout]
         lost = ruined_at(after)
         returns = np.concatenate([daily_returns(pairs[segment][0]).to_numpy() for segment in worker.segments])
-        return {
-            "setting": number,
-            "rows": summary.best[0],
-            "deflated": _deflated(returns, summary, prior),
-            "buy_and_hold": [metrics(pairs[segment][1]) for segment in worker.segments],
-            "holdout": {
-                "timerange": str(holdout.timerange),
-                "strategy": metrics(after),
-                "buy_and_hold": metrics(benchmark),
-                "ruined": None if lost is None else utc(lost.to_datetime64()),
-            },
-            "curves": [
-                (str(segment.timerange), daily_returns(run), daily_returns(other)) for segment, (run, other) in pairs.items()
+        return WinnerRuns(
+            setting=number,
+            rows=summary.best[0],
+            deflated=_deflated(returns, summary, prior),
+            buy_and_hold=[metrics(pairs[segment][1]) for segment in worker.segments],
+            holdout=metrics(after),
+            holdout_buy_and_hold=metrics(benchmark),
+            ruined=None if lost is None else utc(lost.to_datetime64()),
+            curves=[
+                WinnerCurve(str(segment.timerange), daily_returns(run), daily_returns(other))
+                for segment, (run, other) in pairs.items()
             ],
-        }
+        )
 
 
 def _backend(name: str, workers: int) -> Backend:
@@ -234,23 +270,30 @@ def _buy_and_hold(worker: SweepWorker, number: int, segment: Segment) -> Simulat
     return run_backtest(segment.bars, BuyAndHold(), costs=setting.costs, cash=setting.cash)
 
 
-def _deflated(returns: FloatArray, summary: Summary, prior: _Prior) -> dict[str, Any]:
-    """Return the winner's Sharpe ratio, deflated by all trials: the sweep's settings and earlier trials on these bars.
-
-    ``value`` is None where it is undefined; ``reason`` gives the cause.
-    """
+def _deflated(returns: FloatArray, summary: Summary, prior: _Prior) -> WinnerDeflated:
+    """Return the winner's Sharpe ratio, deflated by all trials: the sweep's settings and earlier trials on these bars."""
     trials, known = summary.settings + prior.trials, summary.traded + prior.known
     total, squares = summary.sums[0] + prior.total, summary.sums[1] + prior.squares
     variance = max(0.0, (squares - total**2 / known) / (known - 1)) if known > 1 else None
-    found = {"trials": trials, "of_this_sweep": summary.settings, "variance": variance, "days": len(returns)}
+    value, luck, reason = None, None, None
     if len(returns) < FEWEST_DAYS:
-        return {**found, "value": None, "luck": None, "reason": f"{len(returns)} days are too few; it needs {FEWEST_DAYS}"}
-    if trials > 1 and variance is None:
-        return {**found, "value": None, "luck": None, "reason": "no other setting has a Sharpe ratio"}
-    daily = (variance or 0.0) / DAYS_PER_YEAR
-    value = deflated_sharpe(Moments.of(returns), trials, daily)
-    luck = expected_best(trials, daily) * float(np.sqrt(DAYS_PER_YEAR))
-    return {**found, "value": value, "luck": luck, "reason": None if value is not None else "the returns take only two values"}
+        reason = f"{len(returns)} days are too few; it needs {FEWEST_DAYS}"
+    elif trials > 1 and variance is None:
+        reason = "no other setting has a Sharpe ratio"
+    else:
+        daily = (variance or 0.0) / DAYS_PER_YEAR
+        value = deflated_sharpe(Moments.of(returns), trials, daily)
+        luck = expected_best(trials, daily) * float(np.sqrt(DAYS_PER_YEAR))
+        reason = None if value is not None else "the returns take only two values"
+    return WinnerDeflated(
+        trials=trials,
+        of_this_sweep=summary.settings,
+        variance=variance,
+        days=len(returns),
+        value=value,
+        luck=luck,
+        reason=reason,
+    )
 
 
 class _Clock:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from ..strategies.base import Strategy
 from .grid import Configuration, Grid, parameter_columns
 from .result_table import CONFIGURATION, PARTS, part_bytes
 from .segment import Segment
+from .sweep_record import NewRow
 from .swept_strategy import PreparedStrategy, SweptStrategy
 
 ROWS, CHECK = "rows", "check"
@@ -132,7 +133,7 @@ class SweepWorker:
             return json.dumps(self.check(unit.number)).encode()
         return part_bytes(self.rows(self.block(unit.number)), self.grid.columns)
 
-    def rows(self, numbers: range) -> Iterator[dict[str, Any]]:
+    def rows(self, numbers: range) -> Iterator[NewRow]:
         """Yield a row for each setting and segment, with the columns of ``result_table.table_schema``."""
         play = _Replays(self) if self.has_replay else self._played_in_backtrader
         edges = part_edges(sum(segment.n_days for segment in self.segments), max(1, self.parts))
@@ -145,7 +146,7 @@ class SweepWorker:
             pairs[0][0][PARTS] = part_sums(together, edges)
             yield from (row for row, _ in pairs)
 
-    def _played_in_backtrader(self, setting: Configuration, at: int) -> tuple[dict[str, Any], FloatArray]:
+    def _played_in_backtrader(self, setting: Configuration, at: int) -> tuple[NewRow, FloatArray]:
         """Return a setting's row on a segment, and its daily returns, from Backtrader."""
         segment = self.segments[at]
         run = self.backtest(setting.number, segment)
@@ -173,7 +174,7 @@ class SweepWorker:
         )
         return Signals(signal, signal, logits, probabilities)
 
-    def check(self, number: int) -> dict[str, Any]:
+    def check(self, number: int) -> dict[str, float]:
         """Run a setting in Backtrader, and compare every order, fill, bar and metric with the replay.
 
         Raises
@@ -182,7 +183,7 @@ class SweepWorker:
             Naming the setting and the first difference.
         """
         started = time.perf_counter()
-        found = {"setting": number, "bars": 0, "orders": 0}
+        found: dict[str, float] = {"setting": number, "bars": 0, "orders": 0}
         for segment in self.segments:
             run, (replayed, configuration) = self.backtest(number, segment), self.replay(number, segment)
             try:
@@ -220,7 +221,7 @@ class SweepWorker:
         replayed = _replay(setting, signals, ReplayBars.of(segment.bars), None)
         return replayed, None if signals.made_by is None else signals.made_by.configuration(setting)
 
-    def signal_key(self, setting: Configuration) -> tuple[Any, ...]:
+    def signal_key(self, setting: Configuration) -> tuple[object, ...]:
         """Return what decides a setting's signals: settings with equal keys share them."""
         cost = setting.round_trip_cost if setting.decision.method == "utility" else None
         return setting.places[:4], cost, None if self.swept is None else setting.short
@@ -234,9 +235,9 @@ class _Replays:
         self._bars = [ReplayBars.of(segment.bars) for segment in worker.segments]
         self._scratches = [Scratch(len(bars)) for bars in self._bars]
         self._metrics = sweep_metrics()
-        self._last: dict[int, tuple[Any, SegmentSignals]] = {}
+        self._last: dict[int, tuple[object, SegmentSignals]] = {}
 
-    def __call__(self, setting: Configuration, at: int) -> tuple[dict[str, Any], FloatArray]:
+    def __call__(self, setting: Configuration, at: int) -> tuple[NewRow, FloatArray]:
         """Return a setting's row on a segment, and its daily returns."""
         worker, segment, key = self._worker, self._worker.segments[at], self._worker.signal_key(setting)
         if at not in self._last or self._last[at][0] != key:
@@ -261,9 +262,7 @@ def _replay(setting: Configuration, signals: SegmentSignals, bars: ReplayBars, s
     )
 
 
-def _measured(
-    row: dict[str, Any], view: RunView, swept: Sequence[Metric], configuration: str | None
-) -> tuple[dict[str, Any], FloatArray]:
+def _measured(row: NewRow, view: RunView, swept: Sequence[Metric], configuration: str | None) -> tuple[NewRow, FloatArray]:
     """Return a row with its metrics, and the daily returns, before the view's memory is used again."""
     found = {metric.name: metric.value(view) for metric in swept}
     return row | found | {"ruined": view.ruined, CONFIGURATION: configuration}, view.daily_returns
@@ -286,7 +285,7 @@ def part_edges(n_days: int, parts: int) -> npt.NDArray[np.int64]:
 
 def _row(
     grid: Grid, setting: Configuration, segment: Segment, shares: tuple[float, float, float] | None, mcc: float | None
-) -> dict[str, Any]:
+) -> NewRow:
     has_model, offsets = bool(grid.models), setting.point.offsets if grid.models else None
     return {
         **setting.values,

@@ -86,6 +86,7 @@ def backtest_request(
         With one paragraph for the user.
     """
     from ..results.evidence import evidence
+    from ..results.metrics import Metrics
     from ..results.recording import Provenance, record_of
     from ..results.trial_log import add_trials, read_trials, trial_of
     from .run import Run
@@ -94,7 +95,8 @@ def backtest_request(
     check_device_name(request.scoring.device)
     if unsaved is None:
         check_out(runs)
-    read_trials(runs)  # an unreadable log is refused before the work
+    read_trials(runs)  # an unreadable log is refused before the work,
+    Metrics.installed()  # and so is a package's metric that cannot be loaded
     inputs = backtest_inputs(request, given, progress)
 
     # 2. Backtrader, bar by bar: the strategy, then buy and hold

@@ -110,7 +110,7 @@ def compare(
         Where two runs have no bar in common.
     """
     from ..reports.comparison import check_common_bars, inequalities, labels
-    from ..results.ranking import metric_name, ordered
+    from ..results.ranking import metric_name, metric_names, ordered
 
     if isinstance(runs, str | os.PathLike | RunRecord) or not isinstance(runs, Sequence) or not runs:
         raise UsageError(
@@ -118,8 +118,8 @@ def compare(
         )
     if sort is not None and not isinstance(sort, str):
         raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got a {type(sort).__name__}.")
-    by = None if sort is None else metric_name(sort, option="sort")
     read = _read(runs, path_of(out, "out"), progress)
+    by = None if sort is None else metric_name(sort, option="sort", known=metric_names(read))
     check_common_bars(read)
     unequal = inequalities(read)
     if by is not None and not unequal:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..arrays import FloatArray, PhaseProgress, Progress
+from ..arrays import FloatArray, JsonObject, PhaseProgress, Progress
 from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..errors import UsageError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..sweeps.estimate import Estimate
     from ..sweeps.folder import SweepFolder
     from ..sweeps.grid import Configuration, Grid
+    from ..sweeps.runner import SweepOutcome
     from ..sweeps.segment import Segment
     from ..sweeps.worker import SweepWorker, Unit
 
@@ -40,7 +41,7 @@ class SweepResult:
     """A sweep's folder, and its record as JSON values; ``resumed`` if an earlier command had finished it."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: JsonObject
     resumed: bool = False
 
 
@@ -119,7 +120,6 @@ def sweep_request(
         finished = _finished(folder, inputs.grid, repeat)
         if finished is not None:  # by another process that had the lock until now
             return finished
-        from ..sweeps.page import render_sweep
         from ..sweeps.record import manifest_of
         from ..sweeps.runner import SweepRunner
 
@@ -142,9 +142,16 @@ def sweep_request(
         manifest = manifest_of(
             identity, worker, result, command=command or [], backend=backend, workers=workers, repeat=repeat, extra=extra
         )
-        folder.finish(render_sweep(manifest, result), manifest)
+        folder.finish(_page(manifest, result), manifest)
         _update_index(runs)
     return SweepResult(folder.path, manifest)
+
+
+def _page(manifest: JsonObject, result: SweepOutcome) -> str:
+    from ..sweeps.page import render_sweep
+    from ..sweeps.sweep_record import SweepRecord
+
+    return render_sweep(SweepRecord.from_json(manifest), result)
 
 
 def _worker(inputs: _Inputs, ranked: list[Segment]) -> SweepWorker:
@@ -157,7 +164,7 @@ def _worker(inputs: _Inputs, ranked: list[Segment]) -> SweepWorker:
 
 def _folder(
     request: SweepRequest, inputs: _Inputs, worker: SweepWorker, holdout: Segment, out: Path
-) -> tuple[dict[str, Any], SweepFolder]:
+) -> tuple[JsonObject, SweepFolder]:
     """Return what decides the result, and the folder that its digest names."""
     from ..sweeps.folder import SweepFolder
     from ..sweeps.record import identity_of
@@ -173,10 +180,12 @@ def _finished(folder: SweepFolder, grid: Grid, repeat: Callable[[Configuration, 
     """Return the result of a finished sweep, with the winner's command for the current folder and file names."""
     if not folder.is_finished:
         return None
+    from ..sweeps.sweep_record import SweepRecord
+
     manifest = folder.manifest()
-    if (winner := manifest["winner"]) is not None:
-        line = repeat(grid[winner["setting"]], winner["holdout"]["timerange"])
-        manifest = {**manifest, "winner": {**winner, "run": line}}
+    if (winner := SweepRecord.from_json(manifest).winner) is not None:
+        line = repeat(grid[winner.setting], winner.holdout.timerange)
+        manifest = {**manifest, "winner": replace(winner, run=line).to_json()}
     return SweepResult(folder.path, manifest, resumed=True)
 
 

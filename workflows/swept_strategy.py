@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..arrays import PhaseProgress
+from ..arrays import JsonObject, PhaseProgress
 from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..errors import StrategyError, UsageError
@@ -55,7 +55,7 @@ class StrategyInputs:
         verb = "was" if len(self.refused) == 1 else "were"
         return f"{len(self.refused):,} of {n:,} combinations {verb} refused by the strategy: {self.refused[0]}"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return what a sweep's record holds of it, as JSON values."""
         return {
             "strategy": self.swept.name,

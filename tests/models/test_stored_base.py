@@ -24,10 +24,10 @@ from flagbt.data.bars import Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
 from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
-from flagbt.models.architecture import Architecture, read_architecture
+from flagbt.models.architecture import Architecture, Lora, read_architecture
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.language_model import load_language_model
-from flagbt.models.network import Lora, build_base, language_base, load_network, load_unmerged
+from flagbt.models.network import build_base, language_base, load_network, load_unmerged
 from flagbt.models.stored_base import StoredBase, find_base, read_base
 from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
@@ -228,7 +228,7 @@ def test_a_killed_pretraining_resumes(stored: StoredBase, nano_preset: str, walk
     whole = make_base(bars, tmp_path / "whole", recipe)
 
     def stop(progress: EpochProgress) -> None:
-        if progress.entry["epoch"] == 2:
+        if progress.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -27,6 +27,7 @@ from flagbt.errors import RangeError, TrainingError, UsageError
 from flagbt.models import scoring
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.network import load_unmerged
+from flagbt.models.statistics import ClassifierScores, scores
 from flagbt.training.chronological_split import chronological_split
 from flagbt.training.collapse_guard import collapse_findings
 from flagbt.training.objectives import Objective
@@ -392,20 +393,21 @@ def test_label_smoothing_by_hand() -> None:
         Objective(loss="focal", label_smoothing=0.1)
 
 
-def epoch_entry(mean: tuple[float, float, float], **other: float | None) -> dict[str, object]:
-    """Return an epoch's entry with the fields that the guard reads."""
+def epoch_scores(mean: tuple[float, float, float], accuracy: float = 0.66, auc: float | None = 0.53) -> ClassifierScores:
+    """Return an epoch's scores with these values in the fields that the guard reads."""
+    some = scores(np.eye(3) / 2 + 1 / 6, np.array([0, 1, 2], dtype=np.int8), np.full(3, 1 / 3))
     named = dict(zip(("SELL", "HOLD", "BUY"), mean, strict=True))
-    return {"mean_probabilities": named, "accuracy": 0.66, "majority_share": 0.656, "auc_buy_sell": 0.53, **other}
+    return replace(some, mean_probabilities=named, accuracy=accuracy, majority_share=0.656, auc_buy_sell=auc)
 
 
 def test_the_guard_reports_collapse_and_leaks_only() -> None:
     """If it fails, 86 % validation accuracy or a model that always predicts SELL goes unreported."""
     shares = np.array([0.163, 0.656, 0.181])
-    assert collapse_findings(epoch_entry((0.15, 0.68, 0.17)), shares) == []
-    assert [text.split(":")[0] for text in collapse_findings(epoch_entry((0.99, 0.005, 0.005)), shares)] == ["collapsed"]
-    leaky = collapse_findings(epoch_entry((0.16, 0.66, 0.18), accuracy=0.8634, auc_buy_sell=0.97), shares)
+    assert collapse_findings(epoch_scores((0.15, 0.68, 0.17)), shares) == []
+    assert [text.split(":")[0] for text in collapse_findings(epoch_scores((0.99, 0.005, 0.005)), shares)] == ["collapsed"]
+    leaky = collapse_findings(epoch_scores((0.16, 0.66, 0.18), accuracy=0.8634, auc=0.97), shares)
     assert [text.split(":")[0] for text in leaky] == ["too good to be true"] * 2
-    assert collapse_findings(epoch_entry((0.16, 0.66, 0.18), auc_buy_sell=None), shares) == []
+    assert collapse_findings(epoch_scores((0.16, 0.66, 0.18), auc=None), shares) == []
 
 
 def test_on_collapse_stop_ends_the_training_and_leaves_nothing(
@@ -426,7 +428,7 @@ def test_on_collapse_stop_ends_the_training_and_leaves_nothing(
         train(bars, tmp_path / "out" / "x", leaking, monitor=Monitor(on_collapse="stop"))
     assert list((tmp_path / "out").iterdir()) == []
     findings: list[str] = []
-    monitor = Monitor(on_epoch=lambda progress: findings.extend(progress.entry.get("findings", [])))
+    monitor = Monitor(on_epoch=lambda progress: findings.extend(progress.scores.findings if progress.scores else ()))
     kept = train(bars, tmp_path / "out" / "x", leaking, monitor=monitor)
     assert any("too good to be true" in text for text in findings)
     assert kept.values["findings"]
@@ -445,7 +447,7 @@ def test_an_interrupted_training_resumes_exactly(walk: Walk, recipe: Recipe, tmp
 
     def interrupt_at(stage: str, epoch: int) -> Monitor:
         def on_epoch(progress: EpochProgress) -> None:
-            if (progress.stage, progress.entry["epoch"]) == (stage, epoch):
+            if (progress.stage, progress.epoch) == (stage, epoch):
                 raise KeyboardInterrupt
 
         return Monitor(on_epoch=on_epoch)
@@ -509,7 +511,7 @@ from pathlib import Path
 from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
 from flagbt.models.architecture import PRESETS
-from flagbt.models.network import Lora
+from flagbt.models.architecture import Lora
 from flagbt.training.trainer import Schedule, is_main_process
 from flagbt.training.objectives import Objective
 from flagbt.training.recipe import Recipe
