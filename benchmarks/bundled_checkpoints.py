@@ -30,7 +30,7 @@ from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.train import train
+from flagbt.workflows.train import train_on
 
 TEST_YEAR = TimeRange.parse("20240101-20250101")
 OBJECTIVES = {
@@ -65,7 +65,7 @@ def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> N
         )
         with epoch_table() as (on_epoch, on_step):
             monitor = Monitor(on_epoch=on_epoch, on_step=on_step)
-            checkpoint = train(before_2024, output / name, recipe, overwrite=True, monitor=monitor)
+            checkpoint = train_on(before_2024, output / name, recipe, overwrite=True, monitor=monitor)
         if name == "Jan4":
             offset = StoredCalibration(Calibration("offset", offset=REPORT_OFFSET), Decision("argmax"))
             checkpoint = checkpoint.store_calibration("report", offset)

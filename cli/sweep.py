@@ -41,16 +41,16 @@ DEFAULT_SWEEPS = Path("sweeps")
 _MOST_VALUES = 100_000
 
 
-class Many(click.ParamType[tuple[Any, ...]]):
+class Many(click.ParamType[tuple[OptionValue, ...]]):
     """The values of an axis: one, several separated by commas, or ``grid:A..B:STEP`` for numbers."""
 
-    def __init__(self, name: str, read: Callable[[str], Any], *, between: str = ",", grids: bool = False) -> None:
+    def __init__(self, name: str, read: Callable[[str], OptionValue], *, between: str = ",", grids: bool = False) -> None:
         self.name = name
         self._read = read
         self._between = between
         self._grids = grids
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[OptionValue, ...]:
         """Read the values."""
         if isinstance(value, tuple):
             return value

@@ -187,10 +187,10 @@ def _top_layers(text: str) -> int | None:
 def _train(series: list[Bars], target: Path, recipe: Recipe, device: torch.device, options: _Options, as_json: bool) -> None:
     from ..training.progress import Monitor
     from ..training.trainer import is_main_process
-    from ..workflows.train import train
+    from ..workflows.train import train_on
 
     with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
-        checkpoint = train(
+        checkpoint = train_on(
             series[0],
             target,
             recipe,

@@ -46,13 +46,18 @@ class GivenObjects:
     instance : Strategy, optional
         A strategy that was made already.
     has_name : bool
-        Whether the request's names find the same bars and the same strategy again.
+        Whether the request's name finds the same strategy again.
     """
 
     bars: Bars | None = None
     kind: type[Any] | None = None
     instance: Strategy | None = None
     has_name: bool = True
+
+    @property
+    def without_name(self) -> list[str]:
+        """What no command can name: ``data``, ``strategy``, both or neither."""
+        return ["data"] * (self.bars is not None) + ["strategy"] * (not self.has_name)
 
 
 NOTHING_GIVEN = GivenObjects()
@@ -126,8 +131,7 @@ class BacktestInputs:
     model: ModelSignals | None
     strategy: Any
     rules: Rules
-    has_name: bool = True
-    is_made: bool = False
+    given: GivenObjects
 
 
 def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhaseProgress) -> BacktestInputs:
@@ -141,9 +145,7 @@ def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhasePro
     else:
         strategy, own = given.instance, getattr(given.instance, "model", None)
         model = own if isinstance(own, ModelSignals) else model
-    inputs = BacktestInputs(
-        bars, timerange, model, strategy, rules_of(request, model), given.has_name, given.instance is not None
-    )
+    inputs = BacktestInputs(bars, timerange, model, strategy, rules_of(request, model), given)
     is_plain = isinstance(strategy, type)
     if model is not None:
         check_step(model.checkpoint, bars)
@@ -215,16 +217,18 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
     model, strategy = inputs.model, inputs.strategy
     config: JsonObject = {
         **maker_of(request, strategy if isinstance(strategy, type) else type(strategy)).describe(),
-        "data": inputs.bars.source if not inputs.has_name else None if request.data is None else request.data.name,
+        "data": None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),
         "allow_overlap": request.allow_overlap,
         **recorded(request),
     }
     if (name := name_of(strategy)) != request.strategy:
         config["strategy_name"] = name
-    if not inputs.has_name:
-        config["from_python"] = True
-    if inputs.is_made:
+    if inputs.given.bars is not None:
+        config["data"] = inputs.bars.source
+    if inputs.given.without_name:
+        config["from_python"] = inputs.given.without_name
+    if inputs.given.instance is not None:
         config.pop("seed", None)
     if model is not None:
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")

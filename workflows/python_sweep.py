@@ -157,8 +157,13 @@ def _many(value: object) -> Sequence[object]:
 
 def _values(name: str, value: object) -> object:
     """Return an option as its field takes it: a tuple of values for an axis, one value for any other."""
-    is_many = {each.name: each.is_many for each in option_table(SweepRequest)}
-    return tuple(_many(value)) if is_many.get(name, True) else value
+    axes = {each.name: each.kind for each in swept_options()}
+    is_many = name in axes or any(each.name == name and each.is_many for each in option_table(SweepRequest))
+    if not is_many:
+        return value
+    # 10 and 10.0 are one setting, and the command line writes the latter.
+    is_float = axes.get(name) is float
+    return tuple(float(each) if is_float and type(each) is int else each for each in _many(value))
 
 
 def _params(params: object) -> dict[str, tuple[object, ...]] | None:

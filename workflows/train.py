@@ -15,7 +15,7 @@ from .. import __version__
 from ..arrays import FloatArray
 from ..data.bars import Bars
 from ..data.labels import class_counts, class_shares
-from ..errors import check_choice, moved_arguments
+from ..errors import check_choice
 from ..models.calibration_fit import fit_calibration
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import choose_decision
@@ -52,11 +52,7 @@ from ..training.trainer import (
 from ..training.workspace import check_target, open_workspace, result_folder, resume_key
 
 
-@moved_arguments(
-    "Give monitor=flagbt.Monitor(...), with the same names; watch is on_epoch there.",
-    *("notify", "watch", "on_step", "report_to", "on_collapse"),
-)
-def train(
+def train_on(
     bars: Bars,
     target: Path,
     recipe: Recipe,

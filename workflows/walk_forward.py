@@ -51,7 +51,7 @@ from ..training.progress import SILENT, Monitor
 from ..training.recipe import Recipe
 from ..training.trainer import is_main_process, wait_for_all
 from ..training.workspace import can_resume, open_workspace, result_folder, resume_key, workspace_of
-from .train import train
+from .train import train_on
 
 FORMAT = 1
 DESCRIPTION = "walk_forward.json"
@@ -208,7 +208,7 @@ def walk_forward(
         if past.finished:
             checkpoint = _finished_checkpoint(past, bars)
         else:
-            checkpoint = train(
+            checkpoint = train_on(
                 past.bars,
                 past.folder,
                 past.recipe,

@@ -22,7 +22,7 @@ from flagbt.models.statistics import constant_prior_nll, negative_log_likelihood
 from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
-from flagbt.workflows.train import train
+from flagbt.workflows.train import train_on
 from flagbt.workflows.walk_forward import WalkForward, WalkForwardRecipe, fold_name, folds_of, walk_forward
 
 Walk = Callable[..., Bars]
@@ -84,7 +84,7 @@ def test_each_fold_ends_before_its_test_segment(walked: WalkForward, bars: Bars)
 def test_a_fold_equals_a_single_training_on_its_ranges(walked: WalkForward, bars: Bars, recipe: Recipe, tmp_path: Path) -> None:
     """If it fails, a fold depends on other folds, or on bars after its validation."""
     fold = folds_of(bars, RANGE, 2)[1]
-    alone = train(bars, tmp_path / "alone", replace(recipe, training=fold.training, validation=fold.validation))
+    alone = train_on(bars, tmp_path / "alone", replace(recipe, training=fold.training, validation=fold.validation))
     assert alone.digest == walked.checkpoints[1].digest
 
 
