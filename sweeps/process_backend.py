@@ -92,7 +92,7 @@ def _without_the_script() -> Iterator[None]:
     Without this, a script that calls `flagbt.sweep` outside of ``if __name__ == "__main__":`` starts itself over and over.
     """
     names = vars(sys.modules["__main__"])
-    kept = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
+    kept: dict[str, object] = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
     names["__spec__"] = None
     try:
         yield
