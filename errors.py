@@ -18,6 +18,7 @@ Only these errors are shown without a traceback: any other exception is a defect
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -30,6 +31,9 @@ class FlagbtError(Exception):
     """Base of every error that a user can cause and fix; ``exit_code`` is the command line's."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_one_paragraph(message))
 
 
 class UsageError(FlagbtError):
@@ -68,6 +72,33 @@ class TrainingError(FlagbtError):
 
 class RecordError(FlagbtError):
     """A run folder that cannot be written or read."""
+
+
+def quoted_value(value: object, longest: int = 60) -> str:
+    """Return a value for a message: its code on one line and cut, or its type where that is not readable.
+
+    Examples
+    --------
+    >>> quoted_value(2.5), quoted_value("x" * 70, longest=10), quoted_value(object())
+    ('2.5', "'xxxxxx...", 'a value of type object')
+    """
+    try:
+        text = repr(value)
+    except Exception:  # of a user's class
+        text = ""
+    if not text or "\n" in text or " at 0x" in text:
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+_LONGEST_WORD = 300  # a path is shorter
+
+
+def _one_paragraph(message: str) -> str:
+    """Return a message on one line: a user's text in it may have several lines, or a million characters without a blank."""
+    line = " ".join(message.split())
+    line = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
+    return re.sub(rf"(\S{{{_LONGEST_WORD - 100}}})\S{{100,}}", r"\1...", line)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

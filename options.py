@@ -16,7 +16,7 @@ Names of options are unique in a dataclass and the dataclasses that it holds, so
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -25,7 +25,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from .arrays import JsonObject
-from .errors import UsageError, check_choice
+from .errors import UsageError, check_choice, quoted_value
 
 T = TypeVar("T")
 OptionValue: TypeAlias = bool | int | float | str | None
@@ -78,7 +78,7 @@ class Option:
     def allows(self, value: float) -> bool:
         """Return whether a number is finite and in the range."""
         return (
-            math.isfinite(value)
+            -sys.float_info.max <= value <= sys.float_info.max  # which math.isfinite cannot tell of a whole number
             and (self.minimum is None or value >= self.minimum)
             and (self.above is None or value > self.above)
             and (self.maximum is None or value <= self.maximum)
@@ -210,6 +210,8 @@ def check_options(options: object, owner: str = "") -> None:
     for entry in _own_options(cast(type, type(options)), owner):
         if not entry.is_many and (value := getattr(options, entry.name)) is not entry.default:
             check_value(entry, value)
+            if entry.kind in (int, float) and value is not None and type(value) is not entry.kind:
+                object.__setattr__(options, entry.name, entry.kind(value))  # 5 and 5.0 are one setting, and one trial
 
 
 def check_value(entry: OptionEntry, value: object) -> None:
@@ -225,15 +227,16 @@ def check_value(entry: OptionEntry, value: object) -> None:
         return
     wanted, noun = _WANTED[entry.kind]
     is_number = entry.kind in (int, float)
+    place = f"{entry.owner}: {entry.name}" if entry.owner else entry.flag
     if about.choices and isinstance(value, str):
-        check_choice(entry.flag, value, about.choices)
+        check_choice(place, value, about.choices)
     if isinstance(value, wanted) and not (is_number and (isinstance(value, bool) or not about.allows(cast(float, value)))):
         return
-    shown = f"{value:g}" if isinstance(value, float) else repr(value)
+    found = f"{value:g}" if isinstance(value, float) else quoted_value(value)
     expected = about.expected or " ".join(filter(None, (noun, about.range_text)))
     if not entry.owner:
-        raise UsageError(f"{entry.flag}: expected {expected}, got {shown}.")
-    raise UsageError(f"{entry.owner}: {entry.name} is {shown}, expected {expected}.")
+        raise UsageError(f"{entry.flag}: expected {expected}, got {found}.")
+    raise UsageError(f"{place} is {found}, expected {expected}.")
 
 
 # The types that are checked, as the classes that a value may have, and the noun of a message.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import logging
+import os
 import pkgutil
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from ..arrays import TimeArray
 from ..errors import DataError, nearest
 from ..storage.atomic_files import write_bytes
+from ..storage.paths import path_of
 from . import formats
 from .bars import Bars
 from .formats.file_format import FileFormat
@@ -56,7 +58,7 @@ def read_bars(path: str | Path) -> Bars:
         number or violates a rule of `Bars`, with its line (text; the header's line counts) or row (Parquet, Feather, JSON)
         and column. Nothing is repaired: a blank or NaN cell is refused too.
     """
-    table, bars = read_strictly(path := Path(path))
+    table, bars = read_strictly(path := path_of(path, "path"))
     for note in table.notes:
         _logger.warning("%s: %s.", path.name, note)
     return bars
@@ -180,7 +182,7 @@ def _format_of(path: Path) -> FileFormat:
     for ending, each in FORMATS.items():
         if path.name.lower().endswith(ending):
             return each
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
         raise DataError(f"{path}: this is a folder. Give the path of one file of bars inside it.")
     raise DataError(
         f"{path}: the name ends in {path.suffix or 'no suffix'!r}, which flagbt does not read. "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 
+_FIRST, _LAST = np.datetime64("1678-01-01", "D"), np.datetime64("2262-01-01", "D")  # nanoseconds wrap around outside
 _DASHED = re.compile(r"(\d{4})-(\d{2})-(\d{2})(T.*)?")
 _STAMP = re.compile(r"(\d{4})(\d{2})(\d{2})(?:T(\d{2})(\d{2})?)?")
 
@@ -20,6 +21,11 @@ class TimeRange:
 
     start: np.datetime64 | None = None
     stop: np.datetime64 | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("start", "stop"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _moment(value, name))
 
     @classmethod
     def parse(cls, text: str, *, option: str = "--timerange") -> TimeRange:
@@ -39,6 +45,8 @@ class TimeRange:
         >>> str(TimeRange.parse("2024"))
         '20240101-20250101'
         """
+        if not isinstance(text, str):
+            raise UsageError(f"{option}: expected text such as '20240101-20240701' or '2024', got {quoted_value(text)}.")
         if re.fullmatch(r"[0-9]{4}", text.strip()):
             year = int(text)
             text = f"{year:04}0101-{year + 1:04}0101"
@@ -61,6 +69,19 @@ class TimeRange:
         starts_before_end = self.start is None or other.stop is None or self.start < other.stop
         ends_after_start = self.stop is None or other.start is None or other.start < self.stop
         return bool(starts_before_end and ends_after_start)
+
+
+def _moment(value: object, name: str) -> np.datetime64:
+    """Return a moment as a datetime64[ns]; a datetime with a time zone is converted to UTC, one without is UTC."""
+    if isinstance(value, datetime) and value == value:  # pandas' NaT is a datetime
+        value = np.datetime64((value if value.tzinfo is None else value.astimezone(UTC)).replace(tzinfo=None).isoformat(), "ns")
+    if isinstance(value, np.datetime64) and not np.isnat(value) and _FIRST <= value <= _LAST:
+        moment: np.datetime64 = value.astype("datetime64[ns]")
+        return moment
+    raise UsageError(
+        f"TimeRange: {name} is {quoted_value(value)}, expected a datetime64 or a datetime in UTC of the years 1700 to 2200, "
+        "or None. TimeRange.parse reads text."
+    )
 
 
 def _stamp(text: str, whole: str, option: str) -> np.datetime64:

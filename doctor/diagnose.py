@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from ..data.bars import Bars
 from ..data.features import FeatureSet
 from ..data.labels import LabelSpec
 from ..data.time_range import TimeRange
-from ..errors import RangeError, UsageError
+from ..errors import RangeError, UsageError, quoted_value
 from ..models.signals import Signals
 from .examine import examine
 from .finding import Diagnosis
@@ -117,6 +118,10 @@ def _subject_of(request: DiagnosisRequest) -> Subject:
         if not isinstance(value, Bars):
             raise UsageError(f"{field}: expected Bars, such as read_bars returns, got a {type(value).__name__}.")
     spec = request.labels if isinstance(request.labels, Labeller) else None
+    for field in ("horizon_bars", "context_bars"):
+        value = getattr(request, field)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or not 0 < int(value) < 10**9):
+            raise UsageError(f"{field}: expected a whole number of bars, 1 or more, got {quoted_value(value)}.")
     horizon = request.horizon_bars or (LabelSpec() if spec is None else spec).horizon_bars
     training = _mask(request.training, past, "training", -horizon)
     validation = _mask(request.validation, past, "validation", -horizon)
@@ -223,10 +228,11 @@ def _labelled(labels: Labeller | npt.ArrayLike | None, bars: Bars) -> Callable[[
 
 
 def _three(values: npt.ArrayLike, name: str) -> FloatArray:
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != (3,) or not (np.isfinite(array) & (array > 0)).all():
-        raise UsageError(f"{name}: expected three numbers above 0 for SELL, HOLD and BUY, got {values!r}.")
-    return array
+    array = np.asarray(values, dtype=object)
+    are_numbers = array.shape == (3,) and all(isinstance(each, Real) and 0 < float(each) < np.inf for each in array)
+    if not are_numbers:
+        raise UsageError(f"{name}: expected three numbers above 0 for SELL, HOLD and BUY, got {quoted_value(values)}.")
+    return np.asarray(array, dtype=np.float64)
 
 
 def _fixed_signals(values: npt.ArrayLike, bars: Bars) -> Callable[[FloatArray], Signals]:

@@ -6,7 +6,7 @@ skipped with that reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -19,7 +19,7 @@ from ..arrays import BoolArray, FloatArray, IntArray
 from ..data.bars import Bars
 from ..data.features import FeatureSet
 from ..data.labels import NO_LABEL, class_shares
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..models.signals import Signals
 from ..models.statistics import softmax
@@ -96,7 +96,14 @@ def table_of(features: FeatureSet | ComputeRows, bars: Bars, columns: Sequence[s
         return FeatureTable(features.columns, features)
     first = features(bars)
     names = columns if columns is not None else first.columns if isinstance(first, pd.DataFrame) else None
-    n_columns = np.asarray(first).shape[-1]
+    if np.ndim(first) != 2:
+        raise UsageError(
+            f"features: the function returned {quoted_value(first)}, expected an array or a DataFrame of shape (bars, columns), "
+            "one row per bar."
+        )
+    if columns is not None and (isinstance(columns, str) or not isinstance(columns, Iterable)):
+        raise UsageError(f"columns: expected the names of the features' columns, got {quoted_value(columns)}.")
+    n_columns = np.shape(first)[-1]
     found = tuple(f"column {i}" for i in range(n_columns)) if names is None else tuple(map(str, names))
     table = FeatureTable(found, lambda each: np.asarray(features(each), dtype=np.float64), names is not None)
     table(bars)  # to report a wrong shape here

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, replace
+from numbers import Real
 
 from ..arrays import JsonObject
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 from ..options import check_options, from_options, option, option_table, recorded
 from .kernel import Rates, size_for
 
@@ -73,8 +74,10 @@ class Costs:
                 "from the equity at that open, so it needs no cash reserve. Leave it out."
             )
         check_options(self, "costs")
-        if not (math.isfinite(self.lot_size) and self.lot_size > 0):
-            raise UsageError(f"costs: lot_size is {self.lot_size:g}, expected base units above 0, such as 0.000001.")
+        size = self.lot_size
+        if isinstance(size, bool) or not isinstance(size, Real) or not 0 < size <= sys.float_info.max:
+            raise UsageError(f"costs: lot_size is {quoted_value(size)}, expected base units above 0, such as 0.000001.")
+        object.__setattr__(self, "lot_size", float(size))
 
     @classmethod
     def from_json(cls, settings: Mapping[str, object]) -> Costs:

@@ -30,6 +30,7 @@ from ..data.time_range import TimeRange
 from ..errors import CheckpointError, FlagbtError, UsageError, nearest
 from ..storage.atomic_files import check_no_links, check_writable, home_folder, json_text, sha256_of, write_text
 from ..storage.locks import locked
+from ..storage.paths import path_of
 from ..storage.untrusted_files import load_json
 from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration
@@ -375,6 +376,7 @@ def find_checkpoint(name: str) -> Checkpoint:
     CheckpointError
         When there is none; the nearest name is given.
     """
+    name = str(path_of(name, "--ckpt"))
     # os.path's functions return False where pathlib's raise, for example for a name too long for a file.
     if os.path.isdir(name) and (os.sep in name or os.path.isfile(os.path.join(name, DESCRIPTION))):
         return read_checkpoint(Path(name))

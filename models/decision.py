@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray, JsonObject
 from ..data.labels import BUY, HOLD, SELL, class_shares
-from ..errors import UsageError, nearest
+from ..errors import UsageError, nearest, quoted_value
 from .signals import NO_SIGNAL
 
 METHODS = ("argmax", "threshold", "utility")
@@ -42,6 +42,8 @@ class Decision:
         UsageError
             For any other text, or thresholds outside (0, 1).
         """
+        if not isinstance(text, str):
+            raise UsageError(f"{option}: expected text such as 'argmax', got {quoted_value(text)}.")
         method, colon, numbers = text.partition(":")
         if method not in METHODS:
             raise UsageError(f"{option}: unknown decision rule '{text}'. {nearest(method, METHODS)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import pandas as pd
 
-from ..errors import UsageError, nearest
+from ..errors import UsageError, nearest, quoted_value
 from .metric import FIGURES, Metric, MetricValue, plugin_metrics
 from .run_view import RunView
 
@@ -133,11 +133,11 @@ class MetricSet:
 
     def __getitem__(self, name: str) -> MetricValue:
         if name not in self:
-            raise UsageError(f"there is no metric '{name}'. {nearest(str(name), self)}")
+            raise UsageError(f"there is no metric {quoted_value(name)}. {nearest(quoted_value(name), self)}")
         return self.get(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in _names_of(type(self)) or name in self.plugins
+        return isinstance(name, str) and (name in _names_of(type(self)) or name in self.plugins)
 
     def __iter__(self) -> Iterator[str]:
         return iter([*_names_of(type(self)), *self.plugins])
@@ -154,7 +154,9 @@ class MetricSet:
             plugins = self.__dict__.get("plugins", {})  # empty while it is unpickled
             if name in plugins:
                 return plugins[name]
-            raise AttributeError(f"there is no metric '{name}'. {nearest(name, [*type(self).__dataclass_fields__, *plugins])}")
+            raise AttributeError(
+                f"there is no metric {quoted_value(name)}. {nearest(name, [*type(self).__dataclass_fields__, *plugins])}"
+            )
 
 
 def declarations(sets: Iterable[MetricSet]) -> list[Metric]:

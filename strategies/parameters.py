@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import UsageError, nearest
+from ..errors import UsageError, nearest, quoted_value
 from .base import Strategy
 
 ParameterValue = bool | int | float | str | None
@@ -86,7 +86,7 @@ class Parameter:
                 return float(value)
         if isinstance(value, float) and float in self.types and math.isfinite(value):
             return float(value)
-        raise UsageError(f"{place}: expected {self._expected()}, got {value!r:.60} of type {type(value).__name__}.")
+        raise UsageError(f"{place}: expected {self._expected()}, got {quoted_value(value)} of type {type(value).__name__}.")
 
     def _check_any(self, place: str) -> None:
         if not self.types:
@@ -197,7 +197,7 @@ class Parameters:
         found: dict[str, tuple[ParameterValue, ...]] = {}
         for name, values in _named(given, "{'fast_bars': (6, 12)}").items():
             if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not len(values):
-                raise UsageError(f"params: {name} is {values!r:.60}, expected a tuple of values, such as (6, 12).")
+                raise UsageError(f"params: {name} is {quoted_value(values)}, expected a tuple of values, such as (6, 12).")
             found[name] = tuple(dict.fromkeys(map(self[name].from_value, values)))
         return found
 
@@ -249,7 +249,8 @@ def _named(given: object, example: str) -> Mapping[str, object]:
     if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
         return given
     raise UsageError(
-        f"params: expected a dict of names and values, such as {example}, got {given!r:.60} of type {type(given).__name__}."
+        f"params: expected a dict of names and values, such as {example}, got {quoted_value(given)} of type "
+        f"{type(given).__name__}."
     )
 
 

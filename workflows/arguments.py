@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..data.time_range import TimeRange
-from ..errors import FlagbtError, UsageError, nearest, option_alike
+from ..errors import FlagbtError, UsageError, nearest, option_alike, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..strategies.base import Strategy
 
@@ -22,6 +22,11 @@ else:
     StrategyInput = CheckpointInput = TimeRangeInput = object
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def silent_phases(_phase: str, _done: int, _total: int) -> None:
+    """Take the progress of phases and do nothing."""
 
 
 class GivenStrategy(NamedTuple):
@@ -114,8 +119,17 @@ def checkpoint_from(value: object, argument: str = "checkpoint") -> str | None:
         return os.fsdecode(value)
     raise UsageError(
         f"{argument}: expected a checkpoint's name, its folder, or a Checkpoint, got "
-        f"{f'a {type(value).__name__}' if value != '' else 'an empty text'}. flagbt ckpt list shows the names."
+        f"{'an empty text' if isinstance(value, str) else f'a {type(value).__name__}'}. flagbt ckpt list shows the names."
     )
+
+
+def callback_from(value: F | None, argument: str, example: str, otherwise: F) -> F:
+    """Return a function that a caller is called back by, ``otherwise`` for None; raises UsageError for any other value."""
+    if value is None:
+        return otherwise
+    if callable(value):
+        return value
+    raise UsageError(f"{argument}: expected a function, such as {example}, got {quoted_value(value)}.")
 
 
 def params_from(value: object) -> Mapping[str, object]:
@@ -126,7 +140,7 @@ def params_from(value: object) -> Mapping[str, object]:
         raise UsageError(f"params: expected values by name, such as {{'fast_bars': 12}}, got a {type(value).__name__}.")
     wrong = next((name for name in value if not isinstance(name, str)), None)
     if wrong is not None:
-        raise UsageError(f"params: a name is {wrong!r:.60}, expected text, such as {{'fast_bars': 12}}.")
+        raise UsageError(f"params: a name is {quoted_value(wrong)}, expected text, such as {{'fast_bars': 12}}.")
     return value
 
 
@@ -172,7 +186,7 @@ def strategy_from(value: object) -> GivenStrategy:
         return GivenStrategy(value.name, instance=value, has_name=False)
     if isinstance(value, type):
         return _of_class(value)
-    given = "an empty text" if value == "" else f"a {type(value).__name__}"
+    given = "an empty text" if isinstance(value, str) else f"a {type(value).__name__}"
     raise UsageError(
         f"strategy: expected a name such as 'sma-cross', 'module:Class', a Strategy or its class, or a Backtrader strategy's "
         f"class, got {given}. flagbt strategies lists the names."

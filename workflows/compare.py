@@ -12,7 +12,9 @@ import numpy as np
 
 from ..errors import UsageError
 from ..results.run_record import RunRecord
-from .inputs import page_path, path_of
+from ..storage.paths import path_of
+from .arguments import callback_from
+from .inputs import page_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +133,7 @@ def compare(
         )
     if sort is not None and not isinstance(sort, str):
         raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got a {type(sort).__name__}.")
-    read = read_comparison(runs, path_of(out, "out"), progress)
+    read = read_comparison(runs, path_of(out, "out"), callback_from(progress, "progress", "print", lambda _done, _total: None))
     by = None if sort is None else metric_name(sort, option="sort", known=metric_names(read.runs))
     check_common_bars(read.runs)
     return read if by is None else read.ranked(by)

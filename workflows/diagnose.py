@@ -13,12 +13,12 @@ from ..doctor.diagnose import DiagnosisRequest, Part, diagnose_request
 from ..doctor.examine import examine
 from ..doctor.finding import Diagnosis
 from ..doctor.subject import Predict
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..results.run_record import RunRecord
-from .arguments import check_known, python_words, time_range_from
+from ..storage.paths import path_of
+from .arguments import callback_from, check_known, python_words, silent_phases, time_range_from
 from .bars_input import BarsInput, bars_from
-from .inputs import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ label_shares, signals, name
     with python_words():
         check_known("diagnose", options, DiagnoseOptions.__annotations__)
         for_function = {name: value for name, value in options.items() if name in FunctionOptions.__annotations__}
-        bars, progress = bars_from(data), options.get("progress") or (lambda _check, _done, _total: None)
+        bars, progress = bars_from(data), callback_from(options.get("progress"), "progress", "print", silent_phases)
         past = None if options.get("past") is None else bars_from(options["past"], argument="past")
         seed = _seed(options.get("seed", 0))
         if isinstance(model, str | Path | Checkpoint | RunRecord):
@@ -146,4 +146,4 @@ def _checkpoint_of(model: str | Path | Checkpoint | RunRecord) -> Checkpoint:
 def _seed(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise UsageError(f"seed: expected a whole number of 0 or more, got {value!r:.60}.")
+    raise UsageError(f"seed: expected a whole number of 0 or more, got {quoted_value(value)}.")

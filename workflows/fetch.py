@@ -13,9 +13,9 @@ import pandas as pd
 
 from ..data.bars import Bars
 from ..data.time_range import parse_moment
-from ..errors import UsageError
-from .arguments import check_known, python_words
-from .inputs import path_of
+from ..errors import UsageError, quoted_value
+from ..storage.paths import path_of
+from .arguments import callback_from, check_known, python_words
 
 Moment = str | datetime | np.datetime64
 
@@ -80,10 +80,10 @@ def fetch(
         texts = {"symbol": symbol, "timeframe": timeframe, "exchange": exchange, "source": options.get("source", "auto")}
         for name, value in texts.items():
             if not isinstance(value, str) or not value:
-                raise UsageError(f"{name}: expected text, got {value!r:.60}.")
+                raise UsageError(f"{name}: expected text, got {quoted_value(value)}.")
         patience = options.get("patience_s", 300.0)
         if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience > 0:
-            raise UsageError(f"patience_s: expected seconds above 0, got {patience!r:.60}.")
+            raise UsageError(f"patience_s: expected seconds above 0, got {quoted_value(patience)}.")
         name = re.sub(r"[^A-Za-z0-9]+", "-", f"{exchange}-{symbol}-{timeframe}")
         request = FetchRequest(
             exchange=exchange,
@@ -96,7 +96,7 @@ def fetch(
             base_url=options.get("base_url"),
             patience_s=float(patience),
         )
-        return fetch_request(request, notify=options.get("notify") or (lambda _text: None)).bars
+        return fetch_request(request, notify=callback_from(options.get("notify"), "notify", "print", lambda _text: None)).bars
 
 
 def _moment(value: Moment, argument: str) -> np.datetime64:
@@ -105,4 +105,4 @@ def _moment(value: Moment, argument: str) -> np.datetime64:
     if isinstance(value, datetime | np.datetime64) and not pd.isna(value):
         stamp = pd.Timestamp(value)
         return (stamp if stamp.tz is None else stamp.tz_convert("UTC").tz_localize(None)).as_unit("ns").to_datetime64()
-    raise UsageError(f"{argument}: expected a moment such as '2020-01-01', or a datetime, got {value!r:.60}.")
+    raise UsageError(f"{argument}: expected a moment such as '2020-01-01', or a datetime, got {quoted_value(value)}.")

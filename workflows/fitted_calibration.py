@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import Self, TypedDict, Unpack
 
 from ..arrays import FloatArray, PhaseProgress
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 from ..models.calibration import Calibration
 from ..models.calibration_fit import checked_shares
 from ..models.checkpoint import find_checkpoint
 from ..models.decision import Decision
 from ..results.calibration_result import CalibrationResult
-from .arguments import CheckpointInput, TimeRangeInput, check_known, checkpoint_from, python_words, time_range_from
+from .arguments import (
+    CheckpointInput,
+    TimeRangeInput,
+    callback_from,
+    check_known,
+    checkpoint_from,
+    python_words,
+    silent_phases,
+    time_range_from,
+)
 from .bars_input import BarsInput, bars_from
 from .calibrate import CalibrateRequest, calibrate_request
 from .inputs import page_path
@@ -130,7 +139,7 @@ def calibrate(
                 raise UsageError(f"{argument}: expected text, got a {type(value).__name__}.")
         for argument in ("overwrite", "force", "cache"):
             if not isinstance(options.get(argument, True), bool):
-                raise UsageError(f"{argument}: expected True or False, got {options.get(argument)!r:.60}.")
+                raise UsageError(f"{argument}: expected True or False, got {quoted_value(options.get(argument))}.")
         found, overwrite = find_checkpoint(name), options.get("overwrite", False)
         if store is not None:
             found.check_storable(store, overwrite=overwrite)
@@ -145,7 +154,7 @@ def calibrate(
             cache=options.get("cache", True),
             force=options.get("force", False),
         )
-        done = calibrate_request(request, progress=options.get("progress") or (lambda _phase, _done, _total: None))
+        done = calibrate_request(request, progress=callback_from(options.get("progress"), "progress", "print", silent_phases))
         if store is not None:
             found.store_calibration(store, done.stored, overwrite=overwrite)
         return FittedCalibration.of(done)
@@ -166,4 +175,4 @@ def _shares(value: Sequence[float] | FloatArray | None) -> FloatArray | None:
     try:
         return checked_shares([float(each) for each in value], "shares")
     except (TypeError, ValueError):
-        raise UsageError(f"shares: expected three numbers for SELL, HOLD and BUY, got {value!r:.60}.") from None
+        raise UsageError(f"shares: expected three numbers for SELL, HOLD and BUY, got {quoted_value(value)}.") from None

@@ -13,25 +13,27 @@ from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..engine.costs import Costs
 from ..engine.rules import Rules
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 from ..options import values_of
+from ..storage.paths import path_of
 from .arguments import (
     CheckpointInput,
     GivenStrategy,
     StrategyInput,
     TimeRangeInput,
+    callback_from,
     check_known,
     checkpoint_from,
     instance_or_none,
     params_from,
     python_words,
+    silent_phases,
     strategy_from,
     time_range_from,
 )
 from .backtest import GivenObjects, backtest_request
 from .bars_input import BarsInput, bars_from
 from .fitted_calibration import decision_from
-from .inputs import path_of
 from .request import RunOptions, RunRequest
 from .run import Run
 from .signals_input import GivenSignals, SignalsInput, seen_from, signals_from
@@ -136,7 +138,7 @@ def backtest(
                 bars=bars if in_memory else None, kind=given.kind, instance=given.instance, has_name=given.has_name
             ),
             unsaved=UNSAVED,
-            progress=options.get("progress") or (lambda _phase, _done, _total: None),
+            progress=callback_from(options.get("progress"), "progress", "print", silent_phases),
         )
 
 
@@ -190,5 +192,5 @@ def _calibration_text(value: object) -> str:
     if isinstance(value, str | os.PathLike) and os.fspath(value):
         return os.fsdecode(value)
     raise UsageError(
-        f"calibration: expected stored, stored:NAME, none, offset:a,b,c or the path of a JSON file, got {value!r:.60}."
+        f"calibration: expected stored, stored:NAME, none, offset:a,b,c or the path of a JSON file, got {quoted_value(value)}."
     )

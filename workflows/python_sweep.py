@@ -6,17 +6,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..arrays import JsonObject, PhaseProgress
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 from ..options import OptionValue, option_table
+from ..storage.paths import path_of
 from ..sweeps.sentences import sweep_sentences
 from ..sweeps.sweep_record import SweepRecord
-from .arguments import check_known, checkpoint_from, python_words, time_range_from
+from .arguments import callback_from, check_known, checkpoint_from, python_words, silent_phases, time_range_from
 from .bars_input import BarsInput, bars_from
-from .inputs import path_of
 from .sweep import sweep_request
 from .sweep_request import SweepRequest, swept_options
 
@@ -147,7 +148,8 @@ def sweep(
         given["data"] = None if data is None or in_memory else path_of(data, "data")
         request = SweepRequest.of({name: value for name, value in given.items() if value is not None})
         bars = bars_from(data) if in_memory else None
-        done = sweep_request(request, bars=bars, out=path_of(out, "out"), runs=path_of(runs, "runs"), progress=progress)
+        report = callback_from(progress, "progress", "print", silent_phases)
+        done = sweep_request(request, bars=bars, out=path_of(out, "out"), runs=path_of(runs, "runs"), progress=report)
         return FinishedSweep(done.folder, done.manifest, done.resumed)
 
 
@@ -163,14 +165,18 @@ def _values(name: str, value: object) -> object:
         return value
     # 10 and 10.0 are one setting, and the command line writes the latter.
     is_float = axes.get(name) is float
-    return tuple(float(each) if is_float and type(each) is int else each for each in _many(value))
+    return tuple(
+        float(each) if is_float and isinstance(each, Real) and not isinstance(each, bool) else each for each in _many(value)
+    )
 
 
 def _params(params: object) -> dict[str, tuple[object, ...]] | None:
     if params is None:
         return None
     if not isinstance(params, Mapping) or not all(isinstance(name, str) for name in params):
-        raise UsageError(f"params: expected lists of values by name, such as {{'fast_bars': [6, 12]}}, got {params!r:.60}.")
+        raise UsageError(
+            f"params: expected lists of values by name, such as {{'fast_bars': [6, 12]}}, got {quoted_value(params)}."
+        )
     return {name: tuple(_many(values)) for name, values in params.items()}
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UsageError, moved_arguments
+from ..errors import UsageError, moved_arguments, quoted_value
 from ..models.checkpoint import Checkpoint
+from ..storage.paths import path_of
 from ..training.progress import SILENT, Monitor
 from ..training.recipe import Recipe
 from .arguments import instance_or_none, python_words
 from .bars_input import BarsInput, bars_from
-from .inputs import path_of
 
 
 @moved_arguments(
@@ -65,7 +65,7 @@ def train(
             raise UsageError(f"more: expected a list of DataFrames, paths or Bars, got a {type(more).__name__}.")
         for name, value in (("overwrite", overwrite), ("resume", resume)):
             if not isinstance(value, bool):
-                raise UsageError(f"{name}: expected True or False, got {value!r:.60}.")
+                raise UsageError(f"{name}: expected True or False, got {quoted_value(value)}.")
         if not isinstance(device, str):
             raise UsageError(f"device: expected text such as 'cpu' or 'cuda', got a {type(device).__name__}.")
         folder, bars = path_of(target, "target"), bars_from(data)

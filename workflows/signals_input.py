@@ -15,7 +15,7 @@ from ..arrays import FloatArray, IntArray, TimeArray
 from ..data.bars import Bars, utc
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL
 from ..data.time_range import TimeRange
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, quoted_value
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Position, Strategy
 
@@ -152,7 +152,7 @@ def signals_from(given: SignalsInput, bars: Bars) -> GivenRows:
         what = f"signals, {Path(given).name}"
         given = _read(Path(given))
     if isinstance(given, pd.Series):
-        name = given.name if given.name in ("signal", "exposure") else _kind_of(given)
+        name = given.name if isinstance(given.name, str) and given.name in ("signal", "exposure") else _kind_of(given)
         given = given.to_frame(name=name)
     if not isinstance(given, pd.DataFrame):
         raise UsageError(
@@ -181,11 +181,11 @@ def seen_from(bars_seen: Sequence[TimeRange | str] | None) -> tuple[TimeRange | 
     if isinstance(bars_seen, str | TimeRange) or not isinstance(bars_seen, Sequence):
         raise UsageError(
             f"bars_seen: expected a tuple of time ranges, such as ('20200101-20230701',), or () for none, got "
-            f"{bars_seen!r:.60}."
+            f"{quoted_value(bars_seen)}."
         )
     for each in bars_seen:
         if not isinstance(each, str | TimeRange):
-            raise UsageError(f"bars_seen: it holds {each!r:.60}, expected time ranges such as '20200101-20230701'.")
+            raise UsageError(f"bars_seen: it holds {quoted_value(each)}, expected time ranges such as '20200101-20230701'.")
     return tuple(TimeRange.parse(each, option="bars_seen") if isinstance(each, str) else each for each in bars_seen)
 
 
@@ -274,6 +274,11 @@ def _classes(column: pd.Series, what: str) -> FloatArray:
         wrong = np.flatnonzero(np.isfinite(values) & (values != np.round(values)))
         if len(wrong):
             raise DataError(f"{what}: signal {values[wrong[0]]:g} in row {wrong[0] + 1} is not SELL=0, HOLD=1 or BUY=2.")
+        if (values == NO_SIGNAL).any() and not (values == BUY).any():
+            raise DataError(
+                f"{what}: signal holds -1 and never 2, as in -1 for short, 0 for flat, 1 for long. Signals are SELL=0, HOLD=1, "
+                "BUY=2, and -1 is a bar without one. If yours are sides, name them exposure; if not, write NaN for -1."
+            )
         return np.where(values == NO_SIGNAL, np.nan, values)
     if column.dtype.kind == "b":
         raise DataError(f"{what}: signal holds True and False, expected SELL=0, HOLD=1, BUY=2 or their names.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from ..data.time_range import TimeRange
-from ..errors import UsageError, nearest
+from ..errors import UsageError, nearest, quoted_value
 from ..options import OptionEntry, OptionValue, check_options, check_value, from_options, nested, option, option_table
 from ..sweeps.axes import DECISION, STORED, Axis
 from ..sweeps.ranges import DEFAULT_HOLDOUT
@@ -118,7 +118,7 @@ class SweepRequest:
             if name not in known:
                 raise UsageError(f"sweep: '{name}' cannot be varied. {nearest(name, known)}")
             if isinstance(values, str) or not isinstance(values, Sequence):
-                raise UsageError(f"sweep: {name} is {values!r}, expected a tuple of values, such as (0.0, 10.0).")
+                raise UsageError(f"sweep: {name} is {quoted_value(values)}, expected a tuple of values, such as (0.0, 10.0).")
             for value in values:
                 check_value(known[name], value)
 

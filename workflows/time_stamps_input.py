@@ -17,7 +17,18 @@ from ..errors import DataError
 
 HOUR = np.timedelta64(3_600, "s").astype("timedelta64[ns]")
 # One zone of every local hour and season at which clocks change; New York's are those of all of the United States.
-CLOCK_CHANGES = ("America/New_York", "Europe/London", "Europe/Berlin", "Europe/Athens", "Australia/Sydney", "America/Santiago")
+CLOCK_CHANGES = (
+    *("America/New_York", "Europe/London", "Europe/Berlin", "Europe/Athens", "Australia/Sydney", "America/Santiago"),
+    *(
+        "Pacific/Auckland",
+        "America/Havana",
+        "America/Sao_Paulo",
+        "Asia/Beirut",
+        "Asia/Jerusalem",
+        "Asia/Tehran",
+        "Africa/Cairo",
+    ),
+)
 
 
 def naive_remedy(zone: str = "America/New_York") -> str:

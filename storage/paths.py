@@ -1,0 +1,30 @@
+"""path_of: an argument that names a file or a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import UsageError, quoted_value
+
+
+def path_of(value: object, argument: str) -> Path:
+    """Return an argument that names a file or folder as a path.
+
+    Raises
+    ------
+    UsageError
+        For any other type, empty text, or text that no file can have as its name.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{argument}: expected a path, got a {type(value).__name__}.")
+    text = os.fsdecode(value)
+    if not text:
+        raise UsageError(f"{argument}: expected a path, got an empty text.")
+    try:
+        os.lstat(text)
+    except OSError:  # it may be missing, or a folder that cannot be entered
+        pass
+    except ValueError:  # a NUL, or half a character
+        raise UsageError(f"{argument}: {quoted_value(text)} holds a character that no file name may have. Remove it.") from None
+    return Path(text)
