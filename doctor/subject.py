@@ -98,8 +98,8 @@ def table_of(features: FeatureSet | ComputeRows, bars: Bars, columns: Sequence[s
     names = columns if columns is not None else first.columns if isinstance(first, pd.DataFrame) else None
     if np.ndim(first) != 2:
         raise UsageError(
-            f"features: the function returned {quoted_value(first)}, expected an array or a DataFrame of shape (bars, columns), "
-            "one row per bar."
+            f"features: the function returned {quoted_value(first)}, expected an array or a DataFrame of shape (bars, "
+            "columns), one row per bar."
         )
     if columns is not None and (isinstance(columns, str) or not isinstance(columns, Iterable)):
         raise UsageError(f"columns: expected the names of the features' columns, got {quoted_value(columns)}.")
