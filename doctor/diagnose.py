@@ -117,6 +117,8 @@ def _subject_of(request: DiagnosisRequest) -> Subject:
     for field, value in (("bars", bars), ("past", past)):
         if not isinstance(value, Bars):
             raise UsageError(f"{field}: expected Bars, such as read_bars returns, got a {type(value).__name__}.")
+    if not isinstance(request.name, str):
+        raise UsageError(f"name: expected text, got {quoted_value(request.name)}.")
     spec = request.labels if isinstance(request.labels, Labeller) else None
     for field in ("horizon_bars", "context_bars"):
         value = getattr(request, field)
@@ -130,6 +132,8 @@ def _subject_of(request: DiagnosisRequest) -> Subject:
     trained = None if training is None else served
     if request.training_features is not None:
         trained = table_of(request.training_features, bars, request.training_columns)
+    elif request.training_columns is not None:
+        raise UsageError("training_columns: they name the columns of training_features, which is not given. Leave them out.")
     # 3. The rest
     weights = None if request.class_weights is None else _three(request.class_weights, "class_weights")
     shares = None if request.label_shares is None else _three(request.label_shares, "label_shares")

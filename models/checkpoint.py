@@ -376,7 +376,7 @@ def find_checkpoint(name: str) -> Checkpoint:
     CheckpointError
         When there is none; the nearest name is given.
     """
-    name = str(path_of(name, "--ckpt"))
+    name = name if isinstance(name, str) and name else str(path_of(name, "--ckpt"))
     # os.path's functions return False where pathlib's raise, for example for a name too long for a file.
     if os.path.isdir(name) and (os.sep in name or os.path.isfile(os.path.join(name, DESCRIPTION))):
         return read_checkpoint(Path(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def path_of(value: object, argument: str) -> Path:
         raise UsageError(f"{argument}: expected a path, got an empty text.")
     try:
         os.lstat(text)
-    except OSError:  # it may be missing, or a folder that cannot be entered
-        pass
+    except OSError as error:  # it may be missing, or in a folder that cannot be entered
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{argument}: {quoted_value(text)} is too long for the name of a file. Shorten it.") from None
     except ValueError:  # a NUL, or half a character
         raise UsageError(f"{argument}: {quoted_value(text)} holds a character that no file name may have. Remove it.") from None
     return Path(text)

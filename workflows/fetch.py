@@ -91,7 +91,7 @@ def fetch(
             timeframe=timeframe,
             since=_moment(since, "since"),
             until=None if until is None else _moment(until, "until"),
-            output=Path(f"{name}.csv.gz") if output is None else path_of(output, "output"),
+            output=path_of(f"{name}.csv.gz" if output is None else output, "output"),
             source=texts["source"],
             base_url=options.get("base_url"),
             patience_s=float(patience),

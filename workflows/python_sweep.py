@@ -14,10 +14,12 @@ from ..arrays import JsonObject, PhaseProgress
 from ..errors import UsageError, quoted_value
 from ..options import OptionValue, option_table
 from ..storage.paths import path_of
+from ..sweeps.axes import STORED
 from ..sweeps.sentences import sweep_sentences
 from ..sweeps.sweep_record import SweepRecord
 from .arguments import callback_from, check_known, checkpoint_from, python_words, silent_phases, time_range_from
 from .bars_input import BarsInput, bars_from
+from .fitted_calibration import decision_from
 from .sweep import sweep_request
 from .sweep_request import SweepRequest, swept_options
 
@@ -141,6 +143,12 @@ def sweep(
         given = {name: _values(name, value) for name, value in options.items()}
         if "timerange" in given:
             given["timerange"] = tuple(time_range_from(each) for each in _many(options["timerange"]))
+        if "decision" in given:
+            given["decision"] = tuple(
+                STORED if isinstance(each, str) and each == STORED else str(decision_from(each))
+                for each in _many(options["decision"])
+                if each is not None
+            )
         given["ckpt"] = tuple(checkpoint_from(each) for each in _many(checkpoint) if each is not None)
         given["strategy"] = strategy
         given["params"] = _params(params)
