@@ -91,14 +91,14 @@ def quoted_value(value: object, longest: int = 60) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-_LONGEST_WORD = 300  # a path is shorter
+_LONGEST_WORD = 1000  # a path is shorter
 
 
 def _one_paragraph(message: str) -> str:
     """Return a message on one line: a user's text in it may have several lines, or a million characters without a blank."""
     line = " ".join(message.split())
     line = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
-    return re.sub(rf"(\S{{{_LONGEST_WORD - 100}}})\S{{100,}}", r"\1...", line)
+    return re.sub(rf"(\S{{200}})\S{{{_LONGEST_WORD - 200},}}", r"\1...", line)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -227,16 +227,15 @@ def check_value(entry: OptionEntry, value: object) -> None:
         return
     wanted, noun = _WANTED[entry.kind]
     is_number = entry.kind in (int, float)
-    place = f"{entry.owner}: {entry.name}" if entry.owner else entry.flag
     if about.choices and isinstance(value, str):
-        check_choice(place, value, about.choices)
+        check_choice(entry.flag, value, about.choices)
     if isinstance(value, wanted) and not (is_number and (isinstance(value, bool) or not about.allows(cast(float, value)))):
         return
     found = f"{value:g}" if isinstance(value, float) else quoted_value(value)
     expected = about.expected or " ".join(filter(None, (noun, about.range_text)))
     if not entry.owner:
         raise UsageError(f"{entry.flag}: expected {expected}, got {found}.")
-    raise UsageError(f"{place} is {found}, expected {expected}.")
+    raise UsageError(f"{entry.owner}: {entry.name} is {found}, expected {expected}.")
 
 
 # The types that are checked, as the classes that a value may have, and the noun of a message.

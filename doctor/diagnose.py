@@ -120,10 +120,11 @@ def _subject_of(request: DiagnosisRequest) -> Subject:
     if not isinstance(request.name, str):
         raise UsageError(f"name: expected text, got {quoted_value(request.name)}.")
     spec = request.labels if isinstance(request.labels, Labeller) else None
-    for field in ("horizon_bars", "context_bars"):
-        value = getattr(request, field)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or not 0 < int(value) < 10**9):
-            raise UsageError(f"{field}: expected a whole number of bars, 1 or more, got {quoted_value(value)}.")
+    for field, fewest in (("horizon_bars", 1), ("context_bars", 0)):
+        count = getattr(request, field)
+        is_whole = isinstance(count, Integral) and not isinstance(count, bool)
+        if count is not None and not (is_whole and fewest <= int(count) < 10**9):
+            raise UsageError(f"{field}: expected a whole number of bars, {fewest} or more, got {quoted_value(count)}.")
     horizon = request.horizon_bars or (LabelSpec() if spec is None else spec).horizon_bars
     training = _mask(request.training, past, "training", -horizon)
     validation = _mask(request.validation, past, "validation", -horizon)
