@@ -9,8 +9,13 @@ from pathlib import Path
 from ..errors import UsageError, quoted_value
 
 
-def path_of(value: object, argument: str) -> Path:
+def path_of(value: object, argument: str, *, is_new: bool = False) -> Path:
     """Return an argument that names a file or folder as a path.
+
+    Parameters
+    ----------
+    is_new : bool
+        Whether it will be written: a name that is too long is refused at once.
 
     Raises
     ------
@@ -25,7 +30,7 @@ def path_of(value: object, argument: str) -> Path:
     try:
         os.lstat(text)
     except OSError as error:  # it may be missing, or in a folder that cannot be entered
-        if error.errno == errno.ENAMETOOLONG:
+        if is_new and error.errno == errno.ENAMETOOLONG:
             raise UsageError(f"{argument}: {quoted_value(text)} is too long for the name of a file. Shorten it.") from None
     except ValueError:  # a NUL, or half a character
         raise UsageError(f"{argument}: {quoted_value(text)} holds a character that no file name may have. Remove it.") from None

@@ -91,7 +91,7 @@ def fetch(
             timeframe=timeframe,
             since=_moment(since, "since"),
             until=None if until is None else _moment(until, "until"),
-            output=path_of(f"{name}.csv.gz" if output is None else output, "output"),
+            output=path_of(f"{name}.csv.gz" if output is None else output, "output", is_new=True),
             source=texts["source"],
             base_url=options.get("base_url"),
             patience_s=float(patience),
