@@ -74,8 +74,13 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        When the file cannot be written; an existing file is then unchanged.
+        When the file cannot be written; an existing file is then unchanged. Also for a device, pipe or socket, which a
+        rename would replace.
     """
+    with suppress(FileNotFoundError):
+        kind = path.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, not a file", str(path))
     _tidy_once(path.parent.absolute())
     with _temporary(path, _new_file) as (temporary, descriptor):
         with open(descriptor, "wb", closefd=False) as file:

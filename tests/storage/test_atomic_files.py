@@ -60,3 +60,13 @@ def test_checkpoints_and_runs_have_one_mode(
     assert len([path for path in made if path.is_file()]) > 10
     assert {mode(path) for path in made if path.is_file()} == {0o666 & ~umask}
     assert {mode(path) for path in made if path.is_dir()} == {0o777 & ~umask}
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """Writing a page to a pipe or a device, such as /dev/full, replaces it by a file, for every program."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="not a file"):
+        write_text(pipe, "page")
+    assert pipe.is_fifo()
+    assert [each.name for each in tmp_path.iterdir()] == ["pipe"]
