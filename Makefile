@@ -22,7 +22,7 @@ install-test: .venv/installed-test
 # The editable install links each file, so that type checkers find the package: a new file needs a new install.
 .venv/files: always
 	@mkdir -p .venv
-	@find . -name '*.py' -not -path './.*' -not -path './build/*' -not -path './tests/*' | sort > $@.new
+	@find . \( -name '*.py' -o -name '*.jinja' \) -not -path './.*' -not -path './build/*' -not -path './tests/*' | sort > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 .venv/installed-test: .venv/installed
@@ -40,7 +40,7 @@ test-browser: install-test
 test-slow: install-test
 	FLAGBT_TEST_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests -m "slow or gpu"
 
-# Hostile bytes for every reader of bars, guided by coverage; RUNS is the number of inputs for each of the six formats.
+# Hostile bytes for every reader of bars, guided by coverage; RUNS is the number of inputs for each file ending.
 RUNS ?= 20000
 fuzz: install-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'

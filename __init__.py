@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .models.decision import Decision as Decision
     from .models.model_signals import ModelSignals as ModelSignals
     from .models.signals import Signals as Signals
+    from .results.metric import Metric as Metric
     from .results.store import read_run as read_run
     from .strategies.base import Position as Position
     from .strategies.base import Strategy as Strategy
@@ -53,6 +54,7 @@ _PUBLIC = {
     "FlagbtError": "errors",
     "LabelSpec": "data.labels",
     "ModelSignals": "models.model_signals",
+    "Metric": "results.metric",
     "Monitor": "training.progress",
     "Position": "strategies.base",
     "Recipe": "training.recipe",

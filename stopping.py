@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 EXIT_CODE = 130
 LONGEST_S = 3.0  # from the request to the end of the process
@@ -229,7 +229,7 @@ def _silence_hooks() -> None:
     for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
         default = getattr(module, name)
 
-        def unless_stopping(*arguments: Any, default: Callable[..., Any] = default) -> None:
+        def unless_stopping(*arguments: object, default: Callable[..., object] = default) -> None:
             if not _state.requested:
                 default(*arguments)
 

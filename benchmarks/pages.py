@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from flagbt.engine.costs import Costs
 from flagbt.results.store import list_runs
 from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import run
@@ -46,7 +47,7 @@ def main() -> None:
         out = Path(scratch) / "runs"
         folder = run(RunRequest(ckpt="Jan4"), out=out).folder
         for fee_bps in range(1, 10):
-            run(RunRequest(strategy="sma-cross", fee_bps=float(fee_bps)), out=out)
+            run(RunRequest(strategy="sma-cross", costs=Costs(fee_bps=float(fee_bps))), out=out)
         page = Path(scratch) / "compare.html"
         rows = {
             "tearsheet of 8,784 hourly bars": (seconds_of("report", folder.name, "--out", str(out)), folder / "tearsheet.html"),

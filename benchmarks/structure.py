@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # The lowest first: a file imports from its own layer or from a lower one.
 LAYERS = (
-    ("errors", "arrays", "stopping"),
+    ("errors", "arrays", "stopping", "options"),
     ("storage",),
     ("data",),
     ("models",),
@@ -40,7 +40,10 @@ LARGEST_SUBPACKAGE = 0.20  # share of the package's code
 LONGEST_FUNCTION = 60  # lines, its docstring not counted
 MOST_PARAMETERS = 8  # self and cls not counted; dataclasses and click commands have as many as they have fields or options
 LONGEST_FILE = 400  # lines of any kind
+MOST_ANY: int | None = None  # `Any` in the annotations of parameters and returns
+MOST_UNTYPED_DICTS: int | None = None  # `dict[str, Any]` and `Mapping[str, Any]`, anywhere
 COMPILED_LOOP = "engine/kernel.py: simulate"  # numba compiles one function; cutting it would cost the arguments' packing
+UNTYPED_DICTS = {"dict[str, Any]", "Mapping[str, Any]"}
 NOT_THE_PACKAGE = {"tests", "docs", "benchmarks", "build", "artifacts"}
 
 
@@ -56,7 +59,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Source:
-    """A file of the package: its path below the root, its size, its functions, its imports, and the public names it defines."""
+    """A file of the package: its path below the root, and what is measured of it."""
 
     path: str
     lines: int
@@ -64,6 +67,8 @@ class Source:
     functions: tuple[Function, ...]
     imports: frozenset[str]
     public_names: tuple[str, ...]
+    any_in_signatures: int
+    untyped_dicts: int
 
     @property
     def subpackage(self) -> str:
@@ -88,7 +93,16 @@ def read_source(path: Path, root: Path = ROOT) -> Source:
     public = tuple(
         node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
     )
-    return Source(name, text.count("\n"), code_lines(text, tree), functions, frozenset(imported_parts(tree, name)), public)
+    return Source(
+        name,
+        text.count("\n"),
+        code_lines(text, tree),
+        functions,
+        frozenset(imported_parts(tree, name)),
+        public,
+        any_in_signatures=any_in_signatures(tree),
+        untyped_dicts=sum(ast.unparse(node) in UNTYPED_DICTS for node in ast.walk(tree) if isinstance(node, ast.Subscript)),
+    )
 
 
 def measure(node: ast.FunctionDef, file: str) -> Function:
@@ -100,6 +114,18 @@ def measure(node: ast.FunctionDef, file: str) -> Function:
     decorators = [ast.unparse(each) for each in node.decorator_list]
     command = any("command(" in each or "click.option" in each for each in decorators)
     return Function(f"{file}: {node.name}", lines, len(parameters), command)
+
+
+def any_in_signatures(tree: ast.Module) -> int:
+    """Return how often `Any` is in the annotations of parameters and returns."""
+    annotations: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            given = node.args
+            parameters = (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg)
+            annotations += [node.returns, *(each.annotation for each in parameters if each is not None)]
+    parts = [part for each in annotations if each is not None for part in ast.walk(each)]
+    return sum(isinstance(part, ast.Name) and part.id == "Any" for part in parts)
 
 
 def docstring_lines(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> int:
@@ -167,7 +193,18 @@ def broken_limits(files: list[Source]) -> list[str]:
             found.append(f"{function.place}: {function.lines} lines; at most {LONGEST_FUNCTION}")
         if function.parameters > MOST_PARAMETERS and not function.is_command:
             found.append(f"{function.place}: {function.parameters} parameters; at most {MOST_PARAMETERS}")
+    for (what, count), most in zip(untyped(files).items(), (MOST_ANY, MOST_UNTYPED_DICTS), strict=True):
+        if most is not None and count > most:
+            found.append(f"{count} {what} in the package; at most {most}")
     return found + wrong_imports(files) + shared_names(files)
+
+
+def untyped(files: list[Source]) -> dict[str, int]:
+    """Return how often a type is not stated: where a frozen dataclass, a Protocol, JsonValue or object could stand."""
+    return {
+        "Any in signatures": sum(each.any_in_signatures for each in files),
+        "dict[str, Any] and Mapping[str, Any]": sum(each.untyped_dicts for each in files),
+    }
 
 
 def shared_names(files: list[Source]) -> list[str]:
@@ -202,6 +239,7 @@ def report(files: list[Source]) -> dict[str, object]:
         "files": len(files),
         "code_lines": sum(each.code_lines for each in files),
         "subpackages": subpackages(files),
+        **untyped(files),
         "median_function_lines": statistics.median(each.lines for each in functions),
         "longest_functions": {each.place: each.lines for each in functions[:10]},
         "longest_files": {each.path: each.lines for each in sorted(files, key=lambda each: -each.lines)[:10]},
@@ -225,6 +263,7 @@ def main() -> None:
         )
         for subpackage, size in subpackages(files).items():
             print(f"  {subpackage:12} {size:6,}  {size / total:6.1%}")
+        print("\n".join(f"{count} {what}" for what, count in untyped(files).items()))
         for title in ("longest_functions", "longest_files"):
             print(title.replace("_", " "))
             for place, lines in found[title].items():  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ def cache_group() -> None:
     """Show or remove the cached logits."""
 
 
-@cache_group.command("info")
+@cache_group.command("info", examples=("flagbt cache info", "flagbt cache info --json"))
 @json_option
 def cache_info(as_json: bool) -> None:
     """Show the cache folder, its size, and the size limit."""
@@ -40,7 +40,7 @@ def cache_info(as_json: bool) -> None:
         print_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
 
 
-@cache_group.command("clear")
+@cache_group.command("clear", examples=("flagbt cache clear", "flagbt cache clear --json"))
 @json_option
 def cache_clear(as_json: bool) -> None:
     """Remove all cached logits; the next run scores its bars again."""

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from ..results.calibration_result import CalibrationResult
 
 
-@click.command("calibrate", cls=Command)
+@click.command(
+    "calibrate",
+    cls=Command,
+    examples=(
+        "flagbt calibrate --ckpt mine --data btc_1h.csv --timerange 20240101-20240401 --store",
+        "flagbt calibrate --ckpt Jan19 --timerange 20240101-20240401 --method prior --output prior.json",
+    ),
+)
 @click.option("--ckpt", required=True, help="A checkpoint's name or folder.")
 @click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
 @click.option(

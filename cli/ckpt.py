@@ -23,7 +23,7 @@ def ckpt_group() -> None:
     """List, show, import and export checkpoints."""
 
 
-@ckpt_group.command("list")
+@ckpt_group.command("list", examples=("flagbt ckpt list", "flagbt ckpt list --json"))
 @json_option
 def ckpt_list(as_json: bool) -> None:
     """List the available checkpoints."""
@@ -58,7 +58,7 @@ def ckpt_list(as_json: bool) -> None:
         print_line(f"damaged: {bad['error']}", style="yellow")
 
 
-@ckpt_group.command("show")
+@ckpt_group.command("show", examples=("flagbt ckpt show Jan4", "flagbt ckpt show checkpoints/mine --json"))
 @click.argument("name")
 @json_option
 def ckpt_show(name: str, as_json: bool) -> None:
@@ -80,7 +80,13 @@ def ckpt_show(name: str, as_json: bool) -> None:
     click.echo("".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in card))
 
 
-@ckpt_group.command("import")
+@ckpt_group.command(
+    "import",
+    examples=(
+        "flagbt ckpt import old.pt --name old --trained-on 20200101-20230101 --labels horizon:6,0.01",
+        "flagbt ckpt import old.pt --name old --heads 4 --context 64 --causal --features default --scaler scaler.json",
+    ),
+)
 @click.argument("file", type=Place())
 @click.option("--name", required=True, help="The checkpoint's name.")
 @click.option("--output", type=Place(), default=Path("checkpoints"), help="Folder of checkpoints.")
@@ -171,7 +177,13 @@ def _next_step(checkpoint: Any) -> str:
     return f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.option} --data FILE --timerange A-B"
 
 
-@ckpt_group.command("export")
+@ckpt_group.command(
+    "export",
+    examples=(
+        "flagbt ckpt export Jan4 --output Jan4-peft",
+        "flagbt ckpt export Jan4 --format merged --output Jan4.safetensors",
+    ),
+)
 @click.argument("name")
 @click.option("--format", "format_", default="peft", help="peft, a folder; or merged, one safetensors file.")
 @click.option("--output", type=Place(), required=True, help="The folder or file to write.")

@@ -26,7 +26,7 @@ def data_group() -> None:
     """Fetch bars; show, check, fix and resample files of bars."""
 
 
-@data_group.command("info")
+@data_group.command("info", examples=("flagbt data info --data btc_1h.csv", "flagbt data info --json"))
 @click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
 @json_option
 def data_info(data: Path | None, as_json: bool) -> None:
@@ -56,7 +56,7 @@ def data_info(data: Path | None, as_json: bool) -> None:
         print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps])
 
 
-@data_group.command("sample")
+@data_group.command("sample", examples=("flagbt data sample -o sample.csv", "flagbt data sample -o sample.csv.gz --json"))
 @click.option("-o", "--output", type=Place(), required=True, help="A .csv or .csv.gz file to write.")
 @json_option
 def data_sample(output: Path, as_json: bool) -> None:
@@ -72,7 +72,9 @@ def data_sample(output: Path, as_json: bool) -> None:
         print_line(f"SYNTHETIC: {len(bars):,} generated bars written to {output}")
 
 
-@data_group.command("check")
+@data_group.command(
+    "check", examples=("flagbt data check btc_1h.csv", "flagbt data check btc_1h.csv --fix sort,drop-duplicates -o fixed.csv")
+)
 @click.argument("file", type=Place())
 @click.option("--fix", help="Fixes to apply, separated by commas; the check lists them.")
 @click.option("-o", "--output", type=Place(), help="With --fix: a new .csv or .csv.gz file for the fixed bars.")
@@ -106,7 +108,13 @@ def data_check(ctx: click.Context, file: Path, fix: str | None, output: Path | N
     print_line(f"{len(changes):,} changes, listed in {values['changes_file']}; {values['bars']:,} bars written to {output}")
 
 
-@data_group.command("resample")
+@data_group.command(
+    "resample",
+    examples=(
+        "flagbt data resample btc_1h.csv --timeframe 4h -o btc_4h.csv",
+        "flagbt data resample btc_1h.csv --timeframe 1d -o btc_1d.parquet",
+    ),
+)
 @click.argument("file", type=Place())
 @click.option("--timeframe", required=True, help="15m, 4h, ...: a divisor of a day; or 1d, 1w.")
 @click.option("-o", "--output", type=Place(), required=True, help="A new .csv or .csv.gz file.")
@@ -140,7 +148,13 @@ def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> No
     print_line(f"{len(bars):,} bars of {timeframe} written to {output}; {len(dropped):,} incomplete buckets left out")
 
 
-@data_group.command("fetch")
+@data_group.command(
+    "fetch",
+    examples=(
+        "flagbt data fetch --symbol BTC/USDT --since 2020-01-01 -o btc_1h.csv.gz",
+        "flagbt data fetch --exchange kraken --symbol ETH/EUR --timeframe 1d --since 2022-01-01 -o eth_1d.parquet",
+    ),
+)
 @click.option("--exchange", default="binance", help="An exchange that ccxt supports.")
 @click.option("--symbol", required=True, help="A market, such as BTC/USDT.")
 @click.option("--timeframe", default="1h", help="1m, 15m, 1h, 1d, ..., as the exchange offers.")

@@ -21,17 +21,45 @@ from .ckpt import ckpt_group
 from .config_file import ConfigSetting
 from .console import print_anywhere
 from .data import data_group
-from .doctor import doctor_command, verify_group
+from .doctor import doctor_command
 from .options import FROM_FILE, Group, source_of
 from .run import run_command, show_config
 from .runs import compare_command, report_command, runs_group
 from .strategies import strategies_group
 from .sweep import sweep_command
 from .train import pretrain_command, train_command
+from .verify import verify_group
+
+# A new command is a new file of this folder, and its name here, where `flagbt --help` shows it.
+COMMANDS: dict[str, tuple[click.Command, ...]] = {
+    "Backtest": (run_command, sweep_command, show_config),
+    "Results": (runs_group, report_command, compare_command),
+    "Models": (train_command, pretrain_command, calibrate_command, ckpt_group),
+    "Diagnosis": (doctor_command, verify_group),
+    "Data, strategies, cache": (data_group, strategies_group, cache_group),
+}
+
+
+class Program(Group):
+    """The group of all commands, which its help lists under headings, in reading order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of the commands in reading order."""
+        return [str(command.name) for commands in COMMANDS.values() for command in commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands of each heading, with the first sentence of each."""
+        longest = max(map(len, self.list_commands(ctx)))
+        for heading, commands in COMMANDS.items():
+            with formatter.section(heading):
+                limit = formatter.width - 6 - longest
+                rows = [(str(each.name).ljust(longest), each.get_short_help_str(limit)) for each in commands]
+                formatter.write_dl(rows)
 
 
 @click.group(
-    cls=Group,
+    cls=Program,
+    commands=[command for commands in COMMANDS.values() for command in commands],
     context_settings={
         "token_normalize_func": lambda name: name.replace("_", "-"),
         "help_option_names": ["-h", "--help"],
@@ -42,26 +70,6 @@ from .train import pretrain_command, train_command
 @click.version_option(__version__, prog_name="flagbt")
 def cli() -> None:
     """Find out honestly whether a fine-tuned model trades, why not, and what it is worth."""
-
-
-for _command in (
-    run_command,
-    train_command,
-    pretrain_command,
-    compare_command,
-    report_command,
-    runs_group,
-    ckpt_group,
-    strategies_group,
-    data_group,
-    doctor_command,
-    verify_group,
-    calibrate_command,
-    cache_group,
-    sweep_command,
-    show_config,
-):
-    cli.add_command(_command)
 
 
 def run_command_line() -> NoReturn:

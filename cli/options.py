@@ -12,6 +12,8 @@ import click
 
 from ..data.time_range import TimeRange
 from ..errors import UsageError
+from ..options import OptionEntry, option_table
+from ..workflows.request import RunRequest
 from .config_file import read_config
 from .console import print_note, reserved_stdout
 
@@ -24,11 +26,67 @@ DEFAULT_RUNS = Path("runs")
 FROM_FILE = "flagbt.cli.config_file"  # where a context stores the settings of --config
 RESULT = "flagbt.result"  # where it stores the stream that --json has reserved
 STAMP = "bold black on yellow"
+# The headings of a command's options, in their order.
+GROUPS = ("Strategy", "Bars", "Model and scoring", "Account", "Costs", "Rules", "Sweep", "Output", "Options")
 LARGEST_SEED = 2**32 - 1  # numpy's
 
 
+class TableOption(click.Option):
+    """An option of a command under one of the headings of ``GROUPS``, with its range in words.
+
+    Parameters
+    ----------
+    group : str
+    bounds : str
+        The range of its values in words.
+    """
+
+    def __init__(self, *names: Any, group: str = "", bounds: str = "", **about: Any) -> None:
+        super().__init__(*names, **about)
+        self.group = group
+        self.bounds = bounds
+
+    def get_help_extra(self, ctx: click.Context) -> click.types.OptionHelpExtra:
+        """Return what stands in brackets after the help: the default and the range."""
+        extra = super().get_help_extra(ctx)
+        if self.bounds:
+            extra["range"] = self.bounds
+        return extra
+
+
 class Command(click.Command):
-    """A command that refuses two values for an option that takes one; click would use the last one silently."""
+    """A command with two examples in its help, and its options under headings.
+
+    It refuses two values for an option that takes one; click would use the last one silently.
+
+    Parameters
+    ----------
+    examples : tuple of str
+        Two command lines.
+    """
+
+    def __init__(self, *arguments: Any, examples: tuple[str, ...] = (), **about: Any) -> None:
+        super().__init__(*arguments, **about)
+        self.examples = examples
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the description, then the examples."""
+        super().format_help_text(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and not isinstance(param, click.Argument):
+                found.setdefault(getattr(param, "group", "") or GROUPS[-1], []).append(record)
+        for title in sorted(found, key=GROUPS.index):
+            with formatter.section(title):
+                formatter.write_dl(found[title])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and check how often each option is given."""
@@ -52,9 +110,21 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """A group of ``Command``s."""
+    """A group of ``Command``s; its examples are theirs."""
 
     command_class = Command
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the description, then an example of the first two commands, or both of the only one."""
+        commands = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
+        each = [command.examples for command in commands if isinstance(command, Command) and command.examples]
+        self.examples = tuple(example for examples in zip(*each, strict=True) for example in examples)[:2]
+        super().format_help_text(ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, then the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
 
 class Range(click.ParamType[TimeRange]):
@@ -110,11 +180,13 @@ def _name_plugin(ctx: click.Context, param: click.Parameter, value: str | None) 
         feature_set(value)  # imported because the user named it; code that only a file names is never imported
 
 
-def features_option(command: F) -> F:
+def features_option(command: F, group: str = "") -> F:
     """Add ``--features``: the user's permission to run a checkpoint's own feature code."""
     return click.option(
         "--features",
         callback=_name_plugin,
+        cls=TableOption,
+        group=group,
         expose_value=False,
         metavar="module:name",
         help="The checkpoint's own feature code, if any; it runs only if you name it.",
@@ -175,48 +247,53 @@ def config_option(command: F) -> F:
     )(command)
 
 
+def table_option(entry: OptionEntry) -> Callable[[F], F]:
+    """Return a decorator that adds an option that takes one value, or a range several times."""
+    about, default = entry.option, entry.default
+    types: dict[type, click.ParamType[Any]] = {
+        float: Number(above=-math.inf if about.above is None else about.above),
+        int: click.IntRange(None if about.minimum is None else int(about.minimum)),
+        str: click.Choice(about.choices) if about.choices else click.STRING,
+        Path: Place(),
+        TimeRange: Range(),
+    }
+    is_on = entry.kind is bool and default is True
+    return click.option(
+        f"{entry.flag}/--no-{entry.flag[2:]}" if is_on else entry.flag,
+        entry.name,
+        cls=TableOption,
+        type=types.get(entry.kind),
+        is_flag=entry.kind is bool,
+        multiple=entry.is_many,
+        default=default if isinstance(default, bool | int | float | str) else None,
+        help=about.help,
+        metavar=about.unit.upper() or None,
+        group=entry.group,
+        bounds=about.range_text,
+    )
+
+
 def run_options(command: F) -> F:
     """Add the options of RunRequest, and the folder, name and notes of the run."""
-    options = (
-        click.option("--strategy", default="flagtrader", help="A name, or package.module:Class."),
-        click.option("--ckpt", help="A checkpoint's name or folder."),
-        click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
-        click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
-        click.option("--calibration", default="stored", help="stored[:NAME], none, offset:a,b,c or FILE."),
-        click.option("--decision", help="argmax, threshold:P or utility. Default: stored with the calibration, else argmax."),
-        click.option("--fee-bps", type=Number(), default=10.0, help="Fee per side, in basis points."),
-        click.option("--slippage-bps", type=Number(), default=2.0, help="Slippage per side, in basis points."),
-        click.option("--borrow-bps-per-day", type=Number(), default=1.0, help="Borrow fee on a short's notional, per day."),
-        click.option("--cash", type=Number(above=0), default=10_000.0, help="Starting cash."),
-        click.option("--short", is_flag=True, help="A SELL while flat opens a short position."),
-        click.option("--cooldown-bars", type=click.IntRange(0), default=0, help="No entry for this many bars after an exit."),
-        click.option("--min-hold-bars", type=click.IntRange(0), default=0, help="No exit by signal before this many bars."),
-        click.option("--exit", default="signal", help="signal, or horizon[:BARS]: exit this long after the last signal."),
-        click.option("--stop-loss", type=Number(above=0), help="Exit at a close worse than the entry price by this fraction."),
+    output = (
         click.option(
-            "--take-profit", type=Number(above=0), help="Exit at a close better than the entry price by this fraction."
+            "--out", cls=TableOption, type=Place(), default=DEFAULT_RUNS, help="Folder of run folders.", group="Output"
         ),
-        click.option(
-            "--max-short-notional",
-            type=Number(above=0),
-            default=1.0,
-            help="Largest short position at entry, as a share of equity.",
-        ),
-        click.option(
-            "--close-short-above", type=Number(), help="Close a short whose notional exceeds the equity this many times."
-        ),
-        click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
-        click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars per forward pass."),
-        click.option("--cache/--no-cache", default=True, help="Read logits from the cache, and add new ones."),
-        click.option("--allow-overlap", is_flag=True, help="Trade bars that it has seen; every output is stamped."),
-        click.option("--seed", type=click.IntRange(0), default=0, help="For strategies that draw at random."),
-        click.option("--out", type=Place(), default=DEFAULT_RUNS, help="Folder of run folders."),
-        click.option("--name", help="Your name for the run."),
-        click.option("--notes", help="Your notes, shown on the page."),
+        click.option("--name", cls=TableOption, help="Your name for the run.", group="Output"),
+        click.option("--notes", cls=TableOption, help="Your notes, shown on the page.", group="Output"),
     )
-    command = features_option(command)
-    for option in reversed(options):
-        command = option(command)
+    parameter = click.option(
+        "--param",
+        cls=TableOption,
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A parameter of the strategy's own; may be repeated.",
+        group="Strategy",
+    )
+    command = features_option(command, "Model and scoring")
+    strategy, *others = map(table_option, option_table(RunRequest))
+    for each in reversed((strategy, parameter, *others, *output)):
+        command = each(command)
     return command
 
 

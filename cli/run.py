@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +12,26 @@ from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
 from ..workflows.request import RunRequest
 from ..workflows.run import RunResult, run
+from ..workflows.strategy import read_params
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
 
-SHOWN_METRICS = (
-    "total_return",
-    "cagr",
-    "sharpe_daily",
-    "sharpe_per_bar",
-    "max_drawdown",
-    "trades",
-    "win_rate",
-    "exposure",
-    "turnover",
-    "fees_paid",
+
+@click.command(
+    "run",
+    cls=Command,
+    examples=(
+        "flagbt run --strategy sma-cross --timerange 20240101-20240701 --fee-bps 5",
+        "flagbt run --ckpt Jan4 --short --stop-loss 0.05 --name careful",
+    ),
 )
-
-
-@click.command("run", cls=Command)
 @run_options
 @config_option
 @json_option
 def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
     """Backtest a strategy, and write a run folder with a tearsheet."""
-    request = _request(options)
+    given = {option: value for option, value in options.items() if value is not None}
+    request = RunRequest.of({**given, "params": read_params(given["strategy"], given["param"])})
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
         recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     values = run_json(recorded)
@@ -48,18 +42,16 @@ def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, *
     print_run(values, recorded)
 
 
-def _request(options: Mapping[str, Any]) -> RunRequest:
-    given = {field.name: options[field.name] for field in fields(RunRequest) if options.get(field.name) is not None}
-    return RunRequest(**given)
-
-
 def run_json(recorded: RunResult) -> dict[str, Any]:
     """Return the results of a run as JSON values."""
     from ..results.caveats import banners, overlaps, strategy_name, unstated  # imports bokeh
+    from ..results.metric_set import declarations
+    from ..results.metrics import Metrics
 
     manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
     verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
-    pick = {key: {name: recorded.metrics[key][name] for name in SHOWN_METRICS} for key in ("strategy", "benchmark")}
+    mine, theirs = (Metrics.from_json(recorded.metrics[side]) for side in ("strategy", "benchmark"))
+    headlines = [metric.name for metric in declarations([mine]) if metric.headline]
     return {
         "run": str(recorded.folder),
         "strategy": strategy_name(manifest["config"]),
@@ -74,8 +66,8 @@ def run_json(recorded: RunResult) -> dict[str, Any]:
         "sentence": manifest["sentence"],
         "ruined": manifest.get("ruined"),
         "funnel": manifest["funnel"],
-        "metrics": pick["strategy"],
-        "benchmark": pick["benchmark"],
+        "metrics": {name: mine[name] for name in headlines},
+        "benchmark": {name: theirs.get(name) for name in headlines},
         "certainty": recorded.metrics["certainty"],
         "tearsheet": str(recorded.folder / "tearsheet.html"),
         "overlap_allowed": overlaps(manifest),
@@ -115,11 +107,11 @@ def print_run(values: dict[str, Any], recorded: RunResult) -> None:
     for key in ("signal", "model"):
         if manifest["verdicts"][key]:
             print_line(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
-    rows = [[name.replace("_", " "), values["metrics"][name], values["benchmark"][name]] for name in SHOWN_METRICS]
-    if (certainty := values["certainty"]) is not None:
-        rows.insert(
-            SHOWN_METRICS.index("sharpe_daily") + 1, ["sharpe daily, 90 %", _interval(certainty["sharpe_interval"]), None]
-        )
+    certainty, rows = values["certainty"], []
+    for name, value in values["metrics"].items():
+        rows.append([name.replace("_", " "), value, values["benchmark"][name]])
+        if name == "sharpe_daily" and certainty is not None:
+            rows.append(["sharpe daily, 90 %", _interval(certainty["sharpe_interval"]), None])
     print_table(["", "strategy", "buy and hold"], rows)
     if certainty is not None:
         deflated = certainty["deflated_sharpe"]
@@ -133,7 +125,11 @@ def _interval(figure: dict[str, Any]) -> str | None:
     return None if figure["low"] is None else f"{figure['low']:.2f} .. {figure['high']:.2f}"
 
 
-@click.command("show-config", cls=Command)
+@click.command(
+    "show-config",
+    cls=Command,
+    examples=("flagbt show-config --config run.yaml", "flagbt show-config --config run.yaml --fee-bps 5 --json"),
+)
 @run_options
 @config_option
 @json_option

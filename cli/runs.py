@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from ..results.run_record import RunRecord
 
 
-@click.command("compare", cls=Command)
+@click.command(
+    "compare",
+    cls=Command,
+    examples=(
+        "flagbt compare careful bold -o compare.html",
+        "flagbt compare careful bold --sort sharpe_daily --fail-if 'max_drawdown < -0.3'",
+    ),
+)
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", type=Place(), default=Path("compare.html"), help="The page to write.")
 @click.option("--sort", metavar="METRIC", help="Sort the runs by a metric, best first, such as sharpe_daily.")
@@ -36,13 +43,10 @@ def compare_command(
 ) -> None:
     """Compare runs on one offline page."""
     from ..reports.comparison import comparison_table, inequalities, labels, render_comparison
-    from ..results.caveats import banners, overlaps, unstated
     from ..results.ranking import Condition, metric_name, ordered
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import find_run, read_run, write_page
 
-    by = None if sort is None else metric_name(sort, option="--sort")
-    limits = [Condition.parse(each) for each in conditions]
     folders = [find_run(each, out).resolve() for each in runs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice is not None:
@@ -53,6 +57,8 @@ def compare_command(
             bars.update("read", number, len(runs))
             stored.append(trials.run(read_run(find_run(each, out))))
         bars.update("read", len(runs), len(runs))
+        by = None if sort is None else metric_name(sort, option="--sort", runs=stored)
+        limits = [Condition.parse(each, runs=stored) for each in conditions]
         unequal = inequalities(stored)
         if by is not None and not unequal:
             stored = ordered(stored, by)
@@ -68,18 +74,7 @@ def compare_command(
                 "unequal": unequal,
                 "sorted_by": None if unequal else by,
                 "failures": failures,
-                "runs": [
-                    {
-                        "run": str(each.folder),
-                        "synthetic": each.manifest["data"]["synthetic"],
-                        "overlap_allowed": overlaps(each.manifest),
-                        "bars_seen_stated": not unstated(each.manifest["config"]),
-                        "warnings": banners([each.manifest]),
-                        **each.metrics["strategy"],
-                        **_deflated(each.metrics["certainty"]),
-                    }
-                    for each in stored
-                ],
+                "runs": [_compared(each) for each in stored],
             }
         )
     else:
@@ -88,6 +83,22 @@ def compare_command(
     if failures:
         click.echo(f"flagbt: --fail-if: {' '.join(failures)}", err=True)
         click.get_current_context().exit(1)
+
+
+def _compared(stored: RunRecord) -> dict[str, Any]:
+    """Return a run's entry of a comparison, as JSON values."""
+    from ..results.caveats import banners, overlaps, unstated
+
+    own: dict[str, Any] = {
+        "run": str(stored.folder),
+        "synthetic": stored.manifest["data"]["synthetic"],
+        "overlap_allowed": overlaps(stored.manifest),
+        "bars_seen_stated": not unstated(stored.manifest["config"]),
+        "warnings": banners([stored.manifest]),
+    }
+    deflated = _deflated(stored.metrics["certainty"])
+    # The own keys twice, first for their order: a plug-in's metric hides none of them.
+    return own | dict(sorted(stored.metrics["strategy"].items())) | deflated | own
 
 
 def _deflated(certainty: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -121,7 +132,7 @@ def _print_comparison(
     print_table(rows[0], rows[1:])
 
 
-@click.command("report", cls=Command)
+@click.command("report", cls=Command, examples=("flagbt report", "flagbt report careful --out runs"))
 @click.argument("run", required=False)
 @runs_option
 @json_option
@@ -149,7 +160,7 @@ def runs_group() -> None:
     """List and show runs."""
 
 
-@runs_group.command("list")
+@runs_group.command("list", examples=("flagbt runs list", "flagbt runs list --out runs --json"))
 @runs_option
 @json_option
 def runs_list(out: Path, as_json: bool) -> None:
@@ -212,7 +223,7 @@ def _listed(stored: RunRecord) -> dict[str, Any]:
     }
 
 
-@runs_group.command("show")
+@runs_group.command("show", examples=("flagbt runs show", "flagbt runs show careful --json"))
 @click.argument("name", required=False)
 @runs_option
 @json_option

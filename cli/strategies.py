@@ -13,7 +13,7 @@ def strategies_group() -> None:
     """List strategies."""
 
 
-@strategies_group.command("list")
+@strategies_group.command("list", examples=("flagbt strategies list", "flagbt strategies list --json"))
 @json_option
 def strategies_list(as_json: bool) -> None:
     """List the registered strategies."""

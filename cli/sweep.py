@@ -6,28 +6,29 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import UsageError
+from ..options import OptionEntry, OptionValue, option_table
 from ..sweeps.axes import value_text
+from ..workflows.sweep_request import SweepRequest, swept_options
 from .console import ProgressBars, print_line
 from .options import (
     DEFAULT_RUNS,
     STAMP,
     Command,
-    Number,
+    F,
     Place,
-    Range,
+    TableOption,
     config_option,
     features_option,
     json_option,
     print_checkpoint,
     print_json,
+    table_option,
 )
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DEFAULT_SWEEPS = Path("sweeps")
 _MOST_VALUES = 100_000
-# The comma that separates values, not one inside offset:3,-2.5,1 or threshold:0.4,0.5.
-_BETWEEN = r",(?=\s*[a-z])"
 
 
 class Many(click.ParamType[tuple[Any, ...]]):
@@ -96,10 +95,6 @@ def _whole(text: str) -> int:
     return int(value)
 
 
-def _number_or_none(text: str) -> float | None:
-    return None if text == "none" else _number(text)
-
-
 def _yes_or_no(text: str) -> bool:
     values = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
     if text.lower() not in values:
@@ -113,70 +108,73 @@ def _name(text: str) -> str:
     return text
 
 
-NAMES = Many("names", _name)
-RULES = Many("rules", _name, between=_BETWEEN)
-FILES = Many("calibration", _name, between=r",(?=\s*(?:none|stored|offset:))")
-NUMBERS = Many("numbers", _number, grids=True)
-WHOLE = Many("numbers", _whole, grids=True)
-OR_NONE = Many("numbers", _number_or_none, grids=True)
-
-
 def _flat(_ctx: click.Context, _param: click.Parameter, values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
     """Combine the values of a repeated option; a value given twice counts once."""
     return tuple(dict.fromkeys(each for group in values for each in group))
 
 
-def _axis(*names: str, kind: Many, help: str, default: tuple[Any, ...] = (), **rest: Any) -> Callable[[Any], Any]:
-    if default:
-        rest["default"] = [default]
-        help = f"{help}  [default: {','.join(value_text(each) for each in default)}]"
-    return click.option(*names, type=kind, multiple=True, callback=_flat, help=help, show_default=False, **rest)
+_READ: dict[type, tuple[str, Callable[[str], OptionValue]]] = {
+    bool: ("yes/no", _yes_or_no),
+    int: ("numbers", _whole),
+    float: ("numbers", _number),
+    str: ("names", _name),
+}
 
 
-@click.command("sweep", cls=Command)
-@_axis("--ckpt", kind=NAMES, help="Names or folders of checkpoints.")
-@click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
-@click.option("--timerange", type=Range(), multiple=True, help="Bars to rank on: A-B, A- or -B. Several ranges count together.")
-@click.option("--holdout", default="0.25", help="Bars that only the winner is tested on: a share of the last range, or A-B.")
-@_axis("--calibration", kind=FILES, help="stored[:NAME], none, offset:a,b,c or FILE. Default without --offsets: stored.")
-@_axis("--offsets", kind=NUMBERS, help="Offsets of SELL and BUY, every pair, with HOLD at 0: grid:-4..4:0.5.")
-@_axis("--decision", "--decisions", "decision", kind=RULES, default=("stored",), help="stored, argmax, threshold:P or utility.")
-@_axis("--fee-bps", "--fees", "fee_bps", kind=NUMBERS, default=(10.0,), help="Fee per side, in basis points.")
-@_axis("--slippage-bps", kind=NUMBERS, default=(2.0,), help="Slippage per side, in basis points.")
-@_axis("--borrow-bps-per-day", kind=NUMBERS, default=(1.0,), help="Borrow fee on a short's notional, per day.")
-@_axis("--cash", kind=NUMBERS, default=(10_000.0,), help="Starting cash.")
-@_axis(
-    "--short",
-    kind=Many("yes/no", _yes_or_no),
-    default=(False,),
-    is_flag=False,
-    flag_value="yes",
-    help="Whether a SELL while flat opens a short position: yes, no, or no,yes.",
+def _many_values(entry: OptionEntry) -> Callable[[F], F]:
+    """Return a decorator that adds an option with several values."""
+    about, (kind, read) = entry.option, _READ[entry.kind]
+    default = entry.default if isinstance(entry.default, tuple) else (entry.default,)
+    more = " yes, no, or no,yes." if entry.kind is bool else " none turns it off." if entry.is_optional else ""
+    shown = ",".join(value_text(each) for each in default)
+    return click.option(
+        entry.flag,
+        *about.also,
+        entry.name,
+        cls=TableOption,
+        type=Many(
+            about.unit if entry.is_many and about.unit else kind,
+            (lambda text: None if text == "none" else read(text)) if entry.is_optional else read,
+            between=about.separator,
+            grids=entry.kind in (int, float),
+        ),
+        multiple=True,
+        callback=_flat,
+        default=[default] if default else None,
+        help=f"{about.help}{more}",
+        group=entry.group,
+        bounds=about.range_text,
+        show_default=shown or False,
+        **({"is_flag": False, "flag_value": "yes"} if entry.kind is bool else {}),
+    )
+
+
+def _sweep_options(command: F) -> F:
+    """Add the options of SweepRequest, and those of `flagbt run` that a sweep may vary."""
+    command = features_option(command, "Model and scoring")
+    for entry in reversed((*option_table(SweepRequest), *swept_options())):
+        command = (_many_values if entry.option.sweep else table_option)(entry)(command)
+    return command
+
+
+@click.command(
+    "sweep",
+    cls=Command,
+    examples=(
+        "flagbt sweep --ckpt Jan19 --offsets grid:-4..4:1 --decision argmax --fees 0,10",
+        "flagbt sweep --ckpt Jan4,Jan19 --stop-loss none,0.05 --cooldown-bars 0,6 --short no,yes",
+    ),
 )
-@_axis("--cooldown-bars", kind=WHOLE, default=(0,), help="No entry for this many bars after an exit.")
-@_axis("--min-hold-bars", kind=WHOLE, default=(0,), help="No exit by signal before this many bars.")
-@_axis("--exit", kind=NAMES, default=("signal",), help="signal, horizon or horizon:BARS.")
-@_axis("--stop-loss", kind=OR_NONE, default=(None,), help="Fractions of the entry price, or none.")
-@_axis("--take-profit", kind=OR_NONE, default=(None,), help="Fractions of the entry price, or none.")
-@_axis("--max-short-notional", kind=NUMBERS, default=(1.0,), help="Largest short position at entry, as a share of equity.")
-@_axis(
-    "--close-short-above",
-    kind=OR_NONE,
-    default=(None,),
-    help="Close a short whose notional exceeds the equity this many times, or none.",
+@_sweep_options
+@click.option("--out", cls=TableOption, type=Place(), default=DEFAULT_SWEEPS, help="Folder of sweep folders.", group="Output")
+@click.option(
+    "--runs",
+    cls=TableOption,
+    type=Place(),
+    default=DEFAULT_RUNS,
+    help="Folder whose trial log counts the settings.",
+    group="Output",
 )
-@click.option("--check-share", type=Number(), default=0.01, help="Share of settings, chosen at random, to check in Backtrader.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the random choice.")
-@click.option("--backend", type=click.Choice(["local", "ray"]), default="local", help="Local processes, or a Ray cluster.")
-@click.option("--workers", type=click.IntRange(1), default=2, help="Processes on this machine.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
-@click.option("--batch-size", type=click.IntRange(1), help="Chunks of bars per forward pass.")
-@click.option("--cache/--no-cache", default=True, help="Read logits from the cache, and add new ones.")
-@click.option("--allow-overlap", is_flag=True, help="Rank on bars that a checkpoint has seen; every output is stamped.")
-@click.option("--yes", is_flag=True, help="Allow more than ten million replays.")
-@click.option("--out", type=Place(), default=DEFAULT_SWEEPS, help="Folder of sweep folders.")
-@click.option("--runs", type=Place(), default=DEFAULT_RUNS, help="Folder whose trial log counts the settings.")
-@features_option
 @config_option
 @json_option
 def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
@@ -184,18 +182,13 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
 
     Options may be repeated, or given several values separated by commas.
     """
-    from ..workflows.sweep import SweepRequest, sweep
+    from ..workflows.sweep import sweep
 
-    if not options["ckpt"]:
-        raise UsageError("--ckpt: name one checkpoint or more. flagbt ckpt list shows them.")
-    if not 0 <= options["check_share"] <= 1:
-        raise UsageError(f"--check-share: expected a share from 0 to 1, got {options['check_share']:g}.")
-    options["timerange"] = tuple(options["timerange"])
-    request = SweepRequest(**{field.name: options[field.name] for field in fields(SweepRequest)})
+    request = SweepRequest.of({name: value for name, value in options.items() if value is not None})
     phases = {"score": "Scoring bars", "sweep": "Replaying settings", "check": "Checking in Backtrader"}
     with ProgressBars(phases) as bars:
         swept = sweep(request, out=out, runs=runs, command=["flagbt", *sys.argv[1:]], progress=bars.update)
-    for name in options["ckpt"]:
+    for name in request.ckpt:
         print_checkpoint(name)
     if as_json:
         print_json(

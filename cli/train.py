@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from ..training.trainer import Schedule
 
 
-@click.command("train", cls=Command)
+@click.command(
+    "train",
+    cls=Command,
+    examples=(
+        "flagbt train --data btc_1h.csv --timerange -20230101 --name mine",
+        "flagbt train --data btc_1h.csv --base base --weight-strategy sqrt --on-collapse stop",
+    ),
+)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option(
     "--more-data", type=Place(), multiple=True, help="Another file of bars to train on, not to validate on. Repeatable."
@@ -268,7 +275,14 @@ def _top_layers(text: str) -> int | None:
     return int(text.removeprefix("top:"))
 
 
-@click.command("pretrain", cls=Command)
+@click.command(
+    "pretrain",
+    cls=Command,
+    examples=(
+        "flagbt pretrain --data btc_1h.csv --timerange -20230101 --name base",
+        "flagbt pretrain --data btc_1h.csv --more-data eth_1h.csv --preset small",
+    ),
+)
 @click.option("--data", type=Place(), required=True, help="A file of bars.")
 @click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to train on. Repeatable.")
 @click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..arrays import FloatArray, TimeArray
+from ..arrays import FloatArray, JsonObject, TimeArray
 from ..errors import DataError
 from .time_range import TimeRange
 
@@ -26,7 +26,7 @@ class Gap(NamedTuple):
     after: np.datetime64
     missing: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the gap as JSON values."""
         return {"before": utc(self.before), "after": utc(self.after), "missing": self.missing}
 
@@ -126,11 +126,11 @@ class Bars:
         """The time when the last bar closes."""
         return np.datetime64(self.time[-1] + self.step)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the description of training bars that a checkpoint or a base stores."""
         return {**self.describe(), "bars": len(self)}
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return the description of the bars that all records share."""
         return {"source": self.source, "synthetic": self.synthetic, "digest": self.digest, "step_hours": self.step_hours}
 
@@ -140,9 +140,14 @@ class Bars:
         return float(self.step / HOUR)
 
     def frame(self) -> pd.DataFrame:
-        """Return a fresh DataFrame with the UTC index ``time`` and the columns open .. volume."""
+        """Return a fresh DataFrame with the UTC index ``time`` and the columns open .. volume.
+
+        Its ``attrs`` keep the mark ``synthetic``, which pandas passes on to copies and parts of it.
+        """
         index = pd.DatetimeIndex(self.time, name="time").tz_localize("UTC")
-        return pd.DataFrame({name: getattr(self, name) for name in COLUMNS}, index=index)
+        frame = pd.DataFrame({name: getattr(self, name) for name in COLUMNS}, index=index)
+        frame.attrs["synthetic"] = self.synthetic
+        return frame
 
     @classmethod
     def from_frame(

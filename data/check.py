@@ -9,12 +9,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import TimeArray
+from ..arrays import JsonObject, TimeArray
 from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, commonest_step, utc
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table, shown
@@ -85,7 +85,7 @@ class Problem:
         """The remedy for this kind of problem."""
         return REMEDIES[self.kind]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the problem as JSON values."""
         return {
             "kind": self.kind,
@@ -109,7 +109,7 @@ class CheckResult:
     problems: tuple[Problem, ...]
     seen: np.datetime64
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the result as JSON values."""
         time = self.table.time[~np.isnat(self.table.time)]
         step = step_of(time)

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -79,8 +79,14 @@ def load_object(path: str, *, what: str, named: bool = True) -> object:
         raise StrategyError(f"{what} '{path}': '{module_name}'{place} has no '{name}'. {nearest(name, names)}") from None
 
 
+def package_of(group: str, name: str) -> str:
+    """Return the installed package, with its version, that provides an entry point."""
+    found = next(point.dist for point in entry_points(group=group, name=name))
+    return "unknown" if found is None else f"{found.name} {found.version}"
+
+
 @contextmanager
-def blamed_on(plugin: type[object], what: str) -> Iterator[None]:
+def blamed_on(plugin: Callable[..., object], what: str, *, who: str = "") -> Iterator[None]:
     """Turn an exception in a plug-in's code into one paragraph with the plug-in's file and line.
 
     Exceptions of flagbt's classes are not changed, nor are those that flagbt raises outside the plug-in's code: they are
@@ -88,10 +94,12 @@ def blamed_on(plugin: type[object], what: str) -> Iterator[None]:
 
     Parameters
     ----------
-    plugin : class
-        The class whose code runs in the block.
+    plugin : class or function
+        The class or function whose code runs in the block.
     what : str
         The called method, such as ``prepare``.
+    who : str, optional
+        The plug-in in the message; by default the strategy with the class's name.
 
     Raises
     ------
@@ -106,9 +114,8 @@ def blamed_on(plugin: type[object], what: str) -> Iterator[None]:
         place = _place_of(error, plugin)
         if place is None or plugin.__module__.partition(".")[0] == __name__.partition(".")[0]:
             raise
-        raise StrategyError(
-            f"strategy '{plugin.__name__}': {what} failed at {place}: {_error_text(error)}. Fix the error there."
-        ) from error
+        who = who or f"strategy '{plugin.__name__}'"
+        raise StrategyError(f"{who}: {what} failed at {place}: {_error_text(error)}. Fix the error there.") from error
 
 
 def _add_current_folder() -> None:
@@ -121,7 +128,7 @@ def _add_current_folder() -> None:
         sys.path.append(here)
 
 
-def _place_of(error: BaseException, plugin: type[object] | None) -> str | None:
+def _place_of(error: BaseException, plugin: Callable[..., object] | None) -> str | None:
     """Return the plug-in's file and line in an error's traceback, or None for a failure of flagbt.
 
     Without a class (while it is imported) that is the last line outside the standard library. An error outside the
@@ -136,10 +143,10 @@ def _place_of(error: BaseException, plugin: type[object] | None) -> str | None:
     if plugin is None or (frames and _is_flagbts(frames[-1].filename)):
         return None
     last = f", inside {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
-    return f"{file}, class {plugin.__name__}{last}"
+    return f"{file}, {'class' if isinstance(plugin, type) else 'function'} {plugin.__name__}{last}"
 
 
-def _file_of(plugin: type[object]) -> str:
+def _file_of(plugin: Callable[..., object]) -> str:
     try:
         return inspect.getsourcefile(plugin) or plugin.__module__
     except TypeError:  # made without a file

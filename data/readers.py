@@ -1,14 +1,15 @@
-"""Bars from files, and back: one function per format reads a table, then all tables pass the same checks.
+"""Bars from files, and back: each format reads a table, then all tables pass the same checks.
 
-A new format is one function ``(Path, Faults) -> Table`` in ``data/formats`` and one line in ``FORMATS``.
+A new format is one file in ``data/formats`` with a `FileFormat` of the name ``FORMAT``: it is found there.
 """
 
 from __future__ import annotations
 
 import gzip
+import importlib
 import logging
+import pkgutil
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,9 @@ import numpy as np
 from ..arrays import TimeArray
 from ..errors import DataError, nearest
 from ..storage.atomic_files import write_bytes
-from .bars import COLUMNS, Bars
-from .formats.compressed_text import entry_name
-from .formats.csv_text import read_delimited
-from .formats.freqtrade_json import read_rows_json
-from .formats.parquet_feather import read_feather, read_parquet
+from . import formats
+from .bars import Bars
+from .formats.file_format import FileFormat
 from .formats.table import Faults, Places, Table
 
 UNKNOWN_STEP = np.timedelta64("NaT")  # Bars then finds the step
@@ -84,9 +83,9 @@ def read_table(path: Path, faults: Faults) -> Table:
     DataError
         For a file that cannot be read as a table; for the first fault in a row if ``faults`` is strict.
     """
-    read = _format_of(path)
+    found = _format_of(path)
     try:
-        return read(path, faults)
+        return found.read(path, faults)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file. {_neighbour(path)}Give the path of a file of bars.") from None
     except IsADirectoryError:
@@ -145,41 +144,42 @@ def write_bars_csv(bars: Bars, path: str | Path) -> None:
     path = Path(path)
     if not path.name.lower().endswith((".csv", ".csv.gz")):
         raise DataError(f"{path}: expected a name that ends in .csv or .csv.gz. Rename the file.")
-    whole_seconds = bool((bars.time.astype("datetime64[s]") == bars.time).all())
-    stamps = np.datetime_as_string(bars.time, unit="s" if whole_seconds else "ns").tolist()
-    mark_name, mark = (",synthetic", ",1") if bars.synthetic else ("", "")
-    cells = zip(stamps, *(getattr(bars, name).tolist() for name in COLUMNS), strict=True)
-    rows = "".join(f"{time}Z,{o!r},{h!r},{low!r},{c!r},{v!r}{mark}\n" for time, o, h, low, c, v in cells)
-    data = f"timestamp,{','.join(COLUMNS)}{mark_name}\n{rows}".encode()
-    if path.name.lower().endswith(".gz"):
-        data = gzip.compress(data, mtime=0)
     try:
-        write_bytes(path, data)
+        write_bytes(path, file_of(bars, path.name))
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be written ({reason}). Check that its folder exists.") from None
 
 
-def _read_zipped(path: Path, faults: Faults) -> Table:
-    return (read_rows_json if entry_name(path).endswith(".json") else read_delimited)(path, faults)
+def file_of(bars: Bars, name: str) -> bytes:
+    """Return the content of a file of bars with this name, which ends in one of ``FORMATS``."""
+    data = _format_of(Path(name)).write(bars)
+    return gzip.compress(data, mtime=0) if name.lower().endswith(".gz") else data
 
 
-FORMATS: dict[str, Callable[[Path, Faults], Table]] = {
-    ".csv": read_delimited,
-    ".csv.gz": read_delimited,
-    ".tsv": read_delimited,
-    ".zip": _read_zipped,
-    ".parquet": read_parquet,
-    ".feather": read_feather,
-    ".json": read_rows_json,
-    ".json.gz": read_rows_json,
-}
+def _found_formats() -> dict[str, FileFormat]:
+    """Return the formats by the endings of their files: the ``FORMAT`` of each module of data/formats that has one."""
+    found: dict[str, FileFormat] = {}
+    for module in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}."):
+        each = getattr(importlib.import_module(module.name), "FORMAT", None)
+        if each is None:  # a part that several formats share
+            continue
+        if not isinstance(each, FileFormat):
+            raise TypeError(f"{module.name}.FORMAT: expected a FileFormat, got {type(each).__name__}")
+        for ending in each.endings:
+            if not re.fullmatch(r"(\.[a-z0-9]+)+", ending) or ending in found:
+                raise ValueError(f"{module.name}.FORMAT: {ending!r} is not an ending in lower case, or another format has it")
+            found[ending] = each
+    return found
 
 
-def _format_of(path: Path) -> Callable[[Path, Faults], Table]:
-    for ending, read in FORMATS.items():
+FORMATS = _found_formats()  # by the ending of the file's name
+
+
+def _format_of(path: Path) -> FileFormat:
+    for ending, each in FORMATS.items():
         if path.name.lower().endswith(ending):
-            return read
+            return each
     if path.is_dir():
         raise DataError(f"{path}: this is a folder. Give the path of one file of bars inside it.")
     raise DataError(

@@ -21,7 +21,7 @@ underscores, such as `--weight_strategy`. Progress and epoch tables go to stderr
 
 
 def commands(command: click.Command, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
-    """Yield (path, help text) of a command and its subcommands, in alphabetical order, at a fixed width."""
+    """Yield (path, help text) of a command and its subcommands, in the order of its help, at a fixed width."""
     settings = {**command.context_settings, "max_content_width": WIDTH}
     context = click.Context(
         command, info_name=command.name if parent else "flagbt", parent=parent, terminal_width=WIDTH, **settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -14,13 +13,12 @@ from ..data.features import FeatureSet, feature_set
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError
-from ..models.architecture import AnyArchitecture
 from ..models.checkpoint import DECLARATIONS, Checkpoint, StoredCalibration
 from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
-from .lenient_load import LenientCheckpoint, fingerprint_difference, load_leniently, logits_in_chunks
-from .subject import FeatureTable, Parity, Predict, Subject, highest_class
+from .lenient_load import FINGERPRINT_TOLERANCE, LenientCheckpoint, fingerprint_difference, load_leniently, predict_with
+from .subject import FeatureTable, PathDifference, Subject, highest_class
 
 ROUND_TRIP_COST = 0.0024
 STAND_IN_ROWS = 1_000
@@ -80,7 +78,7 @@ def subject_of_checkpoint(
         bars=bars,
         tested=tested[:cut],
         served=served or table,
-        predict=_predict_with(network.network, architecture),
+        predict=predict_with(network.network, architecture),
         trained=None if refusal else table,
         past=past if samples else None,
         training=samples[0] if samples else None,
@@ -100,10 +98,6 @@ def subject_of_checkpoint(
         parity=_fingerprint_parity,
         seed=seed,
     )
-
-
-def _predict_with(network: Any, architecture: AnyArchitecture) -> Predict:
-    return partial(logits_in_chunks, network, receptive_bars=architecture.receptive_bars, chunk_bars=architecture.chunk_bars)
 
 
 def _signals(checkpoint: Checkpoint, stored: StoredCalibration | None, logits: FloatArray) -> Signals:
@@ -128,7 +122,7 @@ def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientC
         bars=bars,
         tested=np.ones(len(bars), bool),
         served=FeatureTable(columns, rows, named=False),
-        predict=_predict_with(network.network, architecture),
+        predict=predict_with(network.network, architecture),
         context_bars=architecture.receptive_bars,
         checkpoint=checkpoint,
         loaded=network,
@@ -187,7 +181,7 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
     return (training, validation) if training.sum() > 200 else None
 
 
-def _fingerprint_parity(subject: Subject) -> Parity | str:
+def _fingerprint_parity(subject: Subject) -> PathDifference | str:
     """Compare the stored fingerprint, rows and logits of the training, with the serving path on the same bars."""
     from ..models.network import read_tensors
 
@@ -211,12 +205,13 @@ def _fingerprint_parity(subject: Subject) -> Parity | str:
     fresh = fingerprint_difference(subject.loaded.network, checkpoint)
     apart = float(np.nanmax(np.abs(output - logits))) if np.isfinite(output).any() else 0.0
     # A network that is wrong on the stored rows is not a fault of the serving path.
-    return float(off.max()), apart if off.max() > 1e-4 or fresh <= 1e-4 else 0.0, len(logits), columns, 1e-3
+    counts = off.max() > 1e-4 or fresh <= FINGERPRINT_TOLERANCE
+    return PathDifference(float(off.max()), apart if counts else 0.0, len(logits), columns)
 
 
 def _has_training_bars(checkpoint: Checkpoint, past: Bars) -> bool:
     """Return whether ``past`` contains the training's bars, by their digest."""
-    data: dict[str, Any] = checkpoint.values["data"]
+    data = checkpoint.values["data"]
     n = int(data["bars"])
     starts = {0, len(past) - n, past.between(checkpoint.ranges["validation"]).stop - n}
     return any(0 <= at <= len(past) - n and past.take(slice(at, at + n)).digest == data["digest"] for at in starts)

@@ -8,27 +8,22 @@ bars that do not test the model. A cause explains the share of its symptom that 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import BoolArray, FloatArray, IntArray
+from ..arrays import FloatArray, IntArray
 from ..data.labels import class_shares
-from ..models.architecture import read_architecture
 from ..models.diversity import COLLAPSED_TOTAL_VARIATION, total_variation
 from ..models.statistics import constant_prior_nll, direction_auc, negative_log_likelihood, softmax
-from .finding import Finding
-from .lenient_load import fingerprint_difference, load_leniently, logits_in_chunks
+from .lenient_load import FINGERPRINT_TOLERANCE, fingerprint_difference, load_leniently, predict_with
 from .subject import Subject, filled, first_complete_row
 
 LIVE_MOMENTS = 300
 LONGEST_SECONDS = 8.0
 FEWEST_LABELLED_BARS = 100
 SMALLEST_LOSS, SMALLEST_GAIN = 0.02, 0.03
-Pictures = dict[str, Any]
 
 
 class Ablation(NamedTuple):
@@ -38,16 +33,11 @@ class Ablation(NamedTuple):
     text: str
 
 
-def with_explained_share(subject: Subject, finding: Finding, pictures: Pictures) -> Finding:
-    """Return the finding with the share of the symptom that its cause explains, if that can be measured."""
-    measure = UNDO.get(finding.check)
-    if measure is None or not finding.is_problem:
-        return finding
-    try:
-        undone = measure(subject, finding, pictures)
-    except Exception:  # your own predict or feature function may raise anything
-        return finding
-    return finding if undone is None else replace(finding, explains=undone.share, undone=undone.text)
+class Scored(NamedTuple):
+    """Probabilities (n, 3) and labels (n,)."""
+
+    probabilities: FloatArray
+    labels: IntArray
 
 
 def compare_outputs(subject: Subject, other: FloatArray | None, undoing: str) -> Ablation | None:
@@ -90,8 +80,8 @@ def has_collapsed(subject: Subject) -> bool:
     return min(total_variation(mean, each) for each in known) > COLLAPSED_TOTAL_VARIATION
 
 
-def compare_scores(known: tuple[FloatArray, IntArray], honest: tuple[FloatArray, IntArray], undoing: str) -> Ablation | None:
-    """Compare the reported score with the honest one, each given as probabilities (n, 3) and labels (n,)."""
+def compare_scores(known: Scored, honest: Scored, undoing: str) -> Ablation | None:
+    """Compare the reported score with the honest one."""
     if min(len(known[1]), len(honest[1])) < FEWEST_LABELLED_BARS:
         return None
     gains = [[_accuracy_gain(*each), _direction_gain(*each)] for each in (known, honest)]
@@ -127,22 +117,8 @@ def logits_for_rows(subject: Subject, rows: FloatArray) -> FloatArray:
     return result
 
 
-def without_drift(subject: Subject, moved: BoolArray) -> FloatArray | None:
-    """Return the logits with the moved columns spread as in training: each value becomes the training's value of its rank."""
-    table, past, training = subject.training_table, subject.past_rows, subject.training
-    if table.columns != subject.served.columns or past is None or training is None or not moved.any():
-        return None
-    rows = subject.rows.copy()
-    for k in np.flatnonzero(moved).tolist():
-        old = past[training, k]
-        at = np.flatnonzero(subject.tested & np.isfinite(rows[:, k]))
-        rank = (rows[at, k].argsort().argsort() + 0.5) / max(1, len(at))
-        rows[at, k] = np.quantile(old[np.isfinite(old)], rank)
-    return logits_for_rows(subject, rows)
-
-
-def _training_rows(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
-    del finding, pictures
+def with_training_rows(subject: Subject) -> Ablation | None:
+    """Score the training's rows of the tested bars in place of the served ones."""
     if subject.trained is None or subject.trained is subject.served:
         return None
     return compare_outputs(
@@ -150,45 +126,22 @@ def _training_rows(subject: Subject, finding: Finding, pictures: Pictures) -> Ab
     )
 
 
-def _old_spread(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
-    del pictures
-    moved = np.isin(subject.training_table.columns, finding.columns)
-    return compare_outputs(subject, without_drift(subject, moved), "With these columns spread as in training")
-
-
-def _no_weights(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
-    del finding, pictures
-    if subject.class_weights is None:
+def with_matching_network(subject: Subject) -> Ablation | None:
+    """Run the network of the folder's files, or of the setting that reproduces the fingerprint, if one does."""
+    if subject.checkpoint is None:
         return None
-    return compare_outputs(subject, subject.logits - np.log(subject.class_weights), "With log(weights) subtracted")
-
-
-def _right_order(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
-    del finding
-    order = pictures.get("label_order")
-    return (
-        None if order is None else compare_outputs(subject, subject.logits[:, list(order)], "With the other order of classes")
-    )
-
-
-def _restored(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
-    """Run the network of the folder's files, if it reproduces the fingerprint."""
-    del finding
-    checkpoint = subject.checkpoint
-    if checkpoint is None:
+    if subject.matching_network is None:
+        network, architecture = load_leniently(subject.checkpoint).network, subject.checkpoint.architecture
+    else:
+        _, network, architecture = subject.matching_network
+    if fingerprint_difference(network, subject.checkpoint) > FINGERPRINT_TOLERANCE:
         return None
-    own = checkpoint.values["architecture"]
-    network, values = pictures.get("matching_network") or (load_leniently(checkpoint).network, own)
-    if fingerprint_difference(network, checkpoint) > 1e-4:
-        return None
-    a = read_architecture(values)
-    predict = partial(logits_in_chunks, network, receptive_bars=a.receptive_bars, chunk_bars=a.chunk_bars)
-    return compare_outputs(subject, replace(subject, predict=predict).logits, "With the network of its fingerprint")
+    restored = replace(subject, predict=predict_with(network, architecture))
+    return compare_outputs(subject, restored.logits, "With the network of its fingerprint")
 
 
-def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
+def with_live_bars(subject: Subject) -> Ablation | None:
     """Run the model at many moments on bars that end there, as a live system does."""
-    del finding, pictures
     table = subject.training_table
     if subject.past is not None and subject.past_labels is not None and subject.validation is not None:
         bars, rows, y, mask = subject.past, subject.past_rows, subject.past_labels, subject.validation
@@ -218,15 +171,14 @@ def _live(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | 
     finite = np.isfinite(logits).all(axis=1)
     where = np.array(done, dtype=np.intp)[finite]
     return compare_scores(
-        (softmax(known[where]), y[where]),
-        (softmax(logits[finite]), y[where]),
+        Scored(softmax(known[where]), y[where]),
+        Scored(softmax(logits[finite]), y[where]),
         f"Scored live at {len(where)} moments, from the bars up to each,",
     )
 
 
-def _unseen(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation | None:
-    """Compare the validation samples with the tested bars: the model has seen one of the two."""
-    del pictures
+def scores_by_samples(subject: Subject) -> tuple[Scored, Scored] | None:
+    """Score the validation samples and the tested bars; None if one of them is not known."""
     y, rows, mask = subject.past_labels, subject.past_rows, subject.validation
     if y is None or rows is None or mask is None or subject.labels is None or not mask.any():
         return None
@@ -237,24 +189,4 @@ def _unseen(subject: Subject, finding: Finding, pictures: Pictures) -> Ablation 
     known = mask & (y >= 0) & np.isfinite(logits).all(axis=1)
     own = logits_for_rows(subject, subject.training_table(subject.bars))
     here = (subject.labels >= 0) & np.isfinite(own).all(axis=1)
-    validated = softmax(logits[known]), y[known]
-    tested = softmax(own[here]), subject.labels[here]
-    if finding.check == "overlap":
-        return compare_scores(tested, validated, "On the validation samples, which are not training samples")
-    return compare_scores(validated, tested, "On the tested bars, which are not close to training samples")
-
-
-UNDO: dict[str, Callable[[Subject, Finding, Pictures], Ablation | None]] = {
-    "lookahead-features": _live,
-    "lookahead-model": _live,
-    "schema": _training_rows,
-    "serving-parity": _training_rows,
-    "input-ignored": _training_rows,
-    "adapter": _restored,
-    "invariance": _restored,
-    "leaky-split": _unseen,
-    "overlap": _unseen,
-    "label-map": _right_order,
-    "class-weights": _no_weights,
-    "drift": _old_spread,
-}
+    return Scored(softmax(logits[known]), y[known]), Scored(softmax(own[here]), subject.labels[here])

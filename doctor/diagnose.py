@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Never
+from typing import Never
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,13 @@ import numpy.typing as npt
 from ..arrays import BoolArray, FloatArray, IntArray, PhaseProgress
 from ..data.bars import Bars
 from ..data.features import FeatureSet
-from ..data.labels import Labels, LabelSpec
+from ..data.labels import LabelSpec
 from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError
 from ..models.signals import Signals
 from .examine import examine
 from .finding import Diagnosis
-from .subject import Predict, Subject, table_of
+from .subject import ComputeRows, Labeller, Predict, Subject, table_of
 
 Part = TimeRange | str | npt.ArrayLike
 
@@ -62,11 +62,11 @@ class DiagnosisRequest:
     """
 
     predict: Predict
-    features: FeatureSet | Callable[[Bars], Any]
+    features: FeatureSet | ComputeRows
     bars: Bars
-    labels: Labels | npt.ArrayLike | None = None
+    labels: Labeller | npt.ArrayLike | None = None
     columns: Sequence[str] | None = None
-    training_features: FeatureSet | Callable[[Bars], Any] | None = None
+    training_features: FeatureSet | ComputeRows | None = None
     training_columns: Sequence[str] | None = None
     past: Bars | None = None
     training: Part | None = None
@@ -130,8 +130,8 @@ def _subject_of(request: DiagnosisRequest) -> Subject:
     for field, value in (("bars", bars), ("past", past)):
         if not isinstance(value, Bars):
             raise UsageError(f"{field}: expected Bars, such as read_bars returns, got a {type(value).__name__}.")
-    spec = request.labels if hasattr(request.labels, "labels") else None
-    horizon = request.horizon_bars or (LabelSpec() if spec is None else spec).horizon_bars  # type: ignore[union-attr]
+    spec = request.labels if isinstance(request.labels, Labeller) else None
+    horizon = request.horizon_bars or (LabelSpec() if spec is None else spec).horizon_bars
     training = _mask(request.training, past, "training", -horizon)
     validation = _mask(request.validation, past, "validation", -horizon)
     # 2. The two feature tables
@@ -153,7 +153,7 @@ def _subject_of(request: DiagnosisRequest) -> Subject:
         training=training,
         validation=validation,
         labelled=_labelled(request.labels, bars),
-        label_spec=spec,  # type: ignore[arg-type]
+        label_spec=spec,
         horizon_bars=horizon,
         context_bars=request.context_bars,
         class_weights=weights,
@@ -163,7 +163,7 @@ def _subject_of(request: DiagnosisRequest) -> Subject:
     )
 
 
-def _callable(predict: Any) -> Predict:
+def _callable(predict: object) -> Predict:
     """Return ``predict`` itself, or the model's ``predict_proba`` or ``predict``.
 
     Raises
@@ -215,10 +215,10 @@ def _tested(part: Part | None, bars: Bars, past: Bars, samples: list[BoolArray],
     return after if after.sum() > 2 * horizon else np.ones(len(bars), dtype=bool)
 
 
-def _labelled(labels: Any, bars: Bars) -> Callable[[Bars], IntArray] | None:
+def _labelled(labels: Labeller | npt.ArrayLike | None, bars: Bars) -> Callable[[Bars], IntArray] | None:
     if labels is None:
         return None
-    if hasattr(labels, "labels"):
+    if isinstance(labels, Labeller):
         return lambda each: np.asarray(labels.labels(each), dtype=np.int8)
     array = np.asarray(labels)
     if array.shape != (len(bars),) or not np.isin(array, (-1, 0, 1, 2)).all():

@@ -3,54 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 from ..arrays import PhaseProgress
-from ..errors import FlagbtError
-from .checks.drift import drift
-from .checks.experiment import class_weights, funnel, leaky_split, overlap
-from .checks.feature_rows import Note, lookahead_features, schema, serving_parity
-from .checks.model_behaviour import adapter, input_ignored, invariance, lookahead_model
-from .checks.skill import calibration, label_map, rank_skill, shares
-from .checks.too_good import too_good
-from .counterfactual import with_explained_share
-from .finding import SKIPPED, SUSPECT, Diagnosis, Finding, ranked, skipped, verdict_of
+from .checks.overlap import CHECK as OVERLAP
+from .checks.rank_skill import RankSkill
+from .finding import SKIPPED, Diagnosis, Finding, verdict_of
+from .ranking import ranked
+from .registry import all_checks
 from .subject import Subject
-
-MODEL_CHECKS = {"lookahead-model", "input-ignored", "adapter", "invariance"}  # these need no columns, labels or ranges
-Check = Callable[[Subject, Note, dict[str, Any]], Finding]
-
-ALL: dict[str, Check] = {
-    "schema": schema,
-    "serving-parity": serving_parity,
-    "lookahead-features": lookahead_features,
-    "lookahead-model": lookahead_model,
-    "too-good": too_good,
-    "leaky-split": leaky_split,
-    "drift": drift,
-    "shares": shares,
-    "rank-skill": rank_skill,
-    "class-weights": class_weights,
-    "input-ignored": input_ignored,
-    "adapter": adapter,
-    "invariance": invariance,
-    "label-map": label_map,
-    "funnel": funnel,
-    "calibration": calibration,
-    "overlap": overlap,
-}
-
-
-def no_output(error: str) -> Finding:
-    """Return the finding of a model whose predict function raises: such a model is not healthy."""
-    return Finding(
-        check="shares",
-        severity=SUSPECT,
-        message=f"The model could not be run on the tested bars: {error}",
-        remedy="Fix the predict function, or give it bars and columns that it accepts.",
-        otherwise="A sound model has an output for every complete row.",
-    )
 
 
 def examine(subject: Subject, *, progress: PhaseProgress = lambda _check, _done, _total: None) -> Diagnosis:
@@ -63,33 +23,35 @@ def examine(subject: Subject, *, progress: PhaseProgress = lambda _check, _done,
     ----------
     progress : callable
         Called with (check, checks done, checks in all).
+
+    Raises
+    ------
+    StrategyError
+        When an installed package's check cannot be loaded.
     """
     started = time.perf_counter()
-    coverage: Note = {"bars": len(subject.bars)}
-    pictures: dict[str, Any] = {}
-    found = []
-    for done, (name, check) in enumerate(ALL.items()):
-        progress(name, done, len(ALL))
-        try:
-            if subject.unknown and name not in MODEL_CHECKS:
-                found.append(skipped(name, subject.unknown))
-            else:
-                found.append(check(subject, coverage, pictures))
-        except FlagbtError as error:
-            found.append(skipped(name, str(error)))
-        except Exception as error:  # your own predict or feature function may raise anything
-            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            found.append(no_output(text) if name == "shares" else skipped(name, f"The check raised {text}"))
-    progress("", len(ALL), len(ALL))
-    findings = tuple(ranked(with_explained_share(subject, each, pictures) for each in found))
-    unseen = any(each.check == "overlap" and each.severity != SKIPPED for each in found)  # otherwise the score may be memorised
-    verdict = verdict_of(findings, direction=pictures.get("direction") if unseen else None)
+    checks = all_checks()
+    found: list[Finding] = []
+    for done, check in enumerate(checks):
+        progress(check.name, done, len(checks))
+        found.append(check.examine(subject))
+    progress("", len(checks), len(checks))
+    coverage = {"bars": len(subject.bars)}
+    for each in found:
+        coverage |= each.examined
+    findings = [check.explained(subject, each) for check, each in zip(checks, found, strict=True)]
     return Diagnosis(
         subject=subject.name,
-        verdict=verdict,
-        findings=findings,
+        verdict=verdict_of(findings, direction=_direction(findings)),
+        findings=tuple(ranked(findings, checks)),
         coverage=coverage,
         seconds=time.perf_counter() - started,
-        pictures=pictures,
         synthetic=subject.bars.synthetic,
     )
+
+
+def _direction(findings: list[Finding]) -> bool | None:
+    """Return whether BUY is distinguishable from SELL on bars known to be unseen; None if that was not measured."""
+    if any(each.check == OVERLAP.name and each.severity == SKIPPED for each in findings):
+        return None  # the score may be memorised
+    return next((each.evidence.has_direction for each in findings if isinstance(each.evidence, RankSkill)), None)

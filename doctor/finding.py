@@ -1,56 +1,31 @@
-"""Findings of the doctor: one per check, ranked, and the verdict derived from them."""
+"""Findings of the doctor: one per check, with typed evidence; the diagnosis that holds them, and its verdict."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
+
+from ..arrays import JsonObject
+from ..errors import UsageError, nearest
 
 BROKEN, SUSPECT, WARNING, OK, SKIPPED = "broken", "suspect", "warning", "ok", "skipped"
 UNCHECKED = "cannot be checked"  # of flagbt verify: the proof ran but shows nothing
 SEVERITIES = (BROKEN, SUSPECT, WARNING, OK, SKIPPED)
 HEALTHY, NO_SKILL = "healthy", "no skill"
 
-# From the first cause to the last symptom: a fault in a bar's row spoils every later step.
-CHECKS = (
-    "lookahead-features",
-    "schema",
-    "serving-parity",
-    "lookahead-model",
-    "adapter",
-    "invariance",
-    "leaky-split",
-    "label-map",
-    "input-ignored",
-    "class-weights",
-    "drift",
-    "overlap",
-    "too-good",
-    "shares",
-    "funnel",
-    "calibration",
-    "rank-skill",
-)
 
-# Causes that also trigger another check: that check's finding is ranked after independent causes.
-_WEIGHTS = ("lookahead-model", "adapter")
-_ROWS = ("schema", "serving-parity")
-_CAUSES = (*_ROWS, *_WEIGHTS, "invariance", "label-map", "input-ignored", "class-weights", "drift")
-_LEAKS = ("lookahead-features", "lookahead-model", "leaky-split", "overlap")
-SYMPTOMS = ("too-good", "shares", "funnel", "calibration", "rank-skill")
-FOLLOWS: dict[str, tuple[str, ...]] = {
-    "serving-parity": ("lookahead-features", "schema", *_WEIGHTS, "invariance", "input-ignored"),
-    "invariance": _WEIGHTS,
-    "label-map": (*_ROWS, *_WEIGHTS, "invariance", "input-ignored", "class-weights"),
-    "input-ignored": _WEIGHTS,
-    "class-weights": (*_ROWS, *_WEIGHTS, "invariance", "input-ignored"),
-    "funnel": (*_CAUSES, "shares"),
-    "too-good": _LEAKS,
-    "shares": _CAUSES,
-    "calibration": (*_CAUSES, "shares", *_LEAKS),
-    "rank-skill": (*_CAUSES, *_LEAKS),
-}
+@dataclass(frozen=True)
+class Evidence:
+    """Base of what a check measured: a frozen dataclass for the page, for the check's `undo`, and for Python."""
+
+    def to_json(self) -> JsonObject:
+        """Return the numbers that the finding's JSON holds as well; none by default."""
+        return {}
+
+
+E = TypeVar("E", bound=Evidence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +35,7 @@ class Finding:
     Parameters
     ----------
     check : str
-        One of ``CHECKS``.
+        The check's name; `Check.examine` fills it in.
     severity : str
         ``broken`` (later numbers are not valid), ``suspect``, ``warning``, ``ok`` or ``skipped``; of ``flagbt verify``
         also ``cannot be checked``.
@@ -77,11 +52,13 @@ class Finding:
         The measured share of the symptom that disappears without this cause, 0 to 1.
     undone : str
         A sentence with the numbers of that measurement.
-    evidence : dict
-        More numbers by name.
+    evidence : Evidence, optional
+        What was measured, of the check's own type; None where nothing was.
+    examined : mapping
+        Counts of bars, rows, columns, moments and resamples.
     """
 
-    check: str
+    check: str = ""
     severity: str
     message: str
     value: float | None = None
@@ -91,16 +68,17 @@ class Finding:
     columns: tuple[str, ...] = ()
     explains: float | None = None
     undone: str = ""
-    evidence: dict[str, float | int | bool] = field(default_factory=dict)
+    evidence: Evidence | None = field(default=None, repr=False)
+    examined: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_problem(self) -> bool:
         """Whether the severity is broken or suspect."""
         return self.severity in (BROKEN, SUSPECT)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return JSON values; ``undone`` and ``otherwise`` are appended to the message."""
-        values: dict[str, Any] = {
+        values: JsonObject = {
             "check": self.check,
             "severity": self.severity,
             "value": _finite(self.value),
@@ -108,7 +86,9 @@ class Finding:
             "message": " ".join(each for each in (self.message, self.undone, self.otherwise) if each),
             "remedy": self.remedy,
         }
-        return values | ({"columns": list(self.columns)} if self.columns else {}) | self.evidence
+        if self.columns:
+            values["columns"] = list(self.columns)
+        return values if self.evidence is None else {**values, **self.evidence.to_json()}
 
 
 def _finite(value: float | None) -> float | None:
@@ -116,39 +96,12 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def skipped(check: str, why: str, remedy: str = "") -> Finding:
+def skipped(why: str, remedy: str = "", *, examined: Mapping[str, int] | None = None) -> Finding:
     """Return the finding of a check that could not run, with the reason."""
-    return Finding(check=check, severity=SKIPPED, message=why, remedy=remedy)
+    return Finding(severity=SKIPPED, message=why, remedy=remedy, examined=examined or {})
 
 
-def ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """Sort findings: problems, then warnings, then ok, then skipped.
-
-    Problems that no other problem causes come first (see ``FOLLOWS``; a cause with a smaller measured share does not count).
-    Then those with the larger explained share, rounded to a tenth. A cause without a measurement gets what the best measured
-    one leaves. Ties follow the order of ``CHECKS``.
-    """
-    found = list(findings)
-    problems = {each.check: each for each in found if each.is_problem}
-    rest = 1 - max((each.explains or 0.0 for each in found if each.is_problem), default=0.0)
-
-    def weight(each: Finding) -> float:
-        if not each.is_problem or each.check in SYMPTOMS:
-            return 0.0
-        return round(rest if each.explains is None else each.explains, 1)
-
-    def explains_less(cause: Finding, each: Finding) -> bool:
-        return cause.explains is not None and each.explains is not None and weight(cause) < weight(each)
-
-    def place(each: Finding) -> tuple[int, bool, float, int]:
-        causes = [problems[name] for name in FOLLOWS.get(each.check, ()) if name in problems]
-        follows = each.is_problem and not all(explains_less(cause, each) for cause in causes)
-        return 0 if each.is_problem else SEVERITIES.index(each.severity), follows, -weight(each), CHECKS.index(each.check)
-
-    return sorted(found, key=place)
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Diagnosis:
     """Every finding in rank order, the verdict and the number of items examined.
 
@@ -160,36 +113,61 @@ class Diagnosis:
         ``broken`` or ``suspect`` if a finding is; else ``no skill`` if BUY is not distinguishable from SELL, which is a valid
         result; else ``healthy``.
     findings : tuple of Finding
-    coverage : dict
-        Counts of bars, rows, columns, moments and resamples examined.
+    coverage : mapping
+        Counts of bars, rows, columns, moments and resamples examined by all checks.
     seconds : float
-    pictures : dict
-        Numbers for the page's charts; not part of the JSON.
+    synthetic : bool
+        Whether the bars are.
     """
 
     subject: str
     verdict: str
     findings: tuple[Finding, ...]
-    coverage: dict[str, int]
+    coverage: Mapping[str, int]
     seconds: float
-    pictures: dict[str, Any]
     synthetic: bool = False
 
+    def __repr__(self) -> str:
+        counts = ((each, sum(found.severity == each for found in self.findings)) for each in SEVERITIES)
+        shown = ", ".join(f"{n} {each}" for each, n in counts if n)
+        first = f"; first: {self.problems[0].check}" if self.problems else ""
+        return f"<Diagnosis of {self.subject}: {self.verdict} ({shown}{first})>"
+
     def finding(self, check: str) -> Finding:
-        """Return the finding of one check."""
-        return next(each for each in self.findings if each.check == check)
+        """Return the finding of one check.
+
+        Raises
+        ------
+        UsageError
+            When no check has that name; the nearest name is given.
+        """
+        found = {each.check: each for each in self.findings}
+        if check not in found:
+            raise UsageError(f"finding: no check is named '{check}'. {nearest(check, found)}")
+        return found[check]
+
+    def evidence(self, kind: type[E]) -> E | None:
+        """Return the evidence of a type, such as `RankSkill` of `doctor.checks.rank_skill`; None where none was found.
+
+        Examples
+        --------
+        >>> diagnosis = Diagnosis(subject="x", verdict="no skill", findings=(), coverage={}, seconds=0.0)
+        >>> diagnosis.evidence(Evidence) is None
+        True
+        """
+        return next((each.evidence for each in self.findings if isinstance(each.evidence, kind)), None)
 
     @property
     def problems(self) -> list[Finding]:
         """The broken and suspect findings, most likely cause first."""
         return [each for each in self.findings if each.is_problem]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the diagnosis as JSON values."""
         return {
             "verdict": self.verdict,
             "findings": [each.to_json() for each in self.findings],
-            "coverage": self.coverage,
+            "coverage": dict(self.coverage),
             "seconds": round(self.seconds, 3),
         }
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..arrays import FloatArray
 from ..errors import CheckpointError
+from ..models.architecture import AnyArchitecture
 from ..models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from torch import nn
+    import peft
+    from torch import Tensor, nn
+
+FINGERPRINT_TOLERANCE = 1e-4  # of a logit
 
 
 class LenientCheckpoint(NamedTuple):
@@ -19,7 +25,7 @@ class LenientCheckpoint(NamedTuple):
 
     Attributes
     ----------
-    network : Module
+    network : PeftModel
         With unmerged LoRA matrices, in evaluation mode, on the CPU.
     damaged : str
         Which weight file is missing or changed; empty if none.
@@ -27,7 +33,7 @@ class LenientCheckpoint(NamedTuple):
         Adapter tensors that the file lacks, and those that the network lacks.
     """
 
-    network: Any
+    network: peft.PeftModel
     damaged: str = ""
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
@@ -61,7 +67,7 @@ def load_leniently(checkpoint: Checkpoint) -> LenientCheckpoint:
     return LenientCheckpoint(model, damaged, tuple(sorted(set(wanted) - set(fits))), tuple(sorted(set(adapter) - set(fits))))
 
 
-def stored_adapter(checkpoint: Checkpoint) -> dict[str, Any]:
+def stored_adapter(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Return the tensors of the adapter's file; empty if it cannot be read."""
     from ..models.network import read_tensors
 
@@ -85,6 +91,11 @@ def logits_in_chunks(network: nn.Module, rows: FloatArray, *, receptive_bars: in
     return result
 
 
+def predict_with(network: nn.Module, architecture: AnyArchitecture) -> Callable[[FloatArray], FloatArray]:
+    """Return the network as a function from rows (n, F) to logits (n, 3); see `logits_in_chunks`."""
+    return partial(logits_in_chunks, network, receptive_bars=architecture.receptive_bars, chunk_bars=architecture.chunk_bars)
+
+
 def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
     """Return the largest difference between the network's and the stored logits of the fingerprint rows."""
     import torch
@@ -97,8 +108,16 @@ def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
     return float((logits - stored["logits"]).abs().max().nan_to_num(float("inf")))
 
 
-def find_matching_network(checkpoint: Checkpoint, tolerance: float) -> tuple[str, Any, dict[str, Any]] | None:
-    """Return the heads, context or mask that reproduce the fingerprint: a description, the network and its architecture.
+class MatchingNetwork(NamedTuple):
+    """The network of a checkpoint's files with a setting that reproduces the fingerprint, such as other heads."""
+
+    setting: str
+    network: nn.Module
+    architecture: AnyArchitecture
+
+
+def find_matching_network(checkpoint: Checkpoint) -> MatchingNetwork | None:
+    """Return the network with the heads, context or mask that reproduce the fingerprint; None if there is none.
 
     No tensor's shape depends on them, so a wrong value loads without an error.
     """
@@ -107,8 +126,9 @@ def find_matching_network(checkpoint: Checkpoint, tolerance: float) -> tuple[str
         values = {**checkpoint.values, "architecture": other.to_json()}
         try:
             network = load_leniently(Checkpoint(checkpoint.folder, values)).network
-            if fingerprint_difference(network, checkpoint) <= tolerance:
-                return f"{field} {getattr(other, field)} instead of {getattr(now, field)}", network, values["architecture"]
+            if fingerprint_difference(network, checkpoint) <= FINGERPRINT_TOLERANCE:
+                setting = f"{field} {getattr(other, field)} instead of {getattr(now, field)}"
+                return MatchingNetwork(setting, network, other)
         except (CheckpointError, RuntimeError, ValueError):  # this network cannot be built
             continue
     return None

@@ -6,28 +6,47 @@ skipped with that reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ..arrays import BoolArray, FloatArray, IntArray
 from ..data.bars import Bars
 from ..data.features import FeatureSet
-from ..data.labels import NO_LABEL, Labels, class_shares
+from ..data.labels import NO_LABEL, class_shares
 from ..errors import UsageError
 from ..models.checkpoint import Checkpoint
 from ..models.signals import Signals
 from ..models.statistics import softmax
-from .lenient_load import LenientCheckpoint
+from .lenient_load import (
+    FINGERPRINT_TOLERANCE,
+    LenientCheckpoint,
+    MatchingNetwork,
+    find_matching_network,
+    fingerprint_difference,
+)
 
 Predict = Callable[[FloatArray], FloatArray]
-Parity = tuple[float, float, int, tuple[str, ...], float]
+ComputeRows = Callable[[Bars], "npt.ArrayLike | pd.DataFrame"]
 UNKNOWN_CONTEXT_BARS = 256
 TRIED_ROWS = 300
+
+
+@runtime_checkable
+class Labeller(Protocol):
+    """A question that labels answer, such as a LabelSpec."""
+
+    @property
+    def horizon_bars(self) -> int:
+        """Bars that a label looks ahead."""
+
+    def labels(self, bars: Bars) -> IntArray:
+        """Return the labels (n_bars,): SELL=0, HOLD=1, BUY=2, -1 for none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +85,7 @@ class FeatureTable:
         return rows
 
 
-def table_of(features: FeatureSet | Callable[[Bars], Any], bars: Bars, columns: Sequence[str] | None) -> FeatureTable:
+def table_of(features: FeatureSet | ComputeRows, bars: Bars, columns: Sequence[str] | None) -> FeatureTable:
     """Make a FeatureTable of a feature set or of a function from Bars to an array or a DataFrame; call it once on ``bars``."""
     if not callable(features):
         raise UsageError(
@@ -82,6 +101,20 @@ def table_of(features: FeatureSet | Callable[[Bars], Any], bars: Bars, columns: 
     table = FeatureTable(found, lambda each: np.asarray(features(each), dtype=np.float64), names is not None)
     table(bars)  # to report a wrong shape here
     return table
+
+
+@dataclass(frozen=True)
+class PathDifference:
+    """Largest differences between the serving path and the training path on the same bars.
+
+    ``rows`` in standard deviations, ``logits`` in logits; ``columns`` are those that differ.
+    """
+
+    rows: float
+    logits: float
+    count: int
+    columns: tuple[str, ...] = ()
+    limit: float = 1e-3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -116,7 +149,7 @@ class Subject:
         Shares of the training labels; class weights of the training loss.
     corrected : callable, optional
         Logits -> probabilities of the stored calibration.
-    claims : dict
+    claims : mapping
         The training's own validation scores: ``accuracy``, ``majority_share``, ``auc_buy_sell``.
     signals : callable, optional
         Logits (n, 3) -> Signals, for the funnel.
@@ -127,7 +160,8 @@ class Subject:
     unknown : str
         Why only the model itself can be examined; empty otherwise.
     parity : callable, optional
-        Subject -> the numbers of ``serving_parity``, if the training stored rows and logits.
+        Subject -> the differences between serving and training, or why they are unknown, if the training stored rows and
+        logits.
     """
 
     name: str
@@ -140,19 +174,19 @@ class Subject:
     training: BoolArray | None = None
     validation: BoolArray | None = None
     labelled: Callable[[Bars], IntArray] | None = None
-    label_spec: Labels | None = None
+    label_spec: Labeller | None = None
     horizon_bars: int = 1
     context_bars: int | None = None
     label_shares: FloatArray | None = None
     class_weights: FloatArray | None = None
     corrected: Callable[[FloatArray], FloatArray] | None = None
-    claims: dict[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, float] = field(default_factory=dict)
     signals: Callable[[FloatArray], Signals] | None = None
     checkpoint: Checkpoint | None = None
     loaded: LenientCheckpoint | None = None
     refusal: str = ""
     unknown: str = ""
-    parity: Callable[[Subject], Parity | str] | None = None
+    parity: Callable[[Subject], PathDifference | str] | None = None
     seed: int = 0
 
     def random(self, purpose: int) -> np.random.Generator:
@@ -252,6 +286,24 @@ class Subject:
                 )
             raise UsageError(f"{expected}, got {'None' if given is None else output.shape}. {remedy}")
         return output
+
+    @cached_property
+    def matching_network(self) -> MatchingNetwork | None:
+        """The network of another setting that reproduces the fingerprint, where the loaded one does not."""
+        if self.loaded is None or self.checkpoint is None or self.loaded.network.training:
+            return None
+        if fingerprint_difference(self.loaded.network, self.checkpoint) <= FINGERPRINT_TOLERANCE:
+            return None
+        return find_matching_network(self.checkpoint)
+
+    def windows(self, random: np.random.Generator, extra: int, count: int) -> tuple[list[FloatArray], int]:
+        """Return random windows of consecutive served rows, each of the context and ``extra`` rows, and that length."""
+        rows = filled(self.rows[self.first_row :])
+        length = self.context + extra
+        if len(rows) < length:
+            return [], length
+        starts = random.integers(0, len(rows) - length + 1, count).tolist()
+        return [rows[start : start + length].copy() for start in starts], length
 
     @cached_property
     def probabilities(self) -> FloatArray:

@@ -109,6 +109,8 @@ class Backtest:
 
     Parameters
     ----------
+    params : mapping
+        Values of a plain Backtrader strategy's ``params`` by name; a flagbt strategy is an instance, made with its own.
     data, checkpoint, config : mapping, optional
         JSON values for the record; ``data`` and ``config`` override the engine's own values.
     progress : callable, optional
@@ -123,6 +125,7 @@ class Backtest:
     short: bool = False
     rules: Rules = field(default_factory=Rules)
     signals: Signals | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Mapping[str, Any] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -203,7 +206,7 @@ class Backtest:
                 StrategyAdapter, plugin=strategy, first=first, signal=rows.signal.tolist(), limits=self.rules.limits()
             )
         else:
-            cerebro.addstrategy(with_all_in_sizer(strategy))
+            cerebro.addstrategy(with_all_in_sizer(strategy), **self.params)
         with blamed_on(strategy if isinstance(strategy, type) else type(strategy), "the replay"):
             try:
                 ran = cerebro.run()

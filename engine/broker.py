@@ -12,8 +12,9 @@ import numpy as np
 
 from ..arrays import FloatArray, Progress
 from ..errors import StrategyError
-from .costs import Costs, FractionalCommission
-from .kernel import Account, order_at_open
+from .commission import FractionalCommission
+from .costs import Costs
+from .kernel import Account, fill_price, order_at_open
 from .order_refusal import LESS_THAN_A_LOT, RUIN, only_closes, refusal_at_fill
 from .plain_backtrader import AllIn
 
@@ -112,8 +113,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self.set_cash(starting_cash)
         self._rates = costs.rates()
         self.addcommissioninfo(FractionalCommission(costs=costs))
-        # TRAP: without slip_out, slippage is capped by the bar's high and low; without slip_open, there is none.
-        self.set_slippage_perc(costs.slippage, slip_open=True, slip_limit=True, slip_match=True, slip_out=True)
+        self.set_slippage_perc(costs.slippage)  # for strategies that read it; it is charged in _slip_up and _slip_down
         self.set_int2pnl(False)  # else the borrow would be paid in cash AND be counted in the next closing fee
         self.records: list[OrderRecord] = []
         self.fills: list[Fill] = []
@@ -256,15 +256,15 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self._unslipped = None
         super()._try_exec(order)
 
-    # A limit order fills at its limit, or at the open where that is better, and never slips: Backtrader's slippage
-    # would move it past its limit, since `slip_out` lets a price leave the bar. `lim` marks limit orders.
-    def _slip_up(self, pmax: float, price: float, doslip: bool = True, lim: bool = False) -> Any:
+    # Backtrader's own slippage is capped by the bar's high and low, and moves a limit order past its limit. Here a limit order
+    # fills at its limit, or at the open where that is better, and never slips. `lim` marks limit orders.
+    def _slip_up(self, pmax: float, price: float, doslip: bool = True, lim: bool = False) -> Any:  # noqa: ARG002 - Backtrader's
         self._unslipped = price
-        return price if lim else super()._slip_up(pmax, price, doslip)
+        return price if lim else fill_price(price, 1.0, self._rates)
 
-    def _slip_down(self, pmin: float, price: float, doslip: bool = True, lim: bool = False) -> Any:
+    def _slip_down(self, pmin: float, price: float, doslip: bool = True, lim: bool = False) -> Any:  # noqa: ARG002 - Backtrader's
         self._unslipped = price
-        return price if lim else super()._slip_down(pmin, price, doslip)
+        return price if lim else fill_price(price, -1.0, self._rates)
 
     def _execute(self, order: Any, ago: Any = None, price: Any = None, **kwargs: Any) -> Any:
         all_in = isinstance(order.p.size, AllIn)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import InitVar, asdict, dataclass
-from typing import Any
-
-import backtrader as bt
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, replace
 
 from ..errors import UsageError
+from ..options import check_options, from_options, option, option_table, recorded
 from .kernel import Rates, size_for
 
-_LARGEST_BPS = 1_000.0
+_BPS = "0 to 1,000 basis points (1 bp is 0.01 %, so 10 is a fee of 0.1 %)"
 # How an order for a target exposure gets its size. Every record holds it: runs under two sizing rules are different tests.
 SIZING = "at fill"
 
@@ -39,9 +38,30 @@ class Costs:
         ``reserve_bps``, which no longer exists.
     """
 
-    fee_bps: float = 10.0
-    slippage_bps: float = 2.0
-    borrow_bps_per_day: float = 1.0
+    fee_bps: float = option(
+        10.0,
+        help="Fee per side.",
+        unit="bps",
+        minimum=0,
+        maximum=1_000,
+        expected=_BPS,
+        sweep=True,
+        also=("--fees",),
+        recorded="always",
+    )
+    slippage_bps: float = option(
+        2.0, help="Slippage per side.", unit="bps", minimum=0, maximum=1_000, expected=_BPS, sweep=True, recorded="always"
+    )
+    borrow_bps_per_day: float = option(
+        1.0,
+        help="Borrow fee on a short's notional, per day.",
+        unit="bps",
+        minimum=0,
+        maximum=1_000,
+        expected=_BPS,
+        sweep=True,
+        recorded="always",
+    )
     lot_size: float = 1e-6
     reserve_bps: InitVar[float | None] = None  # refused: orders were once sized at the close, and left a reserve in cash
 
@@ -51,15 +71,14 @@ class Costs:
                 f"costs: reserve_bps is {reserve_bps!r}, and there is no such cost any more: an order is sized at its fill, "
                 "from the equity at that open, so it needs no cash reserve. Leave it out."
             )
-        for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day"):
-            value = getattr(self, name)
-            if not 0 <= value <= _LARGEST_BPS:
-                raise UsageError(
-                    f"costs: {name} is {value:g}, expected 0 to {_LARGEST_BPS:,.0f} basis points (1 bp is 0.01 %, so "
-                    "10 is a fee of 0.1 %)."
-                )
+        check_options(self, "costs")
         if not (math.isfinite(self.lot_size) and self.lot_size > 0):
             raise UsageError(f"costs: lot_size is {self.lot_size:g}, expected base units above 0, such as 0.000001.")
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, object]) -> Costs:
+        """Return the costs in a run's recorded settings; one that they do not hold has its default."""
+        return from_options(cls, settings)
 
     @property
     def fee(self) -> float:
@@ -82,34 +101,11 @@ class Costs:
         """Return the costs as fractions."""
         return Rates(self.fee, self.slippage, self.borrow_bps_per_day / 10_000, self.lot_size)
 
-    def describe(self) -> dict[str, float | str]:
-        """Return every field as a JSON value, and the sizing rule of orders for a target exposure."""
-        return asdict(self) | {"sizing": SIZING}
+    def times(self, factor: float) -> Costs:
+        """Return the costs with every one in basis points multiplied."""
+        scaled = {each.name: factor * getattr(self, each.name) for each in option_table(Costs) if each.option.unit == "bps"}
+        return replace(self, **scaled)
 
-
-# TRAP: derive from CommissionInfo. CommInfoBase has percabs=False and silently divides the fee by 100.
-class FractionalCommission(bt.CommissionInfo):  # type: ignore[misc]  # Backtrader has no types
-    """Charge ``Costs`` in Backtrader: a percentage fee, fractional sizes, borrow on shorts.
-
-    Parameters
-    ----------
-    costs : Costs
-    """
-
-    def __init__(self, *, costs: Costs) -> None:
-        self.p.commission = costs.fee  # before super().__init__, which derives its own fields from it
-        super().__init__()
-        self.costs = costs
-
-    def getsize(self, price: float, cash: float) -> float:
-        """Return the base units that are worth ``cash``; Backtrader's own rounds to integers."""
-        return cash / price
-
-    def get_credit_interest(self, data: Any, pos: Any, dt: Any) -> float:  # noqa: ARG002 - Backtrader's signature
-        """Return the borrow fee of a short position for the time since the bar before, in quote currency."""
-        if pos.size >= 0:
-            return 0.0
-        # Backtrader's own version charges whole days, on the entry price however old. Stamps are floats of days: rounding
-        # to the second keeps a bar's charge independent of its date.
-        days = round((data.datetime[0] - data.datetime[-1]) * 86_400) / 86_400
-        return float(self.costs.borrow_bps_per_day / 10_000 * days * abs(pos.size) * data.close[-1])
+    def describe(self) -> dict[str, object]:
+        """Return the costs as JSON values, and the sizing rule of orders for a target exposure."""
+        return {**recorded(self), "lot_size": self.lot_size, "sizing": SIZING}

@@ -82,6 +82,21 @@ class Account(NamedTuple):
     price: float
 
 
+def fill_price(price: float, size: float, rates: Rates) -> float:
+    """Return the price at which an order of ``size`` base units (signed) fills where the market is at ``price``."""
+    return price * (1 + rates.slippage) if size > 0 else price * (1 - rates.slippage)
+
+
+def fee_of(size: float, price: float, rates: Rates) -> float:
+    """Return the fee of a fill, in quote currency."""
+    return abs(size) * rates.fee * price
+
+
+def borrow_of(size: float, days: float, close: float, rates: Rates) -> float:
+    """Return the borrow fee of a position, held ``days`` since the bar that closed at ``close``, in quote currency."""
+    return rates.borrow * days * abs(size) * close if size < 0 else 0.0
+
+
 def size_for(equity: float, price: float, rates: Rates) -> float:
     """Return the base units of ``Costs.size_for``, in arithmetic that the replay can compile."""
     if equity <= 0:
@@ -105,7 +120,7 @@ def size_of_target(target: float, account: Account, open_: float, rates: Rates) 
     held = account.size
     equity = account.cash + held * open_
     if held * target < 0:
-        price = open_ * (1 - rates.slippage) if held > 0 else open_ * (1 + rates.slippage)
+        price = fill_price(open_, -held, rates)
         equity = account.cash + held * price - abs(held) * price * rates.fee
     return math.copysign(size_for(equity * abs(target), open_, rates), target)
 
@@ -123,17 +138,17 @@ def order_at_open(target: float, account: Account, open_: float, rates: Rates) -
         size = wanted - account.size
         if abs(size) < rates.lot_size / 2:
             return 0.0, open_
-        price = open_ * (1 + rates.slippage) if size > 0 else open_ * (1 - rates.slippage)
-        if wanted == 0 or is_paid(account, size, price, rates.fee):
+        price = fill_price(open_, size, rates)
+        if wanted == 0 or is_paid(account, size, price, rates):
             return size, price
         # One lot less; more where the position is so large that a float cannot represent a change of one lot.
         wanted = math.copysign(max(0.0, abs(wanted) - max(less, abs(wanted) * 4e-16)), target)
         less *= 2
 
 
-def is_paid(account: Account, size: float, price: float, fee: float) -> bool:
+def is_paid(account: Account, size: float, price: float, rates: Rates) -> bool:
     """Return whether an order leaves no debt, and no short above the equity at the order's price."""
-    _, _, _, refused = execute(account, size, price, fee)
+    _, _, _, refused = execute(account, size, price, rates)
     after = account.size + size
     return not refused and (size > 0 or after >= 0 or -after * price <= account.cash + account.size * price)
 
@@ -186,7 +201,7 @@ def next_target(wanted: float, held: HeldPosition, close: float, limits: Limits)
     return wanted, 0
 
 
-def execute(account: Account, size: float, price: float, fee: float) -> tuple[Account, float, float, bool]:
+def execute(account: Account, size: float, price: float, rates: Rates) -> tuple[Account, float, float, bool]:
     """Return the account after an order, the base units filled, the fee paid, and whether a part was refused for margin.
 
     ``BackBroker._execute`` for one stock-like asset at leverage 1, in its order of operations.
@@ -207,12 +222,12 @@ def execute(account: Account, size: float, price: float, fee: float) -> tuple[Ac
     if closed != 0:
         gain = -closed * (price - account.price)
         cash += -closed * account.price + gain
-        paid_closing = abs(closed) * fee * price
+        paid_closing = fee_of(closed, price, rates)
         cash -= paid_closing
     refused = False
     if opened != 0:
         left = cash - opened * price
-        paid_opening = abs(opened) * fee * price
+        paid_opening = fee_of(opened, price, rates)
         left -= paid_opening
         if left < 0:
             refused, opened, paid_opening = True, 0.0, 0.0
@@ -263,8 +278,8 @@ def simulate(
     for t in range(len(close)):
         order = orders[n_orders - 1]
         # 1. The bar opens: the borrow is paid.
-        if account.size < 0:
-            charge = rates.borrow * days[t] * abs(account.size) * close[t - 1]
+        if account.size != 0:
+            charge = borrow_of(account.size, days[t], close[t - 1], rates)
             borrow += charge
             account = Account(account.cash - charge, account.size, account.price)
         # 2. The pending order is sized and filled at the open.
@@ -276,7 +291,7 @@ def simulate(
                 order[STATUS], order[REASON] = ZERO_SIZE, NO_LOT
                 in_force = fallback
             else:
-                account, filled, fee, _ = execute(account, size, price, rates.fee)
+                account, filled, fee, _ = execute(account, size, price, rates)
                 order[STATUS], order[FILLED], order[FILLED_SIZE], order[FILL_PRICE] = DONE, t, filled, price
                 order[NOTIONAL], order[FEE], order[SLIPPAGE] = abs(filled) * price, fee, filled * (price - open_[t])
                 is_closed, trade_held = closes_trade(trade_held, filled)

@@ -11,16 +11,16 @@ read-only, or else not at all.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ..arrays import FloatArray, IntArray
+from ..arrays import FloatArray, Int64Array, IntArray, TimeArray
 from ..data.bars import Bars
 from ..data.labels import BUY, SELL
 from ..errors import StrategyError, UsageError
@@ -34,16 +34,6 @@ from .rules import Rules
 from .simulation import Simulation
 
 _TOLERANCE = 1e-9
-# The functions that ``kernel.simulate`` calls; numba compiles them with it.
-_CALLED = (
-    kernel.next_target,
-    kernel.size_for,
-    kernel.size_of_target,
-    kernel.execute,
-    kernel.is_paid,
-    kernel.order_at_open,
-    kernel.closes_trade,
-)
 STATUSES = ("unfilled", "filled", "zero-size")
 REASONS = ("", LESS_THAN_A_LOT, RUIN)
 
@@ -58,14 +48,20 @@ class ReplayBars:
     days : array of float64, shape (n_bars,)
         Time since the bar before, to the second; a short pays borrow for it. 0 for the first bar.
     last_of_day : array of int64, shape (n_days,)
-        For each UTC day from the first to the last, the position of the last bar up to its end; a day without bars
-        repeats the one before.
+        See ``last_bars_of_days``.
+    time : array of datetime64[ns], shape (n_bars,)
+        Open times, UTC.
+    step_hours, bars_per_year : float
+        As of `flagbt.data.bars.Bars`.
     """
 
     open: FloatArray
     close: FloatArray
     days: FloatArray
-    last_of_day: npt.NDArray[np.int64]
+    last_of_day: Int64Array
+    time: TimeArray
+    step_hours: float
+    bars_per_year: float
 
     @classmethod
     def of(cls, bars: Bars) -> ReplayBars:
@@ -73,10 +69,15 @@ class ReplayBars:
         stamps = days_of(bars.time)
         days = np.zeros(len(bars))
         days[1:] = np.round((stamps[1:] - stamps[:-1]) * 86_400) / 86_400  # as FractionalCommission does
-        day = np.floor(stamps).astype(np.int64)
-        every_day = np.arange(day[0], day[-1] + 1)
-        last_of_day = np.searchsorted(day, every_day, side="right") - 1
-        return cls(np.ascontiguousarray(bars.open), np.ascontiguousarray(bars.close), days, last_of_day)
+        return cls(
+            np.ascontiguousarray(bars.open),
+            np.ascontiguousarray(bars.close),
+            days,
+            last_bars_of_days(bars.time),
+            bars.time,
+            bars.step_hours,
+            bars.bars_per_year,
+        )
 
     def __len__(self) -> int:
         return len(self.close)
@@ -112,16 +113,6 @@ class ReplayResult:
         result: FloatArray = self.table[:, kernel.CASH] + self.table[:, kernel.SIZE] * self.bars.close
         return result
 
-    @property
-    def ruined(self) -> bool:
-        """Whether the equity was 0 or less at any close; the account is then closed for good."""
-        return bool((self.equity <= 0).any())
-
-    @property
-    def daily_equity(self) -> FloatArray:
-        """The equity at the last close of each UTC day, from the first to the last, shape (n_days,)."""
-        return self.equity[self.bars.last_of_day]
-
     def records(self) -> list[OrderRecord]:
         """Return the orders as the Backtrader path records them."""
         return [
@@ -145,6 +136,16 @@ class ReplayResult:
         """Return the fills as the Backtrader path records them."""
         rows = self.orders[self.orders[:, kernel.FILLED] >= 0].tolist()
         return [Fill(int(row[kernel.FILLED]), row[kernel.FILLED_SIZE], row[kernel.FILL_PRICE], row[kernel.FEE]) for row in rows]
+
+
+def last_bars_of_days(time: TimeArray) -> Int64Array:
+    """Return for each UTC day, from the first to the last, the position of the last bar up to its end, shape (n_days,).
+
+    A day without bars repeats the one before.
+    """
+    day = time.astype("datetime64[D]").astype(np.int64)
+    every_day = np.arange(day[0], day[-1] + 1)
+    return np.searchsorted(day, every_day, side="right") - 1
 
 
 def position_rule(signal: IntArray, *, short: bool) -> FloatArray:
@@ -274,8 +275,9 @@ def _compiled() -> Callable[..., tuple[int, int]]:
 
     # Division by zero gives infinity, as in numpy: the check for it costs more than the division. Never use fastmath.
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True}
-    for function in _CALLED:
-        register_jitable(**options)(function)
+    for function in vars(kernel).values():  # those that ``kernel.simulate`` calls
+        if inspect.isfunction(function) and function.__module__ == kernel.__name__ and function is not kernel.simulate:
+            register_jitable(**options)(function)
     try:
         return numba.njit(kernel.simulate, cache=True, **options)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder that can be written: compile in each process

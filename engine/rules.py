@@ -8,14 +8,17 @@ touched the stop and recovered before the close has no effect.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from ..errors import UsageError, nearest
+from ..options import check_options, from_options, option, recorded
 from .kernel import COOLDOWN, HORIZON, MIN_HOLD, RUIN, SHORT_LIMIT, STOP_LOSS, TAKE_PROFIT, Limits
 
 # Rules that end a position, and rules that block an order. Ruin does both, though it is not a rule of a strategy.
 EXITS = {STOP_LOSS: "stop_loss", TAKE_PROFIT: "take_profit", SHORT_LIMIT: "short_limit", HORIZON: "horizon", RUIN: "ruin"}
 WAITS = {COOLDOWN: "cooldown", MIN_HOLD: "min_hold", RUIN: "ruined"}
+LABEL_HORIZON = "horizon"  # the exit at the horizon of a checkpoint's labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +32,9 @@ class Rules:
         against the position then closes it and does not reverse it.
     min_hold_bars : int
         A signal closes or reverses a position only after this many bars. Stops and the short limit do not wait.
-    horizon_bars : int, optional
-        Exit this many bars after the last signal for the position's side.
+    exit : str
+        ``signal``, ``horizon:BARS``: exit this many bars after the last signal for the position's side, or ``horizon``:
+        the horizon of the checkpoint's labels, see ``with_horizon``.
     stop_loss, take_profit : float, optional
         Exit once the close is this fraction of the entry price worse or better than the entry price.
     max_short_notional : float
@@ -45,42 +49,83 @@ class Rules:
         For a value out of its range.
     """
 
-    cooldown_bars: int = 0
-    min_hold_bars: int = 0
-    horizon_bars: int | None = None
-    stop_loss: float | None = None
-    take_profit: float | None = None
-    max_short_notional: float = 1.0
-    close_short_above: float | None = None
+    cooldown_bars: int = option(
+        0, help="No entry for this many bars after an exit.", unit="bars", minimum=0, expected="0 bars or more", sweep=True
+    )
+    min_hold_bars: int = option(
+        0, help="No exit by signal before this many bars.", unit="bars", minimum=0, expected="0 bars or more", sweep=True
+    )
+    exit: str = option(
+        "signal", help="signal, or horizon[:BARS]: exit this long after the last signal.", unit="rule", sweep=True
+    )
+    stop_loss: float | None = option(
+        None,
+        help="Exit at a close worse than the entry price by this fraction.",
+        unit="fraction",
+        above=0,
+        below=1,
+        expected="a fraction of the entry price above 0 and below 1, such as 0.05 for 5 %",
+        sweep=True,
+    )
+    take_profit: float | None = option(
+        None,
+        help="Exit at a close better than the entry price by this fraction.",
+        unit="fraction",
+        above=0,
+        expected="a fraction of the entry price above 0, such as 0.05 for 5 %",
+        sweep=True,
+    )
+    max_short_notional: float = option(
+        1.0,
+        help="Largest short position at entry, as a share of equity.",
+        unit="share",
+        above=0,
+        maximum=1,
+        expected="a share of equity above 0 and up to 1: a short may be as large as the equity, never larger",
+        sweep=True,
+    )
+    close_short_above: float | None = option(
+        None,
+        help="Close a short whose notional exceeds the equity this many times.",
+        unit="times",
+        minimum=1,
+        expected="times the equity, 1 or more: below that, a short of all the equity would be closed as soon as it is opened",
+        sweep=True,
+    )
 
     def __post_init__(self) -> None:
-        for name in ("cooldown_bars", "min_hold_bars"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"rules: {name} is {getattr(self, name)}, expected 0 bars or more.")
-        if self.horizon_bars is not None and self.horizon_bars < 1:
-            raise UsageError(f"rules: horizon_bars is {self.horizon_bars}, expected 1 bar or more, or None for no such exit.")
-        if self.stop_loss is not None and not 0 < self.stop_loss < 1:
-            raise UsageError(_fraction("stop_loss", self.stop_loss, "above 0 and below 1"))
-        if self.take_profit is not None and not 0 < self.take_profit < math.inf:
-            raise UsageError(_fraction("take_profit", self.take_profit, "above 0"))
-        if not 0 < self.max_short_notional <= 1:
-            raise UsageError(
-                f"rules: max_short_notional is {self.max_short_notional:g}, expected a share of equity above 0 "
-                "and up to 1: a short may be as large as the equity, never larger."
-            )
-        if self.close_short_above is not None and not 1 <= self.close_short_above < math.inf:
-            raise UsageError(
-                f"rules: close_short_above is {self.close_short_above:g}, expected times the equity, 1 or more: below that, a "
-                "short of all the equity would be closed as soon as it is opened."
-            )
+        check_options(self, "rules")
+        if self.exit != LABEL_HORIZON:
+            object.__setattr__(self, "exit", _exit_text(horizon_of(self.exit, None)))
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, object]) -> Rules:
+        """Return the rules in a run's recorded settings; one that they do not hold is off."""
+        return from_options(cls, settings)
+
+    def with_horizon(self, label_horizon_bars: int | None) -> Rules:
+        """Return the rules with the bars of a checkpoint's labels in place of the text ``horizon``.
+
+        Raises
+        ------
+        UsageError
+            For ``horizon`` without a checkpoint.
+        """
+        return replace(self, exit=_exit_text(horizon_of(self.exit, label_horizon_bars)))
 
     def limits(self) -> Limits:
-        """Return the rules as numbers."""
+        """Return the rules as numbers.
+
+        Raises
+        ------
+        UsageError
+            For an exit at a horizon whose bars are not known.
+        """
         off = math.inf
         return Limits(
             self.cooldown_bars,
             self.min_hold_bars,
-            self.horizon_bars or 0,
+            horizon_of(self.exit, None) or 0,
             off if self.stop_loss is None else self.stop_loss,
             off if self.take_profit is None else self.take_profit,
             self.max_short_notional,
@@ -89,20 +134,11 @@ class Rules:
 
     def describe(self) -> dict[str, object]:
         """Return the active rules as JSON values, under the names of `flagbt run`'s options."""
-        named = {
-            "cooldown_bars": self.cooldown_bars or None,
-            "min_hold_bars": self.min_hold_bars or None,
-            "exit": None if self.horizon_bars is None else f"horizon:{self.horizon_bars}",
-            "stop_loss": self.stop_loss,
-            "take_profit": self.take_profit,
-            "max_short_notional": None if self.max_short_notional == 1 else self.max_short_notional,
-            "close_short_above": self.close_short_above,
-        }
-        return {name: value for name, value in named.items() if value is not None}
+        return recorded(self)
 
 
-def _fraction(name: str, value: float, expected: str) -> str:
-    return f"rules: {name} is {value:g}, expected a fraction of the entry price {expected}, such as 0.05 for 5 %."
+def _exit_text(horizon_bars: int | None) -> str:
+    return "signal" if horizon_bars is None else f"{LABEL_HORIZON}:{horizon_bars}"
 
 
 def horizon_of(text: str, label_horizon_bars: int | None) -> int | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NotRequired, TypedDict
+
+from ..arrays import JsonObject
 
 N_CLASSES = 3
 LANGUAGE_MODEL_FIELDS = ("key_value_heads", "rope_theta", "rms_norm_eps")
@@ -65,7 +67,7 @@ class Architecture:
         """Number of earlier positions that a logit depends on: layers x (context - 1)."""
         return self.layers * (self.context_bars - 1)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the parameters as JSON values; those of language models only where they differ from the defaults.
 
         So a checkpoint without them keeps the bytes it had before they existed.
@@ -138,7 +140,7 @@ class OriginalArchitecture:
         """Number of windows compared at each load: fewer where they are long."""
         return min(FINGERPRINT_ROWS, max(FEWEST_WINDOWS, 2 * FINGERPRINT_ROWS // self.context_bars))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the parameters as JSON values."""
         return {"kind": self.kind, **asdict(self)}
 
@@ -178,7 +180,19 @@ def original_chunk_bars(context_bars: int) -> int:
     return context_bars - 1 + max(1, WINDOW_ROWS // context_bars)
 
 
-PRESETS: dict[str, dict[str, Any]] = {
+class PresetSizes(TypedDict):
+    """The parameters of an architecture that a preset gives."""
+
+    layers: int
+    d_model: int
+    heads: int
+    d_feedforward: int
+    context_bars: int
+    chunk_bars: int
+    dropout: NotRequired[float]
+
+
+PRESETS: dict[str, PresetSizes] = {
     "tiny": {
         "layers": 4,
         "d_model": 128,

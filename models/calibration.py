@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from ..arrays import FloatArray
+from ..arrays import FloatArray, JsonObject
 from ..data.time_range import TimeRange
 from ..errors import UsageError, nearest
 from .statistics import log_softmax, softmax
@@ -50,13 +50,13 @@ class Calibration:
         # Not a matrix product: its bits depend on the number of rows.
         return softmax((x[:, None, :] * matrix).sum(axis=2) + np.asarray(self.offset))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the calibration as JSON values."""
-        values = {"method": self.method, "scale": np.asarray(self.scale).tolist(), "offset": list(self.offset)}
+        values: JsonObject = {"method": self.method, "scale": np.asarray(self.scale).tolist(), "offset": list(self.offset)}
         return values if self.fitted_on is None else {**values, "fitted_on": self.fitted_on}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any], *, place: str) -> Calibration:
+    def from_json(cls, values: object, *, place: str) -> Calibration:
         """Read the result of ``to_json``; ``place`` names the file in errors.
 
         Raises
@@ -97,9 +97,9 @@ class Calibration:
         return cls("offset", offset=_three(text.split(","), f"--calibration offset:{text}"))
 
 
-def _three(values: Any, place: str) -> Three:
+def _three(values: object, place: str) -> Three:
     try:
-        numbers = [float(value) for value in values]
+        numbers = [float(value) for value in values] if isinstance(values, Iterable) else []
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != 3 or not np.isfinite(numbers).all():

@@ -8,7 +8,6 @@ does not matter. A known shift that the training put into the logits is removed 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -104,7 +103,7 @@ def why_not_fitted(labels: IntArray) -> str | None:
     )
 
 
-def checked_shares(shares: Any, place: str) -> FloatArray:
+def checked_shares(shares: object, place: str) -> FloatArray:
     """Return three shares that sum to 1 exactly.
 
     Raises

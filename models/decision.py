@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ..arrays import BoolArray, FloatArray, IntArray
+from ..arrays import BoolArray, FloatArray, IntArray, JsonObject
 from ..data.labels import BUY, HOLD, SELL, class_shares
 from ..errors import UsageError, nearest
 from .signals import NO_SIGNAL
@@ -88,14 +87,14 @@ class Decision:
             signal = np.where((buy >= 1) & (buy > sell), BUY, np.where((sell >= 1) & (sell > buy), SELL, HOLD))
         return np.where(scored, signal, NO_SIGNAL).astype(np.int8)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the rule as JSON values."""
         if self.thresholds is None:
             return {"method": self.method}
         return {"method": self.method, "thresholds": list(self.thresholds)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any], *, place: str) -> Decision:
+    def from_json(cls, values: object, *, place: str) -> Decision:
         """Read the result of ``to_json``; ``place`` names the file in errors.
 
         Raises

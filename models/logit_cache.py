@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import cache as once
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..arrays import Float32Array, FloatArray, Progress
+from ..arrays import Float32Array, FloatArray, JsonObject, Progress
 from ..data.bars import Bars
 from ..storage.atomic_files import home_folder, remove_abandoned, write_bytes
 from .checkpoint import Checkpoint
@@ -101,7 +101,15 @@ def logits_of(
     return logits
 
 
-def _scored(checkpoint: Checkpoint, rows: Float32Array, bars: Bars, *, device: torch.device, **options: Any) -> FloatArray:
+def _scored(
+    checkpoint: Checkpoint,
+    rows: Float32Array,
+    bars: Bars,
+    *,
+    device: torch.device,
+    batch_chunks: int | None,
+    progress: Progress | None,
+) -> FloatArray:
     from .network import architecture_of, load_network  # transformers and peft take seconds to import
     from .scoring import ScoringOptions, score
 
@@ -111,13 +119,13 @@ def _scored(checkpoint: Checkpoint, rows: Float32Array, bars: Bars, *, device: t
         bars,
         architecture=architecture_of(checkpoint),
         warmup_bars=checkpoint.schema.warmup_bars,
-        options=ScoringOptions(device=device, **options),
+        options=ScoringOptions(device=device, batch_chunks=batch_chunks, progress=progress),
     )
 
 
 def key_of(
     checkpoint: Checkpoint, rows: Float32Array, bars: Bars, device: torch.device, batch_chunks: int | None
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return everything that decides the bits of the logits, as JSON values.
 
     That includes the hardware and the number of threads: a sum in another order can differ.
@@ -152,12 +160,12 @@ def cache_folder() -> Path:
     return home_folder() / "cache" / "logits"
 
 
-def entry_of(key: dict[str, Any]) -> Path:
+def entry_of(key: JsonObject) -> Path:
     """Return the file for the logits of a key."""
     return cache_folder() / (hashlib.sha256(_line(key)).hexdigest() + SUFFIX)
 
 
-def read_entry(key: dict[str, Any], n_bars: int) -> FloatArray | None:
+def read_entry(key: JsonObject, n_bars: int) -> FloatArray | None:
     """Return the logits (n_bars, 3) stored under a key; None where there is no valid entry."""
     path = entry_of(key)
     try:
@@ -178,7 +186,7 @@ def read_entry(key: dict[str, Any], n_bars: int) -> FloatArray | None:
     return logits
 
 
-def write_entry(key: dict[str, Any], logits: FloatArray) -> None:
+def write_entry(key: JsonObject, logits: FloatArray) -> None:
     """Store logits under a key, whole or not at all; remove the least recently used entries where the cache is too large."""
     payload = io.BytesIO()
     np.lib.format.write_array(payload, logits, allow_pickle=False)
@@ -255,7 +263,7 @@ def _prune(folder: Path) -> None:
     remove_abandoned(folder)
 
 
-def _line(key: dict[str, Any]) -> bytes:
+def _line(key: JsonObject) -> bytes:
     return json.dumps(key, sort_keys=True).encode()
 
 

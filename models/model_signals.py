@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from ..arrays import IntArray, Progress
+from ..arrays import BoolArray, FloatArray, IntArray, JsonObject, Progress
 from ..data.bars import Bars
 from .calibration import Calibration
 from .checkpoint import Checkpoint
@@ -68,12 +67,12 @@ class ModelSignals:
         signal = self.decision(probabilities, class_returns=self.checkpoint.class_returns, round_trip_cost=self.round_trip_cost)
         return Signals(signal, _raw(logits), logits, probabilities)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return what a record needs to repeat it, as JSON values, without the device."""
         return {"calibration": self.calibration.to_json(), "decision": str(self.decision)}
 
 
-def _raw(logits: np.ndarray[Any, np.dtype[np.float64]]) -> IntArray:
-    scored = np.isfinite(logits).all(axis=1)
+def _raw(logits: FloatArray) -> IntArray:
+    scored: BoolArray = np.asarray(np.isfinite(logits).all(axis=1))
     highest = np.where(scored[:, None], logits, 0.0).argmax(axis=1)
     return np.where(scored, highest, NO_SIGNAL).astype(np.int8)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
 from ..data.labels import CLASS_NAMES, class_counts
 
+T = TypeVar("T")
 SMALLEST_PROBABILITY = 1e-12
 
 
@@ -124,6 +126,6 @@ def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> di
     }
 
 
-def by_class(values: list[Any]) -> dict[str, Any]:
+def by_class(values: Sequence[T]) -> dict[str, T]:
     """Return three values by class name."""
     return dict(zip(CLASS_NAMES, values, strict=True))

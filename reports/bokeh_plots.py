@@ -8,19 +8,19 @@ A user's text is never drawn on a canvas: Bokeh treats text between dollar signs
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 import re
 from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .page import STAND_IN, Html, escape
+from markupsafe import Markup
+
+from ..arrays import JsonValue
+from .page import STAND_IN, render, script_json
 
 if TYPE_CHECKING:
-    from bokeh.models import Plot
+    from bokeh.models import ColumnDataSource, GlyphRenderer, LayoutDOM, Plot
+    from bokeh.plotting import figure
 
-CHART_MARK = '<script type="application/json" class="chart-data">'
 _FORMATS = {"percent": "0 %", "money": "0,0", "number": "0,0.[00]"}
 
 
@@ -34,7 +34,7 @@ def new_plot(
     x_unit: str = "number",
     timed: bool = False,
     factors: tuple[list[str], list[str]] | None = None,
-) -> Any:
+) -> figure:
     """Return an empty plot: zoomable axes of numbers or times, or a fixed grid of ``factors`` (the columns and the rows)."""
     from bokeh.plotting import figure
 
@@ -61,7 +61,7 @@ def new_plot(
     return plot
 
 
-def _set_style(plot: Any) -> None:
+def _set_style(plot: figure) -> None:
     from bokeh.models import NoOverlap
 
     plot.toolbar.logo = None
@@ -78,7 +78,7 @@ def _set_style(plot: Any) -> None:
     plot.title.text_color, plot.title.text_font_size, plot.title.text_font_style = STAND_IN["muted"], "13px", "normal"
 
 
-def _set_zoom(plot: Any, unit: str, x_unit: str, *, timed: bool) -> None:
+def _set_zoom(plot: figure, unit: str, x_unit: str, *, timed: bool) -> None:
     from bokeh.models import (
         BoxZoomTool,
         DataRange1d,
@@ -105,7 +105,9 @@ def _set_zoom(plot: Any, unit: str, x_unit: str, *, timed: bool) -> None:
         plot.xaxis.formatter = NumeralTickFormatter(format=_FORMATS[x_unit])
 
 
-def hover(plot: Any, renderers: Sequence[Any], tooltips: Sequence[tuple[str, str]], *, anywhere: bool = False) -> None:
+def hover(
+    plot: figure, renderers: Sequence[GlyphRenderer], tooltips: Sequence[tuple[str, str]], *, anywhere: bool = False
+) -> None:
     """Show the values under the pointer, or ``anywhere`` above or below it."""
     from bokeh.models import HoverTool
 
@@ -123,34 +125,41 @@ def hover(plot: Any, renderers: Sequence[Any], tooltips: Sequence[tuple[str, str
     )
 
 
-def source(**columns: Any) -> Any:
+def source(**columns: object) -> ColumnDataSource:
     """Return columns as Bokeh's data source."""
     from bokeh.models import ColumnDataSource
 
     return ColumnDataSource(data=columns)
 
 
-def chart_html(plots: Sequence[Plot], name: str, *, description: str, caption: str, legend: Html) -> Html:
-    """Return the markup of stacked plots: legend, place, caption, and the data as JSON."""
+def chart_html(
+    plots: Sequence[Plot], name: str, *, description: str, caption: str, legend: Sequence[tuple[str, str, str]] = ()
+) -> Markup:
+    """Return the markup of stacked plots: legend, place, caption, and the data as JSON.
+
+    ``legend``: for each entry its text, its colour's name and its dash or shape.
+    """
     from bokeh.embed import json_item
     from bokeh.models import Column
 
-    height = sum(plot.height or 0 for plot in plots)
-    layout: Any = plots[0] if len(plots) == 1 else Column(children=list(plots), sizing_mode="stretch_width")
+    layout: LayoutDOM = plots[0] if len(plots) == 1 else Column(children=list(plots), sizing_mode="stretch_width")
     item = _renumbered(json_item(layout, f"chart-{name}"), name)
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return Html(
-        f'<figure class="chart">{legend}<div id="chart-{escape(name)}" class="canvas" role="group" '
-        f'aria-label="{escape(description)}" style="min-height:{height}px"></div>{below}\n'
-        f"{CHART_MARK}{_themed(script_json(item))}</script>\n</figure>\n"
+    return render(
+        "chart",
+        name=name,
+        description=description,
+        caption=caption,
+        legend=legend,
+        height=sum(plot.height or 0 for plot in plots),
+        data=_themed(script_json(item)),
     )
 
 
-def _renumbered(item: Any, name: str) -> Any:
+def _renumbered(item: JsonValue, name: str) -> JsonValue:
     """Number the models of a chart by their place in it: Bokeh numbers them by their count in the process."""
     numbers: dict[str, str] = {}
 
-    def walk(node: Any) -> Any:
+    def walk(node: JsonValue) -> JsonValue:
         if isinstance(node, dict):
             return {
                 key: numbers.setdefault(value, f"{name}-{len(numbers)}") if key in ("id", "root_id") else walk(value)
@@ -161,21 +170,8 @@ def _renumbered(item: Any, name: str) -> Any:
     return walk(item)
 
 
-def script_json(value: Any) -> str:
-    """Return JSON for use inside a script element: without ``<``, so without its end or a comment."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return text.replace("<", "\\u003c")
-
-
-def _themed(text: str) -> str:
+def _themed(text: Markup) -> Markup:
     """Return JSON with the names of the page's colours, which interactive_charts.js looks up."""
     names = {colour: name for name, colour in STAND_IN.items()}
-    return re.sub(r'"(#0102[0-9a-f]{2})"', lambda found: f'"var(--{names[found.group(1)]})"', text)
-
-
-@cache
-def chart_scripts() -> tuple[str, str]:
-    """Return Bokeh's script from its package, and ours."""
-    bokeh = importlib.resources.files("bokeh").joinpath("server", "static", "js", "bokeh.min.js")
-    ours = importlib.resources.files(__package__).joinpath("interactive_charts.js")
-    return bokeh.read_text(encoding="utf-8"), ours.read_text(encoding="utf-8")
+    # Markup: as before, with colours in place of colours.
+    return Markup(re.sub(r'"(#0102[0-9a-f]{2})"', lambda found: f'"var(--{names[found.group(1)]})"', text))

@@ -10,9 +10,9 @@ from ..errors import RecordError
 from ..models.reliability import Reliability
 from ..results.calibration_result import CalibrationResult, Scores
 from ..results.caveats import stamps
-from ..results.number_text import percent, ratio
+from ..results.number_text import ratio
 from ..storage.atomic_files import write_text
-from .page import Html, document, escape, paragraph, section, table
+from .page import render
 from .static_charts import reliability_chart, reliability_png
 
 HELD_OUT = (
@@ -75,35 +75,22 @@ def write_pages(done: CalibrationResult, *, html: Path | None, png: Path | None)
 def render_calibration(done: CalibrationResult) -> str:
     """Return the whole page; a user's text is escaped."""
     calibration, columns = done.stored.calibration, calibration_columns(done)
-    before, after = done.before.scores, (done.held_out or done.after).scores
-    lead = (
-        f"{calibration.method}: NLL {before['nll']:.4f} to {after['nll']:.4f}, ECE {percent(before['ece'])} to "
-        f"{percent(after['ece'])}{'' if done.held_out is None else ' on bars it was not fitted on'}."
-    )
-    body = [
-        Html(f"<h1>Calibration of {escape(done.checkpoint.name)} on {escape(calibration.fitted_on)}</h1>\n"),
-        paragraph(lead, "lead"),
-        *(paragraph(note) for note in done.notes),
-        section("What it changes", table(HELD_OUT, ["", *columns], calibration_rows(done))),
-        section(
-            "Reliability",
-            reliability_chart(curves_of(done), "reliability"),
-            paragraph(
-                "On the dotted line, a class predicted with probability p occurs with frequency p. A larger dot: more bars.",
-                "muted",
-            ),
-        ),
-        section(
-            "The calibration",
-            Html(f"<pre>{escape(json.dumps(calibration.to_json(), indent=2))}</pre>\n"),
-            paragraph(f"Decision stored with it: {done.stored.decision}. Runs with it on {calibration.fitted_on} are refused."),
-            paragraph(
-                f"Checkpoint {done.checkpoint.name}, digest {done.checkpoint.digest[:12]}; bars of {done.source}; the doctor's "
-                f"verdict there: {done.doctor_verdict}.",
-                "muted",
-            ),
-        ),
-    ]
-    return document(
-        f"flagbt calibrate: {done.checkpoint.name}", "".join(body), banners=stamps(synthetic=done.synthetic, overlap=False)
+    return render(
+        "calibration",
+        title=f"flagbt calibrate: {done.checkpoint.name}",
+        banners=stamps(synthetic=done.synthetic, overlap=False),
+        checkpoint=done.checkpoint,
+        calibration=calibration,
+        before=done.before.scores,
+        after=(done.held_out or done.after).scores,
+        held_out=done.held_out is not None,
+        notes=done.notes,
+        caption=HELD_OUT,
+        columns=["", *columns],
+        rows=calibration_rows(done),
+        chart=reliability_chart(curves_of(done), "reliability"),
+        json=json.dumps(calibration.to_json(), indent=2),
+        decision=done.stored.decision,
+        source=done.source,
+        doctor_verdict=done.doctor_verdict,
     )

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ..engine.costs import Costs
 from ..errors import RangeError
 from ..results.caveats import banners, overlaps, strategy_name, with_stamp
-from ..results.metrics import drawdowns
+from ..results.metric_set import declarations
 from ..results.number_text import NULL, percent, ratio, whole
-from ..results.ranking import BETTER, best, measured, of_trader
+from ..results.ranking import best, measured, metrics_of, of_trader
 from ..results.run_record import RunRecord
+from ..results.run_view import drawdowns
 from ..results.significance.measure import share
-from .interactive_charts import Line, Panel, chart_document, line_chart
-from .page import Html, Row, escape, paragraph, section, setting_text, table
+from .interactive_charts import Line, Panel, line_chart
+from .page import render, setting_text
 from .sections.calibration import reliability_curves, reliability_line
-from .sections.curves import HEADLINES, ZOOM, times
-from .sections.diversity import class_bars, funnel_bars
+from .sections.curves import ZOOM, times
+from .sections.diversity import funnel_stages
 from .sections.significance import trials_then_now
 
 # Config fields that must be equal before one run may be called better than another.
-COST_FIELDS = ("fee_bps", "slippage_bps", "borrow_bps_per_day", "lot_size", "cash")
+COST_FIELDS = (*(each.name for each in fields(Costs)), "cash")
 RUN_COLOURS = 6
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 LONGEST_LABEL = 40
@@ -50,22 +53,31 @@ def render_comparison(runs: Sequence[RunRecord]) -> str:
     warnings = banners([run.manifest for run in runs], names)
     if unequal:
         warnings.append(f"NOT COMPARABLE, so nothing is ranked: {'; '.join(unequal)}.")
-    count = "one run" if len(runs) == 1 else f"{len(runs)} runs"
-    body = "".join(
-        (
-            f"<header>\n<h1>Comparison of {count}</h1>\n",
-            paragraph(_sentence(runs, names, unequal), "lead"),
-            "</header>\n",
-            _runs_table(runs, names),
-            section("Equity and drawdown", _curves(runs, names, unequal)),
-            section("Metrics", _metrics_table(runs, names, unequal)),
-            section("Signals", _signals(runs, names)),
-            section("From bars to fills", _funnels(runs, names)),
-            section("Calibration", _calibration(runs, names)),
-            section("What differs", _differences_table(runs, names)),
-        )
+    pairs = list(zip(names, runs, strict=True))
+    differing_columns, differing = _differences_table(runs, names)
+    return render(
+        "comparison",
+        title="Comparison – flagbt",
+        banners=warnings,
+        wide=len(runs) > 2,
+        names=names,
+        sentence=_sentence(runs, names, unequal),
+        outcomes=[
+            (name, f"{run.manifest['data']['first'][:10]} .. {run.manifest['data']['last'][:10]}", run.manifest["sentence"])
+            for name, run in pairs
+        ],
+        curves=_curves(runs, names, unequal),
+        metrics=_metrics_table(runs, names, unequal),
+        shares=_class_shares(pairs),
+        without_signals=[name for name, run in pairs if run.manifest["diversity"] is None],
+        verdicts=[_verdict_row(name, run) for name, run in pairs],
+        funnels=[(name, funnel_stages(run.manifest["funnel"])) for name, run in pairs if len(runs) <= MOST_COLUMNS],
+        counts=[[name, *_funnel_cells(run.manifest["funnel"])] for name, run in pairs],
+        reliability=_reliability(pairs),
+        scores=[_score_row(name, scores) for name, run in pairs if (scores := run.metrics["labels"]) is not None],
+        differing_columns=differing_columns,
+        differing=differing,
     )
-    return chart_document("Comparison – flagbt", body, banners=warnings, wide=len(runs) > 2)
 
 
 def comparison_table(runs: Sequence[RunRecord]) -> list[list[str]]:
@@ -155,7 +167,7 @@ def _sentence(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence
     found = best(sharpe, 1)
     if found is None:
         return f"{len(runs)} runs over the same bars and costs; their daily Sharpe ratios cannot be ranked."
-    held = ratio(runs[0].metrics["benchmark"]["sharpe_daily"])
+    held = ratio(metrics_of(runs[0], "benchmark").sharpe_daily)
     certainty = runs[found].metrics["certainty"]
     luck = f" {with_stamp(certainty['verdict'], runs[found].manifest['config'])['sentence']}" if certainty else ""
     return (
@@ -164,18 +176,10 @@ def _sentence(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence
     )
 
 
-def _runs_table(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
-    rows = [
-        [name, f"{run.manifest['data']['first'][:10]} .. {run.manifest['data']['last'][:10]}", run.manifest["sentence"]]
-        for name, run in zip(names, runs, strict=True)
-    ]
-    return table("The runs", ["Run", "Range", "Outcome"], rows, words=True)
-
-
-def _curves(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> Html:
+def _curves(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> str:
     """Draw growth of 1, which is independent of the cash, with one benchmark where all runs share their bars."""
     if max(len(run.equity) for run in runs) < 2:
-        return paragraph("One bar makes no chart.")
+        return ""
     growth = [
         _line(i, name, run, run.equity["equity"] / run.cash) for i, (name, run) in enumerate(zip(names, runs, strict=True))
     ]
@@ -199,7 +203,24 @@ def _style(number: int) -> tuple[str, str]:
     return f"run{number % RUN_COLOURS}", DASHES[number // RUN_COLOURS % len(DASHES)]
 
 
-def _metrics_table(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> Html:
+class MetricCell(NamedTuple):
+    """A metric of a run as text, whether it is the best, and the difference to the first run."""
+
+    text: str
+    is_best: bool = False
+    difference: str = ""
+
+
+class MetricsTable(NamedTuple):
+    """The table of metrics: one row per metric, or per run where there are many."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[MetricCell]]]
+    sortable: bool = False
+
+
+def _metrics_table(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> MetricsTable:
     rows = _metric_rows(runs, ranked=not unequal)
     caption = (
         "Not ranked: the runs are not the same test"
@@ -207,45 +228,57 @@ def _metrics_table(runs: Sequence[RunRecord], names: Sequence[str], unequal: Seq
         else "A star marks the best run, among those that traded and did not lose everything"
     )
     caption = f"{caption}. In grey: the difference to {names[0]}" if len(runs) > 1 else "The run and buy and hold"
-    shown = [[_starred(cell, i == row.best, row.differences[i]) for i, cell in enumerate(row.cells)] for row in rows]
+    shown = [
+        (row.head, [MetricCell(cell, i == row.best, row.differences[i]) for i, cell in enumerate(row.cells)]) for row in rows
+    ]
     if len(runs) > MOST_COLUMNS:
-        across = [Row(name, [cells[i] for cells in shown]) for i, name in enumerate(names)]
-        return table(caption, ["", *(row.head for row in rows)], across, sortable=not unequal)
-    columns = ["", *names]
-    if not unequal:  # then all runs share one buy and hold
-        columns.append("Buy and hold")
-        held = {label: write(runs[0].metrics["benchmark"][key]) for key, label, write in HEADLINES}
-        for row, cells in zip(rows, shown, strict=True):
-            cells.append(Html(escape(held.get(row.head, NULL))))
-    return table(caption, columns, [Row(row.head, cells) for row, cells in zip(rows, shown, strict=True)])
+        across = [(name, [cells[i] for _, cells in shown]) for i, name in enumerate(names)]
+        return MetricsTable(caption, ["", *(head for head, _ in shown)], across, sortable=not unequal)
+    if unequal:
+        return MetricsTable(caption, ["", *names], shown)
+    # All runs share one buy and hold.
+    with_benchmark = [(row.head, [*cells, MetricCell(row.held)]) for row, (_, cells) in zip(rows, shown, strict=True)]
+    return MetricsTable(caption, ["", *names, "Buy and hold"], with_benchmark)
 
 
 class MetricRow(NamedTuple):
-    """A metric of every run as text, the best run's position, and the differences to the first run as text."""
+    """A metric of every run as text, the best run's position, differences to the first run, and buy and hold of the first."""
 
     head: str
     cells: list[str]
     best: int | None
     differences: list[str]
+    held: str = NULL
 
 
 def _metric_rows(runs: Sequence[RunRecord], *, ranked: bool) -> list[MetricRow]:
     rows = []
-    for key, label, write in HEADLINES:
-        values = [measured(run, key) for run in runs]
-        found = best([of_trader(run, key) for run in runs], BETTER[key]) if ranked and key in BETTER else None
-        rows.append(MetricRow(label, [write(value) for value in values], found, _differences(values, write)))
-    blank = [""] * len(runs)
-    rows.insert(3, MetricRow("Sharpe ratio, 90 % interval", [_interval(run) for run in runs], None, blank))
-    deflated = [of_trader(run, "deflated_sharpe") for run in runs]
-    cells = [NULL if value is None else share(value) for value in deflated]
-    rows.insert(4, MetricRow("Deflated Sharpe ratio", cells, best(deflated, 1) if ranked else None, blank))
-    tried = [trials_then_now(run.metrics["certainty"]) for run in runs]
-    rows.insert(5, MetricRow("Tried on these bars, then / now", tried, None, blank))
+    held = metrics_of(runs[0], "benchmark")
+    for metric in declarations(map(metrics_of, runs)):
+        if metric.section is None:
+            continue
+        values = [measured(run, metric.name) for run in runs]
+        found = best([of_trader(run, metric.name) for run in runs], metric.better) if ranked and metric.better else None
+        cells, changes = [metric.text(value) for value in values], _differences(values, metric.text)
+        rows.append(MetricRow(metric.label, cells, found, changes, metric.text(held.get(metric.name))))
+        if metric.name == "sharpe_daily":
+            rows += _luck_rows(runs, ranked=ranked)
     return rows
 
 
-def _differences(values: Sequence[float | None], write: Callable[[Any], str]) -> list[str]:
+def _luck_rows(runs: Sequence[RunRecord], *, ranked: bool) -> list[MetricRow]:
+    deflated = [of_trader(run, "deflated_sharpe") for run in runs]
+    cells = [NULL if value is None else share(value) for value in deflated]
+    tried = [trials_then_now(run.metrics["certainty"]) for run in runs]
+    blank = [""] * len(runs)
+    return [
+        MetricRow("Sharpe ratio, 90 % interval", [_interval(run) for run in runs], None, blank),
+        MetricRow("Deflated Sharpe ratio", cells, best(deflated, 1) if ranked else None, blank),
+        MetricRow("Tried on these bars, then / now", tried, None, blank),
+    ]
+
+
+def _differences(values: Sequence[float | None], write: Callable[[float], str]) -> list[str]:
     first, result = values[0], [""]
     for value in values[1:]:
         if value is None or first is None:
@@ -261,44 +294,20 @@ def _interval(run: RunRecord) -> str:
     return NULL if answer.get("low") is None else f"{ratio(answer['low'])} .. {ratio(answer['high'])}"
 
 
-def _starred(cell: str, is_best: bool, difference: str) -> Html:
-    shown = f'<span class="best">{escape(cell)}</span>' if is_best else escape(cell)
-    return Html(shown + (f" <small>{escape(difference)}</small>" if difference else ""))
-
-
-def _signals(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
-    described = [(name, run.manifest["diversity"]) for name, run in zip(names, runs, strict=True)]
-    known = [(name, each["final"]) for name, each in described if each is not None]
-    if not known:
-        return paragraph("None of these runs has signals.")
+def _class_shares(pairs: Sequence[tuple[str, RunRecord]]) -> list[tuple[str, Mapping[str, float] | None]]:
+    """Return the shares of each run's final signals, below those of the training labels where all runs share them."""
+    known = [(name, run.manifest["diversity"]["final"]) for name, run in pairs if run.manifest["diversity"] is not None]
     label_shares = [each["label_shares"] for _, each in known if each["label_shares"] is not None]
     rows = [(name, each["shares"]) for name, each in known]
     if label_shares and all(shares == label_shares[0] for shares in label_shares):
         rows.insert(0, ("Training labels", label_shares[0]))
-    missing = [name for name, each in described if each is None]
-    note = f"Without signals: {', '.join(missing)}." if missing else ""
-    columns = ["Run", "Signals", "Model, before calibration", "Model, after calibration"]
-    verdicts = table("Verdicts", columns, [_verdict_row(name, run) for name, run in zip(names, runs, strict=True)], words=True)
-    return Html(class_bars(rows) + (paragraph(note, "muted") if note else "") + verdicts)
+    return rows
 
 
 def _verdict_row(name: str, run: RunRecord) -> list[str]:
     verdicts = run.manifest["verdicts"]
     given = [verdicts[each] for each in ("signal", "model", "calibrated")]
     return [name, *(each["verdict"] if each else NULL for each in given)]
-
-
-def _funnels(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
-    rows = [[name, *_funnel_cells(run.manifest["funnel"])] for name, run in zip(names, runs, strict=True)]
-    columns = ["Run", "Bars", "Scored", "Raw, not HOLD", "Final, not HOLD", "Ordered", "Rejected", "Filled"]
-    pictures = ""
-    if len(runs) <= MOST_COLUMNS:
-        drawn = "".join(
-            f"<div><h3>{escape(name)}</h3>\n{funnel_bars(run.manifest['funnel'])}</div>"
-            for name, run in zip(names, runs, strict=True)
-        )
-        pictures = f'<div class="columns">{drawn}</div>\n'
-    return Html(pictures + table("Where every bar's signal went", columns, rows))
 
 
 def _funnel_cells(funnel: Mapping[str, Any]) -> list[str]:
@@ -314,43 +323,33 @@ def _funnel_cells(funnel: Mapping[str, Any]) -> list[str]:
     return [whole(count) for count in counts]
 
 
-def _calibration(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
-    scored = [(i, name, run.metrics["labels"]) for i, (name, run) in enumerate(zip(names, runs, strict=True))]
-    known = [(i, name, scores) for i, name, scores in scored if scores is not None]
-    if not known:
-        return paragraph("None of these runs has probabilities with labels to score them against.")
-    lines = [reliability_line(name, scores["calibrated"]["reliability"], *_style(i)) for i, name, scores in known]
-    rows = [
-        [
-            name,
-            percent(scores["raw"]["ece"]),
-            percent(scores["calibrated"]["ece"]),
-            percent(scores["accuracy"]),
-            ratio(scores["mcc"]),
-        ]
-        for _, name, scores in known
+def _reliability(pairs: Sequence[tuple[str, RunRecord]]) -> str:
+    """Draw a reliability curve for each run with probabilities and labels; return nothing where there is none."""
+    lines = [
+        reliability_line(name, scores["calibrated"]["reliability"], *_style(i))
+        for i, (name, run) in enumerate(pairs)
+        if (scores := run.metrics["labels"]) is not None
     ]
-    columns = ["Run", "ECE before calibration", "ECE after", "Accuracy", "Matthews correlation"]
-    return Html(
-        reliability_curves(
-            lines,
-            "reliability",
-            caption="Of the most probable class, after calibration.",
-            description="How often the most probable class occurred, by its probability, for each run",
-        )
-        + table("Probabilities against labels", columns, rows)
+    if not lines:
+        return ""
+    return reliability_curves(
+        lines,
+        "reliability",
+        caption="Of the most probable class, after calibration.",
+        description="How often the most probable class occurred, by its probability, for each run",
     )
 
 
-def _differences_table(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
+def _score_row(name: str, scores: Mapping[str, Any]) -> list[str]:
+    before, after = scores["raw"]["ece"], scores["calibrated"]["ece"]
+    return [name, percent(before), percent(after), percent(scores["accuracy"]), ratio(scores["mcc"])]
+
+
+def _differences_table(runs: Sequence[RunRecord], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and rows of the settings that differ; the runs are the rows where there are many."""
     found = differences(runs)
-    if len(runs) == 1:
-        return paragraph("There is only one run, so there are no differences.")
-    if not found:
-        return paragraph("Nothing: the runs have the same settings, bars and checkpoint.")
     heads = [field.replace("_", " ") for field in found]
     if len(runs) > MOST_COLUMNS:
-        rows = [[name, *(values[i] for values in found.values())] for i, name in enumerate(names)]
-        return table("Only the settings that differ", ["Run", *heads], rows, words=True)
-    rows = [[head, *values] for head, values in zip(heads, found.values(), strict=True)]
-    return table("Only the settings that differ", ["Setting", *names], rows, words=True)
+        rows = [[name, *(values[i] for values in found.values())] for i, name in enumerate(names) if found]
+        return ["Run", *heads], rows
+    return ["Setting", *names], [[head, *values] for head, values in zip(heads, found.values(), strict=True)]

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from ..arrays import FloatArray
 from ..results.number_text import ratio
 from .bokeh_plots import chart_html, hover, new_plot, source
-from .page import STAND_IN, Html
+from .page import STAND_IN
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def heat_map(
     description: str,
     caption: str = "",
     write: Callable[[float], str] = ratio,
-) -> Html:
+) -> Markup:
     """Draw a grid of numbers: blue above 0, vermilion below, stronger with the distance from 0; NaN stays empty.
 
     Parameters
@@ -87,4 +88,4 @@ def heat_map(
                 text_font_size="12px",
             )
     hover(plot, drawn, [(across.title, "@x"), (down.title, "@y"), ("value", "@text")])
-    return chart_html([plot], name, description=description, caption=caption, legend=Html(""))
+    return chart_html([plot], name, description=description, caption=caption)

@@ -1,25 +1,26 @@
 """Zoomable charts of lines and marks in an offline page, which includes Bokeh's script once and only if it has a chart.
 
-`line_chart` returns markup: a figure with its legend, its place, its caption and its data as JSON. `chart_document` returns
-the page.
+`line_chart` returns markup: a figure with its legend, its place, its caption and its data as JSON.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
-from . import page
-from .bokeh_plots import CHART_MARK, chart_html, chart_scripts, hover, new_plot, script_json, source
-from .colours import COLOURS
-from .page import STAND_IN, Html, escape
+from .bokeh_plots import chart_html, hover, new_plot, source
+from .page import STAND_IN
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from bokeh.plotting import figure
+
+Array = npt.NDArray[np.generic]
 
 # Points of all lines of a panel; more are thinned, see `thinned`.
 MOST_POINTS = 30_000
@@ -67,7 +68,7 @@ class Panel:
 
 def line_chart(
     panels: Sequence[Panel], name: str, *, description: str, caption: str = "", x_title: str = "", x_unit: str = "number"
-) -> Html:
+) -> Markup:
     """Draw stacked panels of lines that zoom together.
 
     Parameters
@@ -85,8 +86,8 @@ def line_chart(
 
     Returns
     -------
-    Html
-        A figure for the body of `chart_document`.
+    Markup
+        A figure. A page with one includes Bokeh's script, once.
     """
     plots = [_panel_plot(panel, x_title=x_title, x_unit=x_unit) for panel in panels]
     for plot in plots[1:]:
@@ -95,15 +96,7 @@ def line_chart(
     drawn: list[Line | Marks] = [line for panel in panels for line in panel.lines]
     drawn += [marks for panel in panels for marks in panel.marks if marks.name not in named]
     entries = {(each.name, each.colour, each.dash if isinstance(each, Line) else each.shape): None for each in drawn}
-    return chart_html(plots, name, description=description, caption=caption, legend=_legend(entries))
-
-
-def chart_document(title: str, body: str, *, banners: Sequence[str] = (), wide: bool = False) -> str:
-    """Return a whole page, see `page.document`, with Bokeh's script once if the body holds a chart."""
-    if CHART_MARK not in body:
-        return page.document(title, body, banners=banners, wide=wide)
-    colours = f'<script type="application/json" id="chart-colours">{script_json(COLOURS)}</script>\n'
-    return page.document(title, body + colours, banners=banners, scripts=chart_scripts(), wide=wide)
+    return chart_html(plots, name, description=description, caption=caption, legend=list(entries))
 
 
 def thinned(y: Array, most: int) -> Array:
@@ -123,7 +116,7 @@ def evenly(n: int, most: int) -> Array:
     return np.arange(n) if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int))
 
 
-def _panel_plot(panel: Panel, *, x_title: str, x_unit: str) -> Any:
+def _panel_plot(panel: Panel, *, x_title: str, x_unit: str) -> figure:
     timed = np.issubdtype(panel.lines[0].x.dtype, np.datetime64)
     plot = new_plot(panel.title, panel.unit, panel.height, x_title=x_title, x_unit=x_unit, timed=timed)
     drawn = []
@@ -170,21 +163,3 @@ def _x(values: Array) -> Array:
     if np.issubdtype(values.dtype, np.datetime64):
         return values.astype("datetime64[ms]").astype(np.float64)
     return values.astype(np.float64)
-
-
-_SHAPES = {"triangle": "▲", "inverted_triangle": "▼", "circle": "●", "diamond": "◆", "square": "■"}
-
-
-def _legend(entries: Iterable[tuple[str, str, str]]) -> Html:
-    items = []
-    for text, colour, kind in entries:
-        if kind in _SHAPES:
-            sample = f'<b style="color:var(--{escape(colour)})" aria-hidden="true">{_SHAPES[kind]}</b>'
-        else:
-            stroke = {"solid": "", "dashed": "6 3", "dotted": "2 3", "dashdot": "6 3 2 3"}[kind]
-            sample = (
-                f'<svg width="22" height="8" aria-hidden="true"><line x2="22" y1="4" y2="4" stroke="var(--{escape(colour)})" '
-                f'stroke-width="2.5" stroke-dasharray="{stroke}"/></svg>'
-            )
-        items.append(f"<span>{sample}{escape(text)}</span>")
-    return Html(f'<div class="key">{"".join(items)}</div>\n') if items else Html("")

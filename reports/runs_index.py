@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from ..errors import FlagbtError, RecordError
 from ..results.caveats import legend, marks, unstated
-from ..results.number_text import percent, ratio, whole
+from ..results.metrics import Metrics
+from ..results.number_text import ratio
 from ..results.run_record import read_record
 from ..results.significance.current_trials import CurrentTrials
 from ..results.store import list_runs
 from ..storage.atomic_files import write_text
 from ..storage.locks import locked
-from .page import Html, document, escape, paragraph, table
+from .page import render
 from .sections.significance import luck_word, trials_then_now
 from .tearsheet import title_of
 
 INDEX_FILE = "index.html"
-COLUMNS = ("Run", "Data", "Return", "Buy and hold", "Sharpe, daily", "90 % interval", "Luck", "Tried, then / now", "Trades")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexRow:
+    """A run in the list: the texts of its row."""
+
+    folder: str
+    title: str
+    source: str
+    span: str
+    total_return: str
+    benchmark_return: str
+    sharpe_daily: str
+    interval: str
+    luck: str
+    unstated: bool
+    tried: str
+    trades: str
 
 
 def write_index(out: Path) -> Path:
@@ -64,45 +82,26 @@ def render_index(out: Path) -> str:
             shown.update(marks(manifest))
         except FlagbtError as error:
             damaged.append(str(error))
-    body = [f"<header>\n<h1>Runs</h1>\n{paragraph(_lead(len(rows)), 'lead')}</header>\n"]
-    if rows:
-        body.append(table("Newest first; click a column header to sort", COLUMNS, rows, sortable=True))
-        body += [paragraph(line, "muted") for line in legend(shown)]
-    if damaged:
-        items = "".join(f"<li>{escape(each)}</li>\n" for each in damaged)
-        body.append(f"<section>\n<h2>Not readable</h2>\n<ul>\n{items}</ul>\n</section>\n")
-    return document("Runs – flagbt", "".join(body), wide=True)
-
-
-def _lead(count: int) -> str:
-    return "One run." if count == 1 else f"{whole(count)} runs."
+    return render("runs_index", title="Runs – flagbt", wide=True, runs=rows, legend=legend(shown), damaged=damaged)
 
 
 def _row(
     folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any], certainty: Mapping[str, Any] | None
-) -> list[object]:
-    data, mine = manifest["data"], metrics["strategy"]
-    link = f'<a href="{quote(folder.name)}/tearsheet.html">{escape(title_of(manifest))}</a>'
-    span = " ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks(manifest)])
+) -> IndexRow:
+    data, mine = manifest["data"], Metrics.from_json(metrics["strategy"])
     interval = (certainty or {}).get("sharpe_interval") or {}
     low, high = interval.get("low"), interval.get("high")
-    return [
-        Html(f"{link}<br>{_small(folder.name)}"),
-        Html(f"{escape(data['source'])}<br>{_small(span)}"),
-        percent(mine["total_return"], signed=True),
-        percent(metrics["benchmark"]["total_return"], signed=True),
-        ratio(mine["sharpe_daily"]),
-        ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
-        _luck(certainty, manifest),
-        trials_then_now(certainty),
-        whole(mine["trades"]),
-    ]
-
-
-def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> Html:
-    note = f"<br>{_small('bars seen: not stated')}" if unstated(manifest["config"]) else ""
-    return Html(f"{escape(luck_word(certainty))}{note}")
-
-
-def _small(text: str) -> str:
-    return f"<small>{escape(text)}</small>"
+    return IndexRow(
+        folder=folder.name,
+        title=title_of(manifest),
+        source=data["source"],
+        span=" ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks(manifest)]),
+        total_return=mine.text("total_return"),
+        benchmark_return=Metrics.from_json(metrics["benchmark"]).text("total_return"),
+        sharpe_daily=mine.text("sharpe_daily"),
+        interval=ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
+        luck=luck_word(certainty),
+        unstated=unstated(manifest["config"]),
+        tried=trials_then_now(certainty),
+        trades=mine.text("trades"),
+    )

@@ -15,6 +15,7 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -24,7 +25,7 @@ from ..data.labels import CLASS_NAMES
 from ..models.reliability import Reliability
 from ..storage.atomic_files import write_bytes
 from .colours import COLOURS
-from .page import STAND_IN, Html, escape
+from .page import STAND_IN, render
 
 _WIDTH_INCHES = 7.4
 _DASHES = ("-", "--", ":", "-.")
@@ -59,7 +60,7 @@ def histogram_chart(
     name: str,
     *,
     unit: str,
-) -> Html:
+) -> Markup:
     """Draw histograms over the same bins, one step line each; ``counts`` (n,) and ``edges`` (n + 1,)."""
     with _figure(2.6) as (figure, axes):
         for (label, values), colour in zip(counts.items(), colours, strict=True):
@@ -78,7 +79,7 @@ def grid_chart(
     name: str,
     *,
     labels: tuple[str, str, str],
-) -> Html:
+) -> Markup:
     """Draw a grid of numbers as shades of one colour, the highest darkest and marked.
 
     Parameters
@@ -104,7 +105,7 @@ def grid_chart(
         return _svg(figure, name, f"{labels[2]} by {labels[0]} and {labels[1]}")
 
 
-def reliability_chart(curves: Mapping[str, Reliability], name: str) -> Html:
+def reliability_chart(curves: Mapping[str, Reliability], name: str) -> Markup:
     """Draw reliability diagrams, one panel per class; see ``draw_reliability``."""
     with _figure(3.2) as (figure, _):
         draw_reliability(figure, curves, STAND_IN)
@@ -151,7 +152,7 @@ def draw_reliability(figure: Figure, curves: Mapping[str, Reliability], colours:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(curves))
 
 
-def inline_svg(svg: str, name: str, description: str) -> Html:
+def inline_svg(svg: str, name: str, description: str) -> Markup:
     """Return an SVG document as an element for a page: without prolog and metadata, and with ids unique to the chart."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
@@ -160,7 +161,8 @@ def inline_svg(svg: str, name: str, description: str) -> Html:
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'((?:xlink:)?href=")#', rf"\1#{name}-", svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)
-    return Html(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1).strip() + "\n")
+    # Markup: matplotlib's drawing of numbers and of our own words, which it escapes; a user's text is never drawn.
+    return render("svg", description=description, drawing=Markup(svg.removeprefix("<svg ").strip()))
 
 
 @contextmanager
@@ -184,13 +186,10 @@ def _figure(height_inches: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, name: str, description: str) -> Html:
+def _svg(figure: Figure, name: str, description: str) -> Markup:
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return Html(f"<figure>{_themed(inline_svg(stream.getvalue().decode(), name, description))}</figure>\n")
-
-
-def _themed(svg: str) -> str:
-    for name, colour in STAND_IN.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg
+    svg = stream.getvalue().decode()
+    for role, colour in STAND_IN.items():
+        svg = svg.replace(colour, f"var(--{role})")
+    return inline_svg(svg, name, description)

@@ -5,20 +5,21 @@ It is rendered from the run's folder alone, so `flagbt report` produces the same
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from ..data.labels import label_spec
 from ..results.caveats import banners, marks, strategy_name, unstated, with_stamp
-from ..results.metrics import daily_returns, ruined_at
 from ..results.number_text import money, whole
-from ..results.repeat_command import run_command_text
+from ..results.repeat_command import given_options, run_command_text
 from ..results.run_record import RunRecord
+from ..results.run_view import daily_returns, ruined_at
 from ..results.summary import order_counts
-from .interactive_charts import chart_document
-from .page import Html, details, escape, facts, paragraph, section, setting_text, table, verdict_card
+from ..strategies.parameters import parameter_text
+from .page import Card, render, setting_text
 from .sections.calibration import calibration_section
 from .sections.costs import costs_section
 from .sections.curves import performance_section, price_section
@@ -28,12 +29,6 @@ from .sections.significance import luck_sentence, luck_word, significance_sectio
 from .sections.trades import trades_section
 
 KIND_OF_VERDICT = {"one-sided": "bad", "collapsed": "bad", "skewed": "fair", "diverse": "good", "plausible": "good"}
-# Fields of a run's config that are options of `flagbt run`.
-OPTIONS = (
-    *("strategy", "checkpoint", "data", "timerange", "calibration", "decision"),
-    *("fee_bps", "slippage_bps", "borrow_bps_per_day", "cash", "short", "cooldown_bars", "min_hold_bars", "exit"),
-    *("stop_loss", "take_profit", "max_short_notional", "close_short_above", "allow_overlap", "seed"),
-)
 
 
 def render_tearsheet(stored: RunRecord) -> str:
@@ -49,24 +44,29 @@ def render_tearsheet(stored: RunRecord) -> str:
     str
         A whole page: it fetches nothing and holds no clock, id or absolute path.
     """
-    manifest = stored.manifest
-    title = title_of(manifest)
-    body = "".join(
-        (
-            _head(stored, title),
-            _what_ran(stored),
-            performance_section(stored),
-            diversity_section(stored),
-            price_section(stored),
-            calibration_section(stored),
-            costs_section(stored),
-            significance_section(stored),
-            _quantstats(stored),
-            trades_section(stored.trades),
-            section("Reproduce", f"<pre><code>{html.escape(command(manifest['config']))}</code></pre>\n", _reproduce_note()),
-        )
+    manifest, certainty = stored.manifest, stored.metrics["certainty"]
+    name = title_of(manifest)
+    luck = f" {luck_sentence(certainty, manifest['config'])}" if certainty is not None and not stored.trades.empty else ""
+    return render(
+        "tearsheet",
+        title=f"{name} – flagbt",
+        banners=banners([manifest]),
+        name=name,
+        lead=manifest["sentence"] + luck,
+        notes=manifest["notes"],
+        cards=_cards(stored),
+        facts_shown=_facts(stored),
+        settings=_settings(stored),
+        performance=performance_section(stored),
+        diversity=diversity_section(stored),
+        price=price_section(stored),
+        calibration=calibration_section(stored),
+        costs=costs_section(stored),
+        significance=significance_section(stored),
+        quantstats=_quantstats(stored),
+        trades=trades_section(stored.trades),
+        command=command(manifest["config"]),
     )
-    return chart_document(f"{title} – flagbt", body, banners=banners([manifest]))
 
 
 def title_of(manifest: Mapping[str, Any]) -> str:
@@ -78,43 +78,31 @@ def title_of(manifest: Mapping[str, Any]) -> str:
 
 def command(config: Mapping[str, Any]) -> str:
     """Return the command that repeats a run, from its config: with file names, but no path of this machine."""
-    given = {field: config[field] for field in OPTIONS if config.get(field) is not None}
-    return run_command_text({k: value if isinstance(value, bool) else setting_text(value) for k, value in given.items()})
+    given = given_options(config)
+    texts = {name: value if isinstance(value, bool) else setting_text(value) for name, value in given.items()}
+    return run_command_text({"strategy": texts.pop("strategy", None), "param": _parameters(config), **texts})
 
 
-def _head(stored: RunRecord, title: str) -> str:
-    notes, certainty = stored.manifest["notes"], stored.metrics["certainty"]
-    luck = (
-        f" {luck_sentence(certainty, stored.manifest['config'])}" if certainty is not None and not stored.trades.empty else ""
-    )
-    lead = paragraph(stored.manifest["sentence"] + luck, "lead")
-    cards = _cards(stored)
-    return "".join(
-        (
-            f"<header>\n<h1>{escape(title)}</h1>\n{lead}",
-            paragraph(notes) if notes else "",
-            "</header>\n",
-            f'<div class="cards">{cards}</div>\n' if cards else "",
-        )
-    )
+def _parameters(config: Mapping[str, Any]) -> list[str]:
+    """Return the values given for the strategy's own parameters, as ``NAME=VALUE``."""
+    return [f"{name}={setting_text(parameter_text(value))}" for name, value in config.get("params", {}).items()]
 
 
-def _cards(stored: RunRecord) -> str:
+def _cards(stored: RunRecord) -> list[Card]:
     verdicts = stored.manifest["verdicts"]
     titles = {"signal": "Signals", "model": "Model, before calibration", "calibrated": "Model, after calibration"}
     if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card is enough
         titles = {"signal": "Signals", "model": "Model"}
     cards = [
-        verdict_card(title, found["verdict"], found["sentence"], KIND_OF_VERDICT[found["verdict"]])
+        Card(title, found["verdict"], found["sentence"], KIND_OF_VERDICT[found["verdict"]])
         for each, title in titles.items()
         if (found := verdicts[each]) is not None
     ]
-    return "".join([*cards[:1], _luck(stored.metrics["certainty"], stored.manifest), *cards[1:]])
+    certainty = stored.metrics["certainty"]
+    return cards if certainty is None else [*cards[:1], _luck(certainty, stored.manifest), *cards[1:]]
 
 
-def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> str:
-    if certainty is None:
-        return ""
+def _luck(certainty: Mapping[str, Any], manifest: Mapping[str, Any]) -> Card:
     word = luck_word(certainty)
     kind = {"not luck alone": "good", "may be luck": "fair", "due to the market": "fair", "a loss beyond luck": "bad"}.get(
         word, ""
@@ -124,7 +112,7 @@ def _luck(certainty: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> s
     answer = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
     if word == "due to the market":
         answer = certainty["random_entries"]
-    return verdict_card("Luck", word, with_stamp(answer, manifest["config"])["sentence"], kind)
+    return Card("Luck", word, with_stamp(answer, manifest["config"])["sentence"], kind)
 
 
 def _seen(config: Mapping[str, Any]) -> str:
@@ -133,7 +121,7 @@ def _seen(config: Mapping[str, Any]) -> str:
     return ", ".join(config.get("bars_seen") or ()) or ("not recorded" if "bars_seen" not in config else "none")
 
 
-def _what_ran(stored: RunRecord) -> str:
+def _facts(stored: RunRecord) -> list[tuple[str, object]]:
     data, config, checkpoint = stored.manifest["data"], stored.manifest["config"], stored.manifest["checkpoint"]
     fee, slippage = (setting_text(config.get(each)) for each in ("fee_bps", "slippage_bps"))
     entries: list[tuple[str, object]] = [
@@ -141,6 +129,7 @@ def _what_ran(stored: RunRecord) -> str:
         ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
         ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
         ("Strategy", setting_text(strategy_name(config))),
+        *([("Parameters", ", ".join(_parameters(config)))] if "params" in config else []),
         ("Bars seen before the test", _seen(config)),
         ("Costs per side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
@@ -154,26 +143,23 @@ def _what_ran(stored: RunRecord) -> str:
             ("Checkpoint digest", str(checkpoint["digest"])[:16]),
         ]
     entries.append(("Data digest", str(data["digest"])[:16]))
-    rows = [["First and last bar", f"{data['first']} .. {data['last']}"]]
+    return entries
+
+
+def _settings(stored: RunRecord) -> list[tuple[str, str]]:
+    data, checkpoint = stored.manifest["data"], stored.manifest["checkpoint"]
+    rows = [("First and last bar", f"{data['first']} .. {data['last']}")]
     if "gaps" in data:
-        rows.append(["Gaps in the file", f"{whole(data['gaps'])}, {whole(data['missing_bars'])} bars missing"])
+        rows.append(("Gaps in the file", f"{whole(data['gaps'])}, {whole(data['missing_bars'])} bars missing"))
     if checkpoint:
-        rows.append(["Labels", label_spec(checkpoint["labels"]).question])
-    rows += [[name.replace("_", " ").capitalize(), setting_text(value)] for name, value in config.items()]
-    settings = table("As recorded in run.json", ["Setting", "Value"], rows, words=True)
-    return section("What was run", facts(entries), details("All settings", settings))
+        rows.append(("Labels", label_spec(checkpoint["labels"]).question))
+    return rows + [
+        (name.replace("_", " ").capitalize(), setting_text(each)) for name, each in stored.manifest["config"].items()
+    ]
 
 
-def _quantstats(stored: RunRecord) -> Html:
+def _quantstats(stored: RunRecord) -> Markup:
     returns, held = daily_returns(stored), daily_returns(stored.benchmark)
     if ruined_at(stored) is not None:  # also where every day's last close was above 0
         returns *= math.nan
-    return section("quantstats", quantstats_section(returns, held, days=stored.metrics["strategy"]["days"]))
-
-
-def _reproduce_note() -> Html:
-    return paragraph(
-        "The names are files on the machine that made this page. run.json holds the command as given, digests, "
-        "library versions and seeds; the same command on the same inputs gives the same numbers.",
-        "muted",
-    )
+    return quantstats_section(returns, held, days=stored.metrics["strategy"]["days"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def bars_of_run(run: Simulation) -> Bars:
 
 def costs_of(run: Simulation) -> Costs:
     """Return the costs of a run."""
-    return Costs(**{field.name: run.config[field.name] for field in fields(Costs) if field.name in run.config})
+    return Costs.from_json(run.config)
 
 
 def decided_targets(run: Simulation) -> FloatArray:
@@ -129,14 +129,8 @@ def _break_even_sentence(run: Simulation, fee: float | None, why: str | None) ->
 
 
 def _at_factor(run: Simulation, replayed: Callable[[Costs], ReplayResult], factor: float) -> dict[str, Any]:
-    own = costs_of(run)
     try:
-        costs = replace(
-            own,
-            fee_bps=factor * own.fee_bps,
-            slippage_bps=factor * own.slippage_bps,
-            borrow_bps_per_day=factor * own.borrow_bps_per_day,
-        )
+        costs = costs_of(run).times(factor)
     except UsageError as error:
         return _row(factor, None, str(error))
     return _row(factor, replayed(costs), None)

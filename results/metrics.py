@@ -1,252 +1,76 @@
-"""Metrics: return and risk of a run, from its own equity, orders and trades.
+"""Metrics: return and risk of a run, from its own equity, orders and trades. An undefined value is None, never NaN or infinity.
 
-Conventions, the same everywhere: 365-day years, daily returns by UTC day, every return counted from the starting cash,
-days without bars carry the last equity forward, no risk-free rate. An undefined value is None, never NaN or infinity.
+A metric is one field of `Metrics`: pages, the terminal, JSON, the comparison, ``--sort``, ``--fail-if``, sweeps and the docs
+read its declaration.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from ..arrays import FloatArray
-from ..engine import kernel
 from ..engine.replay import ReplayResult
 from ..engine.simulation import Simulation
+from .metric import Metric, MetricValue
+from .metric_set import MetricSet, declared
+from .run_view import DAYS_PER_YEAR, ROUNDING, RunView
 
-DAYS_PER_YEAR = 365
 FEWEST_DAYS_FOR_GROWTH = 30  # below, a yearly rate of growth compounds a few days' luck
-# Relative: below it, a spread of returns or a loss from a peak is only the rounding of float64.
-ROUNDING = 1e-12
-_COSTS = ("fee", "slippage_cost", "notional")  # columns of the orders table
-# The keys of `metrics`: a stored file without one is damaged.
-METRICS = (
-    "total_return",
-    "cagr",
-    "sharpe_daily",
-    "sharpe_per_bar",
-    "sortino_daily",
-    "volatility_daily",
-    "max_drawdown",
-    "max_drawdown_days",
-    "calmar",
-    "trades",
-    "closed_trades",
-    "open_trades",
-    "win_rate",
-    "profit_factor",
-    "avg_trade_return",
-    "exposure",
-    "turnover",
-    "fees_paid",
-    "slippage_paid",
-    "final_equity",
-    "bars",
-    "days",
-)
-
-
-class EquityRecord(Protocol):
-    """Anything with an equity, such as a `Simulation`, a stored run, or its benchmark."""
-
-    @property
-    def equity(self) -> pd.DataFrame:
-        """Per bar, UTC index, with the column ``equity``."""
-
-    @property
-    def cash(self) -> float:
-        """The equity before the first bar."""
-
-
-def metrics(run: Simulation) -> dict[str, Any]:
-    """Measure a run.
-
-    Parameters
-    ----------
-    run : Simulation
-        With at least one bar.
-
-    Returns
-    -------
-    dict
-        JSON values. Fractions, not percent; money in quote currency.
-
-        - ``total_return``: final equity / starting cash - 1; ``final_equity``; ``bars``; ``days`` (elapsed clock time).
-        - ``cagr``: ``(final / cash) ** (365 / days) - 1``; None below 30 days; -1 for an account that has lost everything
-          (an equity of 0 or less at any close), for any number of days and any remainder.
-        - ``sharpe_daily``: mean / standard deviation (ddof 1) of daily returns * sqrt(365) (Sharpe 1994), the headline;
-          ``sharpe_per_bar``: the same of per-bar returns * sqrt(``bars_per_year`` of the run's data: the number of bars
-          in a year of the whole series, or of the traded bars where the data do not state it). None for fewer than two
-          returns or returns that do not vary.
-        - ``sortino_daily``: mean / root mean square of ``min(return, 0)`` * sqrt(365) (Sortino and Price 1994).
-        - ``volatility_daily``: standard deviation (ddof 1) of daily returns * sqrt(365).
-        - ``max_drawdown``: lowest equity / highest before - 1, of bars' closes with the starting cash, 0 or negative;
-          ``max_drawdown_days``: longest clock time from a peak to its recovery, or to the end of the range.
-        - ``calmar``: cagr / -max_drawdown; None without a drawdown or a cagr.
-        - ``trades``: round trips started, the rows of trades.csv: ``closed_trades`` and ``open_trades``. ``win_rate`` (share
-          of closed trades with a pnl above 0), ``profit_factor`` (gross gains / gross losses of closed trades; None
-          without losses), ``avg_trade_return`` (of closed trades).
-        - ``exposure``: share of bars with a position at the close; ``turnover``: traded notional / mean equity.
-        - ``fees_paid``, ``slippage_paid``.
-
-        All ratios of returns, ``calmar`` included, are None once the equity has fallen to 0 or below: a return on nothing is
-        undefined.
-    """
-    equity = run.equity["equity"].to_numpy(dtype=np.float64)
-    days = elapsed_days(run)
-    bars_per_year = float(run.data.get("bars_per_year") or len(equity) * DAYS_PER_YEAR / days)
-    drawdown = drawdowns(run)
-    deepest = float(drawdown.min())
-    broken = bool((equity <= 0).any())
-    cagr = -1.0 if broken else _cagr(equity[-1] / run.cash, days)
-    daily: FloatArray | None = None if broken else np.asarray(daily_returns(run), dtype=np.float64)
-    per_bar = None if broken else _returns(np.concatenate([[run.cash], equity]))
-    return {
-        "total_return": _finite(equity[-1] / run.cash - 1),
-        "cagr": cagr,
-        "sharpe_daily": _sharpe(daily, DAYS_PER_YEAR),
-        "sharpe_per_bar": _sharpe(per_bar, bars_per_year),
-        "sortino_daily": _sortino(daily, DAYS_PER_YEAR),
-        "volatility_daily": _volatility(daily, DAYS_PER_YEAR),
-        "max_drawdown": deepest,
-        "max_drawdown_days": _longest_drawdown_days(run, drawdown),
-        "calmar": _finite(cagr / -deepest) if cagr is not None and deepest < 0 and not broken else None,
-        **_trade_metrics(run.trades),
-        "exposure": float((run.equity["position_size"] != 0).mean()),
-        **_cost_metrics(run.orders[list(_COSTS)].to_numpy(dtype=np.float64), float(equity.mean())),
-        "final_equity": _finite(float(equity[-1])),
-        "bars": len(equity),
-        "days": days,
-    }
-
-
-def replay_metrics(replayed: ReplayResult) -> dict[str, Any]:
-    """Measure a replay: the numbers of ``metrics`` that a sweep ranks by, with the same formulas on the same floats.
-
-    Returns
-    -------
-    dict
-        ``total_return``, ``sharpe_daily``, ``max_drawdown``, ``trades``, ``exposure``, ``turnover``, ``fees_paid``,
-        ``slippage_paid``, ``final_equity``, as ``metrics`` defines them.
-    """
-    equity, orders = replayed.equity, replayed.orders
-    return {
-        "total_return": _finite(equity[-1] / replayed.cash - 1),
-        "sharpe_daily": daily_sharpe(replay_daily_returns(replayed)),
-        "max_drawdown": float(_falls(equity, replayed.cash).min()),
-        "trades": replayed.closed_trades + int(replayed.table[-1, kernel.SIZE] != 0),
-        "exposure": float((replayed.table[:, kernel.SIZE] != 0).mean()),
-        **_cost_metrics(orders[:, [kernel.FEE, kernel.SLIPPAGE, kernel.NOTIONAL]], float(equity.mean())),
-        "final_equity": _finite(float(equity[-1])),
-    }
-
-
-def replay_daily_returns(replayed: ReplayResult) -> FloatArray:
-    """Return one return a UTC day, shape (n_days,), as ``daily_returns``; all NaN once the equity has fallen to 0 or below."""
-    if replayed.ruined:
-        return np.full(len(replayed.bars.last_of_day), np.nan)
-    return _returns(np.concatenate([[replayed.cash], replayed.daily_equity]))
+RANKED_BY = "sharpe_daily"  # of a sweep's settings
 
 
 def daily_sharpe(returns: FloatArray) -> float | None:
-    """Return the headline Sharpe ratio of daily returns, shape (n_days,); None where it is undefined, as ``metrics``."""
+    """Return the headline Sharpe ratio of daily returns, shape (n_days,); None where it is undefined, as ``sharpe_daily``."""
     return _sharpe(returns, DAYS_PER_YEAR)
 
 
-def daily_returns(run: EquityRecord) -> pd.Series[float]:
-    """Return one return a UTC day, from the first traded day to the last.
-
-    Returns
-    -------
-    Series of float64
-        Naive UTC index at midnight, one row a calendar day. The first day's return counts from the starting cash; a day
-        without bars has a return of 0. Values are not finite where the equity of the day before is 0.
-    """
-    by_day = run.equity["equity"].groupby(run.equity.index.tz_convert("UTC").tz_localize(None).normalize()).last()  # type: ignore[attr-defined]
-    every_day = pd.date_range(by_day.index[0], by_day.index[-1], freq="D")
-    at_close = by_day.reindex(every_day).ffill().to_numpy(dtype=np.float64)
-    # Start one day earlier: a plain pct_change would lose the first day's return.
-    returns = _returns(np.concatenate([[run.cash], at_close]))
-    return pd.Series(returns, index=every_day, name="return")
+def _total_return(run: RunView) -> float | None:
+    return _finite(run.equity[-1] / run.cash - 1)
 
 
-def ruined_at(run: EquityRecord) -> pd.Timestamp | None:
-    """Return the open time of the first bar at whose close the account had lost everything; None without one."""
-    lost = run.equity["equity"].to_numpy() <= 0
-    return pd.DatetimeIndex(run.equity.index)[int(lost.argmax())] if lost.any() else None
-
-
-def drawdowns(run: EquityRecord) -> FloatArray:
-    """Return equity / highest so far - 1 at every bar's close, shape (n_bars,); the starting cash counts as a peak."""
-    return _falls(run.equity["equity"].to_numpy(dtype=np.float64), run.cash)
-
-
-def elapsed_days(run: Simulation) -> float:
-    """Return the clock time from the first bar's open to the last bar's close, in days."""
-    span = (run.equity.index[-1] - run.equity.index[0]) / pd.Timedelta(hours=1)
-    return float((span + float(run.data["step_hours"])) / 24)
-
-
-def _falls(equity: FloatArray, cash: float) -> FloatArray:
-    fall = equity / np.maximum(np.maximum.accumulate(equity), cash) - 1
-    return np.where(fall > -ROUNDING, 0.0, fall)
-
-
-def _returns(values: FloatArray) -> FloatArray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result: FloatArray = values[1:] / values[:-1] - 1
-    return result
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _cagr(growth: float, days: float) -> float | None:
-    if days < FEWEST_DAYS_FOR_GROWTH or not growth > 0:
+def _cagr(run: RunView) -> float | None:
+    if run.ruined:
+        return -1.0
+    growth = run.equity[-1] / run.cash
+    if run.days < FEWEST_DAYS_FOR_GROWTH or not growth > 0:
         return None
     try:
-        return _finite(float(growth) ** (DAYS_PER_YEAR / days) - 1)
+        return _finite(float(growth) ** (DAYS_PER_YEAR / run.days) - 1)
     except OverflowError:  # too large for a float
         return None
 
 
-def _spread(returns: FloatArray | None) -> float | None:
-    """Return the standard deviation (ddof 1), or None where it is undefined or only rounding."""
-    if returns is None or len(returns) < 2 or not np.isfinite(returns).all():
+def _volatility(run: RunView) -> float | None:
+    returns = run.daily_returns
+    if len(returns) < 2 or not np.isfinite(returns).all():
         return None
-    spread = float(returns.std(ddof=1))
-    return spread if spread > ROUNDING * max(1e-6, abs(float(returns.mean()))) else None
+    return (_spread(returns) or 0.0) * math.sqrt(DAYS_PER_YEAR)
 
 
-def _sharpe(returns: FloatArray | None, periods_per_year: float) -> float | None:
-    spread = _spread(returns)
-    if returns is None or spread is None:
-        return None
-    return _finite(float(returns.mean()) / spread * math.sqrt(periods_per_year))
-
-
-def _volatility(returns: FloatArray | None, periods_per_year: float) -> float | None:
-    if returns is None or len(returns) < 2 or not np.isfinite(returns).all():
-        return None
-    return (_spread(returns) or 0.0) * math.sqrt(periods_per_year)
-
-
-def _sortino(returns: FloatArray | None, periods_per_year: float) -> float | None:
-    if returns is None or len(returns) < 2 or not np.isfinite(returns).all():
+def _sortino(run: RunView) -> float | None:
+    returns = run.daily_returns
+    if len(returns) < 2 or not np.isfinite(returns).all():
         return None
     downside = math.sqrt(float(np.mean(np.minimum(returns, 0) ** 2)))
-    return _finite(float(returns.mean()) / downside * math.sqrt(periods_per_year)) if downside > ROUNDING else None
+    return _finite(float(returns.mean()) / downside * math.sqrt(DAYS_PER_YEAR)) if downside > ROUNDING else None
 
 
-def _longest_drawdown_days(run: Simulation, drawdown: FloatArray) -> float:
-    step = float(run.data["step_hours"])
-    open_hours = ((run.equity.index - run.equity.index[0]) / pd.Timedelta(hours=1)).to_numpy(dtype=np.float64)
-    close_hours = np.concatenate([[0.0], open_hours + step])  # the starting cash applies at the first bar's open
-    at_peak = np.concatenate([[True], drawdown == 0])
+def _calmar(run: RunView) -> float | None:
+    cagr, deepest = _cagr(run), _max_drawdown(run)
+    return _finite(cagr / -deepest) if cagr is not None and deepest < 0 and not run.ruined else None
+
+
+def _max_drawdown(run: RunView) -> float:
+    return float(run.drawdown.min())
+
+
+def _max_drawdown_days(run: RunView) -> float:
+    open_hours = ((run.time - run.time[0]) / np.timedelta64(1, "h")).astype(np.float64)
+    close_hours = np.concatenate([[0.0], open_hours + run.step_hours])  # the starting cash applies at the first bar's open
+    at_peak = np.concatenate([[True], run.drawdown == 0])
     last_peak = close_hours[np.maximum.accumulate(np.where(at_peak, np.arange(len(at_peak)), 0))]
     # The drawdown includes the time up to the bar of the recovery.
     before = np.concatenate([[0.0], last_peak[:-1]])
@@ -255,22 +79,259 @@ def _longest_drawdown_days(run: Simulation, drawdown: FloatArray) -> float:
     return float(lengths.max() / 24)
 
 
-def _trade_metrics(trades: pd.DataFrame) -> dict[str, Any]:
-    closed = trades[trades["status"] == "closed"]
-    pnl = closed["pnl"].to_numpy(dtype=np.float64)
+def _win_rate(run: RunView) -> float | None:
+    pnl = _closed(run, "pnl")
+    return float((pnl > 0).mean()) if len(pnl) else None
+
+
+def _profit_factor(run: RunView) -> float | None:
+    pnl = _closed(run, "pnl")
     losses = float(-pnl[pnl < 0].sum())
-    return {
-        "trades": len(trades),
-        "closed_trades": len(closed),
-        "open_trades": int((trades["status"] == "open").sum()),
-        "win_rate": float((pnl > 0).mean()) if len(pnl) else None,
-        "profit_factor": _finite(float(pnl[pnl > 0].sum()) / losses) if losses > 0 else None,
-        "avg_trade_return": _finite(float(closed["return"].astype(float).mean())) if len(pnl) else None,
-    }
+    return _finite(float(pnl[pnl > 0].sum()) / losses) if losses > 0 else None
 
 
-def _cost_metrics(costs: FloatArray, mean_equity: float) -> dict[str, Any]:
-    """Sum the columns of _COSTS, shape (n_orders, 3)."""
+def _avg_trade_return(run: RunView) -> float | None:
+    returns = _closed(run, "return")
+    return _finite(float(returns.mean())) if len(returns) else None
+
+
+def _turnover(run: RunView) -> float | None:
+    mean = float(run.equity.mean())
+    return _total(run.notional) / mean if mean > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Metrics(MetricSet):
+    """The metrics of a run: an attribute each, also ``metrics["name"]``.
+
+    Fractions, not percent; money in quote currency. None: undefined, or an older record lacks it. So the type of a new metric
+    allows None.
+    """
+
+    total_return: float | None = declared(
+        _total_return,
+        label="Total return",
+        unit="return",
+        better=1,
+        formula="final equity / starting cash - 1",
+        section="returns",
+        headline=True,
+        sweep="page",
+    )
+    cagr: float | None = declared(
+        _cagr,
+        label="Annual growth (CAGR)",
+        unit="return",
+        better=1,
+        formula="(final equity / starting cash) ** (365 / days) - 1; undefined below 30 days; -100 % for an account that "
+        "has lost everything",
+        section="returns",
+        headline=True,
+    )
+    sharpe_daily: float | None = declared(
+        lambda run: _sharpe(run.daily_returns, DAYS_PER_YEAR),
+        label="Sharpe ratio, daily returns",
+        unit="ratio",
+        better=1,
+        formula="mean / standard deviation (ddof 1) of daily returns * sqrt(365) (Sharpe 1994); undefined without variation",
+        section="returns",
+        headline=True,
+        sweep="page",
+    )
+    sharpe_per_bar: float | None = declared(
+        lambda run: _sharpe(run.bar_returns, run.bars_per_year),
+        label="Sharpe ratio, per-bar returns",
+        unit="ratio",
+        better=1,
+        formula="mean / standard deviation (ddof 1) of the bars' returns * sqrt(bars in a year of the whole series)",
+        section="returns",
+        headline=True,
+    )
+    sortino_daily: float | None = declared(
+        _sortino,
+        label="Sortino ratio, daily returns",
+        unit="ratio",
+        better=1,
+        formula="mean of daily returns / root mean square of min(return, 0) * sqrt(365) (Sortino and Price 1994)",
+        section="returns",
+    )
+    volatility_daily: float | None = declared(
+        _volatility,
+        label="Annual volatility",
+        unit="share",
+        better=-1,
+        formula="standard deviation (ddof 1) of daily returns * sqrt(365)",
+        section="returns",
+    )
+    max_drawdown: float = declared(
+        _max_drawdown,
+        label="Maximum drawdown",
+        unit="share",
+        better=1,
+        formula="lowest equity / highest equity before - 1, at bars' closes, from the starting cash on; 0 or negative",
+        section="returns",
+        headline=True,
+        sweep="page",
+    )
+    max_drawdown_days: float = declared(
+        _max_drawdown_days,
+        label="Longest drawdown, days",
+        unit="days",
+        better=-1,
+        formula="longest time from a peak of the equity to its recovery, or to the end of the range",
+        section="returns",
+    )
+    calmar: float | None = declared(
+        _calmar,
+        label="Calmar ratio",
+        unit="ratio",
+        better=1,
+        formula="annual growth / -maximum drawdown; undefined where either is, or without a drawdown",
+        section="returns",
+    )
+    trades: int = declared(
+        lambda run: run.closed_trades + run.open_trades,
+        label="All trades",
+        unit="count",
+        formula="round trips that were started: the rows of trades.csv",
+        section="trades",
+        headline=True,
+        sweep="page",
+    )
+    closed_trades: int = declared(
+        lambda run: run.closed_trades, label="Closed trades", unit="count", formula="round trips that ended"
+    )
+    open_trades: int = declared(
+        lambda run: run.open_trades,
+        label="Open trades",
+        unit="count",
+        formula="round trips still open at the last bar",
+        section="trades",
+    )
+    win_rate: float | None = declared(
+        _win_rate,
+        label="Win rate, closed trades",
+        unit="share",
+        better=1,
+        formula="share of closed trades with a profit after fees",
+        section="trades",
+        headline=True,
+    )
+    profit_factor: float | None = declared(
+        _profit_factor,
+        label="Profit factor",
+        unit="ratio",
+        better=1,
+        formula="gross gains / gross losses of closed trades; undefined without losses",
+        section="trades",
+    )
+    avg_trade_return: float | None = declared(
+        _avg_trade_return,
+        label="Mean return of a closed trade",
+        unit="return of a trade",
+        better=1,
+        formula="mean of profit after fees / entry value, closed trades",
+        section="trades",
+    )
+    exposure: float = declared(
+        lambda run: float((run.position != 0).mean()),
+        label="Bars with a position",
+        unit="share",
+        formula="share of bars with a position at the close",
+        section="trades",
+        headline=True,
+        sweep="page",
+    )
+    turnover: float | None = declared(
+        _turnover,
+        label="Turnover, times mean equity",
+        unit="ratio",
+        formula="value traded / mean equity",
+        section="trades",
+        headline=True,
+        sweep="page",
+    )
+    fees_paid: float = declared(
+        lambda run: _total(run.fee),
+        label="Fees paid",
+        unit="money",
+        better=-1,
+        formula="fees of all orders",
+        section="trades",
+        headline=True,
+        sweep="table",
+    )
+    slippage_paid: float = declared(
+        lambda run: _total(run.slippage),
+        label="Slippage paid",
+        unit="money",
+        better=-1,
+        formula="slippage of all orders against the open of the bar that filled them",
+        section="trades",
+        sweep="table",
+    )
+    final_equity: float | None = declared(
+        lambda run: _finite(run.equity[-1]),
+        label="Final equity",
+        unit="money",
+        better=1,
+        formula="equity at the last close, an open position marked there",
+        section="trades",
+        sweep="table",
+    )
+    bars: int = declared(lambda run: len(run.equity), label="Bars", unit="count", formula="traded bars")
+    days: float = declared(
+        lambda run: run.days, label="Days", unit="days", formula="time from the first bar's open to the last bar's close"
+    )
+
+
+def metrics(run: Simulation) -> Metrics:
+    """Measure a run with at least one bar; see the fields of ``Metrics`` for the formulas.
+
+    All ratios of returns, ``calmar`` included, are None once the equity has fallen to 0 or below: a return on nothing is
+    undefined.
+
+    Raises
+    ------
+    StrategyError
+        When a plug-in's metric cannot be loaded or computed.
+    """
+    return Metrics.of(RunView.of_simulation(run))
+
+
+def replay_metrics(replayed: ReplayResult) -> dict[str, MetricValue]:
+    """Measure a replay: the metrics of a sweep's table, with the same formulas on the same floats as ``metrics``."""
+    view = RunView.of_replay(replayed)
+    return {metric.name: metric.value(view) for metric in sweep_metrics()}
+
+
+def sweep_metrics() -> tuple[Metric, ...]:
+    """Return the metrics of a sweep's table in the order of its columns: the one it ranks by first."""
+    swept = [metric for metric in Metrics.installed() if metric.sweep]
+    return tuple(sorted(swept, key=lambda metric: metric.name != RANKED_BY))
+
+
+def _sharpe(returns: FloatArray, periods_per_year: float) -> float | None:
+    spread = _spread(returns)
+    return None if spread is None else _finite(float(returns.mean()) / spread * math.sqrt(periods_per_year))
+
+
+def _spread(returns: FloatArray) -> float | None:
+    """Return the standard deviation (ddof 1), or None where it is undefined or only rounding."""
+    if len(returns) < 2 or not np.isfinite(returns).all():
+        return None
+    spread = float(returns.std(ddof=1))
+    return spread if spread > ROUNDING * max(1e-6, abs(float(returns.mean()))) else None
+
+
+def _closed(run: RunView, column: str) -> FloatArray:
+    return run.trades.loc[run.trades["status"] == "closed", column].to_numpy(dtype=np.float64)
+
+
+def _total(costs: FloatArray) -> float:
     # All orders: a partly rejected one has paid for its filled part; the others hold 0.
-    fee, slippage, notional = (float(np.nansum(np.ascontiguousarray(column))) for column in costs.T)
-    return {"turnover": notional / mean_equity if mean_equity > 0 else None, "fees_paid": fee, "slippage_paid": slippage}
+    return float(np.nansum(np.ascontiguousarray(costs)))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -5,38 +5,16 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError, nearest
-from .metrics import METRICS, ROUNDING, ruined_at
+from .metric import FIGURES
+from .metric_set import declarations
+from .metrics import Metrics
 from .run_record import RunRecord
+from .run_view import ROUNDING, ruined_at
 
-# 1: higher is better, -1: lower is better; a metric that is missing here is neither.
-BETTER = {
-    "total_return": 1,
-    "cagr": 1,
-    "sharpe_daily": 1,
-    "sharpe_per_bar": 1,
-    "sortino_daily": 1,
-    "volatility_daily": -1,
-    "max_drawdown": 1,
-    "max_drawdown_days": -1,
-    "calmar": 1,
-    "win_rate": 1,
-    "profit_factor": 1,
-    "avg_trade_return": 1,
-    "fees_paid": -1,
-    "slippage_paid": -1,
-    "final_equity": 1,
-    "probabilistic_sharpe": 1,
-    "deflated_sharpe": 1,
-    "minimum_track_record": -1,
-    "random_entries": -1,
-    "break_even_fee_bps": 1,
-}
-SIGNIFICANCE = ("probabilistic_sharpe", "deflated_sharpe", "minimum_track_record", "random_entries")
-NAMES = (*METRICS, *SIGNIFICANCE, "break_even_fee_bps")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -45,8 +23,13 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def metric_name(text: str, *, option: str) -> str:
+def metric_name(text: str, *, option: str, runs: Sequence[RunRecord] = ()) -> str:
     """Return the metric for a user's text; a name without ``_daily`` means the daily one.
+
+    Parameters
+    ----------
+    runs : sequence of RunRecord
+        Whose records may hold metrics of packages that are not installed here.
 
     Raises
     ------
@@ -54,26 +37,39 @@ def metric_name(text: str, *, option: str) -> str:
         For an unknown metric, with the nearest name.
     """
     name = text.strip().lower().replace("-", "_")
+    installed = [metric.name for metric in Metrics.installed()]
+    names = [*installed, *(figure.name for figure in FIGURES), *(each.name for each in declarations(map(metrics_of, runs)))]
     for known in (name, f"{name}_daily"):
-        if known in NAMES:
+        if known in names:
             return known
-    raise UsageError(f"{option}: there is no metric '{text.strip()}'. {nearest(name, NAMES)} All: {', '.join(NAMES)}.")
+    names = list(dict.fromkeys(names))
+    raise UsageError(f"{option}: there is no metric '{text.strip()}'. {nearest(name, names)} All: {', '.join(names)}.")
+
+
+def metrics_of(run: RunRecord, side: str = "strategy") -> Metrics:
+    """Return the metrics of a stored run, or of its ``benchmark``."""
+    return Metrics.from_json(run.metrics[side])
 
 
 def measured(run: RunRecord, name: str) -> float | None:
-    """Return a run's number by its name in NAMES, None where it is undefined or was not measured."""
-    if name in METRICS:
-        value = run.metrics["strategy"][name]
-    elif name in SIGNIFICANCE:
-        value = ((run.metrics["certainty"] or {}).get(name) or {}).get("value")
-    else:
-        value = (run.metrics["costs"] or {}).get(name)
+    """Return a run's metric or figure by its name, None where it is undefined or was not measured."""
+    figure = next((each for each in FIGURES if each.name == name), None)
+    if figure is None:
+        return metrics_of(run).get(name)
+    found = (run.metrics[figure.section] or {}).get(name)
+    value = found.get("value") if isinstance(found, Mapping) else found
     return None if value is None else float(value)
+
+
+def better_of(name: str) -> int | None:
+    """Return 1 where a higher value of a metric is better, -1 where a lower one is, None where neither is."""
+    directions = {metric.name: metric.better for metric in Metrics.installed()} | {each.name: each.better for each in FIGURES}
+    return directions.get(name)
 
 
 def of_trader(run: RunRecord, name: str) -> float | None:
     """Return a run's number; None for one that never traded or lost everything: its low fees, for example, are not a merit."""
-    ranked = run.metrics["strategy"]["trades"] and ruined_at(run) is None
+    ranked = metrics_of(run).trades and ruined_at(run) is None
     return measured(run, name) if ranked else None
 
 
@@ -91,7 +87,7 @@ def best(values: Sequence[float | None], direction: int) -> int | None:
 
 def ordered(runs: Sequence[RunRecord], name: str) -> list[RunRecord]:
     """Return the runs by a metric, the best first (or the highest, for a neutral metric), undefined ones last."""
-    direction = BETTER.get(name, 1)
+    direction = better_of(name) or 1
 
     def key(run: RunRecord) -> float:
         value = of_trader(run, name)
@@ -109,8 +105,8 @@ class Condition:
     limit: float
 
     @classmethod
-    def parse(cls, text: str, *, option: str = "--fail-if") -> Condition:
-        """Read ``METRIC < NUMBER``, with <, <=, > or >=; the text is never evaluated as code.
+    def parse(cls, text: str, *, option: str = "--fail-if", runs: Sequence[RunRecord] = ()) -> Condition:
+        """Read ``METRIC < NUMBER``, with <, <=, > or >=, as ``metric_name``; the text is never evaluated as code.
 
         Raises
         ------
@@ -124,7 +120,7 @@ class Condition:
             raise UsageError(
                 f"{option}: expected a metric, one of < <= > >=, and a number, such as 'sharpe_daily < 0.5', got '{text}'."
             )
-        return cls(metric_name(found.group(1), option=option), found.group(2), float(found.group(3)))
+        return cls(metric_name(found.group(1), option=option, runs=runs), found.group(2), float(found.group(3)))
 
     def __str__(self) -> str:
         return f"{self.name} {self.sign} {self.limit:g}"

@@ -16,7 +16,7 @@ from ..errors import RecordError
 from ..storage.atomic_files import check_no_links
 from ..storage.untrusted_files import load_json
 from .evidence import SECTIONS
-from .metrics import FEWEST_DAYS_FOR_GROWTH, METRICS
+from .metrics import FEWEST_DAYS_FOR_GROWTH, Metrics
 
 T = TypeVar("T")
 
@@ -147,10 +147,8 @@ def _read_metrics(file: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     metrics = load_json(file)
     if not isinstance(metrics, dict) or not all(isinstance(metrics.get(side), dict) for side in ("strategy", "benchmark")):
         raise ValueError("it holds no metrics of strategy and benchmark")
-    metrics |= {side: _upgraded(metrics[side], manifest["data"]) for side in ("strategy", "benchmark")}
-    missing = [name for side in ("strategy", "benchmark") for name in METRICS if name not in metrics[side]]
-    if missing:
-        raise ValueError(f"it lacks {', '.join(dict.fromkeys(missing))}")
+    for side in ("strategy", "benchmark"):
+        metrics[side] = Metrics.from_json(_upgraded(metrics[side], manifest["data"])).to_json()
     sections = [name for name in SECTIONS if name not in metrics]
     if manifest["format_version"] > 1 and sections:
         raise ValueError(f"it lacks {', '.join(sections)}")

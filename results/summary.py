@@ -13,8 +13,9 @@ from ..engine.simulation import Simulation
 from ..models.diversity import diversity, mean_probabilities, model_verdict, signal_verdict
 from .cost_sensitivity import bars_of_run
 from .label_scores import labels_text, probabilities_of
-from .metrics import metrics, ruined_at
+from .metrics import Metrics, metrics
 from .number_text import counted, percent, whole
+from .run_view import ruined_at
 from .significance.too_good import too_good_verdict
 
 REMEDIES = {"short not allowed": "--short lets a strategy sell what it does not hold"}
@@ -46,7 +47,7 @@ def summary(run: Simulation, benchmark: Simulation) -> dict[str, Any]:
     return {
         "sentence": (f"Lost everything on {ruined}. " if ruined else "") + _sentence(run, measured, described, verdicts),
         "ruined": ruined,
-        "metrics": measured,
+        "metrics": {side: found.to_json() for side, found in measured.items()},
         "diversity": described,
         "fills": fills(run),
         "verdicts": verdicts,
@@ -111,9 +112,11 @@ def _verdicts(run: Simulation, described: dict[str, Any] | None) -> dict[str, An
     }
 
 
-def _sentence(run: Simulation, measured: dict[str, Any], described: dict[str, Any] | None, verdicts: dict[str, Any]) -> str:
+def _sentence(
+    run: Simulation, measured: Mapping[str, Metrics], described: dict[str, Any] | None, verdicts: dict[str, Any]
+) -> str:
     mine, theirs = measured["strategy"], measured["benchmark"]
-    against = f"against {percent(theirs['total_return'], signed=True)} for buy and hold"
+    against = f"against {percent(theirs.total_return, signed=True)} for buy and hold"
     if _collapsed(verdicts):
         final = described["final"] if described else {}
         name = max(CLASS_NAMES, key=lambda each: final["shares"][each])
@@ -122,15 +125,15 @@ def _sentence(run: Simulation, measured: dict[str, Any], described: dict[str, An
         return (
             f"Collapsed: {name} on {percent(final['shares'][name])} of {whole(final['scored_bars'])} scored bars"
             f"{confidence}; "
-            f"{whole(mine['trades'])} trades, returned {percent(mine['total_return'], signed=True)} {against}."
+            f"{whole(mine.trades)} trades, returned {percent(mine.total_return, signed=True)} {against}."
         )
     if run.orders.empty:
-        return f"Never traded: {counted(mine['bars'], 'bar')}, 0 orders, because {_why_no_orders(described)}."
+        return f"Never traded: {counted(mine.bars, 'bar')}, 0 orders, because {_why_no_orders(described)}."
     if run.trades.empty:
-        return f"Never traded: {counted(mine['bars'], 'bar')}, {_outcomes(run)}, none filled."
-    count, still = mine["trades"], f" ({mine['open_trades']} still open)" if mine["open_trades"] else ""
+        return f"Never traded: {counted(mine.bars, 'bar')}, {_outcomes(run)}, none filled."
+    count, still = mine.trades, f" ({mine.open_trades} still open)" if mine.open_trades else ""
     times = "once" if count == 1 else f"{whole(count)} times"
-    return f"Traded {times}{still}, returned {percent(mine['total_return'], signed=True)} {against}."
+    return f"Traded {times}{still}, returned {percent(mine.total_return, signed=True)} {against}."
 
 
 def _collapsed(verdicts: dict[str, Any]) -> bool:

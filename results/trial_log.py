@@ -22,7 +22,8 @@ from ..errors import RecordError
 from ..storage.locks import locked
 from ..storage.untrusted_files import parse_json
 from .cost_sensitivity import bars_of_run
-from .metrics import daily_returns, daily_sharpe
+from .metrics import daily_sharpe
+from .run_view import daily_returns
 
 TRIALS_FILE = "trials.jsonl"
 FORMAT_VERSION = 1

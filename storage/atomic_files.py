@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from ..arrays import JsonObject
 from ..errors import UsageError
 from .locks import try_lock
 from .untrusted_files import LARGEST_TEXT_BYTES, load_json
@@ -33,7 +34,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def json_text(values: Any) -> str:
+def json_text(values: object) -> str:
     """Return JSON as flagbt stores it: sorted keys, no NaN (a ValueError), LF at the end."""
     return json.dumps(values, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -264,7 +265,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path, *, what: str) -> dict[str, Any]:
+def read_json(path: Path, *, what: str) -> JsonObject:
     """Read a JSON object of at most 1 MB from a user's file.
 
     Raises

@@ -68,7 +68,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
         values = json.loads(text, parse_constant=_refuse_constant if finite else None)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    level: list[Any] = [values]
+    level: list[object] = [values]
     for _ in range(DEEPEST):
         level = [inner for each in level for inner in _inside(each)]
         if not level:
@@ -104,7 +104,7 @@ def check_safetensors(path: Path) -> None:
 _TOO_DEEP = f"it is nested more than {DEEPEST} levels deep"
 
 
-def _inside(value: Any) -> list[Any]:
+def _inside(value: object) -> list[object]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []

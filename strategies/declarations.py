@@ -98,12 +98,12 @@ def labels_of(strategy: object) -> Labels:
     return given
 
 
-def is_built_in(kind: type[Any]) -> bool:
+def is_built_in(kind: type[object]) -> bool:
     """Return whether a class belongs to flagbt."""
     return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _declared(strategy: object, name: str) -> Any:
+def _declared(strategy: object, name: str) -> object:
     """Return the attribute as the nearest class declares it; None where no class, or only a built-in class, declares it."""
     kind: type[Any] = strategy if isinstance(strategy, type) else type(strategy)
     if strategy is kind or name not in getattr(strategy, "__dict__", {}):

@@ -15,8 +15,8 @@ from .base import Strategy
 
 GROUP = "flagbt.strategies"
 
-# setup.cfg lists the same objects as entry points of GROUP. This table keeps them working where the installed metadata is
-# older than the code, and adds the description, which an entry point cannot hold.
+# Name: (path of the class, what `flagbt strategies list` prints). A built-in strategy needs this line only; an installed
+# package offers its own as entry points of GROUP.
 BUILT_IN: dict[str, tuple[str, str]] = {
     "flagtrader": ("flagbt.strategies.flagtrader:FlagTrader", "trades the signals of a fine-tuned checkpoint"),
     "buy-and-hold": ("flagbt.strategies.baselines:BuyAndHold", "buys once and holds to the end"),

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import FloatArray
+from ..arrays import FloatArray, JsonObject
 from ..engine.backtest import check_cash
 from ..engine.costs import Costs
-from ..engine.rules import Rules, horizon_of
+from ..engine.rules import Rules
 from ..models.calibration import Calibration
 from ..models.decision import Decision
+from ..options import OptionValue, from_options
+from ..results.repeat_command import plain
 from ..results.trial_log import configuration_digest
-from .axes import AXES, SETTINGS, STORED, Axes
+from .axes import DECISION, STORED, Axis, outermost_first
 
 LARGEST_WITHOUT_YES = 10_000_000  # replays
 
@@ -144,15 +146,15 @@ class Configuration:
     number : int
         Its index in the grid, from 0.
     places : tuple of int
-        The index of its value on each of ``AXES``.
+        The index of its value on each of the grid's ``axis_names``.
     model : int
         The index of its model.
     point : Point
     decision : Decision
-    short, costs, cash, rules
+    values : mapping
+        Its value on each of the grid's ``axes``, as given.
+    costs, rules
         As ``run_backtest``'s.
-    exit : str
-        As given; ``rules`` has the number of bars.
     """
 
     number: int
@@ -160,11 +162,19 @@ class Configuration:
     model: int
     point: Point
     decision: Decision
-    short: bool
+    values: Mapping[str, OptionValue]
     costs: Costs
-    cash: float
     rules: Rules
-    exit: str
+
+    @property
+    def short(self) -> bool:
+        """Whether positions below 0 are allowed."""
+        return bool(self.values["short"])
+
+    @property
+    def cash(self) -> float:
+        """The starting cash, quote currency."""
+        return cast(float, self.values["cash"])
 
     @property
     def round_trip_cost(self) -> float:
@@ -173,27 +183,40 @@ class Configuration:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Grid(Axes):
+class Grid:
     """The values of every axis; the settings are all their combinations.
 
     Parameters
     ----------
     models : tuple of Model
         The checkpoints, each with its calibrations.
+    axes : tuple of Axis
+        The other axes, in the order of the table's columns: ``decision``, ``short``, ``cash``, costs and rules.
     """
 
     models: tuple[Model, ...]
+    axes: tuple[Axis, ...]
 
-    def values(self, axis: str) -> tuple[Any, ...]:
-        """Return the values of an axis as given; of any of ``AXES`` except ``calibration``."""
-        if axis == "ckpt":
+    @cached_property
+    def inner(self) -> tuple[Axis, ...]:
+        """The axes besides checkpoint and calibration, outermost first."""
+        return outermost_first(self.axes)
+
+    @cached_property
+    def axis_names(self) -> tuple[str, ...]:
+        """The names of all axes, outermost first."""
+        return ("ckpt", "calibration", *(axis.name for axis in self.inner))
+
+    def values(self, name: str) -> tuple[OptionValue, ...]:
+        """Return the values of an axis as given; of any axis except ``calibration``."""
+        if name == "ckpt":
             return tuple(model.name for model in self.models)
-        return tuple(getattr(self, axis))
+        return next(axis.values for axis in self.axes if axis.name == name)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """The number of values on each of ``AXES``."""
-        return tuple(len(self.models[0].points if axis == "calibration" else self.values(axis)) for axis in AXES)
+        """The number of values on each of ``axis_names``."""
+        return (len(self.models), len(self.models[0].points), *(len(axis.values) for axis in self.inner))
 
     def __len__(self) -> int:
         return math.prod(self.sizes)
@@ -201,7 +224,7 @@ class Grid(Axes):
     @property
     def varied(self) -> list[str]:
         """The axes with more than one value."""
-        return [axis for axis, size in zip(AXES, self.sizes, strict=True) if size > 1]
+        return [name for name, size in zip(self.axis_names, self.sizes, strict=True) if size > 1]
 
     def __getitem__(self, number: int) -> Configuration:
         """Return the setting with a number.
@@ -220,24 +243,18 @@ class Grid(Axes):
             left, place = divmod(left, size)
             backwards.append(place)
         places = tuple(reversed(backwards))
-        at = dict(zip(AXES, places, strict=True))
-        value = {axis: getattr(self, axis)[at[axis]] for axis in SETTINGS}
-        model = self.models[at["ckpt"]]
-        point = model.points[at["calibration"]]
+        values = {axis.name: axis.values[place] for axis, place in zip(self.inner, places[2:], strict=True)}
+        model = self.models[places[0]]
+        point, decision = model.points[places[1]], str(values[DECISION])
         return Configuration(
             number,
             places,
-            at["ckpt"],
+            places[0],
             point,
-            (point.decision or Decision()) if value["decision"] == STORED else Decision.parse(value["decision"]),
-            value["short"],
-            Costs(**{name: value[name] for name in ("fee_bps", "slippage_bps", "borrow_bps_per_day")}),
-            value["cash"],
-            Rules(
-                horizon_bars=horizon_of(value["exit"], model.horizon_bars),
-                **{field.name: value[field.name] for field in fields(Rules) if field.name != "horizon_bars"},
-            ),
-            value["exit"],
+            (point.decision or Decision()) if decision == STORED else Decision.parse(decision),
+            values,
+            from_options(Costs, values),
+            from_options(Rules, values).with_horizon(model.horizon_bars),
         )
 
     def check(self) -> None:
@@ -248,11 +265,11 @@ class Grid(Axes):
         UsageError
             For a value out of range.
         """
-        for cash in self.cash:
-            check_cash(cash)
+        for cash in self.values("cash"):
+            check_cash(cast(float, cash))
         step = 1
-        for axis, size in zip(reversed(AXES), reversed(self.sizes), strict=True):
-            for place in range(1 if axis == "calibration" else size):
+        for name, size in zip(reversed(self.axis_names), reversed(self.sizes), strict=True):
+            for place in range(1 if name == "calibration" else size):
                 self[place * step]
             step *= size
 
@@ -267,7 +284,7 @@ class Grid(Axes):
             }
             for model in self.models
         ]
-        return {"models": models} | {axis: list(self.values(axis)) for axis in SETTINGS}
+        return {"models": models} | {axis.name: list(axis.values) for axis in self.inner}
 
     def digests(self, numbers: range) -> Iterator[str]:
         """Yield each setting's digest in the trial log: the digest of a `flagbt run` with the same options."""
@@ -286,17 +303,11 @@ class Grid(Axes):
             yield configuration_digest(config | setting.costs.describe() | setting.rules.describe(), checkpoint)
 
 
-def canonical(calibration: Calibration) -> dict[str, Any]:
+def canonical(calibration: Calibration) -> JsonObject:
     """Return a calibration's JSON in canonical form: HOLD's offset is 0, without method name and range."""
-    values = {name: value for name, value in calibration.to_json().items() if name not in ("method", "fitted_on")}
-    if "offset" in values:
-        values["offset"] = [round(offset - values["offset"][1], 12) + 0.0 for offset in values["offset"]]
-    return values
-
-
-def plain(number: float) -> str:
-    """Return a number as text with every digit, and without a decimal point if it is whole."""
-    return repr(number).removesuffix(".0")
+    hold = calibration.offset[1]
+    offset = [round(each - hold, 12) + 0.0 for each in calibration.offset]
+    return {"scale": calibration.to_json()["scale"], "offset": offset}
 
 
 def random_share(n: int, share: float, seed: int) -> npt.NDArray[np.int64]:

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..reports.page import Html, escape
+from markupsafe import Markup
+
+from ..reports.page import render
 from .axes import value_text
 
 _WIDTH, _HEIGHT, _TOP, _LEFT = 960, 330, 30, 60
+
+
+class SettingLine(NamedTuple):
+    """A setting's line: its SVG points, and its look."""
+
+    points: str
+    colour: str
+    stroke_width: float
+    opacity: float
+
+
+class UprightAxis(NamedTuple):
+    """An axis: its place, its title, and the labels of its ends."""
+
+    x: float
+    title: str
+    low: str
+    high: str
 
 
 def parallel_chart(
@@ -18,7 +38,7 @@ def parallel_chart(
     titles: Sequence[str],
     *,
     caption: str,
-) -> Html:
+) -> Markup:
     """Draw rows as lines over the axes ``names``; the last axis ranks them and decides their colour.
 
     Parameters
@@ -40,31 +60,15 @@ def parallel_chart(
         points = " ".join(
             f"{_LEFT + step * k:.0f},{_TOP + (1 - axis[0][place]) * (_HEIGHT - 2 * _TOP):.1f}" for k, axis in enumerate(axes)
         )
-        value = row[names[-1]]
-        bold = place >= len(rows)
-        colour = "text" if bold else "buy" if value is not None and value > middle else "hold"
-        style = "stroke-width:2.5" if bold else f"stroke-width:1;stroke-opacity:{0.55 if colour == 'buy' else 0.4}"
-        lines.append(f'<polyline points="{points}" style="fill:none;stroke:var(--{colour});{style}"/>')
-    texts = []
-    for k, (title, (_, low, high)) in enumerate(zip(titles, axes, strict=True)):
-        x = _LEFT + step * k
-        texts.append(
-            f'<line x1="{x:.0f}" x2="{x:.0f}" y1="{_TOP}" y2="{_HEIGHT - _TOP}" style="stroke:var(--rule)"/>'
-            + _text(x, 10, high)
-            + _text(x, _HEIGHT - 16, low)
-            + _text(x, _HEIGHT - 2, title, colour="text")
-        )
-    return Html(
-        f'<figure><svg viewBox="0 -4 {_WIDTH} {_HEIGHT + 8}" role="img" aria-label="{escape(caption)}">\n'
-        f"{''.join(lines)}\n{''.join(texts)}\n</svg><figcaption>{escape(caption)}</figcaption></figure>\n"
-    )
-
-
-def _text(x: float, y: float, text: str, *, colour: str = "muted") -> str:
-    shown = text if len(text) <= 18 else text[:17] + "…"
-    return (
-        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="middle" style="font-size:11px;fill:var(--{colour})">{escape(shown)}</text>'
-    )
+        value, is_best = row[names[-1]], place >= len(rows)
+        colour = "text" if is_best else "buy" if value is not None and value > middle else "hold"
+        opacity = 1 if is_best else 0.55 if colour == "buy" else 0.4
+        lines.append(SettingLine(points, colour, 2.5 if is_best else 1, opacity))
+    upright = [
+        UprightAxis(_LEFT + step * k, title, low, high)
+        for k, (title, (_, low, high)) in enumerate(zip(titles, axes, strict=True))
+    ]
+    return render("parallel_coordinates", width=_WIDTH, height=_HEIGHT, top=_TOP, lines=lines, axes=upright, caption=caption)
 
 
 def _positions(values: Sequence[Any]) -> tuple[list[float], str, str]:

@@ -8,22 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..data.bars import Bars
-from ..engine.costs import SIZING
-from ..results.repeat_command import run_command_text
-from .grid import Configuration, Grid, plain
+from ..engine.costs import SIZING, Costs
+from ..engine.rules import Rules
+from ..options import option_table, recorded
+from ..results.metric import MetricValue
+from ..results.metrics import Metrics, sweep_metrics
+from ..results.repeat_command import as_flags, run_command_text
+from .grid import Configuration, Grid
 from .runner import SweepOutcome
 from .worker import Segment, SweepWorker
 
 FORMAT_VERSION = 2
 # Libraries whose version can change a bit of the table.
 _DECIDING = ("flagbt", "numpy", "numba", "pyarrow", "backtrader")
-SHOWN = ("total_return", "sharpe_daily", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "final_equity")
 
 
 def identity_of(
     worker: SweepWorker, holdout: Segment, bars: Bars, *, seed: int, check_share: float, overlap_allowed: bool
 ) -> dict[str, Any]:
     """Return everything that decides a sweep's results; its digest names the folder."""
+    plugins = {metric.name: metric.provider for metric in sweep_metrics() if metric.provider}
     return {
         "format": FORMAT_VERSION,
         "grid": worker.grid.describe(),
@@ -38,6 +42,7 @@ def identity_of(
         "check_share": check_share,
         "allow_overlap": overlap_allowed,
         "versions": {name: importlib.metadata.version(name) for name in _DECIDING},
+        **({"metrics": plugins} if plugins else {}),
     }
 
 
@@ -91,28 +96,23 @@ def _winner(worker: SweepWorker, winner: dict[str, Any], repeat: Callable[[Confi
         "setting": setting.number,
         "rows": winner["rows"],
         "deflated_sharpe": winner["deflated"],
-        "buy_and_hold": [_shown(each) for each in winner["buy_and_hold"]],
+        "buy_and_hold": [_swept(each) for each in winner["buy_and_hold"]],
         "holdout": {
             "timerange": holdout["timerange"],
-            "strategy": _shown(holdout["strategy"]),
-            "buy_and_hold": _shown(holdout["buy_and_hold"]),
+            "strategy": _swept(holdout["strategy"]),
+            "buy_and_hold": _swept(holdout["buy_and_hold"]),
             "ruined": holdout["ruined"],
         },
         "run": repeat(setting, holdout["timerange"]),
     }
 
 
-def _shown(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in SHOWN}
+def _swept(measured: Metrics) -> dict[str, MetricValue]:
+    return {metric.name: measured[metric.name] for metric in Metrics.installed() if metric.sweep}
 
 
 def repeat_command(
-    grid: Grid,
-    setting: Configuration,
-    timerange: str,
-    *,
-    ckpt: str | None = None,
-    others: Mapping[str, str | bool | None] | None = None,
+    grid: Grid, setting: Configuration, timerange: str, *, ckpt: str | None = None, others: Mapping[str, object] | None = None
 ) -> str:
     """Return the `flagbt run` command that repeats a setting on a range.
 
@@ -123,17 +123,16 @@ def repeat_command(
     others : mapping, optional
         Options that no setting holds, such as ``data`` and its file.
     """
-    costs = setting.costs
-    numbers = {"fee_bps": costs.fee_bps, "slippage_bps": costs.slippage_bps, "borrow_bps_per_day": costs.borrow_bps_per_day}
+    own = {each.name for kind in (Costs, Rules) for each in option_table(kind)}
     return run_command_text(
         {
             "checkpoint": ckpt or grid.models[setting.model].name,
             **(others or {}),
             "timerange": timerange,
             "calibration": setting.point.text,
+            **as_flags(recorded(setting.costs)),
+            **{name: value for name, value in setting.values.items() if name not in own},
             "decision": str(setting.decision),
-            **{name: plain(number) for name, number in (numbers | {"cash": setting.cash}).items()},
-            **{rule: str(value) for rule, value in setting.rules.describe().items()},
-            "short": setting.short,
+            **as_flags(recorded(setting.rules)),
         }
     )

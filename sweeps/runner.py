@@ -15,7 +15,8 @@ from ..arrays import FloatArray, PhaseProgress
 from ..data.bars import utc
 from ..engine.backtest import run_backtest
 from ..engine.simulation import Simulation
-from ..results.metrics import DAYS_PER_YEAR, daily_returns, metrics, ruined_at
+from ..results.metrics import metrics
+from ..results.run_view import DAYS_PER_YEAR, daily_returns, ruined_at
 from ..results.significance.backtest_overfitting import Overfitting, probability_of_overfitting
 from ..results.significance.measure import FEWEST_DAYS
 from ..results.significance.sharpe_ratio import Moments, deflated_sharpe, expected_best
@@ -107,7 +108,7 @@ class SweepRunner:
 
         # 2. The table, and its summary
         table = self.folder.path / TABLE
-        write_table((self.folder.piece(unit) for unit in blocks), table)
+        write_table((self.folder.piece(unit) for unit in blocks), table, grid.axes)
         chosen = frozenset(random_share(len(grid), min(1.0, MOST_SAMPLED / len(grid)), self.seed + 1).tolist())
         summary = Summary(grid, TableLayout.of(grid), chosen)
         for batch in batches(table):

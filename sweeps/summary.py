@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import FloatArray
-from .axes import AXES, value_text
+from .axes import value_text
 from .grid import Grid
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class TableLayout:
                 Side.of("offset of SELL, HOLD's being 0", offsets),
                 ("offset_buy", "offset_sell"),
             )
-        sizes = dict(zip(AXES, grid.sizes, strict=True))
-        longest = sorted(grid.varied, key=lambda axis: (-sizes[axis], AXES.index(axis)))[:2]
+        sizes = dict(zip(grid.axis_names, grid.sizes, strict=True))
+        longest = sorted(grid.varied, key=lambda axis: (-sizes[axis], grid.axis_names.index(axis)))[:2]
         if not longest:
             return None
         sides = [Side.of(_title(axis), _column_values(grid, axis)) for axis in longest]
@@ -190,12 +190,12 @@ def _column_values(grid: Grid, axis: str) -> list[Any]:
         return grid.models[0].points.names
     if axis != "decision":
         return list(grid.values(axis))
-    settings = {str(grid[place * _step(grid, axis)].decision): None for place in range(len(grid.decision))}
+    settings = {str(grid[place * _step(grid, axis)].decision): None for place in range(len(grid.values(axis)))}
     return list(settings)
 
 
 def _step(grid: Grid, axis: str) -> int:
-    return math.prod(grid.sizes[AXES.index(axis) + 1 :])
+    return math.prod(grid.sizes[grid.axis_names.index(axis) + 1 :])
 
 
 def _title(axis: str) -> str:

@@ -26,7 +26,9 @@ from ..engine.simulation import Simulation
 from ..errors import StrategyError
 from ..models.signals import NO_SIGNAL, Signals
 from ..models.statistics import confusion, matthews_correlation
-from ..results.metrics import daily_sharpe, metrics, replay_daily_returns, replay_metrics
+from ..results.metric import MetricValue
+from ..results.metrics import Metrics, daily_sharpe, metrics, replay_metrics, sweep_metrics
+from ..results.run_view import RunView
 from ..results.significance.backtest_overfitting import part_lengths
 from ..strategies.base import Strategy
 from .grid import Configuration, Grid
@@ -129,7 +131,7 @@ class SweepWorker:
         """
         if unit.kind == CHECK:
             return json.dumps(self.check(unit.number)).encode()
-        return part_bytes(self.rows(self.block(unit.number)))
+        return part_bytes(self.rows(self.block(unit.number)), self.grid.axes)
 
     def rows(self, numbers: range) -> Iterator[dict[str, Any]]:
         """Yield a row for each setting and segment, with the columns of ``result_table.table_schema``."""
@@ -137,6 +139,7 @@ class SweepWorker:
         scratches = [Scratch(len(bars)) for bars in prepared]
         edges = part_edges(sum(len(bars.last_of_day) for bars in prepared), max(1, self.parts))
         last: dict[int, tuple[Any, SegmentSignals]] = {}
+        swept = sweep_metrics()
         for number in numbers:
             setting = self.grid[number]
             rows, returns = [], []
@@ -154,11 +157,12 @@ class SweepWorker:
                     rules=setting.rules,
                     scratch=scratch,
                 )
-                returns.append(replay_daily_returns(replayed))
+                view = RunView.of_replay(replayed)
+                returns.append(view.daily_returns)
                 rows.append(
                     _row(self.grid, setting, self.segments[at], signals)
-                    | replay_metrics(replayed)
-                    | {"ruined": replayed.ruined}
+                    | {metric.name: metric.value(view) for metric in swept}
+                    | {"ruined": view.ruined}
                 )
             together = np.concatenate(returns)
             rows[0]["parts"] = part_sums(together, edges)
@@ -250,8 +254,9 @@ def part_edges(n_days: int, parts: int) -> npt.NDArray[np.int64]:
 
 
 def _row(grid: Grid, setting: Configuration, segment: Segment, signals: SegmentSignals) -> dict[str, Any]:
-    offsets, shares, rules = setting.point.offsets, signals.shares, setting.rules
+    offsets, shares = setting.point.offsets, signals.shares
     return {
+        **setting.values,
         "setting": setting.number,
         "timerange": str(segment.timerange),
         "ckpt": grid.models[setting.model].name,
@@ -259,18 +264,6 @@ def _row(grid: Grid, setting: Configuration, segment: Segment, signals: SegmentS
         "decision": str(setting.decision),
         "offset_sell": None if offsets is None else offsets[0],
         "offset_buy": None if offsets is None else offsets[1],
-        "short": setting.short,
-        "cash": setting.cash,
-        "fee_bps": setting.costs.fee_bps,
-        "slippage_bps": setting.costs.slippage_bps,
-        "borrow_bps_per_day": setting.costs.borrow_bps_per_day,
-        "cooldown_bars": rules.cooldown_bars,
-        "min_hold_bars": rules.min_hold_bars,
-        "exit": setting.exit,
-        "stop_loss": rules.stop_loss,
-        "take_profit": rules.take_profit,
-        "max_short_notional": rules.max_short_notional,
-        "close_short_above": rules.close_short_above,
         "share_sell": shares and shares[0],
         "share_hold": shares and shares[1],
         "share_buy": shares and shares[2],
@@ -278,7 +271,7 @@ def _row(grid: Grid, setting: Configuration, segment: Segment, signals: SegmentS
     }
 
 
-def _check_metrics(replayed: dict[str, Any], backtested: dict[str, Any]) -> None:
+def _check_metrics(replayed: dict[str, MetricValue], backtested: Metrics) -> None:
     for name, value in replayed.items():
         other = backtested[name]
         same = value == other or (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..arrays import FloatArray, IntArray
+from ..arrays import FloatArray, IntArray, JsonObject
 from ..errors import UsageError, check_choice
 
 OBJECTIVES = ("ce", "focal", "logit-adjusted", "balanced-softmax")
@@ -142,6 +141,6 @@ class Objective:
         """
         return np.asarray(np.log(counts / counts.sum()) - self.correction(counts))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the fields as JSON values."""
         return asdict(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from ..data.features import FeatureSet
 from ..data.labels import Labels
 from ..data.time_range import TimeRange
 from ..errors import DataError, RangeError
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class Samples:
         rows[np.isnan(rows)] = 0.0
         return rows
 
-    def of_each(self, compute: Callable[[Bars], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    def of_each(self, compute: Callable[[Bars], npt.NDArray[Scalar]]) -> npt.NDArray[Scalar]:
         """Return the results of ``compute`` for every series, end to end."""
         return np.concatenate([compute(each) for each in self.series])
 

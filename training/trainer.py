@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, distributed, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
+from ..arrays import JsonObject
 from ..errors import DeviceError, TrainingError, UsageError
 from ..stopping import StopFlag, StopRequest, defer_stop, stop_if_requested
 from ..storage.atomic_files import check_writable, discard_tree, sync_tree
@@ -76,7 +76,7 @@ class Schedule:
         if not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"schedule: expected a finite weight_decay of 0 or more, got {self.weight_decay}.")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the fields as JSON values."""
         return asdict(self)
 
@@ -180,12 +180,16 @@ def _distributed() -> bool:
 
 
 class _ChunkTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
-    def __init__(self, loss: Loss, losses: list[Tensor], **options: Any) -> None:
+    def __init__(self, loss: Loss, losses: list[Tensor], **options: object) -> None:
         super().__init__(**options)
         self.loss_of, self.losses = loss, losses
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
         total, weight = self.loss_of(model, inputs)
         weight = weight.detach().clone()
@@ -212,16 +216,16 @@ class _Callbacks(TrainerCallback):  # type: ignore[misc]  # transformers is unty
     request: StopFlag = field(default_factory=StopFlag)
     saved: int = -1  # the step of the last save
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         self._stop_if_single()  # nothing is lost yet
         epoch, step = divmod(state.global_step, state.max_steps // int(state.num_train_epochs))
         if self.losses and step == 0:  # stopped after this epoch's last step, before its report
             self._report(epoch)
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         self.dataset.set_epoch(int(state.epoch + 1e-6))
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         steps = state.max_steps // int(state.num_train_epochs)
         epoch, done = divmod(state.global_step - 1, steps)
         self.monitor.on_step(StepProgress(self.stage.name, int(state.num_train_epochs), epoch + 1, done + 1, steps))
@@ -229,7 +233,7 @@ class _Callbacks(TrainerCallback):  # type: ignore[misc]  # transformers is unty
             control.should_training_stop = True
             control.should_save = self.folder is not None
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         if abs(state.epoch - round(state.epoch)) > 1e-6:
             return  # stopped in the middle
         try:
@@ -255,7 +259,7 @@ class _Callbacks(TrainerCallback):  # type: ignore[misc]  # transformers is unty
         if not _distributed():
             stop_if_requested()
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         wait_for_all()
         if self.folder is None or not is_main_process():
             return

@@ -15,19 +15,19 @@ from ..arrays import PhaseProgress, TimeArray
 from ..data.bars import Bars
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
+from ..engine.rules import Rules
 from ..models.device import pick_device
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
+from ..options import recorded
 from ..storage.atomic_files import sha256_of
 from .inputs import SAMPLE_RANGE, load_bars
 from .request import RunRequest
-from .strategy import costs_for, model_of, rules_of, strategy_of
+from .strategy import model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..engine.costs import Costs
-    from ..engine.rules import Rules  # imports the whole engine
     from ..engine.simulation import Simulation
 
 
@@ -37,7 +37,6 @@ class BacktestInputs:
 
     bars: Bars
     timerange: TimeRange
-    costs: Costs
     model: ModelSignals | None
     strategy: Any
     rules: Rules
@@ -47,9 +46,9 @@ def backtest_inputs(request: RunRequest, progress: PhaseProgress) -> BacktestInp
     """Load the bars, the model and the strategy, and refuse bars that the model or the strategy has seen."""
     bars = load_bars(request.data)
     timerange = SAMPLE_RANGE if request.data is None and request.timerange == TimeRange() else request.timerange
-    costs, model = costs_for(request), model_of(request, progress)
+    model = model_of(request, progress)
     strategy = strategy_of(request, model)
-    inputs = BacktestInputs(bars, timerange, costs, model, strategy, rules_of(request, model))
+    inputs = BacktestInputs(bars, timerange, model, strategy, rules_of(request, model))
     is_plain = isinstance(strategy, type)
     if model is not None:
         check_step(model.checkpoint, bars)
@@ -74,6 +73,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
     backtest = Backtest(
         bars=bars,
         strategy=strategy,
+        params=params_of(request) if isinstance(strategy, type) else {},
         short=request.short,
         rules=inputs.rules,
         data=description,
@@ -82,7 +82,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
         signals=model(bars) if model is not None and isinstance(strategy, type) else None,
         progress=lambda done, total: progress("replay", done, total),
         timerange=inputs.timerange,
-        costs=inputs.costs,
+        costs=request.costs,
         cash=request.cash,
     ).run()
     first, last = (inputs.bars.position_of(stamp.to_datetime64()) for stamp in backtest.bars.index[[0, -1]])
@@ -92,7 +92,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
     if model is not None and (stated := backtest.config["bars_seen"]) is not None:
         ranges = [*stated, *map(str, seen_ranges(model.checkpoint, model.calibration).values())]
         backtest = replace(backtest, config={**backtest.config, "bars_seen": list(dict.fromkeys(ranges))})
-    benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=inputs.costs, cash=request.cash, data=description)
+    benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=request.costs, cash=request.cash, data=description)
     return backtest, benchmark.run()
 
 
@@ -144,6 +144,7 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> dict[str, Any]:
         "data": None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),
         "allow_overlap": request.allow_overlap,
+        **recorded(request),
     }
     if (name := name_of(strategy)) != request.strategy:
         config["strategy_name"] = name
@@ -152,6 +153,8 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> dict[str, Any]:
         config["code"] = code
     if "seed" in inspect.signature(kind).parameters:
         config["seed"] = request.seed
+    if params := params_of(request):
+        config["params"] = params
     if model is not None:
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name
@@ -173,4 +176,4 @@ def _code_digest(strategy: type[Any]) -> str | None:
 
 def scoring_device(request: RunRequest, model: ModelSignals | None) -> str | None:
     """Return the device that scored the bars; ``auto`` would not identify it."""
-    return None if model is None else str(pick_device(request.device))
+    return None if model is None else str(pick_device(request.scoring.device))

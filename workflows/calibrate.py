@@ -12,8 +12,9 @@ from ..data.bars import Bars
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
 from ..doctor.checkpoint_subject import subject_of_checkpoint
+from ..doctor.checks.rank_skill import RankSkill
 from ..doctor.examine import examine
-from ..doctor.finding import BROKEN, SKIPPED, Diagnosis
+from ..doctor.finding import BROKEN, Diagnosis
 from ..errors import CheckpointError, UsageError, check_choice
 from ..models.calibration import FITTED_METHODS, Calibration
 from ..models.calibration_fit import check_rows, checked_shares, fit_calibration, held_out
@@ -182,11 +183,11 @@ def _scores(probabilities: FloatArray, labels: IntArray, checkpoint: Checkpoint)
 
 def _notes(diagnosis: Diagnosis, purposes: list[str], shift: FloatArray) -> list[str]:
     notes = []
-    skill = diagnosis.finding("rank-skill")
-    if skill.severity == SKIPPED:
-        notes.append(f"Whether an offset could help was not measured: {skill.message}")
+    skill = diagnosis.evidence(RankSkill)
+    if skill is None:
+        notes.append(f"Whether an offset could help was not measured: {diagnosis.finding('rank-skill').message}")
     else:
-        interval = diagnosis.pictures["aucs"][3]
+        interval = skill.direction
         if interval.low <= 0.5 <= interval.high:
             notes.append(
                 f"No offset can help: the AUC of BUY against SELL is {interval}, and its interval contains 0.5. A calibration "

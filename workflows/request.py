@@ -2,73 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.time_range import TimeRange
+from ..engine.costs import Costs
+from ..engine.rules import Rules
+from ..options import check_options, from_options, nested, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How a checkpoint's logits are computed; the results are the same.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    batch_size : int, optional
+        Chunks of bars per forward pass.
+    cache : bool
+        Read logits from the cache on disk, and keep new ones there.
+    """
+
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N.", recorded="separately")
+    batch_size: int | None = option(
+        None, help="Chunks of bars per forward pass.", unit="chunks", minimum=1, recorded="separately"
+    )
+    cache: bool = option(True, help="Read logits from the cache, and add new ones.", recorded="separately")
+
+    def __post_init__(self) -> None:
+        check_options(self, "scoring")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """The options of `flagbt run`, one field per option.
+    """The options of `flagbt run`, one field per option or group of options.
 
     Parameters
     ----------
     strategy : str
         A registered name, or ``package.module:Class``.
+    params : mapping
+        Values of the strategy's own parameters by name, see ``strategies.parameters``.
     ckpt : str, optional
         A checkpoint's name or folder.
     data : Path, optional
         A file of bars. Default: the bundled SYNTHETIC sample.
-    timerange : TimeRange, optional
+    timerange : TimeRange
         Default: all bars after the warm-up; on the bundled sample, 2024.
     calibration : str
         ``stored``, ``stored:NAME``, ``none``, ``offset:a,b,c``, or a JSON file.
     decision : str, optional
         ``argmax``, ``threshold:P`` or ``utility``. Default: the decision stored with the calibration, else ``argmax``.
-    fee_bps, slippage_bps : float
-        In basis points per side.
-    borrow_bps_per_day : float
-        On the notional of a short position.
+    short : bool
+        Whether a SELL while flat opens a short position.
     cash : float
         In quote currency.
-    short : bool
-    cooldown_bars, min_hold_bars, stop_loss, take_profit, max_short_notional, close_short_above
-        The rules that limit a flagbt strategy; see ``engine.rules``.
-    exit : str
-        ``signal``, ``horizon`` (the checkpoint's label horizon) or ``horizon:BARS``.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    batch_size : int, optional
-        Chunks of bars per forward pass.
-    cache : bool
-        Read logits from the cache on disk, and keep new ones there.
+    costs : Costs
+    rules : Rules
+        Applied on top of a flagbt strategy.
+    scoring : Scoring
     allow_overlap : bool
         Trade bars that the checkpoint or the strategy has seen; every output is stamped.
     seed : int
         Of strategies that draw at random.
     """
 
-    strategy: str = "flagtrader"
-    ckpt: str | None = None
-    data: Path | None = None
-    timerange: TimeRange = field(default_factory=TimeRange)
-    calibration: str = "stored"
-    decision: str | None = None
-    fee_bps: float = 10.0
-    slippage_bps: float = 2.0
-    borrow_bps_per_day: float = 1.0
-    cash: float = 10_000.0
-    short: bool = False
-    cooldown_bars: int = 0
-    min_hold_bars: int = 0
-    exit: str = "signal"
-    stop_loss: float | None = None
-    take_profit: float | None = None
-    max_short_notional: float = 1.0
-    close_short_above: float | None = None
-    device: str = "auto"
-    batch_size: int | None = None
-    cache: bool = True
-    allow_overlap: bool = False
-    seed: int = 0
+    strategy: str = option("flagtrader", help="A name, or package.module:Class.", group="Strategy", recorded="separately")
+    params: Mapping[str, object] = field(default_factory=dict)
+    ckpt: str | None = option(None, help="A checkpoint's name or folder.", group="Model and scoring", recorded="separately")
+    data: Path | None = option(None, help="A file of bars. Default: the SYNTHETIC sample.", group="Bars", recorded="separately")
+    timerange: TimeRange = option(
+        TimeRange(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive.", group="Bars", recorded="separately"
+    )
+    calibration: str = option(
+        "stored", help="stored[:NAME], none, offset:a,b,c or FILE.", group="Model and scoring", recorded="separately"
+    )
+    decision: str | None = option(
+        None,
+        help="argmax, threshold:P or utility. Default: stored with the calibration, else argmax.",
+        group="Model and scoring",
+        recorded="separately",
+    )
+    short: bool = option(
+        False, help="A SELL while flat opens a short position.", group="Account", sweep=True, recorded="separately"
+    )
+    cash: float = option(
+        10_000.0,
+        help="Starting cash.",
+        unit="amount",
+        group="Account",
+        above=0,
+        expected="an amount of quote currency above 0",
+        sweep=True,
+        recorded="separately",
+    )
+    costs: Costs = nested(Costs, group="Costs")
+    rules: Rules = nested(Rules, group="Rules")
+    scoring: Scoring = nested(Scoring, group="Model and scoring")
+    allow_overlap: bool = option(
+        False, help="Trade bars that it has seen; every output is stamped.", group="Bars", recorded="separately"
+    )
+    seed: int = option(
+        0, help="For strategies that draw at random.", unit="number", group="Strategy", minimum=0, recorded="separately"
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> RunRequest:
+        """Return the request of options by name, those of costs, rules and scoring included."""
+        return from_options(cls, options)

@@ -58,7 +58,7 @@ def run(
     from ..results.trial_log import add_trials, read_trials, trial_of
 
     # 1. The inputs, and every check that needs no work
-    check_device_name(request.device)
+    check_device_name(request.scoring.device)
     check_out(out)
     read_trials(out)  # an unreadable log is refused before the work
     inputs = backtest_inputs(request, progress)

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import PhaseProgress
 from ..data.plugins import blamed_on
+from ..engine.rules import Rules
 from ..errors import StrategyError, UsageError
 from ..models.checkpoint import find_checkpoint
 from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
 from .inputs import calibration_of
+from .request import RunRequest
 
 if TYPE_CHECKING:
-    from ..engine.costs import Costs
-    from ..engine.rules import Rules  # imports the whole engine
-    from .request import RunRequest
-
-
-def costs_for(request: RunRequest) -> Costs:
-    """Return the costs of a request."""
-    from ..engine.costs import Costs
-
-    return Costs(fee_bps=request.fee_bps, slippage_bps=request.slippage_bps, borrow_bps_per_day=request.borrow_bps_per_day)
+    from ..strategies.parameters import ParameterValue
 
 
 def model_of(request: RunRequest, progress: PhaseProgress = lambda _phase, _done, _total: None) -> ModelSignals | None:
@@ -44,15 +37,15 @@ def model_of(request: RunRequest, progress: PhaseProgress = lambda _phase, _done
     checkpoint.check_known()
     calibration, stored = calibration_of(request.calibration, checkpoint)
     decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
-    costs = costs_for(request)
+    costs, scoring = request.costs, request.scoring
     return ModelSignals(
         checkpoint=checkpoint,
         calibration=calibration,
         decision=decision,
         round_trip_cost=2 * (costs.fee + costs.slippage),
-        device=request.device,
-        batch_chunks=request.batch_size,
-        cache=request.cache,
+        device=scoring.device,
+        batch_chunks=scoring.batch_size,
+        cache=scoring.cache,
         progress=lambda done, total: progress("score", done, total),
     )
 
@@ -71,6 +64,7 @@ def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
     from ..strategies.registry import find_strategy
 
     found: Any = find_strategy(request.strategy)
+    given = params_of(request)
     if not issubclass(found, Strategy):
         return found
     if found.uses_model and model is None:
@@ -85,7 +79,35 @@ def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
     if "seed" in parameters:
         taken["seed"] = request.seed
     with blamed_on(found, "__init__"):
-        return found(*([model] if found.uses_model else []), **taken)
+        return found(*([model] if found.uses_model else []), **taken, **given)
+
+
+def params_of(request: RunRequest) -> dict[str, ParameterValue]:
+    """Return the values given for the strategy's own parameters, each as its parameter's type.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name, or a value of another type.
+    """
+    from ..strategies.parameters import Parameters
+    from ..strategies.registry import find_strategy
+
+    return Parameters.of(find_strategy(request.strategy)).check(request.params) if request.params != {} else {}
+
+
+def read_params(strategy: str, texts: Sequence[str]) -> dict[str, ParameterValue]:
+    """Return the values of ``NAME=VALUE`` texts, typed by a strategy's own parameters.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name, a value of another type, or a name given twice.
+    """
+    from ..strategies.parameters import Parameters
+    from ..strategies.registry import find_strategy
+
+    return Parameters.of(find_strategy(strategy)).read(texts) if texts else {}
 
 
 def strategy_maker(request: RunRequest) -> tuple[Callable[[], Any], ModelSignals | None]:
@@ -97,14 +119,4 @@ def strategy_maker(request: RunRequest) -> tuple[Callable[[], Any], ModelSignals
 
 def rules_of(request: RunRequest, model: ModelSignals | None) -> Rules:
     """Return the rules of a request; a horizon exit without a number of bars takes the model's horizon."""
-    from ..engine.rules import Rules, horizon_of
-
-    return Rules(
-        cooldown_bars=request.cooldown_bars,
-        min_hold_bars=request.min_hold_bars,
-        stop_loss=request.stop_loss,
-        take_profit=request.take_profit,
-        max_short_notional=request.max_short_notional,
-        close_short_above=request.close_short_above,
-        horizon_bars=horizon_of(request.exit, None if model is None else model.checkpoint.labels.horizon_bars),
-    )
+    return request.rules.with_horizon(None if model is None else model.checkpoint.labels.horizon_bars)

@@ -17,64 +17,18 @@ from ..models.device import check_device_name
 from ..models.logit_cache import logits_of
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_step
-from ..sweeps.axes import SETTINGS, STORED, Axes
-from ..sweeps.ranges import DEFAULT_HOLDOUT, range_of, sweep_ranges
+from ..options import option_table
+from ..sweeps.axes import DECISION, STORED
+from ..sweeps.ranges import range_of, sweep_ranges
 from .inputs import SAMPLE_RANGE, calibration_of, check_out, load_bars
+from .request import Scoring
+from .sweep_request import SweepRequest, axes_of
 
 if TYPE_CHECKING:
     from ..sweeps.grid import Configuration, Grid, Point
     from ..sweeps.worker import Segment
 
 _RUNS = Path("runs")  # the default of `flagbt run --out`
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepRequest(Axes):
-    """The options of `flagbt sweep`: the values of every axis, and how to compute.
-
-    Parameters
-    ----------
-    ckpt : tuple of str
-        One or more.
-    data : Path, optional
-        A file of bars. Default: the bundled SYNTHETIC sample.
-    timerange : tuple of TimeRange
-        The ranges that settings are ranked on together; they may not overlap. Default: all bars after the warm-up.
-    holdout : str
-        Bars that no setting is ranked on: a share of the last range, cut off its end, or a separate range.
-    calibration : tuple of str
-        Default: ``stored``, if there are no ``offsets``.
-    offsets : tuple of float
-        Added to the logits of SELL and of BUY, every pair of them; HOLD's offset is 0.
-    check_share : float
-        The share of all settings, chosen at random, to check in Backtrader besides the best ones.
-    seed : int
-        Of that choice.
-    backend : str
-        ``local`` or ``ray``.
-    workers : int
-        Processes on this machine.
-    device, batch_size, cache, allow_overlap
-        As in `flagbt run`.
-    yes : bool
-        Allow more than ten million replays.
-    """
-
-    ckpt: tuple[str, ...]
-    data: Path | None = None
-    timerange: tuple[TimeRange, ...] = ()
-    holdout: str = DEFAULT_HOLDOUT
-    calibration: tuple[str, ...] = ()
-    offsets: tuple[float, ...] = ()
-    check_share: float = 0.01
-    seed: int = 0
-    backend: str = "local"
-    workers: int = 2
-    device: str = "auto"
-    batch_size: int | None = None
-    cache: bool = True
-    allow_overlap: bool = False
-    yes: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +77,7 @@ def sweep(
         With one paragraph for the user; finished pieces are kept.
     """
     # 1. The inputs, and every check that needs no work
-    check_device_name(request.device)
+    check_device_name(request.scoring.device)
     _prepare_backend(request)
     check_out(out)
     check_out(runs, option="--runs")
@@ -211,9 +165,9 @@ def _segments(request: SweepRequest, inputs: _Inputs, progress: PhaseProgress) -
         scored = logits_of(
             checkpoint,
             bars.take(slice(begin, stop)),
-            device=request.device,
-            batch_chunks=request.batch_size,
-            cache=request.cache,
+            device=request.scoring.device,
+            batch_chunks=request.scoring.batch_size,
+            cache=request.scoring.cache,
             progress=_nth(progress, place, n),
         )
         logits.append((begin, scored))
@@ -242,15 +196,16 @@ def _repeater(request: SweepRequest, inputs: _Inputs, runs: Path) -> Callable[[C
     return repeat
 
 
-def _other_options(request: SweepRequest, checkpoint: Checkpoint, runs: Path) -> dict[str, str | bool | None]:
+def _other_options(request: SweepRequest, checkpoint: Checkpoint, runs: Path) -> dict[str, object]:
     """Return the options of `flagbt run` that no setting holds: the bars first, as the user named them."""
     features = checkpoint.schema.feature_set
     return {
         "data": None if request.data is None else str(request.data),
         "out": None if runs == _RUNS else str(runs),  # whose trial log has counted the settings
         "features": features if ":" in features else None,  # code that runs only where the user names it
-        "device": None if request.device == "auto" else request.device,
-        "batch_size": None if request.batch_size is None else str(request.batch_size),
+        **{
+            each.name: value for each in option_table(Scoring) if (value := getattr(request.scoring, each.name)) != each.default
+        },
         "allow_overlap": request.allow_overlap,
     }
 
@@ -281,10 +236,7 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint]) -> Grid:
     """
     from ..sweeps.grid import Grid, Model, Points
 
-    axes = {name: getattr(request, name) for name in SETTINGS}
-    empty = next((name for name, values in {"ckpt": request.ckpt, **axes}.items() if not values), None)
-    if empty is not None:
-        raise UsageError(f"--{empty.replace('_', '-')}: no value is given, so the grid is empty. Give one or more values.")
+    axes = axes_of({**request.axes, DECISION: request.decision})
     for text in request.decision:
         if text != STORED:
             Decision.parse(text)
@@ -310,7 +262,7 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint]) -> Grid:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"--ckpt: two checkpoints are named '{twice}', so the table could not distinguish them. Rename one.")
-    grid = Grid(models=models, **axes)
+    grid = Grid(models=models, axes=axes)
     grid.check()
     return grid
 

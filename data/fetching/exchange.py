@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from .http_session import BoundedAdapter
 
+T = TypeVar("T")
 TIMEOUT_S = 20.0  # for the first byte of a response, and between two pieces of it
 CLOCKS_AGREE_MS = 10_000
 AHEAD_MS = 366 * 86_400_000  # of the exchange's clock at the start: other units are far off, a machine that slept is not
@@ -43,7 +47,7 @@ class ExchangeResponse(NamedTuple):
     past_end: bool
 
 
-def load_ccxt() -> Any:
+def load_ccxt() -> ModuleType:
     """Import ccxt.
 
     Raises
@@ -52,10 +56,9 @@ def load_ccxt() -> Any:
         Naming the extra, where it is not installed.
     """
     try:
-        import ccxt  # here, since it takes half a second and is an extra
+        return importlib.import_module("ccxt")  # here, since it takes half a second and is an extra
     except ImportError:
         raise UsageError(NO_CCXT) from None
-    return ccxt
 
 
 def check_exchange(name: str) -> None:
@@ -191,7 +194,7 @@ class Market:
                 raise NoAnswer(f"bars open off the grid of {self.timeframe}, the first at {utc_ms(page[0, 0])}", answered=True)
         return ExchangeResponse(page, bool(len(rows)) and bool(rows[-1, 0] >= stop))
 
-    def _rows(self, raw: Any) -> ExchangeRows:
+    def _rows(self, raw: Sequence[Sequence[float]]) -> ExchangeRows:
         try:
             rows = np.array(raw, dtype=np.float64) if len(raw) else NO_ROWS
             if rows.ndim != 2 or rows.shape[1] != 6 or not np.isfinite(rows[:, 0]).all():
@@ -228,7 +231,7 @@ class Market:
         self._call(lambda: self.api.fetch_ohlcv(self.symbol, self.timeframe, None, 2))
         return self.http.date_ms()
 
-    def _call(self, request: Callable[[], Any]) -> Any:
+    def _call(self, request: Callable[[], T]) -> T:
         """Call ccxt once; raise NoAnswer for a failure that a later try may resolve."""
         ccxt, http = self.ccxt, self.http
         http.status = None
@@ -285,7 +288,7 @@ class Market:
         raise UsageError(f"--symbol: '{self.symbol}' is unknown to {self.name}, which has {len(symbols):,} symbols. {near}")
 
 
-def _rebased(urls: Any, base_url: str) -> Any:
+def _rebased(urls: object, base_url: str) -> object:
     """Replace scheme and host in every URL."""
     if isinstance(urls, dict):
         return {name: _rebased(url, base_url) for name, url in urls.items()}

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ...arrays import PhaseProgress
 from ...errors import DataError, FetchError, UsageError, check_choice
-from ...storage.atomic_files import sha256_of
+from ...storage.atomic_files import sha256_of, write_bytes
 from ..bars import Bars
-from ..readers import read_strictly, write_bars_csv
+from ..readers import file_of, read_strictly
 from .archive_backfill import ArchiveBackfill
 from .archives import FIRST_MS, Archive, check_archive
 from .backfill import Backfill
@@ -27,7 +27,7 @@ SOURCES = ("auto", "api", "archive")
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 SETTLED_MS = 2_000  # an exchange still updates a bar for a moment after its end
 CLOCKS_DIFFER_MS = 60_000
-IGNORE: Callable[..., Any] = lambda *_: None  # noqa: E731
+IGNORE: Callable[..., None] = lambda *_: None  # noqa: E731
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,16 +289,10 @@ def _stored(output: Path) -> ExchangeRows:
 
 def _write(bars: Bars, store: PageStore) -> None:
     new = store.folder / f"new-{store.output.name}"
-    if store.output.name.lower().endswith(".parquet"):
-        try:
-            bars.frame().to_parquet(new)
-        except OSError as error:
-            raise DataError(f"{store.output}: cannot be written ({error.strerror or error}). {store.kept()}") from None
-    else:
-        try:
-            write_bars_csv(bars, new)
-        except DataError as error:
-            raise DataError(f"{store.output}: {error} {store.kept()}") from None
+    try:
+        write_bytes(new, file_of(bars, new.name))
+    except OSError as error:
+        raise DataError(f"{store.output}: cannot be written ({error.strerror or error}). {store.kept()}") from None
     store.replace_output(new)
 
 

@@ -7,10 +7,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,7 +36,7 @@ class PageStore:
         self.removed = False  # True when pages of another fetch were removed
         self.finished = False
 
-    def resume(self, series: dict[str, Any]) -> ExchangeRows:
+    def resume(self, series: Mapping[str, object]) -> ExchangeRows:
         """Return the bars of an earlier, unfinished fetch of the same series; remove those of another series.
 
         Raises

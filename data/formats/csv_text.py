@@ -13,9 +13,10 @@ import numpy as np
 
 from ...arrays import FloatArray, Int64Array, TimeArray
 from ...errors import DataError
-from ..bars import COLUMNS
+from ..bars import COLUMNS, Bars
 from .column_names import BINANCE_HEADER, check_base_volume, choose_columns, looks_like_data, names_columns
 from .compressed_text import Content, opened
+from .file_format import FileFormat
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .time_stamps import TimeColumn
@@ -224,3 +225,24 @@ def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) 
     except csv.Error as error:
         place = f"{content.path.name}, line {reader.line_num + above}"
         raise DataError(f"{place}: this is not a CSV row ({printable(error)}). Fix the quotes in this line.") from None
+
+
+def bars_as_csv(bars: Bars) -> bytes:
+    """Return the bars as CSV, with a last column ``synthetic`` of 1 if they are generated."""
+    whole_seconds = bool((bars.time.astype("datetime64[s]") == bars.time).all())
+    stamps = np.datetime_as_string(bars.time, unit="s" if whole_seconds else "ns").tolist()
+    mark_name, mark = (",synthetic", ",1") if bars.synthetic else ("", "")
+    cells = zip(stamps, *(getattr(bars, name).tolist() for name in COLUMNS), strict=True)
+    rows = "".join(f"{time}Z,{o!r},{h!r},{low!r},{c!r},{v!r}{mark}\n" for time, o, h, low, c, v in cells)
+    return f"timestamp,{','.join(COLUMNS)}{mark_name}\n{rows}".encode()
+
+
+FORMAT = FileFormat(
+    endings={
+        ".csv": "text separated by commas, semicolons, tabs or vertical bars, with a header; Binance's klines may lack it",
+        ".csv.gz": "the same, gzipped",
+        ".tsv": "the same, with any of these separators",
+    },
+    read=read_delimited,
+    write=bars_as_csv,
+)

@@ -6,15 +6,16 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ...arrays import FloatArray, JsonObject, JsonValue, TimeArray
 from ...errors import DataError
-from ..bars import COLUMNS
+from ..bars import COLUMNS, Bars
 from .column_names import choose_columns
 from .compressed_text import MEGABYTE, MOST_ROWS, Content, opened
 from .csv_text import is_marked
+from .file_format import FileFormat
 from .number_style import is_number
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .time_stamps import TimeColumn
@@ -22,6 +23,7 @@ from .time_stamps import TimeColumn
 LARGEST_TEXT = 400 * MEGABYTE  # characters
 LONGEST_ROW = 10_000  # characters
 ROW_COLUMNS = ("time", *COLUMNS)
+JsonRow = list[JsonValue] | JsonObject
 
 _GAP = re.compile(r"[ \t\r\n]*")
 _ROWS_AT_ONCE = 1_000
@@ -36,7 +38,8 @@ def read_rows_json(path: Path, faults: Faults) -> Table:
     header: list[str] | None = None
     chosen: dict[str, int] = {}
     column: TimeColumn | None = None
-    pieces: dict[str, list[Any]] = {name: [] for name in ROW_COLUMNS}
+    times: list[TimeArray] = []
+    pieces: dict[str, list[FloatArray]] = {name: [] for name in COLUMNS}
     marks: set[str] = set()
     count = 0
     for piece in _pieces(_rows(text, path.name)):
@@ -50,7 +53,7 @@ def read_rows_json(path: Path, faults: Faults) -> Table:
         cells = [_cells_of(row, header, at, path.name, faults) for at, row in zip(numbers, piece, strict=True)]
         for name in COLUMNS:
             pieces[name].append(_floats([row[chosen[name]] for row in cells], header[chosen[name]], places, faults))
-        pieces["time"].append(column.of_text([_time_text(row[chosen["time"]]) for row in cells], places))
+        times.append(column.of_text([_time_text(row[chosen["time"]]) for row in cells], places))
         if "synthetic" in chosen:
             marks.update(str(row[chosen["synthetic"]]) for row in cells)
     if header is None:
@@ -59,7 +62,7 @@ def read_rows_json(path: Path, faults: Faults) -> Table:
     kind = "JSON rows, as freqtrade keeps them" if header == list(ROW_COLUMNS) else "JSON objects"
     ignored = tuple(printable(name) for at, name in enumerate(header) if at not in chosen.values())
     places = Places(path.name, "row", range(1, count + 1))
-    return Table(values.pop("time"), values, places, is_marked(marks), content.label(kind), ignored=ignored)
+    return Table(np.concatenate(times), values, places, is_marked(marks), content.label(kind), ignored=ignored)
 
 
 def _text(content: Content) -> str:
@@ -75,7 +78,7 @@ def _text(content: Content) -> str:
     return "".join(parts)
 
 
-def _pieces(rows: Iterator[Any]) -> Iterator[list[Any]]:
+def _pieces(rows: Iterator[JsonRow]) -> Iterator[list[JsonRow]]:
     piece = []
     for row in rows:
         piece.append(row)
@@ -86,7 +89,7 @@ def _pieces(rows: Iterator[Any]) -> Iterator[list[Any]]:
         yield piece
 
 
-def _rows(text: str, name: str) -> Iterator[Any]:
+def _rows(text: str, name: str) -> Iterator[JsonRow]:
     """Yield each row of the outer array, parsed separately."""
     at = _skip(text, 0)
     if text[at : at + 1] != "[":
@@ -132,7 +135,7 @@ def _bad_row(
     return DataError(f"{name}, line {_line(text, at)}, row {row}: expected {expected}, got {got}. Fetch the file again.")
 
 
-def _cells_of(row: Any, header: list[str], number: int, name: str, faults: Faults) -> list[Any]:
+def _cells_of(row: JsonRow, header: list[str], number: int, name: str, faults: Faults) -> list[JsonValue]:
     if isinstance(row, dict) and header != list(ROW_COLUMNS) and list(row) == header:
         return list(row.values())
     if isinstance(row, dict) and set(row) == set(header):
@@ -148,7 +151,7 @@ def _cells_of(row: Any, header: list[str], number: int, name: str, faults: Fault
     return [None] * len(header)
 
 
-def _floats(cells: list[Any], column: str, places: Places, faults: Faults) -> Any:
+def _floats(cells: list[JsonValue], column: str, places: Places, faults: Faults) -> FloatArray:
     try:
         if {type(cell) for cell in cells} <= {int, float}:
             return np.array(cells, dtype=np.float64)
@@ -166,11 +169,30 @@ def _floats(cells: list[Any], column: str, places: Places, faults: Faults) -> An
     return values
 
 
-def _size(cell: Any) -> int:
+def _size(cell: JsonValue) -> int:
     return cell.bit_length() // 3 if isinstance(cell, int) else len(str(cell))
 
 
-def _time_text(cell: Any) -> str:
+def _time_text(cell: JsonValue) -> str:
     if isinstance(cell, float):
         return repr(cell) if cell % 1 else f"{cell:.0f}" if abs(cell) < 1e16 else repr(cell)
     return "" if cell is None or (isinstance(cell, int) and _size(cell) > 30) else str(cell)
+
+
+def bars_as_json(bars: Bars) -> bytes:
+    """Return the bars as rows without names, or as objects if they are generated, which rows cannot state."""
+    stamps = bars.time.astype("datetime64[ms]").astype(np.int64).tolist()
+    rows = [list(row) for row in zip(stamps, *(getattr(bars, name).tolist() for name in COLUMNS), strict=True)]
+    if not bars.synthetic:
+        return json.dumps(rows).encode()
+    return json.dumps([{**dict(zip(ROW_COLUMNS, row, strict=True)), "synthetic": 1} for row in rows]).encode()
+
+
+FORMAT = FileFormat(
+    endings={
+        ".json": "rows of epoch, open, high, low, close, volume without names, as freqtrade writes them; or objects with names",
+        ".json.gz": "the same, gzipped",
+    },
+    read=read_rows_json,
+    write=bars_as_json,
+)

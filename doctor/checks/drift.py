@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
+from markupsafe import Markup
 
 from ...arrays import BoolArray, FloatArray
 from ...data.bars import Bars
+from ...reports.page import render
 from ..cheap_learners import domain_auc
-from ..counterfactual import Ablation, compare_outputs, has_collapsed, without_drift
-from ..finding import OK, SUSPECT, WARNING, Finding, skipped
+from ..check import KNOWN_INPUT, Check, Need, Symptom
+from ..counterfactual import Ablation, compare_outputs, has_collapsed, logits_for_rows
+from ..finding import OK, SUSPECT, WARNING, Evidence, Finding, skipped
 from ..subject import FeatureTable, Subject
-from .feature_rows import Note
 
 LARGEST_OUTSIDE = 0.10
 LARGEST_PSI = 0.25
 NEARLY_ALL = 0.90
 SMALLEST_SHARE_EXPLAINED = 0.5
 FEWEST_ROWS = 200
+DRAWN_COLUMNS = 12
+TRAINING_BARS = Need(
+    lambda subject: "The training bars were not given." if subject.past is None or subject.training is None else "",
+    "Add --train-data FILE, or past= and training=.",
+)
 
 
 @dataclass(frozen=True, eq=False)
-class ColumnDrift:
+class ColumnDrift(Evidence):
     """Distances between the training rows and the tested rows, one value per column.
 
     ``follows_price`` marks columns that change when all prices are multiplied by ten; ``outside`` is the share of tested rows
-    outside the training's range.
+    outside the training's range; ``domain_auc`` is that of a classifier of the two periods.
     """
 
     columns: tuple[str, ...]
@@ -36,6 +42,22 @@ class ColumnDrift:
     outside: FloatArray
     follows_price: BoolArray
     domain_auc: float
+
+    @property
+    def level(self) -> BoolArray:
+        """Columns that follow the price level, and have moved with it."""
+        return np.asarray(self.follows_price & ((self.outside > LARGEST_OUTSIDE) | self.moved))
+
+    @property
+    def gone(self) -> BoolArray:
+        """Other columns that have left the training's range for good."""
+        return np.asarray(~self.follows_price & (self.outside > NEARLY_ALL))
+
+    @property
+    def at_fault(self) -> BoolArray:
+        """The columns that the finding names: level and gone if there are any, else all that have moved."""
+        fault = self.level | self.gone
+        return fault if fault.any() else self.moved
 
     @property
     def moved(self) -> BoolArray:
@@ -56,7 +78,7 @@ class ColumnDrift:
         )
 
 
-def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
+def _run(subject: Subject) -> Finding:
     """Compare each column's distribution on the tested bars with the training's.
 
     The measures are PSI on the training's deciles (Siddiqi 2006: above 0.25 the population has moved), the two-sample KS
@@ -64,26 +86,19 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
     the two periods. Calm and volatile years differ, so drift is a warning. It is suspect in a column that follows the price
     level or has left the training's range for good, and if it explains most of a collapse.
     """
-    name = "drift"
     # 1. Measure
-    if subject.past is None or subject.training is None or subject.past_rows is None:
-        return skipped(name, "The training bars were not given.", "Add --train-data FILE, or past= and training=.")
+    assert subject.past_rows is not None
     old = subject.past_rows[subject.training]
     new = (subject.rows if subject.trained is None else subject.training_table(subject.bars))[subject.tested]
     old, new = old[np.isfinite(old).all(axis=1)], new[np.isfinite(new).all(axis=1)]
     if min(len(old), len(new)) < FEWEST_ROWS:
-        return skipped(name, f"It needs {FEWEST_ROWS} rows on either side; there are {len(old):,} and {len(new):,}.")
-    found = _column_drift(subject, old, new)
-    coverage["drift_rows"] = len(old) + len(new)
-    worst = np.argsort(-found.psi)[:12]
-    pictures["drift"] = [(found.columns[k], float(found.psi[k]), float(found.ks[k]), float(found.outside[k])) for k in worst]
+        return skipped(f"It needs {FEWEST_ROWS} rows on either side; there are {len(old):,} and {len(new):,}.")
+    found, examined = _column_drift(subject, old, new), {"drift_rows": len(old) + len(new)}
     # 2. Columns at fault
-    level = found.follows_price & ((found.outside > LARGEST_OUTSIDE) | found.moved)
-    gone = ~found.follows_price & (found.outside > NEARLY_ALL)
-    if level.any() or gone.any():
-        return _column_fault(found, level, gone)
+    if found.level.any() or found.gone.any():
+        return replace(_column_fault(found), examined=examined)
     # 3. A collapse, else a warning
-    ablation = _collapse_explained(subject, found.moved)
+    ablation = _undo(subject, found) if found.moved.any() and has_collapsed(subject) else None
     explains = ablation is not None and ablation.share >= SMALLEST_SHARE_EXPLAINED
     highest = float(found.psi.max())
     severity = SUSPECT if explains else WARNING if highest > LARGEST_PSI else OK
@@ -92,7 +107,6 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
         WARNING: "The market differs from the training's: expect less, and train on newer bars.",
     }
     return Finding(
-        check=name,
         severity=severity,
         value=highest,
         limit=LARGEST_PSI,
@@ -102,6 +116,8 @@ def drift(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding
         otherwise="If drift were not the cause, columns spread as in training would not restore the shares."
         if explains
         else "",
+        evidence=found,
+        examined=examined,
     )
 
 
@@ -119,13 +135,12 @@ def _column_drift(subject: Subject, old: FloatArray, new: FloatArray) -> ColumnD
     )
 
 
-def _column_fault(found: ColumnDrift, level: BoolArray, gone: BoolArray) -> Finding:
+def _column_fault(found: ColumnDrift) -> Finding:
     """Return the finding of columns that follow the price level, or have left the training's range."""
-    names = found.names(level | gone)
-    worst = int(np.argmax(np.where(level | gone, found.outside, -1)))
+    names, level = found.names(found.at_fault), found.level
+    worst = int(np.argmax(np.where(found.at_fault, found.outside, -1)))
     what = f"follow{'s' * (len(names) == 1)} the price level, which has moved" if level.any() else "moved"
     return Finding(
-        check="drift",
         severity=SUSPECT,
         value=float(found.outside[worst]),
         limit=LARGEST_OUTSIDE if level.any() else NEARLY_ALL,
@@ -136,14 +151,8 @@ def _column_fault(found: ColumnDrift, level: BoolArray, gone: BoolArray) -> Find
         otherwise="If they did not follow it, multiplying all prices by ten would not change them."
         if level.any()
         else "Without drift, most rows would be in the training's range.",
+        evidence=found,
     )
-
-
-def _collapse_explained(subject: Subject, moved: BoolArray) -> Ablation | None:
-    """Return the share of a collapse that the moved columns explain; None without a collapse."""
-    if not moved.any() or not has_collapsed(subject):
-        return None
-    return compare_outputs(subject, without_drift(subject, moved), "")
 
 
 def population_stability(old: FloatArray, new: FloatArray, bins: int = 10) -> float:
@@ -169,3 +178,37 @@ def _follows_price(table: FeatureTable, bars: Bars) -> BoolArray:
     base = table(part)
     change = np.abs(np.nan_to_num(table(other)) - np.nan_to_num(base)).max(axis=0)
     return np.asarray(change > 0.05 * np.maximum(np.nan_to_num(np.nanstd(base, axis=0)), 1e-12))
+
+
+def _undo(subject: Subject, found: ColumnDrift) -> Ablation | None:
+    """Score rows with the columns at fault spread as in training: each value becomes the training's value of its rank."""
+    table, past, training = subject.training_table, subject.past_rows, subject.training
+    if table.columns != subject.served.columns or past is None or training is None:
+        return None
+    rows = subject.rows.copy()
+    for k in np.flatnonzero(found.at_fault).tolist():
+        old = past[training, k]
+        at = np.flatnonzero(subject.tested & np.isfinite(rows[:, k]))
+        rank = (rows[at, k].argsort().argsort() + 0.5) / max(1, len(at))
+        rows[at, k] = np.quantile(old[np.isfinite(old)], rank)
+    return compare_outputs(subject, logits_for_rows(subject, rows), "With these columns spread as in training")
+
+
+def _draw(found: ColumnDrift) -> Markup:
+    worst = np.argsort(-found.psi)[:DRAWN_COLUMNS].tolist()
+    rows = [(found.columns[k], float(found.psi[k]), float(found.ks[k]), float(found.outside[k])) for k in worst]
+    return render("doctor/drift", rows=rows, longest=max(1.0, *(psi for _, psi, _, _ in rows)))
+
+
+CHECK = Check(
+    name="drift",
+    rank=110,
+    method="PSI, KS, rows outside the training's range, a classifier of the two periods; find columns that follow the price "
+    "level or left that range for good",
+    run=_run,
+    evidence=ColumnDrift,
+    needs=(KNOWN_INPUT, TRAINING_BARS),
+    causes=(Symptom.WRONG_OUTPUT,),
+    undo=_undo,
+    draw=_draw,
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,45 +11,90 @@ from ...data.labels import class_counts, class_shares
 from ...models.statistics import direction_auc, softmax
 from ...training.collapse_guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
 from ..cheap_learners import fit_and_score
-from ..finding import OK, SUSPECT, Finding, skipped
+from ..check import FEWEST_LABELLED_BARS, Check, Symptom
+from ..finding import OK, SUSPECT, Evidence, Finding, skipped
 from ..perturbed_bars import random_walk_like
 from ..subject import Subject, first_complete_row
-from .feature_rows import Note
 
-FEWEST_LABELLED_BARS = 300
 WALK_BARS = 16_000
 LARGEST_WALK_AUC = 0.62
 LARGEST_WALK_GAIN = 0.08
 WALK_VOLATILITY_SHARE = 0.605  # of threshold / sqrt(horizon): then about half of the labels are HOLD
 
 
-def too_good(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Finding:
-    """Compare the scores with plausible limits, and run the same pipeline on a random walk, which is unpredictable."""
-    del pictures
-    name, faults, facts = "too-good", [], []
-    value: float | None = None
-    # 1. The training's scores and those measured here
-    for where, accuracy, baseline, auc, slack in _scored(subject):
-        gain = accuracy - baseline
-        facts.append(
-            f"{where}: accuracy {accuracy:.3f} against {baseline:.3f} for the better of the most frequent class and the last "
-            "label"
-            f"{'' if auc is None else f', BUY-against-SELL AUC {auc:.3f}'}"
+@dataclass(frozen=True)
+class BarScore:
+    """Scores on some bars against the better of the most frequent class and the last label.
+
+    ``auc`` is that of BUY against SELL, None if a side is empty; ``slack`` is one standard deviation of it by chance.
+    """
+
+    where: str
+    accuracy: float
+    baseline: float
+    auc: float | None
+    slack: float
+
+    @property
+    def is_too_good(self) -> bool:
+        """Whether a score is above the plausible limits."""
+        gain = self.accuracy - self.baseline
+        return gain > LARGEST_ACCURACY_GAIN or (self.auc is not None and self.auc - self.slack > LARGEST_DIRECTION_AUC)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: accuracy {self.accuracy:.3f} against {self.baseline:.3f} for the better of the most frequent class "
+            f"and the last label{'' if self.auc is None else f', BUY-against-SELL AUC {self.auc:.3f}'}"
         )
-        if gain > LARGEST_ACCURACY_GAIN or (auc is not None and auc - slack > LARGEST_DIRECTION_AUC):
-            faults.append(facts[-1])
-        value = max(value or 0.0, auc or 0.0)
-    # 2. A random walk, which is unpredictable
-    walk = _walk_control(subject, coverage)
-    if walk is not None:
-        text, auc, bad = walk
-        value = max(value or 0.0, auc)
-        facts.append(text)
-        if bad:
-            faults.append(text)
+
+
+@dataclass(frozen=True)
+class WalkScore:
+    """Scores of the same pipeline on a random walk: a regression on the features, and the model itself if it could run."""
+
+    accuracy: float
+    majority: float
+    auc: float
+    model_auc: float | None
+    bars: int
+
+    @property
+    def highest_auc(self) -> float:
+        """The higher AUC of the two."""
+        return max(self.auc, self.model_auc or 0.5)
+
+    @property
+    def is_too_good(self) -> bool:
+        """Whether it has skill, where there is nothing to know."""
+        return self.accuracy - self.majority > LARGEST_WALK_GAIN or self.highest_auc > LARGEST_WALK_AUC
+
+    def __str__(self) -> str:
+        model = "" if self.model_auc is None else f", the model itself an AUC of {self.model_auc:.3f}"
+        return (
+            "on a random walk, which is unpredictable, a regression on the training's features has an accuracy of "
+            f"{self.accuracy:.3f} (most frequent class {self.majority:.3f}, BUY-against-SELL AUC {self.auc:.3f}){model}"
+        )
+
+
+@dataclass(frozen=True)
+class PlausibleScores(Evidence):
+    """The scores of the training and of the tested bars, and those on a random walk."""
+
+    scores: tuple[BarScore, ...]
+    walk: WalkScore | None
+
+
+def _run(subject: Subject) -> Finding:
+    """Compare the scores with plausible limits, and run the same pipeline on a random walk, which is unpredictable."""
+    found = PlausibleScores(tuple(_scored(subject)), _walk_score(subject))
+    facts: list[BarScore | WalkScore] = [*found.scores, *([] if found.walk is None else [found.walk])]
+    faults = [str(each) for each in facts if each.is_too_good]
+    if not facts:
+        return skipped("It needs labels.", "Give labels=.")
+    value = max([each.auc or 0.0 for each in found.scores] + [each.highest_auc for each in [found.walk] if each])
+    examined = {} if found.walk is None else {"walk_bars": found.walk.bars}
     if faults:
         return Finding(
-            check=name,
             severity=SUSPECT,
             value=value,
             limit=LARGEST_DIRECTION_AUC,
@@ -57,19 +102,27 @@ def too_good(subject: Subject, coverage: Note, pictures: dict[str, Any]) -> Find
             remedy="Look for a column that uses the future, a random split, or training bars among the test bars.",
             otherwise="A sound pipeline stays near the most frequent class's share and an AUC of 0.55 on hourly bars, and has "
             "no skill on a random walk.",
+            evidence=found,
+            examined=examined,
         )
-    if not facts:
-        return skipped(name, "It needs labels.", "Give labels=.")
-    text = "; ".join(facts)
-    return Finding(check=name, severity=OK, value=value, limit=LARGEST_DIRECTION_AUC, message=f"{text[0].upper()}{text[1:]}.")
+    text = "; ".join(map(str, facts))
+    return Finding(
+        severity=OK,
+        value=value,
+        limit=LARGEST_DIRECTION_AUC,
+        message=f"{text[0].upper()}{text[1:]}.",
+        evidence=found,
+        examined=examined,
+    )
 
 
-def _scored(subject: Subject) -> list[tuple[str, float, float, float | None, float]]:
-    """Return (where, accuracy, baseline, direction AUC, its slack) of the training's validation and of the tested bars."""
-    result: list[tuple[str, float, float, float | None, float]] = []
+def _scored(subject: Subject) -> list[BarScore]:
+    """Return the scores of the training's validation and of the tested bars."""
+    result: list[BarScore] = []
     claims = subject.claims
     if {"accuracy", "majority_share"} <= claims.keys():
-        result.append(("the validation range", claims["accuracy"], claims["majority_share"], claims.get("auc_buy_sell"), 0.0))
+        accuracy, majority = claims["accuracy"], claims["majority_share"]
+        result.append(BarScore("the validation range", accuracy, majority, claims.get("auc_buy_sell"), 0.0))
     elif (validated := _on_validation(subject)) is not None:
         result.append(validated)
     if subject.labels is not None and subject.evaluated.sum() >= FEWEST_LABELLED_BARS:
@@ -78,9 +131,8 @@ def _scored(subject: Subject) -> list[tuple[str, float, float, float | None, flo
         known = before >= 0
         persistence = float((before[known] == y[known]).mean()) if known.any() else 0.0
         baseline = max(float(class_shares(y).max()), persistence)
-        result.append(
-            ("the tested bars", float((p.argmax(axis=1) == y).mean()), baseline, direction_auc(p, y), _slack(y, subject))
-        )
+        accuracy = float((p.argmax(axis=1) == y).mean())
+        result.append(BarScore("the tested bars", accuracy, baseline, direction_auc(p, y), _slack(y, subject)))
     return result
 
 
@@ -90,7 +142,7 @@ def _slack(labels: IntArray, subject: Subject) -> float:
     return float(np.sqrt(subject.horizon_bars * (sell + buy) / (12 * max(1, sell * buy))))
 
 
-def _on_validation(subject: Subject) -> tuple[str, float, float, float | None, float] | None:
+def _on_validation(subject: Subject) -> BarScore | None:
     """Score the model on the training's rows of the validation samples; None if they are not known."""
     rows, labels, mask = subject.past_rows, subject.past_labels, subject.validation
     if rows is None or labels is None or mask is None or mask.sum() < FEWEST_LABELLED_BARS:
@@ -104,10 +156,11 @@ def _on_validation(subject: Subject) -> tuple[str, float, float, float | None, f
         return None
     y = labels[known]
     accuracy = float((p[known].argmax(axis=1) == y).mean())
-    return "the validation samples", accuracy, float(class_shares(y).max()), direction_auc(p[known], y), _slack(y, subject)
+    majority = float(class_shares(y).max())
+    return BarScore("the validation samples", accuracy, majority, direction_auc(p[known], y), _slack(y, subject))
 
 
-def _walk_control(subject: Subject, coverage: Note) -> tuple[str, float, bool] | None:
+def _walk_score(subject: Subject) -> WalkScore | None:
     """Run features, labels, a cheap learner and the model on a random walk; None without labels."""
     if subject.labelled is None:
         return None
@@ -128,17 +181,21 @@ def _walk_control(subject: Subject, coverage: Note) -> tuple[str, float, bool] |
     train, test = usable & (at < half - h), usable & (at >= half + first_complete_row(rows))
     accuracy, auc = fit_and_score(rows, labels, train, test)
     majority = float(class_shares(labels[test]).max())
-    coverage["walk_bars"] = len(bars)
-    highest = auc or 0.5
-    text = (
-        f"on a random walk, which is unpredictable, a regression on the training's features has an accuracy of {accuracy:.3f} "
-        f"(most frequent class {majority:.3f}, BUY-against-SELL AUC {auc or 0.5:.3f})"
-    )
-    start = max(half, len(bars) - 6_000)
+    start, own = max(half, len(bars) - 6_000), None
     if subject.trained is None or subject.served.columns == subject.trained.columns:
         p = softmax(subject.predict_logits(rows[start:]))
         fits = np.isfinite(p).all(axis=1) & (labels[start:] >= 0)
-        own = direction_auc(p[fits], labels[start:][fits])
-        text += f", the model itself an AUC of {own if own is not None else 0.5:.3f}"
-        highest = max(highest, own or 0.5)
-    return text, highest, accuracy - majority > LARGEST_WALK_GAIN or highest > LARGEST_WALK_AUC
+        measured = direction_auc(p[fits], labels[start:][fits])
+        own = 0.5 if measured is None else measured
+    return WalkScore(accuracy, majority, auc or 0.5, own, len(bars))
+
+
+CHECK = Check(
+    name="too-good",
+    rank=130,
+    method="compare accuracy and AUC with plausible limits; run features, labels and model on a random walk, which is "
+    "unpredictable",
+    run=_run,
+    evidence=PlausibleScores,
+    follows=(Symptom.HIGH_SCORE,),
+)

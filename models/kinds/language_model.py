@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
+from ...arrays import JsonObject
 from ...errors import CheckpointError, UsageError
 from ...storage.atomic_files import home_folder
 from ...storage.untrusted_files import check_safetensors, load_json
@@ -56,7 +57,7 @@ class LanguageModel:
     """
 
     source: dict[str, str]
-    config: Any
+    config: PretrainedConfig
     tensors: dict[str, Tensor]
     layers: int
     all_layers: int
@@ -83,7 +84,7 @@ class LanguageModel:
         """SHA-256 (hex) of the tensors: names, shapes and float32 bytes."""
         return digest_of(self.tensors)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the reference that a checkpoint keeps; ``referred`` reads it."""
         return {
             "preset": PRESET,
@@ -249,7 +250,7 @@ def _check_limits(folder: Path) -> None:
             load_json(folder / name, finite=False)
 
 
-def _check_plain(config: Any, place: str, option: str) -> None:
+def _check_plain(config: PretrainedConfig, place: str, option: str) -> None:
     """Raise an error where the network cannot compute the same as the language model."""
     rope = getattr(config, "rope_parameters", None) or {}
     wrong = next(

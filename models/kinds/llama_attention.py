@@ -6,8 +6,6 @@ That costs 2 x block products a position; a mask over the whole sequence costs a
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,7 +38,7 @@ def band_attention(
     *,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **_others: Any,
+    **_others: object,
 ) -> tuple[Tensor, None]:
     """Attend within the band: an attention function as transformers calls it. *Causality: position t sees <= t.*
 

@@ -7,13 +7,15 @@ any error and gives different logits with the same confidence.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import peft
+from torch import Tensor, nn
 
 from ... import __version__
 from ...data.bars import Bars
@@ -162,7 +164,7 @@ def _architecture(
     )
 
 
-def _agreed(option: str, declared: int | None, config: dict[str, Any], key: str, path: Path) -> Any:
+def _agreed(option: str, declared: int | None, config: Mapping[str, object], key: str, path: Path) -> object:
     """Return the value from the declaration or the file's config; where both have one, they must agree."""
     found = config.get(key)
     if declared is not None and found is not None and declared != found:
@@ -215,15 +217,13 @@ def _measured(labels: Labels, seen: TimeRange, bars: Bars) -> tuple[list[float],
     return class_shares(label).tolist(), [float(change[label == code].mean()) for code in range(N_CLASSES)]
 
 
-def _load_adapter(model: Any, adapter: dict[str, Tensor]) -> None:
-    import peft
-
+def _load_adapter(model: peft.PeftModel, adapter: dict[str, Tensor]) -> None:
     left = peft.set_peft_model_state_dict(model, adapter)
     if left.unexpected_keys:
         raise CheckpointError(f"PEFT does not know {', '.join(left.unexpected_keys[:3])}. Install the version of the docs.")
 
 
-def _random_fingerprint(model: Any, architecture: OriginalArchitecture) -> dict[str, Tensor]:
+def _random_fingerprint(model: nn.Module, architecture: OriginalArchitecture) -> dict[str, Tensor]:
     """Return a fingerprint on rows of standard normal numbers, since no rows of its training are available."""
     random = np.random.Generator(np.random.Philox(key=20240101))
     n = architecture.receptive_bars + architecture.fingerprint_rows

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class OriginalCheckpoint:
     """
 
     tensors: dict[str, Tensor]
-    config: dict[str, Any]
+    config: dict[str, object]
     reported: dict[str, float]
     form: str
 
@@ -84,7 +84,7 @@ def read_original_checkpoint(path: Path) -> OriginalCheckpoint:
     return OriginalCheckpoint(tensors_of(state, path), config, reported, form)
 
 
-def is_finite_number(value: Any) -> bool:
+def is_finite_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a finite number."""
     return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import pickle
 import pickletools
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ HARMLESS = {
 }
 
 
-def read_pickled(path: Path) -> Any:
+def read_pickled(path: Path) -> object:
     """Return the content of a ``torch.save`` file, its tensors mapped from the file and not copied.
 
     Raises
@@ -83,7 +83,7 @@ def read_pickled(path: Path) -> Any:
         ) from None
 
 
-def tensors_of(values: Any, path: Path) -> dict[str, Tensor]:
+def tensors_of(values: Mapping[object, object], path: Path) -> dict[str, Tensor]:
     """Return the tensors of a state dict.
 
     Raises
@@ -94,8 +94,7 @@ def tensors_of(values: Any, path: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, value in values.items():
         tensor = value.data if isinstance(value, nn.Parameter) else value
-        plain = type(tensor) is Tensor and tensor.layout == torch.strided and tensor.device.type == "cpu"
-        if not isinstance(name, str) or not plain or not tensor.is_floating_point():
+        if not (isinstance(name, str) and type(tensor) is Tensor and _is_plain(tensor)):
             raise CheckpointError(
                 f"{path}: '{str(name)[:80]}' is a {type(value).__name__}, expected a tensor of floats. Give a checkpoint of "
                 "the original architecture."
@@ -170,11 +169,16 @@ def _instructions(path: Path, pickled: bytes) -> set[tuple[str, str]]:
     return names
 
 
-def _numpy_numbers() -> list[Any]:
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.is_floating_point()
+
+
+def _numpy_numbers() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:
     """Return what loading numpy's numbers needs: their constructor and the types of floats and integers."""
     import numpy as np
     from numpy.dtypes import BoolDType, Float32DType, Float64DType, Int32DType, Int64DType
 
     scalar = np.float64(0).__reduce__()[0]
+    assert callable(scalar)  # for mypy, which takes it for a text or a function
     both = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     return [*both, np.dtype, BoolDType, Float32DType, Float64DType, Int32DType, Int64DType]

@@ -2,65 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from markupsafe import Markup
 
-from ...results.metrics import EquityRecord, drawdowns
+from ...results.metric import SECTIONS
+from ...results.metric_set import declarations
 from ...results.number_text import counted, money, percent, ratio, whole
+from ...results.ranking import metrics_of
 from ...results.run_record import RunRecord
+from ...results.run_view import EquityRecord, drawdowns
 from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
-from ..page import Html, Row, paragraph, section, table
+from ..page import render
 
-# Key in metrics, name, format; the first nine are results, the others trades and costs.
-HEADLINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("total_return", "Total return", lambda v: percent(v, signed=True)),
-    ("cagr", "Annual growth (CAGR)", lambda v: percent(v, signed=True)),
-    ("sharpe_daily", "Sharpe ratio, daily returns", ratio),
-    ("sharpe_per_bar", "Sharpe ratio, per-bar returns", ratio),
-    ("sortino_daily", "Sortino ratio, daily returns", ratio),
-    ("volatility_daily", "Annual volatility", percent),
-    ("max_drawdown", "Maximum drawdown", percent),
-    ("max_drawdown_days", "Longest drawdown, days", lambda v: ratio(v, 1)),
-    ("calmar", "Calmar ratio", ratio),
-    ("trades", "All trades", whole),
-    ("open_trades", "Open trades", whole),
-    ("win_rate", "Win rate, closed trades", percent),
-    ("profit_factor", "Profit factor", ratio),
-    ("avg_trade_return", "Mean return of a closed trade", lambda v: percent(v, 2, signed=True)),
-    ("exposure", "Bars with a position", percent),
-    ("turnover", "Turnover, times mean equity", ratio),
-    ("fees_paid", "Fees paid", money),
-    ("slippage_paid", "Slippage paid", money),
-    ("final_equity", "Final equity", money),
-)
 ZOOM = "Drag over a range to zoom in; the round arrow resets the view."
 
 
-def performance_section(stored: RunRecord) -> Html:
+def performance_section(stored: RunRecord) -> Markup:
     """Show equity and drawdown with buy and hold, and the headline numbers of both."""
-    mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
-    rows = [Row(label, [write(mine[name]), write(theirs[name])]) for name, label, write in HEADLINES]
-    columns = ["", "Strategy", "Buy and hold"]
+    mine, theirs = metrics_of(stored), metrics_of(stored, "benchmark")
+    shown = declarations([mine, theirs])
+    returns, trades = (
+        [
+            (each.label, each.text(mine.get(each.name)), each.text(theirs.get(each.name)))
+            for each in shown
+            if each.section == part
+        ]
+        for part in SECTIONS
+    )
     year = stored.manifest["data"].get("bars_per_year")  # not in older records
     bars = "" if year is None else f" and {whole(round(year))} bars"
-    caption = f"{counted(mine['bars'], 'bar')}, {ratio(mine['days'], 1)} days; 365 days{bars} a year; no risk-free rate"
-    return section(
-        "Equity and drawdown, with buy and hold",
-        _equity(stored) if len(stored.equity) > 1 else "",
-        f'<div class="columns"><div>{table(caption, columns, rows[:9])}</div>',
-        f"<div>{table('Trades and costs', columns, rows[9:])}</div></div>\n",
-        paragraph("An en dash marks an undefined value, such as a ratio without trades or without variation.", "muted"),
+    return render(
+        "sections/performance",
+        chart=_equity(stored) if len(stored.equity) > 1 else "",
+        caption=f"{counted(mine.bars, 'bar')}, {ratio(mine.days, 1)} days; 365 days{bars} a year; no risk-free rate",
+        returns=returns,
+        trades=trades,
     )
 
 
-def price_section(stored: RunRecord) -> Html:
+def price_section(stored: RunRecord) -> Markup:
     """Show the closes with every entry and exit, and the position over time."""
     if len(stored.equity) < 2:
-        return section("Price, entries and exits", paragraph("One bar makes no chart."))
+        return render("sections/price", chart="")
     trades, x = stored.trades, times(stored.equity)
     marks = []
     left = trades[trades["status"] == "closed"]
@@ -82,7 +67,7 @@ def price_section(stored: RunRecord) -> Html:
     if max((len(each.x) for each in marks), default=0) > MOST_MARKS:
         caption = f"Of {whole(len(trades))} trades, {whole(MOST_MARKS)} evenly chosen ones are marked. {caption}"
     description = f"Closing price over time with {whole(len(trades))} trades marked at their entries and exits"
-    return section("Price, entries and exits", line_chart(panels, "price", description=description, caption=caption))
+    return render("sections/price", chart=line_chart(panels, "price", description=description, caption=caption))
 
 
 def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
@@ -91,7 +76,7 @@ def times(frame: pd.DataFrame) -> npt.NDArray[np.datetime64]:
     return np.asarray(index.tz_convert("UTC").tz_localize(None))
 
 
-def _equity(stored: RunRecord) -> Html:
+def _equity(stored: RunRecord) -> Markup:
     x = times(stored.equity)
     accounts: list[tuple[str, EquityRecord, str, str]] = [
         ("Strategy", stored, "strategy", "solid"),
@@ -100,11 +85,10 @@ def _equity(stored: RunRecord) -> Html:
     equity = [Line(name, x, each.equity["equity"].to_numpy(), colour, dash) for name, each, colour, dash in accounts]
     falls = [Line(name, x, drawdowns(each), colour, dash) for name, each, colour, dash in accounts]
     panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]
-    mine, theirs = stored.metrics["strategy"], stored.metrics["benchmark"]
+    mine, theirs = metrics_of(stored), metrics_of(stored, "benchmark")
     description = (
-        f"Equity over time: the strategy ends at {money(mine['final_equity'])}, buy and hold at "
-        f"{money(theirs['final_equity'])}; "
-        f"deepest drawdowns {percent(mine['max_drawdown'])} and {percent(theirs['max_drawdown'])}"
+        f"Equity over time: the strategy ends at {money(mine.final_equity)}, buy and hold at {money(theirs.final_equity)}; "
+        f"deepest drawdowns {percent(mine.max_drawdown)} and {percent(theirs.max_drawdown)}"
     )
     return line_chart(panels, "equity", description=description, caption=f"By the bars' timestamps, UTC. {ZOOM}")
 

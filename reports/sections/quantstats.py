@@ -5,6 +5,7 @@ quantstats is imported only here and only when a page is rendered: it takes seco
 
 from __future__ import annotations
 
+import html
 import math
 import re
 import tempfile
@@ -16,10 +17,12 @@ from pathlib import Path
 import matplotlib
 import matplotlib.style
 import pandas as pd
+from markupsafe import Markup
 
-from ...results.metrics import DAYS_PER_YEAR, FEWEST_DAYS_FOR_GROWTH
+from ...results.metrics import FEWEST_DAYS_FOR_GROWTH
 from ...results.number_text import NULL
-from ..page import Html, paragraph, table
+from ...results.run_view import DAYS_PER_YEAR
+from ..page import render
 from ..static_charts import inline_svg, quiet_fonts
 
 _HALF_YEAR = 183
@@ -51,33 +54,41 @@ _CHARTS = (
 )
 
 
-def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float], *, days: float = math.inf) -> Html:
+def quantstats_section(strategy: pd.Series[float], benchmark: pd.Series[float], *, days: float = math.inf) -> Markup:
     """Render quantstats' report of two series of daily returns as a fragment of a page.
 
     Parameters
     ----------
     strategy, benchmark : Series of float64
-        Daily returns with the same naive UTC index, as of `flagbt.results.metrics.daily_returns`.
+        Daily returns with the same naive UTC index, as of `flagbt.results.run_view.daily_returns`.
     days : float
         Elapsed clock time: a few hours more than 28 days touch 30 dates, but are too short for yearly growth.
 
     Returns
     -------
-    Html
+    Markup
         Tables and charts; or one paragraph that states why there are none: too few days, a strategy or a benchmark that
         never moves, or quantstats failing on these returns.
     """
     reason = why_not(strategy, benchmark, days)
+    if reason is None:
+        try:
+            filled = _report(strategy.copy(), benchmark.copy())  # it changes its arguments
+        except Exception as error:  # a failing picture must not lose the run; the page reports it
+            reason = f"quantstats failed on these returns ({type(error).__name__}: {error})"
     if reason is not None:
-        return paragraph(f"Left out: {reason}.")
-    try:
-        filled = _report(strategy.copy(), benchmark.copy())  # it changes its arguments
-    except Exception as error:  # a failing picture must not lose the run; the page reports it
-        return paragraph(f"Left out: quantstats failed on these returns ({type(error).__name__}: {error}).")
-    tables = _metrics_table(_part(filled, "metrics"), len(strategy)) + _years_table(_part(filled, "years"))
-    tables += _drawdowns_table(_part(filled, "drawdowns"))
-    columns = f'<div class="columns"><div>{tables}</div><div>{_charts(filled)}</div></div>\n'
-    return Html(_introduction(len(strategy)) + columns)
+        return render("sections/quantstats", reason=reason)
+    return render(
+        "sections/quantstats",
+        reason=None,
+        days=len(strategy),
+        days_per_year=DAYS_PER_YEAR,
+        left_out=_left_out(),
+        metrics=_metric_rows(_part(filled, "metrics"), len(strategy)),
+        years=[(year, ours, theirs) for year, theirs, ours, *_ in _part(filled, "years")[1:]],
+        drawdowns=_part(filled, "drawdowns")[1:],
+        charts=_charts(filled),
+    )
 
 
 def why_not(strategy: pd.Series[float], benchmark: pd.Series[float], days: float) -> str | None:
@@ -157,58 +168,38 @@ def _template(days: int) -> str:
     return "\n".join([f"<!--{name}-->{{{{{key}}}}}<!--end-->" for name, key in tables.items()] + charts)
 
 
-def _introduction(days: int) -> Html:
+def _left_out() -> str:
+    """Return quantstats' rows that are not shown, by the reason."""
     reasons: dict[str, list[str]] = {}
     for row, reason in _ROWS_LEFT_OUT.items():
         reasons.setdefault(reason, []).append(row)
-    left_out = "; ".join(f"{', '.join(rows)} ({reason})" for reason, rows in reasons.items())
-    return paragraph(
-        f"From {days:,} daily returns by UTC day, {DAYS_PER_YEAR} days a year, no risk-free rate; days at the start without a "
-        "position are included. Drawdowns here use daily closes, so they are shallower than the one above, which uses bars; "
-        f"wins and losses are those of days, not of trades. Rows left out: {left_out}.",
-        "muted",
-    )
+    return "; ".join(f"{', '.join(rows)} ({reason})" for reason, rows in reasons.items())
 
 
-def _part(text: str, name: str) -> list[list[Html]]:
-    """Return the cells of one of quantstats' tables, its head row first; tabulate has escaped them."""
+def _part(text: str, name: str) -> list[list[str]]:
+    """Return the text in the cells of one of quantstats' tables, its head row first."""
     found = re.search(f"<!--{name}-->(.*?)<!--end-->", text, flags=re.DOTALL)
     rows = re.findall(r"<tr>(.*?)</tr>", found.group(1), flags=re.DOTALL) if found else []
     cells = [[_cell(cell) for cell in re.findall(r"<t[hd]>(.*?)</t[hd]>", row, flags=re.DOTALL)] for row in rows]
     return [row for row in cells if any(row)]
 
 
-def _cell(text: str) -> Html:
-    # quantstats writes a look-alike percent sign (U+FE6A) to get a name past its own cleaning.
-    plain = text.replace("\ufe6a", "").strip()
-    return Html({"-0.0": "0.0", "-": NULL}.get(plain, plain))
+def _cell(text: str) -> str:
+    # quantstats writes a look-alike percent sign (U+FE6A) to get a name past its own cleaning; tabulate escapes the text.
+    plain = html.unescape(text.replace("\ufe6a", "").strip())
+    return {"-0.0": "0.0", "-": NULL}.get(plain, plain)
 
 
-def _metrics_table(rows: list[list[Html]], days: int) -> Html:
+def _metric_rows(rows: list[list[str]], days: int) -> list[tuple[str, str, str]]:
     shown = []
     for head, benchmark, strategy in (row for row in rows[1:] if len(row) == 3):
-        if head in _ROWS_LEFT_OUT or _WINDOW_DAYS.get(head, 0) > days:
-            continue
-        shown.append([head, strategy, NULL if head in _AGAINST_BENCHMARK else benchmark])
-    return table("Metrics by quantstats", ["", "Strategy", "Buy and hold"], shown)
+        if head not in _ROWS_LEFT_OUT and _WINDOW_DAYS.get(head, 0) <= days:
+            shown.append((head, strategy, NULL if head in _AGAINST_BENCHMARK else benchmark))
+    return shown
 
 
-def _years_table(rows: list[list[Html]]) -> Html:
-    return table(
-        "Returns by calendar year, percent",
-        ["Year", "Strategy", "Buy and hold"],
-        [[row[0], row[2], row[1]] for row in rows[1:]],
-    )
-
-
-def _drawdowns_table(rows: list[list[Html]]) -> Html:
-    return table("The deepest drawdowns by daily closes", ["Started", "Recovered, or end", "Percent", "Days"], rows[1:])
-
-
-def _charts(text: str) -> str:
-    drawn = []
-    for name, title, _ in _CHARTS:
-        found = re.search(f"<!--chart {name}-->(.*?)<!--end-->", text, flags=re.DOTALL)
-        if found and "<svg" in found.group(1):
-            drawn.append(f'<figure class="paper">{inline_svg(found.group(1), f"qs-{name}", title)}</figure>\n')
-    return "".join(drawn)
+def _charts(text: str) -> list[Markup]:
+    found = {name: re.search(f"<!--chart {name}-->(.*?)<!--end-->", text, flags=re.DOTALL) for name, _, _ in _CHARTS}
+    return [
+        inline_svg(chart[1], f"qs-{name}", title) for name, title, _ in _CHARTS if (chart := found[name]) and "<svg" in chart[1]
+    ]

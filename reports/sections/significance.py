@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from markupsafe import Markup
 
 from ...results.caveats import with_stamp
 from ...results.number_text import NULL, ratio, whole
 from ...results.run_record import RunRecord
 from ...results.significance.measure import share
 from ...results.significance.sharpe_ratio import CONFIDENCE
-from ..page import Html, details, escape, paragraph, section, table
+from ..page import render
 
 # Keys in metrics.json and their names.
 ANSWERS = {
@@ -24,20 +27,30 @@ ANSWERS = {
 }
 
 
-def significance_section(stored: RunRecord) -> Html:
+@dataclass(frozen=True)
+class IntervalBar:
+    """An interval on the scale that all of them share: its label, colour, value as text, and CSS places."""
+
+    label: str
+    colour: str
+    text: str
+    zero: str
+    left: str
+    middle: str
+    right: str
+
+
+def significance_section(stored: RunRecord) -> Markup:
     """Show the significance of the numbers, or state that it was not measured."""
     certainty = stored.metrics["certainty"]
     if certainty is None:
-        why = "flagbt did not measure it when this run was made; run it again."
-        return section("Significance: could it be luck?", paragraph(why))
-    rows = [[name, _value(key, certainty[key]), certainty[key]["sentence"]] for key, name in ANSWERS.items()]
-    formulas = [[name, certainty[key]["formula"], certainty[key]["paper"]] for key, name in ANSWERS.items()]
-    return section(
-        "Significance: could it be luck?",
-        paragraph(luck_sentence(certainty, stored.manifest["config"])),
-        interval_bars(certainty),
-        table("Significance of the Sharpe ratio", ["", "Value", "What it means"], rows, words=True),
-        details("Formulas and papers", table("Sources of the numbers", ["", "Formula", "Paper"], formulas, words=True)),
+        return render("sections/significance", sentence=None)
+    return render(
+        "sections/significance",
+        sentence=luck_sentence(certainty, stored.manifest["config"]),
+        intervals=interval_bars(certainty),
+        answers=[(name, _value(key, certainty[key]), certainty[key]["sentence"]) for key, name in ANSWERS.items()],
+        sources=[(name, certainty[key]["formula"], certainty[key]["paper"]) for key, name in ANSWERS.items()],
     )
 
 
@@ -79,27 +92,27 @@ def _surely_loses(certainty: Mapping[str, Any]) -> bool:
     return high is not None and high < 0
 
 
-def interval_bars(certainty: Mapping[str, Any]) -> Html:
-    """Draw the intervals of Sharpe ratios on one scale, with a line at 0; return nothing without intervals."""
+def interval_bars(certainty: Mapping[str, Any]) -> list[IntervalBar]:
+    """Return the known intervals of Sharpe ratios on one scale, which includes 0."""
     drawn = []
     for key, label in (
         ("sharpe_interval", "This run"),
         ("difference_interval", "Less buy and hold's"),
         ("random_entries", "Random entries"),
     ):
-        answer = certainty[key]
-        low, high, middle = _ends(key, answer)
+        low, high, middle = _ends(key, certainty[key])
         if low is not None and high is not None and middle is not None:
             drawn.append((label, low, middle, high, "hold" if key == "random_entries" else "strategy"))
-    if not drawn:
-        return Html("")
-    left = min(0.0, *(each[1] for each in drawn))
-    span = max(1e-9, *(each[3] for each in drawn)) - left
-    rows = "".join(_range_row(*each, left=left, span=span) for each in drawn)
-    return Html(
-        f'<h3>Annualised Sharpe ratios with 90 % intervals</h3>\n<div class="bars">{rows}</div>\n'
-        + paragraph("The thin line is 0. The dot is the estimate; for random entries, the median of the draws.", "muted")
-    )
+    left = min([0.0, *(each[1] for each in drawn)])
+    span = max([1e-9, *(each[3] for each in drawn)]) - left
+
+    def at(value: float) -> str:
+        return f"{100 * (0.02 + 0.96 * (value - left) / span):.2f}%"
+
+    return [
+        IntervalBar(label, colour, f"{ratio(low)} .. {ratio(high)}", at(0.0), at(low), at(middle), at(high))
+        for label, low, middle, high, colour in drawn
+    ]
 
 
 def _ends(key: str, answer: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
@@ -107,19 +120,6 @@ def _ends(key: str, answer: Mapping[str, Any]) -> tuple[float | None, float | No
         inputs = answer["inputs"]
         return inputs.get("low"), inputs.get("high"), inputs.get("median")
     return answer["low"], answer["high"], answer["value"]
-
-
-def _range_row(label: str, low: float, middle: float, high: float, colour: str, *, left: float, span: float) -> str:
-    def at(value: float) -> str:
-        return f"{100 * (0.02 + 0.96 * (value - left) / span):.2f}%"
-
-    shape = (
-        f'<span class="range" aria-hidden="true"><u style="left:{at(0.0)}"></u>'
-        f'<i style="left:{at(low)};right:calc(100% - {at(high)});background:var(--{colour})"></i>'
-        f'<b style="left:{at(middle)};background:var(--{colour})"></b></span>'
-    )
-    value = f"{ratio(low)} .. {ratio(high)}"
-    return f'<div class="bar"><span>{escape(label)}</span>{shape}<span class="value">{escape(value)}</span></div>\n'
 
 
 def _value(key: str, answer: Mapping[str, Any]) -> str:

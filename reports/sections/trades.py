@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import pandas as pd
+from markupsafe import Markup
 
 from ...results.number_text import NULL, money, percent, ratio, stamp, whole
-from ..page import Html, paragraph, section, table
+from ..page import render
 
 TRADES_SHOWN = 1_000
 
 
-def trades_section(trades: pd.DataFrame) -> Html:
+def trades_section(trades: pd.DataFrame) -> Markup:
     """Show the round trips, at most the first 1,000."""
     if trades.empty:
-        return section("Trades", paragraph("There were no trades."))
-    columns = ["Trade", "Side", "Entered", "Left", "Entry", "Exit", "Size", "Bars", "Fees", "Gain", "Return"]
+        return render("sections/trades", rows=())
     rows = [
         [
             whole(trade["trade"]),
@@ -31,8 +31,7 @@ def trades_section(trades: pd.DataFrame) -> Html:
         ]
         for trade in trades.head(TRADES_SHOWN).to_dict("records")
     ]
-    more = "all"
+    part = "all"
     if len(trades) > TRADES_SHOWN:
-        more = f"the first {whole(TRADES_SHOWN)} of {whole(len(trades))}, and only these are sorted (all are in trades.csv)"
-    caption = f"Round trips, {more}; times in UTC, gains after fees; click a column header to sort"
-    return section("Trades", table(caption, columns, rows, sortable=True))
+        part = f"the first {whole(TRADES_SHOWN)} of {whole(len(trades))}, and only these are sorted (all are in trades.csv)"
+    return render("sections/trades", rows=rows, part=part)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ...arrays import FloatArray
 from ...engine.simulation import Simulation
-from ..metrics import DAYS_PER_YEAR, daily_returns, daily_sharpe
+from ..metrics import daily_sharpe
+from ..run_view import DAYS_PER_YEAR, daily_returns
 from ..trial_log import TrialCount
 from .answer import Answer, Kind
 from .bootstrap import RESAMPLES, SharpeInterval, sharpe_interval

@@ -11,7 +11,8 @@ from ...arrays import FloatArray, Int64Array
 from ...engine.replay import Scratch, replay
 from ...engine.simulation import Simulation
 from ..cost_sensitivity import costs_of, replay_bars
-from ..metrics import daily_sharpe, replay_daily_returns
+from ..metrics import daily_sharpe
+from ..run_view import RunView
 
 MOST_DRAWS, FEWEST_DRAWS = 500, 99
 MOST_REPLAYED_BARS = 25_000_000  # about a second: fewer draws for very long runs
@@ -131,6 +132,6 @@ def random_entries(run: Simulation, *, draws: int | None = None, seed: int = 0) 
     for draw in range(draws):
         moved, entry = holdings.shuffled(random, n_bars)
         replayed = replay(bars, moved.targets(entry, n_bars), costs=costs, cash=run.cash, short=short, scratch=scratch)
-        sharpe = daily_sharpe(replay_daily_returns(replayed))
+        sharpe = daily_sharpe(RunView.of_replay(replayed).daily_returns)
         found[draw] = -np.inf if sharpe is None else sharpe
     return Null(found, len(holdings.side))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import importlib
 import json
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -22,7 +24,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flagbt.cli.main import cli
+from flagbt import cli as commands_folder
+from flagbt.cli.main import COMMANDS, cli
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
@@ -31,7 +34,7 @@ from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.overlap import check_overlap
-from flagbt.results.metrics import METRICS
+from flagbt.results.metrics import Metrics
 from flagbt.results.store import find_run, read_run
 from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import run
@@ -185,6 +188,21 @@ def test_no_command_shows_the_help(command: Command) -> None:
     assert (code, out) == (2, "")
     assert "Usage: flagbt" in err
     assert "train" in err
+
+
+def test_every_command_is_under_a_heading_of_the_help(command: Command) -> None:
+    """If it fails, the command of a file in cli/ cannot be called, or is called but not listed."""
+    modules = [importlib.import_module(each.name) for each in pkgutil.iter_modules(commands_folder.__path__, "flagbt.cli.")]
+    defined = [each for module in modules for each in vars(module).values() if isinstance(each, click.Command)]
+    groups = [each for each in defined if isinstance(each, click.Group) and each is not cli]
+    inner = [each for group in groups for each in group.commands.values()]
+    assert {each.name for each in defined if each not in inner} - {cli.name} == set(cli.commands)
+    code, out, _ = command("--help")
+    sections = [paragraph.splitlines() for paragraph in out.split("\n\n")[3:]]
+    assert code == 0
+    assert {lines[0].rstrip(":"): [line.split()[0] for line in lines[1:]] for lines in sections} == {
+        heading: [each.name for each in commands] for heading, commands in COMMANDS.items()
+    }
 
 
 # --- bars ------------------------------------------------------------------------------------------------------------
@@ -445,7 +463,7 @@ def test_an_empty_runs_folder_is_reported(refused: Callable[..., str], command: 
         ("run.json", b'{"format_version": 1}', "run.json in .* lacks id, name"),
         ("run.json", b"[]", "cannot be read"),
         ("metrics.json", b"{}", "it holds no metrics of strategy and benchmark"),
-        ("metrics.json", b'{"strategy": {}, "benchmark": {}}', "it lacks total_return"),
+        ("metrics.json", b'{"strategy": {}, "benchmark": {}}', "it lacks max_drawdown, max_drawdown_days, trades"),
         ("equity.parquet", b"PAR1", "cannot be read"),
         ("orders.csv", b"", "cannot be read"),
     ],
@@ -466,7 +484,7 @@ def test_a_damaged_run_hides_no_other(
 
 def test_a_run_has_all_metrics(two_runs: tuple[Path, Path]) -> None:
     """If it fails, a run lacks a metric, and no check reports it."""
-    assert set(read_run(two_runs[0]).metrics["strategy"]) == set(METRICS)
+    assert set(read_run(two_runs[0]).metrics["strategy"]) == {metric.name for metric in Metrics.installed()}
 
 
 def test_overlap_is_stamped_everywhere(

@@ -8,6 +8,7 @@ import json
 import logging
 import zipfile
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flagbt.data.bars import COLUMNS, HOUR
+from flagbt.data.bars import COLUMNS, HOUR, Bars
 from flagbt.data.formats import compressed_text as content
-from flagbt.data.readers import read_bars
+from flagbt.data.readers import FORMATS, file_of, read_bars
 from flagbt.errors import DataError
 
 N = 30
@@ -31,6 +32,7 @@ LOW = np.round(np.minimum(OPEN, CLOSE) - _random.uniform(1, 90, N), 2)
 VOLUME = np.round(_random.uniform(20, 2000, N), 5)
 ROWS = list(zip(*(column.tolist() for column in (OPEN, HIGH, LOW, CLOSE, VOLUME)), strict=True))
 NAMES = "open,high,low,close,volume"
+BARS = Bars(np.array(STAMPS, "datetime64[s]"), OPEN, HIGH, LOW, CLOSE, VOLUME)
 
 
 def iso(stamp: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
@@ -386,6 +388,24 @@ def test_good_file(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) 
     assert bars.step == HOUR
     assert warning in caplog.text
     assert bool(caplog.records) == bool(warning)
+
+
+@pytest.mark.parametrize("synthetic", [False, True])
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_gives_back_what_it_writes(tmp_path: Path, ending: str, synthetic: bool) -> None:
+    """A format would change a value, or lose the mark of synthetic bars."""
+    bars = replace(BARS, synthetic=synthetic)
+    back = read_bars(put(tmp_path, f"bars{ending}", file_of(bars, ending)))
+    assert (back.digest, back.synthetic) == (bars.digest, synthetic)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_refuses_a_part_of_a_file(tmp_path: Path, ending: str) -> None:
+    """An interrupted download would be read as bars, or end in a traceback."""
+    data = file_of(BARS, ending)
+    for name, part in (("half", data[: len(data) // 2]), ("empty", b""), ("zeros", bytes(1000))):
+        with pytest.raises(DataError, match=rf"^\S*{name}\{ending}"):
+            read_bars(put(tmp_path, f"{name}{ending}", part))
 
 
 @pytest.mark.parametrize("name", BAD)

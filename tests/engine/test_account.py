@@ -23,6 +23,7 @@ from flagbt.errors import UsageError
 from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import cost_sensitivity
 from flagbt.results.metrics import metrics
+from flagbt.results.run_view import RunView
 from flagbt.results.significance.measure import significance
 from flagbt.results.store import find_run, read_run
 from flagbt.results.summary import order_counts, summary
@@ -207,7 +208,7 @@ def test_the_same_ruin_in_the_compiled_replay_and_the_certainty() -> None:
     run = run_backtest(bars, Sells(short=True), short=True)
     replayed = replay(ReplayBars.of(bars), np.full(len(bars), -1.0), short=True)
     check_replay(run, replayed)
-    assert replayed.ruined
+    assert RunView.of_replay(replayed).ruined
     assert np.array_equal(replayed.equity, run.equity["equity"])
     assert np.array_equal(replayed.table[:, 4], run.signals["target"])
     held = run_backtest(bars, BuyAndHold())
@@ -251,7 +252,7 @@ def test_rules_and_fractions_end_with_the_account() -> None:
             return -1.0 if t % 2 else -0.9
 
     run = run_backtest(
-        bars, Halves(short=True), short=True, rules=Rules(stop_loss=0.5, horizon_bars=1, cooldown_bars=1, min_hold_bars=1)
+        bars, Halves(short=True), short=True, rules=Rules(stop_loss=0.5, exit="horizon:1", cooldown_bars=1, min_hold_bars=1)
     )
     assert run.equity["equity"].iloc[2] < 0
     assert run.orders["reason"].tolist()[-1] == RUIN

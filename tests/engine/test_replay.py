@@ -26,7 +26,8 @@ from flagbt.engine.rules import EXITS, WAITS, Rules
 from flagbt.engine.simulation import Simulation
 from flagbt.errors import StrategyError, UsageError
 from flagbt.models.signals import NO_SIGNAL, Signals
-from flagbt.results.metrics import metrics, replay_metrics
+from flagbt.results.metrics import Metrics, metrics, replay_metrics
+from flagbt.results.run_view import RunView
 from flagbt.strategies.base import Position, Strategy
 from flagbt.strategies.baselines import RandomSignals
 
@@ -137,7 +138,7 @@ def cases(draw: st.DrawFn) -> Case:
         Rules(
             cooldown_bars=draw(st.sampled_from([0, 0, 1, 5])),
             min_hold_bars=draw(st.sampled_from([0, 0, 1, 6])),
-            horizon_bars=draw(st.sampled_from([None, None, 1, 3, 8])),
+            exit=draw(st.sampled_from(["signal", "signal", "horizon:1", "horizon:3", "horizon:8"])),
             stop_loss=draw(maybe),
             take_profit=draw(maybe),
             max_short_notional=draw(st.sampled_from([1.0, 1.0, 0.4])),
@@ -171,8 +172,7 @@ def check(case: Case) -> None:
         run.equity["position_size"].iloc[-1], rel=1e-6, abs=1e-6
     )
     check_funnel(run.funnel)
-    measured = metrics(run)
-    assert replay_metrics(replayed) == {name: measured[name] for name in replay_metrics(replayed)}
+    assert Metrics.of(RunView.of_replay(replayed)) == metrics(run)  # every metric, those of the trades too
 
 
 def check_account(run: Simulation) -> None:
@@ -336,7 +336,7 @@ def test_the_compiled_loop_equals_its_source() -> None:
     """Compilation: if it fails, numba's results differ from the Python source's."""
     bars = make_case_bars(300, 4, price=100.0, volatility=0.02, jump=0.03, gap_share=0.1)
     targets = np.random.default_rng(1).choice([-1.0, -0.5, 0.0, 0.3, 1.0, np.nan], 300)
-    rules = Rules(cooldown_bars=2, stop_loss=0.03, horizon_bars=4, close_short_above=1.1)
+    rules = Rules(cooldown_bars=2, stop_loss=0.03, exit="horizon:4", close_short_above=1.1)
     prepared, scratch = ReplayBars.of(bars), Scratch(300)
     compiled = replay(prepared, targets, short=True, rules=rules)
     written = kernel.simulate(

@@ -57,12 +57,12 @@ def sides(run: Simulation) -> str:
         # Bought at the open of bar 1: it is 1, 2 and 3 bars old at the closes of bars 1, 2 and 3.
         ("BSSSHHH", {"min_hold_bars": 3}, ".LLL...", {"min_hold": 2}),
         # The BUY of bar 0 is 3 bars old at the close of bar 3, so the exit fills at the open of bar 4.
-        ("BHHHHHH", {"horizon_bars": 3}, ".LLL...", {}),
+        ("BHHHHHH", {"exit": "horizon:3"}, ".LLL...", {}),
         # The second BUY renews it.
-        ("BHBHHHH", {"horizon_bars": 3}, ".LLLLL.", {}),
-        ("BHHHHHH", {"horizon_bars": 1, "min_hold_bars": 3}, ".LLL...", {}),
+        ("BHBHHHH", {"exit": "horizon:3"}, ".LLLLL.", {}),
+        ("BHHHHHH", {"exit": "horizon:1", "min_hold_bars": 3}, ".LLL...", {}),
         # The rules also apply at a bar without a signal.
-        ("BH--HHH", {"horizon_bars": 3}, ".LLL...", {}),
+        ("BH--HHH", {"exit": "horizon:3"}, ".LLL...", {}),
     ],
 )
 def test_waits_and_exits(signals, rules, held, kept):
@@ -74,7 +74,7 @@ def test_waits_and_exits(signals, rules, held, kept):
 
 def test_a_rule_at_a_bar_without_a_signal_is_counted():
     """The funnel: if it fails, an exit without a signal makes the counts leak."""
-    run = run_letters("BHH--HH", horizon_bars=3)
+    run = run_letters("BHH--HH", exit="horizon:3")
     assert sides(run) == ".LLL..."
     assert (run.funnel["unprompted"], run.funnel["exits"], run.funnel["ordered"]) == (1, {"horizon": 1}, 2)
     assert run.funnel["scored"] + 1 == sum(run.funnel["kept"].values()) + run.funnel["ordered"]
@@ -128,7 +128,7 @@ def test_invalid_rules_are_refused():
     """Wrong usage: if it fails, a typing error becomes a stop that never or always acts."""
     for rules, message in (
         ({"cooldown_bars": -1}, "cooldown_bars is -1, expected 0 bars or more"),
-        ({"horizon_bars": 0}, "horizon_bars is 0, expected 1 bar or more"),
+        ({"exit": "horizon:0"}, "--exit: expected signal, horizon or horizon:BARS with 1 bar or more, got 'horizon:0'"),
         ({"stop_loss": 5.0}, "stop_loss is 5, expected a fraction of the entry price above 0 and below 1, such as 0.05"),
         ({"take_profit": float("nan")}, "take_profit is nan, expected a fraction"),
         ({"max_short_notional": 1.5}, "max_short_notional is 1.5, expected a share of equity above 0 and up to 1"),
@@ -153,7 +153,7 @@ def test_rules_are_recorded_and_refused_over_a_plain_strategy(walk):
     class Plain(bt.Strategy):
         """Do nothing."""
 
-    run = run_letters("BHH", stop_loss=0.05, horizon_bars=6)
+    run = run_letters("BHH", stop_loss=0.05, exit="horizon:6")
     assert {key: run.config[key] for key in ("stop_loss", "exit")} == {"stop_loss": 0.05, "exit": "horizon:6"}
     assert "cooldown_bars" not in run.config
     with pytest.raises(UsageError, match=r"stop_loss: these rules .* Plain is a plain Backtrader strategy"):

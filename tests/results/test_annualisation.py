@@ -118,7 +118,7 @@ def test_thirty_hours_have_no_yearly_growth(command: Command, tmp_path: Path, mo
 def test_quantstats_has_no_yearly_growth_where_metrics_have_none(run_maker: Callable[..., Simulation]) -> None:
     """If it fails, 28 days and two hours, which touch 30 dates, have a CAGR in one section and none in the other."""
     from flagbt.reports.sections.quantstats import why_not
-    from flagbt.results.metrics import daily_returns
+    from flagbt.results.run_view import daily_returns
 
     run = run_maker(24 * 28 + 2, start="2024-01-01T23:00")
     returns = daily_returns(run)

@@ -14,9 +14,17 @@ import pandas as pd
 import pytest
 
 from flagbt.engine.simulation import Simulation
-from flagbt.results.metrics import daily_returns, drawdowns, metrics
+from flagbt.errors import UsageError
+from flagbt.results.metric import SECTIONS, SWEEP_PLACES, UNITS
+from flagbt.results.metrics import RANKED_BY, Metrics, metrics, sweep_metrics
+from flagbt.results.run_view import daily_returns, drawdowns
 
 RunMaker = Callable[..., Simulation]
+# Those that every record holds, whatever its version. A newer metric is not in this set: its type allows None.
+ALWAYS_MEASURED = {
+    *("max_drawdown", "max_drawdown_days", "trades", "closed_trades", "open_trades", "exposure"),
+    *("fees_paid", "slippage_paid", "bars", "days"),
+}
 
 
 @pytest.fixture
@@ -140,7 +148,7 @@ def test_trade_and_cost_metrics_come_from_the_ledger(run_maker: RunMaker) -> Non
 def test_undefined_is_null_and_never_warns(with_equity: Callable[..., Simulation], equity: list[float]) -> None:
     """If it fails, one bar, a flat line or a ruined account writes NaN or infinity, or warns."""
     found = metrics(with_equity(equity))
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.to_json(), allow_nan=False)
     if len(set(equity)) == 1 and equity[0] == 100:
         assert found["sharpe_daily"] is None
         assert found["sortino_daily"] is None
@@ -170,3 +178,58 @@ def test_less_than_30_days_have_no_yearly_growth(with_equity: Callable[..., Simu
     assert month["cagr"] == pytest.approx(1.01 ** (365 / 30) - 1)
     assert month["calmar"] == pytest.approx(100 * month["cagr"])
     assert metrics(with_equity([1e30] * 24 * 30))["cagr"] is None  # too large for a float
+
+
+def test_every_metric_is_declared_in_full() -> None:
+    """If it fails, a metric has no name on a page, no formula in the docs, or a unit that cannot be written."""
+    declared = Metrics.installed()
+    assert len({metric.label for metric in declared}) == len(declared)
+    assert all(metric.formula and metric.unit in UNITS and metric.better in (1, -1, None) for metric in declared)
+    assert {metric.section for metric in declared} <= {*SECTIONS, None}
+    assert {metric.sweep for metric in declared} <= {*SWEEP_PLACES, None}
+    assert sweep_metrics()[0].name == RANKED_BY
+    assert all(metric.text(1) != metric.text(None) for metric in declared)
+
+
+def test_a_record_without_a_newer_metric_reads_it_as_none(run_maker: RunMaker) -> None:
+    """If it fails, a metric that is added makes every earlier record unreadable, or its absence is a number."""
+    values = metrics(run_maker(24 * 40)).to_json()
+    for name in Metrics.installed():
+        older = {key: value for key, value in values.items() if key != name.name}
+        if name.name in ALWAYS_MEASURED:
+            with pytest.raises(ValueError, match=f"it lacks {name.name}"):
+                Metrics.from_json(older)
+        else:
+            assert Metrics.from_json(older).to_json() == values | {name.name: None}
+
+
+def test_values_that_are_not_numbers_are_refused(run_maker: RunMaker) -> None:
+    """If it fails, text in a damaged record reaches a page or a comparison."""
+    values = metrics(run_maker(48)).to_json()
+    for wrong in ("1.0", True, [1.0], {"value": 1.0}):
+        with pytest.raises(ValueError, match=r"sharpe_daily is .*, not a number"):
+            Metrics.from_json(values | {"sharpe_daily": wrong})
+
+
+def test_an_unknown_metric_has_the_nearest_name(run_maker: RunMaker) -> None:
+    """If it fails, a typing mistake in a notebook gives None, or an error without a suggestion."""
+    found = metrics(run_maker(48))
+    with pytest.raises(UsageError, match="there is no metric 'sharp_daily'. Did you mean 'sharpe_daily'"):
+        found["sharp_daily"]
+    with pytest.raises(AttributeError, match="Did you mean 'sharpe_daily'"):
+        _ = found.sharp_daily  # type: ignore[attr-defined]
+    assert found.get("sharp_daily") is None
+    assert "sharp_daily" not in found
+    assert "sharpe_daily" in found
+
+
+def test_the_table_of_a_run(run_maker: RunMaker) -> None:
+    """If it fails, the table in a notebook lacks a metric, or an undefined one is a number."""
+    found = metrics(run_maker(48))
+    table = found.to_frame()
+    assert list(table.index) == list(found) == list(found.to_json())
+    assert table["value"].dtype == np.float64
+    assert table["value"].isna().sum() == sum(value is None for value in found.to_json().values()) > 0
+    assert table.loc["cagr", "text"] == "–"
+    assert dict(table["better"])["max_drawdown_days"] == "lower"
+    assert len(repr(found).splitlines()) <= 12

@@ -17,7 +17,8 @@ from flagbt import TimeRange, read_bars
 from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.simulation import Simulation
-from flagbt.results.metrics import daily_returns, metrics
+from flagbt.results.metrics import metrics
+from flagbt.results.run_view import daily_returns
 from flagbt.results.significance.sharpe_ratio import Moments
 from flagbt.strategies.baselines import BuyAndHold, RandomSignals, SmaCross
 

@@ -51,7 +51,7 @@ def test_a_run_is_read_back_as_it_was(pair: tuple[Simulation, Simulation], tmp_p
     pd.testing.assert_frame_equal(stored.orders, run.orders, check_dtype=False, check_exact=True)
     pd.testing.assert_frame_equal(stored.trades, run.trades, check_dtype=False, check_exact=True)
     unmeasured = {"certainty": None, "costs": None, "labels": None}
-    assert stored.metrics == {"strategy": metrics(run), "benchmark": metrics(benchmark), **unmeasured}
+    assert stored.metrics == {"strategy": metrics(run).to_json(), "benchmark": metrics(benchmark).to_json(), **unmeasured}
     assert stored.manifest["config"] == run.config
     assert stored.manifest["funnel"] == run.funnel
     assert stored.manifest["checkpoint"] == run.checkpoint

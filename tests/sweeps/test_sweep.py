@@ -38,14 +38,14 @@ from flagbt.results.run_record import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.flagtrader import FlagTrader
 from flagbt.sweeps import worker as worker_module
-from flagbt.sweeps.axes import AXES
 from flagbt.sweeps.grid import Grid, Model, Point, Points, random_share
 from flagbt.sweeps.process_backend import in_this_process, over_processes
 from flagbt.sweeps.ray_backend import over_ray
 from flagbt.sweeps.worker import ROWS, Segment, SweepWorker, Unit
 from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import run
-from flagbt.workflows.sweep import SweepRequest, SweepResult, sweep
+from flagbt.workflows.sweep import SweepResult, sweep
+from flagbt.workflows.sweep_request import SweepRequest, axes_of
 
 HOUR = np.timedelta64(3600, "s")
 
@@ -79,7 +79,7 @@ def make_request(nano: Checkpoint, data: Path) -> Callable[..., SweepRequest]:
             "cooldown_bars": (0, 6),
             "workers": 1,
         }
-        return SweepRequest(**(given | changes))
+        return SweepRequest.of(given | changes)
 
     return make
 
@@ -102,7 +102,7 @@ def rows_of(swept: SweepResult) -> list[dict[str, Any]]:
 def made_grid(**axes: Any) -> Grid:
     """Return a grid over one made-up checkpoint."""
     points = axes.pop("points", Points(offsets=(-2.0, 0.0, 2.0)))
-    return Grid(models=(Model("made", "d" * 64, np.array([-0.02, 0.0, 0.02]), 6, points),), **axes)
+    return Grid(models=(Model("made", "d" * 64, np.array([-0.02, 0.0, 0.02]), 6, points),), axes=axes_of(axes))
 
 
 def made_worker(n_settings: int = 400, n_bars: int = 24 * 40) -> SweepWorker:
@@ -125,15 +125,17 @@ def test_a_grid_is_every_combination_once() -> None:
     )
     assert len(grid) == 9 * 2 * 2 * 3 * 2
     seen = {
-        (each.point.calibration.offset, each.decision, each.costs.fee_bps, each.rules.horizon_bars, each.rules.stop_loss)
+        (each.point.calibration.offset, each.decision, each.costs.fee_bps, each.rules.exit, each.rules.stop_loss)
         for each in (grid[number] for number in range(len(grid)))
     }
     offsets = [(sell, 0.0, buy) for sell in (-2.0, 0.0, 2.0) for buy in (-2.0, 0.0, 2.0)]
-    assert seen == set(product(offsets, (Decision(), Decision("utility")), (0.0, 5.0), (None, 6, 3), (None, 0.1)))
+    assert seen == set(
+        product(offsets, (Decision(), Decision("utility")), (0.0, 5.0), ("signal", "horizon:6", "horizon:3"), (None, 0.1))
+    )
     assert [grid[number].number for number in range(len(grid))] == list(range(len(grid)))
     assert len(set(grid.digests(range(len(grid))))) == len(grid)
     assert set(grid.varied) == {"calibration", "decision", "fee_bps", "exit", "stop_loss"}
-    assert tuple(AXES) == tuple(dict.fromkeys(AXES))
+    assert grid.axis_names == tuple(dict.fromkeys(grid.axis_names))
     with pytest.raises(IndexError):
         grid[len(grid)]
 
@@ -187,7 +189,7 @@ def test_a_row_equals_a_run(swept, bars: Bars, nano: Checkpoint) -> None:
             decision=Decision.parse(row["decision"]),
             round_trip_cost=2 * (costs.fee + costs.slippage),
         )
-        rules = Rules(cooldown_bars=row["cooldown_bars"], horizon_bars=6 if row["exit"] == "horizon" else None)
+        rules = Rules(cooldown_bars=row["cooldown_bars"], exit="horizon:6" if row["exit"] == "horizon" else "signal")
         backtest = run_backtest(
             bars,
             FlagTrader(model, short=row["short"]),
@@ -230,8 +232,8 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
             timerange=TimeRange.parse(holdout["timerange"]),
             calibration=best["calibration"],
             decision=best["decision"],
-            fee_bps=best["fee_bps"],
-            cooldown_bars=best["cooldown_bars"],
+            costs=Costs(fee_bps=best["fee_bps"]),
+            rules=Rules(cooldown_bars=best["cooldown_bars"]),
         ),
         out=tmp_path / "sweeps-runs",
     )
@@ -291,7 +293,7 @@ def test_the_line_that_repeats_the_winner_runs_as_printed(
     assert code == 0, err
     line = next(each for each in printed.splitlines() if each.startswith("Repeat the winner")).partition(": ")[2]
     (page,) = (tmp_path / "sweeps").glob("*/sweep.html")
-    assert f"<pre>{html.escape(line)}</pre>" in page.read_text()
+    assert f"<pre>{line}</pre>" in html.unescape(page.read_text())
     manifest = json.loads((page.parent / "sweep.json").read_text())
     code, out, err = command(*shlex.split(line)[1:], "--json")
     assert code == 0, err
@@ -707,7 +709,7 @@ def test_memory_does_not_grow_with_the_settings(tmp_path: Path, data: Path, nano
     """If it fails, a sweep of a million settings runs out of memory."""
     code = (
         "import resource, sys\nfrom pathlib import Path\nfrom flagbt.data.time_range import TimeRange\n"
-        "from flagbt.workflows.sweep import SweepRequest, sweep\n"
+        "from flagbt.workflows.sweep import sweep\nfrom flagbt.workflows.sweep_request import SweepRequest\n"
         "n, out = int(sys.argv[3]), Path(sys.argv[4])\n"
         "part = TimeRange.parse('20240110-20240125')\n"
         "request = SweepRequest(ckpt=(sys.argv[1],), data=Path(sys.argv[2]), timerange=(part,),\n"

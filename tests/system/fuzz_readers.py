@@ -1,7 +1,7 @@
-"""Hostile bytes for every reader, led by coverage: `python tests/system/fuzz_readers.py [FORMAT ...]`, or `make fuzz`.
+"""Hostile bytes for every reader, led by coverage: `python tests/system/fuzz_readers.py [ENDING ...]`, or `make fuzz`.
 
 Each input is read and checked. Anything but bars or a `FlagbtError` of one paragraph is a failure, and so are an input that
-takes five seconds and a process above one gigabyte. The first failure stops the format; its input is kept in the folder that
+takes five seconds and a process above one gigabyte. The first failure stops the ending; its input is kept in the folder that
 is printed.
 """
 
@@ -19,18 +19,17 @@ import time
 import traceback
 from pathlib import Path
 
-FORMATS = {
-    ".csv": (".csv", ".tsv"),
-    ".csv.gz": (".csv.gz",),
-    ".zip": (".zip",),
-    ".json": (".json",),
-    ".parquet": (".parquet",),
-    ".feather": (".feather",),
-}
 RUNS = 20_000
 LONGEST_INPUT = 16_384  # bytes
 SECONDS, MEGABYTES = 5, 1_000
 LONGEST_MESSAGE = 3_000
+
+
+def endings() -> list[str]:
+    """Return the endings of all formats."""
+    from flagbt.data.readers import FORMATS
+
+    return list(FORMATS)
 
 
 def read_hostile(path: Path) -> bool:
@@ -67,7 +66,7 @@ def check_message(message: str) -> None:
 
 
 def fuzz(ending: str, arguments: list[str]) -> None:
-    """Run libFuzzer in this process on one format."""
+    """Run libFuzzer in this process on files of one ending."""
     import atheris
 
     with atheris.instrument_imports(include=["flagbt.data"]):
@@ -92,15 +91,15 @@ def fuzz(ending: str, arguments: list[str]) -> None:
 
 
 def write_seeds(ending: str, folder: Path) -> None:
-    """Write the files of test_file_corpus.py, good and bad, as the initial corpus."""
+    """Write bars in the format, and the files of test_file_corpus.py, good and bad, as the initial corpus."""
+    from flagbt.data.readers import file_of
+
     sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
     import test_file_corpus
 
-    files = {
-        name: data
-        for name, (data, _) in (test_file_corpus.GOOD | test_file_corpus.BAD).items()
-        if name.endswith(FORMATS[ending])
-    }
+    corpus = test_file_corpus.GOOD | test_file_corpus.BAD
+    files = {name: data for name, (data, _) in corpus.items() if name.endswith(ending)}
+    files[f"bars{ending}"] = file_of(test_file_corpus.BARS, ending)
     for name, data in files.items():
         encoded = data.encode() if isinstance(data, str) else data
         if len(encoded) <= LONGEST_INPUT:
@@ -108,7 +107,7 @@ def write_seeds(ending: str, folder: Path) -> None:
 
 
 def run(ending: str, runs: int, seed: int, keep: Path) -> tuple[int, float, str]:
-    """Fuzz one format in a separate process; return the number of inputs, the seconds, and the failures."""
+    """Fuzz one ending in a separate process; return the number of inputs, the seconds, and the failures."""
     with tempfile.TemporaryDirectory() as scratch:
         seeds = Path(scratch)
         write_seeds(ending, seeds)
@@ -137,19 +136,19 @@ def run(ending: str, runs: int, seed: int, keep: Path) -> tuple[int, float, str]
 
 
 def main() -> int:
-    """Fuzz the named formats, or all, and print the results."""
+    """Fuzz the named endings, or all, and print the results."""
     if "--inside" in sys.argv:
         at = sys.argv.index("--")
         fuzz(sys.argv[at - 1], sys.argv[at + 1 :])
         return 0
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("formats", nargs="*", metavar="FORMAT", help=f"of {', '.join(FORMATS)}; all by default")
-    parser.add_argument("--runs", type=int, default=RUNS, help="inputs for each format")
+    parser.add_argument("endings", nargs="*", metavar="ENDING", help=f"of {', '.join(endings())}; all by default")
+    parser.add_argument("--runs", type=int, default=RUNS, help="inputs for each ending")
     parser.add_argument("--seed", type=int, default=1, help="another seed draws other inputs")
     options = parser.parse_args()
     keep = Path(tempfile.mkdtemp(prefix="flagbt-fuzz-"))
     failures = 0
-    for ending in options.formats or FORMATS:
+    for ending in options.endings or endings():
         runs, seconds, failed = run(ending, options.runs, options.seed, keep)
         print(f"{ending}: {runs:,} inputs in {seconds:.0f} s, {'FAILED' if failed else 'no failure'}", flush=True)
         if failed:

@@ -19,7 +19,7 @@ import pytest
 import flagbt
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = {"torch", "transformers", "peft", "backtrader", "quantstats", "matplotlib", "numba", "ray", "bokeh", "scipy"}
+HEAVY = {"torch", "transformers", "peft", "backtrader", "quantstats", "matplotlib", "numba", "ray", "bokeh", "scipy", "jinja2"}
 
 
 def structure() -> ModuleType:
@@ -56,6 +56,22 @@ def test_a_broken_limit_is_found(tmp_path: Path) -> None:
         "errors.py: long: 9 parameters; at most 8",
         "data/bars.py: absolute import of flagbt.errors is not in any layer",
         "errors.py: imports engine, which is in a higher layer",
+    ]
+
+
+def test_types_that_are_not_stated_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `Any` were not seen, its limit could never be broken."""
+    measured = structure()
+    (tmp_path / "errors.py").write_text(
+        "def f(a: Any, *more: list[Any], b: dict[str, Any] | None = None, **rest: Any) -> Callable[[], Any]:\n"
+        "    c: Mapping[str, Any] = {}\n"
+    )
+    monkeypatch.setattr(measured, "MOST_ANY", 4)
+    monkeypatch.setattr(measured, "MOST_UNTYPED_DICTS", 1)
+    monkeypatch.setattr(measured, "LARGEST_SUBPACKAGE", 1)
+    assert measured.broken_limits(measured.sources(tmp_path)) == [
+        "5 Any in signatures in the package; at most 4",
+        "2 dict[str, Any] and Mapping[str, Any] in the package; at most 1",
     ]
 
 
@@ -99,6 +115,7 @@ def test_public_names_are_pinned_and_importable() -> None:
         "FlagbtError",
         "HOLD",
         "LabelSpec",
+        "Metric",
         "ModelSignals",
         "Monitor",
         "Position",

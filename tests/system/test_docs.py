@@ -20,7 +20,9 @@ import pytest
 from flagbt.cli.main import cli
 from flagbt.data.features import DEFAULT
 from flagbt.data.features import ENTRY_POINT_GROUP as FEATURES_GROUP
+from flagbt.doctor.registry import GROUP as CHECKS_GROUP
 from flagbt.models.checkpoint import BUNDLED
+from flagbt.results.metric import GROUP as METRICS_GROUP
 from flagbt.strategies.registry import GROUP as STRATEGIES_GROUP
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,6 +144,7 @@ GUIDES_RUN = (
     "significance.md",
     "sweeps.md",
     "checkpoints.md",
+    "reports.md",
 )
 
 
@@ -168,7 +171,7 @@ def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[in
                 ran += 1
         elif language == "toml":
             for group, points in tomllib.loads(code)["project"]["entry-points"].items():
-                assert group in (STRATEGIES_GROUP, FEATURES_GROUP)
+                assert group in (STRATEGIES_GROUP, FEATURES_GROUP, METRICS_GROUP, CHECKS_GROUP)
                 for point in points.values():
                     module, _, attribute = point.partition(":")
                     assert hasattr(importlib.import_module(module), attribute)
@@ -180,6 +183,25 @@ def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[in
 def test_the_command_line_page_is_what_click_prints() -> None:
     """A page of old options sends readers into errors: run python docs/make_command_line.py > docs/command-line.md."""
     assert page("command-line.md") == script("make_command_line").page()
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    """A table that misses a format, metric or option, or describes an old one: run python docs/make_tables.py."""
+    made = script("make_tables")
+    assert made.old_pages() == []
+    assert {name for path in PAGES for name in re.findall("^<!-- table:(.+) -->$", path.read_text(), re.M)} == set(made.TABLES)
+
+
+def test_an_old_table_is_found() -> None:
+    """If no difference were found, the test above could never fail."""
+    made = script("make_tables")
+    text = "a\n<!-- table:formats -->\n| old |\n<!-- end:formats -->\nb\n"
+    filled = made.with_tables(text, "page")
+    assert filled.startswith("a\n<!-- table:formats -->\n| ending | what it is |\n")
+    assert filled.endswith("|\n<!-- end:formats -->\nb\n")
+    assert made.with_tables(filled, "page") == filled
+    with pytest.raises(SystemExit, match=r"page: the block 'fromats'.*Did you mean 'formats'\?"):
+        made.with_tables(text.replace("formats", "fromats"), "page")
 
 
 def test_every_command_and_option_is_documented() -> None:
@@ -281,7 +303,7 @@ def test_the_numbers_in_prose_are_those_of_the_code() -> None:
     from flagbt.engine.costs import Costs
     from flagbt.models.diversity import COLLAPSED_TOTAL_VARIATION
     from flagbt.models.network import FINGERPRINT_ROWS, FINGERPRINT_TOLERANCE
-    from flagbt.results.metrics import DAYS_PER_YEAR
+    from flagbt.results.run_view import DAYS_PER_YEAR
 
     costs, labels, text = Costs(), LabelSpec(), " ".join(page("ARCHITECTURE.md").split())
     for stated in (
@@ -306,16 +328,14 @@ def test_the_feature_table_is_complete() -> None:
 
 
 def test_the_tables_of_data_are_complete() -> None:
-    """If this fails, the page misses a format, problem, fix or limit, or states it differently from the code."""
+    """If this fails, the page misses a problem, fix or limit, or states it differently from the code."""
     from flagbt.data import check
+    from flagbt.data.formats import arrow_table as columnar
     from flagbt.data.formats import column_names as columns
     from flagbt.data.formats import compressed_text as content
     from flagbt.data.formats import freqtrade_json as rows_json
-    from flagbt.data.formats import parquet_feather as columnar
-    from flagbt.data.readers import FORMATS
 
     text = page("data.md")
-    assert [row[0].strip("`") for row in table_after(text, "formats")] == list(FORMATS)
     rows = table_after(text, "problems")
     assert [row[0].strip("`") for row in rows] == list(check.REMEDIES)
     for (_, refused, fixes, _), remedy in zip(rows, check.REMEDIES.values(), strict=True):
@@ -336,13 +356,6 @@ def test_the_tables_of_data_are_complete() -> None:
         ", ".join(f"`{name}`" for name in columns.TIME_NAMES[:6]),
     ):
         assert stated in text.replace("\n", " ").replace("  ", " "), stated
-
-
-def test_the_table_of_checks_is_in_rank_order() -> None:
-    """If this fails, the table misses a check, or ranks it differently."""
-    from flagbt.doctor.finding import CHECKS
-
-    assert tuple(name.strip("`") for name, _ in table_after(page("doctor.md"), "checks")) == CHECKS
 
 
 def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) -> None:

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flagbt.data.formats import parquet_feather as columnar
+from flagbt.data.formats import arrow_table as columnar
 from flagbt.data.readers import read_bars
 from flagbt.errors import DataError
 
@@ -224,4 +224,4 @@ def test_a_short_fuzz_run_guided_by_coverage(script: ModuleType) -> None:
     pytest.importorskip("atheris", reason="atheris is not installed: make fuzz installs it where there is a build of it")
     done = subprocess.run([sys.executable, SCRIPT, "--runs", str(SLICE)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("no failure") == len(script.FORMATS)
+    assert done.stdout.count("no failure") == len(script.endings())

@@ -20,7 +20,7 @@ from flagbt.data.bars import Bars
 from flagbt.data.labels import BUY, HOLD, SELL, LabelSpec
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
-from flagbt.doctor.verify import verify_lookahead
+from flagbt.doctor.verify_lookahead import verify_lookahead
 from flagbt.engine.backtest import run_backtest
 from flagbt.errors import RangeError
 from flagbt.models.signals import NO_SIGNAL, Signals
@@ -395,7 +395,7 @@ def test_verify_lookahead_reports_what_it_cannot_check(kind: type[Any], verdict:
     FUTURE.update(zip(bars.time, np.where(ahead > 0.01, BUY, np.where(ahead < -0.01, SELL, HOLD)).tolist(), strict=True))
     found = verify_lookahead((lambda: kind) if issubclass(kind, bt.Strategy) else kind, bars)
     assert found.severity == verdict, found.message
-    moved = found.evidence["moved_share"]
+    moved = found.evidence.moved_share
     if verdict == "cannot be checked":
         assert moved == 0.0
         assert found.limit == 0.05

@@ -517,7 +517,7 @@ def test_the_doctors_page_escapes_every_text(tmp_path: Path) -> None:
         columns=(SCRIPT,),
     )
     diagnosis = Diagnosis(
-        subject=SCRIPT, verdict="suspect", findings=(finding,), coverage={SCRIPT: 1}, seconds=1.0, pictures={}, synthetic=False
+        subject=SCRIPT, verdict="suspect", findings=(finding,), coverage={SCRIPT: 1}, seconds=1.0, synthetic=False
     )
     write_diagnosis(diagnosis, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")

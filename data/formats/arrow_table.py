@@ -1,4 +1,4 @@
-"""Parquet and Feather, read by Arrow: only the columns of bars, in batches, with bounded memory."""
+"""Bars by Arrow, for Parquet and Feather: only the columns of bars, in batches, with bounded memory."""
 
 from __future__ import annotations
 
@@ -6,60 +6,37 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...arrays import FloatArray
+from ...arrays import FloatArray, TimeArray
 from ...errors import DataError
-from ..bars import COLUMNS
+from ..bars import COLUMNS, Bars
 from .column_names import TIME_NAMES, choose_columns
 from .compressed_text import MEGABYTE, MOST_ROWS, check_size
 from .csv_text import is_marked
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .time_stamps import TimeColumn
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
 ROWS_AT_ONCE = 100_000
 MOST_MEMORY = 2_000_000_000  # bytes of address space beyond what the process has
 _PANDAS_INDEX = "__index_level_0__"  # a pandas index without a name
 
 
-def read_parquet(path: Path, faults: Faults) -> Table:
-    """Read a Parquet file."""
-    import pyarrow.parquet as pq  # here, since it is slow and CSV does not need it
-
-    with _arrow_errors(path, "Parquet"), pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-        schema, rows = file.schema_arrow, file.metadata.num_rows
-        names, chosen = _chosen(schema, path)
-        _check_rows(rows, path)
-        wanted = [schema.names[at] for at in sorted(set(chosen.values())) if at < len(schema.names)]
-        if file.metadata.num_row_groups > ROWS_AT_ONCE:
-            raise DataError(f"{path.name}: it has {file.metadata.num_row_groups:,} row groups. Write it again with fewer.")
-        batches = file.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False)
-        return _table(batches, names, chosen, path, faults, "Parquet")
-
-
-def read_feather(path: Path, faults: Faults) -> Table:
-    """Read a Feather file, as freqtrade writes it."""
-    import pyarrow as pa
-
-    with path.open("rb") as raw:
-        if raw.read(4) == b"FEA1":
-            raise DataError(f"{path.name}: this is Feather of version 1. Write it again with a current pandas.")
-    with _arrow_errors(path, "Feather"):
-        with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as file:
-            names, chosen = _chosen(file.schema, path)
-            if file.num_record_batches > ROWS_AT_ONCE:
-                raise DataError(f"{path.name}: it has {file.num_record_batches:,} parts. Write it again with fewer.")
-            fields = sorted({at for at in chosen.values() if at < len(file.schema.names)})
-        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-        with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source, options=options) as file:
-            batches = (file.get_batch(at) for at in range(file.num_record_batches))
-            return _table(batches, names, chosen, path, faults, "Feather")
+def bars_frame(bars: Bars) -> pd.DataFrame:
+    """Return the bars as a frame to write, with the column ``synthetic`` of 1 if they are generated."""
+    frame = bars.frame()
+    return frame.assign(synthetic=1) if bars.synthetic else frame
 
 
 @contextmanager
-def _arrow_errors(path: Path, kind: str) -> Iterator[None]:
+def arrow_errors(path: Path, kind: str) -> Iterator[None]:
+    """Turn the errors of Arrow in the block into DataErrors, and limit the memory that the block takes."""
     import pyarrow as pa
 
     if path.is_dir():
@@ -106,7 +83,7 @@ def _bounded_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _range_index(schema: Any) -> tuple[str, int, int] | None:
+def _range_index(schema: pa.Schema) -> tuple[str, int, int] | None:
     """Return name, start and step of an index that pandas stores as a range in the file's metadata, not as a column."""
     text = (schema.metadata or {}).get(b"pandas", b"")
     try:
@@ -118,18 +95,19 @@ def _range_index(schema: Any) -> tuple[str, int, int] | None:
     return (name, start, step) if valid and str(name).lower() in TIME_NAMES else None
 
 
-def _chosen(schema: Any, path: Path) -> tuple[list[str], dict[str, int]]:
+def chosen_columns(schema: pa.Schema, path: Path) -> tuple[list[str], dict[str, int]]:
+    """Return the names of a table's columns, with that of pandas' index, and the positions of the columns of bars."""
     names = ["time" if name == _PANDAS_INDEX and not _has_time(schema) else str(name) for name in schema.names]
     if not _has_time(schema) and (index := _range_index(schema)) is not None:
         names.append(index[0])
     return names, {role: at for role, at in choose_columns(names, f"{path.name}, schema").items() if role != "quote volume"}
 
 
-def _has_time(schema: Any) -> bool:
+def _has_time(schema: pa.Schema) -> bool:
     return bool({str(name).strip().lower() for name in schema.names} & set(TIME_NAMES))
 
 
-def _column(batch: Any, name: str, first: int) -> Any:
+def _column(batch: pa.RecordBatch, name: str, first: int) -> pa.Array:
     """Return a batch's column, or the part of pandas' range in its place."""
     import pyarrow as pa
 
@@ -145,14 +123,19 @@ def _column(batch: Any, name: str, first: int) -> Any:
     return pa.array(start + step * np.arange(first, first + batch.num_rows, dtype=np.int64))
 
 
-def _check_rows(rows: int, path: Path) -> None:
+def check_row_count(rows: int, path: Path) -> None:
+    """Refuse a table of more than `MOST_ROWS`."""
     if rows > MOST_ROWS:
         raise DataError(f"{path.name}: it claims {rows:,} rows, at most {MOST_ROWS:,} are read. Split it into parts.")
 
 
-def _table(batches: Iterator[Any], names: list[str], chosen: dict[str, int], path: Path, faults: Faults, kind: str) -> Table:
+def table_of_batches(
+    batches: Iterator[pa.RecordBatch], names: list[str], chosen: dict[str, int], path: Path, faults: Faults, kind: str
+) -> Table:
+    """Return the bars of a table's batches; ``names`` and ``chosen`` are those of `chosen_columns`."""
     written = {role: names[at] for role, at in chosen.items()}
-    pieces: dict[str, list[Any]] = {name: [] for name in ("time", *COLUMNS)}
+    times: list[TimeArray] = []
+    pieces: dict[str, list[FloatArray]] = {name: [] for name in COLUMNS}
     marks: set[str] = set()
     column = TimeColumn(written["time"], faults)
     count = 0
@@ -160,13 +143,13 @@ def _table(batches: Iterator[Any], names: list[str], chosen: dict[str, int], pat
         if batch.num_rows == 0:
             continue
         batch.validate(full=True)
-        _check_rows(count + batch.num_rows, path)
+        check_row_count(count + batch.num_rows, path)
         places = Places(path.name, "row", range(count + 1, count + batch.num_rows + 1))
         first, count = count, count + batch.num_rows
         arrays = {role: _column(batch, name, first) for role, name in written.items()}
         for name in COLUMNS:
             pieces[name].append(_floats(arrays[name], written[name], places, faults))
-        pieces["time"].append(_times(arrays["time"], column, places))
+        times.append(_times(arrays["time"], column, places))
         if "synthetic" in arrays:
             marks.update(str(mark) for mark in arrays["synthetic"].unique().to_pylist()[:10])
     if not count:
@@ -174,10 +157,10 @@ def _table(batches: Iterator[Any], names: list[str], chosen: dict[str, int], pat
     values = {name: np.concatenate(piece) for name, piece in pieces.items()}
     ignored = tuple(printable(name) for at, name in enumerate(names) if at not in chosen.values())
     places = Places(path.name, "row", range(1, count + 1))
-    return Table(values.pop("time"), values, places, is_marked(marks), kind, ignored=ignored)
+    return Table(np.concatenate(times), values, places, is_marked(marks), kind, ignored=ignored)
 
 
-def _floats(array: Any, column: str, places: Places, faults: Faults) -> FloatArray:
+def _floats(array: pa.Array, column: str, places: Places, faults: Faults) -> FloatArray:
     import pyarrow as pa
 
     kind = array.type
@@ -195,7 +178,7 @@ def _floats(array: Any, column: str, places: Places, faults: Faults) -> FloatArr
     return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _times(array: Any, column: TimeColumn, places: Places) -> Any:
+def _times(array: pa.Array, column: TimeColumn, places: Places) -> TimeArray:
     import pyarrow as pa
 
     kind = array.type

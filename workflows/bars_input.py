@@ -1,0 +1,100 @@
+"""Bars from whatever a user has: a DataFrame, a path, Bars, or nothing for the bundled sample."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..arrays import FloatArray
+from ..data.bars import COLUMNS, Bars
+from ..errors import DataError, UsageError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    BarsInput = pd.DataFrame | str | Path | Bars | None
+else:
+    BarsInput = object
+
+
+def bars_from(data: BarsInput, *, argument: str = "data") -> Bars:
+    """Return the bars that an argument names.
+
+    Parameters
+    ----------
+    data : DataFrame, str, Path, Bars, optional
+        A DataFrame has the bars' open times in its index, or in a time column, and the columns open, high, low, close and
+        volume, in any case. Times in any zone are converted; **times without a zone are read as UTC**, and refused where they
+        are local times across a change of the clocks. A path is read as `flagbt.read_bars` does. None: the bundled SYNTHETIC
+        sample.
+    argument : str
+        The argument's name, for messages.
+
+    Raises
+    ------
+    UsageError
+        For any other type.
+    DataError
+        For bars that break a rule of `Bars`, or a table without them. Nothing is repaired.
+    """
+    import pandas as pd
+
+    from ..data.bundled_sample import load_sample
+    from ..data.readers import read_bars
+
+    if data is None:
+        return load_sample()
+    if isinstance(data, Bars):
+        return data
+    if isinstance(data, str | os.PathLike):
+        return read_bars(Path(data))
+    if isinstance(data, pd.DataFrame):
+        return _of_frame(data, argument)
+    raise UsageError(
+        f"{argument}: expected a DataFrame, a path, Bars, or None for the bundled SYNTHETIC sample, got a "
+        f"{type(data).__name__}."
+    )
+
+
+def _of_frame(frame: pd.DataFrame, argument: str) -> Bars:
+    from .time_stamps_input import naive_remedy, stamped
+
+    what = f"{argument}, DataFrame"
+    if frame.empty:
+        raise DataError(f"{what}: there are no bars. Give at least one row.")
+    times, columns = stamped(frame, what)
+    opened, high, low, close, volume = (_numbers(columns, name, what) for name in COLUMNS)
+    marks = {str(mark) for mark in columns["synthetic"].unique()} if "synthetic" in columns.columns else set()
+    synthetic = bool(frame.attrs.get("synthetic")) or bool(marks & {"1", "1.0", "True"})
+    if len(times) > 1 and bool((np.diff(times) < np.timedelta64(0)).all()):
+        raise DataError(f"{what}: its bars are newest first. Sort them: frame.sort_index().")
+    try:
+        return Bars(times, opened, high, low, close, volume, source="DataFrame", synthetic=synthetic)
+    except DataError as error:
+        is_naive = getattr(frame.index, "tz", None) is None
+        about_time = any(text in str(error) for text in ("off the grid", "occurs twice", "out of order"))
+        raise DataError(f"{error} {naive_remedy()}" if is_naive and about_time else str(error)) from None
+
+
+def _numbers(columns: pd.DataFrame, name: str, what: str) -> FloatArray:
+    """Return a column as floats."""
+    names = columns.columns.tolist()
+    if names.count(name) != 1:
+        if name in names:
+            raise DataError(f"{what}: the column '{name}' is there {names.count(name)} times. Remove or rename the others.")
+        guess = nearest(name, [each for each in names if each not in COLUMNS])
+        near = f" {guess}" if guess.startswith("Did you mean") else ""
+        raise DataError(
+            f"{what}: the column '{name}' is missing; its columns are {', '.join(names[:15]) or 'none'}.{near} The columns "
+            f"{', '.join(COLUMNS)} are needed, in any case: rename or add it."
+        )
+    column = columns[name]
+    if column.dtype.kind not in "iuf":
+        raise DataError(
+            f"{what}: the column '{name}' holds {column.dtype}, expected numbers. Convert it: "
+            f'frame["{name}"] = pandas.to_numeric(frame["{name}"]).'
+        )
+    return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)

@@ -1,0 +1,145 @@
+"""Time stamps of a user's table: any time zone is converted, none is read as UTC, and local time without a zone is refused."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from zoneinfo import ZoneInfoNotFoundError
+
+import numpy as np
+import pandas as pd
+
+from ..arrays import TimeArray
+from ..data.bars import utc
+from ..data.formats.column_names import TIME_NAMES
+from ..data.formats.table import Faults, Places, shown
+from ..data.formats.time_stamps import TimeColumn
+from ..errors import DataError
+
+HOUR = np.timedelta64(3_600, "s").astype("timedelta64[ns]")
+# One zone of every local hour and season at which clocks change; New York's are those of all of the United States.
+CLOCK_CHANGES = ("America/New_York", "Europe/London", "Europe/Berlin", "Europe/Athens", "Australia/Sydney", "America/Santiago")
+
+
+def naive_remedy(zone: str = "America/New_York") -> str:
+    """Return what to do about times without a time zone that look like the local time of a zone."""
+    return (
+        f'flagbt reads an index without a time zone as UTC. If it is local time, convert it: frame.tz_localize("{zone}", '
+        'ambiguous="infer").tz_convert("UTC"), with its own zone; if it is UTC, state that: frame.tz_localize("UTC").'
+    )
+
+
+def stamped(table: pd.DataFrame, what: str) -> tuple[TimeArray, pd.DataFrame]:
+    """Return a table's time stamps in UTC, and its other columns under their names in lower case.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With a DatetimeIndex, or with its times in the index or in one of the columns ``TIME_NAMES``, as text or epoch numbers.
+    what : str
+        The argument, for messages.
+
+    Raises
+    ------
+    DataError
+        When there are no times, a time is missing, or they are local times without a zone across a change of the clocks.
+    """
+    names = _lower_names(table, what)
+    plain = table.set_axis(names, axis=1)
+    index: object = table.index
+    column = None if isinstance(index, pd.DatetimeIndex) else next((name for name in TIME_NAMES if name in names), None)
+    if column is not None:
+        index = pd.Index(plain[column], name=column)
+    times, is_naive = _times(index, len(table), what)
+    if np.isnat(times).any():
+        raise DataError(
+            f"{what}: row {int(np.argmax(np.isnat(times))) + 1} has no time. Remove such rows, or fill in the time."
+        )
+    if is_naive:
+        _refuse_local_time(times, what)
+    return times, plain.drop(columns=[name for name in names if name == column])
+
+
+def _lower_names(table: pd.DataFrame, what: str) -> list[str]:
+    if table.columns.nlevels > 1:
+        first = ", ".join(map(str, table.columns[:3].tolist()))
+        raise DataError(
+            f"{what}: its columns have {table.columns.nlevels} levels, such as {first}. Select one instrument, as with "
+            'frame.xs("BTC-USD", axis=1, level=1).'
+        )
+    wrong = next((name for name in table.columns if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{what}: a column is named {shown(wrong)}, expected text. Name the columns, as open, high, low, close."
+        )
+    return [str(name).strip().lower() for name in table.columns]
+
+
+def _times(index: object, rows: int, what: str) -> tuple[TimeArray, bool]:
+    """Return the stamps, datetime64[ns] in UTC, and whether they had no time zone."""
+    if isinstance(index, pd.Index) and index.dtype.kind == "M":
+        stamps = pd.DatetimeIndex(index)
+        is_naive = stamps.tz is None
+        plain = stamps if is_naive else stamps.tz_convert("UTC").tz_localize(None)
+        try:
+            return plain.as_unit("ns").to_numpy(), is_naive
+        except (pd.errors.OutOfBoundsDatetime, OverflowError):
+            raise DataError(f"{what}: a time is outside the years 1678 to 2262. Check the index.") from None
+    if not isinstance(index, pd.Index) or isinstance(index, pd.RangeIndex | pd.PeriodIndex | pd.MultiIndex):
+        raise _without_times(index, what)
+    name = TIME_NAMES[0] if index.name is None else str(index.name)
+    column, places = TimeColumn(name, Faults(strict=True, name=what)), Places(what, "row", range(1, rows + 1))
+    if index.dtype.kind in "iu":
+        if name.strip().lower() not in TIME_NAMES:
+            raise _without_times(index, what)
+        return column.of_numbers(index.to_numpy(dtype=np.int64), np.ones(rows, dtype=np.bool_), places), False
+    if index.dtype.kind not in "Of":
+        raise _without_times(index, what)
+    times = column.of_text(["" if pd.isna(cell) else str(cell)[:1000] for cell in index], places)
+    return times, bool(column.naive)
+
+
+def _without_times(index: object, what: str) -> DataError:
+    kind = type(index).__name__
+    remedy = " Convert it: frame.index = frame.index.to_timestamp()." if isinstance(index, pd.PeriodIndex) else ""
+    return DataError(
+        f"{what}: expected a DatetimeIndex of the bars' open times, or a time column ({', '.join(TIME_NAMES)}); its index is a "
+        f"{kind}.{remedy}"
+    )
+
+
+def _refuse_local_time(times: TimeArray, what: str) -> None:
+    """Refuse stamps without a zone that lack the hour that clocks skip in spring, or double the one that they repeat."""
+    ordered = np.sort(times)
+    steps = np.diff(ordered)
+    if not len(steps):
+        return
+    step = np.median(steps[steps > np.timedelta64(0)].astype(np.int64)) if (steps > np.timedelta64(0)).any() else 0
+    if not 0 < step <= HOUR.astype(np.int64):
+        return
+    if not ((steps == np.timedelta64(int(step), "ns") + HOUR).any() or (steps == np.timedelta64(0)).any()):
+        return
+    for zone in CLOCK_CHANGES:
+        change = _change_of(zone, ordered, per_hour=round(HOUR.astype(np.int64) / step))
+        if change is not None:
+            raise DataError(f"{what}: {change}. That is local time, as in {zone}, without a time zone. {naive_remedy(zone)}")
+
+
+def _change_of(zone: str, times: TimeArray, *, per_hour: int) -> str | None:
+    """Return what shows that sorted stamps are the local time of a zone; None where they are not, or its rules are unknown."""
+    hours = pd.date_range(pd.Timestamp(times[0]).floor("h"), pd.Timestamp(times[-1]), freq="h")
+    skipped = repeated = np.zeros(0, dtype="datetime64[ns]")
+    with suppress(ZoneInfoNotFoundError):  # a machine without a database of time zones
+        is_summer = np.ones(len(hours), dtype=np.bool_)
+        skipped = hours[hours.tz_localize(zone, nonexistent="NaT", ambiguous=is_summer).isna()].to_numpy()
+        repeated = hours[hours.tz_localize(zone, nonexistent="shift_forward", ambiguous="NaT").isna()].to_numpy()
+
+    def count(start: np.datetime64) -> int:
+        return int(np.searchsorted(times, start + HOUR) - np.searchsorted(times, start))
+
+    springs = [each for each in skipped if count(each - HOUR) and count(each + HOUR)]
+    autumns = [each for each in repeated if count(each) > per_hour]
+    if any(map(count, springs)) or not (springs or autumns):
+        return None
+    if springs:
+        return f"every hour that clocks skip in spring is missing, the first at {utc(springs[0]).removesuffix('Z')}"
+    return f"the hour that clocks repeat in autumn is there twice, at {utc(autumns[0]).removesuffix('Z')}"
