@@ -24,6 +24,7 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from .arrays import JsonObject
 from .errors import UsageError, check_choice
 
 T = TypeVar("T")
@@ -194,7 +195,7 @@ def values_of(options: object) -> dict[str, object]:
     return found
 
 
-def recorded(options: object) -> dict[str, object]:
+def recorded(options: object) -> JsonObject:
     """Return the values of a dataclass's own options that a run's settings hold, see `Option.recorded`."""
     return {
         entry.name: value

@@ -85,8 +85,8 @@ def describe_test_year(checkpoint: Checkpoint, data: Path) -> None:
         recorded = run(request, out=Path(scratch))
     doctor = examine(subject_of_checkpoint(checkpoint, bars, timerange=TEST_YEAR))
     rank = doctor.finding("rank-skill")
-    mine, market = recorded.metrics["strategy"], recorded.metrics["benchmark"]
-    verdicts = recorded.manifest["verdicts"]
+    mine, market = recorded.metrics, recorded.benchmark_metrics
+    verdicts = recorded.info.verdicts
     report = ""
     if "report" in checkpoint.calibration_names():
         report = " and `report` (the original report's logit correction)"
@@ -110,13 +110,13 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 | Matthews correlation of argmax(p / training share) | {score["mcc_prior"]:.4f} |
 | expected calibration error | {score["ece"]:.4f} |
 | decision | {stored.decision} |
-| signals that are not HOLD | {100 * recorded.manifest["diversity"]["final"]["diversity"]:.1f} % |
+| signals that are not HOLD | {100 * recorded.info.diversity["final"]["diversity"]:.1f} % |
 | closed trades | {mine["closed_trades"]:,} |
 | total return | {100 * mine["total_return"]:.1f} % (buy and hold: {100 * market["total_return"]:.1f} %) |
 | Sharpe ratio, daily | {sharpe} (buy and hold: {market["sharpe_daily"]:.2f}) |
-| its 90 % interval | {_between(recorded.metrics["certainty"]["sharpe_interval"])} |
-| 90 % interval of the difference to buy and hold | {_between(recorded.metrics["certainty"]["difference_interval"])} |
-| random entries that do as well | {_share(recorded.metrics["certainty"]["random_entries"])} |
+| its 90 % interval | {_between(recorded.significance["sharpe_interval"])} |
+| 90 % interval of the difference to buy and hold | {_between(recorded.significance["difference_interval"])} |
+| random entries that do as well | {_share(recorded.significance["random_entries"])} |
 | model verdict, uncalibrated | {verdicts["model"]["verdict"]} |
 | model verdict, calibrated | {verdicts["calibrated"]["verdict"]} |
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..arrays import JsonObject
 from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
 from ..workflows.request import RunRequest
-from ..workflows.run import RunResult, run
+from ..workflows.run import run
 from ..workflows.strategy import read_params
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
+
+if TYPE_CHECKING:
+    from ..engine.run_settings import RunSettings
+    from ..results.run_record import RunRecord
+    from ..results.significance.answer import Answer, Significance
 
 
 @click.command(
@@ -33,96 +39,98 @@ def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, *
     given = {option: value for option, value in options.items() if value is not None}
     request = RunRequest.of({**given, "params": read_params(given["strategy"], given["param"])})
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
-        recorded = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
-    values = run_json(recorded)
+        record = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     if as_json:
-        print_json(values)
+        print_json(run_json(record))
         return
     print_checkpoint(request.ckpt)
-    print_run(values, recorded)
+    print_run(record)
 
 
-def run_json(recorded: RunResult) -> dict[str, Any]:
-    """Return the results of a run as JSON values."""
-    from ..results.caveats import banners, overlaps, strategy_name, unstated  # imports bokeh
+def run_json(record: RunRecord) -> JsonObject:
+    """Return the results of a saved run as JSON values."""
+    from ..results.caveats import banners
     from ..results.metric_set import declarations
-    from ..results.metrics import Metrics
+    from ..storage.json_records import json_value
 
-    manifest, final = recorded.manifest, (recorded.manifest["diversity"] or {}).get("final") or {}
-    verdicts, checkpoint = manifest["verdicts"], manifest["checkpoint"]
-    mine, theirs = (Metrics.from_json(recorded.metrics[side]) for side in ("strategy", "benchmark"))
-    headlines = [metric.name for metric in declarations([mine]) if metric.headline]
+    info, data, verdicts = record.info, record.data, record.verdicts
+    final = None if info.diversity is None else info.diversity.final
+    headlines = [metric.name for metric in declarations([record.metrics]) if metric.headline]
+    folder, trained = record.folder or Path(), record.checkpoint
+    checkpoint = None if trained is None else {"name": trained.name, "digest": trained.digest}
     return {
-        "run": str(recorded.folder),
-        "strategy": strategy_name(manifest["config"]),
-        "bars": manifest["funnel"]["bars"],
-        "scored_bars": final.get("scored_bars"),
-        "signals": {name: final["counts"][name] for name in CLASS_NAMES} if final else None,
-        "diversity": final.get("diversity"),
-        "effective_actions": final.get("effective_actions"),
-        "signal_verdict": verdicts["signal"] and verdicts["signal"]["verdict"],
-        "model_verdict": verdicts["model"] and verdicts["model"]["verdict"],
-        "verdicts": verdicts,
-        "sentence": manifest["sentence"],
-        "ruined": manifest.get("ruined"),
-        "funnel": manifest["funnel"],
-        "metrics": {name: mine[name] for name in headlines},
-        "benchmark": {name: theirs.get(name) for name in headlines},
-        "certainty": recorded.metrics["certainty"],
-        "tearsheet": str(recorded.folder / "tearsheet.html"),
-        "overlap_allowed": overlaps(manifest),
-        "bars_seen": manifest["config"].get("bars_seen"),
-        "bars_seen_stated": not unstated(manifest["config"]),
-        "warnings": banners([manifest]),
-        "data": {key: manifest["data"][key] for key in ("source", "synthetic", "digest")},
-        "checkpoint": checkpoint and {key: checkpoint[key] for key in ("name", "digest")},
-        "seconds": recorded.seconds,
+        "run": str(folder),
+        "strategy": record.settings.strategy_name,
+        "bars": record.funnel.bars,
+        "scored_bars": None if final is None else final.scored_bars,
+        "signals": None if final is None else {name: final.counts[name] for name in CLASS_NAMES},
+        "diversity": None if final is None else final.diversity,
+        "effective_actions": None if final is None else final.effective_actions,
+        "signal_verdict": None if verdicts.signal is None else verdicts.signal.verdict,
+        "model_verdict": None if verdicts.model is None else verdicts.model.verdict,
+        "verdicts": verdicts.to_json(),
+        "sentence": record.sentence,
+        "ruined": info.ruined,
+        "funnel": record.funnel.to_json(),
+        "metrics": {name: record.metrics[name] for name in headlines},
+        "benchmark": {name: record.benchmark_metrics.get(name) for name in headlines},
+        "certainty": json_value(record.significance),
+        "tearsheet": str(folder / "tearsheet.html"),
+        "overlap_allowed": record.settings.allow_overlap,
+        "bars_seen": record.settings.get("bars_seen"),
+        "bars_seen_stated": record.settings.bars_seen_stated,
+        "warnings": banners([info]),
+        "data": {"source": data.source, "synthetic": data.synthetic, "digest": data.digest},
+        "checkpoint": checkpoint,
+        "seconds": info.seconds,
     }
 
 
-def print_run(values: dict[str, Any], recorded: RunResult) -> None:
-    """Print the results of a run; ``values`` are those of ``run_json``."""
-    from ..results.caveats import UNSTATED, too_good_sentence, with_stamp
-
-    data, manifest = values["data"], recorded.manifest
-    if data["synthetic"]:
-        print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
-    if values["overlap_allowed"]:
-        print_line("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is not a test.", style=STAMP)
-    if not values["bars_seen_stated"]:
-        print_line(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
-    if (sentence := too_good_sentence(manifest)) is not None:
-        print_line(sentence, style=STAMP)
-    print_line(manifest["sentence"], style="bold")
-    checkpoint = (
-        f", checkpoint {values['checkpoint']['name']} {values['checkpoint']['digest'][:12]}" if values["checkpoint"] else ""
-    )
-    print_line(
-        f"{data['source']}, {manifest['data']['first']} .. {manifest['data']['last']}, {values['bars']:,} bars, "
-        f"digest {data['digest'][:12]}{checkpoint}"
-    )
+def print_run(record: RunRecord) -> None:
+    """Print the results of a saved run."""
+    from ..results.caveats import UNSTATED, too_good_sentence
+    from ..results.metric_set import declarations
     from ..results.summary import order_counts
 
-    print_line(f"orders: {order_counts(values['funnel'])}", style="yellow" if values["funnel"]["rejected"] else None)
-    for key in ("signal", "model"):
-        if manifest["verdicts"][key]:
-            print_line(f"{key} verdict: {manifest['verdicts'][key]['verdict']}. {manifest['verdicts'][key]['sentence']}")
-    certainty, rows = values["certainty"], []
-    for name, value in values["metrics"].items():
-        rows.append([name.replace("_", " "), value, values["benchmark"][name]])
-        if name == "sharpe_daily" and certainty is not None:
-            rows.append(["sharpe daily, 90 %", _interval(certainty["sharpe_interval"]), None])
+    info, data, checkpoint, funnel = record.info, record.data, record.checkpoint, record.funnel
+    if data.synthetic:
+        print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
+    if record.settings.allow_overlap:
+        print_line("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is not a test.", style=STAMP)
+    if not record.settings.bars_seen_stated:
+        print_line(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
+    if (sentence := too_good_sentence(info)) is not None:
+        print_line(sentence, style=STAMP)
+    print_line(record.sentence, style="bold")
+    trained = "" if checkpoint is None else f", checkpoint {checkpoint.name} {checkpoint.digest[:12]}"
+    print_line(f"{data.source}, {data.first} .. {data.last}, {funnel.bars:,} bars, digest {data.digest[:12]}{trained}")
+    print_line(f"orders: {order_counts(funnel)}", style="yellow" if funnel.rejected else None)
+    for key, verdict in (("signal", record.verdicts.signal), ("model", record.verdicts.model)):
+        if verdict is not None:
+            print_line(f"{key} verdict: {verdict.verdict}. {verdict.sentence}")
+    known = record.significance
+    rows: list[list[object]] = []
+    for name in (metric.name for metric in declarations([record.metrics]) if metric.headline):
+        rows.append([name.replace("_", " "), record.metrics[name], record.benchmark_metrics.get(name)])
+        if name == "sharpe_daily" and known is not None:
+            rows.append(["sharpe daily, 90 %", _interval(known.sharpe_interval), None])
     print_table(["", "strategy", "buy and hold"], rows)
-    if certainty is not None:
-        deflated = certainty["deflated_sharpe"]
-        tried_since = deflated["inputs"]["trials"] != deflated["inputs"]["trials_at_run"]
-        more = f" {deflated['sentence']}" if tried_since or deflated["value"] is not None else ""
-        print_line(f"luck: {with_stamp(certainty['verdict'], manifest['config'])['sentence']}{more}")
-    print_line(f"tearsheet: {values['tearsheet']}")
+    if known is not None:
+        print_line(_luck(known, record.settings))
+    print_line(f"tearsheet: {(record.folder or Path()) / 'tearsheet.html'}")
 
 
-def _interval(figure: dict[str, Any]) -> str | None:
-    return None if figure["low"] is None else f"{figure['low']:.2f} .. {figure['high']:.2f}"
+def _luck(known: Significance, settings: RunSettings) -> str:
+    from ..results.caveats import with_stamp
+
+    deflated = known.deflated_sharpe
+    tried_since = deflated.inputs["trials"] != deflated.inputs["trials_at_run"]
+    more = f" {deflated.sentence}" if tried_since or deflated.value is not None else ""
+    return f"luck: {with_stamp(known.verdict, settings).sentence}{more}"
+
+
+def _interval(answer: Answer) -> str | None:
+    return None if answer.low is None else f"{answer.low:.2f} .. {answer.high:.2f}"
 
 
 @click.command(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from ..arrays import JsonObject
 from ..errors import FlagbtError, UsageError
-from ..workflows.run import RunResult
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, Group, Place, json_option, print_json, runs_option
 from .run import print_run, run_json
 
 if TYPE_CHECKING:
     from ..results.run_record import RunRecord
+    from ..results.significance.answer import Significance
 
 
 @click.command(
@@ -85,45 +86,44 @@ def compare_command(
         click.get_current_context().exit(1)
 
 
-def _compared(stored: RunRecord) -> dict[str, Any]:
+def _compared(stored: RunRecord) -> JsonObject:
     """Return a run's entry of a comparison, as JSON values."""
-    from ..results.caveats import banners, overlaps, unstated
+    from ..results.caveats import banners
 
-    own: dict[str, Any] = {
+    own: JsonObject = {
         "run": str(stored.folder),
-        "synthetic": stored.manifest["data"]["synthetic"],
-        "overlap_allowed": overlaps(stored.manifest),
-        "bars_seen_stated": not unstated(stored.manifest["config"]),
-        "warnings": banners([stored.manifest]),
+        "synthetic": stored.data.synthetic,
+        "overlap_allowed": stored.settings.allow_overlap,
+        "bars_seen_stated": stored.settings.bars_seen_stated,
+        "warnings": banners([stored.info]),
     }
-    deflated = _deflated(stored.metrics["certainty"])
     # The own keys twice, first for their order: a plug-in's metric hides none of them.
-    return own | dict(sorted(stored.metrics["strategy"].items())) | deflated | own
+    return {**own, **dict(sorted(stored.metrics.to_json().items())), **_deflated(stored.significance), **own}
 
 
-def _deflated(certainty: Mapping[str, Any] | None) -> dict[str, Any]:
+def _deflated(known: Significance | None) -> JsonObject:
     """Return the deflated Sharpe ratio by the current trials, their number, and their number at the run."""
-    if certainty is None:
+    if known is None:
         return {"deflated_sharpe": None, "trials": None, "trials_at_run": None}
-    figure = certainty["deflated_sharpe"]
-    return {"deflated_sharpe": figure["value"], **{name: figure["inputs"][name] for name in ("trials", "trials_at_run")}}
+    answer = known.deflated_sharpe
+    return {"deflated_sharpe": answer.value, **{name: answer.inputs[name] for name in ("trials", "trials_at_run")}}
 
 
 def _print_comparison(
     stored: Sequence[RunRecord], unequal: Sequence[str], rows: Sequence[Sequence[str]], *, unsorted: bool
 ) -> None:
     from ..reports.comparison import labels
-    from ..results.caveats import UNSTATED, overlaps, too_good_sentence, unstated
+    from ..results.caveats import UNSTATED, too_good_sentence
 
-    if any(each.manifest["data"]["synthetic"] for each in stored):
+    if any(each.data.synthetic for each in stored):
         print_line("SYNTHETIC data in at least one run.", style=STAMP)
-    if any(overlaps(each.manifest) for each in stored):
+    if any(each.settings.allow_overlap for each in stored):
         print_line("OVERLAP allowed in at least one run: its checkpoint or strategy may have seen these bars.", style=STAMP)
     names = labels(stored)
-    if unknown := [name for name, each in zip(names, stored, strict=True) if unstated(each.manifest["config"])]:
+    if unknown := [name for name, each in zip(names, stored, strict=True) if not each.settings.bars_seen_stated]:
         print_line(f"BARS SEEN not stated: {UNSTATED}: {', '.join(unknown)}.", style=STAMP)
     for name, each in zip(names, stored, strict=True):
-        if (sentence := too_good_sentence(each.manifest)) is not None:
+        if (sentence := too_good_sentence(each.info)) is not None:
             print_line(f"{name}: {sentence}", style=STAMP)
     for sentence in unequal:
         print_line(f"Not comparable: {sentence}", style="yellow")
@@ -146,7 +146,7 @@ def report_command(run: str | None, out: Path, as_json: bool) -> None:
         bars.update("report", 0, 1)
         page = rebuild_page(find_run(run, out), render_tearsheet)
         bars.update("report", 1, 1)
-    warnings = banners([read_run(page.parent).manifest])
+    warnings = banners([read_run(page.parent).info])
     if as_json:
         print_json({"run": str(page.parent), "tearsheet": str(page), "warnings": warnings})
     else:
@@ -175,11 +175,11 @@ def runs_list(out: Path, as_json: bool) -> None:
     for folder in reversed(list_runs(out)):
         try:
             stored = trials.run(read_run(folder))
-            run_marks.append(marks(stored.manifest))
+            run_marks.append(marks(stored.info))
         except FlagbtError as error:  # a damaged run must not hide the others
             damaged.append({"run": folder.name, "error": str(error)})
             continue
-        tried.append(trials_then_now(stored.metrics["certainty"]))
+        tried.append(trials_then_now(stored.significance))
         rows.append({"run": folder.name, **_listed(stored)})
     if as_json:
         print_json({"runs": rows, "damaged": damaged})
@@ -201,25 +201,24 @@ def runs_list(out: Path, as_json: bool) -> None:
         print_line(f"damaged: {each['error']}", style="yellow")
 
 
-def _listed(stored: RunRecord) -> dict[str, Any]:
+def _listed(stored: RunRecord) -> JsonObject:
     """Return a run's entry in the list, as JSON values."""
     from ..reports.sections.significance import luck_word
-    from ..results.caveats import overlaps, strategy_name, too_good_sentence, unstated
+    from ..results.caveats import too_good_sentence
 
-    manifest, metrics, certainty = stored.manifest, stored.metrics["strategy"], stored.metrics["certainty"]
     return {
-        "name": manifest["name"],
-        "strategy": strategy_name(manifest["config"]),
-        "data": manifest["data"]["source"],
-        "synthetic": manifest["data"]["synthetic"],
-        "overlap": overlaps(manifest),
-        "bars_seen_stated": not unstated(manifest["config"]),
-        "too_good": too_good_sentence(manifest) is not None,
-        "total_return": metrics["total_return"],
-        "sharpe_daily": metrics["sharpe_daily"],
-        "luck": luck_word(certainty),
-        **_deflated(certainty),
-        "trades": metrics["trades"],
+        "name": stored.info.name,
+        "strategy": stored.settings.strategy_name,
+        "data": stored.data.source,
+        "synthetic": stored.data.synthetic,
+        "overlap": stored.settings.allow_overlap,
+        "bars_seen_stated": stored.settings.bars_seen_stated,
+        "too_good": too_good_sentence(stored.info) is not None,
+        "total_return": stored.metrics["total_return"],
+        "sharpe_daily": stored.metrics["sharpe_daily"],
+        "luck": luck_word(stored.significance),
+        **_deflated(stored.significance),
+        "trades": stored.metrics["trades"],
     }
 
 
@@ -233,9 +232,7 @@ def runs_show(name: str | None, out: Path, as_json: bool) -> None:
     from ..results.store import find_run, read_run
 
     stored = CurrentTrials().run(read_run(find_run(name, out)))
-    recorded = RunResult(stored.folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
-    values = run_json(recorded)
     if as_json:
-        print_json(values)
+        print_json(run_json(stored))
     else:
-        print_run(values, recorded)
+        print_run(stored)

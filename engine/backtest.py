@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..arrays import FloatArray, Progress
+from ..arrays import FloatArray, JsonObject, JsonValue, Progress
 from ..data.bars import Bars, utc
 from ..data.plugins import blamed_on
 from ..data.time_range import TimeRange
 from ..errors import RangeError, StrategyError, UsageError, moved_arguments
 from ..models.signals import NO_SIGNAL, Signals
+from ..storage.json_records import json_value
 from ..strategies.base import Strategy
 from ..strategies.declarations import bars_seen, labels_of, name_of, warmup_bars
 from .adapter import StrategyAdapter
@@ -30,7 +31,8 @@ from .funnel import Decisions, build_funnel
 from .ledger import orders_table, trades_table
 from .plain_backtrader import explain_short_range, with_all_in_sizer
 from .rules import Rules
-from .simulation import Simulation
+from .run_settings import RunSettings
+from .simulation import CheckpointInfo, DataInfo, Simulation
 
 _MOST_CASH = 1e15  # beyond, sizes in lots are not exact floats
 _PROBABILITY_TOLERANCE = 1e-6
@@ -111,8 +113,12 @@ class Backtest:
     ----------
     params : mapping
         Values of a plain Backtrader strategy's ``params`` by name; a flagbt strategy is an instance, made with its own.
-    data, checkpoint, config : mapping, optional
-        JSON values for the record; ``data`` and ``config`` override the engine's own values.
+    file : Bars, optional
+        The whole file that the bars are from, which the record describes; by default ``bars``, without a count of gaps.
+    checkpoint : CheckpointInfo, optional
+        For the record.
+    config : mapping, optional
+        JSON values for the record's settings, which override the engine's own.
     progress : callable, optional
         Called with (bars done, bars in all) every 1,000 bars.
     """
@@ -126,9 +132,9 @@ class Backtest:
     rules: Rules = field(default_factory=Rules)
     signals: Signals | None = None
     params: Mapping[str, object] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: Mapping[str, Any] | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
+    file: Bars | None = None
+    checkpoint: CheckpointInfo | None = None
+    config: Mapping[str, JsonValue] = field(default_factory=dict)
     progress: Progress | None = None
 
     def run(self) -> Simulation:
@@ -162,12 +168,9 @@ class Backtest:
         index = pd.DatetimeIndex(frame.index)
         decided = None if adapter is None else Decisions(np.array(adapter.before), np.array(adapter.why))
         return Simulation(
-            config=self._settings(bars_seen(instance), short=short)
-            | self._labels(signals)
-            | self.rules.describe()
-            | dict(self.config),
-            data=_describe(self.bars, traded) | dict(self.data),
-            checkpoint=None if self.checkpoint is None else dict(self.checkpoint),
+            config=self._settings(bars_seen(instance), signals, short=short),
+            data=DataInfo.of(self.file or self.bars, traded, is_file=self.file is not None),
+            checkpoint=self.checkpoint,
             bars=frame,
             equity=_equity(broker.table(), traded.close, index),
             signals=None if adapter is None or rows is None else rows.frame(index).assign(target=np.array(adapter.after)),
@@ -225,26 +228,25 @@ class Backtest:
             )
         return broker, ran[0]
 
-    def _settings(self, seen: tuple[TimeRange, ...] | None, *, short: bool) -> dict[str, Any]:
+    def _settings(self, seen: tuple[TimeRange, ...] | None, signals: Signals | None, *, short: bool) -> RunSettings:
         described: dict[str, object] = {"name": name_of(self.strategy)}
         if isinstance(self.strategy, Strategy):
             with blamed_on(type(self.strategy), "describe"):
                 described = self.strategy.describe()
                 json.dumps(dict(described))
-        return {
+        own: JsonObject = {
             "bars_seen": None if seen is None else [str(each) for each in seen],
             "strategy": name_of(self.strategy),
-            "parameters": {k: v for k, v in described.items() if k not in ("name", "short")},
+            "parameters": json_value({k: v for k, v in described.items() if k not in ("name", "short")}),
             "timerange": None if self.timerange == TimeRange() else str(self.timerange),
             "cash": float(self.cash),
             "short": short,
-        } | self.costs.describe()
-
-    def _labels(self, signals: Signals | None) -> dict[str, Any]:
-        """Return the labels that probabilities without a checkpoint are scored against; empty where there are none."""
+        }
+        # Probabilities without a checkpoint are scored against the labels that the strategy states.
         scores = signals is not None and (signals.probabilities is not None or signals.logits is not None)
-        is_scored = scores and self.checkpoint is None and isinstance(self.strategy, Strategy)
-        return {"labels": str(labels_of(self.strategy))} if is_scored else {}
+        if scores and self.checkpoint is None and isinstance(self.strategy, Strategy):
+            own["labels"] = str(labels_of(self.strategy))
+        return RunSettings({**own, **self.costs.describe(), **self.rules.describe(), **self.config})
 
 
 def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd.DataFrame:
@@ -254,10 +256,6 @@ def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd
     exposure = np.divide(size * close, equity, out=np.where(size == 0, 0.0, np.nan), where=equity > 0)
     columns = {"close": close, "cash": cash, "position_size": size, "equity": equity, "exposure": exposure}
     return pd.DataFrame(columns, index=index)
-
-
-def _describe(bars: Bars, traded: Bars) -> dict[str, Any]:
-    return {**bars.describe(), "bars_per_year": bars.bars_per_year, "first": utc(traded.time[0]), "last": utc(traded.time[-1])}
 
 
 def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, rules: Rules) -> None:

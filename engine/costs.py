@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, replace
 
+from ..arrays import JsonObject
 from ..errors import UsageError
 from ..options import check_options, from_options, option, option_table, recorded
 from .kernel import Rates, size_for
@@ -106,6 +107,6 @@ class Costs:
         scaled = {each.name: factor * getattr(self, each.name) for each in option_table(Costs) if each.option.unit == "bps"}
         return replace(self, **scaled)
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> JsonObject:
         """Return the costs as JSON values, and the sizing rule of orders for a target exposure."""
         return {**recorded(self), "lot_size": self.lot_size, "sizing": SIZING}

@@ -18,23 +18,73 @@ that closes its ruined account is counted as well.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL, class_counts
 from ..models.signals import NO_SIGNAL, Signals
+from ..storage.json_records import JsonRecord
 from .broker import OrderRecord
 from .rules import EXITS, WAITS
 
-SIGNAL_PART = ("no_signal", "scored", "raw", "signal", "unprompted", "kept", "ordered", "exits")
 KEPT = ("hold", "buy_while_long", "sell_while_flat", "sell_while_short", *WAITS.values(), "other")
 
 
 class FunnelError(AssertionError):
     """The counts do not add up: always a defect of flagbt, never of a user's code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Funnel(JsonRecord):
+    """The counts of this module's docstring; those before ``submitted`` are None for a plain Backtrader strategy.
+
+    ``unprompted`` and ``exits`` are None in old records too.
+    """
+
+    bars: int
+    no_signal: int | None = None
+    scored: int | None = None
+    raw: Mapping[str, int] | None = None
+    signal: Mapping[str, int] | None = None
+    unprompted: int | None = None
+    kept: Mapping[str, int] | None = None
+    ordered: int | None = None
+    exits: Mapping[str, int] | None = None
+    submitted: int
+    zero_size: int | None = None
+    rejected: Mapping[str, int]
+    unfilled: int
+    filled: int
+
+    def check(self) -> None:
+        """Check every identity of this module's docstring; not those of an old version's record, which had others.
+
+        Raises
+        ------
+        FunnelError
+            Naming the first that does not hold.
+        """
+        outcomes = ("zero_size", "rejected", "unfilled", "filled")
+        sums = [("submitted", " + ".join(outcomes), self._total(*outcomes))]
+        if self.scored is not None:
+            sums += [
+                ("bars", "no_signal + scored", self._total("no_signal", "scored")),
+                ("scored", "raw", self._total("raw")),
+                ("scored", "signal", self._total("signal")),
+                ("scored", "kept + ordered - unprompted", self._total("kept", "ordered") - self._total("unprompted")),
+                ("ordered", "submitted", self.submitted),
+            ]
+        for whole, parts, total in sums:
+            if getattr(self, whole) != total:
+                raise FunnelError(f"the funnel leaks: {whole} is {getattr(self, whole)}, but {parts} is {total}, in {self}")
+
+    def _total(self, *names: str) -> int:
+        parts = [getattr(self, name) for name in names]
+        return sum(sum(part.values()) if isinstance(part, Mapping) else part or 0 for part in parts)
 
 
 class Decisions(NamedTuple):
@@ -46,7 +96,7 @@ class Decisions(NamedTuple):
 
 def build_funnel(
     n_bars: int, records: Sequence[OrderRecord], signals: Signals | None = None, decided: Decisions | None = None
-) -> dict[str, Any]:
+) -> Funnel:
     """Count where every bar's signal went, and check that the counts add up.
 
     Parameters
@@ -67,61 +117,31 @@ def build_funnel(
     """
     states = Counter(record.status for record in records)
     rejected = Counter(record.reason for record in records if record.status == "rejected")
-    orders = {
-        "submitted": len(records),
-        "zero_size": states["zero-size"],
-        "rejected": dict(sorted(rejected.items())),
-        "unfilled": states["unfilled"],
-        "filled": states["filled"],
-    }
-    funnel: dict[str, Any]
-    if signals is None or decided is None:
-        funnel = {"bars": n_bars} | dict.fromkeys(SIGNAL_PART)
-    else:
+    funnel = Funnel(
+        bars=n_bars,
+        submitted=len(records),
+        zero_size=states["zero-size"],
+        rejected=dict(sorted(rejected.items())),
+        unfilled=states["unfilled"],
+        filled=states["filled"],
+    )
+    if signals is not None and decided is not None:
         scored = signals.signal != NO_SIGNAL
         ordered = np.zeros(n_bars, dtype=np.bool_)
         ordered[[record.decided for record in records]] = True
-        funnel = {
-            "bars": n_bars,
-            "no_signal": int(n_bars - scored.sum()),
-            "scored": int(scored.sum()),
-            "raw": _by_name(signals.raw),
-            "signal": _by_name(signals.signal),
-            "unprompted": int((ordered & ~scored).sum()),
-            "kept": _kept(signals.signal, decided, scored & ~ordered),
-            "ordered": int(ordered.sum()),
-            "exits": {name: count for code, name in EXITS.items() if (count := int((ordered & (decided.why == code)).sum()))},
-        }
-    funnel |= orders
-    check_funnel(funnel)
+        funnel = replace(
+            funnel,
+            no_signal=int(n_bars - scored.sum()),
+            scored=int(scored.sum()),
+            raw=_by_name(signals.raw),
+            signal=_by_name(signals.signal),
+            unprompted=int((ordered & ~scored).sum()),
+            kept=_kept(signals.signal, decided, scored & ~ordered),
+            ordered=int(ordered.sum()),
+            exits={name: count for code, name in EXITS.items() if (count := int((ordered & (decided.why == code)).sum()))},
+        )
+    funnel.check()
     return funnel
-
-
-def check_funnel(funnel: dict[str, Any]) -> None:
-    """Check every identity of this module's docstring.
-
-    Raises
-    ------
-    FunnelError
-        Naming the first that does not hold.
-    """
-    outcomes = ("zero_size", "rejected", "unfilled", "filled")
-    sums = [("submitted", " + ".join(outcomes), _total(funnel, *outcomes))]
-    if funnel["scored"] is not None:
-        sums += [
-            ("bars", "no_signal + scored", _total(funnel, "no_signal", "scored")),
-            ("scored", "raw", _total(funnel, "raw")),
-            ("scored", "signal", _total(funnel, "signal")),
-            ("scored", "kept + ordered - unprompted", _total(funnel, "kept", "ordered") - funnel["unprompted"]),
-            ("ordered", "submitted", funnel["submitted"]),
-        ]
-    for whole, parts, total in sums:
-        if funnel[whole] != total:
-            raise FunnelError(f"the funnel leaks: {whole} is {funnel[whole]}, but {parts} is {total}, in {funnel}")
-
-
-def _total(funnel: dict[str, Any], *keys: str) -> int:
-    return sum(sum(part.values()) if isinstance(part := funnel[key], dict) else part for key in keys)
 
 
 def _by_name(values: IntArray) -> dict[str, int]:

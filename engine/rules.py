@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..arrays import JsonObject
 from ..errors import UsageError, nearest
 from ..options import check_options, from_options, option, recorded
 from .kernel import COOLDOWN, HORIZON, MIN_HOLD, RUIN, SHORT_LIMIT, STOP_LOSS, TAKE_PROFIT, Limits
@@ -132,7 +133,7 @@ class Rules:
             off if self.close_short_above is None else self.close_short_above,
         )
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> JsonObject:
         """Return the active rules as JSON values, under the names of `flagbt run`'s options."""
         return recorded(self)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
+
+from ..data.bars import Bars, utc
+from ..storage.json_records import OMIT_NONE, JsonRecord
+from .funnel import Funnel
+from .run_settings import RunSettings
 
 ORDER_COLUMNS = (
     *("order", "decided", "side", "target", "size", "decision_price", "status", "reason"),
@@ -17,21 +21,85 @@ TRADE_COLUMNS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataInfo(JsonRecord):
+    """The bars of a run.
+
+    Attributes
+    ----------
+    source : str
+        The file's name, or what the bars are.
+    synthetic : bool
+        Whether a random process generated them.
+    digest : str
+        Of the stamps and prices of the whole source.
+    step_hours : float
+    bars_per_year : float or None
+        Bars in a year of the whole source, see `flagbt.data.bars.Bars`; None in old records.
+    first, last : str
+        Open times of the traded range, ISO UTC.
+    file_bars, gaps, missing_bars : int or None
+        Of the whole file; None for bars that were not read from one.
+    """
+
+    source: str
+    synthetic: bool
+    digest: str
+    step_hours: float
+    bars_per_year: float | None = field(default=None, metadata=OMIT_NONE)
+    first: str
+    last: str
+    file_bars: int | None = field(default=None, metadata=OMIT_NONE)
+    gaps: int | None = field(default=None, metadata=OMIT_NONE)
+    missing_bars: int | None = field(default=None, metadata=OMIT_NONE)
+
+    @classmethod
+    def of(cls, source: Bars, traded: Bars, *, is_file: bool) -> DataInfo:
+        """Describe the traded bars of a source; ``is_file`` counts its gaps."""
+        return cls(
+            source=source.source,
+            synthetic=source.synthetic,
+            digest=source.digest,
+            step_hours=source.step_hours,
+            bars_per_year=source.bars_per_year,
+            first=utc(traded.time[0]),
+            last=utc(traded.time[-1]),
+            file_bars=len(source) if is_file else None,
+            gaps=len(source.gaps) if is_file else None,
+            missing_bars=sum(gap.missing for gap in source.gaps) if is_file else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo(JsonRecord):
+    """The checkpoint of a run.
+
+    Attributes
+    ----------
+    name, digest : str
+    label_shares : tuple of float
+        SELL, HOLD, BUY of its training range.
+    horizon_bars : int
+    labels : str
+        As ``--labels`` writes them.
+    """
+
+    name: str
+    digest: str
+    label_shares: tuple[float, ...]
+    horizon_bars: int
+    labels: str
+
+
 @dataclass(frozen=True, eq=False)
 class Simulation:
     """Record one backtest over the bars of a range.
 
     Attributes
     ----------
-    config : dict
-        The settings: strategy, checkpoint, data, timerange, calibration, decision, costs, cash, short, seed.
-        JSON values only; the same config on the same digests gives the same run.
-    data : dict
-        ``source``, ``synthetic``, ``digest``, ``step_hours``, ``bars_per_year`` (see `flagbt.data.bars.Bars`), ``first``,
-        ``last`` (open times of the traded range, ISO UTC).
-    checkpoint : dict or None
-        ``name``, ``digest``, ``label_shares`` ([SELL, HOLD, BUY] of its training range), ``horizon_bars``, ``labels``
-        (as ``--labels`` writes them).
+    config : RunSettings
+    data : DataInfo
+    checkpoint : CheckpointInfo or None
     bars : DataFrame
         The traded bars: UTC index ``time`` (open times), float64 open, high, low, close, volume.
     equity : DataFrame
@@ -47,8 +115,8 @@ class Simulation:
     trades : DataFrame
         One row a round trip (flat to flat, or to a reversal), TRADE_COLUMNS; ``status`` is closed or open (an open one is
         marked at the last close, its exit columns empty); ``pnl`` is after fees, ``return`` is pnl / entry value.
-    funnel : dict
-        Counts from bars to fills that add up exactly, see ``engine.funnel``.
+    funnel : Funnel
+        Counts from bars to fills that add up exactly.
     cash : float
         Starting cash in quote currency.
     seconds : dict
@@ -59,16 +127,16 @@ class Simulation:
         Numbers of the orders whose size was set at their fill, not at their decision. Not written to disk.
     """
 
-    config: dict[str, Any]
-    data: dict[str, Any]
-    checkpoint: dict[str, Any] | None
+    config: RunSettings
+    data: DataInfo
+    checkpoint: CheckpointInfo | None
     bars: pd.DataFrame
     equity: pd.DataFrame
     signals: pd.DataFrame | None
     orders: pd.DataFrame
     trades: pd.DataFrame
-    funnel: dict[str, Any]
+    funnel: Funnel
     cash: float
     seconds: dict[str, float] = field(default_factory=dict)
-    strategy: Any = None
+    strategy: object = None
     sized_at_fill: frozenset[int] = frozenset()

@@ -5,19 +5,87 @@ Pure statistics of signals and probabilities. Signals are not trades: the funnel
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import FloatArray, IntArray
+from ..arrays import FloatArray, IntArray, JsonValue
 from ..data.labels import BUY, CLASS_NAMES, SELL, class_counts
+from ..storage.json_records import JsonRecord
 
 ONE_SIDED_SHARE = 0.95
 SKEWED_DIVERSITY_FACTOR = 2.0
 SKEWED_BALANCE_DISTANCE = 0.25
 COLLAPSED_TOTAL_VARIATION = 0.25
 CONFIDENCE_QUANTILES = (10, 50, 90)
+
+
+@dataclass(frozen=True)
+class LongestRun(JsonRecord):
+    """The longest run of one signal over neighbouring scored bars."""
+
+    bars: int
+    signal: str
+
+
+@dataclass(frozen=True)
+class Confidence(JsonRecord):
+    """Mean and quantiles (10, 50 and 90 %) of the highest probability over the bars of one signal."""
+
+    mean: float
+    q10: float
+    q50: float
+    q90: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diversity(JsonRecord):
+    """The signals of a run over its scored bars; an undefined value is None, never NaN.
+
+    Attributes
+    ----------
+    scored_bars : int
+    counts, shares, label_shares : mapping
+        By class name; ``label_shares`` are those of the training labels.
+    diversity : float or None
+        Share of the signals that is not HOLD.
+    entropy, effective_actions : float or None
+        H / ln 3, and exp H.
+    total_variation, jensen_shannon : float or None
+        Distances to the label shares.
+    buy_sell_balance : float or None
+        BUY / (BUY + SELL).
+    longest_run : LongestRun or None
+    flips_per_100_bars : float or None
+        Changes per 100 pairs of neighbouring scored bars.
+    confidence : mapping or None
+        By class name, None for a class without a bar; None without probabilities.
+    """
+
+    scored_bars: int
+    counts: Mapping[str, int]
+    shares: Mapping[str, float] | None
+    label_shares: Mapping[str, float] | None
+    diversity: float | None
+    entropy: float | None
+    effective_actions: float | None
+    total_variation: float | None
+    jensen_shannon: float | None
+    buy_sell_balance: float | None
+    longest_run: LongestRun | None
+    flips_per_100_bars: float | None
+    confidence: Mapping[str, Confidence | None] | None
+
+
+@dataclass(frozen=True)
+class Verdict(JsonRecord):
+    """A word, the numbers on which it is based, and a sentence with both."""
+
+    verdict: str
+    numbers: Mapping[str, JsonValue]
+    sentence: str
 
 
 def total_variation(p: npt.ArrayLike, q: npt.ArrayLike) -> float:
@@ -49,7 +117,7 @@ def mean_probabilities(probabilities: FloatArray | None) -> FloatArray | None:
 
 def diversity(
     signals: IntArray, probabilities: FloatArray | None = None, label_shares: npt.ArrayLike | None = None
-) -> dict[str, Any]:
+) -> Diversity:
     """Describe the signals of a run over its scored bars.
 
     Parameters
@@ -60,16 +128,6 @@ def diversity(
         The probabilities that the signals were decided on; NaN rows do not count.
     label_shares : array-like of float, shape (3,), optional
         The training labels' shares of SELL, HOLD, BUY.
-
-    Returns
-    -------
-    dict
-        JSON values; an undefined one is None, never NaN. ``scored_bars``; ``counts`` and ``shares`` by class name;
-        ``diversity`` (share that is not HOLD); ``entropy`` (H / ln 3); ``effective_actions`` (exp H);
-        ``total_variation`` and ``jensen_shannon`` to the label shares; ``label_shares``; ``buy_sell_balance``
-        (BUY / (BUY + SELL)); ``longest_run`` (``bars`` and ``signal``, over neighbouring scored bars);
-        ``flips_per_100_bars`` (changes per 100 pairs of neighbouring scored bars); ``confidence`` by class (``mean``,
-        ``q10``, ``q50``, ``q90`` of the highest probability over the bars of that signal; None where there are none).
     """
     scored = signals >= 0
     n = int(scored.sum())
@@ -77,26 +135,25 @@ def diversity(
     shares = counts / n if n else None
     entropy = None if shares is None else _entropy(shares)
     labels = None if label_shares is None else np.asarray(label_shares, dtype=np.float64)
-    known = shares is not None and labels is not None
     sides = int(counts[BUY] + counts[SELL])
-    return {
-        "scored_bars": n,
-        "counts": dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),
-        "shares": None if shares is None else dict(zip(CLASS_NAMES, shares.tolist(), strict=True)),
-        "label_shares": None if labels is None else dict(zip(CLASS_NAMES, labels.tolist(), strict=True)),
-        "diversity": sides / n if n else None,
-        "entropy": None if entropy is None else entropy / float(np.log(3)),
-        "effective_actions": None if entropy is None else float(np.exp(entropy)),
-        "total_variation": total_variation(shares, labels) if known else None,  # type: ignore[arg-type]
-        "jensen_shannon": jensen_shannon(shares, labels) if known else None,  # type: ignore[arg-type]
-        "buy_sell_balance": int(counts[BUY]) / sides if sides else None,
-        "longest_run": _longest_run(signals),
-        "flips_per_100_bars": _flips_per_100_bars(signals),
-        "confidence": None if probabilities is None else _confidence(signals, probabilities),
-    }
+    return Diversity(
+        scored_bars=n,
+        counts=dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),
+        shares=None if shares is None else _by_class(shares),
+        label_shares=None if labels is None else _by_class(labels),
+        diversity=sides / n if n else None,
+        entropy=None if entropy is None else entropy / float(np.log(3)),
+        effective_actions=None if entropy is None else float(np.exp(entropy)),
+        total_variation=None if shares is None or labels is None else total_variation(shares, labels),
+        jensen_shannon=None if shares is None or labels is None else jensen_shannon(shares, labels),
+        buy_sell_balance=int(counts[BUY]) / sides if sides else None,
+        longest_run=_longest_run(signals),
+        flips_per_100_bars=_flips_per_100_bars(signals),
+        confidence=None if probabilities is None else _confidence(signals, probabilities),
+    )
 
 
-def signal_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
+def signal_verdict(summary: Diversity) -> Verdict | None:
     """Classify the signals alone: one-sided, skewed or diverse.
 
     - ``one-sided``: one signal takes more than 95 % of the scored bars;
@@ -106,22 +163,21 @@ def signal_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
 
     Parameters
     ----------
-    summary : dict
-        The result of `diversity`.
+    summary : Diversity
 
     Returns
     -------
-    dict or None
-        ``verdict``, ``numbers`` (on which it is based) and ``sentence``; None where no bar was scored.
+    Verdict or None
+        None where no bar was scored.
     """
-    if not summary["scored_bars"]:
+    shares, labels, active, balance = summary.shares, summary.label_shares, summary.diversity, summary.buy_sell_balance
+    if shares is None or active is None:
         return None
-    shares, labels = summary["shares"], summary["label_shares"]
     name = max(CLASS_NAMES, key=lambda each: shares[each])
-    top, active, balance = shares[name], summary["diversity"], summary["buy_sell_balance"]
+    top = shares[name]
     label_active = None if labels is None else labels["BUY"] + labels["SELL"]
     label_balance = labels["BUY"] / label_active if labels is not None and label_active else 0.5
-    numbers = {
+    numbers: dict[str, JsonValue] = {
         "largest_share": top,
         "largest_signal": name,
         "diversity": active,
@@ -130,25 +186,25 @@ def signal_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
         "label_buy_sell_balance": label_balance if labels is not None else None,
     }
     if top > ONE_SIDED_SHARE:
-        return _verdict("one-sided", numbers, f"{name} takes {_percent(top)} of the bars, over 95 %.")
+        return Verdict("one-sided", numbers, f"{name} takes {_percent(top)} of the bars, over 95 %.")
     if label_active is not None:
         low, high = label_active / SKEWED_DIVERSITY_FACTOR, label_active * SKEWED_DIVERSITY_FACTOR
         if not low <= active <= high:
             side = "below half" if active < low else "above twice"
             sentence = f"{_percent(active)} of the bars are BUY or SELL, {side} the labels' {_percent(label_active)}."
-            return _verdict("skewed", numbers, sentence)
+            return Verdict("skewed", numbers, sentence)
     if balance is not None and abs(balance - label_balance) > SKEWED_BALANCE_DISTANCE:
         whose = "an even" if labels is None else "the training labels'"
         sentence = f"BUY is {_percent(balance)} of BUY and SELL, far from {whose} {_percent(label_balance)}."
-        return _verdict("skewed", numbers, sentence)
+        return Verdict("skewed", numbers, sentence)
     sentence = f"{_percent(active)} of the bars are BUY or SELL"
     sentence += "." if label_active is None else f", near the training labels' {_percent(label_active)}."
-    return _verdict("diverse", numbers, sentence)
+    return Verdict("diverse", numbers, sentence)
 
 
 def model_verdict(
     mean_probabilities: npt.ArrayLike | None, label_shares: npt.ArrayLike | None, *, whose: str = "the training labels'"
-) -> dict[str, Any] | None:
+) -> Verdict | None:
     """Classify the model by its mean probabilities, whatever its most probable class is: collapsed or plausible.
 
     An honest model of a weak signal gives HOLD as its most probable class on nearly every bar, while its mean probabilities
@@ -165,29 +221,29 @@ def model_verdict(
 
     Returns
     -------
-    dict or None
-        ``verdict``: collapsed where the total variation between the two exceeds 0.25, else plausible; ``numbers`` and
-        ``sentence``. None without a model (either argument None).
+    Verdict or None
+        Collapsed where the total variation between the two exceeds 0.25, else plausible. None without a model (either
+        argument None).
     """
     if mean_probabilities is None or label_shares is None:
         return None
     mean, labels = (np.asarray(each, dtype=np.float64) for each in (mean_probabilities, label_shares))
     distance = total_variation(mean, labels)
-    numbers = {
+    numbers: dict[str, JsonValue] = {
         "total_variation": distance,
         "threshold": COLLAPSED_TOTAL_VARIATION,
-        "mean_probabilities": dict(zip(CLASS_NAMES, mean.tolist(), strict=True)),
-        "label_shares": dict(zip(CLASS_NAMES, labels.tolist(), strict=True)),
+        "mean_probabilities": _by_class(mean),
+        "label_shares": _by_class(labels),
     }
     collapsed = distance > COLLAPSED_TOTAL_VARIATION
     compared = f"{_shares_text(mean)} against {whose} {_shares_text(labels)}"
     limit = f"{'over' if collapsed else 'within'} the limit of {COLLAPSED_TOTAL_VARIATION}"
     sentence = f"Mean probabilities {compared}: total variation {distance:.2f}, {limit}."
-    return _verdict("collapsed" if collapsed else "plausible", numbers, sentence)
+    return Verdict("collapsed" if collapsed else "plausible", numbers, sentence)
 
 
-def _verdict(verdict: str, numbers: dict[str, Any], sentence: str) -> dict[str, Any]:
-    return {"verdict": verdict, "numbers": numbers, "sentence": sentence}
+def _by_class(values: FloatArray) -> dict[str, float]:
+    return dict(zip(CLASS_NAMES, values.tolist(), strict=True))
 
 
 def _percent(share: float) -> str:
@@ -208,7 +264,7 @@ def _relative_entropy(p: FloatArray, q: FloatArray) -> float:
     return float((p[present] * np.log(p[present] / q[present])).sum())
 
 
-def _longest_run(signals: IntArray) -> dict[str, Any] | None:
+def _longest_run(signals: IntArray) -> LongestRun | None:
     if not (signals >= 0).any():
         return None
     edges = np.flatnonzero(np.diff(signals) != 0) + 1
@@ -216,7 +272,7 @@ def _longest_run(signals: IntArray) -> dict[str, Any] | None:
     lengths = np.diff(np.concatenate([starts, [len(signals)]]))
     lengths = np.where(signals[starts] >= 0, lengths, 0)
     longest = int(np.argmax(lengths))
-    return {"bars": int(lengths[longest]), "signal": CLASS_NAMES[signals[starts[longest]]]}
+    return LongestRun(int(lengths[longest]), CLASS_NAMES[signals[starts[longest]]])
 
 
 def _flips_per_100_bars(signals: IntArray) -> float | None:
@@ -225,8 +281,8 @@ def _flips_per_100_bars(signals: IntArray) -> float | None:
     return float(100 * (before != after)[pairs].mean()) if pairs.any() else None
 
 
-def _confidence(signals: IntArray, probabilities: FloatArray) -> dict[str, dict[str, float] | None]:
-    result: dict[str, dict[str, float] | None] = {}
+def _confidence(signals: IntArray, probabilities: FloatArray) -> dict[str, Confidence | None]:
+    result: dict[str, Confidence | None] = {}
     for number, name in enumerate(CLASS_NAMES):
         rows = probabilities[signals == number]
         highest = rows[~np.isnan(rows).any(axis=1)].max(axis=1) if len(rows) else np.empty(0)
@@ -234,6 +290,5 @@ def _confidence(signals: IntArray, probabilities: FloatArray) -> dict[str, dict[
             result[name] = None
             continue
         quantiles = np.quantile(highest, np.array(CONFIDENCE_QUANTILES) / 100)
-        named = {f"q{q}": float(value) for q, value in zip(CONFIDENCE_QUANTILES, quantiles, strict=True)}
-        result[name] = {"mean": float(highest.mean()), **named}
+        result[name] = Confidence(float(highest.mean()), *quantiles.tolist())
     return result

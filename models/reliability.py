@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import FloatArray, IntArray
+from ..arrays import FloatArray, IntArray, JsonObject
 from ..data.labels import CLASS_NAMES
+from ..storage.json_records import JsonRecord
 
 BINS = 15
+
+
+@dataclass(frozen=True)
+class ReliabilityBin(JsonRecord):
+    """A bin of probabilities: its edges, the rows in it, their mean probability, and the share that happened."""
+
+    low: float
+    high: float
+    rows: int
+    mean_probability: float
+    share_happened: float
 
 
 class Reliability(NamedTuple):
@@ -37,7 +50,7 @@ class Reliability(NamedTuple):
         gaps = np.where(self.counts > 0, np.abs(self.observed - self.predicted), 0.0)
         return np.asarray((gaps * self.counts).sum(axis=1) / np.maximum(1, self.counts.sum(axis=1)))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the error and the non-empty bins by class."""
         parts = {"count": self.counts, "predicted": self.predicted, "observed": self.observed}
         return {
@@ -73,25 +86,13 @@ def binned(
     return counts, np.bincount(which, probability, bins) / filled, np.bincount(which, happened, bins) / filled
 
 
-def bin_rows(probability: FloatArray, happened: npt.NDArray[np.bool_], bins: int = BINS) -> list[dict[str, Any]]:
-    """Return the non-empty bins of ``binned`` as JSON values.
-
-    Returns
-    -------
-    list of dict
-        ``low`` and ``high`` (a bin's edges), ``rows``, ``mean_probability``, ``share_happened``.
-    """
+def reliability_bins(probability: FloatArray, happened: npt.NDArray[np.bool_], bins: int = BINS) -> tuple[ReliabilityBin, ...]:
+    """Return the non-empty bins of ``binned``."""
     counts, predicted, observed = binned(probability, happened, bins)
-    return [
-        {
-            "low": i / bins,
-            "high": (i + 1) / bins,
-            "rows": int(counts[i]),
-            "mean_probability": float(predicted[i]),
-            "share_happened": float(observed[i]),
-        }
+    return tuple(
+        ReliabilityBin(i / bins, (i + 1) / bins, int(counts[i]), float(predicted[i]), float(observed[i]))
         for i in np.flatnonzero(counts).tolist()
-    ]
+    )
 
 
 def reliability(probabilities: FloatArray, labels: IntArray, bins: int = BINS) -> Reliability:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..engine.costs import Costs
+from ..engine.funnel import Funnel
+from ..engine.run_settings import RunSettings
 from ..errors import RangeError
-from ..results.caveats import banners, overlaps, strategy_name, with_stamp
+from ..results.caveats import banners, with_stamp
+from ..results.label_scores import LabelScores
 from ..results.metric_set import declarations
 from ..results.number_text import NULL, percent, ratio, whole
-from ..results.ranking import best, measured, metrics_of, of_trader
+from ..results.ranking import best, measured, of_trader
 from ..results.run_record import RunRecord
 from ..results.run_view import drawdowns
 from ..results.significance.measure import share
@@ -50,7 +53,7 @@ def render_comparison(runs: Sequence[RunRecord]) -> str:
     check_common_bars(runs)
     names = labels(runs)
     unequal = inequalities(runs)
-    warnings = banners([run.manifest for run in runs], names)
+    warnings = banners([run.info for run in runs], names)
     if unequal:
         warnings.append(f"NOT COMPARABLE, so nothing is ranked: {'; '.join(unequal)}.")
     pairs = list(zip(names, runs, strict=True))
@@ -62,19 +65,16 @@ def render_comparison(runs: Sequence[RunRecord]) -> str:
         wide=len(runs) > 2,
         names=names,
         sentence=_sentence(runs, names, unequal),
-        outcomes=[
-            (name, f"{run.manifest['data']['first'][:10]} .. {run.manifest['data']['last'][:10]}", run.manifest["sentence"])
-            for name, run in pairs
-        ],
+        outcomes=[(name, f"{run.data.first[:10]} .. {run.data.last[:10]}", run.sentence) for name, run in pairs],
         curves=_curves(runs, names, unequal),
         metrics=_metrics_table(runs, names, unequal),
         shares=_class_shares(pairs),
-        without_signals=[name for name, run in pairs if run.manifest["diversity"] is None],
+        without_signals=[name for name, run in pairs if run.info.diversity is None],
         verdicts=[_verdict_row(name, run) for name, run in pairs],
-        funnels=[(name, funnel_stages(run.manifest["funnel"])) for name, run in pairs if len(runs) <= MOST_COLUMNS],
-        counts=[[name, *_funnel_cells(run.manifest["funnel"])] for name, run in pairs],
+        funnels=[(name, funnel_stages(run.funnel)) for name, run in pairs if len(runs) <= MOST_COLUMNS],
+        counts=[[name, *_funnel_cells(run.funnel)] for name, run in pairs],
         reliability=_reliability(pairs),
-        scores=[_score_row(name, scores) for name, run in pairs if (scores := run.metrics["labels"]) is not None],
+        scores=[_score_row(name, scores) for name, run in pairs if (scores := run.label_scores) is not None],
         differing_columns=differing_columns,
         differing=differing,
     )
@@ -101,75 +101,79 @@ def check_common_bars(runs: Sequence[RunRecord]) -> None:
         for other_first, other_last, other in spans[i + 1 :]:
             apart = last < other_first or other_last < first
             if apart or not run.equity.index.isin(other.equity.index).any():
-                ranges = " and ".join(
-                    f"{each.folder / 'equity.parquet'} ({each.manifest['data']['first']} .. {each.manifest['data']['last']})"
-                    for each in (run, other)
-                )
+                ranges = " and ".join(f"{_place(each)} ({each.data.first} .. {each.data.last})" for each in (run, other))
                 raise RangeError(
-                    f"compare: the runs {run.folder.name} and {other.folder.name} have no bar in common: {ranges}. "
+                    f"compare: the runs {_own_name(run)} and {_own_name(other)} have no bar in common: {ranges}. "
                     "Compare runs over the same range."
                 )
+
+
+def _own_name(run: RunRecord) -> str:
+    return run.label if run.folder is None else run.folder.name
+
+
+def _place(run: RunRecord) -> str:
+    return run.data.source if run.folder is None else str(run.folder / "equity.parquet")
 
 
 def inequalities(runs: Sequence[RunRecord]) -> list[str]:
     """Return why the runs are unequal tests: range, bars, costs, sizing or bars already seen; empty if they can be ranked."""
     found = []
-    ranges = {(run.manifest["data"]["first"], run.manifest["data"]["last"]) for run in runs}
+    ranges = {(run.data.first, run.data.last) for run in runs}
     if len(ranges) > 1:
         found.append("the ranges differ (" + ", ".join(f"{first} .. {last}" for first, last in sorted(ranges)) + ")")
-    if len({run.manifest["data"]["digest"] for run in runs}) > 1:
-        sources = sorted({str(run.manifest["data"]["source"]) for run in runs})
+    if len({run.data.digest for run in runs}) > 1:
+        sources = sorted({run.data.source for run in runs})
         found.append(f"the bars differ ({', '.join(sources)})")
     for field in COST_FIELDS:
-        values = {setting_text(run.manifest["config"].get(field)) for run in runs}
+        values = {setting_text(run.settings.get(field)) for run in runs}
         if len(values) > 1:
             found.append(f"{field} differs ({', '.join(sorted(values))})")
-    sizings = {_sizing(run.manifest["config"]) for run in runs}
+    sizings = {_sizing(run.settings) for run in runs}
     if len(sizings) > 1:
         found.append(f"orders were sized by different rules ({', '.join(sorted(sizings))})")
-    seen = [name for name, run in zip(labels(runs), runs, strict=True) if overlaps(run.manifest)]
+    seen = [name for name, run in zip(labels(runs), runs, strict=True) if run.settings.allow_overlap]
     if seen:
         found.append(f"bars that the checkpoint or the strategy may have been trained on were allowed in {', '.join(seen)}")
     return found
 
 
-def _sizing(config: Mapping[str, Any]) -> str:
+def _sizing(config: RunSettings) -> str:
     """Return how a run's orders got their sizes; older records without the field left a reserve at the close."""
     return str(config.get("sizing") or f"at close, with a reserve of {setting_text(config.get('reserve_bps'))} bps")
 
 
 def differences(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
     """Return the config fields and digests that differ between runs, as text for each run."""
-    fields = sorted({field for run in runs for field in run.manifest["config"]})
-    columns = {field: [setting_text(run.manifest["config"].get(field)) for run in runs] for field in fields}
-    columns["checkpoint digest"] = [str((run.manifest["checkpoint"] or {}).get("digest", NULL))[:16] for run in runs]
-    columns["data digest"] = [str(run.manifest["data"]["digest"])[:16] for run in runs]
+    fields = sorted({field for run in runs for field in run.settings})
+    columns = {field: [setting_text(run.settings.get(field)) for run in runs] for field in fields}
+    columns["checkpoint digest"] = [NULL if run.checkpoint is None else run.checkpoint.digest[:16] for run in runs]
+    columns["data digest"] = [run.data.digest[:16] for run in runs]
     return {field: values for field, values in columns.items() if len(set(values)) > 1}
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return a unique, short name for each run: the given one, with its id where two are the same."""
-    given = [str(run.manifest["name"] or _short(run))[:LONGEST_LABEL] for run in runs]
-    return [f"{name} ({run.manifest['id']})" if given.count(name) > 1 else name for name, run in zip(given, runs, strict=True)]
+    given = [(run.info.name or _short(run))[:LONGEST_LABEL] for run in runs]
+    return [f"{name} ({run.info.id})" if given.count(name) > 1 else name for name, run in zip(given, runs, strict=True)]
 
 
 def _short(run: RunRecord) -> str:
-    checkpoint = (run.manifest["checkpoint"] or {}).get("name")
-    return f"{strategy_name(run.manifest['config'])}{f' {checkpoint}' if checkpoint else ''}"
+    return f"{run.settings.strategy_name}{'' if run.checkpoint is None else f' {run.checkpoint.name}'}"
 
 
 def _sentence(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> str:
     if len(runs) == 1:
-        return f"One run, and nothing to compare it with. {runs[0].manifest['sentence']}"
+        return f"One run, and nothing to compare it with. {runs[0].sentence}"
     if unequal:
         return f"{len(runs)} runs side by side; they are not the same test, so none is called the best."
     sharpe = [of_trader(run, "sharpe_daily") for run in runs]
     found = best(sharpe, 1)
     if found is None:
         return f"{len(runs)} runs over the same bars and costs; their daily Sharpe ratios cannot be ranked."
-    held = ratio(metrics_of(runs[0], "benchmark").sharpe_daily)
-    certainty = runs[found].metrics["certainty"]
-    luck = f" {with_stamp(certainty['verdict'], runs[found].manifest['config'])['sentence']}" if certainty else ""
+    held = ratio(runs[0].benchmark_metrics.sharpe_daily)
+    known = runs[found].significance
+    luck = f" {with_stamp(known.verdict, runs[found].settings).sentence}" if known else ""
     return (
         f"{names[found]} has the highest daily Sharpe ratio, {ratio(sharpe[found])} (buy and hold {held}), on equal terms."
         f"{luck}"
@@ -253,8 +257,8 @@ class MetricRow(NamedTuple):
 
 def _metric_rows(runs: Sequence[RunRecord], *, ranked: bool) -> list[MetricRow]:
     rows = []
-    held = metrics_of(runs[0], "benchmark")
-    for metric in declarations(map(metrics_of, runs)):
+    held = runs[0].benchmark_metrics
+    for metric in declarations(run.metrics for run in runs):
         if metric.section is None:
             continue
         values = [measured(run, metric.name) for run in runs]
@@ -269,7 +273,7 @@ def _metric_rows(runs: Sequence[RunRecord], *, ranked: bool) -> list[MetricRow]:
 def _luck_rows(runs: Sequence[RunRecord], *, ranked: bool) -> list[MetricRow]:
     deflated = [of_trader(run, "deflated_sharpe") for run in runs]
     cells = [NULL if value is None else share(value) for value in deflated]
-    tried = [trials_then_now(run.metrics["certainty"]) for run in runs]
+    tried = [trials_then_now(run.significance) for run in runs]
     blank = [""] * len(runs)
     return [
         MetricRow("Sharpe ratio, 90 % interval", [_interval(run) for run in runs], None, blank),
@@ -290,45 +294,39 @@ def _differences(values: Sequence[float | None], write: Callable[[float], str]) 
 
 
 def _interval(run: RunRecord) -> str:
-    answer = (run.metrics["certainty"] or {}).get("sharpe_interval") or {}
-    return NULL if answer.get("low") is None else f"{ratio(answer['low'])} .. {ratio(answer['high'])}"
+    known = run.significance
+    if known is None or known.sharpe_interval.low is None:
+        return NULL
+    return f"{ratio(known.sharpe_interval.low)} .. {ratio(known.sharpe_interval.high)}"
 
 
 def _class_shares(pairs: Sequence[tuple[str, RunRecord]]) -> list[tuple[str, Mapping[str, float] | None]]:
     """Return the shares of each run's final signals, below those of the training labels where all runs share them."""
-    known = [(name, run.manifest["diversity"]["final"]) for name, run in pairs if run.manifest["diversity"] is not None]
-    label_shares = [each["label_shares"] for _, each in known if each["label_shares"] is not None]
-    rows = [(name, each["shares"]) for name, each in known]
+    known = [(name, run.info.diversity.final) for name, run in pairs if run.info.diversity is not None]
+    label_shares = [each.label_shares for _, each in known if each.label_shares is not None]
+    rows = [(name, each.shares) for name, each in known]
     if label_shares and all(shares == label_shares[0] for shares in label_shares):
         rows.insert(0, ("Training labels", label_shares[0]))
     return rows
 
 
 def _verdict_row(name: str, run: RunRecord) -> list[str]:
-    verdicts = run.manifest["verdicts"]
-    given = [verdicts[each] for each in ("signal", "model", "calibrated")]
-    return [name, *(each["verdict"] if each else NULL for each in given)]
+    given = (run.verdicts.signal, run.verdicts.model, run.verdicts.calibrated)
+    return [name, *(NULL if each is None else each.verdict for each in given)]
 
 
-def _funnel_cells(funnel: Mapping[str, Any]) -> list[str]:
-    not_hold = [None if funnel[name] is None else funnel[name]["SELL"] + funnel[name]["BUY"] for name in ("raw", "signal")]
-    counts = [
-        funnel["bars"],
-        funnel["scored"],
-        *not_hold,
-        funnel["ordered"],
-        sum(funnel["rejected"].values()),
-        funnel["filled"],
-    ]
+def _funnel_cells(funnel: Funnel) -> list[str]:
+    not_hold = [None if counts is None else counts["SELL"] + counts["BUY"] for counts in (funnel.raw, funnel.signal)]
+    counts = [funnel.bars, funnel.scored, *not_hold, funnel.ordered, sum(funnel.rejected.values()), funnel.filled]
     return [whole(count) for count in counts]
 
 
 def _reliability(pairs: Sequence[tuple[str, RunRecord]]) -> str:
     """Draw a reliability curve for each run with probabilities and labels; return nothing where there is none."""
     lines = [
-        reliability_line(name, scores["calibrated"]["reliability"], *_style(i))
+        reliability_line(name, scores.calibrated.reliability, *_style(i))
         for i, (name, run) in enumerate(pairs)
-        if (scores := run.metrics["labels"]) is not None
+        if (scores := run.label_scores) is not None
     ]
     if not lines:
         return ""
@@ -340,9 +338,9 @@ def _reliability(pairs: Sequence[tuple[str, RunRecord]]) -> str:
     )
 
 
-def _score_row(name: str, scores: Mapping[str, Any]) -> list[str]:
-    before, after = scores["raw"]["ece"], scores["calibrated"]["ece"]
-    return [name, percent(before), percent(after), percent(scores["accuracy"]), ratio(scores["mcc"])]
+def _score_row(name: str, scores: LabelScores) -> list[str]:
+    before, after = scores.raw.ece, scores.calibrated.ece
+    return [name, percent(before), percent(after), percent(scores.accuracy), ratio(scores.mcc)]
 
 
 def _differences_table(runs: Sequence[RunRecord], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:

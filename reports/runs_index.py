@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import FlagbtError, RecordError
-from ..results.caveats import legend, marks, unstated
-from ..results.metrics import Metrics
+from ..results.caveats import legend, marks
 from ..results.number_text import ratio
-from ..results.run_record import read_record
+from ..results.run_reader import read_numbers
+from ..results.run_record import RunNumbers
 from ..results.significance.current_trials import CurrentTrials
 from ..results.store import list_runs
 from ..storage.atomic_files import write_text
@@ -77,31 +75,28 @@ def render_index(out: Path) -> str:
     trials.log(out)  # fail here, so that an unreadable log is not blamed on a run
     for folder in reversed(list_runs(out)):
         try:
-            manifest, metrics = read_record(folder)
-            rows.append(_row(folder, manifest, metrics, trials.significance(folder, manifest, metrics)))
-            shown.update(marks(manifest))
+            run = trials.run(read_numbers(folder))
+            rows.append(_row(folder.name, run))
+            shown.update(marks(run.info))
         except FlagbtError as error:
             damaged.append(str(error))
     return render("runs_index", title="Runs – flagbt", wide=True, runs=rows, legend=legend(shown), damaged=damaged)
 
 
-def _row(
-    folder: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any], certainty: Mapping[str, Any] | None
-) -> IndexRow:
-    data, mine = manifest["data"], Metrics.from_json(metrics["strategy"])
-    interval = (certainty or {}).get("sharpe_interval") or {}
-    low, high = interval.get("low"), interval.get("high")
+def _row(folder: str, run: RunNumbers) -> IndexRow:
+    data, mine, known = run.data, run.metrics, run.significance
+    low, high = (None, None) if known is None else (known.sharpe_interval.low, known.sharpe_interval.high)
     return IndexRow(
-        folder=folder.name,
-        title=title_of(manifest),
-        source=data["source"],
-        span=" ".join([f"{data['first'][:10]} .. {data['last'][:10]}", *marks(manifest)]),
+        folder=folder,
+        title=title_of(run.info),
+        source=data.source,
+        span=" ".join([f"{data.first[:10]} .. {data.last[:10]}", *marks(run.info)]),
         total_return=mine.text("total_return"),
-        benchmark_return=Metrics.from_json(metrics["benchmark"]).text("total_return"),
+        benchmark_return=run.benchmark_metrics.text("total_return"),
         sharpe_daily=mine.text("sharpe_daily"),
         interval=ratio(None) if low is None else f"{ratio(low)} .. {ratio(high)}",
-        luck=luck_word(certainty),
-        unstated=unstated(manifest["config"]),
-        tried=trials_then_now(certainty),
+        luck=luck_word(known),
+        unstated=not run.settings.bars_seen_stated,
+        tried=trials_then_now(known),
         trades=mine.text("trades"),
     )

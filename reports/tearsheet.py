@@ -1,22 +1,26 @@
 """The tearsheet: one page a run, which starts with the outcome and whether it is luck, followed by all details.
 
-It is rendered from the run's folder alone, so `flagbt report` produces the same bytes again.
+It is rendered from the run's record alone, so `flagbt report` produces the same bytes again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
 from markupsafe import Markup
 
+from ..arrays import JsonValue
 from ..data.labels import label_spec
-from ..results.caveats import banners, marks, strategy_name, unstated, with_stamp
+from ..engine.run_settings import RunSettings
+from ..results.caveats import banners, marks, with_stamp
 from ..results.number_text import money, whole
 from ..results.repeat_command import given_options, run_command_text
+from ..results.run_info import RunInfo
 from ..results.run_record import RunRecord
 from ..results.run_view import daily_returns, ruined_at
+from ..results.significance.answer import Significance
 from ..results.summary import order_counts
 from ..strategies.parameters import parameter_text
 from .page import Card, render, setting_text
@@ -44,16 +48,15 @@ def render_tearsheet(stored: RunRecord) -> str:
     str
         A whole page: it fetches nothing and holds no clock, id or absolute path.
     """
-    manifest, certainty = stored.manifest, stored.metrics["certainty"]
-    name = title_of(manifest)
-    luck = f" {luck_sentence(certainty, manifest['config'])}" if certainty is not None and not stored.trades.empty else ""
+    name, known = title_of(stored.info), stored.significance
+    luck = f" {luck_sentence(known, stored.settings)}" if known is not None and not stored.trades.empty else ""
     return render(
         "tearsheet",
         title=f"{name} – flagbt",
-        banners=banners([manifest]),
+        banners=banners([stored.info]),
         name=name,
-        lead=manifest["sentence"] + luck,
-        notes=manifest["notes"],
+        lead=stored.sentence + luck,
+        notes=stored.info.notes,
         cards=_cards(stored),
         facts_shown=_facts(stored),
         settings=_settings(stored),
@@ -65,101 +68,98 @@ def render_tearsheet(stored: RunRecord) -> str:
         significance=significance_section(stored),
         quantstats=_quantstats(stored),
         trades=trades_section(stored.trades),
-        command=command(manifest["config"]),
+        command=command(stored.settings),
     )
 
 
-def title_of(manifest: Mapping[str, Any]) -> str:
+def title_of(info: RunInfo) -> str:
     """Return the user's name for a run, or its strategy and checkpoint."""
-    checkpoint = (manifest["checkpoint"] or {}).get("name")
-    ran = f"{strategy_name(manifest['config'])}{f', checkpoint {checkpoint}' if checkpoint else ''}"
-    return str(manifest["name"] or ran)
+    checkpoint = "" if info.checkpoint is None else f", checkpoint {info.checkpoint.name}"
+    return info.name or f"{info.config.strategy_name}{checkpoint}"
 
 
-def command(config: Mapping[str, Any]) -> str:
+def command(config: Mapping[str, JsonValue]) -> str:
     """Return the command that repeats a run, from its config: with file names, but no path of this machine."""
     given = given_options(config)
     texts = {name: value if isinstance(value, bool) else setting_text(value) for name, value in given.items()}
     return run_command_text({"strategy": texts.pop("strategy", None), "param": _parameters(config), **texts})
 
 
-def _parameters(config: Mapping[str, Any]) -> list[str]:
+def _parameters(config: Mapping[str, JsonValue]) -> list[str]:
     """Return the values given for the strategy's own parameters, as ``NAME=VALUE``."""
-    return [f"{name}={setting_text(parameter_text(value))}" for name, value in config.get("params", {}).items()]
+    params = cast("Mapping[str, bool | int | float | str | None]", config.get("params", {}))
+    return [f"{name}={setting_text(parameter_text(value))}" for name, value in params.items()]
 
 
 def _cards(stored: RunRecord) -> list[Card]:
-    verdicts = stored.manifest["verdicts"]
+    verdicts, known = stored.verdicts, stored.significance
     titles = {"signal": "Signals", "model": "Model, before calibration", "calibrated": "Model, after calibration"}
-    if verdicts["model"] == verdicts["calibrated"]:  # nothing was calibrated: one card is enough
+    if verdicts.model == verdicts.calibrated:  # nothing was calibrated: one card is enough
         titles = {"signal": "Signals", "model": "Model"}
     cards = [
-        Card(title, found["verdict"], found["sentence"], KIND_OF_VERDICT[found["verdict"]])
+        Card(title, found.verdict, found.sentence, KIND_OF_VERDICT[found.verdict])
         for each, title in titles.items()
-        if (found := verdicts[each]) is not None
+        if (found := getattr(verdicts, each)) is not None
     ]
-    certainty = stored.metrics["certainty"]
-    return cards if certainty is None else [*cards[:1], _luck(certainty, stored.manifest), *cards[1:]]
+    return cards if known is None else [*cards[:1], _luck(known, stored.info), *cards[1:]]
 
 
-def _luck(certainty: Mapping[str, Any], manifest: Mapping[str, Any]) -> Card:
-    word = luck_word(certainty)
+def _luck(known: Significance, info: RunInfo) -> Card:
+    word = luck_word(known)
     kind = {"not luck alone": "good", "may be luck": "fair", "due to the market": "fair", "a loss beyond luck": "bad"}.get(
         word, ""
     )
-    if kind == "good" and set(marks(manifest)) - {"SYNTHETIC"}:
+    if kind == "good" and set(marks(info)) - {"SYNTHETIC"}:
         kind = "fair"
-    answer = certainty["deflated_sharpe" if certainty["sharpe_interval"]["value"] is None else "sharpe_interval"]
+    answer = known.deflated_sharpe if known.sharpe_interval.value is None else known.sharpe_interval
     if word == "due to the market":
-        answer = certainty["random_entries"]
-    return Card("Luck", word, with_stamp(answer, manifest["config"])["sentence"], kind)
+        answer = known.random_entries
+    return Card("Luck", word, with_stamp(answer, info.config).sentence, kind)
 
 
-def _seen(config: Mapping[str, Any]) -> str:
-    if unstated(config):
+def _seen(settings: RunSettings) -> str:
+    if not settings.bars_seen_stated:
         return "not stated"
-    return ", ".join(config.get("bars_seen") or ()) or ("not recorded" if "bars_seen" not in config else "none")
+    return ", ".join(settings.bars_seen or ()) or ("not recorded" if "bars_seen" not in settings else "none")
 
 
 def _facts(stored: RunRecord) -> list[tuple[str, object]]:
-    data, config, checkpoint = stored.manifest["data"], stored.manifest["config"], stored.manifest["checkpoint"]
+    data, config, checkpoint = stored.data, stored.settings, stored.checkpoint
     fee, slippage = (setting_text(config.get(each)) for each in ("fee_bps", "slippage_bps"))
     entries: list[tuple[str, object]] = [
-        ("Data", f"{data['source']}, {'SYNTHETIC' if data['synthetic'] else 'real prices'}"),
-        ("Range, UTC", f"{data['first'][:10]} .. {data['last'][:10]}"),
-        ("Bars", f"{whole(len(stored.equity))} of {data['step_hours']:g} h"),
-        ("Strategy", setting_text(strategy_name(config))),
+        ("Data", f"{data.source}, {'SYNTHETIC' if data.synthetic else 'real prices'}"),
+        ("Range, UTC", f"{data.first[:10]} .. {data.last[:10]}"),
+        ("Bars", f"{whole(len(stored.equity))} of {data.step_hours:g} h"),
+        ("Strategy", setting_text(config.strategy_name)),
         *([("Parameters", ", ".join(_parameters(config)))] if "params" in config else []),
         ("Bars seen before the test", _seen(config)),
         ("Costs per side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),
-        ("Orders", order_counts(stored.manifest["funnel"])),
-        ("Sides", "long and short" if config.get("short") else "long or flat"),
+        ("Orders", order_counts(stored.funnel)),
+        ("Sides", "long and short" if config.short else "long or flat"),
     ]
     if checkpoint:
         entries += [
-            ("Checkpoint", checkpoint["name"]),
+            ("Checkpoint", checkpoint.name),
             ("Calibration, decision", f"{setting_text(config.get('calibration'))}, {setting_text(config.get('decision'))}"),
-            ("Checkpoint digest", str(checkpoint["digest"])[:16]),
+            ("Checkpoint digest", checkpoint.digest[:16]),
         ]
-    entries.append(("Data digest", str(data["digest"])[:16]))
+    entries.append(("Data digest", data.digest[:16]))
     return entries
 
 
 def _settings(stored: RunRecord) -> list[tuple[str, str]]:
-    data, checkpoint = stored.manifest["data"], stored.manifest["checkpoint"]
-    rows = [("First and last bar", f"{data['first']} .. {data['last']}")]
-    if "gaps" in data:
-        rows.append(("Gaps in the file", f"{whole(data['gaps'])}, {whole(data['missing_bars'])} bars missing"))
+    data, checkpoint = stored.data, stored.checkpoint
+    rows = [("First and last bar", f"{data.first} .. {data.last}")]
+    if data.gaps is not None:
+        rows.append(("Gaps in the file", f"{whole(data.gaps)}, {whole(data.missing_bars)} bars missing"))
     if checkpoint:
-        rows.append(("Labels", label_spec(checkpoint["labels"]).question))
-    return rows + [
-        (name.replace("_", " ").capitalize(), setting_text(each)) for name, each in stored.manifest["config"].items()
-    ]
+        rows.append(("Labels", label_spec(checkpoint.labels).question))
+    return rows + [(name.replace("_", " ").capitalize(), setting_text(each)) for name, each in stored.settings.items()]
 
 
 def _quantstats(stored: RunRecord) -> Markup:
     returns, held = daily_returns(stored), daily_returns(stored.benchmark)
     if ruined_at(stored) is not None:  # also where every day's last close was above 0
         returns *= math.nan
-    return quantstats_section(returns, held, days=stored.metrics["strategy"]["days"])
+    return quantstats_section(returns, held, days=stored.metrics.days)

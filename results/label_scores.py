@@ -2,19 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
 from ..data.labels import CLASS_NAMES, class_counts, label_spec
 from ..engine.simulation import Simulation
-from ..models.reliability import bin_rows
+from ..models.reliability import ReliabilityBin, reliability_bins
 from ..models.statistics import by_class, confusion, expected_calibration_error, matthews_correlation, softmax
+from ..storage.json_records import JsonRecord
 from .cost_sensitivity import bars_of_run
 
 
-def label_scores(run: Simulation) -> dict[str, Any] | None:
+@dataclass(frozen=True, kw_only=True)
+class ProbabilityScores(JsonRecord):
+    """How often probabilities come true: see `flagbt.models.reliability.reliability_bins`.
+
+    Attributes
+    ----------
+    ece : float
+        Expected calibration error, 15 bins.
+    reliability : tuple of ReliabilityBin
+        Of the most probable class.
+    reliability_by_class : mapping
+        Of each class, by its name.
+    """
+
+    ece: float
+    reliability: tuple[ReliabilityBin, ...]
+    reliability_by_class: Mapping[str, tuple[ReliabilityBin, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScores(JsonRecord):
+    """Scores of a run's signals and probabilities against labels.
+
+    Attributes
+    ----------
+    labels : str
+        As ``--labels`` writes them.
+    rows : int
+        Bars with a label and a signal.
+    shares : mapping
+        Of the labels, by class name.
+    confusion : tuple of tuple of int
+        Counts: a row a label, a column a final signal, SELL HOLD BUY.
+    accuracy, mcc : float
+        Of the final signals.
+    raw, calibrated : ProbabilityScores
+        Of the probabilities before and after calibration; equal where only one is known.
+    """
+
+    labels: str
+    rows: int
+    shares: Mapping[str, float]
+    confusion: tuple[tuple[int, ...], ...]
+    accuracy: float
+    mcc: float
+    raw: ProbabilityScores
+    calibrated: ProbabilityScores
+
+
+def label_scores(run: Simulation) -> LabelScores | None:
     """Score a run's signals and probabilities against the labels of its traded bars.
 
     The labels are those of the checkpoint's training, or those that a strategy with its own probabilities states
@@ -22,42 +73,35 @@ def label_scores(run: Simulation) -> dict[str, Any] | None:
 
     Returns
     -------
-    dict or None
-        None for a run without probabilities, or without a bar that has both a label and a signal. JSON values:
-
-        - ``labels`` (as ``--labels`` writes them), ``rows``, ``shares`` (of the labels, by class);
-        - ``confusion``: counts, a row a label, a column a final signal, SELL HOLD BUY; its ``accuracy`` and ``mcc``;
-        - ``raw`` and ``calibrated``: probabilities before and after calibration (equal where only one is known), each
-          with ``ece`` (15 bins) and ``reliability`` (of the most probable class) and ``reliability_by_class`` (of each
-          class), lists of bins: see `flagbt.models.reliability.bin_rows`.
+    LabelScores or None
+        None for a run without probabilities, or without a bar that has both a label and a signal.
     """
     text, given = labels_text(run), probabilities_of(run)
     if text is None or given is None or run.signals is None:
         return None
     signal: IntArray = run.signals["signal"].to_numpy(dtype=np.int8)
-    labels = label_spec(str(text)).labels(bars_of_run(run))
+    labels = label_spec(text).labels(bars_of_run(run))
     raw, calibrated = given
     known = (labels >= 0) & (signal >= 0) & np.isfinite(raw).all(axis=1) & np.isfinite(calibrated).all(axis=1)
     if not known.any():
         return None
     table = confusion(signal[known], labels[known])
     counts = class_counts(labels[known])
-    return {
-        "labels": str(text),
-        "rows": int(known.sum()),
-        "shares": by_class((counts / counts.sum()).tolist()),
-        "confusion": table.astype(int).tolist(),
-        "accuracy": float(np.trace(table) / table.sum()),
-        "mcc": matthews_correlation(table),
-        "raw": _calibration(raw[known], labels[known]),
-        "calibrated": _calibration(calibrated[known], labels[known]),
-    }
+    return LabelScores(
+        labels=text,
+        rows=int(known.sum()),
+        shares=by_class((counts / counts.sum()).tolist()),
+        confusion=tuple(tuple(row) for row in table.astype(int).tolist()),
+        accuracy=float(np.trace(table) / table.sum()),
+        mcc=matthews_correlation(table),
+        raw=_probability_scores(raw[known], labels[known]),
+        calibrated=_probability_scores(calibrated[known], labels[known]),
+    )
 
 
 def labels_text(run: Simulation) -> str | None:
     """Return the labels that a run's probabilities are scored against, as ``--labels`` writes them; None without any."""
-    text = (run.checkpoint or {}).get("labels") or run.config.get("labels")
-    return None if text is None else str(text)
+    return (None if run.checkpoint is None else run.checkpoint.labels) or run.config.labels
 
 
 def probabilities_of(run: Simulation) -> tuple[FloatArray, FloatArray] | None:
@@ -77,11 +121,11 @@ def _columns(run: Simulation, prefix: str) -> FloatArray | None:
     return run.signals[names].to_numpy(dtype=np.float64)
 
 
-def _calibration(probabilities: FloatArray, labels: IntArray) -> dict[str, Any]:
+def _probability_scores(probabilities: FloatArray, labels: IntArray) -> ProbabilityScores:
     right = probabilities.argmax(axis=1) == labels
-    by_name = [bin_rows(probabilities[:, each], labels == each) for each in range(len(CLASS_NAMES))]
-    return {
-        "ece": expected_calibration_error(probabilities, labels),
-        "reliability": bin_rows(probabilities.max(axis=1), right),
-        "reliability_by_class": by_class(by_name),
-    }
+    by_name = [reliability_bins(probabilities[:, each], labels == each) for each in range(len(CLASS_NAMES))]
+    return ProbabilityScores(
+        ece=expected_calibration_error(probabilities, labels),
+        reliability=reliability_bins(probabilities.max(axis=1), right),
+        reliability_by_class=by_class(by_name),
+    )

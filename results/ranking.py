@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError, nearest
@@ -38,7 +38,11 @@ def metric_name(text: str, *, option: str, runs: Sequence[RunRecord] = ()) -> st
     """
     name = text.strip().lower().replace("-", "_")
     installed = [metric.name for metric in Metrics.installed()]
-    names = [*installed, *(figure.name for figure in FIGURES), *(each.name for each in declarations(map(metrics_of, runs)))]
+    names = [
+        *installed,
+        *(figure.name for figure in FIGURES),
+        *(each.name for each in declarations(run.metrics for run in runs)),
+    ]
     for known in (name, f"{name}_daily"):
         if known in names:
             return known
@@ -46,19 +50,14 @@ def metric_name(text: str, *, option: str, runs: Sequence[RunRecord] = ()) -> st
     raise UsageError(f"{option}: there is no metric '{text.strip()}'. {nearest(name, names)} All: {', '.join(names)}.")
 
 
-def metrics_of(run: RunRecord, side: str = "strategy") -> Metrics:
-    """Return the metrics of a stored run, or of its ``benchmark``."""
-    return Metrics.from_json(run.metrics[side])
-
-
 def measured(run: RunRecord, name: str) -> float | None:
     """Return a run's metric or figure by its name, None where it is undefined or was not measured."""
     figure = next((each for each in FIGURES if each.name == name), None)
     if figure is None:
-        return metrics_of(run).get(name)
-    found = (run.metrics[figure.section] or {}).get(name)
-    value = found.get("value") if isinstance(found, Mapping) else found
-    return None if value is None else float(value)
+        return run.metrics.get(name)
+    if figure.section == "costs":
+        return None if run.cost_sensitivity is None else run.cost_sensitivity.break_even_fee_bps
+    return None if run.significance is None else run.significance.answer(name).value
 
 
 def better_of(name: str) -> int | None:
@@ -69,7 +68,7 @@ def better_of(name: str) -> int | None:
 
 def of_trader(run: RunRecord, name: str) -> float | None:
     """Return a run's number; None for one that never traded or lost everything: its low fees, for example, are not a merit."""
-    ranked = metrics_of(run).trades and ruined_at(run) is None
+    ranked = run.metrics.trades and ruined_at(run) is None
     return measured(run, name) if ranked else None
 
 

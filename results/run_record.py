@@ -1,61 +1,123 @@
-"""A stored run: the contents of one run folder, read back with the original numbers and types."""
+"""RunRecord: a run's complete record, in memory or read back from its folder, which gives the same numbers and types."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from ..engine.simulation import ORDER_COLUMNS, TRADE_COLUMNS
-from ..errors import RecordError
-from ..storage.atomic_files import check_no_links
-from ..storage.untrusted_files import load_json
-from .evidence import SECTIONS
-from .metrics import FEWEST_DAYS_FOR_GROWTH, Metrics
-
-T = TypeVar("T")
-
-FORMAT_VERSION = 3
-# 1: metrics.json lacks the sections of evidence.py; they are read as None.
-# 2 and before: ``sharpe_hourly``, growth rates of a few days and after a ruin, ``trades`` without the open one (see
-# ``_upgraded``); an account that had lost everything continued to trade.
-READABLE_VERSIONS = (1, 2, 3)
-MANIFEST_FIELDS = (
-    *("id", "name", "notes"),
-    *("config", "data", "checkpoint", "cash", "funnel", "sentence", "diversity", "fills", "verdicts"),
-    *("command", "seeds", "versions", "started", "finished", "seconds"),
-)
-EQUITY_COLUMNS = ("close", "cash", "position_size", "equity", "exposure", "benchmark_equity")
-_TIMES = ("decided", "filled", "entry_time", "exit_time")
-_TEXTS = ("side", "status", "reason")
-_COUNTS = ("order", "trade", "bars_held")
+from ..engine.funnel import Funnel
+from ..engine.run_settings import RunSettings
+from ..engine.simulation import CheckpointInfo, DataInfo
+from ..storage.json_records import json_value
+from .cost_sensitivity import CostSensitivity
+from .label_scores import LabelScores
+from .metrics import Metrics
+from .run_info import RunInfo, Verdicts
+from .run_view import daily_returns
+from .significance.answer import Significance
 
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """Buy and hold: its equity per bar, in the column ``equity``, and its starting cash."""
+    """Buy and hold on the bars of a run: its metrics, its equity per bar, in the column ``equity``, and its starting cash."""
 
+    metrics: Metrics
     equity: pd.DataFrame
     cash: float
 
 
-@dataclass(frozen=True, eq=False)
-class RunRecord:
-    """A run read back from its folder.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunNumbers:
+    """What run.json and metrics.json of a run hold, without its tables.
 
     Attributes
     ----------
-    folder : Path
-    manifest : dict
-        run.json: config, data, checkpoint, funnel, diversity, verdicts, versions, id, started, ...
-    metrics : dict
-        ``strategy`` and ``benchmark``; ``certainty``, ``costs`` and ``labels``, each None where it was not measured, as in
-        old records.
+    info : RunInfo
+        run.json.
+    metrics, benchmark_metrics : Metrics
+        Of the strategy, and of buy and hold.
+    significance : Significance or None
+    cost_sensitivity : CostSensitivity or None
+    label_scores : LabelScores or None
+        Each None where it was not measured, as in old records.
+    folder : Path or None
+        None for a run that was not saved.
+    """
+
+    info: RunInfo
+    metrics: Metrics
+    benchmark_metrics: Metrics
+    significance: Significance | None = None
+    cost_sensitivity: CostSensitivity | None = None
+    label_scores: LabelScores | None = None
+    folder: Path | None = None
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings of the run."""
+        return self.info.config
+
+    @property
+    def data(self) -> DataInfo:
+        """The bars of the run."""
+        return self.info.data
+
+    @property
+    def checkpoint(self) -> CheckpointInfo | None:
+        """The checkpoint of the run."""
+        return self.info.checkpoint
+
+    @property
+    def cash(self) -> float:
+        """The starting cash, in quote currency."""
+        return float(self.info.cash)
+
+    @property
+    def funnel(self) -> Funnel:
+        """What became of every signal and order, in counts."""
+        return self.info.funnel
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """The verdicts on the run."""
+        return self.info.verdicts
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in one sentence."""
+        return self.info.sentence
+
+    @property
+    def label(self) -> str:
+        """The user's name for the run, or its folder's, or its strategy's."""
+        return self.info.name or (self.settings.strategy_name if self.folder is None else self.folder.name)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """run.json as JSON values."""
+        return self.info.to_json()
+
+    @property
+    def raw_metrics(self) -> dict[str, Any]:
+        """metrics.json as JSON values."""
+        return {
+            "strategy": self.metrics.to_json(),
+            "benchmark": self.benchmark_metrics.to_json(),
+            "certainty": json_value(self.significance),
+            "costs": json_value(self.cost_sensitivity),
+            "labels": json_value(self.label_scores),
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunRecord(RunNumbers):
+    """A run's complete record.
+
+    Attributes
+    ----------
     equity : DataFrame
         Per bar, UTC index ``time``, with the column ``benchmark_equity``.
     signals : DataFrame or None
@@ -64,151 +126,18 @@ class RunRecord:
         As in `flagbt.engine.simulation.Simulation`.
     """
 
-    folder: Path
-    manifest: dict[str, Any]
-    metrics: dict[str, Any]
     equity: pd.DataFrame
     signals: pd.DataFrame | None
     orders: pd.DataFrame
     trades: pd.DataFrame
 
     @property
-    def cash(self) -> float:
-        """The starting cash, in quote currency."""
-        return float(self.manifest["cash"])
-
-    @property
     def benchmark(self) -> Benchmark:
         """Buy and hold of the same bars, with the same cash and costs."""
-        return Benchmark(self.equity[["benchmark_equity"]].set_axis(["equity"], axis=1), self.cash)
+        equity = self.equity[["benchmark_equity"]].set_axis(["equity"], axis=1)
+        return Benchmark(self.benchmark_metrics, equity, self.cash)
 
     @property
-    def label(self) -> str:
-        """The user's name for the run, or its folder's."""
-        return str(self.manifest["name"] or self.folder.name)
-
-
-def read_run(folder: Path) -> RunRecord:
-    """Read a run folder.
-
-    Raises
-    ------
-    RecordError
-        Where a file is missing, damaged, or of a newer format, naming the run and the file.
-    """
-    folder = Path(folder)
-    manifest, metrics = read_record(folder)
-    has_signals = manifest.get("diversity") is not None
-    return RunRecord(
-        folder=folder,
-        manifest=manifest,
-        metrics=metrics,
-        equity=_read(folder, "equity.parquet", lambda file: _with_columns(pd.read_parquet(file), EQUITY_COLUMNS)),
-        signals=_read(folder, "signals.parquet", pd.read_parquet) if has_signals else None,
-        orders=_read(folder, "orders.csv", lambda file: _read_csv(file, ORDER_COLUMNS)),
-        trades=_read(folder, "trades.csv", lambda file: _read_csv(file, TRADE_COLUMNS)),
-    )
-
-
-def read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read only run.json and metrics.json of a run folder, for a list of many runs; raises as `read_run` does."""
-    folder = Path(folder)
-    manifest = _read_manifest(folder)
-    metrics = _read(folder, "metrics.json", lambda file: _read_metrics(file, manifest))
-    if manifest["format_version"] < 3 and metrics["strategy"]["max_drawdown"] <= -1:
-        manifest["sentence"] = f"Lost everything on the way, and still traded, as old versions allowed. {manifest['sentence']}"
-    return manifest, metrics
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    file = folder / "run.json"
-    try:
-        check_no_links(folder)
-        manifest = load_json(file)
-        version = manifest["format_version"]
-    except FileNotFoundError as error:
-        raise RecordError(f"{folder} is not a run folder: it has no run.json. See flagbt runs list.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = "its format_version is missing" if isinstance(error, KeyError | TypeError) else _first_line(error)
-        raise RecordError(f"run {folder.name}: run.json in {folder} cannot be read ({reason}). Run it again.") from error
-    if version not in READABLE_VERSIONS:
-        raise RecordError(
-            f"run {folder.name}: run.json has the format version {version!r}, and this flagbt reads "
-            f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}. "
-            "Use the version of flagbt that wrote it, or a newer one."
-        )
-    missing = [field for field in MANIFEST_FIELDS if field not in manifest]
-    if missing:
-        raise RecordError(f"run {folder.name}: run.json in {folder} lacks {', '.join(missing)}: it is damaged. Run it again.")
-    return dict(manifest)
-
-
-def _read_metrics(file: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    metrics = load_json(file)
-    if not isinstance(metrics, dict) or not all(isinstance(metrics.get(side), dict) for side in ("strategy", "benchmark")):
-        raise ValueError("it holds no metrics of strategy and benchmark")
-    for side in ("strategy", "benchmark"):
-        metrics[side] = Metrics.from_json(_upgraded(metrics[side], manifest["data"])).to_json()
-    sections = [name for name in SECTIONS if name not in metrics]
-    if manifest["format_version"] > 1 and sections:
-        raise ValueError(f"it lacks {', '.join(sections)}")
-    return dict.fromkeys(SECTIONS) | metrics
-
-
-def _upgraded(measured: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics of a record before version 3 under the current names and definitions; others unchanged."""
-    if "sharpe_hourly" not in measured:
-        return measured
-    values = dict(measured)
-    sharpe = values.pop("sharpe_hourly")
-    # It assumed a market that never closes: the file's missing bars give the share of bars that existed.
-    share = data["file_bars"] / max(1, data["file_bars"] + data["missing_bars"]) if "missing_bars" in data else 1.0
-    values["sharpe_per_bar"] = None if sharpe is None else sharpe * math.sqrt(share)
-    if values["max_drawdown"] <= -1:  # the equity fell to 0 or below
-        values |= {"cagr": -1.0, "calmar": None}
-    elif values["days"] < FEWEST_DAYS_FOR_GROWTH:
-        values |= {"cagr": None, "calmar": None}
-    closed = values["trades"]
-    return values | {"trades": closed + values["open_trades"], "closed_trades": closed}
-
-
-def _with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ValueError(f"it has no column {', '.join(missing)}")
-    return frame
-
-
-def _read(folder: Path, name: str, reader: Callable[[Path], T]) -> T:
-    try:
-        return reader(folder / name)
-    except FileNotFoundError as error:
-        raise RecordError(
-            f"run {folder.name}: {name} is missing in {folder}. flagbt writes complete run folders, so the file was removed "
-            "later: run the backtest again."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's and json's errors are ValueErrors
-        raise RecordError(
-            f"run {folder.name}: {name} in {folder} cannot be read ({_first_line(error)}). Run the backtest again."
-        ) from error
-
-
-def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a table with the original numbers and types, also where it is empty."""
-    # Python's float() is exact; pandas' own parser differs by version.
-    frame = _with_columns(pd.read_csv(file, dtype=str, keep_default_na=False), columns)
-    return pd.DataFrame({column: _typed(column, frame[column]) for column in frame.columns})
-
-
-def _typed(column: str, texts: pd.Series[str]) -> pd.Series[Any]:
-    if column in _TIMES:
-        return pd.to_datetime(texts.replace("", None), utc=True, format="%Y-%m-%dT%H:%M:%SZ").astype("datetime64[ns, UTC]")
-    if column in _TEXTS:
-        return texts.astype("str")
-    if column in _COUNTS:
-        return texts.astype("int64")
-    return pd.Series([float(text) if text else np.nan for text in texts], dtype=np.float64)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    def returns(self) -> pd.Series[float]:
+        """One return a UTC day, see `flagbt.results.run_view.daily_returns`."""
+        return daily_returns(self)

@@ -82,7 +82,7 @@ class RunView:
         index, frame = _utc(run), run.equity
         equity = frame["equity"].to_numpy(dtype=np.float64)
         fee, slippage, notional = run.orders[["fee", "slippage_cost", "notional"]].to_numpy(dtype=np.float64).T
-        step_hours = float(run.data["step_hours"])
+        step_hours = run.data.step_hours
         days = _elapsed_days(index.to_numpy(), step_hours)
         return cls(
             cash=run.cash,
@@ -96,7 +96,7 @@ class RunView:
             closed_trades=int((run.trades["status"] == "closed").sum()),
             open_trades=int((run.trades["status"] == "open").sum()),
             step_hours=step_hours,
-            bars_per_year=float(run.data.get("bars_per_year") or len(equity) * DAYS_PER_YEAR / days),
+            bars_per_year=float(run.data.bars_per_year or len(equity) * DAYS_PER_YEAR / days),
             last_of_day=last_bars_of_days(index.to_numpy()),
             _trades=lambda: run.trades,
         )

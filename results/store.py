@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from ..engine.simulation import Simulation
+from ..arrays import JsonObject
 from ..errors import RecordError, UsageError, nearest
 from ..storage.atomic_files import json_text, new_folder, write_text
 from ..storage.untrusted_files import load_json
-from .caveats import strategy_name
-from .evidence import SECTIONS
-from .library_versions import git_revision, library_versions
-from .run_record import FORMAT_VERSION, RunRecord, read_run
+from .recording import with_total
+from .run_reader import read_run
+from .run_record import RunRecord
+from .run_tables import table_files
 from .significance.current_trials import CurrentTrials
-from .summary import summary
-from .trial_log import bars_digest, configuration_digest
 
-__all__ = ["Report", "RunRecord", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
+__all__ = ["Page", "RunRecord", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
 
 NAMED_RUNS = 5
 _LONGEST_PART = 40
@@ -39,65 +32,44 @@ _NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
 
 
 # Renders the page of a run from its record, such as `flagbt.reports.tearsheet.render_tearsheet`.
-Report = Callable[[RunRecord], str]
+Page = Callable[[RunRecord], str]
 
 
-def write_run(
-    run: Simulation,
-    benchmark: Simulation,
-    out: Path,
-    *,
-    report: Report,
-    name: str | None = None,
-    notes: str | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    evidence: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a run into a new folder under ``out`` and return the folder.
+def write_run(record: RunRecord, out: Path, *, page: Page) -> RunRecord:
+    """Write a run into a new folder under ``out`` and return its record with that folder.
 
     Equal inputs give byte-identical files, except ``started``, ``finished``, ``seconds`` and ``id`` in run.json.
 
     Parameters
     ----------
-    run, benchmark : Simulation
-        Over the same bars.
+    record : RunRecord
+        As `flagbt.results.recording.record_of` makes it.
     out : Path
         Created if missing.
-    report : callable
-        Renders tearsheet.html from the written files, so that `rebuild_page` produces the same bytes.
-    name, notes : str, optional
-        The user's name and notes for the run.
-    provenance : mapping, optional
-        JSON values: ``command`` (list of arguments as given), ``seeds``, ``started`` (ISO time, UTC; by default now
-        less the run's seconds), and any other fields of run.json.
-    evidence : mapping, optional
-        The sections of metrics.json that `flagbt.results.evidence.evidence` returns; null by default.
+    page : callable
+        Renders tearsheet.html from the record, as `rebuild_page` will from the folder, with the same bytes.
 
     Raises
     ------
     RecordError
         Where the folder cannot be written; no partial folder remains.
     """
-    if not run.equity.index.equals(benchmark.equity.index):
-        raise ValueError("the run and its benchmark must have the same bars")
-    summed = summary(run, benchmark)
-    # Everything is rendered before anything is written: a report that fails leaves no folder.
-    files = _tables(run, benchmark)
-    files["metrics.json"] = _json(summed.pop("metrics") | dict.fromkeys(SECTIONS) | dict(evidence or {}))
-    manifest = _manifest(run, summed, name, notes, provenance or {})
+    # Everything is rendered before anything is written: a page that fails leaves no folder.
     started = time.perf_counter()
-    files["tearsheet.html"] = _text(_rendered(files, manifest, report))
-    manifest["seconds"] = _seconds(run.seconds | {"report": time.perf_counter() - started})
+    files = {"tearsheet.html": _text(page(record))}
+    seconds = with_total({**record.info.seconds, "report": time.perf_counter() - started})
+    tables = {"equity": record.equity, "signals": record.signals, "orders": record.orders, "trades": record.trades}
+    files |= table_files(tables) | {"metrics.json": _json(record.raw_metrics)}
     while True:
         identity = secrets.token_hex(3)
-        folder = Path(out) / _folder_name(run, manifest["started"], identity)
-        manifest["id"] = identity
-        manifest["finished"] = _now().isoformat()
-        if _write_folder(folder, files | {"run.json": _json(manifest)}):
-            return folder
+        folder = Path(out) / _folder_name(record, identity)
+        finished = datetime.now(tz=UTC).isoformat()
+        info = replace(record.info, id=identity, finished=finished, seconds=seconds).as_read()
+        if _write_folder(folder, files | {"run.json": _json(info.to_json())}):
+            return replace(record, info=info, folder=folder)
 
 
-def rebuild_page(folder: Path, report: Report) -> Path:
+def rebuild_page(folder: Path, render: Page) -> Path:
     """Render the page of a stored run again, replace the old one, and return its path.
 
     The deflated Sharpe ratio uses the trials that are now in the log next to the run; the same log gives the same bytes.
@@ -108,7 +80,7 @@ def rebuild_page(folder: Path, report: Report) -> Path:
         Where the record or the log cannot be read, or the page cannot be written; the old page then stays unchanged.
     """
     path = Path(folder) / "tearsheet.html"
-    page = report(CurrentTrials().run(read_run(folder)))
+    page = render(CurrentTrials().run(read_run(folder)))
     try:
         write_text(path, _text(page).decode())
     except OSError as error:
@@ -191,99 +163,19 @@ def find_run(name: str | Path | None, out: Path) -> Path:
     )
 
 
-def _tables(run: Simulation, benchmark: Simulation) -> dict[str, bytes]:
-    equity = run.equity.assign(benchmark_equity=benchmark.equity["equity"])
-    files = {"equity.parquet": _parquet(equity)}
-    if run.signals is not None:
-        files["signals.parquet"] = _parquet(run.signals)
-    return files | {"orders.csv": _csv(run.orders), "trades.csv": _csv(run.trades)}
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    stream = io.BytesIO()
-    plain = frame.copy(deep=False)
-    plain.attrs = {}  # pandas would write them into the file
-    plain.to_parquet(stream, engine="pyarrow", compression="zstd")
-    return stream.getvalue()
-
-
-def _csv(frame: pd.DataFrame) -> bytes:
-    # Without a float format pandas writes the shortest text that reads back as the same number.
-    text = frame.to_csv(index=False, lineterminator="\n", date_format="%Y-%m-%dT%H:%M:%SZ")
-    return _text(str(text))
-
-
 def _text(text: str) -> bytes:
     # A command-line argument that is not valid UTF-8 holds lone surrogates; an escape keeps it readable.
     return text.encode("utf-8", "backslashreplace")
 
 
-def _json(value: Any) -> bytes:
-    return _text(json_text(_plain(value)))
+def _json(values: JsonObject) -> bytes:
+    return _text(json_text(values))
 
 
-def _plain(value: Any) -> Any:
-    """Return the value as JSON values: no numpy types; NaN and infinity become null."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _rendered(files: Mapping[str, bytes], manifest: Mapping[str, Any], report: Report) -> str:
-    """Return the page of a record without a folder, from its files as they will be read back."""
-    with tempfile.TemporaryDirectory() as scratch:
-        nameless = {**manifest, "id": "", "finished": ""}  # no page shows these
-        for name, content in {**files, "run.json": _json(nameless)}.items():
-            (Path(scratch) / name).write_bytes(content)
-        return report(read_run(Path(scratch)))
-
-
-def _seconds(phases: Mapping[str, float]) -> dict[str, float]:
-    return {**phases, "total": sum(phases.values())}
-
-
-def _manifest(
-    run: Simulation, summed: Mapping[str, Any], name: str | None, notes: str | None, provenance: Mapping[str, Any]
-) -> dict[str, Any]:
-    seconds = _seconds(run.seconds)
-    started = datetime.fromtimestamp(_now().timestamp() - seconds["total"], tz=UTC).isoformat()
-    return {
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        "notes": notes,
-        "config": run.config,
-        "data": run.data,
-        "checkpoint": run.checkpoint,
-        "cash": run.cash,
-        "funnel": run.funnel,
-        "trial": {"bars": bars_digest(run), "configuration": configuration_digest(run.config, run.checkpoint)},
-        "command": [],
-        "seeds": {},
-        "started": started,
-        "versions": library_versions(),
-        "git_revision": git_revision(),
-        **summed,
-        **provenance,
-        "seconds": seconds,
-    }
-
-
-def _now() -> datetime:
-    return datetime.now(tz=UTC)
-
-
-def _folder_name(run: Simulation, started: str, identity: str) -> str:
-    time = datetime.fromisoformat(started).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    parts = [strategy_name(run.config), (run.checkpoint or {}).get("name")]
-    return "-".join([time, *(_sanitised(str(part)) for part in parts if part), identity])
+def _folder_name(record: RunRecord, identity: str) -> str:
+    time = datetime.fromisoformat(record.info.started).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    parts = [record.settings.strategy_name, "" if record.checkpoint is None else record.checkpoint.name]
+    return "-".join([time, *(_sanitised(part) for part in parts if part), identity])
 
 
 def _sanitised(part: str) -> str:

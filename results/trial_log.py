@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ..arrays import JsonValue
 from ..engine.simulation import Simulation
 from ..errors import RecordError
 from ..storage.locks import locked
@@ -116,23 +116,24 @@ def bars_digest(run: Simulation) -> str:
     return bars_of_run(run).digest
 
 
-def configuration_digest(config: Mapping[str, Any], checkpoint: Mapping[str, Any] | None) -> str:
+def configuration_digest(settings: Mapping[str, JsonValue], checkpoint_digest: str | None) -> str:
     """Return the digest of the settings that decide a run's result on given bars.
 
-    It covers every field of the record's ``config`` (strategy with its parameters, calibration, decision, costs, cash, shorts,
+    It covers every field of the record's settings (strategy with its parameters, calibration, decision, costs, cash, shorts,
     rules, seed, and the digest of the file of a user's own strategy) except for NOT_IN_DIGEST, and the checkpoint's digest.
     Numbers count by their value, 10 as 10.0. It does not cover the run's name and notes, the device, the batch size,
     names of files and folders, and the name of a stored calibration.
     """
-    decides = {name: value for name, value in config.items() if name not in NOT_IN_DIGEST}
-    if "calibration" in (config.get("parameters") or {}):
+    decides = {name: value for name, value in settings.items() if name not in NOT_IN_DIGEST}
+    parameters = settings.get("parameters")
+    if isinstance(parameters, Mapping) and "calibration" in parameters:
         decides.pop("calibration", None)  # the parameters hold its numbers, so its name does not matter
-    decides["checkpoint_digest"] = None if checkpoint is None else checkpoint["digest"]
+    decides["checkpoint_digest"] = checkpoint_digest
     text = json.dumps(_plain(decides), sort_keys=True, allow_nan=False)
     return hashlib.sha256(b"flagbt trial 1" + text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: JsonValue) -> JsonValue:
     """Return a JSON value with its integers as floats: a fee of 10 equals one of 10.0."""
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
@@ -141,11 +142,16 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def trial_configuration(run: Simulation) -> str:
+    """Return the digest of a run's configuration."""
+    return configuration_digest(run.config, None if run.checkpoint is None else run.checkpoint.digest)
+
+
 def trial_of(run: Simulation) -> Trial:
     """Return a run as a trial."""
     broken = bool((run.equity["equity"] <= 0).any())
     sharpe = None if broken else daily_sharpe(np.asarray(daily_returns(run), dtype=np.float64))
-    return Trial(bars_digest(run), configuration_digest(run.config, run.checkpoint), sharpe)
+    return Trial(bars_digest(run), trial_configuration(run), sharpe)
 
 
 def read_trials(out: Path) -> TrialLog:

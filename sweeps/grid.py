@@ -291,7 +291,7 @@ class Grid:
         for number in numbers:
             setting = self[number]
             named = setting.point.text.partition(":")[0] in ("none", STORED, "offset")
-            config = {
+            config: JsonObject = {
                 "strategy": "flagtrader",
                 "cash": setting.cash,
                 "short": setting.short,
@@ -299,8 +299,8 @@ class Grid:
                 "parameters": {"calibration": setting.point.calibration.to_json(), "decision": str(setting.decision)},
                 "calibration": setting.point.text if named else Path(setting.point.text).name,
             }
-            checkpoint = {"digest": self.models[setting.model].digest}
-            yield configuration_digest(config | setting.costs.describe() | setting.rules.describe(), checkpoint)
+            settings = {**config, **setting.costs.describe(), **setting.rules.describe()}
+            yield configuration_digest(settings, self.models[setting.model].digest)
 
 
 def canonical(calibration: Calibration) -> JsonObject:

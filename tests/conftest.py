@@ -18,13 +18,17 @@ import pandas as pd
 import pytest
 from exchange_server import ExchangeServer, refuse_outside
 
-from flagbt.data.bars import COLUMNS, Bars, utc
+from flagbt.arrays import JsonObject
+from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.labels import CLASS_NAMES, class_counts
 from flagbt.data.time_range import TimeRange
-from flagbt.engine.simulation import ORDER_COLUMNS, TRADE_COLUMNS, Simulation
+from flagbt.engine.funnel import Funnel
+from flagbt.engine.run_settings import RunSettings
+from flagbt.engine.simulation import ORDER_COLUMNS, TRADE_COLUMNS, CheckpointInfo, DataInfo, Simulation
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.signals import Signals
 from flagbt.models.statistics import softmax
+from flagbt.results.evidence import RunEvidence
 from flagbt.results.run_record import RunRecord
 
 # Small tensors on two busy cores: a second thread waits far longer than it computes.
@@ -85,12 +89,7 @@ def shared_data() -> Path:
 
 
 def make_run(
-    n_bars: int = 24 * 60,
-    *,
-    kind: str = "model",
-    seed: int = 0,
-    start: str = "2024-01-01",
-    config: dict[str, object] | None = None,
+    n_bars: int = 24 * 60, *, kind: str = "model", seed: int = 0, start: str = "2024-01-01", config: JsonObject | None = None
 ) -> Simulation:
     """Return a Simulation as the engine would record it, from a short replay: fills at the next open, 10 + 2 bps.
 
@@ -194,7 +193,7 @@ def make_run(
     # Empty columns have no type.
     order_frame = order_frame.astype(dict.fromkeys((*ORDER_COLUMNS[3:6], *ORDER_COLUMNS[9:]), float))
     trade_frame = trade_frame.astype(dict.fromkeys((*TRADE_COLUMNS[5:8], *TRADE_COLUMNS[9:]), float))
-    settings = {
+    settings: JsonObject = {
         "strategy": "flagtrader" if model else "buy-and-hold",
         "checkpoint": "Jan4" if model else None,
         "data": None,
@@ -218,23 +217,11 @@ def make_run(
         "other": 0,
     }
     return Simulation(
-        config=settings | (config or {}),
-        data={
-            "source": bars.source,
-            "synthetic": True,
-            "digest": bars.digest,
-            "step_hours": 1.0,
-            "bars_per_year": bars.bars_per_year,
-            "first": utc(bars.time[0]),
-            "last": utc(bars.time[-1]),
-        },
-        checkpoint={
-            "name": "Jan4",
-            "digest": "ab" * 32,
-            "label_shares": shares.tolist(),
-            "horizon_bars": 6,
-            "labels": "horizon:6,0.01",
-        }
+        config=RunSettings({**settings, **(config or {})}),
+        data=DataInfo.of(bars, bars, is_file=False),
+        checkpoint=CheckpointInfo(
+            name="Jan4", digest="ab" * 32, label_shares=tuple(shares.tolist()), horizon_bars=6, labels="horizon:6,0.01"
+        )
         if model
         else None,
         bars=frame,
@@ -242,34 +229,47 @@ def make_run(
         signals=signals.frame(frame.index).assign(target=target) if model else None,
         orders=order_frame,
         trades=trade_frame,
-        funnel={
-            "bars": n_bars,
-            "no_signal": n_bars - sum(counts.values()),
-            "scored": sum(counts.values()),
-            "raw": counts,
-            "signal": counts,
-            "kept": kept,
-            "ordered": len(orders),
-            "zero_size": 0,
-            "submitted": len(orders),
-            "rejected": {},
-            "unfilled": 0,
-            "filled": len(orders),
-        },
+        funnel=Funnel(
+            bars=n_bars,
+            no_signal=n_bars - sum(counts.values()),
+            scored=sum(counts.values()),
+            raw=counts,
+            signal=counts,
+            kept=kept,
+            ordered=len(orders),
+            zero_size=0,
+            submitted=len(orders),
+            rejected={},
+            unfilled=0,
+            filled=len(orders),
+        ),
         cash=10_000.0,
         seconds={"score": 0.1, "replay": 0.2},
     )
 
 
-def store_runs(run: Simulation, benchmark: Simulation, out: Path, *, measure: bool = False, **more: Any) -> RunRecord:
+def store_runs(
+    run: Simulation,
+    benchmark: Simulation,
+    out: Path,
+    *,
+    measure: bool = False,
+    page: Callable[[RunRecord], str] = lambda _: "page\n",
+    measured: RunEvidence | None = None,
+    **provenance: Any,
+) -> RunRecord:
     """Write a run as `flagbt run` does and read it back; with ``measure``, also its certainty, which takes a second."""
     from flagbt.results.evidence import evidence
-    from flagbt.results.store import read_run, write_run
+    from flagbt.results.recording import Provenance, record_of
+    from flagbt.results.run_reader import read_run
+    from flagbt.results.store import write_run
     from flagbt.results.trial_log import TrialLog, trial_of
 
     if measure:
-        more["evidence"] = evidence(run, benchmark, TrialLog().count(trial_of(run)))
-    return read_run(write_run(run, benchmark, out, **({"report": lambda _: "page\n"} | more)))
+        measured = evidence(run, benchmark, TrialLog().count(trial_of(run)))
+    stored = write_run(record_of(run, benchmark, measured, Provenance(**provenance)), out, page=page)
+    assert stored.folder is not None
+    return read_run(stored.folder)
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ def collapse_findings(entry: dict[str, Any], label_shares: FloatArray) -> list[s
     findings = []
     mean = [entry["mean_probabilities"][name] for name in CLASS_NAMES]
     verdict = model_verdict(mean, label_shares)
-    if verdict is not None and verdict["verdict"] == "collapsed":
-        findings.append(f"collapsed: {verdict['sentence']}")
+    if verdict is not None and verdict.verdict == "collapsed":
+        findings.append(f"collapsed: {verdict.sentence}")
     gain = entry["accuracy"] - entry["majority_share"]
     if gain > LARGEST_ACCURACY_GAIN:
         findings.append(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arrays import PhaseProgress, TimeArray
+from ..arrays import JsonObject, PhaseProgress, TimeArray
 from ..data.bars import Bars
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
@@ -28,7 +28,7 @@ from .strategy import model_of, params_of, rules_of, strategy_of
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..engine.simulation import Simulation
+    from ..engine.simulation import CheckpointInfo, Simulation
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,19 +65,19 @@ def backtest_inputs(request: RunRequest, progress: PhaseProgress) -> BacktestInp
 def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: PhaseProgress) -> tuple[Simulation, Simulation]:
     """Replay the strategy, then buy and hold on the same bars at the same costs."""
     from ..engine.backtest import Backtest
+    from ..engine.run_settings import RunSettings
     from ..strategies.baselines import BuyAndHold
 
     model, strategy = inputs.model, inputs.strategy
     bars = _with_history(inputs.bars, inputs.timerange, None if model is None else model.warmup_bars)
-    description = _description(inputs.bars)
     backtest = Backtest(
         bars=bars,
         strategy=strategy,
         params=params_of(request) if isinstance(strategy, type) else {},
         short=request.short,
         rules=inputs.rules,
-        data=description,
-        checkpoint=_card(model),
+        file=inputs.bars,
+        checkpoint=_checkpoint_info(model),
         config=_config(request, inputs),
         signals=model(bars) if model is not None and isinstance(strategy, type) else None,
         progress=lambda done, total: progress("replay", done, total),
@@ -89,10 +89,11 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
     same = inputs.bars.take(slice(first, last + 1))
     # A strategy may load its model in prepare, and a plain Backtrader strategy exists only in the replay: check again.
     _check_seen(request, backtest.strategy, same.time, same.step)
-    if model is not None and (stated := backtest.config["bars_seen"]) is not None:
+    if model is not None and (stated := backtest.config.bars_seen) is not None:
         ranges = [*stated, *map(str, seen_ranges(model.checkpoint, model.calibration).values())]
-        backtest = replace(backtest, config={**backtest.config, "bars_seen": list(dict.fromkeys(ranges))})
-    benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=request.costs, cash=request.cash, data=description)
+        settings = RunSettings({**backtest.config, "bars_seen": list(dict.fromkeys(ranges))})
+        backtest = replace(backtest, config=settings)
+    benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=request.costs, cash=request.cash, file=inputs.bars)
     return backtest, benchmark.run()
 
 
@@ -112,34 +113,26 @@ def _with_history(bars: Bars, timerange: TimeRange, warmup_bars: int | None) -> 
     return bars.take(slice(start, part.stop)) if part.stop > part.start else bars
 
 
-def _description(bars: Bars) -> dict[str, Any]:
-    return {
-        **bars.describe(),
-        "bars_per_year": bars.bars_per_year,
-        "file_bars": len(bars),
-        "gaps": len(bars.gaps),
-        "missing_bars": sum(gap.missing for gap in bars.gaps),
-    }
+def _checkpoint_info(model: ModelSignals | None) -> CheckpointInfo | None:
+    from ..engine.simulation import CheckpointInfo
 
-
-def _card(model: ModelSignals | None) -> dict[str, Any] | None:
     if model is None:
         return None
     checkpoint = model.checkpoint
-    return {
-        "name": checkpoint.name,
-        "digest": checkpoint.digest,
-        "label_shares": checkpoint.label_shares.tolist(),
-        "horizon_bars": checkpoint.labels.horizon_bars,
-        "labels": str(checkpoint.labels),
-    }
+    return CheckpointInfo(
+        name=checkpoint.name,
+        digest=checkpoint.digest,
+        label_shares=tuple(checkpoint.label_shares.tolist()),
+        horizon_bars=checkpoint.labels.horizon_bars,
+        labels=str(checkpoint.labels),
+    )
 
 
-def _config(request: RunRequest, inputs: BacktestInputs) -> dict[str, Any]:
+def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
     from ..strategies.declarations import name_of
 
     model, strategy = inputs.model, inputs.strategy
-    config: dict[str, Any] = {
+    config: JsonObject = {
         "strategy": request.strategy,
         "data": None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..arrays import PhaseProgress
 from ..models.device import check_device_name
@@ -13,15 +13,8 @@ from .backtest import backtest_inputs, scoring_device, simulate_request
 from .inputs import check_out
 from .request import RunRequest
 
-
-@dataclass(frozen=True)
-class RunResult:
-    """The folder of a run, its record as JSON values, and the seconds of each phase."""
-
-    folder: Path
-    manifest: dict[str, Any]
-    metrics: dict[str, Any]
-    seconds: dict[str, float]
+if TYPE_CHECKING:
+    from ..results.run_record import RunRecord
 
 
 def run(
@@ -32,8 +25,8 @@ def run(
     notes: str | None = None,
     command: list[str] | None = None,
     progress: PhaseProgress = lambda _phase, _done, _total: None,
-) -> RunResult:
-    """Run a backtest and write its run folder.
+) -> RunRecord:
+    """Run a backtest, write its run folder and return its record.
 
     Parameters
     ----------
@@ -54,7 +47,8 @@ def run(
     from ..reports.runs_index import write_index
     from ..reports.tearsheet import render_tearsheet
     from ..results.evidence import evidence
-    from ..results.store import read_run, write_run
+    from ..results.recording import Provenance, record_of
+    from ..results.store import write_run
     from ..results.trial_log import add_trials, read_trials, trial_of
 
     # 1. The inputs, and every check that needs no work
@@ -73,17 +67,17 @@ def run(
     backtest = replace(backtest, seconds={**backtest.seconds, "certainty": time.perf_counter() - started})
 
     # 4. The page and the folder. The trial is logged first: it counts even if its record is lost
-    provenance = {
-        "command": command or [],
-        "seeds": {"strategy": request.seed},
-        "device": scoring_device(request, inputs.model),
-    }
+    provenance = Provenance(
+        name=name,
+        notes=notes,
+        command=tuple(command or ()),
+        seeds={"strategy": request.seed},
+        device=scoring_device(request, inputs.model),
+    )
+    record = record_of(backtest, benchmark, measured, provenance)
     add_trials(out, [trial])
     progress("report", 0, 1)
-    folder = write_run(
-        backtest, benchmark, out, report=render_tearsheet, name=name, notes=notes, provenance=provenance, evidence=measured
-    )
+    stored = write_run(record, out, page=render_tearsheet)
     progress("report", 1, 1)
     write_index(out)
-    stored = read_run(folder)
-    return RunResult(folder, stored.manifest, stored.metrics, stored.manifest["seconds"])
+    return stored

@@ -200,7 +200,7 @@ def _description(
             "validation": scores(softmax(logits), validation_labels, shares),
             "validation_calibrated": None if stored is None else scores(stored.calibration(logits), validation_labels, shares),
         },
-        "model_verdict": verdict,
+        "model_verdict": verdict and verdict.to_json(),
         "calibrations": {}
         if stored is None
         else {"default": {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()}},

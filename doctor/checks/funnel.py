@@ -56,20 +56,20 @@ def _run(subject: Subject) -> Finding:
     bars = subject.bars.take(cut)
     strategy = _FixedSignals(Signals(signals.signal[cut], signals.raw[cut]))
     counts = run_backtest(bars, strategy, timerange=TimeRange(bars.time[0])).funnel
-    by_class, kept = counts["signal"], counts["kept"]
+    by_class, kept = counts.signal or {}, counts.kept or {}  # None for a plain Backtrader strategy only
     found = SignalCounts(
         active=by_class["SELL"] + by_class["BUY"],
-        ordered=counts["ordered"],
-        filled=counts["filled"],
-        submitted=counts["submitted"],
-        rejected=sum(counts["rejected"].values()),
+        ordered=counts.ordered or 0,
+        filled=counts.filled,
+        submitted=counts.submitted,
+        rejected=sum(counts.rejected.values()),
     )
     facts = (
-        f"Of {counts['scored']:,} signals, {by_class['SELL']:,} SELL, {by_class['HOLD']:,} HOLD and {by_class['BUY']:,} BUY, "
+        f"Of {counts.scored:,} signals, {by_class['SELL']:,} SELL, {by_class['HOLD']:,} HOLD and {by_class['BUY']:,} BUY, "
         f"{found.ordered:,} became orders and {found.filled:,} were filled; {kept['sell_while_flat']:,} SELL while flat and "
         f"{kept['buy_while_long']:,} BUY while long did nothing, {found.rejected:,} orders were rejected"
     )
-    return _verdict(found, facts, str(counts["rejected"]), len(bars))
+    return _verdict(found, facts, str(counts.rejected), len(bars))
 
 
 def _verdict(found: SignalCounts, facts: str, reasons: str, n_bars: int) -> Finding:

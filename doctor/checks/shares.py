@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from markupsafe import Markup
@@ -130,20 +131,20 @@ def _verdict(subject: Subject, found: OutputShares) -> Finding:
     mean = p.mean(axis=0)
     model = None if prior is None else model_verdict(mean, prior)
     signal = signal_verdict(diversity(z.argmax(axis=1).astype(np.int8), p, prior))
-    facts = f"{found} Signals: {signal['verdict'] if signal else 'none'}."
+    facts = f"{found} Signals: {signal.verdict if signal else 'none'}."
     if model is None:
         return _without_prior(facts, found)
-    facts = f"{facts} Model: {model['verdict']}."
-    distance = float(model["numbers"]["total_variation"])
+    facts = f"{facts} Model: {model.verdict}."
+    distance = float(cast("float", model.numbers["total_variation"]))
     # 2. A collapse is a distance that the market does not explain
     here = None if subject.labels is None else class_shares(subject.labels[subject.evaluated])
     moved_with_market = here is not None and here.sum() > 0 and total_variation(mean, here) <= COLLAPSED_TOTAL_VARIATION
-    if model["verdict"] == "collapsed" and not moved_with_market:
+    if model.verdict == "collapsed" and not moved_with_market:
         return Finding(
             severity=BROKEN if found.is_sure else SUSPECT,
             value=distance,
             limit=COLLAPSED_TOTAL_VARIATION,
-            message=f"Collapsed: {model['sentence']} {facts}",
+            message=f"Collapsed: {model.sentence} {facts}",
             remedy="This is the symptom: fix the findings above it, if any; else compare the weights, offsets and calibration "
             "in use with those of the model's validation. They shift the bias; they do not fix a cause.",
             otherwise="A sound model of a weak signal may predict HOLD on nearly every bar, but its mean probabilities match "
@@ -158,8 +159,8 @@ def _verdict(subject: Subject, found: OutputShares) -> Finding:
             "are near the labels': this is not a collapse but the effect of argmax on a weak signal.",
             remedy="Act on probabilities instead: --decision utility.",
         )
-    severity = WARNING if model["verdict"] == "collapsed" else OK
-    text = f"{model['sentence']} {facts}"
+    severity = WARNING if model.verdict == "collapsed" else OK
+    text = f"{model.sentence} {facts}"
     return Finding(severity=severity, value=distance, limit=COLLAPSED_TOTAL_VARIATION, message=text)
 
 

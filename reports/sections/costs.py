@@ -11,19 +11,19 @@ from ..page import render
 
 def costs_section(stored: RunRecord) -> Markup:
     """Show fees, the break-even fee, and the Sharpe ratio at 0, 1 and 2 times the costs."""
-    config, costs = stored.manifest["config"], stored.metrics["costs"]
+    config, costs = stored.settings, stored.cost_sensitivity
     rows = [
         (
-            f"{each['factor']:g} times the costs",
-            ratio(each["sharpe_daily"]),
-            percent(each["total_return"], signed=True),
-            money(each["fees_paid"]),
+            f"{each.factor:g} times the costs",
+            ratio(each.sharpe_daily),
+            percent(each.total_return, signed=True),
+            money(each.fees_paid),
         )
-        for each in (costs or {}).get("by_factor") or ()
+        for each in (() if costs is None else costs.by_factor)
     ]
     return render(
         "sections/costs",
-        paid=stored.metrics["strategy"],
+        paid=stored.metrics,
         fee_bps=config.get("fee_bps"),
         slippage_bps=config.get("slippage_bps"),
         costs=costs,

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from ...results.metric import SECTIONS
 from ...results.metric_set import declarations
 from ...results.number_text import counted, money, percent, ratio, whole
-from ...results.ranking import metrics_of
 from ...results.run_record import RunRecord
 from ...results.run_view import EquityRecord, drawdowns
 from ..interactive_charts import MOST_MARKS, Line, Marks, Panel, line_chart
@@ -21,7 +20,7 @@ ZOOM = "Drag over a range to zoom in; the round arrow resets the view."
 
 def performance_section(stored: RunRecord) -> Markup:
     """Show equity and drawdown with buy and hold, and the headline numbers of both."""
-    mine, theirs = metrics_of(stored), metrics_of(stored, "benchmark")
+    mine, theirs = stored.metrics, stored.benchmark_metrics
     shown = declarations([mine, theirs])
     returns, trades = (
         [
@@ -31,7 +30,7 @@ def performance_section(stored: RunRecord) -> Markup:
         ]
         for part in SECTIONS
     )
-    year = stored.manifest["data"].get("bars_per_year")  # not in older records
+    year = stored.data.bars_per_year  # not in older records
     bars = "" if year is None else f" and {whole(round(year))} bars"
     return render(
         "sections/performance",
@@ -85,7 +84,7 @@ def _equity(stored: RunRecord) -> Markup:
     equity = [Line(name, x, each.equity["equity"].to_numpy(), colour, dash) for name, each, colour, dash in accounts]
     falls = [Line(name, x, drawdowns(each), colour, dash) for name, each, colour, dash in accounts]
     panels = [Panel(equity, "Equity", "money", 280), Panel(falls, "Drawdown", "percent", 170, filled=True)]
-    mine, theirs = metrics_of(stored), metrics_of(stored, "benchmark")
+    mine, theirs = stored.metrics, stored.benchmark_metrics
     description = (
         f"Equity over time: the strategy ends at {money(mine.final_equity)}, buy and hold at {money(theirs.final_equity)}; "
         f"deepest drawdowns {percent(mine.max_drawdown)} and {percent(theirs.max_drawdown)}"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from markupsafe import Markup
 
+from ...arrays import JsonValue
 from ...data.labels import CLASS_NAMES
+from ...engine.funnel import Funnel
+from ...models.diversity import Confidence, Diversity
 from ...results.number_text import NULL, percent, whole
+from ...results.run_info import Fills
 from ...results.run_record import RunRecord
 from ..page import render
 
@@ -44,51 +48,55 @@ class FunnelStage:
 
 def diversity_section(stored: RunRecord) -> Markup:
     """Show the class shares from labels to fills, the funnel, and how the signals vary."""
-    described, fills, funnel = stored.manifest["diversity"], stored.manifest["fills"], stored.manifest["funnel"]
-    counts = {"stages": funnel_stages(funnel), "every_count": [(label, whole(count)) for label, count in _flat(funnel)]}
+    described, fills, funnel = stored.info.diversity, stored.info.fills, stored.funnel
+    counts = {
+        "stages": funnel_stages(funnel),
+        "every_count": [(label, whole(count)) for label, count in _flat(funnel.to_json())],
+    }
     if described is None:
         return render("sections/diversity", raw=None, **counts)
-    raw, final = described["raw"], described["final"]
-    filled = fills["BUY"] + fills["SELL"]
-    of_fills = {"SELL": fills["SELL"] / filled, "HOLD": 0.0, "BUY": fills["BUY"] / filled} if filled else None
+    raw, final = described.raw, described.final
+    filled = fills.BUY + fills.SELL
+    of_fills = {"SELL": fills.SELL / filled, "HOLD": 0.0, "BUY": fills.BUY / filled} if filled else None
     return render(
         "sections/diversity",
         raw=raw,
         final=final,
         shares=[
-            ("Training labels", final["label_shares"]),
-            ("Labels of these bars", (stored.metrics["labels"] or {}).get("shares")),
-            ("Raw signals", raw["shares"]),
-            ("Final signals", final["shares"]),
+            ("Training labels", final.label_shares),
+            ("Labels of these bars", stored.label_scores and stored.label_scores.shares),
+            ("Raw signals", raw.shares),
+            ("Final signals", final.shares),
             ("Fills", of_fills),
         ],
         counts=[_class_row(each, raw, final, fills) for each in CLASS_NAMES],
-        confidence=[_confidence_row(each, final["confidence"][each]) for each in CLASS_NAMES if final["confidence"]],
+        confidence=[_confidence_row(name, found) for name, found in _in_order(final.confidence or {})],
         **counts,
     )
 
 
-def funnel_stages(funnel: Mapping[str, Any]) -> list[FunnelStage]:
+def funnel_stages(funnel: Funnel) -> list[FunnelStage]:
     """Return the stages of the funnel from bars to fills, on the scale of all bars."""
-    bars = max(1, funnel["bars"])
-    stages = [FunnelStage("Bars", [("hold", 1.0)], funnel["bars"])]
-    if funnel["scored"] is not None:
-        lost = {"without a signal (warm-up)": funnel["no_signal"]}
-        stages.append(FunnelStage("Scored", [("hold", funnel["scored"] / bars)], funnel["scored"], _removed(lost)))
-        for name, label in (("raw", "Raw BUY or SELL"), ("signal", "Final BUY or SELL")):
-            not_hold = {each: funnel[name][each] for each in ("SELL", "BUY")}
+    bars = max(1, funnel.bars)
+    stages = [FunnelStage("Bars", [("hold", 1.0)], funnel.bars)]
+    if funnel.scored is not None:
+        lost = {"without a signal (warm-up)": funnel.no_signal or 0}
+        stages.append(FunnelStage("Scored", [("hold", funnel.scored / bars)], funnel.scored, _removed(lost)))
+        for counts, label in ((funnel.raw or {}, "Raw BUY or SELL"), (funnel.signal or {}, "Final BUY or SELL")):
+            not_hold = {each: counts[each] for each in ("SELL", "BUY")}
             parts = [(COLOUR_OF_CLASS[each], count / bars) for each, count in not_hold.items()]
             stages.append(FunnelStage(label, parts, sum(not_hold.values())))
-        kept = {_funnel_name(name): count for name, count in funnel["kept"].items() if name != "hold"}
-        stages.append(FunnelStage("Ordered", [("strategy", funnel["ordered"] / bars)], funnel["ordered"], _removed(kept)))
-    submitted, too_small = funnel["submitted"], funnel["zero_size"] or 0
+        kept = {_funnel_name(name): count for name, count in (funnel.kept or {}).items() if name != "hold"}
+        ordered = funnel.ordered or 0
+        stages.append(FunnelStage("Ordered", [("strategy", ordered / bars)], ordered, _removed(kept)))
+    submitted, too_small = funnel.submitted, funnel.zero_size or 0
     # Earlier records sized an order before they submitted it.
-    before = too_small if funnel["ordered"] == submitted + too_small else 0
+    before = too_small if funnel.ordered == submitted + too_small else 0
     lost = {"smaller than one lot": before}
     stages.append(FunnelStage("Submitted", [("strategy", submitted / bars)], submitted, _removed(lost)))
     lost = {"smaller than one lot": too_small - before}
-    lost |= {f"rejected ({why})": count for why, count in funnel["rejected"].items()} | {"unfilled": funnel["unfilled"]}
-    stages.append(FunnelStage("Filled", [("strategy", funnel["filled"] / bars)], funnel["filled"], _removed(lost)))
+    lost |= {f"rejected ({why})": count for why, count in funnel.rejected.items()} | {"unfilled": funnel.unfilled}
+    stages.append(FunnelStage("Filled", [("strategy", funnel.filled / bars)], funnel.filled, _removed(lost)))
     return stages
 
 
@@ -100,7 +108,7 @@ def _funnel_name(name: str) -> str:
     return FUNNEL_NAMES.get(name, name if name in CLASS_NAMES else name.replace("_", " "))
 
 
-def _flat(counts: Mapping[str, Any], before: str = "") -> list[tuple[str, int | None]]:
+def _flat(counts: Mapping[str, JsonValue], before: str = "") -> list[tuple[str, int | None]]:
     """Return the counts with readable names, nested ones after their parent's; None where a count is unknown."""
     result: list[tuple[str, int | None]] = []
     for name, value in counts.items():
@@ -109,18 +117,22 @@ def _flat(counts: Mapping[str, Any], before: str = "") -> list[tuple[str, int | 
         if isinstance(value, Mapping):
             result += _flat(value, label) or [(label, 0)]
         else:
-            result.append((label, value))
+            result.append((label, cast("int | None", value)))
     return result
 
 
-def _class_row(each: str, raw: Mapping[str, Any], final: Mapping[str, Any], fills: Mapping[str, Any]) -> list[str]:
-    labels = final["label_shares"]
+def _class_row(each: str, raw: Diversity, final: Diversity, fills: Fills) -> list[str]:
+    labels = final.label_shares
     cells = [each, percent(labels[each]) if labels else NULL]
     for described in (raw, final):
-        shares = described["shares"]
-        cells += [whole(described["counts"][each]), percent(shares[each]) if shares else NULL]
-    return [*cells, NULL if each == "HOLD" else whole(fills[each])]
+        shares = described.shares
+        cells += [whole(described.counts[each]), percent(shares[each]) if shares else NULL]
+    return [*cells, {"SELL": whole(fills.SELL), "HOLD": NULL, "BUY": whole(fills.BUY)}[each]]
 
 
-def _confidence_row(name: str, found: Mapping[str, float] | None) -> list[str]:
-    return [name, *(percent(found[each]) if found else NULL for each in ("mean", "q10", "q50", "q90"))]
+def _in_order(confidence: Mapping[str, Confidence | None]) -> list[tuple[str, Confidence | None]]:
+    return [(name, confidence[name]) for name in CLASS_NAMES if name in confidence]
+
+
+def _confidence_row(name: str, found: Confidence | None) -> list[str]:
+    return [name, *([NULL] * 4 if found is None else map(percent, (found.mean, found.q10, found.q50, found.q90)))]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import cast
 
 from markupsafe import Markup
 
+from ...engine.run_settings import RunSettings
 from ...results.caveats import with_stamp
 from ...results.number_text import NULL, ratio, whole
 from ...results.run_record import RunRecord
+from ...results.significance.answer import Answer, Significance
 from ...results.significance.measure import share
 from ...results.significance.sharpe_ratio import CONFIDENCE
 from ..page import render
@@ -42,57 +44,57 @@ class IntervalBar:
 
 def significance_section(stored: RunRecord) -> Markup:
     """Show the significance of the numbers, or state that it was not measured."""
-    certainty = stored.metrics["certainty"]
-    if certainty is None:
+    found = stored.significance
+    if found is None:
         return render("sections/significance", sentence=None)
     return render(
         "sections/significance",
-        sentence=luck_sentence(certainty, stored.manifest["config"]),
-        intervals=interval_bars(certainty),
-        answers=[(name, _value(key, certainty[key]), certainty[key]["sentence"]) for key, name in ANSWERS.items()],
-        sources=[(name, certainty[key]["formula"], certainty[key]["paper"]) for key, name in ANSWERS.items()],
+        sentence=luck_sentence(found, stored.settings),
+        intervals=interval_bars(found),
+        answers=[(name, _value(key, found.answer(key)), found.answer(key).sentence) for key, name in ANSWERS.items()],
+        sources=[(name, found.answer(key).formula, found.answer(key).paper) for key, name in ANSWERS.items()],
     )
 
 
-def luck_word(certainty: Mapping[str, Any] | None) -> str:
+def luck_word(found: Significance | None) -> str:
     """Return in two or three words whether a run is distinguishable from luck."""
-    if certainty is None:
+    if found is None:
         return "not known"
-    if certainty["verdict"]["beyond_luck"] is False and _surely_loses(certainty):
+    if found.verdict.beyond_luck is False and _surely_loses(found):
         return "a loss beyond luck"
-    if certainty["verdict"]["beyond_luck"] is False and _surely_gains(certainty):
+    if found.verdict.beyond_luck is False and _surely_gains(found):
         return "due to the market"
-    return {True: "not luck alone", False: "may be luck", None: "not known"}[certainty["verdict"]["beyond_luck"]]
+    return {True: "not luck alone", False: "may be luck", None: "not known"}[found.verdict.beyond_luck]
 
 
-def trials_then_now(certainty: Mapping[str, Any] | None) -> str:
+def trials_then_now(found: Significance | None) -> str:
     """Format the number of trials on a run's bars, at the time of the run and now."""
-    if certainty is None:
+    if found is None:
         return NULL
-    inputs = certainty["deflated_sharpe"]["inputs"]
-    return f"{whole(inputs['trials_at_run'])} / {whole(inputs['trials'])}"
+    then, now = (cast("int", found.deflated_sharpe.inputs[name]) for name in ("trials_at_run", "trials"))
+    return f"{whole(then)} / {whole(now)}"
 
 
-def luck_sentence(certainty: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def luck_sentence(found: Significance, settings: RunSettings) -> str:
     """Return the verdict in a sentence, with a note where it is not stated which bars the strategy has seen."""
-    verdict = certainty["verdict"]
-    if verdict["beyond_luck"] is False and _surely_loses(certainty):
-        verdict = {"sentence": "That loss is larger than bad luck explains."}
-    return str(with_stamp(verdict, config)["sentence"])
+    verdict = found.verdict
+    if verdict.beyond_luck is False and _surely_loses(found):
+        verdict = replace(verdict, sentence="That loss is larger than bad luck explains.")
+    return with_stamp(verdict, settings).sentence
 
 
-def _surely_gains(certainty: Mapping[str, Any]) -> bool:
+def _surely_gains(found: Significance) -> bool:
     """Return whether a gain passes the first two tests of ``verdict``, so that only the random entries can fail it."""
-    low, deflated = certainty["sharpe_interval"]["low"], certainty["deflated_sharpe"]["value"]
+    low, deflated = found.sharpe_interval.low, found.deflated_sharpe.value
     return low is not None and low > 0 and deflated is not None and deflated >= CONFIDENCE
 
 
-def _surely_loses(certainty: Mapping[str, Any]) -> bool:
-    high = certainty["sharpe_interval"]["high"]
+def _surely_loses(found: Significance) -> bool:
+    high = found.sharpe_interval.high
     return high is not None and high < 0
 
 
-def interval_bars(certainty: Mapping[str, Any]) -> list[IntervalBar]:
+def interval_bars(found: Significance) -> list[IntervalBar]:
     """Return the known intervals of Sharpe ratios on one scale, which includes 0."""
     drawn = []
     for key, label in (
@@ -100,7 +102,7 @@ def interval_bars(certainty: Mapping[str, Any]) -> list[IntervalBar]:
         ("difference_interval", "Less buy and hold's"),
         ("random_entries", "Random entries"),
     ):
-        low, high, middle = _ends(key, certainty[key])
+        low, high, middle = _ends(key, found.answer(key))
         if low is not None and high is not None and middle is not None:
             drawn.append((label, low, middle, high, "hold" if key == "random_entries" else "strategy"))
     left = min([0.0, *(each[1] for each in drawn)])
@@ -115,20 +117,20 @@ def interval_bars(certainty: Mapping[str, Any]) -> list[IntervalBar]:
     ]
 
 
-def _ends(key: str, answer: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+def _ends(key: str, answer: Answer) -> tuple[float | None, float | None, float | None]:
     if key == "random_entries":
-        inputs = answer["inputs"]
+        inputs = cast("Mapping[str, float | None]", answer.inputs)
         return inputs.get("low"), inputs.get("high"), inputs.get("median")
-    return answer["low"], answer["high"], answer["value"]
+    return answer.low, answer.high, answer.value
 
 
-def _value(key: str, answer: Mapping[str, Any]) -> str:
-    value = answer["value"]
+def _value(key: str, answer: Answer) -> str:
+    value = answer.value
     if value is None:
         return "not known"
-    if answer["unit"] == "days":
+    if answer.unit == "days":
         return f"{whole(math.ceil(value))} days"
-    if answer["unit"] == "probability":
+    if answer.unit == "probability":
         return share(value)
     if key == "random_entries":
         return f"p = {ratio(value, 3)}"

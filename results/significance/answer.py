@@ -1,15 +1,17 @@
-"""Answer: one measure of significance, as a number, an interval, and a sentence a trader understands."""
+"""Answer: one measure of significance, as a number, an interval, and a sentence; and Significance, all of a run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+
+from ...arrays import JsonValue
+from ...storage.json_records import JsonRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(JsonRecord):
     """One measured number and its origin.
 
     Attributes
@@ -36,11 +38,34 @@ class Answer:
     low: float | None = None
     high: float | None = None
     level: float | None = None
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, JsonValue] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return every field as a JSON value."""
-        return {**asdict(self), "inputs": dict(self.inputs)}
+
+@dataclass(frozen=True)
+class LuckVerdict(JsonRecord):
+    """Whether a run is distinguishable from luck, None where it is not known, and a sentence."""
+
+    beyond_luck: bool | None
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Significance(JsonRecord):
+    """How much of a run's Sharpe ratio could be luck: six answers, and the verdict from them."""
+
+    probabilistic_sharpe: Answer
+    minimum_track_record: Answer
+    deflated_sharpe: Answer
+    sharpe_interval: Answer
+    difference_interval: Answer
+    random_entries: Answer
+    verdict: LuckVerdict
+
+    def answer(self, name: str) -> Answer:
+        """Return the answer in the field ``name``."""
+        found = getattr(self, name)
+        assert isinstance(found, Answer), name
+        return found
 
 
 @dataclass(frozen=True)
@@ -52,14 +77,23 @@ class Kind:
     formula: str
     paper: str
 
-    def unknown(self, reason: str, **inputs: Any) -> Answer:
+    def unknown(self, reason: str, **inputs: JsonValue) -> Answer:
         """Return an answer without a value."""
         sentence = f"The {self.name} is not known: {reason}."
         return Answer(
             value=None, unit=self.unit, sentence=sentence, formula=self.formula, paper=self.paper, reason=reason, inputs=inputs
         )
 
-    def known(self, value: float, sentence: str, **rest: Any) -> Answer:
+    def known(
+        self,
+        value: float,
+        sentence: str,
+        *,
+        inputs: Mapping[str, JsonValue],
+        low: float | None = None,
+        high: float | None = None,
+        level: float | None = None,
+    ) -> Answer:
         """Return an answer with a value.
 
         Raises
@@ -69,4 +103,14 @@ class Kind:
         """
         if not math.isfinite(value):
             raise ValueError(f"{self.name} is {value}")
-        return Answer(value=value, unit=self.unit, sentence=sentence, formula=self.formula, paper=self.paper, **rest)
+        return Answer(
+            value=value,
+            unit=self.unit,
+            sentence=sentence,
+            formula=self.formula,
+            paper=self.paper,
+            low=low,
+            high=high,
+            level=level,
+            inputs=inputs,
+        )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from ...arrays import FloatArray
+from ...arrays import FloatArray, JsonObject
 from ...engine.simulation import Simulation
 from ..metrics import daily_sharpe
 from ..run_view import DAYS_PER_YEAR, daily_returns
 from ..trial_log import TrialCount
-from .answer import Answer, Kind
+from .answer import Answer, Kind, LuckVerdict, Significance
 from .bootstrap import RESAMPLES, SharpeInterval, sharpe_interval
 from .random_entries import random_entries
 from .sharpe_ratio import CONFIDENCE, Moments, deflated_sharpe, expected_best, minimum_track_record, probabilistic_sharpe
@@ -68,7 +67,7 @@ ENTRIES = Kind(
 )
 
 
-def significance(run: Simulation, benchmark: Simulation, trials: TrialCount, *, seed: int = 0) -> dict[str, Any]:
+def significance(run: Simulation, benchmark: Simulation, trials: TrialCount, *, seed: int = 0) -> Significance:
     """Measure how much of a run's Sharpe ratio could be luck.
 
     Parameters
@@ -82,50 +81,48 @@ def significance(run: Simulation, benchmark: Simulation, trials: TrialCount, *, 
 
     Returns
     -------
-    dict
-        JSON values, each answer as in `Answer.to_json`: ``probabilistic_sharpe``, ``minimum_track_record``,
-        ``deflated_sharpe``, ``sharpe_interval``, ``difference_interval``, ``random_entries``; and ``verdict`` (see
-        ``verdict``). Sharpe ratios are annualised by 365 days.
+    Significance
+        Sharpe ratios are annualised by 365 days.
     """
     own, theirs = _daily(run), _daily(benchmark)
     why = _why_undefined(run, own)
-    answers = {
-        "probabilistic_sharpe": _probabilistic(own, why),
-        "minimum_track_record": _track_record(own, why),
-        "deflated_sharpe": _deflated(own, trials, why),
-        "sharpe_interval": _interval(own, why, seed),
-        "difference_interval": _difference(own, theirs, why, _why_undefined(benchmark, theirs), seed),
-        "random_entries": _entries(run, own, seed),
-    }
-    return {name: answer.to_json() for name, answer in answers.items()} | {"verdict": verdict(answers)}
+    deflated, interval, entries = _deflated(own, trials, why), _interval(own, why, seed), _entries(run, own, seed)
+    return Significance(
+        probabilistic_sharpe=_probabilistic(own, why),
+        minimum_track_record=_track_record(own, why),
+        deflated_sharpe=deflated,
+        sharpe_interval=interval,
+        difference_interval=_difference(own, theirs, why, _why_undefined(benchmark, theirs), seed),
+        random_entries=entries,
+        verdict=verdict(deflated, interval, entries),
+    )
 
 
-def verdict(answers: dict[str, Answer]) -> dict[str, Any]:
+def verdict(deflated: Answer, interval: Answer, entries: Answer) -> LuckVerdict:
     """Return whether a run is distinguishable from luck.
 
     Returns
     -------
-    dict
-        ``beyond_luck``: True where the deflated Sharpe ratio is at least 0.95, the interval of the Sharpe ratio is above 0,
+    LuckVerdict
+        ``beyond_luck`` is True where the deflated Sharpe ratio is at least 0.95, the interval of the Sharpe ratio is above 0,
         and random entries, where known, do as well in at most 1 draw of 20; None where one of the first two is undefined.
-        ``sentence``. The random entries matter because any holder has a Sharpe ratio above 0 in a rising market.
+        The random entries matter because any holder has a Sharpe ratio above 0 in a rising market.
     """
-    deflated, interval, entries = answers["deflated_sharpe"], answers["sharpe_interval"], answers["random_entries"]
     unknown = next((each for each in (deflated, interval) if each.value is None), None)
     if unknown is not None:
-        return {"beyond_luck": None, "sentence": f"It is not known whether this is luck: {unknown.reason}."}
+        return LuckVerdict(None, f"It is not known whether this is luck: {unknown.reason}.")
     assert deflated.value is not None
     assert interval.low is not None
     if deflated.value < CONFIDENCE or interval.low <= 0:
-        return {"beyond_luck": False, "sentence": "Not distinguishable from luck."}
+        return LuckVerdict(False, "Not distinguishable from luck.")
     if entries.value is not None and entries.value > 1 - CONFIDENCE:
-        return {
-            "beyond_luck": False,
-            "sentence": "A gain beyond luck, but trades of the same lengths at random times do as well: it comes from the "
-            "market, not from the timing.",
-        }
+        return LuckVerdict(
+            False,
+            "A gain beyond luck, but trades of the same lengths at random times do as well: it comes from the market, not from "
+            "the timing.",
+        )
     tests = ", the interval and the random entries" if entries.value is not None else " and the interval"
-    return {"beyond_luck": True, "sentence": f"Not explained by luck alone, according to the deflated Sharpe ratio{tests}."}
+    return LuckVerdict(True, f"Not explained by luck alone, according to the deflated Sharpe ratio{tests}.")
 
 
 def _daily(run: Simulation) -> FloatArray:
@@ -198,7 +195,7 @@ def deflated_answer(moments: Moments | None, trials: TrialCount, *, days: int, a
         Number of trials known when the run was made.
     why : str or None
     """
-    inputs: dict[str, Any] = {
+    inputs: JsonObject = {
         "days": days,
         "trials": trials.trials,
         "trials_at_run": at_run,
@@ -246,7 +243,9 @@ def _interval(returns: FloatArray, why: str | None, seed: int) -> Answer:
     low, high = found.low * YEAR, found.high * YEAR
     where = "which includes 0" if low <= 0 <= high else f"all {'above' if low > 0 else 'below'} 0"
     sentence = f"With {share(LEVEL)} confidence the true Sharpe ratio is between {low:.2f} and {high:.2f}, {where}."
-    return INTERVAL.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
+    return INTERVAL.known(
+        found.value * YEAR, sentence, low=low, high=high, level=LEVEL, inputs=_inputs(found, len(returns), seed)
+    )
 
 
 def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_why: str | None, seed: int) -> Answer:
@@ -264,12 +263,13 @@ def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_
         f"The Sharpe ratio less that of buy and hold is between {low:.2f} and {high:.2f} with {share(LEVEL)} confidence: "
         f"{meaning}."
     )
-    return DIFFERENCE.known(found.value * YEAR, sentence, **_bounds(found, len(returns), seed))
+    return DIFFERENCE.known(
+        found.value * YEAR, sentence, low=low, high=high, level=LEVEL, inputs=_inputs(found, len(returns), seed)
+    )
 
 
-def _bounds(found: SharpeInterval, days: int, seed: int) -> dict[str, Any]:
-    inputs = {"days": days, "block_days": found.block, "resamples": RESAMPLES, "seed": seed}
-    return {"low": found.low * YEAR, "high": found.high * YEAR, "level": LEVEL, "inputs": inputs}
+def _inputs(found: SharpeInterval, days: int, seed: int) -> JsonObject:
+    return {"days": days, "block_days": found.block, "resamples": RESAMPLES, "seed": seed}
 
 
 def _entries(run: Simulation, returns: FloatArray, seed: int) -> Answer:
@@ -290,7 +290,14 @@ def _entries(run: Simulation, returns: FloatArray, seed: int) -> Answer:
         f"{trades} of the same lengths at random times, at the same costs, had at least this Sharpe ratio in {better:,} of "
         f"{draws:,} draws: the timing is {'better than chance' if value <= 1 - CONFIDENCE else 'no better than chance'}."
     )
-    inputs = {"draws": draws, "at_least_as_good": better, "trades": null.trades, "median": middle, "sharpe": own, "seed": seed}
+    inputs: JsonObject = {
+        "draws": draws,
+        "at_least_as_good": better,
+        "trades": null.trades,
+        "median": middle,
+        "sharpe": own,
+        "seed": seed,
+    }
     return ENTRIES.known(value, sentence, inputs=inputs | {"low": low, "high": high})
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from ...arrays import FloatArray, Int64Array
 from ...engine.replay import Scratch, replay
 from ...engine.simulation import Simulation
-from ..cost_sensitivity import costs_of, replay_bars
+from ..cost_sensitivity import replay_bars
 from ..metrics import daily_sharpe
 from ..run_view import RunView
 
@@ -125,7 +125,7 @@ def random_entries(run: Simulation, *, draws: int | None = None, seed: int = 0) 
     if holdings.free_bars(n_bars) < 0:
         return "the trades leave no bar between them, so they cannot be moved"
     draws = draws or int(np.clip(MOST_REPLAYED_BARS // n_bars, FEWEST_DRAWS, MOST_DRAWS))
-    bars, costs, scratch = replay_bars(run), costs_of(run), Scratch(n_bars)
+    bars, costs, scratch = replay_bars(run), run.config.costs, Scratch(n_bars)
     random = np.random.default_rng(seed)
     short = bool((holdings.side < 0).any())
     found = np.empty(draws)

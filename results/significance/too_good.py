@@ -7,14 +7,15 @@ and its orders.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ...arrays import FloatArray, IntArray
+from ...arrays import FloatArray, IntArray, JsonObject
 from ...data.labels import class_counts, class_shares, label_spec
 from ...engine.simulation import Simulation
+from ...models.diversity import Verdict
 from ...models.statistics import direction_auc, pair_auc
 from ...training.collapse_guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
 from ..cost_sensitivity import bars_of_run
@@ -34,14 +35,14 @@ class Auc(NamedTuple):
     slack: float
 
 
-def too_good_verdict(run: Simulation) -> dict[str, Any] | None:
+def too_good_verdict(run: Simulation) -> Verdict | None:
     """Return a verdict where a run is too good to be true.
 
     Returns
     -------
-    dict or None
-        None for the usual run. Otherwise ``verdict`` (``too good``), ``numbers`` (``auc``, ``auc_slack``, ``auc_limit``,
-        and ``accuracy_gain`` with ``accuracy_gain_limit`` where there are probabilities) and ``sentence``.
+    Verdict or None
+        None for the usual run. Otherwise ``too good``, with the ``numbers`` (``auc``, ``auc_slack``, ``auc_limit``,
+        and ``accuracy_gain`` with ``accuracy_gain_limit`` where there are probabilities).
 
     Notes
     -----
@@ -59,7 +60,7 @@ def too_good_verdict(run: Simulation) -> dict[str, Any] | None:
     accurate = gain is not None and gain > LARGEST_ACCURACY_GAIN
     if not certain and not accurate:
         return None
-    numbers = {
+    numbers: JsonObject = {
         "auc": None if best is None else best.value,
         "auc_slack": None if best is None else best.slack,
         "auc_limit": LARGEST_DIRECTION_AUC,
@@ -81,7 +82,7 @@ def too_good_verdict(run: Simulation) -> dict[str, Any] | None:
         f"Too good to be true: {'; '.join(reasons)}. Look for bars that it has seen, a look at the future, or numbers from "
         "elsewhere before you trust it (flagbt verify lookahead)."
     )
-    return {"verdict": "too good", "numbers": numbers, "sentence": sentence}
+    return Verdict("too good", numbers, sentence)
 
 
 def _of_positions(run: Simulation) -> list[Auc]:
@@ -134,7 +135,7 @@ def _filled_at_open(run: Simulation, open_: FloatArray) -> FloatArray:
     at = run.equity.index.get_indexer(pd.DatetimeIndex(filled["filled"]))
     price = filled["fill_price"].to_numpy(dtype=np.float64)
     units = np.where(filled["side"] == "buy", 1.0, -1.0) * filled["notional"].to_numpy(dtype=np.float64) / price
-    slippage = float(run.config.get("slippage_bps") or 0.0) / 10_000
+    slippage = run.config.costs.slippage
     here = (at >= 0) & (np.abs(price / open_[at] - 1) <= slippage * (1 + 1e-6) + 1e-9)
     np.add.at(result, at[here], units[here])
     return result

@@ -417,7 +417,7 @@ def test_comparisons_that_cannot_be(refused: Callable[..., str], two_runs: tuple
 
 def test_a_comparison_fails_on_a_condition(command: Command, two_runs: tuple[Path, Path]) -> None:
     """If it fails, --fail-if accepts a bad run, refuses a good one, or gives no reason."""
-    sharpe = [read_run(each).metrics["strategy"]["sharpe_daily"] for each in two_runs]
+    sharpe = [read_run(each).metrics["sharpe_daily"] for each in two_runs]
     assert command("compare", "a", "b", "--fail-if", f"sharpe < {min(sharpe) - 1}")[0] == 0
     code, out, err = command("compare", "a", "b", "--fail-if", f"sharpe_daily < {max(sharpe) + 1}", "--json")
     assert (code, len(strict(out)["failures"])) == (1, 2)
@@ -484,7 +484,7 @@ def test_a_damaged_run_hides_no_other(
 
 def test_a_run_has_all_metrics(two_runs: tuple[Path, Path]) -> None:
     """If it fails, a run lacks a metric, and no check reports it."""
-    assert set(read_run(two_runs[0]).metrics["strategy"]) == {metric.name for metric in Metrics.installed()}
+    assert set(read_run(two_runs[0]).metrics) == {metric.name for metric in Metrics.installed()}
 
 
 def test_overlap_is_stamped_everywhere(

@@ -17,16 +17,18 @@ from flagbt.data.readers import read_bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.broker import RUIN
 from flagbt.engine.costs import Costs
+from flagbt.engine.funnel import Funnel
 from flagbt.engine.replay import ReplayBars, check_replay, position_rule, replay
 from flagbt.engine.rules import Rules
 from flagbt.errors import UsageError
 from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import cost_sensitivity
 from flagbt.results.metrics import metrics
+from flagbt.results.recording import record_of
 from flagbt.results.run_view import RunView
 from flagbt.results.significance.measure import significance
 from flagbt.results.store import find_run, read_run
-from flagbt.results.summary import order_counts, summary
+from flagbt.results.summary import order_counts
 from flagbt.results.trial_log import TrialLog, trial_of
 from flagbt.strategies.base import Strategy
 from flagbt.strategies.baselines import BuyAndHold, SmaCross
@@ -77,8 +79,8 @@ def test_buy_and_hold_of_gapping_bars_buys_at_the_second_open(command: Command, 
     stored = read_run(Path(values["run"]))
     assert stored.orders["filled"].tolist() == [pd.Timestamp("2004-08-20", tz="UTC")]
     assert stored.orders["size"].tolist() == pytest.approx([units], abs=1e-6)
-    assert stored.manifest["config"]["sizing"] == "at fill"
-    assert "reserve_bps" not in stored.manifest["config"]
+    assert stored.settings["sizing"] == "at fill"
+    assert "reserve_bps" not in stored.settings
 
 
 def test_no_entry_is_lost_to_a_gap() -> None:
@@ -90,7 +92,7 @@ def test_no_entry_is_lost_to_a_gap() -> None:
     over_a_gap = ups[bars.position_of(entries["decided"].iloc[0].to_datetime64()) :]
     assert over_a_gap.any()
     assert set(run.orders["status"]) <= {"filled", "unfilled"}
-    assert run.funnel["rejected"] == {}
+    assert run.funnel.rejected == {}
     assert (run.equity["cash"] >= -1e-9 * run.equity["equity"]).all()
     # By hand: all the cash of the day before buys at the open, at any price.
     before = run.equity["cash"].shift(fill_value=run.cash)
@@ -147,10 +149,11 @@ def test_rejected_orders_are_on_the_first_screen(command: Command, folder: Path)
     assert "orders: 1 filled, 2 rejected (Margin)\n" in out
     page = (find_run(None, folder / "runs") / "tearsheet.html").read_text()
     assert "<dt>Orders</dt><dd>1 filled, 2 rejected (Margin)</dd>" in page
-    funnel = {"filled": 3, "rejected": {"Margin": 2, "short not allowed": 1}, "zero_size": 4, "unfilled": 0}
+    rejected = {"Margin": 2, "short not allowed": 1}
+    funnel = Funnel(bars=9, submitted=10, filled=3, rejected=rejected, zero_size=4, unfilled=0)
     shorts = "short not allowed; --short lets a strategy sell what it does not hold"
     assert order_counts(funnel) == f"3 filled, 3 rejected (2 × Margin, 1 × {shorts}), 4 smaller than one lot"
-    assert order_counts({"filled": 0, "rejected": {}, "zero_size": None, "unfilled": 0}) == "none"
+    assert order_counts(Funnel(bars=9, submitted=0, filled=0, rejected={}, unfilled=0)) == "none"
 
 
 # --- ruin ------------------------------------------------------------------------------------------------------------
@@ -185,11 +188,11 @@ def test_a_lost_account_is_reported_first_and_stays_lost(command: Command, folde
     assert values["funnel"]["exits"] == {"ruin": 1}
     assert values["funnel"]["kept"]["ruined"] == len(frame) - at - 1
     stored = read_run(Path(values["run"]))
-    assert stored.manifest["ruined"] == LOST_ON
+    assert stored.info.ruined == LOST_ON
     ratios = ("sharpe_daily", "sortino_daily", "volatility_daily", "calmar")
-    assert [stored.metrics["strategy"][name] for name in ratios] == [None] * 4
-    assert stored.metrics["certainty"]["verdict"]["beyond_luck"] is None
-    assert {each["value"] for name, each in stored.metrics["certainty"].items() if name != "verdict"} == {None}
+    assert [stored.metrics[name] for name in ratios] == [None] * 4
+    assert stored.significance.verdict.beyond_luck is None
+    assert {each["value"] for name, each in stored.significance.to_json().items() if name != "verdict"} == {None}
     assert len(stored.orders) == 2
     assert f"Lost everything on {LOST_ON}. Traded once" in (stored.folder / "tearsheet.html").read_text()
     code, out, _ = command("run", "--strategy", "sells:Sells", "--short", "--data", TRIPLES)
@@ -213,27 +216,27 @@ def test_the_same_ruin_in_the_compiled_replay_and_the_certainty() -> None:
     assert np.array_equal(replayed.table[:, 4], run.signals["target"])
     held = run_backtest(bars, BuyAndHold())
     measured = significance(run, held, TrialLog().count(trial_of(run)))
-    assert measured["verdict"] == {"beyond_luck": None, "sentence": measured["verdict"]["sentence"]}
-    assert "the equity fell to 0 or below" in measured["verdict"]["sentence"]
+    assert measured.verdict.beyond_luck is None
+    assert "the equity fell to 0 or below" in measured.verdict.sentence
     assert trial_of(run).sharpe is None
     costs = cost_sensitivity(run)
-    assert costs["reason"] is None  # its decisions replay unchanged, the closing order included
-    assert [each["sharpe_daily"] for each in costs["by_factor"]] == [None] * 3
+    assert costs.reason is None  # its decisions replay unchanged, the closing order included
+    assert [each.sharpe_daily for each in costs.by_factor] == [None] * 3
 
 
 def test_the_numbers_of_a_lost_account_with_something_left() -> None:
     """If it fails, an account that was lost at a close and closed with a remainder has a growth rate, or ratios."""
     bars = candles((98, 98), (98, 250), (150, 150), *[(98, 98)] * 30)
     run = run_backtest(bars, Sells(short=True), short=True)
-    measured, described = metrics(run), summary(run, run_backtest(bars, BuyAndHold()))
+    measured, described = metrics(run), record_of(run, run_backtest(bars, BuyAndHold())).info
     # 10,000 / (98 * 1.0002 * 1.001) units sold at 98 * 0.9998, bought back at 150 * 1.0002, a fee of 0.1 % each, and an hour's
     # borrow of 1 bp a day on the close of 250.
     units = 10_000 / (98 * 1.0002 * 1.001)
     left = 10_000 + units * (98 * 0.9998 * 0.999 - 150 * 1.0002 * 1.001 - 250 * 0.0001 / 24)
     assert measured["final_equity"] == pytest.approx(left, abs=0.001)
     assert left > 4_500
-    assert described["ruined"] == "2024-03-01T01:00:00Z"
-    assert described["sentence"].startswith("Lost everything on 2024-03-01T01:00:00Z. Traded once, returned -")
+    assert described.ruined == "2024-03-01T01:00:00Z"
+    assert described.sentence.startswith("Lost everything on 2024-03-01T01:00:00Z. Traded once, returned -")
     assert (measured["cagr"], measured["sharpe_daily"], measured["sortino_daily"], measured["calmar"]) == (
         -1.0,
         None,
@@ -301,13 +304,13 @@ def test_a_plain_strategy_is_closed_as_well() -> None:
     assert (run.equity["position_size"].iloc[lost + 1 :] == 0).all()
     assert equity.iloc[lost + 1 :].nunique() == 1
     # Pending orders are cancelled (a limit and a bracket of three), later ones are refused: two and a bracket.
-    assert run.funnel["rejected"] == {RUIN: 5}
-    assert run.funnel["unfilled"] == 4
+    assert run.funnel.rejected == {RUIN: 5}
+    assert run.funnel.unfilled == 4
     assert orders.loc[orders["status"] == "unfilled", "reason"].unique().tolist() == [RUIN]
     assert sum("Canceled" in each for each in Plain.states) == 4
     assert sum("Rejected" in each for each in Plain.states) == 5
-    described = summary(run, run_backtest(bars, BuyAndHold()))
-    assert described["sentence"].startswith("Lost everything on 2024-01-03T07:00:00Z. Traded once, returned -102.3 % against ")
+    described = record_of(run, run_backtest(bars, BuyAndHold())).info
+    assert described.sentence.startswith("Lost everything on 2024-01-03T07:00:00Z. Traded once, returned -102.3 % against ")
     assert run.cash + run.trades["pnl"].sum() == pytest.approx(equity.iloc[-1], rel=1e-12)
 
 
@@ -363,5 +366,5 @@ def test_an_order_beyond_the_cash_stays_refused() -> None:
                 self.buy(size=300)
 
     run = run_backtest(candles(*[(100, 100)] * 6), Turns, short=True)
-    assert run.funnel["rejected"] == {"Margin": 1}
+    assert run.funnel.rejected == {"Margin": 1}
     assert math.isclose(run.equity["position_size"].iloc[-1], -50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import Backtest, run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.engine.feed import days_of
-from flagbt.engine.funnel import FunnelError, check_funnel
-from flagbt.engine.simulation import ORDER_COLUMNS, TRADE_COLUMNS
+from flagbt.engine.funnel import FunnelError
+from flagbt.engine.simulation import ORDER_COLUMNS, TRADE_COLUMNS, CheckpointInfo
 from flagbt.errors import RangeError, StrategyError, UsageError
 from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.strategies.base import Position, Strategy
@@ -112,9 +113,9 @@ def test_everything_adds_up(strategy, seed, walk):
     assert borrow == pytest.approx(0, abs=1e-9) if not strategy.short else borrow > 0
     assert run.cash - spent - borrow == pytest.approx(equity["cash"].iloc[-1], abs=1e-9 * run.cash)
     assert filled["slippage_cost"].to_numpy() == pytest.approx((filled["notional"] * 0.0002).to_numpy(), rel=1e-3)
-    check_funnel(run.funnel)
-    assert run.funnel["filled"] == len(filled)
-    assert run.funnel["scored"] == (run.signals["signal"] >= 0).sum() == len(run.bars)
+    run.funnel.check()
+    assert run.funnel.filled == len(filled)
+    assert run.funnel.scored == (run.signals["signal"] >= 0).sum() == len(run.bars)
     assert equity.index.equals(run.bars.index)
     assert equity.index.equals(run.signals.index)
     assert (list(orders), list(trades)) == (list(ORDER_COLUMNS), list(TRADE_COLUMNS))
@@ -148,7 +149,7 @@ def test_any_targets_add_up(seed, walk):
     bars = Bars(bars.time, open_, np.maximum(bars.high, open_), np.minimum(bars.low, open_), bars.close, bars.volume, "gaps")
     run = run_backtest(bars, RandomTargets(short=True))
     equity, orders, trades = run.equity, run.orders, run.trades
-    assert run.funnel["rejected"] == {}
+    assert run.funnel.rejected == {}
     assert (equity["cash"] >= -1e-9 * equity["equity"]).all()
     assert len(trades) > 20
     assert run.cash + trades["pnl"].sum() == pytest.approx(equity["equity"].iloc[-1], rel=1e-9)
@@ -162,7 +163,7 @@ def test_any_targets_add_up(seed, walk):
     assert (
         np.sign(done["fill_price"].to_numpy() - open_[equity.index.get_indexer(done["filled"])]) == np.sign(done["size"])
     ).all()
-    check_funnel(run.funnel)
+    run.funnel.check()
 
 
 @baselines
@@ -195,8 +196,8 @@ def test_history_before_the_range_changes_no_signal(strategy, walk):
     long_history = run_backtest(bars, strategy, timerange=timerange)
     short_history = run_backtest(bars.take(slice(60, 400)), strategy, timerange=timerange)
     assert len(long_history.bars) == 200
-    assert long_history.funnel["no_signal"] == 0
-    assert long_history.data["first"] == "2024-01-05T04:00:00Z"
+    assert long_history.funnel.no_signal == 0
+    assert long_history.data.first == "2024-01-05T04:00:00Z"
     for name in ("equity", "signals", "orders", "trades"):
         pd.testing.assert_frame_equal(getattr(long_history, name), getattr(short_history, name), check_exact=True)
 
@@ -204,9 +205,9 @@ def test_history_before_the_range_changes_no_signal(strategy, walk):
 def test_warm_up_is_skipped_without_a_start_and_counted_with_one(walk):
     """The funnel's first step: if it fails, bars without a signal are lost, or dilute the result."""
     bars, strategy = walk(100, 6), SmaCross(fast_bars=5, slow_bars=20)
-    assert run_backtest(bars, strategy).funnel["bars"] == 81
+    assert run_backtest(bars, strategy).funnel.bars == 81
     run = run_backtest(bars, strategy, timerange=TimeRange(bars.time[10], None))
-    assert (run.funnel["bars"], run.funnel["no_signal"], run.funnel["scored"]) == (90, 9, 81)
+    assert (run.funnel.bars, run.funnel.no_signal, run.funnel.scored) == (90, 9, 81)
     assert (run.signals["signal"].iloc[:9] == NO_SIGNAL).all()
 
 
@@ -256,7 +257,7 @@ def test_decide_gets_the_true_position(walk):
     assert [position.exposure for position in seen[:5]] == [0.0, 1.0, 1.0, 1.0, 0.0]
     assert seen[1].entry_price == pytest.approx(run.orders["fill_price"].iloc[0])
     assert np.isnan(seen[0].entry_price)
-    assert run.funnel["kept"]["hold"] + run.funnel["ordered"] == 30
+    assert run.funnel.kept["hold"] + run.funnel.ordered == 30
 
 
 def test_an_order_before_a_gap_fills_at_the_next_bar(walk):
@@ -309,8 +310,8 @@ def test_a_plain_backtrader_strategy_reads_the_signals(walk):
     assert (run.orders["status"] == "filled").sum() > 20
     assert len(run.equity) == 300
     assert run.cash + run.trades["pnl"].sum() == pytest.approx(run.equity["equity"].iloc[-1], rel=1e-9)
-    assert run.funnel["scored"] is None
-    assert run.funnel["submitted"] == len(run.orders)
+    assert run.funnel.scored is None
+    assert run.funnel.submitted == len(run.orders)
 
 
 def test_a_plain_strategy_that_follows_the_rule_equals_the_adapter(walk):
@@ -355,10 +356,10 @@ def test_a_plain_strategy_cannot_short_or_borrow_silently(walk):
 
     bars = walk(30, 13)
     refused = run_backtest(bars, Shorts)
-    assert refused.funnel["rejected"] == {"short not allowed": 3}
+    assert refused.funnel.rejected == {"short not allowed": 3}
     assert refused.equity["position_size"].eq(0).all()
     allowed = run_backtest(bars, Shorts, short=True)
-    assert allowed.funnel["rejected"] == {"short above equity": 2}
+    assert allowed.funnel.rejected == {"short above equity": 2}
     assert allowed.trades["side"].tolist() == ["short"]
     assert allowed.orders["reason"].iloc[-1] == "Expired"
     assert allowed.orders["status"].iloc[-1] == "unfilled"
@@ -445,20 +446,21 @@ def test_invalid_arguments_are_refused(walk):
 def test_a_leaking_funnel_is_a_defect(walk):
     """The funnel's own check: if it fails, counts that do not add up pass unnoticed."""
     run = run_backtest(walk(50, 18), RandomSignals())
-    check_funnel(run.funnel)
+    run.funnel.check()
     with pytest.raises(FunnelError, match=r"submitted is .* but zero_size \+ rejected \+ unfilled \+ filled is"):
-        check_funnel(run.funnel | {"zero_size": 1})
+        replace(run.funnel, zero_size=1).check()
     with pytest.raises(FunnelError, match=r"scored is .* but kept \+ ordered - unprompted is"):
-        check_funnel(run.funnel | {"ordered": run.funnel["ordered"] + 1})
+        replace(run.funnel, ordered=run.funnel.ordered + 1).check()
 
 
 def test_the_record_holds_the_settings(walk):
     """The record: if it fails, a run cannot be repeated from it."""
     bars = walk(200, 19)
     strategy = SmaCross(fast_bars=5, slow_bars=20)
-    record = {"config": {"seed": 4}, "data": {"source": "x.csv"}, "checkpoint": {"name": "J"}}
+    card = {"name": "J", "digest": "ab", "label_shares": (0.2, 0.5, 0.3), "horizon_bars": 6, "labels": "horizon:6,0.01"}
+    record = {"config": {"seed": 4}, "checkpoint": CheckpointInfo(**card)}
     run = Backtest(bars=bars, strategy=strategy, cash=500, **record).run()
-    assert run.config == {
+    assert dict(run.config) == {
         "strategy": "sma-cross",
         "parameters": {"fast_bars": 5, "slow_bars": 20},
         "timerange": None,
@@ -472,8 +474,8 @@ def test_the_record_holds_the_settings(walk):
         "seed": 4,
         "bars_seen": [],
     }
-    assert run.data == {
-        "source": "x.csv",
+    assert run.data.to_json() == {
+        "source": bars.source,
         "synthetic": True,
         "digest": bars.digest,
         "step_hours": 1.0,
@@ -481,7 +483,7 @@ def test_the_record_holds_the_settings(walk):
         "first": "2024-01-01T19:00:00Z",
         "last": "2024-01-09T07:00:00Z",
     }
-    assert run.checkpoint == {"name": "J"}
+    assert run.checkpoint == CheckpointInfo(**card)
     assert set(run.seconds) == {"score", "replay"}
 
 

@@ -14,7 +14,7 @@ from flagbt.data.bars import Bars
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.errors import RangeError, StrategyError
-from flagbt.results.summary import summary
+from flagbt.results.recording import record_of
 from flagbt.strategies.baselines import BuyAndHold
 
 CASH, FEE = 10_000.0, 0.001
@@ -209,7 +209,7 @@ def test_no_all_in_purchase_is_ever_refused_for_a_gap():
 
     for seed in range(5):
         run = run_backtest(gappy(300, seed, price=(30_000.0, 1e-5, 3e6)[seed % 3]), InAndOut)
-        assert run.funnel["rejected"] == {}
+        assert run.funnel.rejected == {}
         assert len(run.orders) == 299 + 1  # the last bar's order is unfilled
         assert (run.equity["cash"] >= 0).all()
 
@@ -233,7 +233,7 @@ def test_all_in_uses_the_cash_that_earlier_orders_have_freed():
     cash = 10_000 - first * 101 * 1.0002 * 1.001 + first * 103 * 0.9998 * 0.999
     assert out == -first
     assert second == math.floor(cash / (103 * 1.0002 * 1.001) * 1e6) / 1e6
-    assert run.funnel["rejected"] == {"less than one lot": 1}
+    assert run.funnel.rejected == {"less than one lot": 1}
 
 
 @pytest.mark.parametrize("short", [False, True])
@@ -341,8 +341,8 @@ def test_a_sale_without_shorts_is_reported_as_rejected():
 
     bars = gappy(20, 6)
     run = run_backtest(bars, Sells)
-    assert run.funnel["rejected"] == {"short not allowed": 19}
-    sentence = summary(run, run_backtest(bars, BuyAndHold()))["sentence"]
+    assert run.funnel.rejected == {"short not allowed": 19}
+    sentence = record_of(run, run_backtest(bars, BuyAndHold())).info.sentence
     assert "19 orders rejected" in sentence
     assert "--short" in sentence
     allowed = run_backtest(bars, Sells, short=True)

@@ -20,7 +20,6 @@ from flagbt.engine import kernel
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.broker import RUIN
 from flagbt.engine.costs import Costs
-from flagbt.engine.funnel import check_funnel
 from flagbt.engine.replay import REASONS, ReplayBars, ReplayResult, Scratch, check_replay, position_rule, replay
 from flagbt.engine.rules import EXITS, WAITS, Rules
 from flagbt.engine.simulation import Simulation
@@ -171,14 +170,14 @@ def check(case: Case) -> None:
     assert sum(fill.size for fill in replayed.fills()) == pytest.approx(
         run.equity["position_size"].iloc[-1], rel=1e-6, abs=1e-6
     )
-    check_funnel(run.funnel)
+    run.funnel.check()
     assert Metrics.of(RunView.of_replay(replayed)) == metrics(run)  # every metric, those of the trades too
 
 
 def check_account(run: Simulation) -> None:
     """Check every account: no rejected order, no debt except after a ruin, and no trade after a ruin."""
     orders, equity = run.orders, run.equity["equity"].to_numpy()
-    assert not run.funnel["rejected"]
+    assert not run.funnel.rejected
     lost = np.flatnonzero(equity <= 0)
     end = lost[0] if len(lost) else len(equity)
     cash = run.equity["cash"].to_numpy()

@@ -69,15 +69,15 @@ def test_waits_and_exits(signals, rules, held, kept):
     """Bar counts: if it fails, a cooldown, a holding time or a horizon is a bar too long or too short."""
     run = run_letters(signals, **rules)
     assert sides(run) == held
-    assert {name: run.funnel["kept"][name] for name in ("cooldown", "min_hold") if run.funnel["kept"][name]} == kept
+    assert {name: run.funnel.kept[name] for name in ("cooldown", "min_hold") if run.funnel.kept[name]} == kept
 
 
 def test_a_rule_at_a_bar_without_a_signal_is_counted():
     """The funnel: if it fails, an exit without a signal makes the counts leak."""
     run = run_letters("BHH--HH", exit="horizon:3")
     assert sides(run) == ".LLL..."
-    assert (run.funnel["unprompted"], run.funnel["exits"], run.funnel["ordered"]) == (1, {"horizon": 1}, 2)
-    assert run.funnel["scored"] + 1 == sum(run.funnel["kept"].values()) + run.funnel["ordered"]
+    assert (run.funnel.unprompted, run.funnel.exits, run.funnel.ordered) == (1, {"horizon": 1}, 2)
+    assert run.funnel.scored + 1 == sum(run.funnel.kept.values()) + run.funnel.ordered
 
 
 def test_a_cooldown_turns_a_reversal_into_a_close():
@@ -95,7 +95,7 @@ def test_stops_trigger_at_closes_and_fill_at_the_next_open():
     run = run_letters("BHHHHH", closes, stop_loss=0.05)
     assert sides(run) == ".LLL.."
     assert run.trades["exit_price"].tolist() == [91.0]
-    assert run.funnel["exits"] == {"stop_loss": 1}
+    assert run.funnel.exits == {"stop_loss": 1}
     # A BUY at the same close does not save it; one at the next close buys again.
     assert sides(run_letters("BHHBHH", closes, stop_loss=0.05)) == ".LLL.."
     assert sides(run_letters("BHHHBH", closes, stop_loss=0.05)) == ".LLL.L"
@@ -106,10 +106,10 @@ def test_stops_trigger_at_closes_and_fill_at_the_next_open():
 def test_take_profit_and_stops_of_shorts():
     """Both sides: if it fails, a short's gain counts as a loss."""
     rising, falling = [100, 100, 104, 111, 120, 120], [100, 100, 96, 91, 80, 80]
-    assert run_letters("BHHHHH", rising, take_profit=0.10).funnel["exits"] == {"take_profit": 1}
-    assert run_letters("SHHHHH", falling, short=True, take_profit=0.05).funnel["exits"] == {"take_profit": 1}
+    assert run_letters("BHHHHH", rising, take_profit=0.10).funnel.exits == {"take_profit": 1}
+    assert run_letters("SHHHHH", falling, short=True, take_profit=0.05).funnel.exits == {"take_profit": 1}
     stopped = run_letters("SHHHHH", rising, short=True, stop_loss=0.10)
-    assert (sides(stopped), stopped.funnel["exits"]) == (".SSS..", {"stop_loss": 1})
+    assert (sides(stopped), stopped.funnel.exits) == (".SSS..", {"stop_loss": 1})
 
 
 def test_shorts_are_limited_when_opened_and_closed_when_they_grow():
@@ -120,7 +120,7 @@ def test_shorts_are_limited_when_opened_and_closed_when_they_grow():
     # Short of nearly all equity at 100; at 130 the notional is 1.86 times the remaining equity.
     closes = [100, 100, 120, 130, 130, 130]
     run = run_letters("SHHHHH", closes, short=True, close_short_above=1.8)
-    assert (sides(run), run.funnel["exits"]) == (".SSS..", {"short_limit": 1})
+    assert (sides(run), run.funnel.exits) == (".SSS..", {"short_limit": 1})
     assert sides(run_letters("SHHHHH", closes, short=True)) == ".SSSSS"
 
 

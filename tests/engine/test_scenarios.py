@@ -428,4 +428,4 @@ def test_scenario(scenario):
         assert (trade.side, trade.status) == (side, status)
         assert trade.size == pytest.approx(size, abs=1e-9)
         assert trade.pnl == pytest.approx(pnl, abs=0.000_05)
-    assert {reason: count for reason, count in run.funnel["kept"].items() if count} == scenario.kept
+    assert {reason: count for reason, count in run.funnel.kept.items() if count} == scenario.kept

@@ -35,7 +35,7 @@ def test_the_best_of_equal_tests_is_marked(keep: Keeper) -> None:
     runs = [keep(name="model"), keep(name="idle", kind="collapsed"), keep(name="held", kind="buy-and-hold")]
     table = {row[0]: row[1:] for row in comparison_table(runs)}
     assert table[""] == ["model", "idle", "held"]
-    sharpe = [run.metrics["strategy"]["sharpe_daily"] for run in runs]
+    sharpe = [run.metrics["sharpe_daily"] for run in runs]
     best = "model" if sharpe[0] > sharpe[2] else "held"
     marked = [name for name, cell in zip(table[""], table["Sharpe ratio, daily returns"], strict=True) if "*" in cell]
     assert marked == [best]
@@ -88,7 +88,7 @@ def test_equal_names_are_distinguished_and_escaped(keep: Keeper) -> None:
 def test_many_runs_and_the_same_bytes_twice(keep: Keeper) -> None:
     """If it fails, the seventh run has no colour, or the page changes from one rendering to the next."""
     run = keep()
-    runs = [replace(run, manifest=run.manifest | {"name": f"run {i}"}) for i in range(8)]
+    runs = [replace(run, info=replace(run.info, name=f"run {i}")) for i in range(8)]
     assert render_comparison(runs) == render_comparison(runs)
 
 
@@ -96,7 +96,7 @@ def test_many_runs_and_the_same_bytes_twice(keep: Keeper) -> None:
 def test_one_run_and_fifty(keep: Keeper, count: int) -> None:
     """If it fails, one run has no page, or the page of fifty hides some or is too large."""
     run = keep()
-    runs = [replace(run, manifest=run.manifest | {"name": f"run {i}"}) for i in range(count)]
+    runs = [replace(run, info=replace(run.info, name=f"run {i}")) for i in range(count)]
     page = render_comparison(runs)
     assert all(f"run {i}" in page for i in range(count))
     assert len(page) < 6_000_000
@@ -114,7 +114,7 @@ def test_runs_without_a_common_bar_are_refused_by_name(keep: Keeper) -> None:
 def test_differences_are_to_the_first_run(keep: Keeper) -> None:
     """If it fails, the grey numbers are differences to something else."""
     runs = [keep(name="a"), keep(name="b", kind="buy-and-hold")]
-    one, two = (run.metrics["strategy"]["sharpe_daily"] for run in runs)
+    one, two = (run.metrics["sharpe_daily"] for run in runs)
     assert f"<small>{two - one:+.2f}</small>" in render_comparison(runs)
 
 
@@ -161,7 +161,7 @@ def test_an_unknown_metric_has_a_nearest_one() -> None:
 def test_conditions_at_their_limits(keep: Keeper) -> None:
     """If it fails, a run at the limit fails, or one with an undefined number passes silently."""
     run, idle = keep(), keep(kind="collapsed")
-    sharpe = run.metrics["strategy"]["sharpe_daily"]
+    sharpe = run.metrics["sharpe_daily"]
     assert Condition("sharpe_daily", "<", sharpe).failure(run, "a") is None
     assert "a: sharpe_daily is" in str(Condition("sharpe_daily", "<=", sharpe).failure(run, "a"))
     assert Condition("trades", ">", 1e9).failure(run, "a") is None
@@ -174,9 +174,9 @@ def test_the_best_comes_first_and_the_idle_last(keep: Keeper) -> None:
     runs = [keep(kind="collapsed", name="idle"), keep(name="model"), keep(name="held", kind="buy-and-hold")]
     for name, better in (("max_drawdown", max), ("fees_paid", min)):
         found = ordered(runs, name)
-        values = [run.metrics["strategy"][name] for run in found[:2]]
+        values = [run.metrics[name] for run in found[:2]]
         assert values[0] == better(values)
-        assert found[2].manifest["name"] == "idle"
+        assert found[2].info.name == "idle"
 
 
 def test_a_run_that_lost_everything_is_never_the_best(keep: Keeper) -> None:
@@ -184,9 +184,9 @@ def test_a_run_that_lost_everything_is_never_the_best(keep: Keeper) -> None:
     lost, held = keep(name="lost"), keep(name="held", kind="buy-and-hold")
     equity = lost.equity.copy()
     equity.iloc[20, equity.columns.get_loc("equity")] = 0.0
-    numbers = lost.metrics["strategy"] | {"fees_paid": 0.0, "total_return": 5.0, "final_equity": 6e4, "max_drawdown_days": 0.1}
-    lost = replace(lost, equity=equity, metrics=lost.metrics | {"strategy": numbers})
+    numbers = replace(lost.metrics, fees_paid=0.0, total_return=5.0, final_equity=6e4, max_drawdown_days=0.1)
+    lost = replace(lost, equity=equity, metrics=numbers)
     table = {row[0]: row[1:] for row in comparison_table([lost, held])}
     assert not any("*" in row[0] for row in table.values())
     assert table["Total return"][0] == "+500.0 %"
-    assert [run.manifest["name"] for run in ordered([lost, held], "total_return")] == ["held", "lost"]
+    assert [run.info.name for run in ordered([lost, held], "total_return")] == ["held", "lost"]

@@ -25,9 +25,11 @@ from flagbt.reports.sections.significance import luck_word
 from flagbt.reports.tearsheet import command, render_tearsheet
 from flagbt.results.metrics import metrics
 from flagbt.results.number_text import percent
-from flagbt.results.run_record import RunRecord, read_run
+from flagbt.results.recording import record_of
+from flagbt.results.run_reader import read_run
+from flagbt.results.run_record import RunRecord
 from flagbt.results.run_view import daily_returns
-from flagbt.results.summary import summary
+from flagbt.results.significance.answer import Answer, LuckVerdict, Significance
 
 RunMaker = Callable[..., Simulation]
 Keeper = Callable[..., RunRecord]
@@ -189,7 +191,7 @@ def test_the_same_record_gives_the_same_bytes_in_another_process(run_maker: RunM
     )
     pair = run_maker(24 * 35), run_maker(24 * 35, kind="buy-and-hold")
     with matplotlib.rc_context({"font.size": 31, "lines.linewidth": 9}):
-        stored = keep_run(*pair, tmp_path, report=render_tearsheet, measure=True)
+        stored = keep_run(*pair, tmp_path, page=render_tearsheet, measure=True)
     page = (stored.folder / "tearsheet.html").read_bytes()
     moved = stored.folder.rename(tmp_path / "elsewhere")
     (moved / "tearsheet.html").unlink()
@@ -259,7 +261,7 @@ def test_rejected_orders_explain_a_run_that_never_traded(run_maker: RunMaker) ->
     run = run_maker(240)
     orders = run.orders.assign(status="rejected", reason="Margin")
     idle = run_maker(240, kind="hold")
-    sentence = summary(replace(idle, orders=orders, signals=run.signals), idle)["sentence"]
+    sentence = record_of(replace(idle, orders=orders, signals=run.signals), idle).info.sentence
     assert sentence == f"Never traded: 240 bars, {len(orders)} orders rejected (most often: Margin), none filled."
 
 
@@ -278,10 +280,10 @@ def test_calibration_can_not_hide_a_collapse(run_maker: RunMaker) -> None:
     assert run.signals is not None
     calibrated = run.signals.assign(signal=1, p_sell=0.163, p_hold=0.656, p_buy=0.181)
     calibrated.loc[run.signals["signal"] == -1, "signal"] = -1
-    found = summary(replace(run, signals=calibrated), run_maker(240, kind="buy-and-hold"))
-    assert found["verdicts"]["model"]["verdict"] == "collapsed"
-    assert found["verdicts"]["calibrated"]["verdict"] == "plausible"
-    assert found["sentence"].startswith("Collapsed: HOLD on 100.0 %")
+    found = record_of(replace(run, signals=calibrated), run_maker(240, kind="buy-and-hold")).info
+    assert found.verdicts.model.verdict == "collapsed"
+    assert found.verdicts.calibrated.verdict == "plausible"
+    assert found.sentence.startswith("Collapsed: HOLD on 100.0 %")
 
 
 def test_all_losses_and_an_open_position(run_maker: RunMaker, page_of: Pager) -> None:
@@ -326,13 +328,13 @@ def test_sections_show_the_numbers_of_the_record(run_maker: RunMaker, keep_run: 
     """If it fails, the page shows another ECE, break-even fee or interval than metrics.json holds."""
     stored = keep_run(run_maker(24 * 91), run_maker(24 * 91, kind="buy-and-hold"), tmp_path, measure=True)
     page = render_tearsheet(stored).replace("\xa0", " ")
-    labels, certainty = stored.metrics["labels"], stored.metrics["certainty"]
-    assert f"<td>{percent(labels['raw']['ece'])}</td><td>{percent(labels['calibrated']['ece'])}</td>" in page
-    assert f"{labels['confusion'][1][2]:,} ·" in page
+    labels, certainty = stored.label_scores, stored.significance
+    assert f"<td>{percent(labels.raw.ece)}</td><td>{percent(labels.calibrated.ece)}</td>" in page
+    assert f"{labels.confusion[1][2]:,} ·" in page
     shown = html.unescape(page)
-    assert stored.metrics["costs"]["break_even_sentence"] in shown
-    for each in certainty.values():
-        assert each["sentence"] in shown
+    assert stored.cost_sensitivity.break_even_sentence in shown
+    for name in certainty.to_json():
+        assert getattr(certainty, name).sentence in shown
 
 
 @pytest.mark.parametrize(
@@ -350,9 +352,14 @@ def test_the_word_for_luck(
     deflated: float | None, low: float | None, high: float | None, beyond: bool | None, word: str
 ) -> None:
     """If it fails, a gain from a rising market is reported as luck, or as skill."""
-    certainty = {
-        "verdict": {"beyond_luck": beyond},
-        "deflated_sharpe": {"value": deflated},
-        "sharpe_interval": {"low": low, "high": high},
-    }
-    assert luck_word(certainty) == word
+    answer = Answer(value=None, unit="", sentence="", formula="", paper="")
+    found = Significance(
+        probabilistic_sharpe=answer,
+        minimum_track_record=answer,
+        deflated_sharpe=replace(answer, value=deflated),
+        sharpe_interval=replace(answer, low=low, high=high),
+        difference_interval=answer,
+        random_entries=answer,
+        verdict=LuckVerdict(beyond, ""),
+    )
+    assert luck_word(found) == word

@@ -72,13 +72,13 @@ def test_other_costs_are_backtraders_numbers(strategy: Strategy, walk: Callable[
     """If it fails, the Sharpe ratio at 0 or 2 times the costs differs from a run at those costs."""
     bars = walk(24 * 50, 5)
     found = cost_sensitivity(made(bars, strategy))
-    assert found["reason"] is None
-    assert [row["factor"] for row in found["by_factor"]] == [0, 1, 2]
-    for row in found["by_factor"]:
-        expected = metrics(made(bars, strategy, factor=row["factor"]))
-        assert row["reason"] is None
+    assert found.reason is None
+    assert [row.factor for row in found.by_factor] == [0, 1, 2]
+    for row in found.by_factor:
+        expected = metrics(made(bars, strategy, factor=row.factor))
+        assert row.reason is None
         for name in ("sharpe_daily", "total_return", "fees_paid"):
-            assert row[name] == pytest.approx(expected[name], rel=1e-9), name
+            assert getattr(row, name) == pytest.approx(expected[name], rel=1e-9), name
 
 
 def test_break_even_fee_breaks_even_in_backtrader(walk: Callable[..., Bars]) -> None:
@@ -87,12 +87,12 @@ def test_break_even_fee_breaks_even_in_backtrader(walk: Callable[..., Bars]) -> 
     strategy = SmaCross(fast_bars=5, slow_bars=20)
     run = made(bars, strategy)
     found = cost_sensitivity(run)
-    fee = found["break_even_fee_bps"]
+    fee = found.break_even_fee_bps
     assert fee is not None
     assert metrics(made(bars, strategy, fee_bps=fee))["total_return"] == pytest.approx(0, abs=2e-5)
     assert metrics(made(bars, strategy, fee_bps=fee + 1))["total_return"] < 0
     assert metrics(made(bars, strategy, fee_bps=max(0, fee - 1)))["total_return"] > 0
-    assert f"breaks even at a fee of {fee:.1f} bps per side; it paid 10." in found["break_even_sentence"]
+    assert f"breaks even at a fee of {fee:.1f} bps per side; it paid 10." in found.break_even_sentence
 
 
 def test_no_break_even_fee_has_a_reason(walk: Callable[..., Bars]) -> None:
@@ -100,7 +100,7 @@ def test_no_break_even_fee_has_a_reason(walk: Callable[..., Bars]) -> None:
     bars = walk(24 * 20, 1)
     falling, rising = drifting(bars, -0.005), drifting(bars, 0.005)
     reasons = [
-        cost_sensitivity(made(*each))["break_even_reason"]
+        cost_sensitivity(made(*each)).break_even_reason
         for each in ((bars, AlwaysHold()), (falling, BuyAndHold()), (rising, BuyAndHold()))
     ]
     assert reasons == ["no trade was made", "the run loses even without a fee", "the run still gains at a fee of 1,000 bps"]
@@ -110,27 +110,27 @@ def test_the_decisions_of_rules_are_kept(walk: Callable[..., Bars]) -> None:
     """If it fails, a run with stops is replayed without them."""
     run = made(walk(24 * 40, 3), RandomSignals(seed=4), rules=Rules(stop_loss=0.01, cooldown_bars=3))
     found = cost_sensitivity(run)
-    assert found["by_factor"][1]["total_return"] == pytest.approx(metrics(run)["total_return"])
+    assert found.by_factor[1].total_return == pytest.approx(metrics(run)["total_return"])
 
 
 def test_a_plain_backtrader_strategy_is_not_known(walk: Callable[..., Bars]) -> None:
     """If it fails, a strategy that sizes its own orders gets numbers that its orders would not produce."""
     found = cost_sensitivity(made(walk(200, 1), Crossing))
-    assert found["break_even_fee_bps"] is None
-    assert found["reason"].startswith("a plain Backtrader strategy places its own orders")
-    assert {row["sharpe_daily"] for row in found["by_factor"]} == {None}
+    assert found.break_even_fee_bps is None
+    assert found.reason.startswith("a plain Backtrader strategy places its own orders")
+    assert {row.sharpe_daily for row in found.by_factor} == {None}
 
 
 def test_a_replay_that_differs_is_not_used(walk: Callable[..., Bars]) -> None:
     """If it fails, a run shows numbers of a replay that differs from it."""
     run = made(walk(300, 1), SmaCross(fast_bars=5, slow_bars=20))
     found = cost_sensitivity(replace(run, equity=run.equity.assign(equity=run.equity["equity"] * 1.01)))
-    assert found["by_factor"][1]["sharpe_daily"] is None
-    assert "the fast replay differs from Backtrader at the bar" in found["reason"]
+    assert found.by_factor[1].sharpe_daily is None
+    assert "the fast replay differs from Backtrader at the bar" in found.reason
 
 
 def test_costs_beyond_the_limit_have_a_reason(walk: Callable[..., Bars]) -> None:
     """If it fails, twice a large fee ends the run with an error."""
-    row = cost_sensitivity(made(walk(300, 1), SmaCross(fast_bars=5, slow_bars=20), fee_bps=600))["by_factor"][2]
-    assert row["sharpe_daily"] is None
-    assert "fee_bps is 1200" in row["reason"].replace(",", "")
+    row = cost_sensitivity(made(walk(300, 1), SmaCross(fast_bars=5, slow_bars=20), fee_bps=600)).by_factor[2]
+    assert row.sharpe_daily is None
+    assert "fee_bps is 1200" in row.reason.replace(",", "")

@@ -84,7 +84,7 @@ def test_headline_ratios_by_hand(run_maker: RunMaker) -> None:
 def test_four_hour_bars_have_fewer_of_them_in_a_year(with_equity: Callable[..., Simulation]) -> None:
     """If it fails, the per-bar Sharpe ratio treats every bar as an hour."""
     run = with_equity([101, 103, 102, 106], [0, 4, 8, 12])
-    run = replace(run, data=run.data | {"step_hours": 4.0, "bars_per_year": 365 * 6})
+    run = replace(run, data=replace(run.data, step_hours=4.0, bars_per_year=365 * 6))
     returns = np.array([101 / 100, 103 / 101, 102 / 103, 106 / 102]) - 1
     expected = returns.mean() / returns.std(ddof=1) * math.sqrt(365 * 6)
     assert metrics(run)["sharpe_per_bar"] == pytest.approx(expected)

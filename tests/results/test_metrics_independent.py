@@ -35,7 +35,7 @@ def check(run: Simulation) -> None:
     pairs = {
         "total_return": empyrical.cum_returns_final(daily),
         "sharpe_daily": empyrical.sharpe_ratio(daily, annualization=365),
-        "sharpe_per_bar": empyrical.sharpe_ratio(per_bar, annualization=run.data["bars_per_year"]),
+        "sharpe_per_bar": empyrical.sharpe_ratio(per_bar, annualization=run.data.bars_per_year),
         "sortino_daily": empyrical.sortino_ratio(daily, annualization=365),
         "volatility_daily": empyrical.annual_volatility(daily, annualization=365),
         "max_drawdown": empyrical.max_drawdown(per_bar),

@@ -24,8 +24,9 @@ from flagbt.engine.backtest import run_backtest
 from flagbt.engine.replay import replay
 from flagbt.engine.simulation import Simulation
 from flagbt.models.signals import Signals
-from flagbt.results.cost_sensitivity import costs_of, replay_bars
+from flagbt.results.cost_sensitivity import replay_bars
 from flagbt.results.metrics import metrics
+from flagbt.results.significance.answer import LuckVerdict
 from flagbt.results.significance.bootstrap import sharpe_interval
 from flagbt.results.significance.measure import significance
 from flagbt.results.significance.random_entries import Holdings, random_entries
@@ -246,7 +247,7 @@ def test_unmoved_trades_replay_to_the_runs_own_equity(walk: Callable[..., Bars],
     holdings, entry = Holdings.of(run)
     assert len(holdings.side) == len(run.trades) > 5
     targets = holdings.targets(entry, len(bars))
-    replayed = replay(replay_bars(run), targets, costs=costs_of(run), cash=run.cash, short=short)
+    replayed = replay(replay_bars(run), targets, costs=run.config.costs, cash=run.cash, short=short)
     assert replayed.equity == pytest.approx(run.equity["equity"].to_numpy())
 
 
@@ -337,11 +338,11 @@ def test_undefined_answers_have_a_reason(kind: str, run_maker: Callable[..., Sim
     run, reason = degenerate(kind, run_maker)
     benchmark = run_maker(len(run.equity), kind="buy-and-hold")
     found = significance(run, benchmark, ALONE)
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.to_json(), allow_nan=False)
     for name in ANSWERS[:-1]:
-        assert (found[name]["value"], found[name]["reason"]) == (None, reason)
-        assert reason in found[name]["sentence"]
-    assert found["verdict"] == {"beyond_luck": None, "sentence": f"It is not known whether this is luck: {reason}."}
+        assert (getattr(found, name).value, getattr(found, name).reason) == (None, reason)
+        assert reason in getattr(found, name).sentence
+    assert found.verdict == LuckVerdict(None, f"It is not known whether this is luck: {reason}.")
 
 
 def test_all_losses_are_a_number(walk: Callable[..., Bars], run_maker: Callable[..., Simulation]) -> None:
@@ -349,11 +350,11 @@ def test_all_losses_are_a_number(walk: Callable[..., Bars], run_maker: Callable[
     run = run_maker(24 * 90, kind="buy-and-hold")
     falling = run.cash * np.exp(-np.cumsum(np.random.default_rng(0).uniform(0.0001, 0.0004, len(run.equity))))
     found = significance(with_equity(run, falling), run, ALONE)
-    assert found["probabilistic_sharpe"]["value"] == pytest.approx(0, abs=1e-6)
-    assert "less than 0.1 %" in found["probabilistic_sharpe"]["sentence"]
-    assert found["minimum_track_record"]["reason"].startswith("the Sharpe ratio is not above 0")
-    assert found["sharpe_interval"]["high"] < 0
-    assert found["verdict"]["beyond_luck"] is False
+    assert found.probabilistic_sharpe.value == pytest.approx(0, abs=1e-6)
+    assert "less than 0.1 %" in found.probabilistic_sharpe.sentence
+    assert found.minimum_track_record.reason.startswith("the Sharpe ratio is not above 0")
+    assert found.sharpe_interval.high < 0
+    assert found.verdict.beyond_luck is False
 
 
 def test_a_rising_market_is_not_the_strategys_doing(walk: Callable[..., Bars]) -> None:
@@ -364,10 +365,10 @@ def test_a_rising_market_is_not_the_strategys_doing(walk: Callable[..., Bars]) -
     bars = Bars(flat.time, **prices, volume=flat.volume)
     held = made(bars, BuyAndHold())
     found = significance(held, held, ALONE)
-    assert found["deflated_sharpe"]["value"] > 0.95
-    assert found["sharpe_interval"]["low"] > 0
-    assert found["verdict"]["beyond_luck"] is False
-    assert "it comes from the market, not from the timing" in found["verdict"]["sentence"]
+    assert found.deflated_sharpe.value > 0.95
+    assert found.sharpe_interval.low > 0
+    assert found.verdict.beyond_luck is False
+    assert "it comes from the market, not from the timing" in found.verdict.sentence
 
 
 def test_more_trials_deflate_more(walk: Callable[..., Bars]) -> None:
@@ -377,13 +378,13 @@ def test_more_trials_deflate_more(walk: Callable[..., Bars]) -> None:
     alone = significance(run, benchmark, ALONE)
     few = significance(run, benchmark, TrialCount(3, (-1.0, 0.5, 1.0)))
     many = significance(run, benchmark, TrialCount(50, (-1.0, 0.5, 1.0)))
-    assert alone["deflated_sharpe"]["value"] == alone["probabilistic_sharpe"]["value"]
-    assert alone["deflated_sharpe"]["value"] > few["deflated_sharpe"]["value"] > many["deflated_sharpe"]["value"]
-    assert "50 configurations" in many["deflated_sharpe"]["sentence"]
-    idle = significance(run, benchmark, TrialCount(2, (1.0,), damaged_lines=3))["deflated_sharpe"]
-    assert idle["value"] == alone["probabilistic_sharpe"]["value"]
-    assert "Of 2 configurations tried on these bars only this one has a Sharpe ratio" in idle["sentence"]
-    assert "3 damaged lines were not counted" in idle["sentence"]
+    assert alone.deflated_sharpe.value == alone.probabilistic_sharpe.value
+    assert alone.deflated_sharpe.value > few.deflated_sharpe.value > many.deflated_sharpe.value
+    assert "50 configurations" in many.deflated_sharpe.sentence
+    idle = significance(run, benchmark, TrialCount(2, (1.0,), damaged_lines=3)).deflated_sharpe
+    assert idle.value == alone.probabilistic_sharpe.value
+    assert "Of 2 configurations tried on these bars only this one has a Sharpe ratio" in idle.sentence
+    assert "3 damaged lines were not counted" in idle.sentence
 
 
 def test_same_seed_same_numbers(walk: Callable[..., Bars]) -> None:
@@ -391,14 +392,14 @@ def test_same_seed_same_numbers(walk: Callable[..., Bars]) -> None:
     bars = walk(24 * 60, 7)
     run, benchmark = made(bars, RandomSignals(seed=3)), made(bars, BuyAndHold())
     first, again, other = (significance(run, benchmark, ALONE, seed=seed) for seed in (0, 0, 1))
-    assert json.dumps(first) == json.dumps(again)
-    assert first["sharpe_interval"]["low"] != other["sharpe_interval"]["low"]
-    assert first["random_entries"]["inputs"]["median"] != other["random_entries"]["inputs"]["median"]
-    assert set(first) == {*ANSWERS, "verdict"}
+    assert first == again
+    assert first.sharpe_interval.low != other.sharpe_interval.low
+    assert first.random_entries.inputs["median"] != other.random_entries.inputs["median"]
+    assert set(first.to_json()) == {*ANSWERS, "verdict"}
     for name in ANSWERS:
-        assert first[name]["formula"]
-        assert first[name]["paper"]
-        assert first[name]["sentence"].endswith(".")
+        assert getattr(first, name).formula
+        assert getattr(first, name).paper
+        assert getattr(first, name).sentence.endswith(".")
 
 
 def test_no_trade_leaves_nothing_to_move(walk: Callable[..., Bars]) -> None:

@@ -11,14 +11,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from flagbt.engine.run_settings import RunSettings
 from flagbt.engine.simulation import Simulation
 from flagbt.errors import RecordError, UsageError
-from flagbt.results.evidence import evidence
+from flagbt.results.evidence import RunEvidence, evidence
 from flagbt.results.metrics import metrics
+from flagbt.results.recording import Provenance, record_of
 from flagbt.results.store import RunRecord, find_run, list_runs, read_run, write_page, write_run
 from flagbt.results.trial_log import TrialCount
 from flagbt.storage import atomic_files
@@ -34,9 +37,17 @@ def pair(run_maker: RunMaker) -> tuple[Simulation, Simulation]:
     return run_maker(240), run_maker(240, kind="buy-and-hold")
 
 
-def save(pair: tuple[Simulation, Simulation], out: Path, **more: object) -> Path:
+def save(
+    pair: tuple[Simulation, Simulation],
+    out: Path,
+    page: Callable[[RunRecord], str] = lambda _: "page\n",
+    measured: RunEvidence | None = None,
+    **provenance: Any,
+) -> Path:
     """Write the pair with a one-line page."""
-    return write_run(*pair, out, **({"report": lambda _: "page\n"} | more))  # type: ignore[arg-type]
+    folder = write_run(record_of(*pair, measured, Provenance(**provenance)), out, page=page).folder
+    assert folder is not None
+    return folder
 
 
 def test_a_run_is_read_back_as_it_was(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
@@ -50,34 +61,34 @@ def test_a_run_is_read_back_as_it_was(pair: tuple[Simulation, Simulation], tmp_p
     pd.testing.assert_frame_equal(stored.signals, run.signals, check_freq=False)
     pd.testing.assert_frame_equal(stored.orders, run.orders, check_dtype=False, check_exact=True)
     pd.testing.assert_frame_equal(stored.trades, run.trades, check_dtype=False, check_exact=True)
-    unmeasured = {"certainty": None, "costs": None, "labels": None}
-    assert stored.metrics == {"strategy": metrics(run).to_json(), "benchmark": metrics(benchmark).to_json(), **unmeasured}
-    assert stored.manifest["config"] == run.config
-    assert stored.manifest["funnel"] == run.funnel
-    assert stored.manifest["checkpoint"] == run.checkpoint
-    assert (stored.manifest["name"], stored.manifest["notes"]) == ("first", "why")
-    assert stored.manifest["versions"]["pandas"] == pd.__version__
-    assert stored.manifest["verdicts"]["signal"]["verdict"] == "skewed"
+    assert (stored.metrics, stored.benchmark_metrics) == (metrics(run), metrics(benchmark))
+    assert stored.significance is stored.cost_sensitivity is stored.label_scores is None
+    assert stored.settings == run.config
+    assert stored.info.funnel == run.funnel
+    assert stored.info.checkpoint == run.checkpoint
+    assert (stored.info.name, stored.info.notes) == ("first", "why")
+    assert stored.info.versions["pandas"] == pd.__version__
+    assert stored.verdicts.signal.verdict == "skewed"
 
 
 def test_the_evidence_is_read_back(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a page shows another significance than the run measured."""
     measured = evidence(*pair, TrialCount(1, (0.5,)))
-    stored = read_run(save(pair, tmp_path, evidence=measured))
-    assert {name: stored.metrics[name] for name in measured} == json.loads(json.dumps(measured))
-    assert all(measured.values())
+    stored = read_run(save(pair, tmp_path, measured=measured))
+    assert {name: getattr(stored, name) for name in measured.__dict__} == measured.__dict__
+    assert all(measured.__dict__.values())
 
 
 def test_a_run_of_the_first_format_is_read(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, runs from before significance was measured are lost."""
-    folder = save(pair, tmp_path, evidence=evidence(*pair, TrialCount(1, (0.5,))))
+    folder = save(pair, tmp_path, measured=evidence(*pair, TrialCount(1, (0.5,))))
     for name, change in (("run.json", {"format_version": 1}), ("metrics.json", {})):
         values = json.loads((folder / name).read_text()) | change
         for section in ("certainty", "costs", "labels"):
             values.pop(section, None)
         (folder / name).write_text(json.dumps(values))
     stored = read_run(folder)
-    assert stored.metrics["certainty"] is stored.metrics["costs"] is stored.metrics["labels"] is None
+    assert stored.significance is stored.cost_sensitivity is stored.label_scores is None
     manifest = json.loads((folder / "run.json").read_text()) | {"format_version": 2}
     (folder / "run.json").write_text(json.dumps(manifest))
     with pytest.raises(RecordError, match=r"metrics.json .*it lacks certainty, costs, labels"):
@@ -99,7 +110,7 @@ def test_a_run_without_signals_has_no_signals_file(run_maker: RunMaker, tmp_path
     stored = read_run(save((benchmark, benchmark), tmp_path))
     assert stored.signals is None
     assert not (stored.folder / "signals.parquet").exists()
-    assert stored.manifest["diversity"] is None
+    assert stored.info.diversity is None
     assert re.fullmatch(r"\d{8}T\d{6}Z-buy-and-hold-[0-9a-f]{6}", stored.folder.name)
 
 
@@ -120,12 +131,14 @@ def test_two_writes_differ_only_in_clocks_and_id(pair: tuple[Simulation, Simulat
 
 def test_the_folders_name_is_safe_and_names_the_strategy(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a strategy's or a checkpoint's name can leave the folder or break a shell."""
+    checkpoint = pair[0].checkpoint
+    assert checkpoint is not None
     run = replace(
         pair[0],
-        config=pair[0].config | {"strategy": "my.module:Class"},
-        checkpoint=(pair[0].checkpoint or {}) | {"name": "../../etc/J 4<b>"},
+        config=RunSettings({**pair[0].config, "strategy": "my.module:Class"}),
+        checkpoint=replace(checkpoint, name="../../etc/J 4<b>"),
     )
-    folder = save((run, pair[1]), tmp_path, provenance={"started": "2026-01-02T03:04:05.678+01:00"})
+    folder = save((run, pair[1]), tmp_path, started="2026-01-02T03:04:05.678+01:00")
     assert re.fullmatch(r"20260102T020405Z-my\.module-Class-etc-J-4-b-[0-9a-f]{6}", folder.name)
     assert folder.parent == tmp_path
 
@@ -142,11 +155,11 @@ def test_undefined_numbers_are_null_and_the_json_is_sorted(run_maker: RunMaker, 
 
 def test_the_command_is_kept_as_given_and_only_in_the_manifest(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, the typed command is lost, or an absolute path leaks into another file."""
-    command = ["flagbt", "run", "--data", "/home/me/bars.csv", "--name", "bad \udcff byte"]
-    folder = save(pair, tmp_path, provenance={"command": command, "seeds": {"torch": 7}})
-    manifest = read_run(folder).manifest
-    assert manifest["command"] == command
-    assert manifest["seeds"] == {"torch": 7}
+    command = ("flagbt", "run", "--data", "/home/me/bars.csv", "--name", "bad \udcff byte")
+    folder = save(pair, tmp_path, command=command, seeds={"torch": 7})
+    info = read_run(folder).info
+    assert info.command == command
+    assert info.seeds == {"torch": 7}
     assert not any(b"/home/me" in (folder / name).read_bytes() for name in FILES - {"run.json"})
 
 
@@ -157,7 +170,7 @@ def test_a_failing_report_leaves_nothing(pair: tuple[Simulation, Simulation], tm
         raise RuntimeError("no page today")
 
     with pytest.raises(RuntimeError, match="no page today"):
-        save(pair, tmp_path / "runs", report=report)
+        save(pair, tmp_path / "runs", page=report)
     assert not (tmp_path / "runs").exists()
 
 
@@ -218,15 +231,15 @@ def test_concurrent_writers_never_share_a_folder(
 
     monkeypatch.setattr("secrets.token_hex", token)
     found: list[Path] = []
-    started = {"started": "2026-01-01T00:00:00+00:00"}
-    threads = [threading.Thread(target=lambda: found.append(save(pair, tmp_path, provenance=started))) for _ in range(4)]
+    started = "2026-01-01T00:00:00+00:00"
+    threads = [threading.Thread(target=lambda: found.append(save(pair, tmp_path, started=started))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(set(found)) == 4
     assert sorted(found) == sorted(tmp_path.iterdir())
-    assert all(read_run(folder).manifest["id"] == folder.name[-6:] for folder in found)
+    assert all(read_run(folder).info.id == folder.name[-6:] for folder in found)
 
 
 def test_a_page_replaces_the_old_one_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,8 +286,8 @@ def test_a_newer_or_broken_manifest_is_refused(tmp_path: Path, manifest: str, me
 
 def test_find_run_by_prefix_id_name_path_and_none(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a run cannot be named in the usual ways."""
-    first = save(pair, tmp_path, name="baseline", provenance={"started": "2026-03-01T00:00:00+00:00"})
-    second = save(pair, tmp_path, provenance={"started": "2025-01-01T00:00:00+00:00"})
+    first = save(pair, tmp_path, name="baseline", started="2026-03-01T00:00:00+00:00")
+    second = save(pair, tmp_path, started="2025-01-01T00:00:00+00:00")
     (tmp_path / ".20990101T000000Z-x.partial").mkdir()
     (tmp_path / "notes").mkdir()
     assert list_runs(tmp_path) == [first, second]

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flagbt.arrays import JsonObject
 from flagbt.data.bars import Bars
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import Backtest, run_backtest
 from flagbt.engine.costs import Costs
+from flagbt.engine.simulation import CheckpointInfo
 from flagbt.errors import RecordError
 from flagbt.results import trial_log as trials_module
-from flagbt.results.run_record import read_run
+from flagbt.results.run_reader import read_run
 from flagbt.results.significance.current_trials import CurrentTrials
 from flagbt.results.significance.sharpe_ratio import Moments, deflated_sharpe
 from flagbt.results.store import list_runs
@@ -156,6 +158,7 @@ def test_what_makes_another_trial(walk: Callable[..., Bars]) -> None:
     assert trial() == base
     named = {"data": "other name.csv", "allow_overlap": True, "timerange": "20240101-"}
     assert trial(config=named) == base
+    card = CheckpointInfo(name="a", digest="2", label_shares=(0.2, 0.6, 0.2), horizon_bars=6, labels="horizon:6,0.01")
     whole = {**Costs().describe(), "fee_bps": 10}
     assert trial(config=whole) == base
     differing = [
@@ -165,8 +168,8 @@ def test_what_makes_another_trial(walk: Callable[..., Bars]) -> None:
         trial(cash=20_000.0),
         trial(config={"seed": 1}),
         trial(config={"code": "abc"}),
-        trial(checkpoint={"name": "a", "digest": "1"}),
-        trial(checkpoint={"name": "a", "digest": "2"}),
+        trial(checkpoint=replace(card, digest="1")),
+        trial(checkpoint=card),
     ]
     assert len({base.configuration, *(each.configuration for each in differing)}) == 9
     assert {each.bars for each in differing} == {base.bars}
@@ -179,12 +182,16 @@ def test_what_makes_another_trial(walk: Callable[..., Bars]) -> None:
 
 def test_names_of_calibrations_and_checkpoints_do_not_count() -> None:
     """If it fails, `stored` and `stored:default`, or a copied checkpoint, count as two trials."""
-    config = {"strategy": "flagtrader", "parameters": {"calibration": {"scale": 1}}, "calibration": "stored", "checkpoint": "a"}
+    config: JsonObject = {
+        "strategy": "flagtrader",
+        "parameters": {"calibration": {"scale": 1}},
+        "calibration": "stored",
+        "checkpoint": "a",
+    }
     renamed = config | {"calibration": "stored:default", "checkpoint": "b"}
-    card = {"name": "a", "digest": "1"}
-    assert configuration_digest(config, card) == configuration_digest(renamed, card | {"name": "b"})
+    assert configuration_digest(config, "1") == configuration_digest(renamed, "1")
     plain = {name: value for name, value in config.items() if name != "parameters"}
-    assert configuration_digest(plain, card) != configuration_digest(plain | {"calibration": "none"}, card)
+    assert configuration_digest(plain, "1") != configuration_digest(plain | {"calibration": "none"}, "1")
 
 
 def test_ruin_has_no_sharpe_ratio(walk: Callable[..., Bars]) -> None:
@@ -339,6 +346,6 @@ def test_a_record_that_does_not_name_its_trial_is_found_in_the_log(
     del manifest["trial"]
     (old / "run.json").write_text(json.dumps(manifest))
     (old / "metrics.json").write_text(json.dumps(metrics))
-    found = CurrentTrials().run(read_run(old)).metrics["certainty"]["deflated_sharpe"]
-    assert (found["inputs"]["trials"], found["inputs"]["trials_at_run"]) == (2, 1)
-    assert found["value"] < metrics["certainty"]["deflated_sharpe"]["value"]
+    found = CurrentTrials().run(read_run(old)).significance.deflated_sharpe
+    assert (found.inputs["trials"], found.inputs["trials_at_run"]) == (2, 1)
+    assert found.value < metrics["certainty"]["deflated_sharpe"]["value"]

@@ -34,7 +34,7 @@ from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.model_signals import ModelSignals
 from flagbt.results.metrics import metrics
-from flagbt.results.run_record import read_run
+from flagbt.results.run_reader import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.flagtrader import FlagTrader
 from flagbt.sweeps import worker as worker_module
@@ -237,8 +237,8 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
         ),
         out=tmp_path / "sweeps-runs",
     )
-    assert {name: recorded.metrics["strategy"][name] for name in holdout["strategy"]} == holdout["strategy"]
-    assert {name: recorded.metrics["benchmark"][name] for name in holdout["buy_and_hold"]} == holdout["buy_and_hold"]
+    assert {name: recorded.metrics[name] for name in holdout["strategy"]} == holdout["strategy"]
+    assert {name: recorded.benchmark_metrics[name] for name in holdout["buy_and_hold"]} == holdout["buy_and_hold"]
     # Every setting is in the trial log, under the digest of its run.
     logged = {configuration for _, configuration in read_trials(tmp_path / "sweeps-runs").trials}
     assert len(logged) == found.manifest["settings"]
@@ -301,7 +301,7 @@ def test_the_line_that_repeats_the_winner_runs_as_printed(
     assert (values["data"]["synthetic"], values["data"]["source"]) == (False, "my bars.csv")
     stored = read_run(Path(values["run"]))
     holdout = manifest["winner"]["holdout"]
-    assert {name: stored.metrics["strategy"][name] for name in holdout["strategy"]} == holdout["strategy"]
+    assert {name: stored.metrics[name] for name in holdout["strategy"]} == holdout["strategy"]
     assert values["overlap_allowed"] is bool(options)
     assert stored.folder.parent.name == ("my runs" if options else "runs")
     assert f"--calibration {manifest['winner']['rows'][0]['calibration']}" in line

@@ -60,7 +60,7 @@ def tearsheet(run_maker: RunMaker, keep_run: Keeper, pages: dict[str, Path]) -> 
     """Give the tearsheet of a model's run over a year of hourly bars, with all evidence."""
     if "tearsheet" not in pages:
         run, benchmark = run_maker(24 * 366), run_maker(24 * 366, kind="buy-and-hold")
-        stored = keep_run(run, benchmark, pages["folder"] / "runs", report=render_tearsheet, measure=True, name=EVIL)
+        stored = keep_run(run, benchmark, pages["folder"] / "runs", page=render_tearsheet, measure=True, name=EVIL)
         pages["tearsheet"] = stored.folder / "tearsheet.html"
     return pages["tearsheet"]
 
@@ -264,7 +264,7 @@ def test_odd_runs_open(chromium: Any, run_maker: RunMaker, keep_run: Keeper, tmp
     """If it fails, the page of an unusual run does not open."""
     run = ODD[kind](run_maker)
     benchmark = run_maker(len(run.equity), kind="buy-and-hold")
-    stored = keep_run(run, benchmark, tmp_path, report=render_tearsheet, measure=len(run.trades) < 1_000, name=EVIL)
+    stored = keep_run(run, benchmark, tmp_path, page=render_tearsheet, measure=len(run.trades) < 1_000, name=EVIL)
     with OpenedPage(chromium, stored.folder / "tearsheet.html", width=390) as opened:
         opened.page.screenshot(path=ARTEFACTS / f"odd-{kind.replace(' ', '-').replace(',', '')}.png", full_page=True)
         assert opened.overflow() <= 0
@@ -276,7 +276,7 @@ def test_odd_runs_open(chromium: Any, run_maker: RunMaker, keep_run: Keeper, tmp
 def test_one_run_and_fifty_open(chromium: Any, run_maker: RunMaker, keep_run: Keeper, tmp_path: Path, count: int) -> None:
     """If it fails, a comparison of many runs, or of one, does not open or overflows the window."""
     stored = keep_run(run_maker(240), run_maker(240, kind="buy-and-hold"), tmp_path, measure=True)
-    runs = [replace(stored, manifest=stored.manifest | {"name": f"{EVIL} {i}"}) for i in range(count)]
+    runs = [replace(stored, info=replace(stored.info, name=f"{EVIL} {i}")) for i in range(count)]
     path = tmp_path / "compare.html"
     path.write_text(render_comparison(runs), encoding="utf-8")
     with OpenedPage(chromium, path, width=390) as opened:

@@ -10,6 +10,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -365,20 +366,23 @@ def test_the_table_of_certainty_is_complete(run_maker: Callable[..., object]) ->
 
     run = run_maker(48)
     found = significance(run, run, TrialCount(1, ()))  # type: ignore[arg-type]
-    assert [row[0].strip("`") for row in table_after(page("significance.md"), "figures")] == [*found][:-1]
+    names = [field.name for field in fields(found)]
+    assert [row[0].strip("`") for row in table_after(page("significance.md"), "figures")] == names[:-1]
     assert "`verdict`" in page("significance.md")
 
 
 def test_the_folder_tables_are_complete(tmp_path: Path, run_maker: Callable[..., object]) -> None:
     """If this fails, a table misses a file of the folder, or lists one that does not exist."""
+    from flagbt.results.recording import record_of
     from flagbt.results.store import write_run
 
     def listed(mark: str) -> set[str]:
         return {row[0].strip("`") for row in table_after(page("ARCHITECTURE.md"), mark)}
 
     run, benchmark = run_maker(48), run_maker(48, kind="buy-and-hold")
-    folder = write_run(run, benchmark, tmp_path, report=lambda _: "page")  # type: ignore[arg-type]
-    assert listed("run folder") == {file.name for file in folder.iterdir()}
+    stored = write_run(record_of(run, benchmark), tmp_path, page=lambda _: "page")  # type: ignore[arg-type]
+    assert stored.folder is not None
+    assert listed("run folder") == {file.name for file in stored.folder.iterdir()}
     assert listed("checkpoint folder") == {file.name for file in (BUNDLED / "Jan4").iterdir()}
 
 

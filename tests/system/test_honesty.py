@@ -25,9 +25,9 @@ from flagbt.engine.backtest import run_backtest
 from flagbt.errors import RangeError
 from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.results.caveats import unstated, with_stamp
-from flagbt.results.run_record import read_run
+from flagbt.results.recording import record_of
+from flagbt.results.run_reader import read_run
 from flagbt.results.significance.too_good import too_good_verdict
-from flagbt.results.summary import summary
 from flagbt.strategies.base import Strategy
 from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, SmaCross
 from flagbt.strategies.declarations import bars_seen, warmup_bars
@@ -532,7 +532,7 @@ def test_probabilities_of_any_strategy_are_scored(walk: Walk) -> None:
         == scores["calibrated"]["ece"]
         == pytest.approx(sum(a * (place == k).mean() for a, k in zip(apart, np.unique(place), strict=True)), abs=1e-9)
     )
-    verdicts = summary(run, run_backtest(bars, BuyAndHold()))["verdicts"]
+    verdicts = record_of(run, run_backtest(bars, BuyAndHold())).info.verdicts
     mean = np.random.default_rng(2).dirichlet([2, 4, 2], len(bars))[10:].mean(axis=0)
     own = (
         np.bincount(np.where(change > 0.005, 2, np.where(change < -0.005, 0, 1))[change.notna()], minlength=3) / change.count()
@@ -551,7 +551,7 @@ def test_probabilities_of_any_strategy_are_on_its_page(command: Command, mine: P
     shown = json.loads(out)
     assert shown["model_verdict"] in ("plausible", "collapsed")
     stored = read_run(Path(shown["run"]))
-    assert stored.metrics["labels"]["labels"] == str(LabelSpec())
+    assert stored.label_scores["labels"] == str(LabelSpec())
     page = Path(shown["tearsheet"]).read_text(encoding="utf-8")
     assert "Distance of the probabilities from the outcomes" in page
     assert "Confusion: final signals" in page

@@ -26,7 +26,7 @@ from flagbt.models.kinds.original_import import OwnerDeclaration, import_checkpo
 from flagbt.models.kinds.torch_pickle import read_pickled
 from flagbt.models.network import load_network, read_tensors
 from flagbt.models.stored_base import read_base
-from flagbt.results.run_record import read_run
+from flagbt.results.run_reader import read_run
 from flagbt.storage.atomic_files import read_json
 from flagbt.storage.untrusted_files import DEEPEST, LARGEST_HEADER_BYTES, check_safetensors, load_json, parse_json
 

@@ -1,0 +1,112 @@
+"""Make a run's record in memory: `record_of`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from ..arrays import JsonValue
+from ..data.bars import utc
+from ..engine.simulation import Simulation
+from .evidence import RunEvidence
+from .library_versions import git_revision, library_versions
+from .metrics import metrics
+from .run_info import FORMAT_VERSION, RunInfo, TrialInfo
+from .run_record import RunRecord
+from .run_tables import per_bar, per_event
+from .run_view import ruined_at
+from .summary import diversity_of, fills_of, sentence_of, verdicts_of
+from .trial_log import bars_digest, trial_configuration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a run comes from.
+
+    Attributes
+    ----------
+    name, notes : str, optional
+        The user's own text.
+    command : tuple of str
+        The command line as given.
+    seeds : mapping
+    device : str, optional
+        The device that scored the bars.
+    started : str, optional
+        ISO time, UTC; by default now less the run's seconds.
+    """
+
+    name: str | None = None
+    notes: str | None = None
+    command: tuple[str, ...] = ()
+    seeds: Mapping[str, JsonValue] = field(default_factory=dict)
+    device: str | None = None
+    started: str | None = None
+
+
+def record_of(
+    run: Simulation, benchmark: Simulation, evidence: RunEvidence | None = None, provenance: Provenance | None = None
+) -> RunRecord:
+    """Return the record of a run, which was not saved.
+
+    It equals the record that `flagbt.results.store.write_run` writes and `flagbt.results.run_reader.read_run` reads, but for
+    the identity of the folder.
+
+    Parameters
+    ----------
+    run, benchmark : Simulation
+        Over the same bars.
+    evidence : RunEvidence, optional
+        By default nothing was measured.
+    provenance : Provenance, optional
+    """
+    if not run.equity.index.equals(benchmark.equity.index):
+        raise ValueError("the run and its benchmark must have the same bars")
+    evidence, provenance = evidence or RunEvidence(), provenance or Provenance()
+    measured, held, described = metrics(run), metrics(benchmark), diversity_of(run)
+    verdicts, lost = verdicts_of(run, described), ruined_at(run)
+    seconds = with_total(run.seconds)
+    info = RunInfo(
+        format_version=FORMAT_VERSION,
+        id="",
+        name=provenance.name,
+        notes=provenance.notes,
+        config=run.config,
+        data=run.data,
+        checkpoint=run.checkpoint,
+        cash=run.cash,
+        funnel=run.funnel,
+        sentence=sentence_of(run, measured, held, described, verdicts),
+        ruined=None if lost is None else utc(lost.to_datetime64()),
+        diversity=described,
+        fills=fills_of(run),
+        verdicts=verdicts,
+        trial=TrialInfo(bars_digest(run), trial_configuration(run)),
+        command=provenance.command,
+        seeds=provenance.seeds,
+        versions=library_versions(),
+        git_revision=git_revision(),
+        device=provenance.device,
+        started=provenance.started or (datetime.now(tz=UTC) - timedelta(seconds=seconds["total"])).isoformat(),
+        finished="",
+        seconds=seconds,
+    )
+    return RunRecord(
+        info=info.as_read(),
+        metrics=measured,
+        benchmark_metrics=held,
+        significance=evidence.significance and evidence.significance.as_read(),
+        cost_sensitivity=evidence.cost_sensitivity and evidence.cost_sensitivity.as_read(),
+        label_scores=evidence.label_scores and evidence.label_scores.as_read(),
+        equity=per_bar(run.equity.assign(benchmark_equity=benchmark.equity["equity"])),
+        signals=None if run.signals is None else per_bar(run.signals),
+        orders=per_event(run.orders),
+        trades=per_event(run.trades),
+    )
+
+
+def with_total(phases: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of a run's phases with their sum, ``total``."""
+    own = {name: seconds for name, seconds in phases.items() if name != "total"}
+    return {**own, "total": sum(own.values())}
