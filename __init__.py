@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .data.labels import LabelSpec as LabelSpec
     from .data.readers import read_bars as read_bars
     from .data.time_range import TimeRange as TimeRange
-    from .doctor.diagnose import DiagnosisRequest as DiagnosisRequest
-    from .doctor.diagnose import diagnose as diagnose
-    from .engine.backtest import run_backtest as run_backtest
+    from .doctor.finding import Diagnosis as Diagnosis
+    from .engine.costs import Costs as Costs
+    from .engine.rules import Rules as Rules
     from .errors import FlagbtError as FlagbtError
     from .models.calibration import Calibration as Calibration
     from .models.checkpoint import Checkpoint as Checkpoint
@@ -30,45 +30,61 @@ if TYPE_CHECKING:
     from .models.model_signals import ModelSignals as ModelSignals
     from .models.signals import Signals as Signals
     from .results.metric import Metric as Metric
-    from .results.store import read_run as read_run
     from .strategies.base import Position as Position
     from .strategies.base import Strategy as Strategy
     from .training.progress import Monitor as Monitor
     from .training.recipe import Recipe as Recipe
-    from .workflows.request import RunRequest as RunRequest
-    from .workflows.run import run as run
+    from .workflows.compare import Comparison as Comparison
+    from .workflows.compare import compare as compare
+    from .workflows.diagnose import diagnose as diagnose
+    from .workflows.fetch import fetch as fetch
+    from .workflows.fitted_calibration import FittedCalibration as FittedCalibration
+    from .workflows.fitted_calibration import calibrate as calibrate
+    from .workflows.from_python import backtest as backtest
+    from .workflows.python_sweep import FinishedSweep as FinishedSweep
+    from .workflows.python_sweep import sweep as sweep
+    from .workflows.run import Run as Run
+    from .workflows.run import read_run as read_run
     from .workflows.train import train as train
 
 __version__ = "0.2.0"
 
 _PUBLIC = {
     "BUY": "data.labels",
-    "HOLD": "data.labels",
-    "SELL": "data.labels",
     "Bars": "data.bars",
     "Calibration": "models.calibration",
     "Checkpoint": "models.checkpoint",
+    "Comparison": "workflows.compare",
+    "Costs": "engine.costs",
     "Decision": "models.decision",
-    "DiagnosisRequest": "doctor.diagnose",
+    "Diagnosis": "doctor.finding",
     "FeatureSet": "data.features",
+    "FinishedSweep": "workflows.python_sweep",
+    "FittedCalibration": "workflows.fitted_calibration",
     "FlagbtError": "errors",
+    "HOLD": "data.labels",
     "LabelSpec": "data.labels",
-    "ModelSignals": "models.model_signals",
     "Metric": "results.metric",
+    "ModelSignals": "models.model_signals",
     "Monitor": "training.progress",
     "Position": "strategies.base",
     "Recipe": "training.recipe",
-    "RunRequest": "workflows.request",
+    "Rules": "engine.rules",
+    "Run": "workflows.run",
+    "SELL": "data.labels",
     "Signals": "models.signals",
     "Strategy": "strategies.base",
     "TimeRange": "data.time_range",
-    "diagnose": "doctor.diagnose",
+    "backtest": "workflows.from_python",
+    "calibrate": "workflows.fitted_calibration",
+    "compare": "workflows.compare",
+    "diagnose": "workflows.diagnose",
+    "fetch": "workflows.fetch",
     "find_checkpoint": "models.checkpoint",
     "load_sample": "data.bundled_sample",
     "read_bars": "data.readers",
-    "read_run": "results.store",
-    "run": "workflows.run",
-    "run_backtest": "engine.backtest",
+    "read_run": "workflows.run",
+    "sweep": "workflows.python_sweep",
     "train": "workflows.train",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -145,10 +145,10 @@ def option_table(kind: type) -> tuple[OptionEntry, ...]:
 
 
 @cache
-def _own_options(kind: type) -> tuple[OptionEntry, ...]:
+def _own_options(kind: type, owner: str = "") -> tuple[OptionEntry, ...]:
     """Return the options of a dataclass itself."""
     own = {each.name for each in fields(kind)}
-    return tuple(entry for entry in option_table(kind) if entry.name in own)
+    return tuple(entry._replace(owner=owner) for entry in option_table(kind) if entry.name in own)
 
 
 def _entries(kind: type, group: str, owner: str) -> Iterator[OptionEntry]:
@@ -207,9 +207,9 @@ def recorded(options: object) -> JsonObject:
 
 def check_options(options: object, owner: str = "") -> None:
     """Check the type and the range of each of a dataclass's own options; see ``check_value``."""
-    for entry in _own_options(cast(type, type(options))):
-        if not entry.is_many:
-            check_value(entry._replace(owner=owner), getattr(options, entry.name))
+    for entry in _own_options(cast(type, type(options)), owner):
+        if not entry.is_many and (value := getattr(options, entry.name)) is not entry.default:
+            check_value(entry, value)
 
 
 def check_value(entry: OptionEntry, value: object) -> None:

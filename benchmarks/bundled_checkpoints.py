@@ -27,8 +27,8 @@ from flagbt.training.model_card import card
 from flagbt.training.objectives import Objective
 from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
 from flagbt.workflows.train import train
 
 TEST_YEAR = TimeRange.parse("20240101-20250101")
@@ -82,7 +82,7 @@ def describe_test_year(checkpoint: Checkpoint, data: Path) -> None:
     score = scores(signals.probabilities, labels, checkpoint.label_shares)
     with tempfile.TemporaryDirectory() as scratch:
         request = RunRequest(ckpt=str(checkpoint.folder), data=data, timerange=TEST_YEAR)
-        recorded = run(request, out=Path(scratch))
+        recorded = backtest_request(request, runs=Path(scratch))
     doctor = examine(subject_of_checkpoint(checkpoint, bars, timerange=TEST_YEAR))
     rank = doctor.finding("rank-skill")
     mine, market = recorded.metrics, recorded.benchmark_metrics

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from flagbt.engine.costs import Costs
 from flagbt.results.store import list_runs
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
+from flagbt.workflows.run import save_run
 
 REPEATS = 3
 
@@ -45,9 +46,10 @@ def main() -> None:
     print(f"{os.cpu_count()} CPU cores, load {os.getloadavg()[0]:.1f}, the fastest of {REPEATS}")
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "runs"
-        folder = run(RunRequest(ckpt="Jan4"), out=out).folder
+        folder = save_run(backtest_request(RunRequest(ckpt="Jan4"), runs=out), out).folder
         for fee_bps in range(1, 10):
-            run(RunRequest(strategy="sma-cross", costs=Costs(fee_bps=float(fee_bps))), out=out)
+            request = RunRequest(strategy="sma-cross", costs=Costs(fee_bps=float(fee_bps)))
+            save_run(backtest_request(request, runs=out), out)
         page = Path(scratch) / "compare.html"
         rows = {
             "tearsheet of 8,784 hourly bars": (seconds_of("report", folder.name, "--out", str(out)), folder / "tearsheet.html"),

@@ -26,8 +26,9 @@ from flagbt.models.kinds.llama import BarTransformer
 from flagbt.models.network import architecture_of, load_network
 from flagbt.models.scoring import ScoringOptions, score
 from flagbt.strategies.baselines import SmaCross
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
+from flagbt.workflows.run import save_run
 
 READ_LOGITS = """
 import time
@@ -91,7 +92,7 @@ def main() -> None:
 
     # 4. The whole run, including the page
     with tempfile.TemporaryDirectory() as scratch:
-        taken = seconds(lambda: run(RunRequest(ckpt="Jan4"), out=Path(scratch)), 1)
+        taken = seconds(lambda: save_run(backtest_request(RunRequest(ckpt="Jan4"), runs=Path(scratch)), Path(scratch)), 1)
     print(f"flagbt run --ckpt Jan4, imports already done: {taken:.1f} s")
 
 

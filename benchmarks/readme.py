@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 
 from flagbt.models.checkpoint import BUNDLED
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
+from flagbt.workflows.run import save_run
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("Jan4", "Jan19", "Jan19-sqrt", "focal")
@@ -47,7 +48,7 @@ def table() -> str:
 def picture(target: Path) -> None:
     """Photograph the head of the tearsheet of `flagbt run --strategy flagtrader --ckpt Jan4`."""
     with tempfile.TemporaryDirectory() as scratch:
-        page = run(RunRequest(ckpt="Jan4"), out=Path(scratch)).folder / "tearsheet.html"
+        page = save_run(backtest_request(RunRequest(ckpt="Jan4"), runs=Path(scratch)), Path(scratch)).folder / "tearsheet.html"
         command = [
             "chromium",
             "--headless",

@@ -67,7 +67,7 @@ def calibrate_command(
     """Fit a calibration on bars that the checkpoint was not trained on; later runs with it refuse those bars."""
     from ..models.checkpoint import find_checkpoint
     from ..models.decision import Decision
-    from ..workflows.calibrate import CalibrateRequest, calibrate
+    from ..workflows.calibrate import CalibrateRequest, calibrate_request
     from ..workflows.inputs import load_bars
 
     # 1. Every check on what is written, before the work
@@ -84,7 +84,7 @@ def calibrate_command(
         checkpoint=checkpoint, bars=load_bars(data), method=method, shares=_shares(shares), decision=rule, **options
     )
     with ProgressBars({"checks": "Examining", "score": "Scoring bars"}) as bars:
-        done = calibrate(request, progress=bars.update)
+        done = calibrate_request(request, progress=bars.update)
 
     # 3. Write it, then print it
     print_resolved("checkpoint", checkpoint)

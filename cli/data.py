@@ -182,7 +182,7 @@ def data_fetch(
     The file's bars next to the missing ones are fetched again and must agree. An interrupted fetch loses at most a
     page: the same command resumes it. Needs the extra: pip install 'flagbt[fetch]'.
     """
-    from ..data.fetching.fetch import FetchRequest, fetch
+    from ..data.fetching.fetch import FetchRequest, fetch_request
     from ..data.time_range import parse_moment
 
     request = FetchRequest(
@@ -198,7 +198,7 @@ def data_fetch(
     )
     phases = {"fetch": f"{symbol} {timeframe}", "check": "checking the gaps again", "archive": "monthly files"}
     with ProgressBars(phases) as progress:
-        done = fetch(request, report=progress.update, notify=progress.print_line)
+        done = fetch_request(request, report=progress.update, notify=progress.print_line)
     _show_fetched(done, request, as_json)
 
 

@@ -37,20 +37,23 @@ class TableOption(click.Option):
     Parameters
     ----------
     group : str
-    bounds : str
-        The range of its values in words.
+    bounds, default_text : str
+        The range of its values and its default in words, where click's own would not do.
     """
 
-    def __init__(self, *names: Any, group: str = "", bounds: str = "", **about: Any) -> None:
+    def __init__(self, *names: Any, group: str = "", bounds: str = "", default_text: str = "", **about: Any) -> None:
         super().__init__(*names, **about)
         self.group = group
         self.bounds = bounds
+        self.default_text = default_text
 
     def get_help_extra(self, ctx: click.Context) -> click.types.OptionHelpExtra:
         """Return what stands in brackets after the help: the default and the range."""
         extra = super().get_help_extra(ctx)
         if self.bounds:
             extra["range"] = self.bounds
+        if self.default_text:
+            extra["default"] = self.default_text
         return extra
 
 
@@ -69,12 +72,16 @@ class Command(click.Command):
         super().__init__(*arguments, **about)
         self.examples = examples
 
+    def shown_examples(self, ctx: click.Context) -> tuple[str, ...]:  # noqa: ARG002 - a group's are those of its commands
+        """Return the examples that the help shows."""
+        return self.examples
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the description, then the examples."""
         super().format_help_text(ctx, formatter)
-        if self.examples:
+        if examples := self.shown_examples(ctx):
             with formatter.section("Examples"):
-                for example in self.examples:
+                for example in examples:
                     formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -114,12 +121,11 @@ class Group(Command, click.Group):
 
     command_class = Command
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the description, then an example of the first two commands, or both of the only one."""
+    def shown_examples(self, ctx: click.Context) -> tuple[str, ...]:
+        """Return an example of the first two commands, or both of the only one."""
         commands = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
         each = [command.examples for command in commands if isinstance(command, Command) and command.examples]
-        self.examples = tuple(example for examples in zip(*each, strict=True) for example in examples)[:2]
-        super().format_help_text(ctx, formatter)
+        return tuple(example for examples in zip(*each, strict=True) for example in examples)[:2]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, then the commands."""

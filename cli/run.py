@@ -12,7 +12,6 @@ from ..arrays import JsonObject
 from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
 from ..workflows.request import RunRequest
-from ..workflows.run import run
 from ..workflows.strategy import read_params
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
@@ -36,10 +35,14 @@ if TYPE_CHECKING:
 @json_option
 def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
     """Backtest a strategy, and write a run folder with a tearsheet."""
+    from ..workflows.backtest import backtest_request
+    from ..workflows.run import save_run
+
     given = {option: value for option, value in options.items() if value is not None}
     request = RunRequest.of({**given, "params": read_params(given["strategy"], given["param"])})
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
-        record = run(request, out=out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
+        made = backtest_request(request, runs=out, progress=bars.update)
+        record = save_run(made, out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     if as_json:
         print_json(run_json(record))
         return

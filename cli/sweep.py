@@ -144,7 +144,8 @@ def _many_values(entry: OptionEntry) -> Callable[[F], F]:
         help=f"{about.help}{more}",
         group=entry.group,
         bounds=about.range_text,
-        show_default=shown or False,
+        show_default=False,
+        default_text=shown,
         **({"is_flag": False, "flag_value": "yes"} if entry.kind is bool else {}),
     )
 
@@ -182,12 +183,12 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
 
     Options may be repeated, or given several values separated by commas.
     """
-    from ..workflows.sweep import sweep
+    from ..workflows.sweep import sweep_request
 
     request = SweepRequest.of({name: value for name, value in options.items() if value is not None})
     phases = {"score": "Scoring bars", "sweep": "Replaying settings", "check": "Checking in Backtrader"}
     with ProgressBars(phases) as bars:
-        swept = sweep(request, out=out, runs=runs, command=["flagbt", *sys.argv[1:]], progress=bars.update)
+        swept = sweep_request(request, out=out, runs=runs, command=["flagbt", *sys.argv[1:]], progress=bars.update)
     for name in request.ckpt:
         print_checkpoint(name)
     if as_json:

@@ -1,4 +1,4 @@
-"""Time ranges in freqtrade's notation: ``20240101-20240701``, ``20240101-``, ``-20240701``."""
+"""Time ranges in freqtrade's notation, ``20240101-20240701``, ``20240101-``, ``-20240701``, or a year, ``2024``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TimeRange:
 
     @classmethod
     def parse(cls, text: str, *, option: str = "--timerange") -> TimeRange:
-        """Read ``A-B``, ``A-`` or ``-B``, where A and B are ``YYYYMMDD`` or ``YYYYMMDDTHHMM`` in UTC.
+        """Read ``A-B``, ``A-`` or ``-B``, where A and B are ``YYYYMMDD`` or ``YYYYMMDDTHHMM`` in UTC, or a year, ``YYYY``.
 
         Raises
         ------
@@ -36,12 +36,17 @@ class TimeRange:
         '20240101-20240701'
         >>> TimeRange.parse("20240101-").stop is None
         True
+        >>> str(TimeRange.parse("2024"))
+        '20240101-20250101'
         """
+        if re.fullmatch(r"[0-9]{4}", text.strip()):
+            year = int(text)
+            text = f"{year:04}0101-{year + 1:04}0101"
         ends = text.strip().split("-")
         if len(ends) != 2 or not any(ends):
             raise UsageError(
                 f"{option}: '{text}' is not a time range. Write A-B, A- or -B with dates as YYYYMMDD or YYYYMMDDTHHMM "
-                "(UTC, end exclusive), such as 20240101-20240701."
+                "(UTC, end exclusive), such as 20240101-20240701, or a year, such as 2024."
             )
         start, stop = (_stamp(end, text, option) if end else None for end in ends)
         if start is not None and stop is not None and start >= stop:

@@ -52,7 +52,32 @@ def checks() -> str:
     return table(("check", "method"), ((f"`{each.name}`", each.method) for each in built_in_checks()))
 
 
-TABLES: dict[str, Callable[[], str]] = {"formats": formats, "metrics": metrics, "figures": figures, "checks": checks}
+def axes() -> str:
+    """Return the table of the options of `flagbt run` that a sweep may vary."""
+    from flagbt.sweeps.axes import value_text
+    from flagbt.workflows.sweep_request import swept_options
+
+    words = {bool: "`yes`, `no` or both", int: "whole numbers", float: "numbers", str: "texts"}
+    rows = (
+        (
+            f"`{each.flag}`",
+            " ".join(filter(None, (words[each.kind], each.option.range_text))) + (", or `none`" if each.is_optional else ""),
+            each.option.unit if each.kind in (int, float) else "",
+            value_text(each.default),
+            each.option.help,
+        )
+        for each in swept_options()
+    )
+    return table(("option", "values", "unit", "default", "meaning"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "formats": formats,
+    "metrics": metrics,
+    "figures": figures,
+    "checks": checks,
+    "axes": axes,
+}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

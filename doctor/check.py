@@ -6,6 +6,7 @@ The built-in ones are the files of ``doctor/checks``. Installed packages add the
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Any, Generic
 
 from markupsafe import Markup
 
-from ..errors import FlagbtError
+from ..errors import FlagbtError, UsageError
 from ..reports.page import render
 from .counterfactual import Ablation
 from .finding import E, Finding, skipped
@@ -48,6 +49,9 @@ class Need:
 
 KNOWN_INPUT = Need(lambda subject: subject.unknown)  # an imported checkpoint may not state its features or labels
 LABELS = Need(lambda subject: "It needs labels." if subject.labelled is None else "", "Give labels=.")
+
+
+_KINDS = {"name": str, "rank": int, "method": str, "evidence": type, "needs": tuple, "causes": tuple, "follows": tuple}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,11 @@ class Check(Generic[E]):
     undo: Callable[[Subject, E], Ablation | None] | None = None
     draw: Callable[[E], Markup] | None = None
 
+    def __post_init__(self) -> None:
+        for field, kind in _KINDS.items():
+            if not isinstance(value := getattr(self, field), kind):
+                raise UsageError(f"check '{self.name}': expected a {kind.__name__} as {field}, got {value!r:.60}.")
+
     def examine(self, subject: Subject) -> Finding:
         """Run the check; where an input is missing, or it raises, the finding is ``skipped`` with the reason."""
         try:
@@ -100,12 +109,11 @@ class Check(Generic[E]):
                 if reason := need.missing(subject):
                     return replace(skipped(reason, need.remedy), check=self.name)
             found = self.run(subject)
+            _check_result(found)
         except FlagbtError as error:
             found = skipped(str(error))
         except (Exception, SystemExit) as error:  # your own predict or feature function, or a plug-in, may raise anything
             found = skipped(f"The check raised {error_text(error)}{self._place(error)}")
-        if not isinstance(found, Finding):
-            found = skipped(f"The check returned a {type(found).__name__}, not a Finding.")
         return replace(found, check=self.name)
 
     def explained(self, subject: Subject, finding: Finding) -> Finding:
@@ -114,9 +122,9 @@ class Check(Generic[E]):
             return finding
         try:
             undone = self.undo(subject, finding.evidence)
+            return finding if undone is None else replace(finding, explains=undone.share, undone=undone.text)
         except (Exception, SystemExit):  # your own predict or feature function, or a plug-in, may raise anything
             return finding
-        return finding if undone is None else replace(finding, explains=undone.share, undone=undone.text)
 
     def section(self, finding: Finding) -> Markup:
         """Return the finding's section of the page; empty without evidence to draw."""
@@ -145,6 +153,22 @@ class Check(Generic[E]):
 
 
 AnyCheck = Check[Any]
+
+
+def _check_result(found: object) -> None:
+    """Refuse what a plug-in's check cannot return.
+
+    Raises
+    ------
+    UsageError
+        When it is not a Finding, or JSON cannot represent it.
+    """
+    if not isinstance(found, Finding):
+        raise UsageError(f"The check returned a {type(found).__name__}, not a Finding.")
+    try:
+        json.dumps([found.to_json(), dict(found.examined)], allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"The check's finding cannot be written as JSON: {error}.") from error
 
 
 def drawn(

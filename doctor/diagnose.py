@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Never
 
 import numpy as np
 import numpy.typing as npt
@@ -81,35 +80,22 @@ class DiagnosisRequest:
     seed: int = 0
 
 
-def diagnose(
-    request: DiagnosisRequest | None = None,
-    *other: Never,
-    progress: PhaseProgress = lambda _check, _done, _total: None,
-    **fields: Never,
-) -> Diagnosis:
+def diagnose_request(request: DiagnosisRequest, *, progress: PhaseProgress = lambda _check, _done, _total: None) -> Diagnosis:
     """Examine any model for causes of a collapse or of scores that are too good.
 
     Parameters
     ----------
     request : DiagnosisRequest
-        The only argument besides ``progress``.
     progress : callable
         Called with (check, checks done, checks in all).
 
     Raises
     ------
     UsageError
-        When the argument is not one DiagnosisRequest, a field has the wrong shape, or ``predict`` is not a model: it cannot be
-        called, or returns labels.
+        When a field has the wrong shape, or ``predict`` is not a model: it cannot be called, or returns labels.
     RangeError
         When a range holds no bars.
     """
-    if not isinstance(request, DiagnosisRequest) or other or fields:
-        given = [type(each).__name__ for each in (request, *other) if each is not None] + [f"{name}=" for name in fields]
-        raise UsageError(
-            f"diagnose: expected one DiagnosisRequest, got {', '.join(given) or 'nothing'}. Write "
-            "diagnose(DiagnosisRequest(predict=..., features=..., bars=...))."
-        )
     subject = _subject_of(request)
     is_known: BoolArray = np.asarray(np.isfinite(subject.rows).any(axis=0))
     empty = [column for column, known in zip(subject.served.columns, is_known, strict=True) if not known]

@@ -16,7 +16,7 @@ from ..arrays import FloatArray, IntArray, PhaseProgress
 from ..data.bars import Bars
 from ..data.labels import CLASS_NAMES, LabelSpec, class_counts, class_shares
 from ..models.statistics import softmax
-from .diagnose import DiagnosisRequest, diagnose
+from .diagnose import DiagnosisRequest, diagnose_request
 from .finding import Diagnosis
 from .perturbed_bars import random_walk_like
 
@@ -125,7 +125,7 @@ def run_example(
 
     # 5. The diagnosis
     request = _request(leaky, bars, labels, weights, seed)
-    diagnosis = diagnose(request, progress=lambda _check, done, total: progress("checks", done, total))
+    diagnosis = diagnose_request(request, progress=lambda _check, done, total: progress("checks", done, total))
     return Example(
         diagnosis=diagnosis,
         leaky_accuracy=accuracy,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from ..arrays import JsonObject
-from ..errors import UsageError, nearest
+from ..errors import UsageError, check_choice, nearest
 
 BROKEN, SUSPECT, WARNING, OK, SKIPPED = "broken", "suspect", "warning", "ok", "skipped"
 UNCHECKED = "cannot be checked"  # of flagbt verify: the proof ran but shows nothing
@@ -26,6 +27,7 @@ class Evidence:
 
 
 E = TypeVar("E", bound=Evidence)
+_SHOWN_PROBLEMS, _LONGEST_LINE = 3, 150  # of the text in a notebook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,9 @@ class Finding:
     undone: str = ""
     evidence: Evidence | None = field(default=None, repr=False)
     examined: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_choice("severity", self.severity, (*SEVERITIES, UNCHECKED))
 
     @property
     def is_problem(self) -> bool:
@@ -127,12 +132,6 @@ class Diagnosis:
     seconds: float
     synthetic: bool = False
 
-    def __repr__(self) -> str:
-        counts = ((each, sum(found.severity == each for found in self.findings)) for each in SEVERITIES)
-        shown = ", ".join(f"{n} {each}" for each, n in counts if n)
-        first = f"; first: {self.problems[0].check}" if self.problems else ""
-        return f"<Diagnosis of {self.subject}: {self.verdict} ({shown}{first})>"
-
     def finding(self, check: str) -> Finding:
         """Return the finding of one check.
 
@@ -156,6 +155,35 @@ class Diagnosis:
         True
         """
         return next((each.evidence for each in self.findings if isinstance(each.evidence, kind)), None)
+
+    def to_html(self, page: str | Path) -> Path:
+        """Write the offline page, and return its path; raises RecordError where it cannot be written."""
+        from .page import write_diagnosis
+
+        write_diagnosis(self, Path(page))
+        return Path(page)
+
+    def __repr__(self) -> str:
+        shown = [f"{each.check}: {each.severity}. {each.message}" for each in self.problems[:_SHOWN_PROBLEMS]]
+        more = len(self.problems) - len(shown)
+        counts = ((each, sum(found.severity == each for found in self.findings)) for each in SEVERITIES)
+        lines = [
+            f"<Diagnosis of {self.subject}: {self.verdict} ({', '.join(f'{n} {each}' for each, n in counts if n)})>",
+            "SYNTHETIC DATA, not a market." if self.synthetic else "",
+            *(line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..." for line in shown),
+            f"and {more} more: to_html(page) writes them all" if more else "",
+        ]
+        return "\n".join(line for line in lines if line)
+
+    def _repr_html_(self) -> str:
+        from ..reports.notebook import Row, result_html
+
+        rows = [Row(each.check, [each.severity, each.message, each.remedy]) for each in self.findings]
+        stamps = ["SYNTHETIC DATA, not a market."] * self.synthetic
+        note = f"{len(self.findings)} checks in {self.seconds:.1f} s. to_html(page) writes the whole page."
+        return str(
+            result_html(stamps, [f"{self.subject}: {self.verdict}"], ["check", "severity", "found", "remedy"], rows, note)
+        )
 
     @property
     def problems(self) -> list[Finding]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self, cast
 
 from ..arrays import JsonObject, JsonValue
+from ..options import option_table
 from ..storage.json_records import JsonRecord, json_value, read_value
 from .costs import Costs
 
@@ -21,7 +22,8 @@ _TYPES: Mapping[str, object] = {
         ("strategy_name", "code", "data", "timerange", "checkpoint", "calibration", "decision", "labels"), str | None
     ),
     **dict.fromkeys(("allow_overlap", "short"), bool | None),
-    **dict.fromkeys((field.name for field in fields(Costs)), float | None),
+    **{each.name: each.kind | None for each in option_table(Costs)},
+    "lot_size": float | None,
 }
 
 

@@ -28,8 +28,8 @@ from .sections.curves import ZOOM, times
 from .sections.diversity import funnel_stages
 from .sections.significance import trials_then_now
 
-# Config fields that must be equal before one run may be called better than another.
-COST_FIELDS = (*(each.name for each in fields(Costs)), "cash")
+# Config fields that must be equal before one run may be called better than another, and the value of one not recorded.
+COST_FIELDS = {**{each.name: each.default for each in fields(Costs)}, "cash": None}
 RUN_COLOURS = 6
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 LONGEST_LABEL = 40
@@ -64,7 +64,7 @@ def render_comparison(runs: Sequence[RunRecord]) -> str:
         banners=warnings,
         wide=len(runs) > 2,
         names=names,
-        sentence=_sentence(runs, names, unequal),
+        sentence=comparison_sentence(runs),
         outcomes=[(name, f"{run.data.first[:10]} .. {run.data.last[:10]}", run.sentence) for name, run in pairs],
         curves=_curves(runs, names, unequal),
         metrics=_metrics_table(runs, names, unequal),
@@ -125,8 +125,8 @@ def inequalities(runs: Sequence[RunRecord]) -> list[str]:
     if len({run.data.digest for run in runs}) > 1:
         sources = sorted({run.data.source for run in runs})
         found.append(f"the bars differ ({', '.join(sources)})")
-    for field in COST_FIELDS:
-        values = {setting_text(run.settings.get(field)) for run in runs}
+    for field, default in COST_FIELDS.items():
+        values = {setting_text(run.settings.get(field, default)) for run in runs}
         if len(values) > 1:
             found.append(f"{field} differs ({', '.join(sorted(values))})")
     sizings = {_sizing(run.settings) for run in runs}
@@ -162,10 +162,11 @@ def _short(run: RunRecord) -> str:
     return f"{run.settings.strategy_name}{'' if run.checkpoint is None else f' {run.checkpoint.name}'}"
 
 
-def _sentence(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> str:
+def comparison_sentence(runs: Sequence[RunRecord]) -> str:
+    """Return the result of a comparison in a sentence."""
     if len(runs) == 1:
         return f"One run, and nothing to compare it with. {runs[0].sentence}"
-    if unequal:
+    if inequalities(runs):
         return f"{len(runs)} runs side by side; they are not the same test, so none is called the best."
     sharpe = [of_trader(run, "sharpe_daily") for run in runs]
     found = best(sharpe, 1)
@@ -174,10 +175,8 @@ def _sentence(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence
     held = ratio(runs[0].benchmark_metrics.sharpe_daily)
     known = runs[found].significance
     luck = f" {with_stamp(known.verdict, runs[found].settings).sentence}" if known else ""
-    return (
-        f"{names[found]} has the highest daily Sharpe ratio, {ratio(sharpe[found])} (buy and hold {held}), on equal terms."
-        f"{luck}"
-    )
+    name, highest = labels(runs)[found], ratio(sharpe[found])
+    return f"{name} has the highest daily Sharpe ratio, {highest} (buy and hold {held}), on equal terms.{luck}"
 
 
 def _curves(runs: Sequence[RunRecord], names: Sequence[str], unequal: Sequence[str]) -> str:

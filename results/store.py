@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from ..arrays import JsonObject
 from ..errors import RecordError, UsageError, nearest
@@ -31,11 +32,12 @@ _LONGEST_PART = 40
 _NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
 
 
+Written = TypeVar("Written", bound=RunRecord)
 # Renders the page of a run from its record, such as `flagbt.reports.tearsheet.render_tearsheet`.
 Page = Callable[[RunRecord], str]
 
 
-def write_run(record: RunRecord, out: Path, *, page: Page) -> RunRecord:
+def write_run(record: Written, out: Path, *, page: Page) -> Written:
     """Write a run into a new folder under ``out`` and return its record with that folder.
 
     Equal inputs give byte-identical files, except ``started``, ``finished``, ``seconds`` and ``id`` in run.json.

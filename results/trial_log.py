@@ -31,7 +31,7 @@ LOCK_SECONDS = 10.0
 # Fields of a config that do not decide the result, or that another part of the digest covers better: names of files and
 # checkpoints (their contents' digests count), the range as text (the bars count), whether overlap was allowed, and a
 # strategy's own declarations.
-NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels")
+NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels", "from_python")
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,11 @@ class TrialLog:
         same = {**self._by_bars.get(own.bars, {}), own.configuration: own.sharpe}
         known = tuple(sorted(sharpe for sharpe in same.values() if sharpe is not None))
         return TrialCount(len(same), known, self.damaged_lines)
+
+    def with_trials(self, trials: Iterable[Trial]) -> TrialLog:
+        """Return the log with more trials."""
+        more = {(each.bars, each.configuration): each.sharpe for each in trials}
+        return TrialLog({**self.trials, **more}, self.damaged_lines)
 
     @cached_property
     def _by_bars(self) -> dict[str, dict[str, float | None]]:

@@ -92,7 +92,7 @@ class Parameter:
         if not self.types:
             raise UsageError(
                 f"{place}: this parameter takes neither a number, nor text, nor yes or no, so it cannot be set here. Make the "
-                "strategy in Python and run it with flagbt.run_backtest."
+                "strategy in Python and run it with flagbt.backtest."
             )
 
     def _expected(self) -> str:

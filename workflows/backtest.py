@@ -7,6 +7,7 @@ bars file -> Bars -> features -> model logits (batched) -> calibration -> decisi
 from __future__ import annotations
 
 import inspect
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,12 @@ from ..data.bars import Bars
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
 from ..engine.rules import Rules
-from ..models.device import pick_device
+from ..models.device import check_device_name, pick_device
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..options import recorded
-from ..storage.atomic_files import sha256_of
-from .inputs import SAMPLE_RANGE, load_bars
+from .code_digest import code_digest
+from .inputs import SAMPLE_RANGE, check_out, load_bars
 from .request import RunRequest
 from .strategy import model_of, params_of, rules_of, strategy_of
 
@@ -29,6 +30,91 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..engine.simulation import CheckpointInfo, Simulation
+    from ..strategies.base import Strategy
+    from .run import Run
+    from .unsaved_trials import UnsavedTrials
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GivenObjects:
+    """What a caller in Python gives in place of a request's names.
+
+    Parameters
+    ----------
+    bars : Bars, optional
+        In place of a file.
+    kind : type, optional
+        The strategy's class, in place of its name.
+    instance : Strategy, optional
+        A strategy that was made already.
+    has_name : bool
+        Whether the request's names find the same bars and the same strategy again.
+    """
+
+    bars: Bars | None = None
+    kind: type[Any] | None = None
+    instance: Strategy | None = None
+    has_name: bool = True
+
+
+NOTHING_GIVEN = GivenObjects()
+
+
+def backtest_request(
+    request: RunRequest,
+    *,
+    runs: Path,
+    given: GivenObjects = NOTHING_GIVEN,
+    unsaved: UnsavedTrials | None = None,
+    progress: PhaseProgress = lambda _phase, _done, _total: None,
+) -> Run:
+    """Run a backtest, measure it, and return its record, which is not saved.
+
+    Parameters
+    ----------
+    runs : Path
+        The folder of runs whose trial log counts the trials on these bars.
+    given : GivenObjects
+        Bars and a strategy from Python.
+    unsaved : UnsavedTrials, optional
+        The trials of this process that no log holds: they count too, and this one is added to them. By default this one is
+        added to the log at once, before anything is written: it counts even if its record is lost.
+    progress : callable
+        Called with (phase, bars done, bars in all).
+
+    Raises
+    ------
+    FlagbtError
+        With one paragraph for the user.
+    """
+    from ..results.evidence import evidence
+    from ..results.recording import Provenance, record_of
+    from ..results.trial_log import add_trials, read_trials, trial_of
+    from .run import Run
+
+    # 1. The inputs, and every check that needs no work
+    check_device_name(request.scoring.device)
+    if unsaved is None:
+        check_out(runs)
+    read_trials(runs)  # an unreadable log is refused before the work
+    inputs = backtest_inputs(request, given, progress)
+
+    # 2. Backtrader, bar by bar: the strategy, then buy and hold
+    backtest, benchmark = simulate_request(request, inputs, progress)
+
+    # 3. How much of the result could be luck, given all trials on these bars, this run included
+    started = time.perf_counter()
+    trial = trial_of(backtest)
+    log = read_trials(runs).with_trials(() if unsaved is None else unsaved.on(trial.bars))
+    measured = evidence(backtest, benchmark, log.count(trial), seed=request.seed)
+    backtest = replace(backtest, seconds={**backtest.seconds, "certainty": time.perf_counter() - started})
+    seeds, device = {"strategy": request.seed}, scoring_device(request, inputs.model)
+    record = record_of(backtest, benchmark, measured, Provenance(seeds=seeds, device=device))
+    if unsaved is None:
+        add_trials(runs, [trial])
+    else:
+        unsaved.add(trial)
+    return Run.of(record)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +126,24 @@ class BacktestInputs:
     model: ModelSignals | None
     strategy: Any
     rules: Rules
+    has_name: bool = True
+    is_made: bool = False
 
 
-def backtest_inputs(request: RunRequest, progress: PhaseProgress) -> BacktestInputs:
+def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhaseProgress) -> BacktestInputs:
     """Load the bars, the model and the strategy, and refuse bars that the model or the strategy has seen."""
-    bars = load_bars(request.data)
-    timerange = SAMPLE_RANGE if request.data is None and request.timerange == TimeRange() else request.timerange
+    bars = load_bars(request.data) if given.bars is None else given.bars
+    is_sample = given.bars is None and request.data is None
+    timerange = SAMPLE_RANGE if is_sample and request.timerange == TimeRange() else request.timerange
     model = model_of(request, progress)
-    strategy = strategy_of(request, model)
-    inputs = BacktestInputs(bars, timerange, model, strategy, rules_of(request, model))
+    if given.instance is None:
+        strategy = strategy_of(request, model, given.kind)
+    else:
+        strategy, own = given.instance, getattr(given.instance, "model", None)
+        model = own if isinstance(own, ModelSignals) else model
+    inputs = BacktestInputs(
+        bars, timerange, model, strategy, rules_of(request, model), given.has_name, given.instance is not None
+    )
     is_plain = isinstance(strategy, type)
     if model is not None:
         check_step(model.checkpoint, bars)
@@ -73,7 +168,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
     backtest = Backtest(
         bars=bars,
         strategy=strategy,
-        params=params_of(request) if isinstance(strategy, type) else {},
+        params=params_of(request, strategy) if isinstance(strategy, type) else {},
         short=request.short,
         rules=inputs.rules,
         file=inputs.bars,
@@ -134,7 +229,7 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
     model, strategy = inputs.model, inputs.strategy
     config: JsonObject = {
         "strategy": request.strategy,
-        "data": None if request.data is None else request.data.name,
+        "data": inputs.bars.source if not inputs.has_name else None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),
         "allow_overlap": request.allow_overlap,
         **recorded(request),
@@ -142,29 +237,19 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
     if (name := name_of(strategy)) != request.strategy:
         config["strategy_name"] = name
     kind = strategy if isinstance(strategy, type) else type(strategy)
-    if (code := _code_digest(kind)) is not None:
+    if (code := code_digest(kind)) is not None:
         config["code"] = code
-    if "seed" in inspect.signature(kind).parameters:
+    if not inputs.has_name:
+        config["from_python"] = True
+    if "seed" in inspect.signature(kind).parameters and not inputs.is_made:
         config["seed"] = request.seed
-    if params := params_of(request):
+    if params := params_of(request, kind):
         config["params"] = params
     if model is not None:
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name
         config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
     return config
-
-
-def _code_digest(strategy: type[Any]) -> str | None:
-    """Return the digest of a user strategy's source file, or None for a built-in: edited code is another configuration."""
-    from ..strategies.declarations import is_built_in
-
-    if is_built_in(strategy):
-        return None
-    try:
-        return sha256_of(Path(inspect.getfile(strategy)))
-    except (OSError, TypeError):  # made at run time, without a file
-        return None
 
 
 def scoring_device(request: RunRequest, model: ModelSignals | None) -> str | None:

@@ -63,7 +63,9 @@ class CalibrateRequest:
     force: bool = False
 
 
-def calibrate(request: CalibrateRequest, *, progress: PhaseProgress = lambda _phase, _done, _total: None) -> CalibrationResult:
+def calibrate_request(
+    request: CalibrateRequest, *, progress: PhaseProgress = lambda _phase, _done, _total: None
+) -> CalibrationResult:
     """Fit a calibration on a range that the checkpoint was not trained on.
 
     Parameters

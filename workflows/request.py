@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from ..data.time_range import TimeRange
 from ..engine.costs import Costs
 from ..engine.rules import Rules
 from ..options import check_options, from_options, nested, option
+
+if TYPE_CHECKING:
+    from ..models.decision import Decision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,3 +120,17 @@ class RunRequest:
     def of(cls, options: Mapping[str, object]) -> RunRequest:
         """Return the request of options by name, those of costs, rules and scoring included."""
         return from_options(cls, options)
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of `flagbt run` as `flagbt.backtest` takes them by name, besides those that it takes in other forms."""
+
+    calibration: str | Path
+    decision: str | Decision | None
+    short: bool
+    cash: float
+    device: str
+    batch_size: int | None
+    cache: bool
+    allow_overlap: bool
+    seed: int

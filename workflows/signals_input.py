@@ -100,12 +100,12 @@ class GivenSignals(Strategy):
         self._exposure: FloatArray | None = None
 
     def prepare(self, bars: Bars) -> Signals:
-        """Align the rows to the bars. *Causality: row t uses the row of bar t alone, and for exposures the one before.*"""
+        """Align the rows to the bars. *Causality: row t uses the row of bar t alone.*"""
         rows = self.rows
         values = rows.at(bars, rows.values)
         if rows.kind == "exposure":
             self._exposure = values
-            return Signals.plain(_steps_of(values))
+            return Signals.plain(_sides_of(values, short=bool((rows.values < 0).any())))
         if rows.kind == "signal":
             return Signals.plain(_whole(values))
         own = None if rows.signal is None else _whole(rows.at(bars, rows.signal))
@@ -304,10 +304,8 @@ def _whole(values: FloatArray) -> IntArray:
     return np.where(np.isfinite(values), values, NO_SIGNAL).astype(np.int8)
 
 
-def _steps_of(exposure: FloatArray) -> IntArray:
-    """Return BUY where an exposure is above the last known one (0 before the first), SELL below, HOLD equal, -1 for NaN."""
-    known = np.flatnonzero(np.isfinite(exposure))
-    signal = np.full(len(exposure), NO_SIGNAL, dtype=np.int8)
-    step = np.sign(np.diff(exposure[known], prepend=0.0))
-    signal[known] = (step + HOLD).astype(np.int8)
-    return signal
+def _sides_of(exposure: FloatArray, *, short: bool) -> IntArray:
+    """Return the side of each exposure: BUY above 0, SELL below; 0 is SELL, which means flat, or HOLD where shorts are sold."""
+    flat = HOLD if short else SELL
+    sides = np.where(exposure > 0, BUY, np.where(exposure < 0, SELL, flat))
+    return np.where(np.isfinite(exposure), sides, NO_SIGNAL).astype(np.int8)

@@ -50,7 +50,7 @@ def model_of(request: RunRequest, progress: PhaseProgress = lambda _phase, _done
     )
 
 
-def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
+def strategy_of(request: RunRequest, model: ModelSignals | None, kind: type[Any] | None = None) -> Any:
     """Return an instance of a flagbt strategy, or the class of a plain Backtrader strategy.
 
     Raises
@@ -63,8 +63,8 @@ def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
     from ..strategies.base import Strategy
     from ..strategies.registry import find_strategy
 
-    found: Any = find_strategy(request.strategy)
-    given = params_of(request)
+    found: Any = find_strategy(request.strategy) if kind is None else kind
+    given = params_of(request, found)
     if not issubclass(found, Strategy):
         return found
     if found.uses_model and model is None:
@@ -82,7 +82,7 @@ def strategy_of(request: RunRequest, model: ModelSignals | None) -> Any:
         return found(*([model] if found.uses_model else []), **taken, **given)
 
 
-def params_of(request: RunRequest) -> dict[str, ParameterValue]:
+def params_of(request: RunRequest, kind: type[Any]) -> dict[str, ParameterValue]:
     """Return the values given for the strategy's own parameters, each as its parameter's type.
 
     Raises
@@ -91,9 +91,8 @@ def params_of(request: RunRequest) -> dict[str, ParameterValue]:
         For an unknown name, or a value of another type.
     """
     from ..strategies.parameters import Parameters
-    from ..strategies.registry import find_strategy
 
-    return Parameters.of(find_strategy(request.strategy)).check(request.params) if request.params != {} else {}
+    return Parameters.of(kind).check(request.params) if request.params != {} else {}
 
 
 def read_params(strategy: str, texts: Sequence[str]) -> dict[str, ParameterValue]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..sweeps.grid import Configuration, Grid, Point
     from ..sweeps.worker import Segment
 
+_FILE = Path("FILE")  # in the winner's command, for bars in memory
 _RUNS = Path("runs")  # the default of `flagbt run --out`
 
 
@@ -50,11 +51,12 @@ class _Inputs:
     ranges: list[slice]
 
 
-def sweep(
+def sweep_request(
     request: SweepRequest,
     *,
     out: Path,
     runs: Path,
+    bars: Bars | None = None,
     command: list[str] | None = None,
     progress: PhaseProgress = lambda _phase, _done, _total: None,
 ) -> SweepResult:
@@ -66,6 +68,8 @@ def sweep(
         The folder of sweep folders.
     runs : Path
         The folder of run folders, whose trial log counts every setting.
+    bars : Bars, optional
+        In place of the request's file.
     command : list of str, optional
         The command line, for the record.
     progress : callable
@@ -81,7 +85,7 @@ def sweep(
     _prepare_backend(request)
     check_out(out)
     check_out(runs, option="--runs")
-    inputs = _inputs(request)
+    inputs = _inputs(request, bars)
 
     # 2. The segments, with each checkpoint's logits; the folder that their digests name
     from ..results.significance.backtest_overfitting import parts_for
@@ -96,7 +100,7 @@ def sweep(
     share, seed = request.check_share, request.seed
     identity = identity_of(worker, holdout, inputs.bars, seed=seed, check_share=share, overlap_allowed=request.allow_overlap)
     folder = SweepFolder(out, "+".join(model.name for model in grid.models), identity)
-    repeat = _repeater(request, inputs, runs)
+    repeat = _repeater(request if bars is None else replace(request, data=_FILE), inputs, runs)
     if folder.is_finished:
         folder.tidy()
         return SweepResult(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
@@ -136,15 +140,15 @@ def _prepare_backend(request: SweepRequest) -> None:
         warm_up()
 
 
-def _inputs(request: SweepRequest) -> _Inputs:
+def _inputs(request: SweepRequest, given: Bars | None) -> _Inputs:
     """Load the bars and checkpoints, and refuse too many replays and bars that a checkpoint has seen."""
-    bars = load_bars(request.data)
+    bars = load_bars(request.data) if given is None else given
     checkpoints = [find_checkpoint(name) for name in request.ckpt]
     for checkpoint in checkpoints:
         check_step(checkpoint, bars)
     warmup_bars = max(ModelSignals(checkpoint=checkpoint).warmup_bars for checkpoint in checkpoints)
     grid = grid_of(request, checkpoints)
-    timeranges = request.timerange or ((SAMPLE_RANGE if request.data is None else TimeRange()),)
+    timeranges = request.timerange or ((SAMPLE_RANGE if request.data is None and given is None else TimeRange()),)
     parts, holdout = sweep_ranges(bars, timeranges, request.holdout, warmup_bars)
     _check_size(request, len(grid), len(parts))
     if not request.allow_overlap:

@@ -72,7 +72,9 @@ class FetchResult(NamedTuple):
     requests: int
 
 
-def fetch(request: FetchRequest, *, report: PhaseProgress = IGNORE, notify: Callable[[str], object] = IGNORE) -> FetchResult:
+def fetch_request(
+    request: FetchRequest, *, report: PhaseProgress = IGNORE, notify: Callable[[str], object] = IGNORE
+) -> FetchResult:
     """Fetch the missing bars into a file.
 
     The bars next to the missing ones are fetched again, and must agree with the file's. Only the exchange's clock decides

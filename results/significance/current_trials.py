@@ -11,7 +11,7 @@ from ...arrays import JsonValue
 from ...errors import RecordError
 from ..caveats import with_stamp
 from ..run_record import RunNumbers
-from ..trial_log import Trial, TrialLog, configuration_digest, read_trials
+from ..trial_log import Trial, TrialCount, TrialLog, configuration_digest, read_trials
 from .answer import Significance
 from .measure import YEAR, deflated_answer, verdict
 from .sharpe_ratio import Moments
@@ -79,17 +79,24 @@ def current_significance(stored: RunNumbers, log: TrialLog) -> Significance | No
     now = None if own is None else log.count(own)
     if now is None or now.trials < cast("int", inputs["trials"]):
         return known
-    if tuple(inputs[name] for name in _COUNTS) == (now.trials, len(now.sharpes), now.variance, now.damaged_lines):
+    return _counted(known, stored, now, at_run=cast("int", inputs["trials_at_run"]))
+
+
+def recounted(run: Record, now: TrialCount) -> Record:
+    """Return a run as if it were made now: its significance takes these trials, its own included, as those at the run."""
+    known = run.significance
+    return run if known is None else replace(run, significance=_counted(known, run, now, at_run=now.trials))
+
+
+def _counted(known: Significance, run: RunNumbers, now: TrialCount, *, at_run: int) -> Significance:
+    """Return the significance with the deflated Sharpe ratio and the verdict of these trials; unchanged by equal ones."""
+    then = known.deflated_sharpe
+    if tuple(then.inputs[name] for name in _COUNTS) == (now.trials, len(now.sharpes), now.variance, now.damaged_lines):
         return known
-    answer = deflated_answer(
-        None if then.reason else _moments(known),
-        now,
-        days=cast("int", inputs["days"]),
-        at_run=cast("int", inputs["trials_at_run"]),
-        why=then.reason,
-    )
+    moments = None if then.reason else _moments(known)
+    answer = deflated_answer(moments, now, days=cast("int", then.inputs["days"]), at_run=at_run, why=then.reason)
     verdict_now = verdict(answer, known.sharpe_interval, known.random_entries)
-    return replace(known, deflated_sharpe=answer, verdict=with_stamp(verdict_now, stored.settings))
+    return replace(known, deflated_sharpe=answer, verdict=with_stamp(verdict_now, run.settings))
 
 
 def recorded_trial(stored: RunNumbers, log: TrialLog) -> Trial | None:

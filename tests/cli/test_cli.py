@@ -36,8 +36,9 @@ from flagbt.models.decision import Decision
 from flagbt.models.overlap import check_overlap
 from flagbt.results.metrics import Metrics
 from flagbt.results.store import find_run, read_run
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
+from flagbt.workflows.run import save_run
 
 Command = Callable[..., tuple[int, str, str]]
 Walk = Callable[..., Bars]
@@ -392,7 +393,8 @@ def made_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make two runs, named a and b, once."""
     out = tmp_path_factory.mktemp("made") / "runs"
     for name, strategy in (("a", "sma-cross"), ("b", "random")):
-        run(RunRequest(strategy=strategy, timerange=TimeRange.parse(DAYS[1])), out=out, name=name)
+        request = RunRequest(strategy=strategy, timerange=TimeRange.parse(DAYS[1]))
+        save_run(backtest_request(request, runs=out), out, name=name)
     return out
 
 

@@ -12,7 +12,7 @@ import pytest
 from exchange_server import HOUR_MS, ExchangeServer, OutsideError, assert_equals, fetched, leftovers, make_truth, ms
 
 from flagbt.data.bars import Bars
-from flagbt.data.fetching.fetch import FetchRequest, fetch
+from flagbt.data.fetching.fetch import FetchRequest, fetch_request
 from flagbt.data.readers import read_bars, write_bars_csv
 from flagbt.errors import DataError, FetchError, FlagbtError, UsageError
 
@@ -34,7 +34,7 @@ def test_without_a_base_url_the_exchanges_address_is_used(tmp_path: Path) -> Non
         exchange="binance", symbol="BTC/USDT", timeframe="1h", since=np.datetime64("2020-01-01"), output=tmp_path / "a.csv"
     )
     with pytest.raises(OutsideError, match=r"api\.binance\.com"):
-        fetch(request)
+        fetch_request(request)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flagbt import DiagnosisRequest, diagnose
 from flagbt.data.bars import Bars
 from flagbt.data.labels import LabelSpec
 from flagbt.doctor.check import Symptom
+from flagbt.doctor.diagnose import DiagnosisRequest, diagnose_request
 from flagbt.doctor.finding import Diagnosis
 from flagbt.doctor.page import render_diagnosis
 from flagbt.doctor.registry import GROUP, all_checks, built_in_checks
@@ -115,7 +115,7 @@ def diagnosed(walk: Callable[..., Bars]) -> Callable[..., Diagnosis]:
 
     def of(features: Callable[[Bars], np.ndarray]) -> Diagnosis:
         request = DiagnosisRequest(predict=predict, features=features, bars=walk(1200), labels=LabelSpec(), context_bars=0)
-        return diagnose(request)
+        return diagnose_request(request)
 
     return of
 
@@ -177,6 +177,14 @@ def test_its_measured_share_ranks_it(install: Install, diagnosed: Callable[..., 
         ('raise RuntimeError("no\\n calendar")', "The check raised RuntimeError: no calendar at {file}, line 21"),
         ('raise SystemExit("bye")', "The check raised SystemExit: bye at {file}, line 21"),
         ("return {}", "The check returned a dict, not a Finding."),
+        (
+            'return Finding(severity="bad", message="")',
+            "severity: 'bad' is unknown. Known: broken, cannot be checked, ok, skipped, suspect, warning.",
+        ),
+        (
+            'import numpy; return Finding(severity="ok", message="", evidence=Weekends(numpy.float32(1)))',
+            "The check's finding cannot be written as JSON: Object of type float32 is not JSON serializable.",
+        ),
     ],
 )
 def test_a_check_that_raises_is_skipped_with_its_error(
@@ -206,6 +214,7 @@ def test_a_drawing_that_raises_costs_only_its_section(install: Install, diagnose
         ("", "'weekend_check' .* has no 'CHECK'"),
         ("CHECK = 3", "expected a flagbt.doctor.check.Check, got a int"),
         (check().replace('"weekends"', '"schema"'), "another check is named 'schema' too"),
+        (check(follows='("schema")'), "UsageError: check 'weekends': expected a tuple as follows, got 'schema'"),
         (check(follows='("shcema",)'), "follows 'shcema', which is not a check. Did you mean 'schema'"),
     ],
 )

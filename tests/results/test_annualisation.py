@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flagbt import TimeRange, read_bars, run_backtest
+from flagbt import TimeRange, read_bars
 from flagbt.data.bars import HOUR, Bars
 from flagbt.data.resample import resample
+from flagbt.engine.backtest import run_backtest
 from flagbt.engine.simulation import Simulation
 from flagbt.results.metrics import metrics
 from flagbt.results.run_record import RunRecord

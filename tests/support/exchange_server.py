@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from flagbt.data.bars import COLUMNS, Bars
-from flagbt.data.fetching.fetch import FetchRequest, FetchResult, fetch
+from flagbt.data.fetching.fetch import FetchRequest, FetchResult, fetch_request
 
 HOUR_MS = 3_600_000
 STEPS_MS = {"1m": 60_000, "1h": HOUR_MS, "4h": 4 * HOUR_MS, "1d": 24 * HOUR_MS}
@@ -325,7 +325,7 @@ def fetched(server: ExchangeServer, output: Path, *, since: str = "2020-01-01", 
         base_url=server.url,
         **values,  # type: ignore[arg-type]
     )
-    return fetch(request)
+    return fetch_request(request)
 
 
 def assert_equals(bars: Bars, truth: list[Bar]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from flagbt import DiagnosisRequest, diagnose
 from flagbt.data.bars import Bars
 from flagbt.data.labels import LabelSpec
 from flagbt.doctor.cheap_learners import fit_logistic, standardised
+from flagbt.doctor.diagnose import DiagnosisRequest, diagnose_request
 from flagbt.doctor.finding import Diagnosis
 
 SIZE, TRAINED, VALIDATED = 9_000, 4_500, 5_800
@@ -140,4 +140,4 @@ class Pipeline:
             signals=self.signals,
             seed=seed,
         )
-        return diagnose(request)
+        return diagnose_request(request)

@@ -42,9 +42,9 @@ from flagbt.sweeps.grid import Grid, Model, Point, Points, random_share
 from flagbt.sweeps.process_backend import in_this_process, over_processes
 from flagbt.sweeps.ray_backend import over_ray
 from flagbt.sweeps.worker import ROWS, Segment, SweepWorker, Unit
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
-from flagbt.workflows.sweep import SweepResult, sweep
+from flagbt.workflows.sweep import SweepResult, sweep_request
 from flagbt.workflows.sweep_request import SweepRequest, axes_of
 
 HOUR = np.timedelta64(3600, "s")
@@ -89,7 +89,7 @@ def swept(make_request: Callable[..., SweepRequest], tmp_path: Path) -> Callable
     """Return a function that runs a small sweep in a separate folder."""
 
     def do(name: str = "sweeps", **changes: Any) -> SweepResult:
-        return sweep(make_request(**changes), out=tmp_path / name, runs=tmp_path / f"{name}-runs")
+        return sweep_request(make_request(**changes), out=tmp_path / name, runs=tmp_path / f"{name}-runs")
 
     return do
 
@@ -225,7 +225,7 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
     best = max((row for row in rows if row["sharpe_all"] is not None), key=lambda row: (row["sharpe_all"], -row["setting"]))
     assert winner["rows"] == [best]
     holdout = winner["holdout"]
-    recorded = run(
+    recorded = backtest_request(
         RunRequest(
             ckpt=str(nano.folder),
             data=data,
@@ -235,7 +235,7 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
             costs=Costs(fee_bps=best["fee_bps"]),
             rules=Rules(cooldown_bars=best["cooldown_bars"]),
         ),
-        out=tmp_path / "sweeps-runs",
+        runs=tmp_path / "sweeps-runs",
     )
     assert {name: recorded.metrics[name] for name in holdout["strategy"]} == holdout["strategy"]
     assert {name: recorded.benchmark_metrics[name] for name in holdout["buy_and_hold"]} == holdout["buy_and_hold"]
@@ -350,7 +350,7 @@ class Killed(BaseException):
 def test_an_interrupted_sweep_is_resumed(make_request, tmp_path: Path) -> None:
     """If it fails, an interruption loses finished pieces, or changes the table."""
     request = make_request(cooldown_bars=tuple(range(4)))
-    whole = sweep(request, out=tmp_path / "whole", runs=tmp_path / "runs-whole")
+    whole = sweep_request(request, out=tmp_path / "whole", runs=tmp_path / "runs-whole")
     reported: list[tuple[str, int]] = []
     for stop_at in (("sweep", 60), ("sweep", 100), ("check", 2), None):
 
@@ -360,7 +360,7 @@ def test_an_interrupted_sweep_is_resumed(make_request, tmp_path: Path) -> None:
                 raise Killed
 
         try:
-            again = sweep(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts", progress=watch)
+            again = sweep_request(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts", progress=watch)
         except Killed:
             (folder,) = (tmp_path / "parts").iterdir()
             assert not (folder / "sweep.json").exists()
@@ -379,7 +379,7 @@ def test_an_interrupted_sweep_is_resumed(make_request, tmp_path: Path) -> None:
     folders = [line[line.index("--out") + 1] for line in lines]
     assert folders == [str(tmp_path / "runs-parts"), str(tmp_path / "runs-whole")]
     assert winners[0] == winners[1]
-    finished = sweep(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts")
+    finished = sweep_request(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts")
     assert finished.resumed
     assert finished.manifest == json.loads((again.folder / "sweep.json").read_text())
 
@@ -577,10 +577,10 @@ def test_two_sweeps_do_not_share_a_folder(make_request, tmp_path: Path) -> None:
 
     def second(phase: str, done: int, total: int) -> None:
         if phase == "sweep" and done:
-            sweep(make_request(), out=tmp_path / "sweeps", runs=tmp_path / "runs")
+            sweep_request(make_request(), out=tmp_path / "sweeps", runs=tmp_path / "runs")
 
     with pytest.raises(FlagbtError, match="another sweep with the same settings is running in"):
-        sweep(make_request(), out=tmp_path / "sweeps", runs=tmp_path / "runs", progress=second)
+        sweep_request(make_request(), out=tmp_path / "sweeps", runs=tmp_path / "runs", progress=second)
 
 
 def everything(
@@ -709,7 +709,7 @@ def test_memory_does_not_grow_with_the_settings(tmp_path: Path, data: Path, nano
     """If it fails, a sweep of a million settings runs out of memory."""
     code = (
         "import resource, sys\nfrom pathlib import Path\nfrom flagbt.data.time_range import TimeRange\n"
-        "from flagbt.workflows.sweep import sweep\nfrom flagbt.workflows.sweep_request import SweepRequest\n"
+        "from flagbt.workflows.sweep import sweep_request\nfrom flagbt.workflows.sweep_request import SweepRequest\n"
         "n, out = int(sys.argv[3]), Path(sys.argv[4])\n"
         "part = TimeRange.parse('20240110-20240125')\n"
         "request = SweepRequest(ckpt=(sys.argv[1],), data=Path(sys.argv[2]), timerange=(part,),\n"

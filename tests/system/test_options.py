@@ -143,9 +143,7 @@ def test_every_option_is_in_every_command_that_it_belongs_to() -> None:
 def test_options_stand_under_headings_with_their_range_and_unit() -> None:
     """If it fails, `flagbt run --help` is one long list, or hides a limit."""
     command = cli.commands["run"]
-    text = command.get_help(
-        click.Context(command, info_name="flagbt run", terminal_width=120, max_content_width=120, show_default=True)
-    )
+    text = help_of(command, "run")
     headings = [line[:-1] for line in text.splitlines() if line.endswith(":") and line[0] != " "]
     assert headings == [
         *("Examples", "Strategy", "Bars", "Model and scoring", "Account", "Costs", "Rules", "Output", "Options")
@@ -229,6 +227,12 @@ def test_the_digest_of_a_configuration_has_not_changed() -> None:
     }
 
 
+def help_of(command: click.Command, *path: str) -> str:
+    """Return the help of a command, as the program prints it in a wide terminal."""
+    settings = {**cli.context_settings, "max_content_width": 120}
+    return command.get_help(click.Context(command, info_name=" ".join(("flagbt", *path)), terminal_width=120, **settings))
+
+
 def leaves(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Yield every command, groups aside, with its names."""
     if isinstance(command, click.Group):
@@ -247,7 +251,7 @@ def test_the_help_of_every_command_has_two_examples_that_parse(
     """If it fails, a reader has no line to start from, or one with an option that does not exist."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text("fee_bps: 5\n")
-    text = command.get_help(click.Context(command, info_name=" ".join(("flagbt", *path))))
+    text = help_of(command, *path)
     shown = text.partition("\nExamples:\n")[2].partition("\n\n")[0]
     assert len(command.examples) == len(set(command.examples)) == 2
     assert shown == "\n".join(f"  {example}" for example in command.examples)
@@ -261,7 +265,7 @@ def test_the_help_of_every_command_has_two_examples_that_parse(
 def test_the_help_of_every_group_has_two_examples() -> None:
     """If it fails, `flagbt data --help` shows no line to start from."""
     for name, command in (("flagbt", cli), *((n, c) for n, c in cli.commands.items() if isinstance(c, click.Group))):
-        text = command.get_help(click.Context(command, info_name=name))
+        text = help_of(command, name)
         assert text.partition("\nExamples:\n")[2].partition("\n\n")[0].count("  flagbt ") == 2, name
 
 

@@ -19,8 +19,8 @@ from flagbt.training.objectives import Objective
 from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import DivergedError, Schedule
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest, Scoring
-from flagbt.workflows.run import run
 from flagbt.workflows.train import train
 from flagbt.workflows.walk_forward import WalkForwardRecipe, walk_forward
 
@@ -99,8 +99,8 @@ def test_a_validation_that_allows_no_calibration_costs_the_calibration_alone(
     bars.frame()[list(COLUMNS)].rename_axis("timestamp").to_csv("bars.csv")
     request = RunRequest(ckpt="mine", data=Path("bars.csv"), allow_overlap=True, scoring=Scoring(device="cpu"))
     with pytest.raises(CheckpointError, match=r"'mine' stores no calibration.*Run it with --calibration none, or fit one"):
-        run(request, out=Path("runs"))
-    assert run(replace(request, calibration="none"), out=Path("runs")).folder.is_dir()
+        backtest_request(request, runs=Path("runs"))
+    assert backtest_request(replace(request, calibration="none"), runs=Path("runs")).folder is None
 
 
 def test_the_command_reports_a_missing_calibration(

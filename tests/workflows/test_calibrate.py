@@ -28,7 +28,7 @@ from flagbt.reports.calibration_page import render_calibration
 from flagbt.results.calibration_result import CalibrationResult
 from flagbt.storage.atomic_files import sha256_of
 from flagbt.workflows import calibrate as module
-from flagbt.workflows.calibrate import CalibrateRequest, calibrate, training_shift
+from flagbt.workflows.calibrate import CalibrateRequest, calibrate_request, training_shift
 
 Command = Callable[..., tuple[int, str, str]]
 Walk = Callable[..., Bars]
@@ -73,7 +73,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def fit(checkpoint: Checkpoint, bars: Bars, timerange: str, method: str, **options: Any) -> CalibrationResult:
     """Fit a calibration on a range."""
     parsed = TimeRange.parse(timerange)
-    return calibrate(CalibrateRequest(checkpoint=checkpoint, bars=bars, timerange=parsed, method=method, **options))
+    return calibrate_request(CalibrateRequest(checkpoint=checkpoint, bars=bars, timerange=parsed, method=method, **options))
 
 
 def collapse(folder: Path) -> None:

@@ -17,11 +17,12 @@ from flagbt.data.bundled_sample import load_sample
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.errors import StrategyError, UsageError
-from flagbt.results.run_record import read_run
+from flagbt.results.store import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import SmaCross
+from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.run import run
+from flagbt.workflows.run import save_run
 
 Command = Callable[..., tuple[int, str, str]]
 RANGE = "20240201-20240215"
@@ -112,8 +113,8 @@ def test_a_plain_backtrader_strategy_gets_its_params(folder: Path) -> None:
 
     def ran(**params: object) -> tuple[int, float]:
         request = RunRequest(strategy="own_parameters:Plain", params=params, timerange=TimeRange.parse(RANGE))
-        stored = read_run(run(request, out=folder / "runs").folder)
-        assert stored.manifest["config"].get("params", {}) == params
+        stored = read_run(save_run(backtest_request(request, runs=folder / "runs"), folder / "runs").folder)
+        assert stored.settings.get("params", {}) == params
         return len(stored.orders), float(stored.equity["exposure"].max())
 
     default, quick, never = ran(), ran(period=6, factor=1.0), ran(factor=9.0)
@@ -127,14 +128,14 @@ def test_an_error_of_the_constructor_names_its_line(folder: Path) -> None:
     """If it fails, a value that a strategy cannot use gives flagbt's traceback."""
     request = RunRequest(strategy="own_parameters:Fails", params={"level": 3}, timerange=TimeRange.parse(RANGE))
     with pytest.raises(StrategyError, match=r"__init__ failed at .*own_parameters\.py, line 20: ZeroDivisionError"):
-        run(request, out=folder / "runs")
+        backtest_request(request, runs=folder / "runs")
     with pytest.raises(UsageError, match="expected 1 <= fast_bars < slow_bars, got fast_bars=500"):
-        run(RunRequest(strategy="sma-cross", params={"fast_bars": 500}), out=folder / "runs")
+        backtest_request(RunRequest(strategy="sma-cross", params={"fast_bars": 500}), runs=folder / "runs")
 
 
 @pytest.mark.parametrize("given", ["fast_bars=3", [("fast_bars", 3)], None, {"fast_bars": "3"}, {"bars": 3}])
 def test_wrong_params_from_python_are_refused(folder: Path, given: object) -> None:
     """If it fails, `params` of a wrong type raises AttributeError, or is ignored."""
     with pytest.raises(UsageError, match="expected|has no parameter"):
-        run(RunRequest(strategy="sma-cross", params=given), out=folder / "runs")
+        backtest_request(RunRequest(strategy="sma-cross", params=given), runs=folder / "runs")
     assert not list(folder.glob("runs/*-sma-cross-*"))

@@ -1,0 +1,192 @@
+"""The arguments of the functions for Python: what each may be, and plain words for anything else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from ..data.time_range import TimeRange
+from ..errors import FlagbtError, UsageError, nearest, option_alike
+from ..models.checkpoint import Checkpoint
+from ..strategies.base import Strategy
+
+if TYPE_CHECKING:
+    StrategyInput = str | Strategy | type[object] | None
+    CheckpointInput = str | Path | Checkpoint | None
+    TimeRangeInput = str | TimeRange | None
+else:
+    StrategyInput = CheckpointInput = TimeRangeInput = object
+
+T = TypeVar("T")
+
+
+class GivenStrategy(NamedTuple):
+    """A strategy as a caller names it.
+
+    Attributes
+    ----------
+    name : str
+        Its registered name, or ``module:Class``; where the command line cannot find it, its class's name.
+    kind : type, optional
+        Its class; None where it is found by its name.
+    instance : Strategy, optional
+        A strategy that was made already.
+    has_name : bool
+        Whether the command line finds it by its name.
+    """
+
+    name: str
+    kind: type[object] | None = None
+    instance: Strategy | None = None
+    has_name: bool = True
+
+
+@contextmanager
+def python_words() -> Iterator[None]:
+    """Write the options that an error names as the arguments of a function: ``--fee-bps 5`` as ``fee_bps=5``."""
+    try:
+        yield
+    except FlagbtError as error:
+        error.args = (_python_words(str(error)),)
+        raise
+
+
+def _python_words(text: str) -> str:
+    """Return a message with arguments in place of options.
+
+    Examples
+    --------
+    >>> _python_words("--strategy flagtrader needs a checkpoint: add --ckpt NAME.")
+    'strategy flagtrader needs a checkpoint: add checkpoint=NAME.'
+    >>> _python_words("--allow-overlap trades them; --short: it goes long only.")
+    'allow_overlap=True trades them; short: it goes long only.'
+    """
+
+    def argument(found: re.Match[str]) -> str:
+        name = {"ckpt": "checkpoint", "param": "params"}.get(found[1], found[1].replace("-", "_"))
+        if found[2]:
+            return f"{name}={found[2].strip()}"
+        return f"{name}=True" if name in _FLAGS and not text.startswith(":", found.end()) else name
+
+    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)( [A-Z0-9][\w./:-]*\w)?", argument, text)
+
+
+_FLAGS = ("allow_overlap", "short", "force", "overwrite", "yes", "resume")
+
+
+def instance_or_none(value: object, kind: type[T], argument: str, example: str) -> T | None:
+    """Return an argument of a class; raises UsageError for any other value than None."""
+    if value is None or isinstance(value, kind):
+        return value
+    raise UsageError(f"{argument}: expected {kind.__name__}, got a {type(value).__name__}. Write {example}.")
+
+
+def time_range_from(value: object, argument: str = "timerange") -> TimeRange:
+    """Return a time range; None is all time.
+
+    Raises
+    ------
+    UsageError
+        For any other type, or text that is not a range.
+    """
+    if value is None:
+        return TimeRange()
+    if isinstance(value, TimeRange):
+        return value
+    if isinstance(value, str):
+        return TimeRange.parse(value, option=argument)
+    raise UsageError(
+        f"{argument}: expected text such as '20240101-20240701' or '2024', or a TimeRange, got a {type(value).__name__}."
+    )
+
+
+def checkpoint_from(value: object, argument: str = "checkpoint") -> str | None:
+    """Return a checkpoint's name or folder as text; raises UsageError for any other type."""
+    if value is None:
+        return None
+    if isinstance(value, Checkpoint):
+        return str(value.folder)
+    if isinstance(value, str | os.PathLike) and os.fspath(value):
+        return os.fsdecode(value)
+    raise UsageError(
+        f"{argument}: expected a checkpoint's name, its folder, or a Checkpoint, got "
+        f"{f'a {type(value).__name__}' if value != '' else 'an empty text'}. flagbt ckpt list shows the names."
+    )
+
+
+def params_from(value: object) -> Mapping[str, object]:
+    """Return the values of a strategy's own parameters by name; raises UsageError for anything but a mapping of names."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"params: expected values by name, such as {{'fast_bars': 12}}, got a {type(value).__name__}.")
+    wrong = next((name for name in value if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise UsageError(f"params: a name is {wrong!r:.60}, expected text, such as {{'fast_bars': 12}}.")
+    return value
+
+
+def check_known(function: str, given: Iterable[str], known: Iterable[str], fields: Mapping[str, str] | None = None) -> None:
+    """Refuse arguments that a function does not take.
+
+    Parameters
+    ----------
+    fields : mapping, optional
+        Names that belong into another argument, and how to write them there.
+
+    Raises
+    ------
+    UsageError
+        Naming the argument and the nearest known one.
+    """
+    names = list(known)
+    for name in given:
+        if name in names:
+            continue
+        if name in (fields or {}):
+            raise UsageError(f"{function}: {name} is given as {(fields or {})[name]}.")
+        alike = option_alike(name, [*names, *(fields or {})])
+        if alike is not None:
+            alike = (fields or {}).get(alike, alike)
+        hint = f"Did you mean {alike}?" if alike is not None else nearest(name, names)
+        raise UsageError(f"{function}: there is no argument '{name}'. {hint}")
+
+
+def strategy_from(value: object) -> GivenStrategy:
+    """Return the strategy that an argument means.
+
+    Raises
+    ------
+    UsageError
+        For anything but a name, a strategy, or a strategy's class.
+    StrategyError
+        For a class that is neither flagbt's nor Backtrader's.
+    """
+    if isinstance(value, str) and value:
+        return GivenStrategy(value)
+    if isinstance(value, Strategy):
+        return GivenStrategy(value.name, instance=value, has_name=False)
+    if isinstance(value, type):
+        return _of_class(value)
+    given = "an empty text" if value == "" else f"a {type(value).__name__}"
+    raise UsageError(
+        f"strategy: expected a name such as 'sma-cross', 'module:Class', a Strategy or its class, or a Backtrader strategy's "
+        f"class, got {given}. flagbt strategies lists the names."
+    )
+
+
+def _of_class(kind: type[object]) -> GivenStrategy:
+    from ..strategies.registry import check_strategy, name_in_registry
+
+    check_strategy(kind, kind.__name__)
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    registered = name_in_registry(path)
+    if registered is not None:
+        return GivenStrategy(registered, kind)
+    if kind.__module__ == "__main__" or "<" in path:  # a class of a notebook or of a function
+        return GivenStrategy(kind.__name__, kind, has_name=False)
+    return GivenStrategy(path, kind)
