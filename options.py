@@ -164,11 +164,11 @@ def _entries(kind: type, group: str, owner: str) -> Iterator[OptionEntry]:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, type]:
     return get_type_hints(kind)
 
 
-def _without_none(hint: Any) -> tuple[Any, bool]:
+def _without_none(hint: type) -> tuple[type, bool]:
     if get_origin(hint) is not UnionType:
         return hint, False
     kinds = [each for each in get_args(hint) if each is not NoneType]

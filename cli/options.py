@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,8 +41,10 @@ class TableOption(click.Option):
         The range of its values and its default in words, where click's own would not do.
     """
 
-    def __init__(self, *names: Any, group: str = "", bounds: str = "", default_text: str = "", **about: Any) -> None:
-        super().__init__(*names, **about)
+    def __init__(
+        self, names: Sequence[str], *, group: str = "", bounds: str = "", default_text: str = "", **about: Any
+    ) -> None:
+        super().__init__(names, **about)
         self.group = group
         self.bounds = bounds
         self.default_text = default_text
@@ -68,8 +70,8 @@ class Command(click.Command):
         Two command lines.
     """
 
-    def __init__(self, *arguments: Any, examples: tuple[str, ...] = (), **about: Any) -> None:
-        super().__init__(*arguments, **about)
+    def __init__(self, name: str | None, *, examples: tuple[str, ...] = (), **about: Any) -> None:
+        super().__init__(name, **about)
         self.examples = examples
 
     def shown_examples(self, ctx: click.Context) -> tuple[str, ...]:  # noqa: ARG002 - a group's are those of its commands
@@ -91,7 +93,8 @@ class Command(click.Command):
             record = param.get_help_record(ctx)
             if record is not None and not isinstance(param, click.Argument):
                 found.setdefault(getattr(param, "group", "") or GROUPS[-1], []).append(record)
-        for title in sorted(found, key=GROUPS.index):
+        places = {title: float(place) for place, title in enumerate(GROUPS)}
+        for title in sorted(found, key=lambda title: places.get(title, places["Output"] - 0.5)):
             with formatter.section(title):
                 formatter.write_dl(found[title])
 

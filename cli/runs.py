@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -44,7 +44,7 @@ def compare_command(
 ) -> None:
     """Compare runs on one offline page."""
     from ..reports.comparison import comparison_table, inequalities, labels, render_comparison
-    from ..results.ranking import Condition, metric_name, ordered
+    from ..results.ranking import Condition, metric_name, metric_names, ordered
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import find_run, read_run, write_page
 
@@ -58,8 +58,9 @@ def compare_command(
             bars.update("read", number, len(runs))
             stored.append(trials.run(read_run(find_run(each, out))))
         bars.update("read", len(runs), len(runs))
-        by = None if sort is None else metric_name(sort, option="--sort", runs=stored)
-        limits = [Condition.parse(each, runs=stored) for each in conditions]
+        known = metric_names(stored)
+        by = None if sort is None else metric_name(sort, option="--sort", known=known)
+        limits = [Condition.parse(each, known=known) for each in conditions]
         unequal = inequalities(stored)
         if by is not None and not unequal:
             stored = ordered(stored, by)
@@ -160,45 +161,72 @@ def runs_group() -> None:
     """List and show runs."""
 
 
-@runs_group.command("list", examples=("flagbt runs list", "flagbt runs list --out runs --json"))
+class _Listing(NamedTuple):
+    """A run in the list: its JSON values, marks, trials then and now, every number, and whether it can be the best."""
+
+    row: JsonObject
+    marks: Sequence[str]
+    tried: str
+    numbers: Mapping[str, float | None]
+    ranked: bool
+
+
+@runs_group.command("list", examples=("flagbt runs list", "flagbt runs list --sort sharpe_daily --json"))
+@click.option("--sort", metavar="METRIC", help="Sort by a metric, best first, such as sharpe_daily. Default: newest first.")
 @runs_option
 @json_option
-def runs_list(out: Path, as_json: bool) -> None:
-    """List the runs, newest first, each deflated by the current trials."""
+def runs_list(sort: str | None, out: Path, as_json: bool) -> None:
+    """List the runs, each deflated by the current trials."""
+    from ..results.caveats import legend
+    from ..results.ranking import metric_name, metric_names, sort_key
+
+    listings, damaged = _read_all(out)
+    columns = ["run", "name", "data", "total_return", "sharpe_daily", "luck", "trades"]
+    if sort is not None:
+        known = dict.fromkeys([*metric_names(), *(name for each in listings for name in each.numbers)])
+        by = metric_name(sort, option="--sort", known=known)
+        listings.sort(key=lambda each: sort_key(each.numbers.get(by) if each.ranked else None, by))
+        for each in listings:
+            each.row.setdefault(by, each.numbers.get(by))
+        columns = list(dict.fromkeys([*columns, by]))
+    if as_json:
+        print_json({"runs": [each.row for each in listings], "damaged": damaged})
+        return
+    if listings:
+        cells = [{**each.row, "marks": " ".join(each.marks), "tried, then / now": each.tried} for each in listings]
+        columns = [*columns[:3], "marks", *columns[3:6], "tried, then / now", *columns[6:]]
+        heads = ["Sharpe, daily" if each == "sharpe_daily" else each.replace("_", " ") for each in columns]
+        print_table(heads, [[cell[name] for name in columns] for cell in cells])
+        for line in legend(mark for each in listings for mark in each.marks if mark in ("UNSTATED", "TOO GOOD")):
+            print_line(line)
+    elif not damaged:
+        print_line(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
+    for fault in damaged:
+        print_line(f"damaged: {fault['error']}", style="yellow")
+
+
+def _read_all(out: Path) -> tuple[list[_Listing], list[JsonObject]]:
+    """Return every run, newest first, and the folders that cannot be read."""
     from ..reports.sections.significance import trials_then_now
-    from ..results.caveats import legend, marks
+    from ..results.caveats import marks
+    from ..results.ranking import is_ranked, measured, metric_names
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import list_runs, read_run
 
-    rows, tried, damaged, run_marks, trials = [], [], [], [], CurrentTrials()
+    listings: list[_Listing] = []
+    damaged: list[JsonObject] = []
+    trials = CurrentTrials()
     trials.log(out)  # an unreadable log must not count as a damaged run
     for folder in reversed(list_runs(out)):
         try:
             stored = trials.run(read_run(folder))
-            run_marks.append(marks(stored.info))
+            shown, numbers = marks(stored.info), {name: measured(stored, name) for name in metric_names([stored])}
         except FlagbtError as error:  # a damaged run must not hide the others
             damaged.append({"run": folder.name, "error": str(error)})
             continue
-        tried.append(trials_then_now(stored.significance))
-        rows.append({"run": folder.name, **_listed(stored)})
-    if as_json:
-        print_json({"runs": rows, "damaged": damaged})
-        return
-    if rows:
-        first, second = ("run", "name", "data"), ("total_return", "sharpe_daily", "luck")
-        print_table(
-            [*first, "marks", "total return", "Sharpe, daily", "luck", "tried, then / now", "trades"],
-            [
-                [*(row[key] for key in first), " ".join(each), *(row[key] for key in second), count, row["trades"]]
-                for row, each, count in zip(rows, run_marks, tried, strict=True)
-            ],
-        )
-        for line in legend(mark for each in run_marks for mark in each if mark in ("UNSTATED", "TOO GOOD")):
-            print_line(line)
-    elif not damaged:
-        print_line(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
-    for each in damaged:
-        print_line(f"damaged: {each['error']}", style="yellow")
+        row = {"run": folder.name, **_listed(stored)}
+        listings.append(_Listing(row, shown, trials_then_now(stored.significance), numbers, is_ranked(stored)))
+    return listings, damaged
 
 
 def _listed(stored: RunRecord) -> JsonObject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError, nearest
@@ -23,13 +23,19 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def metric_name(text: str, *, option: str, runs: Sequence[RunRecord] = ()) -> str:
+def metric_names(runs: Iterable[RunRecord] = ()) -> list[str]:
+    """Return what runs can be sorted by: the installed metrics, the figures, and what else these records hold."""
+    found = [*Metrics.installed(), *declarations(run.metrics for run in runs)]
+    return list(dict.fromkeys([*(each.name for each in found), *(each.name for each in FIGURES)]))
+
+
+def metric_name(text: str, *, option: str, known: Iterable[str] | None = None) -> str:
     """Return the metric for a user's text; a name without ``_daily`` means the daily one.
 
     Parameters
     ----------
-    runs : sequence of RunRecord
-        Whose records may hold metrics of packages that are not installed here.
+    known : iterable of str, optional
+        The names; by default ``metric_names``.
 
     Raises
     ------
@@ -37,16 +43,10 @@ def metric_name(text: str, *, option: str, runs: Sequence[RunRecord] = ()) -> st
         For an unknown metric, with the nearest name.
     """
     name = text.strip().lower().replace("-", "_")
-    installed = [metric.name for metric in Metrics.installed()]
-    names = [
-        *installed,
-        *(figure.name for figure in FIGURES),
-        *(each.name for each in declarations(run.metrics for run in runs)),
-    ]
-    for known in (name, f"{name}_daily"):
-        if known in names:
-            return known
-    names = list(dict.fromkeys(names))
+    names = metric_names() if known is None else list(known)
+    for each in (name, f"{name}_daily"):
+        if each in names:
+            return each
     raise UsageError(f"{option}: there is no metric '{text.strip()}'. {nearest(name, names)} All: {', '.join(names)}.")
 
 
@@ -68,8 +68,12 @@ def better_of(name: str) -> int | None:
 
 def of_trader(run: RunRecord, name: str) -> float | None:
     """Return a run's number; None for one that never traded or lost everything: its low fees, for example, are not a merit."""
-    ranked = run.metrics.trades and ruined_at(run) is None
-    return measured(run, name) if ranked else None
+    return measured(run, name) if is_ranked(run) else None
+
+
+def is_ranked(run: RunRecord) -> bool:
+    """Return whether a run traded and did not lose everything."""
+    return bool(run.metrics.trades) and ruined_at(run) is None
 
 
 def best(values: Sequence[float | None], direction: int) -> int | None:
@@ -86,13 +90,12 @@ def best(values: Sequence[float | None], direction: int) -> int | None:
 
 def ordered(runs: Sequence[RunRecord], name: str) -> list[RunRecord]:
     """Return the runs by a metric, the best first (or the highest, for a neutral metric), undefined ones last."""
-    direction = better_of(name) or 1
+    return sorted(runs, key=lambda run: sort_key(of_trader(run, name), name))
 
-    def key(run: RunRecord) -> float:
-        value = of_trader(run, name)
-        return math.inf if value is None else -direction * value
 
-    return sorted(runs, key=key)
+def sort_key(value: float | None, name: str) -> float:
+    """Return the number that sorts the best value of a metric first, and undefined ones last."""
+    return math.inf if value is None else -(better_of(name) or 1) * value
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Condition:
     limit: float
 
     @classmethod
-    def parse(cls, text: str, *, option: str = "--fail-if", runs: Sequence[RunRecord] = ()) -> Condition:
+    def parse(cls, text: str, *, option: str = "--fail-if", known: Iterable[str] | None = None) -> Condition:
         """Read ``METRIC < NUMBER``, with <, <=, > or >=, as ``metric_name``; the text is never evaluated as code.
 
         Raises
@@ -119,7 +122,7 @@ class Condition:
             raise UsageError(
                 f"{option}: expected a metric, one of < <= > >=, and a number, such as 'sharpe_daily < 0.5', got '{text}'."
             )
-        return cls(metric_name(found.group(1), option=option, runs=runs), found.group(2), float(found.group(3)))
+        return cls(metric_name(found.group(1), option=option, known=known), found.group(2), float(found.group(3)))
 
     def __str__(self) -> str:
         return f"{self.name} {self.sign} {self.limit:g}"

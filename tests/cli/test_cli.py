@@ -430,6 +430,22 @@ def test_a_comparison_fails_on_a_condition(command: Command, two_runs: tuple[Pat
     assert (code, strict(out)["sorted_by"], ranked) == (0, "sharpe_daily", sorted(sharpe, reverse=True))
 
 
+def test_runs_are_listed_by_a_metric(command: Command, refused: Callable[..., str], two_runs: tuple[Path, Path]) -> None:
+    """If it fails, the list is not sorted by the metric that the user names, or does not show it."""
+    turnover = {each.name: read_run(each).metrics.turnover for each in two_runs}
+    for name, order in (("turnover", sorted(turnover, key=lambda run: -(turnover[run] or 0))), ("fees-paid", None)):
+        code, out, err = command("runs", "list", "--sort", name, "--json")
+        assert code == 0, err
+        listed = strict(out)["runs"]
+        assert order is None or [each["run"] for each in listed] == order
+        assert all(each[name.replace("-", "_")] is not None for each in listed)
+    fees = [each["fees_paid"] for each in listed]
+    assert fees == sorted(fees)  # lower is better
+    _, out, _ = command("runs", "list", "--sort", "deflated_sharpe")
+    assert "deflated sharpe" in out.splitlines()[0]
+    assert "Did you mean 'turnover'" in refused(2, "runs", "list", "--sort", "turnovr")
+
+
 def test_unknown_metrics_are_refused_with_the_nearest(refused: Callable[..., str], two_runs: tuple[Path, Path]) -> None:
     """If it fails, a misspelt metric in --sort or --fail-if is not reported."""
     assert "Did you mean 'sharpe_daily'" in refused(2, "compare", "a", "b", "--sort", "sharp_daily")
