@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from .workflows.from_python import backtest as backtest
     from .workflows.python_sweep import FinishedSweep as FinishedSweep
     from .workflows.python_sweep import sweep as sweep
+    from .workflows.python_train import train as train
     from .workflows.run import Run as Run
     from .workflows.run import read_run as read_run
-    from .workflows.train import train as train
 
 __version__ = "0.2.0"
 
@@ -85,7 +85,7 @@ _PUBLIC = {
     "read_bars": "data.readers",
     "read_run": "workflows.run",
     "sweep": "workflows.python_sweep",
-    "train": "workflows.train",
+    "train": "workflows.python_train",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]
 

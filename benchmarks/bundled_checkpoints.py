@@ -21,6 +21,7 @@ from flagbt.doctor.examine import examine
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import BUNDLED, Checkpoint, StoredCalibration, read_checkpoint
 from flagbt.models.decision import Decision
+from flagbt.models.description import TrainingDescription
 from flagbt.models.model_signals import ModelSignals
 from flagbt.models.statistics import scores
 from flagbt.training.model_card import card
@@ -29,7 +30,7 @@ from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
-from flagbt.workflows.train import train
+from flagbt.workflows.train import train_on
 
 TEST_YEAR = TimeRange.parse("20240101-20250101")
 OBJECTIVES = {
@@ -51,7 +52,9 @@ def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> N
     if cards_only:
         for name in only or OBJECTIVES:
             checkpoint = read_checkpoint(output / name)
-            (checkpoint.folder / "README.md").write_text(card(name, checkpoint.values), encoding="utf-8")
+            (checkpoint.folder / "README.md").write_text(
+                card(name, TrainingDescription.from_json(checkpoint.values)), encoding="utf-8"
+            )
             describe_test_year(checkpoint, data)
         return
     whole = read_bars(data)
@@ -62,7 +65,7 @@ def main(data: Path, output: Path, only: tuple[str, ...], cards_only: bool) -> N
         )
         with epoch_table() as (on_epoch, on_step):
             monitor = Monitor(on_epoch=on_epoch, on_step=on_step)
-            checkpoint = train(before_2024, output / name, recipe, overwrite=True, monitor=monitor)
+            checkpoint = train_on(before_2024, output / name, recipe, overwrite=True, monitor=monitor)
         if name == "Jan4":
             offset = StoredCalibration(Calibration("offset", offset=REPORT_OFFSET), Decision("argmax"))
             checkpoint = checkpoint.store_calibration("report", offset)
@@ -86,11 +89,11 @@ def describe_test_year(checkpoint: Checkpoint, data: Path) -> None:
     doctor = examine(subject_of_checkpoint(checkpoint, bars, timerange=TEST_YEAR))
     rank = doctor.finding("rank-skill")
     mine, market = recorded.metrics, recorded.benchmark_metrics
-    verdicts = recorded.info.verdicts
+    verdicts, final, certainty = recorded.verdicts, recorded.info.diversity.final, recorded.significance
     report = ""
     if "report" in checkpoint.calibration_names():
         report = " and `report` (the original report's logit correction)"
-    sharpe = "undefined" if mine["sharpe_daily"] is None else f"{mine['sharpe_daily']:.2f}"
+    sharpe = "undefined" if mine.sharpe_daily is None else f"{mine.sharpe_daily:.2f}"
     text = f"""
 ## What it is
 
@@ -104,21 +107,21 @@ digest of the whole file `{bars.digest[:16]}`), as `flagbt data info --data FILE
 
 | 2024, calibration `default` | |
 | --- | --- |
-| labelled bars | {score["rows"]:,} |
-| negative log-likelihood | {score["nll"]:.4f} (always predicting the training shares: {score["nll_prior"]:.4f}) |
-| accuracy of argmax | {score["accuracy"]:.4f} (always HOLD: {score["majority_share"]:.4f}) |
-| Matthews correlation of argmax(p / training share) | {score["mcc_prior"]:.4f} |
-| expected calibration error | {score["ece"]:.4f} |
+| labelled bars | {score.rows:,} |
+| negative log-likelihood | {score.nll:.4f} (always predicting the training shares: {score.nll_prior:.4f}) |
+| accuracy of argmax | {score.accuracy:.4f} (always HOLD: {score.majority_share:.4f}) |
+| Matthews correlation of argmax(p / training share) | {score.mcc_prior:.4f} |
+| expected calibration error | {score.ece:.4f} |
 | decision | {stored.decision} |
-| signals that are not HOLD | {100 * recorded.info.diversity["final"]["diversity"]:.1f} % |
-| closed trades | {mine["closed_trades"]:,} |
-| total return | {100 * mine["total_return"]:.1f} % (buy and hold: {100 * market["total_return"]:.1f} %) |
-| Sharpe ratio, daily | {sharpe} (buy and hold: {market["sharpe_daily"]:.2f}) |
-| its 90 % interval | {_between(recorded.significance["sharpe_interval"])} |
-| 90 % interval of the difference to buy and hold | {_between(recorded.significance["difference_interval"])} |
-| random entries that do as well | {_share(recorded.significance["random_entries"])} |
-| model verdict, uncalibrated | {verdicts["model"]["verdict"]} |
-| model verdict, calibrated | {verdicts["calibrated"]["verdict"]} |
+| signals that are not HOLD | {100 * final.diversity:.1f} % |
+| closed trades | {mine.closed_trades:,} |
+| total return | {100 * mine.total_return:.1f} % (buy and hold: {100 * market.total_return:.1f} %) |
+| Sharpe ratio, daily | {sharpe} (buy and hold: {market.sharpe_daily:.2f}) |
+| its 90 % interval | {_between(certainty.sharpe_interval)} |
+| 90 % interval of the difference to buy and hold | {_between(certainty.difference_interval)} |
+| random entries that do as well | {_share(certainty.random_entries)} |
+| model verdict, uncalibrated | {verdicts.model.verdict} |
+| model verdict, calibrated | {verdicts.calibrated.verdict} |
 
 The doctor's verdict on 2024: **{doctor.verdict}** (`flagbt doctor --ckpt {checkpoint.name} --data FILE --timerange
 {TEST_YEAR}`).

@@ -140,8 +140,9 @@ def training(setting: Setting) -> Part:
     """Train LoRA on 88m through flagbt's own loop: 10 epochs, or as many whole steps as the time allows."""
     import torch
 
+    from flagbt.models.architecture import Lora
     from flagbt.models.kinds.llama import BarTransformer
-    from flagbt.models.network import Lora, with_lora
+    from flagbt.models.network import with_lora
     from training import BARS as SAMPLES
     from training import LARGE, operations, stride
     from training import training as trainer

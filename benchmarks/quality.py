@@ -36,8 +36,8 @@ from flagbt.data.features import DEFAULT
 from flagbt.data.labels import LabelSpec, class_shares
 from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
+from flagbt.models.architecture import Lora
 from flagbt.models.calibration_fit import fit_calibration
-from flagbt.models.network import Lora
 from flagbt.models.scoring import score
 from flagbt.models.statistics import direction_auc, scores, softmax
 from flagbt.training.base_source import BaseSource, preset_architecture
@@ -304,7 +304,7 @@ def print_table(market: Market, refit: Fits, calibrated: Fits) -> None:
         p = np.mean([softmax(z) for z in refit[name]], axis=0)
         low, high = interval(lambda rows: direction_auc(p[rows], y[rows]) or 0.5, len(y))  # noqa: B023
         cells = [
-            _spread([each[key] for each in kept])
+            _spread([getattr(each, key) for each in kept])
             for kept, key in ((late, "nll"), (late, "mcc_prior"), (early, "ece"), (late, "auc_buy_sell"))
         ]
         print(f"| {name} | {len(late)} | {' | '.join(cells)} | {low:.3f} .. {high:.3f} |")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -15,7 +15,17 @@ from .options import STAMP, Command, Place, Range, features_option, json_option,
 
 if TYPE_CHECKING:
     from ..arrays import FloatArray
+    from ..data.time_range import TimeRange
     from ..results.calibration_result import CalibrationResult
+
+
+class _Options(TypedDict):
+    """The options that are fields of ``CalibrateRequest``."""
+
+    timerange: TimeRange
+    device: str
+    cache: bool
+    force: bool
 
 
 @click.command(
@@ -62,7 +72,7 @@ def calibrate_command(
     html: Path | None,
     png: Path | None,
     as_json: bool,
-    **options: Any,
+    **options: Unpack[_Options],
 ) -> None:
     """Fit a calibration on bars that the checkpoint was not trained on; later runs with it refuse those bars."""
     from ..models.checkpoint import find_checkpoint

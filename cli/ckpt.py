@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from .options import Group, Place, Range, json_option, print_json, print_resolve
 
 if TYPE_CHECKING:
     from ..data.feature_schema import FeatureSchema
+    from ..models.checkpoint import Checkpoint
 
 
 @click.group("ckpt", cls=Group)
@@ -37,12 +38,12 @@ def ckpt_list(as_json: bool) -> None:
             damaged.append({"name": name, "error": str(error)})
             continue
         stops = [None] if "ranges" in each.unknown else [seen.stop for seen in each.ranges.values()]
-        objective = each.values.get("objective") or {}
+        objective = each.described.objective or {}
         rows.append(
             {
                 "name": name,
                 "digest": each.digest[:12],
-                "preset": each.values["base"].get("preset"),
+                "preset": each.described.base.preset,
                 "objective": objective.get("loss"),
                 "weights": objective.get("weights"),
                 "seen_until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
@@ -118,7 +119,7 @@ def ckpt_import(
     as_json: bool,
 ) -> None:
     """Import an original torch.save checkpoint; options state what the file does not contain."""
-    from .train import checkpoint_folder
+    from .training_options import checkpoint_folder
 
     target = checkpoint_folder(output, name, overwrite=overwrite)
     from ..data.labels import label_spec
@@ -137,21 +138,21 @@ def ckpt_import(
     )
     checkpoint = import_checkpoint(file, target, stated, overwrite=overwrite)
     print_resolved("checkpoint", checkpoint)
-    values = checkpoint.values
+    described = checkpoint.described
     if as_json:
         print_json(
             {
                 "checkpoint": str(checkpoint.folder),
                 "digest": checkpoint.digest,
-                "parameters": values["parameters"],
-                "architecture": values["architecture"],
+                "parameters": described.parameters.to_json(),
+                "architecture": checkpoint.values["architecture"],
                 "unknown": checkpoint.unknown,
             }
         )
         return
     a = checkpoint.architecture
     print_line(
-        f"{values['parameters']['all']:,} parameters of {values['base']['imported']['form']} in {checkpoint.folder}",
+        f"{described.parameters.all:,} parameters of {(described.base.imported or {}).get('form')} in {checkpoint.folder}",
         style="bold",
     )
     print_line(f"{a.heads} heads, windows of {a.context_bars} bars: as stated, since no tensor contains them.")
@@ -169,7 +170,7 @@ def _schema(features: str | None, scaler: str | None) -> FeatureSchema | None:
     return FeatureSchema.stated(feature_set(features), None if scaler == "none" else read_json(Path(scaler), what="--scaler"))
 
 
-def _next_step(checkpoint: Any) -> str:
+def _next_step(checkpoint: Checkpoint) -> str:
     try:
         checkpoint.check_known()
     except FlagbtError as error:

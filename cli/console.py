@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -98,7 +98,7 @@ def print_warning(text: str) -> None:
     err.print(escape(text), style="bold yellow", soft_wrap=True)
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table on stdout: numbers right-aligned, undefined values as an en dash, without folding in a pipe or file."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(head):
@@ -111,7 +111,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     out.print(table)
 
 
-def cell_text(value: Any) -> str:
+def cell_text(value: object) -> str:
     """Return a value as the text of a table cell.
 
     Examples
@@ -144,7 +144,7 @@ class ProgressBars:
             transient=True,
             disable=not err.is_terminal,
         )
-        self.tasks: dict[str, Any] = {}
+        self.tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> ProgressBars:
         self.progress.start()
@@ -192,8 +192,8 @@ def epoch_table(*, shown: bool = True) -> Iterator[tuple[Callable[[EpochProgress
                     err.print(_aligned(EPOCH_COLUMNS), style="bold", soft_wrap=True)
                     headed = True
                 err.print(_aligned(row), soft_wrap=True)
-            for finding in progress.entry.get("findings", []):
-                err.print(f"epoch {progress.entry['epoch']}: {escape(finding)}", style="bold yellow", soft_wrap=True)
+            for finding in progress.scores.findings if progress.scores is not None else ():
+                err.print(f"epoch {progress.epoch}: {escape(finding)}", style="bold yellow", soft_wrap=True)
 
         def on_step(step: StepProgress) -> None:
             if isinstance(live, Live) and clock.due(step):
@@ -244,15 +244,14 @@ def _nothing() -> Iterator[None]:
 
 
 def _epoch_row(progress: EpochProgress) -> list[str]:
-    entry = progress.entry
-    row = [progress.stage, f"{entry['epoch']}/{progress.epochs}", f"{entry['train_loss']:.4f}"]
-    if "nll" not in entry:
+    row = [progress.stage, f"{progress.epoch}/{progress.epochs}", f"{progress.train_loss:.4f}"]
+    found = progress.scores
+    if found is None:
         return [*row, *[""] * (len(EPOCH_COLUMNS) - len(row))]
-    figures = [f"{entry[key]:.4f}" for key in ("nll", "nll_prior")]
-    rates = ("accuracy", "majority_share", "balanced_accuracy", "mcc_prior", "macro_f1", "ece")
-    figures += [f"{entry[key]:.3f}" for key in rates]
-    keys = ("recall", "predicted_shares", "mean_probabilities", "mean_confidence")
-    return [*row, *figures, *(_percents(entry[key]) for key in keys)]
+    rates = (found.accuracy, found.majority_share, found.balanced_accuracy, found.mcc_prior, found.macro_f1, found.ece)
+    figures = [f"{found.nll:.4f}", f"{found.nll_prior:.4f}", *(f"{rate:.3f}" for rate in rates)]
+    shares = (found.recall, found.predicted_shares, found.mean_probabilities, found.mean_confidence)
+    return [*row, *figures, *map(_percents, shares)]
 
 
 def _percents(by_class: Mapping[str, float | None]) -> str:

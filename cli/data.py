@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from ..arrays import JsonObject
 from ..errors import DataError, UsageError
 from ..storage.atomic_files import write_text
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Group, Number, Place, json_option, print_json
 
 if TYPE_CHECKING:
+    from ..data.bars import Bars
     from ..data.check import CheckResult
     from ..data.fetching.fetch import FetchRequest, FetchResult
+    from ..data.formats.table import Table
 
 SHOWN_CHANGES = 20
 SHOWN_DROPPED = 10
@@ -96,16 +99,16 @@ def data_check(ctx: click.Context, file: Path, fix: str | None, output: Path | N
         if examined.bars is None:
             ctx.exit(1)
         return
-    examined, values = _fix(file, fix, output)
+    fixed = _fix(file, fix, output)
     if as_json:
-        print_json({**examined.to_json(), **values})
+        print_json(fixed.to_json())
         return
-    changes = values["changes"]
+    changes = fixed.changes
     for line in changes[:SHOWN_CHANGES]:
         print_line(line)
     if len(changes) > SHOWN_CHANGES:
         print_line(f"... and {len(changes) - SHOWN_CHANGES:,} more")
-    print_line(f"{len(changes):,} changes, listed in {values['changes_file']}; {values['bars']:,} bars written to {output}")
+    print_line(f"{len(changes):,} changes, listed in {fixed.changes_file}; {len(fixed.bars):,} bars written to {output}")
 
 
 @data_group.command(
@@ -260,7 +263,28 @@ def _show(examined: CheckResult) -> None:
         print_line(f"to write a fixed copy: --fix {','.join(fix for fix in fixes if fix != 'keep-last')} --output NEW.csv")
 
 
-def _fix(file: Path, fix: str, output: Path) -> tuple[CheckResult, dict[str, Any]]:
+class FixedFile(NamedTuple):
+    """A file with problems, the bars that were fixed, where they are, and every change."""
+
+    examined: CheckResult
+    bars: Bars
+    output: Path
+    changes_file: Path
+    changes: list[str]
+
+    def to_json(self) -> JsonObject:
+        """Return everything as JSON values."""
+        return {
+            **self.examined.to_json(),
+            "output": str(self.output),
+            "changes_file": str(self.changes_file),
+            "bars": len(self.bars),
+            "fixed_digest": self.bars.digest,
+            "changes": self.changes,
+        }
+
+
+def _fix(file: Path, fix: str, output: Path) -> FixedFile:
     from ..data.check import check_table
     from ..data.readers import write_bars_csv
     from ..data.repair import repair
@@ -282,13 +306,7 @@ def _fix(file: Path, fix: str, output: Path) -> tuple[CheckResult, dict[str, Any
     except OSError as error:
         output.unlink()
         raise DataError(f"{changes_file}: cannot be written ({error.strerror or error}); nor was {output}.") from None
-    return examined, {
-        "output": str(output),
-        "changes_file": str(changes_file),
-        "bars": len(bars),
-        "fixed_digest": bars.digest,
-        "changes": changes,
-    }
+    return FixedFile(examined, bars, output, changes_file, changes)
 
 
 def _check_new(path: Path) -> None:
@@ -296,6 +314,6 @@ def _check_new(path: Path) -> None:
         raise DataError(f"{path} exists already, and is not replaced. Give another name, or remove it first.")
 
 
-def _stamp(bars: Any) -> None:
+def _stamp(bars: Bars | Table) -> None:
     if bars.synthetic:
         print_line("SYNTHETIC data: these prices were generated.", style=STAMP)

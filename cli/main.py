@@ -23,11 +23,12 @@ from .console import print_anywhere
 from .data import data_group
 from .doctor import doctor_command
 from .options import FROM_FILE, Group, source_of
+from .pretrain import pretrain_command
 from .run import run_command, show_config
 from .runs import compare_command, report_command, runs_group
 from .strategies import strategies_group
 from .sweep import sweep_command
-from .train import pretrain_command, train_command
+from .train import train_command
 from .verify import verify_group
 
 # A new command is a new file of this folder, and its name here, where `flagbt --help` shows it.

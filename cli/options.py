@@ -141,7 +141,7 @@ class Range(click.ParamType[TimeRange]):
 
     name = "A-B"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TimeRange:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> TimeRange:
         """Read A-B, A- or -B."""
         option = param.opts[0] if param is not None else "--timerange"
         try:
@@ -158,11 +158,11 @@ class Number(click.ParamType[float]):
     def __init__(self, *, above: float = -math.inf) -> None:
         self.above = above
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read a float."""
         try:
-            number = float(value)
-        except (TypeError, ValueError):
+            number = float(str(value))
+        except ValueError:
             number = math.nan
         if not (math.isfinite(number) and number > self.above):
             what = "a number" if self.above == -math.inf else f"a number above {self.above:g}"
@@ -175,11 +175,11 @@ class Place(click.ParamType[Path]):
 
     name = "path"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Read a path."""
         if not str(value) or "\0" in str(value):
             self.fail(f"expected a path, got {str(value)!r}.", param, ctx)
-        return Path(value)
+        return Path(str(value))
 
 
 def _name_plugin(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001
@@ -282,6 +282,11 @@ def table_option(entry: OptionEntry) -> Callable[[F], F]:
     )
 
 
+def param_option(metavar: str, help: str) -> Callable[[F], F]:
+    """Return a decorator that adds ``--param``, which may be repeated."""
+    return click.option("--param", cls=TableOption, multiple=True, metavar=metavar, help=help, group="Strategy")
+
+
 def run_options(command: F) -> F:
     """Add the options of RunRequest, and the folder, name and notes of the run."""
     output = (
@@ -291,14 +296,7 @@ def run_options(command: F) -> F:
         click.option("--name", cls=TableOption, help="Your name for the run.", group="Output"),
         click.option("--notes", cls=TableOption, help="Your notes, shown on the page.", group="Output"),
     )
-    parameter = click.option(
-        "--param",
-        cls=TableOption,
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="A parameter of the strategy's own; may be repeated.",
-        group="Strategy",
-    )
+    parameter = param_option("NAME=VALUE", "A parameter of the strategy's own; may be repeated.")
     command = features_option(command, "Model and scoring")
     strategy, *others = map(table_option, option_table(RunRequest))
     for each in reversed((strategy, parameter, *others, *output)):
@@ -313,6 +311,6 @@ def source_of(ctx: click.Context, name: str) -> str:
     return names.get(source.name, source.name.lower()) if source else "default"
 
 
-def print_json(values: Mapping[str, Any]) -> None:
+def print_json(values: Mapping[str, object]) -> None:
     """Print one JSON object on the stdout that ``--json`` has reserved."""
     click.echo(json.dumps(values, indent=2, allow_nan=False), file=click.get_current_context().meta.get(RESULT))

@@ -145,7 +145,7 @@ def _interval(answer: Answer) -> str | None:
 @config_option
 @json_option
 @click.pass_context
-def show_config(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+def show_config(ctx: click.Context, /, as_json: bool, **options: object) -> None:
     """Show the options that `flagbt run` would use: defaults, overridden by the file, then by the command line."""
     shown = {name: str(value) if isinstance(value, Path | TimeRange) else value for name, value in options.items()}
     if as_json:

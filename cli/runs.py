@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ..arrays import JsonObject
-from ..errors import FlagbtError, UsageError
+from ..errors import FlagbtError
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, Group, Place, json_option, print_json, runs_option
 from .run import print_run, run_json
@@ -43,31 +43,22 @@ def compare_command(
     runs: tuple[str, ...], output: Path, sort: str | None, conditions: tuple[str, ...], out: Path, as_json: bool
 ) -> None:
     """Compare runs on one offline page."""
-    from ..reports.comparison import comparison_table, inequalities, labels, render_comparison
-    from ..results.ranking import Condition, metric_name, metric_names, ordered
-    from ..results.significance.current_trials import CurrentTrials
-    from ..results.store import find_run, read_run, write_page
+    from ..reports.comparison import comparison_table, render_comparison
+    from ..results.ranking import Condition, metric_name, metric_names
+    from ..results.store import write_page
+    from ..workflows.compare import read_comparison
 
-    folders = [find_run(each, out).resolve() for each in runs]
-    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
-    if twice is not None:
-        raise UsageError(f"compare: the run {twice.name} is given twice. Give it once: a run cannot be compared with itself.")
     with ProgressBars({"read": "Reading runs", "draw": "Drawing the page"}) as bars:
-        stored, trials = [], CurrentTrials()
-        for number, each in enumerate(runs):
-            bars.update("read", number, len(runs))
-            stored.append(trials.run(read_run(find_run(each, out))))
-        bars.update("read", len(runs), len(runs))
-        known = metric_names(stored)
+        comparison = read_comparison(runs, out, lambda done, total: bars.update("read", done, total))
+        known = metric_names(comparison.runs)
         by = None if sort is None else metric_name(sort, option="--sort", known=known)
         limits = [Condition.parse(each, known=known) for each in conditions]
-        unequal = inequalities(stored)
-        if by is not None and not unequal:
-            stored = ordered(stored, by)
+        comparison = comparison if by is None else comparison.ranked(by)
+        stored, unequal = comparison.runs, list(comparison.unequal)
         bars.update("draw", 0, 1)
         write_page(output, render_comparison(stored))
         bars.update("draw", 1, 1)
-    pairs = list(zip(stored, labels(stored), strict=True))
+    pairs = list(zip(stored, comparison.labels, strict=True))
     failures = [text for limit in limits for run, name in pairs if (text := limit.failure(run, name))]
     if as_json:
         print_json(

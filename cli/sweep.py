@@ -14,8 +14,9 @@ import click
 
 from ..options import OptionEntry, OptionValue, option_table
 from ..sweeps.axes import value_text
+from ..workflows.strategy import read_param_axes
 from ..workflows.sweep_request import SweepRequest, swept_options
-from .console import ProgressBars, print_line
+from .console import ProgressBars, print_line, print_note
 from .options import (
     DEFAULT_RUNS,
     STAMP,
@@ -26,6 +27,7 @@ from .options import (
     config_option,
     features_option,
     json_option,
+    param_option,
     print_checkpoint,
     print_json,
     table_option,
@@ -39,16 +41,16 @@ DEFAULT_SWEEPS = Path("sweeps")
 _MOST_VALUES = 100_000
 
 
-class Many(click.ParamType[tuple[Any, ...]]):
+class Many(click.ParamType[tuple[OptionValue, ...]]):
     """The values of an axis: one, several separated by commas, or ``grid:A..B:STEP`` for numbers."""
 
-    def __init__(self, name: str, read: Callable[[str], Any], *, between: str = ",", grids: bool = False) -> None:
+    def __init__(self, name: str, read: Callable[[str], OptionValue], *, between: str = ",", grids: bool = False) -> None:
         self.name = name
         self._read = read
         self._between = between
         self._grids = grids
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[OptionValue, ...]:
         """Read the values."""
         if isinstance(value, tuple):
             return value
@@ -153,9 +155,17 @@ def _many_values(entry: OptionEntry) -> Callable[[F], F]:
 def _sweep_options(command: F) -> F:
     """Add the options of SweepRequest, and those of `flagbt run` that a sweep may vary."""
     command = features_option(command, "Model and scoring")
-    for entry in reversed((*option_table(SweepRequest), *swept_options())):
-        command = (_many_values if entry.option.sweep else table_option)(entry)(command)
+    entries = (*option_table(SweepRequest), *swept_options())
+    strategy, *others = ((_many_values if entry.option.sweep else table_option)(entry) for entry in entries)
+    for each in reversed((strategy, param_option("NAME=VALUES", "Values of a parameter of the strategy's own."), *others)):
+        command = each(command)
     return command
+
+
+def _split_values(text: str) -> list[str]:
+    """Return the texts of the values of a parameter: one, several separated by commas, or those of a grid."""
+    text = text.strip()
+    return _grid(text) if text.startswith("grid:") else [each.strip() for each in text.split(",")]
 
 
 @click.command(
@@ -163,7 +173,7 @@ def _sweep_options(command: F) -> F:
     cls=Command,
     examples=(
         "flagbt sweep --ckpt Jan19 --offsets grid:-4..4:1 --decision argmax --fees 0,10",
-        "flagbt sweep --ckpt Jan4,Jan19 --stop-loss none,0.05 --cooldown-bars 0,6 --short no,yes",
+        "flagbt sweep --strategy sma-cross --param fast_bars=6,12,24 --param slow_bars=grid:48..192:48",
     ),
 )
 @_sweep_options
@@ -185,10 +195,17 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
     """
     from ..workflows.sweep import sweep_request
 
-    request = SweepRequest.of({name: value for name, value in options.items() if value is not None})
-    phases = {"score": "Scoring bars", "sweep": "Replaying settings", "check": "Checking in Backtrader"}
+    params = read_param_axes(options["strategy"], options.pop("param"), _split_values)
+    request = SweepRequest.of({**{name: value for name, value in options.items() if value is not None}, "params": params})
+    phases = {
+        "prepare": "Making the strategy",
+        "score": "Scoring bars",
+        "sweep": "Replaying settings",
+        "check": "Checking in Backtrader",
+    }
     with ProgressBars(phases) as bars:
-        swept = sweep_request(request, out=out, runs=runs, command=["flagbt", *sys.argv[1:]], progress=bars.update)
+        command = ["flagbt", *sys.argv[1:]]
+        swept = sweep_request(request, out=out, runs=runs, command=command, progress=bars.update, notice=print_note)
     for name in request.ckpt:
         print_checkpoint(name)
     if as_json:
@@ -201,15 +218,19 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
 
 def print_sweep(swept: SweepResult) -> None:
     """Print the results of a sweep."""
-    values = swept.manifest
-    if values["data"]["synthetic"]:
+    from ..results.caveats import UNSTATED
+    from ..sweeps.sentences import sweep_sentences
+    from ..sweeps.sweep_record import SweepRecord
+
+    record = SweepRecord.from_json(swept.manifest)
+    if record.data.synthetic:
         print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
-    if values["allow_overlap"]:
+    if record.allow_overlap:
         print_line("OVERLAP allowed: a checkpoint may have seen these bars. This is not a test.", style=STAMP)
+    if record.is_unstated:
+        print_line(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
     if swept.resumed:
         print_line("This sweep was finished before; nothing was recomputed.")
-    from ..sweeps.sentences import sweep_sentences
-
-    for line in sweep_sentences(values):
+    for line in sweep_sentences(record):
         print_line(line)
     print_line(f"page: {swept.folder / 'sweep.html'}")

@@ -1,21 +1,20 @@
-"""flagbt train and flagbt pretrain."""
+"""flagbt train."""
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
 from ..data.labels import CLASS_NAMES, label_spec
 from ..data.time_range import TimeRange
-from ..errors import TrainingError, UsageError
+from ..errors import UsageError
 from ..storage.untrusted_files import load_json
-from ..workflows.inputs import check_out
 from .console import epoch_table, print_line, print_table, print_warning
-from .options import LARGEST_SEED, STAMP, Command, Number, Place, Range, config_option, json_option, print_json, print_resolved
+from .options import LARGEST_SEED, Command, Number, Place, Range, config_option, json_option, print_json, print_resolved
+from .training_options import checkpoint_folder, read_series
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +22,42 @@ if TYPE_CHECKING:
     from ..data.bars import Bars
     from ..models.checkpoint import Checkpoint
     from ..training.recipe import Recipe
-    from ..training.trainer import Schedule
+
+
+class _Options(TypedDict):
+    """The options of ``Recipe``, and how the training runs."""
+
+    more_data: tuple[Path, ...]
+    preset: str | None
+    base: str | None
+    base_layers: int | None
+    epochs: int
+    pretrain_epochs: int | None
+    timerange: TimeRange | None
+    validation: TimeRange | None
+    objective: str
+    weight_strategy: str
+    sampler: str
+    label_smoothing: float
+    gamma: float
+    tau: float
+    beta: float
+    features: str | None
+    labels: str
+    embargo_bars: int
+    walk_forward: int | None
+    lora_rank: int
+    lora_layers: str
+    learning_rate: float
+    batch_size: int
+    seed: int
+    device: str
+    best_by: str
+    on_collapse: str
+    control: str | None
+    report_to: str | None
+    resume: bool
+    overwrite: bool
 
 
 @click.command(
@@ -84,118 +118,129 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
 @config_option
 @json_option
-def train_command(data: Path, output: Path, name: str, as_json: bool, device: str, overwrite: bool, **options: Any) -> None:
+def train_command(data: Path, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:
     """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
-    control, target = options["control"], output / name
-    if control is not None:
-        _check_control(control, {**options, "overwrite": overwrite})
+    if options["control"] is not None:
+        _check_control(options["control"], options)
     else:
-        checkpoint_folder(output, name, overwrite=overwrite)
+        checkpoint_folder(output, name, overwrite=options["overwrite"])
     from ..models.device import pick_device
-    from ..training.progress import Monitor
     from ..training.trainer import is_main_process
-    from ..workflows.train import train
 
     recipe = _recipe(options)
-    picked = pick_device(device)
+    device = pick_device(options["device"])
     if recipe.base is not None and recipe.preset != "smollm2" and is_main_process():
         from ..models.stored_base import find_base
 
         print_resolved("base", find_base(recipe.base))
-    bars, *more = _series(data, options["more_data"], "checkpoint", as_json)
-    if control is not None:
-        _run_control(bars, more, recipe, control, picked, as_json)
-        return
-    common = {"more": more, "device": picked, "overwrite": overwrite, "resume": options["resume"]}
-    if options["walk_forward"]:
-        _walk_forward(bars, target, recipe, options["walk_forward"], options["on_collapse"], as_json, common)
-        return
+    series = read_series(data, options["more_data"], "checkpoint", as_json=as_json)
+    if options["control"] is not None:
+        _run_control(series, recipe, options["control"], device, as_json)
+    elif options["walk_forward"]:
+        _walk_forward(series, output / name, recipe, device, options, as_json)
+    else:
+        _train(series, output / name, recipe, device, options, as_json)
+
+
+def _recipe(options: _Options) -> Recipe:
+    from ..models.architecture import Lora
+    from ..training.objectives import Objective
+    from ..training.recipe import Recipe
+    from ..training.trainer import Schedule
+
+    if options["pretrain_epochs"] and (options["base"] or options["preset"] == "smollm2"):
+        raise UsageError("--pretrain-epochs: a given base is not pre-trained again. Leave the option out.")
+    batch, seed = options["batch_size"], options["seed"]
+    return Recipe(
+        preset=options["preset"],
+        base=options["base"],
+        base_layers=options["base_layers"],
+        training=options["timerange"] or TimeRange(),
+        validation=options["validation"],
+        features=options["features"],
+        labels=label_spec(options["labels"]),
+        embargo_bars=options["embargo_bars"],
+        objective=Objective(
+            loss=options["objective"],
+            weights=options["weight_strategy"],
+            sampler=options["sampler"],
+            label_smoothing=options["label_smoothing"],
+            gamma=options["gamma"],
+            tau=options["tau"],
+            beta=options["beta"],
+        ),
+        lora=Lora(rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])),
+        pretraining=Schedule(epochs=options["pretrain_epochs"] or 3, learning_rate=2e-3, batch_chunks=batch, seed=seed),
+        schedule=Schedule(epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=batch, seed=seed),
+        best_by=options["best_by"],
+    )
+
+
+def _top_layers(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not re.fullmatch(r"top:[1-9]\d{0,3}", text):
+        raise UsageError(f"--lora-layers: '{text}' is unknown. Write all, or top:N with a number of layers, such as top:8.")
+    return int(text.removeprefix("top:"))
+
+
+def _train(series: list[Bars], target: Path, recipe: Recipe, device: torch.device, options: _Options, as_json: bool) -> None:
+    from ..training.progress import Monitor
+    from ..training.trainer import is_main_process
+    from ..workflows.train import train_on
+
     with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
-        monitor = Monitor(_warn, on_epoch, on_step, options["report_to"], options["on_collapse"])
-        checkpoint = train(bars, target, recipe, **common, monitor=monitor)
+        checkpoint = train_on(
+            series[0],
+            target,
+            recipe,
+            more=series[1:],
+            device=device,
+            overwrite=options["overwrite"],
+            resume=options["resume"],
+            monitor=Monitor(_warn, on_epoch, on_step, options["report_to"], options["on_collapse"]),
+        )
     if is_main_process():
         _print_checkpoint(checkpoint, as_json)
 
 
-def _recipe(options: dict[str, Any]) -> Recipe:
-    from ..models.network import Lora
-    from ..training.objectives import Objective
-    from ..training.recipe import Recipe
-
-    if options["pretrain_epochs"] and (options["base"] or options["preset"] == "smollm2"):
-        raise UsageError("--pretrain-epochs: a given base is not pre-trained again. Leave the option out.")
-    return Recipe(
-        **{key: options[key] for key in ("preset", "base", "base_layers", "validation", "features", "embargo_bars", "best_by")},
-        training=options["timerange"] or TimeRange(),
-        labels=label_spec(options["labels"]),
-        objective=Objective(
-            loss=options["objective"],
-            weights=options["weight_strategy"],
-            **{key: options[key] for key in ("gamma", "tau", "beta", "sampler", "label_smoothing")},
-        ),
-        lora=Lora(rank=options["lora_rank"], alpha=2 * options["lora_rank"], top_layers=_top_layers(options["lora_layers"])),
-        pretraining=_schedule({**options, "epochs": options["pretrain_epochs"] or 3, "learning_rate": 2e-3}),
-        schedule=_schedule(options),
-    )
-
-
-def _schedule(options: dict[str, Any]) -> Schedule:
-    from ..training.trainer import Schedule
-
-    return Schedule(
-        epochs=options["epochs"],
-        learning_rate=options["learning_rate"],
-        batch_chunks=options["batch_size"],
-        seed=options["seed"],
-    )
-
-
-def _series(data: Path, more: tuple[Path, ...], what: str, as_json: bool) -> list[Bars]:
-    """Read the files of bars, and point out synthetic ones."""
-    from ..data.readers import read_bars
-    from ..training.trainer import is_main_process
-
-    series = [read_bars(path) for path in (data, *more)]
-    if series[0].synthetic and not as_json and is_main_process():
-        print_line(f"SYNTHETIC data: this {what} will know nothing about any market.", style=STAMP)
-    return series
-
-
 def _print_checkpoint(checkpoint: Checkpoint, as_json: bool) -> None:
-    values = checkpoint.values
-    history = load_json(checkpoint.folder / "history.json")
-    summary = {
-        "checkpoint": str(checkpoint.folder),
-        "digest": checkpoint.digest,
-        "data": {key: values["data"][key] for key in ("source", "synthetic", "digest")},
-        "samples": {"train": values["samples"]["training"], "validation": values["samples"]["validation"]},
-        "labels": {label: values["labels_counted"][label] for label in CLASS_NAMES},
-        "class_weights": values["objective"]["class_weights"],
-        "epochs": history,
-        "best": next(entry for entry in history if entry["epoch"] == values["best_epoch"]),
-        "model_verdict": values["model_verdict"]["verdict"],
-        "calibration": values["calibrations"].get("default"),
-        "notes": values["notes"],
-    }
+    from ..models.description import EpochScores, TrainingDescription
+
+    described = TrainingDescription.from_json(checkpoint.values)
+    history = [EpochScores.from_json(each) for each in load_json(checkpoint.folder / "history.json")]
+    best = next(epoch for epoch in history if epoch.epoch == described.best_epoch)
+    default = described.calibrations.get("default")
+    data, samples = described.data, described.samples
     if as_json:
-        print_json(summary)
-        return
-    fitted = values["metrics"]["validation_calibrated"]
-    best = fitted or values["metrics"]["validation"]
-    print_line(
-        f"Best epoch {values['best_epoch']}: validation NLL {summary['best']['nll']:.4f}, "
-        f"{'not calibrated' if fitted is None else 'calibrated {:.4f}'.format(fitted['nll'])}; "
-        f"always predicting the training shares gives {best['nll_prior']:.4f}."
-        + (
-            ""
-            if best["nll"] < best["nll_prior"]
-            else " So the model is no better than those shares: it learned nothing lasting."
+        print_json(
+            {
+                "checkpoint": str(checkpoint.folder),
+                "digest": checkpoint.digest,
+                "data": {"source": data.source, "synthetic": data.synthetic, "digest": data.digest},
+                "samples": {"train": samples.training, "validation": samples.validation},
+                "labels": {label: described.labels_counted[label] for label in CLASS_NAMES},
+                "class_weights": list(described.objective.class_weights),
+                "epochs": [epoch.to_json() for epoch in history],
+                "best": best.to_json(),
+                "model_verdict": described.model_verdict.verdict,
+                "calibration": None if default is None else default.to_json(),
+                "notes": list(described.notes),
+            }
         )
+        return
+    fitted = described.metrics.validation_calibrated
+    kept = fitted or described.metrics.validation
+    print_line(
+        f"Best epoch {described.best_epoch}: validation NLL {best.nll:.4f}, "
+        f"{'not calibrated' if fitted is None else f'calibrated {fitted.nll:.4f}'}; "
+        f"always predicting the training shares gives {kept.nll_prior:.4f}."
+        + ("" if kept.nll < kept.nll_prior else " So the model is no better than those shares: it learned nothing lasting.")
     )
-    for note in values["notes"]:
+    for note in described.notes:
         print_line(note, style="yellow")
-    print_line(f"model verdict: {values['model_verdict']['verdict']}. {values['model_verdict']['sentence']}")
-    print_line(f"checkpoint: {checkpoint.folder}  (test it on bars after {values['ranges']['calibration'].split('-')[1]})")
+    print_line(f"model verdict: {described.model_verdict.verdict}. {described.model_verdict.sentence}")
+    print_line(f"checkpoint: {checkpoint.folder}  (test it on bars after {described.ranges['calibration'].split('-')[1]})")
     if fitted is None:
         print_line(f"It has no calibration: flagbt run --ckpt {checkpoint.option} --calibration none")
 
@@ -208,24 +253,29 @@ def _warn(note: str) -> None:
         print_warning(note)
 
 
-def _check_control(control: str, options: dict[str, Any]) -> None:
+def _check_control(control: str, options: _Options) -> None:
     """Refuse the options that a control, which writes nothing, cannot use."""
-    for option in ("walk_forward", "resume", "overwrite", "report_to"):
-        if options[option]:
+    for option, given in (
+        ("--walk-forward", options["walk_forward"]),
+        ("--resume", options["resume"]),
+        ("--overwrite", options["overwrite"]),
+        ("--report-to", options["report_to"]),
+    ):
+        if given:
             raise UsageError(
-                f"--control: '{control}' cannot be combined with --{option.replace('_', '-')}: a control trains once and "
+                f"--control: '{control}' cannot be combined with {option}: a control trains once and "
                 "writes nothing. Leave one of them out."
             )
 
 
-def _run_control(bars: Bars, more: list[Bars], recipe: Recipe, control: str, device: torch.device, as_json: bool) -> None:
+def _run_control(series: list[Bars], recipe: Recipe, control: str, device: torch.device, as_json: bool) -> None:
     from ..training.negative_control import run_negative_control
     from ..training.progress import Monitor
     from ..training.trainer import is_main_process
 
     with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
         monitor = Monitor(on_epoch=on_epoch, on_step=on_step)
-        result = run_negative_control(bars, recipe, control, more=more, device=device, monitor=monitor)
+        result = run_negative_control(series[0], recipe, control, more=series[1:], device=device, monitor=monitor)
     if is_main_process():
         if as_json:
             print_json(result.to_json())
@@ -236,131 +286,41 @@ def _run_control(bars: Bars, more: list[Bars], recipe: Recipe, control: str, dev
 
 
 def _walk_forward(
-    bars: Bars, target: Path, recipe: Recipe, folds: int, on_collapse: str, as_json: bool, common: dict[str, Any]
+    series: list[Bars], target: Path, recipe: Recipe, device: torch.device, options: _Options, as_json: bool
 ) -> None:
     from ..training.progress import Monitor
     from ..training.trainer import is_main_process
     from ..workflows.walk_forward import WalkForwardRecipe, fold_name, walk_forward
 
+    folds = options["walk_forward"] or 0
     for number in range(1, folds + 1):
-        checkpoint_folder(target.parent, fold_name(target.name, number), overwrite=common["overwrite"])
+        checkpoint_folder(target.parent, fold_name(target.name, number), overwrite=options["overwrite"])
     with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
-        monitor = Monitor(_warn, on_epoch, on_step, on_collapse=on_collapse)
-        walked = walk_forward(bars, target, WalkForwardRecipe(recipe, folds), **common, monitor=monitor)
+        walked = walk_forward(
+            series[0],
+            target,
+            WalkForwardRecipe(recipe, folds),
+            more=series[1:],
+            device=device,
+            overwrite=options["overwrite"],
+            resume=options["resume"],
+            monitor=Monitor(_warn, on_epoch, on_step, on_collapse=options["on_collapse"]),
+        )
     if not is_main_process():
         return
-    values = walked.values
+    described = walked.description
     if as_json:
-        print_json({"walk_forward": str(walked.folder), **values})
+        print_json({"walk_forward": str(walked.folder), **described.to_json()})
         return
     shown = ("nll", "nll_prior", "mcc_prior", "ece")
     print_table(
         ["checkpoint", "tested on", *shown],
-        [[e["checkpoint"], e["ranges"]["test"], *(e["scores"][key] for key in shown)] for e in values["folds"]],
+        [[fold.checkpoint, fold.ranges["test"], *(getattr(fold.scores, key) for key in shown)] for fold in described.folds],
     )
     print_line(
-        f"On all test segments: NLL {values['scores']['nll']:.4f}; always predicting the training shares gives "
-        f"{values['scores']['nll_prior']:.4f}."
+        f"On all test segments: NLL {described.scores.nll:.4f}; always predicting the training shares gives "
+        f"{described.scores.nll_prior:.4f}."
     )
-    for note in dict.fromkeys(note for each in values["folds"] for note in each["notes"]):
+    for note in dict.fromkeys(note for fold in described.folds for note in fold.notes):
         print_line(note, style="yellow")
     print_line(f"stitched signals: {walked.folder / 'signals.parquet'}")
-
-
-def _top_layers(text: str) -> int | None:
-    if text == "all":
-        return None
-    if not re.fullmatch(r"top:[1-9]\d{0,3}", text):
-        raise UsageError(f"--lora-layers: '{text}' is unknown. Write all, or top:N with a number of layers, such as top:8.")
-    return int(text.removeprefix("top:"))
-
-
-@click.command(
-    "pretrain",
-    cls=Command,
-    examples=(
-        "flagbt pretrain --data btc_1h.csv --timerange -20230101 --name base",
-        "flagbt pretrain --data btc_1h.csv --more-data eth_1h.csv --preset small",
-    ),
-)
-@click.option("--data", type=Place(), required=True, help="A file of bars.")
-@click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to train on. Repeatable.")
-@click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")
-@click.option("--name", default="base", show_default=True, help="The base's name.")
-@click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
-@click.option("--timerange", type=Range(), help="Bars to train on. Default: all.")
-@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
-@click.option(
-    "--horizon-bars",
-    type=click.IntRange(1),
-    default=6,
-    show_default=True,
-    help="Bars at the end that are not trained on; as many as the labels of trainings look ahead.",
-)
-@click.option("--learning-rate", type=Number(above=0), default=2e-3, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences per step.")
-@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--resume", is_flag=True, help="Continue from the last save of an unfinished pre-training.")
-@click.option("--overwrite", is_flag=True, help="Replace a base of that name when the pre-training is done.")
-@config_option
-@json_option
-def pretrain_command(
-    data: Path, output: Path, name: str, as_json: bool, device: str, resume: bool, overwrite: bool, **options: Any
-) -> None:
-    """Make a base by next-bar prediction, for flagbt train --base."""
-    target = checkpoint_folder(output, name, overwrite=overwrite, description="base.json")
-    from ..models.device import pick_device
-    from ..training.pretrain import BINS
-    from ..training.progress import Monitor
-    from ..training.trainer import is_main_process
-    from ..workflows.pretrain import BaseRecipe, make_base
-
-    recipe = BaseRecipe(
-        preset=options["preset"],
-        timerange=options["timerange"] or TimeRange(),
-        features=options["features"],
-        horizon_bars=options["horizon_bars"],
-        schedule=_schedule(options),
-    )
-    picked = pick_device(device)
-    bars, *more = _series(data, options["more_data"], "base", as_json)
-    with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
-        monitor = Monitor(on_epoch=on_epoch, on_step=on_step)
-        base = make_base(bars, target, recipe, more=more, device=picked, overwrite=overwrite, resume=resume, monitor=monitor)
-    if not is_main_process():
-        return
-    values = base.values
-    if as_json:
-        print_json(
-            {
-                "base": str(base.folder),
-                "digest": base.digest,
-                "preset": values["preset"],
-                "timerange": values["range"],
-                "samples": values["samples"],
-                "losses": values["losses"],
-                "data": {key: values["data"][key] for key in ("source", "synthetic", "digest")},
-            }
-        )
-        return
-    print_line(f"Last epoch: {values['losses'][-1]:.4f} nats per quantity; without any knowledge it is {math.log(BINS):.4f}.")
-    print_line(f"base: {base.folder}  (train on it, and validate on bars after {values['range'].split('-')[1]})")
-
-
-def checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: str = "checkpoint.json") -> Path:
-    """Return the folder that a training may write; refuse any other before hours of work."""
-    what = description.removesuffix(".json")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
-        raise UsageError(
-            f"--name: '{name}' is not a name for a {what}. Use up to 100 letters, digits, '.', '_', '+' and '-', beginning "
-            "with a letter or a digit; --output gives the folder."
-        )
-    check_out(output, option="--output")
-    target = output / name
-    if target.exists() and overwrite and not (target / description).is_file():
-        raise TrainingError(
-            f"--overwrite: {target} is there, but it is not a {what}, so it is not replaced. Choose another --name."
-        )
-    return target

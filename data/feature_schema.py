@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Self
 
 import numpy as np
 
-from ..arrays import Float32Array, FloatArray
+from ..arrays import Float32Array, FloatArray, JsonObject
 from ..errors import CheckpointError, UsageError, nearest
+from ..storage.json_records import JsonRecord
 from .bars import Bars
 from .features import FeatureSet, feature_set
 
@@ -22,7 +23,7 @@ PROBE_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
-class FeatureSchema:
+class FeatureSchema(JsonRecord):
     """Fixed at training, stored in the checkpoint.
 
     Parameters
@@ -62,7 +63,7 @@ class FeatureSchema:
         return cls(features.name, features.columns, features.warmup_bars, *numbers)
 
     @classmethod
-    def stated(cls, features: FeatureSet, scaler: Mapping[str, Any] | None) -> FeatureSchema:
+    def stated(cls, features: FeatureSet, scaler: Mapping[str, object] | None) -> FeatureSchema:
         """Use the scaler of a training outside flagbt: ``mean``, ``scale`` and an optional ``clip``; None means no scaling.
 
         Raises
@@ -77,7 +78,7 @@ class FeatureSchema:
             raise UsageError(f"--scaler: unknown field '{unknown[0]}'. {nearest(unknown[0], ('mean', 'scale', 'clip'))}")
         try:
             mean, scale = (np.asarray(values[key], dtype=np.float64) for key in ("mean", "scale"))
-            clip = float(values["clip"])
+            clip = float(np.asarray(values["clip"], dtype=np.float64))
         except (TypeError, ValueError) as error:
             raise UsageError(f"--scaler: expected lists of numbers for mean and scale, and one for clip: {error}.") from None
         valid = mean.shape == scale.shape == (n,) and np.isfinite(mean).all() and np.isfinite(scale).all()
@@ -137,28 +138,26 @@ class FeatureSchema:
             )
         return features
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the schema as JSON values, its digest included."""
-        return {**asdict(self), "digest": self.digest}
+        return {**super().to_json(), "digest": self.digest}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> FeatureSchema:
+    def from_json(cls, value: object, place: str = "the feature schema") -> Self:
         """Read what ``to_json`` wrote.
 
         Raises
         ------
         CheckpointError
-            When a field is missing or unknown, or the digest does not match.
+            When a field is missing or of another type, or the digest does not match.
         """
-        fields: dict[str, Any] = dict(values)
-        digest = fields.pop("digest", None)
         try:
-            given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-            schema = cls(**given)
-        except TypeError as error:
+            schema = super().from_json(value, place)
+        except ValueError as error:
             raise CheckpointError(
                 f"the feature schema is damaged: {error}. Copy the checkpoint again from its source."
             ) from None
+        digest = value.get("digest") if isinstance(value, Mapping) else None
         if schema.digest != digest:
             raise CheckpointError(
                 f"the feature schema's digest is {schema.digest[:12]}, expected {str(digest)[:12]}: it was edited or "

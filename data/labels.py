@@ -9,17 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import FloatArray, IntArray
+from ..arrays import FloatArray, IntArray, JsonObject
 from ..errors import UsageError, nearest
+from ..storage.json_records import RequiredKeys
 from .bars import Bars
 
 SELL, HOLD, BUY = 0, 1, 2
 CLASS_NAMES = ("SELL", "HOLD", "BUY")
+# By class name.
+ClassCounts = Annotated[Mapping[str, int], RequiredKeys(CLASS_NAMES)]
+ClassShares = Annotated[Mapping[str, float], RequiredKeys(CLASS_NAMES)]
 NO_LABEL = -1
 VOLATILITY_BARS = 168  # a week of hours: one whole cycle of quiet and busy hours
 
@@ -82,7 +86,7 @@ class LabelSpec:
         result[np.isnan(change)] = NO_LABEL
         return result
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> JsonObject:
         """Return the spec as JSON values."""
         return {"kind": "horizon", "horizon_bars": self.horizon_bars, "threshold": self.threshold}
 
@@ -176,7 +180,7 @@ class TripleBarrier:
         change[start:stop] = np.where(known, bars.close[np.arange(start, stop) + after] / close - 1, np.nan)
         return label, change
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> JsonObject:
         """Return the spec as JSON values."""
         return {"kind": "triple-barrier", "horizon_bars": self.horizon_bars, "up": self.up, "down": self.down}
 
@@ -240,7 +244,7 @@ def label_spec(text: str, *, option: str = "--labels") -> Labels:
         raise UsageError(f"{option}: {str(error).removeprefix('labels: ')} The default is {spec_class()}.") from None
 
 
-def labels_from_json(values: Mapping[str, Any]) -> Labels:
+def labels_from_json(values: object) -> Labels:
     """Return the spec that ``to_json`` wrote.
 
     Raises
@@ -250,6 +254,8 @@ def labels_from_json(values: Mapping[str, Any]) -> Labels:
     KeyError
         When a field is missing.
     """
+    if not isinstance(values, Mapping):
+        raise UsageError(f"labels: expected an object with a kind, got {values!r}.")
     kind = values.get("kind", "horizon")
     if kind not in KINDS:
         raise UsageError(f"labels: the kind '{kind}' is unknown. {nearest(str(kind), KINDS)}")

@@ -143,7 +143,7 @@ class Check(Generic[E]):
 
     @property
     def _is_plugin(self) -> bool:
-        return self.run.__module__.partition(".")[0] != __name__.partition(".")[0]
+        return str(self.run.__module__).partition(".")[0] != __name__.partition(".")[0]
 
     def _place(self, error: BaseException) -> str:
         """Return the plug-in's file and line in an error's traceback; empty for a built-in check."""

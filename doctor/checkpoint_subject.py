@@ -63,7 +63,7 @@ def subject_of_checkpoint(
     past, bars = bars if past is None else past, bars.take(slice(0, cut))
     network = load_leniently(checkpoint) if loaded is None else loaded
     table, refusal = _table(checkpoint.schema)
-    step = float(checkpoint.values["data"]["step_hours"])
+    step = checkpoint.data.step_hours
     if bars.step_hours != step:
         refusal = (
             f"It was trained on bars of {step:g} h, but these have {bars.step_hours:g} h: every column has another meaning."
@@ -72,7 +72,8 @@ def subject_of_checkpoint(
     # 2. What its training recorded
     architecture = checkpoint.architecture
     stored = checkpoint.stored_calibration() if "default" in checkpoint.calibration_names() else None
-    weights = (checkpoint.values.get("objective") or {}).get("class_weights")
+    weights = (checkpoint.described.objective or {}).get("class_weights")
+    claims = (checkpoint.described.metrics or {}).get("validation") or {}
     return Subject(
         name=checkpoint.name,
         bars=bars,
@@ -90,7 +91,7 @@ def subject_of_checkpoint(
         label_shares=checkpoint.label_shares,
         class_weights=None if weights is None else np.asarray(weights, dtype=np.float64),
         corrected=None if stored is None else stored.calibration,
-        claims=(checkpoint.values.get("metrics") or {}).get("validation") or {},
+        claims={name: value for name, value in claims.items() if isinstance(value, int | float)},
         signals=partial(_signals, checkpoint, stored),
         checkpoint=checkpoint,
         loaded=network,
@@ -173,7 +174,7 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
     before = max(warmup, checkpoint.labels.history_bars)
     training, validation = np.zeros(len(past), bool), np.zeros(len(past), bool)
     training[max(train.start, before) : max(0, train.stop - h)] = True
-    apart = train.stop + int(checkpoint.values.get("embargo_bars", 0)) + before
+    apart = train.stop + checkpoint.described.embargo_bars + before
     # The training purged consecutive ranges only.
     validation[max(valid.start, apart if train.stop <= valid.start else before) : max(0, valid.stop - h)] = True
     if checkpoint.imported and ranges["validation"] == ranges["training"]:
@@ -211,7 +212,7 @@ def _fingerprint_parity(subject: Subject) -> PathDifference | str:
 
 def _has_training_bars(checkpoint: Checkpoint, past: Bars) -> bool:
     """Return whether ``past`` contains the training's bars, by their digest."""
-    data = checkpoint.values["data"]
-    n = int(data["bars"])
+    data = checkpoint.data
+    n = data.bars
     starts = {0, len(past) - n, past.between(checkpoint.ranges["validation"]).stop - n}
-    return any(0 <= at <= len(past) - n and past.take(slice(at, at + n)).digest == data["digest"] for at in starts)
+    return any(0 <= at <= len(past) - n and past.take(slice(at, at + n)).digest == data.digest for at in starts)

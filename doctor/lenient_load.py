@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..arrays import FloatArray
+from ..arrays import FloatArray, JsonObject
 from ..errors import CheckpointError
 from ..models.architecture import AnyArchitecture
 from ..models.checkpoint import Checkpoint
@@ -50,7 +50,7 @@ def load_leniently(checkpoint: Checkpoint) -> LenientCheckpoint:
     import peft
     import torch
 
-    from ..models.network import Lora, adapter_state, base_of, with_lora
+    from ..models.network import adapter_state, base_of, with_lora
 
     try:
         checkpoint.check_files()
@@ -58,7 +58,7 @@ def load_leniently(checkpoint: Checkpoint) -> LenientCheckpoint:
     except CheckpointError as error:
         damaged = str(error)
     torch.manual_seed(0)  # a head that the file lacks is initialised at random, the same in every call
-    model = with_lora(base_of(checkpoint, checkpoint.architecture), Lora.from_json(checkpoint.values["lora"]))
+    model = with_lora(base_of(checkpoint, checkpoint.architecture), checkpoint.described.lora)
     adapter = stored_adapter(checkpoint)
     wanted = {name: tensor.shape for name, tensor in adapter_state(model).items()}
     fits = {name: tensor for name, tensor in adapter.items() if wanted.get(name) == tensor.shape}
@@ -123,7 +123,7 @@ def find_matching_network(checkpoint: Checkpoint) -> MatchingNetwork | None:
     """
     now = checkpoint.architecture
     for field, other in now.mistakable():
-        values = {**checkpoint.values, "architecture": other.to_json()}
+        values: JsonObject = {**checkpoint.values, "architecture": other.to_json()}
         try:
             network = load_leniently(Checkpoint(checkpoint.folder, values)).network
             if fingerprint_difference(network, checkpoint) <= FINGERPRINT_TOLERANCE:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import backtrader as bt
 
@@ -80,7 +79,7 @@ class StrategyAdapter(bt.Strategy):  # type: ignore[misc]  # Backtrader has no t
             self._fallback, self._in_force = self._in_force, target
         self.after.append(self._in_force)
 
-    def _wanted(self, bar: int, bars_held: int, held: Any) -> float:
+    def _wanted(self, bar: int, bars_held: int, held: bt.Position) -> float:
         """Return the strategy's target, NaN to keep."""
         entry_price = held.price if held.size else math.nan
         target = self._strategy.decide(self._first + bar, Position(self._in_force, held.size, bars_held, entry_price))
@@ -91,7 +90,7 @@ class StrategyAdapter(bt.Strategy):  # type: ignore[misc]  # Backtrader has no t
             self._wanted_bar[1 if wanted > 0 else -1] = bar
         return wanted
 
-    def _held(self, bar: int, bars_held: int, held: Any) -> HeldPosition:
+    def _held(self, bar: int, bars_held: int, held: bt.Position) -> HeldPosition:
         bars_flat = bar - self._exit_bar + 1 if not held.size and self._exit_bar >= 0 else 0
         equity = self.broker.cash + held.size * self.data.close[0]
         return HeldPosition(
@@ -112,7 +111,7 @@ class StrategyAdapter(bt.Strategy):  # type: ignore[misc]  # Backtrader has no t
         self._side = side
         self._pending = None
 
-    def _checked(self, target: Any) -> float:
+    def _checked(self, target: float) -> float:
         """Return the target as a float, or raise with what the strategy should have returned."""
         allowed = self.broker.short_allowed
         lowest = -1.0 if allowed else 0.0

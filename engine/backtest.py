@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import backtrader as bt
 import numpy as np
@@ -41,7 +40,7 @@ _PROBABILITY_TOLERANCE = 1e-6
 @moved_arguments("Give them to flagbt.engine.backtest.Backtest(...).run().", "data", "checkpoint", "config", "progress")
 def run_backtest(
     bars: Bars,
-    strategy: Strategy | type[Any],
+    strategy: Strategy | type[bt.Strategy],
     *,
     timerange: TimeRange | None = None,
     costs: Costs | None = None,
@@ -124,7 +123,7 @@ class Backtest:
     """
 
     bars: Bars
-    strategy: Strategy | type[Any]
+    strategy: Strategy | type[bt.Strategy]
     timerange: TimeRange = field(default_factory=TimeRange)
     costs: Costs = field(default_factory=Costs)
     cash: float = 10_000.0
@@ -150,7 +149,7 @@ class Backtest:
 
         # 1. Score: all bars at once, the history included.
         started = time.perf_counter()
-        signals = self._scored()
+        signals = self.score()
         scored = time.perf_counter()
 
         # 2. Cut: the bars to trade.
@@ -168,7 +167,7 @@ class Backtest:
         index = pd.DatetimeIndex(frame.index)
         decided = None if adapter is None else Decisions(np.array(adapter.before), np.array(adapter.why))
         return Simulation(
-            config=self._settings(bars_seen(instance), signals, short=short),
+            config=self.settings(instance, signals),
             data=DataInfo.of(self.file or self.bars, traded, is_file=self.file is not None),
             checkpoint=self.checkpoint,
             bars=frame,
@@ -183,7 +182,14 @@ class Backtest:
             sized_at_fill=frozenset(number for number, record in enumerate(broker.records, 1) if record.is_sized_at_fill),
         )
 
-    def _scored(self) -> Signals | None:
+    def score(self) -> Signals | None:
+        """Return one checked row for each of ``bars``; None for a plain Backtrader strategy without signals.
+
+        Raises
+        ------
+        StrategyError
+            When ``prepare`` fails, or its result is not one valid row per bar.
+        """
         signals = self.signals
         if signals is None and isinstance(self.strategy, Strategy):
             signals = _prepared(self.bars, self.strategy)
@@ -193,7 +199,7 @@ class Backtest:
                 self.strategy.signals = signals
         return signals
 
-    def _replayed(self, traded: Bars, rows: Signals | None, first: int, *, short: bool) -> tuple[RecordingBroker, Any]:
+    def _replayed(self, traded: Bars, rows: Signals | None, first: int, *, short: bool) -> tuple[RecordingBroker, bt.Strategy]:
         """Return the broker and Backtrader's strategy after the last bar; ``first`` is the first traded bar's position."""
         strategy, name = self.strategy, name_of(self.strategy)
         broker = RecordingBroker(
@@ -228,7 +234,9 @@ class Backtest:
             )
         return broker, ran[0]
 
-    def _settings(self, seen: tuple[TimeRange, ...] | None, signals: Signals | None, *, short: bool) -> RunSettings:
+    def settings(self, instance: object, signals: Signals | None) -> RunSettings:
+        """Return the settings of the record; ``instance`` is the strategy, of a plain one what Backtrader made of it."""
+        seen, short = bars_seen(instance), self.short or bool(getattr(self.strategy, "short", False))
         described: dict[str, object] = {"name": name_of(self.strategy)}
         if isinstance(self.strategy, Strategy):
             with blamed_on(type(self.strategy), "describe"):
@@ -258,7 +266,7 @@ def _equity(table: FloatArray, close: FloatArray, index: pd.DatetimeIndex) -> pd
     return pd.DataFrame(columns, index=index)
 
 
-def _check_arguments(strategy: Strategy | type[Any], cash: float, short: bool, rules: Rules) -> None:
+def _check_arguments(strategy: Strategy | type[bt.Strategy], cash: float, short: bool, rules: Rules) -> None:
     if isinstance(strategy, Strategy):
         if short and not getattr(strategy, "short", False):
             made = type(strategy).__name__

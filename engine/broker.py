@@ -122,7 +122,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self._unslipped: float | None = None
         self._rows: list[tuple[float, float, float]] = []
         self.is_ruined = False
-        self._target: tuple[OrderRecord, Any] | None = None
+        self._target: tuple[OrderRecord, bt.Strategy] | None = None
 
     def start(self) -> None:
         """Start a replay and lock cash and costs to the recorded values."""
@@ -138,7 +138,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
             if getattr(self.p, name) != value:
                 _refuse(f"set broker.p.{name}")()
 
-    def record_of(self, order: Any) -> OrderRecord:
+    def record_of(self, order: bt.Order) -> OrderRecord:
         """Return the record of an order that this broker received."""
         return self._by_reference[order.ref]
 
@@ -157,7 +157,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         if self._progress is not None and len(self._rows) % _PROGRESS_EVERY_BARS == 0:
             self._progress(len(self._rows), self._n_bars)
 
-    def order_target(self, target: float, *, owner: Any, reason: str = "") -> OrderRecord:
+    def order_target(self, target: float, *, owner: bt.Strategy, reason: str = "") -> OrderRecord:
         """Accept an order for a target exposure at a bar's close; it is sized and filled as the next bar opens.
 
         Parameters
@@ -208,7 +208,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         if size:
             self.order_target(0.0, owner=self.cerebro.runningstrats[0], reason=RUIN)
 
-    def transmit(self, order: Any, check: bool = True) -> Any:
+    def transmit(self, order: bt.Order, check: bool = True) -> bt.Order:
         """Reject every order of a strategy once the account has lost everything."""
         if not self.is_ruined or order.ref in self._by_reference:
             return super().transmit(order, check=check)
@@ -218,7 +218,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self.record_of(order).reason = RUIN
         return order
 
-    def notify(self, order: Any) -> None:
+    def notify(self, order: bt.Order) -> None:
         """Record every change of an order's state as it happens, before Backtrader passes it on.
 
         A strategy's own ``notify_order`` would come too late: it never receives the last bar's changes.
@@ -239,7 +239,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         elif order.status in _DROPPED:
             record.reason = record.reason or order.getstatusname()
 
-    def _note_fills(self, order: Any, record: OrderRecord) -> None:
+    def _note_fills(self, order: bt.Order, record: OrderRecord) -> None:
         seen = self._n_fills.get(order.ref, 0)
         for bit in list(order.executed.exbits)[seen:]:
             fill = Fill(len(order.data) - 1, float(bit.size), float(bit.price), float(bit.comm))
@@ -252,21 +252,21 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
                 record.slippage_cost += fill.size * (fill.price - self._unslipped)
         self._n_fills[order.ref] = len(order.executed.exbits)
 
-    def _try_exec(self, order: Any) -> None:
+    def _try_exec(self, order: bt.Order) -> None:
         self._unslipped = None
         super()._try_exec(order)
 
     # Backtrader's own slippage is capped by the bar's high and low, and moves a limit order past its limit. Here a limit order
     # fills at its limit, or at the open where that is better, and never slips. `lim` marks limit orders.
-    def _slip_up(self, pmax: float, price: float, doslip: bool = True, lim: bool = False) -> Any:  # noqa: ARG002 - Backtrader's
+    def _slip_up(self, pmax: float, price: float, doslip: bool = True, lim: bool = False) -> float:  # noqa: ARG002 - Backtrader's
         self._unslipped = price
         return price if lim else fill_price(price, 1.0, self._rates)
 
-    def _slip_down(self, pmin: float, price: float, doslip: bool = True, lim: bool = False) -> Any:  # noqa: ARG002 - Backtrader's
+    def _slip_down(self, pmin: float, price: float, doslip: bool = True, lim: bool = False) -> float:  # noqa: ARG002 - Backtrader's
         self._unslipped = price
         return price if lim else fill_price(price, -1.0, self._rates)
 
-    def _execute(self, order: Any, ago: Any = None, price: Any = None, **kwargs: Any) -> Any:
+    def _execute(self, order: bt.Order, ago: float | None = None, price: float | None = None, **kwargs: Any) -> object:
         all_in = isinstance(order.p.size, AllIn)
         if ago is None:  # Backtrader's check of a submitted order: the cash it would leave; below 0, it is refused
             if all_in:  # sized at its fill, so that it fits
@@ -301,7 +301,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
         self._bracketize(order, cancel=True)
         return None
 
-    def _size_all_in(self, order: Any, price: float) -> None:
+    def _size_all_in(self, order: bt.Order, price: float) -> None:
         """Set an all-in order's size from its fill price."""
         size = self.all_in(order.isbuy(), price)
         order.size = order.created.size = order.executed.remsize = size if order.isbuy() else -size
@@ -335,7 +335,7 @@ class RecordingBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrade
 
 
 def _refuse(what: str) -> Callable[..., None]:
-    def refuse(*_: Any, **__: Any) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise StrategyError(
             f"the strategy {what}: the cash and the costs of a run are fixed before its first bar, or its "
             "result would not match its record. Use --cash, --fee-bps and --slippage-bps."

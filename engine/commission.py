@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
 
 import backtrader as bt
 
@@ -31,7 +31,7 @@ class FractionalCommission(bt.CommissionInfo):  # type: ignore[misc]  # Backtrad
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:  # noqa: ARG002 - Backtrader's signature
         return fee_of(size, price, self._rates)
 
-    def get_credit_interest(self, data: Any, pos: Any, dt: Any) -> float:  # noqa: ARG002 - Backtrader's signature
+    def get_credit_interest(self, data: bt.AbstractDataBase, pos: bt.Position, dt: datetime) -> float:  # noqa: ARG002 - Backtrader's signature
         """Return the borrow fee of a short position for the time since the bar before, in quote currency."""
         # Backtrader's own version charges whole days, on the entry price however old. Stamps are floats of days: rounding
         # to the second keeps a bar's charge independent of its date.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any
 
 import backtrader as bt
 import numpy as np
@@ -76,11 +75,11 @@ def days_of(time: TimeArray) -> FloatArray:
     return result
 
 
-def signal_columns(signals: Signals | None) -> dict[str, Any]:
+def signal_columns(signals: Signals | None) -> dict[str, FloatArray]:
     """Return the signal lines' values by name, each shape (n,), NaN where there is no signal; none without signals."""
     if signals is None:
         return {}
-    columns: dict[str, Any] = {
+    columns = {
         name: np.where(values == NO_SIGNAL, np.nan, values.astype(np.float64))
         for name, values in (("signal", signals.signal), ("raw_signal", signals.raw))
     }

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
-from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL, class_counts
+from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL, ClassCounts, class_counts
 from ..models.signals import NO_SIGNAL, Signals
 from ..storage.json_records import JsonRecord
 from .broker import OrderRecord
@@ -43,13 +43,18 @@ class Funnel(JsonRecord):
     """The counts of this module's docstring; those before ``submitted`` are None for a plain Backtrader strategy.
 
     ``unprompted`` and ``exits`` are None in old records too.
+
+    Raises
+    ------
+    ValueError
+        Where only some of the counts before ``submitted`` are None.
     """
 
     bars: int
     no_signal: int | None = None
     scored: int | None = None
-    raw: Mapping[str, int] | None = None
-    signal: Mapping[str, int] | None = None
+    raw: ClassCounts | None = None
+    signal: ClassCounts | None = None
     unprompted: int | None = None
     kept: Mapping[str, int] | None = None
     ordered: int | None = None
@@ -59,6 +64,11 @@ class Funnel(JsonRecord):
     rejected: Mapping[str, int]
     unfilled: int
     filled: int
+
+    def __post_init__(self) -> None:
+        known = {name: getattr(self, name) is not None for name in ("no_signal", "scored", "raw", "signal", "kept", "ordered")}
+        if any(known.values()) and not all(known.values()):
+            raise ValueError(f"the funnel lacks {', '.join(name for name, found in known.items() if not found)}")
 
     def check(self) -> None:
         """Check every identity of this module's docstring; not those of an old version's record, which had others.

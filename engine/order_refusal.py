@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import backtrader as bt
 
 NO_SHORTS, SHORT_ABOVE_EQUITY = "short not allowed", "short above equity"
 LESS_THAN_A_LOT, RUIN = "less than one lot", "the account had lost everything"
@@ -32,7 +35,7 @@ def refusal_at_fill(change: float, price: float, *, held: float, cash: float, lo
     return SHORT_ABOVE_EQUITY if -after * price > cash + held * price else ""
 
 
-def only_closes(order: Any, held: float) -> bool:
+def only_closes(order: bt.Order, held: float) -> bool:
     """Return whether an order only closes a position: the current one, or the one its bracket's parent opens."""
     size = order.created.size
     opposed = [held, 0 if order.parent is None else order.parent.created.size]

@@ -6,7 +6,6 @@ import inspect
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import backtrader as bt
 
@@ -40,13 +39,14 @@ class AllInSizer(bt.sizers.FixedSize):  # type: ignore[misc]  # Backtrader has n
 
     params = (("stake", None),)
 
-    def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> Any:
+    def _getsizing(self, comminfo: bt.CommInfoBase, cash: float, data: bt.AbstractDataBase, isbuy: bool) -> float:
         if self.p.stake is not None:
-            return super()._getsizing(comminfo, cash, data, isbuy)
+            size: float = super()._getsizing(comminfo, cash, data, isbuy)
+            return size
         return AllIn(self.broker.all_in(isbuy, data.close[0]))
 
 
-def with_all_in_sizer(strategy: type[Any]) -> Callable[..., Any]:
+def with_all_in_sizer(strategy: type[bt.Strategy]) -> Callable[..., bt.Strategy]:
     """Return a factory of the plain Backtrader strategy for Cerebro, with ``AllInSizer`` as its default sizer.
 
     The steps are those of Backtrader's metaclass. This default, like Backtrader's, is set before ``__init__`` runs: a sizer
@@ -54,7 +54,7 @@ def with_all_in_sizer(strategy: type[Any]) -> Callable[..., Any]:
     The class attribute ``sizer``, an instance or a class, counts as well.
     """
 
-    def make(*args: Any, **kwargs: Any) -> Any:
+    def make(*args: object, **kwargs: object) -> bt.Strategy:
         cls, args, kwargs = strategy.doprenew(*args, **kwargs)
         made, args, kwargs = cls.donew(*args, **kwargs)
         made, args, kwargs = cls.dopreinit(made, *args, **kwargs)

@@ -15,7 +15,6 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -274,7 +273,7 @@ def _compiled() -> Callable[..., tuple[int, int]]:
     from numba.extending import register_jitable
 
     # Division by zero gives infinity, as in numpy: the check for it costs more than the division. Never use fastmath.
-    options: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+    options = {"error_model": "numpy", "nogil": True}
     for function in vars(kernel).values():  # those that ``kernel.simulate`` calls
         if inspect.isfunction(function) and function.__module__ == kernel.__name__ and function is not kernel.simulate:
             register_jitable(**options)(function)

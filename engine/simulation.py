@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from ..data.bars import Bars, utc
+from ..models.checkpoint import Checkpoint
 from ..storage.json_records import OMIT_NONE, JsonRecord
 from .funnel import Funnel
 from .run_settings import RunSettings
@@ -89,6 +90,17 @@ class CheckpointInfo(JsonRecord):
     label_shares: tuple[float, ...]
     horizon_bars: int
     labels: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> CheckpointInfo:
+        """Describe a checkpoint."""
+        return cls(
+            name=checkpoint.name,
+            digest=checkpoint.digest,
+            label_shares=tuple(checkpoint.label_shares.tolist()),
+            horizon_bars=checkpoint.labels.horizon_bars,
+            labels=str(checkpoint.labels),
+        )
 
 
 @dataclass(frozen=True, eq=False)

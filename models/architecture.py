@@ -7,11 +7,12 @@ checkpoints (``kinds/original.py``). Both have the same interface: how many earl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, NotRequired, TypedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar, NotRequired, TypedDict
 
 from ..arrays import JsonObject
+from ..storage.json_records import OMIT_NONE, JsonRecord
 
 N_CLASSES = 3
 LANGUAGE_MODEL_FIELDS = ("key_value_heads", "rope_theta", "rms_norm_eps")
@@ -159,16 +160,18 @@ AnyArchitecture = Architecture | OriginalArchitecture
 KINDS: dict[str, type[AnyArchitecture]] = {kind.kind: kind for kind in (Architecture, OriginalArchitecture)}
 
 
-def read_architecture(values: dict[str, Any]) -> AnyArchitecture:
+def read_architecture(values: object) -> AnyArchitecture:
     """Read what ``to_json`` wrote.
 
     Raises
     ------
     TypeError
-        For a field that is missing or unknown.
+        For another value than an object, or a field that is missing or unknown.
     ValueError
         For an unknown kind, or parameters that do not make a network.
     """
+    if not isinstance(values, Mapping):
+        raise TypeError("architecture is not an object")
     kind = values.get("kind")
     if kind not in KINDS:
         raise ValueError(f"its architecture is of the kind {kind!r}, expected {' or '.join(KINDS)}")
@@ -178,6 +181,29 @@ def read_architecture(values: dict[str, Any]) -> AnyArchitecture:
 def original_chunk_bars(context_bars: int) -> int:
     """Return the sequence length for windows of ``context_bars``."""
     return context_bars - 1 + max(1, WINDOW_ROWS // context_bars)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora(JsonRecord):
+    """Parameters of the low-rank update, as in peft; ``top_layers`` is written only where it is set.
+
+    Parameters
+    ----------
+    rank, alpha : int
+        The update is ``alpha / rank * B @ A`` (Hu et al. 2021).
+    dropout : float
+        Dropout on the update's input during training.
+    trained : tuple of str
+        Modules trained in full and saved with the update.
+    top_layers : int, optional
+        Number of last layers to adapt; by default all.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.1
+    trained: tuple[str, ...] = ("head",)
+    top_layers: int | None = field(default=None, metadata=OMIT_NONE)
 
 
 class PresetSizes(TypedDict):

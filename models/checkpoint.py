@@ -15,14 +15,15 @@ import hashlib
 import json
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
-from ..arrays import FloatArray
+from ..arrays import FloatArray, JsonObject
 from ..data.feature_schema import FeatureSchema
 from ..data.labels import Labels, labels_from_json
 from ..data.time_range import TimeRange
@@ -33,8 +34,10 @@ from ..storage.untrusted_files import load_json
 from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration
 from .decision import Decision
+from .description import BarsDescription, CheckpointDescription
 from .not_a_checkpoint import what_it_is
 
+T = TypeVar("T")
 FORMAT = 1
 LONGEST_CALIBRATION_NAME = 100
 DESCRIPTION = "checkpoint.json"
@@ -74,7 +77,7 @@ class Checkpoint:
     """
 
     folder: Path
-    values: dict[str, Any] = field(repr=False)
+    values: JsonObject = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -90,10 +93,15 @@ class Checkpoint:
             found = False
         return shlex.quote(self.name if found else str(self.folder))
 
+    @cached_property
+    def described(self) -> CheckpointDescription:
+        """The fields of the description."""
+        return CheckpointDescription.from_json({**self.values, "data": self.values["data"] or None})
+
     @property
     def imported(self) -> bool:
         """Whether its weights came from an original checkpoint file, so that a user declared the rest."""
-        return isinstance(self.values["base"], dict) and "imported" in self.values["base"]
+        return self.described.base.imported is not None
 
     @property
     def unknown(self) -> list[str]:
@@ -115,10 +123,11 @@ class Checkpoint:
                 "but not run. Import the file again with these options and --overwrite."
             )
 
-    def _declared(self, key: str) -> Any:
-        if self.values[key] is None:
+    def _declared(self, value: T | None) -> T:
+        if value is None:
             self.check_known()
-        return self.values[key]
+            raise CheckpointError(f"checkpoint '{self.name}' lacks a part of its description. Copy it again from its source.")
+        return value
 
     @cached_property
     def architecture(self) -> AnyArchitecture:
@@ -128,22 +137,27 @@ class Checkpoint:
     @cached_property
     def schema(self) -> FeatureSchema:
         """The feature schema fixed at training."""
-        return FeatureSchema.from_json(self._declared("schema"))
+        return FeatureSchema.from_json(self._declared(self.values["schema"]))
 
     @cached_property
     def labels(self) -> Labels:
         """The labels that the model was trained to predict."""
-        return labels_from_json(self._declared("labels"))
+        return labels_from_json(self._declared(self.values["labels"]))
+
+    @property
+    def data(self) -> BarsDescription:
+        """The bars that it was trained on."""
+        return self._declared(self.described.data)
 
     @property
     def label_shares(self) -> FloatArray:
         """Shares of SELL, HOLD, BUY among the training labels, shape (3,)."""
-        return np.asarray(self._declared("label_shares"), dtype=np.float64)
+        return np.asarray(self._declared(self.described.label_shares), dtype=np.float64)
 
     @property
     def class_returns(self) -> FloatArray:
         """Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions, shape (3,)."""
-        return np.asarray(self._declared("class_returns"), dtype=np.float64)
+        return np.asarray(self._declared(self.described.class_returns), dtype=np.float64)
 
     @cached_property
     def digest(self) -> str:
@@ -155,12 +169,13 @@ class Checkpoint:
     def ranges(self) -> dict[str, TimeRange]:
         """The ranges it has seen, by purpose: pretraining, training, validation, calibration."""
         return {
-            purpose: TimeRange.parse(text, option=f"ranges.{purpose}") for purpose, text in self._declared("ranges").items()
+            purpose: TimeRange.parse(text, option=f"ranges.{purpose}")
+            for purpose, text in self._declared(self.described.ranges).items()
         }
 
     def calibration_names(self) -> list[str]:
         """Return the names of the stored calibrations."""
-        return sorted(self.values["calibrations"])
+        return sorted(self.described.calibrations)
 
     def stored_calibration(self, name: str = "default") -> StoredCalibration:
         """Return the calibration stored under ``name``.
@@ -170,7 +185,7 @@ class Checkpoint:
         CheckpointError
             When there is no calibration of that name; the nearest name is given.
         """
-        stored = self.values["calibrations"].get(name)
+        stored = self.described.calibrations.get(name)
         if stored is None and not self.calibration_names():
             raise CheckpointError(
                 f"checkpoint '{self.name}' stores no calibration: none could be fitted in its training (see its card). Run "
@@ -183,7 +198,7 @@ class Checkpoint:
             )
         place = f"{self.folder / DESCRIPTION}: calibrations.{name}"
         return StoredCalibration(
-            Calibration.from_json(stored["calibration"], place=place), Decision.from_json(stored["decision"], place=place)
+            Calibration.from_json(stored.calibration, place=place), Decision.from_json(stored.decision, place=place)
         )
 
     def check_storable(self, name: str, *, overwrite: bool = False) -> None:
@@ -237,7 +252,9 @@ class Checkpoint:
             with locked(self.folder):
                 now = read_checkpoint(self.folder)
                 now.check_storable(name, overwrite=overwrite)
-                values = {**now.values, "calibrations": {**now.values["calibrations"], name: entry}}
+                kept = now.values["calibrations"]
+                assert isinstance(kept, Mapping)  # for mypy: it was read above
+                values: JsonObject = {**now.values, "calibrations": {**kept, name: entry}}
                 write_text(self.folder / DESCRIPTION, json_text(values))
         except OSError as error:
             raise self._unwritable(error) from None
@@ -258,7 +275,7 @@ class Checkpoint:
         CheckpointError
             When a file is missing or its bytes differ.
         """
-        for file, digest in self.values["files"].items():
+        for file, digest in self.described.files.items():
             path = self.folder / file
             if not path.is_file():
                 raise CheckpointError(f"checkpoint '{self.name}': the file {path} is missing. Copy the whole folder again.")
@@ -304,17 +321,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def _check_fields(checkpoint: Checkpoint) -> None:
     """Raise an error where a field cannot be used, so that a run does not fail halfway."""
-    for name in ("base", "calibrations", "data", "files", "lora"):
-        if not isinstance(checkpoint.values[name], dict):
-            raise TypeError(f"{name} is not an object.")
+    described = checkpoint.described
     if checkpoint.unknown and not checkpoint.imported:
         raise ValueError(f"there is nothing under {', '.join(checkpoint.unknown)}.")
-    sizes = [value for value in asdict(checkpoint.architecture).values() if isinstance(value, int)]
-    if min(int(checkpoint.values["architecture"][name]) for name in ("layers", "context_bars", "chunk_bars")) < 1:
+    a = checkpoint.architecture
+    sizes = [value for value in asdict(a).values() if isinstance(value, int)]
+    if min(a.layers, a.context_bars, a.chunk_bars) < 1:
         raise ValueError("its architecture has a length below 1.")
-    if max(sizes) > LARGEST_SIZE or not 1 <= int(checkpoint.values["lora"]["rank"]) <= LARGEST_RANK:
+    if max(sizes) > LARGEST_SIZE or not 1 <= described.lora.rank <= LARGEST_RANK:
         raise ValueError("its architecture is larger than any network.")
-    unexpected = [file for file in checkpoint.values["files"] if file not in WEIGHT_FILES]
+    unexpected = [file for file in described.files if file not in WEIGHT_FILES]
     if unexpected:  # a path could lead out of the folder
         raise ValueError(f"it names the file {unexpected[0]!r}, expected only {', '.join(WEIGHT_FILES)}.")
     for name in checkpoint.calibration_names():
@@ -329,11 +345,10 @@ def _check_fields(checkpoint: Checkpoint) -> None:
         raise ValueError("its columns are not those of its architecture.")
     if "labels" not in checkpoint.unknown and checkpoint.labels.horizon_bars < 0:
         raise ValueError("its horizon is below 0.")
-    for name in ("label_shares", "class_returns"):
-        three = checkpoint.values[name]
+    for name, three in (("label_shares", described.label_shares), ("class_returns", described.class_returns)):
         if three is None and checkpoint.unknown:
             continue
-        if np.shape(three) != (3,) or not np.isfinite(np.asarray(three, dtype=np.float64)).all():
+        if three is None or len(three) != 3 or not np.isfinite(three).all():
             raise ValueError(f"{name} are not three finite numbers.")
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import FloatArray, IntArray, JsonValue
-from ..data.labels import BUY, CLASS_NAMES, SELL, class_counts
-from ..storage.json_records import JsonRecord
+from ..data.labels import BUY, CLASS_NAMES, SELL, ClassCounts, ClassShares, class_counts
+from ..storage.json_records import JsonRecord, RequiredKeys
 
 ONE_SIDED_SHARE = 0.95
 SKEWED_DIVERSITY_FACTOR = 2.0
@@ -65,9 +66,9 @@ class Diversity(JsonRecord):
     """
 
     scored_bars: int
-    counts: Mapping[str, int]
-    shares: Mapping[str, float] | None
-    label_shares: Mapping[str, float] | None
+    counts: ClassCounts
+    shares: ClassShares | None
+    label_shares: ClassShares | None
     diversity: float | None
     entropy: float | None
     effective_actions: float | None
@@ -76,7 +77,7 @@ class Diversity(JsonRecord):
     buy_sell_balance: float | None
     longest_run: LongestRun | None
     flips_per_100_bars: float | None
-    confidence: Mapping[str, Confidence | None] | None
+    confidence: Annotated[Mapping[str, Confidence | None], RequiredKeys(CLASS_NAMES)] | None
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import peft
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ..arrays import Float32Array
 from ..errors import CheckpointError, UsageError
 from ..storage.untrusted_files import check_safetensors
-from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture
+from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture, Lora
 from .checkpoint import DESCRIPTION, Checkpoint
 from .kinds.fast_dropout import Dropout
 from .kinds.language_model import LANGUAGE_MODEL_PARTS, TEXT, referred
@@ -25,40 +24,6 @@ from .kinds.original import OriginalTransformer
 
 FINGERPRINT_TOLERANCE = 1e-4
 Network = BarTransformer | OriginalTransformer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    """Parameters of the low-rank update, as in peft.
-
-    Parameters
-    ----------
-    rank, alpha : int
-        The update is ``alpha / rank * B @ A`` (Hu et al. 2021).
-    dropout : float
-        Dropout on the update's input during training.
-    trained : tuple of str
-        Modules trained in full and saved with the update.
-    top_layers : int, optional
-        Number of last layers to adapt; by default all.
-    """
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.1
-    trained: tuple[str, ...] = ("head",)
-    top_layers: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values; ``top_layers`` only where it is set."""
-        fields = {name: value for name, value in asdict(self).items() if value is not None}
-        return {**fields, "trained": list(self.trained)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Lora:
-        """Read the result of ``to_json``; the adapted modules, stored with it as ``targets``, come from the architecture."""
-        fields = {key: value for key, value in values.items() if key != "targets"}
-        return cls(**{**fields, "trained": tuple(fields["trained"])})
 
 
 def new_network(architecture: AnyArchitecture) -> Network:
@@ -155,11 +120,11 @@ def language_base(architecture: Architecture, tensors: dict[str, Tensor], *, pla
 
 def base_of(checkpoint: Checkpoint, architecture: AnyArchitecture) -> Network:
     """Return a checkpoint's base, from its own file or from the language model that it refers to."""
-    described = checkpoint.values["base"]
-    if described.get("corpus") != TEXT:
+    origin = checkpoint.described.base
+    if origin.corpus != TEXT:
         place = checkpoint.folder / "base.safetensors"
         return build_base(architecture, read_tensors(place), place=str(place))
-    tensors = referred(described, name=checkpoint.name)
+    tensors = referred(origin, name=checkpoint.name)
     place = Path(checkpoint.folder / DESCRIPTION)
     if not isinstance(architecture, Architecture):
         raise CheckpointError(f"{place} is damaged: a language model cannot be a base of the kind '{architecture.kind}'.")
@@ -181,7 +146,7 @@ def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
     """
     checkpoint.check_files()
     architecture = architecture_of(checkpoint)
-    model = with_lora(base_of(checkpoint, architecture), Lora.from_json(checkpoint.values["lora"]))
+    model = with_lora(base_of(checkpoint, architecture), checkpoint.described.lora)
     adapter = read_tensors(checkpoint.folder / "adapter.safetensors")
     expected = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}
     found = {name: tuple(tensor.shape) for name, tensor in adapter.items()}

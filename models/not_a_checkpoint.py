@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from ..arrays import JsonObject
 from ..storage.untrusted_files import load_json
 
 PICKLED = (".pt", ".pth", ".ckpt")
@@ -155,7 +155,7 @@ def _base_command(base: str) -> str:
     return f"flagbt train --preset smollm2 --base {base} --data FILE --name NAME"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     try:
         values = load_json(path)
     except (OSError, ValueError):

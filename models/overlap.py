@@ -105,7 +105,7 @@ def check_step(checkpoint: Checkpoint, bars: Bars) -> None:
     CheckpointError
         Naming both lengths.
     """
-    expected = float(checkpoint.values["data"]["step_hours"])
+    expected = checkpoint.data.step_hours
     if bars.step_hours != expected:
         raise CheckpointError(
             f"checkpoint '{checkpoint.name}' was trained on bars of {expected:g} h, and those of {bars.source} are of "

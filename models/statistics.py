@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
 from ..data.labels import CLASS_NAMES, class_counts
+from ..storage.json_records import JsonRecord
 
 T = TypeVar("T")
 SMALLEST_PROBABILITY = 1e-12
@@ -80,8 +82,45 @@ def pair_auc(up: FloatArray, down: FloatArray) -> float:
     return float((below + to).mean() / (2 * len(down)))
 
 
-def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> dict[str, Any]:
-    """Return every score that a training prints and a card shows.
+@dataclass(frozen=True, kw_only=True)
+class ClassifierScores(JsonRecord):
+    """Every score that a training prints and a card shows.
+
+    Attributes
+    ----------
+    rows : int
+    nll, nll_prior : float
+        Negative log-likelihood, of the probabilities and of always predicting the training labels' shares.
+    accuracy, majority_share, balanced_accuracy : float
+        Of the most probable class; ``majority_share`` is the accuracy of always predicting the most frequent one.
+    mcc, mcc_prior : float
+        Matthews correlation of the most probable class, and of argmax p / prior.
+    auc_buy_sell : float or None
+        Of BUY against SELL; None without both classes.
+    macro_f1, ece : float
+    recall, predicted_shares, mean_probabilities, mean_confidence : mapping
+        By class name; None for the recall of a class that never occurs, and the confidence in one never predicted.
+    """
+
+    rows: int
+    nll: float
+    nll_prior: float
+    accuracy: float
+    majority_share: float
+    balanced_accuracy: float
+    mcc: float
+    mcc_prior: float
+    auc_buy_sell: float | None
+    macro_f1: float
+    recall: Mapping[str, float | None]
+    predicted_shares: Mapping[str, float]
+    mean_probabilities: Mapping[str, float]
+    mean_confidence: Mapping[str, float | None]
+    ece: float
+
+
+def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> ClassifierScores:
+    """Score probabilities against labels.
 
     Parameters
     ----------
@@ -90,13 +129,6 @@ def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> di
         SELL=0, HOLD=1, BUY=2; rows below 0, and rows whose probabilities are NaN, are ignored.
     prior : array, shape (3,)
         Shares of the training labels.
-
-    Returns
-    -------
-    dict
-        ``rows``, ``nll``, ``nll_prior``, ``accuracy``, ``majority_share``, ``balanced_accuracy``, ``mcc``, ``mcc_prior``
-        (of argmax p/prior), ``auc_buy_sell``, ``macro_f1``, ``recall`` and ``predicted_shares`` and ``mean_probabilities`` and
-        ``mean_confidence`` by class, ``ece``. A class that never occurs has recall None.
     """
     known = (labels >= 0) & np.isfinite(probabilities).all(axis=1)
     p, y = probabilities[known], labels[known]
@@ -107,23 +139,23 @@ def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> di
     f1 = [2 * r / (t + g) if t + g else 0.0 for r, t, g in zip(right, true, guessed, strict=True)]
     present = [value for value in recall if value is not None]
     confident = [float(p[predicted == c].max(axis=1).mean()) if guessed[c] else None for c in range(3)]
-    return {
-        "rows": len(y),
-        "nll": negative_log_likelihood(p, y),
-        "nll_prior": constant_prior_nll(prior, y),
-        "accuracy": float(right.sum() / len(y)),
-        "majority_share": float(class_counts(y).max() / len(y)),
-        "balanced_accuracy": float(np.mean(present)),
-        "mcc": matthews_correlation(table),
-        "mcc_prior": matthews_correlation(confusion((p / prior).argmax(axis=1).astype(np.int8), y)),
-        "auc_buy_sell": direction_auc(p, y),
-        "macro_f1": float(np.mean(f1)),
-        "recall": by_class(recall),
-        "predicted_shares": by_class((guessed / len(y)).tolist()),
-        "mean_probabilities": by_class(p.mean(axis=0).tolist()),
-        "mean_confidence": by_class(confident),
-        "ece": expected_calibration_error(p, y),
-    }
+    return ClassifierScores(
+        rows=len(y),
+        nll=negative_log_likelihood(p, y),
+        nll_prior=constant_prior_nll(prior, y),
+        accuracy=float(right.sum() / len(y)),
+        majority_share=float(class_counts(y).max() / len(y)),
+        balanced_accuracy=float(np.mean(present)),
+        mcc=matthews_correlation(table),
+        mcc_prior=matthews_correlation(confusion((p / prior).argmax(axis=1).astype(np.int8), y)),
+        auc_buy_sell=direction_auc(p, y),
+        macro_f1=float(np.mean(f1)),
+        recall=by_class(recall),
+        predicted_shares=by_class((guessed / len(y)).tolist()),
+        mean_probabilities=by_class(p.mean(axis=0).tolist()),
+        mean_confidence=by_class(confident),
+        ece=expected_calibration_error(p, y),
+    )
 
 
 def by_class(values: Sequence[T]) -> dict[str, T]:

@@ -13,21 +13,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from ..arrays import JsonObject
 from ..data.feature_schema import FeatureSchema
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, FlagbtError, nearest
 from ..storage.atomic_files import check_no_links, sha256_of
+from ..storage.json_records import JsonRecord
 from ..storage.untrusted_files import load_json
 from .architecture import AnyArchitecture, read_architecture
 from .checkpoint import DESCRIPTION as CHECKPOINT
 from .checkpoint import Checkpoint, checkpoint_folders, find_checkpoint
+from .description import BarsDescription
 from .kinds.language_model import PRESET, base_folders
 from .network import base_state, load_network, read_tensors
 
@@ -35,6 +38,17 @@ FORMAT = 1
 DESCRIPTION = "base.json"
 WEIGHTS = "base.safetensors"
 IDENTITY = ("architecture", "preset", "schema", "range", "data", "schedule", "losses", "files")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseFacts(JsonRecord):
+    """What a training reads of a base's description; ``losses`` are empty, and ``preset`` may be None, for a checkpoint."""
+
+    preset: str | None
+    range: str
+    data: BarsDescription
+    losses: tuple[float, ...]
+    files: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +65,7 @@ class StoredBase:
     """
 
     folder: Path
-    values: dict[str, Any] = field(repr=False)
+    values: JsonObject = field(repr=False)
     checkpoint: Checkpoint | None = None
 
     @property
@@ -77,10 +91,15 @@ class StoredBase:
         """The feature schema, with the scaler of the base's rows."""
         return FeatureSchema.from_json(self.values["schema"])
 
+    @cached_property
+    def facts(self) -> BaseFacts:
+        """The fields of the description."""
+        return BaseFacts.from_json(self.values)
+
     @property
     def range(self) -> TimeRange:
         """The bars it was pre-trained on."""
-        return TimeRange.parse(self.values["range"], option="range")
+        return TimeRange.parse(self.facts.range, option="range")
 
     def weights(self) -> dict[str, Tensor]:
         """Return the base's tensors as ``network.base_state`` does; for a checkpoint with LoRA merged, and its head.
@@ -93,7 +112,7 @@ class StoredBase:
         if self.checkpoint is not None:
             return base_state(load_network(self.checkpoint), head=True)
         path = self.folder / WEIGHTS
-        if not path.is_file() or sha256_of(path) != self.values["files"][WEIGHTS]:
+        if not path.is_file() or sha256_of(path) != self.facts.files[WEIGHTS]:
             raise CheckpointError(
                 f"base '{self.name}': {path} {'differs from what was saved' if path.is_file() else 'is missing'}. It was "
                 "truncated or edited. Copy the folder again from its source, or make the base again with flagbt pretrain."
@@ -113,18 +132,17 @@ def read_base(folder: Path) -> StoredBase:
     if not path.is_file():
         hint = f" It is a language model's folder: add --preset {PRESET}." if (folder / "config.json").is_file() else ""
         raise CheckpointError(f"--base: {folder} is not a base: it holds no {DESCRIPTION}.{hint} flagbt pretrain makes one.")
-    values: Any = None
     try:
         values = load_json(path)
         check_no_links(folder)
-        if int(values["format"]) <= FORMAT:
+        if (version := int(values["format"])) <= FORMAT:
             return _checked(StoredBase(folder, values))
     except (OSError, ArithmeticError, LookupError, TypeError, ValueError, FlagbtError) as error:
         cause = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise CheckpointError(
             f"{path} is damaged: {cause}. Copy the base again from its source, or make it again with flagbt pretrain."
         ) from None
-    raise CheckpointError(f"{path} has the format {values['format']}; this flagbt reads {FORMAT}. Install a newer flagbt.")
+    raise CheckpointError(f"{path} has the format {version}; this flagbt reads {FORMAT}. Install a newer flagbt.")
 
 
 def _checked(base: StoredBase) -> StoredBase:
@@ -134,8 +152,8 @@ def _checked(base: StoredBase) -> StoredBase:
         raise ValueError(f"it lacks {', '.join(missing)}")
     if base.range.stop is None or base.architecture.n_features != len(base.schema.columns):
         raise ValueError("its range has no end, or its columns are not those of its architecture")
-    for place, key in (("data", "step_hours"), ("data", "digest"), ("files", WEIGHTS)):
-        base.values[place][key]
+    if WEIGHTS not in base.facts.files:
+        raise ValueError(f"its files lack {WEIGHTS}")
     return base
 
 
@@ -177,9 +195,9 @@ def base_of_checkpoint(checkpoint: Checkpoint) -> StoredBase:
         None if None in starts else min(each for each in starts if each is not None),
         None if None in stops else max(each for each in stops if each is not None),
     )
-    values = {
+    values: JsonObject = {
         **checkpoint.values,
-        "preset": checkpoint.values["base"].get("preset"),
+        "preset": checkpoint.described.base.preset,
         "range": str(seen),
         "schedule": None,
         "losses": [],

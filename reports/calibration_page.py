@@ -32,17 +32,17 @@ def calibration_rows(done: CalibrationResult) -> list[list[str]]:
     columns = list(calibration_columns(done).values())
 
     def threes(key: str) -> list[str]:
-        return [" / ".join(f"{100 * each.scores[key][name]:.1f}" for name in CLASS_NAMES) + " %" for each in columns]
+        return [" / ".join(f"{100 * getattr(each.scores, key)[name]:.1f}" for name in CLASS_NAMES) + " %" for each in columns]
 
     return [
-        ["NLL, nats per bar", *(ratio(each.scores["nll"], 4) for each in columns)],
-        ["NLL of the training shares alone", *(ratio(each.scores["nll_prior"], 4) for each in columns)],
-        ["ECE of the most probable class", *(ratio(each.scores["ece"], 4) for each in columns)],
+        ["NLL, nats per bar", *(ratio(each.scores.nll, 4) for each in columns)],
+        ["NLL of the training shares alone", *(ratio(each.scores.nll_prior, 4) for each in columns)],
+        ["ECE of the most probable class", *(ratio(each.scores.ece, 4) for each in columns)],
         ["calibration error S / H / B", *(" / ".join(f"{x:.4f}" for x in each.reliability.errors) for each in columns)],
         ["most probable class S / H / B", *threes("predicted_shares")],
         ["mean probability S / H / B", *threes("mean_probabilities")],
-        ["MCC of the most probable class", *(ratio(each.scores["mcc"], 4) for each in columns)],
-        ["labelled bars", *(f"{each.scores['rows']:,}" for each in columns)],
+        ["MCC of the most probable class", *(ratio(each.scores.mcc, 4) for each in columns)],
+        ["labelled bars", *(f"{each.scores.rows:,}" for each in columns)],
     ]
 
 

@@ -6,7 +6,7 @@ It is rendered from the run's record alone, so `flagbt report` produces the same
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from markupsafe import Markup
@@ -16,7 +16,7 @@ from ..data.labels import label_spec
 from ..engine.run_settings import RunSettings
 from ..results.caveats import banners, marks, with_stamp
 from ..results.number_text import money, whole
-from ..results.repeat_command import given_options, run_command_text
+from ..results.repeat_command import given_options, python_call_text, run_command_text
 from ..results.run_info import RunInfo
 from ..results.run_record import RunRecord
 from ..results.run_view import daily_returns, ruined_at
@@ -79,7 +79,10 @@ def title_of(info: RunInfo) -> str:
 
 
 def command(config: Mapping[str, JsonValue]) -> str:
-    """Return the command that repeats a run, from its config: with file names, but no path of this machine."""
+    """Return the command, or the call, that repeats a run, from its config: with file names, but no path of this machine."""
+    unnamed = config.get("from_python")
+    if isinstance(unnamed, Sequence) and not isinstance(unnamed, str):
+        return python_call_text(config, [str(each) for each in unnamed])
     given = given_options(config)
     texts = {name: value if isinstance(value, bool) else setting_text(value) for name, value in given.items()}
     return run_command_text({"strategy": texts.pop("strategy", None), "param": _parameters(config), **texts})
@@ -97,7 +100,7 @@ def _cards(stored: RunRecord) -> list[Card]:
     if verdicts.model == verdicts.calibrated:  # nothing was calibrated: one card is enough
         titles = {"signal": "Signals", "model": "Model"}
     cards = [
-        Card(title, found.verdict, found.sentence, KIND_OF_VERDICT[found.verdict])
+        Card(title, found.verdict, found.sentence, KIND_OF_VERDICT.get(found.verdict, ""))
         for each, title in titles.items()
         if (found := getattr(verdicts, each)) is not None
     ]

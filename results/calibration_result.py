@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from ..arrays import JsonObject
 from ..models.checkpoint import Checkpoint, StoredCalibration
 from ..models.reliability import Reliability
+from ..models.statistics import ClassifierScores
 
 
 @dataclass(frozen=True)
 class Scores:
     """Scores of probabilities against labels (``models.statistics.scores``) and their reliability by class."""
 
-    scores: dict[str, Any]
+    scores: ClassifierScores
     reliability: Reliability
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return both as JSON values."""
-        return {**self.scores, "reliability": self.reliability.to_json()}
+        return {**self.scores.to_json(), "reliability": self.reliability.to_json()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +48,12 @@ class CalibrationResult:
     after: Scores
     held_out: Scores | None
     doctor_verdict: str
-    rank_skill: dict[str, Any]
+    rank_skill: JsonObject
     notes: tuple[str, ...]
     source: str
     synthetic: bool
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return everything as JSON values."""
         return {
             "checkpoint": {"name": self.checkpoint.name, "digest": self.checkpoint.digest},

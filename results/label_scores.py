@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
-from ..data.labels import CLASS_NAMES, class_counts, label_spec
+from ..data.labels import CLASS_NAMES, ClassShares, class_counts, label_spec
 from ..engine.simulation import Simulation
 from ..models.reliability import ReliabilityBin, reliability_bins
 from ..models.statistics import by_class, confusion, expected_calibration_error, matthews_correlation, softmax
-from ..storage.json_records import JsonRecord
+from ..storage.json_records import JsonRecord, RequiredKeys
 from .cost_sensitivity import bars_of_run
 
 
@@ -32,7 +33,7 @@ class ProbabilityScores(JsonRecord):
 
     ece: float
     reliability: tuple[ReliabilityBin, ...]
-    reliability_by_class: Mapping[str, tuple[ReliabilityBin, ...]]
+    reliability_by_class: Annotated[Mapping[str, tuple[ReliabilityBin, ...]], RequiredKeys(CLASS_NAMES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class LabelScores(JsonRecord):
 
     labels: str
     rows: int
-    shares: Mapping[str, float]
+    shares: ClassShares
     confusion: tuple[tuple[int, ...], ...]
     accuracy: float
     mcc: float

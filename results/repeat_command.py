@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..engine.costs import Costs
 from ..engine.rules import Rules
 from ..options import option_table
 
 # Settings in a run's record that `flagbt run` has no option for, or writes in another form: every other setting is an option.
-_NO_OPTIONS = (*("bars_seen", "code", "labels", "lot_size", "parameters", "params", "reserve_bps", "sizing", "strategy_name"),)
+_NO_OPTIONS = (
+    *(
+        "bars_seen",
+        "code",
+        "from_python",
+        "labels",
+        "lot_size",
+        "parameters",
+        "params",
+        "reserve_bps",
+        "sizing",
+        "strategy_name",
+    ),
+)
 _FIRST = ("strategy", "checkpoint", "data", "timerange", "calibration", "decision")
 
 
@@ -55,6 +68,34 @@ def run_command_text(options: Mapping[str, object]) -> str:
             if each is not None and each is not False:
                 arguments += [flag] if each is True else [flag, plain(each)]
     return shlex.join(arguments)
+
+
+def python_call_text(settings: Mapping[str, object], unnamed: Sequence[str]) -> str:
+    """Return the call of `flagbt.backtest` that repeats a run, for one that no command repeats.
+
+    Parameters
+    ----------
+    unnamed : sequence of str
+        ``data``, ``strategy`` or both: what the caller held in variables.
+
+    Examples
+    --------
+    >>> python_call_text({"strategy": "sma-cross", "data": "DataFrame", "params": {"fast_bars": 12}, "fee_bps": 5.0}, ["data"])
+    "flagbt.backtest(data, 'sma-cross', params={'fast_bars': 12}, costs=flagbt.Costs(fee_bps=5.0))"
+    """
+    given = given_options(settings)
+    groups = {"Costs": Costs, "Rules": Rules}
+    strategy, data = given.pop("strategy", None), given.pop("data", None)
+    variable = "signals=signals" if strategy == "signals" else "strategy"
+    arguments = ["data" if "data" in unnamed else repr(data), variable if "strategy" in unnamed else repr(strategy)]
+    params = settings.get("params")
+    arguments += [f"params={params!r}"] if params else []
+    for name, kind in groups.items():
+        own = {each.name: given.pop(each.name) for each in option_table(kind) if each.name in given}
+        fields = ", ".join(f"{field}={value!r}" for field, value in own.items())
+        arguments += [f"{name.lower()}=flagbt.{name}({fields})"] if own else []
+    arguments += [f"{name}={value!r}" for name, value in given.items() if value is not False]
+    return f"flagbt.backtest({', '.join(arguments)})"
 
 
 def plain(value: object) -> str:

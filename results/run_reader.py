@@ -105,7 +105,7 @@ def _read_metrics(file: Path, info: RunInfo) -> dict[str, Any]:
     return {
         "metrics": own,
         "benchmark_metrics": benchmark,
-        "significance": _section(values, "certainty", Significance.from_json),
+        "significance": _section(values, "certainty", _significance),
         "cost_sensitivity": _section(values, "costs", CostSensitivity.from_json),
         "label_scores": _section(values, "labels", LabelScores.from_json),
     }
@@ -114,6 +114,17 @@ def _read_metrics(file: Path, info: RunInfo) -> dict[str, Any]:
 def _section(values: Mapping[str, object], name: str, read: Callable[[object, str], T]) -> T | None:
     section = values.get(name)
     return None if section is None else read(section, name)
+
+
+def _significance(section: object, place: str) -> Significance:
+    found = Significance.from_json(section, place)
+    inputs = found.deflated_sharpe.inputs
+    if inputs.get("trials") is None:
+        raise ValueError(f"{place}.deflated_sharpe.inputs lacks trials")
+    if "trials_at_run" in inputs:
+        return found
+    both = {**inputs, "trials_at_run": inputs["trials"]}  # records before format 3 hold one count
+    return replace(found, deflated_sharpe=replace(found.deflated_sharpe, inputs=both))
 
 
 def _upgraded(measured: JsonObject, info: RunInfo) -> JsonObject:

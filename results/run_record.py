@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ..engine.funnel import Funnel
 from ..engine.run_settings import RunSettings
 from ..engine.simulation import CheckpointInfo, DataInfo
-from ..storage.json_records import json_value
 from .cost_sensitivity import CostSensitivity
 from .label_scores import LabelScores
 from .metrics import Metrics
@@ -94,22 +92,6 @@ class RunNumbers:
     def label(self) -> str:
         """The user's name for the run, or its folder's, or its strategy's."""
         return self.info.name or (self.settings.strategy_name if self.folder is None else self.folder.name)
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """run.json as JSON values."""
-        return self.info.to_json()
-
-    @property
-    def raw_metrics(self) -> dict[str, Any]:
-        """metrics.json as JSON values."""
-        return {
-            "strategy": self.metrics.to_json(),
-            "benchmark": self.benchmark_metrics.to_json(),
-            "certainty": json_value(self.significance),
-            "costs": json_value(self.cost_sensitivity),
-            "labels": json_value(self.label_scores),
-        }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -17,6 +17,7 @@ from typing import TypeVar
 from ..arrays import JsonObject
 from ..errors import RecordError, UsageError, nearest
 from ..storage.atomic_files import json_text, new_folder, write_text
+from ..storage.json_records import json_value
 from ..storage.untrusted_files import load_json
 from .recording import with_total
 from .run_reader import read_run
@@ -61,7 +62,7 @@ def write_run(record: Written, out: Path, *, page: Page) -> Written:
     files = {"tearsheet.html": _text(page(record))}
     seconds = with_total({**record.info.seconds, "report": time.perf_counter() - started})
     tables = {"equity": record.equity, "signals": record.signals, "orders": record.orders, "trades": record.trades}
-    files |= table_files(tables) | {"metrics.json": _json(record.raw_metrics)}
+    files |= table_files(tables) | {"metrics.json": _json(_measurements(record))}
     while True:
         identity = secrets.token_hex(3)
         folder = Path(out) / _folder_name(record, identity)
@@ -168,6 +169,17 @@ def find_run(name: str | Path | None, out: Path) -> Path:
 def _text(text: str) -> bytes:
     # A command-line argument that is not valid UTF-8 holds lone surrogates; an escape keeps it readable.
     return text.encode("utf-8", "backslashreplace")
+
+
+def _measurements(record: RunRecord) -> JsonObject:
+    """Return the contents of metrics.json."""
+    return {
+        "strategy": json_value(record.metrics.to_json()),
+        "benchmark": json_value(record.benchmark_metrics.to_json()),
+        "certainty": json_value(record.significance),
+        "costs": json_value(record.cost_sensitivity),
+        "labels": json_value(record.label_scores),
+    }
 
 
 def _json(values: JsonObject) -> bytes:

@@ -22,12 +22,19 @@ OMIT_NONE: Mapping[str, bool] = {"omit_none": True}
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
+@dataclasses.dataclass(frozen=True)
+class RequiredKeys:
+    """The keys that a mapping must have: ``Annotated[Mapping[str, int], RequiredKeys(("SELL", "HOLD", "BUY"))]``."""
+
+    names: tuple[str, ...]
+
+
 class JsonRecord:
     """Base of a frozen dataclass whose attributes are the keys of a JSON object.
 
     A field is a bool, int, float, str, another JsonRecord, a ``tuple[T, ...]`` (a list in JSON), a ``Mapping[str, T]``, any
-    ``JsonValue``, or one of these or None. A field without a default is required; a key without a field is ignored, so that a
-    record of a newer version is read.
+    ``JsonValue``, or one of these or None; a mapping may be annotated with its `RequiredKeys`. A field without a default is
+    required; a key without a field is ignored, so that a record of a newer version is read.
     """
 
     def to_json(self) -> JsonObject:
@@ -95,7 +102,7 @@ def json_value(value: object) -> JsonValue:
 
 @cache
 def _hints(cls: type) -> dict[str, object]:
-    return typing.get_type_hints(cls)
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def read_value(kind: object, value: object, place: str) -> object:
@@ -115,6 +122,10 @@ def read_value(kind: object, value: object, place: str) -> object:
             return None
         (kind,) = (each for each in kinds if each is not type(None))  # one type or None
         return read_value(kind, value, place)
+    if origin is typing.Annotated:
+        found = read_value(typing.get_args(kind)[0], value, place)
+        _check_keys(found, typing.get_args(kind)[1], place)
+        return found
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{place} is {_found(value)}, expected a list")
@@ -129,6 +140,12 @@ def read_value(kind: object, value: object, place: str) -> object:
     if (isinstance(value, bool) and kind is not bool) or not (integral or isinstance(value, cast("type", kind))):
         raise ValueError(f"{place} is {_found(value)}, expected {_NAMES[cast('type', kind)]}")
     return value
+
+
+def _check_keys(found: object, required: RequiredKeys, place: str) -> None:
+    missing = [name for name in required.names if name not in cast("Mapping[str, object]", found)]
+    if missing:
+        raise ValueError(f"{place} lacks {', '.join(missing)}")
 
 
 def _object(value: object, place: str) -> Mapping[str, object]:

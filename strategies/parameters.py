@@ -11,7 +11,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -162,6 +162,45 @@ class Parameters:
         """
         return {name: self[name].from_text(text) for name, text in split_assignments(texts).items()}
 
+    def read_axes(self, texts: Iterable[str], split: Callable[[str], Sequence[str]]) -> dict[str, tuple[ParameterValue, ...]]:
+        """Return the values of texts such as ``fast_bars=6,12``, each distinct one once; a name may be repeated.
+
+        Parameters
+        ----------
+        split : callable
+            Splits the text after ``=`` into the texts of the values.
+
+        Raises
+        ------
+        UsageError
+            As ``read``.
+        """
+        found: dict[str, tuple[ParameterValue, ...]] = {}
+        for text in texts:
+            ((name, values),) = split_assignments([text]).items()
+            read = self[name]
+            try:
+                parts = split(values)
+            except ValueError as error:
+                raise UsageError(f"--param {name}: {error}, got '{values}'.") from None
+            found[name] = tuple(dict.fromkeys((*found.get(name, ()), *map(read.from_text, parts))))
+        return found
+
+    def check_axes(self, given: object) -> dict[str, tuple[ParameterValue, ...]]:
+        """Return Python values by name, several for each name, each as its parameter's type and each distinct one once.
+
+        Raises
+        ------
+        UsageError
+            As ``check``, or where a name has no sequence of values.
+        """
+        found: dict[str, tuple[ParameterValue, ...]] = {}
+        for name, values in _named(given, "{'fast_bars': (6, 12)}").items():
+            if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not len(values):
+                raise UsageError(f"params: {name} is {values!r:.60}, expected a tuple of values, such as (6, 12).")
+            found[name] = tuple(dict.fromkeys(map(self[name].from_value, values)))
+        return found
+
     def check(self, given: object) -> dict[str, ParameterValue]:
         """Return Python values by name, each as its parameter's type.
 
@@ -170,12 +209,7 @@ class Parameters:
         UsageError
             Where ``given`` is not a mapping of names, for an unknown name, or a value of another type.
         """
-        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-            raise UsageError(
-                f"params: expected a dict of names and values, such as {{'fast_bars': 12}}, got {given!r:.60} of type "
-                f"{type(given).__name__}."
-            )
-        return {name: self[name].from_value(value) for name, value in given.items()}
+        return {name: self[name].from_value(value) for name, value in _named(given, "{'fast_bars': 12}").items()}
 
 
 def split_assignments(texts: Iterable[str]) -> dict[str, str]:
@@ -209,6 +243,14 @@ def parameter_text(value: ParameterValue) -> str:
     if value is None or isinstance(value, bool):
         return "none" if value is None else "yes" if value else "no"
     return str(value)
+
+
+def _named(given: object, example: str) -> Mapping[str, object]:
+    if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
+        return given
+    raise UsageError(
+        f"params: expected a dict of names and values, such as {example}, got {given!r:.60} of type {type(given).__name__}."
+    )
 
 
 def _finite(text: str) -> float | None:

@@ -9,6 +9,7 @@ from ..options import OptionValue
 
 STORED = "stored"
 DECISION = "decision"
+PARAMETER = "param."  # before the name of a strategy's own parameter, in the table and on the page
 # The outermost axes first, the others follow. Neighbouring settings differ in the last axis, and so share their signals: axes
 # that decide signals come first. The numbers of settings and the digests of sweeps depend on this order.
 _OUTERMOST = (DECISION, "short", "cash", "slippage_bps", "fee_bps")
@@ -36,6 +37,11 @@ class Axis:
 def outermost_first(axes: Iterable[Axis]) -> tuple[Axis, ...]:
     """Return axes in the order in which a grid varies them; those of unknown names stay in theirs."""
     return tuple(sorted(axes, key=lambda axis: _OUTERMOST.index(axis.name) if axis.name in _OUTERMOST else len(_OUTERMOST)))
+
+
+def axis_title(name: str) -> str:
+    """Return an axis's name in words; a strategy's own parameter keeps its name."""
+    return name.removeprefix(PARAMETER) if name.startswith(PARAMETER) else name.replace("_", " ")
 
 
 def value_text(value: object) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+from ..arrays import JsonObject
 from ..errors import RecordError
 from ..storage.atomic_files import discard_tree, json_text, remove_abandoned, write_bytes, write_text
 from ..storage.locks import try_lock
@@ -26,7 +26,7 @@ _LONGEST_NAME = 60
 class SweepFolder:
     """The folder of a sweep: its pieces, then its results."""
 
-    def __init__(self, out: Path, name: str, identity: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, name: str, identity: JsonObject) -> None:
         digest = hashlib.sha256(json_text(identity).encode()).hexdigest()
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:_LONGEST_NAME].lstrip(".")
         self.path = out / f"{plain}-{digest[:12]}"
@@ -66,7 +66,7 @@ class SweepFolder:
         """Whether the sweep is complete."""
         return (self.path / MANIFEST).is_file()
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> JsonObject:
         """Return the manifest of a finished sweep.
 
         Raises
@@ -90,7 +90,7 @@ class SweepFolder:
         """Write a unit's piece, whole or not at all."""
         write_bytes(self.piece(unit), content)
 
-    def finish(self, page: str, manifest: Mapping[str, Any]) -> None:
+    def finish(self, page: str, manifest: JsonObject) -> None:
         """Write the page and, last, the manifest; then remove the pieces."""
         write_text(self.path / PAGE, page)
         write_text(self.path / MANIFEST, json_text({**manifest, "digest": self.digest}))

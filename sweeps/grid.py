@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import FloatArray, JsonObject
+from ..arrays import FloatArray, JsonObject, JsonValue
 from ..engine.backtest import check_cash
 from ..engine.costs import Costs
 from ..engine.rules import Rules
@@ -21,7 +22,10 @@ from ..models.decision import Decision
 from ..options import OptionValue, from_options
 from ..results.repeat_command import plain
 from ..results.trial_log import configuration_digest
-from .axes import DECISION, STORED, Axis, outermost_first
+from ..storage.atomic_files import json_text
+from ..storage.json_records import json_value
+from ..strategies.parameters import ParameterValue, parameter_text
+from .axes import DECISION, PARAMETER, STORED, Axis, outermost_first
 
 LARGEST_WITHOUT_YES = 10_000_000  # replays
 
@@ -99,7 +103,7 @@ class Points:
         """The texts of the calibrations given by name."""
         return [*(point.text for point in self.named), *self.aliases.values()]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return the calibrations as JSON values, the pairs by their offsets alone."""
         return {
             "named": [
@@ -124,7 +128,7 @@ class Model:
     name, digest : str
     class_returns : array, shape (3,)
         See ``Checkpoint.class_returns``.
-    horizon_bars : int
+    horizon_bars : int or None
         Of its labels.
     points : Points
         The same number for every model.
@@ -133,8 +137,12 @@ class Model:
     name: str
     digest: str
     class_returns: FloatArray
-    horizon_bars: int
+    horizon_bars: int | None
     points: Points
+
+
+_NO_MODEL = Model("", "", np.zeros(3), None, Points((Point("none", Calibration()),)))
+PARAMS = "params"  # the axis whose values are combinations of a strategy's parameters
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,8 @@ class Configuration:
         The index of its model.
     point : Point
     decision : Decision
+    params : mapping
+        The values given for the strategy's own parameters.
     values : mapping
         Its value on each of the grid's ``axes``, as given.
     costs, rules
@@ -162,6 +172,7 @@ class Configuration:
     model: int
     point: Point
     decision: Decision
+    params: Mapping[str, ParameterValue]
     values: Mapping[str, OptionValue]
     costs: Costs
     rules: Rules
@@ -189,42 +200,68 @@ class Grid:
     Parameters
     ----------
     models : tuple of Model
-        The checkpoints, each with its calibrations.
+        The checkpoints, each with its calibrations; none for a strategy without a model.
     axes : tuple of Axis
         The other axes, in the order of the table's columns: ``decision``, ``short``, ``cash``, costs and rules.
+    combinations : tuple of mapping
+        The values given for the strategy's own parameters.
+    strategy : mapping
+        The name of a strategy other than flagtrader, and what else decides its signals.
     """
 
     models: tuple[Model, ...]
     axes: tuple[Axis, ...]
+    combinations: tuple[Mapping[str, ParameterValue], ...] = ({},)
+    strategy: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def inner(self) -> tuple[Axis, ...]:
-        """The axes besides checkpoint and calibration, outermost first."""
+        """The axes besides checkpoint, calibration and parameters, outermost first."""
         return outermost_first(self.axes)
 
     @cached_property
     def axis_names(self) -> tuple[str, ...]:
         """The names of all axes, outermost first."""
-        return ("ckpt", "calibration", *(axis.name for axis in self.inner))
+        return ("ckpt", "calibration", PARAMS, *(axis.name for axis in self.inner))
+
+    @cached_property
+    def columns(self) -> tuple[Axis, ...]:
+        """The axes with a column in the table: one for each of the strategy's parameters, then ``axes``."""
+        return (*parameter_axes(self.combinations), *self.axes)
 
     def values(self, name: str) -> tuple[OptionValue, ...]:
-        """Return the values of an axis as given; of any axis except ``calibration``."""
+        """Return the values of an axis or of a parameter's column; of any except ``calibration``."""
         if name == "ckpt":
             return tuple(model.name for model in self.models)
-        return next(axis.values for axis in self.axes if axis.name == name)
+        return next(axis.values for axis in self.columns if axis.name == name)
+
+    def length(self, name: str) -> int:
+        """Return the number of values of an axis or of a parameter's column."""
+        return len(self.model(0).points) if name == "calibration" else len(self.values(name))
+
+    def model(self, place: int) -> Model:
+        """Return a model; without any, one that does nothing."""
+        return self.models[place] if self.models else _NO_MODEL
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """The number of values on each of ``axis_names``."""
-        return (len(self.models), len(self.models[0].points), *(len(axis.values) for axis in self.inner))
+        first = (max(1, len(self.models)), len(self.model(0).points), len(self.combinations))
+        return (*first, *(len(axis.values) for axis in self.inner))
 
     def __len__(self) -> int:
         return math.prod(self.sizes)
 
     @property
     def varied(self) -> list[str]:
-        """The axes with more than one value."""
-        return [name for name, size in zip(self.axis_names, self.sizes, strict=True) if size > 1]
+        """The axes, and the parameters' columns, with more than one value."""
+        found: list[str] = []
+        for name, size in zip(self.axis_names, self.sizes, strict=True):
+            if name == PARAMS:
+                found += [axis.name for axis in self.columns if axis.name.startswith(PARAMETER) and len(axis.values) > 1]
+            elif size > 1:
+                found.append(name)
+        return found
 
     def __getitem__(self, number: int) -> Configuration:
         """Return the setting with a number.
@@ -243,8 +280,8 @@ class Grid:
             left, place = divmod(left, size)
             backwards.append(place)
         places = tuple(reversed(backwards))
-        values = {axis.name: axis.values[place] for axis, place in zip(self.inner, places[2:], strict=True)}
-        model = self.models[places[0]]
+        values = {axis.name: axis.values[place] for axis, place in zip(self.inner, places[3:], strict=True)}
+        model = self.model(places[0])
         point, decision = model.points[places[1]], str(values[DECISION])
         return Configuration(
             number,
@@ -252,6 +289,7 @@ class Grid:
             places[0],
             point,
             (point.decision or Decision()) if decision == STORED else Decision.parse(decision),
+            self.combinations[places[2]],
             values,
             from_options(Costs, values),
             from_options(Rules, values).with_horizon(model.horizon_bars),
@@ -269,13 +307,13 @@ class Grid:
             check_cash(cast(float, cash))
         step = 1
         for name, size in zip(reversed(self.axis_names), reversed(self.sizes), strict=True):
-            for place in range(1 if name == "calibration" else size):
+            for place in range(1 if name in ("calibration", PARAMS) else size):
                 self[place * step]
             step *= size
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return everything that decides the grid's results, as JSON values."""
-        models = [
+        models: list[JsonValue] = [
             {
                 "name": model.name,
                 "digest": model.digest,
@@ -284,7 +322,12 @@ class Grid:
             }
             for model in self.models
         ]
-        return {"models": models} | {axis.name: list(axis.values) for axis in self.inner}
+        swept: JsonObject = {}
+        if self.strategy:
+            own = {axis.name.removeprefix(PARAMETER): list(axis.values) for axis in parameter_axes(self.combinations)}
+            digest = hashlib.sha256(json_text([dict(each) for each in self.combinations]).encode()).hexdigest()
+            swept = {**cast("JsonObject", json_value(self.strategy)), PARAMS: own, "combinations": digest}
+        return {"models": models} | swept | {axis.name: list(axis.values) for axis in self.inner}
 
     def digests(self, numbers: range) -> Iterator[str]:
         """Yield each setting's digest in the trial log: the digest of a `flagbt run` with the same options."""
@@ -301,6 +344,28 @@ class Grid:
             }
             settings = {**config, **setting.costs.describe(), **setting.rules.describe()}
             yield configuration_digest(settings, self.models[setting.model].digest)
+
+
+def parameter_axes(combinations: Sequence[Mapping[str, ParameterValue]]) -> tuple[Axis, ...]:
+    """Return an axis for each parameter with the distinct values of its column in the table, in their order.
+
+    A column holds whole numbers, numbers, or yes and no, where all its values are; otherwise their text.
+    """
+    axes = []
+    for name in combinations[0]:
+        values = [each[name] for each in combinations]
+        kinds = {type(value) for value in values} - {type(None)}
+        kind = next((kind for kind in (bool, int, float) if kinds == {kind}), float if kinds == {int, float} else str)
+        column = [value if value is None or kind is not str else parameter_text(value) for value in values]
+        axes.append(Axis(f"{PARAMETER}{name}", kind, tuple(dict.fromkeys(column))))
+    return tuple(axes)
+
+
+def parameter_columns(params: Mapping[str, ParameterValue], columns: Sequence[Axis]) -> dict[str, ParameterValue]:
+    """Return the values of a strategy's parameters as the columns of ``parameter_axes`` hold them."""
+    kinds = {axis.name: axis.kind for axis in columns}
+    named = {f"{PARAMETER}{name}": value for name, value in params.items()}
+    return {name: parameter_text(value) if kinds[name] is str and value is not None else value for name, value in named.items()}
 
 
 def canonical(calibration: Calibration) -> JsonObject:

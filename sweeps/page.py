@@ -4,31 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 from markupsafe import Markup
 
-from ..arrays import FloatArray
+from ..arrays import FloatArray, JsonObject, JsonValue
 from ..reports.heat_map import GridAxis, heat_map
 from ..reports.interactive_charts import Line, Panel, line_chart
 from ..reports.page import Card, render, setting_text
-from ..results.caveats import stamps
+from ..results.caveats import UNSTATED_STAMP, stamps
 from ..results.metrics import RANKED_BY, sweep_metrics
-from ..results.number_text import percent, ratio
+from ..results.number_text import NULL, percent, ratio, whole
+from ..results.significance.backtest_overfitting import Overfitting
+from .axes import axis_title
 from .parallel_coordinates import parallel_chart
 from .runner import SweepOutcome
 from .sentences import deflated_sentence, holdout_sentence, mcc_sentence, overfitting_sentence, setting_label, sweep_sentences
 from .summary import MEASURES, Summary
+from .sweep_record import HoldoutResult, SweepRecord, SweptModel, TableRow, WinnerDeflated, number_in
 
 MOST_MAPS = 4
+_NOT_AXES = ("models", "strategy", "code", "seed", "params", "combinations")
 _MAPPED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("sharpe_daily", "Mean daily Sharpe ratio", ratio),
     ("mcc", "MCC of signals against labels", lambda value: ratio(value, 3)),
     ("share_sell", "Share of SELL signals", percent),
     ("share_buy", "Share of BUY signals", percent),
 )
-_SIGNALS: dict[str, Callable[[Any], str]] = {
+_SIGNALS: dict[str, Callable[[float | None], str]] = {
     "mcc": lambda value: ratio(value, 3),
     "share_sell": percent,
     "share_hold": percent,
@@ -36,84 +40,83 @@ _SIGNALS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def _columns() -> dict[str, Callable[[Any], str]]:
+def _columns() -> dict[str, Callable[[float | None], str]]:
     """Return the columns of results, and how each is written."""
     swept = {metric.name: metric.text for metric in sweep_metrics() if metric.sweep == "page" and metric.name != RANKED_BY}
     # One digit of the turnover: the table is wide.
     return {"sharpe_all": ratio, **swept, "turnover": lambda value: ratio(value, 1), **_SIGNALS}
 
 
-def render_sweep(manifest: Mapping[str, Any], result: SweepOutcome) -> str:
+def render_sweep(record: SweepRecord, result: SweepOutcome) -> str:
     """Return the page as one offline file, whose size does not grow with the number of settings."""
-    summary, varied = result.summary, list(manifest["varied"])
-    size, lead, *_ = sweep_sentences(manifest)
+    summary, varied = result.summary, record.varied
+    size, lead, *_ = sweep_sentences(record)
     maps = list(summary.means.items()) if summary.layout is not None else []
-    title = f"Sweep of {', '.join(model['name'] for model in manifest['grid']['models'])}"
+    names = [*([] if record.strategy is None else [record.strategy]), *(model.name for model in record.models)]
+    banners = stamps(synthetic=record.data.synthetic, overlap=record.allow_overlap)
     return render(
         "sweep",
-        title=title,
-        banners=stamps(synthetic=manifest["data"]["synthetic"], overlap=manifest["allow_overlap"]),
+        title=f"Sweep of {', '.join(names)}",
+        banners=banners + [UNSTATED_STAMP] * record.is_unstated,
         wide=True,
         lead=lead,
         size=size,
-        cards=_cards(manifest),
-        winner=_winner(manifest, result),
+        cards=_cards(record),
+        winner=_winner(record, result),
         maps=_maps(summary),
         maps_left_out=max(0, len(maps) - MOST_MAPS),
         shares=_shares(summary),
         named_columns=["calibration", "ckpt", "decision", "range", *map(_head, _SIGNALS)],
         named=[_named_row(row) for row in summary.named],
-        settings=manifest["settings"],
-        several_ranges=len(manifest["ranges"]) > 1,
+        settings=record.settings,
+        several_ranges=len(record.ranges) > 1,
         best_columns=["setting", *map(_head, (*varied, *_columns()))],
         best=_best_rows([group[0] for group in summary.best], varied),
-        sample=_sample(summary, manifest, varied),
-        swept=_swept(manifest),
+        sample=_sample(summary, record),
+        swept=_swept(record),
     )
 
 
-def _cards(manifest: Mapping[str, Any]) -> list[Card]:
-    winner, overfitting, checked = manifest["winner"], manifest["overfitting"], manifest["checked"]
-    cards = []
-    if winner is not None:
-        deflated, after = winner["deflated_sharpe"], winner["holdout"]["strategy"]
-        value = deflated["value"]
-        cards.append(
-            Card(
-                "Deflated Sharpe ratio",
-                ratio(value, 3),
-                deflated_sentence(deflated),
-                "fair" if value is None else "good" if value >= 0.95 else "bad",
-            )
-        )
-    if overfitting is None:
-        shown, kind = "unknown", "fair"
-    else:
-        shown = ratio(overfitting["probability"])
-        kind = "good" if overfitting["probability"] < 0.1 else "fair" if overfitting["probability"] < 0.4 else "bad"
-    cards.append(Card("Probability of backtest overfitting", shown, overfitting_sentence(overfitting), kind))
-    if winner is not None:
-        kind = "good" if (after["sharpe_daily"] or 0) > 0 and after["total_return"] > 0 else "bad"
-        cards.append(
-            Card(
-                "The winner on the hold-out",
-                f"Sharpe {ratio(after['sharpe_daily'])}",
-                holdout_sentence(winner["holdout"]),
-                kind,
-            )
-        )
-    if manifest["best_mcc"] is not None:
-        best = manifest["best_mcc"]["mcc"]
-        cards.append(Card("Best MCC of all settings", ratio(best, 3), mcc_sentence(manifest), "fair"))
-    cards.append(
-        Card(
-            "Checked in Backtrader",
-            f"{checked['settings']:,} settings",
-            f"{checked['orders']:,} orders and {checked['bars']:,} bars were compared with the fast replay. None differs.",
-            "good",
-        )
-    )
-    return cards
+def _cards(record: SweepRecord) -> list[Card]:
+    return [
+        *([] if record.winner is None else [_deflated_card(record.winner.deflated_sharpe)]),
+        _overfitting_card(record.overfitting),
+        *([] if record.winner is None else [_holdout_card(record.winner.holdout)]),
+        *([] if record.best_mcc is None else [_mcc_card(record.best_mcc, record.varied)]),
+        _checked_card(record),
+    ]
+
+
+def _deflated_card(deflated: WinnerDeflated) -> Card:
+    value = deflated.value
+    kind = "fair" if value is None else "good" if value >= 0.95 else "bad"
+    return Card("Deflated Sharpe ratio", ratio(value, 3), deflated_sentence(deflated), kind)
+
+
+def _overfitting_card(overfitting: Overfitting | None) -> Card:
+    shown, kind = "unknown", "fair"
+    if overfitting is not None:
+        shown = ratio(overfitting.probability)
+        kind = "good" if overfitting.probability < 0.1 else "fair" if overfitting.probability < 0.4 else "bad"
+    return Card("Probability of backtest overfitting", shown, overfitting_sentence(overfitting), kind)
+
+
+def _holdout_card(holdout: HoldoutResult) -> Card:
+    sharpe, gain = holdout.strategy["sharpe_daily"], holdout.strategy["total_return"]
+    kind = "good" if (sharpe or 0) > 0 and (gain or 0) > 0 else "bad"
+    return Card("The winner on the hold-out", f"Sharpe {ratio(sharpe)}", holdout_sentence(holdout), kind)
+
+
+def _mcc_card(best: TableRow, varied: Sequence[str]) -> Card:
+    return Card("Best MCC of all settings", ratio(number_in(best, "mcc"), 3), mcc_sentence(best, varied), "fair")
+
+
+def _checked_card(record: SweepRecord) -> Card:
+    if not record.fast_replay:
+        return Card("Run in Backtrader", f"{record.settings:,} settings", "There is no fast replay of it.", "good")
+    checked = record.checked
+    compared = f"{checked.orders:,} orders and {checked.bars:,} bars were compared with the fast replay. None differs."
+    return Card("Checked in Backtrader", f"{checked.settings:,} settings", compared, "good")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +130,13 @@ class WinnerSection:
     command: str
 
 
-def _winner(manifest: Mapping[str, Any], result: SweepOutcome) -> WinnerSection | None:
-    winner = manifest["winner"]
+def _winner(record: SweepRecord, result: SweepOutcome) -> WinnerSection | None:
+    winner = record.winner
     if winner is None or result.winner is None:
         return None
     lines = []
-    for place, (name, strategy, benchmark) in enumerate(result.winner["curves"]):
-        is_last = place == len(result.winner["curves"]) - 1
+    for place, (name, strategy, benchmark) in enumerate(result.winner.curves):
+        is_last = place == len(result.winner.curves) - 1
         what = f"hold-out {name}" if is_last else f"ranked {name}"
         for curve, returns, colour in (("the winner", strategy, "strategy"), ("buy and hold", benchmark, "benchmark")):
             growth = np.cumprod(1 + returns.to_numpy(dtype=np.float64))
@@ -151,18 +154,23 @@ def _winner(manifest: Mapping[str, Any], result: SweepOutcome) -> WinnerSection 
         "winner",
         description="Growth of the winner and of buy and hold, on the ranked ranges and on the hold-out",
     )
-    columns = ["", *(f"ranked {row['timerange']}" for row in winner["rows"]), f"hold-out {winner['holdout']['timerange']}"]
+    holdout = winner.holdout
     rows = []
     for name, write in _columns().items():
-        if name in winner["holdout"]["strategy"] or name == "sharpe_all":
+        if name in holdout.strategy or name == "sharpe_all":
             key = RANKED_BY if name == "sharpe_all" else name
             for suffix, ranked, after in (
-                ("", winner["rows"], winner["holdout"]["strategy"]),
-                (", buy and hold", winner["buy_and_hold"], winner["holdout"]["buy_and_hold"]),
+                ("", winner.rows, holdout.strategy),
+                (", buy and hold", winner.buy_and_hold, holdout.buy_and_hold),
             ):
-                rows.append([f"{_head(key)}{suffix}", *(write(each[key]) for each in ranked), write(after[key])])
-    label = setting_label(winner["rows"][0], list(manifest["varied"])).capitalize()
-    return WinnerSection(label=label, chart=chart, columns=columns, rows=rows, command=winner["run"])
+                rows.append([f"{_head(key)}{suffix}", *(write(number_in(each, key)) for each in ranked), write(after[key])])
+    return WinnerSection(
+        label=setting_label(winner.rows[0], record.varied).capitalize(),
+        chart=chart,
+        columns=["", *(f"ranked {row['timerange']}" for row in winner.rows), f"hold-out {holdout.timerange}"],
+        rows=rows,
+        command=winner.run,
+    )
 
 
 def _maps(summary: Summary) -> list[tuple[str, list[Markup]]]:
@@ -185,8 +193,10 @@ def _maps(summary: Summary) -> list[tuple[str, list[Markup]]]:
                 write=write,
             )
             for name, title, write in _MAPPED
+            if decision is not None or np.isfinite(values[MEASURES.index(name)]).any()  # without a model, some are unknown
         ]
-        parts.append((f"{ckpt}, decision {decision}, {timerange}", maps))
+        model = "" if decision is None else f"{ckpt}, decision {decision}, "
+        parts.append((f"{model}{timerange}", maps))
     return parts
 
 
@@ -220,18 +230,21 @@ def _by(difference: FloatArray, values: FloatArray, x: FloatArray) -> FloatArray
     return np.array([each.mean() if len(each) else np.nan for each in found])
 
 
-def _named_row(row: Mapping[str, Any]) -> list[str]:
+def _named_row(row: TableRow) -> list[str]:
     named = [str(row[name]) for name in ("calibration", "ckpt", "decision", "timerange")]
-    return named + [write(row[name]) for name, write in _SIGNALS.items()]
+    return named + [write(number_in(row, name)) for name, write in _SIGNALS.items()]
 
 
-def _best_rows(rows: Sequence[Mapping[str, Any]], varied: list[str]) -> list[list[str]]:
-    columns = _columns()
-    names = (*varied, *columns)
-    return [[f"{row['setting']:,}", *(columns.get(name, setting_text)(row[name]) for name in names)] for row in rows]
+def _best_rows(rows: Sequence[TableRow], varied: Sequence[str]) -> list[list[str]]:
+    shown = []
+    for row in rows:
+        results = [write(number_in(row, name)) for name, write in _columns().items()]
+        shown.append([whole(number_in(row, "setting")), *(setting_text(row[name]) for name in varied), *results])
+    return shown
 
 
-def _sample(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) -> str:
+def _sample(summary: Summary, record: SweepRecord) -> str:
+    varied = record.varied
     if len(varied) < 2 or len(summary.sampled) < 2:
         return ""
     best = [group[0] for group in summary.best[:1]]
@@ -239,34 +252,55 @@ def _sample(summary: Summary, manifest: Mapping[str, Any], varied: list[str]) ->
     settings = [
         each for name in varied for each in (("offset_sell", "offset_buy") if name == "calibration" and by_offsets else (name,))
     ]
-    names = [*settings, "trades", "mcc", "sharpe_all"]
+    names = [*settings, "trades", *(["mcc"] if record.models else []), "sharpe_all"]
     caption = (
-        f"{len(summary.sampled):,} of {manifest['settings']:,} settings, drawn at random. Each line is one setting, with its "
+        f"{len(summary.sampled):,} of {record.settings:,} settings, drawn at random. Each line is one setting, with its "
         "values on the left and its results on the right. Blue: the better half of those that traded. Bold: the winner."
     )
     return parallel_chart(summary.sampled, best, names, [_head(name) for name in names], caption=caption)
 
 
-def _swept(manifest: Mapping[str, Any]) -> list[list[str]]:
-    grid = manifest["grid"]
-    rows = [[name.replace("_", " "), _values(values)] for name, values in grid.items() if name != "models"]
-    points = grid["models"][0]["calibrations"]
-    texts = [*(point["text"] for point in points["named"]), *(name for *_, name in points["also_named"])]
+def _swept(record: SweepRecord) -> list[list[str]]:
     return [
-        ["checkpoints", ", ".join(f"{model['name']} {model['digest'][:12]}" for model in grid["models"])],
-        ["calibrations by name", _values(texts) if texts else "–"],
-        ["offsets of SELL and of BUY", _values(points["offsets"]) if points["offsets"] else "–"],
-        *rows,
-        ["bars", f"{manifest['data']['source']}, digest {manifest['data']['digest'][:12]}"],
-        ["ranked on", ", ".join(manifest["ranges"])],
-        ["hold-out", manifest["holdout"]],
+        *_strategy(record.grid),
+        *_models(record.models),
+        *([name.replace("_", " "), _values(values)] for name, values in record.grid.items() if name not in _NOT_AXES),
+        ["bars", f"{record.data.source}, digest {record.data.digest[:12]}"],
+        ["ranked on", ", ".join(record.ranges)],
+        ["hold-out", record.holdout],
+        *([["left out", record.refusal]] if record.refusal else []),
+        *([["estimated time", record.estimate.sentence]] if record.estimate else []),
     ]
 
 
-def _values(values: Sequence[Any]) -> str:
-    shown = [setting_text(value) for value in values[:12]]
-    return ", ".join(shown) + (f", ... ({len(values):,} in all)" if len(values) > len(shown) else "")
+def _strategy(grid: Mapping[str, JsonValue]) -> list[list[str]]:
+    """Return the rows of a strategy other than flagtrader."""
+    if "strategy" not in grid:
+        return []
+    code, seed = str(grid.get("code", ""))[:12], str(grid.get("seed", ""))
+    texts = {"strategy": str(grid["strategy"]), "digest of its file": code, "seed": seed}
+    return [
+        *([name, text] for name, text in texts.items() if text),
+        *([f"parameter {name}", _values(values)] for name, values in cast("JsonObject", grid["params"]).items()),
+    ]
+
+
+def _models(models: Sequence[SweptModel]) -> list[list[str]]:
+    if not models:
+        return []
+    points = models[0].calibrations
+    return [
+        ["checkpoints", ", ".join(f"{model.name} {model.digest[:12]}" for model in models)],
+        ["calibrations by name", _values(points.texts) if points.texts else NULL],
+        ["offsets of SELL and of BUY", _values(points.offsets) if points.offsets else NULL],
+    ]
+
+
+def _values(values: JsonValue) -> str:
+    each = cast("Sequence[JsonValue]", values)
+    shown = [setting_text(value) for value in each[:12]]
+    return ", ".join(shown) + (f", ... ({len(each):,} in all)" if len(each) > len(shown) else "")
 
 
 def _head(name: str) -> str:
-    return {"sharpe_all": "sharpe", "sharpe_daily": "Sharpe ratio, daily", "mcc": "MCC"}.get(name, name.replace("_", " "))
+    return {"sharpe_all": "sharpe", "sharpe_daily": "Sharpe ratio, daily", "mcc": "MCC"}.get(name, axis_title(name))

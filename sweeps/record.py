@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
+from ..arrays import JsonObject
 from ..data.bars import Bars
 from ..engine.costs import SIZING, Costs
 from ..engine.rules import Rules
@@ -14,9 +14,13 @@ from ..options import option_table, recorded
 from ..results.metric import MetricValue
 from ..results.metrics import Metrics, sweep_metrics
 from ..results.repeat_command import as_flags, run_command_text
+from ..strategies.parameters import parameter_text
+from .axes import DECISION
 from .grid import Configuration, Grid
-from .runner import SweepOutcome
-from .worker import Segment, SweepWorker
+from .runner import SweepOutcome, WinnerRuns
+from .segment import Segment
+from .sweep_record import CheckedInBacktrader, HoldoutResult, SweepWinner
+from .worker import SweepWorker
 
 FORMAT_VERSION = 2
 # Libraries whose version can change a bit of the table.
@@ -25,7 +29,7 @@ _DECIDING = ("flagbt", "numpy", "numba", "pyarrow", "backtrader")
 
 def identity_of(
     worker: SweepWorker, holdout: Segment, bars: Bars, *, seed: int, check_share: float, overlap_allowed: bool
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return everything that decides a sweep's results; its digest names the folder."""
     plugins = {metric.name: metric.provider for metric in sweep_metrics() if metric.provider}
     return {
@@ -52,7 +56,7 @@ def _digest(segment: Segment) -> str:
 
 
 def manifest_of(
-    identity: dict[str, Any],
+    identity: JsonObject,
     worker: SweepWorker,
     result: SweepOutcome,
     *,
@@ -60,11 +64,12 @@ def manifest_of(
     backend: str,
     workers: int,
     repeat: Callable[[Configuration, str], str],
-) -> dict[str, Any]:
-    """Return the manifest of a finished sweep.
+    extra: JsonObject,
+) -> JsonObject:
+    """Return the manifest of a finished sweep; ``extra`` is the part of a strategy other than flagtrader.
 
-    Only ``seconds``, ``command``, ``backend``, ``workers``, and the winner's ``run`` (names of files) may differ between two
-    sweeps of the same settings on the same bars. ``repeat`` returns the winner's ``run`` for a setting and a range.
+    Only ``estimate``, ``seconds``, ``command``, ``backend``, ``workers``, and the winner's ``run`` (names of files) may differ
+    between two sweeps of the same settings on the same bars. ``repeat`` returns the winner's ``run`` for a setting and a range.
     """
     checks, winner, summary = result.checks, result.winner, result.summary
     return {
@@ -74,37 +79,37 @@ def manifest_of(
         "settings_ruined": summary.ruined,
         "replays": len(worker.grid) * len(worker.segments),
         "varied": worker.grid.varied,
-        "winner": None if winner is None else _winner(worker, winner, repeat),
+        "winner": None if winner is None else _winner(worker, winner, str(identity["holdout"]), repeat).to_json(),
         "best_mcc": summary.best_mcc,
         "overfitting": None if result.overfitting is None else result.overfitting.to_json(),
-        "checked": {
-            "settings": len(checks),
-            "bars": sum(each["bars"] for each in checks),
-            "orders": sum(each["orders"] for each in checks),
-            "differences": 0,
-        },
+        "checked": CheckedInBacktrader(
+            settings=len(checks),
+            bars=sum(int(each["bars"]) for each in checks),
+            orders=sum(int(each["orders"]) for each in checks),
+        ).to_json(),
         "seconds": {**result.seconds, "check_in_backtrader": sum(each["seconds"] for each in checks)},
         "command": list(command),
         "backend": backend,
         "workers": workers,
+        **extra,
     }
 
 
-def _winner(worker: SweepWorker, winner: dict[str, Any], repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
-    setting, holdout = worker.grid[winner["setting"]], winner["holdout"]
-    return {
-        "setting": setting.number,
-        "rows": winner["rows"],
-        "deflated_sharpe": winner["deflated"],
-        "buy_and_hold": [_swept(each) for each in winner["buy_and_hold"]],
-        "holdout": {
-            "timerange": holdout["timerange"],
-            "strategy": _swept(holdout["strategy"]),
-            "buy_and_hold": _swept(holdout["buy_and_hold"]),
-            "ruined": holdout["ruined"],
-        },
-        "run": repeat(setting, holdout["timerange"]),
-    }
+def _winner(worker: SweepWorker, winner: WinnerRuns, holdout: str, repeat: Callable[[Configuration, str], str]) -> SweepWinner:
+    setting = worker.grid[winner.setting]
+    return SweepWinner(
+        setting=setting.number,
+        rows=tuple(winner.rows),
+        deflated_sharpe=winner.deflated,
+        buy_and_hold=tuple(_swept(each) for each in winner.buy_and_hold),
+        holdout=HoldoutResult(
+            timerange=holdout,
+            strategy=_swept(winner.holdout),
+            buy_and_hold=_swept(winner.holdout_buy_and_hold),
+            ruined=winner.ruined,
+        ),
+        run=repeat(setting, holdout),
+    )
 
 
 def _swept(measured: Metrics) -> dict[str, MetricValue]:
@@ -123,16 +128,20 @@ def repeat_command(
     others : mapping, optional
         Options that no setting holds, such as ``data`` and its file.
     """
-    own = {each.name for kind in (Costs, Rules) for each in option_table(kind)}
+    own = {DECISION, "short", *(each.name for kind in (Costs, Rules) for each in option_table(kind))}
+    model = {"calibration": setting.point.text, "decision": str(setting.decision)} if grid.models else {}
     return run_command_text(
         {
-            "checkpoint": ckpt or grid.models[setting.model].name,
+            "strategy": grid.strategy.get("strategy"),
+            "param": [f"{name}={parameter_text(value)}" for name, value in setting.params.items()],
+            "seed": grid.strategy.get("seed") or None,
+            "checkpoint": (ckpt or grid.models[setting.model].name) if grid.models else None,
             **(others or {}),
             "timerange": timerange,
-            "calibration": setting.point.text,
+            **model,
             **as_flags(recorded(setting.costs)),
             **{name: value for name, value in setting.values.items() if name not in own},
-            "decision": str(setting.decision),
             **as_flags(recorded(setting.rules)),
+            "short": setting.short,
         }
     )

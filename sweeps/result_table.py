@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import StrategyError
 from ..results.metrics import sweep_metrics
 from ..storage.atomic_files import new_file
 from .axes import DECISION, Axis
+from .sweep_record import NewRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +26,8 @@ _SIGNALS = ("share_sell", "share_hold", "share_buy", "mcc", "sharpe_all")
 _RUINED = "ruined"
 # Only in the parts, in the row of a setting's first range: the sums for the probability of backtest overfitting.
 PARTS = "parts"
+# Only in the parts: a setting's digest in the trial log, where the grid does not know it.
+CONFIGURATION = "configuration"
 
 
 def columns(axes: tuple[Axis, ...]) -> dict[str, type]:
@@ -37,7 +40,7 @@ def columns(axes: tuple[Axis, ...]) -> dict[str, type]:
     """
     setting = {**_FIRST, **{axis.name: axis.kind for axis in axes}, **dict.fromkeys(_SIGNALS, float)}
     swept = sweep_metrics()
-    taken = next((metric for metric in swept if metric.name in (*setting, _RUINED, PARTS)), None)
+    taken = next((metric for metric in swept if metric.name in (*setting, _RUINED, PARTS, CONFIGURATION)), None)
     if taken is not None:
         raise StrategyError(
             f"metric '{taken.name}' of the package {taken.provider}: a sweep's table has another column of that name. Rename "
@@ -52,10 +55,11 @@ def table_schema(axes: tuple[Axis, ...], *, with_parts: bool) -> pa.Schema:
 
     types = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
     fields = [pa.field(name, types[kind]) for name, kind in columns(axes).items()]
-    return pa.schema([*fields, pa.field(PARTS, pa.list_(pa.float64()))] if with_parts else fields)
+    extra = [pa.field(PARTS, pa.list_(pa.float64())), pa.field(CONFIGURATION, pa.string())]
+    return pa.schema([*fields, *extra] if with_parts else fields)
 
 
-def part_bytes(rows: Iterable[dict[str, Any]], axes: tuple[Axis, ...]) -> bytes:
+def part_bytes(rows: Iterable[NewRow], axes: tuple[Axis, ...]) -> bytes:
     """Return rows as the bytes of a Parquet file; the same rows give the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq

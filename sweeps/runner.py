@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, cast
 
 import numpy as np
+import pandas as pd
 
 from ..arrays import FloatArray, PhaseProgress
 from ..data.bars import utc
 from ..engine.backtest import run_backtest
 from ..engine.simulation import Simulation
-from ..results.metrics import metrics
+from ..results.metrics import Metrics, metrics
 from ..results.run_view import DAYS_PER_YEAR, daily_returns, ruined_at
 from ..results.significance.backtest_overfitting import Overfitting, probability_of_overfitting
 from ..results.significance.measure import FEWEST_DAYS
@@ -25,13 +26,52 @@ from ..strategies.baselines import BuyAndHold
 from .folder import TABLE, SweepFolder
 from .grid import random_share
 from .process_backend import in_this_process, over_processes
-from .result_table import PARTS, batches, read_part, write_table
+from .result_table import CONFIGURATION, PARTS, batches, read_part, write_table
+from .segment import Segment
 from .summary import MOST_SAMPLED, Summary, TableLayout
-from .worker import CHECK, ROWS, Segment, SweepWorker, Unit
+from .sweep_record import TableRow, WinnerDeflated
+from .worker import CHECK, ROWS, SweepWorker, Unit
 
 Backend = Callable[..., Iterator[tuple[Unit, bytes]]]
 WINNERS_CHECKED = 3
 _LOGGED_AT_ONCE = 2_000
+
+
+class WinnerCurve(NamedTuple):
+    """The daily returns of the winner and of buy and hold on a range."""
+
+    timerange: str
+    strategy: pd.Series[float]
+    buy_and_hold: pd.Series[float]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WinnerRuns:
+    """The best setting, run in Backtrader on every range beside buy and hold.
+
+    Attributes
+    ----------
+    setting : int
+    rows : list of TableRow
+        Its rows, one a ranked range.
+    deflated : WinnerDeflated
+    buy_and_hold : list of Metrics
+        On the ranked ranges.
+    holdout, holdout_buy_and_hold : Metrics
+    ruined : str or None
+        The bar of the hold-out at which it lost everything, ISO UTC.
+    curves : list of WinnerCurve
+        The hold-out's is the last.
+    """
+
+    setting: int
+    rows: list[TableRow]
+    deflated: WinnerDeflated
+    buy_and_hold: list[Metrics]
+    holdout: Metrics
+    holdout_buy_and_hold: Metrics
+    ruined: str | None
+    curves: list[WinnerCurve]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,20 +81,19 @@ class SweepOutcome:
     Attributes
     ----------
     summary : Summary
-    checks : list of dict
-        What each check in Backtrader compared.
+    checks : list of mapping
+        What each check in Backtrader compared: ``setting``, ``bars``, ``orders`` and ``seconds``.
     overfitting : Overfitting or None
-    winner : dict or None
-        The best setting's ``setting`` (number), ``rows``, ``deflated``, ``buy_and_hold`` (metrics by range), ``holdout``
-        (metrics of both) and ``curves`` (range, daily returns of both); None if no setting has a Sharpe ratio.
+    winner : WinnerRuns or None
+        None if no setting has a Sharpe ratio.
     seconds : dict
         By phase.
     """
 
     summary: Summary
-    checks: list[dict[str, Any]]
+    checks: list[Mapping[str, float]]
     overfitting: Overfitting | None
-    winner: dict[str, Any] | None
+    winner: WinnerRuns | None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -108,7 +147,7 @@ class SweepRunner:
 
         # 2. The table, and its summary
         table = self.folder.path / TABLE
-        write_table((self.folder.piece(unit) for unit in blocks), table, grid.axes)
+        write_table((self.folder.piece(unit) for unit in blocks), table, grid.columns)
         chosen = frozenset(random_share(len(grid), min(1.0, MOST_SAMPLED / len(grid)), self.seed + 1).tolist())
         summary = Summary(grid, TableLayout.of(grid), chosen)
         for batch in batches(table):
@@ -125,7 +164,7 @@ class SweepRunner:
         # 4. The best settings and a random share, checked in Backtrader
         best = [rows[0]["setting"] for rows in summary.best[:WINNERS_CHECKED]]
         at_random = random_share(len(grid), self.check_share, self.seed).tolist()
-        checked = [Unit(CHECK, number) for number in dict.fromkeys([*best, *at_random])]
+        checked = [Unit(CHECK, number) for number in dict.fromkeys([*best, *at_random])] if worker.has_replay else []
         self._run_units(checked, lambda done: progress("check", done, len(checked)))
         checks = [json.loads(self.folder.piece(unit).read_text(encoding="utf-8")) for unit in checked]
         seconds.note("check")
@@ -165,20 +204,26 @@ class SweepRunner:
         others = {configuration: sharpe for (tried, configuration), sharpe in logged.items() if tried in bars.values()}
         trials: list[Trial] = []
         for number in range(worker.n_blocks):
-            digests = dict(zip(worker.block(number), worker.grid.digests(worker.block(number)), strict=True))
             piece = self.folder.piece(Unit(ROWS, number))
             table = read_part(piece, ["setting", "timerange", "sharpe_daily"]).to_pylist()
-            trials += [Trial(bars[row["timerange"]], digests[row["setting"]], row["sharpe_daily"]) for row in table]
+            if worker.swept is None:
+                known = dict(zip(worker.block(number), worker.grid.digests(worker.block(number)), strict=True))
+                digests = [known[row["setting"]] for row in table]
+            else:
+                digests = read_part(piece, [CONFIGURATION]).column(CONFIGURATION).to_pylist()
+            trials += [
+                Trial(bars[row["timerange"]], digest, row["sharpe_daily"]) for row, digest in zip(table, digests, strict=True)
+            ]
             if len(trials) >= _LOGGED_AT_ONCE or number == worker.n_blocks - 1:
                 add_trials(self.runs, trials)
                 trials = []
-            for digest in digests.values():
+            for digest in digests:
                 others.pop(digest, None)
-        known = [sharpe for sharpe in others.values() if sharpe is not None]
-        return _Prior(len(others), len(known), sum(known), sum(sharpe**2 for sharpe in known))
+        sharpes = [sharpe for sharpe in others.values() if sharpe is not None]
+        return _Prior(len(others), len(sharpes), sum(sharpes), sum(sharpe**2 for sharpe in sharpes))
 
-    def _winner(self, summary: Summary, prior: _Prior) -> dict[str, Any]:
-        worker, holdout, number = self.worker, self.holdout, summary.best[0][0]["setting"]
+    def _winner(self, summary: Summary, prior: _Prior) -> WinnerRuns:
+        worker, holdout, number = self.worker, self.holdout, cast("int", summary.best[0][0]["setting"])
         pairs = {
             segment: (worker.backtest(number, segment), _buy_and_hold(worker, number, segment))
             for segment in (*worker.segments, holdout)
@@ -186,21 +231,19 @@ class SweepRunner:
         after, benchmark = pairs[holdout]
         lost = ruined_at(after)
         returns = np.concatenate([daily_returns(pairs[segment][0]).to_numpy() for segment in worker.segments])
-        return {
-            "setting": number,
-            "rows": summary.best[0],
-            "deflated": _deflated(returns, summary, prior),
-            "buy_and_hold": [metrics(pairs[segment][1]) for segment in worker.segments],
-            "holdout": {
-                "timerange": str(holdout.timerange),
-                "strategy": metrics(after),
-                "buy_and_hold": metrics(benchmark),
-                "ruined": None if lost is None else utc(lost.to_datetime64()),
-            },
-            "curves": [
-                (str(segment.timerange), daily_returns(run), daily_returns(other)) for segment, (run, other) in pairs.items()
+        return WinnerRuns(
+            setting=number,
+            rows=summary.best[0],
+            deflated=_deflated(returns, summary, prior),
+            buy_and_hold=[metrics(pairs[segment][1]) for segment in worker.segments],
+            holdout=metrics(after),
+            holdout_buy_and_hold=metrics(benchmark),
+            ruined=None if lost is None else utc(lost.to_datetime64()),
+            curves=[
+                WinnerCurve(str(segment.timerange), daily_returns(run), daily_returns(other))
+                for segment, (run, other) in pairs.items()
             ],
-        }
+        )
 
 
 def _backend(name: str, workers: int) -> Backend:
@@ -227,23 +270,30 @@ def _buy_and_hold(worker: SweepWorker, number: int, segment: Segment) -> Simulat
     return run_backtest(segment.bars, BuyAndHold(), costs=setting.costs, cash=setting.cash)
 
 
-def _deflated(returns: FloatArray, summary: Summary, prior: _Prior) -> dict[str, Any]:
-    """Return the winner's Sharpe ratio, deflated by all trials: the sweep's settings and earlier trials on these bars.
-
-    ``value`` is None where it is undefined; ``reason`` gives the cause.
-    """
+def _deflated(returns: FloatArray, summary: Summary, prior: _Prior) -> WinnerDeflated:
+    """Return the winner's Sharpe ratio, deflated by all trials: the sweep's settings and earlier trials on these bars."""
     trials, known = summary.settings + prior.trials, summary.traded + prior.known
     total, squares = summary.sums[0] + prior.total, summary.sums[1] + prior.squares
     variance = max(0.0, (squares - total**2 / known) / (known - 1)) if known > 1 else None
-    found = {"trials": trials, "of_this_sweep": summary.settings, "variance": variance, "days": len(returns)}
+    value, luck, reason = None, None, None
     if len(returns) < FEWEST_DAYS:
-        return {**found, "value": None, "luck": None, "reason": f"{len(returns)} days are too few; it needs {FEWEST_DAYS}"}
-    if trials > 1 and variance is None:
-        return {**found, "value": None, "luck": None, "reason": "no other setting has a Sharpe ratio"}
-    daily = (variance or 0.0) / DAYS_PER_YEAR
-    value = deflated_sharpe(Moments.of(returns), trials, daily)
-    luck = expected_best(trials, daily) * float(np.sqrt(DAYS_PER_YEAR))
-    return {**found, "value": value, "luck": luck, "reason": None if value is not None else "the returns take only two values"}
+        reason = f"{len(returns)} days are too few; it needs {FEWEST_DAYS}"
+    elif trials > 1 and variance is None:
+        reason = "no other setting has a Sharpe ratio"
+    else:
+        daily = (variance or 0.0) / DAYS_PER_YEAR
+        value = deflated_sharpe(Moments.of(returns), trials, daily)
+        luck = expected_best(trials, daily) * float(np.sqrt(DAYS_PER_YEAR))
+        reason = None if value is not None else "the returns take only two values"
+    return WinnerDeflated(
+        trials=trials,
+        of_this_sweep=summary.settings,
+        variance=variance,
+        days=len(returns),
+        value=value,
+        luck=luck,
+        reason=reason,
+    )
 
 
 class _Clock:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ..arrays import FloatArray
-from .axes import value_text
+from ..arrays import FloatArray, JsonValue
+from ..options import OptionValue
+from .axes import axis_title, value_text
 from .grid import Grid
+from .sweep_record import TableRow, number_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,21 +34,21 @@ class Side:
 
     title: str
     labels: tuple[str, ...]
-    cell_of: dict[Any, int]
+    cell_of: dict[JsonValue, int]
     centres: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, title: str, values: Iterable[Any]) -> Side:
+    def of(cls, title: str, values: Iterable[OptionValue]) -> Side:
         """Assign each value to a cell; neighbours share a cell if there are too many values."""
         each = list(values)
         n = min(len(each), MOST_CELLS_A_SIDE)
         cells = [i * n // len(each) for i in range(len(each))]
-        groups: list[list[Any]] = [[] for _ in range(n)]
+        groups: list[list[OptionValue]] = [[] for _ in range(n)]
         for value, cell in zip(each, cells, strict=True):
             groups[cell].append(value)
         labels = tuple(value_text(group[0]) + ("" if len(group) == 1 else f" .. {value_text(group[-1])}") for group in groups)
         numeric = all(isinstance(value, float) for value in each)
-        centres = tuple(sum(group) / len(group) for group in groups) if numeric else ()
+        centres = tuple(sum(cast("list[float]", group)) / len(group) for group in groups) if numeric else ()
         return cls(title, labels, dict(zip(each, cells, strict=True)), centres)
 
 
@@ -68,7 +70,7 @@ class TableLayout:
     @classmethod
     def of(cls, grid: Grid) -> TableLayout | None:
         """Return the layout, or None if no axis varies."""
-        points = grid.models[0].points
+        points = grid.model(0).points
         if len(points.offsets) > 1:
             offsets = sorted(points.offsets)
             return cls(
@@ -76,11 +78,10 @@ class TableLayout:
                 Side.of("offset of SELL, HOLD's being 0", offsets),
                 ("offset_buy", "offset_sell"),
             )
-        sizes = dict(zip(grid.axis_names, grid.sizes, strict=True))
-        longest = sorted(grid.varied, key=lambda axis: (-sizes[axis], grid.axis_names.index(axis)))[:2]
+        longest = sorted(grid.varied, key=lambda axis: -grid.length(axis))[:2]  # the outermost of equal ones
         if not longest:
             return None
-        sides = [Side.of(_title(axis), _column_values(grid, axis)) for axis in longest]
+        sides = [Side.of(axis_title(axis), _column_values(grid, axis)) for axis in longest]
         if len(sides) == 1:
             sides.append(Side("", ("",), {}))
         return cls(sides[0], sides[1], (longest[0], longest[1] if len(longest) > 1 else ""))
@@ -92,13 +93,13 @@ class Summary:
 
     Attributes
     ----------
-    best : list of dict
+    best : list of TableRow
         Rows of the best settings by ``sharpe_all``, best first; among equals, the first in the grid.
-    best_mcc : dict or None
+    best_mcc : TableRow or None
         The row with the highest MCC.
-    sampled : list of dict
+    sampled : list of TableRow
         Rows of a random sample of settings.
-    named : list of dict
+    named : list of TableRow
         For each calibration given by name, the first row of each range, checkpoint and decision.
     settings, traded, ruined : int
         The number of settings, of those with a Sharpe ratio, and of those that lost everything on any range.
@@ -114,29 +115,29 @@ class Summary:
     settings: int = 0
     traded: int = 0
     ruined: int = 0
-    best_mcc: dict[str, Any] | None = None
-    sampled: list[dict[str, Any]] = field(default_factory=list)
-    _heap: list[tuple[float, int, list[dict[str, Any]]]] = field(default_factory=list)
-    named: list[dict[str, Any]] = field(default_factory=list)
+    best_mcc: TableRow | None = None
+    sampled: list[TableRow] = field(default_factory=list)
+    _heap: list[tuple[float, int, list[TableRow]]] = field(default_factory=list)
+    named: list[TableRow] = field(default_factory=list)
     sums: tuple[float, float] = (0.0, 0.0)
-    _names: dict[str, set[tuple[Any, ...]]] = field(default_factory=dict)
+    _names: dict[JsonValue, set[tuple[JsonValue, ...]]] = field(default_factory=dict)
     _cells: dict[tuple[str, str, str], FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._names = {text: set() for text in self.grid.models[0].points.names}
+        self._names = {text: set() for text in self.grid.model(0).points.names}
 
     def take(self, batch: pa.RecordBatch) -> None:
         """Add a batch of rows; all rows of a setting are in one batch."""
-        rows: dict[int, list[dict[str, Any]]] = {}
+        rows: dict[int, list[TableRow]] = {}
         for row in batch.to_pylist():
             rows.setdefault(row["setting"], []).append(row)
         for number, group in rows.items():
             self._take_setting(number, group)
 
-    def _take_setting(self, number: int, rows: list[dict[str, Any]]) -> None:
+    def _take_setting(self, number: int, rows: list[TableRow]) -> None:
         self.settings += 1
-        self.ruined += any(row["ruined"] for row in rows)
-        sharpe = rows[0]["sharpe_all"]
+        self.ruined += any(bool(row["ruined"]) for row in rows)
+        sharpe = number_in(rows[0], "sharpe_all")
         if sharpe is not None:
             self.traded += 1
             self.sums = self.sums[0] + sharpe, self.sums[1] + sharpe**2
@@ -148,7 +149,8 @@ class Summary:
         if number in self.chosen:
             self.sampled.append(rows[0])
         for row in rows:
-            if row["mcc"] is not None and (self.best_mcc is None or row["mcc"] > self.best_mcc["mcc"]):
+            mcc, best = number_in(row, "mcc"), self.best_mcc
+            if mcc is not None and (best is None or mcc > (number_in(best, "mcc") or 0.0)):
                 self.best_mcc = row
             self._take_cell(row)
             seen = self._names.get(row["calibration"])
@@ -157,23 +159,23 @@ class Summary:
                 seen.add(key)
                 self.named.append(row)
 
-    def _take_cell(self, row: dict[str, Any]) -> None:
+    def _take_cell(self, row: TableRow) -> None:
         if self.layout is None:
             return
         across, down = (row.get(name) if name else None for name in self.layout.columns)
         if (across is None and self.layout.columns[0].startswith("offset")) or across not in self.layout.across.cell_of:
             return
         shape = (2, len(MEASURES), len(self.layout.down.labels), len(self.layout.across.labels))
-        key = (row["timerange"], row["ckpt"], row["decision"])
+        key = cast("tuple[str, str, str]", (row["timerange"], row["ckpt"], row["decision"]))
         cells = self._cells.setdefault(key, np.zeros(shape))
         at = self.layout.down.cell_of.get(down, 0), self.layout.across.cell_of[across]
         for measure, name in enumerate(MEASURES):
-            if row[name] is not None:
-                cells[0, measure, *at] += row[name]
+            if (value := number_in(row, name)) is not None:
+                cells[0, measure, *at] += value
                 cells[1, measure, *at] += 1
 
     @property
-    def best(self) -> list[list[dict[str, Any]]]:
+    def best(self) -> list[list[TableRow]]:
         """The rows of the best settings, best first."""
         return [rows for _, _, rows in sorted(self._heap, key=lambda entry: (-entry[0], -entry[1]))]
 
@@ -184,10 +186,10 @@ class Summary:
             return {key: np.where(cells[1] > 0, cells[0] / cells[1], math.nan) for key, cells in self._cells.items()}
 
 
-def _column_values(grid: Grid, axis: str) -> list[Any]:
+def _column_values(grid: Grid, axis: str) -> Sequence[OptionValue]:
     """Return the values of an axis as in the table's column."""
     if axis == "calibration":
-        return grid.models[0].points.names
+        return grid.model(0).points.names
     if axis != "decision":
         return list(grid.values(axis))
     settings = {str(grid[place * _step(grid, axis)].decision): None for place in range(len(grid.values(axis)))}
@@ -196,7 +198,3 @@ def _column_values(grid: Grid, axis: str) -> list[Any]:
 
 def _step(grid: Grid, axis: str) -> int:
     return math.prod(grid.sizes[grid.axis_names.index(axis) + 1 :])
-
-
-def _title(axis: str) -> str:
-    return axis.replace("_", " ")

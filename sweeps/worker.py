@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import FloatArray, IntArray
+from ..arrays import FloatArray, Int64Array, IntArray
 from ..data.bars import Bars
 from ..data.labels import class_counts
 from ..data.time_range import TimeRange
@@ -26,13 +26,17 @@ from ..engine.simulation import Simulation
 from ..errors import StrategyError
 from ..models.signals import NO_SIGNAL, Signals
 from ..models.statistics import confusion, matthews_correlation
-from ..results.metric import MetricValue
+from ..results.metric import Metric, MetricValue
 from ..results.metrics import Metrics, daily_sharpe, metrics, replay_metrics, sweep_metrics
 from ..results.run_view import RunView
 from ..results.significance.backtest_overfitting import part_lengths
+from ..results.trial_log import configuration_digest, trial_configuration
 from ..strategies.base import Strategy
-from .grid import Configuration, Grid
-from .result_table import part_bytes
+from .grid import Configuration, Grid, parameter_columns
+from .result_table import CONFIGURATION, PARTS, part_bytes
+from .segment import Segment
+from .sweep_record import NewRow
+from .swept_strategy import SweptStrategy
 
 ROWS, CHECK = "rows", "check"
 FEWEST_IN_BLOCK, MOST_IN_BLOCK, BLOCKS = 16, 2_048, 64
@@ -46,38 +50,24 @@ class Unit(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Segment:
-    """The bars of one range, with each model's logits and labels: ranked on, or the hold-out.
+class SegmentSignals:
+    """The signals of a setting on a segment, their shares, and their MCC against the labels.
 
     Attributes
     ----------
-    timerange : TimeRange
-    bars : Bars
-        The traded bars, none outside the range.
-    logits : tuple of array, each of shape (n_bars, 3)
-        One per model of the grid, NaN in its warm-up.
-    labels : tuple of array of int8, each of shape (n_bars,)
-        One per model; -1 where the label needs bars after the range.
+    signal : array of int8, shape (n_bars,)
+    shares : tuple of float, optional
+        Of SELL, HOLD and BUY among the bars with a signal; None without any.
+    mcc : float, optional
+        None without a model, whose labels they would predict.
+    strategy : Strategy, optional
+        That made them, other than flagtrader.
     """
-
-    timerange: TimeRange
-    bars: Bars
-    logits: tuple[FloatArray, ...]
-    labels: tuple[IntArray, ...]
-
-    @property
-    def n_days(self) -> int:
-        """The number of UTC days from the first bar to the last."""
-        return len(ReplayBars.of(self.bars).last_of_day)
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentSignals:
-    """The signals of one calibration and decision on a segment, their shares, and their MCC against the labels."""
 
     signal: IntArray
     shares: tuple[float, float, float] | None
     mcc: float | None
+    strategy: Strategy | None = None
 
 
 class PrecomputedSignals(Strategy):
@@ -101,15 +91,25 @@ class SweepWorker:
         Those that settings are ranked on.
     parts : int
         The number of parts that the days are split into for the probability of backtest overfitting.
+    swept : SweptStrategy, optional
+        The strategy, other than flagtrader.
     """
 
     grid: Grid
     segments: tuple[Segment, ...]
     parts: int
+    swept: SweptStrategy | None = None
+
+    @property
+    def has_replay(self) -> bool:
+        """Whether the fast replay applies to the strategy; otherwise every setting is run in Backtrader."""
+        return self.swept is None or self.swept.has_replay
 
     @property
     def block_size(self) -> int:
         """Settings per block: it depends on the grid alone, so the table does not depend on the backend."""
+        if not self.has_replay:
+            return 1
         return min(MOST_IN_BLOCK, max(FEWEST_IN_BLOCK, math.ceil(len(self.grid) / BLOCKS)))
 
     @property
@@ -131,57 +131,43 @@ class SweepWorker:
         """
         if unit.kind == CHECK:
             return json.dumps(self.check(unit.number)).encode()
-        return part_bytes(self.rows(self.block(unit.number)), self.grid.axes)
+        return part_bytes(self.rows(self.block(unit.number)), self.grid.columns)
 
-    def rows(self, numbers: range) -> Iterator[dict[str, Any]]:
+    def rows(self, numbers: range) -> Iterator[NewRow]:
         """Yield a row for each setting and segment, with the columns of ``result_table.table_schema``."""
-        prepared = [ReplayBars.of(segment.bars) for segment in self.segments]
-        scratches = [Scratch(len(bars)) for bars in prepared]
-        edges = part_edges(sum(len(bars.last_of_day) for bars in prepared), max(1, self.parts))
-        last: dict[int, tuple[Any, SegmentSignals]] = {}
-        swept = sweep_metrics()
+        play = _Replays(self) if self.has_replay else self._played_in_backtrader
+        edges = part_edges(sum(segment.n_days for segment in self.segments), max(1, self.parts))
         for number in numbers:
             setting = self.grid[number]
-            rows, returns = [], []
-            for at, (bars, scratch) in enumerate(zip(prepared, scratches, strict=True)):
-                key = self._signal_key(setting)
-                if at not in last or last[at][0] != key:
-                    last[at] = key, self.segment_signals(setting, self.segments[at])
-                signals = last[at][1]
-                replayed = replay(
-                    bars,
-                    position_rule(signals.signal, short=setting.short),
-                    costs=setting.costs,
-                    cash=setting.cash,
-                    short=setting.short,
-                    rules=setting.rules,
-                    scratch=scratch,
-                )
-                view = RunView.of_replay(replayed)
-                returns.append(view.daily_returns)
-                rows.append(
-                    _row(self.grid, setting, self.segments[at], signals)
-                    | {metric.name: metric.value(view) for metric in swept}
-                    | {"ruined": view.ruined}
-                )
-            together = np.concatenate(returns)
-            rows[0]["parts"] = part_sums(together, edges)
-            for row in rows:
+            pairs = [play(setting, at) for at in range(len(self.segments))]
+            together = np.concatenate([returns for _, returns in pairs])
+            for row, _ in pairs:
                 row["sharpe_all"] = daily_sharpe(together)
-            yield from rows
+            pairs[0][0][PARTS] = part_sums(together, edges)
+            yield from (row for row, _ in pairs)
+
+    def _played_in_backtrader(self, setting: Configuration, at: int) -> tuple[NewRow, FloatArray]:
+        """Return a setting's row on a segment, and its daily returns, from Backtrader."""
+        segment = self.segments[at]
+        run = self.backtest(setting.number, segment)
+        counts = None if run.signals is None else class_counts(run.signals["signal"].to_numpy())
+        row = _row(self.grid, setting, segment, _shares(counts), None)
+        return _measured(row, RunView.of_simulation(run), sweep_metrics(), trial_configuration(run))
 
     def segment_signals(self, setting: Configuration, segment: Segment) -> SegmentSignals:
         """Return the signals of a setting on a segment. *Causality: row t uses bars <= t.*"""
-        signals = self.signals(setting, segment)
-        counts = class_counts(signals.signal)
-        labels = segment.labels[setting.model]
-        known = (labels >= 0) & (signals.signal != NO_SIGNAL)
-        shares = counts / counts.sum() if counts.sum() else None
-        mcc = matthews_correlation(confusion(signals.signal[known], labels[known])) if known.any() else None
-        return SegmentSignals(signals.signal, None if shares is None else tuple(shares.tolist()), mcc)
+        strategy, signals = (
+            (None, self.signals(setting, segment)) if self.swept is None else self.swept.prepared(setting, segment)
+        )
+        mcc = None
+        if segment.labels:
+            labels = segment.labels[setting.model]
+            known = (labels >= 0) & (signals.signal != NO_SIGNAL)
+            mcc = matthews_correlation(confusion(signals.signal[known], labels[known])) if known.any() else None
+        return SegmentSignals(signals.signal, _shares(class_counts(signals.signal)), mcc, strategy)
 
     def signals(self, setting: Configuration, segment: Segment) -> Signals:
-        """Return the signals of a setting on a segment, with their logits and probabilities."""
+        """Return the signals of a checkpoint's setting on a segment, with their logits and probabilities."""
         logits = segment.logits[setting.model]
         probabilities = setting.point.calibration(logits)
         signal = setting.decision(
@@ -189,7 +175,15 @@ class SweepWorker:
         )
         return Signals(signal, signal, logits, probabilities)
 
-    def check(self, number: int) -> dict[str, Any]:
+    def configuration(self, setting: Configuration, segment: Segment, strategy: Strategy | None) -> str | None:
+        """Return the digest of a setting in the trial log; None for a checkpoint's, which the grid knows."""
+        if self.swept is None or strategy is None:
+            return None
+        backtest = self.swept.backtest(setting, segment, strategy)
+        digest = None if backtest.checkpoint is None else backtest.checkpoint.digest
+        return configuration_digest(backtest.settings(strategy, strategy.signals), digest)
+
+    def check(self, number: int) -> dict[str, float]:
         """Run a setting in Backtrader, and compare every order, fill, bar and metric with the replay.
 
         Raises
@@ -198,11 +192,12 @@ class SweepWorker:
             Naming the setting and the first difference.
         """
         started = time.perf_counter()
-        found = {"setting": number, "bars": 0, "orders": 0}
+        found: dict[str, float] = {"setting": number, "bars": 0, "orders": 0}
         for segment in self.segments:
-            run, replayed = self.backtest(number, segment), self.replay(number, segment)
+            run, (replayed, configuration) = self.backtest(number, segment), self.replay(number, segment)
             try:
                 check_replay(run, replayed)
+                _check_configuration(run, configuration)
                 _check_metrics(replay_metrics(replayed), metrics(run))
             except StrategyError as error:
                 raise StrategyError(f"setting {number} over {segment.timerange}: {error}") from None
@@ -213,6 +208,10 @@ class SweepWorker:
     def backtest(self, number: int, segment: Segment) -> Simulation:
         """Run a setting on a segment in Backtrader, as `flagbt run` does."""
         setting = self.grid[number]
+        if self.swept is not None:
+            run = self.swept.backtest(setting, segment).run()
+            self.swept.check_seen(run.strategy, segment)
+            return run
         return run_backtest(
             segment.bars,
             PrecomputedSignals(short=setting.short),
@@ -224,23 +223,62 @@ class SweepWorker:
             short=setting.short,
         )
 
-    def replay(self, number: int, segment: Segment) -> ReplayResult:
-        """Replay a setting on a segment."""
+    def replay(self, number: int, segment: Segment) -> tuple[ReplayResult, str | None]:
+        """Replay a setting on a segment; return the result, and the setting's digest where the grid does not know it."""
         setting = self.grid[number]
-        targets = position_rule(self.signals(setting, segment).signal, short=setting.short)
-        return replay(
-            ReplayBars.of(segment.bars),
-            targets,
-            costs=setting.costs,
-            cash=setting.cash,
-            short=setting.short,
-            rules=setting.rules,
-        )
+        signals = self.segment_signals(setting, segment)
+        replayed = _replay(setting, signals, ReplayBars.of(segment.bars), None)
+        return replayed, self.configuration(setting, segment, signals.strategy)
 
-    @staticmethod
-    def _signal_key(setting: Configuration) -> tuple[Any, ...]:
+    def signal_key(self, setting: Configuration) -> tuple[object, ...]:
+        """Return what decides a setting's signals: settings with equal keys share them."""
         cost = setting.round_trip_cost if setting.decision.method == "utility" else None
-        return setting.places[:3], cost
+        return setting.places[:4], cost, None if self.swept is None else setting.short
+
+
+class _Replays:
+    """Replays settings on a worker's segments, into the same memory, with the signals of the setting before where it can."""
+
+    def __init__(self, worker: SweepWorker) -> None:
+        self._worker = worker
+        self._bars = [ReplayBars.of(segment.bars) for segment in worker.segments]
+        self._scratches = [Scratch(len(bars)) for bars in self._bars]
+        self._metrics = sweep_metrics()
+        self._last: dict[int, tuple[object, SegmentSignals]] = {}
+
+    def __call__(self, setting: Configuration, at: int) -> tuple[NewRow, FloatArray]:
+        """Return a setting's row on a segment, and its daily returns."""
+        worker, segment, key = self._worker, self._worker.segments[at], self._worker.signal_key(setting)
+        if at not in self._last or self._last[at][0] != key:
+            self._last[at] = key, worker.segment_signals(setting, segment)
+        signals = self._last[at][1]
+        view = RunView.of_replay(_replay(setting, signals, self._bars[at], self._scratches[at]))
+        row = _row(worker.grid, setting, segment, signals.shares, signals.mcc)
+        return _measured(row, view, self._metrics, worker.configuration(setting, segment, signals.strategy))
+
+
+def _replay(setting: Configuration, signals: SegmentSignals, bars: ReplayBars, scratch: Scratch | None) -> ReplayResult:
+    short = setting.short or (signals.strategy is not None and signals.strategy.short)
+    return replay(
+        bars,
+        position_rule(signals.signal, short=short),
+        costs=setting.costs,
+        cash=setting.cash,
+        short=short,
+        rules=setting.rules,
+        scratch=scratch,
+    )
+
+
+def _measured(row: NewRow, view: RunView, swept: Sequence[Metric], configuration: str | None) -> tuple[NewRow, FloatArray]:
+    """Return a row with its metrics, and the daily returns, before the view's memory is used again."""
+    found = {metric.name: metric.value(view) for metric in swept}
+    return row | found | {"ruined": view.ruined, CONFIGURATION: configuration}, view.daily_returns
+
+
+def _shares(counts: Int64Array | None) -> tuple[float, float, float] | None:
+    """Return the shares of SELL, HOLD and BUY; None without a signal."""
+    return None if counts is None or not counts.sum() else tuple((counts / counts.sum()).tolist())
 
 
 def part_sums(returns: FloatArray, edges: npt.NDArray[np.int64]) -> list[float]:
@@ -253,22 +291,30 @@ def part_edges(n_days: int, parts: int) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(part_lengths(n_days, parts))[:-1]]).astype(np.int64)
 
 
-def _row(grid: Grid, setting: Configuration, segment: Segment, signals: SegmentSignals) -> dict[str, Any]:
-    offsets, shares = setting.point.offsets, signals.shares
+def _row(
+    grid: Grid, setting: Configuration, segment: Segment, shares: tuple[float, float, float] | None, mcc: float | None
+) -> NewRow:
+    has_model, offsets = bool(grid.models), setting.point.offsets if grid.models else None
     return {
         **setting.values,
+        **parameter_columns(setting.params, grid.columns),
         "setting": setting.number,
         "timerange": str(segment.timerange),
-        "ckpt": grid.models[setting.model].name,
-        "calibration": setting.point.text,
-        "decision": str(setting.decision),
+        "ckpt": grid.model(setting.model).name if has_model else None,
+        "calibration": setting.point.text if has_model else None,
+        "decision": str(setting.decision) if has_model else None,
         "offset_sell": None if offsets is None else offsets[0],
         "offset_buy": None if offsets is None else offsets[1],
         "share_sell": shares and shares[0],
         "share_hold": shares and shares[1],
         "share_buy": shares and shares[2],
-        "mcc": signals.mcc,
+        "mcc": mcc,
     }
+
+
+def _check_configuration(run: Simulation, configuration: str | None) -> None:
+    if configuration is not None and configuration != trial_configuration(run):
+        raise StrategyError("the trial log would count it as another configuration than Backtrader's run.")
 
 
 def _check_metrics(replayed: dict[str, MetricValue], backtested: Metrics) -> None:

@@ -328,13 +328,13 @@ def nano(nano_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoi
     """Train a real checkpoint on a random walk of 2023; validated on its last months."""
     from flagbt.training.recipe import Recipe
     from flagbt.training.trainer import Schedule
-    from flagbt.workflows.train import train
+    from flagbt.workflows.train import train_on
 
     recipe = Recipe(
         preset=nano_preset, validation=TimeRange.parse("20230501-"), pretraining=Schedule(epochs=1), schedule=Schedule(epochs=2)
     )
     bars = make_bars(4000, seed=5, start="2023-01-01")
-    return train(bars, tmp_path_factory.mktemp("checkpoints") / "nano", recipe)
+    return train_on(bars, tmp_path_factory.mktemp("checkpoints") / "nano", recipe)
 
 
 @pytest.fixture

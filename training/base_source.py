@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
-from ..arrays import FloatArray
+from ..arrays import FloatArray, JsonObject
 from ..data.bars import Bars
 from ..data.feature_schema import FeatureSchema
 from ..data.features import FeatureSet, feature_set
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, RangeError, UsageError, nearest
-from ..models.architecture import PRESETS, AnyArchitecture, Architecture
+from ..models.architecture import PRESETS, AnyArchitecture, Architecture, Lora
 from ..models.kinds.language_model import PRESET as LANGUAGE_MODEL
 from ..models.kinds.language_model import LanguageModel, load_language_model
-from ..models.network import Lora, build_base, language_base
+from ..models.network import build_base, language_base
 from ..models.stored_base import StoredBase, find_base
 from .pretrain import Base
 
@@ -68,7 +67,7 @@ class BaseSource:
         """
         if self.stored is None:
             return
-        hours = self.stored.values["data"]["step_hours"]
+        hours = self.stored.facts.data.step_hours
         if hours != bars.step_hours:
             raise CheckpointError(
                 f"--base: '{self.stored.name}' was pre-trained on bars of {hours:g} hours, {bars.source} has bars of "
@@ -86,7 +85,7 @@ class BaseSource:
         if self.stored is not None:
             weights, place = self.stored.weights(), str(self.stored.folder)
             build_base(self.architecture, weights, place=place)
-            return Base(weights, [float(loss) for loss in self.stored.values["losses"]])
+            return Base(weights, list(self.stored.facts.losses))
         if self.language is not None:
             torch.manual_seed(seed)
             place = self.language.source["name"]
@@ -98,13 +97,13 @@ class BaseSource:
         """Return the update to train; on a language model, the new embedding of rows is trained in full as well."""
         return replace(lora, trained=("embed", "head")) if self.language is not None else lora
 
-    def describe(self, made: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, made: JsonObject) -> JsonObject:
         """Return a checkpoint's description of its base; ``made`` is the one of a base that the training made."""
         if self.language is not None:
             return self.language.to_json()
         if self.stored is None:
             return made
-        kept = {key: self.stored.values[key] for key in ("preset", "schedule", "losses", "data")}
+        kept: JsonObject = {key: self.stored.values[key] for key in ("preset", "schedule", "losses", "data")}
         if self.stored.checkpoint is not None:
             kept["was"] = {"kind": "checkpoint", "base": self.stored.checkpoint.values["base"]}
         return {**kept, "name": self.stored.name, "digest": self.stored.digest}
@@ -149,7 +148,7 @@ def find_base_source(preset: str | None, base: str | None, base_layers: int | No
         chosen = feature_set(features or DEFAULT_FEATURES)
         return BaseSource(preset or DEFAULT_PRESET, preset_architecture(preset or DEFAULT_PRESET, len(chosen.columns)), chosen)
     stored = find_base(base)
-    known, columns = stored.values["preset"], stored.schema.feature_set
+    known, columns = stored.facts.preset or "", stored.schema.feature_set
     if preset is not None and preset != known:
         raise CheckpointError(
             f"--preset: the base '{stored.name}' is '{known}', not '{preset}'. Leave --preset out, or choose another --base."

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..arrays import FloatArray
 from ..data.labels import CLASS_NAMES
 from ..models.diversity import model_verdict
+from ..models.statistics import ClassifierScores
 
 ACTIONS = ("warn", "stop")
 LARGEST_ACCURACY_GAIN = 0.10
 LARGEST_DIRECTION_AUC = 0.70
 
 
-def collapse_findings(entry: dict[str, Any], label_shares: FloatArray) -> list[str]:
+def collapse_findings(scores: ClassifierScores, label_shares: FloatArray) -> list[str]:
     """Return one sentence for each problem of an epoch; usually there is none.
 
     Parameters
     ----------
-    entry : dict
-        ``statistics.scores`` on the validation samples, before calibration, of the corrected probabilities
+    scores : ClassifierScores
+        On the validation samples, before calibration, of the corrected probabilities
         (``Objective.correction``): class weights shift the others on purpose, and that shift must not count as a collapse.
     label_shares : array, shape (3,)
         The training labels' shares.
@@ -31,17 +30,17 @@ def collapse_findings(entry: dict[str, Any], label_shares: FloatArray) -> list[s
     bitcoin no honest model comes near either, and a leak of the label into a feature gives both.
     """
     findings = []
-    mean = [entry["mean_probabilities"][name] for name in CLASS_NAMES]
+    mean = [scores.mean_probabilities[name] for name in CLASS_NAMES]
     verdict = model_verdict(mean, label_shares)
     if verdict is not None and verdict.verdict == "collapsed":
         findings.append(f"collapsed: {verdict.sentence}")
-    gain = entry["accuracy"] - entry["majority_share"]
+    gain = scores.accuracy - scores.majority_share
     if gain > LARGEST_ACCURACY_GAIN:
         findings.append(
-            f"too good to be true: accuracy {entry['accuracy']:.3f} is {gain:.3f} above always predicting the most frequent "
+            f"too good to be true: accuracy {scores.accuracy:.3f} is {gain:.3f} above always predicting the most frequent "
             "class. Look for a feature that sees the future before believing it."
         )
-    direction = entry["auc_buy_sell"]
+    direction = scores.auc_buy_sell
     if direction is not None and direction > LARGEST_DIRECTION_AUC:
         findings.append(
             f"too good to be true: BUY is separated from SELL with an AUC of {direction:.3f}, where 0.5 is chance and honest "

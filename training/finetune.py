@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import peft
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ..arrays import FloatArray, Int64Array
 from ..data.labels import class_counts, class_shares
 from ..errors import TrainingError
+from ..models.description import EpochScores, best_of
 from ..models.network import adapter_state, build_base, read_tensors, with_lora, write_tensors
 from ..models.statistics import scores, softmax
 from ..stopping import stop_if_requested
@@ -44,10 +44,8 @@ class FineTuneResult:
     ----------
     model : PeftModel
         On the CPU, in evaluation mode, with the best epoch's weights.
-    history : list of dict
-        ``epoch``, ``train_loss``, the scores of ``statistics.scores`` on the validation samples before calibration,
-        ``nll_corrected`` and the guard's ``findings``, which refer to the corrected probabilities.
-    best : dict
+    history : list of EpochScores
+    best : EpochScores
         The entry of ``history`` that ``best_of`` returns.
     class_weights : array, shape (3,)
     correction : array, shape (3,)
@@ -57,8 +55,8 @@ class FineTuneResult:
     """
 
     model: peft.PeftModel
-    history: list[dict[str, Any]]
-    best: dict[str, Any]
+    history: list[EpochScores]
+    best: EpochScores
     class_weights: FloatArray
     correction: FloatArray
     diverged: str | None = None
@@ -152,7 +150,7 @@ class _Evaluation:
     monitor: Monitor
     prior: FloatArray
     correction: FloatArray
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[EpochScores] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
     def on_epoch_end(self, epoch: int, train_loss: float) -> dict[str, float]:
@@ -166,20 +164,24 @@ class _Evaluation:
         if not (math.isfinite(train_loss) and np.isfinite(logits[self.setup.split.validation]).all()):
             raise self._divergence(epoch, train_loss)
         labels = self.setup.validation_labels
-        entry = {"epoch": epoch, "train_loss": train_loss, **scores(softmax(logits), labels, self.prior)}
         corrected = scores(softmax(logits + self.correction), labels, self.prior)
-        entry["nll_corrected"] = corrected["nll"]
-        entry["findings"] = collapse_findings(corrected, self.prior)
+        entry = EpochScores(
+            epoch=epoch,
+            train_loss=train_loss,
+            nll_corrected=corrected.nll,
+            findings=tuple(collapse_findings(corrected, self.prior)),
+            **vars(scores(softmax(logits), labels, self.prior)),
+        )
         self.history.append(entry)
         if best_of(self.history, self.recipe.best_by) is entry:
             self.best_weights.update(adapter_state(self.model))
-        self.monitor.on_epoch(EpochProgress("training", self.recipe.schedule.epochs, entry))
-        if entry["findings"] and self.monitor.on_collapse == "stop":
+        self.monitor.on_epoch(EpochProgress("training", self.recipe.schedule.epochs, epoch, train_loss, entry))
+        if entry.findings and self.monitor.on_collapse == "stop":
             raise CollapsedError(
-                f"epoch {epoch}: {' '.join(entry['findings'])} The training was stopped because of --on-collapse stop; nothing "
+                f"epoch {epoch}: {' '.join(entry.findings)} The training was stopped because of --on-collapse stop; nothing "
                 "was written. Use --on-collapse warn to continue in such a case."
             )
-        return {f"eval_{name}": value for name, value in entry.items() if isinstance(value, float)}
+        return {f"eval_{name}": value for name, value in vars(entry).items() if isinstance(value, float)}
 
     def _divergence(self, epoch: int, train_loss: float) -> Exception:
         rate, past = self.recipe.schedule.learning_rate, self.history
@@ -189,18 +191,18 @@ class _Evaluation:
                 f"{message}, and nothing is written. Choose a smaller --learning-rate or a larger --batch-size."
             )
         return _EndedError(
-            f"{message}. The training ended there, and epoch {best_of(past, self.recipe.best_by)['epoch']} of the {len(past)} "
+            f"{message}. The training ended there, and epoch {best_of(past, self.recipe.best_by).epoch} of the {len(past)} "
             "before is kept. Choose a smaller --learning-rate to train longer."
         )
 
     def keep(self, save: Path) -> None:
         """Write the history and the best weights to a save's folder."""
-        (save / "history.json").write_text(json.dumps(self.history), encoding="utf-8")
+        (save / "history.json").write_text(json.dumps([epoch.to_json() for epoch in self.history]), encoding="utf-8")
         write_tensors(save / "best.safetensors", self.best_weights)
 
     def restore(self, save: Path) -> None:
         """Read them from there."""
-        self.history.extend(load_json(save / "history.json", finite=False))
+        self.history.extend(map(EpochScores.from_json, load_json(save / "history.json", finite=False)))
         self.best_weights.update(read_tensors(save / "best.safetensors") if self.history else {})
 
 
@@ -221,15 +223,6 @@ def _dataset(setup: TrainingSetup, recipe: Recipe) -> ChunkDataset:
         multiple_of=recipe.schedule.batch_chunks,
         draws=None if objective.sampler == "natural" else draws,
     )
-
-
-def best_of(history: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
-    """Return the best epoch's entry, the earliest of equally good ones; for ``last`` the last entry."""
-    if best_by == "last":
-        return history[-1]
-    if best_by == "nll":
-        return min(history, key=lambda entry: float(entry["nll_corrected"]))
-    return max(history, key=lambda entry: float(entry[best_by]))
 
 
 def weighted_loss(

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..data.labels import CLASS_NAMES, labels_from_json
+from ..models.description import BarsDescription, BaseOrigin, EpochScores, TrainingDescription
 from ..models.kinds.language_model import TEXT
 
 SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR = "#D55E00", "#666666", "#0072B2"
 
 
-def card(name: str, values: dict[str, Any]) -> str:
+def card(name: str, described: TrainingDescription) -> str:
     """Return the README of a checkpoint, from its description alone."""
-    a, samples, data = values["architecture"], values["samples"], values["data"]
-    objective, ranges = values["objective"], values["ranges"]
-    raw, fitted = values["metrics"]["validation"], values["metrics"]["validation_calibrated"]
-    default = values["calibrations"].get("default")
-    calibrated = "none" if default is None else f"{default['calibration']['method']}, decision {default['decision']['method']}"
-    shares = ", ".join(f"{c} {100 * s:.1f} %" for c, s in zip(CLASS_NAMES, values["label_shares"], strict=True))
+    d, a, samples, data, objective = described, described.architecture, described.samples, described.data, described.objective
+    origin, raw, fitted = BaseOrigin.from_json(d.base), d.metrics.validation, d.metrics.validation_calibrated
+    default = d.calibrations.get("default")
+    calibrated = "none" if default is None else f"{default.calibration['method']}, decision {default.decision['method']}"
+    shares = ", ".join(f"{c} {100 * s:.1f} %" for c, s in zip(CLASS_NAMES, d.label_shares, strict=True))
     rows = "\n".join(
-        f"| {label} | {raw[key]:.4f} | {'–' if fitted is None else format(fitted[key], '.4f')} |"
+        f"| {label} | {getattr(raw, key):.4f} | {'–' if fitted is None else format(getattr(fitted, key), '.4f')} |"
         for label, key in (
             ("negative log-likelihood (nats)", "nll"),
             ("... of always predicting the training shares", "nll_prior"),
@@ -35,36 +35,38 @@ def card(name: str, values: dict[str, Any]) -> str:
     )
     return f"""# {name}
 
-A {values["parameters"]["all"]:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
-{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(values["base"])}, then fine-tuned with LoRA of rank
-{values["lora"]["rank"]} ({values["parameters"]["trainable"]:,} trained parameters). It answers one question per bar:
-{labels_from_json(values["labels"]).question}
+A {d.parameters.all:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
+{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(origin)}, then fine-tuned with LoRA of rank
+{d.lora["rank"]} ({d.parameters.trainable:,} trained parameters). It answers one question per bar:
+{labels_from_json(d.labels).question}
 
-- Data: {data["source"]}{" (SYNTHETIC)" if data["synthetic"] else ""}, {data["bars"]:,} bars, digest `{data["digest"][:16]}`{_more(values.get("more_data", []))}
-- {_seen(values["base"], ranges)}: {ranges["training"]} ({samples["training"]:,} samples); validation and calibration:
-  {ranges["validation"]} ({samples["validation"]:,} samples). flagbt refuses to test it on any of these.
+- Data: {data.source}{" (SYNTHETIC)" if data.synthetic else ""}, {data.bars:,} bars, digest `{data.digest[:16]}`{_more(d.more_data or ())}
+- {_seen(origin, d.ranges)}: {d.ranges["training"]} ({samples.training:,} samples); validation and calibration:
+  {d.ranges["validation"]} ({samples.validation:,} samples). flagbt refuses to test it on any of these.
 - Training labels: {shares}
-- Objective: {objective["loss"]}, class weights {objective["weights"]} ({", ".join(f"{w:.2f}" for w in objective["class_weights"])})
-- Epoch kept: {values["best_epoch"]} of {values["schedule"]["epochs"]}, {_chosen(values.get("best_by", "nll"))}; seed {values["schedule"]["seed"]}
+- Objective: {objective.loss}, class weights {objective.weights} ({", ".join(f"{w:.2f}" for w in objective.class_weights)})
+- Epoch kept: {d.best_epoch} of {d.schedule["epochs"]}, {_chosen(d.best_by)}; seed {d.schedule["seed"]}
 - Calibration `default`: {calibrated}
-{"".join(f"- {note}{chr(10)}" for note in values.get("notes", []))}
+{"".join(f"- {note}{chr(10)}" for note in d.notes)}
 | on the validation range | as trained | calibrated |
 | --- | --- | --- |
 {rows}
 
-On the validation range, before calibration: {values["model_verdict"]["sentence"]}
+On the validation range, before calibration: {d.model_verdict.sentence}
 These are validation figures: the epoch{"" if default is None else " and the calibration"} {"was" if default is None else "were"} chosen on them. Run it on later bars to test it.
 """
 
 
-def _origin(base: dict[str, Any]) -> str:
-    if "was" in base:
-        return f"starting from the checkpoint {base['name']} (`{base['digest'][:16]}`), its LoRA merged in"
-    if base.get("corpus") != TEXT:
+def _origin(base: BaseOrigin) -> str:
+    digest = (base.digest or "")[:16]
+    if base.was is not None:
+        return f"starting from the checkpoint {base.name} (`{digest}`), its LoRA merged in"
+    if base.corpus != TEXT:
         return "pre-trained here by next-bar prediction"
+    name = (base.source or {}).get("name")
     return (
-        f"the first {base['layers']} of {base['all_layers']} layers of the language model {base['source']['name']} (not copied: "
-        f"digest `{base['digest'][:16]}`), whose text may cover any year up to its making"
+        f"the first {base.layers} of {base.all_layers} layers of the language model {name} (not copied: digest `{digest}`), "
+        "whose text may cover any year up to its making"
     )
 
 
@@ -72,36 +74,36 @@ def _chosen(best_by: str) -> str:
     return "the last" if best_by == "last" else f"by validation {'NLL' if best_by == 'nll' else best_by}"
 
 
-def _more(others: list[dict[str, Any]]) -> str:
+def _more(others: Sequence[BarsDescription]) -> str:
     return "".join(
-        f"\n- Also trained on, but not validated on: {other['source']}{' (SYNTHETIC)' if other['synthetic'] else ''}, "
-        f"{other['bars']:,} bars, digest `{other['digest'][:16]}`"
+        f"\n- Also trained on, but not validated on: {other.source}{' (SYNTHETIC)' if other.synthetic else ''}, "
+        f"{other.bars:,} bars, digest `{other.digest[:16]}`"
         for other in others
     )
 
 
-def _seen(base: dict[str, Any], ranges: dict[str, str]) -> str:
-    if base.get("corpus") == TEXT:
+def _seen(base: BaseOrigin, ranges: Mapping[str, str]) -> str:
+    if base.corpus == TEXT:
         return "Pre-training: text without known dates; training"
-    if "digest" in base:
-        made_up = " (SYNTHETIC)" if base["data"]["synthetic"] else ""
-        made = "All that the checkpoint" if "was" in base else "Pre-training of the base"
-        return f"{made} {base['name']} (`{base['digest'][:16]}`): {ranges['pretraining']}{made_up}; training"
+    if base.digest is not None:
+        made_up = " (SYNTHETIC)" if base.data is not None and base.data.synthetic else ""
+        made = "All that the checkpoint" if base.was is not None else "Pre-training of the base"
+        return f"{made} {base.name} (`{base.digest[:16]}`): {ranges['pretraining']}{made_up}; training"
     return "Pre-training and training"
 
 
-def curves_picture(history: list[dict[str, Any]], path: Path) -> None:
+def curves_picture(history: Sequence[EpochScores], path: Path) -> None:
     """Draw the losses and the predicted shares by epoch into a PNG."""
-    epochs = [entry["epoch"] for entry in history]
+    epochs = [entry.epoch for entry in history]
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    left.plot(epochs, [entry["nll"] for entry in history], color=BUY_COLOUR, marker="o", label="validation NLL")
-    left.axhline(history[0]["nll_prior"], color=HOLD_COLOUR, linestyle="--", label="constant prior")
+    left.plot(epochs, [entry.nll for entry in history], color=BUY_COLOUR, marker="o", label="validation NLL")
+    left.axhline(history[0].nll_prior, color=HOLD_COLOUR, linestyle="--", label="constant prior")
     left.set(xlabel="epoch", ylabel="nats per bar", title="Negative log-likelihood")
     left.legend(frameon=False)
     for name, colour in zip(CLASS_NAMES, (SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR), strict=True):
-        right.plot(epochs, [entry["mean_probabilities"][name] for entry in history], color=colour, marker="o", label=name)
+        right.plot(epochs, [entry.mean_probabilities[name] for entry in history], color=colour, marker="o", label=name)
     right.set(xlabel="epoch", ylim=(0, 1), title="Mean predicted probability on the validation")
     right.legend(frameon=False)
     figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
-from ..arrays import FloatArray
+from ..arrays import FloatArray, JsonObject
 from ..data.bars import Bars
 from ..data.labels import class_shares
 from ..errors import check_choice
@@ -76,7 +75,7 @@ class NegativeControlResult:
             return f"{text}: no signal, as expected."
         return f"{text}: the pipeline leaks. {_ADVICE[self.control]}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the fields and the sentence as JSON values."""
         return {**asdict(self), "sentence": self.sentence}
 

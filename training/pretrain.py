@@ -132,7 +132,7 @@ def pretrain(
                 f"{schedule.learning_rate:g}, and nothing is written. Choose a smaller learning rate or a larger batch."
             )
         losses.append(value)
-        monitor.on_epoch(EpochProgress(stage.name, schedule.epochs, {"epoch": epoch, "train_loss": value}))
+        monitor.on_epoch(EpochProgress(stage.name, schedule.epochs, epoch, value))
 
     def keep(folder: Path) -> None:
         (folder / "history.json").write_text(json.dumps(losses), encoding="utf-8")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+
+from ..models.description import EpochScores
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,18 @@ class EpochProgress:
         ``pretraining`` or ``training``; in a walk-forward after the fold's number, such as ``1/6 training``.
     epochs : int
         How many the stage has.
-    entry : dict
-        The epoch's scores.
+    epoch : int
+        From 1.
+    train_loss : float
+    scores : EpochScores, optional
+        Of a fine-tuning's epoch; a pre-training has none.
     """
 
     stage: str
     epochs: int
-    entry: dict[str, Any]
+    epoch: int
+    train_loss: float
+    scores: EpochScores | None = None
 
 
 @dataclass(frozen=True)

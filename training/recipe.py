@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..data.labels import Labels, LabelSpec
 from ..data.time_range import TimeRange
 from ..errors import check_choice
-from ..models.network import Lora
+from ..models.architecture import Lora
 from .objectives import Objective
 from .pretrain import SCHEDULE
 from .trainer import Schedule

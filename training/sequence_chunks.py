@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +74,7 @@ class ChunkDataset(Dataset[dict[str, torch.Tensor]]):
         rows = np.zeros((self.length, self.rows.shape[1]), dtype=np.float32)
         if end > begin:
             rows[place + begin : place + end] = self.rows[begin:end]
-        shape: tuple[Any, ...] = (self.stride, *self.targets.shape[1:])
+        shape: tuple[int, ...] = (self.stride, *self.targets.shape[1:])
         targets = np.full(shape, IGNORED, dtype=np.int64)
         counted = max(start, self.first)
         if end > counted:

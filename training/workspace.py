@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from .. import __version__
 from ..data.bars import Bars
@@ -22,7 +21,7 @@ from .trainer import is_main_process
 RECIPE = "recipe.json"
 
 
-def resume_key(recipe: Recipe, base_source: BaseSource) -> dict[str, Any]:
+def resume_key(recipe: Recipe, base_source: BaseSource) -> dict[str, object]:
     """Return what a training must share with an unfinished one to resume it, besides the bars."""
     return {**asdict(recipe), "base": [recipe.base, base_source.digest]}
 
@@ -48,7 +47,7 @@ def check_target(target: Path, activity: str, *, overwrite: bool) -> None:
 
 @contextmanager
 def open_workspace(
-    target: Path, series: Sequence[Bars], key: dict[str, Any], *, overwrite: bool, resume: bool
+    target: Path, series: Sequence[Bars], key: Mapping[str, object], *, overwrite: bool, resume: bool
 ) -> Iterator[Path]:
     """Yield the folder of saves, new or to be resumed, and lock it.
 
@@ -123,11 +122,11 @@ def _in_use(target: Path) -> TrainingError:
     )
 
 
-def _note(series: Sequence[Bars], key: dict[str, Any]) -> str:
+def _note(series: Sequence[Bars], key: Mapping[str, object]) -> str:
     return json.dumps({"bars": [each.digest for each in series], "flagbt": __version__, **key}, default=str, sort_keys=True)
 
 
-def can_resume(target: Path, series: Sequence[Bars], key: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
+def can_resume(target: Path, series: Sequence[Bars], key: Mapping[str, object], *, overwrite: bool, resume: bool) -> bool:
     """Return whether there are saves to resume from; False to start from the beginning.
 
     Raises

@@ -6,7 +6,6 @@ bars file -> Bars -> features -> model logits (batched) -> calibration -> decisi
 
 from __future__ import annotations
 
-import inspect
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +20,14 @@ from ..models.device import check_device_name, pick_device
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..options import recorded
-from .code_digest import code_digest
 from .inputs import SAMPLE_RANGE, check_out, load_bars
 from .request import RunRequest
-from .strategy import model_of, params_of, rules_of, strategy_of
+from .strategy import maker_of, model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..engine.simulation import CheckpointInfo, Simulation
+    from ..engine.simulation import Simulation
     from ..strategies.base import Strategy
     from .run import Run
     from .unsaved_trials import UnsavedTrials
@@ -48,13 +46,18 @@ class GivenObjects:
     instance : Strategy, optional
         A strategy that was made already.
     has_name : bool
-        Whether the request's names find the same bars and the same strategy again.
+        Whether the request's name finds the same strategy again.
     """
 
     bars: Bars | None = None
     kind: type[Any] | None = None
     instance: Strategy | None = None
     has_name: bool = True
+
+    @property
+    def without_name(self) -> list[str]:
+        """What no command can name: ``data``, ``strategy``, both or neither."""
+        return ["data"] * (self.bars is not None) + ["strategy"] * (not self.has_name)
 
 
 NOTHING_GIVEN = GivenObjects()
@@ -88,6 +91,7 @@ def backtest_request(
         With one paragraph for the user.
     """
     from ..results.evidence import evidence
+    from ..results.metrics import Metrics
     from ..results.recording import Provenance, record_of
     from ..results.trial_log import add_trials, read_trials, trial_of
     from .run import Run
@@ -96,7 +100,8 @@ def backtest_request(
     check_device_name(request.scoring.device)
     if unsaved is None:
         check_out(runs)
-    read_trials(runs)  # an unreadable log is refused before the work
+    read_trials(runs)  # an unreadable log is refused before the work,
+    Metrics.installed()  # and so is a package's metric that cannot be loaded
     inputs = backtest_inputs(request, given, progress)
 
     # 2. Backtrader, bar by bar: the strategy, then buy and hold
@@ -126,8 +131,7 @@ class BacktestInputs:
     model: ModelSignals | None
     strategy: Any
     rules: Rules
-    has_name: bool = True
-    is_made: bool = False
+    given: GivenObjects
 
 
 def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhaseProgress) -> BacktestInputs:
@@ -141,9 +145,7 @@ def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhasePro
     else:
         strategy, own = given.instance, getattr(given.instance, "model", None)
         model = own if isinstance(own, ModelSignals) else model
-    inputs = BacktestInputs(
-        bars, timerange, model, strategy, rules_of(request, model), given.has_name, given.instance is not None
-    )
+    inputs = BacktestInputs(bars, timerange, model, strategy, rules_of(request, model), given)
     is_plain = isinstance(strategy, type)
     if model is not None:
         check_step(model.checkpoint, bars)
@@ -161,6 +163,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
     """Replay the strategy, then buy and hold on the same bars at the same costs."""
     from ..engine.backtest import Backtest
     from ..engine.run_settings import RunSettings
+    from ..engine.simulation import CheckpointInfo
     from ..strategies.baselines import BuyAndHold
 
     model, strategy = inputs.model, inputs.strategy
@@ -172,7 +175,7 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
         short=request.short,
         rules=inputs.rules,
         file=inputs.bars,
-        checkpoint=_checkpoint_info(model),
+        checkpoint=None if model is None else CheckpointInfo.of(model.checkpoint),
         config=_config(request, inputs),
         signals=model(bars) if model is not None and isinstance(strategy, type) else None,
         progress=lambda done, total: progress("replay", done, total),
@@ -208,43 +211,25 @@ def _with_history(bars: Bars, timerange: TimeRange, warmup_bars: int | None) -> 
     return bars.take(slice(start, part.stop)) if part.stop > part.start else bars
 
 
-def _checkpoint_info(model: ModelSignals | None) -> CheckpointInfo | None:
-    from ..engine.simulation import CheckpointInfo
-
-    if model is None:
-        return None
-    checkpoint = model.checkpoint
-    return CheckpointInfo(
-        name=checkpoint.name,
-        digest=checkpoint.digest,
-        label_shares=tuple(checkpoint.label_shares.tolist()),
-        horizon_bars=checkpoint.labels.horizon_bars,
-        labels=str(checkpoint.labels),
-    )
-
-
 def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
     from ..strategies.declarations import name_of
 
     model, strategy = inputs.model, inputs.strategy
     config: JsonObject = {
-        "strategy": request.strategy,
-        "data": inputs.bars.source if not inputs.has_name else None if request.data is None else request.data.name,
+        **maker_of(request, strategy if isinstance(strategy, type) else type(strategy)).describe(),
+        "data": None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),
         "allow_overlap": request.allow_overlap,
         **recorded(request),
     }
     if (name := name_of(strategy)) != request.strategy:
         config["strategy_name"] = name
-    kind = strategy if isinstance(strategy, type) else type(strategy)
-    if (code := code_digest(kind)) is not None:
-        config["code"] = code
-    if not inputs.has_name:
-        config["from_python"] = True
-    if "seed" in inspect.signature(kind).parameters and not inputs.is_made:
-        config["seed"] = request.seed
-    if params := params_of(request, kind):
-        config["params"] = params
+    if inputs.given.bars is not None:
+        config["data"] = inputs.bars.source
+    if inputs.given.without_name:
+        config["from_python"] = inputs.given.without_name
+    if inputs.given.instance is not None:
+        config.pop("seed", None)
     if model is not None:
         named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
         text = request.calibration if named else Path(request.calibration).name

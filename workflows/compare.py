@@ -46,6 +46,16 @@ class Comparison:
             columns["buy and hold"] = self.runs[0].benchmark.metrics.to_json()
         return pd.DataFrame(columns, dtype=np.float64).rename_axis("metric")
 
+    def ranked(self, metric: str) -> Comparison:
+        """Return the comparison with the best run by a metric first; unchanged where the runs are not the same test."""
+        from ..reports.comparison import labels
+        from ..results.ranking import ordered
+
+        if self.unequal:
+            return self
+        runs = ordered(self.runs, metric)
+        return Comparison(tuple(runs), tuple(labels(runs)), self.unequal)
+
     def to_html(self, page: str | Path) -> Path:
         """Write the offline page, and return its path.
 
@@ -59,20 +69,23 @@ class Comparison:
 
         return write_page(page_path(page, "compare.html"), render_comparison(self.runs))
 
+    def _stamps(self) -> list[str]:
+        from ..reports.notebook import stamps_of
+
+        stamps = dict.fromkeys(stamp for run in self.runs for stamp in stamps_of(run))
+        return [*stamps, *(f"NOT COMPARABLE: {each}." for each in self.unequal)]
+
     def __repr__(self) -> str:
         from ..reports.comparison import comparison_sentence
 
-        names = ", ".join(self.labels)
-        return f"<Comparison of {names}>\n{comparison_sentence(self.runs)}" + "".join(
-            f"\nNot comparable: {each}." for each in self.unequal
-        )
+        lines = [f"<Comparison of {', '.join(self.labels)}>", " ".join(self._stamps()), comparison_sentence(self.runs)]
+        return "\n".join(line for line in lines if line)
 
     def _repr_html_(self) -> str:
         from ..reports.comparison import comparison_sentence, comparison_table
-        from ..reports.notebook import Row, result_html, stamps_of
+        from ..reports.notebook import Row, result_html
 
-        stamps = list(dict.fromkeys(stamp for run in self.runs for stamp in stamps_of(run)))
-        stamps += [f"NOT COMPARABLE: {each}." for each in self.unequal]
+        stamps = self._stamps()
         head, *rows = comparison_table(self.runs)
         cells = [Row(row[0], row[1:]) for row in rows]
         return str(
@@ -109,8 +122,8 @@ def compare(
     RangeError
         Where two runs have no bar in common.
     """
-    from ..reports.comparison import check_common_bars, inequalities, labels
-    from ..results.ranking import metric_name, ordered
+    from ..reports.comparison import check_common_bars
+    from ..results.ranking import metric_name, metric_names
 
     if isinstance(runs, str | os.PathLike | RunRecord) or not isinstance(runs, Sequence) or not runs:
         raise UsageError(
@@ -118,17 +131,21 @@ def compare(
         )
     if sort is not None and not isinstance(sort, str):
         raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got a {type(sort).__name__}.")
-    by = None if sort is None else metric_name(sort, option="sort")
-    read = _read(runs, path_of(out, "out"), progress)
-    check_common_bars(read)
-    unequal = inequalities(read)
-    if by is not None and not unequal:
-        read = ordered(read, by)
-    return Comparison(tuple(read), tuple(labels(read)), tuple(unequal))
+    read = read_comparison(runs, path_of(out, "out"), progress)
+    by = None if sort is None else metric_name(sort, option="sort", known=metric_names(read.runs))
+    check_common_bars(read.runs)
+    return read if by is None else read.ranked(by)
 
 
-def _read(runs: Sequence[RunRecord | str | Path], out: Path, progress: Callable[[int, int], object]) -> list[RunRecord]:
-    """Read the folders, and count the trials of every run as known now; an unsaved run is numbered in place of an id."""
+def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress: Callable[[int, int], object]) -> Comparison:
+    """Read the folders, and count the trials of every run as known now; an unsaved run is numbered in place of an id.
+
+    Raises
+    ------
+    UsageError, RecordError
+        As ``compare``.
+    """
+    from ..reports.comparison import inequalities, labels
     from ..results.run_reader import read_run
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import find_run
@@ -152,4 +169,4 @@ def _read(runs: Sequence[RunRecord | str | Path], out: Path, progress: Callable[
         run = trials.run(read_run(each)) if isinstance(each, Path) else trials.run(each)
         read.append(run if run.info.id else replace(run, info=replace(run.info, id=f"run {number + 1}")))
     progress(len(found), len(found))
-    return read
+    return Comparison(tuple(read), tuple(labels(read)), tuple(inequalities(read)))

@@ -53,7 +53,7 @@ class FittedCalibration(CalibrationResult):
 
     def __repr__(self) -> str:
         stamp = "\nSYNTHETIC DATA, not a market." if self.synthetic else ""
-        before, after = (each.scores["nll"] for each in (self.before, self.after))
+        before, after = (each.scores.nll for each in (self.before, self.after))
         return f"<Calibration {self._sentence()}>{stamp}\nNLL {before:.4f} before, {after:.4f} after, in nats per bar"
 
     def _repr_html_(self) -> str:

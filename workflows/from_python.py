@@ -133,10 +133,7 @@ def backtest(
             request,
             runs=path_of(options.get("runs", "runs"), "runs"),
             given=GivenObjects(
-                bars=bars if in_memory else None,
-                kind=given.kind,
-                instance=given.instance,
-                has_name=given.has_name and not in_memory,
+                bars=bars if in_memory else None, kind=given.kind, instance=given.instance, has_name=given.has_name
             ),
             unsaved=UNSAVED,
             progress=options.get("progress") or (lambda _phase, _done, _total: None),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from ..data.labels import LabelSpec
 from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError
 from ..models.architecture import Architecture
+from ..models.description import BarsDescription, BaseDescription, described_bars
 from ..models.kinds.language_model import PRESET as LANGUAGE_MODEL
 from ..models.network import write_tensors
 from ..models.stored_base import DESCRIPTION, FORMAT, WEIGHTS, StoredBase, read_base
@@ -117,9 +117,9 @@ def make_base(
         if is_main_process():
             with result_folder(target, f"Its saves are kept in {workspace}", overwrite=overwrite) as folder:
                 write_tensors(folder / WEIGHTS, base.weights)
-                values = _description(recipe, architecture, schema, samples, base.losses)
-                values["files"] = {WEIGHTS: sha256_of(folder / WEIGHTS)}
-                (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
+                described = _description(recipe, architecture, schema, samples, base.losses)
+                described = replace(described, files={WEIGHTS: sha256_of(folder / WEIGHTS)})
+                (folder / DESCRIPTION).write_text(json_text(described.to_json()), encoding="utf-8")
             discard_tree(workspace)
     wait_for_all()
     return read_base(target)
@@ -141,19 +141,19 @@ def _samples(bars: Bars, more: Sequence[Bars], recipe: BaseRecipe, warmup_bars: 
 
 def _description(
     recipe: BaseRecipe, architecture: Architecture, schema: FeatureSchema, samples: Samples, losses: list[float]
-) -> dict[str, Any]:
+) -> BaseDescription:
     bars, *more = samples.series
-    return {
-        "format": FORMAT,
-        "preset": recipe.preset,
-        "architecture": architecture.to_json(),
-        "schema": schema.to_json(),
-        "range": str(samples.seen),
-        "samples": int(samples.training.sum()),
-        "horizon_bars": recipe.horizon_bars,
-        "data": bars.to_json(),
-        **({"more_data": [each.to_json() for each in more]} if more else {}),
-        "schedule": recipe.schedule.to_json(),
-        "losses": losses,
-        "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "torch", "transformers")}},
-    }
+    return BaseDescription(
+        format=FORMAT,
+        preset=recipe.preset,
+        architecture=architecture.to_json(),
+        schema=schema.to_json(),
+        range=str(samples.seen),
+        samples=int(samples.training.sum()),
+        horizon_bars=recipe.horizon_bars,
+        data=BarsDescription.from_json(bars.to_json()),
+        more_data=described_bars([each.to_json() for each in more]),
+        schedule=recipe.schedule.to_json(),
+        losses=tuple(losses),
+        versions={"flagbt": __version__, **{name: version(name) for name in ("numpy", "torch", "transformers")}},
+    )

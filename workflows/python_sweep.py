@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ..arrays import JsonObject, PhaseProgress
 from ..errors import UsageError
 from ..options import OptionValue, option_table
 from ..sweeps.sentences import sweep_sentences
+from ..sweeps.sweep_record import SweepRecord
 from .arguments import check_known, checkpoint_from, python_words, time_range_from
 from .bars_input import BarsInput, bars_from
 from .inputs import path_of
@@ -46,6 +47,10 @@ class FinishedSweep:
     resumed: bool
 
     @cached_property
+    def _record(self) -> SweepRecord:
+        return SweepRecord.from_json(self.values)
+
+    @cached_property
     def table(self) -> pd.DataFrame:
         """One row a setting and range: the setting, the shares of SELL, HOLD and BUY, and the metrics."""
         import pandas as pd
@@ -55,8 +60,8 @@ class FinishedSweep:
     @property
     def winner(self) -> pd.Series | None:
         """The row of the best setting by daily Sharpe ratio on the ranked bars; None where none traded."""
-        found = cast("Mapping[str, int] | None", self.values["winner"])
-        return None if found is None else self.table[self.table["setting"] == found["setting"]].iloc[0]
+        found = self._record.winner
+        return None if found is None else self.table[self.table["setting"] == found.setting].iloc[0]
 
     @property
     def page(self) -> Path:
@@ -64,18 +69,18 @@ class FinishedSweep:
         return self.folder / "sweep.html"
 
     def _stamps(self) -> list[str]:
-        data = cast("Mapping[str, object]", self.values["data"])
-        stamps = ["SYNTHETIC DATA, not a market."] if data["synthetic"] else []
-        return stamps + (["OVERLAP ALLOWED, not a test."] if self.values["allow_overlap"] else [])
+        stamps = ["SYNTHETIC DATA, not a market."] if self._record.data.synthetic else []
+        stamps += ["OVERLAP ALLOWED, not a test."] if self._record.allow_overlap else []
+        return stamps + (["BARS SEEN NOT STATED."] if self._record.is_unstated else [])
 
     def __repr__(self) -> str:
-        lines = [f"<Sweep {self.folder}>", " ".join(self._stamps()), *sweep_sentences(self.values)[:4]]
+        lines = [f"<Sweep {self.folder}>", " ".join(self._stamps()), *sweep_sentences(self._record)[:4]]
         return "\n".join(line for line in lines if line)
 
     def _repr_html_(self) -> str:
         from ..reports.notebook import Row, result_html
 
-        varied = [str(name) for name in cast("Sequence[str]", self.values["varied"])]
+        varied = self._record.varied
         columns = [
             name
             for name in (*varied, "timerange", "sharpe_all", "total_return", "max_drawdown", "trades")
@@ -84,7 +89,7 @@ class FinishedSweep:
         best = self.table.sort_values("sharpe_all", ascending=False, kind="stable").head(_SHOWN_ROWS)
         rows = [Row(str(row["setting"]), [_cell(row[name]) for name in columns]) for _, row in best.iterrows()]
         note = f"The best {len(rows)} of {len(self.table):,} rows; .table has all. Page: {self.page.name} in {self.folder.name}"
-        return str(result_html(self._stamps(), sweep_sentences(self.values), ["setting", *columns], rows, note))
+        return str(result_html(self._stamps(), sweep_sentences(self._record), ["setting", *columns], rows, note))
 
 
 def sweep(
@@ -152,8 +157,13 @@ def _many(value: object) -> Sequence[object]:
 
 def _values(name: str, value: object) -> object:
     """Return an option as its field takes it: a tuple of values for an axis, one value for any other."""
-    is_many = {each.name: each.is_many for each in option_table(SweepRequest)}
-    return tuple(_many(value)) if is_many.get(name, True) else value
+    axes = {each.name: each.kind for each in swept_options()}
+    is_many = name in axes or any(each.name == name and each.is_many for each in option_table(SweepRequest))
+    if not is_many:
+        return value
+    # 10 and 10.0 are one setting, and the command line writes the latter.
+    is_float = axes.get(name) is float
+    return tuple(float(each) if is_float and type(each) is int else each for each in _many(value))
 
 
 def _params(params: object) -> dict[str, tuple[object, ...]] | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import PhaseProgress
-from ..data.plugins import blamed_on
 from ..engine.rules import Rules
-from ..errors import StrategyError, UsageError
+from ..errors import UsageError
 from ..models.checkpoint import find_checkpoint
 from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
@@ -17,6 +15,7 @@ from .inputs import calibration_of
 from .request import RunRequest
 
 if TYPE_CHECKING:
+    from ..strategies.construction import StrategyMaker
     from ..strategies.parameters import ParameterValue
 
 
@@ -60,26 +59,46 @@ def strategy_of(request: RunRequest, model: ModelSignals | None, kind: type[Any]
     StrategyError
         When the strategy cannot be loaded, or cannot go short and ``--short`` is given.
     """
-    from ..strategies.base import Strategy
+    maker = maker_of(request, kind)
+    check_uses_model(maker.kind, request.strategy, request.ckpt)
+    return maker.make(model)
+
+
+def maker_of(request: RunRequest, kind: type[Any] | None = None) -> StrategyMaker:
+    """Return the class of a request's strategy with the arguments of its constructor.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name of a strategy or of a parameter, or a value of another type.
+    StrategyError
+        When the strategy cannot be loaded.
+    """
+    from ..strategies.construction import StrategyMaker
     from ..strategies.registry import find_strategy
 
-    found: Any = find_strategy(request.strategy) if kind is None else kind
-    given = params_of(request, found)
-    if not issubclass(found, Strategy):
-        return found
-    if found.uses_model and model is None:
-        raise UsageError(f"--strategy {request.strategy} needs a checkpoint: add --ckpt NAME. flagbt ckpt list shows them.")
-    if model is not None and not found.uses_model:
-        raise UsageError(f"--strategy {request.strategy} uses no checkpoint: leave --ckpt {request.ckpt} out.")
-    parameters = inspect.signature(found).parameters
-    anything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
-    taken: dict[str, Any] = {"short": request.short} if "short" in parameters or anything else {}
-    if request.short and not taken:
-        raise StrategyError(f"--short: {request.strategy} goes long only: its __init__ takes no short=.")
-    if "seed" in parameters:
-        taken["seed"] = request.seed
-    with blamed_on(found, "__init__"):
-        return found(*([model] if found.uses_model else []), **taken, **given)
+    found = find_strategy(request.strategy) if kind is None else kind
+    return StrategyMaker(
+        name=request.strategy, kind=found, params=params_of(request, found), short=request.short, seed=request.seed
+    )
+
+
+def check_uses_model(kind: type[object], name: str, ckpt: str | None) -> None:
+    """Check that a checkpoint is named for a flagbt strategy that uses one, and for no other.
+
+    Raises
+    ------
+    UsageError
+        Naming the strategy and the option.
+    """
+    from ..strategies.base import Strategy
+
+    if not issubclass(kind, Strategy):
+        return
+    if kind.uses_model and ckpt is None:
+        raise UsageError(f"--strategy {name} needs a checkpoint: add --ckpt NAME. flagbt ckpt list shows them.")
+    if ckpt is not None and not kind.uses_model:
+        raise UsageError(f"--strategy {name} uses no checkpoint: leave --ckpt {ckpt} out.")
 
 
 def params_of(request: RunRequest, kind: type[Any]) -> dict[str, ParameterValue]:
@@ -107,6 +126,22 @@ def read_params(strategy: str, texts: Sequence[str]) -> dict[str, ParameterValue
     from ..strategies.registry import find_strategy
 
     return Parameters.of(find_strategy(strategy)).read(texts) if texts else {}
+
+
+def read_param_axes(
+    strategy: str, texts: Sequence[str], split: Callable[[str], Sequence[str]]
+) -> dict[str, tuple[ParameterValue, ...]]:
+    """Return the values of ``NAME=VALUES`` texts, typed by a strategy's own parameters; ``split`` splits VALUES.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name, or a value of another type.
+    """
+    from ..strategies.parameters import Parameters
+    from ..strategies.registry import find_strategy
+
+    return Parameters.of(find_strategy(strategy)).read_axes(texts, split) if texts else {}
 
 
 def strategy_maker(request: RunRequest) -> tuple[Callable[[], Any], ModelSignals | None]:

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..arrays import FloatArray, PhaseProgress, Progress
+from ..arrays import FloatArray, JsonObject, PhaseProgress, Progress
 from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..errors import UsageError
 from ..models.checkpoint import Checkpoint, find_checkpoint
-from ..models.decision import Decision
 from ..models.device import check_device_name
 from ..models.logit_cache import logits_of
 from ..models.model_signals import ModelSignals
-from ..models.overlap import check_overlap, check_step
+from ..models.overlap import check_overlap, check_seen, check_step
 from ..options import option_table
-from ..sweeps.axes import DECISION, STORED
 from ..sweeps.ranges import range_of, sweep_ranges
-from .inputs import SAMPLE_RANGE, calibration_of, check_out, load_bars
+from .inputs import SAMPLE_RANGE, check_out, load_bars
 from .request import Scoring
-from .sweep_request import SweepRequest, axes_of
+from .sweep_grid import grid_of
+from .sweep_request import FLAGTRADER, SweepRequest, check_no_model_options
+from .swept_strategy import StrategyInputs, strategy_inputs
 
 if TYPE_CHECKING:
-    from ..sweeps.grid import Configuration, Grid, Point
-    from ..sweeps.worker import Segment
+    from ..sweeps.estimate import Estimate
+    from ..sweeps.folder import SweepFolder
+    from ..sweeps.grid import Configuration, Grid
+    from ..sweeps.runner import SweepOutcome
+    from ..sweeps.segment import Segment
+    from ..sweeps.worker import SweepWorker, Unit
 
 _FILE = Path("FILE")  # in the winner's command, for bars in memory
 _RUNS = Path("runs")  # the default of `flagbt run --out`
@@ -37,18 +41,27 @@ class SweepResult:
     """A sweep's folder, and its record as JSON values; ``resumed`` if an earlier command had finished it."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: JsonObject
     resumed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class _Inputs:
-    """What a sweep takes; ``ranges`` are the positions of the ranked ranges, then of the hold-out."""
+    """What a sweep takes.
+
+    Attributes
+    ----------
+    ranges : list of slice
+        The positions of the ranked ranges, then of the hold-out.
+    strategy : StrategyInputs, optional
+        A strategy other than flagtrader.
+    """
 
     bars: Bars
     checkpoints: list[Checkpoint]
     grid: Grid
     ranges: list[slice]
+    strategy: StrategyInputs | None = None
 
 
 def sweep_request(
@@ -59,6 +72,7 @@ def sweep_request(
     bars: Bars | None = None,
     command: list[str] | None = None,
     progress: PhaseProgress = lambda _phase, _done, _total: None,
+    notice: Callable[[str], None] = lambda _text: None,
 ) -> SweepResult:
     """Run a sweep and write its folder; an interrupted sweep is resumed.
 
@@ -74,6 +88,8 @@ def sweep_request(
         The command line, for the record.
     progress : callable
         Called with (phase, done, in all).
+    notice : callable
+        Called before the work with sentences about it: combinations that are left out, and the time of a sweep in Backtrader.
 
     Raises
     ------
@@ -85,30 +101,33 @@ def sweep_request(
     _prepare_backend(request)
     check_out(out)
     check_out(runs, option="--runs")
-    inputs = _inputs(request, bars)
+    inputs = _inputs(request, bars, progress)
 
     # 2. The segments, with each checkpoint's logits; the folder that their digests name
-    from ..results.significance.backtest_overfitting import parts_for
-    from ..sweeps.folder import SweepFolder
-    from ..sweeps.record import identity_of, manifest_of
-    from ..sweeps.runner import SweepRunner
-    from ..sweeps.worker import SweepWorker
-
     *ranked, holdout = _segments(request, inputs, progress)
-    grid, backend, workers = inputs.grid, request.backend, request.workers
-    worker = SweepWorker(grid, tuple(ranked), parts_for(len(grid), sum(segment.n_days for segment in ranked)))
-    share, seed = request.check_share, request.seed
-    identity = identity_of(worker, holdout, inputs.bars, seed=seed, check_share=share, overlap_allowed=request.allow_overlap)
-    folder = SweepFolder(out, "+".join(model.name for model in grid.models), identity)
+    worker = _worker(inputs, ranked)
+    identity, folder = _folder(request, inputs, worker, holdout, out)
     repeat = _repeater(request if bars is None else replace(request, data=_FILE), inputs, runs)
-    if folder.is_finished:
+    finished = _finished(folder, inputs.grid, repeat)
+    if finished is not None:
         folder.tidy()
-        return SweepResult(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
+        return finished
 
     # 3. Every setting, the winner, the page
+    extra = {} if inputs.strategy is None else inputs.strategy.describe()
+    measured = _measured(request, inputs, worker, folder, notice)
     with folder.lock():
-        if folder.is_finished:  # by another process that had the lock until now
-            return SweepResult(folder.path, _repeatable(folder.manifest(), grid, repeat), resumed=True)
+        finished = _finished(folder, inputs.grid, repeat)
+        if finished is not None:  # by another process that had the lock until now
+            return finished
+        from ..sweeps.record import manifest_of
+        from ..sweeps.runner import SweepRunner
+
+        if measured is not None:
+            extra["estimate"] = measured[0].to_json()
+            for unit, piece in measured[1].items():
+                folder.keep(unit, piece)
+        backend, workers = request.backend, request.workers
         runner = SweepRunner(
             worker=worker,
             holdout=holdout,
@@ -116,16 +135,84 @@ def sweep_request(
             runs=runs,
             backend=backend,
             workers=workers,
-            check_share=share,
-            seed=seed,
+            check_share=request.check_share,
+            seed=request.seed,
         )
         result = runner.run(progress)
-        from ..sweeps.page import render_sweep
-
-        manifest = manifest_of(identity, worker, result, command=command or [], backend=backend, workers=workers, repeat=repeat)
-        folder.finish(render_sweep(manifest, result), manifest)
+        manifest = manifest_of(
+            identity, worker, result, command=command or [], backend=backend, workers=workers, repeat=repeat, extra=extra
+        )
+        folder.finish(_page(manifest, result), manifest)
         _update_index(runs)
     return SweepResult(folder.path, manifest)
+
+
+def _page(manifest: JsonObject, result: SweepOutcome) -> str:
+    from ..sweeps.page import render_sweep
+    from ..sweeps.sweep_record import SweepRecord
+
+    return render_sweep(SweepRecord.from_json(manifest), result)
+
+
+def _worker(inputs: _Inputs, ranked: list[Segment]) -> SweepWorker:
+    from ..results.significance.backtest_overfitting import parts_for
+    from ..sweeps.worker import SweepWorker
+
+    parts = parts_for(len(inputs.grid), sum(segment.n_days for segment in ranked))
+    return SweepWorker(inputs.grid, tuple(ranked), parts, None if inputs.strategy is None else inputs.strategy.swept)
+
+
+def _folder(
+    request: SweepRequest, inputs: _Inputs, worker: SweepWorker, holdout: Segment, out: Path
+) -> tuple[JsonObject, SweepFolder]:
+    """Return what decides the result, and the folder that its digest names."""
+    from ..sweeps.folder import SweepFolder
+    from ..sweeps.record import identity_of
+
+    share, overlap = request.check_share, request.allow_overlap
+    identity = identity_of(worker, holdout, inputs.bars, seed=request.seed, check_share=share, overlap_allowed=overlap)
+    names = [model.name for model in inputs.grid.models]
+    strategy = [] if inputs.strategy is None else [inputs.strategy.swept.name]
+    return identity, SweepFolder(out, "+".join([*strategy, *names]), identity)
+
+
+def _finished(folder: SweepFolder, grid: Grid, repeat: Callable[[Configuration, str], str]) -> SweepResult | None:
+    """Return the result of a finished sweep, with the winner's command for the current folder and file names."""
+    if not folder.is_finished:
+        return None
+    from ..sweeps.sweep_record import SweepRecord
+
+    manifest = folder.manifest()
+    if (winner := SweepRecord.from_json(manifest).winner) is not None:
+        line = repeat(grid[winner.setting], winner.holdout.timerange)
+        manifest = {**manifest, "winner": replace(winner, run=line).to_json()}
+    return SweepResult(folder.path, manifest, resumed=True)
+
+
+def _measured(
+    request: SweepRequest, inputs: _Inputs, worker: SweepWorker, folder: SweepFolder, notice: Callable[[str], None]
+) -> tuple[Estimate, dict[Unit, bytes]] | None:
+    """Report what is left out and the estimated time, before the work.
+
+    Raises
+    ------
+    UsageError
+        For a sweep in Backtrader that takes more than an hour, unless it is confirmed.
+    """
+    from ..sweeps import estimate
+
+    if inputs.strategy is not None and inputs.strategy.refused:
+        notice(inputs.strategy.refusal)
+    measured = estimate.measure(worker, folder, request.workers)
+    if measured is None:
+        return None
+    if measured[0].seconds > estimate.LONGEST_WITHOUT_YES and not request.yes:
+        raise UsageError(
+            f"sweep: {measured[0].sentence} That is more than an hour. Add --yes to run it, or remove values: each setting is "
+            "also a trial that deflates the winner's Sharpe ratio."
+        )
+    notice(measured[0].sentence)
+    return measured
 
 
 def _prepare_backend(request: SweepRequest) -> None:
@@ -140,26 +227,53 @@ def _prepare_backend(request: SweepRequest) -> None:
         warm_up()
 
 
-def _inputs(request: SweepRequest, given: Bars | None) -> _Inputs:
-    """Load the bars and checkpoints, and refuse too many replays and bars that a checkpoint has seen."""
+def _inputs(request: SweepRequest, given: Bars | None, progress: PhaseProgress) -> _Inputs:
+    """Load the bars, checkpoints and strategy, and refuse too many replays and bars that one of them has seen."""
     bars = load_bars(request.data) if given is None else given
     checkpoints = [find_checkpoint(name) for name in request.ckpt]
     for checkpoint in checkpoints:
         check_step(checkpoint, bars)
-    warmup_bars = max(ModelSignals(checkpoint=checkpoint).warmup_bars for checkpoint in checkpoints)
-    grid = grid_of(request, checkpoints)
+    strategy = _strategy(request, checkpoints, bars, progress)
+    warmup_bars = max((ModelSignals(checkpoint=checkpoint).warmup_bars for checkpoint in checkpoints), default=0)
+    grid = grid_of(request, checkpoints, strategy)
     timeranges = request.timerange or ((SAMPLE_RANGE if request.data is None and given is None else TimeRange()),)
-    parts, holdout = sweep_ranges(bars, timeranges, request.holdout, warmup_bars)
-    _check_size(request, len(grid), len(parts))
+    longest = max(warmup_bars, 0 if strategy is None else strategy.warmup_bars)
+    parts, holdout = sweep_ranges(bars, timeranges, request.holdout, longest)
+    if strategy is None or strategy.swept.has_replay:
+        _check_size(request, len(grid), len(parts))
     if not request.allow_overlap:
         for part in (*parts, holdout):
             _check_overlap(grid, checkpoints, bars, part)
-    return _Inputs(bars, checkpoints, grid, [*parts, holdout])
+            if strategy is not None and strategy.seen:
+                check_seen(strategy.swept.name, strategy.seen, range_of(bars, part))
+    return _Inputs(bars, checkpoints, grid, [*parts, holdout], strategy)
+
+
+def _strategy(
+    request: SweepRequest, checkpoints: Sequence[Checkpoint], bars: Bars, progress: PhaseProgress
+) -> StrategyInputs | None:
+    """Return a strategy other than flagtrader with its parameters' combinations; None for flagtrader.
+
+    Raises
+    ------
+    UsageError
+        For parameters of flagtrader, or options of a model without one.
+    """
+    if request.strategy != FLAGTRADER:
+        if not checkpoints:
+            check_no_model_options(request)
+        return strategy_inputs(request, checkpoints, bars, progress)
+    if request.params != {}:
+        from ..strategies.flagtrader import FlagTrader
+        from ..strategies.parameters import Parameters
+
+        Parameters.of(FlagTrader).check_axes(request.params)
+    return None
 
 
 def _segments(request: SweepRequest, inputs: _Inputs, progress: PhaseProgress) -> list[Segment]:
     """Score all ranges once with each checkpoint, or read the logits from the cache; return the ranges' segments."""
-    from ..sweeps.worker import Segment
+    from ..sweeps.segment import Segment
 
     bars, ranges, n = inputs.bars, inputs.ranges, len(inputs.checkpoints)
     first, stop = min(part.start for part in ranges), max(part.stop for part in ranges)
@@ -175,7 +289,7 @@ def _segments(request: SweepRequest, inputs: _Inputs, progress: PhaseProgress) -
             progress=_nth(progress, place, n),
         )
         logits.append((begin, scored))
-    segments = []
+    segments, warmup_bars = [], [ModelSignals(checkpoint=checkpoint).warmup_bars for checkpoint in inputs.checkpoints]
     for part in ranges:
         until = bars.take(slice(0, part.stop))  # the bars end with the range, so no label uses a bar after it
         segments.append(
@@ -184,9 +298,15 @@ def _segments(request: SweepRequest, inputs: _Inputs, progress: PhaseProgress) -
                 bars.take(part),
                 tuple(scored[part.start - begin : part.stop - begin] for begin, scored in logits),
                 tuple(checkpoint.labels.labels(until)[part] for checkpoint in inputs.checkpoints),
+                # As in `flagbt run`: all bars before the range, or those that the model's warm-up takes.
+                None if inputs.strategy is None else until.take(slice(_history(part, warmup_bars), part.stop)),
             )
         )
     return segments
+
+
+def _history(part: slice, warmup_bars: list[int]) -> int:
+    return max(0, part.start - max(warmup_bars)) if warmup_bars else 0
 
 
 def _repeater(request: SweepRequest, inputs: _Inputs, runs: Path) -> Callable[[Configuration, str], str]:
@@ -194,15 +314,17 @@ def _repeater(request: SweepRequest, inputs: _Inputs, runs: Path) -> Callable[[C
     from ..sweeps.record import repeat_command
 
     def repeat(setting: Configuration, timerange: str) -> str:
-        others = _other_options(request, inputs.checkpoints[setting.model], runs)
-        return repeat_command(inputs.grid, setting, timerange, ckpt=request.ckpt[setting.model], others=others)
+        checkpoint = inputs.checkpoints[setting.model] if inputs.checkpoints else None
+        others = _other_options(request, checkpoint, runs)
+        ckpt = None if checkpoint is None else request.ckpt[setting.model]
+        return repeat_command(inputs.grid, setting, timerange, ckpt=ckpt, others=others)
 
     return repeat
 
 
-def _other_options(request: SweepRequest, checkpoint: Checkpoint, runs: Path) -> dict[str, object]:
+def _other_options(request: SweepRequest, checkpoint: Checkpoint | None, runs: Path) -> dict[str, object]:
     """Return the options of `flagbt run` that no setting holds: the bars first, as the user named them."""
-    features = checkpoint.schema.feature_set
+    features = "" if checkpoint is None else checkpoint.schema.feature_set
     return {
         "data": None if request.data is None else str(request.data),
         "out": None if runs == _RUNS else str(runs),  # whose trial log has counted the settings
@@ -214,80 +336,12 @@ def _other_options(request: SweepRequest, checkpoint: Checkpoint, runs: Path) ->
     }
 
 
-def _repeatable(manifest: dict[str, Any], grid: Grid, repeat: Callable[[Configuration, str], str]) -> dict[str, Any]:
-    """Return a finished sweep's manifest with the winner's command for the current folder and file names."""
-    winner = manifest["winner"]
-    if winner is None:
-        return manifest
-    return {**manifest, "winner": {**winner, "run": repeat(grid[winner["setting"]], winner["holdout"]["timerange"])}}
-
-
 def _update_index(runs: Path) -> None:
     """Update the list of runs, if there is one: the new trials count for them too."""
     from ..reports.runs_index import INDEX_FILE, write_index
 
     if (runs / INDEX_FILE).is_file():
         write_index(runs)
-
-
-def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint]) -> Grid:
-    """Return the grid of a request; equal calibrations with different names count once.
-
-    Raises
-    ------
-    UsageError
-        For a value out of range, or an axis without values.
-    """
-    from ..sweeps.grid import Grid, Model, Points
-
-    axes = axes_of({**request.axes, DECISION: request.decision})
-    for text in request.decision:
-        if text != STORED:
-            Decision.parse(text)
-    every = [_named(request, checkpoint) for checkpoint in checkpoints]
-    kept = _distinct(every)
-    models = tuple(
-        Model(
-            checkpoint.name,
-            checkpoint.digest,
-            checkpoint.class_returns,
-            checkpoint.labels.horizon_bars,
-            Points.of((named[place] for place in kept), request.offsets),
-        )
-        for checkpoint, named in zip(checkpoints, every, strict=True)
-    )
-    if len({len(model.points) for model in models}) > 1:
-        # A calibration equals a pair of the grid for some checkpoints only: then it stays a separate point for all.
-        models = tuple(
-            replace(model, points=Points(tuple(named[place] for place in kept), request.offsets))
-            for model, named in zip(models, every, strict=True)
-        )
-    names = [model.name for model in models]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"--ckpt: two checkpoints are named '{twice}', so the table could not distinguish them. Rename one.")
-    grid = Grid(models=models, axes=axes)
-    grid.check()
-    return grid
-
-
-def _named(request: SweepRequest, checkpoint: Checkpoint) -> list[Point]:
-    from ..sweeps.grid import Point
-
-    texts = request.calibration or (() if request.offsets else (STORED,))
-    return [Point(text, *calibration_of(text, checkpoint)) for text in texts]
-
-
-def _distinct(every: list[list[Point]]) -> list[int]:
-    """Return the indices of the calibrations to keep: the first of those that are equal for every checkpoint."""
-    from ..storage.atomic_files import json_text
-    from ..sweeps.grid import canonical
-
-    seen: dict[str, int] = {}
-    for place, points in enumerate(zip(*every, strict=True)):
-        values = [[canonical(point.calibration), point.decision and str(point.decision)] for point in points]
-        seen.setdefault(json_text(values), place)
-    return list(seen.values())
 
 
 def _check_size(request: SweepRequest, n_settings: int, n_ranges: int) -> None:

@@ -14,6 +14,7 @@ from ..sweeps.axes import DECISION, STORED, Axis
 from ..sweeps.ranges import DEFAULT_HOLDOUT
 from .request import RunRequest, Scoring
 
+FLAGTRADER = "flagtrader"  # whose signals a sweep computes from logits, many settings at once
 _MODEL, _BARS, _SWEEP = "Model and scoring", "Bars", "Sweep"
 
 
@@ -23,8 +24,12 @@ class SweepRequest:
 
     Parameters
     ----------
+    strategy : str
+        A registered name, or ``package.module:Class``.
+    params : mapping
+        The values of the strategy's own parameters by name, such as ``{"fast_bars": (6, 12)}``.
     ckpt : tuple of str
-        One or more.
+        One or more, for a strategy that uses a model.
     data : Path, optional
         A file of bars. Default: the bundled SYNTHETIC sample.
     timerange : tuple of TimeRange
@@ -43,18 +48,20 @@ class SweepRequest:
     check_share : float
         The share of all settings, chosen at random, to check in Backtrader besides the best ones.
     seed : int
-        Of that choice.
+        Of that choice, and of strategies that draw at random.
     backend : str
         ``local`` or ``ray``.
     workers : int
         Processes on this machine.
     scoring : Scoring
     allow_overlap : bool
-        Rank on bars that a checkpoint has seen.
+        Rank on bars that a checkpoint or the strategy has seen.
     yes : bool
-        Allow more than ten million replays.
+        Allow more than ten million replays, or more than an hour in Backtrader.
     """
 
+    strategy: str = option(FLAGTRADER, help="A name, or package.module:Class.", group="Strategy")
+    params: Mapping[str, Sequence[object]] = field(default_factory=dict)
     ckpt: tuple[str, ...] = option((), help="Names or folders of checkpoints.", unit="names", group=_MODEL, sweep=True)
     data: Path | None = option(None, help="A file of bars. Default: the SYNTHETIC sample.", group=_BARS)
     timerange: tuple[TimeRange, ...] = option(
@@ -94,15 +101,17 @@ class SweepRequest:
         maximum=1,
         expected="a share from 0 to 1",
     )
-    seed: int = option(0, help="Of the random choice.", unit="number", group=_SWEEP, minimum=0)
+    seed: int = option(
+        0, help="Of the random choice, and of strategies that draw at random.", unit="number", group=_SWEEP, minimum=0
+    )
     backend: str = option("local", help="Local processes, or a Ray cluster.", group=_SWEEP, choices=("local", "ray"))
     workers: int = option(2, help="Processes on this machine.", unit="number", group=_SWEEP, minimum=1)
-    allow_overlap: bool = option(False, help="Rank on bars that a checkpoint has seen; every output is stamped.", group=_BARS)
-    yes: bool = option(False, help="Allow more than ten million replays.", group=_SWEEP)
+    allow_overlap: bool = option(False, help="Rank on bars that it has seen; every output is stamped.", group=_BARS)
+    yes: bool = option(False, help="Allow more than ten million replays, or more than an hour in Backtrader.", group=_SWEEP)
 
     def __post_init__(self) -> None:
         check_options(self)
-        if not self.ckpt:
+        if not self.ckpt and self.strategy == FLAGTRADER:
             raise UsageError("--ckpt: name one checkpoint or more. flagbt ckpt list shows them.")
         known = {each.name: each for each in swept_options()}
         for name, values in self.axes.items():
@@ -118,6 +127,20 @@ class SweepRequest:
         """Return the request of options by name, the values of axes and the options of scoring included."""
         axes = {each.name: options[each.name] for each in swept_options() if each.name in options}
         return from_options(cls, {**options, "axes": axes})
+
+
+def check_no_model_options(request: SweepRequest) -> None:
+    """Check that a request without a checkpoint has no option that only a checkpoint's signals obey.
+
+    Raises
+    ------
+    UsageError
+        Naming the option.
+    """
+    given = {"calibration": request.calibration, "offsets": request.offsets, "decision": request.decision != (STORED,)}
+    for name, is_given in given.items():
+        if is_given:
+            raise UsageError(f"--{name} needs a checkpoint, and there is none: add --ckpt NAME, or leave --{name} out.")
 
 
 def swept_options() -> tuple[OptionEntry, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,21 @@ from .. import __version__
 from ..arrays import FloatArray
 from ..data.bars import Bars
 from ..data.labels import class_counts, class_shares
-from ..errors import check_choice, moved_arguments
+from ..errors import check_choice
 from ..models.calibration_fit import fit_calibration
 from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import choose_decision
+from ..models.description import (
+    BarsDescription,
+    EpochScores,
+    NamedCalibration,
+    ObjectiveDescription,
+    ParameterCounts,
+    SampleCounts,
+    TrainingDescription,
+    TrainingScores,
+    described_bars,
+)
 from ..models.diversity import model_verdict
 from ..models.network import adapter_state, fingerprint, parameter_counts, write_tensors
 from ..models.statistics import by_class, scores, softmax
@@ -41,11 +52,7 @@ from ..training.trainer import (
 from ..training.workspace import check_target, open_workspace, result_folder, resume_key
 
 
-@moved_arguments(
-    "Give monitor=flagbt.Monitor(...), with the same names; watch is on_epoch there.",
-    *("notify", "watch", "on_step", "report_to", "on_collapse"),
-)
-def train(
+def train_on(
     bars: Bars,
     target: Path,
     recipe: Recipe,
@@ -120,7 +127,7 @@ def train(
         calibration = None if setup.uncalibrated else _calibrate(logits, recipe, setup, tuned.correction)
 
         # 4. The folder, whole or not at all
-        values = _description(setup, recipe, base, tuned, logits, calibration)
+        described = _description(setup, recipe, base, tuned, logits, calibration)
         if is_main_process():
             parts = (
                 None if setup.base_source.language else base.weights,
@@ -128,7 +135,7 @@ def train(
                 _fingerprint(setup, tuned),
             )
             with result_folder(target, f"Its saves are kept in {workspace}", overwrite=overwrite) as folder:
-                _write(folder, target.name, values, parts, tuned.history)
+                _write(folder, target.name, described, parts, tuned.history)
             discard_tree(workspace)
     wait_for_all()
     return read_checkpoint(target)
@@ -162,61 +169,64 @@ def _description(
     tuned: FineTuneResult,
     logits: FloatArray,
     stored: StoredCalibration | None,
-) -> dict[str, Any]:
+) -> TrainingDescription:
     source, split, samples = setup.base_source, setup.split, setup.samples
     training_labels, validation_labels = setup.training_labels, setup.validation_labels
     shares = class_shares(training_labels)
-    notes = [*setup.notes, *([tuned.diverged] if tuned.diverged else [])]
     verdict = model_verdict(softmax(logits[split.validation]).mean(axis=0), shares)  # no calibration can hide a collapse
-    whole, trainable = parameter_counts(tuned.model)
-    return {
-        "format": FORMAT,
-        "architecture": source.architecture.to_json(),
-        "lora": {**source.lora(recipe.lora).to_json(), "targets": list(source.architecture.lora_targets)},
-        "base": source.describe({"preset": source.preset, "schedule": recipe.pretraining.to_json(), "losses": base.losses}),
-        "parameters": {"all": whole, "trainable": trainable},
-        "schema": setup.schema.to_json(),
-        "labels": recipe.labels.to_json(),
-        "embargo_bars": recipe.embargo_bars,
-        "label_shares": shares.tolist(),
-        "class_returns": class_returns(samples, recipe.labels).tolist(),
-        "ranges": {
+    assert verdict is not None  # for mypy: there are samples
+    return TrainingDescription(
+        format=FORMAT,
+        architecture=source.architecture.to_json(),
+        lora={**source.lora(recipe.lora).to_json(), "targets": list(source.architecture.lora_targets)},
+        base=source.describe({"preset": source.preset, "schedule": recipe.pretraining.to_json(), "losses": base.losses}),
+        parameters=ParameterCounts(*parameter_counts(tuned.model)),
+        schema=setup.schema.to_json(),
+        labels=recipe.labels.to_json(),
+        embargo_bars=recipe.embargo_bars,
+        label_shares=tuple(shares.tolist()),
+        class_returns=tuple(class_returns(samples, recipe.labels).tolist()),
+        ranges={
             "pretraining": str(source.pretraining_range(samples.seen)),
             "training": str(samples.seen),
             "validation": str(split.validation_range),
             "calibration": str(split.validation_range),
         },
-        "data": setup.bars.to_json(),
-        **({"more_data": [each.to_json() for each in samples.series[1:]]} if samples.series[1:] else {}),
-        "samples": {"training": len(training_labels), "validation": int(split.validation.sum())},
-        "labels_counted": by_class(class_counts(training_labels).tolist()),
-        "objective": {**recipe.objective.to_json(), "class_weights": tuned.class_weights.tolist()},
-        "schedule": recipe.schedule.to_json(),
-        "best_epoch": tuned.best["epoch"],
-        "best_by": recipe.best_by,
-        "findings": tuned.best["findings"],
-        "notes": notes,
-        "metrics": {
-            "validation": scores(softmax(logits), validation_labels, shares),
-            "validation_calibrated": None if stored is None else scores(stored.calibration(logits), validation_labels, shares),
-        },
-        "model_verdict": verdict and verdict.to_json(),
-        "calibrations": {}
+        data=BarsDescription.from_json(setup.bars.to_json()),
+        more_data=described_bars([each.to_json() for each in samples.series[1:]]),
+        samples=SampleCounts(len(training_labels), int(split.validation.sum())),
+        labels_counted=by_class(class_counts(training_labels).tolist()),
+        objective=ObjectiveDescription(**vars(recipe.objective), class_weights=tuple(tuned.class_weights.tolist())),
+        schedule=recipe.schedule.to_json(),
+        best_epoch=tuned.best.epoch,
+        best_by=recipe.best_by,
+        findings=tuned.best.findings,
+        notes=(*setup.notes, *([tuned.diverged] if tuned.diverged else [])),
+        metrics=TrainingScores(
+            scores(softmax(logits), validation_labels, shares),
+            None if stored is None else scores(stored.calibration(logits), validation_labels, shares),
+        ),
+        model_verdict=verdict,
+        calibrations={}
         if stored is None
-        else {"default": {"calibration": stored.calibration.to_json(), "decision": stored.decision.to_json()}},
-        "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "peft", "torch", "transformers")}},
-    }
+        else {"default": NamedCalibration(stored.calibration.to_json(), stored.decision.to_json())},
+        versions={"flagbt": __version__, **{name: version(name) for name in ("numpy", "peft", "torch", "transformers")}},
+    )
 
 
 def _write(
-    folder: Path, name: str, values: dict[str, Any], parts: tuple[dict[str, Tensor] | None, ...], history: list[dict[str, Any]]
+    folder: Path,
+    name: str,
+    described: TrainingDescription,
+    parts: tuple[dict[str, Tensor] | None, ...],
+    history: Sequence[EpochScores],
 ) -> None:
     """Write the files; ``parts`` are the tensors of ``WEIGHT_FILES``, None for a base that is stored elsewhere."""
     files = {file: tensors for file, tensors in zip(WEIGHT_FILES, parts, strict=True) if tensors is not None}
     for file, tensors in files.items():
         write_tensors(folder / file, tensors)
-    values = {**values, "files": {file: sha256_of(folder / file) for file in files}}
-    (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
-    (folder / "history.json").write_text(json_text(history), encoding="utf-8")
-    (folder / "README.md").write_text(card(name, values), encoding="utf-8")
+    described = replace(described, files={file: sha256_of(folder / file) for file in files})
+    (folder / DESCRIPTION).write_text(json_text(described.to_json()), encoding="utf-8")
+    (folder / "history.json").write_text(json_text([epoch.to_json() for epoch in history]), encoding="utf-8")
+    (folder / "README.md").write_text(card(name, described), encoding="utf-8")
     curves_picture(history, folder / "curves.png")

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,7 @@ from ..errors import RangeError, TrainingError, UsageError
 from ..models.calibration import Calibration
 from ..models.checkpoint import Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import Decision
+from ..models.description import BarsDescription, FoldDescription, PooledScores, TrainingDescription, WalkForwardDescription
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
 from ..models.statistics import scores
@@ -50,7 +51,7 @@ from ..training.progress import SILENT, Monitor
 from ..training.recipe import Recipe
 from ..training.trainer import is_main_process, wait_for_all
 from ..training.workspace import can_resume, open_workspace, result_folder, resume_key, workspace_of
-from .train import train
+from .train import train_on
 
 FORMAT = 1
 DESCRIPTION = "walk_forward.json"
@@ -106,14 +107,14 @@ class WalkForward:
     signals : DataFrame
         As in ``signals.parquet``: the UTC index ``time`` and ``Signals.frame`` with the column ``fold`` (from 1).
         *Causality: row t uses bars <= t, and a checkpoint trained, validated and calibrated on bars before its segment.*
-    values : dict
+    description : WalkForwardDescription
         ``walk_forward.json``.
     """
 
     folder: Path
     checkpoints: list[Checkpoint]
     signals: pd.DataFrame
-    values: dict[str, Any]
+    description: WalkForwardDescription
 
 
 def fold_name(name: str, number: int) -> str:
@@ -207,7 +208,7 @@ def walk_forward(
         if past.finished:
             checkpoint = _finished_checkpoint(past, bars)
         else:
-            checkpoint = train(
+            checkpoint = train_on(
                 past.bars,
                 past.folder,
                 past.recipe,
@@ -217,7 +218,7 @@ def walk_forward(
                 resume=resume,
                 monitor=monitor.of_fold(f"{number}/{recipe.folds}"),
             )
-            _report(past.folder, checkpoint.values["notes"], reported, monitor)
+            _report(past.folder, checkpoint.described.notes, reported, monitor)
         if number == 1 and not resuming:
             _write_or_check_note(folder, (bars, *more), recipe, resume=False)
         checkpoints.append(checkpoint)
@@ -226,15 +227,15 @@ def walk_forward(
         tested.append(_signals(checkpoint, bars, bars.between(past.fold.test), device or torch.device("cpu")))
 
     # 4. Their scores, and the folder, whole or not at all
-    values = _description(bars, recipe.recipe, target.name, pasts, checkpoints, tested)
+    description = _description(bars, recipe.recipe, target.name, pasts, checkpoints, tested)
     stitched = _stitched(bars, pasts, tested)
     if is_main_process():
         with result_folder(folder, "Its folds are kept", overwrite=overwrite) as new:
             stitched.to_parquet(new / SIGNALS, engine="pyarrow", compression="zstd")
-            (new / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
+            (new / DESCRIPTION).write_text(json_text(description.to_json()), encoding="utf-8")
         discard_tree(workspace_of(folder))
     wait_for_all()
-    return WalkForward(folder, checkpoints, stitched, values)
+    return WalkForward(folder, checkpoints, stitched, description)
 
 
 def _write_or_check_note(folder: Path, series: Sequence[Bars], recipe: WalkForwardRecipe, *, resume: bool) -> None:
@@ -355,38 +356,41 @@ def _stitched(bars: Bars, pasts: list[_Past], tested: list[Signals]) -> pd.DataF
     )
 
 
-def _entry(number: int, fold: Fold, checkpoint: Checkpoint, signals: Signals, labels: IntArray) -> dict[str, Any]:
+def _described_fold(number: int, fold: Fold, checkpoint: Checkpoint, signals: Signals, labels: IntArray) -> FoldDescription:
     assert signals.probabilities is not None  # for mypy: a model's signals have them
     stored = _stored(checkpoint)
-    return {
-        "fold": number,
-        "checkpoint": checkpoint.name,
-        "digest": checkpoint.digest,
-        "ranges": {purpose: str(part) for purpose, part in fold._asdict().items()},
-        "calibration": stored.calibration.to_json(),
-        "decision": str(stored.decision),
-        "model_verdict": checkpoint.values["model_verdict"]["verdict"],
-        "scores": scores(signals.probabilities, labels, checkpoint.label_shares),
-        "notes": checkpoint.values.get("notes", []),
-    }
+    return FoldDescription(
+        fold=number,
+        checkpoint=checkpoint.name,
+        digest=checkpoint.digest,
+        ranges={purpose: str(part) for purpose, part in fold._asdict().items()},
+        calibration=stored.calibration.to_json(),
+        decision=str(stored.decision),
+        model_verdict=TrainingDescription.from_json(checkpoint.values).model_verdict.verdict,
+        scores=scores(signals.probabilities, labels, checkpoint.label_shares),
+        notes=checkpoint.described.notes,
+    )
 
 
 def _description(
     bars: Bars, recipe: Recipe, name: str, pasts: list[_Past], checkpoints: list[Checkpoint], tested: list[Signals]
-) -> dict[str, Any]:
-    entries = [
-        _entry(number, past.fold, checkpoint, signals, _labels(bars, recipe, bars.between(past.fold.test)))
+) -> WalkForwardDescription:
+    folds = [
+        _described_fold(number, past.fold, checkpoint, signals, _labels(bars, recipe, bars.between(past.fold.test)))
         for number, (past, checkpoint, signals) in enumerate(zip(pasts, checkpoints, tested, strict=True), start=1)
     ]
-    rows = np.array([entry["scores"]["rows"] for entry in entries])
-    pooled = {key: float(np.average([entry["scores"][key] for entry in entries], weights=rows)) for key in ("nll", "nll_prior")}
-    return {
-        "format": FORMAT,
-        "name": name,
-        "flagbt": __version__,
-        "data": bars.to_json(),
-        "labels": recipe.labels.to_json(),
-        "range": str(TimeRange(pasts[0].fold.training.start, pasts[-1].fold.test.stop)),
-        "folds": entries,
-        "scores": {"rows": int(rows.sum()), **pooled},
-    }
+    rows = [fold.scores.rows for fold in folds]
+    return WalkForwardDescription(
+        format=FORMAT,
+        name=name,
+        flagbt=__version__,
+        data=BarsDescription.from_json(bars.to_json()),
+        labels=recipe.labels.to_json(),
+        range=str(TimeRange(pasts[0].fold.training.start, pasts[-1].fold.test.stop)),
+        folds=tuple(folds),
+        scores=PooledScores(
+            rows=sum(rows),
+            nll=float(np.average([fold.scores.nll for fold in folds], weights=rows)),
+            nll_prior=float(np.average([fold.scores.nll_prior for fold in folds], weights=rows)),
+        ),
+    )

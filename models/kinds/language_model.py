@@ -15,7 +15,6 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -27,6 +26,7 @@ from ...errors import CheckpointError, UsageError
 from ...storage.atomic_files import home_folder
 from ...storage.untrusted_files import check_safetensors, load_json
 from ..architecture import Architecture
+from ..description import BaseOrigin
 
 PRESET = "smollm2"
 TEXT = "text"  # the corpus of such a base: neither bars nor dates
@@ -137,7 +137,7 @@ def load_language_model(place: str | None = None, layers: int | None = None) -> 
     return _load({"kind": "hub", "name": place}, layers, option="--base")
 
 
-def referred(described: dict[str, Any], *, name: str) -> dict[str, Tensor]:
+def referred(origin: BaseOrigin, *, name: str) -> dict[str, Tensor]:
     """Return the tensors that a checkpoint's ``base`` refers to, verified by their digest.
 
     A folder that was moved is looked up by name in ./bases and $FLAGBT_HOME/bases.
@@ -147,14 +147,13 @@ def referred(described: dict[str, Any], *, name: str) -> dict[str, Tensor]:
     CheckpointError
         When the base cannot be found, or differs from the one at the training.
     """
-    try:
-        source, layers, expected = dict(described["source"]), int(described["layers"]), str(described["digest"])
-        kind, at = str(source["kind"]), str(source["name"])
-    except (LookupError, TypeError, ValueError) as error:
+    source, layers, expected = dict(origin.source or {}), origin.layers, origin.digest
+    if layers is None or expected is None or not {"kind", "name"} <= source.keys():
         raise CheckpointError(
-            f"checkpoint '{name}': its reference to a language model is damaged ({error}). Copy the checkpoint again from "
-            "its source."
-        ) from None
+            f"checkpoint '{name}': its reference to a language model is damaged (it lacks the kind, the name, the layers or "
+            "the digest). Copy the checkpoint again from its source."
+        )
+    kind, at, stated = source["kind"], source["name"], ", ".join(f"{key} {value}" for key, value in sorted(source.items()))
     if kind == "folder" and not os.path.isdir(at):
         found = next((folder / Path(at).name for folder in base_folders() if (folder / Path(at).name).is_dir()), None)
         if found is None:
@@ -168,7 +167,7 @@ def referred(described: dict[str, Any], *, name: str) -> dict[str, Tensor]:
         raise CheckpointError(
             f"checkpoint '{name}': the language model {source['name']} is not the one it was trained on: the digest of its "
             f"first {layers} layers is {digest_of(tensors)[:12]}, expected {expected[:12]}. Restore the version used in "
-            f"training ({', '.join(f'{key} {value}' for key, value in sorted(described['source'].items()))})."
+            f"training ({stated})."
         )
     return tensors
 
@@ -180,7 +179,7 @@ def base_folders() -> list[Path]:
 
 def _load(source: dict[str, str], layers: int | None, *, option: str) -> LanguageModel:
     place, found = _from_package(option) if source["kind"] == "package" else (source["name"], {})
-    options: dict[str, Any] = {key: source[key] for key in ("revision",) if key in source}
+    options: dict[str, object] = {key: source[key] for key in ("revision",) if key in source}
     options["trust_remote_code"] = False  # without it transformers would prompt for permission to run remote code
     if source["kind"] == "package":
         options["gguf_file"] = PACKAGE_FILE

@@ -11,25 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import peft
 from torch import Tensor, nn
 
 from ... import __version__
+from ...arrays import JsonObject, JsonValue
 from ...data.bars import Bars
 from ...data.feature_schema import FeatureSchema
-from ...data.labels import CLASS_NAMES, Labels, class_shares, labels_from_json
+from ...data.labels import CLASS_NAMES, Labels, class_shares
 from ...data.time_range import TimeRange
 from ...errors import CheckpointError, RangeError, UsageError
 from ...storage.atomic_files import json_text, new_folder, sha256_of
-from ..architecture import N_CLASSES, OriginalArchitecture, original_chunk_bars
+from ...storage.json_records import JsonRecord
+from ..architecture import N_CLASSES, Lora, OriginalArchitecture, original_chunk_bars
 from ..calibration import Calibration
 from ..checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
 from ..decision import Decision
-from ..network import Lora, build_base, fingerprint, with_lora, write_tensors
+from ..network import build_base, fingerprint, with_lora, write_tensors
 from .original_tensors import (
+    REPORTED,
     OriginalCheckpoint,
     adapter_tensors,
     base_tensors,
@@ -100,7 +102,7 @@ def import_checkpoint(path: Path, target: Path, declaration: OwnerDeclaration, *
             model = with_lora(build_base(architecture, base, place=str(path)), lora)
             _load_adapter(model, adapter)
             write_tensors(folder / "fingerprint.safetensors", _random_fingerprint(model.eval(), architecture))
-            values = {
+            values: JsonObject = {
                 "format": FORMAT,
                 "architecture": architecture.to_json(),
                 "lora": {**lora.to_json(), "targets": list(architecture.lora_targets)},
@@ -113,7 +115,7 @@ def import_checkpoint(path: Path, target: Path, declaration: OwnerDeclaration, *
                 "files": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
             }
             (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
-            (folder / "README.md").write_text(imported_card(target.name, values), encoding="utf-8")
+            (folder / "README.md").write_text(imported_card(target.name, Checkpoint(folder, values)), encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"--output: {target} cannot be written: {error.strerror or error}.") from None
     return read_checkpoint(target)
@@ -175,7 +177,7 @@ def _agreed(option: str, declared: int | None, config: Mapping[str, object], key
     return found if declared is None else declared
 
 
-def _known(declaration: OwnerDeclaration, architecture: OriginalArchitecture) -> dict[str, Any]:
+def _known(declaration: OwnerDeclaration, architecture: OriginalArchitecture) -> JsonObject:
     """Return the rest of the declaration as stored in ``checkpoint.json``; None (or an empty object) where unknown."""
     schema, labels, seen, bars = declaration.schema, declaration.labels, declaration.seen, declaration.bars
     if schema is not None and len(schema.columns) != architecture.n_features:
@@ -231,51 +233,67 @@ def _random_fingerprint(model: nn.Module, architecture: OriginalArchitecture) ->
     return fingerprint(model, rows, kept=architecture.fingerprint_rows)
 
 
-def _origin(path: Path, original: OriginalCheckpoint, declaration: OwnerDeclaration) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class _ImportOrigin(JsonRecord):
+    """The file of an imported checkpoint."""
+
+    file: str
+    sha256: str
+    form: str
+    config: Mapping[str, JsonValue]
+    validated_on: str | None
+
+
+def _origin(path: Path, original: OriginalCheckpoint, declaration: OwnerDeclaration) -> JsonObject:
     plain = {
         str(key)[:80]: value for key, value in original.config.items() if is_finite_number(value) or isinstance(value, bool)
     }
-    return {
-        "preset": "original",
-        "imported": {
-            "file": path.name,
-            "sha256": sha256_of(path),
-            "form": original.form,
-            "told": original.reported,
-            "config": {key: value if isinstance(value, int) else float(value) for key, value in plain.items()},
-            "validated_on": None if declaration.validated_on is None else str(declaration.validated_on),
-        },
-    }
+    origin = _ImportOrigin(
+        file=path.name,
+        sha256=sha256_of(path),
+        form=original.form,
+        config={key: value if isinstance(value, int) else float(value) for key, value in plain.items()},
+        validated_on=None if declaration.validated_on is None else str(declaration.validated_on),
+    )
+    return {"preset": "original", "imported": {**origin.to_json(), "told": original.reported}}
 
 
-def _reported_metrics(original: OriginalCheckpoint) -> dict[str, Any]:
+def _reported_metrics(original: OriginalCheckpoint) -> JsonObject:
     accuracy = original.reported.get("val_accuracy")
     return {} if accuracy is None else {"validation": {"accuracy": accuracy / 100 if accuracy > 1 else accuracy}}
 
 
-def imported_card(name: str, values: dict[str, Any]) -> str:
+def _scores_text(scores: Mapping[str, JsonValue]) -> str:
+    return ", ".join(f"{key} {scores[key]:g}" for key in REPORTED if key in scores) or "nothing"
+
+
+def imported_card(name: str, checkpoint: Checkpoint) -> str:
     """Return the README of an imported checkpoint, written from its description alone."""
-    a, origin, data, counts = values["architecture"], values["base"]["imported"], values["data"], values["parameters"]
-    reported = ", ".join(f"{key} {value:g}" for key, value in origin["told"].items()) or "nothing"
-    lacking = [text for key, text in DECLARATIONS.items() if not values[key]]
-    seen = values["ranges"]["training"] if values["ranges"] else "not known"
-    validated = f"; of these only for validation: {origin['validated_on']}" if origin["validated_on"] else ""
-    question = labels_from_json(values["labels"]).question if values["labels"] else "It is not known which."
-    measured = f"{data['source']}{' (SYNTHETIC)' if data['synthetic'] else ''}" if data else "nothing"
-    mask = "a causal mask" if a["causal"] else "no causal mask"
+    a, described, unknown = checkpoint.architecture, checkpoint.described, checkpoint.unknown
+    imported = described.base.imported or {}
+    origin, scores = _ImportOrigin.from_json(imported), imported["told"]
+    reported = _scores_text(scores) if isinstance(scores, Mapping) else "nothing"
+    lacking = [DECLARATIONS[key] for key in unknown]
+    seen = "not known" if described.ranges is None else described.ranges["training"]
+    validated = f"; of these only for validation: {origin.validated_on}" if origin.validated_on else ""
+    question = "It is not known which." if "labels" in unknown else checkpoint.labels.question
+    columns = "it is not known which" if "schema" in unknown else f"`{checkpoint.schema.feature_set}`"
+    data, counts = described.data, described.parameters
+    measured = "nothing" if data is None else f"{data.source}{' (SYNTHETIC)' if data.synthetic else ''}"
+    mask = "a causal mask" if isinstance(a, OriginalArchitecture) and a.causal else "no causal mask"
     end = f"Not declared, so it cannot be run: {'; '.join(lacking)}" if lacking else "Nothing is missing"
     return f"""# {name}
 
-Imported from `{origin["file"]}` ({origin["form"]}, SHA-256 `{origin["sha256"][:16]}`): a transformer of the original
-architecture, {counts["all"]:,} parameters, {counts["trainable"]:,} of them trained, with frozen linear layers
-({a["layers"]} post-norm layers, width {a["d_model"]}, LoRA of rank {values["lora"]["rank"]}). It answers one question per bar:
+Imported from `{origin.file}` ({origin.form}, SHA-256 `{origin.sha256[:16]}`): a transformer of the original
+architecture, {counts.all:,} parameters, {counts.trainable:,} of them trained, with frozen linear layers
+({a.layers} post-norm layers, width {a.d_model}, LoRA of rank {described.lora.rank}). It answers one question per bar:
 {question}
 
 The following was declared at the import: no tensor reveals it, and flagbt cannot check it.
 
-- {a["heads"]} heads, windows of {a["context_bars"]} bars, {mask}. Each bar is scored on the window
+- {a.heads} heads, windows of {a.context_bars} bars, {mask}. Each bar is scored on the window
   that ends with it, at its last position.
-- Feature columns: {a["n_features"]}, {f"`{values['schema']['feature_set']}`" if values["schema"] else "it is not known which"}
+- Feature columns: {a.n_features}, {columns}
 - Bars it has seen: {seen}{validated}
 - Shares and returns of its classes: measured on {measured}
 - Reported by its training: {reported}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 from markupsafe import Markup
 
@@ -71,7 +69,7 @@ def trials_then_now(found: Significance | None) -> str:
     """Format the number of trials on a run's bars, at the time of the run and now."""
     if found is None:
         return NULL
-    then, now = (cast("int", found.deflated_sharpe.inputs[name]) for name in ("trials_at_run", "trials"))
+    then, now = (found.deflated_sharpe.inputs[name] for name in ("trials_at_run", "trials"))
     return f"{whole(then)} / {whole(now)}"
 
 
@@ -119,8 +117,7 @@ def interval_bars(found: Significance) -> list[IntervalBar]:
 
 def _ends(key: str, answer: Answer) -> tuple[float | None, float | None, float | None]:
     if key == "random_entries":
-        inputs = cast("Mapping[str, float | None]", answer.inputs)
-        return inputs.get("low"), inputs.get("high"), inputs.get("median")
+        return answer.inputs.get("low"), answer.inputs.get("high"), answer.inputs.get("median")
     return answer.low, answer.high, answer.value
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...arrays import JsonValue
 from ...storage.json_records import JsonRecord
 
 
@@ -26,7 +25,7 @@ class Answer(JsonRecord):
         Its meaning, in one plain sentence.
     formula, paper : str
     inputs : mapping
-        JSON values of the inputs, such as ``days`` or ``trials``.
+        The numbers that it is computed from, such as ``days`` or ``trials``.
     """
 
     value: float | None
@@ -38,7 +37,11 @@ class Answer(JsonRecord):
     low: float | None = None
     high: float | None = None
     level: float | None = None
-    inputs: Mapping[str, JsonValue] = field(default_factory=dict)
+    inputs: Mapping[str, float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval needs both low and high")
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Kind:
     formula: str
     paper: str
 
-    def unknown(self, reason: str, **inputs: JsonValue) -> Answer:
+    def unknown(self, reason: str, **inputs: float | None) -> Answer:
         """Return an answer without a value."""
         sentence = f"The {self.name} is not known: {reason}."
         return Answer(
@@ -89,7 +92,7 @@ class Kind:
         value: float,
         sentence: str,
         *,
-        inputs: Mapping[str, JsonValue],
+        inputs: Mapping[str, float | None],
         low: float | None = None,
         high: float | None = None,
         level: float | None = None,

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from ...arrays import FloatArray
+from ...storage.json_records import JsonRecord
 
 MOST_PARTS, FEWEST_PARTS, DAYS_A_PART = 16, 4, 2
 _MOST_CELLS = 1.3e9  # settings times splits, half a minute on one core; above it, the days get fewer parts
@@ -25,7 +25,7 @@ _FLAT = 1e-18  # variance of daily returns below which they do not vary, and a S
 
 
 @dataclass(frozen=True)
-class Overfitting:
+class Overfitting(JsonRecord):
     """The result over all splits.
 
     Attributes
@@ -48,10 +48,6 @@ class Overfitting:
     sharpe_chosen: float
     sharpe_after: float
     loss: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return asdict(self)
 
 
 def parts_for(n_settings: int, n_days: int) -> int:

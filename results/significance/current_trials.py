@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
-from ...arrays import JsonValue
 from ...errors import RecordError
 from ..caveats import with_stamp
 from ..run_record import RunNumbers
@@ -55,7 +54,7 @@ class CurrentTrials:
         log = self.log(folder.parent)
         try:
             return replace(stored, significance=current_significance(stored, log))
-        except (KeyError, TypeError, ValueError) as error:  # the inputs of an answer are any JSON values
+        except (KeyError, TypeError, ValueError) as error:  # an input is missing, or None
             raise RecordError(
                 f"run {folder.name}: the section certainty of metrics.json in {folder} cannot be read ({error}). "
                 "Run the backtest again."
@@ -72,9 +71,7 @@ def current_significance(stored: RunNumbers, log: TrialLog) -> Significance | No
     known = stored.significance
     if known is None:
         return None
-    then = known.deflated_sharpe
-    inputs = {"trials_at_run": then.inputs["trials"], **then.inputs}  # records before format 3 hold one count
-    known = replace(known, deflated_sharpe=replace(then, inputs=inputs))
+    inputs = known.deflated_sharpe.inputs
     own = recorded_trial(stored, log)
     now = None if own is None else log.count(own)
     if now is None or now.trials < cast("int", inputs["trials"]):
@@ -114,7 +111,7 @@ def recorded_trial(stored: RunNumbers, log: TrialLog) -> Trial | None:
 
 
 def _moments(known: Significance) -> Moments:
-    inputs: Mapping[str, JsonValue] = known.deflated_sharpe.inputs
+    inputs: Mapping[str, float | None] = known.deflated_sharpe.inputs
     if "sharpe_per_day" not in inputs:  # before format 3
         inputs = known.probabilistic_sharpe.inputs
         inputs = {**inputs, "sharpe_per_day": cast("float", inputs["sharpe_daily"]) / YEAR}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...arrays import FloatArray, JsonObject
+from ...arrays import FloatArray
 from ...engine.simulation import Simulation
 from ..metrics import daily_sharpe
 from ..run_view import DAYS_PER_YEAR, daily_returns
@@ -195,7 +195,7 @@ def deflated_answer(moments: Moments | None, trials: TrialCount, *, days: int, a
         Number of trials known when the run was made.
     why : str or None
     """
-    inputs: JsonObject = {
+    inputs: dict[str, float | None] = {
         "days": days,
         "trials": trials.trials,
         "trials_at_run": at_run,
@@ -268,7 +268,7 @@ def _difference(returns: FloatArray, theirs: FloatArray, why: str | None, their_
     )
 
 
-def _inputs(found: SharpeInterval, days: int, seed: int) -> JsonObject:
+def _inputs(found: SharpeInterval, days: int, seed: int) -> dict[str, float | None]:
     return {"days": days, "block_days": found.block, "resamples": RESAMPLES, "seed": seed}
 
 
@@ -290,7 +290,7 @@ def _entries(run: Simulation, returns: FloatArray, seed: int) -> Answer:
         f"{trades} of the same lengths at random times, at the same costs, had at least this Sharpe ratio in {better:,} of "
         f"{draws:,} draws: the timing is {'better than chance' if value <= 1 - CONFIDENCE else 'no better than chance'}."
     )
-    inputs: JsonObject = {
+    inputs: dict[str, float | None] = {
         "draws": draws,
         "at_least_as_good": better,
         "trades": null.trades,

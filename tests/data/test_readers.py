@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flagbt.data import formats, readers
 from flagbt.data.bars import COLUMNS, HOUR, Bars
 from flagbt.data.readers import FORMATS, read_bars, write_bars_csv
 from flagbt.errors import DataError
@@ -314,3 +317,21 @@ def test_refused_targets(tmp_path: Path, walk: Callable[..., Bars]) -> None:
         write_bars_csv(walk(5), tmp_path / "bars.parquet")
     with pytest.raises(DataError, match="Check that its folder exists"):
         write_bars_csv(walk(5), tmp_path / "nowhere" / "bars.csv")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("FORMAT = 'csv'", "expected a FileFormat, got str"),
+        ("from .parquet import FORMAT", "'.parquet' is not an ending in lower case, or another format has it"),
+    ],
+    ids=["another object", "an ending twice"],
+)
+def test_a_wrong_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str) -> None:
+    """A wrong object would fail at its first file, and of two formats of one ending the last one would win silently."""
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    (tmp_path / "zz_wrong.py").write_text(code)
+    importlib.invalidate_caches()
+    with pytest.raises((TypeError, ValueError), match=message):
+        readers._found_formats()
+    del sys.modules["flagbt.data.formats.zz_wrong"]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flagbt import train
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import Backtest, run_backtest
@@ -24,7 +25,6 @@ from flagbt.models.signals import NO_SIGNAL, Signals
 from flagbt.strategies.base import Position, Strategy
 from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, SmaCross
 from flagbt.training.recipe import Recipe
-from flagbt.workflows.train import train
 
 FREE = Costs(fee_bps=0.0, slippage_bps=0.0, borrow_bps_per_day=0.0)
 BASELINES = [

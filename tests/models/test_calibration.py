@@ -123,19 +123,19 @@ def test_scores_agree_with_sklearn() -> None:
     logits, labels = planted(2000, seed=4)
     p, prior = scipy_softmax(logits, axis=1), np.array([0.2, 0.5, 0.3])
     mine, predicted = scores(p, labels, prior), p.argmax(axis=1)
-    assert mine["nll"] == pytest.approx(sk.log_loss(labels, p))
-    assert mine["nll_prior"] == pytest.approx(-np.log(prior[labels]).mean())
-    assert mine["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
-    assert mine["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, predicted))
-    assert mine["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predicted))
-    assert mine["mcc_prior"] == pytest.approx(sk.matthews_corrcoef(labels, (p / prior).argmax(axis=1)))
+    assert mine.nll == pytest.approx(sk.log_loss(labels, p))
+    assert mine.nll_prior == pytest.approx(-np.log(prior[labels]).mean())
+    assert mine.accuracy == pytest.approx(sk.accuracy_score(labels, predicted))
+    assert mine.balanced_accuracy == pytest.approx(sk.balanced_accuracy_score(labels, predicted))
+    assert mine.mcc == pytest.approx(sk.matthews_corrcoef(labels, predicted))
+    assert mine.mcc_prior == pytest.approx(sk.matthews_corrcoef(labels, (p / prior).argmax(axis=1)))
     either = labels != 1
     odds = np.log(p[either, 2] / p[either, 0])
-    assert mine["auc_buy_sell"] == pytest.approx(sk.roc_auc_score(labels[either] == 2, odds))
-    assert mine["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
-    assert list(mine["recall"].values()) == pytest.approx(sk.recall_score(labels, predicted, average=None))
-    assert mine["majority_share"] == pytest.approx(np.bincount(labels).max() / len(labels))
-    assert mine["mean_confidence"]["BUY"] == pytest.approx(p[predicted == BUY].max(axis=1).mean())
+    assert mine.auc_buy_sell == pytest.approx(sk.roc_auc_score(labels[either] == 2, odds))
+    assert mine.macro_f1 == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
+    assert list(mine.recall.values()) == pytest.approx(sk.recall_score(labels, predicted, average=None))
+    assert mine.majority_share == pytest.approx(np.bincount(labels).max() / len(labels))
+    assert mine.mean_confidence["BUY"] == pytest.approx(p[predicted == BUY].max(axis=1).mean())
 
 
 def test_calibration_error_by_hand() -> None:
@@ -148,6 +148,6 @@ def test_calibration_error_by_hand() -> None:
 def test_a_class_that_never_occurs_is_none_not_nan() -> None:
     """If it fails, the recall of a class that never occurs becomes NaN, which JSON does not have."""
     mine = scores(np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]]), np.array([0, 1], dtype=np.int8), np.array([0.3, 0.4, 0.3]))
-    assert mine["recall"]["BUY"] is None
-    assert mine["mean_confidence"]["BUY"] is None
-    assert "NaN" not in json.dumps(mine)
+    assert mine.recall["BUY"] is None
+    assert mine.mean_confidence["BUY"] is None
+    json.dumps(vars(mine), allow_nan=False)

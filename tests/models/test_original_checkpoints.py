@@ -390,7 +390,7 @@ def test_further_training_starts_from_what_the_import_knows(imported: Checkpoint
     from flagbt.training.base_source import find_base_source
     from flagbt.training.recipe import Recipe
     from flagbt.training.trainer import Schedule
-    from flagbt.workflows.train import train
+    from flagbt.workflows.train import train_on
 
     network, rows = load_network(imported), rows_of(40, 30)
     source = find_base_source(None, str(imported.folder), None, None)
@@ -408,14 +408,14 @@ def test_further_training_starts_from_what_the_import_knows(imported: Checkpoint
         schedule=Schedule(epochs=1, learning_rate=1e-9),
     )
     bars = walk(3000, seed=5, start="2023-01-01")
-    trained = train(bars, tmp_path / "further", recipe)
+    trained = train_on(bars, tmp_path / "further", recipe)
     with torch.no_grad():  # with a tiny learning rate, the logits stay close to those of the import
         assert (load_network(trained)(rows) - network(rows)).abs().max() < 1e-3
     assert trained.values["ranges"]["pretraining"] == "20230101-20230301"
     assert trained.values["base"]["digest"] == imported.digest
     assert "starting from the checkpoint imported" in (trained.folder / "README.md").read_text(encoding="utf-8")
     with pytest.raises(RangeError, match="reaches into the validation"):
-        train(bars, tmp_path / "cheat", Recipe(base=str(imported.folder), validation=TimeRange.parse("20230215-20230401")))
+        train_on(bars, tmp_path / "cheat", Recipe(base=str(imported.folder), validation=TimeRange.parse("20230215-20230401")))
 
 
 def test_the_weights_are_stored_transposed(imported: Checkpoint, tmp_path: Path) -> None:

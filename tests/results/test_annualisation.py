@@ -72,7 +72,7 @@ def test_the_year_is_the_files_own(
         assert stored.benchmark_metrics["sharpe_per_bar"] == pytest.approx(expected, rel=1e-12)
         assert stored.info.data.bars_per_year == pytest.approx(bars, rel=0.005)
         page = (stored.folder / "tearsheet.html").read_text()
-        assert f"365 days and {round(stored.manifest['data']['bars_per_year']):,} bars a year" in page
+        assert f"365 days and {round(stored.data.bars_per_year):,} bars a year" in page
     for shown in ((), ("--json",)):
         assert "hourly" not in command("runs", "show", *shown)[1]
 

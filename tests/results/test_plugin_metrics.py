@@ -223,6 +223,22 @@ def test_a_column_of_a_sweep_is_not_replaced(install: Installer, command: Comman
     assert "metric 'mcc' of the package worst_day_metric 1.5: a sweep's table has another column of that name" in err
 
 
+def test_a_metric_that_cannot_be_loaded_is_found_before_the_work(install: Installer, command: Command, workplace: Path) -> None:
+    """If it fails, a long backtest runs to its end before a broken package stops it."""
+    (workplace / "noted_start.py").write_text(
+        "from pathlib import Path\nfrom flagbt.strategies.baselines import SmaCross\n"
+        "class Mine(SmaCross):\n    def prepare(self, bars):\n        Path('started').touch()\n"
+        "        return super().prepare(bars)\n"
+    )
+    site = install("METRIC = None")
+    code, _, err = command("run", "--strategy", "noted_start:Mine", *DAYS)
+    assert (code, "expected a flagbt.Metric, got None" in err) == (1, True)
+    assert not Path("started").exists()
+    sys.path.remove(str(site))
+    assert command("run", "--strategy", "noted_start:Mine", *DAYS)[0] == 0
+    assert Path("started").exists()
+
+
 def test_two_packages_with_one_metric_are_refused(install: Installer, run_maker: RunMaker) -> None:
     """If it fails, which of two packages measures a metric depends on the order of the import path."""
     install(WORST_DAY)

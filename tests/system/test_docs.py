@@ -137,6 +137,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 GUIDES_RUN = (
     "ARCHITECTURE.md",
     "data.md",
+    "python.md",
     "strategies.md",
     "features.md",
     "bases.md",

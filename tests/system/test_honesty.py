@@ -22,11 +22,13 @@ from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
 from flagbt.doctor.verify_lookahead import verify_lookahead
 from flagbt.engine.backtest import run_backtest
+from flagbt.engine.run_settings import RunSettings
 from flagbt.errors import RangeError
 from flagbt.models.signals import NO_SIGNAL, Signals
-from flagbt.results.caveats import unstated, with_stamp
+from flagbt.results.caveats import with_stamp
 from flagbt.results.recording import record_of
 from flagbt.results.run_reader import read_run
+from flagbt.results.significance.answer import LuckVerdict
 from flagbt.results.significance.too_good import too_good_verdict
 from flagbt.strategies.base import Strategy
 from flagbt.strategies.baselines import AlwaysHold, BuyAndHold, RandomSignals, SmaCross
@@ -223,13 +225,14 @@ def test_a_strategy_is_called_by_its_name(command: Command, mine: Path) -> None:
 
 def test_older_records_are_stamped_where_the_strategy_was_a_users_own() -> None:
     """If it fails, a run without declarations gets the note without reason, or lacks it."""
-    assert not unstated({"strategy": "sma-cross"})
-    assert unstated({"strategy": "mine:Mine", "code": "0" * 64})
-    assert unstated({"strategy": "mine:Mine", "bars_seen": None})
-    assert not unstated({"strategy": "mine:Mine", "code": "0" * 64, "bars_seen": []})
-    stamped = with_stamp({"sentence": "Not explained by luck alone."}, {"code": "0" * 64})
-    assert stamped["sentence"] == f"Not explained by luck alone. I{NOT_STATED[1:]}."
-    assert with_stamp(stamped, {"code": "0" * 64}) == stamped  # once is enough
+    assert RunSettings({"strategy": "sma-cross"}).bars_seen_stated
+    unstated = RunSettings({"strategy": "mine:Mine", "code": "0" * 64})
+    assert not unstated.bars_seen_stated
+    assert not RunSettings({"strategy": "mine:Mine", "bars_seen": None}).bars_seen_stated
+    assert RunSettings({"strategy": "mine:Mine", "code": "0" * 64, "bars_seen": []}).bars_seen_stated
+    stamped = with_stamp(LuckVerdict(True, "Not explained by luck alone."), unstated)
+    assert stamped.sentence == f"Not explained by luck alone. I{NOT_STATED[1:]}."
+    assert with_stamp(stamped, unstated) == stamped  # once is enough
 
 
 # --- verify ----------------------------------------------------------------------------------------------------------
@@ -457,15 +460,15 @@ def test_foresight_is_too_good_to_be_true(ahead: int, short: bool, walk: Walk) -
     run = run_backtest(walk(2_000, seed=11), Foresight(ahead, short=short))
     found = too_good_verdict(run)
     assert found is not None
-    assert "Too good to be true" in found["sentence"]
-    assert f"over the next {ahead} bars" in found["sentence"].replace("over the next bar ", "over the next 1 bars ")
+    assert "Too good to be true" in found.sentence
+    assert f"over the next {ahead} bars" in found.sentence.replace("over the next bar ", "over the next 1 bars ")
     held = run.signals["target"].shift(1).round(1).iloc[1:]
     move = np.log(run.bars["close"].shift(1 - ahead) / run.bars["open"]).iloc[1:].dropna()
     reach = move.abs().quantile(2 / 3)
     up, down = held[move.index[move >= reach]], held[move.index[move <= -reach]]
     expected = mannwhitneyu(up, down).statistic / (len(up) * len(down))
-    assert found["numbers"]["auc"] == pytest.approx(expected, abs=0.02)
-    assert found["numbers"]["auc_limit"] == 0.70
+    assert found.numbers["auc"] == pytest.approx(expected, abs=0.02)
+    assert found.numbers["auc_limit"] == 0.70
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -522,14 +525,14 @@ def test_probabilities_of_any_strategy_are_scored(walk: Walk) -> None:
     p = np.random.default_rng(2).dirichlet([2, 4, 2], len(bars))[10 : len(bars) - 3]
     scores = label_scores(run)
     assert scores is not None
-    assert scores["labels"] == "horizon:3,0.005"
-    assert scores["rows"] == len(label) == len(p)
-    assert scores["confusion"] == pd.crosstab(label.to_numpy(), p.argmax(axis=1)).to_numpy().tolist()
+    assert scores.labels == "horizon:3,0.005"
+    assert scores.rows == len(label) == len(p)
+    assert np.array_equal(scores.confusion, pd.crosstab(label.to_numpy(), p.argmax(axis=1)))
     place = np.minimum((p.max(axis=1) * 15).astype(int), 14)
     apart = [abs((p.argmax(1) == label)[place == k].mean() - p.max(1)[place == k].mean()) for k in np.unique(place)]
     assert (
-        scores["raw"]["ece"]
-        == scores["calibrated"]["ece"]
+        scores.raw.ece
+        == scores.calibrated.ece
         == pytest.approx(sum(a * (place == k).mean() for a, k in zip(apart, np.unique(place), strict=True)), abs=1e-9)
     )
     verdicts = record_of(run, run_backtest(bars, BuyAndHold())).info.verdicts
@@ -537,8 +540,8 @@ def test_probabilities_of_any_strategy_are_scored(walk: Walk) -> None:
     own = (
         np.bincount(np.where(change > 0.005, 2, np.where(change < -0.005, 0, 1))[change.notna()], minlength=3) / change.count()
     )
-    assert verdicts["model"]["numbers"]["total_variation"] == pytest.approx(np.abs(mean - own).sum() / 2)
-    assert "these bars' own labels' (horizon:3,0.005)" in verdicts["model"]["sentence"]
+    assert verdicts.model.numbers["total_variation"] == pytest.approx(np.abs(mean - own).sum() / 2)
+    assert "these bars' own labels' (horizon:3,0.005)" in verdicts.model.sentence
 
 
 def test_probabilities_of_any_strategy_are_on_its_page(command: Command, mine: Path) -> None:
@@ -551,7 +554,7 @@ def test_probabilities_of_any_strategy_are_on_its_page(command: Command, mine: P
     shown = json.loads(out)
     assert shown["model_verdict"] in ("plausible", "collapsed")
     stored = read_run(Path(shown["run"]))
-    assert stored.label_scores["labels"] == str(LabelSpec())
+    assert stored.label_scores.labels == str(LabelSpec())
     page = Path(shown["tearsheet"]).read_text(encoding="utf-8")
     assert "Distance of the probabilities from the outcomes" in page
     assert "Confusion: final signals" in page

@@ -488,13 +488,13 @@ def test_pages_escape_every_text(run_maker: Callable[..., Any], keep_run: Callab
     """A run's or file's name would become markup, and run in the reader's browser."""
     from dataclasses import replace
 
+    from flagbt.engine.run_settings import RunSettings
     from flagbt.reports.tearsheet import render_tearsheet
 
     run, held = run_maker(kind="model"), run_maker(kind="buy-and-hold")
-    config = {key: hostile(value) for key, value in run.config.items()}
-    data = {key: value if key in ("first", "last", "digest") else hostile(value) for key, value in run.data.items()}
-    card = {key: value if key in ("digest", "labels") else hostile(value) for key, value in run.checkpoint.items()}
-    hurt = replace(run, config=config, data=data, checkpoint=card)
+    config = RunSettings({key: hostile(value) for key, value in run.config.items()})
+    data = replace(run.data, source=hostile(run.data.source))
+    hurt = replace(run, config=config, data=data, checkpoint=replace(run.checkpoint, name=hostile(run.checkpoint.name)))
     page = render_tearsheet(keep_run(hurt, held, tmp_path, name=SCRIPT, notes=SCRIPT))
     assert "<script>alert" not in page
     assert "<img src=x" not in page

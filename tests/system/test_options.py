@@ -208,8 +208,8 @@ def test_the_command_of_a_setting_makes_the_same_run() -> None:
     grid = Grid(models=(model,), axes=axes_of(values | {"decision": ("argmax",)}))
     line = repeat_command(grid, grid[0], "20240101-20240201", others={"data": "b.csv"})
     assert line == (
-        "flagbt run --ckpt made --data b.csv --timerange 20240101-20240201 --calibration none --fee-bps 3 --slippage-bps 2 "
-        "--borrow-bps-per-day 1 --decision argmax --short --cash 2500 --exit horizon:6 --stop-loss 0.05"
+        "flagbt run --ckpt made --data b.csv --timerange 20240101-20240201 --calibration none --decision argmax --fee-bps 3 "
+        "--slippage-bps 2 --borrow-bps-per-day 1 --cash 2500 --exit horizon:6 --stop-loss 0.05 --short"
     )
     with cli.commands["run"].make_context("run", shlex.split(line)[2:]) as context:
         given = {name: value for name, value in context.params.items() if value is not None}

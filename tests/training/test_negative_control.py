@@ -72,7 +72,7 @@ def planted(n: int = 4000, seed: int = 0) -> Bars:
 def check_that_it_finds_the_signal(bars: Bars, recipe: Recipe) -> None:
     """Train, and compare with the constant prior."""
     _, tuned = learn(prepare(bars, (), recipe), recipe, device=torch.device("cpu"))
-    assert tuned.best["nll_corrected"] < tuned.best["nll_prior"] - 0.1
+    assert tuned.best.nll_corrected < tuned.best.nll_prior - 0.1
 
 
 @pytest.mark.parametrize("name", ["ce", "sqrt"])

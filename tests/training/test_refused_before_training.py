@@ -21,7 +21,7 @@ from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import DivergedError, Schedule
 from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest, Scoring
-from flagbt.workflows.train import train
+from flagbt.workflows.train import train_on
 from flagbt.workflows.walk_forward import WalkForwardRecipe, walk_forward
 
 Walk = Callable[..., Bars]
@@ -63,7 +63,7 @@ def notes_and_checkpoint(bars: Bars, folder: Path, recipe: Recipe, **more: Any) 
         notes.append(f"{'late: ' if steps else ''}{note}")
 
     monitor = Monitor(notify=notify, on_step=lambda progress: steps.append(progress.done))
-    checkpoint = train(bars, folder, recipe, monitor=monitor, **more)
+    checkpoint = train_on(bars, folder, recipe, monitor=monitor, **more)
     assert steps
     return notes, checkpoint
 
@@ -166,9 +166,9 @@ def test_a_training_that_diverges_keeps_what_was_good(walk: Walk, recipe: Recipe
     assert np.isfinite(checkpoint.values["metrics"]["validation"]["nll"])
     assert not (tmp_path / ".wild.training").exists()
     with pytest.raises(DivergedError, match=r"epoch 1: the loss is nan: it diverged at a learning rate of 1e\+08, and nothing"):
-        train(bars, tmp_path / "wilder", replace(recipe, schedule=Schedule(learning_rate=1e8)))
+        train_on(bars, tmp_path / "wilder", replace(recipe, schedule=Schedule(learning_rate=1e8)))
     with pytest.raises(DivergedError, match=r"pre-training, epoch 1: the loss is nan"):
-        train(bars, tmp_path / "mad", replace(recipe, pretraining=Schedule(epochs=1, learning_rate=1e30)))
+        train_on(bars, tmp_path / "mad", replace(recipe, pretraining=Schedule(epochs=1, learning_rate=1e30)))
     assert [path.name for path in tmp_path.iterdir()] == ["wild"]
 
 
@@ -179,7 +179,7 @@ def test_a_class_that_only_another_series_has(walk: Walk, recipe: Recipe, tmp_pa
     bars = walk(3000, seed=3)
     bars = with_prices(bars, 100 * np.exp(np.cumsum(np.where(random.random(3000) < 0.5, 0.003, 0.0))))
     other = walk(3000, seed=4)
-    checkpoint = train(bars, tmp_path / "mine", recipe, more=[other])
+    checkpoint = train_on(bars, tmp_path / "mine", recipe, more=[other])
     before = checkpoint.schema.warmup_bars + checkpoint.architecture.receptive_bars
     last = int(0.8 * 3000) - 6
     change, elsewhere = (each.close[before + 6 : last + 6] / each.close[before:last] - 1 for each in (bars, other))
@@ -196,14 +196,14 @@ def test_bars_without_a_label_are_not_samples(sampler: str, walk: Walk, recipe: 
     close[1000:1400] = close[999]
     labels = TripleBarrier(12, 1.0, 1.0)
     halted = with_prices(bars, close)
-    checkpoint = train(halted, tmp_path / "mine", replace(recipe, labels=labels, objective=Objective(sampler=sampler)))
+    checkpoint = train_on(halted, tmp_path / "mine", replace(recipe, labels=labels, objective=Objective(sampler=sampler)))
     before = checkpoint.schema.warmup_bars + checkpoint.architecture.receptive_bars
     without = sum(np.diff(np.log(close[t - 168 : t + 1])).std() == 0 for t in range(before, int(0.8 * 3000) - 12))
     assert without > 200
     assert checkpoint.values["samples"]["training"] == int(0.8 * 3000) - 12 - before - without
     close[2300:] = close[2299]
     with pytest.raises(RangeError, match=r"--validation .*: none of its bars has a label of triple-barrier:12,1\.0,1\.0"):
-        train(with_prices(bars, close), tmp_path / "flat", replace(recipe, labels=labels))
+        train_on(with_prices(bars, close), tmp_path / "flat", replace(recipe, labels=labels))
 
 
 def test_a_folder_for_tensorboard_is_checked_first(
@@ -214,7 +214,7 @@ def test_a_folder_for_tensorboard_is_checked_first(
     (tmp_path / "tensorboard").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="--report-to tensorboard: tensorboard cannot be written"):
-        train(walk(3000, seed=3), tmp_path / "mine", recipe, monitor=Monitor(report_to="tensorboard"))
+        train_on(walk(3000, seed=3), tmp_path / "mine", recipe, monitor=Monitor(report_to="tensorboard"))
 
 
 def test_every_fold_is_checked_before_the_first_is_trained(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from flagbt.models.overlap import check_overlap
 from flagbt.training.recipe import Recipe
 from flagbt.training.samples import Samples, gather_samples
 from flagbt.training.trainer import Schedule
-from flagbt.workflows.train import train
+from flagbt.workflows.train import train_on
 
 Walk = Callable[..., Bars]
 Future = Callable[[Bars, int], Bars]
@@ -43,7 +43,7 @@ def trained(bars: Bars, others: list[Bars], preset: str, target: Path) -> Checkp
     """Train on the months before April, validated on the two after."""
     once = Schedule(epochs=1)
     recipe = Recipe(preset=preset, training=BEFORE, validation=AFTER, pretraining=once, schedule=once)
-    return train(bars, target, recipe, more=others)
+    return train_on(bars, target, recipe, more=others)
 
 
 def gathered(bars: Bars, others: list[Bars], warmup_bars: int = 200) -> Samples:

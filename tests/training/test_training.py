@@ -27,6 +27,7 @@ from flagbt.errors import RangeError, TrainingError, UsageError
 from flagbt.models import scoring
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.network import load_unmerged
+from flagbt.models.statistics import ClassifierScores, scores
 from flagbt.training.chronological_split import chronological_split
 from flagbt.training.collapse_guard import collapse_findings
 from flagbt.training.objectives import Objective
@@ -35,7 +36,7 @@ from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.sequence_chunks import IGNORED, ChunkDataset
 from flagbt.training.trainer import Schedule, TrainingStoppedError
-from flagbt.workflows.train import train
+from flagbt.workflows.train import train_on
 
 Walk = Callable[..., Bars]
 Future = Callable[[Bars, int], Bars]
@@ -237,8 +238,8 @@ def test_nothing_after_the_validation_start_is_trained_on(
     """If another future changes the weights by a bit, validation figures are training figures."""
     bars = walk(4000, seed=5, start="2023-01-01")
     start = bars.position_of(np.datetime64("2023-05-01"))
-    one = train(bars, tmp_path / "one", recipe)
-    two = train(other_future(bars, start - 1), tmp_path / "two", recipe)
+    one = train_on(bars, tmp_path / "one", recipe)
+    two = train_on(other_future(bars, start - 1), tmp_path / "two", recipe)
     for file in ("base.safetensors", "adapter.safetensors"):
         mine, theirs = load_file(one.folder / file), load_file(two.folder / file)
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -249,8 +250,8 @@ def test_nothing_after_the_validation_start_is_trained_on(
 def test_a_seed_repeats_a_training(nano: Checkpoint, walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
     """If it fails, results cannot be repeated, and so not compared."""
     bars = walk(4000, seed=5, start="2023-01-01")
-    first, again = train(bars, tmp_path / "a", recipe), train(bars, tmp_path / "b", recipe)
-    other = train(bars, tmp_path / "c", replace(recipe, schedule=replace(recipe.schedule, seed=1)))
+    first, again = train_on(bars, tmp_path / "a", recipe), train_on(bars, tmp_path / "b", recipe)
+    other = train_on(bars, tmp_path / "c", replace(recipe, schedule=replace(recipe.schedule, seed=1)))
     assert first.digest == again.digest != other.digest
 
 
@@ -273,7 +274,7 @@ def test_predictable_volatility_is_learned(recipe: Recipe, tmp_path: Path) -> No
     high, low = np.maximum(open_, close) * (1 + volatility / 3), np.minimum(open_, close) * (1 - volatility / 3)
     time = np.datetime64("2023-01-01", "ns") + np.arange(n) * np.timedelta64(3600, "s")
     bars = Bars(time, open_, high, low, close, random.lognormal(5, 1, n), source="regimes", synthetic=True)
-    found = train(bars, tmp_path / "found", replace(recipe, schedule=Schedule(epochs=6, learning_rate=5e-3)))
+    found = train_on(bars, tmp_path / "found", replace(recipe, schedule=Schedule(epochs=6, learning_rate=5e-3)))
     score = found.values["metrics"]["validation_calibrated"]
     assert score["nll"] < score["nll_prior"] - 0.1
     assert found.values["model_verdict"]["verdict"] == "plausible"
@@ -307,15 +308,15 @@ def test_an_existing_checkpoint_is_never_damaged(walk: Walk, recipe: Recipe, tmp
     """If it fails, a second training that fails destroys hours of the first."""
     bars = walk(4000, seed=5, start="2023-01-01")
     target = tmp_path / "kept"
-    before = train(bars, target, recipe).digest
+    before = train_on(bars, target, recipe).digest
     with pytest.raises(TrainingError, match="exists. Choose another --name, or --overwrite"):
-        train(bars, target, recipe)
+        train_on(bars, target, recipe)
 
     def fail(progress: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(bars, target, recipe, overwrite=True, monitor=Monitor(on_epoch=fail))
+        train_on(bars, target, recipe, overwrite=True, monitor=Monitor(on_epoch=fail))
     assert Checkpoint(target, json.loads((target / "checkpoint.json").read_text())).digest == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [".kept.training", "kept"]  # the saves, to resume from
 
@@ -324,15 +325,15 @@ def test_impossible_trainings_are_refused(walk: Walk, recipe: Recipe, tmp_path: 
     """If it fails, an impossible training is refused late, or without a name."""
     calm = walk(4000, seed=5, start="2023-01-01", hourly_volatility=1e-5)
     with pytest.raises(TrainingError, match="the class SELL never occurs among the .* training labels"):
-        train(calm, tmp_path / "x", recipe)
+        train_on(calm, tmp_path / "x", recipe)
     with pytest.raises(UsageError, match="Did you mean 'tiny'"):
-        train(calm, tmp_path / "x", replace(recipe, preset="tinny"))
+        train_on(calm, tmp_path / "x", replace(recipe, preset="tinny"))
     with pytest.raises(RangeError, match="leaves no sample"):
-        train(walk(150, start="2023-04-28"), tmp_path / "x", recipe)
+        train_on(walk(150, start="2023-04-28"), tmp_path / "x", recipe)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot be written"):
-        train(walk(4000, seed=5, start="2023-01-01"), tmp_path / "file" / "x", recipe)
+        train_on(walk(4000, seed=5, start="2023-01-01"), tmp_path / "file" / "x", recipe)
 
 
 def test_oversampling_balances_the_classes_and_redraws_its_rest() -> None:
@@ -392,20 +393,21 @@ def test_label_smoothing_by_hand() -> None:
         Objective(loss="focal", label_smoothing=0.1)
 
 
-def epoch_entry(mean: tuple[float, float, float], **other: float | None) -> dict[str, object]:
-    """Return an epoch's entry with the fields that the guard reads."""
+def epoch_scores(mean: tuple[float, float, float], accuracy: float = 0.66, auc: float | None = 0.53) -> ClassifierScores:
+    """Return an epoch's scores with these values in the fields that the guard reads."""
+    some = scores(np.eye(3) / 2 + 1 / 6, np.array([0, 1, 2], dtype=np.int8), np.full(3, 1 / 3))
     named = dict(zip(("SELL", "HOLD", "BUY"), mean, strict=True))
-    return {"mean_probabilities": named, "accuracy": 0.66, "majority_share": 0.656, "auc_buy_sell": 0.53, **other}
+    return replace(some, mean_probabilities=named, accuracy=accuracy, majority_share=0.656, auc_buy_sell=auc)
 
 
 def test_the_guard_reports_collapse_and_leaks_only() -> None:
     """If it fails, 86 % validation accuracy or a model that always predicts SELL goes unreported."""
     shares = np.array([0.163, 0.656, 0.181])
-    assert collapse_findings(epoch_entry((0.15, 0.68, 0.17)), shares) == []
-    assert [text.split(":")[0] for text in collapse_findings(epoch_entry((0.99, 0.005, 0.005)), shares)] == ["collapsed"]
-    leaky = collapse_findings(epoch_entry((0.16, 0.66, 0.18), accuracy=0.8634, auc_buy_sell=0.97), shares)
+    assert collapse_findings(epoch_scores((0.15, 0.68, 0.17)), shares) == []
+    assert [text.split(":")[0] for text in collapse_findings(epoch_scores((0.99, 0.005, 0.005)), shares)] == ["collapsed"]
+    leaky = collapse_findings(epoch_scores((0.16, 0.66, 0.18), accuracy=0.8634, auc=0.97), shares)
     assert [text.split(":")[0] for text in leaky] == ["too good to be true"] * 2
-    assert collapse_findings(epoch_entry((0.16, 0.66, 0.18), auc_buy_sell=None), shares) == []
+    assert collapse_findings(epoch_scores((0.16, 0.66, 0.18), auc=None), shares) == []
 
 
 def test_on_collapse_stop_ends_the_training_and_leaves_nothing(
@@ -423,17 +425,17 @@ def test_on_collapse_stop_ends_the_training_and_leaves_nothing(
     bars = walk(4000, seed=5, start="2023-01-01")
     leaking = replace(recipe, features="leaky:mine", schedule=Schedule(epochs=3, learning_rate=1e-2))
     with pytest.raises(TrainingError, match=r"too good to be true: .*nothing was written"):
-        train(bars, tmp_path / "out" / "x", leaking, monitor=Monitor(on_collapse="stop"))
+        train_on(bars, tmp_path / "out" / "x", leaking, monitor=Monitor(on_collapse="stop"))
     assert list((tmp_path / "out").iterdir()) == []
     findings: list[str] = []
-    monitor = Monitor(on_epoch=lambda progress: findings.extend(progress.entry.get("findings", [])))
-    kept = train(bars, tmp_path / "out" / "x", leaking, monitor=monitor)
+    monitor = Monitor(on_epoch=lambda progress: findings.extend(progress.scores.findings if progress.scores else ()))
+    kept = train_on(bars, tmp_path / "out" / "x", leaking, monitor=monitor)
     assert any("too good to be true" in text for text in findings)
     assert kept.values["findings"]
     with pytest.raises(UsageError, match="--on-collapse: 'halt' is unknown"):
-        train(bars, tmp_path / "y", recipe, monitor=Monitor(on_collapse="halt"))
+        train_on(bars, tmp_path / "y", recipe, monitor=Monitor(on_collapse="halt"))
     with pytest.raises(UsageError, match="--report-to nowhere: the package nowhere is not installed here"):
-        train(bars, tmp_path / "y", recipe, monitor=Monitor(report_to="nowhere"))
+        train_on(bars, tmp_path / "y", recipe, monitor=Monitor(report_to="nowhere"))
     assert not (tmp_path / ".y.training").exists()
 
 
@@ -441,29 +443,29 @@ def test_an_interrupted_training_resumes_exactly(walk: Walk, recipe: Recipe, tmp
     """If it fails, a training stopped in either stage and resumed has another digest than one never stopped."""
     bars = walk(4000, seed=5, start="2023-01-01")
     longer = replace(recipe, pretraining=Schedule(epochs=2), schedule=Schedule(epochs=2))
-    whole = train(bars, tmp_path / "whole", longer)
+    whole = train_on(bars, tmp_path / "whole", longer)
 
     def interrupt_at(stage: str, epoch: int) -> Monitor:
         def on_epoch(progress: EpochProgress) -> None:
-            if (progress.stage, progress.entry["epoch"]) == (stage, epoch):
+            if (progress.stage, progress.epoch) == (stage, epoch):
                 raise KeyboardInterrupt
 
         return Monitor(on_epoch=on_epoch)
 
     for stage, epoch in (("pretraining", 2), ("training", 1), ("training", 2)):
         with pytest.raises(KeyboardInterrupt):
-            train(bars, tmp_path / "parts", longer, resume=True, monitor=interrupt_at(stage, epoch))
+            train_on(bars, tmp_path / "parts", longer, resume=True, monitor=interrupt_at(stage, epoch))
     with pytest.raises(TrainingError, match="an unfinished training of .*Add --resume"):
-        train(bars, tmp_path / "parts", longer)
+        train_on(bars, tmp_path / "parts", longer)
     with pytest.raises(TrainingError, match=r"had different options.*best_by was nll, is mcc"):
-        train(bars, tmp_path / "parts", replace(longer, best_by="mcc"), resume=True)
+        train_on(bars, tmp_path / "parts", replace(longer, best_by="mcc"), resume=True)
     note = tmp_path / ".parts.training" / "recipe.json"
     own = note.read_text()
     note.write_text(json.dumps({**json.loads(own), "flagbt": "0.1.0"}))
     with pytest.raises(TrainingError, match=r"started by flagbt 0\.1\.0, .*Finish it with that version, or --overwrite"):
-        train(bars, tmp_path / "parts", longer, resume=True)
+        train_on(bars, tmp_path / "parts", longer, resume=True)
     note.write_text(own)
-    parts = train(bars, tmp_path / "parts", longer, resume=True)
+    parts = train_on(bars, tmp_path / "parts", longer, resume=True)
     assert parts.digest == whole.digest
     assert (parts.folder / "history.json").read_bytes() == (whole.folder / "history.json").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "whole"]
@@ -487,18 +489,18 @@ def test_a_stop_during_an_evaluation_waits_for_one_forward_pass(
 
     real = scoring._forward
     monkeypatch.setattr(scoring, "_forward", forward)
-    whole = train(bars, tmp_path / "whole", longer)
+    whole = train_on(bars, tmp_path / "whole", longer)
     per_evaluation, rest = divmod(len(passes), 3)  # after each epoch, and for the best one at the end
     assert (per_evaluation > 8, rest) == (True, 0)
     passes.clear()
     at = (epoch - 1) * per_evaluation + 4
     with pytest.raises(TrainingStoppedError, match="everything up to here is saved"):
-        train(bars, tmp_path / "parts", longer)
+        train_on(bars, tmp_path / "parts", longer)
     assert len(passes) == at
     history = [*(tmp_path / ".parts.training" / "training").glob("checkpoint-*/history.json")]
     assert [len(json.loads(path.read_text())) for path in history] == [epoch - 1]  # saved, but not evaluated
     assert [path.name for path in history[0].parent.glob("COMPLETE")] == ["COMPLETE"]
-    parts = train(bars, tmp_path / "parts", longer, resume=True)
+    parts = train_on(bars, tmp_path / "parts", longer, resume=True)
     assert parts.digest == whole.digest
     assert (parts.folder / "history.json").read_bytes() == (whole.folder / "history.json").read_bytes()
 
@@ -509,11 +511,11 @@ from pathlib import Path
 from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
 from flagbt.models.architecture import PRESETS
-from flagbt.models.network import Lora
+from flagbt.models.architecture import Lora
 from flagbt.training.trainer import Schedule, is_main_process
 from flagbt.training.objectives import Objective
 from flagbt.training.recipe import Recipe
-from flagbt.workflows.train import train
+from flagbt.workflows.train import train_on
 
 dropout = float(sys.argv[3])
 PRESETS["nano"] = {
@@ -524,7 +526,7 @@ recipe = Recipe(
     lora=Lora(dropout=dropout),
     pretraining=Schedule(epochs=3), schedule=Schedule(epochs=4),
 )
-made = train(read_bars(sys.argv[1]), Path(sys.argv[2]), recipe, resume=True)
+made = train_on(read_bars(sys.argv[1]), Path(sys.argv[2]), recipe, resume=True)
 if is_main_process():
     print(made.digest)
 """
@@ -685,7 +687,7 @@ def test_accelerate_launches_the_command(trial: tuple[Path, Path], tmp_path: Pat
 def test_triple_barrier_labels_are_trained_stored_and_shown(walk: Walk, recipe: Recipe, tmp_path: Path) -> None:
     """A checkpoint that loses its labels is tested, purged and described by others."""
     bars, labels = walk(4000, seed=5, start="2023-01-01"), TripleBarrier(12, 1.0, 1.25)
-    checkpoint = train(bars, tmp_path / "barriers", replace(recipe, labels=labels, embargo_bars=24))
+    checkpoint = train_on(bars, tmp_path / "barriers", replace(recipe, labels=labels, embargo_bars=24))
     assert checkpoint.labels == labels
     assert checkpoint.values["embargo_bars"] == 24
     assert checkpoint.class_returns[0] < 0 < checkpoint.class_returns[2]

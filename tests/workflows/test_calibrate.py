@@ -333,7 +333,7 @@ def test_prior_matching_takes_the_training_shares_or_those_given(nano: Checkpoin
     for shares in (None, np.array([0.3, 0.4, 0.3])):
         done = fit(nano, bars, FIT, "prior", shares=shares)
         wanted = nano.label_shares if shares is None else shares
-        assert list(done.after.scores["mean_probabilities"].values()) == pytest.approx(wanted, abs=0.005)
+        assert list(done.after.scores.mean_probabilities.values()) == pytest.approx(wanted, abs=0.005)
 
 
 def test_the_figures_are_those_of_the_calibration(nano: Checkpoint, walk: Walk) -> None:
@@ -343,8 +343,8 @@ def test_the_figures_are_those_of_the_calibration(nano: Checkpoint, walk: Walk) 
     part = bars.between(TimeRange.parse(FIT))
     logits = logits_of(nano, bars)[part][:-6]
     labels = nano.labels.labels(bars)[part][:-6]
-    assert done.after.scores["nll"] == pytest.approx(negative_log_likelihood(done.stored.calibration(logits), labels))
-    assert done.before.scores["nll"] == pytest.approx(negative_log_likelihood(Calibration()(logits), labels))
+    assert done.after.scores.nll == pytest.approx(negative_log_likelihood(done.stored.calibration(logits), labels))
+    assert done.before.scores.nll == pytest.approx(negative_log_likelihood(Calibration()(logits), labels))
     given = fit(nano, bars, FIT, "dirichlet", decision=Decision("argmax"))
     assert given.stored == replace(done.stored, decision=Decision("argmax"))
 

@@ -169,7 +169,10 @@ def test_a_run_is_shown_in_few_lines_and_with_its_stamps(desk: Path) -> None:
     assert "//" not in html.replace("</", "")
     page = run.tearsheet("page.html")
     assert page == Path("page.html")
-    assert "SYNTHETIC" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "SYNTHETIC" in text
+    assert "flagbt.backtest(data, signals=signals, " in text
+    assert "flagbt run" not in text
     figure = run.plot()
     assert [len(axes.get_lines()) for axes in figure.axes] == [2, 2]
     figure.savefig(desk / "run.png")

@@ -17,7 +17,7 @@ from flagbt.data.bundled_sample import load_sample
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.errors import StrategyError, UsageError
-from flagbt.results.store import read_run
+from flagbt.results.run_reader import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import SmaCross
 from flagbt.workflows.backtest import backtest_request
@@ -71,8 +71,8 @@ def test_a_parameter_reaches_the_constructor(command: Command, folder: Path) -> 
     direct = run_backtest(load_sample(), SmaCross(fast_bars=12, slow_bars=48), timerange=TimeRange.parse(RANGE))
     assert np.array_equal(stored.equity["equity"], direct.equity["equity"])
     assert len(direct.orders) > 2
-    assert stored.manifest["config"]["params"] == {"fast_bars": 12, "slow_bars": 48}
-    assert stored.manifest["config"]["parameters"] == {"fast_bars": 12, "slow_bars": 48}
+    assert stored.settings["params"] == {"fast_bars": 12, "slow_bars": 48}
+    assert stored.settings["parameters"] == {"fast_bars": 12, "slow_bars": 48}
 
 
 def test_a_config_file_sets_parameters(command: Command, folder: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_config_file_sets_parameters(command: Command, folder: Path) -> None:
     Path("run.yaml").write_text(f"strategy: sma-cross\ntimerange: {RANGE}\nparam: [fast_bars=12, slow_bars=48]\n")
     code, out, err = command("run", "--config", "run.yaml", "--json")
     assert code == 0, err
-    assert read_run(Path(json.loads(out)["run"])).manifest["config"]["params"] == {"fast_bars": 12, "slow_bars": 48}
+    assert read_run(Path(json.loads(out)["run"])).settings["params"] == {"fast_bars": 12, "slow_bars": 48}
 
 
 def test_the_page_shows_and_repeats_the_parameters(command: Command, folder: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_page_shows_and_repeats_the_parameters(command: Command, folder: Pat
     assert code == 0, err
     second = Path(json.loads(out)["run"])
     assert read_run(second).equity.equals(read_run(first).equity)
-    assert read_run(second).manifest["trial"] == read_run(first).manifest["trial"]
+    assert read_run(second).info.trial == read_run(first).info.trial
 
 
 def test_a_run_with_parameters_is_another_trial(command: Command, folder: Path) -> None:

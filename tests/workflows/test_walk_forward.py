@@ -22,7 +22,7 @@ from flagbt.models.statistics import constant_prior_nll, negative_log_likelihood
 from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
-from flagbt.workflows.train import train
+from flagbt.workflows.train import train_on
 from flagbt.workflows.walk_forward import WalkForward, WalkForwardRecipe, fold_name, folds_of, walk_forward
 
 Walk = Callable[..., Bars]
@@ -71,20 +71,20 @@ def test_folds_cover_the_range_without_gap_or_overlap(bars: Bars, count: int, ti
 def test_each_fold_ends_before_its_test_segment(walked: WalkForward, bars: Bars) -> None:
     """A checkpoint that has seen its own test segment proves nothing."""
     folds = folds_of(bars, RANGE, 2)
-    for checkpoint, fold, entry in zip(walked.checkpoints, folds, walked.values["folds"], strict=True):
+    for checkpoint, fold, described in zip(walked.checkpoints, folds, walked.description.folds, strict=True):
         assert fold.test.start is not None
         for seen in checkpoint.ranges.values():
             assert seen.stop is not None
             assert seen.stop <= fold.test.start
         check_overlap(checkpoint, checkpoint.stored_calibration().calibration, bars, bars.between(fold.test))
-        assert entry["ranges"]["test"] == str(fold.test)
-        assert entry["digest"] == checkpoint.digest
+        assert described.ranges["test"] == str(fold.test)
+        assert described.digest == checkpoint.digest
 
 
 def test_a_fold_equals_a_single_training_on_its_ranges(walked: WalkForward, bars: Bars, recipe: Recipe, tmp_path: Path) -> None:
     """If it fails, a fold depends on other folds, or on bars after its validation."""
     fold = folds_of(bars, RANGE, 2)[1]
-    alone = train(bars, tmp_path / "alone", replace(recipe, training=fold.training, validation=fold.validation))
+    alone = train_on(bars, tmp_path / "alone", replace(recipe, training=fold.training, validation=fold.validation))
     assert alone.digest == walked.checkpoints[1].digest
 
 
@@ -110,7 +110,7 @@ def test_the_stitched_signals_are_those_of_each_checkpoint(walked: WalkForward, 
 def test_the_scores_are_those_of_the_test_segment(walked: WalkForward, bars: Bars, recipe: Recipe) -> None:
     """Scores of another segment, or with labels from after the range, are not out-of-sample scores."""
     values = json.loads((walked.folder / "walk_forward.json").read_text(encoding="utf-8"))
-    assert values == walked.values
+    assert values == walked.description.to_json()
     labels = recipe.labels.labels(bars)
     for number, (entry, fold) in enumerate(zip(values["folds"], folds_of(bars, RANGE, 2), strict=True), start=1):
         own = labels[bars.between(fold.test)]
@@ -170,7 +170,7 @@ def test_an_interrupted_walk_resumes(walked: WalkForward, bars: Bars, recipe: Re
     monitor = Monitor(on_epoch=lambda progress: trained.add(progress.stage))
     again = walk_forward(bars, target, WalkForwardRecipe(recipe, 2), resume=True, monitor=monitor)
     assert trained == {"2/2 pretraining", "2/2 training"}
-    assert again.values == walked.values
+    assert again.description.to_json() == walked.description.to_json()
     pd.testing.assert_frame_equal(again.signals, walked.signals)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-fold-1", "mine-fold-2", "mine-walk-forward"]
 

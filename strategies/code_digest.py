@@ -9,7 +9,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 
 from ..storage.atomic_files import sha256_of
-from ..strategies.declarations import is_built_in
+from .declarations import is_built_in
 
 
 def code_digest(strategy: type[object]) -> str | None:

@@ -1,0 +1,79 @@
+"""Train a checkpoint, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UsageError, moved_arguments
+from ..models.checkpoint import Checkpoint
+from ..training.progress import SILENT, Monitor
+from ..training.recipe import Recipe
+from .arguments import instance_or_none, python_words
+from .bars_input import BarsInput, bars_from
+from .inputs import path_of
+
+
+@moved_arguments(
+    "Give monitor=flagbt.Monitor(...), with the same names; watch is on_epoch there.",
+    *("notify", "watch", "on_step", "report_to", "on_collapse"),
+)
+def train(
+    data: BarsInput,
+    target: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    more: Sequence[BarsInput] = (),
+    device: str = "cpu",
+    overwrite: bool = False,
+    resume: bool = False,
+    monitor: Monitor = SILENT,
+) -> Checkpoint:
+    """Train a checkpoint and write its folder.
+
+    While it runs, every epoch is saved next to ``target``, so a training that was stopped can be resumed.
+
+    Parameters
+    ----------
+    data : DataFrame, str, Path, Bars
+        As in `flagbt.backtest`.
+    target : str or Path
+        The checkpoint's folder; `flagbt.backtest` takes the checkpoint that is returned, or its folder.
+    recipe : Recipe, optional
+        What to train; by default a tiny model, validated on the last fifth of the bars.
+    more : sequence of the same
+        Other series to train on, up to the start of the validation; only ``data`` is validated.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    overwrite : bool
+        Replace an existing folder when the training is done.
+    resume : bool
+        Continue from the last complete save of the same recipe on the same bars.
+    monitor : Monitor
+        What the training reports to.
+
+    Raises
+    ------
+    FlagbtError
+        In plain words, for anything that is wrong with an argument, the bars or the training; see
+        `flagbt.workflows.train.train_on`.
+    """
+    with python_words():
+        recipe = instance_or_none(recipe, Recipe, "recipe", "recipe=flagbt.Recipe()") or Recipe()
+        monitor = instance_or_none(monitor, Monitor, "monitor", "monitor=flagbt.Monitor()") or SILENT
+        if isinstance(more, str) or not isinstance(more, Sequence):
+            raise UsageError(f"more: expected a list of DataFrames, paths or Bars, got a {type(more).__name__}.")
+        for name, value in (("overwrite", overwrite), ("resume", resume)):
+            if not isinstance(value, bool):
+                raise UsageError(f"{name}: expected True or False, got {value!r:.60}.")
+        if not isinstance(device, str):
+            raise UsageError(f"device: expected text such as 'cpu' or 'cuda', got a {type(device).__name__}.")
+        folder, bars = path_of(target, "target"), bars_from(data)
+        others = [bars_from(each, argument="more") for each in more]
+
+        from ..models.device import pick_device
+        from .train import train_on
+
+        return train_on(
+            bars, folder, recipe, more=others, device=pick_device(device), overwrite=overwrite, resume=resume, monitor=monitor
+        )
