@@ -57,11 +57,10 @@ def read_numbers(folder: Path) -> RunNumbers:
     """Read only run.json and metrics.json of a run folder, for a list of many runs; raises as `read_run` does."""
     folder = Path(folder)
     info = _read_info(folder)
-    measured = _read(folder, "metrics.json", lambda file: _read_metrics(file, info))
-    numbers = RunNumbers(info=info, folder=folder, **measured)
+    numbers = _read(folder, "metrics.json", lambda file: _read_metrics(file, info))
     if info.format_version < 3 and numbers.metrics.max_drawdown <= -1:
         lost = f"Lost everything on the way, and still traded, as old versions allowed. {info.sentence}"
-        numbers = RunNumbers(info=replace(info, sentence=lost), folder=folder, **measured)
+        numbers = replace(numbers, info=replace(info, sentence=lost))
     return numbers
 
 
@@ -93,8 +92,7 @@ def _read_info(folder: Path) -> RunInfo:
         ) from error
 
 
-def _read_metrics(file: Path, info: RunInfo) -> dict[str, Any]:
-    """Return the fields of `RunNumbers` that metrics.json holds."""
+def _read_metrics(file: Path, info: RunInfo) -> RunNumbers:
     values = load_json(file)
     if not isinstance(values, dict) or not all(isinstance(values.get(side), dict) for side in ("strategy", "benchmark")):
         raise ValueError("it holds no metrics of strategy and benchmark")
@@ -102,18 +100,25 @@ def _read_metrics(file: Path, info: RunInfo) -> dict[str, Any]:
     sections = [name for name in SECTIONS if name not in values]
     if info.format_version > 1 and sections:
         raise ValueError(f"it lacks {', '.join(sections)}")
-    return {
-        "metrics": own,
-        "benchmark_metrics": benchmark,
-        "significance": _section(values, "certainty", _significance),
-        "cost_sensitivity": _section(values, "costs", CostSensitivity.from_json),
-        "label_scores": _section(values, "labels", LabelScores.from_json),
-    }
+    return RunNumbers(
+        info=info,
+        metrics=own,
+        benchmark_metrics=benchmark,
+        significance=_section(values, "certainty", _significance),
+        cost_sensitivity=_section(values, "costs", CostSensitivity.from_json),
+        label_scores=_section(values, "labels", LabelScores.from_json),
+        folder=file.parent,
+    )
 
 
 def _section(values: Mapping[str, object], name: str, read: Callable[[object, str], T]) -> T | None:
     section = values.get(name)
-    return None if section is None else read(section, name)
+    if section is None:
+        return None
+    try:
+        return read(section, name)
+    except ValueError as error:
+        raise ValueError(f"the section {name} of metrics.json: {error}") from error
 
 
 def _significance(section: object, place: str) -> Significance:

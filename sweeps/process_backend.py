@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
 from ..errors import DeviceError
@@ -63,7 +65,8 @@ def over_processes(worker: SweepWorker, units: Iterable[Unit], *, workers: int) 
             while True:
                 # Submit only a few units ahead, so that memory does not grow with their number.
                 while len(running) < 2 * workers and (unit := again.popleft() if again else next(left, None)) is not None:
-                    running[pool.submit(_run, unit)] = unit
+                    with _without_the_script():
+                        running[pool.submit(_run, unit)] = unit
                 if not running:
                     return
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -80,6 +83,21 @@ def over_processes(worker: SweepWorker, units: Iterable[Unit], *, workers: int) 
                 ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_the_script() -> Iterator[None]:
+    """Keep processes that start in the block from running the user's script again: they need nothing of it.
+
+    Without this, a script that calls `flagbt.sweep` outside of ``if __name__ == "__main__":`` starts itself over and over.
+    """
+    names = vars(sys.modules["__main__"])
+    kept: dict[str, object] = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
+    names["__spec__"] = None
+    try:
+        yield
+    finally:
+        names.update(kept)
 
 
 def _begin(worker: SweepWorker) -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
 from ..errors import DeviceError, FlagbtError, UsageError
@@ -58,7 +59,7 @@ def over_ray(worker: SweepWorker, units: Iterable[Unit], *, workers: int) -> Ite
             ray.shutdown()
 
 
-def _start(ray: Any, workers: int) -> None:
+def _start(ray: ModuleType, workers: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if os.environ.get("RAY_ADDRESS"):
@@ -71,7 +72,7 @@ def _start(ray: Any, workers: int) -> None:
         ) from None
 
 
-def _over(ray: Any, worker: SweepWorker, left: Iterator[Unit]) -> Iterator[tuple[Unit, bytes]]:
+def _over(ray: ModuleType, worker: SweepWorker, left: Iterator[Unit]) -> Iterator[tuple[Unit, bytes]]:
     sent = ray.put(worker)
     task = ray.remote(max_retries=_RETRIES)(_run)
     most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..models.checkpoint import Checkpoint
 from ..models.model_signals import ModelSignals, ScoredBars
 from ..models.overlap import check_seen
 from ..models.signals import Signals
+from ..results.trial_log import configuration_digest
 from ..strategies.base import Strategy
 from ..strategies.construction import StrategyMaker
 from ..strategies.declarations import bars_seen, name_of
@@ -24,6 +25,31 @@ from ..strategies.registry import find_strategy
 from .axes import STORED
 from .grid import Configuration
 from .segment import Segment
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStrategy:
+    """A strategy with its signals on a segment, for all settings that share them.
+
+    Attributes
+    ----------
+    strategy : Strategy
+    signals : Signals
+        Of the segment's bars.
+    backtest : Backtest
+        Of one of these settings.
+    """
+
+    strategy: Strategy
+    signals: Signals
+    backtest: Backtest
+
+    def configuration(self, setting: Configuration) -> str:
+        """Return the digest of a setting in the trial log: that of its `flagbt run`."""
+        backtest = replace(self.backtest, costs=setting.costs, cash=setting.cash, rules=setting.rules)
+        checkpoint = backtest.checkpoint
+        settings = backtest.settings(self.strategy, self.strategy.signals)
+        return configuration_digest(settings, None if checkpoint is None else checkpoint.digest)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,16 +84,10 @@ class SweptStrategy:
         """Return what decides its signals besides its parameters, as JSON values."""
         return self.maker({}, short=False).describe()
 
-    def backtest(self, setting: Configuration, segment: Segment, strategy: Strategy | None = None) -> Backtest:
-        """Return the backtest of a setting on a segment, with the settings that `flagbt run` records.
-
-        Parameters
-        ----------
-        strategy : Strategy, optional
-            Made before for a setting with the same signals; by default, a new one is made.
-        """
+    def backtest(self, setting: Configuration, segment: Segment) -> Backtest:
+        """Return the backtest of a setting on a segment, of a new strategy, with the settings that `flagbt run` records."""
         maker, model = self.maker(setting.params, short=setting.short), self._model(setting, segment)
-        made = maker.make(model) if strategy is None else strategy
+        made = maker.make(model)
         bars = segment.history if model is None else _with_warmup(segment, model.warmup_bars)
         is_plain = isinstance(made, type)
         return Backtest(
@@ -84,7 +104,7 @@ class SweptStrategy:
             config=maker.describe() | ({} if model is None else _model_settings(setting)),
         )
 
-    def prepared(self, setting: Configuration, segment: Segment) -> tuple[Strategy, Signals]:
+    def prepared(self, setting: Configuration, segment: Segment) -> PreparedStrategy:
         """Return a new strategy of a setting, which has a fast replay, and its signals on a segment.
 
         *Causality: row t uses bars <= t.*
@@ -94,7 +114,7 @@ class SweptStrategy:
         assert isinstance(strategy, Strategy)
         assert signals is not None
         self.check_seen(strategy, segment)
-        return strategy, signals.take(slice(len(signals) - len(segment.bars), len(signals)))
+        return PreparedStrategy(strategy, signals.take(slice(len(signals) - len(segment.bars), len(signals))), backtest)
 
     def check_seen(self, strategy: object, segment: Segment) -> None:
         """Refuse a segment with bars that the strategy declares to have seen.

@@ -30,13 +30,13 @@ from ..results.metric import Metric, MetricValue
 from ..results.metrics import Metrics, daily_sharpe, metrics, replay_metrics, sweep_metrics
 from ..results.run_view import RunView
 from ..results.significance.backtest_overfitting import part_lengths
-from ..results.trial_log import configuration_digest, trial_configuration
+from ..results.trial_log import trial_configuration
 from ..strategies.base import Strategy
 from .grid import Configuration, Grid, parameter_columns
 from .result_table import CONFIGURATION, PARTS, part_bytes
 from .segment import Segment
 from .sweep_record import NewRow
-from .swept_strategy import SweptStrategy
+from .swept_strategy import PreparedStrategy, SweptStrategy
 
 ROWS, CHECK = "rows", "check"
 FEWEST_IN_BLOCK, MOST_IN_BLOCK, BLOCKS = 16, 2_048, 64
@@ -60,14 +60,14 @@ class SegmentSignals:
         Of SELL, HOLD and BUY among the bars with a signal; None without any.
     mcc : float, optional
         None without a model, whose labels they would predict.
-    strategy : Strategy, optional
-        That made them, other than flagtrader.
+    made_by : PreparedStrategy, optional
+        The strategy that made them, other than flagtrader.
     """
 
     signal: IntArray
     shares: tuple[float, float, float] | None
     mcc: float | None
-    strategy: Strategy | None = None
+    made_by: PreparedStrategy | None = None
 
 
 class PrecomputedSignals(Strategy):
@@ -156,15 +156,14 @@ class SweepWorker:
 
     def segment_signals(self, setting: Configuration, segment: Segment) -> SegmentSignals:
         """Return the signals of a setting on a segment. *Causality: row t uses bars <= t.*"""
-        strategy, signals = (
-            (None, self.signals(setting, segment)) if self.swept is None else self.swept.prepared(setting, segment)
-        )
+        made_by = None if self.swept is None else self.swept.prepared(setting, segment)
+        signals = self.signals(setting, segment) if made_by is None else made_by.signals
         mcc = None
         if segment.labels:
             labels = segment.labels[setting.model]
             known = (labels >= 0) & (signals.signal != NO_SIGNAL)
             mcc = matthews_correlation(confusion(signals.signal[known], labels[known])) if known.any() else None
-        return SegmentSignals(signals.signal, _shares(class_counts(signals.signal)), mcc, strategy)
+        return SegmentSignals(signals.signal, _shares(class_counts(signals.signal)), mcc, made_by)
 
     def signals(self, setting: Configuration, segment: Segment) -> Signals:
         """Return the signals of a checkpoint's setting on a segment, with their logits and probabilities."""
@@ -174,14 +173,6 @@ class SweepWorker:
             probabilities, class_returns=self.grid.models[setting.model].class_returns, round_trip_cost=setting.round_trip_cost
         )
         return Signals(signal, signal, logits, probabilities)
-
-    def configuration(self, setting: Configuration, segment: Segment, strategy: Strategy | None) -> str | None:
-        """Return the digest of a setting in the trial log; None for a checkpoint's, which the grid knows."""
-        if self.swept is None or strategy is None:
-            return None
-        backtest = self.swept.backtest(setting, segment, strategy)
-        digest = None if backtest.checkpoint is None else backtest.checkpoint.digest
-        return configuration_digest(backtest.settings(strategy, strategy.signals), digest)
 
     def check(self, number: int) -> dict[str, float]:
         """Run a setting in Backtrader, and compare every order, fill, bar and metric with the replay.
@@ -228,7 +219,7 @@ class SweepWorker:
         setting = self.grid[number]
         signals = self.segment_signals(setting, segment)
         replayed = _replay(setting, signals, ReplayBars.of(segment.bars), None)
-        return replayed, self.configuration(setting, segment, signals.strategy)
+        return replayed, None if signals.made_by is None else signals.made_by.configuration(setting)
 
     def signal_key(self, setting: Configuration) -> tuple[object, ...]:
         """Return what decides a setting's signals: settings with equal keys share them."""
@@ -254,11 +245,12 @@ class _Replays:
         signals = self._last[at][1]
         view = RunView.of_replay(_replay(setting, signals, self._bars[at], self._scratches[at]))
         row = _row(worker.grid, setting, segment, signals.shares, signals.mcc)
-        return _measured(row, view, self._metrics, worker.configuration(setting, segment, signals.strategy))
+        configuration = None if signals.made_by is None else signals.made_by.configuration(setting)
+        return _measured(row, view, self._metrics, configuration)
 
 
 def _replay(setting: Configuration, signals: SegmentSignals, bars: ReplayBars, scratch: Scratch | None) -> ReplayResult:
-    short = setting.short or (signals.strategy is not None and signals.strategy.short)
+    short = setting.short or (signals.made_by is not None and signals.made_by.strategy.short)
     return replay(
         bars,
         position_rule(signals.signal, short=short),

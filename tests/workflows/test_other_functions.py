@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -88,6 +90,20 @@ def test_a_sweep_of_a_frame_is_that_of_the_command(command: Command, desk: Path)
     after = flagbt.backtest(FRAME, checkpoint="Jan4", timerange=str(found.winner["timerange"]))
     assert after.significance is not None
     assert after.significance.deflated_sharpe.inputs["trials"] == 4  # the sweep's, this one included
+
+
+@pytest.mark.slow
+def test_a_script_sweeps_without_a_guard(desk: Path) -> None:
+    """If it fails, a plain script that sweeps in processes starts itself again in each of them."""
+    script = desk / "tune.py"
+    script.write_text(
+        "import flagbt\nprint('started')\n"
+        f"found = flagbt.sweep(None, 'sma-cross', timerange='{SPRING}', params={{'fast_bars': [6, 12]}}, workers=2)\n"
+        "print(found.winner.setting)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=desk, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("started") == 1
 
 
 def test_a_calibration_is_fitted_and_shown(desk: Path) -> None:
