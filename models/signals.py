@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from ..arrays import FloatArray, IntArray
 from ..data.labels import BUY
 from ..errors import StrategyError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_SIGNAL = -1
 
@@ -89,6 +92,8 @@ class Signals:
 
     def frame(self, index: pd.DatetimeIndex) -> pd.DataFrame:
         """Return the columns logit_sell .. logit_buy, p_sell .. p_buy (with a model), raw_signal, signal."""
+        import pandas as pd
+
         columns: dict[str, npt.NDArray[np.generic]] = {}
         for prefix, rows in (("logit", self.logits), ("p", self.probabilities)):
             if rows is not None:

@@ -64,9 +64,13 @@ def _python_words(text: str) -> str:
     'strategy flagtrader needs a checkpoint: add checkpoint=NAME.'
     >>> _python_words("--allow-overlap trades them; --short: it goes long only.")
     'allow_overlap=True trades them; short: it goes long only.'
+    >>> _python_words("--ckpt: import it with flagbt ckpt import FILE --name NAME. Choose another --ckpt.")
+    'checkpoint: import it with flagbt ckpt import FILE --name NAME. Choose another checkpoint.'
     """
 
     def argument(found: re.Match[str]) -> str:
+        if re.search(r"\bflagbt [a-z]", re.split(r"[.;] |[()]", text[: found.start()])[-1]):
+            return found[0]  # of a command for a shell
         name = {"ckpt": "checkpoint", "param": "params"}.get(found[1], found[1].replace("-", "_"))
         if found[2]:
             return f"{name}={found[2].strip()}"

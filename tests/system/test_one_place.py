@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -317,18 +318,21 @@ RUN_OPTION = """    skip_bars: int = option(
         0, help="Leave out the first bars of the range.", unit="bars", group="Bars", minimum=0
     )
 """
-SKIPPED = """    if request.skip_bars:
-        timerange = TimeRange(bars.time[bars.between(timerange).start + request.skip_bars], timerange.stop)
+ALL_BARS = "        timerange=inputs.timerange,\n        costs=request.costs,\n"
+SKIPPED = """        timerange=TimeRange(
+            inputs.bars.time[inputs.bars.between(inputs.timerange).start + request.skip_bars], inputs.timerange.stop
+        ),
+        costs=request.costs,
 """
 
 
 def test_a_run_option_is_a_field_and_its_effect(copy: Copy) -> None:
     """A new option would be missing from the help, a config file, the record, the page, the repeat command or a comparison."""
     before = json.loads((copy.run() / "run.json").read_text(encoding="utf-8"))["trial"]["configuration"]
-    marks = ("    short: bool = option(\n", "    model = model_of(request, progress)\n")
+    field = "    short: bool = option(\n"
     of_python = "    short: bool\n    cash: float\n"
-    copy.edit("engine/run_request.py", (marks[0], RUN_OPTION + marks[0]), (of_python, f"    skip_bars: int\n{of_python}"))
-    copy.edit("workflows/backtest.py", (marks[1], SKIPPED + marks[1]))
+    copy.edit("engine/run_request.py", (field, RUN_OPTION + field), (of_python, f"    skip_bars: int\n{of_python}"))
+    copy.edit("workflows/backtest.py", (ALL_BARS, SKIPPED))
     assert copy.touched() == ["engine/run_request.py", "workflows/backtest.py"]
 
     for command in ("run", "show-config"):
@@ -343,17 +347,22 @@ def test_a_run_option_is_a_field_and_its_effect(copy: Copy) -> None:
     assert "skip_bars" not in json.loads((whole / "run.json").read_text(encoding="utf-8"))["config"]
     page = (part / "tearsheet.html").read_text(encoding="utf-8")
     assert "Skip bars" in page
-    assert "--skip-bars 48" in page
+    command = re.search(r"flagbt (run [^<]*--skip-bars 48[^<]*)", page)
+    assert command is not None
+    repeated = copy.desk / json.loads(copy.flagbt(*shlex.split(command[1]), "--json"))["run"]
     cells = re.search(r"skip bars((?: 0| 48)+) ", re.sub(r"(<[^>]*>|\s)+", " ", copy.compared()))
     assert cells is not None
-    assert sorted(cells[1].split()) == ["0", "0", "48"]  # the default, not a dash, where it was not changed
+    assert sorted(cells[1].split()) == ["0", "0", "48", "48"]  # the default, not a dash, where it was not changed
     script = (
         "import flagbt; run = flagbt.backtest(None, 'sma-cross', timerange='20240101-20240201', skip_bars=48);"
         "print(run.settings['skip_bars'], run.info.trial.configuration)"
     )
-    digests = [json.loads((each / "run.json").read_text(encoding="utf-8"))["trial"]["configuration"] for each in (whole, part)]
+    digests = [
+        json.loads((each / "run.json").read_text(encoding="utf-8"))["trial"]["configuration"]
+        for each in (whole, part, repeated)
+    ]
     assert copy.python("-c", script).stdout.split() == ["48", digests[1]]
-    assert digests[0] == before
+    assert (digests[0], digests[2]) == (before, digests[1])
     assert "--skip-bars" in copy.made("docs/make_command_line.py")
 
 
