@@ -120,7 +120,7 @@ def sweep_request(
             for unit, piece in measured[1].items():
                 folder.keep(unit, piece)
         backend, workers = request.backend, request.workers
-        runner = SweepRunner(
+        result = SweepRunner(
             worker=worker,
             holdout=holdout,
             folder=folder,
@@ -129,8 +129,7 @@ def sweep_request(
             workers=workers,
             check_share=request.check_share,
             seed=request.seed,
-        )
-        result = runner.run(progress)
+        ).run(progress)
         values = manifest_of(
             identity, worker, result, command=command or [], backend=backend, workers=workers, repeat=repeat, extra=extra
         )
