@@ -23,6 +23,7 @@ from .arguments import (
     TimeRangeInput,
     check_known,
     checkpoint_from,
+    decision_from,
     instance_or_none,
     params_from,
     python_words,
@@ -31,7 +32,6 @@ from .arguments import (
 )
 from .backtest import GivenObjects, backtest_request
 from .bars_input import BarsInput, bars_from
-from .fitted_calibration import decision_from
 from .inputs import path_of
 from .run import Run
 from .signals_input import GivenSignals, SignalsInput, seen_from, signals_from
