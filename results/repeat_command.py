@@ -11,18 +11,8 @@ from ..options import option_table
 
 # Settings in a run's record that `flagbt run` has no option for, or writes in another form: every other setting is an option.
 _NO_OPTIONS = (
-    *(
-        "bars_seen",
-        "code",
-        "from_python",
-        "labels",
-        "lot_size",
-        "parameters",
-        "params",
-        "reserve_bps",
-        "sizing",
-        "strategy_name",
-    ),
+    *("bars_seen", "code", "from_python", "labels", "lot_size"),
+    *("parameters", "params", "reserve_bps", "sizing", "strategy_name"),
 )
 _FIRST = ("strategy", "checkpoint", "data", "timerange", "calibration", "decision")
 

@@ -25,8 +25,6 @@ from .run_record import RunRecord
 from .run_tables import table_files
 from .significance.current_trials import CurrentTrials
 
-__all__ = ["Page", "RunRecord", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
-
 NAMED_RUNS = 5
 _LONGEST_PART = 40
 # Errors of renaming a folder onto a non-empty one; they differ by operating system.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ..data.time_range import TimeRange
 from ..errors import FlagbtError, UsageError, nearest, option_alike
 from ..models.checkpoint import Checkpoint
+from ..models.decision import Decision
 from ..strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -120,6 +121,15 @@ def checkpoint_from(value: object, argument: str = "checkpoint") -> str | None:
         f"{argument}: expected a checkpoint's name, its folder, or a Checkpoint, got "
         f"{f'a {type(value).__name__}' if value != '' else 'an empty text'}. flagbt ckpt list shows the names."
     )
+
+
+def decision_from(value: object) -> Decision | None:
+    """Return a decision rule, or the one that a text describes; raises UsageError for any other type or text."""
+    if value is None or isinstance(value, Decision):
+        return value
+    if isinstance(value, str):
+        return Decision.parse(value)
+    raise UsageError(f"decision: expected text such as 'argmax', or a Decision, got a {type(value).__name__}.")
 
 
 def params_from(value: object) -> Mapping[str, object]:

@@ -92,7 +92,7 @@ def backtest_request(
     """
     from ..results.evidence import evidence
     from ..results.metrics import Metrics
-    from ..results.recording import Provenance, record_of
+    from ..results.recording import record_of
     from ..results.trial_log import add_trials, read_trials, trial_of
     from .run import Run
 
@@ -113,8 +113,8 @@ def backtest_request(
     log = read_trials(runs).with_trials(() if unsaved is None else unsaved.on(trial.bars))
     measured = evidence(backtest, benchmark, log.count(trial), seed=request.seed)
     backtest = replace(backtest, seconds={**backtest.seconds, "certainty": time.perf_counter() - started})
-    seeds, device = {"strategy": request.seed}, scoring_device(request, inputs.model)
-    record = record_of(backtest, benchmark, measured, Provenance(seeds=seeds, device=device))
+    device = scoring_device(request, inputs.model)
+    record = record_of(backtest, benchmark, measured, seeds={"strategy": request.seed}, device=device)
     if unsaved is None:
         add_trials(runs, [trial])
     else:

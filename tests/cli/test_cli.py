@@ -35,7 +35,8 @@ from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.overlap import check_overlap
 from flagbt.results.metrics import Metrics
-from flagbt.results.store import find_run, read_run
+from flagbt.results.run_reader import read_run
+from flagbt.results.store import find_run
 from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import save_run

@@ -21,8 +21,10 @@ from flagbt.engine.simulation import Simulation
 from flagbt.errors import RecordError, UsageError
 from flagbt.results.evidence import RunEvidence, evidence
 from flagbt.results.metrics import metrics
-from flagbt.results.recording import Provenance, record_of
-from flagbt.results.store import RunRecord, find_run, list_runs, read_run, write_page, write_run
+from flagbt.results.recording import record_of
+from flagbt.results.run_reader import read_run
+from flagbt.results.run_record import RunRecord
+from flagbt.results.store import find_run, list_runs, write_page, write_run
 from flagbt.results.trial_log import TrialCount
 from flagbt.storage import atomic_files
 
@@ -45,7 +47,8 @@ def save(
     **provenance: Any,
 ) -> Path:
     """Write the pair with a one-line page."""
-    folder = write_run(record_of(*pair, measured, Provenance(**provenance)), out, page=page).folder
+    record = record_of(*pair, measured)
+    folder = write_run(replace(record, info=replace(record.info, **provenance)), out, page=page).folder
     assert folder is not None
     return folder
 

@@ -17,7 +17,7 @@ from flagbt.data.readers import write_bars_csv
 from flagbt.options import option_table
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import SmaCross
-from flagbt.workflows import from_python
+from flagbt.workflows import python_backtest
 from flagbt.workflows.request import RunOptions, RunRequest
 from flagbt.workflows.unsaved_trials import UnsavedTrials
 
@@ -42,8 +42,8 @@ class Every(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Work in an empty folder, in a process that has tried nothing yet."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(from_python, "UNSAVED", UnsavedTrials())
-    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", from_python.UNSAVED)
+    monkeypatch.setattr(python_backtest, "UNSAVED", UnsavedTrials())
+    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", python_backtest.UNSAVED)
     return tmp_path
 
 

@@ -17,7 +17,7 @@ from exchange_server import ExchangeServer, make_truth
 import flagbt
 from flagbt import FlagbtError, Run
 from flagbt.results.trial_log import read_trials
-from flagbt.workflows import from_python
+from flagbt.workflows import python_backtest
 from flagbt.workflows.unsaved_trials import UnsavedTrials
 
 FRAME = flagbt.load_sample().frame()
@@ -29,8 +29,8 @@ Command = Callable[..., tuple[int, str, str]]
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Work in an empty folder, in a process that has tried nothing yet."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(from_python, "UNSAVED", UnsavedTrials())
-    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", from_python.UNSAVED)
+    monkeypatch.setattr(python_backtest, "UNSAVED", UnsavedTrials())
+    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", python_backtest.UNSAVED)
     return tmp_path
 
 

@@ -14,7 +14,15 @@ from ..models.calibration_fit import checked_shares
 from ..models.checkpoint import find_checkpoint
 from ..models.decision import Decision
 from ..results.calibration_result import CalibrationResult
-from .arguments import CheckpointInput, TimeRangeInput, check_known, checkpoint_from, python_words, time_range_from
+from .arguments import (
+    CheckpointInput,
+    TimeRangeInput,
+    check_known,
+    checkpoint_from,
+    decision_from,
+    python_words,
+    time_range_from,
+)
 from .bars_input import BarsInput, bars_from
 from .calibrate import CalibrateRequest, calibrate_request
 from .inputs import page_path
@@ -149,15 +157,6 @@ def calibrate(
         if store is not None:
             found.store_calibration(store, done.stored, overwrite=overwrite)
         return FittedCalibration.of(done)
-
-
-def decision_from(value: object) -> Decision | None:
-    """Return a decision rule, or the one that a text describes; raises UsageError for any other type or text."""
-    if value is None or isinstance(value, Decision):
-        return value
-    if isinstance(value, str):
-        return Decision.parse(value)
-    raise UsageError(f"decision: expected text such as 'argmax', or a Decision, got a {type(value).__name__}.")
 
 
 def _shares(value: Sequence[float] | FloatArray | None) -> FloatArray | None:

@@ -22,6 +22,7 @@ from .arguments import (
     TimeRangeInput,
     check_known,
     checkpoint_from,
+    decision_from,
     instance_or_none,
     params_from,
     python_words,
@@ -30,7 +31,6 @@ from .arguments import (
 )
 from .backtest import GivenObjects, backtest_request
 from .bars_input import BarsInput, bars_from
-from .fitted_calibration import decision_from
 from .inputs import path_of
 from .request import RunOptions, RunRequest
 from .run import Run
