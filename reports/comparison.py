@@ -82,11 +82,12 @@ def render_comparison(runs: Sequence[RunRecord]) -> str:
     )
 
 
-def comparison_table(runs: Sequence[RunRecord]) -> list[list[str]]:
-    """Return rows of text for a terminal: the names, then one row per metric; ``*`` marks the best."""
-    rows = [["", *labels(runs)]]
+def comparison_table(runs: Sequence[RunRecord], *, held: bool = False) -> list[list[str]]:
+    """Return rows of text: the names, then one row per metric; ``*`` marks the best; ``held`` adds buy and hold, last."""
+    rows = [["", *labels(runs), *(["buy and hold"] * held)]]
     for row in _metric_rows(runs, ranked=not inequalities(runs)):
-        rows.append([row.head, *(f"{cell} *" if i == row.best else str(cell) for i, cell in enumerate(row.cells))])
+        cells = [f"{cell} *" if i == row.best else str(cell) for i, cell in enumerate(row.cells)]
+        rows.append([row.head, *cells, *([row.held] * held)])
     return rows
 
 
