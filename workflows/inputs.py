@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data.bars import Bars
 from ..data.time_range import TimeRange
-from ..errors import RecordError, UsageError, nearest
+from ..errors import RecordError, UsageError, kind_of, nearest
 from ..models.calibration import Calibration
 from ..models.checkpoint import Checkpoint
 from ..models.decision import Decision
@@ -34,7 +34,7 @@ def path_of(value: object, argument: str) -> Path:
     """
     if isinstance(value, str | os.PathLike) and os.fspath(value):
         return Path(os.fsdecode(value))
-    raise UsageError(f"{argument}: expected a path, got {f'a {type(value).__name__}' if value != '' else 'an empty text'}.")
+    raise UsageError(f"{argument}: expected a path, got {kind_of(value)}.")
 
 
 def page_path(value: object, example: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self, TypedDict, Unpack
 
 from ..arrays import FloatArray, PhaseProgress
-from ..errors import UsageError
+from ..errors import UsageError, kind_of
 from ..models.calibration import Calibration
 from ..models.calibration_fit import checked_shares
 from ..models.checkpoint import find_checkpoint
@@ -135,7 +135,7 @@ def calibrate(
             raise UsageError("timerange: not given. Give the range of the fit, such as '20240101-20240701'.")
         for argument, value in (("method", method), ("store", store), ("device", options.get("device", "auto"))):
             if not isinstance(value, str) and not (argument == "store" and value is None):
-                raise UsageError(f"{argument}: expected text, got a {type(value).__name__}.")
+                raise UsageError(f"{argument}: expected text, got {kind_of(value)}.")
         for argument in ("overwrite", "force", "cache"):
             if not isinstance(options.get(argument, True), bool):
                 raise UsageError(f"{argument}: expected True or False, got {options.get(argument)!r:.60}.")

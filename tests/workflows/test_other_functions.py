@@ -153,7 +153,7 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
     "compare one run": (lambda run: flagbt.compare(run), "compare: expected a list of runs"),
     "compare nothing": (lambda _: flagbt.compare([]), "compare: expected a list of runs"),
     "compare text": (lambda _: flagbt.compare("runs"), "compare: expected a list of runs"),
-    "compare numbers": (lambda run: flagbt.compare([run, 3]), "compare: the item 2 is a int, expected a Run or the path"),
+    "compare numbers": (lambda run: flagbt.compare([run, 3]), "compare: the item 2 is an int, expected a Run or the path"),
     "compare a missing folder": (lambda run: flagbt.compare([run, "nowhere"]), "run 'nowhere': no run in runs"),
     "compare a run with itself": (lambda run: flagbt.compare([run, run]), "is given twice"),
     "compare other bars": (
@@ -189,7 +189,7 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
     "calibrate a decision": (lambda _: calibrate(decision=3), "decision: expected text"),
     "calibrate on a device": (lambda _: calibrate(device="tpu"), "device"),
     "train on a list": (lambda _: flagbt.train([1], "mine"), "data: expected a DataFrame"),
-    "train into a number": (lambda _: flagbt.train(FRAME, 3), "target: expected a path, got a int"),
+    "train into a number": (lambda _: flagbt.train(FRAME, 3), "target: expected a path, got an int"),
     "train a dict": (lambda _: flagbt.train(FRAME, "mine", {}), "recipe: expected Recipe, got a dict"),
     "train on more": (lambda _: flagbt.train(FRAME, "mine", more=[3]), "more: expected a DataFrame"),
     "train on one more": (lambda _: flagbt.train(FRAME, "mine", more=FRAME), "more: expected a list"),
