@@ -13,6 +13,7 @@ import pytest
 
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.labels import TripleBarrier
+from flagbt.engine.run_request import RunRequest, Scoring
 from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.training.objectives import Objective
@@ -20,7 +21,6 @@ from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import DivergedError, Schedule
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest, Scoring
 from flagbt.workflows.train import train_on
 from flagbt.workflows.walk_forward import WalkForwardRecipe, walk_forward
 
