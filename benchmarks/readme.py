@@ -10,9 +10,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from flagbt.engine.run_request import RunRequest
 from flagbt.models.checkpoint import BUNDLED
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import save_run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -181,9 +181,8 @@ class Diagnosis:
         rows = [Row(each.check, [each.severity, each.message, each.remedy]) for each in self.findings]
         stamps = ["SYNTHETIC DATA, not a market."] * self.synthetic
         note = f"{len(self.findings)} checks in {self.seconds:.1f} s. to_html(page) writes the whole page."
-        return str(
-            result_html(stamps, [f"{self.subject}: {self.verdict}"], ["check", "severity", "found", "remedy"], rows, note)
-        )
+        columns = ["check", "severity", "found", "remedy"]
+        return str(result_html(stamps, [f"{self.subject}: {self.verdict}"], columns, rows, note, is_prose=True))
 
     @property
     def problems(self) -> list[Finding]:

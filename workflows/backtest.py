@@ -16,13 +16,13 @@ from ..data.bars import Bars
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
 from ..engine.rules import Rules
+from ..engine.run_request import RunRequest
 from ..models.calibration import recorded_text
 from ..models.device import check_device_name, pick_device
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..options import recorded
 from .inputs import SAMPLE_RANGE, check_out, load_bars
-from .request import RunRequest
 from .strategy import maker_of, model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:

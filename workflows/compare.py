@@ -86,11 +86,11 @@ class Comparison:
         from ..reports.notebook import Row, result_html
 
         stamps = self._stamps()
-        head, *rows = comparison_table(self.runs)
+        head, *rows = comparison_table(self.runs, held=not self.unequal)
         cells = [Row(row[0], row[1:]) for row in rows]
-        return str(
-            result_html(stamps, [comparison_sentence(self.runs)], head, cells, "to_html(page) writes the whole comparison.")
-        )
+        star = "" if self.unequal else "* is the best run of a row. "
+        note = f"{star}to_html(page) writes the whole comparison."
+        return str(result_html(stamps, [comparison_sentence(self.runs)], head, cells, note))
 
 
 def compare(
@@ -138,7 +138,9 @@ def compare(
 
 
 def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress: Callable[[int, int], object]) -> Comparison:
-    """Read the folders, and count the trials of every run as known now; an unsaved run is numbered in place of an id.
+    """Read the folders, and count the trials of every run as known now, also those of this process that were not saved.
+
+    An unsaved run is numbered in place of an id.
 
     Raises
     ------
@@ -149,6 +151,7 @@ def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress:
     from ..results.run_reader import read_run
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import find_run
+    from .unsaved_trials import UNSAVED
 
     found: list[RunRecord | Path] = []
     for number, each in enumerate(runs, 1):
@@ -161,10 +164,10 @@ def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress:
     if twice is not None:
         name = Path(twice).name if isinstance(twice, str) else "in memory"
         raise UsageError(f"compare: the run {name} is given twice. Give it once: a run cannot be compared with itself.")
-    read, trials = [], CurrentTrials()
+    read, trials = [], CurrentTrials(UNSAVED.on)
     for number, each in enumerate(found):
         progress(number, len(found))
-        run = trials.run(read_run(each)) if isinstance(each, Path) else trials.run(each)
+        run = trials.run(read_run(each) if isinstance(each, Path) else each, out=out)
         read.append(run if run.info.id else replace(run, info=replace(run.info, id=f"run {number + 1}")))
     progress(len(found), len(found))
     return Comparison(tuple(read), tuple(labels(read)), tuple(inequalities(read)))

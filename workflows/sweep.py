@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..arrays import FloatArray, JsonObject, PhaseProgress, Progress
 from ..data.bars import Bars
 from ..data.time_range import TimeRange
+from ..engine.run_request import Scoring
 from ..errors import UsageError
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..models.device import check_device_name
@@ -20,7 +21,6 @@ from ..options import option_table
 from ..sweeps.ranges import range_of, sweep_ranges
 from .finished_sweep import FinishedSweep
 from .inputs import SAMPLE_RANGE, check_out, load_bars
-from .request import Scoring
 from .sweep_grid import grid_of
 from .sweep_request import FLAGTRADER, SweepRequest, check_no_model_options
 from .swept_strategy import StrategyInputs, strategy_inputs

@@ -29,6 +29,7 @@ from flagbt.cli.main import COMMANDS, cli
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
+from flagbt.engine.run_request import RunRequest
 from flagbt.errors import RangeError, UsageError
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint
@@ -38,7 +39,6 @@ from flagbt.results.metrics import Metrics
 from flagbt.results.run_reader import read_run
 from flagbt.results.store import find_run
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import save_run
 
 Command = Callable[..., tuple[int, str, str]]

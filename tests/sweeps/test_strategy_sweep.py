@@ -20,6 +20,7 @@ from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
+from flagbt.engine.run_request import RunRequest
 from flagbt.errors import FlagbtError, RangeError, StrategyError, UsageError
 from flagbt.results.metrics import metrics
 from flagbt.results.run_reader import read_run
@@ -29,7 +30,6 @@ from flagbt.sweeps import estimate
 from flagbt.sweeps import worker as worker_module
 from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.finished_sweep import FinishedSweep
-from flagbt.workflows.request import RunRequest
 from flagbt.workflows.sweep import sweep_request
 from flagbt.workflows.sweep_request import SweepRequest
 

@@ -28,6 +28,7 @@ from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.engine.rules import Rules
+from flagbt.engine.run_request import RunRequest
 from flagbt.errors import FlagbtError, StrategyError
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint
@@ -44,7 +45,6 @@ from flagbt.sweeps.ray_backend import over_ray
 from flagbt.sweeps.worker import ROWS, Segment, SweepWorker, Unit
 from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.finished_sweep import FinishedSweep
-from flagbt.workflows.request import RunRequest
 from flagbt.workflows.sweep import sweep_request
 from flagbt.workflows.sweep_request import SweepRequest, axes_of
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -292,7 +294,8 @@ METRIC = """    best_day: float | None = declared(
 
 def test_a_metric_is_one_field(copy: Copy) -> None:
     """A new metric would be missing from a table or an option, or make records from before it unreadable."""
-    old = copy.run()
+    sweep = ("sweep", "--strategy", "sma-cross", "--param", "fast_bars=6,12", *JANUARY, "--workers", "1", "--json")
+    old, swept = copy.run(), json.loads(copy.flagbt(*sweep))["sweep"]
     copy.edit("results/metrics.py", ("    cagr: float | None = declared(", f"{METRIC}    cagr: float | None = declared("))
     assert copy.touched() == ["results/metrics.py"]
 
@@ -304,6 +307,9 @@ def test_a_metric_is_one_field(copy: Copy) -> None:
     assert "Best day" in copy.compared("--sort", "best_day")
     assert "best_day" in copy.refused("compare", old.name, new.name, "--fail-if", "best_day < 10")
     assert "Did you mean 'best_day'?" in copy.refused("compare", old.name, new.name, "--sort", "bestday")
+    again = json.loads(copy.flagbt(*sweep))["sweep"]
+    assert again != swept  # another folder: the finished table lacks the column
+    assert "best day" in (copy.desk / again / "sweep.html").read_text(encoding="utf-8")
     copy.made("docs/make_tables.py")
     assert "highest return of a day" in (copy.root / "docs" / "reports.md").read_text(encoding="utf-8")
 
@@ -312,17 +318,22 @@ RUN_OPTION = """    skip_bars: int = option(
         0, help="Leave out the first bars of the range.", unit="bars", group="Bars", minimum=0
     )
 """
-SKIPPED = """    if request.skip_bars:
-        timerange = TimeRange(bars.time[bars.between(timerange).start + request.skip_bars], timerange.stop)
+ALL_BARS = "        timerange=inputs.timerange,\n        costs=request.costs,\n"
+SKIPPED = """        timerange=TimeRange(
+            inputs.bars.time[inputs.bars.between(inputs.timerange).start + request.skip_bars], inputs.timerange.stop
+        ),
+        costs=request.costs,
 """
 
 
 def test_a_run_option_is_a_field_and_its_effect(copy: Copy) -> None:
     """A new option would be missing from the help, a config file, the record, the page, the repeat command or a comparison."""
-    marks = ("    short: bool = option(\n", "    model = model_of(request, progress)\n")
-    copy.edit("workflows/request.py", (marks[0], RUN_OPTION + marks[0]))
-    copy.edit("workflows/backtest.py", (marks[1], SKIPPED + marks[1]))
-    assert copy.touched() == ["workflows/backtest.py", "workflows/request.py"]
+    before = json.loads((copy.run() / "run.json").read_text(encoding="utf-8"))["trial"]["configuration"]
+    field = "    short: bool = option(\n"
+    of_python = "    short: bool\n    cash: float\n"
+    copy.edit("engine/run_request.py", (field, RUN_OPTION + field), (of_python, f"    skip_bars: int\n{of_python}"))
+    copy.edit("workflows/backtest.py", (ALL_BARS, SKIPPED))
+    assert copy.touched() == ["engine/run_request.py", "workflows/backtest.py"]
 
     for command in ("run", "show-config"):
         assert "Leave out the first bars of the range." in copy.flagbt(command, "--help")
@@ -334,8 +345,24 @@ def test_a_run_option_is_a_field_and_its_effect(copy: Copy) -> None:
     assert record["config"]["skip_bars"] == 48
     assert record["data"]["first"].startswith("2024-01-03")
     assert "skip_bars" not in json.loads((whole / "run.json").read_text(encoding="utf-8"))["config"]
-    assert "Skip bars" in (part / "tearsheet.html").read_text(encoding="utf-8")
-    assert "skip bars" in copy.compared().replace("_", " ")
+    page = (part / "tearsheet.html").read_text(encoding="utf-8")
+    assert "Skip bars" in page
+    command = re.search(r"flagbt (run [^<]*--skip-bars 48[^<]*)", page)
+    assert command is not None
+    repeated = copy.desk / json.loads(copy.flagbt(*shlex.split(command[1]), "--json"))["run"]
+    cells = re.search(r"skip bars((?: 0| 48)+) ", re.sub(r"(<[^>]*>|\s)+", " ", copy.compared()))
+    assert cells is not None
+    assert sorted(cells[1].split()) == ["0", "0", "48", "48"]  # the default, not a dash, where it was not changed
+    script = (
+        "import flagbt; run = flagbt.backtest(None, 'sma-cross', timerange='20240101-20240201', skip_bars=48);"
+        "print(run.settings['skip_bars'], run.info.trial.configuration)"
+    )
+    digests = [
+        json.loads((each / "run.json").read_text(encoding="utf-8"))["trial"]["configuration"]
+        for each in (whole, part, repeated)
+    ]
+    assert copy.python("-c", script).stdout.split() == ["48", digests[1]]
+    assert (digests[0], digests[2]) == (before, digests[1])
     assert "--skip-bars" in copy.made("docs/make_command_line.py")
 
 

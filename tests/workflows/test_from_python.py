@@ -14,11 +14,11 @@ import pytest
 import flagbt
 from flagbt import FlagbtError, Run, Strategy
 from flagbt.data.readers import write_bars_csv
+from flagbt.engine.run_request import RunOptions, RunRequest
 from flagbt.options import option_table
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import SmaCross
 from flagbt.workflows import python_backtest
-from flagbt.workflows.request import RunOptions, RunRequest
 from flagbt.workflows.unsaved_trials import UnsavedTrials
 
 BARS = flagbt.load_sample().take(slice(0, 1_000))
