@@ -132,16 +132,16 @@ def report_command(run: str | None, out: Path, as_json: bool) -> None:
     """Write a run's page again, with the current trials; by default the last run's."""
     from ..reports.tearsheet import render_tearsheet
     from ..results.caveats import banners
-    from ..results.run_reader import read_run
     from ..results.store import find_run, rebuild_page
 
+    folder = find_run(run, out)
     with ProgressBars({"report": "Drawing the page"}) as bars:
         bars.update("report", 0, 1)
-        page = rebuild_page(find_run(run, out), render_tearsheet)
+        record = rebuild_page(folder, render_tearsheet)
         bars.update("report", 1, 1)
-    warnings = banners([read_run(page.parent).info])
+    warnings, page = banners([record.info]), folder / "tearsheet.html"
     if as_json:
-        print_json({"run": str(page.parent), "tearsheet": str(page), "warnings": warnings})
+        print_json({"run": str(folder), "tearsheet": str(page), "warnings": warnings})
     else:
         for each in warnings:
             print_line(each, style=STAMP)

@@ -13,7 +13,7 @@ from ..data.bars import Bars
 from ..data.features import FeatureSet
 from ..data.labels import LabelSpec
 from ..data.time_range import TimeRange
-from ..errors import RangeError, UsageError
+from ..errors import RangeError, UsageError, kind_of
 from ..models.signals import Signals
 from .examine import examine
 from .finding import Diagnosis
@@ -115,7 +115,7 @@ def _subject_of(request: DiagnosisRequest) -> Subject:
     bars, past = request.bars, request.bars if request.past is None else request.past
     for field, value in (("bars", bars), ("past", past)):
         if not isinstance(value, Bars):
-            raise UsageError(f"{field}: expected Bars, such as read_bars returns, got a {type(value).__name__}.")
+            raise UsageError(f"{field}: expected Bars, such as read_bars returns, got {kind_of(value)}.")
     spec = request.labels if isinstance(request.labels, Labeller) else None
     horizon = request.horizon_bars or (LabelSpec() if spec is None else spec).horizon_bars
     training = _mask(request.training, past, "training", -horizon)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..arrays import JsonObject
-from ..errors import UsageError
+from ..errors import UsageError, kind_of
 from .locks import try_lock
 from .untrusted_files import LARGEST_TEXT_BYTES, load_json
 
@@ -278,5 +278,5 @@ def read_json(path: Path, *, what: str) -> JsonObject:
     except (OSError, ValueError) as error:
         raise UsageError(f"{what}: {path} cannot be read as JSON: {error}.") from None
     if not isinstance(values, dict):
-        raise UsageError(f"{what}: {path} contains a {type(values).__name__}, expected a JSON object.")
+        raise UsageError(f"{what}: {path} contains {kind_of(values)}, expected a JSON object.")
     return values

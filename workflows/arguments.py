@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..data.time_range import TimeRange
-from ..errors import FlagbtError, UsageError, nearest, option_alike
+from ..errors import FlagbtError, UsageError, kind_of, nearest, option_alike
 from ..models.checkpoint import Checkpoint
 from ..models.decision import Decision
 from ..strategies.base import Strategy
@@ -87,7 +87,7 @@ def instance_or_none(value: object, kind: type[T], argument: str, example: str) 
     """Return an argument of a class; raises UsageError for any other value than None."""
     if value is None or isinstance(value, kind):
         return value
-    raise UsageError(f"{argument}: expected {kind.__name__}, got a {type(value).__name__}. Write {example}.")
+    raise UsageError(f"{argument}: expected {kind.__name__}, got {kind_of(value)}. Write {example}.")
 
 
 def time_range_from(value: object, argument: str = "timerange") -> TimeRange:
@@ -104,9 +104,7 @@ def time_range_from(value: object, argument: str = "timerange") -> TimeRange:
         return value
     if isinstance(value, str):
         return TimeRange.parse(value, option=argument)
-    raise UsageError(
-        f"{argument}: expected text such as '20240101-20240701' or '2024', or a TimeRange, got a {type(value).__name__}."
-    )
+    raise UsageError(f"{argument}: expected text such as '20240101-20240701' or '2024', or a TimeRange, got {kind_of(value)}.")
 
 
 def checkpoint_from(value: object, argument: str = "checkpoint") -> str | None:
@@ -119,7 +117,7 @@ def checkpoint_from(value: object, argument: str = "checkpoint") -> str | None:
         return os.fsdecode(value)
     raise UsageError(
         f"{argument}: expected a checkpoint's name, its folder, or a Checkpoint, got "
-        f"{f'a {type(value).__name__}' if value != '' else 'an empty text'}. flagbt ckpt list shows the names."
+        f"{kind_of(value)}. flagbt ckpt list shows the names."
     )
 
 
@@ -129,7 +127,7 @@ def decision_from(value: object) -> Decision | None:
         return value
     if isinstance(value, str):
         return Decision.parse(value)
-    raise UsageError(f"decision: expected text such as 'argmax', or a Decision, got a {type(value).__name__}.")
+    raise UsageError(f"decision: expected text such as 'argmax', or a Decision, got {kind_of(value)}.")
 
 
 def params_from(value: object) -> Mapping[str, object]:
@@ -137,7 +135,7 @@ def params_from(value: object) -> Mapping[str, object]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise UsageError(f"params: expected values by name, such as {{'fast_bars': 12}}, got a {type(value).__name__}.")
+        raise UsageError(f"params: expected values by name, such as {{'fast_bars': 12}}, got {kind_of(value)}.")
     wrong = next((name for name in value if not isinstance(name, str)), None)
     if wrong is not None:
         raise UsageError(f"params: a name is {wrong!r:.60}, expected text, such as {{'fast_bars': 12}}.")
@@ -186,10 +184,9 @@ def strategy_from(value: object) -> GivenStrategy:
         return GivenStrategy(value.name, instance=value, has_name=False)
     if isinstance(value, type):
         return _of_class(value)
-    given = "an empty text" if value == "" else f"a {type(value).__name__}"
     raise UsageError(
         f"strategy: expected a name such as 'sma-cross', 'module:Class', a Strategy or its class, or a Backtrader strategy's "
-        f"class, got {given}. flagbt strategies lists the names."
+        f"class, got {kind_of(value)}. flagbt strategies lists the names."
     )
 
 

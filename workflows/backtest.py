@@ -17,6 +17,7 @@ from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
 from ..engine.rules import Rules
 from ..engine.run_request import RunRequest
+from ..models.calibration import recorded_text
 from ..models.device import check_device_name, pick_device
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
@@ -231,9 +232,11 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
     if inputs.given.instance is not None:
         config.pop("seed", None)
     if model is not None:
-        named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
-        text = request.calibration if named else Path(request.calibration).name
-        config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
+        config |= {
+            "checkpoint": model.checkpoint.name,
+            "calibration": recorded_text(request.calibration),
+            "decision": str(model.decision),
+        }
     return config
 
 

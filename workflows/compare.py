@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, kind_of
 from ..results.run_record import RunRecord
-from .inputs import page_path, path_of
+from ..storage.paths import page_path, path_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +130,7 @@ def compare(
             "compare: expected a list of runs and run folders, such as [run, 'runs/20240101T000000Z-sma-cross-ab12cd']."
         )
     if sort is not None and not isinstance(sort, str):
-        raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got a {type(sort).__name__}.")
+        raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got {kind_of(sort)}.")
     read = read_comparison(runs, path_of(out, "out"), progress)
     by = None if sort is None else metric_name(sort, option="sort", known=metric_names(read.runs))
     check_common_bars(read.runs)
@@ -156,9 +156,7 @@ def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress:
     found: list[RunRecord | Path] = []
     for number, each in enumerate(runs, 1):
         if not isinstance(each, RunRecord | str | os.PathLike):
-            raise UsageError(
-                f"compare: the item {number} is a {type(each).__name__}, expected a Run or the path of a run folder."
-            )
+            raise UsageError(f"compare: the item {number} is {kind_of(each)}, expected a Run or the path of a run folder.")
         found.append(each if isinstance(each, RunRecord) else find_run(path_of(each, "compare"), out))
     places = [each if isinstance(each, Path) else each.folder for each in found]
     keys = [id(each) if place is None else str(place.resolve()) for each, place in zip(found, places, strict=True)]

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Self, TypedDict, Unpack
 
 from ..arrays import FloatArray, PhaseProgress
-from ..errors import UsageError
+from ..errors import UsageError, kind_of
 from ..models.calibration import Calibration
 from ..models.calibration_fit import checked_shares
 from ..models.checkpoint import find_checkpoint
 from ..models.decision import Decision
 from ..results.calibration_result import CalibrationResult
+from ..storage.paths import page_path
 from .arguments import (
     CheckpointInput,
     TimeRangeInput,
@@ -25,7 +26,6 @@ from .arguments import (
 )
 from .bars_input import BarsInput, bars_from
 from .calibrate import CalibrateRequest, calibrate_request
-from .inputs import page_path
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -135,7 +135,7 @@ def calibrate(
             raise UsageError("timerange: not given. Give the range of the fit, such as '20240101-20240701'.")
         for argument, value in (("method", method), ("store", store), ("device", options.get("device", "auto"))):
             if not isinstance(value, str) and not (argument == "store" and value is None):
-                raise UsageError(f"{argument}: expected text, got a {type(value).__name__}.")
+                raise UsageError(f"{argument}: expected text, got {kind_of(value)}.")
         for argument in ("overwrite", "force", "cache"):
             if not isinstance(options.get(argument, True), bool):
                 raise UsageError(f"{argument}: expected True or False, got {options.get(argument)!r:.60}.")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ..arrays import PhaseProgress
-from ..errors import UsageError
+from ..errors import UsageError, kind_of
 from ..results.run_info import FORMAT_VERSION
 from ..results.run_reader import read_run as read_record
 from ..results.run_record import RunRecord
-from .inputs import check_out, page_path, path_of
+from ..storage.paths import page_path, path_of
+from .inputs import check_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +63,7 @@ class Run(RunRecord):
             When a file is missing, damaged, or of a newer format.
         """
         if not isinstance(folder, str | os.PathLike):
-            raise UsageError(f"folder: expected the path of a run folder, got a {type(folder).__name__}.")
+            raise UsageError(f"folder: expected the path of a run folder, got {kind_of(folder)}.")
         return cls.of(read_record(Path(folder)))
 
     @classmethod
@@ -92,7 +93,7 @@ class Run(RunRecord):
         """
         for argument, value in (("name", name), ("notes", notes)):
             if value is not None and not isinstance(value, str):
-                raise UsageError(f"{argument}: expected text, got a {type(value).__name__}.")
+                raise UsageError(f"{argument}: expected text, got {kind_of(value)}.")
         folder = save_run(self, path_of(out, "out"), name=name, notes=notes).folder
         assert folder is not None
         return folder

@@ -12,7 +12,7 @@ import pytest
 
 import flagbt
 from flagbt.reports.notebook import HEIGHT, LABEL_HEIGHT, Row, result_html, run_html, run_lines, ticks
-from flagbt.workflows import from_python
+from flagbt.workflows import python_backtest
 from flagbt.workflows.unsaved_trials import UnsavedTrials
 
 FRAME = flagbt.load_sample().frame()
@@ -22,8 +22,8 @@ FRAME = flagbt.load_sample().frame()
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder, in a process that has tried nothing yet."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(from_python, "UNSAVED", UnsavedTrials())
-    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", from_python.UNSAVED)
+    monkeypatch.setattr(python_backtest, "UNSAVED", UnsavedTrials())
+    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", python_backtest.UNSAVED)
 
 
 @pytest.mark.parametrize(
