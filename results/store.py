@@ -106,7 +106,7 @@ def write_page(path: Path, page: str) -> Path:
         write_text(path, _text(page).decode())
     except OSError as error:
         raise RecordError(
-            f"the page could not be written to {path}: {error.strerror or error}. Choose another file with --output."
+            f"the page could not be written to {path}: {error.strerror or error}. Choose another file."
         ) from error
     return path
 

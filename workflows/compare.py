@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UsageError, kind_of
 from ..results.run_record import RunRecord
-from .inputs import page_path, path_of
+from ..storage.paths import page_path, path_of
 
 if TYPE_CHECKING:
     import pandas as pd

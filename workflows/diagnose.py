@@ -16,9 +16,9 @@ from ..doctor.subject import Predict
 from ..errors import UsageError
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..results.run_record import RunRecord
+from ..storage.paths import path_of
 from .arguments import check_known, python_words, time_range_from
 from .bars_input import BarsInput, bars_from
-from .inputs import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

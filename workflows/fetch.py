@@ -14,8 +14,8 @@ import pandas as pd
 from ..data.bars import Bars
 from ..data.time_range import parse_moment
 from ..errors import UsageError
+from ..storage.paths import path_of
 from .arguments import check_known, python_words
-from .inputs import path_of
 
 Moment = str | datetime | np.datetime64
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data.bars import Bars
 from ..data.time_range import TimeRange
-from ..errors import RecordError, UsageError, kind_of, nearest
+from ..errors import RecordError, UsageError, nearest
 from ..models.calibration import Calibration
 from ..models.checkpoint import Checkpoint
 from ..models.decision import Decision
@@ -22,27 +22,6 @@ def load_bars(path: Path | None) -> Bars:
     from ..data.readers import read_bars
 
     return load_sample() if path is None else read_bars(path)
-
-
-def path_of(value: object, argument: str) -> Path:
-    """Return an argument that names a file or folder as a path.
-
-    Raises
-    ------
-    UsageError
-        For any other type, or empty text.
-    """
-    if isinstance(value, str | os.PathLike) and os.fspath(value):
-        return Path(os.fsdecode(value))
-    raise UsageError(f"{argument}: expected a path, got {kind_of(value)}.")
-
-
-def page_path(value: object, example: str) -> Path:
-    """Return the path of a page to write; raises UsageError for a folder, or where it is not a path."""
-    page = path_of(value, "page")
-    if page.is_dir():
-        raise UsageError(f"page: {page} is a folder. Give a file name, such as {page / example}.")
-    return page
 
 
 def check_out(out: Path, *, option: str = "--out") -> None:

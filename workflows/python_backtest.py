@@ -16,6 +16,7 @@ from ..engine.rules import Rules
 from ..engine.run_request import RunOptions, RunRequest
 from ..errors import UsageError
 from ..options import values_of
+from ..storage.paths import path_of
 from .arguments import (
     CheckpointInput,
     GivenStrategy,
@@ -32,7 +33,6 @@ from .arguments import (
 )
 from .backtest import GivenObjects, backtest_request
 from .bars_input import BarsInput, bars_from
-from .inputs import path_of
 from .run import Run
 from .signals_input import GivenSignals, SignalsInput, seen_from, signals_from
 from .unsaved_trials import UNSAVED

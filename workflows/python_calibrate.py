@@ -14,6 +14,7 @@ from ..models.calibration_fit import checked_shares
 from ..models.checkpoint import find_checkpoint
 from ..models.decision import Decision
 from ..results.calibration_result import CalibrationResult
+from ..storage.paths import page_path
 from .arguments import (
     CheckpointInput,
     TimeRangeInput,
@@ -25,7 +26,6 @@ from .arguments import (
 )
 from .bars_input import BarsInput, bars_from
 from .calibrate import CalibrateRequest, calibrate_request
-from .inputs import page_path
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

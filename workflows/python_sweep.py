@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from ..arrays import PhaseProgress
 from ..errors import UsageError
 from ..options import OptionValue, option_table
+from ..storage.paths import path_of
 from ..strategies.base import Strategy
 from .arguments import check_known, checkpoint_from, python_words, time_range_from
 from .bars_input import BarsInput, bars_from
 from .finished_sweep import FinishedSweep
-from .inputs import path_of
 from .sweep import sweep_request
 from .sweep_request import SweepRequest, swept_options
 

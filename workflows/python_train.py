@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ..errors import UsageError, kind_of, moved_arguments
 from ..models.checkpoint import Checkpoint
+from ..storage.paths import path_of
 from ..training.progress import SILENT, Monitor
 from ..training.recipe import Recipe
 from .arguments import instance_or_none, python_words
 from .bars_input import BarsInput, bars_from
-from .inputs import path_of
 
 
 @moved_arguments(

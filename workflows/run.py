@@ -13,7 +13,8 @@ from ..errors import UsageError, kind_of
 from ..results.run_info import FORMAT_VERSION
 from ..results.run_reader import read_run as read_record
 from ..results.run_record import RunRecord
-from .inputs import check_out, page_path, path_of
+from ..storage.paths import page_path, path_of
+from .inputs import check_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -253,7 +253,7 @@ def test_a_page_replaces_the_old_one_completely_or_not_at_all(tmp_path: Path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RecordError, match=r"compare.html: No space left on device.*--output"):
+    with pytest.raises(RecordError, match=r"compare.html: No space left on device.*Choose another file"):
         write_page(page, "new")
     assert page.read_text() == "old"
     assert list(page.parent.iterdir()) == [page]

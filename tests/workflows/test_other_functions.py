@@ -195,6 +195,10 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
     "train on one more": (lambda _: flagbt.train(FRAME, "mine", more=FRAME), "more: expected a list"),
     "train on a device": (lambda _: flagbt.train(FRAME, "mine", device="tpu"), "device: expected auto, cpu"),
     "train with former arguments": (lambda _: flagbt.train(FRAME, "mine", notify=print), "no longer takes notify"),
+    "a page of a diagnosis that is a number": (
+        lambda _: flagbt.diagnose("Jan4", FRAME, timerange=SPRING).to_html(3),
+        "page: expected a path, got an int",
+    ),
     "diagnose a number": (lambda _: flagbt.diagnose(3, FRAME, features=lambda bars: bars.close[:, None]), "is not a model"),
     "diagnose without features": (lambda _: flagbt.diagnose(lambda rows: rows, FRAME), "features is not given"),
     "diagnose an unknown name": (lambda _: flagbt.diagnose("Jan44", FRAME), "Did you mean 'Jan4'"),
