@@ -71,7 +71,7 @@ checkpoints: install-test
 cards: install-test
 	$(BIN)/python benchmarks/bundled_checkpoints.py --data $(DATA) --cards-only
 
-# The measured parts of the README: the table of bundled checkpoints and the picture (needs chromium).
+# The table of bundled checkpoints in docs/checkpoints.md, and the README's picture (needs chromium).
 readme: install-test
 	$(BIN)/python benchmarks/readme.py
 

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from .workflows.compare import compare as compare
     from .workflows.diagnose import diagnose as diagnose
     from .workflows.fetch import fetch as fetch
-    from .workflows.fitted_calibration import FittedCalibration as FittedCalibration
-    from .workflows.fitted_calibration import calibrate as calibrate
-    from .workflows.from_python import backtest as backtest
-    from .workflows.python_sweep import FinishedSweep as FinishedSweep
+    from .workflows.finished_sweep import FinishedSweep as FinishedSweep
+    from .workflows.python_backtest import backtest as backtest
+    from .workflows.python_calibrate import FittedCalibration as FittedCalibration
+    from .workflows.python_calibrate import calibrate as calibrate
     from .workflows.python_sweep import sweep as sweep
     from .workflows.python_train import train as train
     from .workflows.run import Run as Run
@@ -59,8 +59,8 @@ _PUBLIC = {
     "Decision": "models.decision",
     "Diagnosis": "doctor.finding",
     "FeatureSet": "data.features",
-    "FinishedSweep": "workflows.python_sweep",
-    "FittedCalibration": "workflows.fitted_calibration",
+    "FinishedSweep": "workflows.finished_sweep",
+    "FittedCalibration": "workflows.python_calibrate",
     "FlagbtError": "errors",
     "HOLD": "data.labels",
     "LabelSpec": "data.labels",
@@ -75,8 +75,8 @@ _PUBLIC = {
     "Signals": "models.signals",
     "Strategy": "strategies.base",
     "TimeRange": "data.time_range",
-    "backtest": "workflows.from_python",
-    "calibrate": "workflows.fitted_calibration",
+    "backtest": "workflows.python_backtest",
+    "calibrate": "workflows.python_calibrate",
     "compare": "workflows.compare",
     "diagnose": "workflows.diagnose",
     "fetch": "workflows.fetch",

@@ -214,6 +214,20 @@ def _plain_option(text: str) -> str:
     return text.lstrip("-").lower().replace("_", "-")
 
 
+def kind_of(value: object) -> str:
+    """Return what a value of a wrong type is, for a message.
+
+    Examples
+    --------
+    >>> [kind_of(value) for value in (3, [3], None, "")]
+    ['an int', 'a list', 'None', 'an empty text']
+    """
+    if value is None or (isinstance(value, str) and not value):
+        return "None" if value is None else "an empty text"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIO' or name == 'ndarray' else 'a'} {name}"
+
+
 def check_choice(option: str, value: str, known: Iterable[str]) -> None:
     """Refuse a value that is not one of the known ones.
 

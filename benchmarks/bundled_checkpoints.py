@@ -18,6 +18,7 @@ from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
 from flagbt.doctor.checkpoint_subject import subject_of_checkpoint
 from flagbt.doctor.examine import examine
+from flagbt.engine.run_request import RunRequest
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import BUNDLED, Checkpoint, StoredCalibration, read_checkpoint
 from flagbt.models.decision import Decision
@@ -29,7 +30,6 @@ from flagbt.training.objectives import Objective
 from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest
 from flagbt.workflows.train import train_on
 
 TEST_YEAR = TimeRange.parse("20240101-20250101")

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 from flagbt.engine.costs import Costs
+from flagbt.engine.run_request import RunRequest
 from flagbt.results.store import list_runs
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import save_run
 
 REPEATS = 3

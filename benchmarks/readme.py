@@ -1,4 +1,4 @@
-"""Write the measured parts of the README: the table of bundled checkpoints, and the picture (`make readme`).
+"""Write the table of bundled checkpoints in docs/checkpoints.md, and the README's picture (`make readme`).
 
 The picture needs Debian's chromium. The figures come from the checkpoints' own cards, written by `make checkpoints`.
 """
@@ -10,9 +10,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from flagbt.engine.run_request import RunRequest
 from flagbt.models.checkpoint import BUNDLED
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import save_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,11 +67,11 @@ def picture(target: Path) -> None:
 
 
 def main() -> None:
-    """Rewrite the marked part of the README and the picture."""
-    readme = ROOT / "README.md"
-    head, rest = readme.read_text(encoding="utf-8").split("<!-- bundled:begin -->")
+    """Rewrite the marked part of docs/checkpoints.md, and the picture."""
+    page = ROOT / "docs" / "checkpoints.md"
+    head, rest = page.read_text(encoding="utf-8").split("<!-- bundled:begin -->")
     tail = rest.split("<!-- bundled:end -->")[1]
-    readme.write_text(f"{head}<!-- bundled:begin -->\n{table()}\n<!-- bundled:end -->{tail}", encoding="utf-8")
+    page.write_text(f"{head}<!-- bundled:begin -->\n{table()}\n<!-- bundled:end -->{tail}", encoding="utf-8")
     picture(ROOT / "docs" / "tearsheet.png")
 
 

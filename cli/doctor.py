@@ -66,9 +66,7 @@ def doctor_command(
     else:
         raise UsageError("--ckpt: not given. Name a checkpoint (flagbt ckpt list shows them), or add --example jan19.")
     if html is not None:
-        from ..doctor.page import write_diagnosis
-
-        write_diagnosis(diagnosis, html)
+        diagnosis.to_html(html)
     if as_json:
         print_json(diagnosis.to_json())
     else:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..data.time_range import TimeRange
+from ..engine.run_request import RunRequest
 from ..errors import UsageError
 from ..options import OptionEntry, option_table
-from ..workflows.request import RunRequest
 from .config_file import read_config
 from .console import print_note, reserved_stdout
 

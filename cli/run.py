@@ -11,7 +11,7 @@ import click
 from ..arrays import JsonObject
 from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
-from ..workflows.request import RunRequest
+from ..engine.run_request import RunRequest
 from ..workflows.strategy import read_params
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of

@@ -132,15 +132,16 @@ def report_command(run: str | None, out: Path, as_json: bool) -> None:
     """Write a run's page again, with the current trials; by default the last run's."""
     from ..reports.tearsheet import render_tearsheet
     from ..results.caveats import banners
-    from ..results.store import find_run, read_run, rebuild_page
+    from ..results.store import find_run, rebuild_page
 
+    folder = find_run(run, out)
     with ProgressBars({"report": "Drawing the page"}) as bars:
         bars.update("report", 0, 1)
-        page = rebuild_page(find_run(run, out), render_tearsheet)
+        record = rebuild_page(folder, render_tearsheet)
         bars.update("report", 1, 1)
-    warnings = banners([read_run(page.parent).info])
+    warnings, page = banners([record.info]), folder / "tearsheet.html"
     if as_json:
-        print_json({"run": str(page.parent), "tearsheet": str(page), "warnings": warnings})
+        print_json({"run": str(folder), "tearsheet": str(page), "warnings": warnings})
     else:
         for each in warnings:
             print_line(each, style=STAMP)
@@ -201,8 +202,9 @@ def _read_all(out: Path) -> tuple[list[_Listing], list[JsonObject]]:
     from ..reports.sections.significance import trials_then_now
     from ..results.caveats import marks
     from ..results.ranking import is_ranked, measured, metric_names
+    from ..results.run_reader import read_run
     from ..results.significance.current_trials import CurrentTrials
-    from ..results.store import list_runs, read_run
+    from ..results.store import list_runs
 
     listings: list[_Listing] = []
     damaged: list[JsonObject] = []
@@ -247,8 +249,9 @@ def _listed(stored: RunRecord) -> JsonObject:
 @json_option
 def runs_show(name: str | None, out: Path, as_json: bool) -> None:
     """Show a run, deflated by the current trials; by default the last one."""
+    from ..results.run_reader import read_run
     from ..results.significance.current_trials import CurrentTrials
-    from ..results.store import find_run, read_run
+    from ..results.store import find_run
 
     stored = CurrentTrials().run(read_run(find_run(name, out)))
     if as_json:

@@ -34,7 +34,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..workflows.sweep import SweepResult
+    from ..workflows.finished_sweep import FinishedSweep
 
 T = TypeVar("T")
 DEFAULT_SWEEPS = Path("sweeps")
@@ -209,20 +209,17 @@ def sweep_command(out: Path, runs: Path, as_json: bool, **options: Any) -> None:
     for name in request.ckpt:
         print_checkpoint(name)
     if as_json:
-        print_json(
-            {"sweep": str(swept.folder), "page": str(swept.folder / "sweep.html"), "resumed": swept.resumed, **swept.manifest}
-        )
+        print_json({"sweep": str(swept.folder), "page": str(swept.page), "resumed": swept.resumed, **swept.values})
     else:
         print_sweep(swept)
 
 
-def print_sweep(swept: SweepResult) -> None:
+def print_sweep(swept: FinishedSweep) -> None:
     """Print the results of a sweep."""
     from ..results.caveats import UNSTATED
     from ..sweeps.sentences import sweep_sentences
-    from ..sweeps.sweep_record import SweepRecord
 
-    record = SweepRecord.from_json(swept.manifest)
+    record = swept.record
     if record.data.synthetic:
         print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
     if record.allow_overlap:
@@ -233,4 +230,4 @@ def print_sweep(swept: SweepResult) -> None:
         print_line("This sweep was finished before; nothing was recomputed.")
     for line in sweep_sentences(record):
         print_line(line)
-    print_line(f"page: {swept.folder / 'sweep.html'}")
+    print_line(f"page: {swept.page}")

@@ -134,8 +134,8 @@ def prove_parity(subject: ProofSubject, _progress: Progress) -> Finding:
 
 def _subject(*, strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, seed: int = 0) -> ProofSubject:
     """Return the subject that the options name."""
+    from ..engine.run_request import RunRequest
     from ..workflows.inputs import load_bars
-    from ..workflows.request import RunRequest
     from ..workflows.strategy import strategy_maker
 
     print_checkpoint(ckpt)

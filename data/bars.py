@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from ..arrays import FloatArray, JsonObject, TimeArray
 from ..errors import DataError
 from .time_range import TimeRange
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 HOUR = np.timedelta64(3600, "s")
@@ -144,6 +146,8 @@ class Bars:
 
         Its ``attrs`` keep the mark ``synthetic``, which pandas passes on to copies and parts of it.
         """
+        import pandas as pd
+
         index = pd.DatetimeIndex(self.time, name="time").tz_localize("UTC")
         frame = pd.DataFrame({name: getattr(self, name) for name in COLUMNS}, index=index)
         frame.attrs["synthetic"] = self.synthetic
@@ -154,6 +158,8 @@ class Bars:
         cls, frame: pd.DataFrame, *, source: str = "DataFrame", synthetic: bool = False, step: np.timedelta64 | None = None
     ) -> Bars:
         """Create Bars from a DataFrame with a DatetimeIndex (naive means UTC) of OPEN times."""
+        import pandas as pd
+
         missing = [name for name in COLUMNS if name not in frame.columns]
         if missing or not isinstance(frame.index, pd.DatetimeIndex):
             raise DataError(

@@ -15,7 +15,7 @@ from typing import Any, Generic
 
 from markupsafe import Markup
 
-from ..errors import FlagbtError, UsageError
+from ..errors import FlagbtError, UsageError, kind_of
 from ..reports.page import render
 from .counterfactual import Ablation
 from .finding import E, Finding, skipped
@@ -100,7 +100,7 @@ class Check(Generic[E]):
     def __post_init__(self) -> None:
         for field, kind in _KINDS.items():
             if not isinstance(value := getattr(self, field), kind):
-                raise UsageError(f"check '{self.name}': expected a {kind.__name__} as {field}, got {value!r:.60}.")
+                raise UsageError(f"check '{self.name}': {field} is {value!r:.60}, expected {kind.__name__}.")
 
     def examine(self, subject: Subject) -> Finding:
         """Run the check; where an input is missing, or it raises, the finding is ``skipped`` with the reason."""
@@ -164,7 +164,7 @@ def _check_result(found: object) -> None:
         When it is not a Finding, or JSON cannot represent it.
     """
     if not isinstance(found, Finding):
-        raise UsageError(f"The check returned a {type(found).__name__}, not a Finding.")
+        raise UsageError(f"The check returned {kind_of(found)}, not a Finding.")
     try:
         json.dumps([found.to_json(), dict(found.examined)], allow_nan=False)
     except (TypeError, ValueError) as error:

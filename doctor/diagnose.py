@@ -14,7 +14,7 @@ from ..data.bars import Bars
 from ..data.features import FeatureSet
 from ..data.labels import LabelSpec
 from ..data.time_range import TimeRange
-from ..errors import RangeError, UsageError, quoted_value
+from ..errors import RangeError, UsageError, kind_of
 from ..models.signals import Signals
 from .examine import examine
 from .finding import Diagnosis
@@ -116,9 +116,7 @@ def _subject_of(request: DiagnosisRequest) -> Subject:
     bars, past = request.bars, request.bars if request.past is None else request.past
     for field, value in (("bars", bars), ("past", past)):
         if not isinstance(value, Bars):
-            raise UsageError(f"{field}: expected Bars, such as read_bars returns, got a {type(value).__name__}.")
-    if not isinstance(request.name, str):
-        raise UsageError(f"name: expected text, got {quoted_value(request.name)}.")
+            raise UsageError(f"{field}: expected Bars, such as read_bars returns, got {kind_of(value)}.")
     spec = request.labels if isinstance(request.labels, Labeller) else None
     for field, fewest in (("horizon_bars", 1), ("context_bars", 0)):
         count = getattr(request, field)

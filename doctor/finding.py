@@ -158,10 +158,11 @@ class Diagnosis:
 
     def to_html(self, page: str | Path) -> Path:
         """Write the offline page, and return its path; raises RecordError where it cannot be written."""
-        from .page import write_diagnosis
+        from ..results.store import write_page
+        from ..storage.paths import page_path
+        from .page import render_diagnosis
 
-        write_diagnosis(self, Path(page))
-        return Path(page)
+        return write_page(page_path(page, "doctor.html"), render_diagnosis(self))
 
     def __repr__(self) -> str:
         shown = [f"{each.check}: {each.severity}. {each.message}" for each in self.problems[:_SHOWN_PROBLEMS]]
@@ -181,9 +182,8 @@ class Diagnosis:
         rows = [Row(each.check, [each.severity, each.message, each.remedy]) for each in self.findings]
         stamps = ["SYNTHETIC DATA, not a market."] * self.synthetic
         note = f"{len(self.findings)} checks in {self.seconds:.1f} s. to_html(page) writes the whole page."
-        return str(
-            result_html(stamps, [f"{self.subject}: {self.verdict}"], ["check", "severity", "found", "remedy"], rows, note)
-        )
+        columns = ["check", "severity", "found", "remedy"]
+        return str(result_html(stamps, [f"{self.subject}: {self.verdict}"], columns, rows, note, is_prose=True))
 
     @property
     def problems(self) -> list[Finding]:

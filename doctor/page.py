@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ..errors import RecordError
 from ..reports.page import render
 from ..results.caveats import stamps
-from ..storage.atomic_files import write_text
 from .finding import Diagnosis, Finding
 from .registry import all_checks
 
@@ -18,21 +14,6 @@ LEADS = {
     "no skill": "No skill: nothing is broken, but the model was not shown to separate BUY from SELL. This is a valid result.",
     "healthy": "Healthy: nothing is broken, and the model separates BUY from SELL.",
 }
-
-
-def write_diagnosis(diagnosis: Diagnosis, path: Path) -> None:
-    """Write the page to ``path``.
-
-    Raises
-    ------
-    RecordError
-        When the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, render_diagnosis(diagnosis))
-    except OSError as error:
-        raise RecordError(f"--html: {path} cannot be written: {error.strerror or error}. Choose another path.") from None
 
 
 def render_diagnosis(diagnosis: Diagnosis) -> str:

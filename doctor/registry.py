@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from ..data.plugins import load_object, plugin_names
-from ..errors import StrategyError, nearest
+from ..errors import StrategyError, kind_of, nearest
 from . import checks
 from .check import AnyCheck, Check, Symptom
 
@@ -37,9 +37,7 @@ def all_checks() -> tuple[AnyCheck, ...]:
         except StrategyError as error:
             raise StrategyError(f"{error} {remedy}") from error
         if not isinstance(check, Check):
-            raise StrategyError(
-                f"{what} '{path}': expected a flagbt.doctor.check.Check, got a {type(check).__name__}. {remedy}"
-            )
+            raise StrategyError(f"{what} '{path}': expected a flagbt.doctor.check.Check, got {kind_of(check)}. {remedy}")
         if check.name in found:
             raise StrategyError(f"{what} '{path}': another check is named '{check.name}' too. Rename it. {remedy}")
         found[check.name] = check

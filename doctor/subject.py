@@ -19,7 +19,7 @@ from ..arrays import BoolArray, FloatArray, IntArray
 from ..data.bars import Bars
 from ..data.features import FeatureSet
 from ..data.labels import NO_LABEL, class_shares
-from ..errors import UsageError, quoted_value
+from ..errors import UsageError, kind_of
 from ..models.checkpoint import Checkpoint
 from ..models.signals import Signals
 from ..models.statistics import softmax
@@ -89,7 +89,7 @@ def table_of(features: FeatureSet | ComputeRows, bars: Bars, columns: Sequence[s
     """Make a FeatureTable of a feature set or of a function from Bars to an array or a DataFrame; call it once on ``bars``."""
     if not callable(features):
         raise UsageError(
-            f"features: expected a FeatureSet or a function from Bars to one row per bar, got a {type(features).__name__}. "
+            f"features: expected a FeatureSet or a function from Bars to one row per bar, got {kind_of(features)}. "
             "Give the function that computes the rows: the checks call it on other bars."
         )
     if isinstance(features, FeatureSet):
@@ -283,7 +283,7 @@ class Subject:
         try:
             output = np.array(given, dtype=np.float64)
         except (TypeError, ValueError):
-            what = repr(given) if isinstance(given, str) else f"a {type(given).__name__} that is not an array of numbers"
+            what = repr(given) if isinstance(given, str) else f"{kind_of(given)} that is not an array of numbers"
             raise UsageError(f"{expected}, got {what:.80}. {remedy}") from None
         if output.shape != (len(rows), 3):
             flat = output.reshape(-1)

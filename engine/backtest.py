@@ -17,7 +17,7 @@ from ..arrays import FloatArray, JsonObject, JsonValue, Progress
 from ..data.bars import Bars, utc
 from ..data.plugins import blamed_on
 from ..data.time_range import TimeRange
-from ..errors import RangeError, StrategyError, UsageError, moved_arguments
+from ..errors import RangeError, StrategyError, UsageError, kind_of, moved_arguments
 from ..models.signals import NO_SIGNAL, Signals
 from ..storage.json_records import json_value
 from ..strategies.base import Strategy
@@ -322,8 +322,8 @@ def _prepared(bars: Bars, strategy: Strategy) -> Signals:
         signals = strategy.prepare(bars)
     if not isinstance(signals, Signals):
         raise StrategyError(
-            f"strategy '{strategy.name}': prepare must return Signals, one row for each of the {len(bars):,} bars, got a "
-            f"{type(signals).__name__}."
+            f"strategy '{strategy.name}': prepare must return Signals, one row for each of the {len(bars):,} bars, got "
+            f"{kind_of(signals)}."
         )
     return signals
 
@@ -335,7 +335,7 @@ def _check_signals(signals: Signals, bars: Bars, name: str) -> None:
         values = getattr(signals, label)
         optional = label in ("logits", "probabilities")
         if not (isinstance(values, np.ndarray) and values.dtype.kind in "iuf") and not (optional and values is None):
-            raise StrategyError(f"{where}: {label} is a {type(values).__name__}, expected a numpy array of numbers.")
+            raise StrategyError(f"{where}: {label} is {kind_of(values)}, expected a numpy array of numbers.")
     for label, values in (("signal", signals.signal), ("raw", signals.raw)):
         if values.shape != (len(bars),) or not np.issubdtype(values.dtype, np.integer):
             raise StrategyError(f"{where}: {label} has shape {values.shape} and type {values.dtype}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -95,6 +96,11 @@ class Calibration:
     def of_offset(cls, text: str) -> Calibration:
         """Read ``a,b,c``: the numbers added to the logits of SELL, HOLD and BUY."""
         return cls("offset", offset=_three(text.split(","), f"--calibration offset:{text}"))
+
+
+def recorded_text(text: str) -> str:
+    """Return the text of ``--calibration`` as records and trial digests hold it: of a file only its name."""
+    return text if text == "none" or text.partition(":")[0] in ("stored", "offset") else Path(text).name
 
 
 def _three(values: object, place: str) -> Three:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from ..arrays import FloatArray, IntArray
 from ..data.labels import BUY
-from ..errors import StrategyError
+from ..errors import StrategyError, kind_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_SIGNAL = -1
 
@@ -89,6 +92,8 @@ class Signals:
 
     def frame(self, index: pd.DatetimeIndex) -> pd.DataFrame:
         """Return the columns logit_sell .. logit_buy, p_sell .. p_buy (with a model), raw_signal, signal."""
+        import pandas as pd
+
         columns: dict[str, npt.NDArray[np.generic]] = {}
         for prefix, rows in (("logit", self.logits), ("p", self.probabilities)):
             if rows is not None:
@@ -99,7 +104,7 @@ class Signals:
 def _likeliest(rows: FloatArray | None) -> IntArray:
     """Return the class of each row's largest number; NO_SIGNAL where one is not finite."""
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype.kind not in "iuf":
-        got = f"shape {rows.shape} of {rows.dtype}" if isinstance(rows, np.ndarray) else f"a {type(rows).__name__}"
+        got = f"shape {rows.shape} of {rows.dtype}" if isinstance(rows, np.ndarray) else kind_of(rows)
         raise StrategyError(
             "Signals: give signal=, one of SELL=0, HOLD=1, BUY=2 per bar, or probabilities= as a numpy array of shape "
             f"(n_bars, 3) in the order SELL, HOLD, BUY; got {got}."

@@ -11,8 +11,10 @@ import pandas as pd
 
 from ..engine.costs import Costs
 from ..engine.funnel import Funnel
+from ..engine.run_request import RunRequest
 from ..engine.run_settings import RunSettings
 from ..errors import RangeError
+from ..options import option_table
 from ..results.caveats import banners, with_stamp
 from ..results.label_scores import LabelScores
 from ..results.metric_set import declarations
@@ -80,11 +82,12 @@ def render_comparison(runs: Sequence[RunRecord]) -> str:
     )
 
 
-def comparison_table(runs: Sequence[RunRecord]) -> list[list[str]]:
-    """Return rows of text for a terminal: the names, then one row per metric; ``*`` marks the best."""
-    rows = [["", *labels(runs)]]
+def comparison_table(runs: Sequence[RunRecord], *, held: bool = False) -> list[list[str]]:
+    """Return rows of text: the names, then one row per metric; ``*`` marks the best; ``held`` adds buy and hold, last."""
+    rows = [["", *labels(runs), *(["buy and hold"] * held)]]
     for row in _metric_rows(runs, ranked=not inequalities(runs)):
-        rows.append([row.head, *(f"{cell} *" if i == row.best else str(cell) for i, cell in enumerate(row.cells))])
+        cells = [f"{cell} *" if i == row.best else str(cell) for i, cell in enumerate(row.cells)]
+        rows.append([row.head, *cells, *([row.held] * held)])
     return rows
 
 
@@ -144,9 +147,13 @@ def _sizing(config: RunSettings) -> str:
 
 
 def differences(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
-    """Return the config fields and digests that differ between runs, as text for each run."""
+    """Return the config fields and digests that differ between runs, as text for each run.
+
+    An option that a record holds only where it was changed has its default in the others.
+    """
     fields = sorted({field for run in runs for field in run.settings})
-    columns = {field: [setting_text(run.settings.get(field)) for run in runs] for field in fields}
+    unchanged = {each.name: each.default for each in option_table(RunRequest) if each.option.recorded == "changed"}
+    columns = {field: [setting_text(run.settings.get(field, unchanged.get(field))) for run in runs] for field in fields}
     columns["checkpoint digest"] = [NULL if run.checkpoint is None else run.checkpoint.digest[:16] for run in runs]
     columns["data digest"] = [run.data.digest[:16] for run in runs]
     return {field: values for field, values in columns.items() if len(set(values)) > 1}

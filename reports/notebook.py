@@ -26,6 +26,8 @@ WIDTH, HEIGHT = 640, 190  # of the chart, in its own units
 MOST_POINTS = 500
 # Readable on white and on black: a notebook's theme is not the screen's colour scheme.
 STRATEGY_COLOUR, BENCHMARK_COLOUR = "#2f8fd0", "#c07f10"
+LABEL_HEIGHT = 13
+MOST_DATES = 6
 LONGEST_LINE = 150
 
 
@@ -36,6 +38,15 @@ class Curve(NamedTuple):
     colour: str
     points: str
     total_return: float
+
+
+class Tick(NamedTuple):
+    """A level of the chart: the height of its line and of its label, the label, and whether it is zero."""
+
+    line: float
+    label: float
+    text: str
+    is_zero: bool
 
 
 class Row(NamedTuple):
@@ -99,7 +110,7 @@ def run_html(run: RunRecord) -> Markup:
         caption=run_lines(run)[0].strip("<>"),
         curves=list(reversed(curves)),
         legend=curves,
-        ticks=[(value, _height(value, low, high)) for value in dict.fromkeys((high, 0.0, low))],
+        ticks=ticks(low, high),
         first=run.data.first[:10],
         last=run.data.last[:10],
         width=WIDTH,
@@ -109,10 +120,20 @@ def run_html(run: RunRecord) -> Markup:
 
 
 def result_html(
-    banners: Sequence[str], sentences: Sequence[str], columns: Sequence[str], rows: Sequence[Row], note: str
+    banners: Sequence[str],
+    sentences: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    note: str,
+    *,
+    is_prose: bool = False,
 ) -> Markup:
-    """Return a result with a table for a notebook: stamps, sentences, the table, and a note such as the page's path."""
-    return render("notebook/result", banners=banners, sentences=sentences, columns=columns, rows=rows, note=note)
+    """Return a result with a table for a notebook: stamps, sentences, the table, and a note such as the page's path.
+
+    Cells of prose start at the left and at the top; numbers are aligned as the notebook aligns them.
+    """
+    place = "text-align:left;vertical-align:top" if is_prose else "text-align:right"
+    return render("notebook/result", banners=banners, sentences=sentences, columns=columns, rows=rows, note=note, place=place)
 
 
 def run_figure(run: RunRecord) -> Figure:
@@ -142,10 +163,40 @@ def run_figure(run: RunRecord) -> Figure:
     upper.legend(loc="upper left", frameon=False)
     upper.set_title("\n".join([*stamps_of(run), run.sentence]), loc="left", fontsize=10, wrap=True)
     lower.set_ylabel("drawdown, %")
+    shown = _dates(time)
+    lower.set_xticks(
+        shown.to_numpy(), [f"{each:%Y-%m-%d}" if each == each.normalize() else f"{each:%m-%d %H:%M}" for each in shown]
+    )
     for axes in (upper, lower):
         axes.grid(axis="y", linewidth=0.5, alpha=0.5)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _dates(time: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Return at most six dates for the axis of a figure, whole days where there are enough: matplotlib's own overlap."""
+    even = pd.date_range(time[0], time[-1], periods=MOST_DATES)
+    unit = "D" if time[-1] - time[0] >= pd.Timedelta(days=MOST_DATES) else "min"
+    rounded = even.ceil(unit).unique()
+    return rounded[rounded <= time[-1]]
+
+
+def ticks(low: float, high: float) -> list[Tick]:
+    """Return the chart's levels: the highest return, zero and the lowest, labelled apart, and each text once.
+
+    Parameters
+    ----------
+    low, high : float
+        Lowest and highest return, ``low <= 0 <= high``.
+    """
+    digits = next((n for n, least in ((0, 0.1), (1, 0.01)) if high - low >= least), 2)
+    zero, at_zero = percent(0.0, digits, signed=True), _height(0.0, low, high)
+    found = [Tick(at_zero, at_zero, zero, is_zero=True)]
+    for value, nearest in ((high, min(0.0, at_zero - LABEL_HEIGHT)), (low, max(HEIGHT, at_zero + LABEL_HEIGHT))):
+        text = percent(value, digits, signed=True)
+        if text != zero:
+            found.append(Tick(_height(value, low, high), nearest, text, is_zero=False))
+    return found
 
 
 def _points(values: FloatArray, low: float, high: float) -> str:

@@ -145,7 +145,9 @@ class MetricSet:
     def __repr__(self) -> str:
         shown = [metric for metric in declarations([self]) if metric.headline]
         width = max(len(metric.label) for metric in shown)
-        lines = [f"    {metric.label:<{width}}  {metric.text(self[metric.name])}" for metric in shown]
+        cells = [f"{metric.label:<{width}}  {metric.text(self[metric.name]):<10}" for metric in shown]
+        half = -(-len(cells) // 2)  # two columns keep the text as short as that of a run
+        lines = ["    " + "  ".join(cells[row::half]).rstrip() for row in range(half)]
         return "\n".join([f"{type(self).__name__}, {len(shown)} of {len(list(self))} (to_frame() has all):", *lines])
 
     if not TYPE_CHECKING:  # which would let a checker take any name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from ..arrays import JsonValue
@@ -20,33 +19,13 @@ from .summary import diversity_of, fills_of, sentence_of, verdicts_of
 from .trial_log import bars_digest, trial_configuration
 
 
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Where a run comes from.
-
-    Attributes
-    ----------
-    name, notes : str, optional
-        The user's own text.
-    command : tuple of str
-        The command line as given.
-    seeds : mapping
-    device : str, optional
-        The device that scored the bars.
-    started : str, optional
-        ISO time, UTC; by default now less the run's seconds.
-    """
-
-    name: str | None = None
-    notes: str | None = None
-    command: tuple[str, ...] = ()
-    seeds: Mapping[str, JsonValue] = field(default_factory=dict)
-    device: str | None = None
-    started: str | None = None
-
-
 def record_of(
-    run: Simulation, benchmark: Simulation, evidence: RunEvidence | None = None, provenance: Provenance | None = None
+    run: Simulation,
+    benchmark: Simulation,
+    evidence: RunEvidence | None = None,
+    *,
+    seeds: Mapping[str, JsonValue] | None = None,
+    device: str | None = None,
 ) -> RunRecord:
     """Return the record of a run, which was not saved.
 
@@ -59,19 +38,22 @@ def record_of(
         Over the same bars.
     evidence : RunEvidence, optional
         By default nothing was measured.
-    provenance : Provenance, optional
+    seeds : mapping, optional
+        Of the random generators, by name.
+    device : str, optional
+        The device that scored the bars.
     """
     if not run.equity.index.equals(benchmark.equity.index):
         raise ValueError("the run and its benchmark must have the same bars")
-    evidence, provenance = evidence or RunEvidence(), provenance or Provenance()
+    evidence = evidence or RunEvidence()
     measured, held, described = metrics(run), metrics(benchmark), diversity_of(run)
     verdicts, lost = verdicts_of(run, described), ruined_at(run)
     seconds = with_total(run.seconds)
     info = RunInfo(
         format_version=FORMAT_VERSION,
         id="",
-        name=provenance.name,
-        notes=provenance.notes,
+        name=None,
+        notes=None,
         config=run.config,
         data=run.data,
         checkpoint=run.checkpoint,
@@ -83,12 +65,12 @@ def record_of(
         fills=fills_of(run),
         verdicts=verdicts,
         trial=TrialInfo(bars_digest(run), trial_configuration(run)),
-        command=provenance.command,
-        seeds=provenance.seeds,
+        command=(),
+        seeds=seeds or {},
         versions=library_versions(),
         git_revision=git_revision(),
-        device=provenance.device,
-        started=provenance.started or (datetime.now(tz=UTC) - timedelta(seconds=seconds["total"])).isoformat(),
+        device=device,
+        started=(datetime.now(tz=UTC) - timedelta(seconds=seconds["total"])).isoformat(),
         finished="",
         seconds=seconds,
     )

@@ -26,6 +26,10 @@ class Benchmark:
     equity: pd.DataFrame
     cash: float
 
+    def __repr__(self) -> str:
+        outcome = ", ".join(f"{name} {self.metrics.text(name)}" for name in ("total_return", "sharpe_daily", "max_drawdown"))
+        return f"<{type(self).__name__}, buy and hold of {len(self.equity):,} bars: {outcome}>"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunNumbers:

@@ -25,8 +25,6 @@ from .run_record import RunRecord
 from .run_tables import table_files
 from .significance.current_trials import CurrentTrials
 
-__all__ = ["Page", "RunRecord", "find_run", "list_runs", "read_run", "rebuild_page", "write_page", "write_run"]
-
 NAMED_RUNS = 5
 _LONGEST_PART = 40
 # Errors of renaming a folder onto a non-empty one; they differ by operating system.
@@ -72,8 +70,8 @@ def write_run(record: Written, out: Path, *, page: Page) -> Written:
             return replace(record, info=info, folder=folder)
 
 
-def rebuild_page(folder: Path, render: Page) -> Path:
-    """Render the page of a stored run again, replace the old one, and return its path.
+def rebuild_page(folder: Path, render: Page) -> RunRecord:
+    """Render the page of a stored run again, replace the old one, and return the record that it shows.
 
     The deflated Sharpe ratio uses the trials that are now in the log next to the run; the same log gives the same bytes.
 
@@ -83,14 +81,15 @@ def rebuild_page(folder: Path, render: Page) -> Path:
         Where the record or the log cannot be read, or the page cannot be written; the old page then stays unchanged.
     """
     path = Path(folder) / "tearsheet.html"
-    page = render(CurrentTrials().run(read_run(folder)))
+    record = CurrentTrials().run(read_run(folder))
+    page = render(record)
     try:
         write_text(path, _text(page).decode())
     except OSError as error:
         raise RecordError(
             f"the page could not be written to {path}: {error.strerror or error}. Free some space or fix the permissions there."
         ) from error
-    return path
+    return record
 
 
 def write_page(path: Path, page: str) -> Path:
@@ -107,7 +106,7 @@ def write_page(path: Path, page: str) -> Path:
         write_text(path, _text(page).decode())
     except OSError as error:
         raise RecordError(
-            f"the page could not be written to {path}: {error.strerror or error}. Choose another file with --output."
+            f"the page could not be written to {path}: {error.strerror or error}. Choose another file."
         ) from error
     return path
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..arrays import JsonObject
-from ..errors import UsageError
+from ..errors import UsageError, kind_of
 from .locks import try_lock
 from .untrusted_files import LARGEST_TEXT_BYTES, load_json
 
@@ -74,13 +74,11 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        When the file cannot be written; an existing file is then unchanged. Also for a device, pipe or socket, which a
-        rename would replace.
+        When the file cannot be written, or is a device or a pipe, which a rename would replace by a file; an existing file is
+        then unchanged.
     """
-    with suppress(FileNotFoundError):
-        kind = path.stat().st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, not a file", str(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file", str(path))
     _tidy_once(path.parent.absolute())
     with _temporary(path, _new_file) as (temporary, descriptor):
         with open(descriptor, "wb", closefd=False) as file:
@@ -283,5 +281,5 @@ def read_json(path: Path, *, what: str) -> JsonObject:
     except (OSError, ValueError) as error:
         raise UsageError(f"{what}: {path} cannot be read as JSON: {error}.") from None
     if not isinstance(values, dict):
-        raise UsageError(f"{what}: {path} contains a {type(values).__name__}, expected a JSON object.")
+        raise UsageError(f"{what}: {path} contains {kind_of(values)}, expected a JSON object.")
     return values

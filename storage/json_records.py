@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, cast
 import numpy as np
 
 from ..arrays import JsonObject, JsonValue
+from ..errors import kind_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -160,4 +161,4 @@ def _below(place: str, name: str) -> str:
 
 def _found(value: object) -> str:
     kinds = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
-    return kinds.get(type(value), "an object" if isinstance(value, Mapping) else f"a {type(value).__name__}")
+    return kinds.get(type(value), "an object" if isinstance(value, Mapping) else kind_of(value))

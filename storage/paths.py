@@ -1,37 +1,29 @@
-"""path_of: an argument that names a file or a folder."""
+"""Paths as a caller in Python gives them."""
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
-from ..errors import UsageError, quoted_value
+from ..errors import UsageError, kind_of
 
 
-def path_of(value: object, argument: str, *, is_new: bool = False) -> Path:
+def path_of(value: object, argument: str) -> Path:
     """Return an argument that names a file or folder as a path.
-
-    Parameters
-    ----------
-    is_new : bool
-        Whether it will be written: a name that is too long is refused at once.
 
     Raises
     ------
     UsageError
-        For any other type, empty text, or text that no file can have as its name.
+        For any other type, or empty text.
     """
-    if not isinstance(value, str | os.PathLike):
-        raise UsageError(f"{argument}: expected a path, got a {type(value).__name__}.")
-    text = os.fsdecode(value)
-    if not text:
-        raise UsageError(f"{argument}: expected a path, got an empty text.")
-    try:
-        os.lstat(text)
-    except OSError as error:  # it may be missing, or in a folder that cannot be entered
-        if is_new and error.errno == errno.ENAMETOOLONG:
-            raise UsageError(f"{argument}: {quoted_value(text)} is too long for the name of a file. Shorten it.") from None
-    except ValueError:  # a NUL, or half a character
-        raise UsageError(f"{argument}: {quoted_value(text)} holds a character that no file name may have. Remove it.") from None
-    return Path(text)
+    if isinstance(value, str | os.PathLike) and os.fspath(value):
+        return Path(os.fsdecode(value))
+    raise UsageError(f"{argument}: expected a path, got {kind_of(value)}.")
+
+
+def page_path(value: object, example: str) -> Path:
+    """Return the path of a page to write; raises UsageError for a folder, or where it is not a path."""
+    page = path_of(value, "page")
+    if page.is_dir():
+        raise UsageError(f"page: {page} is a folder. Give a file name, such as {page / example}.")
+    return page

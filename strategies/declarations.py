@@ -13,7 +13,7 @@ import numpy as np
 from ..data.labels import Labels, LabelSpec, label_spec
 from ..data.plugins import blamed_on
 from ..data.time_range import TimeRange
-from ..errors import StrategyError, UsageError
+from ..errors import StrategyError, UsageError, kind_of
 
 _REMEDY = 'Write bars_seen = ("20200101-20230701",): a tuple of time ranges, () where it has seen none'
 
@@ -37,7 +37,7 @@ def bars_seen(strategy: object) -> tuple[TimeRange, ...] | None:
         return None
     where = f"strategy '{name_of(strategy)}': bars_seen"
     if not isinstance(given, tuple):
-        what = f"the text {given!r}" if isinstance(given, str) else f"a {type(given).__name__}"
+        what = f"the text {given!r}" if isinstance(given, str) else kind_of(given)
         raise StrategyError(f"{where} is {what}, expected a tuple of time ranges. {_REMEDY}.")
     return tuple(_range(each, where) for each in given)
 
@@ -92,7 +92,7 @@ def labels_of(strategy: object) -> Labels:
             raise StrategyError(str(error)) from None
     if not isinstance(given, Labels):
         raise StrategyError(
-            f"strategy '{name_of(strategy)}': label_spec is a {type(given).__name__}, expected labels such as "
+            f"strategy '{name_of(strategy)}': label_spec is {kind_of(given)}, expected labels such as "
             f"LabelSpec(horizon_bars=6, threshold=0.01), or their text, such as '{LabelSpec()}'."
         )
     return given

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from ..data.plugins import load_object, plugin_names
-from ..errors import StrategyError, UsageError, nearest
+from ..errors import StrategyError, UsageError, kind_of, nearest
 from .base import Strategy
 
 GROUP = "flagbt.strategies"
@@ -86,7 +86,7 @@ def check_strategy(found: object, name: str) -> type[Any]:
     bases = (Strategy,) if backtrader is None else (Strategy, backtrader.Strategy)
     if inspect.isclass(found) and issubclass(found, bases) and found not in bases:
         return found
-    what = f"the class {found.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"
+    what = f"the class {found.__name__}" if inspect.isclass(found) else kind_of(found)
     raise StrategyError(
         f"strategy '{name}' is {what}: expected a subclass of flagbt.strategies.base.Strategy or of backtrader.Strategy."
     )

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -17,7 +16,7 @@ from ..arrays import FloatArray, JsonObject, JsonValue
 from ..engine.backtest import check_cash
 from ..engine.costs import Costs
 from ..engine.rules import Rules
-from ..models.calibration import Calibration
+from ..models.calibration import Calibration, recorded_text
 from ..models.decision import Decision
 from ..options import OptionValue, from_options
 from ..results.repeat_command import plain
@@ -333,14 +332,13 @@ class Grid:
         """Yield each setting's digest in the trial log: the digest of a `flagbt run` with the same options."""
         for number in numbers:
             setting = self[number]
-            named = setting.point.text.partition(":")[0] in ("none", STORED, "offset")
             config: JsonObject = {
                 "strategy": "flagtrader",
                 "cash": setting.cash,
                 "short": setting.short,
                 "decision": str(setting.decision),
                 "parameters": {"calibration": setting.point.calibration.to_json(), "decision": str(setting.decision)},
-                "calibration": setting.point.text if named else Path(setting.point.text).name,
+                "calibration": recorded_text(setting.point.text),
             }
             settings = {**config, **setting.costs.describe(), **setting.rules.describe()}
             yield configuration_digest(settings, self.models[setting.model].digest)

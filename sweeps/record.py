@@ -13,7 +13,7 @@ from ..engine.rules import Rules
 from ..options import option_table, recorded
 from ..results.metric import MetricValue
 from ..results.metrics import Metrics, sweep_metrics
-from ..results.repeat_command import as_flags, run_command_text
+from ..results.repeat_command import run_command_text
 from ..strategies.parameters import parameter_text
 from .axes import DECISION
 from .grid import Configuration, Grid
@@ -23,6 +23,11 @@ from .sweep_record import CheckedInBacktrader, HoldoutResult, SweepWinner
 from .worker import SweepWorker
 
 FORMAT_VERSION = 2
+# The metrics of the first tables of this format. Other ones, now or later, are part of a sweep's identity, and of its digest.
+_FIRST_COLUMNS = [
+    *("sharpe_daily", "total_return", "max_drawdown", "trades", "exposure", "turnover", "fees_paid", "slippage_paid"),
+    "final_equity",
+]
 # Libraries whose version can change a bit of the table.
 _DECIDING = ("flagbt", "numpy", "numba", "pyarrow", "backtrader")
 
@@ -32,6 +37,7 @@ def identity_of(
 ) -> JsonObject:
     """Return everything that decides a sweep's results; its digest names the folder."""
     plugins = {metric.name: metric.provider for metric in sweep_metrics() if metric.provider}
+    own = [metric.name for metric in sweep_metrics() if not metric.provider]
     return {
         "format": FORMAT_VERSION,
         "grid": worker.grid.describe(),
@@ -47,6 +53,7 @@ def identity_of(
         "allow_overlap": overlap_allowed,
         "versions": {name: importlib.metadata.version(name) for name in _DECIDING},
         **({"metrics": plugins} if plugins else {}),
+        **({"columns": own} if own != _FIRST_COLUMNS else {}),
     }
 
 
@@ -139,9 +146,9 @@ def repeat_command(
             **(others or {}),
             "timerange": timerange,
             **model,
-            **as_flags(recorded(setting.costs)),
+            **recorded(setting.costs),
             **{name: value for name, value in setting.values.items() if name not in own},
-            **as_flags(recorded(setting.rules)),
+            **recorded(setting.rules),
             "short": setting.short,
         }
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from ..arrays import JsonObject
 from ..data.bars import Bars
 from ..engine.backtest import Backtest
 from ..engine.simulation import CheckpointInfo
+from ..models.calibration import recorded_text
 from ..models.checkpoint import Checkpoint
 from ..models.model_signals import ModelSignals, ScoredBars
 from ..models.overlap import check_seen
@@ -22,7 +22,6 @@ from ..strategies.construction import StrategyMaker
 from ..strategies.declarations import bars_seen, name_of
 from ..strategies.parameters import ParameterValue
 from ..strategies.registry import find_strategy
-from .axes import STORED
 from .grid import Configuration
 from .segment import Segment
 
@@ -101,7 +100,8 @@ class SweptStrategy:
             signals=model(bars) if model is not None and is_plain else None,
             params=setting.params if is_plain else {},
             checkpoint=None if model is None else CheckpointInfo.of(model.checkpoint),
-            config=maker.describe() | ({} if model is None else _model_settings(setting)),
+            config=maker.describe()
+            | ({} if model is None else {"calibration": recorded_text(setting.point.text), "decision": str(setting.decision)}),
         )
 
     def prepared(self, setting: Configuration, segment: Segment) -> PreparedStrategy:
@@ -150,9 +150,3 @@ def _with_warmup(segment: Segment, warmup_bars: int) -> Bars:
     """Return the bars of a segment with as many bars before it."""
     history = segment.history
     return history.take(slice(max(0, len(history) - len(segment.bars) - warmup_bars), len(history)))
-
-
-def _model_settings(setting: Configuration) -> JsonObject:
-    text = setting.point.text
-    named = text.partition(":")[0] in ("none", STORED, "offset")
-    return {"calibration": text if named else Path(text).name, "decision": str(setting.decision)}

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -260,14 +261,15 @@ def store_runs(
 ) -> RunRecord:
     """Write a run as `flagbt run` does and read it back; with ``measure``, also its certainty, which takes a second."""
     from flagbt.results.evidence import evidence
-    from flagbt.results.recording import Provenance, record_of
+    from flagbt.results.recording import record_of
     from flagbt.results.run_reader import read_run
     from flagbt.results.store import write_run
     from flagbt.results.trial_log import TrialLog, trial_of
 
     if measure:
         measured = evidence(run, benchmark, TrialLog().count(trial_of(run)))
-    stored = write_run(record_of(run, benchmark, measured, Provenance(**provenance)), out, page=page)
+    record = record_of(run, benchmark, measured)
+    stored = write_run(replace(record, info=replace(record.info, **provenance)), out, page=page)
     assert stored.folder is not None
     return read_run(stored.folder)
 

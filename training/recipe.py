@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..data.labels import Labels, LabelSpec
+from ..data.labels import Labels, LabelSpec, TripleBarrier
 from ..data.time_range import TimeRange
-from ..errors import check_choice
+from ..errors import UsageError, check_choice
 from ..models.architecture import Lora
 from .objectives import Objective
 from .pretrain import SCHEDULE
@@ -59,3 +59,20 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_choice("--best-by", self.best_by, BEST_BY)
+        for name, (kinds, example) in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) and not (name == "validation" and value is None):
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                raise UsageError(f"recipe: {name} is {value!r:.60}, expected {expected}, such as {example}.")
+
+
+_RANGE = 'flagbt.TimeRange.parse("20230101-20240101")'
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "training": ((TimeRange,), _RANGE),
+    "validation": ((TimeRange,), _RANGE),
+    "labels": ((LabelSpec, TripleBarrier), "LabelSpec()"),
+    "objective": ((Objective,), "Objective()"),
+    "lora": ((Lora,), "Lora()"),
+    "pretraining": ((Schedule,), "Schedule(epochs=2)"),
+    "schedule": ((Schedule,), "Schedule(epochs=2)"),
+}

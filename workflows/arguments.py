@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..data.time_range import TimeRange
-from ..errors import FlagbtError, UsageError, nearest, option_alike, quoted_value
+from ..errors import FlagbtError, UsageError, kind_of, nearest, option_alike
 from ..models.checkpoint import Checkpoint
+from ..models.decision import Decision
 from ..strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -52,9 +54,15 @@ class GivenStrategy(NamedTuple):
 
 @contextmanager
 def python_words() -> Iterator[None]:
-    """Write the options that an error names as the arguments of a function: ``--fee-bps 5`` as ``fee_bps=5``."""
+    """Write the options that an error names as the arguments of a function: ``--fee-bps 5`` as ``fee_bps=5``.
+
+    In a notebook without ipywidgets, transformers warns about progress bars, which flagbt does not show: that warning is left
+    out.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            yield
     except FlagbtError as error:
         error.args = (_python_words(str(error)),)
         raise
@@ -69,9 +77,13 @@ def _python_words(text: str) -> str:
     'strategy flagtrader needs a checkpoint: add checkpoint=NAME.'
     >>> _python_words("--allow-overlap trades them; --short: it goes long only.")
     'allow_overlap=True trades them; short: it goes long only.'
+    >>> _python_words("--ckpt: import it with flagbt ckpt import FILE --name NAME. Choose another --ckpt.")
+    'checkpoint: import it with flagbt ckpt import FILE --name NAME. Choose another checkpoint.'
     """
 
     def argument(found: re.Match[str]) -> str:
+        if re.search(r"\bflagbt [a-z]", re.split(r"[.;] |[()]", text[: found.start()])[-1]):
+            return found[0]  # of a command for a shell
         name = {"ckpt": "checkpoint", "param": "params"}.get(found[1], found[1].replace("-", "_"))
         if found[2]:
             return f"{name}={found[2].strip()}"
@@ -87,7 +99,7 @@ def instance_or_none(value: object, kind: type[T], argument: str, example: str) 
     """Return an argument of a class; raises UsageError for any other value than None."""
     if value is None or isinstance(value, kind):
         return value
-    raise UsageError(f"{argument}: expected {kind.__name__}, got a {type(value).__name__}. Write {example}.")
+    raise UsageError(f"{argument}: expected {kind.__name__}, got {kind_of(value)}. Write {example}.")
 
 
 def time_range_from(value: object, argument: str = "timerange") -> TimeRange:
@@ -104,9 +116,7 @@ def time_range_from(value: object, argument: str = "timerange") -> TimeRange:
         return value
     if isinstance(value, str):
         return TimeRange.parse(value, option=argument)
-    raise UsageError(
-        f"{argument}: expected text such as '20240101-20240701' or '2024', or a TimeRange, got a {type(value).__name__}."
-    )
+    raise UsageError(f"{argument}: expected text such as '20240101-20240701' or '2024', or a TimeRange, got {kind_of(value)}.")
 
 
 def checkpoint_from(value: object, argument: str = "checkpoint") -> str | None:
@@ -119,17 +129,17 @@ def checkpoint_from(value: object, argument: str = "checkpoint") -> str | None:
         return os.fsdecode(value)
     raise UsageError(
         f"{argument}: expected a checkpoint's name, its folder, or a Checkpoint, got "
-        f"{'an empty text' if isinstance(value, str) else f'a {type(value).__name__}'}. flagbt ckpt list shows the names."
+        f"{kind_of(value)}. flagbt ckpt list shows the names."
     )
 
 
-def callback_from(value: F | None, argument: str, example: str, otherwise: F) -> F:
-    """Return a function that a caller is called back by, ``otherwise`` for None; raises UsageError for any other value."""
-    if value is None:
-        return otherwise
-    if callable(value):
+def decision_from(value: object) -> Decision | None:
+    """Return a decision rule, or the one that a text describes; raises UsageError for any other type or text."""
+    if value is None or isinstance(value, Decision):
         return value
-    raise UsageError(f"{argument}: expected a function, such as {example}, got {quoted_value(value)}.")
+    if isinstance(value, str):
+        return Decision.parse(value)
+    raise UsageError(f"decision: expected text such as 'argmax', or a Decision, got {kind_of(value)}.")
 
 
 def params_from(value: object) -> Mapping[str, object]:
@@ -137,7 +147,7 @@ def params_from(value: object) -> Mapping[str, object]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise UsageError(f"params: expected values by name, such as {{'fast_bars': 12}}, got a {type(value).__name__}.")
+        raise UsageError(f"params: expected values by name, such as {{'fast_bars': 12}}, got {kind_of(value)}.")
     wrong = next((name for name in value if not isinstance(name, str)), None)
     if wrong is not None:
         raise UsageError(f"params: a name is {quoted_value(wrong)}, expected text, such as {{'fast_bars': 12}}.")
@@ -186,10 +196,9 @@ def strategy_from(value: object) -> GivenStrategy:
         return GivenStrategy(value.name, instance=value, has_name=False)
     if isinstance(value, type):
         return _of_class(value)
-    given = "an empty text" if isinstance(value, str) else f"a {type(value).__name__}"
     raise UsageError(
         f"strategy: expected a name such as 'sma-cross', 'module:Class', a Strategy or its class, or a Backtrader strategy's "
-        f"class, got {given}. flagbt strategies lists the names."
+        f"class, got {kind_of(value)}. flagbt strategies lists the names."
     )
 
 

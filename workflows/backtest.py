@@ -16,12 +16,13 @@ from ..data.bars import Bars
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
 from ..engine.rules import Rules
+from ..engine.run_request import RunRequest
+from ..models.calibration import recorded_text
 from ..models.device import check_device_name, pick_device
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..options import recorded
 from .inputs import SAMPLE_RANGE, check_out, load_bars
-from .request import RunRequest
 from .strategy import maker_of, model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def backtest_request(
     """
     from ..results.evidence import evidence
     from ..results.metrics import Metrics
-    from ..results.recording import Provenance, record_of
+    from ..results.recording import record_of
     from ..results.trial_log import add_trials, read_trials, trial_of
     from .run import Run
 
@@ -113,8 +114,8 @@ def backtest_request(
     log = read_trials(runs).with_trials(() if unsaved is None else unsaved.on(trial.bars))
     measured = evidence(backtest, benchmark, log.count(trial), seed=request.seed)
     backtest = replace(backtest, seconds={**backtest.seconds, "certainty": time.perf_counter() - started})
-    seeds, device = {"strategy": request.seed}, scoring_device(request, inputs.model)
-    record = record_of(backtest, benchmark, measured, Provenance(seeds=seeds, device=device))
+    device = scoring_device(request, inputs.model)
+    record = record_of(backtest, benchmark, measured, seeds={"strategy": request.seed}, device=device)
     if unsaved is None:
         add_trials(runs, [trial])
     else:
@@ -231,9 +232,11 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
     if inputs.given.instance is not None:
         config.pop("seed", None)
     if model is not None:
-        named = request.calibration == "none" or request.calibration.partition(":")[0] in ("stored", "offset")
-        text = request.calibration if named else Path(request.calibration).name
-        config |= {"checkpoint": model.checkpoint.name, "calibration": text, "decision": str(model.decision)}
+        config |= {
+            "checkpoint": model.checkpoint.name,
+            "calibration": recorded_text(request.calibration),
+            "decision": str(model.decision),
+        }
     return config
 
 

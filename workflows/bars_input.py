@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import FloatArray
 from ..data.bars import COLUMNS, Bars
-from ..errors import DataError, UsageError, nearest
+from ..errors import DataError, UsageError, kind_of, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +54,7 @@ def bars_from(data: BarsInput, *, argument: str = "data") -> Bars:
     if isinstance(data, pd.DataFrame):
         return _of_frame(data, argument)
     raise UsageError(
-        f"{argument}: expected a DataFrame, a path, Bars, or None for the bundled SYNTHETIC sample, got a "
-        f"{type(data).__name__}."
+        f"{argument}: expected a DataFrame, a path, Bars, or None for the bundled SYNTHETIC sample, got {kind_of(data)}."
     )
 
 

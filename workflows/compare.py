@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, kind_of
 from ..results.run_record import RunRecord
-from ..storage.paths import path_of
-from .arguments import callback_from
-from .inputs import page_path
+from ..storage.paths import page_path, path_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,11 +86,11 @@ class Comparison:
         from ..reports.notebook import Row, result_html
 
         stamps = self._stamps()
-        head, *rows = comparison_table(self.runs)
+        head, *rows = comparison_table(self.runs, held=not self.unequal)
         cells = [Row(row[0], row[1:]) for row in rows]
-        return str(
-            result_html(stamps, [comparison_sentence(self.runs)], head, cells, "to_html(page) writes the whole comparison.")
-        )
+        star = "" if self.unequal else "* is the best run of a row. "
+        note = f"{star}to_html(page) writes the whole comparison."
+        return str(result_html(stamps, [comparison_sentence(self.runs)], head, cells, note))
 
 
 def compare(
@@ -132,15 +130,17 @@ def compare(
             "compare: expected a list of runs and run folders, such as [run, 'runs/20240101T000000Z-sma-cross-ab12cd']."
         )
     if sort is not None and not isinstance(sort, str):
-        raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got a {type(sort).__name__}.")
-    read = read_comparison(runs, path_of(out, "out"), callback_from(progress, "progress", "print", lambda _done, _total: None))
+        raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got {kind_of(sort)}.")
+    read = read_comparison(runs, path_of(out, "out"), progress)
     by = None if sort is None else metric_name(sort, option="sort", known=metric_names(read.runs))
     check_common_bars(read.runs)
     return read if by is None else read.ranked(by)
 
 
 def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress: Callable[[int, int], object]) -> Comparison:
-    """Read the folders, and count the trials of every run as known now; an unsaved run is numbered in place of an id.
+    """Read the folders, and count the trials of every run as known now, also those of this process that were not saved.
+
+    An unsaved run is numbered in place of an id.
 
     Raises
     ------
@@ -151,13 +151,12 @@ def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress:
     from ..results.run_reader import read_run
     from ..results.significance.current_trials import CurrentTrials
     from ..results.store import find_run
+    from .unsaved_trials import UNSAVED
 
     found: list[RunRecord | Path] = []
     for number, each in enumerate(runs, 1):
         if not isinstance(each, RunRecord | str | os.PathLike):
-            raise UsageError(
-                f"compare: the item {number} is a {type(each).__name__}, expected a Run or the path of a run folder."
-            )
+            raise UsageError(f"compare: the item {number} is {kind_of(each)}, expected a Run or the path of a run folder.")
         found.append(each if isinstance(each, RunRecord) else find_run(path_of(each, "compare"), out))
     places = [each if isinstance(each, Path) else each.folder for each in found]
     keys = [id(each) if place is None else str(place.resolve()) for each, place in zip(found, places, strict=True)]
@@ -165,10 +164,10 @@ def read_comparison(runs: Sequence[RunRecord | str | Path], out: Path, progress:
     if twice is not None:
         name = Path(twice).name if isinstance(twice, str) else "in memory"
         raise UsageError(f"compare: the run {name} is given twice. Give it once: a run cannot be compared with itself.")
-    read, trials = [], CurrentTrials()
+    read, trials = [], CurrentTrials(UNSAVED.on)
     for number, each in enumerate(found):
         progress(number, len(found))
-        run = trials.run(read_run(each)) if isinstance(each, Path) else trials.run(each)
+        run = trials.run(read_run(each) if isinstance(each, Path) else each, out=out)
         read.append(run if run.info.id else replace(run, info=replace(run.info, id=f"run {number + 1}")))
     progress(len(found), len(found))
     return Comparison(tuple(read), tuple(labels(read)), tuple(inequalities(read)))

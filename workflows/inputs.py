@@ -25,14 +25,6 @@ def load_bars(path: Path | None) -> Bars:
     return load_sample() if path is None else read_bars(path)
 
 
-def page_path(value: object, example: str) -> Path:
-    """Return the path of a page to write; raises UsageError for a folder, or where it is not a path."""
-    page = path_of(value, "page")
-    if os.path.isdir(page):  # Path.is_dir raises for a name that is too long
-        raise UsageError(f"page: {page} is a folder. Give a file name, such as {page / example}.")
-    return page
-
-
 def check_out(out: Path, *, option: str = "--out") -> None:
     """Check that a folder can be written, before the work.
 

@@ -4,95 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..arrays import JsonObject, PhaseProgress
-from ..errors import UsageError, quoted_value
+from ..arrays import PhaseProgress
+from ..errors import UsageError
 from ..options import OptionValue, option_table
 from ..storage.paths import path_of
-from ..sweeps.axes import STORED
-from ..sweeps.sentences import sweep_sentences
-from ..sweeps.sweep_record import SweepRecord
-from .arguments import callback_from, check_known, checkpoint_from, python_words, silent_phases, time_range_from
+from ..strategies.base import Strategy
+from .arguments import check_known, checkpoint_from, python_words, time_range_from
 from .bars_input import BarsInput, bars_from
-from .fitted_calibration import decision_from
+from .finished_sweep import FinishedSweep
 from .sweep import sweep_request
 from .sweep_request import SweepRequest, swept_options
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ..models.checkpoint import Checkpoint
-
-_SHOWN_ROWS = 10
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class FinishedSweep:
-    """The result of a sweep.
-
-    Attributes
-    ----------
-    folder : Path
-        Its folder, with the page and the table.
-    values : mapping
-        Its record, sweep.json, as JSON values.
-    resumed : bool
-        Whether an earlier call had finished it.
-    """
-
-    folder: Path
-    values: JsonObject
-    resumed: bool
-
-    @cached_property
-    def _record(self) -> SweepRecord:
-        return SweepRecord.from_json(self.values)
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row a setting and range: the setting, the shares of SELL, HOLD and BUY, and the metrics."""
-        import pandas as pd
-
-        return pd.read_parquet(self.folder / "table.parquet")
-
-    @property
-    def winner(self) -> pd.Series | None:
-        """The row of the best setting by daily Sharpe ratio on the ranked bars; None where none traded."""
-        found = self._record.winner
-        return None if found is None else self.table[self.table["setting"] == found.setting].iloc[0]
-
-    @property
-    def page(self) -> Path:
-        """The offline page."""
-        return self.folder / "sweep.html"
-
-    def _stamps(self) -> list[str]:
-        stamps = ["SYNTHETIC DATA, not a market."] if self._record.data.synthetic else []
-        stamps += ["OVERLAP ALLOWED, not a test."] if self._record.allow_overlap else []
-        return stamps + (["BARS SEEN NOT STATED."] if self._record.is_unstated else [])
-
-    def __repr__(self) -> str:
-        lines = [f"<Sweep {self.folder}>", " ".join(self._stamps()), *sweep_sentences(self._record)[:4]]
-        return "\n".join(line for line in lines if line)
-
-    def _repr_html_(self) -> str:
-        from ..reports.notebook import Row, result_html
-
-        varied = self._record.varied
-        columns = [
-            name
-            for name in (*varied, "timerange", "sharpe_all", "total_return", "max_drawdown", "trades")
-            if name in self.table
-        ]
-        best = self.table.sort_values("sharpe_all", ascending=False, kind="stable").head(_SHOWN_ROWS)
-        rows = [Row(str(row["setting"]), [_cell(row[name]) for name in columns]) for _, row in best.iterrows()]
-        note = f"The best {len(rows)} of {len(self.table):,} rows; .table has all. Page: {self.page.name} in {self.folder.name}"
-        return str(result_html(self._stamps(), sweep_sentences(self._record), ["setting", *columns], rows, note))
 
 
 def sweep(
@@ -150,15 +77,26 @@ def sweep(
                 if each is not None
             )
         given["ckpt"] = tuple(checkpoint_from(each) for each in _many(checkpoint) if each is not None)
-        given["strategy"] = strategy
+        given["strategy"] = _strategy_name(strategy)
         given["params"] = _params(params)
         in_memory = not (data is None or isinstance(data, str | os.PathLike))
         given["data"] = None if data is None or in_memory else path_of(data, "data")
         request = SweepRequest.of({name: value for name, value in given.items() if value is not None})
         bars = bars_from(data) if in_memory else None
-        report = callback_from(progress, "progress", "print", silent_phases)
-        done = sweep_request(request, bars=bars, out=path_of(out, "out"), runs=path_of(runs, "runs"), progress=report)
-        return FinishedSweep(done.folder, done.manifest, done.resumed)
+        return sweep_request(request, bars=bars, out=path_of(out, "out"), runs=path_of(runs, "runs"), progress=progress)
+
+
+def _strategy_name(value: object) -> str | None:
+    """Return a strategy's name; raises UsageError for a class, an instance, or any other type."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, type | Strategy):
+        name = value.__name__ if isinstance(value, type) else type(value).__name__
+        raise UsageError(
+            f"strategy: a sweep takes a name or 'module:Class', and this is {name} itself. Write its class into a file, such "
+            f"as my_strategy.py in the current folder, and give 'my_strategy:{name}'; params={{...}} sets its parameters."
+        )
+    raise UsageError(f"strategy: expected a name such as 'sma-cross', or 'module:Class', got {value!r:.60}.")
 
 
 def _many(value: object) -> Sequence[object]:
@@ -186,9 +124,3 @@ def _params(params: object) -> dict[str, tuple[object, ...]] | None:
             f"params: expected lists of values by name, such as {{'fast_bars': [6, 12]}}, got {quoted_value(params)}."
         )
     return {name: tuple(_many(values)) for name, values in params.items()}
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:,.4g}"
-    return str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UsageError, moved_arguments, quoted_value
+from ..errors import UsageError, kind_of, moved_arguments
 from ..models.checkpoint import Checkpoint
 from ..storage.paths import path_of
 from ..training.progress import SILENT, Monitor
@@ -62,13 +62,13 @@ def train(
         recipe = instance_or_none(recipe, Recipe, "recipe", "recipe=flagbt.Recipe()") or Recipe()
         monitor = instance_or_none(monitor, Monitor, "monitor", "monitor=flagbt.Monitor()") or SILENT
         if isinstance(more, str) or not isinstance(more, Sequence):
-            raise UsageError(f"more: expected a list of DataFrames, paths or Bars, got a {type(more).__name__}.")
+            raise UsageError(f"more: expected a list of DataFrames, paths or Bars, got {kind_of(more)}.")
         for name, value in (("overwrite", overwrite), ("resume", resume)):
             if not isinstance(value, bool):
                 raise UsageError(f"{name}: expected True or False, got {quoted_value(value)}.")
         if not isinstance(device, str):
-            raise UsageError(f"device: expected text such as 'cpu' or 'cuda', got a {type(device).__name__}.")
-        folder, bars = path_of(target, "target", is_new=True), bars_from(data)
+            raise UsageError(f"device: expected text such as 'cpu' or 'cuda', got {kind_of(device)}.")
+        folder, bars = path_of(target, "target"), bars_from(data)
         others = [bars_from(each, argument="more") for each in more]
 
         from ..models.device import pick_device

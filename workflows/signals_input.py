@@ -15,7 +15,7 @@ from ..arrays import FloatArray, IntArray, TimeArray
 from ..data.bars import Bars, utc
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL
 from ..data.time_range import TimeRange
-from ..errors import DataError, UsageError, quoted_value
+from ..errors import DataError, UsageError, kind_of
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Position, Strategy
 
@@ -156,8 +156,8 @@ def signals_from(given: SignalsInput, bars: Bars) -> GivenRows:
         given = given.to_frame(name=name)
     if not isinstance(given, pd.DataFrame):
         raise UsageError(
-            f"signals: expected a Series or a DataFrame with the bars' open times as its index, or a path of one, got a "
-            f"{type(given).__name__}. Give it the times: pandas.Series(values, index=frame.index)."
+            f"signals: expected a Series or a DataFrame with the bars' open times as its index, or a path of one, got "
+            f"{kind_of(given)}. Give it the times: pandas.Series(values, index=frame.index)."
         )
     if given.empty:
         raise DataError(f"{what}: there are no rows. Give one for each bar.")

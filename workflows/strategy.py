@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..arrays import PhaseProgress
 from ..engine.rules import Rules
+from ..engine.run_request import RunRequest
 from ..errors import UsageError
 from ..models.checkpoint import find_checkpoint
 from ..models.decision import Decision
 from ..models.model_signals import ModelSignals
 from .inputs import calibration_of
-from .request import RunRequest
 
 if TYPE_CHECKING:
     from ..strategies.construction import StrategyMaker

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..arrays import FloatArray, JsonObject, PhaseProgress, Progress
 from ..data.bars import Bars
 from ..data.time_range import TimeRange
+from ..engine.run_request import Scoring
 from ..errors import UsageError
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..models.device import check_device_name
@@ -18,8 +19,8 @@ from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step
 from ..options import option_table
 from ..sweeps.ranges import range_of, sweep_ranges
+from .finished_sweep import FinishedSweep
 from .inputs import SAMPLE_RANGE, check_out, load_bars
-from .request import Scoring
 from .sweep_grid import grid_of
 from .sweep_request import FLAGTRADER, SweepRequest, check_no_model_options
 from .swept_strategy import StrategyInputs, strategy_inputs
@@ -28,21 +29,11 @@ if TYPE_CHECKING:
     from ..sweeps.estimate import Estimate
     from ..sweeps.folder import SweepFolder
     from ..sweeps.grid import Configuration, Grid
-    from ..sweeps.runner import SweepOutcome
     from ..sweeps.segment import Segment
     from ..sweeps.worker import SweepWorker, Unit
 
 _FILE = Path("FILE")  # in the winner's command, for bars in memory
 _RUNS = Path("runs")  # the default of `flagbt run --out`
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """A sweep's folder, and its record as JSON values; ``resumed`` if an earlier command had finished it."""
-
-    folder: Path
-    manifest: JsonObject
-    resumed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +64,7 @@ def sweep_request(
     command: list[str] | None = None,
     progress: PhaseProgress = lambda _phase, _done, _total: None,
     notice: Callable[[str], None] = lambda _text: None,
-) -> SweepResult:
+) -> FinishedSweep:
     """Run a sweep and write its folder; an interrupted sweep is resumed.
 
     Parameters
@@ -120,6 +111,7 @@ def sweep_request(
         finished = _finished(folder, inputs.grid, repeat)
         if finished is not None:  # by another process that had the lock until now
             return finished
+        from ..sweeps.page import render_sweep
         from ..sweeps.record import manifest_of
         from ..sweeps.runner import SweepRunner
 
@@ -128,7 +120,7 @@ def sweep_request(
             for unit, piece in measured[1].items():
                 folder.keep(unit, piece)
         backend, workers = request.backend, request.workers
-        runner = SweepRunner(
+        result = SweepRunner(
             worker=worker,
             holdout=holdout,
             folder=folder,
@@ -137,21 +129,14 @@ def sweep_request(
             workers=workers,
             check_share=request.check_share,
             seed=request.seed,
-        )
-        result = runner.run(progress)
-        manifest = manifest_of(
+        ).run(progress)
+        values = manifest_of(
             identity, worker, result, command=command or [], backend=backend, workers=workers, repeat=repeat, extra=extra
         )
-        folder.finish(_page(manifest, result), manifest)
+        finished = FinishedSweep(folder.path, values)
+        folder.finish(render_sweep(finished.record, result), values)
         _update_index(runs)
-    return SweepResult(folder.path, manifest)
-
-
-def _page(manifest: JsonObject, result: SweepOutcome) -> str:
-    from ..sweeps.page import render_sweep
-    from ..sweeps.sweep_record import SweepRecord
-
-    return render_sweep(SweepRecord.from_json(manifest), result)
+    return finished
 
 
 def _worker(inputs: _Inputs, ranked: list[Segment]) -> SweepWorker:
@@ -176,17 +161,15 @@ def _folder(
     return identity, SweepFolder(out, "+".join([*strategy, *names]), identity)
 
 
-def _finished(folder: SweepFolder, grid: Grid, repeat: Callable[[Configuration, str], str]) -> SweepResult | None:
+def _finished(folder: SweepFolder, grid: Grid, repeat: Callable[[Configuration, str], str]) -> FinishedSweep | None:
     """Return the result of a finished sweep, with the winner's command for the current folder and file names."""
     if not folder.is_finished:
         return None
-    from ..sweeps.sweep_record import SweepRecord
-
-    manifest = folder.manifest()
-    if (winner := SweepRecord.from_json(manifest).winner) is not None:
-        line = repeat(grid[winner.setting], winner.holdout.timerange)
-        manifest = {**manifest, "winner": replace(winner, run=line).to_json()}
-    return SweepResult(folder.path, manifest, resumed=True)
+    finished = FinishedSweep(folder.path, folder.manifest(), resumed=True)
+    if (winner := finished.record.winner) is None:
+        return finished
+    line = repeat(grid[winner.setting], winner.holdout.timerange)
+    return replace(finished, values={**finished.values, "winner": replace(winner, run=line).to_json()})
 
 
 def _measured(

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import cast
 
 from ..data.time_range import TimeRange
-from ..errors import UsageError, nearest, quoted_value
+from ..engine.run_request import RunRequest, Scoring
+from ..errors import UsageError, nearest
 from ..options import OptionEntry, OptionValue, check_options, check_value, from_options, nested, option, option_table
 from ..sweeps.axes import DECISION, STORED, Axis
 from ..sweeps.ranges import DEFAULT_HOLDOUT
-from .request import RunRequest, Scoring
 
 FLAGTRADER = "flagtrader"  # whose signals a sweep computes from logits, many settings at once
+_REPLAYED = ("short", "cash", "costs", "rules")  # what a setting of a grid holds, and its replay obeys
 _MODEL, _BARS, _SWEEP = "Model and scoring", "Bars", "Sweep"
 
 
@@ -144,8 +145,21 @@ def check_no_model_options(request: SweepRequest) -> None:
 
 
 def swept_options() -> tuple[OptionEntry, ...]:
-    """Return the options of `flagbt run` that a sweep may vary: the keys of ``SweepRequest.axes``."""
-    return tuple(each for each in option_table(RunRequest) if each.option.sweep)
+    """Return the options of `flagbt run` that a sweep may vary: the keys of ``SweepRequest.axes``.
+
+    Raises
+    ------
+    TypeError
+        Where another option than those that a sweep replays is declared with ``sweep=True``.
+    """
+    found = tuple(each for each in option_table(RunRequest) if each.option.sweep)
+    for each in found:
+        if each.owner not in _REPLAYED and each.name not in _REPLAYED:
+            raise TypeError(
+                f"option '{each.name}': sweep=True, but a sweep varies only {', '.join(_REPLAYED)}. Leave it out, or make it a "
+                "field of Costs or Rules that engine/kernel.py obeys."
+            )
+    return found
 
 
 def axes_of(values: Mapping[str, Sequence[OptionValue]]) -> tuple[Axis, ...]:

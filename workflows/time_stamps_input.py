@@ -13,7 +13,7 @@ from ..data.bars import utc
 from ..data.formats.column_names import TIME_NAMES
 from ..data.formats.table import Faults, Places, shown
 from ..data.formats.time_stamps import TimeColumn
-from ..errors import DataError
+from ..errors import DataError, kind_of
 
 HOUR = np.timedelta64(3_600, "s").astype("timedelta64[ns]")
 # One zone of every local hour and season at which clocks change; New York's are those of all of the United States.
@@ -110,11 +110,10 @@ def _times(index: object, rows: int, what: str) -> tuple[TimeArray, bool]:
 
 
 def _without_times(index: object, what: str) -> DataError:
-    kind = type(index).__name__
     remedy = " Convert it: frame.index = frame.index.to_timestamp()." if isinstance(index, pd.PeriodIndex) else ""
     return DataError(
-        f"{what}: expected a DatetimeIndex of the bars' open times, or a time column ({', '.join(TIME_NAMES)}); its index is a "
-        f"{kind}.{remedy}"
+        f"{what}: expected a DatetimeIndex of the bars' open times, or a time column ({', '.join(TIME_NAMES)}); its index is "
+        f"{kind_of(index)}.{remedy}"
     )
 
 

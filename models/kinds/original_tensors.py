@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, kind_of
 from ..architecture import N_CLASSES
 from .torch_pickle import read_pickled, tensors_of
 
@@ -68,7 +68,7 @@ def read_original_checkpoint(path: Path) -> OriginalCheckpoint:
     """
     values = read_pickled(path)
     if not isinstance(values, dict) or not values:
-        raise CheckpointError(f"{path} holds a {type(values).__name__}, expected a state dict, or a dict around one.")
+        raise CheckpointError(f"{path} holds {kind_of(values)}, expected a state dict, or a dict around one.")
     key = next((key for key in FORMS if isinstance(values.get(key), dict)), None)
     state = values if key is None else values[key]
     if key is None and not any(isinstance(value, Tensor) for value in values.values()):
@@ -78,7 +78,7 @@ def read_original_checkpoint(path: Path) -> OriginalCheckpoint:
         )
     config = {} if key is None else values.get("config") or {}
     if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: its config is a {type(config).__name__}, expected a dict. Save it as plain numbers.")
+        raise CheckpointError(f"{path}: its config is {kind_of(config)}, expected a dict. Save it as plain numbers.")
     reported = {name: float(values[name]) for name in REPORTED if key is not None and is_finite_number(values.get(name))}
     form = "a bare state dict" if key is None else FORMS[key]
     return OriginalCheckpoint(tensors_of(state, path), config, reported, form)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, kind_of
 
 LARGEST_PICKLE_BYTES = 20_000_000  # names and shapes; with an optimizer's state some 200 kB
 MOST_ENTRIES = 20_000
@@ -96,7 +96,7 @@ def tensors_of(values: Mapping[object, object], path: Path) -> dict[str, Tensor]
         tensor = value.data if isinstance(value, nn.Parameter) else value
         if not (isinstance(name, str) and type(tensor) is Tensor and _is_plain(tensor)):
             raise CheckpointError(
-                f"{path}: '{str(name)[:80]}' is a {type(value).__name__}, expected a tensor of floats. Give a checkpoint of "
+                f"{path}: '{str(name)[:80]}' is {kind_of(value)}, expected a tensor of floats. Give a checkpoint of "
                 "the original architecture."
             )
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():

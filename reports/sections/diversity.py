@@ -19,7 +19,7 @@ from ..page import render
 
 COLOUR_OF_CLASS = {"SELL": "sell", "HOLD": "hold", "BUY": "buy"}
 FUNNEL_NAMES = {
-    "no_signal": "without a signal (warm-up)",
+    "no_signal": "without a signal",
     "raw": "raw signal",
     "signal": "final signal",
     "kept": "position kept",
@@ -80,7 +80,7 @@ def funnel_stages(funnel: Funnel) -> list[FunnelStage]:
     bars = max(1, funnel.bars)
     stages = [FunnelStage("Bars", [("hold", 1.0)], funnel.bars)]
     if funnel.scored is not None:
-        lost = {"without a signal (warm-up)": funnel.no_signal or 0}
+        lost = {FUNNEL_NAMES["no_signal"]: funnel.no_signal or 0}
         stages.append(FunnelStage("Scored", [("hold", funnel.scored / bars)], funnel.scored, _removed(lost)))
         for counts, label in ((funnel.raw or {}, "Raw BUY or SELL"), (funnel.signal or {}, "Final BUY or SELL")):
             not_hold = {each: counts[each] for each in ("SELL", "BUY")}

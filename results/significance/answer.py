@@ -70,6 +70,10 @@ class Significance(JsonRecord):
         assert isinstance(found, Answer), name
         return found
 
+    def __repr__(self) -> str:
+        answers = (self.deflated_sharpe, self.sharpe_interval, self.difference_interval, self.random_entries)
+        return "\n".join([f"<{type(self).__name__}: {self.verdict.sentence}>", *(each.sentence for each in answers)])
+
 
 @dataclass(frozen=True)
 class Kind:

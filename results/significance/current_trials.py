@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -20,10 +20,17 @@ _COUNTS = ("trials", "trials_with_sharpe", "variance", "damaged_lines")
 
 
 class CurrentTrials:
-    """Read the trial logs next to run folders, each once."""
+    """Read the trial logs next to run folders, each once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    unsaved : callable
+        From the digest of traded bars to trials on them that are in no log yet, which count too; by default none.
+    """
+
+    def __init__(self, unsaved: Callable[[str], Iterable[Trial]] = lambda _bars: ()) -> None:
         self._logs: dict[Path, TrialLog] = {}
+        self._unsaved = unsaved
 
     def log(self, out: Path) -> TrialLog:
         """Return the trial log of a runs folder.
@@ -38,23 +45,29 @@ class CurrentTrials:
             self._logs[out] = read_trials(out)
         return self._logs[out]
 
-    def run(self, stored: Record) -> Record:
-        """Return a stored run with its significance from the log next to it, see ``current_significance``.
+    def run(self, stored: Record, *, out: Path | None = None) -> Record:
+        """Return a run with its significance for the trials known now, see ``current_significance``.
 
-        A run that was not saved has no log, and keeps its significance.
+        They come from the log next to its folder, or of the folder of runs ``out`` where the run was not saved; without
+        either, it keeps its significance.
 
         Raises
         ------
         RecordError
             Where the log cannot be read, or the record's section ``certainty`` is damaged.
         """
-        if stored.folder is None:
+        folder = None if stored.folder is None else stored.folder.resolve()
+        runs = out if folder is None else folder.parent
+        if runs is None:
             return stored
-        folder = stored.folder.resolve()
-        log = self.log(folder.parent)
+        log = self.log(runs)
+        if stored.info.trial is not None:
+            log = log.with_trials(self._unsaved(stored.info.trial.bars))
         try:
             return replace(stored, significance=current_significance(stored, log))
         except (KeyError, TypeError, ValueError) as error:  # an input is missing, or None
+            if folder is None:  # made in this process: no file is damaged
+                raise
             raise RecordError(
                 f"run {folder.name}: the section certainty of metrics.json in {folder} cannot be read ({error}). "
                 "Run the backtest again."

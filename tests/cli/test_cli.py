@@ -29,15 +29,16 @@ from flagbt.cli.main import COMMANDS, cli
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
+from flagbt.engine.run_request import RunRequest
 from flagbt.errors import RangeError, UsageError
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.overlap import check_overlap
 from flagbt.results.metrics import Metrics
-from flagbt.results.store import find_run, read_run
+from flagbt.results.run_reader import read_run
+from flagbt.results.store import find_run
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import save_run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -563,13 +564,13 @@ BUYS = "return Signals.plain(np.full(len(bars), 2))"
         ("import sys\nsys.exit(0)\n", r"failed at .*{m}\.py, line 5: SystemExit: 0"),
         ("import no_such_module\n", r"{m}\.py, line 4: ModuleNotFoundError: No module named 'no_such_module'"),
         ("class Mine(:\n", r"SyntaxError: invalid syntax \({m}\.py, line 4\)"),
-        ("Mine = 3\n", "is a int: expected a subclass"),
+        ("Mine = 3\n", "is an int: expected a subclass"),
         ("class Mien(Strategy): ...\n", r"'{m}' \(.*{m}\.py\) has no 'Mine'. Did you mean 'Mien'"),
         ("class Mine(Strategy): ...\n", "strategy 'Mine': Mine defines no prepare"),
         (OURS.format("return 1 / 0"), r"strategy 'Mine': prepare failed at .*{m}\.py, line 6: ZeroDivisionError"),
         (OURS.format("raise SystemExit(0)"), r"prepare failed at .*{m}\.py, line 6: SystemExit"),
         (OURS.format("bars.close[0] = 5"), r"{m}\.py, line 6: ValueError: assignment destination is read-only"),
-        (OURS.format("return None"), "got a NoneType"),
+        (OURS.format("return None"), "got None"),
         (OURS.format("return Signals.plain(np.ones(3))"), r"signal has shape \(3,\)"),
         (OURS.format("return Signals.plain(np.full(len(bars), np.nan))"), "row 0 is nan, expected SELL=0"),
         (OURS.format("return Signals.plain(np.full(len(bars), 258))"), "row 0 is 258"),

@@ -212,9 +212,9 @@ def test_a_drawing_that_raises_costs_only_its_section(install: Install, diagnose
     [
         ("import no_such_library", "importing 'weekend_check' failed at .*weekend_check.py, line 1: ModuleNotFoundError"),
         ("", "'weekend_check' .* has no 'CHECK'"),
-        ("CHECK = 3", "expected a flagbt.doctor.check.Check, got a int"),
+        ("CHECK = 3", "expected a flagbt.doctor.check.Check, got an int"),
         (check().replace('"weekends"', '"schema"'), "another check is named 'schema' too"),
-        (check(follows='("schema")'), "UsageError: check 'weekends': expected a tuple as follows, got 'schema'"),
+        (check(follows='("schema")'), "UsageError: check 'weekends': follows is 'schema', expected tuple"),
         (check(follows='("shcema",)'), "follows 'shcema', which is not a check. Did you mean 'schema'"),
     ],
 )

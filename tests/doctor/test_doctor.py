@@ -584,7 +584,7 @@ def test_a_models_predict_proba_is_preferred(walk: Callable[..., Bars]) -> None:
 def test_features_and_bars_of_the_wrong_kind_are_refused(walk: Callable[..., Bars]) -> None:
     """If it fails, an array in place of a function ends in a traceback."""
     bars = walk(900, seed=2)
-    with pytest.raises(UsageError, match=r"features: expected a FeatureSet or a function .*, got a ndarray"):
+    with pytest.raises(UsageError, match=r"features: expected a FeatureSet or a function .*, got an ndarray"):
         diagnosis_of(Classifier(), np.ones((900, 2)), bars)
     with pytest.raises(UsageError, match="bars: expected Bars, such as read_bars returns, got a str"):
         diagnosis_of(Classifier(), lambda each: each.close[:, None], "bars.csv")

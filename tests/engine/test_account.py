@@ -25,9 +25,10 @@ from flagbt.models.signals import Signals
 from flagbt.results.cost_sensitivity import cost_sensitivity
 from flagbt.results.metrics import metrics
 from flagbt.results.recording import record_of
+from flagbt.results.run_reader import read_run
 from flagbt.results.run_view import RunView
 from flagbt.results.significance.measure import significance
-from flagbt.results.store import find_run, read_run
+from flagbt.results.store import find_run
 from flagbt.results.summary import order_counts
 from flagbt.results.trial_log import TrialLog, trial_of
 from flagbt.strategies.base import Strategy

@@ -393,7 +393,7 @@ def bad(values) -> Returns:
         (bad([1] * 49), "one row for each of the 50 bars: signal has shape \\(49,\\)"),
         (bad([1.0] * 50), "type float64"),
         (bad([1] * 40 + [3] + [1] * 9), "signal is 3 at the bar 2024-01-02T16:00:00Z, expected SELL=0"),
-        (Returns(signals=np.ones(50)), "must return Signals, one row .* got a ndarray"),
+        (Returns(signals=np.ones(50)), "must return Signals, one row .* got an ndarray"),
         (Returns(Signals(np.ones(50, int), np.full(50, -1))), "one of signal and raw is missing \\(50 such bars\\)"),
         (
             Returns(Signals(np.ones(50, int), np.ones(50, int), None, np.full((50, 3), np.nan))),

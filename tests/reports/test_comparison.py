@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flagbt.engine.rules import Rules
 from flagbt.engine.simulation import Simulation
 from flagbt.errors import RangeError, UsageError
 from flagbt.reports.comparison import comparison_table, differences, inequalities, labels, render_comparison
@@ -73,6 +74,12 @@ def test_only_the_differing_settings_are_shown(keep: Keeper) -> None:
     runs = [keep(), keep(config={"calibration": "offset:3,-2.5,1"})]
     assert differences(runs) == {"calibration": ["none", "offset:3,-2.5,1"]}
     assert inequalities(runs) == []
+
+
+def test_an_option_at_its_default_is_shown_as_that_default(keep: Keeper) -> None:
+    """If it fails, a reader cannot see what an option was in the run that did not change it."""
+    runs = [keep(), keep(config=Rules(cooldown_bars=6, stop_loss=0.05).describe())]
+    assert differences(runs) == {"cooldown_bars": ["0", "6"], "stop_loss": ["–", "0.05"]}
 
 
 def test_equal_names_are_distinguished_and_escaped(keep: Keeper) -> None:

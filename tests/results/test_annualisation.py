@@ -17,8 +17,8 @@ from flagbt.data.resample import resample
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.simulation import Simulation
 from flagbt.results.metrics import metrics
+from flagbt.results.run_reader import read_run
 from flagbt.results.run_record import RunRecord
-from flagbt.results.store import read_run
 from flagbt.strategies.baselines import BuyAndHold, SmaCross
 
 Command = Callable[..., tuple[int, str, str]]

@@ -25,7 +25,7 @@ from flagbt.reports.sections.diversity import diversity_section
 from flagbt.reports.sections.significance import significance_section
 from flagbt.reports.tearsheet import _cards, _facts, _settings, render_tearsheet
 from flagbt.results.evidence import RunEvidence, evidence
-from flagbt.results.recording import Provenance, record_of
+from flagbt.results.recording import record_of
 from flagbt.results.run_reader import read_numbers, read_run
 from flagbt.results.run_record import RunRecord
 from flagbt.results.store import write_run
@@ -104,8 +104,9 @@ def test_the_record_in_memory_is_the_one_that_is_read_back(
     """If it fails, a run in a notebook, or its page, differs from the same run read from its folder."""
     run, benchmark = run_maker(n_bars, kind=kind, seed=seed), run_maker(n_bars, kind="buy-and-hold", seed=seed)
     run = replace(run, config=RunSettings({**run.config, "parameters": parameters, "timerange": None}))
-    provenance = Provenance(name=name, command=command, seeds={"strategy": np.int64(seed)})
-    record = record_of(run, benchmark, measured(run, benchmark) if n_bars > 30 else None, provenance)
+    found = measured(run, benchmark) if n_bars > 30 else None
+    record = record_of(run, benchmark, found, seeds={"strategy": np.int64(seed)})
+    record = replace(record, info=replace(record.info, name=name, command=command))
     saved = write_run(record, tmp_path_factory.mktemp("runs"), page=lambda _: "page\n")
     assert saved.folder is not None
     read = read_run(saved.folder)
@@ -118,7 +119,8 @@ def test_the_record_in_memory_is_the_one_that_is_read_back(
 def test_the_page_of_the_record_in_memory_is_the_one_of_its_folder(kind: str, run_maker: RunMaker, tmp_path: Path) -> None:
     """If it fails, `flagbt report` changes the page of a run that nothing happened to."""
     run, benchmark = run_maker(24 * 20, kind=kind), run_maker(24 * 20, kind="buy-and-hold")
-    record = record_of(run, benchmark, measured(run, benchmark), Provenance(name="A run", notes="why"))
+    record = record_of(run, benchmark, measured(run, benchmark))
+    record = replace(record, info=replace(record.info, name="A run", notes="why"))
     saved = write_run(record, tmp_path, page=render_tearsheet)
     assert saved.folder is not None
     page = (saved.folder / "tearsheet.html").read_text(encoding="utf-8")

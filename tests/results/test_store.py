@@ -21,8 +21,10 @@ from flagbt.engine.simulation import Simulation
 from flagbt.errors import RecordError, UsageError
 from flagbt.results.evidence import RunEvidence, evidence
 from flagbt.results.metrics import metrics
-from flagbt.results.recording import Provenance, record_of
-from flagbt.results.store import RunRecord, find_run, list_runs, read_run, write_page, write_run
+from flagbt.results.recording import record_of
+from flagbt.results.run_reader import read_run
+from flagbt.results.run_record import RunRecord
+from flagbt.results.store import find_run, list_runs, write_page, write_run
 from flagbt.results.trial_log import TrialCount
 from flagbt.storage import atomic_files
 
@@ -45,7 +47,8 @@ def save(
     **provenance: Any,
 ) -> Path:
     """Write the pair with a one-line page."""
-    folder = write_run(record_of(*pair, measured, Provenance(**provenance)), out, page=page).folder
+    record = record_of(*pair, measured)
+    folder = write_run(replace(record, info=replace(record.info, **provenance)), out, page=page).folder
     assert folder is not None
     return folder
 
@@ -250,7 +253,7 @@ def test_a_page_replaces_the_old_one_completely_or_not_at_all(tmp_path: Path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RecordError, match=r"compare.html: No space left on device.*--output"):
+    with pytest.raises(RecordError, match=r"compare.html: No space left on device.*Choose another file"):
         write_page(page, "new")
     assert page.read_text() == "old"
     assert list(page.parent.iterdir()) == [page]

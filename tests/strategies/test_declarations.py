@@ -62,7 +62,7 @@ def test_declarations_are_read_as_they_are_made() -> None:
     [
         ("reads_bars", "no", "reads_bars is 'no', expected True or False"),
         ("warmup_bars", -1, "warmup_bars is -1, expected a whole number"),
-        ("label_spec", 6, "label_spec is a int, expected labels"),
+        ("label_spec", 6, "label_spec is an int, expected labels"),
         ("label_spec", "sixhours", "label_spec: unknown kind of label 'sixhours'"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_class_in_the_current_folder_is_found(folder, base):
     ("code", "name", "message"),
     [
         ("class Mine: ...", "Mine", "is the class Mine: expected a subclass of flagbt"),
-        ("Mine = 3", "Mine", "is a int: expected a subclass"),
+        ("Mine = 3", "Mine", "is an int: expected a subclass"),
         ("from flagbt.strategies.base import Strategy", "Strategy", "is the class Strategy: expected a subclass"),
         ("class Mine: ...", "Mien", "has no 'Mien'. Did you mean 'Mine'?"),
         ("import no_such_module", "Mine", "No module named 'no_such_module'"),

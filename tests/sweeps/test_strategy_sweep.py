@@ -20,6 +20,7 @@ from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
+from flagbt.engine.run_request import RunRequest
 from flagbt.errors import FlagbtError, RangeError, StrategyError, UsageError
 from flagbt.results.metrics import metrics
 from flagbt.results.run_reader import read_run
@@ -28,8 +29,8 @@ from flagbt.strategies.baselines import RandomSignals, SmaCross
 from flagbt.sweeps import estimate
 from flagbt.sweeps import worker as worker_module
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest
-from flagbt.workflows.sweep import SweepResult, sweep_request
+from flagbt.workflows.finished_sweep import FinishedSweep
+from flagbt.workflows.sweep import sweep_request
 from flagbt.workflows.sweep_request import SweepRequest
 
 Command = Callable[..., tuple[int, str, str]]
@@ -136,10 +137,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def swept(data: Path, tmp_path: Path) -> Callable[..., SweepResult]:
+def swept(data: Path, tmp_path: Path) -> Callable[..., FinishedSweep]:
     """Return a function that sweeps a strategy in a separate folder."""
 
-    def do(strategy: str, name: str = "sweeps", notice: Callable[[str], None] = lambda _: None, **changes: Any) -> SweepResult:
+    def do(
+        strategy: str, name: str = "sweeps", notice: Callable[[str], None] = lambda _: None, **changes: Any
+    ) -> FinishedSweep:
         given = {"data": data, "timerange": (TimeRange.parse("20240110-"),), "workers": 1}
         request = SweepRequest.of({"strategy": strategy, **given, **changes})
         return sweep_request(request, out=tmp_path / name, runs=tmp_path / f"{name}-runs", notice=notice)
@@ -147,7 +150,7 @@ def swept(data: Path, tmp_path: Path) -> Callable[..., SweepResult]:
     return do
 
 
-def rows_of(swept: SweepResult) -> list[dict[str, Any]]:
+def rows_of(swept: FinishedSweep) -> list[dict[str, Any]]:
     """Return the rows of a sweep's table."""
     return pq.read_table(swept.folder / "table.parquet").to_pylist()
 
@@ -182,41 +185,41 @@ def assert_is_a_run(row: dict[str, Any], strategy: str, data: Path, out: Path, *
     ],
 )
 def test_a_row_is_the_run_of_the_same_options(
-    swept: Callable[..., SweepResult], data: Path, tmp_path: Path, strategy: str, axes: dict[str, Any]
+    swept: Callable[..., FinishedSweep], data: Path, tmp_path: Path, strategy: str, axes: dict[str, Any]
 ) -> None:
     """If it fails, a sweep ranks a strategy by other numbers than a run's, or counts the same configuration twice."""
     found = swept(strategy, fee_bps=(0.0, 10.0), **axes)
     rows = rows_of(found)
-    assert len(rows) == found.manifest["settings"] == len(read_trials(tmp_path / "sweeps-runs").trials)
+    assert len(rows) == found.values["settings"] == len(read_trials(tmp_path / "sweeps-runs").trials)
     for row in rows:
         assert_is_a_run(row, strategy, data, tmp_path / "sweeps-runs", seed=axes.get("seed", 0))
     best = max((row for row in rows if row["sharpe_all"] is not None), key=lambda row: (row["sharpe_all"], -row["setting"]))
-    assert found.manifest["winner"]["rows"] == [best]
-    assert found.manifest["winner"]["deflated_sharpe"]["trials"] == len(rows)
-    assert found.manifest["fast_replay"] is (strategy not in ("own_swept:Half", "own_swept:Plain"))
-    assert ("estimate" in found.manifest) is not found.manifest["fast_replay"]
+    assert found.values["winner"]["rows"] == [best]
+    assert found.values["winner"]["deflated_sharpe"]["trials"] == len(rows)
+    assert found.values["fast_replay"] is (strategy not in ("own_swept:Half", "own_swept:Plain"))
+    assert ("estimate" in found.values) is not found.values["fast_replay"]
 
 
-def test_settings_are_ranked_on_the_same_bars(swept: Callable[..., SweepResult], bars: Bars) -> None:
+def test_settings_are_ranked_on_the_same_bars(swept: Callable[..., FinishedSweep], bars: Bars) -> None:
     """If it fails, a setting with a shorter warm-up is ranked on more days than another."""
     for strategy, params, warmup in (
         ("sma-cross", {"slow_bars": (48, 400)}, 399),  # declared
         ("own_swept:Momentum", {"window": (12, 400)}, 400),  # measured
     ):
         found = swept(strategy, timerange=(TimeRange.parse("20240103-"),), params=params)
-        first = TimeRange.parse(found.manifest["ranges"][0]).start
+        first = TimeRange.parse(found.values["ranges"][0]).start
         assert bars.position_of(first) == warmup
-    assert all(row["timerange"] == found.manifest["ranges"][0] for row in rows_of(found))
+    assert all(row["timerange"] == found.values["ranges"][0] for row in rows_of(found))
 
 
-def test_the_table_the_page_and_the_record_name_the_parameters(swept: Callable[..., SweepResult]) -> None:
+def test_the_table_the_page_and_the_record_name_the_parameters(swept: Callable[..., FinishedSweep]) -> None:
     """If it fails, the parameters of a row, the winner or the heat map cannot be seen."""
     found = swept("sma-cross", params={"fast_bars": (6, 12, 24), "slow_bars": (48, 96)}, fee_bps=(0.0, 10.0))
     rows, page = rows_of(found), (found.folder / "sweep.html").read_text(encoding="utf-8")
     assert {(row["param.fast_bars"], row["param.slow_bars"]) for row in rows} == {(a, b) for a in (6, 12, 24) for b in (48, 96)}
     assert all(row["ckpt"] is row["calibration"] is row["decision"] is row["mcc"] is None for row in rows)
-    assert found.manifest["varied"] == ["param.fast_bars", "param.slow_bars", "fee_bps"]
-    assert found.manifest["grid"]["params"] == {"fast_bars": [6, 12, 24], "slow_bars": [48, 96]}
+    assert found.values["varied"] == ["param.fast_bars", "param.slow_bars", "fee_bps"]
+    assert found.values["grid"]["params"] == {"fast_bars": [6, 12, 24], "slow_bars": [48, 96]}
     assert "Sweep of sma-cross" in page
     assert "varying fast_bars, slow_bars, fee bps" in page
     assert "parameter fast_bars" in page
@@ -227,7 +230,7 @@ def test_the_table_the_page_and_the_record_name_the_parameters(swept: Callable[.
     assert found.folder.name.startswith("sma-cross-")
 
 
-def test_combinations_that_the_strategy_refuses_are_left_out_and_counted(swept: Callable[..., SweepResult]) -> None:
+def test_combinations_that_the_strategy_refuses_are_left_out_and_counted(swept: Callable[..., FinishedSweep]) -> None:
     """If it fails, a grid with fast_bars >= slow_bars cannot be swept, or loses settings silently."""
     notices: list[str] = []
     found = swept("sma-cross", notice=notices.append, params={"fast_bars": (6, 48, 96), "slow_bars": (48, 96)})
@@ -235,13 +238,13 @@ def test_combinations_that_the_strategy_refuses_are_left_out_and_counted(swept: 
     assert combinations == {(6, 48), (6, 96), (48, 96)}
     start = "3 of 6 combinations were refused by the strategy: sma-cross: expected 1 <= fast_bars < slow_bars, got fast_bars=48"
     assert notices[0].startswith(start)
-    assert (found.manifest["combinations"], found.manifest["combinations_refused"]) == (3, 3)
+    assert (found.values["combinations"], found.values["combinations_refused"]) == (3, 3)
     assert start in html.unescape((found.folder / "sweep.html").read_text(encoding="utf-8"))
     for strategy, params, reason in (
         ("own_swept:Half", {"window": (1, 12)}, "the window is too short"),
         ("own_swept:Plain", {"period": (1, 12)}, "the period is too short"),
     ):
-        assert reason in swept(strategy, params=params).manifest["refusal"]
+        assert reason in swept(strategy, params=params).values["refusal"]
         with pytest.raises(UsageError, match=f"refused all 2 combinations, the first one with: .*{reason}"):
             swept(strategy, params=dict.fromkeys(params, (0, 1)))
         with pytest.raises(StrategyError, match=f"__init__ failed at .*own_swept.py, line .*{reason}"):
@@ -249,23 +252,23 @@ def test_combinations_that_the_strategy_refuses_are_left_out_and_counted(swept: 
 
 
 def test_a_sweep_in_backtrader_states_its_time_first(
-    swept: Callable[..., SweepResult], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    swept: Callable[..., FinishedSweep], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """If it fails, a sweep of hours starts without a word, or its estimate is not one of a measured setting."""
     notices: list[str] = []
     found = swept("own_swept:Plain", notice=notices.append, params={"period": (12, 24, 30)})
-    stated = found.manifest["estimate"]
+    stated = found.values["estimate"]
     assert stated["seconds"] == pytest.approx(3 * stated["measured_seconds"] / 1)
     assert (stated["setting"], stated["settings"], stated["workers"], stated["sentence"]) == (0, 3, 1, notices[0])
     assert "so every setting is run in Backtrader. Measured: setting 0, " in notices[0]
     assert "Estimate: 3 settings x " in notices[0]
-    assert found.manifest["checked"]["settings"] == 0
+    assert found.values["checked"]["settings"] == 0
     assert "Run in Backtrader" in (found.folder / "sweep.html").read_text(encoding="utf-8")
     monkeypatch.setattr(estimate, "LONGEST_WITHOUT_YES", 0.0)
     with pytest.raises(UsageError, match=r"Estimate: 2 settings x .* That is more than an hour. Add --yes to run it"):
         swept("own_swept:Plain", "long", params={"period": (12, 24)})
     assert not list((tmp_path / "long").glob("*")), "a refused sweep left a folder"
-    assert swept("own_swept:Plain", "long", params={"period": (12, 24)}, yes=True).manifest["settings"] == 2
+    assert swept("own_swept:Plain", "long", params={"period": (12, 24)}, yes=True).values["settings"] == 2
 
 
 class Killed(BaseException):
@@ -299,18 +302,18 @@ def test_a_sweep_in_backtrader_is_resumed(data: Path, tmp_path: Path, strategy: 
 
 
 @pytest.mark.parametrize("strategy", ["sma-cross", "own_swept:Half", "own_swept:Plain"])
-def test_processes_give_the_same_bytes(swept: Callable[..., SweepResult], strategy: str) -> None:
+def test_processes_give_the_same_bytes(swept: Callable[..., FinishedSweep], strategy: str) -> None:
     """If it fails, the table depends on the number of workers, or a worker cannot import a user's file."""
     name = {"sma-cross": "fast_bars", "own_swept:Half": "window", "own_swept:Plain": "period"}[strategy]
     alone, together = (
         swept(strategy, f"workers-{workers}", params={name: tuple(range(10, 15))}, workers=workers) for workers in (1, 2)
     )
     assert (alone.folder / "table.parquet").read_bytes() == (together.folder / "table.parquet").read_bytes()
-    assert alone.manifest["winner"]["rows"] == together.manifest["winner"]["rows"]
+    assert alone.values["winner"]["rows"] == together.values["winner"]["rows"]
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_bytes(swept: Callable[..., SweepResult]) -> None:
+def test_ray_gives_the_same_bytes(swept: Callable[..., FinishedSweep]) -> None:
     """If it fails, a cluster computes another table, or cannot run a user's strategy."""
     pytest.importorskip("ray", reason="Ray is an optional extra")
     for strategy, params in (("sma-cross", {"fast_bars": (6, 12)}), ("own_swept:Plain", {"period": (12, 24, 30)})):
@@ -320,7 +323,7 @@ def test_ray_gives_the_same_bytes(swept: Callable[..., SweepResult]) -> None:
 
 
 def test_a_wrong_replay_of_a_strategy_stops_the_sweep(
-    swept: Callable[..., SweepResult], monkeypatch: pytest.MonkeyPatch
+    swept: Callable[..., FinishedSweep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it fails, a fault in the replay, or in a strategy that answers differently each time, makes wrong numbers."""
     right = worker_module.position_rule
@@ -330,7 +333,7 @@ def test_a_wrong_replay_of_a_strategy_stops_the_sweep(
 
 
 def test_a_strategy_with_a_model_is_swept_over_both(
-    swept: Callable[..., SweepResult], nano, data: Path, tmp_path: Path
+    swept: Callable[..., FinishedSweep], nano, data: Path, tmp_path: Path
 ) -> None:
     """If it fails, --ckpt and --param cannot be varied together, or the model's numbers differ from a run's."""
     found = swept(
@@ -350,7 +353,7 @@ def test_a_strategy_with_a_model_is_swept_over_both(
 
 
 @pytest.mark.parametrize("strategy", ["own_swept:Seen", "own_swept:Plain", "sma-cross"])
-def test_bars_that_it_has_seen_are_refused_or_stamped(swept: Callable[..., SweepResult], strategy: str) -> None:
+def test_bars_that_it_has_seen_are_refused_or_stamped(swept: Callable[..., FinishedSweep], strategy: str) -> None:
     """If it fails, a sweep picks its winner on bars that the strategy was tuned on, or hides that this is not stated."""
     name = {"sma-cross": "fast_bars", "own_swept:Seen": "window", "own_swept:Plain": "period"}[strategy]
     if strategy == "own_swept:Seen":
@@ -364,20 +367,20 @@ def test_bars_that_it_has_seen_are_refused_or_stamped(swept: Callable[..., Sweep
         return
     found = swept(strategy, params={name: (12, 24)})
     is_stated = strategy == "sma-cross"
-    assert found.manifest["bars_seen"] == ([] if is_stated else None)
+    assert found.values["bars_seen"] == ([] if is_stated else None)
     assert ("BARS SEEN NOT STATED" in (found.folder / "sweep.html").read_text(encoding="utf-8")) is not is_stated
 
 
-def test_the_hold_out_stays_unseen(swept: Callable[..., SweepResult], bars: Bars, tmp_path: Path) -> None:
+def test_the_hold_out_stays_unseen(swept: Callable[..., FinishedSweep], bars: Bars, tmp_path: Path) -> None:
     """If it fails, the winner of a strategy's sweep depends on the bars that test it."""
     found = swept("own_swept:Momentum", params={"window": (12, 24, 36)})
-    cut = bars.position_of(TimeRange.parse(found.manifest["holdout"]).start)
+    cut = bars.position_of(TimeRange.parse(found.values["holdout"]).start)
     frame = bars.frame()
     frame.iloc[cut:] *= np.linspace(1, 3, len(bars) - cut)[:, None] ** 0.3
     frame.to_csv(tmp_path / "other.csv", index_label="time")
     other = swept("own_swept:Momentum", "other", params={"window": (12, 24, 36)}, data=tmp_path / "other.csv")
     assert (found.folder / "table.parquet").read_bytes() == (other.folder / "table.parquet").read_bytes()
-    assert found.manifest["winner"]["holdout"] != other.manifest["winner"]["holdout"]
+    assert found.values["winner"]["holdout"] != other.values["winner"]["holdout"]
 
 
 @pytest.mark.parametrize(
@@ -454,7 +457,7 @@ def test_bad_input_is_one_paragraph(command: Command, folder: Path, arguments: t
         (None, "got None of type NoneType"),
     ],
 )
-def test_wrong_params_from_python_are_refused(swept: Callable[..., SweepResult], params: object, message: str) -> None:
+def test_wrong_params_from_python_are_refused(swept: Callable[..., FinishedSweep], params: object, message: str) -> None:
     """If it fails, `params` of a wrong type raises TypeError in the middle of a sweep."""
     with pytest.raises(FlagbtError) as caught:
         swept("sma-cross", params=params)
@@ -471,7 +474,7 @@ def test_a_config_file_sweeps_parameters(command: Command, data: Path) -> None:
     assert json.loads(out)["grid"]["params"] == {"fast_bars": [6, 12], "slow_bars": [48]}
 
 
-def test_a_row_equals_backtrader_on_the_same_bars(swept: Callable[..., SweepResult], data: Path) -> None:
+def test_a_row_equals_backtrader_on_the_same_bars(swept: Callable[..., FinishedSweep], data: Path) -> None:
     """If it fails, the fast replay of a strategy is not what Backtrader gives for an instance made by hand."""
     row = rows_of(swept("sma-cross", params={"fast_bars": (6,), "slow_bars": (30,)}, short=(True,), fee_bps=(5.0,)))[0]
     every, part = read_bars(data), TimeRange.parse(row["timerange"])

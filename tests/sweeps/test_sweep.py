@@ -28,6 +28,7 @@ from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.costs import Costs
 from flagbt.engine.rules import Rules
+from flagbt.engine.run_request import RunRequest
 from flagbt.errors import FlagbtError, StrategyError
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint
@@ -43,8 +44,8 @@ from flagbt.sweeps.process_backend import in_this_process, over_processes
 from flagbt.sweeps.ray_backend import over_ray
 from flagbt.sweeps.worker import ROWS, Segment, SweepWorker, Unit
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest
-from flagbt.workflows.sweep import SweepResult, sweep_request
+from flagbt.workflows.finished_sweep import FinishedSweep
+from flagbt.workflows.sweep import sweep_request
 from flagbt.workflows.sweep_request import SweepRequest, axes_of
 
 HOUR = np.timedelta64(3600, "s")
@@ -85,16 +86,16 @@ def make_request(nano: Checkpoint, data: Path) -> Callable[..., SweepRequest]:
 
 
 @pytest.fixture
-def swept(make_request: Callable[..., SweepRequest], tmp_path: Path) -> Callable[..., SweepResult]:
+def swept(make_request: Callable[..., SweepRequest], tmp_path: Path) -> Callable[..., FinishedSweep]:
     """Return a function that runs a small sweep in a separate folder."""
 
-    def do(name: str = "sweeps", **changes: Any) -> SweepResult:
+    def do(name: str = "sweeps", **changes: Any) -> FinishedSweep:
         return sweep_request(make_request(**changes), out=tmp_path / name, runs=tmp_path / f"{name}-runs")
 
     return do
 
 
-def rows_of(swept: SweepResult) -> list[dict[str, Any]]:
+def rows_of(swept: FinishedSweep) -> list[dict[str, Any]]:
     """Return the rows of a sweep's table."""
     return pq.read_table(swept.folder / "table.parquet").to_pylist()
 
@@ -177,9 +178,9 @@ def test_a_row_equals_a_run(swept, bars: Bars, nano: Checkpoint) -> None:
     """If it fails, a sweep ranks by numbers that Backtrader does not give with the real model."""
     found = swept(decision=("argmax", "utility", "stored"), short=(False, True), exit=("signal", "horizon"), check_share=0.0)
     rows = rows_of(found)
-    assert len(rows) == found.manifest["settings"] == 9 * 3 * 2 * 2 * 2 * 2
-    assert found.manifest["ranges"] == ["20240110-20240221"]
-    assert found.manifest["holdout"] == "20240221-20240307"
+    assert len(rows) == found.values["settings"] == 9 * 3 * 2 * 2 * 2 * 2
+    assert found.values["ranges"] == ["20240110-20240221"]
+    assert found.values["holdout"] == "20240221-20240307"
     for row in [rows[number] for number in random_share(len(rows), 0.02, 9)]:
         offset = Calibration("offset", offset=(row["offset_sell"], 0.0, row["offset_buy"]))
         costs = Costs(fee_bps=row["fee_bps"])
@@ -220,7 +221,7 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
 ) -> None:
     """If it fails, the page shows another winner, or a run of the winner counts as another trial."""
     found = swept()
-    winner = found.manifest["winner"]
+    winner = found.values["winner"]
     rows = rows_of(found)
     best = max((row for row in rows if row["sharpe_all"] is not None), key=lambda row: (row["sharpe_all"], -row["setting"]))
     assert winner["rows"] == [best]
@@ -241,9 +242,9 @@ def test_the_winner_is_the_best_of_the_table_and_a_run_repeats_it(
     assert {name: recorded.benchmark_metrics[name] for name in holdout["buy_and_hold"]} == holdout["buy_and_hold"]
     # Every setting is in the trial log, under the digest of its run.
     logged = {configuration for _, configuration in read_trials(tmp_path / "sweeps-runs").trials}
-    assert len(logged) == found.manifest["settings"]
-    assert winner["deflated_sharpe"]["trials"] == found.manifest["settings"]
-    other = swept("sweeps", fee_bps=(10.0, 30.0)).manifest["winner"]["deflated_sharpe"]
+    assert len(logged) == found.values["settings"]
+    assert winner["deflated_sharpe"]["trials"] == found.values["settings"]
+    other = swept("sweeps", fee_bps=(10.0, 30.0)).values["winner"]["deflated_sharpe"]
     assert (other["trials"], other["of_this_sweep"]) == (36 * 3, 72)
 
 
@@ -321,14 +322,14 @@ def test_the_line_that_repeats_the_winner_runs_as_printed(
 def test_ranking_never_looks_at_the_hold_out(swept, bars: Bars, tmp_path: Path) -> None:
     """If it fails, the winner depends on the bars that test it."""
     found = swept()
-    cut = bars.position_of(TimeRange.parse(found.manifest["holdout"]).start)
+    cut = bars.position_of(TimeRange.parse(found.values["holdout"]).start)
     frame = bars.frame()
     frame.iloc[cut:] *= np.linspace(1, 3, len(bars) - cut)[:, None] ** 0.3
     frame.to_csv(tmp_path / "other.csv", index_label="time")
     other = swept("other", data=tmp_path / "other.csv")
     assert (found.folder / "table.parquet").read_bytes() == (other.folder / "table.parquet").read_bytes()
-    assert found.manifest["winner"]["rows"] == other.manifest["winner"]["rows"]
-    assert found.manifest["winner"]["holdout"] != other.manifest["winner"]["holdout"]
+    assert found.values["winner"]["rows"] == other.values["winner"]["rows"]
+    assert found.values["winner"]["holdout"] != other.values["winner"]["holdout"]
 
 
 def test_several_ranges_are_ranked_together(swept) -> None:
@@ -336,11 +337,11 @@ def test_several_ranges_are_ranked_together(swept) -> None:
     ranges = (TimeRange.parse("20240110-20240201"), TimeRange.parse("20240205-20240301"))
     found = swept(timerange=ranges, holdout="20240301-20240307")
     rows = rows_of(found)
-    assert len(rows) == 2 * found.manifest["settings"]
+    assert len(rows) == 2 * found.values["settings"]
     assert [row["timerange"] for row in rows[:4]] == ["20240110-20240201", "20240205-20240301"] * 2
     assert all(first["sharpe_all"] == second["sharpe_all"] for first, second in zip(rows[::2], rows[1::2], strict=True))
     assert any(row["sharpe_all"] != row["sharpe_daily"] for row in rows)
-    assert found.manifest["overfitting"]["days"] == 22 + 25
+    assert found.values["overfitting"]["days"] == 22 + 25
 
 
 class Killed(BaseException):
@@ -371,17 +372,17 @@ def test_an_interrupted_sweep_is_resumed(make_request, tmp_path: Path) -> None:
     assert again.folder.name == whole.folder.name
     assert (again.folder / "table.parquet").read_bytes() == (whole.folder / "table.parquet").read_bytes()
     assert not list(again.folder.glob("*pieces*"))
-    assert {name: again.manifest[name] for name in ("overfitting", "checked")} == {
-        name: whole.manifest[name] for name in ("overfitting", "checked")
+    assert {name: again.values[name] for name in ("overfitting", "checked")} == {
+        name: whole.values[name] for name in ("overfitting", "checked")
     }
-    winners = [dict(each.manifest["winner"]) for each in (again, whole)]
+    winners = [dict(each.values["winner"]) for each in (again, whole)]
     lines = [shlex.split(each.pop("run")) for each in winners]
     folders = [line[line.index("--out") + 1] for line in lines]
     assert folders == [str(tmp_path / "runs-parts"), str(tmp_path / "runs-whole")]
     assert winners[0] == winners[1]
     finished = sweep_request(request, out=tmp_path / "parts", runs=tmp_path / "runs-parts")
     assert finished.resumed
-    assert finished.manifest == json.loads((again.folder / "sweep.json").read_text())
+    assert finished.values == json.loads((again.folder / "sweep.json").read_text())
 
 
 def test_a_wrong_replay_stops_the_sweep(swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,7 +440,7 @@ def test_the_page_is_offline_and_does_not_grow(swept, tmp_path: Path) -> None:
 def test_a_sweep_without_trades_has_no_winner(swept) -> None:
     """If it fails, a sweep whose settings all predict HOLD ends in a traceback, or has a winner."""
     found = swept(offsets=(-30.0, -20.0), decision=("argmax",))
-    assert (found.manifest["winner"], found.manifest["overfitting"], found.manifest["settings_with_sharpe"]) == (None, None, 0)
+    assert (found.values["winner"], found.values["overfitting"], found.values["settings_with_sharpe"]) == (None, None, 0)
     assert "none of them traded" in (found.folder / "sweep.html").read_text()
     assert all(row["sharpe_all"] is None and row["share_hold"] == 1 for row in rows_of(found))
 
@@ -459,12 +460,12 @@ def test_a_setting_that_loses_everything_is_not_ranked(swept, tmp_path: Path, wa
     assert not rows[-20.0, 20.0]["ruined"]
     assert rows[-20.0, 20.0]["sharpe_daily"] > 0
     assert (
-        found.manifest["settings_ruined"] == sum(row["ruined"] for row in rows.values()) == 2
+        found.values["settings_ruined"] == sum(row["ruined"] for row in rows.values()) == 2
     )  # the one that mixes SELL and BUY, too
-    assert found.manifest["winner"]["rows"][0]["offset_buy"] == 20.0
+    assert found.values["winner"]["rows"][0]["offset_buy"] == 20.0
     assert "2 more lost everything" in (found.folder / "sweep.html").read_text()
     only = swept("only", **rises, offsets=(), calibration=("offset:20,0,-20",), decision=("argmax",), short=(True,))
-    assert only.manifest["winner"] is None
+    assert only.values["winner"] is None
     assert "never traded, or lost everything" in (only.folder / "sweep.html").read_text()
 
 
@@ -475,7 +476,7 @@ def test_overlap_is_refused_and_stamped(swept, nano: Checkpoint, walk, tmp_path:
     with pytest.raises(FlagbtError, match=r"has seen bars of the requested range, .*or add --allow-overlap"):
         swept(**seen)
     allowed = swept(**seen, allow_overlap=True)
-    assert allowed.manifest["allow_overlap"]
+    assert allowed.values["allow_overlap"]
     assert "OVERLAP ALLOWED" in (allowed.folder / "sweep.html").read_text()
 
 

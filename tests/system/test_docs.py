@@ -135,6 +135,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 GUIDES_RUN = (
+    "../README.md",
     "ARCHITECTURE.md",
     "data.md",
     "python.md",

@@ -504,7 +504,6 @@ def test_pages_escape_every_text(run_maker: Callable[..., Any], keep_run: Callab
 def test_the_doctors_page_escapes_every_text(tmp_path: Path) -> None:
     """A column's name, which comes from a checkpoint, would become markup."""
     from flagbt.doctor.finding import Diagnosis, Finding
-    from flagbt.doctor.page import write_diagnosis
 
     finding = Finding(
         check="drift",
@@ -519,7 +518,7 @@ def test_the_doctors_page_escapes_every_text(tmp_path: Path) -> None:
     diagnosis = Diagnosis(
         subject=SCRIPT, verdict="suspect", findings=(finding,), coverage={SCRIPT: 1}, seconds=1.0, synthetic=False
     )
-    write_diagnosis(diagnosis, tmp_path / "page.html")
+    diagnosis.to_html(tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert "<img src=x" not in text

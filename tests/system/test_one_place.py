@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -272,6 +274,9 @@ def test_a_strategy_is_a_class_and_a_line(copy: Copy) -> None:
     folder = copy.desk / run["run"]
     assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["strategy"] == "one-weekday"
     assert "one-weekday" in (folder / "tearsheet.html").read_text(encoding="utf-8")
+    assert "--param weekday=2" in (folder / "tearsheet.html").read_text(encoding="utf-8")
+    sweep = ("sweep", "--strategy", "one-weekday", "--param", "weekday=0,2", *JANUARY, "--workers", "1", "--json")
+    assert json.loads(copy.flagbt(*sweep))["varied"] == ["param.weekday"]
     copy.flagbt("run", "--strategy", "always-hold", *JANUARY)
     assert "one-weekday" in copy.compared()
     assert "one-weekday" in (copy.desk / "runs" / "index.html").read_text(encoding="utf-8")
@@ -292,7 +297,8 @@ METRIC = """    best_day: float | None = declared(
 
 def test_a_metric_is_one_field(copy: Copy) -> None:
     """A new metric would be missing from a table or an option, or make records from before it unreadable."""
-    old = copy.run()
+    sweep = ("sweep", "--strategy", "sma-cross", "--param", "fast_bars=6,12", *JANUARY, "--workers", "1", "--json")
+    old, swept = copy.run(), json.loads(copy.flagbt(*sweep))["sweep"]
     copy.edit("results/metrics.py", ("    cagr: float | None = declared(", f"{METRIC}    cagr: float | None = declared("))
     assert copy.touched() == ["results/metrics.py"]
 
@@ -304,6 +310,9 @@ def test_a_metric_is_one_field(copy: Copy) -> None:
     assert "Best day" in copy.compared("--sort", "best_day")
     assert "best_day" in copy.refused("compare", old.name, new.name, "--fail-if", "best_day < 10")
     assert "Did you mean 'best_day'?" in copy.refused("compare", old.name, new.name, "--sort", "bestday")
+    again = json.loads(copy.flagbt(*sweep))["sweep"]
+    assert again != swept  # another folder: the finished table lacks the column
+    assert "best day" in (copy.desk / again / "sweep.html").read_text(encoding="utf-8")
     copy.made("docs/make_tables.py")
     assert "highest return of a day" in (copy.root / "docs" / "reports.md").read_text(encoding="utf-8")
 
@@ -312,17 +321,22 @@ RUN_OPTION = """    skip_bars: int = option(
         0, help="Leave out the first bars of the range.", unit="bars", group="Bars", minimum=0
     )
 """
-SKIPPED = """    if request.skip_bars:
-        timerange = TimeRange(bars.time[bars.between(timerange).start + request.skip_bars], timerange.stop)
+ALL_BARS = "        timerange=inputs.timerange,\n        costs=request.costs,\n"
+SKIPPED = """        timerange=TimeRange(
+            inputs.bars.time[inputs.bars.between(inputs.timerange).start + request.skip_bars], inputs.timerange.stop
+        ),
+        costs=request.costs,
 """
 
 
 def test_a_run_option_is_a_field_and_its_effect(copy: Copy) -> None:
     """A new option would be missing from the help, a config file, the record, the page, the repeat command or a comparison."""
-    marks = ("    short: bool = option(\n", "    model = model_of(request, progress)\n")
-    copy.edit("workflows/request.py", (marks[0], RUN_OPTION + marks[0]))
-    copy.edit("workflows/backtest.py", (marks[1], SKIPPED + marks[1]))
-    assert copy.touched() == ["workflows/backtest.py", "workflows/request.py"]
+    before = json.loads((copy.run() / "run.json").read_text(encoding="utf-8"))["trial"]["configuration"]
+    field = "    short: bool = option(\n"
+    of_python = "    short: bool\n    cash: float\n"
+    copy.edit("engine/run_request.py", (field, RUN_OPTION + field), (of_python, f"    skip_bars: int\n{of_python}"))
+    copy.edit("workflows/backtest.py", (ALL_BARS, SKIPPED))
+    assert copy.touched() == ["engine/run_request.py", "workflows/backtest.py"]
 
     for command in ("run", "show-config"):
         assert "Leave out the first bars of the range." in copy.flagbt(command, "--help")
@@ -334,8 +348,24 @@ def test_a_run_option_is_a_field_and_its_effect(copy: Copy) -> None:
     assert record["config"]["skip_bars"] == 48
     assert record["data"]["first"].startswith("2024-01-03")
     assert "skip_bars" not in json.loads((whole / "run.json").read_text(encoding="utf-8"))["config"]
-    assert "Skip bars" in (part / "tearsheet.html").read_text(encoding="utf-8")
-    assert "skip bars" in copy.compared().replace("_", " ")
+    page = (part / "tearsheet.html").read_text(encoding="utf-8")
+    assert "Skip bars" in page
+    command = re.search(r"flagbt (run [^<]*--skip-bars 48[^<]*)", page)
+    assert command is not None
+    repeated = copy.desk / json.loads(copy.flagbt(*shlex.split(command[1]), "--json"))["run"]
+    cells = re.search(r"skip bars((?: 0| 48)+) ", re.sub(r"(<[^>]*>|\s)+", " ", copy.compared()))
+    assert cells is not None
+    assert sorted(cells[1].split()) == ["0", "0", "48", "48"]  # the default, not a dash, where it was not changed
+    script = (
+        "import flagbt; run = flagbt.backtest(None, 'sma-cross', timerange='20240101-20240201', skip_bars=48);"
+        "print(run.settings['skip_bars'], run.info.trial.configuration)"
+    )
+    digests = [
+        json.loads((each / "run.json").read_text(encoding="utf-8"))["trial"]["configuration"]
+        for each in (whole, part, repeated)
+    ]
+    assert copy.python("-c", script).stdout.split() == ["48", digests[1]]
+    assert (digests[0], digests[2]) == (before, digests[1])
     assert "--skip-bars" in copy.made("docs/make_command_line.py")
 
 
@@ -373,6 +403,60 @@ def test_a_cost_is_a_field_and_its_arithmetic(copy: Copy) -> None:
     assert json.loads(swept)["settings"] == 2
     page = next((copy.desk / "sweeps").glob("*/sweep.html")).read_text(encoding="utf-8")
     assert "funding bps per day" in page.replace("_", " ")
+
+
+RULE = """    max_hold_bars: int | None = option(
+        None, help="Exit once a position is this old.", unit="bars", minimum=1, expected="1 bar or more", sweep=True
+    )
+"""
+EXIT = """    if 0 < limits.max_hold_bars <= held.bars_held:
+        return 0.0, MAX_HOLD
+"""
+
+
+def test_a_rule_is_a_field_and_its_condition(copy: Copy) -> None:
+    """A new rule would be missing from a command, the funnel or the sweep, or differ between Backtrader and the fast replay."""
+    field, off = (
+        "    stop_loss: float | None = option(\n",
+        "            off if self.close_short_above is None else self.close_short_above,\n",
+    )
+    codes, limit = "MIN_HOLD, RUIN = 1, 2, 3, 4, 5, 6, 7", "    max_short: float\n    close_short_above: float\n"
+    copy.edit(
+        "engine/rules.py",
+        (field, RULE + field),
+        (off, f"{off}            self.max_hold_bars or 0,\n"),
+        ("HORIZON, MIN_HOLD, RUIN,", "HORIZON, MAX_HOLD, MIN_HOLD, RUIN,"),
+        ('RUIN: "ruin"}', 'RUIN: "ruin", MAX_HOLD: "max_hold"}'),
+    )
+    copy.edit(
+        "engine/kernel.py",
+        (codes, codes.replace("RUIN =", "RUIN, MAX_HOLD =") + ", 8"),
+        (limit, f"{limit}    max_hold_bars: int\n"),
+        ("        return 0.0, HORIZON\n", f"        return 0.0, HORIZON\n{EXIT}"),
+    )
+    assert copy.touched() == ["engine/kernel.py", "engine/rules.py"]
+
+    assert "--max-hold-bars BARS" in copy.flagbt("run", "--help")
+    assert "max_hold_bars is 0, expected 1 bar or more" in copy.refused(
+        "sweep", "--strategy", "sma-cross", "--max-hold-bars", "0", *JANUARY
+    )
+    (copy.desk / "run.yaml").write_text("max_hold_bars: 5\n")
+    free, short = copy.run(), copy.run("--config", "run.yaml")
+    record = json.loads((short / "run.json").read_text(encoding="utf-8"))
+    assert record["config"]["max_hold_bars"] == 5
+    assert record["funnel"]["exits"]["max_hold"] > 0
+    assert "max_hold_bars" not in json.loads((free / "run.json").read_text(encoding="utf-8"))["config"]
+    assert "--max-hold-bars 5" in (short / "tearsheet.html").read_text(encoding="utf-8")
+    assert "max hold bars" in copy.compared()
+    script = (
+        "import flagbt; run = flagbt.backtest(None, 'sma-cross', timerange='20240101-20240201',"
+        "rules=flagbt.Rules(max_hold_bars=5)); print(run.info.trial.configuration)"
+    )
+    assert copy.python("-c", script).stdout.split() == [record["trial"]["configuration"]]
+    axes = ("--max-hold-bars", "none,5", "--check-share", "1", "--workers", "1")
+    swept = json.loads(copy.flagbt("sweep", "--strategy", "sma-cross", *JANUARY, *axes, "--json"))
+    assert (swept["varied"], swept["checked"]["settings"]) == (["max_hold_bars"], 2)
+    assert "max hold bars" in (copy.desk / swept["page"]).read_text(encoding="utf-8")
 
 
 CHECK = '''"""Few bars: whether there are enough."""

@@ -16,6 +16,7 @@ from flagbt.cli.options import Command
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.costs import Costs
 from flagbt.engine.rules import Rules
+from flagbt.engine.run_request import RunRequest, Scoring
 from flagbt.errors import UsageError
 from flagbt.models.calibration import Calibration
 from flagbt.options import check_options, from_options, nested, option, option_table, recorded, values_of
@@ -24,7 +25,7 @@ from flagbt.results.trial_log import configuration_digest
 from flagbt.sweeps.grid import Grid, Model, Point, Points
 from flagbt.sweeps.record import repeat_command
 from flagbt.sweeps.result_table import columns
-from flagbt.workflows.request import RunRequest, Scoring
+from flagbt.workflows import sweep_request
 from flagbt.workflows.sweep_request import SweepRequest, axes_of, swept_options
 
 
@@ -192,13 +193,25 @@ def test_the_command_of_a_record_names_every_option_in_it() -> None:
         **Rules(stop_loss=0.05).describe(),
         "short": False,
         "seed": 3,
-        "quota": 0.5,
-        "is_strict": False,
+        "code": {"file": "d" * 64},
+        "written_by_a_plugin": 0.5,
     }
     assert run_command_text(given_options(settings)) == (
         "flagbt run --strategy random --fee-bps 5.5 --slippage-bps 2 --borrow-bps-per-day 1 --cash 10000 --stop-loss 0.05 "
-        "--seed 3 --quota 0.5 --no-is-strict"
+        "--seed 3"
     )
+
+
+def test_a_sweep_varies_only_what_its_replay_obeys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, a sweep has an axis along which every setting gives the same result."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Longer(RunRequest):
+        skip_bars: int = option(0, help="Leave out the first bars.", group="Bars", minimum=0, sweep=True)
+
+    monkeypatch.setattr(sweep_request, "RunRequest", Longer)
+    with pytest.raises(TypeError, match="option 'skip_bars': sweep=True, but a sweep varies only short, cash, costs, rules"):
+        swept_options()
 
 
 def test_the_command_of_a_setting_makes_the_same_run() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.labels import TripleBarrier
+from flagbt.engine.run_request import RunRequest, Scoring
 from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.training.objectives import Objective
@@ -20,7 +21,6 @@ from flagbt.training.progress import Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import DivergedError, Schedule
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest, Scoring
 from flagbt.workflows.train import train_on
 from flagbt.workflows.walk_forward import WalkForwardRecipe, walk_forward
 
@@ -254,3 +254,13 @@ def test_every_fold_is_checked_before_the_first_is_trained(walk: Walk, recipe: R
     values = json.loads((tmp_path / "rising-walk-forward" / "walk_forward.json").read_text())
     assert [entry["calibration"]["method"] for entry in values["folds"]] == ["temperature", "none"]
     assert notes[1] == f"rising-fold-2: {values['folds'][1]['notes'][-1]}"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"training": "-20240301"}, {"validation": 3}, {"schedule": 5}, {"pretraining": None}, {"labels": "default"}]
+)
+def test_a_recipe_of_the_wrong_types_is_refused(wrong: dict[str, object]) -> None:
+    """If it fails, a time range given as text ends in an AttributeError from inside the training."""
+    name = next(iter(wrong))
+    with pytest.raises(UsageError, match=rf"^recipe: {name} is .*, expected \w+.* such as "):
+        Recipe(**wrong)  # type: ignore[arg-type]

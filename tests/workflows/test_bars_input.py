@@ -89,8 +89,8 @@ def test_times_in_utc_without_a_zone_are_read(year: pd.DataFrame) -> None:
 
 WRONG: dict[str, tuple[Change, str]] = {
     "a list": (lambda _: [1, 2], "data: expected a DataFrame, a path, Bars, or None .* got a list"),
-    "an array": (lambda f: f.to_numpy(), "got a ndarray"),
-    "a number": (lambda _: 3, "got a int"),
+    "an array": (lambda f: f.to_numpy(), "got an ndarray"),
+    "a number": (lambda _: 3, "got an int"),
     "a Series": (lambda f: f["close"], "got a Series"),
     "no file": (lambda _: "btc.csv", "btc.csv: there is no such file"),
     "empty text": (lambda _: "", "this is a folder|there is no such file|does not read"),

@@ -14,11 +14,11 @@ import pytest
 import flagbt
 from flagbt import FlagbtError, Run, Strategy
 from flagbt.data.readers import write_bars_csv
+from flagbt.engine.run_request import RunOptions, RunRequest
 from flagbt.options import option_table
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import SmaCross
-from flagbt.workflows import from_python
-from flagbt.workflows.request import RunOptions, RunRequest
+from flagbt.workflows import python_backtest
 from flagbt.workflows.unsaved_trials import UnsavedTrials
 
 BARS = flagbt.load_sample().take(slice(0, 1_000))
@@ -42,8 +42,8 @@ class Every(bt.Strategy):  # type: ignore[misc]  # Backtrader has no types
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Work in an empty folder, in a process that has tried nothing yet."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(from_python, "UNSAVED", UnsavedTrials())
-    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", from_python.UNSAVED)
+    monkeypatch.setattr(python_backtest, "UNSAVED", UnsavedTrials())
+    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", python_backtest.UNSAVED)
     return tmp_path
 
 
@@ -187,7 +187,7 @@ def test_the_options_are_those_of_the_request() -> None:
 SIGNAL = pd.Series([2, 0], FRAME.index[[10, 500]], name="signal")
 WRONG: dict[str, tuple[dict[str, object], str]] = {
     "no strategy": ({"strategy": None}, "strategy: not given"),
-    "a strategy that is a number": ({"strategy": 3}, "strategy: expected a name such as 'sma-cross', .* got a int"),
+    "a strategy that is a number": ({"strategy": 3}, "strategy: expected a name such as 'sma-cross', .* got an int"),
     "an empty strategy": ({"strategy": ""}, "got an empty text"),
     "an unknown strategy": ({"strategy": "sma-corss"}, "'sma-corss' is not registered. Did you mean 'sma-cross'"),
     "no module": ({"strategy": "nowhere:Class"}, "nowhere"),
@@ -206,9 +206,9 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "an unknown parameter": ({"params": {"fast_bar": 12}}, "fast_bars"),
     "a parameter as text": ({"params": {"fast_bars": "many"}}, "params: fast_bars: expected a whole number, got 'many'"),
     "a range that is none": ({"timerange": "last year"}, "timerange: 'last year' is not a time range"),
-    "a range that is a number": ({"timerange": 2024}, "timerange: expected text such as .* got a int"),
+    "a range that is a number": ({"timerange": 2024}, "timerange: expected text such as .* got an int"),
     "a range without bars": ({"timerange": "20300101-"}, "timerange=20300101-: no bar opens in it"),
-    "costs as a number": ({"costs": 5}, r"costs: expected Costs, got a int. Write costs=flagbt.Costs\(fee_bps=5\)"),
+    "costs as a number": ({"costs": 5}, r"costs: expected Costs, got an int. Write costs=flagbt.Costs\(fee_bps=5\)"),
     "rules as a dict": ({"rules": {}}, "rules: expected Rules, got a dict"),
     "costs in rules": ({"rules": flagbt.Costs()}, "rules: expected Rules, got a Costs"),
     "an unknown argument": ({"alow_overlap": True}, "there is no argument 'alow_overlap'. Did you mean allow_overlap"),
@@ -224,7 +224,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "a calibration as a number": ({"calibration": 3}, "calibration: expected stored"),
     "a calibration without a checkpoint": ({"calibration": "none"}, "calibration needs a checkpoint"),
     "a decision as a number": ({"decision": 1}, "decision: expected text"),
-    "runs as a number": ({"runs": 3}, "runs: expected a path, got a int"),
+    "runs as a number": ({"runs": 3}, "runs: expected a path, got an int"),
     "bars seen without signals": ({"bars_seen": ()}, "bars_seen: it belongs to signals"),
     "signals and a strategy": ({"signals": SIGNAL}, "signals: they take the place of a strategy, and strategy is given too"),
     "signals and a checkpoint": ({"strategy": None, "signals": SIGNAL, "checkpoint": "Jan4"}, "and checkpoint is given too"),
@@ -253,13 +253,13 @@ def test_wrong_arguments_are_refused_in_plain_words(name: str) -> None:
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (lambda run: run.save(3), "out: expected a path, got a int"),
+        (lambda run: run.save(3), "out: expected a path, got an int"),
         (lambda run: run.save(""), "out: expected a path, got an empty text"),
-        (lambda run: run.save("runs", name=3), "name: expected text, got a int"),
+        (lambda run: run.save("runs", name=3), "name: expected text, got an int"),
         (lambda run: run.save("runs", notes=["a"]), "notes: expected text, got a list"),
         (lambda run: run.tearsheet("."), "page: . is a folder. Give a file name"),
-        (lambda run: run.tearsheet(None), "page: expected a path, got a NoneType"),
-        (lambda _: flagbt.read_run(3), "folder: expected a path, got a int"),
+        (lambda run: run.tearsheet(None), "page: expected a path, got None"),
+        (lambda _: flagbt.read_run(3), "folder: expected the path of a run folder, got an int"),
         (lambda _: flagbt.read_run("nowhere"), "nowhere is not a run folder"),
         (lambda _: flagbt.Costs(fee_bps="5"), "costs: fee_bps is '5', expected 0 to 1,000 basis points"),
         (lambda _: flagbt.Costs(fee_bps=-1), "costs: fee_bps is -1"),

@@ -17,7 +17,7 @@ from exchange_server import ExchangeServer, make_truth
 import flagbt
 from flagbt import FlagbtError, Run
 from flagbt.results.trial_log import read_trials
-from flagbt.workflows import from_python
+from flagbt.workflows import python_backtest
 from flagbt.workflows.unsaved_trials import UnsavedTrials
 
 FRAME = flagbt.load_sample().frame()
@@ -29,8 +29,8 @@ Command = Callable[..., tuple[int, str, str]]
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Work in an empty folder, in a process that has tried nothing yet."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(from_python, "UNSAVED", UnsavedTrials())
-    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", from_python.UNSAVED)
+    monkeypatch.setattr(python_backtest, "UNSAVED", UnsavedTrials())
+    monkeypatch.setattr("flagbt.workflows.unsaved_trials.UNSAVED", python_backtest.UNSAVED)
     return tmp_path
 
 
@@ -153,7 +153,7 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
     "compare one run": (lambda run: flagbt.compare(run), "compare: expected a list of runs"),
     "compare nothing": (lambda _: flagbt.compare([]), "compare: expected a list of runs"),
     "compare text": (lambda _: flagbt.compare("runs"), "compare: expected a list of runs"),
-    "compare numbers": (lambda run: flagbt.compare([run, 3]), "compare: the item 2 is a int, expected a Run or the path"),
+    "compare numbers": (lambda run: flagbt.compare([run, 3]), "compare: the item 2 is an int, expected a Run or the path"),
     "compare a missing folder": (lambda run: flagbt.compare([run, "nowhere"]), "run 'nowhere': no run in runs"),
     "compare a run with itself": (lambda run: flagbt.compare([run, run]), "is given twice"),
     "compare other bars": (
@@ -189,12 +189,16 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
     "calibrate a decision": (lambda _: calibrate(decision=3), "decision: expected text"),
     "calibrate on a device": (lambda _: calibrate(device="tpu"), "device"),
     "train on a list": (lambda _: flagbt.train([1], "mine"), "data: expected a DataFrame"),
-    "train into a number": (lambda _: flagbt.train(FRAME, 3), "target: expected a path, got a int"),
+    "train into a number": (lambda _: flagbt.train(FRAME, 3), "target: expected a path, got an int"),
     "train a dict": (lambda _: flagbt.train(FRAME, "mine", {}), "recipe: expected Recipe, got a dict"),
     "train on more": (lambda _: flagbt.train(FRAME, "mine", more=[3]), "more: expected a DataFrame"),
     "train on one more": (lambda _: flagbt.train(FRAME, "mine", more=FRAME), "more: expected a list"),
     "train on a device": (lambda _: flagbt.train(FRAME, "mine", device="tpu"), "device: expected auto, cpu"),
     "train with former arguments": (lambda _: flagbt.train(FRAME, "mine", notify=print), "no longer takes notify"),
+    "a page of a diagnosis that is a number": (
+        lambda _: flagbt.diagnose("Jan4", FRAME, timerange=SPRING).to_html(3),
+        "page: expected a path, got an int",
+    ),
     "diagnose a number": (lambda _: flagbt.diagnose(3, FRAME, features=lambda bars: bars.close[:, None]), "is not a model"),
     "diagnose without features": (lambda _: flagbt.diagnose(lambda rows: rows, FRAME), "features is not given"),
     "diagnose an unknown name": (lambda _: flagbt.diagnose("Jan44", FRAME), "Did you mean 'Jan4'"),
@@ -207,6 +211,8 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
     "diagnose with half a seed": (lambda _: flagbt.diagnose("Jan4", FRAME, seed=0.5), "seed: expected a whole number"),
     "diagnose a range": (lambda _: flagbt.diagnose("Jan4", FRAME, timerange="then"), "timerange: 'then' is not a time range"),
     "diagnose other bars": (lambda _: flagbt.diagnose("Jan4", 3), "data: expected a DataFrame"),
+    "sweep a class": (lambda _: flagbt.sweep(FRAME, flagbt.Strategy), "name or 'module:Class', and this is Strategy itself"),
+    "sweep a set": (lambda _: flagbt.sweep(FRAME, {3}), "strategy: expected a name such as 'sma-cross'"),
     "fetch a number": (lambda _: flagbt.fetch(3, since="2020-01-01"), "symbol: expected text, got 3"),
     "fetch since a word": (lambda _: flagbt.fetch("BTC/USDT", since="then"), "since: 'then' is not a date"),
     "fetch since a number": (lambda _: flagbt.fetch("BTC/USDT", since=2020), "since: expected a moment"),

@@ -16,12 +16,12 @@ import pytest
 from flagbt.data.bundled_sample import load_sample
 from flagbt.data.time_range import TimeRange
 from flagbt.engine.backtest import run_backtest
+from flagbt.engine.run_request import RunRequest
 from flagbt.errors import StrategyError, UsageError
 from flagbt.results.run_reader import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.baselines import SmaCross
 from flagbt.workflows.backtest import backtest_request
-from flagbt.workflows.request import RunRequest
 from flagbt.workflows.run import save_run
 
 Command = Callable[..., tuple[int, str, str]]

@@ -95,8 +95,8 @@ def test_signals_and_probabilities_follow_the_position_rule() -> None:
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a list": (lambda: [0, 1, 2], r"signals: expected a Series or a DataFrame .* got a list.*pandas\.Series\(values"),
-    "an array": (lambda: np.zeros(200), "got a ndarray"),
-    "a number": (lambda: 1, "got a int"),
+    "an array": (lambda: np.zeros(200), "got an ndarray"),
+    "a number": (lambda: 1, "got an int"),
     "no rows": (lambda: series([2.5][:0]).astype(float), "may be signals or exposures|there are no rows"),
     "no times": (lambda: pd.Series([0, 1, 2]), "expected a DatetimeIndex"),
     "0 and 1": (lambda: series([0.0, 1.0]), r"0 and 1 alone may be signals or exposures.*rename\(\"signal\"\)"),

@@ -13,7 +13,8 @@ from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..engine.costs import Costs
 from ..engine.rules import Rules
-from ..errors import UsageError, quoted_value
+from ..engine.run_request import RunOptions, RunRequest
+from ..errors import UsageError
 from ..options import values_of
 from ..storage.paths import path_of
 from .arguments import (
@@ -24,6 +25,7 @@ from .arguments import (
     callback_from,
     check_known,
     checkpoint_from,
+    decision_from,
     instance_or_none,
     params_from,
     python_words,
@@ -33,8 +35,6 @@ from .arguments import (
 )
 from .backtest import GivenObjects, backtest_request
 from .bars_input import BarsInput, bars_from
-from .fitted_calibration import decision_from
-from .request import RunOptions, RunRequest
 from .run import Run
 from .signals_input import GivenSignals, SignalsInput, seen_from, signals_from
 from .unsaved_trials import UNSAVED

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from ..data.time_range import TimeRange
-from ..engine.costs import Costs
-from ..engine.rules import Rules
 from ..options import check_options, from_options, nested, option
+from .costs import Costs
+from .rules import Rules
 
 if TYPE_CHECKING:
     from ..models.decision import Decision

@@ -8,25 +8,24 @@ from pathlib import Path
 from typing import Self, TypedDict, Unpack
 
 from ..arrays import FloatArray, PhaseProgress
-from ..errors import UsageError, quoted_value
+from ..errors import UsageError, kind_of
 from ..models.calibration import Calibration
 from ..models.calibration_fit import checked_shares
 from ..models.checkpoint import find_checkpoint
 from ..models.decision import Decision
 from ..results.calibration_result import CalibrationResult
+from ..storage.paths import page_path
 from .arguments import (
     CheckpointInput,
     TimeRangeInput,
-    callback_from,
     check_known,
     checkpoint_from,
+    decision_from,
     python_words,
-    silent_phases,
     time_range_from,
 )
 from .bars_input import BarsInput, bars_from
 from .calibrate import CalibrateRequest, calibrate_request
-from .inputs import page_path
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -136,7 +135,7 @@ def calibrate(
             raise UsageError("timerange: not given. Give the range of the fit, such as '20240101-20240701'.")
         for argument, value in (("method", method), ("store", store), ("device", options.get("device", "auto"))):
             if not isinstance(value, str) and not (argument == "store" and value is None):
-                raise UsageError(f"{argument}: expected text, got a {type(value).__name__}.")
+                raise UsageError(f"{argument}: expected text, got {kind_of(value)}.")
         for argument in ("overwrite", "force", "cache"):
             if not isinstance(options.get(argument, True), bool):
                 raise UsageError(f"{argument}: expected True or False, got {quoted_value(options.get(argument))}.")
@@ -158,15 +157,6 @@ def calibrate(
         if store is not None:
             found.store_calibration(store, done.stored, overwrite=overwrite)
         return FittedCalibration.of(done)
-
-
-def decision_from(value: object) -> Decision | None:
-    """Return a decision rule, or the one that a text describes; raises UsageError for any other type or text."""
-    if value is None or isinstance(value, Decision):
-        return value
-    if isinstance(value, str):
-        return Decision.parse(value)
-    raise UsageError(f"decision: expected text such as 'argmax', or a Decision, got a {type(value).__name__}.")
 
 
 def _shares(value: Sequence[float] | FloatArray | None) -> FloatArray | None:
