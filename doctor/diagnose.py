@@ -14,7 +14,7 @@ from ..data.bars import Bars
 from ..data.features import FeatureSet
 from ..data.labels import LabelSpec
 from ..data.time_range import TimeRange
-from ..errors import RangeError, UsageError, kind_of
+from ..errors import RangeError, UsageError, kind_of, quoted_value
 from ..models.signals import Signals
 from .examine import examine
 from .finding import Diagnosis

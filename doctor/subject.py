@@ -19,7 +19,7 @@ from ..arrays import BoolArray, FloatArray, IntArray
 from ..data.bars import Bars
 from ..data.features import FeatureSet
 from ..data.labels import NO_LABEL, class_shares
-from ..errors import UsageError, kind_of
+from ..errors import UsageError, kind_of, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..models.signals import Signals
 from ..models.statistics import softmax

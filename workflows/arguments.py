@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..data.time_range import TimeRange
-from ..errors import FlagbtError, UsageError, kind_of, nearest, option_alike
+from ..errors import FlagbtError, UsageError, kind_of, nearest, option_alike, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..models.decision import Decision
 from ..strategies.base import Strategy

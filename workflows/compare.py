@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import UsageError, kind_of
 from ..results.run_record import RunRecord
 from ..storage.paths import page_path, path_of
+from .arguments import callback_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +132,7 @@ def compare(
         )
     if sort is not None and not isinstance(sort, str):
         raise UsageError(f"sort: expected the name of a metric, such as 'sharpe_daily', got {kind_of(sort)}.")
-    read = read_comparison(runs, path_of(out, "out"), progress)
+    read = read_comparison(runs, path_of(out, "out"), callback_from(progress, "progress", "print", lambda _done, _total: None))
     by = None if sort is None else metric_name(sort, option="sort", known=metric_names(read.runs))
     check_common_bars(read.runs)
     return read if by is None else read.ranked(by)

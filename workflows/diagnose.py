@@ -17,7 +17,7 @@ from ..errors import UsageError, quoted_value
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..results.run_record import RunRecord
 from ..storage.paths import path_of
-from .arguments import check_known, python_words, time_range_from
+from .arguments import callback_from, check_known, python_words, silent_phases, time_range_from
 from .bars_input import BarsInput, bars_from
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from ..models.calibration import Calibration
 from ..models.checkpoint import Checkpoint
 from ..models.decision import Decision
 from ..storage.atomic_files import check_writable, read_json
-from ..storage.paths import path_of
 
 SAMPLE_RANGE = TimeRange.parse("20240101-20250101")  # traded by default on the bundled sample
 

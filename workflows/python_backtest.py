@@ -14,7 +14,7 @@ from ..data.time_range import TimeRange
 from ..engine.costs import Costs
 from ..engine.rules import Rules
 from ..engine.run_request import RunOptions, RunRequest
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 from ..options import values_of
 from ..storage.paths import path_of
 from .arguments import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self, TypedDict, Unpack
 
 from ..arrays import FloatArray, PhaseProgress
-from ..errors import UsageError, kind_of
+from ..errors import UsageError, kind_of, quoted_value
 from ..models.calibration import Calibration
 from ..models.calibration_fit import checked_shares
 from ..models.checkpoint import find_checkpoint
@@ -18,10 +18,12 @@ from ..storage.paths import page_path
 from .arguments import (
     CheckpointInput,
     TimeRangeInput,
+    callback_from,
     check_known,
     checkpoint_from,
     decision_from,
     python_words,
+    silent_phases,
     time_range_from,
 )
 from .bars_input import BarsInput, bars_from

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..arrays import PhaseProgress
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 from ..options import OptionValue, option_table
 from ..storage.paths import path_of
 from ..strategies.base import Strategy
-from .arguments import check_known, checkpoint_from, python_words, time_range_from
+from ..sweeps.axes import STORED
+from .arguments import callback_from, check_known, checkpoint_from, decision_from, python_words, silent_phases, time_range_from
 from .bars_input import BarsInput, bars_from
 from .finished_sweep import FinishedSweep
 from .sweep import sweep_request
@@ -83,7 +85,8 @@ def sweep(
         given["data"] = None if data is None or in_memory else path_of(data, "data")
         request = SweepRequest.of({name: value for name, value in given.items() if value is not None})
         bars = bars_from(data) if in_memory else None
-        return sweep_request(request, bars=bars, out=path_of(out, "out"), runs=path_of(runs, "runs"), progress=progress)
+        report = callback_from(progress, "progress", "print", silent_phases)
+        return sweep_request(request, bars=bars, out=path_of(out, "out"), runs=path_of(runs, "runs"), progress=report)
 
 
 def _strategy_name(value: object) -> str | None:

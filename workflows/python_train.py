@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UsageError, kind_of, moved_arguments
+from ..errors import UsageError, kind_of, moved_arguments, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..storage.paths import path_of
 from ..training.progress import SILENT, Monitor

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ..arrays import PhaseProgress
-from ..errors import UsageError, kind_of
+from ..errors import UsageError, kind_of, quoted_value
 from ..results.run_info import FORMAT_VERSION
 from ..results.run_reader import read_run as read_record
 from ..results.run_record import RunRecord
@@ -61,9 +61,7 @@ class Run(RunRecord):
         RecordError
             When a file is missing, damaged, or of a newer format.
         """
-        if not isinstance(folder, str | os.PathLike):
-            raise UsageError(f"folder: expected the path of a run folder, got {kind_of(folder)}.")
-        return cls.of(read_record(Path(folder)))
+        return cls.of(read_record(path_of(folder, "folder")))
 
     @classmethod
     def of(cls, record: RunRecord) -> Self:
@@ -93,6 +91,10 @@ class Run(RunRecord):
         for argument, value in (("name", name), ("notes", notes)):
             if value is not None and not isinstance(value, str):
                 raise UsageError(f"{argument}: expected text, got {kind_of(value)}.")
+            if value is not None and any("\ud800" <= each <= "\udfff" for each in value):
+                raise UsageError(
+                    f"{argument}: {quoted_value(value)} holds half a character, which no file can hold. Remove it."
+                )
         folder = save_run(self, path_of(out, "out"), name=name, notes=notes).folder
         assert folder is not None
         return folder

@@ -15,7 +15,7 @@ from ..arrays import FloatArray, IntArray, TimeArray
 from ..data.bars import Bars, utc
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL
 from ..data.time_range import TimeRange
-from ..errors import DataError, UsageError, kind_of
+from ..errors import DataError, UsageError, kind_of, quoted_value
 from ..models.signals import NO_SIGNAL, Signals
 from ..strategies.base import Position, Strategy
 

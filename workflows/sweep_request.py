@@ -9,7 +9,7 @@ from typing import cast
 
 from ..data.time_range import TimeRange
 from ..engine.run_request import RunRequest, Scoring
-from ..errors import UsageError, nearest
+from ..errors import UsageError, nearest, quoted_value
 from ..options import OptionEntry, OptionValue, check_options, check_value, from_options, nested, option, option_table
 from ..sweeps.axes import DECISION, STORED, Axis
 from ..sweeps.ranges import DEFAULT_HOLDOUT

@@ -259,7 +259,7 @@ def test_wrong_arguments_are_refused_in_plain_words(name: str) -> None:
         (lambda run: run.save("runs", notes=["a"]), "notes: expected text, got a list"),
         (lambda run: run.tearsheet("."), "page: . is a folder. Give a file name"),
         (lambda run: run.tearsheet(None), "page: expected a path, got None"),
-        (lambda _: flagbt.read_run(3), "folder: expected the path of a run folder, got an int"),
+        (lambda _: flagbt.read_run(3), "folder: expected a path, got an int"),
         (lambda _: flagbt.read_run("nowhere"), "nowhere is not a run folder"),
         (lambda _: flagbt.Costs(fee_bps="5"), "costs: fee_bps is '5', expected 0 to 1,000 basis points"),
         (lambda _: flagbt.Costs(fee_bps=-1), "costs: fee_bps is -1"),
