@@ -142,6 +142,15 @@ def decision_from(value: object) -> Decision | None:
     raise UsageError(f"decision: expected text such as 'argmax', or a Decision, got {kind_of(value)}.")
 
 
+def callback_from(value: F | None, argument: str, example: str, otherwise: F) -> F:
+    """Return a function that a caller is called back by, ``otherwise`` for None; raises UsageError for any other value."""
+    if value is None:
+        return otherwise
+    if callable(value):
+        return value
+    raise UsageError(f"{argument}: expected a function, such as {example}, got {quoted_value(value)}.")
+
+
 def params_from(value: object) -> Mapping[str, object]:
     """Return the values of a strategy's own parameters by name; raises UsageError for anything but a mapping of names."""
     if value is None:

@@ -68,7 +68,7 @@ def train(
                 raise UsageError(f"{name}: expected True or False, got {quoted_value(value)}.")
         if not isinstance(device, str):
             raise UsageError(f"device: expected text such as 'cpu' or 'cuda', got {kind_of(device)}.")
-        folder, bars = path_of(target, "target"), bars_from(data)
+        folder, bars = path_of(target, "target", is_new=True), bars_from(data)
         others = [bars_from(each, argument="more") for each in more]
 
         from ..models.device import pick_device
