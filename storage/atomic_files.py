@@ -74,8 +74,11 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        When the file cannot be written; an existing file is then unchanged.
+        When the file cannot be written, or is a device or a pipe, which a rename would replace by a file; an existing file is
+        then unchanged.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file", str(path))
     _tidy_once(path.parent.absolute())
     with _temporary(path, _new_file) as (temporary, descriptor):
         with open(descriptor, "wb", closefd=False) as file:

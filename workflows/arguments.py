@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,9 +49,15 @@ class GivenStrategy(NamedTuple):
 
 @contextmanager
 def python_words() -> Iterator[None]:
-    """Write the options that an error names as the arguments of a function: ``--fee-bps 5`` as ``fee_bps=5``."""
+    """Write the options that an error names as the arguments of a function: ``--fee-bps 5`` as ``fee_bps=5``.
+
+    In a notebook without ipywidgets, transformers warns about progress bars, which flagbt does not show: that warning is left
+    out.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            yield
     except FlagbtError as error:
         error.args = (_python_words(str(error)),)
         raise

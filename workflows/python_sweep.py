@@ -11,6 +11,7 @@ from ..arrays import PhaseProgress
 from ..errors import UsageError
 from ..options import OptionValue, option_table
 from ..storage.paths import path_of
+from ..strategies.base import Strategy
 from .arguments import check_known, checkpoint_from, python_words, time_range_from
 from .bars_input import BarsInput, bars_from
 from .finished_sweep import FinishedSweep
@@ -70,13 +71,26 @@ def sweep(
         if "timerange" in given:
             given["timerange"] = tuple(time_range_from(each) for each in _many(options["timerange"]))
         given["ckpt"] = tuple(checkpoint_from(each) for each in _many(checkpoint) if each is not None)
-        given["strategy"] = strategy
+        given["strategy"] = _strategy_name(strategy)
         given["params"] = _params(params)
         in_memory = not (data is None or isinstance(data, str | os.PathLike))
         given["data"] = None if data is None or in_memory else path_of(data, "data")
         request = SweepRequest.of({name: value for name, value in given.items() if value is not None})
         bars = bars_from(data) if in_memory else None
         return sweep_request(request, bars=bars, out=path_of(out, "out"), runs=path_of(runs, "runs"), progress=progress)
+
+
+def _strategy_name(value: object) -> str | None:
+    """Return a strategy's name; raises UsageError for a class, an instance, or any other type."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, type | Strategy):
+        name = value.__name__ if isinstance(value, type) else type(value).__name__
+        raise UsageError(
+            f"strategy: a sweep takes a name or 'module:Class', and this is {name} itself. Write its class into a file, such "
+            f"as my_strategy.py in the current folder, and give 'my_strategy:{name}'; params={{...}} sets its parameters."
+        )
+    raise UsageError(f"strategy: expected a name such as 'sma-cross', or 'module:Class', got {value!r:.60}.")
 
 
 def _many(value: object) -> Sequence[object]:

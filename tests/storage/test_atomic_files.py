@@ -50,6 +50,17 @@ def test_a_file_that_is_replaced_keeps_its_mode(umask: int, tmp_path: Path) -> N
     assert mode(tmp_path / "b") == 0o640
 
 
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """If it fails, `flagbt compare -o /dev/full` of an administrator makes a file of the device, for every process."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    (link := tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(OSError, match="it is a device or a pipe, not a file"):
+            write_text(path, "new")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "pipe"]
+
+
 def test_checkpoints_and_runs_have_one_mode(
     nano: Checkpoint, run_maker: Callable[..., Simulation], keep_run: Callable[..., RunRecord], tmp_path: Path
 ) -> None:

@@ -19,22 +19,10 @@ import pytest
 import flagbt
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = set(
-    [
-        "pandas",
-        "torch",
-        "transformers",
-        "peft",
-        "backtrader",
-        "quantstats",
-        "matplotlib",
-        "numba",
-        "ray",
-        "bokeh",
-        "scipy",
-        "jinja2",
-    ]
-)
+HEAVY = {
+    *("pandas", "torch", "transformers", "peft", "backtrader", "quantstats"),
+    *("matplotlib", "numba", "ray", "bokeh", "scipy", "jinja2"),
+}
 
 
 def structure() -> ModuleType:

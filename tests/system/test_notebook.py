@@ -40,6 +40,8 @@ def test_a_notebook_goes_from_a_frame_to_a_diagnosis(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells()])
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [shown(cell) for cell in notebook["cells"]]
+    streams = [each["text"] for cell in notebook["cells"] for each in cell["outputs"] if each["output_type"] == "stream"]
+    assert streams == []  # nothing was printed, no library's warning either
     kinds = " ".join(kind for each in outputs for kind in each)
     html = [each["text/html"] for each in outputs if "text/html" in each]
     assert "image/png" in kinds  # the figure

@@ -274,6 +274,9 @@ def test_a_strategy_is_a_class_and_a_line(copy: Copy) -> None:
     folder = copy.desk / run["run"]
     assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["strategy"] == "one-weekday"
     assert "one-weekday" in (folder / "tearsheet.html").read_text(encoding="utf-8")
+    assert "--param weekday=2" in (folder / "tearsheet.html").read_text(encoding="utf-8")
+    sweep = ("sweep", "--strategy", "one-weekday", "--param", "weekday=0,2", *JANUARY, "--workers", "1", "--json")
+    assert json.loads(copy.flagbt(*sweep))["varied"] == ["param.weekday"]
     copy.flagbt("run", "--strategy", "always-hold", *JANUARY)
     assert "one-weekday" in copy.compared()
     assert "one-weekday" in (copy.desk / "runs" / "index.html").read_text(encoding="utf-8")
@@ -400,6 +403,60 @@ def test_a_cost_is_a_field_and_its_arithmetic(copy: Copy) -> None:
     assert json.loads(swept)["settings"] == 2
     page = next((copy.desk / "sweeps").glob("*/sweep.html")).read_text(encoding="utf-8")
     assert "funding bps per day" in page.replace("_", " ")
+
+
+RULE = """    max_hold_bars: int | None = option(
+        None, help="Exit once a position is this old.", unit="bars", minimum=1, expected="1 bar or more", sweep=True
+    )
+"""
+EXIT = """    if 0 < limits.max_hold_bars <= held.bars_held:
+        return 0.0, MAX_HOLD
+"""
+
+
+def test_a_rule_is_a_field_and_its_condition(copy: Copy) -> None:
+    """A new rule would be missing from a command, the funnel or the sweep, or differ between Backtrader and the fast replay."""
+    field, off = (
+        "    stop_loss: float | None = option(\n",
+        "            off if self.close_short_above is None else self.close_short_above,\n",
+    )
+    codes, limit = "MIN_HOLD, RUIN = 1, 2, 3, 4, 5, 6, 7", "    max_short: float\n    close_short_above: float\n"
+    copy.edit(
+        "engine/rules.py",
+        (field, RULE + field),
+        (off, f"{off}            self.max_hold_bars or 0,\n"),
+        ("HORIZON, MIN_HOLD, RUIN,", "HORIZON, MAX_HOLD, MIN_HOLD, RUIN,"),
+        ('RUIN: "ruin"}', 'RUIN: "ruin", MAX_HOLD: "max_hold"}'),
+    )
+    copy.edit(
+        "engine/kernel.py",
+        (codes, codes.replace("RUIN =", "RUIN, MAX_HOLD =") + ", 8"),
+        (limit, f"{limit}    max_hold_bars: int\n"),
+        ("        return 0.0, HORIZON\n", f"        return 0.0, HORIZON\n{EXIT}"),
+    )
+    assert copy.touched() == ["engine/kernel.py", "engine/rules.py"]
+
+    assert "--max-hold-bars BARS" in copy.flagbt("run", "--help")
+    assert "max_hold_bars is 0, expected 1 bar or more" in copy.refused(
+        "sweep", "--strategy", "sma-cross", "--max-hold-bars", "0", *JANUARY
+    )
+    (copy.desk / "run.yaml").write_text("max_hold_bars: 5\n")
+    free, short = copy.run(), copy.run("--config", "run.yaml")
+    record = json.loads((short / "run.json").read_text(encoding="utf-8"))
+    assert record["config"]["max_hold_bars"] == 5
+    assert record["funnel"]["exits"]["max_hold"] > 0
+    assert "max_hold_bars" not in json.loads((free / "run.json").read_text(encoding="utf-8"))["config"]
+    assert "--max-hold-bars 5" in (short / "tearsheet.html").read_text(encoding="utf-8")
+    assert "max hold bars" in copy.compared()
+    script = (
+        "import flagbt; run = flagbt.backtest(None, 'sma-cross', timerange='20240101-20240201',"
+        "rules=flagbt.Rules(max_hold_bars=5)); print(run.info.trial.configuration)"
+    )
+    assert copy.python("-c", script).stdout.split() == [record["trial"]["configuration"]]
+    axes = ("--max-hold-bars", "none,5", "--check-share", "1", "--workers", "1")
+    swept = json.loads(copy.flagbt("sweep", "--strategy", "sma-cross", *JANUARY, *axes, "--json"))
+    assert (swept["varied"], swept["checked"]["settings"]) == (["max_hold_bars"], 2)
+    assert "max hold bars" in (copy.desk / swept["page"]).read_text(encoding="utf-8")
 
 
 CHECK = '''"""Few bars: whether there are enough."""

@@ -211,6 +211,8 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
     "diagnose with half a seed": (lambda _: flagbt.diagnose("Jan4", FRAME, seed=0.5), "seed: expected a whole number"),
     "diagnose a range": (lambda _: flagbt.diagnose("Jan4", FRAME, timerange="then"), "timerange: 'then' is not a time range"),
     "diagnose other bars": (lambda _: flagbt.diagnose("Jan4", 3), "data: expected a DataFrame"),
+    "sweep a class": (lambda _: flagbt.sweep(FRAME, flagbt.Strategy), "name or 'module:Class', and this is Strategy itself"),
+    "sweep a set": (lambda _: flagbt.sweep(FRAME, {3}), "strategy: expected a name such as 'sma-cross'"),
     "fetch a number": (lambda _: flagbt.fetch(3, since="2020-01-01"), "symbol: expected text, got 3"),
     "fetch since a word": (lambda _: flagbt.fetch("BTC/USDT", since="then"), "since: 'then' is not a date"),
     "fetch since a number": (lambda _: flagbt.fetch("BTC/USDT", since=2020), "since: expected a moment"),
