@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..options import OptionEntry, OptionValue, option_table
+from ..strategies.parameters import YES_OR_NO
 from ..sweeps.axes import value_text
 from ..workflows.strategy import read_param_axes
 from ..workflows.sweep_request import SweepRequest, swept_options
@@ -98,10 +99,9 @@ def _whole(text: str) -> int:
 
 
 def _yes_or_no(text: str) -> bool:
-    values = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
-    if text.lower() not in values:
+    if text.lower() not in YES_OR_NO:
         raise ValueError("expected yes, no, or both separated by a comma")
-    return values[text.lower()]
+    return YES_OR_NO[text.lower()]
 
 
 def _name(text: str) -> str:

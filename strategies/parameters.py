@@ -24,7 +24,7 @@ ParameterValue = bool | int | float | str | None
 _LARGEST_WHOLE = 2**63 - 1  # a column of a sweep's table holds no larger one
 _WORDS: dict[type, str] = {bool: "yes or no", int: "a whole number", float: "a number", str: "text", type(None): "none"}
 _ANY: tuple[type, ...] = (int, float, str)  # of a parameter whose type is unknown
-_YES_OR_NO = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+YES_OR_NO = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _OWNED = {"short": "--short", "seed": "--seed"}
 
 
@@ -55,8 +55,8 @@ class Parameter:
         text = text.strip()
         if type(None) in self.types and text.lower() == "none":
             return None
-        if bool in self.types and text.lower() in _YES_OR_NO:
-            return _YES_OR_NO[text.lower()]
+        if bool in self.types and text.lower() in YES_OR_NO:
+            return YES_OR_NO[text.lower()]
         if int in self.types and re.fullmatch(r"[-+]?[0-9]{1,18}", text):
             return int(text)
         if float in self.types and (number := _finite(text)) is not None:

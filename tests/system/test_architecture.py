@@ -20,18 +20,9 @@ import flagbt
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
-    "pandas",
-    "torch",
-    "transformers",
-    "peft",
-    "backtrader",
-    "quantstats",
-    "matplotlib",
-    "numba",
-    "ray",
-    "bokeh",
-    "scipy",
-} | {"jinja2"}
+    *("pandas", "torch", "transformers", "peft", "backtrader", "quantstats"),
+    *("matplotlib", "numba", "ray", "bokeh", "scipy", "jinja2"),
+}
 
 
 def structure() -> ModuleType:
