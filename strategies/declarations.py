@@ -125,11 +125,6 @@ def _range(given: object, where: str) -> TimeRange:
     if not isinstance(given, TimeRange):
         raise StrategyError(f"{where} holds {given!r}, expected time ranges. {_REMEDY}.")
     ends = [end for end in (given.start, given.stop) if end is not None]
-    if not all(isinstance(end, np.datetime64) and not np.isnat(end) for end in ends):
-        raise StrategyError(
-            f"{where} holds a TimeRange from {given.start!r} to {given.stop!r}, whose ends are not both numpy datetime64 "
-            "values. Write the range as text, such as '20200101-20230701'."
-        )
     if len(ends) == 2 and ends[0] >= ends[1]:
         raise StrategyError(
             f"{where} holds {given}, which ends before it starts. The end is exclusive: write it after the start."

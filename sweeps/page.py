@@ -164,8 +164,9 @@ def _winner(record: SweepRecord, result: SweepOutcome) -> WinnerSection | None:
                 (", buy and hold", winner.buy_and_hold, holdout.buy_and_hold),
             ):
                 rows.append([f"{_head(key)}{suffix}", *(write(number_in(each, key)) for each in ranked), write(after[key])])
+    label = setting_label(winner.rows[0], record.varied)
     return WinnerSection(
-        label=setting_label(winner.rows[0], record.varied).capitalize(),
+        label=label if "_" in label.partition(" ")[0] else label.capitalize(),  # a parameter keeps its name
         chart=chart,
         columns=["", *(f"ranked {row['timerange']}" for row in winner.rows), f"hold-out {holdout.timerange}"],
         rows=rows,

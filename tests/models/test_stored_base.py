@@ -412,13 +412,15 @@ def test_a_model_of_the_hub_is_found_again_by_its_revision(language_folder: Path
         import sys
         from pathlib import Path
         from flagbt.errors import CheckpointError
+        from flagbt.models.description import BaseOrigin
         from flagbt.models.kinds.language_model import load_language_model, referred
         found = load_language_model("someone/words", 2).to_json()
         print(found["source"])
         Path(sys.argv[1]).unlink()
-        print(len(referred(found, name="x")))
+        print(len(referred(BaseOrigin.from_json(found), name="x")))
         try:
-            referred(found | {"source": found["source"] | {"revision": "0" * 40}}, name="x")
+            other = found | {"source": found["source"] | {"revision": "0" * 40}}
+            referred(BaseOrigin.from_json(other), name="x")
         except CheckpointError as error:
             print(error)
     """

@@ -715,7 +715,7 @@ def test_memory_does_not_grow_with_the_settings(tmp_path: Path, data: Path, nano
         "part = TimeRange.parse('20240110-20240125')\n"
         "request = SweepRequest(ckpt=(sys.argv[1],), data=Path(sys.argv[2]), timerange=(part,),\n"
         "    offsets=tuple(each / n for each in range(n)), check_share=0.0, workers=1)\n"
-        "sweep(request, out=out, runs=out / 'runs')\n"
+        "sweep_request(request, out=out, runs=out / 'runs')\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
     most = []
