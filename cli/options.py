@@ -59,6 +59,11 @@ class TableOption(click.Option):
         return extra
 
 
+def grouped(group: str, *names: str, **about: Any) -> Callable[[F], F]:
+    """Add an option under a heading; ``about`` is click's."""
+    return click.option(*names, cls=TableOption, group=group, **about)
+
+
 class Command(click.Command):
     """A command with two examples in its help, and its options under headings.
 

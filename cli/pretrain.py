@@ -10,7 +10,7 @@ import click
 
 from ..data.time_range import TimeRange
 from .console import epoch_table, print_line
-from .options import LARGEST_SEED, Command, Number, Place, Range, config_option, json_option, print_json
+from .options import LARGEST_SEED, Command, Number, Place, Range, config_option, grouped, json_option, print_json
 from .training_options import checkpoint_folder, read_series
 
 
@@ -39,27 +39,27 @@ class _Options(TypedDict):
         "flagbt pretrain --data btc_1h.csv --more-data eth_1h.csv --preset small",
     ),
 )
-@click.option("--data", type=Place(), required=True, help="A file of bars.")
-@click.option("--more-data", type=Place(), multiple=True, help="Another file of bars to train on. Repeatable.")
-@click.option("--output", type=Place(), default=Path("bases"), show_default=True, help="Folder of bases.")
-@click.option("--name", default="base", show_default=True, help="The base's name.")
-@click.option("--preset", default="tiny", show_default=True, help="tiny, small or 88m.")
-@click.option("--timerange", type=Range(), help="Bars to train on. Default: all.")
-@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--features", default="default", show_default=True, help="A feature set's name, or module:name.")
-@click.option(
+@grouped("Bars", "--data", type=Place(), required=True, help="A file of bars.")
+@grouped("Bars", "--more-data", type=Place(), multiple=True, help="Another file of bars to train on. Repeatable.")
+@grouped("Output", "--output", type=Place(), default=Path("bases"), help="Folder of bases.")
+@grouped("Output", "--name", default="base", help="The base's name.")
+@grouped("Base", "--preset", default="tiny", help="tiny, small or 88m.")
+@grouped("Bars", "--timerange", type=Range(), help="Bars to train on. Default: all.")
+@grouped("Schedule", "--epochs", type=click.IntRange(1), default=3)
+@grouped("Bars", "--features", default="default", help="A feature set's name, or module:name.")
+@grouped(
+    "Bars",
     "--horizon-bars",
     type=click.IntRange(1),
     default=6,
-    show_default=True,
     help="Bars at the end that are not trained on; as many as the labels of trainings look ahead.",
 )
-@click.option("--learning-rate", type=Number(above=0), default=2e-3, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences per step.")
-@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--resume", is_flag=True, help="Continue from the last save of an unfinished pre-training.")
-@click.option("--overwrite", is_flag=True, help="Replace a base of that name when the pre-training is done.")
+@grouped("Schedule", "--learning-rate", type=Number(above=0), default=2e-3)
+@grouped("Schedule", "--batch-size", type=click.IntRange(1), default=4, help="Sequences per step.")
+@grouped("Schedule", "--seed", type=click.IntRange(0, LARGEST_SEED), default=0)
+@grouped("Schedule", "--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@grouped("Output", "--resume", is_flag=True, help="Continue from the last save of an unfinished pre-training.")
+@grouped("Output", "--overwrite", is_flag=True, help="Replace a base of that name when the pre-training is done.")
 @config_option
 @json_option
 def pretrain_command(data: Path, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:

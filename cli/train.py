@@ -13,7 +13,18 @@ from ..data.time_range import TimeRange
 from ..errors import UsageError
 from ..storage.untrusted_files import load_json
 from .console import epoch_table, print_line, print_table, print_warning
-from .options import LARGEST_SEED, Command, Number, Place, Range, config_option, json_option, print_json, print_resolved
+from .options import (
+    LARGEST_SEED,
+    Command,
+    Number,
+    Place,
+    Range,
+    config_option,
+    grouped,
+    json_option,
+    print_json,
+    print_resolved,
+)
 from .training_options import checkpoint_folder, read_series
 
 if TYPE_CHECKING:
@@ -68,54 +79,53 @@ class _Options(TypedDict):
         "flagbt train --data btc_1h.csv --base base --weight-strategy sqrt --on-collapse stop",
     ),
 )
-@click.option("--data", type=Place(), required=True, help="A file of bars.")
-@click.option(
-    "--more-data", type=Place(), multiple=True, help="Another file of bars to train on, not to validate on. Repeatable."
+@grouped("Bars", "--data", type=Place(), required=True, help="A file of bars.")
+@grouped(
+    "Bars", "--more-data", type=Place(), multiple=True, help="Another file of bars to train on, not to validate on. Repeatable."
 )
-@click.option("--output", type=Place(), default=Path("checkpoints"), show_default=True, help="Folder of checkpoints.")
-@click.option("--name", default="flagbt", show_default=True, help="The checkpoint's name.")
-@click.option("--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
-@click.option("--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
-@click.option("--base-layers", type=click.IntRange(1), help="Use only the first N layers of a language model.")
-@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--pretrain-epochs", type=click.IntRange(1), help="Epochs of next-bar prediction; 3 without --base.")
-@click.option("--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
-@click.option("--validation", type=Range(), help="Bars to validate and calibrate on. Default: the last fifth.")
-@click.option("--objective", default="ce", show_default=True, help="ce, focal, logit-adjusted or balanced-softmax.")
-@click.option("--weight-strategy", default="none", show_default=True, help="none, inverse, sqrt or effective.")
-@click.option("--sampler", default="natural", show_default=True, help="natural, or oversample SELL and BUY.")
-@click.option("--label-smoothing", type=Number(), default=0.0, show_default=True, help="Share of the target spread evenly.")
-@click.option("--gamma", type=Number(), default=2.0, show_default=True, help="Of the focal loss.")
-@click.option("--tau", type=Number(), default=1.0, show_default=True, help="Of the logit adjustment.")
-@click.option("--beta", type=Number(), default=0.9999, show_default=True, help="Of the effective-number weights.")
-@click.option("--features", help="A feature set's name, or module:name. Default: the base's, or default.")
-@click.option("--labels", default="horizon:6,0.01", show_default=True, help="Or triple-barrier:BARS,UP,DOWN: what to predict.")
-@click.option(
+@grouped("Output", "--output", type=Place(), default=Path("checkpoints"), help="Folder of checkpoints.")
+@grouped("Output", "--name", default="flagbt", help="The checkpoint's name.")
+@grouped("Base", "--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
+@grouped("Base", "--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
+@grouped("Base", "--base-layers", type=click.IntRange(1), help="Use only the first N layers of a language model.")
+@grouped("Schedule", "--epochs", type=click.IntRange(1), default=10)
+@grouped("Base", "--pretrain-epochs", type=click.IntRange(1), help="Epochs of next-bar prediction; 3 without --base.")
+@grouped("Bars", "--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
+@grouped("Bars", "--validation", type=Range(), help="Bars to validate and calibrate on. Default: the last fifth.")
+@grouped("Objective", "--objective", default="ce", help="ce, focal, logit-adjusted or balanced-softmax.")
+@grouped("Objective", "--weight-strategy", default="none", help="none, inverse, sqrt or effective.")
+@grouped("Objective", "--sampler", default="natural", help="natural, or oversample SELL and BUY.")
+@grouped("Objective", "--label-smoothing", type=Number(), default=0.0, help="Share of the target spread evenly.")
+@grouped("Objective", "--gamma", type=Number(), default=2.0, help="Of the focal loss.")
+@grouped("Objective", "--tau", type=Number(), default=1.0, help="Of the logit adjustment.")
+@grouped("Objective", "--beta", type=Number(), default=0.9999, help="Of the effective-number weights.")
+@grouped("Bars", "--features", help="A feature set's name, or module:name. Default: the base's, or default.")
+@grouped("Bars", "--labels", default="horizon:6,0.01", help="Or triple-barrier:BARS,UP,DOWN: what to predict.")
+@grouped(
+    "Bars",
     "--embargo-bars",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     help="Bars after the training range that no validation sample uses.",
 )
-@click.option(
-    "--walk-forward", type=click.IntRange(1), help="Train this many folds, each on its past; test each on the bars after it."
+@grouped(
+    "Bars",
+    "--walk-forward",
+    type=click.IntRange(1),
+    help="Train this many folds, each on its past; test each on the bars after it.",
 )
-@click.option("--lora-rank", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--lora-layers", default="all", show_default=True, help="all, or top:N to adapt the last N layers only.")
-@click.option("--learning-rate", type=Number(above=0), default=1e-3, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Sequences per step.")
-@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--best-by", default="nll", show_default=True, help="nll, mcc, macro_f1, balanced_accuracy or last: the epoch kept."
-)
-@click.option(
-    "--on-collapse", default="warn", show_default=True, help="warn or stop, when an epoch collapses or is too good to be true."
-)
-@click.option("--control", help="shuffled-labels or random-walk: train on data without a signal, and write nothing.")
-@click.option("--report-to", type=click.Choice(["tensorboard", "wandb", "trackio"]), help="Log there as well.")
-@click.option("--resume", is_flag=True, help="Continue from the last save of an unfinished training.")
-@click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
+@grouped("Schedule", "--lora-rank", type=click.IntRange(1), default=16)
+@grouped("Schedule", "--lora-layers", default="all", help="all, or top:N to adapt the last N layers only.")
+@grouped("Schedule", "--learning-rate", type=Number(above=0), default=1e-3)
+@grouped("Schedule", "--batch-size", type=click.IntRange(1), default=4, help="Sequences per step.")
+@grouped("Schedule", "--seed", type=click.IntRange(0, LARGEST_SEED), default=0)
+@grouped("Schedule", "--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@grouped("Schedule", "--best-by", default="nll", help="nll, mcc, macro_f1, balanced_accuracy or last: the epoch kept.")
+@grouped("Schedule", "--on-collapse", default="warn", help="warn or stop, when an epoch collapses or is too good to be true.")
+@grouped("Output", "--control", help="shuffled-labels or random-walk: train on data without a signal, and write nothing.")
+@grouped("Output", "--report-to", type=click.Choice(["tensorboard", "wandb", "trackio"]), help="Log there as well.")
+@grouped("Output", "--resume", is_flag=True, help="Continue from the last save of an unfinished training.")
+@grouped("Output", "--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
 @config_option
 @json_option
 def train_command(data: Path, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:
