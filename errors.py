@@ -241,6 +241,32 @@ def check_choice(option: str, value: str, known: Iterable[str]) -> None:
         raise UsageError(f"{option}: '{value}' is unknown. {nearest(value, names)}")
 
 
+def known_arguments(name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Return a decorator of a public function that refuses an unknown keyword argument, and names the nearest one.
+
+    Parameters
+    ----------
+    name : str
+        The function's, for the message.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(function)
+        def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            import inspect  # only where something is called, so that importing flagbt stays instant
+
+            known = [each for each in inspect.signature(function).parameters if each != "self"]
+            if (unknown := next((each for each in kwargs if each not in known), None)) is not None:
+                alike = option_alike(unknown, known)
+                hint = nearest(unknown, known) if alike is None else f"Did you mean {alike}?"
+                raise UsageError(f"{name}: there is no argument '{unknown}'. {hint}")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
 def moved_arguments(remedy: str, *names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return a decorator that refuses keyword arguments which a function took in an earlier version.
 

@@ -25,7 +25,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from .arrays import JsonObject
-from .errors import UsageError, check_choice, quoted_value
+from .errors import UsageError, check_choice, known_arguments, quoted_value
 
 T = TypeVar("T")
 OptionValue: TypeAlias = bool | int | float | str | None
@@ -131,6 +131,12 @@ class OptionEntry(NamedTuple):
 def option(default: T, **about: Any) -> T:
     """Declare a field of a dataclass as an option; ``about`` are the fields of `Option`."""
     return field(default=default, metadata={_OPTION: Option(**about)})
+
+
+def known_fields(kind: type[T]) -> type[T]:
+    """Decorate a dataclass of options: an unknown keyword is refused with the nearest field."""
+    setattr(kind, "__init__", known_arguments(kind.__name__)(kind.__init__))  # noqa: B010 - mypy knows no other way
+    return kind
 
 
 def nested(kind: type[T], *, group: str) -> T:

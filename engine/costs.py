@@ -9,7 +9,7 @@ from numbers import Real
 
 from ..arrays import JsonObject
 from ..errors import UsageError, quoted_value
-from ..options import check_options, from_options, option, option_table, recorded
+from ..options import check_options, from_options, known_fields, option, option_table, recorded
 from .kernel import Rates, size_for
 
 _BPS = "0 to 1,000 basis points (1 bp is 0.01 %, so 10 is a fee of 0.1 %)"
@@ -17,6 +17,7 @@ _BPS = "0 to 1,000 basis points (1 bp is 0.01 %, so 10 is a fee of 0.1 %)"
 SIZING = "at fill"
 
 
+@known_fields
 @dataclass(frozen=True, kw_only=True)
 class Costs:
     """Fees and slippage, and the sizes that leave room for them. 1 bp is 0.01 %.

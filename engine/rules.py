@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ..arrays import JsonObject
 from ..errors import UsageError, nearest
-from ..options import check_options, from_options, option, recorded
+from ..options import check_options, from_options, known_fields, option, recorded
 from .kernel import COOLDOWN, HORIZON, MIN_HOLD, RUIN, SHORT_LIMIT, STOP_LOSS, TAKE_PROFIT, Limits
 
 # Rules that end a position, and rules that block an order. Ruin does both, though it is not a rule of a strategy.
@@ -22,6 +22,7 @@ WAITS = {COOLDOWN: "cooldown", MIN_HOLD: "min_hold", RUIN: "ruined"}
 LABEL_HORIZON = "horizon"  # the exit at the horizon of a checkpoint's labels
 
 
+@known_fields
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """The rules that a run applies on top of its strategy; by default none.

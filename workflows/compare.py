@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import UsageError, kind_of
+from ..errors import UsageError, kind_of, known_arguments
 from ..results.run_record import RunRecord
 from ..storage.paths import page_path, path_of
 from .arguments import callback_from
@@ -94,6 +94,7 @@ class Comparison:
         return str(result_html(stamps, [comparison_sentence(self.runs)], head, cells, note))
 
 
+@known_arguments("compare")
 def compare(
     runs: Sequence[RunRecord | str | Path],
     *,

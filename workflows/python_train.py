@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UsageError, kind_of, moved_arguments, quoted_value
+from ..errors import UsageError, kind_of, known_arguments, moved_arguments, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..storage.paths import path_of
 from ..training.progress import SILENT, Monitor
@@ -18,6 +18,7 @@ from .bars_input import BarsInput, bars_from
     "Give monitor=flagbt.Monitor(...), with the same names; watch is on_epoch there.",
     *("notify", "watch", "on_step", "report_to", "on_collapse"),
 )
+@known_arguments("train")
 def train(
     data: BarsInput,
     target: str | Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal as DecimalNumber
 from fractions import Fraction
@@ -107,3 +108,18 @@ def test_a_time_range_of_datetimes_is_in_utc() -> None:
     tokyo = flagbt.TimeRange(pd.Timestamp("2024-12-20 09:00", tz="Asia/Tokyo"))  # type: ignore[arg-type]
     assert str(tokyo) == "20241220-"
     assert flagbt.backtest(FRAME, "buy-and-hold", timerange=tokyo).equity.index[0] == pd.Timestamp("2024-12-20", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: flagbt.Costs(fees=5), "Costs: there is no argument 'fees'. Did you mean fee_bps?"),
+        (lambda: flagbt.Rules(stop_los=0.1), "Rules: there is no argument 'stop_los'. Did you mean stop_loss?"),
+        (lambda: flagbt.compare([], sorted="cagr"), "compare: there is no argument 'sorted'."),
+        (lambda: flagbt.train(None, "mine", overwrit=True), "train: there is no argument 'overwrit'. Did you mean overwrite?"),
+    ],
+)
+def test_an_unknown_argument_is_refused_with_the_nearest(call: Callable[[], object], message: str) -> None:
+    """If it fails, a misspelt argument ends in Python's own TypeError, without the name that was meant."""
+    with pytest.raises(FlagbtError, match=re.escape(message)):
+        call()
