@@ -18,8 +18,9 @@ Only these errors are shown without a traceback: any other exception is a defect
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -241,25 +242,42 @@ def check_choice(option: str, value: str, known: Iterable[str]) -> None:
         raise UsageError(f"{option}: '{value}' is unknown. {nearest(value, names)}")
 
 
-def known_arguments(name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Return a decorator of a public function that refuses an unknown keyword argument, and names the nearest one.
+def check_known(function: str, given: Iterable[str], known: Iterable[str], fields: Mapping[str, str] | None = None) -> None:
+    """Refuse arguments that a function does not take.
 
     Parameters
     ----------
-    name : str
-        The function's, for the message.
+    fields : mapping, optional
+        Names that belong into another argument, and how to write them there.
+
+    Raises
+    ------
+    UsageError
+        Naming the argument and the nearest known one.
     """
+    names = list(known)
+    for name in given:
+        if name in names:
+            continue
+        if name in (fields or {}):
+            raise UsageError(f"{function}: {name} is given as {(fields or {})[name]}.")
+        alike = option_alike(name, [*names, *(fields or {})])
+        if alike is not None:
+            alike = (fields or {}).get(alike, alike)
+        hint = f"Did you mean {alike}?" if alike is not None else nearest(name, names)
+        raise UsageError(f"{function}: there is no argument '{name}'. {hint}")
+
+
+def known_arguments(name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Return a decorator of a public function, ``name`` in the message, that refuses an unknown keyword argument."""
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        known = {each: None for each in inspect.signature(function).parameters if each != "self"}
+
         @wraps(function)
         def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            import inspect  # only where something is called, so that importing flagbt stays instant
-
-            known = [each for each in inspect.signature(function).parameters if each != "self"]
-            if (unknown := next((each for each in kwargs if each not in known), None)) is not None:
-                alike = option_alike(unknown, known)
-                hint = nearest(unknown, known) if alike is None else f"Did you mean {alike}?"
-                raise UsageError(f"{name}: there is no argument '{unknown}'. {hint}")
+            if not kwargs.keys() <= known.keys():  # a sweep makes costs and rules for every setting
+                check_known(name, kwargs, known)
             return function(*args, **kwargs)
 
         return checked

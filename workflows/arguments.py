@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..data.time_range import TimeRange
-from ..errors import FlagbtError, UsageError, kind_of, nearest, option_alike, quoted_value
+from ..errors import FlagbtError, UsageError, kind_of, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..models.decision import Decision
 from ..strategies.base import Strategy
@@ -161,32 +161,6 @@ def params_from(value: object) -> Mapping[str, object]:
     if wrong is not None:
         raise UsageError(f"params: a name is {quoted_value(wrong)}, expected text, such as {{'fast_bars': 12}}.")
     return value
-
-
-def check_known(function: str, given: Iterable[str], known: Iterable[str], fields: Mapping[str, str] | None = None) -> None:
-    """Refuse arguments that a function does not take.
-
-    Parameters
-    ----------
-    fields : mapping, optional
-        Names that belong into another argument, and how to write them there.
-
-    Raises
-    ------
-    UsageError
-        Naming the argument and the nearest known one.
-    """
-    names = list(known)
-    for name in given:
-        if name in names:
-            continue
-        if name in (fields or {}):
-            raise UsageError(f"{function}: {name} is given as {(fields or {})[name]}.")
-        alike = option_alike(name, [*names, *(fields or {})])
-        if alike is not None:
-            alike = (fields or {}).get(alike, alike)
-        hint = f"Did you mean {alike}?" if alike is not None else nearest(name, names)
-        raise UsageError(f"{function}: there is no argument '{name}'. {hint}")
 
 
 def strategy_from(value: object) -> GivenStrategy:

@@ -13,11 +13,11 @@ from ..doctor.diagnose import DiagnosisRequest, Part, diagnose_request
 from ..doctor.examine import examine
 from ..doctor.finding import Diagnosis
 from ..doctor.subject import Predict
-from ..errors import UsageError, quoted_value
+from ..errors import UsageError, check_known, quoted_value
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..results.run_record import RunRecord
 from ..storage.paths import path_of
-from .arguments import callback_from, check_known, python_words, silent_phases, time_range_from
+from .arguments import callback_from, python_words, silent_phases, time_range_from
 from .bars_input import BarsInput, bars_from
 
 if TYPE_CHECKING:

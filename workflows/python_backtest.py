@@ -14,7 +14,7 @@ from ..data.time_range import TimeRange
 from ..engine.costs import Costs
 from ..engine.rules import Rules
 from ..engine.run_request import RunOptions, RunRequest
-from ..errors import UsageError, quoted_value
+from ..errors import UsageError, check_known, quoted_value
 from ..options import values_of
 from ..storage.paths import path_of
 from .arguments import (
@@ -23,7 +23,6 @@ from .arguments import (
     StrategyInput,
     TimeRangeInput,
     callback_from,
-    check_known,
     checkpoint_from,
     decision_from,
     instance_or_none,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self, TypedDict, Unpack
 
 from ..arrays import FloatArray, PhaseProgress
-from ..errors import UsageError, kind_of, quoted_value
+from ..errors import UsageError, check_known, kind_of, quoted_value
 from ..models.calibration import Calibration
 from ..models.calibration_fit import checked_shares
 from ..models.checkpoint import find_checkpoint
@@ -19,7 +19,6 @@ from .arguments import (
     CheckpointInput,
     TimeRangeInput,
     callback_from,
-    check_known,
     checkpoint_from,
     decision_from,
     python_words,

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..arrays import PhaseProgress
-from ..errors import UsageError, quoted_value
+from ..errors import UsageError, check_known, quoted_value
 from ..options import OptionValue, option_table
 from ..storage.paths import path_of
 from ..strategies.base import Strategy
 from ..sweeps.axes import STORED
-from .arguments import callback_from, check_known, checkpoint_from, decision_from, python_words, silent_phases, time_range_from
+from .arguments import callback_from, checkpoint_from, decision_from, python_words, silent_phases, time_range_from
 from .bars_input import BarsInput, bars_from
 from .finished_sweep import FinishedSweep
 from .sweep import sweep_request
