@@ -19,6 +19,7 @@ from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, commonest_step, utc
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table, shown
 from .readers import bars_from_table, is_newest_first, read_table, reversed_rows
+from .reading import AS_WRITTEN, Reading
 
 RowNumbers = npt.NDArray[np.intp]
 DAY = np.timedelta64(86_400, "s")
@@ -131,12 +132,14 @@ class CheckResult:
         }
 
 
-def check_table(path: str | Path, *, now: datetime | None = None) -> CheckResult:
+def check_table(path: str | Path, reading: Reading = AS_WRITTEN, *, now: datetime | None = None) -> CheckResult:
     """Check a file of bars.
 
     Parameters
     ----------
     path : str or Path
+    reading : Reading
+        What the file does not show.
     now : datetime, optional
         The current time, to detect an unfinished bar; by default the computer's clock.
 
@@ -147,7 +150,7 @@ def check_table(path: str | Path, *, now: datetime | None = None) -> CheckResult
     """
     path = Path(path)
     faults = Faults(strict=False, name=path.name)
-    table = read_table(path, faults)
+    table = read_table(path, faults, reading)
     if is_newest_first(undamaged(table, faults).time):
         table = reversed_rows(table)
     seen = _seen(path, now or datetime.now(UTC))

@@ -23,13 +23,14 @@ from . import formats
 from .bars import Bars
 from .formats.file_format import FileFormat
 from .formats.table import Faults, Places, Table
+from .reading import AS_WRITTEN, Reading
 
 UNKNOWN_STEP = np.timedelta64("NaT")  # Bars then finds the step
 
 _logger = logging.getLogger(__name__)
 
 
-def read_bars(path: str | Path) -> Bars:
+def read_bars(path: str | Path, reading: Reading = AS_WRITTEN) -> Bars:
     """Read a file of bars, in any of ``FORMATS``.
 
     Columns are found by name, in any case: one of ``TIME_NAMES`` (the first in that order) with the bars' OPEN times,
@@ -45,6 +46,8 @@ def read_bars(path: str | Path) -> Bars:
     ----------
     path : str or Path
         A file whose name ends in one of ``FORMATS``.
+    reading : Reading
+        What the file does not show.
 
     Returns
     -------
@@ -58,13 +61,13 @@ def read_bars(path: str | Path) -> Bars:
         number or violates a rule of `Bars`, with its line (text; the header's line counts) or row (Parquet, Feather, JSON)
         and column. Nothing is repaired: a blank or NaN cell is refused too.
     """
-    table, bars = read_strictly(path := path_of(path, "path"))
+    table, bars = read_strictly(path := path_of(path, "path"), reading)
     for note in table.notes:
         _logger.warning("%s: %s.", path.name, note)
     return bars
 
 
-def read_strictly(path: Path) -> tuple[Table, Bars]:
+def read_strictly(path: Path, reading: Reading = AS_WRITTEN) -> tuple[Table, Bars]:
     """Return a file's table, oldest row first, and its bars.
 
     Raises
@@ -72,12 +75,12 @@ def read_strictly(path: Path) -> tuple[Table, Bars]:
     DataError
         As `read_bars`.
     """
-    table = read_table(path, Faults(strict=True, name=path.name))
+    table = read_table(path, Faults(strict=True, name=path.name), reading)
     table = reversed_rows(table) if is_newest_first(table.time) else table
     return table, bars_from_table(table, path.name)
 
 
-def read_table(path: Path, faults: Faults) -> Table:
+def read_table(path: Path, faults: Faults, reading: Reading = AS_WRITTEN) -> Table:
     """Read a file's columns as they are, not yet checked.
 
     Raises
@@ -87,7 +90,7 @@ def read_table(path: Path, faults: Faults) -> Table:
     """
     found = _format_of(path)
     try:
-        return found.read(path, faults)
+        return found.read(path, faults, reading)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file. {_neighbour(path)}Give the path of a file of bars.") from None
     except IsADirectoryError:

@@ -14,6 +14,7 @@ import numpy as np
 from ...arrays import FloatArray, Int64Array, TimeArray
 from ...errors import DataError
 from ..bars import COLUMNS, Bars
+from ..reading import Reading
 from .column_names import BINANCE_HEADER, check_base_volume, choose_columns, looks_like_data, names_columns
 from .compressed_text import Content, opened
 from .file_format import FileFormat
@@ -46,7 +47,7 @@ class CsvLayout(NamedTuple):
     pieces: Iterator[Piece]
 
 
-def read_delimited(path: Path, faults: Faults) -> Table:
+def read_delimited(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
     """Read a CSV file; read it a second time if its numbers contain commas."""
     try:
         return _read(path, faults, None)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..bars import Bars
+from ..reading import Reading
 from .arrow_table import ROWS_AT_ONCE, arrow_errors, bars_frame, chosen_columns, table_of_batches
 from .file_format import FileFormat
 from .table import Faults, Table
 
 
-def read_feather(path: Path, faults: Faults) -> Table:
+def read_feather(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
     """Read a Feather file of version 2."""
     import pyarrow as pa
 

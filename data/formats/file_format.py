@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bars import Bars
+from ..reading import Reading
 from .table import Faults, Table
 
 
@@ -18,7 +19,7 @@ class FileFormat:
     ----------
     endings : mapping of str to str
         The ending of its files' names, such as ``.csv``, in lower case: what such a file is, in the words of docs/data.md.
-    read : function of Path and Faults
+    read : function of Path, Faults and Reading
         Reads a file as a `Table`, without checking the bars: it adds the faults of single rows to the `Faults`, raises a
         DataError for a file that is not of the format, and limits its memory and time for any input.
     write : function of Bars
@@ -26,5 +27,5 @@ class FileFormat:
     """
 
     endings: Mapping[str, str]
-    read: Callable[[Path, Faults], Table]
+    read: Callable[[Path, Faults, Reading], Table]
     write: Callable[[Bars], bytes]

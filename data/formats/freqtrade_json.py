@@ -12,6 +12,7 @@ import numpy as np
 from ...arrays import FloatArray, JsonObject, JsonValue, TimeArray
 from ...errors import DataError
 from ..bars import COLUMNS, Bars
+from ..reading import Reading
 from .column_names import choose_columns
 from .compressed_text import MEGABYTE, MOST_ROWS, Content, opened
 from .csv_text import is_marked
@@ -29,7 +30,7 @@ _GAP = re.compile(r"[ \t\r\n]*")
 _ROWS_AT_ONCE = 1_000
 
 
-def read_rows_json(path: Path, faults: Faults) -> Table:
+def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
     """Read an array of rows; each row is parsed separately, so that deep or large JSON costs little."""
     with opened(path) as content:
         text = _text(content)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..bars import Bars
+from ..reading import Reading
 from .arrow_table import ROWS_AT_ONCE, arrow_errors, bars_frame, check_row_count, chosen_columns, table_of_batches
 from .file_format import FileFormat
 from .table import Faults, Table
 
 
-def read_parquet(path: Path, faults: Faults) -> Table:
+def read_parquet(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
     """Read a Parquet file."""
     import pyarrow.parquet as pq  # here, since it is slow and CSV does not need it
 

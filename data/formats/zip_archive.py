@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from ..bars import Bars
+from ..reading import Reading
 from .compressed_text import entry_name
 from .csv_text import bars_as_csv, read_delimited
 from .file_format import FileFormat
@@ -14,9 +15,9 @@ from .freqtrade_json import read_rows_json
 from .table import Faults, Table
 
 
-def read_archive(path: Path, faults: Faults) -> Table:
+def read_archive(path: Path, faults: Faults, reading: Reading) -> Table:
     """Read the text file in an archive, as JSON or CSV."""
-    return (read_rows_json if entry_name(path).endswith(".json") else read_delimited)(path, faults)
+    return (read_rows_json if entry_name(path).endswith(".json") else read_delimited)(path, faults, reading)
 
 
 def bars_as_archive(bars: Bars) -> bytes:

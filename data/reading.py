@@ -1,0 +1,45 @@
+"""Reading: what a user states of a file of bars where the file itself does not show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..options import check_options, known_fields, option
+
+
+@known_fields
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a file of bars is read; by default the file shows everything.
+
+    Parameters
+    ----------
+    columns : str, optional
+        Roles and the columns that have them, by name or by position from 0: ``time=0,open=1,high=2,low=3,close=4,volume=5``.
+        The roles are time, open, high, low, close, volume, and symbol; ``close_time`` instead of ``time`` where the stamps are
+        those of the bars' ends; ``time=0+1`` where the date and the time of day are in two columns. Columns of other roles are
+        found as without the option.
+    time_format : str, optional
+        How the times are written, in the notation of ``strptime``: ``%d.%m.%Y %H:%M``.
+    time_zone : str, optional
+        The zone of times that are written without an offset, such as ``America/New_York``. Default: UTC.
+    symbol : str, optional
+        The market to read from a file with several.
+    closed_hours : str, optional
+        When the market is closed each week, in UTC: ``Sat-Sun``, ``Fri 22:00-Sun 22:00``; several are separated by commas.
+        Default: what the file shows.
+    """
+
+    columns: str | None = option(None, help="Columns by name or position: time=0,open=1,high=2,...", group="Bars")
+    time_format: str | None = option(None, help="How times are written: %d.%m.%Y %H:%M.", group="Bars")
+    time_zone: str | None = option(None, help="Zone of times without an offset. Default: UTC.", group="Bars")
+    symbol: str | None = option(None, help="The market to read from a file with several.", group="Bars")
+    closed_hours: str | None = option(
+        None, help="Weekly hours without bars, UTC: Fri 22:00-Sun 22:00. Default: as the file shows.", group="Bars"
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+AS_WRITTEN = Reading()
