@@ -47,6 +47,7 @@ def data_info(data: Path | None, as_json: bool) -> None:
         "last": utc(bars.time[-1]),
         "step_hours": bars.step_hours,
         "gaps": gaps,
+        **hours_json(bars),
         "digest": bars.digest,
     }
     if as_json:
@@ -54,7 +55,8 @@ def data_info(data: Path | None, as_json: bool) -> None:
         return
     if bars.synthetic:
         print_line("SYNTHETIC data: these prices were generated.", style=STAMP)
-    print_table(["", ""], [[key, value] for key, value in values.items() if key != "gaps"])
+    print_table(["", ""], [[key, value] for key, value in values.items() if key not in ("gaps", "days_without_bars")])
+    _show_days(bars.days_without_bars)
     if gaps:
         print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps])
 
@@ -203,6 +205,21 @@ def data_fetch(
     with ProgressBars(phases) as progress:
         done = fetch_request(request, report=progress.update, notify=progress.print_line)
     _show_fetched(done, request, as_json)
+
+
+def hours_json(bars: Bars) -> JsonObject:
+    """Return a market's closed hours, and its days without bars, as JSON values; nothing for a market that does not close."""
+    if not bars.market_hours.text:
+        return {}
+    return {
+        "closed_hours": bars.market_hours.text,
+        "days_without_bars": [each.to_json() for each in bars.days_without_bars],
+    }
+
+
+def _show_days(days: list[DaysWithoutBars]) -> None:
+    if days:
+        print_line(days_message(days))
 
 
 def _show_fetched(done: FetchResult, request: FetchRequest, as_json: bool) -> None:

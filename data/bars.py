@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,13 +12,15 @@ import numpy.typing as npt
 
 from ..arrays import FloatArray, JsonObject, TimeArray
 from ..errors import DataError
+from .market_hours import DAY, DAYS, MONDAY, MarketHours, MissingRuns, missing_runs, stated_hours
+from .market_hours import HOUR as HOUR
+from .recognised_hours import recognised_hours
 from .time_range import TimeRange
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("open", "high", "low", "close", "volume")
-HOUR = np.timedelta64(3600, "s")
 YEAR = np.timedelta64(365, "D")
 
 
@@ -31,6 +34,29 @@ class Gap(NamedTuple):
     def to_json(self) -> JsonObject:
         """Return the gap as JSON values."""
         return {"before": utc(self.before), "after": utc(self.after), "missing": self.missing}
+
+
+class DaysWithoutBars(NamedTuple):
+    """Whole days or sessions without bars, outside of a market's closed hours.
+
+    Attributes
+    ----------
+    first, after : datetime64
+        Open times, UTC, of the first missing bar and of the next one that is there.
+    missing : int
+        The number of missing bars.
+    days : int
+        The number of days, or of shorter sessions.
+    """
+
+    first: np.datetime64
+    after: np.datetime64
+    missing: int
+    days: int
+
+    def to_json(self) -> JsonObject:
+        """Return the days as JSON values."""
+        return {"first": utc(self.first), "after": utc(self.after), "missing": self.missing, "days": self.days}
 
 
 def utc(stamp: np.datetime64) -> str:
@@ -58,6 +84,8 @@ class Bars:
         True for generated prices: everything computed from them is marked SYNTHETIC.
     step : timedelta64, optional
         The grid's step; by default the most frequent distance between neighbours (one hour for a single bar).
+    closed_hours : str, optional
+        When the market is closed each week, in UTC, as `stated_hours` reads it; by default what the bars show.
 
     Attributes
     ----------
@@ -80,6 +108,7 @@ class Bars:
     source: str = "bars"
     synthetic: bool = False
     step: np.timedelta64 = field(default=np.timedelta64("NaT"))
+    closed_hours: str | None = None
     bars_per_year: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,6 +126,8 @@ class Bars:
         put(self, "step", self.step.astype("timedelta64[ns]"))
         _check_grid(self.time, self.step, self.source)
         _check_prices(self)
+        if self.closed_hours is not None:
+            _check_hours(self.time, self.market_hours, self.source)
         put(self, "bars_per_year", len(self) * float(YEAR / (self.end - self.time[0])))
 
     def __len__(self) -> int:
@@ -117,11 +148,33 @@ class Bars:
             sha.update(np.ascontiguousarray(getattr(self, name)).view(np.uint8).tobytes())
         return sha.hexdigest()
 
+    @cached_property
+    def market_hours(self) -> MarketHours:
+        """When the market is closed: as stated, or as the bars show; a part from `take` has those of the whole series."""
+        if self.closed_hours is not None:
+            return stated_hours(self.closed_hours, self.time, self.step)
+        return recognised_hours(self.time, self.step)
+
+    @cached_property
+    def _missing(self) -> MissingRuns:
+        return missing_runs(self.time, self.step, self.market_hours)
+
     @property
     def gaps(self) -> list[Gap]:
-        """Every run of missing bars, oldest first."""
-        steps = np.diff(self.time) // self.step
-        return [Gap(self.time[i], self.time[i + 1], int(steps[i]) - 1) for i in np.flatnonzero(steps > 1)]
+        """Every run of missing bars, oldest first, without closed hours and whole days; ``missing`` counts the others."""
+        runs = self._missing
+        return [
+            Gap(self.time[at], self.time[at + 1], missing)
+            for at, missing, is_days in zip(runs.at.tolist(), runs.missing.tolist(), runs.are_days.tolist(), strict=True)
+            if not is_days
+        ]
+
+    @property
+    def days_without_bars(self) -> list[DaysWithoutBars]:
+        """Whole days or sessions without bars in a market that closes: holidays, or missing bars; oldest first."""
+        runs = self._missing.only(self._missing.are_days)
+        rows = zip(runs.first, self.time[runs.at + 1], runs.missing.tolist(), runs.days.tolist(), strict=True)
+        return [DaysWithoutBars(*row) for row in rows]
 
     @property
     def end(self) -> np.datetime64:
@@ -155,7 +208,13 @@ class Bars:
 
     @classmethod
     def from_frame(
-        cls, frame: pd.DataFrame, *, source: str = "DataFrame", synthetic: bool = False, step: np.timedelta64 | None = None
+        cls,
+        frame: pd.DataFrame,
+        *,
+        source: str = "DataFrame",
+        synthetic: bool = False,
+        step: np.timedelta64 | None = None,
+        closed_hours: str | None = None,
     ) -> Bars:
         """Create Bars from a DataFrame with a DatetimeIndex (naive means UTC) of OPEN times."""
         import pandas as pd
@@ -168,8 +227,8 @@ class Bars:
             )
         index = frame.index.tz_convert("UTC").tz_localize(None) if frame.index.tz is not None else frame.index
         values = {name: frame[name].to_numpy(dtype=np.float64) for name in COLUMNS}
-        nat = np.timedelta64("NaT")
-        return cls(index.to_numpy(), **values, source=source, synthetic=synthetic, step=nat if step is None else step)
+        step = np.timedelta64("NaT") if step is None else step
+        return cls(index.to_numpy(), **values, source=source, synthetic=synthetic, step=step, closed_hours=closed_hours)
 
     def position_of(self, stamp: np.datetime64) -> int:
         """Return the number of bars that open before ``stamp`` (the position of the first bar at or after it)."""
@@ -182,10 +241,11 @@ class Bars:
         return slice(start, max(start, stop))
 
     def take(self, part: slice) -> Bars:
-        """Return the bars at the positions ``part`` (at least one, contiguous), with the same step, year and source."""
+        """Return the bars at the positions ``part`` (at least one, contiguous), with the same step, year, hours and source."""
         columns = {name: getattr(self, name)[part] for name in COLUMNS}
         taken = Bars(self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step)
-        object.__setattr__(taken, "bars_per_year", self.bars_per_year)
+        for name in ("bars_per_year", "closed_hours", "market_hours"):
+            object.__setattr__(taken, name, getattr(self, name))
         return taken
 
 
@@ -227,6 +287,19 @@ def _check_grid(time: TimeArray, step: np.timedelta64, source: str) -> None:
             f"{source}: bar {at + 1} opens at {utc(time[at])}, off the grid of {int(step / np.timedelta64(1, 's')):,} "
             f"seconds that starts at {utc(time[0])} ({int(off.sum()):,} such bars). "
             "Missing bars are allowed, shifted bars are not: fetch or resample the series onto one grid."
+        )
+
+
+def _check_hours(time: TimeArray, hours: MarketHours, source: str) -> None:
+    """Refuse bars in stated closed hours: the hours are wrong, or the times are of another zone."""
+    inside = hours.is_closed(time)
+    if inside.any():
+        at = int(np.argmax(inside))
+        day = DAYS[int((time[at] - MONDAY) // DAY) % 7]
+        raise DataError(
+            f"{source}: bar {at + 1} opens at {utc(time[at])}, a {day}, in the stated closed hours {hours.text} "
+            f"({int(inside.sum()):,} such bars). The hours are in UTC, all year: state only those that never have a bar, or "
+            "give --time-zone if the file's times are not UTC."
         )
 
 

@@ -30,7 +30,9 @@ def perturb_future(bars: Bars, t: int, random: np.random.Generator) -> Bars:
         "volume": level * random.lognormal(random.choice([-1.0, 1.0]), 1.0, n),
     }
     values = {name: np.concatenate([getattr(bars, name)[: t + 1], later[name]]) for name in COLUMNS}
-    return Bars(bars.time, **values, source=bars.source, synthetic=bars.synthetic, step=bars.step)
+    return Bars(
+        bars.time, **values, source=bars.source, synthetic=bars.synthetic, step=bars.step, closed_hours=bars.closed_hours
+    )
 
 
 def perturb_past(bars: Bars, random: np.random.Generator) -> Bars:
