@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import FloatArray, JsonObject, TimeArray
 from ..errors import DataError
+from ..options import recorded
 from .market_hours import DAY, DAYS, MONDAY, MarketHours, MissingRuns, missing_runs, stated_hours
 from .market_hours import HOUR as HOUR
+from .reading import AS_WRITTEN, Reading
 from .recognised_hours import recognised_hours
 from .time_range import TimeRange
 
@@ -84,8 +86,8 @@ class Bars:
         True for generated prices: everything computed from them is marked SYNTHETIC.
     step : timedelta64, optional
         The grid's step; by default the most frequent distance between neighbours (one hour for a single bar).
-    closed_hours : str, optional
-        When the market is closed each week, in UTC, as `stated_hours` reads it; by default what the bars show.
+    reading : Reading
+        What was stated about the file that they were read from, for records; its closed hours are those of the market.
 
     Attributes
     ----------
@@ -108,7 +110,7 @@ class Bars:
     source: str = "bars"
     synthetic: bool = False
     step: np.timedelta64 = field(default=np.timedelta64("NaT"))
-    closed_hours: str | None = None
+    reading: Reading = field(default=AS_WRITTEN, kw_only=True)
     bars_per_year: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,7 +128,7 @@ class Bars:
         put(self, "step", self.step.astype("timedelta64[ns]"))
         _check_grid(self.time, self.step, self.source)
         _check_prices(self)
-        if self.closed_hours is not None:
+        if self.reading.closed_hours is not None:
             _check_hours(self.time, self.market_hours, self.source)
         put(self, "bars_per_year", len(self) * float(YEAR / (self.end - self.time[0])))
 
@@ -151,18 +153,19 @@ class Bars:
     @cached_property
     def market_hours(self) -> MarketHours:
         """When the market is closed: as stated, or as the bars show; a part from `take` has those of the whole series."""
-        if self.closed_hours is not None:
-            return stated_hours(self.closed_hours, self.time, self.step)
+        if self.reading.closed_hours is not None:
+            return stated_hours(self.reading.closed_hours, self.time, self.step)
         return recognised_hours(self.time, self.step)
 
     @cached_property
-    def _missing(self) -> MissingRuns:
+    def missing(self) -> MissingRuns:
+        """The missing bars outside of closed hours: `gaps`, and `days_without_bars`."""
         return missing_runs(self.time, self.step, self.market_hours)
 
     @property
     def gaps(self) -> list[Gap]:
         """Every run of missing bars, oldest first, without closed hours and whole days; ``missing`` counts the others."""
-        runs = self._missing
+        runs = self.missing
         return [
             Gap(self.time[at], self.time[at + 1], missing)
             for at, missing, is_days in zip(runs.at.tolist(), runs.missing.tolist(), runs.are_days.tolist(), strict=True)
@@ -172,7 +175,7 @@ class Bars:
     @property
     def days_without_bars(self) -> list[DaysWithoutBars]:
         """Whole days or sessions without bars in a market that closes: holidays, or missing bars; oldest first."""
-        runs = self._missing.only(self._missing.are_days)
+        runs = self.missing.only(self.missing.are_days)
         rows = zip(runs.first, self.time[runs.at + 1], runs.missing.tolist(), runs.days.tolist(), strict=True)
         return [DaysWithoutBars(*row) for row in rows]
 
@@ -187,7 +190,23 @@ class Bars:
 
     def describe(self) -> JsonObject:
         """Return the description of the bars that all records share."""
-        return {"source": self.source, "synthetic": self.synthetic, "digest": self.digest, "step_hours": self.step_hours}
+        stated = {} if self.reading == AS_WRITTEN else {"reading": recorded(self.reading)}
+        return {
+            "source": self.source,
+            "synthetic": self.synthetic,
+            "digest": self.digest,
+            "step_hours": self.step_hours,
+            **stated,
+        }
+
+    def hours_json(self) -> JsonObject:
+        """Return the closed hours and the days without bars as JSON values; nothing for a market that does not close."""
+        if not self.market_hours.text:
+            return {}
+        return {
+            "closed_hours": self.market_hours.text,
+            "days_without_bars": [each.to_json() for each in self.days_without_bars],
+        }
 
     @property
     def step_hours(self) -> float:
@@ -208,13 +227,7 @@ class Bars:
 
     @classmethod
     def from_frame(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        source: str = "DataFrame",
-        synthetic: bool = False,
-        step: np.timedelta64 | None = None,
-        closed_hours: str | None = None,
+        cls, frame: pd.DataFrame, *, source: str = "DataFrame", synthetic: bool = False, step: np.timedelta64 | None = None
     ) -> Bars:
         """Create Bars from a DataFrame with a DatetimeIndex (naive means UTC) of OPEN times."""
         import pandas as pd
@@ -226,9 +239,9 @@ class Bars:
                 f"got the columns {', '.join(map(str, frame.columns))}."
             )
         index = frame.index.tz_convert("UTC").tz_localize(None) if frame.index.tz is not None else frame.index
-        values = {name: frame[name].to_numpy(dtype=np.float64) for name in COLUMNS}
-        step = np.timedelta64("NaT") if step is None else step
-        return cls(index.to_numpy(), **values, source=source, synthetic=synthetic, step=step, closed_hours=closed_hours)
+        values: dict[str, Any] = {name: frame[name].to_numpy(dtype=np.float64) for name in COLUMNS}
+        nat = np.timedelta64("NaT")
+        return cls(index.to_numpy(), **values, source=source, synthetic=synthetic, step=nat if step is None else step)
 
     def position_of(self, stamp: np.datetime64) -> int:
         """Return the number of bars that open before ``stamp`` (the position of the first bar at or after it)."""
@@ -243,8 +256,10 @@ class Bars:
     def take(self, part: slice) -> Bars:
         """Return the bars at the positions ``part`` (at least one, contiguous), with the same step, year, hours and source."""
         columns = {name: getattr(self, name)[part] for name in COLUMNS}
-        taken = Bars(self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step)
-        for name in ("bars_per_year", "closed_hours", "market_hours"):
+        taken = Bars(
+            self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step, reading=self.reading
+        )
+        for name in ("bars_per_year", "market_hours"):
             object.__setattr__(taken, name, getattr(self, name))
         return taken
 

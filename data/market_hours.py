@@ -82,7 +82,8 @@ class MarketHours:
         """Return how many whole sessions lie from ``start`` to before ``stop``."""
         first = np.searchsorted(self.ends[:-1], start, side="left")
         last = np.searchsorted(self.starts[1:], stop, side="right")
-        return np.maximum(0, self._sessions_before[last] - self._sessions_before[np.minimum(first, last)])
+        counted: Int64Array = self._sessions_before[last] - self._sessions_before[np.minimum(first, last)]
+        return counted
 
 
 def _sums_before(values: npt.NDArray[np.generic]) -> Int64Array:
@@ -116,6 +117,15 @@ class MissingRuns(NamedTuple):
     def are_days(self) -> BoolArray:
         """For each run, whether it is of whole days in a market that closes, rather than a gap."""
         return self.days > 0
+
+    @property
+    def days_text(self) -> str:
+        """A sentence about the days without bars, or empty."""
+        days = int(self.days.sum())
+        if not days:
+            return ""
+        first = np.datetime_as_string(self.first[self.are_days][0], unit="D")
+        return f"{days:,} further day{'s' if days > 1 else ''} without bars: holidays, or missing; first {first}"
 
     def only(self, which: BoolArray) -> MissingRuns:
         """Return some of the runs."""

@@ -8,10 +8,10 @@ least three, this week's included, and has one in at most one of six. Nothing is
 - a bar is at least 10 times as likely in the slots that the other weeks show open as in those that they show closed.
 
 So an outage in a market that never closes is a gap: it is not repeated in the same slots week after week. Three windows are
-compared because summer time moves the hours in UTC twice a year; at its edges, and at those of the file, up to an hour of
-missing bars right after closing or before opening is closed too if it is missing a week or a day earlier or later as well (so
-would be an outage of that hour on two such days). Closed hours of less than 15 minutes are not recognised. A slot with a bar is
-never closed, whatever the other weeks show.
+compared because summer time moves the hours in UTC twice a year. At its edges, and at those of the file, up to an hour of
+missing bars right after closing or before opening is closed too if it is missing a week or a day earlier or later as well; so
+would be an outage of that hour on two such days, or in the three weeks around a change of the clocks. Closed hours of less than
+15 minutes are not recognised. A slot with a bar is never closed, whatever the other weeks show.
 
 This describes a file as a whole. Nothing that trades or learns reads it, so it need not be causal.
 """
