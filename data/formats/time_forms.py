@@ -213,9 +213,9 @@ def _prefix(format: str) -> re.Pattern[str]:
 
 
 def _is_no_epoch(cell: str) -> bool:
-    """Return whether digits are no number of (milli-, micro- or nano-) seconds on a whole minute of 1973 to 2255.
+    """Return whether digits cannot be an epoch, or not one on a whole minute.
 
-    8, 14, 17, 20 and 23 digits are no epoch of these years. 202401020800 as milliseconds is 20.8 s after a minute of 1976.
+    An epoch of 1973 to 2255 never has 8, 14, 17, 20 or 23 digits. 202401020800 milliseconds are 20.8 s after a minute of 1976.
     """
     return not cell.isdigit() or len(cell) in (8, 14, 17, 20, 23) or (len(cell) == 12 and int(cell) % 60_000 != 0)
 
