@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...arrays import FloatArray
-from ...errors import DataError, nearest
+from ...errors import DataError
 from ..bars import COLUMNS
+from .likely_names import likely_name
 from .number_style import is_number
 from .table import shown
 
@@ -108,8 +109,8 @@ def _volumes(names: Sequence[str], place: str) -> dict[str, int]:
 def _missing(role: str, names: Sequence[str]) -> str:
     what = f"a time column ({', '.join(TIME_NAMES)})" if role == "time" else f"the column '{role}'"
     there = ", ".join(shown(name) for name in names[:15]) + (", ..." if len(names) > 15 else "")
-    guess = nearest(role, [name for name in names if name.isprintable() and len(name) < 100])
-    guess = f" {guess}" if guess.startswith("Did you mean") else ""
+    likely = likely_name(role, names)
+    guess = f" Did you mean '{likely}'?" if likely else ""
     return (
         f"{what} is missing; the columns are {there}.{guess} "
         f"Rename a column, or remove lines above the header, until it names a time column and {', '.join(COLUMNS)}."

@@ -1,0 +1,31 @@
+"""Signs that bars are those of a perpetual future, which neither spot markets nor shares nor forex show.
+
+How volumes are rounded is not such a sign: whole volumes are common for shares and forex, and some spot exchanges and vendors
+round to two or three digits.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from .formats.table import Table, shown
+
+_WORDS = {"perp", "perps", "perpetual", "perpetuals", "swap", "swaps", "future", "futures", "um", "usdm", "coinm"}
+_CONTRACT = re.compile(r"[A-Z]{3,}(?:USDT?|USDC|BUSD)_?PERP|(?<![A-Z])(USDT|USDC|USD|BTC|ETH)[_:-]\1(?![A-Z])", re.IGNORECASE)
+_COLUMN = re.compile(r"funding|mark[ _-]?price|index[ _-]?price", re.IGNORECASE)
+
+
+def perpetual_signs(table: Table, path: Path) -> list[str]:
+    """Return the signs of a perpetual future: a word of the file's name, columns of funding or mark prices."""
+    signs = [f"the file's name contains {shown(found)}"] if (found := _word(path.name)) else []
+    return signs + [f"it has a column {shown(name)}" for name in table.ignored if _COLUMN.search(name)][:3]
+
+
+def _word(name: str) -> str:
+    """Return the word of a file's name that means a perpetual future; '' where there is none, or where the name states spot."""
+    words = re.findall(r"[A-Za-z]+", name)
+    if "spot" in {word.lower() for word in words}:
+        return ""
+    contract = _CONTRACT.search(name)
+    return contract[0] if contract else next((word for word in words if word.lower() in _WORDS), "")
