@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ...arrays import FloatArray, JsonObject, JsonValue, TimeArray
+from ...arrays import FloatArray, JsonObject, JsonValue
 from ...errors import DataError
 from ..bars import COLUMNS, Bars
 from ..reading import Reading
 from .column_names import choose_columns
 from .compressed_text import MEGABYTE, MOST_ROWS, Content, opened
-from .csv_text import is_marked
 from .file_format import FileFormat
 from .number_style import is_number
-from .table import DAMAGED, Faults, Places, Table, printable, shown
-from .time_stamps import TimeColumn
+from .table import DAMAGED, Faults, Places, Table, shown
+from .table_builder import TableBuilder
 
 LARGEST_TEXT = 400 * MEGABYTE  # characters
 LONGEST_ROW = 10_000  # characters
@@ -30,40 +29,33 @@ _GAP = re.compile(r"[ \t\r\n]*")
 _ROWS_AT_ONCE = 1_000
 
 
-def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
+def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
     """Read an array of rows; each row is parsed separately, so that deep or large JSON costs little."""
     with opened(path) as content:
         text = _text(content)
     if not text.strip():
         raise DataError(f"{path.name}: the file is empty. Give an array of rows.")
-    header: list[str] | None = None
-    chosen: dict[str, int] = {}
-    column: TimeColumn | None = None
-    times: list[TimeArray] = []
-    pieces: dict[str, list[FloatArray]] = {name: [] for name in COLUMNS}
-    marks: set[str] = set()
+    builder: TableBuilder | None = None
+    header: list[str] = []
     count = 0
     for piece in _pieces(_rows(text, path.name)):
-        numbers = list(range(count + 1, count + len(piece) + 1))
+        numbers = np.arange(count + 1, count + len(piece) + 1)
         count += len(piece)
-        if header is None or column is None:
+        if builder is None:
             header = list(piece[0]) if isinstance(piece[0], dict) else list(ROW_COLUMNS)
-            chosen = choose_columns(header, f"{path.name}, row 1")
-            column = TimeColumn(header[chosen["time"]], faults)
-        places = Places(path.name, "row", numbers)
-        cells = [_cells_of(row, header, at, path.name, faults) for at, row in zip(numbers, piece, strict=True)]
-        for name in COLUMNS:
-            pieces[name].append(_floats([row[chosen[name]] for row in cells], header[chosen[name]], places, faults))
-        times.append(column.of_text([_time_text(row[chosen["time"]]) for row in cells], places))
-        if "synthetic" in chosen:
-            marks.update(str(row[chosen["synthetic"]]) for row in cells)
-    if header is None:
-        raise DataError(f"{path.name}: the array has no rows. Fetch the file again.")
-    values = {name: np.concatenate(piece) for name, piece in pieces.items()}
+            builder = TableBuilder(path.name, "row", choose_columns(header, f"{path.name}, row 1", reading), faults)
+        places, at = builder.places(numbers), builder.choice.positions
+        rows = [_cells_of(row, header, each, path.name, faults) for each, row in zip(numbers.tolist(), piece, strict=True)]
+        cells = list(zip(*rows, strict=True))
+        values = {role: _floats(cells[at[role]], header[at[role]], places, faults) for role in builder.roles}
+        times = [" ".join(_time_text(row[each]) for each in builder.choice.time) for row in rows]
+        marks = [str(mark) for mark in cells[at["synthetic"]]] if "synthetic" in at else ()
+        builder.add(numbers, values, times, marks, [str(cell) for cell in cells[at["symbol"]]] if "symbol" in at else None)
     kind = "JSON rows, as freqtrade keeps them" if header == list(ROW_COLUMNS) else "JSON objects"
-    ignored = tuple(printable(name) for at, name in enumerate(header) if at not in chosen.values())
-    places = Places(path.name, "row", range(1, count + 1))
-    return Table(np.concatenate(times), values, places, is_marked(marks), content.label(kind), ignored=ignored)
+    table = None if builder is None else builder.table(content.label(kind))
+    if table is None:
+        raise DataError(f"{path.name}: the array has no rows. Fetch the file again.")
+    return table
 
 
 def _text(content: Content) -> str:
@@ -152,7 +144,7 @@ def _cells_of(row: JsonRow, header: list[str], number: int, name: str, faults: F
     return [None] * len(header)
 
 
-def _floats(cells: list[JsonValue], column: str, places: Places, faults: Faults) -> FloatArray:
+def _floats(cells: Sequence[JsonValue], column: str, places: Places, faults: Faults) -> FloatArray:
     try:
         if {type(cell) for cell in cells} <= {int, float}:
             return np.array(cells, dtype=np.float64)

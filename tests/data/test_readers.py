@@ -97,8 +97,8 @@ BAD = {
     "missing time": (TEXT.replace("timestamp", "when"), ["line 1", "time column", "open_time", "'when'"]),
     "column twice": (TEXT.replace("volume", "Close"), ["line 1", "'close' occurs twice"]),
     "no header": (
-        TEXT.replace(HEADER, ""),
-        ["line 1", "names the columns", "put the line 'open_time,open,high,low,close,volume' on top"],
+        TEXT.replace(HEADER, "").replace("\n", ",,\n"),
+        ["no header", "8 cells", "--columns time=0,open=1"],
     ),
     "spurious time": (TEXT.replace("2024-01-01T01:00:00Z", "noon"), ["line 3", "'timestamp'", "'noon'", "UTC"]),
     "relative time": (TEXT.replace("2024-01-01T01:00:00Z", "now"), ["line 3", "'now'"]),
