@@ -268,11 +268,16 @@ def check_known(function: str, given: Iterable[str], known: Iterable[str], field
         raise UsageError(f"{function}: there is no argument '{name}'. {hint}")
 
 
-def known_arguments(name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Return a decorator of a public function, ``name`` in the message, that refuses an unknown keyword argument."""
+def known_arguments(name: str, *more: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Return a decorator of a public function, ``name`` in the message, that refuses an unknown keyword argument.
+
+    ``more`` are the names that it takes by ``**``.
+    """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        known = {each: None for each in inspect.signature(function).parameters if each != "self"}
+        parameters = inspect.signature(function).parameters.values()
+        known = {each.name: None for each in parameters if each.name != "self" and each.kind is not each.VAR_KEYWORD}
+        known |= dict.fromkeys(more)
 
         @wraps(function)
         def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -11,10 +11,22 @@ import click
 
 from ..errors import RecordError, UsageError
 from .console import ProgressBars, print_line, print_table
-from .options import STAMP, Command, Place, Range, features_option, json_option, print_json, print_resolved
+from .options import (
+    STAMP,
+    Command,
+    Place,
+    Range,
+    features_option,
+    grouped,
+    json_option,
+    print_json,
+    print_resolved,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     from ..arrays import FloatArray
+    from ..data.reading import Reading
     from ..data.time_range import TimeRange
     from ..results.calibration_result import CalibrationResult
 
@@ -37,9 +49,14 @@ class _Options(TypedDict):
     ),
 )
 @click.option("--ckpt", required=True, help="A checkpoint's name or folder.")
-@click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
-@click.option(
-    "--timerange", type=Range(), required=True, help="The range of the fit, A-B; the checkpoint must not be trained on it."
+@grouped("Bars", "--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
+@reading_options
+@grouped(
+    "Bars",
+    "--timerange",
+    type=Range(),
+    required=True,
+    help="The range of the fit, A-B; the checkpoint must not be trained on it.",
 )
 @click.option("--method", default="temperature", help="temperature, offset, vector, prior or dirichlet.")
 @click.option("--shares", help="For prior: SELL,HOLD,BUY, such as 0.16,0.66,0.18. Default: the training labels'.")
@@ -63,6 +80,7 @@ class _Options(TypedDict):
 def calibrate_command(
     ckpt: str,
     data: Path | None,
+    reading: Reading,
     method: str,
     shares: str | None,
     decision: str | None,
@@ -91,7 +109,7 @@ def calibrate_command(
 
     # 2. The fit
     request = CalibrateRequest(
-        checkpoint=checkpoint, bars=load_bars(data), method=method, shares=_shares(shares), decision=rule, **options
+        checkpoint=checkpoint, bars=load_bars(data, reading), method=method, shares=_shares(shares), decision=rule, **options
     )
     with ProgressBars({"checks": "Examining", "score": "Scoring bars"}) as bars:
         done = calibrate_request(request, progress=bars.update)

@@ -12,10 +12,11 @@ from ..data.time_range import TimeRange
 from ..errors import FlagbtError
 from ..storage.untrusted_files import LARGEST_TEXT_BYTES, read_bytes
 from .console import print_line, print_table
-from .options import Group, Place, Range, json_option, print_json, print_resolved
+from .options import Group, Place, Range, grouped, json_option, print_json, print_resolved, reading_options
 
 if TYPE_CHECKING:
     from ..data.feature_schema import FeatureSchema
+    from ..data.reading import Reading
     from ..models.checkpoint import Checkpoint
 
 
@@ -99,7 +100,8 @@ def ckpt_show(name: str, as_json: bool) -> None:
 @click.option("--labels", help="Its labels: horizon:6,0.01 or triple-barrier:BARS,UP,DOWN.")
 @click.option("--trained-on", type=Range(), help="All bars that it has seen; flagbt refuses to test it on them.")
 @click.option("--validated-on", type=Range(), help="Bars that only chose its epoch, if known.")
-@click.option("--data", type=Place(), help="Bars that contain --trained-on, to measure their labels' shares and returns.")
+@grouped("Bars", "--data", type=Place(), help="Bars that contain --trained-on, to measure their labels' shares and returns.")
+@reading_options
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name.")
 @json_option
 def ckpt_import(
@@ -115,6 +117,7 @@ def ckpt_import(
     trained_on: TimeRange | None,
     validated_on: TimeRange | None,
     data: Path | None,
+    reading: Reading,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -125,7 +128,9 @@ def ckpt_import(
     from ..data.labels import label_spec
     from ..data.readers import read_bars
     from ..models.kinds.original_import import OwnerDeclaration, import_checkpoint
+    from ..workflows.inputs import check_has_file
 
+    check_has_file(data, reading)
     stated = OwnerDeclaration(
         heads=heads,
         context_bars=context,
@@ -134,7 +139,7 @@ def ckpt_import(
         labels=None if labels is None else label_spec(labels),
         seen=trained_on,
         validated_on=validated_on,
-        bars=None if data is None else read_bars(data),
+        bars=None if data is None else read_bars(data, reading),
     )
     checkpoint = import_checkpoint(file, target, stated, overwrite=overwrite)
     print_resolved("checkpoint", checkpoint)

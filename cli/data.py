@@ -11,13 +11,14 @@ from ..arrays import JsonObject
 from ..errors import DataError, UsageError
 from ..storage.atomic_files import write_text
 from .console import ProgressBars, print_line, print_table
-from .options import STAMP, Group, Number, Place, json_option, print_json
+from .options import STAMP, Group, Number, Place, grouped, json_option, print_json, reading_options
 
 if TYPE_CHECKING:
     from ..data.bars import Bars
     from ..data.check import CheckResult
     from ..data.fetching.fetch import FetchRequest, FetchResult
     from ..data.formats.table import Table
+    from ..data.reading import Reading
 
 SHOWN_CHANGES = 20
 SHOWN_DROPPED = 10
@@ -30,14 +31,15 @@ def data_group() -> None:
 
 
 @data_group.command("info", examples=("flagbt data info --data btc_1h.csv", "flagbt data info --json"))
-@click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
+@grouped("Bars", "--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample.")
+@reading_options
 @json_option
-def data_info(data: Path | None, as_json: bool) -> None:
+def data_info(data: Path | None, reading: Reading, as_json: bool) -> None:
     """Describe a file of bars: range, step, gaps, digest."""
     from ..data.bars import utc
     from ..workflows.inputs import load_bars
 
-    bars = load_bars(data)
+    bars = load_bars(data, reading)
     gaps = [gap.to_json() for gap in bars.gaps]
     values = {
         "source": bars.source,
@@ -79,11 +81,12 @@ def data_sample(output: Path, as_json: bool) -> None:
     "check", examples=("flagbt data check btc_1h.csv", "flagbt data check btc_1h.csv --fix sort,drop-duplicates -o fixed.csv")
 )
 @click.argument("file", type=Place())
+@reading_options
 @click.option("--fix", help="Fixes to apply, separated by commas; the check lists them.")
 @click.option("-o", "--output", type=Place(), help="With --fix: a new .csv or .csv.gz file for the fixed bars.")
 @json_option
 @click.pass_context
-def data_check(ctx: click.Context, file: Path, fix: str | None, output: Path | None, as_json: bool) -> None:
+def data_check(ctx: click.Context, file: Path, reading: Reading, fix: str | None, output: Path | None, as_json: bool) -> None:
     """Check a file of bars and list its problems; with --fix, write a fixed copy.
 
     Exits with 1 if flagbt would refuse the file as it is. With --fix, the fixed bars and a list of every change
@@ -94,12 +97,12 @@ def data_check(ctx: click.Context, file: Path, fix: str | None, output: Path | N
     if (fix is None) != (output is None):
         raise UsageError("--fix and --output go together: the fixed bars go to a new file, and the old one stays as it is.")
     if fix is None or output is None:
-        examined = check_table(file)
+        examined = check_table(file, reading)
         print_json(examined.to_json()) if as_json else _show(examined)
         if examined.bars is None:
             ctx.exit(1)
         return
-    fixed = _fix(file, fix, output)
+    fixed = _fix(file, reading, fix, output)
     if as_json:
         print_json(fixed.to_json())
         return
@@ -119,10 +122,11 @@ def data_check(ctx: click.Context, file: Path, fix: str | None, output: Path | N
     ),
 )
 @click.argument("file", type=Place())
+@reading_options
 @click.option("--timeframe", required=True, help="15m, 4h, ...: a divisor of a day; or 1d, 1w.")
 @click.option("-o", "--output", type=Place(), required=True, help="A new .csv or .csv.gz file.")
 @json_option
-def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> None:
+def data_resample(file: Path, reading: Reading, timeframe: str, output: Path, as_json: bool) -> None:
     """Join bars into longer ones on UTC boundaries; incomplete buckets are left out and listed."""
     from ..data import resample
     from ..data.bars import utc
@@ -130,7 +134,7 @@ def data_resample(file: Path, timeframe: str, output: Path, as_json: bool) -> No
 
     step = resample.timeframe(timeframe)
     _check_new(output)
-    bars, dropped = resample.resample(read_bars(file), step)
+    bars, dropped = resample.resample(read_bars(file, reading), step)
     write_bars_csv(bars, output)
     if as_json:
         print_json(
@@ -284,7 +288,7 @@ class FixedFile(NamedTuple):
         }
 
 
-def _fix(file: Path, fix: str, output: Path) -> FixedFile:
+def _fix(file: Path, reading: Reading, fix: str, output: Path) -> FixedFile:
     from ..data.check import check_table
     from ..data.readers import write_bars_csv
     from ..data.repair import repair
@@ -292,7 +296,7 @@ def _fix(file: Path, fix: str, output: Path) -> FixedFile:
     changes_file = output.with_name(f"{output.name}.changes.txt")
     _check_new(output)
     _check_new(changes_file)
-    examined = check_table(file)
+    examined = check_table(file, reading)
     bars, changes = repair(examined, [name.strip() for name in fix.split(",")])
     head = [
         f"{file.name}, {examined.table.format}: --fix {fix}",

@@ -11,9 +11,21 @@ import click
 from ..data.time_range import TimeRange
 from ..errors import UsageError
 from .console import ProgressBars, print_line
-from .options import STAMP, Command, Place, Range, features_option, json_option, print_json, print_resolved
+from .options import (
+    STAMP,
+    Command,
+    Place,
+    Range,
+    features_option,
+    grouped,
+    json_option,
+    print_json,
+    print_resolved,
+    reading_options,
+)
 
 if TYPE_CHECKING:
+    from ..data.reading import Reading
     from ..doctor.finding import Diagnosis
 
 STYLES = {
@@ -31,9 +43,10 @@ EXAMPLES = ("jan19",)
     "doctor", cls=Command, examples=("flagbt doctor --ckpt Jan19 --html doctor.html", "flagbt doctor --example jan19")
 )
 @click.option("--ckpt", help="A checkpoint's name or folder.")
-@click.option("--data", type=Place(), help="A file of bars to test on. Default: the SYNTHETIC sample.")
-@click.option("--train-data", type=Place(), help="The file it was trained on, if --data does not start early enough.")
-@click.option("--timerange", type=Range(), help="Range to test: A-B, A- or -B. Default: bars after all that it has seen.")
+@grouped("Bars", "--data", type=Place(), help="A file of bars to test on. Default: the SYNTHETIC sample.")
+@grouped("Bars", "--train-data", type=Place(), help="The file it was trained on, if --data does not start early enough.")
+@reading_options
+@grouped("Bars", "--timerange", type=Range(), help="Range to test: A-B, A- or -B. Default: bars after all that it has seen.")
 @click.option("--html", type=Place(), help="Write an offline page as well.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sampled moments and resamples.")
 @features_option
@@ -43,6 +56,7 @@ def doctor_command(
     ckpt: str | None,
     data: Path | None,
     train_data: Path | None,
+    reading: Reading,
     timerange: TimeRange | None,
     html: Path | None,
     seed: int,
@@ -53,16 +67,17 @@ def doctor_command(
 
     Exit 1 if the verdict is broken.
     """
-    if html is not None:
-        from ..workflows.inputs import check_out
+    from ..workflows.inputs import check_has_file, check_out
 
+    if html is not None:
         check_out(html.parent, option="--html")
         if html.is_dir():
             raise UsageError(f"--html: {html} is a folder. Give a file name, such as {html / 'doctor.html'}.")
+    check_has_file(data, reading)
     if example is not None:
         diagnosis = _example(example, given=[ckpt, data, train_data, timerange], seed=seed, as_json=as_json)
     elif ckpt is not None:
-        diagnosis = _checkpoint(ckpt, data, train_data, timerange, seed)
+        diagnosis = _checkpoint(ckpt, (data, train_data), reading, timerange, seed)
     else:
         raise UsageError("--ckpt: not given. Name a checkpoint (flagbt ckpt list shows them), or add --example jan19.")
     if html is not None:
@@ -77,7 +92,9 @@ def doctor_command(
         sys.exit(1)
 
 
-def _checkpoint(ckpt: str, data: Path | None, train_data: Path | None, timerange: TimeRange | None, seed: int) -> Diagnosis:
+def _checkpoint(
+    ckpt: str, files: tuple[Path | None, Path | None], reading: Reading, timerange: TimeRange | None, seed: int
+) -> Diagnosis:
     from ..data.readers import read_bars
     from ..doctor.checkpoint_subject import subject_of_checkpoint
     from ..doctor.examine import examine
@@ -86,8 +103,8 @@ def _checkpoint(ckpt: str, data: Path | None, train_data: Path | None, timerange
 
     checkpoint = find_checkpoint(ckpt)
     print_resolved("checkpoint", checkpoint)
-    past = None if train_data is None else read_bars(train_data)
-    subject = subject_of_checkpoint(checkpoint, load_bars(data), past=past, timerange=timerange, seed=seed)
+    tested, past = load_bars(files[0], reading), None if files[1] is None else read_bars(files[1], reading)
+    subject = subject_of_checkpoint(checkpoint, tested, past=past, timerange=timerange, seed=seed)
     with ProgressBars({"checks": "Examining"}) as bars:
         return examine(subject, progress=lambda _check, done, total: bars.update("checks", done, total))
 

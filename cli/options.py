@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from ..data.reading import Reading
 from ..data.time_range import TimeRange
 from ..engine.run_request import RunRequest
 from ..errors import UsageError
@@ -285,6 +287,20 @@ def table_option(entry: OptionEntry) -> Callable[[F], F]:
         group=entry.group,
         bounds=about.range_text,
     )
+
+
+def reading_options(command: F) -> F:
+    """Add the options of Reading, which the command takes as ``reading``."""
+
+    @wraps(command)
+    def with_reading(*args: Any, **given: Any) -> Any:
+        reading = Reading(**{entry.name: given.pop(entry.name) for entry in option_table(Reading)})
+        return command(*args, reading=reading, **given)
+
+    made: Any = with_reading
+    for entry in reversed(option_table(Reading)):
+        made = table_option(entry)(made)
+    return cast(F, made)
 
 
 def param_option(metavar: str, help: str) -> Callable[[F], F]:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
 from ..data.time_range import TimeRange
 from .console import epoch_table, print_line
-from .options import LARGEST_SEED, Command, Number, Place, Range, config_option, grouped, json_option, print_json
+from .options import (
+    LARGEST_SEED,
+    Command,
+    Number,
+    Place,
+    Range,
+    config_option,
+    grouped,
+    json_option,
+    print_json,
+    reading_options,
+)
 from .training_options import checkpoint_folder, read_series
+
+if TYPE_CHECKING:
+    from ..data.reading import Reading
 
 
 class _Options(TypedDict):
@@ -41,6 +55,7 @@ class _Options(TypedDict):
 )
 @grouped("Bars", "--data", type=Place(), required=True, help="A file of bars.")
 @grouped("Bars", "--more-data", type=Place(), multiple=True, help="Another file of bars to train on. Repeatable.")
+@reading_options
 @grouped("Output", "--output", type=Place(), default=Path("bases"), help="Folder of bases.")
 @grouped("Output", "--name", default="base", help="The base's name.")
 @grouped("Base", "--preset", default="tiny", help="tiny, small or 88m.")
@@ -62,7 +77,7 @@ class _Options(TypedDict):
 @grouped("Output", "--overwrite", is_flag=True, help="Replace a base of that name when the pre-training is done.")
 @config_option
 @json_option
-def pretrain_command(data: Path, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:
+def pretrain_command(data: Path, reading: Reading, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:
     """Make a base by next-bar prediction, for flagbt train --base."""
     target = checkpoint_folder(output, name, overwrite=options["overwrite"], description="base.json")
     from ..models.device import pick_device
@@ -84,7 +99,7 @@ def pretrain_command(data: Path, output: Path, name: str, as_json: bool, **optio
         ),
     )
     picked = pick_device(options["device"])
-    bars, *more = read_series(data, options["more_data"], "base", as_json=as_json)
+    bars, *more = read_series(data, options["more_data"], reading, "base", as_json=as_json)
     with epoch_table(shown=is_main_process()) as (on_epoch, on_step):
         base = make_base(
             bars,

@@ -24,6 +24,7 @@ from .options import (
     json_option,
     print_json,
     print_resolved,
+    reading_options,
 )
 from .training_options import checkpoint_folder, read_series
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..data.bars import Bars
+    from ..data.reading import Reading
     from ..models.checkpoint import Checkpoint
     from ..training.recipe import Recipe
 
@@ -83,6 +85,7 @@ class _Options(TypedDict):
 @grouped(
     "Bars", "--more-data", type=Place(), multiple=True, help="Another file of bars to train on, not to validate on. Repeatable."
 )
+@reading_options
 @grouped("Output", "--output", type=Place(), default=Path("checkpoints"), help="Folder of checkpoints.")
 @grouped("Output", "--name", default="flagbt", help="The checkpoint's name.")
 @grouped("Base", "--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
@@ -128,7 +131,7 @@ class _Options(TypedDict):
 @grouped("Output", "--overwrite", is_flag=True, help="Replace a checkpoint of that name when the training is done.")
 @config_option
 @json_option
-def train_command(data: Path, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:
+def train_command(data: Path, reading: Reading, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:
     """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
     if options["control"] is not None:
         _check_control(options["control"], options)
@@ -143,7 +146,7 @@ def train_command(data: Path, output: Path, name: str, as_json: bool, **options:
         from ..models.stored_base import find_base
 
         print_resolved("base", find_base(recipe.base))
-    series = read_series(data, options["more_data"], "checkpoint", as_json=as_json)
+    series = read_series(data, options["more_data"], reading, "checkpoint", as_json=as_json)
     if options["control"] is not None:
         _run_control(series, recipe, options["control"], device, as_json)
     elif options["walk_forward"]:

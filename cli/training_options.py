@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..data.bars import Bars
+    from ..data.reading import Reading
 
 
 def checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: str = "checkpoint.json") -> Path:
@@ -34,12 +35,12 @@ def checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: 
     return target
 
 
-def read_series(data: Path, more: Sequence[Path], what: str, *, as_json: bool) -> list[Bars]:
-    """Read the files of bars, and point out synthetic ones."""
+def read_series(data: Path, more: Sequence[Path], reading: Reading, what: str, *, as_json: bool) -> list[Bars]:
+    """Read the files of bars, all in the same way, and point out synthetic ones."""
     from ..data.readers import read_bars
     from ..training.trainer import is_main_process
 
-    series = [read_bars(path) for path in (data, *more)]
+    series = [read_bars(path, reading) for path in (data, *more)]
     if series[0].synthetic and not as_json and is_main_process():
         print_line(f"SYNTHETIC data: this {what} will know nothing about any market.", style=STAMP)
     return series

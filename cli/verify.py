@@ -16,10 +16,22 @@ from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError
 from .console import ProgressBars, print_line
 from .doctor import STYLES
-from .options import STAMP, Group, Place, Range, features_option, json_option, print_checkpoint, print_json
+from .options import (
+    STAMP,
+    Group,
+    Place,
+    Range,
+    features_option,
+    grouped,
+    json_option,
+    print_checkpoint,
+    print_json,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     from ..data.bars import Bars
+    from ..data.reading import Reading
     from ..doctor.finding import Finding
     from ..models.checkpoint import Checkpoint
     from ..models.model_signals import ModelSignals
@@ -58,8 +70,9 @@ def proof(name: str, examples: tuple[str, str], *more: Callable[[Run], Run]) -> 
     options: tuple[Callable[[Run], Run], ...] = (
         click.option("--strategy", default="flagtrader", show_default=True, help="A name, or package.module:Class."),
         click.option("--ckpt", help="A checkpoint's name or folder."),
-        click.option("--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
-        click.option("--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
+        grouped("Bars", "--data", type=Place(), help="A file of bars. Default: the SYNTHETIC sample."),
+        reading_options,
+        grouped("Bars", "--timerange", type=Range(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive."),
         features_option,
         *more,
         json_option,
@@ -132,7 +145,9 @@ def prove_parity(subject: ProofSubject, _progress: Progress) -> Finding:
     return verify_parity(subject.checkpoint("parity"), subject.bars)
 
 
-def _subject(*, strategy: str, ckpt: str | None, data: Path | None, timerange: TimeRange | None, seed: int = 0) -> ProofSubject:
+def _subject(
+    *, strategy: str, ckpt: str | None, data: Path | None, reading: Reading, timerange: TimeRange | None, seed: int = 0
+) -> ProofSubject:
     """Return the subject that the options name."""
     from ..engine.run_request import RunRequest
     from ..workflows.inputs import load_bars
@@ -140,7 +155,7 @@ def _subject(*, strategy: str, ckpt: str | None, data: Path | None, timerange: T
 
     print_checkpoint(ckpt)
     make, model = strategy_maker(RunRequest(strategy=strategy, ckpt=ckpt))
-    bars = load_bars(data)
+    bars = load_bars(data, reading)
     part = bars.between(timerange or TimeRange())
     if part.stop <= part.start:
         raise RangeError(f"--timerange {timerange}: no bar of {bars} is in it. Choose another range.")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import FloatArray, JsonObject, TimeArray
 from ..errors import DataError
+from ..options import recorded
+from .reading import AS_WRITTEN, Reading
 from .time_range import TimeRange
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class Bars:
         True for generated prices: everything computed from them is marked SYNTHETIC.
     step : timedelta64, optional
         The grid's step; by default the most frequent distance between neighbours (one hour for a single bar).
+    reading : Reading
+        What was stated about the file that they were read from, for records.
 
     Attributes
     ----------
@@ -80,6 +84,7 @@ class Bars:
     source: str = "bars"
     synthetic: bool = False
     step: np.timedelta64 = field(default=np.timedelta64("NaT"))
+    reading: Reading = field(default=AS_WRITTEN, kw_only=True)
     bars_per_year: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -134,7 +139,14 @@ class Bars:
 
     def describe(self) -> JsonObject:
         """Return the description of the bars that all records share."""
-        return {"source": self.source, "synthetic": self.synthetic, "digest": self.digest, "step_hours": self.step_hours}
+        stated = {} if self.reading == AS_WRITTEN else {"reading": recorded(self.reading)}
+        return {
+            "source": self.source,
+            "synthetic": self.synthetic,
+            "digest": self.digest,
+            "step_hours": self.step_hours,
+            **stated,
+        }
 
     @property
     def step_hours(self) -> float:
@@ -167,7 +179,7 @@ class Bars:
                 f"got the columns {', '.join(map(str, frame.columns))}."
             )
         index = frame.index.tz_convert("UTC").tz_localize(None) if frame.index.tz is not None else frame.index
-        values = {name: frame[name].to_numpy(dtype=np.float64) for name in COLUMNS}
+        values: dict[str, Any] = {name: frame[name].to_numpy(dtype=np.float64) for name in COLUMNS}
         nat = np.timedelta64("NaT")
         return cls(index.to_numpy(), **values, source=source, synthetic=synthetic, step=nat if step is None else step)
 
@@ -184,7 +196,9 @@ class Bars:
     def take(self, part: slice) -> Bars:
         """Return the bars at the positions ``part`` (at least one, contiguous), with the same step, year and source."""
         columns = {name: getattr(self, name)[part] for name in COLUMNS}
-        taken = Bars(self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step)
+        taken = Bars(
+            self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step, reading=self.reading
+        )
         object.__setattr__(taken, "bars_per_year", self.bars_per_year)
         return taken
 

@@ -78,7 +78,7 @@ def read_strictly(path: Path, reading: Reading = AS_WRITTEN) -> tuple[Table, Bar
     """
     table = read_table(path, Faults(strict=True, name=path.name), reading)
     table = reversed_rows(table) if is_newest_first(table.time) else table
-    return table, bars_from_table(table, path.name)
+    return table, bars_from_table(table, path.name, reading)
 
 
 def read_table(path: Path, faults: Faults, reading: Reading = AS_WRITTEN) -> Table:
@@ -113,7 +113,7 @@ def reversed_rows(table: Table) -> Table:
     return table.take(np.arange(len(table.time))[::-1])._replace(notes=(*table.notes, note))
 
 
-def bars_from_table(table: Table, source: str) -> Bars:
+def bars_from_table(table: Table, source: str, reading: Reading = AS_WRITTEN) -> Bars:
     """Create Bars from a table, or report the lines of the file that violate a rule.
 
     Raises
@@ -122,7 +122,7 @@ def bars_from_table(table: Table, source: str) -> Bars:
         Of `Bars`, with the places in the file.
     """
     try:
-        return Bars(table.time, **table.values, source=source, synthetic=table.synthetic, step=UNKNOWN_STEP)
+        return Bars(table.time, **table.values, source=source, synthetic=table.synthetic, step=UNKNOWN_STEP, reading=reading)
     except DataError as error:
         raise DataError(
             f"{error}{_places_in_file(str(error), table.places)} flagbt data check lists all such bars and their fixes."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 from ..options import check_options, known_fields, option
 
@@ -43,3 +45,18 @@ class Reading:
 
 
 AS_WRITTEN = Reading()
+
+
+class FileOptions(TypedDict, total=False):
+    """The fields of `Reading` besides ``columns``, as functions for Python take them by name."""
+
+    time_format: str | None
+    time_zone: str | None
+    symbol: str | None
+    closed_hours: str | None
+
+
+class ReadingOptions(FileOptions, total=False):
+    """The fields of `Reading`, as functions for Python take them by name; ``columns`` may be a mapping from roles as well."""
+
+    columns: str | Mapping[str, int | str] | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def perturb_future(bars: Bars, t: int, random: np.random.Generator) -> Bars:
         "close": close,
         "volume": level * random.lognormal(random.choice([-1.0, 1.0]), 1.0, n),
     }
-    values = {name: np.concatenate([getattr(bars, name)[: t + 1], later[name]]) for name in COLUMNS}
+    values: dict[str, Any] = {name: np.concatenate([getattr(bars, name)[: t + 1], later[name]]) for name in COLUMNS}
     return Bars(bars.time, **values, source=bars.source, synthetic=bars.synthetic, step=bars.step)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
+from ..data.reading import Reading, ReadingOptions
 from ..data.time_range import TimeRange
 from ..options import check_options, from_options, nested, option
 from .costs import Costs
@@ -54,6 +55,8 @@ class RunRequest:
         A checkpoint's name or folder.
     data : Path, optional
         A file of bars. Default: the bundled SYNTHETIC sample.
+    reading : Reading
+        What the file does not show.
     timerange : TimeRange
         Default: all bars after the warm-up; on the bundled sample, 2024.
     calibration : str
@@ -78,6 +81,7 @@ class RunRequest:
     params: Mapping[str, object] = field(default_factory=dict)
     ckpt: str | None = option(None, help="A checkpoint's name or folder.", group="Model and scoring", recorded="separately")
     data: Path | None = option(None, help="A file of bars. Default: the SYNTHETIC sample.", group="Bars", recorded="separately")
+    reading: Reading = nested(Reading, group="Bars")
     timerange: TimeRange = option(
         TimeRange(), help="A-B, A- or -B; YYYYMMDD, UTC, end exclusive.", group="Bars", recorded="separately"
     )
@@ -118,11 +122,11 @@ class RunRequest:
 
     @classmethod
     def of(cls, options: Mapping[str, object]) -> RunRequest:
-        """Return the request of options by name, those of costs, rules and scoring included."""
+        """Return the request of options by name, those of the file, costs, rules and scoring included."""
         return from_options(cls, options)
 
 
-class RunOptions(TypedDict, total=False):
+class RunOptions(ReadingOptions, total=False):
     """The options of `flagbt run` as `flagbt.backtest` takes them by name, besides those that it takes in other forms."""
 
     calibration: str | Path

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self, cast
 
 from ..arrays import JsonObject, JsonValue
+from ..data.reading import Reading
 from ..options import option_table
 from ..storage.json_records import JsonRecord, json_value, read_value
 from .costs import Costs
@@ -22,7 +23,7 @@ _TYPES: Mapping[str, object] = {
         ("strategy_name", "code", "data", "timerange", "checkpoint", "calibration", "decision", "labels"), str | None
     ),
     **dict.fromkeys(("allow_overlap", "short"), bool | None),
-    **{each.name: each.kind | None for each in option_table(Costs)},
+    **{each.name: each.kind | None for kind in (Reading, Costs) for each in option_table(kind)},
     "lot_size": float | None,
 }
 

@@ -41,13 +41,14 @@ class EpochScores(ClassifierScores):
 
 @dataclass(frozen=True)
 class BarsDescription(JsonRecord):
-    """Bars that something was trained on, as `flagbt.data.bars.Bars.to_json` gives them."""
+    """Bars that something was trained on, as `flagbt.data.bars.Bars.to_json` gives them; ``reading`` where it was stated."""
 
     source: str
     synthetic: bool
     digest: str
     step_hours: float
     bars: int
+    reading: Mapping[str, JsonValue] | None = field(default=None, metadata=OMIT_NONE)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from ..data.reading import Reading
 from ..engine.costs import Costs
 from ..engine.rules import Rules
 from ..engine.run_request import RunRequest
 from ..options import option_table
 
-_FIRST = ("strategy", "checkpoint", "data", "timerange", "calibration", "decision")
+_READING = tuple(each.name for each in option_table(Reading))
+_FIRST = ("strategy", "checkpoint", "data", *_READING, "timerange", "calibration", "decision")
 _LAST = ("allow_overlap", "seed")
 
 
@@ -71,6 +73,8 @@ def python_call_text(settings: Mapping[str, object], unnamed: Sequence[str]) -> 
     strategy, data = given.pop("strategy", None), given.pop("data", None)
     variable = "signals=signals" if strategy == "signals" else "strategy"
     arguments = ["data" if "data" in unnamed else repr(data), variable if "strategy" in unnamed else repr(strategy)]
+    if "data" in unnamed:  # read already
+        given = {name: value for name, value in given.items() if name not in _READING}
     params = settings.get("params")
     arguments += [f"params={params!r}"] if params else []
     for name, kind in groups.items():

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import JsonValue
+from ..data.reading import Reading
 from ..engine.simulation import Simulation
 from ..errors import RecordError
+from ..options import option_table
 from ..storage.locks import locked
 from ..storage.untrusted_files import parse_json
 from .cost_sensitivity import bars_of_run
@@ -29,9 +31,12 @@ TRIALS_FILE = "trials.jsonl"
 FORMAT_VERSION = 1
 LOCK_SECONDS = 10.0
 # Fields of a config that do not decide the result, or that another part of the digest covers better: names of files and
-# checkpoints (their contents' digests count), the range as text (the bars count), whether overlap was allowed, and a
-# strategy's own declarations.
-NOT_IN_DIGEST = ("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels", "from_python")
+# checkpoints (their contents' digests count), how the file was read and the range as text (the bars count), whether overlap
+# was allowed, and a strategy's own declarations.
+NOT_IN_DIGEST = (
+    *("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels", "from_python"),
+    *(each.name for each in option_table(Reading)),
+)
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ class BacktestInputs:
 
 def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhaseProgress) -> BacktestInputs:
     """Load the bars, the model and the strategy, and refuse bars that the model or the strategy has seen."""
-    bars = load_bars(request.data) if given.bars is None else given.bars
+    bars = load_bars(request.data, request.reading) if given.bars is None else given.bars
     is_sample = given.bars is None and request.data is None
     timerange = SAMPLE_RANGE if is_sample and request.timerange == TimeRange() else request.timerange
     model = model_of(request, progress)
@@ -221,6 +221,7 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
         "data": None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),
         "allow_overlap": request.allow_overlap,
+        **recorded(inputs.bars.reading),
         **recorded(request),
     }
     if (name := name_of(strategy)) != request.strategy:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from ..arrays import FloatArray
 from ..data.bars import COLUMNS, Bars
-from ..errors import DataError, UsageError, kind_of, nearest
+from ..data.reading import AS_WRITTEN, Reading, ReadingOptions
+from ..errors import DataError, UsageError, kind_of, nearest, quoted_value
+from ..options import from_options
+from .inputs import load_bars, stated_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +24,37 @@ else:
     BarsInput = object
 
 
-def bars_from(data: BarsInput, *, argument: str = "data") -> Bars:
+def reading_from(options: Mapping[str, object]) -> Reading:
+    """Return how a file is read, from keyword arguments; others than those of a reading are left out.
+
+    Raises
+    ------
+    UsageError
+        For a value of another type.
+    """
+    stated = {name: options[name] for name in ReadingOptions.__annotations__ if name in options}
+    if isinstance(columns := stated.get("columns"), Mapping):
+        stated["columns"] = ",".join(_column_text(role, column) for role, column in columns.items())
+    return from_options(Reading, stated)
+
+
+def _column_text(role: object, column: object) -> str:
+    for text in (role, column):
+        is_plain = isinstance(text, str) and text.strip() == text != "" and not set(text) & set(",=\n\r\0")
+        if not (is_plain or (text is column and isinstance(text, int) and not isinstance(text, bool) and text >= 0)):
+            raise UsageError(
+                f"columns: {quoted_value(text)} is not a role or a column. Give names without a comma or '=', or positions "
+                "from 0: columns={'time': 0, 'close': 'Price'}."
+            )
+    return f"{role}={column}"
+
+
+def is_path(data: object) -> TypeGuard[str | os.PathLike[str]]:
+    """Return whether an argument for bars names a file."""
+    return isinstance(data, str | os.PathLike)
+
+
+def bars_from(data: BarsInput, reading: Reading = AS_WRITTEN, *, argument: str = "data") -> Bars:
     """Return the bars that an argument names.
 
     Parameters
@@ -30,32 +64,50 @@ def bars_from(data: BarsInput, *, argument: str = "data") -> Bars:
         volume, in any case. Times in any zone are converted; **times without a zone are read as UTC**, and refused where they
         are local times across a change of the clocks. A path is read as `flagbt.read_bars` does. None: the bundled SYNTHETIC
         sample.
+    reading : Reading
+        Of a path: what the file does not show.
     argument : str
         The argument's name, for messages.
 
     Raises
     ------
     UsageError
-        For any other type.
+        For any other type, and for a reading of anything but a path.
     DataError
         For bars that break a rule of `Bars`, or a table without them. Nothing is repaired.
     """
     import pandas as pd
 
-    from ..data.bundled_sample import load_sample
-    from ..data.readers import read_bars
-
-    if data is None:
-        return load_sample()
+    if data is None or is_path(data):
+        return load_bars(None if data is None else Path(data), reading)
+    if reading != AS_WRITTEN and isinstance(data, Bars | pd.DataFrame):
+        raise _unreadable(data, reading, argument)
     if isinstance(data, Bars):
         return data
-    if isinstance(data, str | os.PathLike):
-        return read_bars(Path(data))
     if isinstance(data, pd.DataFrame):
         return _of_frame(data, argument)
     raise UsageError(
         f"{argument}: expected a DataFrame, a path, Bars, or None for the bundled SYNTHETIC sample, got {kind_of(data)}."
     )
+
+
+def _unreadable(data: object, reading: Reading, argument: str) -> UsageError:
+    """Return the refusal of a reading of bars in memory."""
+    option = stated_options(reading)[0]
+    if isinstance(data, Bars):
+        remedy = "These are read already: give it to flagbt.read_bars, or leave it out."
+    else:
+        remedy = _FRAME_REMEDIES[option]
+    return UsageError(f"{option}: it states how a file is read, and {argument} is {kind_of(data)}. {remedy}")
+
+
+_FRAME_REMEDIES = {
+    "--columns": 'Name the columns in the frame: frame.rename(columns={"Price": "close"}).',
+    "--time-format": 'Convert the times: frame.index = pandas.to_datetime(frame.index, format="...", utc=True).',
+    "--time-zone": 'State the zone in the frame: frame.tz_localize("America/New_York").',
+    "--symbol": 'Select the market in the frame: frame[frame["symbol"] == "BTCUSDT"].',
+    "--closed-hours": "The frame's bars show when the market is closed: leave it out.",
+}
 
 
 def _of_frame(frame: pd.DataFrame, argument: str) -> Bars:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 from ..arrays import PhaseProgress
 from ..data.features import FeatureSet
+from ..data.reading import AS_WRITTEN, FileOptions
 from ..doctor.checkpoint_subject import subject_of_checkpoint
 from ..doctor.diagnose import DiagnosisRequest, Part, diagnose_request
 from ..doctor.examine import examine
@@ -18,7 +19,7 @@ from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..results.run_record import RunRecord
 from ..storage.paths import path_of
 from .arguments import callback_from, python_words, silent_phases, time_range_from
-from .bars_input import BarsInput, bars_from
+from .bars_input import BarsInput, bars_from, is_path, reading_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ class FunctionOptions(TypedDict, total=False):
     name: str
 
 
-class DiagnoseOptions(FunctionOptions, total=False):
+class DiagnoseOptions(FunctionOptions, FileOptions, total=False):
     """The keyword arguments of ``diagnose`` besides its own; see there."""
 
     past: BarsInput
@@ -80,6 +81,8 @@ def diagnose(
         The bars to test. By default those after all that the model has seen.
     past : DataFrame, str, Path, Bars, optional
         The bars of its training and validation; by default ``data``.
+    time_format, time_zone, symbol, closed_hours
+        With paths, as in `flagbt.read_bars`.
     seed : int
         Of the sampled moments and resamples.
     progress : callable
@@ -102,8 +105,8 @@ label_shares, signals, name
     with python_words():
         check_known("diagnose", options, DiagnoseOptions.__annotations__)
         for_function = {name: value for name, value in options.items() if name in FunctionOptions.__annotations__}
-        bars, progress = bars_from(data), callback_from(options.get("progress"), "progress", "print", silent_phases)
-        past = None if options.get("past") is None else bars_from(options["past"], argument="past")
+        bars, past = _bars(data, options)
+        progress = callback_from(options.get("progress"), "progress", "print", silent_phases)
         seed = _seed(options.get("seed", 0))
         if isinstance(model, str | Path | Checkpoint | RunRecord):
             wrong = next(iter([*(["features"] if features is not None else []), *for_function]), None)
@@ -122,6 +125,20 @@ label_shares, signals, name
         more = cast("FunctionOptions", for_function)
         request = DiagnosisRequest(predict=model, features=features, bars=bars, past=past, tested=timerange, seed=seed, **more)
         return diagnose_request(request, progress=progress)
+
+
+def _bars(data: BarsInput, options: DiagnoseOptions) -> tuple[Bars, Bars | None]:
+    """Return the bars to test on, and those of the past; ``columns`` are the features', not the file's."""
+    if isinstance(options.get("columns"), str | Mapping):
+        raise UsageError(
+            "diagnose: columns are the names of the features, as a list. For the columns of a file, give "
+            "data=flagbt.read_bars(path, columns=...)."
+        )
+    reading = reading_from({name: value for name, value in options.items() if name != "columns"})
+    past = options.get("past")
+    return bars_from(data, reading), (
+        None if past is None else bars_from(past, reading if is_path(past) else AS_WRITTEN, argument="past")
+    )
 
 
 def _checkpoint_of(model: str | Path | Checkpoint | RunRecord) -> Checkpoint:

@@ -6,22 +6,45 @@ import os
 from pathlib import Path
 
 from ..data.bars import Bars
+from ..data.reading import AS_WRITTEN, Reading
 from ..data.time_range import TimeRange
 from ..errors import RecordError, UsageError, nearest
 from ..models.calibration import Calibration
 from ..models.checkpoint import Checkpoint
 from ..models.decision import Decision
+from ..options import option_table
 from ..storage.atomic_files import check_writable, read_json
 
 SAMPLE_RANGE = TimeRange.parse("20240101-20250101")  # traded by default on the bundled sample
 
 
-def load_bars(path: Path | None) -> Bars:
-    """Read a file of bars, or the bundled SYNTHETIC sample if there is no path."""
+def load_bars(path: Path | None, reading: Reading = AS_WRITTEN) -> Bars:
+    """Read a file of bars, or the bundled SYNTHETIC sample if there is no path.
+
+    Raises
+    ------
+    UsageError
+        For a reading of the sample.
+    """
     from ..data.bundled_sample import load_sample
     from ..data.readers import read_bars
 
-    return load_sample() if path is None else read_bars(path)
+    check_has_file(path, reading)
+    return load_sample() if path is None else read_bars(path, reading)
+
+
+def check_has_file(path: Path | None, reading: Reading) -> None:
+    """Refuse a reading without a file that it belongs to; raises UsageError with the option."""
+    if path is None and reading != AS_WRITTEN:
+        raise UsageError(
+            f"{stated_options(reading)[0]}: it states how a file of bars is read, and there is none. Add --data FILE, or leave "
+            "it out."
+        )
+
+
+def stated_options(reading: Reading) -> list[str]:
+    """Return the options of a reading that are given, as on the command line."""
+    return [each.flag for each in option_table(Reading) if getattr(reading, each.name) is not None]
 
 
 def check_out(out: Path, *, option: str = "--out") -> None:

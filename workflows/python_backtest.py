@@ -33,7 +33,7 @@ from .arguments import (
     time_range_from,
 )
 from .backtest import GivenObjects, backtest_request
-from .bars_input import BarsInput, bars_from
+from .bars_input import BarsInput, bars_from, reading_from
 from .run import Run
 from .signals_input import GivenSignals, SignalsInput, seen_from, signals_from
 from .unsaved_trials import UNSAVED
@@ -88,6 +88,8 @@ def backtest(
         By default 10 bps of fee and 2 bps of slippage per side.
     rules : Rules, optional
         Stops, cooldown and the like, on top of the strategy.
+    columns, time_format, time_zone, symbol, closed_hours : optional
+        With a path: what the file does not show, as in `flagbt.read_bars`.
     cash, short, seed, calibration, decision, allow_overlap, device, batch_size, cache
         As the options of `flagbt run`.
     bars_seen : sequence of time ranges, optional
@@ -116,6 +118,7 @@ def backtest(
         request = RunRequest.of(
             {
                 **{name: value for name, value in options.items() if name in RunOptions.__annotations__},
+                **values_of(reading := reading_from(options)),
                 **_costs_and_rules(costs, rules),
                 "calibration": _calibration_text(options.get("calibration", "stored")),
                 "decision": None if (rule := decision_from(options.get("decision"))) is None else str(rule),
@@ -126,7 +129,7 @@ def backtest(
                 "params": params_from(params),
             }
         )
-        bars = bars_from(data)
+        bars = bars_from(data, reading)
         given = _given(request, bars, strategy, signals, options)
         request = replace(request, strategy=given.name)
         in_memory = not (data is None or isinstance(data, str | os.PathLike))

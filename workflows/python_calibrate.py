@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self, TypedDict, Unpack
+from typing import Self, Unpack
 
 from ..arrays import FloatArray, PhaseProgress
+from ..data.reading import ReadingOptions
 from ..errors import UsageError, check_known, kind_of, quoted_value
 from ..models.calibration import Calibration
 from ..models.calibration_fit import checked_shares
@@ -25,7 +26,7 @@ from .arguments import (
     silent_phases,
     time_range_from,
 )
-from .bars_input import BarsInput, bars_from
+from .bars_input import BarsInput, bars_from, reading_from
 from .calibrate import CalibrateRequest, calibrate_request
 
 
@@ -74,7 +75,7 @@ class FittedCalibration(CalibrationResult):
         return str(result_html(stamps, [self._sentence(), *self.notes], ["", *calibration_columns(self)], rows, HELD_OUT))
 
 
-class CalibrateOptions(TypedDict, total=False):
+class CalibrateOptions(ReadingOptions, total=False):
     """The keyword arguments of ``calibrate`` besides its own; see there."""
 
     overwrite: bool
@@ -113,6 +114,8 @@ def calibrate(
         ``argmax``, ``threshold:P`` or ``utility``. By default chosen on the range.
     store : str, optional
         Store it in the checkpoint under this name; `flagbt.backtest` finds it as ``calibration="stored:NAME"``.
+    columns, time_format, time_zone, symbol, closed_hours
+        With a path, as in `flagbt.read_bars`.
     overwrite : bool
         Replace a stored calibration of that name.
     force : bool
@@ -145,7 +148,7 @@ def calibrate(
             found.check_storable(store, overwrite=overwrite)
         request = CalibrateRequest(
             checkpoint=found,
-            bars=bars_from(data),
+            bars=bars_from(data, reading_from(options)),
             timerange=time_range_from(timerange),
             method=method,
             shares=_shares(shares),

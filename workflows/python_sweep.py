@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ..arrays import PhaseProgress
 from ..errors import UsageError, check_known, quoted_value
-from ..options import OptionValue, option_table
+from ..options import OptionValue, option_table, values_of
 from ..storage.paths import path_of
 from ..strategies.base import Strategy
 from ..sweeps.axes import STORED
 from .arguments import callback_from, checkpoint_from, decision_from, python_words, silent_phases, time_range_from
-from .bars_input import BarsInput, bars_from
+from .bars_input import BarsInput, bars_from, is_path, reading_from
 from .finished_sweep import FinishedSweep
 from .sweep import sweep_request
 from .sweep_request import SweepRequest, swept_options
@@ -55,8 +54,9 @@ def sweep(
     progress : callable
         Called with (phase, done, in all).
     **options
-        The options of `flagbt sweep` by name: ``timerange`` and ``holdout``, and one value or a list of values of every option
-        that it may vary: ``fee_bps=[0, 10]``, ``stop_loss=[None, 0.05]``, ``decision=["argmax", "utility"]``, ...
+        The options of `flagbt sweep` by name: ``timerange`` and ``holdout``; with a path those of `flagbt.read_bars`, such as
+        ``symbol``; and one value or a list of values of every option that it may vary: ``fee_bps=[0, 10]``,
+        ``stop_loss=[None, 0.05]``, ``decision=["argmax", "utility"]``, ...
 
     Raises
     ------
@@ -78,13 +78,14 @@ def sweep(
                 for each in _many(options["decision"])
                 if each is not None
             )
+        given |= values_of(reading := reading_from(options))
         given["ckpt"] = tuple(checkpoint_from(each) for each in _many(checkpoint) if each is not None)
         given["strategy"] = _strategy_name(strategy)
         given["params"] = _params(params)
-        in_memory = not (data is None or isinstance(data, str | os.PathLike))
+        in_memory = not (data is None or is_path(data))
         given["data"] = None if data is None or in_memory else path_of(data, "data")
         request = SweepRequest.of({name: value for name, value in given.items() if value is not None})
-        bars = bars_from(data) if in_memory else None
+        bars = bars_from(data, reading) if in_memory else None
         report = callback_from(progress, "progress", "print", silent_phases)
         return sweep_request(request, bars=bars, out=path_of(out, "out"), runs=path_of(runs, "runs"), progress=report)
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
+from ..data.reading import AS_WRITTEN, ReadingOptions
 from ..errors import UsageError, kind_of, known_arguments, moved_arguments, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..storage.paths import path_of
 from ..training.progress import SILENT, Monitor
 from ..training.recipe import Recipe
 from .arguments import instance_or_none, python_words
-from .bars_input import BarsInput, bars_from
+from .bars_input import BarsInput, bars_from, is_path, reading_from
 
 
 @moved_arguments(
     "Give monitor=flagbt.Monitor(...), with the same names; watch is on_epoch there.",
     *("notify", "watch", "on_step", "report_to", "on_collapse"),
 )
-@known_arguments("train")
+@known_arguments("train", *ReadingOptions.__annotations__)
 def train(
     data: BarsInput,
     target: str | Path,
@@ -29,6 +31,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     monitor: Monitor = SILENT,
+    **stated: Unpack[ReadingOptions],
 ) -> Checkpoint:
     """Train a checkpoint and write its folder.
 
@@ -52,6 +55,8 @@ def train(
         Continue from the last complete save of the same recipe on the same bars.
     monitor : Monitor
         What the training reports to.
+    columns, time_format, time_zone, symbol, closed_hours
+        With a path, as in `flagbt.read_bars`; for every path in ``more`` too.
 
     Raises
     ------
@@ -69,8 +74,9 @@ def train(
                 raise UsageError(f"{name}: expected True or False, got {quoted_value(value)}.")
         if not isinstance(device, str):
             raise UsageError(f"device: expected text such as 'cpu' or 'cuda', got {kind_of(device)}.")
-        folder, bars = path_of(target, "target", is_new=True), bars_from(data)
-        others = [bars_from(each, argument="more") for each in more]
+        folder, reading = path_of(target, "target", is_new=True), reading_from(stated)
+        bars = bars_from(data, reading)
+        others = [bars_from(each, reading if is_path(each) else AS_WRITTEN, argument="more") for each in more]
 
         from ..models.device import pick_device
         from .train import train_on

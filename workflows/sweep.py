@@ -17,7 +17,7 @@ from ..models.device import check_device_name
 from ..models.logit_cache import logits_of
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step
-from ..options import option_table
+from ..options import option_table, recorded
 from ..sweeps.ranges import range_of, sweep_ranges
 from .finished_sweep import FinishedSweep
 from .inputs import SAMPLE_RANGE, check_out, load_bars
@@ -212,7 +212,7 @@ def _prepare_backend(request: SweepRequest) -> None:
 
 def _inputs(request: SweepRequest, given: Bars | None, progress: PhaseProgress) -> _Inputs:
     """Load the bars, checkpoints and strategy, and refuse too many replays and bars that one of them has seen."""
-    bars = load_bars(request.data) if given is None else given
+    bars = load_bars(request.data, request.reading) if given is None else given
     checkpoints = [find_checkpoint(name) for name in request.ckpt]
     for checkpoint in checkpoints:
         check_step(checkpoint, bars)
@@ -298,18 +298,19 @@ def _repeater(request: SweepRequest, inputs: _Inputs, runs: Path) -> Callable[[C
 
     def repeat(setting: Configuration, timerange: str) -> str:
         checkpoint = inputs.checkpoints[setting.model] if inputs.checkpoints else None
-        others = _other_options(request, checkpoint, runs)
+        others = _other_options(request, inputs.bars, checkpoint, runs)
         ckpt = None if checkpoint is None else request.ckpt[setting.model]
         return repeat_command(inputs.grid, setting, timerange, ckpt=ckpt, others=others)
 
     return repeat
 
 
-def _other_options(request: SweepRequest, checkpoint: Checkpoint | None, runs: Path) -> dict[str, object]:
+def _other_options(request: SweepRequest, bars: Bars, checkpoint: Checkpoint | None, runs: Path) -> dict[str, object]:
     """Return the options of `flagbt run` that no setting holds: the bars first, as the user named them."""
     features = "" if checkpoint is None else checkpoint.schema.feature_set
     return {
         "data": None if request.data is None else str(request.data),
+        **recorded(bars.reading),
         "out": None if runs == _RUNS else str(runs),  # whose trial log has counted the settings
         "features": features if ":" in features else None,  # code that runs only where the user names it
         **{

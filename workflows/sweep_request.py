@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from ..data.reading import Reading
 from ..data.time_range import TimeRange
 from ..engine.run_request import RunRequest, Scoring
 from ..errors import UsageError, nearest, quoted_value
@@ -33,6 +34,8 @@ class SweepRequest:
         One or more, for a strategy that uses a model.
     data : Path, optional
         A file of bars. Default: the bundled SYNTHETIC sample.
+    reading : Reading
+        What the file does not show.
     timerange : tuple of TimeRange
         The ranges that settings are ranked on together; they may not overlap. Default: all bars after the warm-up.
     holdout : str
@@ -65,6 +68,7 @@ class SweepRequest:
     params: Mapping[str, Sequence[object]] = field(default_factory=dict)
     ckpt: tuple[str, ...] = option((), help="Names or folders of checkpoints.", unit="names", group=_MODEL, sweep=True)
     data: Path | None = option(None, help="A file of bars. Default: the SYNTHETIC sample.", group=_BARS)
+    reading: Reading = nested(Reading, group=_BARS)
     timerange: tuple[TimeRange, ...] = option(
         (), help="Bars to rank on: A-B, A- or -B. Several ranges count together.", group=_BARS
     )
@@ -125,7 +129,7 @@ class SweepRequest:
 
     @classmethod
     def of(cls, options: Mapping[str, object]) -> SweepRequest:
-        """Return the request of options by name, the values of axes and the options of scoring included."""
+        """Return the request of options by name, the values of axes and the options of the file and of scoring included."""
         axes = {each.name: options[each.name] for each in swept_options() if each.name in options}
         return from_options(cls, {**options, "axes": axes})
 
