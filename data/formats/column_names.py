@@ -128,8 +128,8 @@ def choose_columns(
 def _form_of(names: Names) -> Vendor:
     """Return the first form of ``VENDORS`` that a header has, or that of the usual names."""
     for vendor in VENDORS:
-        asked = [*vendor.columns.values(), *vendor.marks]
-        if asked and not vendor.rows and all(names.all(name) for name in asked):
+        wanted = [*vendor.columns.values(), *vendor.marks]
+        if wanted and not vendor.rows and all(names.all(name) for name in wanted):
             return vendor
     return _USUAL
 
