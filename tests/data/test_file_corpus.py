@@ -161,6 +161,14 @@ GOOD: dict[str, tuple[str | bytes, str]] = {
     "microseconds.csv": (table([s * 10**6 for s in STAMPS]), ""),
     "nanoseconds.csv": (table([s * 10**9 for s in STAMPS]), ""),
     "float-seconds.csv": (table([float(s) for s in STAMPS]), ""),
+    "slashes.csv": (table(iso(s, "%Y/%m/%d %H:%M") for s in STAMPS), ""),
+    "am-pm.csv": (table(iso(s, "%Y-%m-%d %I-%p") for s in STAMPS), ""),
+    "14-digits.csv": (table(iso(s, "%Y%m%d%H%M%S") for s in STAMPS), ""),
+    "14-digits.json": (
+        json.dumps([[int(iso(s, "%Y%m%d%H%M%S")), *row[1:]] for s, row in zip(STAMPS, CANDLES, strict=True)]),
+        "",
+    ),
+    "14-digits.parquet": (parquet(frame().assign(date=[int(iso(s, "%Y%m%d%H%M%S")) for s in STAMPS])), ""),
     "semicolons.csv": (table(separator=";"), ""),
     "tabs.tsv": (table(separator="\t"), ""),
     "tabs.csv": (table(separator="\t"), ""),
@@ -235,9 +243,15 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     ),
     "two-digit-year.csv": (table(iso(s, "%m/%d/%y %H:%M") for s in STAMPS), ["line 2", "'01/01/24 00:00'", "two digits"]),
     "day-or-month.csv": (table(iso(s, "%d.%m.%Y %H:%M") for s in STAMPS), ["line 2", "'01.01.2024 00:00'", "day or the month"]),
-    "am-pm.csv": (table(iso(s, "%Y-%m-%d %I-%p") for s in STAMPS), ["line 2", "'2024-01-01 12-AM'", "00 to 23"]),
+    "am-pm-alone.csv": (
+        table(iso(s, "%d %m %Y %I%p") for s in STAMPS),
+        ["line 2", "'01 01 2024 12AM'", "00 to 23", "--time-format"],
+    ),
     "day-number.csv": (table([45292.0 + i / 24 for i in range(N)]), ["line 3", "'45292.041666666664'", "day number"]),
-    "compact-date.csv": (table(["20240101"] * N), ["line 2", "'20240101'", "epoch seconds"]),
+    "form-changes.csv": (
+        cell(table(iso(s, "%Y/%m/%d %H:%M") for s in STAMPS), 9, 0, "2024-01-01 07:00"),
+        ["line 9", "as in the rows above ('2024/01/01 00:00')", "'2024-01-01 07:00'"],
+    ),
     "mixed-units.csv": (
         cell(table([s * 1000 for s in STAMPS]), 12, 0, str(STAMPS[10])),
         ["line 12", "from milliseconds to seconds", "one unit"],
