@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..arrays import FloatArray, JsonObject
 from .bars import COLUMNS, seconds_text
 from .formats.table import Fault, Table
+from .local_time import clock_change
 from .row_faults import DAY, off_grid, step_of
 
 PRICES = COLUMNS[:4]
@@ -60,7 +61,7 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
     found: list[Explanation | None] = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
         if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
-            about_time = (ticks, calendar_bars, mixed_stamps, several_markets)
+            about_time = (ticks, calendar_bars, mixed_stamps, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -79,7 +80,7 @@ def most_damaged(faults: Sequence[Fault], rows: int) -> Explanation | None:
     return Explanation(
         "this is how the file is written",
         f"{count:,} of {rows:,} rows have the same fault",
-        f"Leaving them out would leave {'no bars' if count == rows else 'few bars'}.{option}",
+        f"Leaving them out would leave {rows - len(faults):,} bars.{option}",
         ("damaged",),
     )
 
@@ -149,7 +150,7 @@ def mixed_stamps(table: Table) -> Explanation | None:
     )
 
 
-def several_markets(table: Table) -> Explanation | None:
+def unnamed_markets(table: Table) -> Explanation | None:
     """Return whether times occur again with prices of another level, as in a file of several markets."""
     times, which, counts = np.unique(table.time, return_inverse=True, return_counts=True)
     repeated = counts > 1
@@ -178,14 +179,35 @@ def several_markets(table: Table) -> Explanation | None:
     )
 
 
+def local_times(table: Table) -> Explanation | None:
+    """Return whether the times, written without an offset, are the local time of a zone with a change of the clocks."""
+    if not table.is_naive or table.choice.time_zone or (change := clock_change(table.time)) is None:
+        return None
+    backwards = int((np.diff(table.time) < np.timedelta64(0)).sum())
+    is_in_order = min(backwards, len(table.time) - 1 - backwards) <= len(change.autumns)
+    zone, *others = change.zones
+    alike = f" (or {' or '.join(others)}, whose clocks change at the same hour)" if others else ""
+    return Explanation(
+        "these look like local times",
+        change.evidence,
+        f"If they are, state the zone: --time-zone {zone}{alike}.",
+        (
+            *(("duplicates", "disagreeing") if len(change.autumns) else ()),
+            *(("out-of-order",) if is_in_order and len(change.autumns) else ()),
+            *(("gaps",) if len(change.springs) else ()),
+        ),
+    )
+
+
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
 def price_order(table: Table) -> Explanation | None:
     """Return the order of the price columns by which (nearly) all bars are possible, if many are impossible as read."""
     n = len(table.time)
-    columns = [table.values[name] for name in PRICES]
-    now = _possible(dict(zip(PRICES, columns, strict=True)))
+    read = sorted(PRICES, key=lambda name: table.choice.positions[name])
+    columns = [table.values[name] for name in read]
+    now = _possible(dict(zip(read, columns, strict=True)))
     if n < 3 or now >= (1 - FEW) * n:
         return None
     orders = [dict(zip(names, columns, strict=True)) for names in permutations(PRICES)]
@@ -197,7 +219,7 @@ def price_order(table: Table) -> Explanation | None:
     return Explanation(
         "the price columns are in another order",
         f"read as {', '.join(best)}, {most:,} of {n:,} bars are possible instead of {now:,}",
-        "State which column is which: --columns.",
+        _columns_option(table, list(best)),
         ("impossible",),
     )
 
@@ -240,3 +262,15 @@ def _seams(order: dict[str, FloatArray]) -> float:
     """Return how far bars open from the close before, as the median of the logarithm of the ratio."""
     apart = np.abs(np.log(order["open"][1:] / order["close"][:-1]))
     return float(np.nanmean(apart))
+
+
+def _columns_option(table: Table, order: list[str]) -> str:
+    """Return the option by which the price columns are read in another order, with the positions of all columns."""
+    positions = sorted(table.choice.positions[name] for name in PRICES)
+    time = "+".join(map(str, table.choice.time))
+    stated = [
+        f"{'close_time' if table.choice.is_close_time else 'time'}={time}",
+        *(f"{name}={at}" for name, at in zip(order, positions, strict=True)),
+        f"volume={table.choice.positions['volume']}",
+    ]
+    return f"To read them so: --columns {','.join(stated)}."

@@ -17,13 +17,14 @@ _COLUMN = re.compile(r"funding|mark[ _-]?price|index[ _-]?price", re.IGNORECASE)
 
 
 def perpetual_signs(table: Table, path: Path) -> list[str]:
-    """Return the signs of a perpetual future: a word of the file's name, columns of funding or mark prices."""
-    signs = [f"the file's name contains {shown(found)}"] if (found := _word(path.name)) else []
+    """Return the signs of a perpetual future: a word of the file's name or of the market's, columns of funding or marks."""
+    names = {"file's name": path.name, "market's name": table.market}
+    signs = [f"the {what} contains {shown(found)}" for what, name in names.items() if (found := _word(name))]
     return signs + [f"it has a column {shown(name)}" for name in table.ignored if _COLUMN.search(name)][:3]
 
 
 def _word(name: str) -> str:
-    """Return the word of a file's name that means a perpetual future; '' where there is none, or where the name states spot."""
+    """Return the word of a name that means a perpetual future; '' where there is none, or where the name states spot."""
     words = re.findall(r"[A-Za-z]+", name)
     if "spot" in {word.lower() for word in words}:
         return ""

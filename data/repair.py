@@ -12,7 +12,7 @@ from ..arrays import JsonObject
 from ..errors import DataError, UsageError, check_choice
 from .bars import COLUMNS, Bars, utc
 from .formats.table import MIXED_UNITS, Faults, Table
-from .readers import UNKNOWN_STEP, bars_from_table
+from .readers import bars_from_table
 from .row_faults import RowNumbers, impossible, off_grid, repeats, undamaged, unfinished
 
 LARGE_SHARE = 0.01  # of the bars; a fix that leaves out more is offered with its number
@@ -125,7 +125,7 @@ def outcome_of(examined: CheckedRows, fixes: Sequence[str]) -> FixesOutcome:
         done.append(FixOutcome(name, before - len(table.time), before))
     try:
         _check_faults(examined, fixes)
-        bars: int | None = len(Bars(table.time, **table.values, source="bars", synthetic=False, step=UNKNOWN_STEP))
+        bars: int | None = len(bars_from_table(table, examined.path.name))
     except DataError:
         bars = None
     return FixesOutcome(tuple(done), bars)

@@ -177,6 +177,8 @@ def test_signs_of_a_perpetual(tmp_path: Path, lines: list[str]) -> None:
     """Bars of a perpetual future would count as those of the spot market."""
     for name in ("BTC_USDT_USDT-1h-futures.csv", "BTCUSDTPERP.csv", "BTC-USDT-SWAP.csv", "btc_um_1h.csv", "BTCUSD_PERP.csv"):
         assert kinds(check_table(put(tmp_path, lines, name))) == {"perpetual": 1}, name
+    swap = [line + (",symbol" if i == 0 else ",BTC-USDT-SWAP") for i, line in enumerate(lines)]
+    assert "the market's name contains 'SWAP'" in check_table(put(tmp_path, swap)).problems[0].message
     funding = [line + (",fundingRate" if i == 0 else ",0.0001") for i, line in enumerate(lines)]
     assert "'fundingRate'" in check_table(put(tmp_path, funding)).problems[0].message
 

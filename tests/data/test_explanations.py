@@ -14,6 +14,7 @@ from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.check import CheckResult, check_table
 from flagbt.data.formats.likely_names import likely_name
 from flagbt.data.readers import read_bars
+from flagbt.data.reading import Reading
 from flagbt.data.repair import repair
 from flagbt.errors import DataError, FlagbtError
 
@@ -110,6 +111,36 @@ def test_the_same_market_twice_is_not_two(tmp_path: Path, frame: pd.DataFrame) -
     assert len(repair(examined, examined.offer.fixes).bars) == 200
 
 
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [("America/New_York", "2024-11-03 06:00"), ("Europe/Berlin", "2024-10-27 01:00"), ("Australia/Sydney", "2024-04-06 16:00")],
+)
+@pytest.mark.parametrize("minutes", [60, 15])
+def test_an_hour_twice_in_autumn(tmp_path: Path, frame: pd.DataFrame, zone: str, change: str, minutes: int) -> None:
+    """One of two different hours would be chosen, and all others stay shifted from UTC."""
+    utc = pd.date_range(pd.Timestamp(change) - 100 * pd.Timedelta(minutes=minutes), periods=200, freq=f"{minutes}min")
+    path = put(tmp_path, frame.assign(time=utc.tz_localize("UTC").tz_convert(zone).tz_localize(None)))
+    check_explained(path, "disagreeing", "look like local times", "there twice", f"--time-zone {zone}")
+    assert all(each.explanation for each in check_table(path).problems)
+    shifted = put(tmp_path, frame.assign(time=utc.tz_localize("UTC")), "stated.csv")
+    assert explanations(check_table(shifted)) == {}
+
+
+def test_an_hour_missing_in_spring_may_be_local_time(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """Bars that are shifted by hours would be read as UTC without a hint."""
+    utc = pd.date_range("2024-03-08", periods=200, freq="h", tz="UTC")
+    path = put(tmp_path, frame.assign(time=utc.tz_convert("America/Chicago").tz_localize(None)))
+    examined = check_table(path)
+    assert "--time-zone America/New_York (or America/Chicago or" in explanations(examined)["gaps"]
+    assert examined.bars is not None
+
+
+def test_another_hour_twice_is_not_local_time(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """Any repeated bar would be explained by clocks, and no fix be offered."""
+    again = pd.concat([frame.iloc[:50], frame.iloc[20:21].assign(volume=1), frame.iloc[50:]])
+    assert explanations(check_table(put(tmp_path, again))) == {}
+
+
 def test_a_few_faults_are_not_explained(tmp_path: Path, frame: pd.DataFrame) -> None:
     """One shifted bar in a good file would be called ticks, and the fix be withheld."""
     time = frame["time"].copy()
@@ -130,7 +161,10 @@ def test_another_order_of_the_prices(tmp_path: Path, frame: pd.DataFrame, order:
     """The few bars that are possible in a wrong order would be kept as a series."""
     wrong = {role: frame[name] for role, name in zip(COLUMNS[:4], order, strict=True)}
     path = put(tmp_path, frame.assign(**wrong))
-    check_explained(path, "impossible", f"read as {', '.join(order)}, 200 of 200 bars are possible", "--columns")
+    check_explained(path, "impossible", f"read as {', '.join(order)}, 200 of 200 bars are possible", "--columns time=0,")
+    option = str(check_table(path).problems[0].explanation).partition("--columns ")[2].removesuffix(".")
+    right = read_bars(put(tmp_path, frame, "right.csv"))
+    assert read_bars(path, Reading(columns=option)).digest == right.digest
 
 
 def test_no_volumes_at_all(tmp_path: Path, frame: pd.DataFrame) -> None:
@@ -148,7 +182,7 @@ def test_most_rows_have_the_same_fault(tmp_path: Path, frame: pd.DataFrame) -> N
     path = put(tmp_path, frame.assign(time=frame["time"].dt.strftime("%d %b %Y, %H h")))
     examined = check_table(path)
     assert [each.kind for each in examined.problems] == ["damaged"]
-    assert "200 of 200 rows have the same fault" in explanations(examined)["damaged"]
+    assert "of 200 rows have the same fault. Leaving them out would leave 0 bars" in explanations(examined)["damaged"]
     assert "--time-format" in explanations(examined)["damaged"]
     assert examined.offer is None
 
