@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import TimeArray
 from .bars import HOUR, utc
 
-# The zones of each local hour and season at which clocks change, the commonest first: those of one line change at the same hour.
+# The commonest zones first; the clocks of those in one line change at the same local hour.
 CLOCK_CHANGES = (
     ("America/New_York", "America/Chicago", "America/Los_Angeles"),
     ("Europe/London", "Europe/Lisbon"),
