@@ -61,7 +61,7 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
     found: list[Explanation | None] = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
         if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
-            about_time = (ticks, calendar_bars, mixed_stamps, unnamed_markets, local_times)
+            about_time = (single_trades, calendar_bars, mixed_stamps, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -88,7 +88,7 @@ def most_damaged(faults: Sequence[Fault], rows: int) -> Explanation | None:
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
-def ticks(table: Table) -> Explanation | None:
+def single_trades(table: Table) -> Explanation | None:
     """Return whether the rows are single trades, or bars without a constant length."""
     apart = _distances(table)
     if len(apart) < 5:
