@@ -270,19 +270,23 @@ def _show(examined: CheckResult) -> None:
     if examined.bars is not None and examined.bars.market_hours.text:
         days = examined.bars.missing.days_text
         print_line(f"closed each week (UTC): {examined.bars.market_hours.text}{'; ' if days else ''}{days}")
+    seen: set[str] = set()
     for problem in examined.problems:
         where = f" ({', '.join(problem.where)}{', ...' if problem.count > len(problem.where) else ''})" if problem.where else ""
         print_line(
             f"{problem.kind}, {problem.count:,}{where}: {problem.message}", style="bold" if problem.remedy.refused else None
         )
-        print_line(f"    {problem.remedy.message}")
-    fixes = [fix for problem in examined.problems for fix in problem.remedy.fixes]
+        print_line("    As above." if problem.advice in seen else f"    {problem.advice}")
+        seen.add(problem.advice)
     if examined.bars is None:
         print_line("flagbt refuses this file as it is.", style="bold red")
     else:
         print_line("flagbt reads this file as it is.")
-    if fixes:
-        print_line(f"to write a fixed copy: --fix {','.join(fix for fix in fixes if fix != 'keep-last')} --output NEW.csv")
+    if offer := examined.offer:
+        total = offer.total
+        left_out = f", without {total.left_out:,} of {total.of:,} rows" if total.is_large else ""
+        choice = "; or keep-last instead of keep-first" if "keep-first" in offer.fixes else ""
+        print_line(f"to write a fixed copy{left_out}: --fix {total.fix} --output NEW.csv{choice}")
 
 
 class FixedFile(NamedTuple):
