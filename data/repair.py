@@ -13,6 +13,7 @@ from ..errors import DataError, UsageError, check_choice
 from .bars import COLUMNS, Bars, utc
 from .formats.table import MIXED_UNITS, Faults, Table
 from .readers import bars_from_table
+from .reading import Reading
 from .row_faults import RowNumbers, impossible, off_grid, repeats, undamaged, unfinished
 
 LARGE_SHARE = 0.01  # of the bars; a fix that leaves out more is offered with its number
@@ -36,6 +37,10 @@ class CheckedRows(Protocol):
     @property
     def seen(self) -> np.datetime64:
         """A time when the file existed already."""
+
+    @property
+    def reading(self) -> Reading:
+        """What was stated about the file."""
 
 
 class FixStep(NamedTuple):
@@ -113,7 +118,7 @@ def repair(examined: CheckedRows, fixes: Sequence[str]) -> RepairResult:
         changes += step.changes()
         table = step.table
     _check_faults(examined, fixes)
-    return RepairResult(bars_from_table(table, examined.path.name), changes)
+    return RepairResult(bars_from_table(table, examined.path.name, examined.reading), changes)
 
 
 def outcome_of(examined: CheckedRows, fixes: Sequence[str]) -> FixesOutcome:
@@ -125,7 +130,7 @@ def outcome_of(examined: CheckedRows, fixes: Sequence[str]) -> FixesOutcome:
         done.append(FixOutcome(name, before - len(table.time), before))
     try:
         _check_faults(examined, fixes)
-        bars: int | None = len(bars_from_table(table, examined.path.name))
+        bars: int | None = len(bars_from_table(table, examined.path.name, examined.reading))
     except DataError:
         bars = None
     return FixesOutcome(tuple(done), bars)
