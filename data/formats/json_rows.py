@@ -1,9 +1,8 @@
-"""JSON as freqtrade writes it: an array of rows ``[epoch ms, open, high, low, close, volume]``; also an array of objects."""
+"""JSON: rows without names as freqtrade writes them, objects, and the answers of exchanges, which wrap either."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from .column_names import choose_columns
 from .compressed_text import MEGABYTE, MOST_ROWS, Content, opened
 from .csv_text import is_marked
 from .file_format import FileFormat
+from .json_answers import choose_array
+from .json_scan import LINES, JsonArray, find_arrays, flat_end, line_of, skip_gap
 from .number_style import is_number
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .time_stamps import TimeColumn
@@ -26,16 +27,17 @@ LONGEST_ROW = 10_000  # characters
 ROW_COLUMNS = ("time", *COLUMNS)
 JsonRow = list[JsonValue] | JsonObject
 
-_GAP = re.compile(r"[ \t\r\n]*")
 _ROWS_AT_ONCE = 1_000
 
 
-def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
-    """Read an array of rows; each row is parsed separately, so that deep or large JSON costs little."""
+def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
+    """Read the array of rows; each row is parsed separately, so that deep or large JSON costs little."""
     with opened(path) as content:
         text = _text(content)
     if not text.strip():
         raise DataError(f"{path.name}: the file is empty. Give an array of rows.")
+    found = choose_array(text, find_arrays(text, path.name), path.name, reading.symbol)
+    notes = (f"the bars are the rows of its key {shown(found.place)}",) if found.place else ()
     header: list[str] | None = None
     chosen: dict[str, int] = {}
     column: TimeColumn | None = None
@@ -43,7 +45,7 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:  # no
     pieces: dict[str, list[FloatArray]] = {name: [] for name in COLUMNS}
     marks: set[str] = set()
     count = 0
-    for piece in _pieces(_rows(text, path.name)):
+    for piece in _pieces(_rows(text, found.array, path.name)):
         numbers = list(range(count + 1, count + len(piece) + 1))
         count += len(piece)
         if header is None or column is None:
@@ -63,7 +65,7 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:  # no
     kind = "JSON rows, as freqtrade keeps them" if header == list(ROW_COLUMNS) else "JSON objects"
     ignored = tuple(printable(name) for at, name in enumerate(header) if at not in chosen.values())
     places = Places(path.name, "row", range(1, count + 1))
-    return Table(np.concatenate(times), values, places, is_marked(marks), content.label(kind), ignored=ignored)
+    return Table(np.concatenate(times), values, places, is_marked(marks), content.label(kind), notes, ignored)
 
 
 def _text(content: Content) -> str:
@@ -90,50 +92,63 @@ def _pieces(rows: Iterator[JsonRow]) -> Iterator[list[JsonRow]]:
         yield piece
 
 
-def _rows(text: str, name: str) -> Iterator[JsonRow]:
-    """Yield each row of the outer array, parsed separately."""
-    at = _skip(text, 0)
-    if text[at : at + 1] != "[":
-        raise DataError(
-            f"{name}, line {_line(text, at)}: expected an array of rows such as [[1704067200000, 10, 12, 9, 11, 5], ...], "
-            f"got {shown(text[at : at + 30])}. Give only the candles, in such rows."
-        )
-    at, count = _skip(text, at + 1), 0
-    while text[at : at + 1] != "]":
+def _rows(text: str, array: JsonArray, name: str) -> Iterator[JsonRow]:
+    """Yield each row of an array, or of each line, parsed separately."""
+    lines = array.kind == LINES
+    at, count = array.start if lines else skip_gap(text, array.start + 1), 0
+    while (found := text[at : at + 1]) != "]" and (found or not lines):
         count += 1
         if count > MOST_ROWS:
             raise DataError(f"{name}: the array has more than {MOST_ROWS:,} rows. Split it into parts.")
-        end = text.find({"[": "]", "{": "}"}.get(text[at : at + 1], "\0"), at, at + LONGEST_ROW)
-        if end < 0:
-            raise _bad_row(text, at, count, name)
-        try:
-            yield json.loads(text[at : end + 1])
-        except (ValueError, RecursionError):
-            raise _bad_row(text, at, count, name) from None
-        at = _skip(text, end + 1)
+        row, end = _row(text, at, count, name)
+        yield row
+        at = skip_gap(text, end)
+        if lines:
+            continue
         if text[at : at + 1] == ",":
-            at = _skip(text, at + 1)
+            at = skip_gap(text, at + 1)
         elif text[at : at + 1] != "]":
             raise _bad_row(text, at, count + 1, name, "a comma or the end of the array")
-    rest = _skip(text, at + 1)
-    if rest < len(text):
+    rest = skip_gap(text, at + 1)
+    if rest < len(text) and not array.keys:
         raise _bad_row(text, rest, count + 1, name, "nothing after the array")
 
 
-def _skip(text: str, at: int) -> int:
-    found = _GAP.match(text, at)
-    return at if found is None else found.end()
+def _row(text: str, at: int, number: int, name: str) -> tuple[JsonRow, int]:
+    """Return the row that starts here, and its end."""
+    end = flat_end(text, at, at + LONGEST_ROW)
+    try:
+        if end > 0:
+            row, found_end = _DECODER.raw_decode(text, at)
+            if found_end == end:
+                return row, end
+    except _KeyTwiceError as error:
+        raise _bad_row(text, at, number, name, f"each key once in a row, not {shown(error)} twice") from None
+    except ValueError:
+        pass
+    raise _bad_row(text, at, number, name)
 
 
-def _line(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1
+class _KeyTwiceError(ValueError):
+    """An object has a key twice; JSON libraries keep the first or the last of its values."""
+
+
+def _unique(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        raise _KeyTwiceError(next(key for key in names if names.count(key) > 1))
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _bad_row(
     text: str, at: int, row: int, name: str, expected: str = "a row of 6 numbers or an object, not nested"
 ) -> DataError:
     got = shown(text[at : at + 30]) if at < len(text) else "the end of the file"
-    return DataError(f"{name}, line {_line(text, at)}, row {row}: expected {expected}, got {got}. Fetch the file again.")
+    return DataError(f"{name}, line {line_of(text, at)}, row {row}: expected {expected}, got {got}. Fetch the file again.")
 
 
 def _cells_of(row: JsonRow, header: list[str], number: int, name: str, faults: Faults) -> list[JsonValue]:
@@ -191,7 +206,7 @@ def bars_as_json(bars: Bars) -> bytes:
 
 FORMAT = FileFormat(
     endings={
-        ".json": "rows of epoch, open, high, low, close, volume without names, as freqtrade writes them; or objects with names",
+        ".json": "rows without names, as freqtrade writes them; or objects with names; also inside an exchange's answer",
         ".json.gz": "the same, gzipped",
     },
     read=read_rows_json,
