@@ -111,12 +111,13 @@ _FRAME_REMEDIES = {
 
 
 def _of_frame(frame: pd.DataFrame, argument: str) -> Bars:
+    from .frame_columns import usual_columns
     from .time_stamps_input import naive_remedy, stamped
 
     what = f"{argument}, DataFrame"
     if frame.empty:
         raise DataError(f"{what}: there are no bars. Give at least one row.")
-    times, columns = stamped(frame, what)
+    times, columns = stamped(frame := usual_columns(frame, what), what)
     opened, high, low, close, volume = (_numbers(columns, name, what) for name in COLUMNS)
     marks = {str(mark) for mark in columns["synthetic"].unique()} if "synthetic" in columns.columns else set()
     synthetic = bool(frame.attrs.get("synthetic")) or bool(marks & {"1", "1.0", "True"})

@@ -12,6 +12,7 @@ from ..arrays import TimeArray
 from ..data.bars import utc
 from ..data.formats.column_names import TIME_NAMES
 from ..data.formats.table import Faults, Places, shown
+from ..data.formats.time_forms import DayOrMonthFirst, day_month_format
 from ..data.formats.time_stamps import TimeColumn
 from ..errors import DataError, kind_of
 
@@ -105,8 +106,12 @@ def _times(index: object, rows: int, what: str) -> tuple[TimeArray, bool]:
         return column.of_numbers(index.to_numpy(dtype=np.int64), np.ones(rows, dtype=np.bool_), places), False
     if index.dtype.kind not in "Of":
         raise _without_times(index, what)
-    times = column.of_text(["" if pd.isna(cell) else str(cell)[:1000] for cell in index], places)
-    return times, bool(column.naive)
+    cells = ["" if pd.isna(cell) else str(cell)[:1000] for cell in index]
+    try:
+        return column.of_text(cells, places), column.is_naive
+    except DayOrMonthFirst:
+        column = TimeColumn(name, column.faults, day_month_format([(cells, places)], name))
+        return column.of_text(cells, places), column.is_naive
 
 
 def _without_times(index: object, what: str) -> DataError:
