@@ -34,7 +34,7 @@ def reading_from(options: Mapping[str, object]) -> Reading:
     """
     stated = {name: options[name] for name in ReadingOptions.__annotations__ if name in options}
     if isinstance(columns := stated.get("columns"), Mapping):
-        stated["columns"] = ",".join(_column_text(role, column) for role, column in columns.items())
+        stated["columns"] = ",".join(_column_text(role, column) for role, column in columns.items()) or None
     return from_options(Reading, stated)
 
 
@@ -61,9 +61,10 @@ def bars_from(data: BarsInput, reading: Reading = AS_WRITTEN, *, argument: str =
     ----------
     data : DataFrame, str, Path, Bars, optional
         A DataFrame has the bars' open times in its index, or in a time column, and the columns open, high, low, close and
-        volume, in any case. Times in any zone are converted; **times without a zone are read as UTC**, and refused where they
-        are local times across a change of the clocks. A path is read as `flagbt.read_bars` does. None: the bundled SYNTHETIC
-        sample.
+        volume, in any case or by the names that a file may have; two levels of columns, as yfinance gives them, are read too if
+        they are of one market. Times in any zone are converted; **times without a zone are read as UTC**, and refused where
+        they are local times across a change of the clocks. A path is read as `flagbt.read_bars` does. None: the bundled
+        SYNTHETIC sample.
     reading : Reading
         Of a path: what the file does not show.
     argument : str
@@ -146,7 +147,6 @@ def _numbers(columns: pd.DataFrame, name: str, what: str) -> FloatArray:
     column = columns[name]
     if column.dtype.kind not in "iuf":
         raise DataError(
-            f"{what}: the column '{name}' holds {column.dtype}, expected numbers. Convert it: "
-            f'frame["{name}"] = pandas.to_numeric(frame["{name}"]).'
+            f"{what}: the column '{name}' holds {column.dtype}, expected numbers. Convert it with pandas.to_numeric."
         )
     return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)

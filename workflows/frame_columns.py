@@ -30,8 +30,8 @@ def usual_columns(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     if symbol is not None:
         markets = [str(each) for each in frame.iloc[:, symbol].dropna().unique()[:10_000]]
         if len(markets) > 1:
-            name = frame.columns[symbol]
-            raise DataError(several_markets(what, markets, f"frame[frame[{name!r}] == {markets[0]!r}]"))
+            name, first = frame.columns[symbol], frame.iloc[:, symbol].dropna().iloc[0]
+            raise DataError(several_markets(what, markets, f"frame[frame[{name!r:.60}] == {first!r:.60}]"))
     return _renamed(frame, names, what)
 
 
@@ -40,7 +40,7 @@ def _renamed(frame: pd.DataFrame, names: list[str], what: str) -> pd.DataFrame:
     of_index = isinstance(frame.index, pd.DatetimeIndex)
     of_index |= not set(TIME_NAMES) & set(names) and (frame.index.name is not None or frame.index.dtype.kind == "O")
     header = [*["time"] * of_index, *frame.columns]
-    sample = [*[""] * of_index, *frame.iloc[0].astype(str)]
+    sample = [] if of_index else [str(cell) for cell in frame.iloc[0]]
     try:
         choice = choose_columns(header, what, Reading(columns="time=0") if of_index else AS_WRITTEN, sample)
     except DataError:  # `bars_from` states what is missing, in the words of a frame
@@ -74,5 +74,5 @@ def _of_one_ticker(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     level = 1 - prices.index(True)
     markets = [str(each) for each in levels[level].unique()]
     if len(markets) > 1:
-        raise DataError(several_markets(what, markets, f"frame.xs({markets[0]!r}, axis=1, level={level})"))
+        raise DataError(several_markets(what, markets, f"frame.xs({levels[level][0]!r:.60}, axis=1, level={level})"))
     return frame.droplevel(level, axis=1)

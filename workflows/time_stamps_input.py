@@ -101,7 +101,7 @@ def _times(index: object, rows: int, what: str) -> tuple[TimeArray, bool]:
     name = TIME_NAMES[0] if index.name is None else str(index.name)
     column, places = TimeColumn(name, Faults(strict=True, name=what)), Places(what, "row", range(1, rows + 1))
     if index.dtype.kind in "iu":
-        if name.strip().lower() not in TIME_NAMES:
+        if name.strip().lower().replace(" ", "_") not in TIME_NAMES:
             raise _without_times(index, what)
         return column.of_numbers(index.to_numpy(dtype=np.int64), np.ones(rows, dtype=np.bool_), places), False
     if index.dtype.kind not in "Of":
