@@ -177,7 +177,7 @@ def test_the_command_of_a_sweep_repeats_the_options(command: Command, folder: Pa
     assert f"two.csv, read with --symbol {BTC}" in Path(swept["page"]).read_text(encoding="utf-8")
 
 
-def test_a_checkpoint_says_how_its_bars_were_read(command: Command, folder: Path) -> None:
+def test_a_checkpoint_states_how_its_bars_were_read(command: Command, folder: Path) -> None:
     """Nothing shows which market of a file a checkpoint was trained on."""
     both = ("--more-data", "eth.csv", "--columns", "close=close")
     code, _, err = command(*arguments("train", "one.csv", *both))
@@ -199,7 +199,7 @@ def test_a_config_file_states_the_market(command: Command, folder: Path) -> None
 
 
 def test_one_reading_is_that_of_every_file(command: Command, folder: Path) -> None:
-    """The second file of a training is read in another way than the first, and nothing says so."""
+    """The second file of a training is read in another way than the first, and nothing states it."""
     code, _, err = command(*arguments("train", "two.csv", "--more-data", "eth.csv", "--symbol", BTC))
     assert code == 1
     assert "eth.csv: --symbol chooses" in err
