@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ...arrays import FloatArray, JsonObject, JsonValue, TimeArray
+from ...arrays import FloatArray, JsonObject, JsonValue
 from ...errors import DataError
 from ..bars import COLUMNS, Bars
 from ..reading import Reading
+from .column_choice import ColumnChoice
 from .column_names import choose_columns
 from .compressed_text import MEGABYTE, MOST_ROWS, Content, opened
-from .csv_text import is_marked
 from .file_format import FileFormat
 from .json_answers import choose_array
 from .json_scan import LINES, JsonArray, find_arrays, flat_end, line_of, skip_gap
 from .number_style import is_number
-from .table import DAMAGED, Faults, Places, Table, printable, shown
-from .time_stamps import TimeColumn
+from .row_order import choose_by_rows
+from .table import DAMAGED, Faults, Places, Table, shown
+from .table_builder import TableBuilder
 
 LARGEST_TEXT = 400 * MEGABYTE  # characters
 LONGEST_ROW = 10_000  # characters
@@ -38,34 +39,43 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
         raise DataError(f"{path.name}: the file is empty. Give an array of rows.")
     found = choose_array(text, find_arrays(text, path.name), path.name, reading.symbol)
     notes = (f"the bars are the rows of its key {shown(found.place)}",) if found.place else ()
-    header: list[str] | None = None
-    chosen: dict[str, int] = {}
-    column: TimeColumn | None = None
-    times: list[TimeArray] = []
-    pieces: dict[str, list[FloatArray]] = {name: [] for name in COLUMNS}
-    marks: set[str] = set()
+    builder: TableBuilder | None = None
+    named = False
     count = 0
     for piece in _pieces(_rows(text, found.array, path.name)):
-        numbers = list(range(count + 1, count + len(piece) + 1))
+        numbers = np.arange(count + 1, count + len(piece) + 1)
         count += len(piece)
-        if header is None or column is None:
-            header = list(piece[0]) if isinstance(piece[0], dict) else list(ROW_COLUMNS)
-            chosen = choose_columns(header, f"{path.name}, row 1")
-            column = TimeColumn(header[chosen["time"]], faults)
-        places = Places(path.name, "row", numbers)
-        cells = [_cells_of(row, header, at, path.name, faults) for at, row in zip(numbers, piece, strict=True)]
-        for name in COLUMNS:
-            pieces[name].append(_floats([row[chosen[name]] for row in cells], header[chosen[name]], places, faults))
-        times.append(column.of_text([_time_text(row[chosen["time"]]) for row in cells], places))
-        if "synthetic" in chosen:
-            marks.update(str(row[chosen["synthetic"]]) for row in cells)
-    if header is None:
+        if builder is None:
+            named = isinstance(piece[0], dict)
+            choice = _choice(piece, f"{path.name}, row 1", reading)._replace(market=found.market)
+            builder = TableBuilder(path.name, "row", choice, faults)
+        header, at, places = builder.choice.header, builder.choice.positions, builder.places(numbers)
+        names = header if named else None
+        rows = [
+            _cells_of(row, header, names, each, path.name, faults) for each, row in zip(numbers.tolist(), piece, strict=True)
+        ]
+        cells = list(zip(*rows, strict=True))
+        values = {role: _floats(cells[at[role]], header[at[role]], places, faults) for role in builder.roles}
+        times = [" ".join(_time_text(row[each]) for each in builder.choice.time) for row in rows]
+        marks = [str(mark) for mark in cells[at["synthetic"]]] if "synthetic" in at else ()
+        builder.add(numbers, values, times, marks, [str(cell) for cell in cells[at["symbol"]]] if "symbol" in at else None)
+    rows_kind = "JSON rows, as freqtrade keeps them" if builder and builder.choice.header == ROW_COLUMNS else "JSON rows"
+    table = builder.table(content.label("JSON objects" if named else rows_kind), notes) if builder else None
+    if table is None:
         raise DataError(f"{path.name}: the array has no rows. Fetch the file again.")
-    values = {name: np.concatenate(piece) for name, piece in pieces.items()}
-    kind = "JSON rows, as freqtrade keeps them" if header == list(ROW_COLUMNS) else "JSON objects"
-    ignored = tuple(printable(name) for at, name in enumerate(header) if at not in chosen.values())
-    places = Places(path.name, "row", range(1, count + 1))
-    return Table(np.concatenate(times), values, places, is_marked(marks), content.label(kind), notes, ignored)
+    return table
+
+
+def _choice(piece: list[JsonRow], place: str, reading: Reading) -> ColumnChoice:
+    first = piece[0]
+    if isinstance(first, dict):
+        return choose_columns(list(first), place, reading, [_time_text(cell) for cell in first.values()])
+    rows = [[_time_text(cell) for cell in row] for row in piece if isinstance(row, list)]
+    choice = choose_by_rows(rows, place, reading)
+    if not choice.vendor or choice.header == ROW_COLUMNS:
+        return choice
+    note = f"its rows of {len(choice.header)} cells are read as {', '.join(choice.header)}, the order of {choice.vendor}"
+    return choice._replace(notes=(note, *choice.notes))
 
 
 def _text(content: Content) -> str:
@@ -151,12 +161,15 @@ def _bad_row(
     return DataError(f"{name}, line {line_of(text, at)}, row {row}: expected {expected}, got {got}. Fetch the file again.")
 
 
-def _cells_of(row: JsonRow, header: list[str], number: int, name: str, faults: Faults) -> list[JsonValue]:
-    if isinstance(row, dict) and header != list(ROW_COLUMNS) and list(row) == header:
-        return list(row.values())
-    if isinstance(row, dict) and set(row) == set(header):
-        return [row[each] for each in header]
-    if isinstance(row, list) and header == list(ROW_COLUMNS) and len(row) == len(header):
+def _cells_of(
+    row: JsonRow, header: tuple[str, ...], names: tuple[str, ...] | None, number: int, name: str, faults: Faults
+) -> list[JsonValue]:
+    if isinstance(row, dict) and names is not None:
+        if tuple(row) == names:
+            return list(row.values())
+        if set(row) == set(names):
+            return [row[each] for each in names]
+    if isinstance(row, list) and names is None and len(row) == len(header):
         return row
     got = f"{len(row)} of them" if isinstance(row, list) else f"the names {shown(', '.join(map(str, row)))}"
     error = DataError(
@@ -167,7 +180,7 @@ def _cells_of(row: JsonRow, header: list[str], number: int, name: str, faults: F
     return [None] * len(header)
 
 
-def _floats(cells: list[JsonValue], column: str, places: Places, faults: Faults) -> FloatArray:
+def _floats(cells: Sequence[JsonValue], column: str, places: Places, faults: Faults) -> FloatArray:
     try:
         if {type(cell) for cell in cells} <= {int, float}:
             return np.array(cells, dtype=np.float64)

@@ -96,10 +96,7 @@ BAD = {
     "missing column": (TEXT.replace("close", "closing"), ["line 1", "'close' is missing", "'closing'", "Did you mean"]),
     "missing time": (TEXT.replace("timestamp", "when"), ["line 1", "time column", "open_time", "'when'"]),
     "column twice": (TEXT.replace("volume", "Close"), ["line 1", "'close' occurs twice"]),
-    "no header": (
-        TEXT.replace(HEADER, ""),
-        ["line 1", "names the columns", "put the line 'open_time,open,high,low,close,volume' on top"],
-    ),
+    "no header": (TEXT.replace(HEADER, "").replace("\n", ",,\n"), ["no header", "8 cells", "--columns time=0,open=1"]),
     "spurious time": (TEXT.replace("2024-01-01T01:00:00Z", "noon"), ["line 3", "'timestamp'", "'noon'", "UTC"]),
     "relative time": (TEXT.replace("2024-01-01T01:00:00Z", "now"), ["line 3", "'now'"]),
     "month 13": (TEXT.replace("2024-01-01T01", "2024-13-01T01"), ["line 3", "'timestamp'", "'2024-13-01T01:00:00Z'"]),
