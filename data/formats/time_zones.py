@@ -13,7 +13,7 @@ import pandas as pd
 
 from ...arrays import BoolArray, TimeArray
 from ...errors import DataError, UsageError, nearest
-from .closing_stamps import commonest_step
+from ..row_faults import step_of
 from .table import Places, shown
 
 _Steps = npt.NDArray[np.timedelta64]
@@ -107,7 +107,7 @@ def to_utc(time: TimeArray, zone: str, places: Places, name: str) -> TimeArray:
         rows = rows[::-1]
     doubtful = (early != late)[rows]
     result, settled = early.copy(), early[rows[~doubtful]]
-    step = commonest_step(settled) if doubtful.any() else None
+    step = step_of(settled) if doubtful.any() else None
     for start, end in _runs(doubtful, time[rows]):
         run = rows[start:end]
         is_second = _second_pass(time[run], early[run] - settled[:1], late[run] - settled[:1], step)

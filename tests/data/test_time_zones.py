@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flagbt.arrays import TimeArray
-from flagbt.data.formats.closing_stamps import are_closing, commonest_step, open_times
+from flagbt.data.formats.closing_stamps import are_closing, open_times
 from flagbt.data.formats.table import Places
 from flagbt.data.formats.time_zones import check_time_zone, to_utc
 from flagbt.errors import DataError, UsageError
@@ -229,11 +229,3 @@ def test_other_stamps_are_no_ends() -> None:
         "seven minutes": np.datetime64("2024-01-01", "ns") + np.arange(30) * np.timedelta64(7, "m") - BEFORE[2],
     }
     assert [name for name, time in others.items() if are_closing(time)] == []
-
-
-def test_the_commonest_step() -> None:
-    """Duplicates or gaps would be the step."""
-    hours = np.array([0, 0, 0, 0, 1, 2, 5, 6], dtype="datetime64[h]").astype("datetime64[ns]")
-    assert commonest_step(hours) == np.timedelta64(1, "h")
-    assert commonest_step(hours[:3]) is None
-    assert timedelta(hours=1) == commonest_step(hours[::-1]).astype("timedelta64[us]").item()  # type: ignore[union-attr]
