@@ -315,7 +315,7 @@ def test_resample_agrees_with_pandas(walk: Walk, first: int, n: int, holes: set[
         with pytest.raises(DataError, match="fewer than two buckets"):
             resample(bars, step)
         return
-    joined, dropped = resample(bars, step)
+    joined, dropped, _ = resample(bars, step)
     assert joined.synthetic
     assert np.array_equal(joined.time, whole.index.tz_localize(None).to_numpy())
     for name in ("open", "high", "low", "close"):
