@@ -127,7 +127,7 @@ def _instants(local: pd.DatetimeIndex, zone: str, *, is_first: bool) -> TimeArra
 
 
 def _runs(doubtful: BoolArray, local: TimeArray) -> list[tuple[int, int]]:
-    """Return start and end of each stretch of rows in one repeated hour."""
+    """Return start and end of the rows in one repeated hour."""
     apart = np.abs(np.diff(local)) > np.timedelta64(1, "D")
     edges = np.flatnonzero((np.diff(doubtful.astype(np.int8)) != 0) | apart) + 1
     bounds = [0, *edges.tolist(), len(doubtful)]
