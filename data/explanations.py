@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..arrays import FloatArray, JsonObject
 from .bars import COLUMNS, seconds_text
 from .formats.table import Fault, Table
-from .local_time import clock_change
+from .local_time import clock_change, zones_of_grid
 from .row_faults import DAY, off_grid, step_of
 
 PRICES = COLUMNS[:4]
@@ -25,6 +25,8 @@ FEW = 0.01  # share of the bars; more than that is not a few bad rows
 REPETITIONS = ("out-of-order", "duplicates", "disagreeing")
 SECOND = np.timedelta64(1, "s")
 MARKETS_APART = 1.05  # the ratio of two closes at the same time; two sources of one market differ by less than 1 %
+USUAL_STEPS = tuple(np.timedelta64(minutes, "m") for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 480, 720, 1440, 10080))
+NEAR = 0.05  # of a step
 _OPTIONS = {  # by what was expected
     "expected a time": " State how the times are written: --time-format.",
     "expected a number": " State which columns hold the prices and the volume: --columns.",
@@ -61,7 +63,15 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
     found: list[Explanation | None] = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
         if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
-            about_time = (single_trades, calendar_bars, mixed_stamps, unnamed_markets, local_times)
+            about_time = (
+                calendar_bars,
+                shifted_by_clocks,
+                mixed_stamps,
+                near_stamps,
+                single_trades,
+                unnamed_markets,
+                local_times,
+            )
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -95,8 +105,7 @@ def single_trades(table: Table) -> Explanation | None:
         return None
     lengths, counts = np.unique(apart, return_counts=True)
     step, share = lengths[np.argmax(counts)], counts.max() / len(apart)
-    prices = [table.values[name] for name in PRICES]
-    is_flat = bool(np.mean([(price == prices[0]).mean() for price in prices[1:]]) > 0.9)
+    is_flat = _is_flat(table)
     is_irregular = share < 0.5 and np.quantile(apart, 0.9) > 1.5 * np.quantile(apart, 0.1)
     off = len(off_grid(table)) > 0.1 * len(table.time)
     if not (off and (is_irregular or is_flat or step < SECOND)) and not (is_flat and is_irregular and step <= SECOND):
@@ -150,6 +159,50 @@ def mixed_stamps(table: Table) -> Explanation | None:
     )
 
 
+def near_stamps(table: Table) -> Explanation | None:
+    """Return whether the times are near whole steps but not on them, as when each bar was stored."""
+    apart = _distances(table)
+    if len(apart) < 5 or len(off_grid(table)) <= 0.1 * len(table.time):
+        return None
+    step = min(USUAL_STEPS, key=lambda each: abs(float(np.median(apart) / each) - 1))
+    after = (table.time - np.datetime64(0, "ns") + step // 2) % step - step // 2
+    furthest = np.abs(after).max()
+    if furthest > NEAR * step or len(np.unique(after)) < 3:
+        return None
+    return Explanation(
+        "these times are near the bars' opening times",
+        f"they are up to {seconds_text(furthest)} seconds away from whole steps of {seconds_text(step)} seconds, as when each "
+        "bar was stored",
+        "Write the times when the bars open, or fetch the bars again.",
+        ("off-grid", "gaps"),
+    )
+
+
+def shifted_by_clocks(table: Table) -> Explanation | None:
+    """Return whether bars longer than an hour leave their grid by the hour of a change of the clocks."""
+    step = step_of(table.time)
+    rows = off_grid(table)
+    if step is None or not len(rows) or table.choice.time_zone:
+        return None
+    off = f"{len(rows):,} of {len(table.time):,} bars are off the grid of {seconds_text(step)} seconds in UTC"
+    if table.is_naive and (zones := zones_of_grid(table.time, step, is_local=True)):
+        return Explanation(
+            "these look like local times",
+            f"{off}, and none is if the times are those of {zones[0]}",
+            f"If they are, state the zone: --time-zone {zones[0]}{_or_zones(zones[1:])}.",
+            ("off-grid", "gaps"),
+        )
+    if not table.is_naive and (zones := zones_of_grid(table.time, step, is_local=False)):
+        days = "Write their local dates without an offset, as 2024-01-31" if step >= DAY else "Give bars of an hour or less"
+        return Explanation(
+            "these bars open at the same local time, and clocks change",
+            f"{off}, and none is in the local time of {zones[0]}",
+            f"{days}: flagbt reads bars of one constant length.",
+            ("off-grid", "gaps"),
+        )
+    return None
+
+
 def unnamed_markets(table: Table) -> Explanation | None:
     """Return whether times occur again with prices of another level, as in a file of several markets."""
     times, which, counts = np.unique(table.time, return_inverse=True, return_counts=True)
@@ -185,12 +238,10 @@ def local_times(table: Table) -> Explanation | None:
         return None
     backwards = int((np.diff(table.time) < np.timedelta64(0)).sum())
     is_in_order = min(backwards, len(table.time) - 1 - backwards) <= len(change.autumns)
-    zone, *others = change.zones
-    alike = f" (or {' or '.join(others)}, whose clocks change at the same hour)" if others else ""
     return Explanation(
         "these look like local times",
         change.evidence,
-        f"If they are, state the zone: --time-zone {zone}{alike}.",
+        f"If they are, state the zone: --time-zone {change.zones[0]}{_or_zones(change.zones[1:])}.",
         (
             *(("duplicates", "disagreeing") if len(change.autumns) else ()),
             *(("out-of-order",) if is_in_order and len(change.autumns) else ()),
@@ -241,6 +292,16 @@ def no_volumes(table: Table) -> Explanation | None:
 
 def _distances(table: Table) -> npt.NDArray[np.timedelta64]:
     return np.diff(np.unique(table.time))
+
+
+def _is_flat(table: Table) -> bool:
+    """Return whether open, high, low and close are equal in nearly all rows."""
+    o, *others = (table.values[name] for name in PRICES)
+    return all((other == o).mean() > 0.9 for other in others)
+
+
+def _or_zones(zones: Sequence[str]) -> str:
+    return f" (or {' or '.join(zones)}, whose clocks change at the same hour)" if zones else ""
 
 
 def _place(table: Table, row: int) -> str:
