@@ -63,15 +63,9 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
     found: list[Explanation | None] = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
         if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
-            about_time = (
-                calendar_bars,
-                shifted_by_clocks,
-                mixed_stamps,
-                near_stamps,
-                single_trades,
-                unnamed_markets,
-                local_times,
-            )
+            of_grid = (calendar_bars, shifted_by_clocks, mixed_stamps, near_stamps) if "off-grid" in kinds else ()
+            of_trades = (single_trades,) if "off-grid" in kinds or _is_flat(table) else ()
+            about_time = (*of_grid, *of_trades, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -150,10 +144,11 @@ def mixed_stamps(table: Table) -> Explanation | None:
     if not 0.5 < is_end.mean() < 1:
         return None
     other = int(np.argmin(is_end))
+    stamps = np.datetime_as_string(table.time[[int(np.argmax(is_end)), other]], unit="ms")
     return Explanation(
         "most times are those of the bars' ends",
         f"{int(is_end.sum()):,} of {len(is_end):,} are at most a second before a whole step, such as "
-        f"{_exact(table.time[int(np.argmax(is_end))])}, but that of {_place(table, other)} is {_exact(table.time[other])}",
+        f"{stamps[0]}, but that of {_place(table, other)} is {stamps[1]}",
         "Write the times of all rows as those when the bars open.",
         ("off-grid",),
     )
@@ -218,11 +213,8 @@ def unnamed_markets(table: Table) -> Explanation | None:
         return None
     backwards = np.flatnonzero(np.diff(table.time) < np.timedelta64(0)) + 1
     most = int(counts.max())
-    if 0 < len(backwards) < most:
-        starts = " and ".join(_place(table, int(at)) for at in backwards[:3])
-        where = f"the times start again at {starts}, and "
-    else:
-        where = ""
+    starts = " and ".join(_place(table, int(at)) for at in backwards[:3])
+    where = f"the times start again at {starts}, and " if 0 < len(backwards) < most else ""
     return Explanation(
         f"these are {'two' if most == 2 else 'several'} markets in one file",
         f"{where}{int(repeated.sum()):,} of {len(times):,} times occur more than once, with closes that differ by a factor of "
@@ -308,11 +300,6 @@ def _place(table: Table, row: int) -> str:
     return f"{table.places.kind} {table.places.numbers[row]}"
 
 
-def _exact(stamp: np.datetime64) -> str:
-    """Return a time with its milliseconds, by which closing times are known."""
-    return str(np.datetime_as_string(stamp, unit="ms"))
-
-
 def _possible(order: dict[str, FloatArray]) -> int:
     o, high, low, close = (order[name] for name in PRICES)
     fine = np.isfinite(high) & np.isfinite(low) & (low > 0)
@@ -327,11 +314,8 @@ def _seams(order: dict[str, FloatArray]) -> float:
 
 def _columns_option(table: Table, order: list[str]) -> str:
     """Return the option by which the price columns are read in another order, with the positions of all columns."""
-    positions = sorted(table.choice.positions[name] for name in PRICES)
-    time = "+".join(map(str, table.choice.time))
-    stated = [
-        f"{'close_time' if table.choice.is_close_time else 'time'}={time}",
-        *(f"{name}={at}" for name, at in zip(order, positions, strict=True)),
-        f"volume={table.choice.positions['volume']}",
-    ]
-    return f"To read them so: --columns {','.join(stated)}."
+    choice = table.choice
+    positions = zip(order, sorted(choice.positions[name] for name in PRICES), strict=True)
+    stated = [f"{name}={at}" for name, at in (*positions, ("volume", choice.positions["volume"]))]
+    time = f"{'close_time' if choice.is_close_time else 'time'}={'+'.join(map(str, choice.time))}"
+    return f"To read them so: --columns {','.join((time, *stated))}."

@@ -68,10 +68,10 @@ def clock_change(time: TimeArray) -> ClockChange | None:
         return None
     # 2. A zone fits if no bar lies in an hour that its clocks skip, and most of the repeated hours are those that they repeat
     for zones in CLOCK_CHANGES:
-        springs, autumns = _skipped(missing, zones[0]), _repeated(repeated, zones[0])
+        springs, autumns = _not_local(missing, zones[0], skipped=True), _not_local(repeated, zones[0], skipped=False)
         if not (len(springs) or len(autumns)) or 2 * len(autumns) < len(repeated):
             continue
-        if not len(_skipped(hours, zones[0])):
+        if not len(_not_local(hours, zones[0], skipped=True)):
             return ClockChange(zones, springs, autumns)
     return None
 
@@ -110,14 +110,6 @@ def zones_of_grid(time: TimeArray, step: np.timedelta64, *, is_local: bool) -> t
 def _phases(time: TimeArray, step: np.timedelta64) -> Int64Array:
     phases: Int64Array = time.astype("datetime64[ns]").astype(np.int64) % step.astype("timedelta64[ns]").astype(np.int64)
     return phases
-
-
-def _skipped(hours: TimeArray, zone: str) -> TimeArray:
-    return _not_local(hours, zone, skipped=True)
-
-
-def _repeated(hours: TimeArray, zone: str) -> TimeArray:
-    return _not_local(hours, zone, skipped=False)
 
 
 def _not_local(hours: TimeArray, zone: str, *, skipped: bool) -> TimeArray:
