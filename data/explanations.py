@@ -12,7 +12,6 @@ from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..arrays import FloatArray, JsonObject
 from .bars import COLUMNS, seconds_text
@@ -94,7 +93,7 @@ def most_damaged(faults: Sequence[Fault], rows: int) -> Explanation | None:
 
 def single_trades(table: Table) -> Explanation | None:
     """Return whether the rows are single trades, or bars without a constant length."""
-    apart = _distances(table)
+    apart = np.diff(np.unique(table.time))
     if len(apart) < 5:
         return None
     lengths, counts = np.unique(apart, return_counts=True)
@@ -117,7 +116,7 @@ def single_trades(table: Table) -> Explanation | None:
 
 def calendar_bars(table: Table) -> Explanation | None:
     """Return whether the rows are bars of a month, a quarter or a year, whose lengths differ."""
-    apart = _distances(table)
+    apart = np.diff(np.unique(table.time))
     days = np.round(apart / DAY)
     if len(days) < 2 or not len(off_grid(table)):
         return None
@@ -156,7 +155,7 @@ def mixed_stamps(table: Table) -> Explanation | None:
 
 def near_stamps(table: Table) -> Explanation | None:
     """Return whether the times are near whole steps but not on them, as when each bar was stored."""
-    apart = _distances(table)
+    apart = np.diff(np.unique(table.time))
     if len(apart) < 5 or len(off_grid(table)) <= 0.1 * len(table.time):
         return None
     step = min(USUAL_STEPS, key=lambda each: abs(float(np.median(apart) / each) - 1))
@@ -258,7 +257,8 @@ def price_order(table: Table) -> Explanation | None:
     if most < (1 - FEW) * n:
         return None
     # The ends of a bar may be exchanged without a trace in itself, but a bar opens near the close of the one before.
-    best = min((order for order in orders if _possible(order) == most), key=_seams)
+    fitting = [order for order in orders if _possible(order) == most]
+    best = min(fitting, key=lambda each: np.nanmean(np.abs(np.log(each["open"][1:] / each["close"][:-1]))))
     return Explanation(
         "the price columns are in another order",
         f"read as {', '.join(best)}, {most:,} of {n:,} bars are possible instead of {now:,}",
@@ -282,10 +282,6 @@ def no_volumes(table: Table) -> Explanation | None:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _distances(table: Table) -> npt.NDArray[np.timedelta64]:
-    return np.diff(np.unique(table.time))
-
-
 def _is_flat(table: Table) -> bool:
     """Return whether open, high, low and close are equal in nearly all rows."""
     o, *others = (table.values[name] for name in PRICES)
@@ -304,12 +300,6 @@ def _possible(order: dict[str, FloatArray]) -> int:
     o, high, low, close = (order[name] for name in PRICES)
     fine = np.isfinite(high) & np.isfinite(low) & (low > 0)
     return int((fine & (high >= np.maximum(o, close)) & (low <= np.minimum(o, close))).sum())
-
-
-def _seams(order: dict[str, FloatArray]) -> float:
-    """Return how far bars open from the close before, as the median of the logarithm of the ratio."""
-    apart = np.abs(np.log(order["open"][1:] / order["close"][:-1]))
-    return float(np.nanmean(apart))
 
 
 def _columns_option(table: Table, order: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -187,15 +188,7 @@ def _drop_duplicates(table: Table, _: CheckResult) -> FixStep:
     return _without(table, later[agree], lambda row: f"equal to {_line(table, first[row])}")
 
 
-def _keep_first(table: Table, _: CheckResult) -> FixStep:
-    return _keep(table, keep_first=True)
-
-
-def _keep_last(table: Table, _: CheckResult) -> FixStep:
-    return _keep(table, keep_first=False)
-
-
-def _keep(table: Table, *, keep_first: bool) -> FixStep:
+def _keep(table: Table, _: CheckResult, *, keep_first: bool) -> FixStep:
     others, kept, _ = repeats(table, keep_first=keep_first)
     of = dict(zip(others.tolist(), kept.tolist(), strict=True))
     return _without(table, others, lambda row: f"of the same time as {_line(table, of[row])}")
@@ -220,8 +213,8 @@ FIXES: dict[str, Callable[[Table, CheckResult], FixStep]] = {
     "drop-damaged": _drop_damaged,
     "sort": _sort,
     "drop-duplicates": _drop_duplicates,
-    "keep-first": _keep_first,
-    "keep-last": _keep_last,
+    "keep-first": partial(_keep, keep_first=True),
+    "keep-last": partial(_keep, keep_first=False),
     "drop-impossible": _drop_impossible,
     "drop-off-grid": _drop_off_grid,
     "drop-unfinished": _drop_unfinished,
