@@ -11,8 +11,9 @@ import numpy as np
 
 from ..arrays import FloatArray
 from ..data.bars import COLUMNS, Bars
+from ..data.formats.likely_names import likely_name
 from ..data.reading import AS_WRITTEN, Reading, ReadingOptions
-from ..errors import DataError, UsageError, kind_of, nearest, quoted_value
+from ..errors import DataError, UsageError, kind_of, quoted_value
 from ..options import from_options
 from .inputs import load_bars, stated_options
 
@@ -136,8 +137,8 @@ def _numbers(columns: pd.DataFrame, name: str, what: str) -> FloatArray:
     if names.count(name) != 1:
         if name in names:
             raise DataError(f"{what}: the column '{name}' is there {names.count(name)} times. Remove or rename the others.")
-        guess = nearest(name, [each for each in names if each not in COLUMNS])
-        near = f" {guess}" if guess.startswith("Did you mean") else ""
+        likely = likely_name(name, names)
+        near = f" Did you mean '{likely}'?" if likely else ""
         raise DataError(
             f"{what}: the column '{name}' is missing; its columns are {', '.join(names[:15]) or 'none'}.{near} The columns "
             f"{', '.join(COLUMNS)} are needed, in any case: rename or add it."

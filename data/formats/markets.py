@@ -70,11 +70,12 @@ def of_one_market(table: Table, symbol: str | None) -> Table:
     if symbol is None:
         if len(there) > 1:
             raise DataError(several_markets(name, there))
-        return table._replace(markets=None)
+        return table._replace(markets=None, market=there[0].strip() if there else "")
     number = chosen_market(markets.names, symbol)
     if number is None:
         raise DataError(unknown_market(name, symbol, there))
-    return table.take(np.flatnonzero(markets.of_row == number))._replace(markets=None)
+    rows = np.flatnonzero(markets.of_row == number)
+    return table.take(rows)._replace(markets=None, market=markets.names[number].strip())
 
 
 def several_markets(name: str, markets: Sequence[str]) -> str:
