@@ -8,6 +8,7 @@ import pandas as pd
 from ..arrays import TimeArray
 from ..data.formats.column_names import TIME_NAMES
 from ..data.formats.table import Faults, Places, shown
+from ..data.formats.time_forms import DayOrMonthFirst, day_month_format
 from ..data.formats.time_stamps import TimeColumn
 from ..data.local_time import clock_change
 from ..errors import DataError, kind_of
@@ -82,13 +83,17 @@ def _times(index: object, rows: int, what: str) -> tuple[TimeArray, bool]:
     name = TIME_NAMES[0] if index.name is None else str(index.name)
     column, places = TimeColumn(name, Faults(strict=True, name=what)), Places(what, "row", range(1, rows + 1))
     if index.dtype.kind in "iu":
-        if name.strip().lower() not in TIME_NAMES:
+        if name.strip().lower().replace(" ", "_") not in TIME_NAMES:
             raise _without_times(index, what)
         return column.of_numbers(index.to_numpy(dtype=np.int64), np.ones(rows, dtype=np.bool_), places), False
     if index.dtype.kind not in "Of":
         raise _without_times(index, what)
-    times = column.of_text(["" if pd.isna(cell) else str(cell)[:1000] for cell in index], places)
-    return times, bool(column.naive)
+    cells = ["" if pd.isna(cell) else str(cell)[:1000] for cell in index]
+    try:
+        return column.of_text(cells, places), column.is_naive
+    except DayOrMonthFirst:
+        column = TimeColumn(name, column.faults, day_month_format([(cells, places)], name))
+        return column.of_text(cells, places), column.is_naive
 
 
 def _without_times(index: object, what: str) -> DataError:

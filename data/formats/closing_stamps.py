@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...arrays import TimeArray
+from ..row_faults import step_of
 
 _NOTHING = np.timedelta64(0, "ns")
 _BEFORE_THE_END = [np.timedelta64(1, unit).astype("timedelta64[ns]") for unit in ("ns", "us", "ms", "s")]
@@ -22,17 +23,11 @@ def are_closing(time: TimeArray) -> bool:
     >>> are_closing(np.array(["2024-01-01T08:59:59.999", "2024-01-01T09:59:59.999"], dtype="datetime64[ns]"))
     True
     """
-    step = commonest_step(time)
+    known = time[~np.isnat(time)]
+    step = step_of(known)
     if step is None or not _MINUTE <= step <= _WEEK or (_DAY % step != _NOTHING and step % _DAY != _NOTHING):
         return False
-    return bool(_before_the_end(time[~np.isnat(time)], step) > _NOTHING)
-
-
-def commonest_step(time: TimeArray) -> np.timedelta64 | None:
-    """Return the commonest distance of neighbouring rows, in either direction; the shortest of several, None without any."""
-    apart = np.abs(np.diff(time[~np.isnat(time)]))
-    distances, counts = np.unique(apart[apart > _NOTHING], return_counts=True)
-    return distances[np.argmax(counts)] if len(distances) else None
+    return bool(_before_the_end(known, step) > _NOTHING)
 
 
 def open_times(time: TimeArray, step: np.timedelta64) -> TimeArray:

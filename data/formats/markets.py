@@ -78,13 +78,14 @@ def of_one_market(table: Table, symbol: str | None) -> Table:
     return table.take(rows)._replace(markets=None, market=markets.names[number].strip())
 
 
-def several_markets(name: str, markets: Sequence[str]) -> str:
-    """Return the message for bars of several markets of which none is chosen."""
+def several_markets(name: str, markets: Sequence[str], remedy: str = "") -> str:
+    """Return the message for bars of several markets of which none is chosen; ``remedy`` in place of the option."""
     first = ", ".join(shown(printable(each)) for each in markets[:_SHOWN])
     more = f" and {len(markets) - _SHOWN:,} more" if len(markets) > _SHOWN else ""
+    remedy = remedy or f"--symbol {printable(markets[0]).strip() or 'NAME'}"
     return (
         f"{name}: the bars are those of {len(markets):,} markets, {first}{more}, which are not one series. Choose one, as by "
-        f"--symbol {printable(markets[0]).strip() or 'NAME'}."
+        f"{remedy}."
     )
 
 

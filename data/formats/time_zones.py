@@ -13,7 +13,7 @@ import pandas as pd
 
 from ...arrays import BoolArray, TimeArray
 from ...errors import DataError, UsageError, nearest
-from .closing_stamps import commonest_step
+from ..row_faults import step_of
 from .table import Places, shown
 
 _Steps = npt.NDArray[np.timedelta64]
@@ -107,7 +107,7 @@ def to_utc(time: TimeArray, zone: str, places: Places, name: str) -> TimeArray:
         rows = rows[::-1]
     doubtful = (early != late)[rows]
     result, settled = early.copy(), early[rows[~doubtful]]
-    step = commonest_step(settled) if doubtful.any() else None
+    step = step_of(settled) if doubtful.any() else None
     for start, end in _runs(doubtful, time[rows]):
         run = rows[start:end]
         is_second = _second_pass(time[run], early[run] - settled[:1], late[run] - settled[:1], step)
@@ -127,7 +127,7 @@ def _instants(local: pd.DatetimeIndex, zone: str, *, is_first: bool) -> TimeArra
 
 
 def _runs(doubtful: BoolArray, local: TimeArray) -> list[tuple[int, int]]:
-    """Return start and end of each stretch of rows in one repeated hour."""
+    """Return start and end of the rows in one repeated hour."""
     apart = np.abs(np.diff(local)) > np.timedelta64(1, "D")
     edges = np.flatnonzero((np.diff(doubtful.astype(np.int8)) != 0) | apart) + 1
     bounds = [0, *edges.tolist(), len(doubtful)]

@@ -6,7 +6,8 @@ import numpy as np
 
 from ...errors import DataError
 from ..reading import Reading
-from .closing_stamps import are_closing, commonest_step, open_times
+from ..row_faults import step_of
+from .closing_stamps import are_closing, open_times
 from .table import Table, shown
 from .time_zones import check_time_zone, to_utc
 
@@ -25,7 +26,7 @@ def with_utc_open_times(table: Table, reading: Reading) -> Table:
     is_stated = table.choice.is_close_time
     if not (is_stated or are_closing(table.time)):
         return table
-    step = commonest_step(table.time)
+    step = step_of(table.time[~np.isnat(table.time)])
     if step is None:
         raise DataError(
             f"{table.places.name}: one bar alone, stamped at its end, does not show when it opens. Give at least two bars."
