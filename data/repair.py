@@ -189,7 +189,7 @@ def _drop_duplicates(table: Table, _: CheckResult) -> FixStep:
 
 
 def _keep(table: Table, _: CheckResult, *, keep_first: bool) -> FixStep:
-    others, kept, _ = repeats(table, keep_first=keep_first)
+    others, kept = repeats(table, keep_first=keep_first)[:2]
     of = dict(zip(others.tolist(), kept.tolist(), strict=True))
     return _without(table, others, lambda row: f"of the same time as {_line(table, of[row])}")
 
