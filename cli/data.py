@@ -49,6 +49,7 @@ def data_info(data: Path | None, reading: Reading, as_json: bool) -> None:
         "last": utc(bars.time[-1]),
         "step_hours": bars.step_hours,
         "gaps": gaps,
+        **bars.hours_json(),
         "digest": bars.digest,
     }
     if as_json:
@@ -56,7 +57,9 @@ def data_info(data: Path | None, reading: Reading, as_json: bool) -> None:
         return
     if bars.synthetic:
         print_line("SYNTHETIC data: these prices were generated.", style=STAMP)
-    print_table(["", ""], [[key, value] for key, value in values.items() if key != "gaps"])
+    print_table(["", ""], [[key, value] for key, value in values.items() if key not in ("gaps", "days_without_bars")])
+    if bars.missing.days_text:
+        print_line(bars.missing.days_text)
     if gaps:
         print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps])
 
@@ -228,6 +231,7 @@ def _show_fetched(done: FetchResult, request: FetchRequest, as_json: bool) -> No
                 "step_hours": bars.step_hours,
                 "digest": bars.digest,
                 "gaps": gaps,
+                **bars.hours_json(),
                 "notes": list(done.notes),
                 "requests": done.requests,
             }
@@ -252,6 +256,9 @@ def _show(examined: CheckResult) -> None:
         print_line(f"columns not read: {', '.join(examined.table.ignored)}")
     for note in examined.table.notes:
         print_line(f"note: {note}")
+    if examined.bars is not None and examined.bars.market_hours.text:
+        days = examined.bars.missing.days_text
+        print_line(f"closed each week (UTC): {examined.bars.market_hours.text}{'; ' if days else ''}{days}")
     for problem in examined.problems:
         where = f" ({', '.join(problem.where)}{', ...' if problem.count > len(problem.where) else ''})" if problem.where else ""
         print_line(

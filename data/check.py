@@ -18,8 +18,10 @@ from ..arrays import JsonObject, TimeArray
 from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, commonest_step, utc
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table, shown
+from .market_hours import missing_runs, stated_hours
 from .readers import bars_from_table, is_newest_first, read_table, reversed_rows
 from .reading import AS_WRITTEN, Reading
+from .recognised_hours import recognised_hours
 
 RowNumbers = npt.NDArray[np.intp]
 DAY = np.timedelta64(86_400, "s")
@@ -59,7 +61,10 @@ REMEDIES = {
     ),
     "unfinished": Remedy(("drop-unfinished",), "drop-unfinished leaves it out; a later fetch gets the finished bar.", False),
     "gaps": Remedy(
-        (), "Fetch what the exchange has. flagbt fills nothing; an outage stays a gap, and runs continue after it.", False
+        (),
+        "Fetch what the exchange has. flagbt fills nothing; an outage stays a gap, and runs continue after it. If the market "
+        "is closed then each week, state it: --closed-hours 'Fri 22:00-Sun 22:00'.",
+        False,
     ),
     "jumps": Remedy(
         (), "A price rarely halves within a bar: compare with another source; if it is wrong, remove the line.", False
@@ -128,6 +133,7 @@ class CheckResult:
             "readable": bars is not None,
             "digest": None if bars is None else bars.digest,
             "gaps": [] if bars is None else [gap.to_json() for gap in bars.gaps],
+            **({} if bars is None else bars.hours_json()),
             "problems": [problem.to_json() for problem in self.problems],
         }
 
@@ -155,11 +161,11 @@ def check_table(path: str | Path, reading: Reading = AS_WRITTEN, *, now: datetim
         table = reversed_rows(table)
     seen = _seen(path, now or datetime.now(UTC))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
-        problems = [*_fault_problems(faults, table), *_row_problems(undamaged(table, faults), path, seen)]
+        problems = [*_fault_problems(faults, table), *_row_problems(undamaged(table, faults), path, seen, reading)]
     bars = None
     if not any(problem.remedy.refused for problem in problems):
         try:
-            bars = bars_from_table(table, path.name)
+            bars = bars_from_table(table, path.name, reading)
         except DataError as error:
             problems.append(Problem("refused", 1, str(error)))
     order = list(REMEDIES)
@@ -296,7 +302,7 @@ def _fault_problems(faults: Faults, table: Table) -> list[Problem]:
     return problems
 
 
-def _row_problems(table: Table, path: Path, seen: np.datetime64) -> list[Problem]:
+def _row_problems(table: Table, path: Path, seen: np.datetime64, reading: Reading) -> list[Problem]:
     if not len(table.time):
         return [Problem("refused", 1, "no row is complete")]
     problems: list[Problem] = []
@@ -325,19 +331,29 @@ def _row_problems(table: Table, path: Path, seen: np.datetime64) -> list[Problem
     # 3. Suspicions, which are not faults
     if sign := unfinished(table, seen):
         add("unfinished", np.array([np.argmax(table.time)]), sign)
-    unique = np.unique(table.time)
-    missing = (np.diff(unique) // step - 1).astype(np.int64) if step is not None else np.array([], dtype=np.int64)
-    holes = np.flatnonzero(missing > 0)
-    if len(holes):
-        longest = holes[np.argmax(missing[holes])]
-        total, most = int(missing[holes].sum()), int(missing[longest])
-        message = f"{total:,} bars are missing; the longest gap is of {most:,} after {utc(unique[longest])}"
-        problems.append(Problem("gaps", len(holes), message, tuple(f"after {utc(unique[at])}" for at in holes[:5].tolist())))
+    problems += _gap_problems(np.unique(table.time), step, reading)
     add("jumps", jumps(table), f"prices change by a factor of more than {JUMP:g}, within a bar or from the previous one")
     add("zero-volume", np.flatnonzero(table.values["volume"] == 0), "bars have a volume of 0")
     if not table.synthetic and (signs := perpetual_signs(table, path)):
         problems.append(Problem("perpetual", len(signs), "; ".join(signs)))
     return problems
+
+
+def _gap_problems(time: TimeArray, step: np.timedelta64 | None, reading: Reading) -> list[Problem]:
+    """Return the gaps outside of a market's closed hours, which the bars show or the user states."""
+    if step is None:
+        return []
+    stated = reading.closed_hours
+    hours = recognised_hours(time, step) if stated is None else stated_hours(stated, time, step)
+    runs = missing_runs(time, step, hours)
+    holes = runs.only(~runs.are_days)
+    if not len(holes.at):
+        return []
+    longest = int(np.argmax(holes.missing))
+    total, most = int(holes.missing.sum()), int(holes.missing[longest])
+    outside = f" outside of the closed hours ({hours.text})" if hours.text else ""
+    message = f"{total:,} bars are missing{outside}; the longest gap is of {most:,} after {utc(time[holes.at[longest]])}"
+    return [Problem("gaps", len(holes.at), message, tuple(f"after {utc(time[at])}" for at in holes.at[:5].tolist()))]
 
 
 def _difference(table: Table, row: int, other: int) -> str:

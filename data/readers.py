@@ -22,6 +22,7 @@ from ..storage.paths import path_of
 from . import formats
 from .bars import Bars
 from .formats.file_format import FileFormat
+from .formats.markets import of_one_market
 from .formats.table import Faults, Places, Table
 from .reading import AS_WRITTEN, Reading
 
@@ -90,7 +91,7 @@ def read_table(path: Path, faults: Faults, reading: Reading = AS_WRITTEN) -> Tab
     """
     found = _format_of(path)
     try:
-        return found.read(path, faults, reading)
+        return of_one_market(found.read(path, faults, reading), reading.symbol)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file. {_neighbour(path)}Give the path of a file of bars.") from None
     except IsADirectoryError:

@@ -156,6 +156,8 @@ def _settings(stored: RunRecord) -> list[tuple[str, str]]:
     rows = [("First and last bar", f"{data.first} .. {data.last}")]
     if data.gaps is not None:
         rows.append(("Gaps in the file", f"{whole(data.gaps)}, {whole(data.missing_bars)} bars missing"))
+    if data.closed_hours:
+        rows.append(("Closed hours (UTC)", data.closed_hours))
     if checkpoint:
         rows.append(("Labels", label_spec(checkpoint.labels).question))
     return rows + [(name.replace("_", " ").capitalize(), setting_text(each)) for name, each in stored.settings.items()]

@@ -11,21 +11,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...arrays import FloatArray, Int64Array, TimeArray
+from ...arrays import FloatArray, Int64Array
 from ...errors import DataError
 from ..bars import COLUMNS, Bars
 from ..reading import Reading
-from .column_names import BINANCE_HEADER, check_base_volume, choose_columns, looks_like_data, names_columns
+from .column_choice import ColumnChoice
+from .column_names import choose_columns, names_columns
 from .compressed_text import Content, opened
 from .file_format import FileFormat
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
-from .table import DAMAGED, Faults, Places, Table, printable, shown
-from .time_stamps import TimeColumn
+from .row_order import choose_by_rows, looks_like_data
+from .table import DAMAGED, Faults, Table, printable, shown
+from .table_builder import TableBuilder
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 # Text cells take ten times the memory of floats, so rows are converted in pieces; small pieces are the fastest.
 ROWS_AT_ONCE = 1_000
-TIMES_AT_ONCE = 20_000  # a call of pandas costs as much as 500 timestamps
 HEADER_WITHIN = 10  # lines that are not blank
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -38,95 +39,55 @@ class Piece(NamedTuple):
 
 
 class CsvLayout(NamedTuple):
-    """The layout of a text: its separator, its header and the header's line, and notes on skipped lines."""
+    """The layout of a text: its separator, its columns, and notes on skipped lines."""
 
     separator: str
-    header: list[str]
-    line: int
+    choice: ColumnChoice
     notes: tuple[str, ...]
     pieces: Iterator[Piece]
 
 
-def read_delimited(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
+def read_delimited(path: Path, faults: Faults, reading: Reading) -> Table:
     """Read a CSV file; read it a second time if its numbers contain commas."""
     try:
-        return _read(path, faults, None)
+        return _read(path, faults, reading, None)
     except CommaInNumber:
         faults.found.clear()
         with opened(path) as content:
-            layout = _find_layout(content)
-            chosen = choose_columns(layout.header, f"{path.name}, line {layout.line}")
-            places = [chosen[name] for name in COLUMNS]
+            layout = _find_layout(content, reading)
+            places = [layout.choice.positions[name] for name in COLUMNS]
             style = style_of(
                 (row[at] for piece in layout.pieces for row in piece.rows for at in places if at < len(row)), path.name
             )
-        return _read(path, faults, style)
+        return _read(path, faults, reading, style)
 
 
-def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
+def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | None) -> Table:
     with opened(path) as content:
-        # 1. The header, and the columns it names
-        layout = _find_layout(content)
-        header = layout.header
-        chosen = choose_columns(header, f"{path.name}, line {layout.line}")
-        wanted = (*COLUMNS, *(["quote volume"] if "quote volume" in chosen else []))
-        pieces: dict[str, list[FloatArray]] = {name: [] for name in wanted}
-        times: list[TimeArray] = []
-        lines: list[Int64Array] = []
-        stamps: list[str] = []
-        marks: set[str] = set()
-        column = TimeColumn(header[chosen["time"]].strip(), faults)
-
-        # 2. The rows, piece by piece
+        layout = _find_layout(content, reading)
+        choice = layout.choice
+        at, header = choice.positions, choice.header
+        builder = TableBuilder(path.name, "line", choice, faults)
         for piece in layout.pieces:
             cells = list(zip(*_equal_width(piece, len(header), path.name, faults), strict=True))
-            places = Places(path.name, "line", piece.lines)
-            for name in COLUMNS:
-                pieces[name].append(floats(cells[chosen[name]], header[chosen[name]].strip(), places, faults, style))
-            if "quote volume" in chosen:
-                pieces["quote volume"].append(_lenient_floats(cells[chosen["quote volume"]]))
-            stamps += cells[chosen["time"]]
-            lines.append(piece.lines)
-            if "synthetic" in chosen:
-                marks.update(cells[chosen["synthetic"]])
-            if len(stamps) >= TIMES_AT_ONCE:
-                times.append(_times(stamps, column, lines, path.name))
-                stamps = []
-
-    # 3. The table
-    if not lines:
+            places = builder.places(piece.lines)
+            values = {
+                role: _lenient_floats(cells[at[role]])
+                if role == "quote volume"
+                else floats(cells[at[role]], header[at[role]].strip(), places, faults, style)
+                for role in builder.roles
+            }
+            times = cells[choice.time[0]]
+            if len(choice.time) > 1:
+                times = tuple(map(" ".join, zip(*(cells[each] for each in choice.time), strict=True)))
+            marks = set(cells[at["synthetic"]]) if "synthetic" in at else ()
+            builder.add(piece.lines, values, times, marks, cells[at["symbol"]] if "symbol" in at else None)
+        kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
+        kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
+        table = builder.table(content.label(", ".join(kind)), layout.notes)
+    if table is None:
         raise DataError(f"{path.name}: the file has a header, but no row of data below it. Fetch the file again.")
-    if stamps:
-        times.append(_times(stamps, column, lines, path.name))
-    values = {name: np.concatenate(piece) for name, piece in pieces.items()}
-    notes = list(layout.notes)
-    if "quote volume" in values:
-        base, quote = header[chosen["volume"]].strip(), header[chosen["quote volume"]].strip()
-        check_base_volume(values, values.pop("quote volume"), path.name, base)
-        notes.append(f"the volume is that of the column {shown(base)}, not {shown(quote)}")
-    kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
-    kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
-    ignored = tuple(printable(name.strip()) for at, name in enumerate(header) if at not in chosen.values())
-    return Table(
-        np.concatenate(times),
-        values,
-        Places(path.name, "line", np.concatenate(lines)),
-        is_marked(marks),
-        content.label(", ".join(kind)),
-        tuple(notes),
-        ignored,
-    )
-
-
-def _times(stamps: list[str], column: TimeColumn, lines: list[Int64Array], name: str) -> TimeArray:
-    """Return the stamps of the last rows read."""
-    numbers = np.concatenate(lines[-TIMES_AT_ONCE:])
-    return column.of_text(stamps, Places(name, "line", numbers[len(numbers) - len(stamps) :]))
-
-
-def is_marked(marks: Iterable[str]) -> bool:
-    """Return whether the cells of a column ``synthetic`` mark the bars as synthetic."""
-    return any(mark.strip().lower() not in ("", "0", "false") for mark in marks)
+    return table
 
 
 def _equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[list[str]]:
@@ -152,39 +113,61 @@ def _lenient_floats(cells: Sequence[str]) -> FloatArray:
 # --- the layout ------------------------------------------------------------------------------------------------------
 
 
-def _find_layout(content: Content) -> CsvLayout:
+def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     """Find the header among the first lines; text above it is skipped with a note, a row of data is refused."""
     name, lines = content.path.name, content.lines()
     head: list[str] = []
     filled: list[tuple[int, str]] = []
+    separator = None
     for line in lines:
         head.append(line)
         if line.strip():
             filled.append((len(head), line))
-            if _separator_of_header(line) or len(filled) == HEADER_WITHIN:
+            separator = _separator_of_header(line, reading)
+            if separator is not None or len(filled) == HEADER_WITHIN:
                 break
     if not filled:
         raise DataError(f"{name}: the file is empty. Give a file with a header and at least one row of data.")
+    if separator is None:
+        return _layout_without_header(content, head, filled, lines, reading)
     number, line = filled[-1]
-    separator = _separator_of_header(line)
-    if separator is None:  # no header: the first line is checked as if it were one
-        number, line = filled[0]
-        separator = max(SEPARATORS, key=line.count)
-        if separator == "," and _is_binance([_cells(each, ",") for _, each in filled]):
-            note = "the file has no header; its 12 columns are read as those of Binance's klines"
-            pieces = _pieces(content, chain(head, lines), ",", 0)
-            return CsvLayout(",", BINANCE_HEADER.split(","), number, (note,), pieces)
-    above = [(at, each) for at, each in filled if at < number]
+    above = filled[:-1]
     for at, each in above:
         if looks_like_data(_cells(each, separator)):
             raise DataError(f"{name}, line {at}: a row of data is above the header of line {number}. Fetch the file again.")
     notes = tuple(f"line {at} is above the header and was skipped: {shown(each.strip())}" for at, each in above)
-    pieces = _pieces(content, chain(head[number:], lines), separator, number)
-    return CsvLayout(separator, _cells(line, separator), number, notes, pieces)
+    first, pieces = _first_piece(_pieces(content, chain(head[number:], lines), separator, number))
+    header = _cells(line, separator)
+    sample = first.rows[0] if first is not None and len(first.rows[0]) == len(header) else ()
+    choice = choose_columns(header, f"{name}, line {number}", reading, sample)
+    return CsvLayout(separator, choice, notes, pieces)
 
 
-def _separator_of_header(line: str) -> str | None:
-    return next((each for each in SEPARATORS if each in line and names_columns(_cells(line, each))), None)
+def _layout_without_header(
+    content: Content, head: list[str], filled: list[tuple[int, str]], lines: Iterator[str], reading: Reading
+) -> CsvLayout:
+    """Choose the columns of rows that are data from the first line, or refuse the first line as a header."""
+    number, line = filled[0]
+    place = f"{content.path.name}, line {number}"
+    separator = max(SEPARATORS, key=line.count)
+    if not (reading.columns or looks_like_data(_cells(line, separator))):
+        choose_columns(_cells(line, separator), place, reading)  # which refuses it
+    first, pieces = _first_piece(_pieces(content, chain(head, lines), separator, 0))
+    choice = choose_by_rows([] if first is None else first.rows, place, reading)
+    order = (
+        f"are read as {', '.join(choice.header)}, the order of {choice.vendor}" if choice.vendor else "are those of --columns"
+    )
+    note = f"the file has no header; its {len(choice.header)} columns {order}"
+    return CsvLayout(separator, choice, (note,), pieces)
+
+
+def _first_piece(pieces: Iterator[Piece]) -> tuple[Piece | None, Iterator[Piece]]:
+    first = next(pieces, None)
+    return first, pieces if first is None else chain([first], pieces)
+
+
+def _separator_of_header(line: str, reading: Reading) -> str | None:
+    return next((each for each in SEPARATORS if each in line and names_columns(_cells(line, each), reading)), None)
 
 
 def _cells(line: str, separator: str) -> list[str]:
@@ -192,17 +175,6 @@ def _cells(line: str, separator: str) -> list[str]:
         return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
         return []
-
-
-def _is_binance(rows: list[list[str]]) -> bool:
-    """Return whether rows are Binance's klines: 12 numbers, with an epoch, prices in the order of OHLC, and a later epoch."""
-    for row in rows:
-        if len(row) != 12 or not all(is_number(cell) for cell in row):
-            return False
-        opens, o, high, low, close, _, closes, *_ = (float(cell) for cell in row)
-        if not (opens > 1e8 and opens < closes < 1.1 * opens and low <= min(o, close) and high >= max(o, close)):
-            return False
-    return True
 
 
 def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) -> Iterator[Piece]:

@@ -11,7 +11,7 @@ from ..reading import Reading
 from .compressed_text import entry_name
 from .csv_text import bars_as_csv, read_delimited
 from .file_format import FileFormat
-from .freqtrade_json import read_rows_json
+from .json_rows import read_rows_json
 from .table import Faults, Table
 
 

@@ -1,0 +1,149 @@
+"""Which array of an exchange's answer has the bars: the only one, or the one of the market that is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ...errors import DataError, nearest
+from .json_scan import ERROR_KEYS, LINES, ROWS, JsonArray, JsonLayout, Keys, flat_end, skip_gap
+from .number_style import is_number
+from .table import printable, shown
+
+MOST_NAMED = 10  # markets in a message
+_SYMBOL_KEYS = re.compile(r"symbol|pair|currency_pair|ticker|instrument(?:_name)?|instid|product_id|market|coin", re.IGNORECASE)
+_CODE_KEYS = re.compile(r"code|ret_?code|error_?code|status(?:_?code)?", re.IGNORECASE)
+_SUCCESS = frozenset(("", "0", "ok", "success", "none", "null", "true", "false", "[]"))
+# Keys that name a part of an answer, not a market.
+_PARTS = re.compile(
+    r"\d+|answer|bars?|body|candles?|chart|data|history|items?|k|klines?|list|ohlcv?|points|prices?|quotes?|records?|response|"
+    r"results?|rows?|series|values?",
+    re.IGNORECASE,
+)
+
+
+class MarketArray(NamedTuple):
+    """The array with the bars; the market that its keys or the texts beside it state, or ''; and its place in words, or ''."""
+
+    array: JsonArray
+    market: str
+    place: str
+
+
+def choose_array(text: str, layout: JsonLayout, name: str, symbol: str | None) -> MarketArray:
+    """Return the array to read.
+
+    Parameters
+    ----------
+    text : str
+        The JSON.
+    layout : JsonLayout
+        Its arrays, from `find_arrays`.
+    name : str
+        The file's name, for messages.
+    symbol : str, optional
+        The market that is wanted.
+
+    Raises
+    ------
+    DataError
+        When the answer holds an error or no rows, has several arrays and ``symbol`` names none, or is of another market.
+    """
+    arrays = [each for each in layout.arrays if each.kind in (ROWS, LINES)]
+    for keys, count in Counter(each.keys for each in arrays).items():
+        if count > 1:
+            raise DataError(f"{name}: the key {shown('.'.join(keys))} occurs twice, each time with rows. Keep one of them.")
+    if len(arrays) > 1:
+        arrays = [each for each in arrays if _may_be_bars(text, each)] or arrays
+    if not arrays:
+        raise _no_rows(layout, name)
+    labels = _labels(arrays, layout)
+    found = list(zip(arrays, labels, strict=True))
+    if symbol is not None and any(names for _, names in found):
+        matching = [(array, names) for array, names in found if symbol in names]
+        matching = matching or [(array, names) for array, names in found if symbol.lower() in map(str.lower, names)]
+        if len(matching) != 1:
+            raise DataError(f"{name}: {_not_there(symbol, labels, len(matching))}")
+        found = matching
+    if len(found) > 1:
+        several = _named([names[0] for names in labels])
+        raise DataError(
+            f"{name}: expected the bars of one market, got {len(found):,} arrays of rows: {several}. "
+            f"Choose one with --symbol, such as --symbol {printable(labels[0][0], 60)}."
+        )
+    array, names = found[0]
+    place = ".".join(array.keys)
+    return MarketArray(array, symbol if symbol is not None and names else "", printable(place, 100))
+
+
+def _may_be_bars(text: str, array: JsonArray) -> bool:
+    """Return whether the first row has at least four numbers, as bars have; an order book or a table of dividends has fewer."""
+    at = skip_gap(text, array.start + 1)
+    end = flat_end(text, at, at + 10_000)
+    try:
+        row = json.loads(text[at:end]) if end > 0 else []
+    except (ValueError, RecursionError):
+        return False
+    cells = row.values() if isinstance(row, dict) else row
+    return sum(not isinstance(cell, bool) and is_number(str(cell)[:100]) for cell in cells) > 3
+
+
+def _labels(arrays: Sequence[JsonArray], layout: JsonLayout) -> list[list[str]]:
+    """Return for each array the names of its market, that for messages first; none where no key or text names one."""
+    beside = [_symbols_beside(each, layout, only=len(arrays) == 1) for each in arrays]
+    keys = [[key for key in each.keys if not _PARTS.fullmatch(key)][-1:] for each in arrays]
+    if len(arrays) == 1:
+        return [keys[0] + beside[0]]
+    whole = [[".".join(each.keys)] for each in arrays]
+    candidates = (
+        [[key for key in each.keys if not key.isdecimal()][-1:] for each in arrays],
+        [each[:1] for each in beside],
+        whole,
+    )
+    best = next(names for names in candidates if all(names) and len({each[0] for each in names}) == len(arrays))
+    return [list(dict.fromkeys(a + b + c + d)) for a, b, c, d in zip(best, keys, beside, whole, strict=True)]
+
+
+def _symbols_beside(array: JsonArray, layout: JsonLayout, *, only: bool) -> list[str]:
+    """Return the texts that name a market, the nearest first: of the objects around an array, or of the whole answer."""
+    found = [
+        (keys, value)
+        for keys, value in layout.texts
+        if keys and _SYMBOL_KEYS.fullmatch(keys[-1]) and value and (only or array.keys[: len(keys) - 1] == keys[:-1])
+    ]
+    return [value for _, value in sorted(found, key=lambda each: -len(each[0]))]
+
+
+def _named(names: Sequence[str]) -> str:
+    shown_names = [shown(each) for each in names[:MOST_NAMED]]
+    return ", ".join(shown_names) + (", ..." if len(names) > MOST_NAMED else "")
+
+
+def _not_there(symbol: str, labels: Sequence[Sequence[str]], count: int) -> str:
+    known = sorted({printable(name, 60) for names in labels for name in names})
+    if count > 1:
+        return f"--symbol {shown(symbol)} fits {count} arrays of rows. Give one of {_named([names[0] for names in labels])}."
+    guess = nearest(symbol, known)
+    guess = guess if guess.startswith("Did you mean") else f"The file has {_named(known)}."
+    return f"expected the market {shown(symbol)} of --symbol, got {_named([names[0] for names in labels])}. {guess}"
+
+
+def _no_rows(layout: JsonLayout, name: str) -> DataError:
+    problem = [value for keys, value in layout.texts if _is_error(keys) and value.lower() not in _SUCCESS]
+    if problem:
+        code = next((value for keys, value in layout.texts if _CODE_KEYS.fullmatch(keys[-1]) and value not in problem), "")
+        code = f" ({printable(code, 40)})" if code else ""
+        return DataError(
+            f"{name}: expected bars, but the exchange answered with an error: {shown(printable('; '.join(problem)))}{code}. "
+            "Correct the request, such as its symbol or times, and fetch the file again."
+        )
+    keys = [".".join(each) for each in dict.fromkeys(keys for keys, _ in layout.texts)]
+    there = f"; its keys are {_named(keys)}" if keys else ""
+    return DataError(f"{name}: the JSON has no rows of bars{there}. Fetch the file again, for times at which there are bars.")
+
+
+def _is_error(keys: Keys) -> bool:
+    return any(ERROR_KEYS.fullmatch(key) for key in keys)
