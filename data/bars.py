@@ -66,6 +66,12 @@ def utc(stamp: np.datetime64) -> str:
     return f"{np.datetime_as_string(stamp.astype('datetime64[s]'))}Z"
 
 
+def seconds_text(step: np.timedelta64) -> str:
+    """Return a length of time in seconds, such as ``3,600`` or ``0.25``."""
+    value = float(step / np.timedelta64(1, "s"))
+    return f"{int(value):,}" if value.is_integer() else f"{value:,.9g}"
+
+
 @dataclass(frozen=True, eq=False)
 class Bars:
     """A series of bars of one instrument, on a regular grid, possibly with gaps.
@@ -299,7 +305,7 @@ def _check_grid(time: TimeArray, step: np.timedelta64, source: str) -> None:
     if off.any():
         at = int(np.argmax(off))
         raise DataError(
-            f"{source}: bar {at + 1} opens at {utc(time[at])}, off the grid of {int(step / np.timedelta64(1, 's')):,} "
+            f"{source}: bar {at + 1} opens at {utc(time[at])}, off the grid of {seconds_text(step)} "
             f"seconds that starts at {utc(time[0])} ({int(off.sum()):,} such bars). "
             "Missing bars are allowed, shifted bars are not: fetch or resample the series onto one grid."
         )

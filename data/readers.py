@@ -21,6 +21,7 @@ from ..storage.atomic_files import write_bytes
 from ..storage.paths import path_of
 from . import formats
 from .bars import Bars
+from .explanations import REPETITIONS, explained
 from .formats.file_format import FileFormat
 from .formats.markets import of_one_market
 from .formats.table import Faults, Places, Table
@@ -124,9 +125,12 @@ def bars_from_table(table: Table, source: str, reading: Reading = AS_WRITTEN) ->
     try:
         return Bars(table.time, **table.values, source=source, synthetic=table.synthetic, step=UNKNOWN_STEP, reading=reading)
     except DataError as error:
-        raise DataError(
-            f"{error}{_places_in_file(str(error), table.places)} flagbt data check lists all such bars and their fixes."
-        ) from None
+        places = _places_in_file(str(error), table.places)
+        about_prices = ", expected " in str(error)
+        found = explained(table, ("impossible",) if about_prices else (*REPETITIONS, "off-grid")) if len(table.time) else ()
+        if found:
+            raise DataError(f"{str(error).partition('. ')[0]}.{places} {found[0]}") from None
+        raise DataError(f"{error}{places} flagbt data check lists all such bars and their fixes.") from None
 
 
 def write_bars_csv(bars: Bars, path: str | Path) -> None:

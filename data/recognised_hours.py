@@ -172,7 +172,22 @@ def _with_edges(closed: BoolArray, weeks: _Weeks, most: int, day: int) -> BoolAr
     added = beside & (ends - starts <= most) & (counted[ends] - counted[starts] == ends - starts)
     for start, end in zip(starts[added].tolist(), ends[added].tolist(), strict=True):
         wide[start:end] = True
-    return wide
+    return _as_the_weeks_beside(wide.reshape(closed.shape), weeks, most).ravel()
+
+
+def _as_the_weeks_beside(closed: BoolArray, weeks: _Weeks, most: int) -> BoolArray:
+    """Close the edges of holidays, and what lies before the first bar and after the last, as in the weeks beside."""
+    seen = np.flatnonzero(weeks.seen)
+    rows = closed[seen]
+    beside = np.zeros_like(rows)
+    beside[1:] |= rows[:-1]
+    beside[:-1] |= rows[1:]
+    counted = np.concatenate([[0], np.cumsum(closed.ravel(), dtype=np.int64)])
+    slot = np.arange(closed.size)
+    near = counted[np.minimum(slot + most + 1, closed.size)] > counted[np.maximum(slot - most, 0)]
+    candidates = ~weeks.has_bar & (near.reshape(closed.shape) | ~weeks.known)
+    closed[seen] |= candidates[seen] & beside
+    return closed
 
 
 def _bounds(values: BoolArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

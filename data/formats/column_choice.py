@@ -26,6 +26,10 @@ class ColumnChoice(NamedTuple):
         Whether the stamps are those of the bars' ends.
     notes : tuple of str
         Sentences for the user.
+    market : str
+        The market of all rows, where the file names it outside of them.
+    has_other_markets : bool
+        Whether other columns have the prices of other markets, so that rows without a price of this one are not its bars.
     """
 
     header: tuple[str, ...]
@@ -36,6 +40,8 @@ class ColumnChoice(NamedTuple):
     time_zone: str = ""
     is_close_time: bool = False
     notes: tuple[str, ...] = ()
+    market: str = ""
+    has_other_markets: bool = False
 
     @property
     def time_name(self) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...arrays import FloatArray
-from ...errors import DataError, nearest
+from ...errors import DataError
 from ..bars import COLUMNS
 from ..reading import AS_WRITTEN, Reading
 from .column_choice import ColumnChoice
+from .likely_names import likely_name
 from .number_style import is_number
 from .row_order import is_time, is_time_of_day
 from .stated_columns import position_of, stated_columns
@@ -197,8 +198,8 @@ def _missing(role: str, names: Names) -> str:
     what = f"a time column ({', '.join(TIME_NAMES)})" if role == "time" else f"the column '{role}'"
     lower = [name.lower() for name in names.exact]
     there = ", ".join(shown(name) for name in lower[:15]) + (", ..." if len(lower) > 15 else "")
-    guess = nearest(role, [name for name in lower if name.isprintable() and len(name) < 100])
-    guess = f" {guess}" if guess.startswith("Did you mean") else ""
+    likely = likely_name(role, lower)
+    guess = f" Did you mean '{likely}'?" if likely else ""
     return (
         f"{what} is missing; the columns are {there}.{guess} Remove lines above the header, if there are any, or state the "
         f"column: --columns {role}=NAME."

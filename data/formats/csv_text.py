@@ -21,6 +21,7 @@ from .compressed_text import Content, opened
 from .file_format import FileFormat
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
 from .row_order import choose_by_rows, looks_like_data
+from .stacked_header import MOST_LINES, StackedHeader, stacked_header
 from .table import DAMAGED, Faults, Table, printable, shown
 from .table_builder import TableBuilder
 
@@ -69,6 +70,10 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
         at, header = choice.positions, choice.header
         builder = TableBuilder(path.name, "line", choice, faults)
         for piece in layout.pieces:
+            if choice.has_other_markets:
+                piece = _without_blank_prices(piece, [at[name] for name in COLUMNS])
+                if not piece.rows:
+                    continue
             cells = list(zip(*_equal_width(piece, len(header), path.name, faults), strict=True))
             places = builder.places(piece.lines)
             values = {
@@ -106,6 +111,12 @@ def _equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[li
     return rows
 
 
+def _without_blank_prices(piece: Piece, places: list[int]) -> Piece:
+    """Return the rows where the market has a price: others are bars of the other markets only."""
+    kept = [at for at, row in enumerate(piece.rows) if any(row[each].strip() for each in places if each < len(row))]
+    return Piece(piece.lines[kept], [piece.rows[at] for at in kept])
+
+
 def _lenient_floats(cells: Sequence[str]) -> FloatArray:
     return np.array([float(cell) if is_number(cell) else np.nan for cell in cells])
 
@@ -118,29 +129,66 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     name, lines = content.path.name, content.lines()
     head: list[str] = []
     filled: list[tuple[int, str]] = []
-    separator = None
     for line in lines:
         head.append(line)
         if line.strip():
             filled.append((len(head), line))
-            separator = _separator_of_header(line, reading)
-            if separator is not None or len(filled) == HEADER_WITHIN:
+            if len(filled) == HEADER_WITHIN:
                 break
     if not filled:
         raise DataError(f"{name}: the file is empty. Give a file with a header and at least one row of data.")
-    if separator is None:
+    found = _header_of(filled, reading, name)
+    if found is None:
         return _layout_without_header(content, head, filled, lines, reading)
-    number, line = filled[-1]
-    above = filled[:-1]
-    for at, each in above:
+    at, separator, stacked = found
+    number, line = filled[at]
+    for above, each in filled[:at]:
         if looks_like_data(_cells(each, separator)):
-            raise DataError(f"{name}, line {at}: a row of data is above the header of line {number}. Fetch the file again.")
-    notes = tuple(f"line {at} is above the header and was skipped: {shown(each.strip())}" for at, each in above)
-    first, pieces = _first_piece(_pieces(content, chain(head[number:], lines), separator, number))
-    header = _cells(line, separator)
+            raise DataError(f"{name}, line {above}: a row of data is above the header of line {number}. Fetch the file again.")
+    notes = tuple(f"line {each} is above the header and was skipped: {shown(text.strip())}" for each, text in filled[:at])
+    last = number if stacked is None else filled[at + stacked.lines - 1][0]
+    first, pieces = _first_piece(_pieces(content, chain(head[last:], lines), separator, last))
+    header = _cells(line, separator) if stacked is None else stacked.header
+    place = f"{name}, line {number}"
+    header += _names_of_blank_cells(header, [] if first is None else first.rows, place)
     sample = first.rows[0] if first is not None and len(first.rows[0]) == len(header) else ()
-    choice = choose_columns(header, f"{name}, line {number}", reading, sample)
+    choice = choose_columns(header, place, reading, sample)
+    if stacked is not None:
+        choice = choice._replace(market=stacked.market, has_other_markets=stacked.has_others)
     return CsvLayout(separator, choice, notes, pieces)
+
+
+def _names_of_blank_cells(header: list[str], rows: list[list[str]], place: str) -> list[str]:
+    """Return the blank name of a column of blank cells, where each row ends in a separator and the header does not.
+
+    Raises
+    ------
+    DataError
+        When no row has as many cells as the header has names.
+    """
+    widths = set(map(len, rows))
+    if len(widths) != 1 or widths == {len(header)}:
+        return []
+    if widths == {len(header) + 1} and not any(row[-1].strip() for row in rows):
+        return [""]
+    raise DataError(
+        f"{place}: the header names {len(header)} columns, but the rows have {widths.pop()} ({shown(','.join(rows[0]))}). "
+        "Name all columns, or remove the header and state the columns by their positions with --columns."
+    )
+
+
+def _header_of(filled: list[tuple[int, str]], reading: Reading, name: str) -> tuple[int, str, StackedHeader | None] | None:
+    """Return the position of the header among the first lines, its separator, and its names if it has several lines."""
+    for at, (_, line) in enumerate(filled):
+        for separator in SEPARATORS:
+            if separator not in line:
+                continue
+            following = [_cells(each, separator) for _, each in filled[at : at + MOST_LINES]]
+            if (stacked := stacked_header(following, reading.symbol, name)) is not None:
+                return at, separator, stacked
+            if names_columns(following[0], reading):
+                return at, separator, None
+    return None
 
 
 def _layout_without_header(
@@ -164,10 +212,6 @@ def _layout_without_header(
 def _first_piece(pieces: Iterator[Piece]) -> tuple[Piece | None, Iterator[Piece]]:
     first = next(pieces, None)
     return first, pieces if first is None else chain([first], pieces)
-
-
-def _separator_of_header(line: str, reading: Reading) -> str | None:
-    return next((each for each in SEPARATORS if each in line and names_columns(_cells(line, each), reading)), None)
 
 
 def _cells(line: str, separator: str) -> list[str]:

@@ -20,7 +20,7 @@ from .json_answers import choose_array
 from .json_scan import LINES, JsonArray, find_arrays, flat_end, line_of, skip_gap
 from .number_style import is_number
 from .row_order import choose_by_rows
-from .table import DAMAGED, Faults, Markets, Places, Table, shown
+from .table import DAMAGED, Faults, Places, Table, shown
 from .table_builder import TableBuilder
 
 LARGEST_TEXT = 400 * MEGABYTE  # characters
@@ -47,7 +47,7 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
         count += len(piece)
         if builder is None:
             named = isinstance(piece[0], dict)
-            choice = _choice(piece, f"{path.name}, row 1", reading)
+            choice = _choice(piece, f"{path.name}, row 1", reading)._replace(market=found.market)
             builder = TableBuilder(path.name, "row", choice, faults)
         header, at, places = builder.choice.header, builder.choice.positions, builder.places(numbers)
         names = header if named else None
@@ -63,8 +63,6 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
     table = builder.table(content.label("JSON objects" if named else rows_kind), notes) if builder else None
     if table is None:
         raise DataError(f"{path.name}: the array has no rows. Fetch the file again.")
-    if found.market and table.markets is None:
-        return table._replace(markets=Markets((found.market,), np.zeros(count, dtype=np.int64)))
     return table
 
 

@@ -70,24 +70,27 @@ def of_one_market(table: Table, symbol: str | None) -> Table:
     if symbol is None:
         if len(there) > 1:
             raise DataError(several_markets(name, there))
-        return table._replace(markets=None)
-    number = _chosen(markets.names, symbol)
+        return table._replace(markets=None, market=there[0].strip() if there else "")
+    number = chosen_market(markets.names, symbol)
     if number is None:
-        raise DataError(f"{name}: there is no market {shown(symbol)}, which --symbol chooses. {_nearest_market(symbol, there)}")
-    return table.take(np.flatnonzero(markets.of_row == number))._replace(markets=None)
+        raise DataError(unknown_market(name, symbol, there))
+    rows = np.flatnonzero(markets.of_row == number)
+    return table.take(rows)._replace(markets=None, market=markets.names[number].strip())
 
 
-def several_markets(name: str, markets: Sequence[str]) -> str:
-    """Return the message for bars of several markets of which none is chosen."""
+def several_markets(name: str, markets: Sequence[str], remedy: str = "") -> str:
+    """Return the message for bars of several markets of which none is chosen; ``remedy`` in place of the option."""
     first = ", ".join(shown(printable(each)) for each in markets[:_SHOWN])
     more = f" and {len(markets) - _SHOWN:,} more" if len(markets) > _SHOWN else ""
+    remedy = remedy or f"--symbol {printable(markets[0]).strip() or 'NAME'}"
     return (
         f"{name}: the bars are those of {len(markets):,} markets, {first}{more}, which are not one series. Choose one, as by "
-        f"--symbol {printable(markets[0]).strip() or 'NAME'}."
+        f"{remedy}."
     )
 
 
-def _chosen(names: Iterable[str], symbol: str) -> int | None:
+def chosen_market(names: Iterable[str], symbol: str) -> int | None:
+    """Return the position of the market that a user chooses, in any case if only one fits; None if there is none."""
     listed = [each.strip() for each in names]
     if symbol.strip() in listed:
         return listed.index(symbol.strip())
@@ -95,5 +98,7 @@ def _chosen(names: Iterable[str], symbol: str) -> int | None:
     return lower.index(symbol.strip().lower()) if lower.count(symbol.strip().lower()) == 1 else None
 
 
-def _nearest_market(symbol: str, markets: Sequence[str]) -> str:
-    return nearest(symbol, [printable(each, 100) for each in markets[:100]])
+def unknown_market(name: str, symbol: str, markets: Sequence[str]) -> str:
+    """Return the message for a market that is not in a file."""
+    near = nearest(symbol, [printable(each, 100) for each in markets[:100]])
+    return f"{name}: there is no market {shown(symbol)}, which --symbol chooses. {near}"

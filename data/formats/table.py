@@ -102,7 +102,7 @@ class Table(NamedTuple):
 
     ``notes`` are sentences for the user on how the file was read; ``format`` is its format; ``choice`` are the columns that
     were read; ``is_naive`` is whether the times were written without an offset from UTC; ``markets`` is None where no column
-    names them. A row with a fault has NaT or NaN in the damaged cells.
+    names them, and ``market`` is the one whose rows these are. A row with a fault has NaT or NaN in the damaged cells.
     """
 
     time: TimeArray
@@ -115,6 +115,7 @@ class Table(NamedTuple):
     choice: ColumnChoice = ColumnChoice((), {}, ())
     is_naive: bool = False
     markets: Markets | None = None
+    market: str = ""
 
     def take(self, rows: npt.NDArray[np.intp]) -> Table:
         """Return the rows at these positions, in their order."""

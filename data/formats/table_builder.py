@@ -11,7 +11,7 @@ from ..bars import COLUMNS
 from .column_choice import ColumnChoice
 from .column_names import check_base_volume
 from .markets import MarketColumn
-from .table import Faults, Places, Table, printable, shown
+from .table import Faults, Markets, Places, Table, printable, shown
 from .time_stamps import TimeColumn
 
 TIMES_AT_ONCE = 20_000  # a call of pandas costs as much as 500 timestamps
@@ -128,8 +128,10 @@ class TableBuilder:
                 zero, used = (header[positions[role]].strip() for role in ("volume", "other volume"))
                 notes.append(f"the volume is that of the column {shown(used)}, since {shown(zero)} is 0 in all rows")
                 values["volume"] = other
+        times = np.concatenate(self._times)
+        markets = Markets((choice.market,), np.zeros(len(times), dtype=np.int64)) if choice.market else None
         return Table(
-            np.concatenate(self._times),
+            times,
             values,
             self.places(np.concatenate(self._numbers)),
             is_marked(self._marks),
@@ -138,7 +140,7 @@ class TableBuilder:
             tuple(printable(name.strip()) for at, name in enumerate(header) if at not in choice.used),
             choice,
             bool(self.column.naive),
-            None if self._markets is None else self._markets.markets(),
+            markets if self._markets is None else self._markets.markets(),
         )
 
 

@@ -2,74 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
-
 import numpy as np
 import pytest
+from closing_markets import bars_at, forex, hourly, shares, without
 
 from flagbt.arrays import TimeArray
-from flagbt.data.bars import HOUR, Bars
+from flagbt.data.bars import HOUR
 from flagbt.data.market_hours import missing_runs, stated_hours, weekly_text
-from flagbt.data.reading import Reading
 from flagbt.data.recognised_hours import recognised_hours
 from flagbt.errors import DataError, UsageError
 
 MINUTE = np.timedelta64(60, "s")
 DAY = np.timedelta64(1, "D")
-
-
-def bars_at(time: TimeArray, closed_hours: str | None = None, step: np.timedelta64 | None = None) -> Bars:
-    """Return flat bars at these times."""
-    price = np.full(len(time), 100.0)
-    return Bars(
-        time,
-        price,
-        price,
-        price,
-        price,
-        np.ones(len(time)),
-        step=np.timedelta64("NaT") if step is None else step,
-        reading=Reading(closed_hours=closed_hours),
-    )
-
-
-def hourly(start: str, days: int) -> TimeArray:
-    """Return every hour of some days, as in a market that never closes."""
-    return np.datetime64(start, "ns") + np.arange(24 * days) * HOUR
-
-
-def shares(first: str, days: int, step_minutes: int, *, zone: str = "America/New_York", hours: tuple[str, ...]) -> TimeArray:
-    """Return the open times of a market of shares, Monday to Friday, by its local hours such as ``09:30-16:00``, in UTC."""
-    found = []
-    for number in range(days):
-        day = datetime.fromisoformat(first) + timedelta(days=number)
-        if day.weekday() >= 5:
-            continue
-        for session in hours:
-            start, stop = (datetime.fromisoformat(f"{day:%Y-%m-%d}T{each}") for each in session.split("-"))
-            while start < stop:
-                utc = start.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo("UTC")).replace(tzinfo=None)
-                found.append(np.datetime64(utc, "ns"))
-                start += timedelta(minutes=step_minutes)
-    return np.array(found)
-
-
-def forex(first: str, weeks: int) -> TimeArray:
-    """Return the hours from Sunday 17:00 to Friday 17:00 of New York, in UTC: they move with summer time."""
-    time = hourly(first, 7 * weeks)
-    local = [
-        datetime.fromtimestamp(int(each), ZoneInfo("America/New_York")) for each in time.astype("datetime64[s]").astype(int)
-    ]
-    week_hour = np.array([24 * each.weekday() + each.hour for each in local])
-    return time[(week_hour < 4 * 24 + 17) | (week_hour >= 6 * 24 + 17)]
-
-
-def without(time: TimeArray, start: str, stop: str) -> TimeArray:
-    """Return the times outside of an interval."""
-    return time[(time < np.datetime64(start, "ns")) | (time >= np.datetime64(stop, "ns"))]
-
-
 US_SHARES = shares("2022-01-03", 728, 60, hours=("09:30-16:00",))
 MARKETS = {
     "shares by the day": (hourly("2020-01-01", 400)[::24][np.arange(400) % 7 < 5], "Mon-Tue"),
