@@ -16,9 +16,9 @@ from .options import STAMP, Group, Number, Place, grouped, json_option, print_js
 if TYPE_CHECKING:
     from ..data.bars import Bars
     from ..data.check import CheckResult
-    from ..data.fetching.fetch import FetchRequest, FetchResult
     from ..data.formats.table import Table
     from ..data.reading import Reading
+    from ..fetching.fetch import FetchRequest, FetchResult
 
 SHOWN_CHANGES = 20
 SHOWN_DROPPED = 10
@@ -203,8 +203,8 @@ def data_fetch(
     The file's bars next to the missing ones are fetched again and must agree. An interrupted fetch loses at most a
     page: the same command resumes it. Needs the extra: pip install 'flagbt[fetch]'.
     """
-    from ..data.fetching.fetch import FetchRequest, fetch_request
     from ..data.time_range import parse_moment
+    from ..fetching.fetch import FetchRequest, fetch_request
 
     request = FetchRequest(
         exchange=exchange,

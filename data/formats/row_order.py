@@ -16,6 +16,7 @@ from .column_choice import ColumnChoice
 from .number_style import is_number
 from .stated_columns import EXAMPLE, position_of, stated_columns
 from .table import shown
+from .time_forms import check_time_format
 from .vendor import Vendor
 from .vendors import VENDORS
 
@@ -143,8 +144,7 @@ def _has_times(vendor: Vendor, rows: Sequence[Sequence[str]]) -> bool:
         return is_time(cells["date"]) and not _EPOCH.fullmatch(cells["date"]) and is_time_of_day(cells["time of day"])
     if not vendor.time_format:
         return is_time(cells["time"])
-    form = re.escape(vendor.time_format).replace("%Y", r"\d{4}")
-    return bool(re.fullmatch(re.sub(r"%[mdHMS]", r"\\d\\d", form), cells["time"].strip(), re.ASCII))
+    return check_time_format(vendor.time_format).fits(cells["time"].strip())
 
 
 def _prices(vendor: Vendor, numbers: FloatArray) -> dict[str, FloatArray]:
