@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...errors import DataError, nearest
-from .json_scan import ERROR_KEYS, LINES, ROWS, JsonArray, JsonLayout, Keys, flat_end, skip_gap
+from .json_parsing import RowParser
+from .json_scan import ERROR_KEYS, JsonArray, JsonLayout, Keys
 from .number_style import is_number
 from .table import printable, shown
 
@@ -33,17 +33,15 @@ class MarketArray(NamedTuple):
     place: str
 
 
-def choose_array(text: str, layout: JsonLayout, name: str, symbol: str | None) -> MarketArray:
+def choose_array(parser: RowParser, layout: JsonLayout, symbol: str | None) -> MarketArray:
     """Return the array to read.
 
     Parameters
     ----------
-    text : str
-        The JSON.
+    parser : RowParser
+        Of the text.
     layout : JsonLayout
         Its arrays, from `find_arrays`.
-    name : str
-        The file's name, for messages.
     symbol : str, optional
         The market that is wanted.
 
@@ -52,12 +50,12 @@ def choose_array(text: str, layout: JsonLayout, name: str, symbol: str | None) -
     DataError
         When the answer holds an error or no rows, has several arrays and ``symbol`` names none, or is of another market.
     """
-    arrays = [each for each in layout.arrays if each.kind in (ROWS, LINES)]
+    arrays, name = layout.arrays, parser.name
     for keys, count in Counter(each.keys for each in arrays).items():
         if count > 1:
             raise DataError(f"{name}: the key {shown('.'.join(keys))} occurs twice, each time with rows. Keep one of them.")
     if len(arrays) > 1:
-        arrays = [each for each in arrays if _may_be_bars(text, each)] or arrays
+        arrays = [each for each in arrays if _may_be_bars(parser, each)] or arrays
     if not arrays:
         raise _no_rows(layout, name)
     labels = _labels(arrays, layout)
@@ -79,13 +77,11 @@ def choose_array(text: str, layout: JsonLayout, name: str, symbol: str | None) -
     return MarketArray(array, symbol if symbol is not None and names else "", printable(place, 100))
 
 
-def _may_be_bars(text: str, array: JsonArray) -> bool:
+def _may_be_bars(parser: RowParser, array: JsonArray) -> bool:
     """Return whether the first row has at least four numbers, as bars have; an order book or a table of dividends has fewer."""
-    at = skip_gap(text, array.start + 1)
-    end = flat_end(text, at, at + 10_000)
     try:
-        row = json.loads(text[at:end]) if end > 0 else []
-    except (ValueError, RecursionError):
+        row = next(parser.rows(array), [])
+    except DataError:
         return False
     cells = row.values() if isinstance(row, dict) else row
     return sum(not isinstance(cell, bool) and is_number(str(cell)[:100]) for cell in cells) > 3

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ...arrays import FloatArray, JsonObject, JsonValue, TimeArray
+from ...arrays import FloatArray, JsonValue, TimeArray
 from ...errors import DataError
 from ..bars import COLUMNS, Bars
 from ..reading import Reading
 from .column_names import choose_columns
-from .compressed_text import MEGABYTE, MOST_ROWS, Content, opened
+from .compressed_text import MEGABYTE, Content, opened
 from .csv_text import is_marked
 from .file_format import FileFormat
 from .json_answers import choose_array
-from .json_scan import LINES, JsonArray, find_arrays, flat_end, line_of, skip_gap
+from .json_parsing import JsonRow, RowParser
+from .json_scan import find_arrays
 from .number_style import is_number
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .time_stamps import TimeColumn
 
 LARGEST_TEXT = 400 * MEGABYTE  # characters
-LONGEST_ROW = 10_000  # characters
 ROW_COLUMNS = ("time", *COLUMNS)
-JsonRow = list[JsonValue] | JsonObject
 
 _ROWS_AT_ONCE = 1_000
 
@@ -36,7 +35,8 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
         text = _text(content)
     if not text.strip():
         raise DataError(f"{path.name}: the file is empty. Give an array of rows.")
-    found = choose_array(text, find_arrays(text, path.name), path.name, reading.symbol)
+    parser = RowParser(text, path.name)
+    found = choose_array(parser, find_arrays(text, path.name), reading.symbol)
     notes = (f"the bars are the rows of its key {shown(found.place)}",) if found.place else ()
     header: list[str] | None = None
     chosen: dict[str, int] = {}
@@ -45,11 +45,11 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
     pieces: dict[str, list[FloatArray]] = {name: [] for name in COLUMNS}
     marks: set[str] = set()
     count = 0
-    for piece in _pieces(_rows(text, found.array, path.name)):
+    for piece in _pieces(parser.rows(found.array)):
         numbers = list(range(count + 1, count + len(piece) + 1))
         count += len(piece)
         if header is None or column is None:
-            header = list(piece[0]) if isinstance(piece[0], dict) else list(ROW_COLUMNS)
+            header = list(found.array.header or (piece[0] if isinstance(piece[0], dict) else ROW_COLUMNS))
             chosen = choose_columns(header, f"{path.name}, row 1")
             column = TimeColumn(header[chosen["time"]], faults)
         places = Places(path.name, "row", numbers)
@@ -92,72 +92,13 @@ def _pieces(rows: Iterator[JsonRow]) -> Iterator[list[JsonRow]]:
         yield piece
 
 
-def _rows(text: str, array: JsonArray, name: str) -> Iterator[JsonRow]:
-    """Yield each row of an array, or of each line, parsed separately."""
-    lines = array.kind == LINES
-    at, count = array.start if lines else skip_gap(text, array.start + 1), 0
-    while (found := text[at : at + 1]) != "]" and (found or not lines):
-        count += 1
-        if count > MOST_ROWS:
-            raise DataError(f"{name}: the array has more than {MOST_ROWS:,} rows. Split it into parts.")
-        row, end = _row(text, at, count, name)
-        yield row
-        at = skip_gap(text, end)
-        if lines:
-            continue
-        if text[at : at + 1] == ",":
-            at = skip_gap(text, at + 1)
-        elif text[at : at + 1] != "]":
-            raise _bad_row(text, at, count + 1, name, "a comma or the end of the array")
-    rest = skip_gap(text, at + 1)
-    if rest < len(text) and not array.keys:
-        raise _bad_row(text, rest, count + 1, name, "nothing after the array")
-
-
-def _row(text: str, at: int, number: int, name: str) -> tuple[JsonRow, int]:
-    """Return the row that starts here, and its end."""
-    end = flat_end(text, at, at + LONGEST_ROW)
-    try:
-        if end > 0:
-            row, found_end = _DECODER.raw_decode(text, at)
-            if found_end == end:
-                return row, end
-    except _KeyTwiceError as error:
-        raise _bad_row(text, at, number, name, f"each key once in a row, not {shown(error)} twice") from None
-    except ValueError:
-        pass
-    raise _bad_row(text, at, number, name)
-
-
-class _KeyTwiceError(ValueError):
-    """An object has a key twice; JSON libraries keep the first or the last of its values."""
-
-
-def _unique(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [key for key, _ in pairs]
-        raise _KeyTwiceError(next(key for key in names if names.count(key) > 1))
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
-
-
-def _bad_row(
-    text: str, at: int, row: int, name: str, expected: str = "a row of 6 numbers or an object, not nested"
-) -> DataError:
-    got = shown(text[at : at + 30]) if at < len(text) else "the end of the file"
-    return DataError(f"{name}, line {line_of(text, at)}, row {row}: expected {expected}, got {got}. Fetch the file again.")
-
-
-def _cells_of(row: JsonRow, header: list[str], number: int, name: str, faults: Faults) -> list[JsonValue]:
-    if isinstance(row, dict) and header != list(ROW_COLUMNS) and list(row) == header:
+def _cells_of(row: JsonRow, header: list[str], number: int, name: str, faults: Faults) -> Sequence[JsonValue]:
+    if isinstance(row, list) and len(row) == len(header):
+        return row
+    if isinstance(row, dict) and list(row) == header:
         return list(row.values())
     if isinstance(row, dict) and set(row) == set(header):
         return [row[each] for each in header]
-    if isinstance(row, list) and header == list(ROW_COLUMNS) and len(row) == len(header):
-        return row
     got = f"{len(row)} of them" if isinstance(row, list) else f"the names {shown(', '.join(map(str, row)))}"
     error = DataError(
         f"{name}, row {number}: expected the cells {shown(', '.join(header[:15]))} as in the first row, got {got}. "
