@@ -37,7 +37,6 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
         raise DataError(f"{path.name}: the file is empty. Give an array of rows.")
     parser = RowParser(text, path.name)
     found = choose_array(parser, find_arrays(text, path.name), reading.symbol)
-    notes = (f"the bars are the rows of its key {shown(found.place)}",) if found.place else ()
     header: list[str] | None = None
     chosen: dict[str, int] = {}
     column: TimeColumn | None = None
@@ -65,7 +64,7 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
     kind = "JSON rows, as freqtrade keeps them" if header == list(ROW_COLUMNS) else "JSON objects"
     ignored = tuple(printable(name) for at, name in enumerate(header) if at not in chosen.values())
     places = Places(path.name, "row", range(1, count + 1))
-    return Table(np.concatenate(times), values, places, is_marked(marks), content.label(kind), notes, ignored)
+    return Table(np.concatenate(times), values, places, is_marked(marks), content.label(kind), found.notes, ignored)
 
 
 def _text(content: Content) -> str:

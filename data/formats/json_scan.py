@@ -16,7 +16,7 @@ DEEPEST = 8  # brackets around the rows
 MOST_VALUES = 10_000  # in the wrapping, rows not counted
 LONGEST_NOTED = 1_000  # characters of a key, or of a text beside the rows
 ERROR_KEYS = re.compile(
-    r"errors?|msg|messages?|ret_?msg|err_?(?:or)?[_ ]?(?:msg|message|description)|details?|reason|note|information",
+    r"errors?|msg|messages?|ret[_-]?msg|err(?:or)?[ _-]?(?:msg|message|description)|details?|reason|note|information",
     re.IGNORECASE,
 )
 ROWS = "rows"  # [[...], ...] or [{...}, ...]
