@@ -14,7 +14,9 @@ from .table import shown
 
 DEEPEST = 8  # brackets around the rows
 MOST_VALUES = 10_000  # in the wrapping, rows not counted
+MOST_PASSED = 1_000_000  # brackets and texts in what is neither rows nor their wrapping
 LONGEST_NOTED = 1_000  # characters of a key, or of a text beside the rows
+LONGEST_NAMES = 100_000  # characters of an array of the columns' names
 ERROR_KEYS = re.compile(
     r"errors?|msg|messages?|ret[_-]?msg|err(?:or)?[ _-]?(?:msg|message|description)|details?|reason|note|information",
     re.IGNORECASE,
@@ -31,7 +33,9 @@ _LIST, _CELLS = "values", "values with keys"
 _GAP = re.compile(r"[ \t\r\n]*+")
 # Possessive, so that a long text costs one pass and no memory, even where it does not match.
 _STRING = r'"(?:[^"\\]++|\\.)*+"'
-_FLAT = re.compile(rf'[\[{{](?:[^][{{}}"]++|{_STRING})*+[\]}}]', re.DOTALL)
+_ROW = rf'[\[{{](?:[^][{{}}"]++|{_STRING})*+[\]}}]'
+_FLAT = re.compile(_ROW, re.DOTALL)
+_TABLE = re.compile(rf'[\[{{](?:[^][{{}}"]++|{_STRING}|{_ROW})*+[\]}}]', re.DOTALL)
 _SCALAR = re.compile(rf'{_STRING}|[^][{{}}",:\s]++', re.DOTALL)
 _BRACKET = re.compile(rf'{_STRING}|[][{{}}"]', re.DOTALL)
 _ROW_KEY = re.compile(r"\d{1,19}|\d{4}-\d\d-\d\d(?:[ T][\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
@@ -115,7 +119,7 @@ class _Scan:
         self.text, self.name = text, name
         self.arrays: list[JsonArray] = []
         self.texts: list[tuple[Keys, str]] = []
-        self.visited = 0
+        self.visited = self.passed = 0
 
     def unexpected(self, at: int, expected: str) -> DataError:
         got = shown(self.text[at : at + 30]) if at < len(self.text) else "the end of the file"
@@ -137,7 +141,7 @@ class _Scan:
                 yield each
 
     def _names(self, start: int) -> tuple[str, ...]:
-        end = flat_end(self.text, start)
+        end = flat_end(self.text, start, start + LONGEST_NAMES)
         try:
             return tuple(str(name) for name in json.loads(self.text[start:end]))
         except ValueError:
@@ -211,9 +215,9 @@ class _Scan:
         if is_error or (first == "{" and flat_end(self.text, at) < 0):  # not rows, but objects around them
             return self._elements(at, keys)
         self.arrays.append(JsonArray(keys, start, ROWS if first in ("[", "{") else _LIST))
-        end = flat_end(self.text, start)
-        if end > 0:
-            return end
+        found = _TABLE.match(self.text, start)
+        if found is not None:
+            return found.end()
         for _ in range(MOST_ROWS):
             at = skip_gap(self.text, self._passed(at))
             if self.text[at : at + 1] == "]":
@@ -255,9 +259,9 @@ class _Scan:
 
     def _passed(self, at: int) -> int:
         """Return the end of a value without looking at its content."""
-        end = flat_end(self.text, at)
-        if end > 0:
-            return end
+        found = _TABLE.match(self.text, at)
+        if found is not None:
+            return found.end()
         if self.text[at : at + 1] not in ("[", "{"):
             found = _SCALAR.match(self.text, at)
             if found is None:
@@ -265,6 +269,9 @@ class _Scan:
             return found.end()
         depth = 0
         for found in _BRACKET.finditer(self.text, at):
+            self.passed += 1
+            if self.passed > MOST_PASSED:
+                raise self.unexpected(at, f"rows, and at most {MOST_PASSED:,} brackets and texts besides")
             if found[0] == '"':
                 break
             depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
