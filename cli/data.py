@@ -16,9 +16,9 @@ from .options import STAMP, Group, Number, Place, grouped, json_option, print_js
 if TYPE_CHECKING:
     from ..data.bars import Bars
     from ..data.check import CheckResult
-    from ..data.fetching.fetch import FetchRequest, FetchResult
     from ..data.formats.table import Table
     from ..data.reading import Reading
+    from ..fetching.fetch import FetchRequest, FetchResult
 
 SHOWN_CHANGES = 20
 SHOWN_DROPPED = 10
@@ -49,6 +49,7 @@ def data_info(data: Path | None, reading: Reading, as_json: bool) -> None:
         "last": utc(bars.time[-1]),
         "step_hours": bars.step_hours,
         "gaps": gaps,
+        **bars.hours_json(),
         "digest": bars.digest,
     }
     if as_json:
@@ -56,7 +57,9 @@ def data_info(data: Path | None, reading: Reading, as_json: bool) -> None:
         return
     if bars.synthetic:
         print_line("SYNTHETIC data: these prices were generated.", style=STAMP)
-    print_table(["", ""], [[key, value] for key, value in values.items() if key != "gaps"])
+    print_table(["", ""], [[key, value] for key, value in values.items() if key not in ("gaps", "days_without_bars")])
+    if bars.missing.days_text:
+        print_line(bars.missing.days_text)
     if gaps:
         print_table(["last bar before a gap", "first bar after", "missing"], [list(gap.values()) for gap in gaps])
 
@@ -118,7 +121,7 @@ def data_check(ctx: click.Context, file: Path, reading: Reading, fix: str | None
     "resample",
     examples=(
         "flagbt data resample btc_1h.csv --timeframe 4h -o btc_4h.csv",
-        "flagbt data resample btc_1h.csv --timeframe 1d -o btc_1d.parquet",
+        "flagbt data resample goog_1d.csv --timeframe 1w -o goog_1w.csv.gz",
     ),
 )
 @click.argument("file", type=Place())
@@ -134,25 +137,36 @@ def data_resample(file: Path, reading: Reading, timeframe: str, output: Path, as
 
     step = resample.timeframe(timeframe)
     _check_new(output)
-    bars, dropped = resample.resample(read_bars(file, reading), step)
+    whole = read_bars(file, reading)
+    joined = resample.resample(whole, step)
+    bars = joined.bars
     write_bars_csv(bars, output)
     if as_json:
         print_json(
             {
                 "output": str(output),
                 "bars": len(bars),
+                "buckets": joined.buckets,
                 "step_hours": bars.step_hours,
                 "digest": bars.digest,
-                "dropped": [{"time": utc(each.time), "there": each.there, "of": each.of} for each in dropped],
+                "dropped": [each.to_json() for each in joined.dropped],
+                "without_days": [each.to_json() for each in joined.without_days],
+                **({"closed_hours": whole.market_hours.text} if whole.market_hours.text else {}),
             }
         )
         return
-    for each in dropped[:SHOWN_DROPPED]:
-        print_line(f"left out: the bucket of {utc(each.time)}, with {each.there} of its {each.of} bars")
-    if len(dropped) > SHOWN_DROPPED:
-        print_line(f"... and {len(dropped) - SHOWN_DROPPED:,} more; --json lists all")
+    for what, buckets in (("left out", joined.dropped), ("kept without whole days", joined.without_days)):
+        for each in buckets[:SHOWN_DROPPED]:
+            print_line(f"{what}: the bucket of {utc(each.time)}, with {each.there} of its {each.of} bars")
+        if len(buckets) > SHOWN_DROPPED:
+            print_line(f"... and {len(buckets) - SHOWN_DROPPED:,} more; --json lists all")
+    if whole.market_hours.text:
+        print_line(f"closed each week (UTC), so not missing: {whole.market_hours.text}")
     _stamp(bars)
-    print_line(f"{len(bars):,} bars of {timeframe} written to {output}; {len(dropped):,} incomplete buckets left out")
+    print_line(
+        f"{len(bars):,} of {joined.buckets:,} buckets of {timeframe} written to {output}; "
+        f"{len(joined.dropped):,} incomplete, left out"
+    )
 
 
 @data_group.command(
@@ -189,8 +203,8 @@ def data_fetch(
     The file's bars next to the missing ones are fetched again and must agree. An interrupted fetch loses at most a
     page: the same command resumes it. Needs the extra: pip install 'flagbt[fetch]'.
     """
-    from ..data.fetching.fetch import FetchRequest, fetch_request
     from ..data.time_range import parse_moment
+    from ..fetching.fetch import FetchRequest, fetch_request
 
     request = FetchRequest(
         exchange=exchange,
@@ -228,6 +242,7 @@ def _show_fetched(done: FetchResult, request: FetchRequest, as_json: bool) -> No
                 "step_hours": bars.step_hours,
                 "digest": bars.digest,
                 "gaps": gaps,
+                **bars.hours_json(),
                 "notes": list(done.notes),
                 "requests": done.requests,
             }
@@ -252,19 +267,26 @@ def _show(examined: CheckResult) -> None:
         print_line(f"columns not read: {', '.join(examined.table.ignored)}")
     for note in examined.table.notes:
         print_line(f"note: {note}")
+    if examined.bars is not None and examined.bars.market_hours.text:
+        days = examined.bars.missing.days_text
+        print_line(f"closed each week (UTC): {examined.bars.market_hours.text}{'; ' if days else ''}{days}")
+    seen: set[str] = set()
     for problem in examined.problems:
         where = f" ({', '.join(problem.where)}{', ...' if problem.count > len(problem.where) else ''})" if problem.where else ""
         print_line(
             f"{problem.kind}, {problem.count:,}{where}: {problem.message}", style="bold" if problem.remedy.refused else None
         )
-        print_line(f"    {problem.remedy.message}")
-    fixes = [fix for problem in examined.problems for fix in problem.remedy.fixes]
+        print_line("    As above." if problem.advice in seen else f"    {problem.advice}")
+        seen.add(problem.advice)
     if examined.bars is None:
         print_line("flagbt refuses this file as it is.", style="bold red")
     else:
         print_line("flagbt reads this file as it is.")
-    if fixes:
-        print_line(f"to write a fixed copy: --fix {','.join(fix for fix in fixes if fix != 'keep-last')} --output NEW.csv")
+    if offer := examined.offer:
+        total = offer.total
+        left_out = f", without {total.left_out:,} of {total.of:,} rows" if total.is_large else ""
+        choice = "; or keep-last instead of keep-first" if "keep-first" in offer.fixes else ""
+        print_line(f"to write a fixed copy{left_out}: --fix {total.fix} --output NEW.csv{choice}")
 
 
 class FixedFile(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,14 +13,16 @@ import numpy.typing as npt
 from ..arrays import FloatArray, JsonObject, TimeArray
 from ..errors import DataError
 from ..options import recorded
+from .market_hours import DAY, DAYS, MONDAY, MarketHours, MissingRuns, missing_runs, stated_hours
+from .market_hours import HOUR as HOUR
 from .reading import AS_WRITTEN, Reading
+from .recognised_hours import recognised_hours
 from .time_range import TimeRange
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("open", "high", "low", "close", "volume")
-HOUR = np.timedelta64(3600, "s")
 YEAR = np.timedelta64(365, "D")
 
 
@@ -35,9 +38,38 @@ class Gap(NamedTuple):
         return {"before": utc(self.before), "after": utc(self.after), "missing": self.missing}
 
 
+class DaysWithoutBars(NamedTuple):
+    """Whole days or sessions without bars, outside of a market's closed hours.
+
+    Attributes
+    ----------
+    first, after : datetime64
+        Open times, UTC, of the first missing bar and of the next one that is there.
+    missing : int
+        The number of missing bars.
+    days : int
+        The number of days, or of shorter sessions.
+    """
+
+    first: np.datetime64
+    after: np.datetime64
+    missing: int
+    days: int
+
+    def to_json(self) -> JsonObject:
+        """Return the days as JSON values."""
+        return {"first": utc(self.first), "after": utc(self.after), "missing": self.missing, "days": self.days}
+
+
 def utc(stamp: np.datetime64) -> str:
     """Return a timestamp as ISO 8601 to the second in UTC, such as ``2024-01-01T00:00:00Z``."""
     return f"{np.datetime_as_string(stamp.astype('datetime64[s]'))}Z"
+
+
+def seconds_text(step: np.timedelta64) -> str:
+    """Return a length of time in seconds, such as ``3,600`` or ``0.25``."""
+    value = float(step / np.timedelta64(1, "s"))
+    return f"{int(value):,}" if value.is_integer() else f"{value:,.9g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +93,7 @@ class Bars:
     step : timedelta64, optional
         The grid's step; by default the most frequent distance between neighbours (one hour for a single bar).
     reading : Reading
-        What was stated about the file that they were read from, for records.
+        What was stated about the file that they were read from, for records; its closed hours are those of the market.
 
     Attributes
     ----------
@@ -102,6 +134,8 @@ class Bars:
         put(self, "step", self.step.astype("timedelta64[ns]"))
         _check_grid(self.time, self.step, self.source)
         _check_prices(self)
+        if self.reading.closed_hours is not None:
+            _check_hours(self.time, self.market_hours, self.source)
         put(self, "bars_per_year", len(self) * float(YEAR / (self.end - self.time[0])))
 
     def __len__(self) -> int:
@@ -122,11 +156,34 @@ class Bars:
             sha.update(np.ascontiguousarray(getattr(self, name)).view(np.uint8).tobytes())
         return sha.hexdigest()
 
+    @cached_property
+    def market_hours(self) -> MarketHours:
+        """When the market is closed: as stated, or as the bars show; a part from `take` has those of the whole series."""
+        if self.reading.closed_hours is not None:
+            return stated_hours(self.reading.closed_hours, self.time, self.step)
+        return recognised_hours(self.time, self.step)
+
+    @cached_property
+    def missing(self) -> MissingRuns:
+        """The missing bars outside of closed hours: `gaps`, and `days_without_bars`."""
+        return missing_runs(self.time, self.step, self.market_hours)
+
     @property
     def gaps(self) -> list[Gap]:
-        """Every run of missing bars, oldest first."""
-        steps = np.diff(self.time) // self.step
-        return [Gap(self.time[i], self.time[i + 1], int(steps[i]) - 1) for i in np.flatnonzero(steps > 1)]
+        """Every run of missing bars, oldest first, without closed hours and whole days; ``missing`` counts the others."""
+        runs = self.missing
+        return [
+            Gap(self.time[at], self.time[at + 1], missing)
+            for at, missing, is_days in zip(runs.at.tolist(), runs.missing.tolist(), runs.are_days.tolist(), strict=True)
+            if not is_days
+        ]
+
+    @property
+    def days_without_bars(self) -> list[DaysWithoutBars]:
+        """Whole days or sessions without bars in a market that closes: holidays, or missing bars; oldest first."""
+        runs = self.missing.only(self.missing.are_days)
+        rows = zip(runs.first, self.time[runs.at + 1], runs.missing.tolist(), runs.days.tolist(), strict=True)
+        return [DaysWithoutBars(*row) for row in rows]
 
     @property
     def end(self) -> np.datetime64:
@@ -146,6 +203,15 @@ class Bars:
             "digest": self.digest,
             "step_hours": self.step_hours,
             **stated,
+        }
+
+    def hours_json(self) -> JsonObject:
+        """Return the closed hours and the days without bars as JSON values; nothing for a market that does not close."""
+        if not self.market_hours.text:
+            return {}
+        return {
+            "closed_hours": self.market_hours.text,
+            "days_without_bars": [each.to_json() for each in self.days_without_bars],
         }
 
     @property
@@ -194,12 +260,13 @@ class Bars:
         return slice(start, max(start, stop))
 
     def take(self, part: slice) -> Bars:
-        """Return the bars at the positions ``part`` (at least one, contiguous), with the same step, year and source."""
+        """Return the bars at the positions ``part`` (at least one, contiguous), with the same step, year, hours and source."""
         columns = {name: getattr(self, name)[part] for name in COLUMNS}
         taken = Bars(
             self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step, reading=self.reading
         )
-        object.__setattr__(taken, "bars_per_year", self.bars_per_year)
+        for name in ("bars_per_year", "market_hours"):
+            object.__setattr__(taken, name, getattr(self, name))
         return taken
 
 
@@ -238,9 +305,22 @@ def _check_grid(time: TimeArray, step: np.timedelta64, source: str) -> None:
     if off.any():
         at = int(np.argmax(off))
         raise DataError(
-            f"{source}: bar {at + 1} opens at {utc(time[at])}, off the grid of {int(step / np.timedelta64(1, 's')):,} "
+            f"{source}: bar {at + 1} opens at {utc(time[at])}, off the grid of {seconds_text(step)} "
             f"seconds that starts at {utc(time[0])} ({int(off.sum()):,} such bars). "
             "Missing bars are allowed, shifted bars are not: fetch or resample the series onto one grid."
+        )
+
+
+def _check_hours(time: TimeArray, hours: MarketHours, source: str) -> None:
+    """Refuse bars in stated closed hours: the hours are wrong, or the times are of another zone."""
+    inside = hours.is_closed(time)
+    if inside.any():
+        at = int(np.argmax(inside))
+        day = DAYS[int((time[at] - MONDAY) // DAY) % 7]
+        raise DataError(
+            f"{source}: bar {at + 1} opens at {utc(time[at])}, a {day}, in the stated closed hours {hours.text} "
+            f"({int(inside.sum()):,} such bars). The hours are in UTC, all year: state only those that never have a bar, or "
+            "give --time-zone if the file's times are not UTC."
         )
 
 

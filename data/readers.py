@@ -21,8 +21,11 @@ from ..storage.atomic_files import write_bytes
 from ..storage.paths import path_of
 from . import formats
 from .bars import Bars
+from .explanations import REPETITIONS, explained
 from .formats.file_format import FileFormat
+from .formats.markets import of_one_market
 from .formats.table import Faults, Places, Table
+from .formats.utc_open_times import with_utc_open_times
 from .reading import AS_WRITTEN, Reading
 
 UNKNOWN_STEP = np.timedelta64("NaT")  # Bars then finds the step
@@ -90,7 +93,7 @@ def read_table(path: Path, faults: Faults, reading: Reading = AS_WRITTEN) -> Tab
     """
     found = _format_of(path)
     try:
-        return found.read(path, faults, reading)
+        return with_utc_open_times(of_one_market(found.read(path, faults, reading), reading.symbol), reading)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file. {_neighbour(path)}Give the path of a file of bars.") from None
     except IsADirectoryError:
@@ -123,9 +126,12 @@ def bars_from_table(table: Table, source: str, reading: Reading = AS_WRITTEN) ->
     try:
         return Bars(table.time, **table.values, source=source, synthetic=table.synthetic, step=UNKNOWN_STEP, reading=reading)
     except DataError as error:
-        raise DataError(
-            f"{error}{_places_in_file(str(error), table.places)} flagbt data check lists all such bars and their fixes."
-        ) from None
+        places = _places_in_file(str(error), table.places)
+        about_prices = ", expected " in str(error)
+        found = explained(table, ("impossible",) if about_prices else (*REPETITIONS, "off-grid")) if len(table.time) else ()
+        if found:
+            raise DataError(f"{str(error).partition('. ')[0]}.{places} {found[0]}") from None
+        raise DataError(f"{error}{places} flagbt data check lists all such bars and their fixes.") from None
 
 
 def write_bars_csv(bars: Bars, path: str | Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
-from ..options import check_options, known_fields, option
+from ..options import check_options, known_fields, option, option_table
 
 
 @known_fields
@@ -45,6 +45,20 @@ class Reading:
 
 
 AS_WRITTEN = Reading()
+
+
+def reading_text(stated: Mapping[str, object] | None) -> str:
+    """Return what a record holds of a reading as the end of a clause, or an empty text.
+
+    Examples
+    --------
+    >>> reading_text({"symbol": "BTCUSDT", "fee_bps": 5})
+    ', read with --symbol BTCUSDT'
+    >>> reading_text(None)
+    ''
+    """
+    given = [f"{each.flag} {stated[each.name]}" for each in option_table(Reading) if stated and each.name in stated]
+    return f", read with {' '.join(given)}" if given else ""
 
 
 class FileOptions(TypedDict, total=False):

@@ -1,17 +1,83 @@
-"""Fixes by name: each leaves rows out or sorts them, and every change is listed."""
+"""Fixes by name: each leaves rows out or sorts them, and every change is listed. What a fix would do is known beforehand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ..arrays import JsonObject
 from ..errors import DataError, UsageError, check_choice
 from .bars import COLUMNS, Bars, utc
-from .check import CheckResult, RowNumbers, impossible, off_grid, repeats, undamaged, unfinished
-from .formats.table import MIXED_UNITS, Table
+from .formats.table import MIXED_UNITS, Faults, Table
 from .readers import bars_from_table
+from .row_faults import RowNumbers, impossible, off_grid, repeats, undamaged, unfinished
+
+LARGE_SHARE = 0.01  # of the bars; a fix that leaves out more is offered with its number
+
+
+class CheckedRows(Protocol):
+    """What the fixes need of a checked file: its rows, their faults, and when it existed already; `CheckResult` has it."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def table(self) -> Table:
+        """The rows, oldest first."""
+
+    @property
+    def faults(self) -> Faults:
+        """The faults of single rows."""
+
+    @property
+    def seen(self) -> np.datetime64:
+        """A time when the file existed already."""
+
+
+class FixStep(NamedTuple):
+    """The rows after a fix, and its changes, written only where they are wanted."""
+
+    table: Table
+    changes: Callable[[], list[str]]
+
+
+class FixOutcome(NamedTuple):
+    """What a fix would do after those before it: the rows that it would leave out, and of how many."""
+
+    fix: str
+    left_out: int
+    of: int
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it would leave out more than one bar in a hundred."""
+        return self.left_out > LARGE_SHARE * self.of
+
+
+class FixesOutcome(NamedTuple):
+    """What some fixes would do together: each one's outcome, and the number of bars, or None if they would be refused."""
+
+    steps: tuple[FixOutcome, ...]
+    bars: int | None
+
+    @property
+    def fixes(self) -> tuple[str, ...]:
+        """The fixes, in the order in which they are applied."""
+        return tuple(step.fix for step in self.steps)
+
+    @property
+    def total(self) -> FixOutcome:
+        """The rows that all would leave out together, of those in the file."""
+        return FixOutcome(",".join(self.fixes), sum(step.left_out for step in self.steps), self.steps[0].of)
+
+    def to_json(self) -> JsonObject:
+        """Return the outcome as JSON values."""
+        total = self.total
+        return {"fixes": list(self.fixes), "would_drop": {"bars": total.left_out, "of": total.of}, "bars": self.bars}
 
 
 class RepairResult(NamedTuple):
@@ -21,7 +87,7 @@ class RepairResult(NamedTuple):
     changes: list[str]
 
 
-def repair(examined: CheckResult, fixes: Sequence[str]) -> RepairResult:
+def repair(examined: CheckedRows, fixes: Sequence[str]) -> RepairResult:
     """Apply fixes to the rows that were read, in the order of `FIXES`; the file is not changed.
 
     Parameters
@@ -43,17 +109,45 @@ def repair(examined: CheckResult, fixes: Sequence[str]) -> RepairResult:
         raise UsageError("--fix: keep-first and keep-last contradict each other. Choose one.")
     changes: list[str] = []
     table = examined.table
+    for step in _steps(examined, fixes):
+        changes += step.changes()
+        table = step.table
+    _check_faults(examined, fixes)
+    return RepairResult(bars_from_table(table, examined.path.name), changes)
+
+
+def outcome_of(examined: CheckedRows, fixes: Sequence[str]) -> FixesOutcome:
+    """Return what fixes would do together, in the order of `FIXES`, without listing their changes."""
+    table, done = examined.table, []
+    names = [name for name in FIXES if name in fixes]
+    for name, step in zip(names, _steps(examined, fixes), strict=True):
+        before, table = len(table.time), step.table
+        done.append(FixOutcome(name, before - len(table.time), before))
+    try:
+        _check_faults(examined, fixes)
+        bars: int | None = len(bars_from_table(table, examined.path.name))
+    except DataError:
+        bars = None
+    return FixesOutcome(tuple(done), bars)
+
+
+def _steps(examined: CheckedRows, fixes: Sequence[str]) -> Iterator[FixStep]:
+    table = examined.table
     for name, apply in FIXES.items():
         if name in fixes:
             with np.errstate(over="ignore", invalid="ignore"):
-                table = apply(table, examined, changes)
+                step = apply(table, examined)
+            table = step.table
+            yield step
+
+
+def _check_faults(examined: CheckedRows, fixes: Sequence[str]) -> None:
     left = [fault for fault in examined.faults.found.values() if FIX_OF_FAULT[fault.kind] not in fixes]
     if left:
         first = min(left, key=lambda fault: fault.row)
         raise DataError(
             f"{first.message} Nothing was written: add {FIX_OF_FAULT[first.kind]} to --fix ({len(left):,} such rows)."
         )
-    return RepairResult(bars_from_table(table, examined.path.name), changes)
 
 
 def _row(table: Table, row: int) -> str:
@@ -66,72 +160,80 @@ def _line(table: Table, row: int) -> str:
     return f"{table.places.kind} {table.places.numbers[row]}"
 
 
-def _without(table: Table, rows: RowNumbers, changes: list[str], why: str | Callable[[int], str]) -> Table:
-    for row in sorted(rows.tolist(), key=lambda each: int(table.places.numbers[each])):
-        reason = why if isinstance(why, str) else why(row)
-        changes.append(f"{_line(table, row)}: left out, {reason} ({_row(table, row)})")
-    return table.take(np.setdiff1d(np.arange(len(table.time)), rows))
+def _without(table: Table, rows: RowNumbers, why: Callable[[int], str]) -> FixStep:
+    def changes() -> list[str]:
+        found = sorted(rows.tolist(), key=lambda each: int(table.places.numbers[each]))
+        return [f"{_line(table, row)}: left out, {why(row)} ({_row(table, row)})" for row in found]
+
+    return FixStep(table.take(np.setdiff1d(np.arange(len(table.time)), rows)), changes)
 
 
-def _convert_units(table: Table, examined: CheckResult, changes: list[str]) -> Table:
-    rows = {fault.row for fault in examined.faults.found.values() if fault.kind == MIXED_UNITS}
-    found = np.flatnonzero(np.isin(table.places.numbers, sorted(rows))).tolist()
-    for row in sorted(found, key=lambda each: int(table.places.numbers[each])):
-        changes.append(f"{_line(table, row)}: the time is converted from another unit, {utc(table.time[row])}")
-    return table
+def _convert_units(table: Table, examined: CheckedRows) -> FixStep:
+    def changes() -> list[str]:
+        rows = {fault.row for fault in examined.faults.found.values() if fault.kind == MIXED_UNITS}
+        found = np.flatnonzero(np.isin(table.places.numbers, sorted(rows))).tolist()
+        return [
+            f"{_line(table, row)}: the time is converted from another unit, {utc(table.time[row])}"
+            for row in sorted(found, key=lambda each: int(table.places.numbers[each]))
+        ]
+
+    return FixStep(table, changes)
 
 
-def _drop_damaged(table: Table, examined: CheckResult, changes: list[str]) -> Table:
+def _drop_damaged(table: Table, examined: CheckedRows) -> FixStep:
     kept = undamaged(table, examined.faults)
     damaged = np.flatnonzero(~np.isin(table.places.numbers, kept.places.numbers))
     found = examined.faults.found
-    return _without(table, damaged, changes, lambda row: f"damaged: {found[int(table.places.numbers[row])].message}")
+    return _without(table, damaged, lambda row: f"damaged: {found[int(table.places.numbers[row])].message}")
 
 
-def _sort(table: Table, _: CheckResult, changes: list[str]) -> Table:
+def _sort(table: Table, _: CheckedRows) -> FixStep:
     order = np.argsort(table.time, kind="stable")
-    for at in np.flatnonzero(order != np.arange(len(order))).tolist():
-        changes.append(
+
+    def changes() -> list[str]:
+        return [
             f"{_line(table, order[at])}: moved from place {order[at] + 1} to {at + 1} ({utc(table.time[order[at]])})"
-        )
-    return table.take(order)
+            for at in np.flatnonzero(order != np.arange(len(order))).tolist()
+        ]
+
+    return FixStep(table.take(order), changes)
 
 
-def _drop_duplicates(table: Table, _: CheckResult, changes: list[str]) -> Table:
+def _drop_duplicates(table: Table, _: CheckedRows) -> FixStep:
     later, earlier, agree = repeats(table)
     first = dict(zip(later.tolist(), earlier.tolist(), strict=True))
-    return _without(table, later[agree], changes, lambda row: f"equal to {_line(table, first[row])}")
+    return _without(table, later[agree], lambda row: f"equal to {_line(table, first[row])}")
 
 
-def _keep_first(table: Table, _: CheckResult, changes: list[str]) -> Table:
-    return _keep(table, changes, keep_first=True)
+def _keep_first(table: Table, _: CheckedRows) -> FixStep:
+    return _keep(table, keep_first=True)
 
 
-def _keep_last(table: Table, _: CheckResult, changes: list[str]) -> Table:
-    return _keep(table, changes, keep_first=False)
+def _keep_last(table: Table, _: CheckedRows) -> FixStep:
+    return _keep(table, keep_first=False)
 
 
-def _keep(table: Table, changes: list[str], *, keep_first: bool) -> Table:
+def _keep(table: Table, *, keep_first: bool) -> FixStep:
     others, kept, _ = repeats(table, keep_first=keep_first)
     of = dict(zip(others.tolist(), kept.tolist(), strict=True))
-    return _without(table, others, changes, lambda row: f"of the same time as {_line(table, of[row])}")
+    return _without(table, others, lambda row: f"of the same time as {_line(table, of[row])}")
 
 
-def _drop_impossible(table: Table, _: CheckResult, changes: list[str]) -> Table:
-    return _without(table, impossible(table), changes, "an impossible price or volume")
+def _drop_impossible(table: Table, _: CheckedRows) -> FixStep:
+    return _without(table, impossible(table), lambda _: "an impossible price or volume")
 
 
-def _drop_off_grid(table: Table, _: CheckResult, changes: list[str]) -> Table:
-    return _without(table, off_grid(table), changes, "off the grid")
+def _drop_off_grid(table: Table, _: CheckedRows) -> FixStep:
+    return _without(table, off_grid(table), lambda _: "off the grid")
 
 
-def _drop_unfinished(table: Table, examined: CheckResult, changes: list[str]) -> Table:
+def _drop_unfinished(table: Table, examined: CheckedRows) -> FixStep:
     sign = unfinished(table, examined.seen) if len(table.time) else None
     rows = np.array([np.argmax(table.time)]) if sign else np.array([], dtype=np.intp)
-    return _without(table, rows, changes, f"suspected unfinished: {sign}")
+    return _without(table, rows, lambda _: f"suspected unfinished: {sign}")
 
 
-FIXES: dict[str, Callable[[Table, CheckResult, list[str]], Table]] = {
+FIXES: dict[str, Callable[[Table, CheckedRows], FixStep]] = {
     "convert-units": _convert_units,
     "drop-damaged": _drop_damaged,
     "sort": _sort,

@@ -40,7 +40,9 @@ class DataInfo(JsonRecord):
     first, last : str
         Open times of the traded range, ISO UTC.
     file_bars, gaps, missing_bars : int or None
-        Of the whole file; None for bars that were not read from one.
+        Of the whole file; None for bars that were not read from one. Bars of a market's closed hours are not missing.
+    closed_hours : str or None
+        When the market is closed each week, in UTC, as text; None for one that does not close.
     """
 
     source: str
@@ -53,6 +55,7 @@ class DataInfo(JsonRecord):
     file_bars: int | None = field(default=None, metadata=OMIT_NONE)
     gaps: int | None = field(default=None, metadata=OMIT_NONE)
     missing_bars: int | None = field(default=None, metadata=OMIT_NONE)
+    closed_hours: str | None = field(default=None, metadata=OMIT_NONE)
 
     @classmethod
     def of(cls, source: Bars, traded: Bars, *, is_file: bool) -> DataInfo:
@@ -68,6 +71,7 @@ class DataInfo(JsonRecord):
             file_bars=len(source) if is_file else None,
             gaps=len(source.gaps) if is_file else None,
             missing_bars=sum(gap.missing for gap in source.gaps) if is_file else None,
+            closed_hours=source.market_hours.text or None if is_file else None,
         )
 
 

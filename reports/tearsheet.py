@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from ..arrays import JsonValue
 from ..data.labels import label_spec
+from ..data.reading import reading_text
 from ..engine.run_settings import RunSettings
 from ..results.caveats import banners, marks, with_stamp
 from ..results.number_text import money, whole
@@ -130,7 +131,7 @@ def _facts(stored: RunRecord) -> list[tuple[str, object]]:
     data, config, checkpoint = stored.data, stored.settings, stored.checkpoint
     fee, slippage = (setting_text(config.get(each)) for each in ("fee_bps", "slippage_bps"))
     entries: list[tuple[str, object]] = [
-        ("Data", f"{data.source}, {'SYNTHETIC' if data.synthetic else 'real prices'}"),
+        ("Data", f"{data.source}{reading_text(config)}, {'SYNTHETIC' if data.synthetic else 'real prices'}"),
         ("Range, UTC", f"{data.first[:10]} .. {data.last[:10]}"),
         ("Bars", f"{whole(len(stored.equity))} of {data.step_hours:g} h"),
         ("Strategy", setting_text(config.strategy_name)),
@@ -156,6 +157,8 @@ def _settings(stored: RunRecord) -> list[tuple[str, str]]:
     rows = [("First and last bar", f"{data.first} .. {data.last}")]
     if data.gaps is not None:
         rows.append(("Gaps in the file", f"{whole(data.gaps)}, {whole(data.missing_bars)} bars missing"))
+    if data.closed_hours:
+        rows.append(("Closed hours (UTC)", data.closed_hours))
     if checkpoint:
         rows.append(("Labels", label_spec(checkpoint.labels).question))
     return rows + [(name.replace("_", " ").capitalize(), setting_text(each)) for name, each in stored.settings.items()]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..arrays import JsonObject
+from ..data.reading import AS_WRITTEN, Reading
 from ..models.checkpoint import Checkpoint, StoredCalibration
 from ..models.reliability import Reliability
 from ..models.statistics import ClassifierScores
+from ..options import recorded
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class CalibrationResult:
     notes: tuple[str, ...]
     source: str
     synthetic: bool
+    reading: Reading = AS_WRITTEN
 
     def to_json(self) -> JsonObject:
         """Return everything as JSON values."""
+        stated = {} if self.reading == AS_WRITTEN else {"reading": recorded(self.reading)}
         return {
             "checkpoint": {"name": self.checkpoint.name, "digest": self.checkpoint.digest},
-            "data": {"source": self.source, "synthetic": self.synthetic},
+            "data": {"source": self.source, "synthetic": self.synthetic, **stated},
             "calibration": self.stored.calibration.to_json(),
             "decision": self.stored.decision.to_json(),
             "before": self.before.to_json(),

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..arrays import FloatArray, JsonObject, JsonValue
+from ..data.reading import reading_text
 from ..reports.heat_map import GridAxis, heat_map
 from ..reports.interactive_charts import Line, Panel, line_chart
 from ..reports.page import Card, render, setting_text
@@ -266,7 +267,7 @@ def _swept(record: SweepRecord) -> list[list[str]]:
         *_strategy(record.grid),
         *_models(record.models),
         *([name.replace("_", " "), _values(values)] for name, values in record.grid.items() if name not in _NOT_AXES),
-        ["bars", f"{record.data.source}, digest {record.data.digest[:12]}"],
+        ["bars", f"{record.data.source}{reading_text(record.data.reading)}, digest {record.data.digest[:12]}"],
         ["ranked on", ", ".join(record.ranges)],
         ["hold-out", record.holdout],
         *([["left out", record.refusal]] if record.refusal else []),

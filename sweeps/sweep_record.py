@@ -81,11 +81,12 @@ class CheckedInBacktrader(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SweptBars(JsonRecord):
-    """The bars of a sweep."""
+    """The bars of a sweep; ``reading`` where it was stated."""
 
     source: str
     synthetic: bool
     digest: str
+    reading: Mapping[str, JsonValue] | None = field(default=None, metadata=OMIT_NONE)
 
 
 @dataclass(frozen=True, kw_only=True)

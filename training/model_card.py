@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..data.labels import CLASS_NAMES, labels_from_json
+from ..data.reading import reading_text
 from ..models.description import BarsDescription, BaseOrigin, EpochScores, TrainingDescription
 from ..models.kinds.language_model import TEXT
 
@@ -40,7 +41,7 @@ A {d.parameters.all:,}-parameter transformer ({a["layers"]} layers, width {a["d_
 {d.lora["rank"]} ({d.parameters.trainable:,} trained parameters). It answers one question per bar:
 {labels_from_json(d.labels).question}
 
-- Data: {data.source}{" (SYNTHETIC)" if data.synthetic else ""}, {data.bars:,} bars, digest `{data.digest[:16]}`{_more(d.more_data or ())}
+- Data: {_described(data)}{_more(d.more_data or ())}
 - {_seen(origin, d.ranges)}: {d.ranges["training"]} ({samples.training:,} samples); validation and calibration:
   {d.ranges["validation"]} ({samples.validation:,} samples). flagbt refuses to test it on any of these.
 - Training labels: {shares}
@@ -75,11 +76,12 @@ def _chosen(best_by: str) -> str:
 
 
 def _more(others: Sequence[BarsDescription]) -> str:
-    return "".join(
-        f"\n- Also trained on, but not validated on: {other.source}{' (SYNTHETIC)' if other.synthetic else ''}, "
-        f"{other.bars:,} bars, digest `{other.digest[:16]}`"
-        for other in others
-    )
+    return "".join(f"\n- Also trained on, but not validated on: {_described(other)}" for other in others)
+
+
+def _described(bars: BarsDescription) -> str:
+    stamp = " (SYNTHETIC)" if bars.synthetic else ""
+    return f"{bars.source}{reading_text(bars.reading)}{stamp}, {bars.bars:,} bars, digest `{bars.digest[:16]}`"
 
 
 def _seen(base: BaseOrigin, ranges: Mapping[str, str]) -> str:

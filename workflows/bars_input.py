@@ -11,8 +11,9 @@ import numpy as np
 
 from ..arrays import FloatArray
 from ..data.bars import COLUMNS, Bars
+from ..data.formats.likely_names import likely_name
 from ..data.reading import AS_WRITTEN, Reading, ReadingOptions
-from ..errors import DataError, UsageError, kind_of, nearest, quoted_value
+from ..errors import DataError, UsageError, kind_of, quoted_value
 from ..options import from_options
 from .inputs import load_bars, stated_options
 
@@ -34,7 +35,7 @@ def reading_from(options: Mapping[str, object]) -> Reading:
     """
     stated = {name: options[name] for name in ReadingOptions.__annotations__ if name in options}
     if isinstance(columns := stated.get("columns"), Mapping):
-        stated["columns"] = ",".join(_column_text(role, column) for role, column in columns.items())
+        stated["columns"] = ",".join(_column_text(role, column) for role, column in columns.items()) or None
     return from_options(Reading, stated)
 
 
@@ -61,9 +62,10 @@ def bars_from(data: BarsInput, reading: Reading = AS_WRITTEN, *, argument: str =
     ----------
     data : DataFrame, str, Path, Bars, optional
         A DataFrame has the bars' open times in its index, or in a time column, and the columns open, high, low, close and
-        volume, in any case. Times in any zone are converted; **times without a zone are read as UTC**, and refused where they
-        are local times across a change of the clocks. A path is read as `flagbt.read_bars` does. None: the bundled SYNTHETIC
-        sample.
+        volume, in any case or by the names that a file may have; two levels of columns, as yfinance gives them, are read too if
+        they are of one market. Times in any zone are converted; **times without a zone are read as UTC**, and refused where
+        they are local times across a change of the clocks. A path is read as `flagbt.read_bars` does. None: the bundled
+        SYNTHETIC sample.
     reading : Reading
         Of a path: what the file does not show.
     argument : str
@@ -111,12 +113,13 @@ _FRAME_REMEDIES = {
 
 
 def _of_frame(frame: pd.DataFrame, argument: str) -> Bars:
+    from .frame_columns import usual_columns
     from .time_stamps_input import naive_remedy, stamped
 
     what = f"{argument}, DataFrame"
     if frame.empty:
         raise DataError(f"{what}: there are no bars. Give at least one row.")
-    times, columns = stamped(frame, what)
+    times, columns = stamped(frame := usual_columns(frame, what), what)
     opened, high, low, close, volume = (_numbers(columns, name, what) for name in COLUMNS)
     marks = {str(mark) for mark in columns["synthetic"].unique()} if "synthetic" in columns.columns else set()
     synthetic = bool(frame.attrs.get("synthetic")) or bool(marks & {"1", "1.0", "True"})
@@ -136,8 +139,8 @@ def _numbers(columns: pd.DataFrame, name: str, what: str) -> FloatArray:
     if names.count(name) != 1:
         if name in names:
             raise DataError(f"{what}: the column '{name}' is there {names.count(name)} times. Remove or rename the others.")
-        guess = nearest(name, [each for each in names if each not in COLUMNS])
-        near = f" {guess}" if guess.startswith("Did you mean") else ""
+        likely = likely_name(name, names)
+        near = f" Did you mean '{likely}'?" if likely else ""
         raise DataError(
             f"{what}: the column '{name}' is missing; its columns are {', '.join(names[:15]) or 'none'}.{near} The columns "
             f"{', '.join(COLUMNS)} are needed, in any case: rename or add it."
@@ -145,7 +148,6 @@ def _numbers(columns: pd.DataFrame, name: str, what: str) -> FloatArray:
     column = columns[name]
     if column.dtype.kind not in "iuf":
         raise DataError(
-            f"{what}: the column '{name}' holds {column.dtype}, expected numbers. Convert it: "
-            f'frame["{name}"] = pandas.to_numeric(frame["{name}"]).'
+            f"{what}: the column '{name}' holds {column.dtype}, expected numbers. Convert it with pandas.to_numeric."
         )
     return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)

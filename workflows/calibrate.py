@@ -124,6 +124,7 @@ def calibrate_request(
         notes=tuple(_notes(diagnosis, purposes, shift)),
         source=bars.source,
         synthetic=bars.synthetic,
+        reading=bars.reading,
     )
 
 

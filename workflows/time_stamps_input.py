@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from zoneinfo import ZoneInfoNotFoundError
-
 import numpy as np
 import pandas as pd
 
 from ..arrays import TimeArray
-from ..data.bars import utc
 from ..data.formats.column_names import TIME_NAMES
 from ..data.formats.table import Faults, Places, shown
+from ..data.formats.time_forms import DayOrMonthFirst, day_month_format
 from ..data.formats.time_stamps import TimeColumn
+from ..data.local_time import clock_change
 from ..errors import DataError, kind_of
-
-HOUR = np.timedelta64(3_600, "s").astype("timedelta64[ns]")
-# One zone of every local hour and season at which clocks change; New York's are those of all of the United States.
-CLOCK_CHANGES = (
-    *("America/New_York", "Europe/London", "Europe/Berlin", "Europe/Athens", "Australia/Sydney", "America/Santiago"),
-    *(
-        "Pacific/Auckland",
-        "America/Havana",
-        "America/Sao_Paulo",
-        "Asia/Beirut",
-        "Asia/Jerusalem",
-        "Asia/Tehran",
-        "Africa/Cairo",
-    ),
-)
 
 
 def naive_remedy(zone: str = "America/New_York") -> str:
@@ -100,13 +83,17 @@ def _times(index: object, rows: int, what: str) -> tuple[TimeArray, bool]:
     name = TIME_NAMES[0] if index.name is None else str(index.name)
     column, places = TimeColumn(name, Faults(strict=True, name=what)), Places(what, "row", range(1, rows + 1))
     if index.dtype.kind in "iu":
-        if name.strip().lower() not in TIME_NAMES:
+        if name.strip().lower().replace(" ", "_") not in TIME_NAMES:
             raise _without_times(index, what)
         return column.of_numbers(index.to_numpy(dtype=np.int64), np.ones(rows, dtype=np.bool_), places), False
     if index.dtype.kind not in "Of":
         raise _without_times(index, what)
-    times = column.of_text(["" if pd.isna(cell) else str(cell)[:1000] for cell in index], places)
-    return times, bool(column.naive)
+    cells = ["" if pd.isna(cell) else str(cell)[:1000] for cell in index]
+    try:
+        return column.of_text(cells, places), column.is_naive
+    except DayOrMonthFirst:
+        column = TimeColumn(name, column.faults, day_month_format([(cells, places)], name))
+        return column.of_text(cells, places), column.is_naive
 
 
 def _without_times(index: object, what: str) -> DataError:
@@ -119,37 +106,8 @@ def _without_times(index: object, what: str) -> DataError:
 
 def _refuse_local_time(times: TimeArray, what: str) -> None:
     """Refuse stamps without a zone that lack the hour that clocks skip in spring, or double the one that they repeat."""
-    ordered = np.sort(times)
-    steps = np.diff(ordered)
-    if not len(steps):
-        return
-    step = np.median(steps[steps > np.timedelta64(0)].astype(np.int64)) if (steps > np.timedelta64(0)).any() else 0
-    if not 0 < step <= HOUR.astype(np.int64):
-        return
-    if not ((steps == np.timedelta64(int(step), "ns") + HOUR).any() or (steps == np.timedelta64(0)).any()):
-        return
-    for zone in CLOCK_CHANGES:
-        change = _change_of(zone, ordered, per_hour=round(HOUR.astype(np.int64) / step))
-        if change is not None:
-            raise DataError(f"{what}: {change}. That is local time, as in {zone}, without a time zone. {naive_remedy(zone)}")
-
-
-def _change_of(zone: str, times: TimeArray, *, per_hour: int) -> str | None:
-    """Return what shows that sorted stamps are the local time of a zone; None where they are not, or its rules are unknown."""
-    hours = pd.date_range(pd.Timestamp(times[0]).floor("h"), pd.Timestamp(times[-1]), freq="h")
-    skipped = repeated = np.zeros(0, dtype="datetime64[ns]")
-    with suppress(ZoneInfoNotFoundError):  # a machine without a database of time zones
-        is_summer = np.ones(len(hours), dtype=np.bool_)
-        skipped = hours[hours.tz_localize(zone, nonexistent="NaT", ambiguous=is_summer).isna()].to_numpy()
-        repeated = hours[hours.tz_localize(zone, nonexistent="shift_forward", ambiguous="NaT").isna()].to_numpy()
-
-    def count(start: np.datetime64) -> int:
-        return int(np.searchsorted(times, start + HOUR) - np.searchsorted(times, start))
-
-    springs = [each for each in skipped if count(each - HOUR) and count(each + HOUR)]
-    autumns = [each for each in repeated if count(each) > per_hour]
-    if any(map(count, springs)) or not (springs or autumns):
-        return None
-    if springs:
-        return f"every hour that clocks skip in spring is missing, the first at {utc(springs[0]).removesuffix('Z')}"
-    return f"the hour that clocks repeat in autumn is there twice, at {utc(autumns[0]).removesuffix('Z')}"
+    if change := clock_change(times):
+        zone = change.zones[0]
+        raise DataError(
+            f"{what}: {change.evidence}. That is local time, as in {zone}, without a time zone. {naive_remedy(zone)}"
+        )

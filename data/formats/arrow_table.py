@@ -12,11 +12,13 @@ import numpy as np
 
 from ...arrays import FloatArray, TimeArray
 from ...errors import DataError
-from ..bars import COLUMNS, Bars
+from ..bars import Bars
+from ..reading import Reading
+from .column_choice import ColumnChoice
 from .column_names import TIME_NAMES, choose_columns
 from .compressed_text import MEGABYTE, MOST_ROWS, check_size
-from .csv_text import is_marked
 from .table import DAMAGED, Faults, Places, Table, printable, shown
+from .table_builder import TableBuilder
 from .time_stamps import TimeColumn
 
 if TYPE_CHECKING:
@@ -95,12 +97,16 @@ def _range_index(schema: pa.Schema) -> tuple[str, int, int] | None:
     return (name, start, step) if valid and str(name).lower() in TIME_NAMES else None
 
 
-def chosen_columns(schema: pa.Schema, path: Path) -> tuple[list[str], dict[str, int]]:
-    """Return the names of a table's columns, with that of pandas' index, and the positions of the columns of bars."""
+def chosen_columns(schema: pa.Schema, path: Path, reading: Reading) -> ColumnChoice:
+    """Return the columns of bars of a table, whose names include that of pandas' index."""
+    import pyarrow as pa
+
     names = ["time" if name == _PANDAS_INDEX and not _has_time(schema) else str(name) for name in schema.names]
     if not _has_time(schema) and (index := _range_index(schema)) is not None:
         names.append(index[0])
-    return names, {role: at for role, at in choose_columns(names, f"{path.name}, schema").items() if role != "quote volume"}
+    sample = ["12:00" if at < len(schema.names) and pa.types.is_time(schema.types[at]) else "" for at in range(len(names))]
+    choice = choose_columns(names, f"{path.name}, schema", reading, sample)
+    return choice._replace(positions={role: at for role, at in choice.positions.items() if role != "quote volume"})
 
 
 def _has_time(schema: pa.Schema) -> bool:
@@ -129,35 +135,37 @@ def check_row_count(rows: int, path: Path) -> None:
         raise DataError(f"{path.name}: it claims {rows:,} rows, at most {MOST_ROWS:,} are read. Split it into parts.")
 
 
-def table_of_batches(
-    batches: Iterator[pa.RecordBatch], names: list[str], chosen: dict[str, int], path: Path, faults: Faults, kind: str
-) -> Table:
-    """Return the bars of a table's batches; ``names`` and ``chosen`` are those of `chosen_columns`."""
-    written = {role: names[at] for role, at in chosen.items()}
-    times: list[TimeArray] = []
-    pieces: dict[str, list[FloatArray]] = {name: [] for name in COLUMNS}
-    marks: set[str] = set()
-    column = TimeColumn(written["time"], faults)
+def table_of_batches(batches: Iterator[pa.RecordBatch], choice: ColumnChoice, path: Path, faults: Faults, kind: str) -> Table:
+    """Return the bars of a table's batches; ``choice`` is that of `chosen_columns`."""
+    builder = TableBuilder(path.name, "row", choice, faults)
+    names = choice.header
     count = 0
     for batch in batches:
         if batch.num_rows == 0:
             continue
         batch.validate(full=True)
         check_row_count(count + batch.num_rows, path)
-        places = Places(path.name, "row", range(count + 1, count + batch.num_rows + 1))
+        numbers = np.arange(count + 1, count + batch.num_rows + 1)
         first, count = count, count + batch.num_rows
-        arrays = {role: _column(batch, name, first) for role, name in written.items()}
-        for name in COLUMNS:
-            pieces[name].append(_floats(arrays[name], written[name], places, faults))
-        times.append(_times(arrays["time"], column, places))
-        if "synthetic" in arrays:
-            marks.update(str(mark) for mark in arrays["synthetic"].unique().to_pylist()[:10])
-    if not count:
+        arrays = {role: _column(batch, names[at], first) for role, at in choice.positions.items()}
+        places = builder.places(numbers)
+        values = {role: _floats(arrays[role], names[choice.positions[role]], places, faults) for role in builder.roles}
+        parts = [_column(batch, names[at], first) for at in choice.time]
+        times = _times(parts[0], builder.column, places) if len(parts) == 1 else _joined_times(parts)
+        marks = [str(mark) for mark in arrays["synthetic"].unique().to_pylist()[:10]] if "synthetic" in arrays else []
+        markets = [str(cell)[:100] for cell in arrays["symbol"].to_pylist()] if "symbol" in arrays else None
+        builder.add(numbers, values, times, marks, markets)
+    table = builder.table(kind)
+    if table is None:
         raise DataError(f"{path.name}: the table has columns, but no rows. Fetch the file again.")
-    values = {name: np.concatenate(piece) for name, piece in pieces.items()}
-    ignored = tuple(printable(name) for at, name in enumerate(names) if at not in chosen.values())
-    places = Places(path.name, "row", range(1, count + 1))
-    return Table(np.concatenate(times), values, places, is_marked(marks), kind, ignored=ignored)
+    return table
+
+
+def _joined_times(parts: list[pa.Array]) -> list[str]:
+    import pyarrow as pa
+
+    date, clock = (part.cast(pa.string()).to_pylist() for part in parts)
+    return [f"{day or ''} {hour or ''}".strip() for day, hour in zip(date, clock, strict=True)]
 
 
 def _floats(array: pa.Array, column: str, places: Places, faults: Faults) -> FloatArray:

@@ -1,35 +1,83 @@
-"""Columns by name; the volume also by its values."""
+"""Columns by name: the usual names, and those of the vendors' forms; the volume also by its values."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ...arrays import FloatArray
-from ...errors import DataError, nearest
+from ...errors import DataError
 from ..bars import COLUMNS
+from ..reading import AS_WRITTEN, Reading
+from .column_choice import ColumnChoice
+from .likely_names import likely_name
 from .number_style import is_number
+from .row_order import is_time, is_time_of_day
+from .stated_columns import position_of, stated_columns
 from .table import shown
+from .vendor import Vendor
+from .vendors import VENDORS
 
 TIME_NAMES = ("timestamp", "timestamps", "time", "unix", "date", "datetime", "open_time")
-BINANCE_HEADER = (
-    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
-)
+SYMBOL_NAMES = ("symbol", "ticker", "pair", "market", "instrument", "product_id", "asset", "coin", "name")
+UNNAMED = ("", "unnamed:_0")  # the index of pandas' to_csv
 MOST_COLUMNS = 1_000
+_USUAL = Vendor(name="")
 _VOLUME = re.compile(r"volume[ _]*\(?([a-z0-9]+)\)?")
 _QUOTES = {"usdt", "usd", "usdc", "busd", "tusd", "fdusd", "dai", "eur", "gbp", "jpy", "try", "krw", "currency", "quote"}
 
 
-def names_columns(header: Sequence[str]) -> bool:
-    """Return whether a row is a header: it names a time column and at least a close."""
-    names = {name.strip().lower() for name in header}
-    return "close" in names and bool(names & set(TIME_NAMES))
+class Names:
+    """The names of a header's columns, by which columns are found: in any case, with blanks or hyphens for underscores."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        self.exact = [name.strip() for name in header]
+        self.plain = [re.sub(r"[\s_-]+", "_", name.strip("<>").strip().lower()) for name in self.exact]
+
+    def all(self, name: str) -> list[int]:
+        """Return the positions of a name; one of a single letter is compared in its case first."""
+        found = [at for at, each in enumerate(self.exact) if each == name] if len(name) == 1 else []
+        return found or [at for at, each in enumerate(self.plain) if each == name.lower()]
+
+    def first(self, names: Sequence[str]) -> str | None:
+        """Return the first of several names that the header has."""
+        return next((name for name in names if self.all(name)), None)
 
 
-def choose_columns(header: Sequence[str], place: str) -> dict[str, int]:
-    """Return the position of 'time' and of each required column, and of 'synthetic' and 'quote volume' if present.
+def names_columns(header: Sequence[str], reading: Reading = AS_WRITTEN) -> bool:
+    """Return whether a row is a header: it names a time column and at least a close, or those that the user states."""
+    names, stated = Names(header), stated_columns(reading.columns)
+    vendor = _form_of(names)
+    has_time = bool({"time", "close_time"} & set(stated)) or "time" in vendor.columns
+    if not (has_time or names.first((*TIME_NAMES, *UNNAMED)) is not None):
+        return False
+    if not (names.all(vendor.columns.get("close", "close")) or "close" in stated):
+        return False
+    for role, column in stated.items():
+        if column.lower() in names.plain or column in names.exact:
+            continue
+        cells = [header[int(each)] for each in column.split("+") if each.isdecimal() and int(each) < len(header)]
+        if not cells or any(is_number(cell) or is_time(cell) for cell in cells) or (role == "time" and not header[0].strip()):
+            return False
+    return True
+
+
+def choose_columns(
+    header: Sequence[str], place: str, reading: Reading = AS_WRITTEN, sample: Sequence[str] = ()
+) -> ColumnChoice:
+    """Choose the columns of a table with names.
+
+    Parameters
+    ----------
+    header : sequence of str
+    place : str
+        Of the header, for messages.
+    reading : Reading
+        What the user states.
+    sample : sequence of str
+        The cells of a row, which show whether a column ``time`` holds times of day.
 
     Raises
     ------
@@ -40,33 +88,73 @@ def choose_columns(header: Sequence[str], place: str) -> dict[str, int]:
         raise DataError(
             f"{place}: the table has {len(header):,} columns, at most {MOST_COLUMNS:,} are read. Give only the bars."
         )
-    names = [name.strip().lower() for name in header]
-    if looks_like_data(names):
-        line = BINANCE_HEADER if len(names) == 12 else "open_time,open,high,low,close,volume"
-        raise DataError(
-            f"{place}: expected a header that names the columns, got a row of data ({shown(','.join(header))}). "
-            f"If these are its columns, put the line '{line}' on top."
-        )
-    wanted = {name: name for name in (*COLUMNS, "synthetic")} | {
-        "time": next((name for name in TIME_NAMES if name in names), "time")
-    }
-    chosen: dict[str, int] = {}
+    names, stated = Names(header), stated_columns(reading.columns)
+    vendor = _form_of(names)
+    wanted = {**{name: name for name in (*COLUMNS, "synthetic")}, **vendor.columns}
+    wanted.setdefault("symbol", names.first(SYMBOL_NAMES) or "symbol")
+    wanted.pop("time", None)
+    positions: dict[str, int] = {}
     for role, name in wanted.items():
-        if names.count(name) > 1:
-            raise DataError(f"{place}: the column '{name}' occurs twice. Remove or rename one of them.")
-        if name in names:
-            chosen[role] = names.index(name)
-    if "volume" not in chosen:
-        chosen |= _volumes(names, place)
-    for role in ("time", *COLUMNS):
-        if role not in chosen:
+        found = names.all(name)
+        if role in stated:
+            positions[role] = position_of(stated[role], header, place)
+        elif len(found) > 1:
+            raise DataError(
+                f"{place}: the column '{name}' occurs twice. Remove or rename one of them, or state the position of "
+                f"the right one: --columns {role}={found[0]}."
+            )
+        elif found:
+            positions[role] = found[0]
+    if "volume" not in positions:
+        positions |= _volumes([name.lower() for name in names.exact], place)
+    if "volume" in stated:
+        positions = {role: at for role, at in positions.items() if role not in ("quote volume", "other volume")}
+    time, notes = _time_columns(names, vendor, stated, sample, place)
+    for role in COLUMNS:
+        if role not in positions:
             raise DataError(f"{place}: {_missing(role, names)}")
-    return chosen
+    zone = reading.time_zone or vendor.time_zone
+    return ColumnChoice(
+        tuple(header),
+        positions,
+        time,
+        vendor.name,
+        reading.time_format or ("" if {"time", "close_time"} & set(stated) else vendor.time_format),
+        zone,
+        "close_time" in stated or (vendor.is_close_time and "time" not in stated),
+        (*notes, *([vendor.note] if vendor.note and not reading.time_zone else [])),
+    )
 
 
-def looks_like_data(row: Sequence[str]) -> bool:
-    """Return whether a row has numbers in the positions of open to volume in files without a header."""
-    return len(row) > 5 and all(is_number(cell.strip()) for cell in row[1:6])
+def _form_of(names: Names) -> Vendor:
+    """Return the first form of ``VENDORS`` that a header has, or that of the usual names."""
+    for vendor in VENDORS:
+        wanted = [*vendor.columns.values(), *vendor.marks]
+        if wanted and not vendor.rows and all(names.all(name) for name in wanted):
+            return vendor
+    return _USUAL
+
+
+def _time_columns(
+    names: Names, vendor: Vendor, stated: Mapping[str, str], sample: Sequence[str], place: str
+) -> tuple[tuple[int, ...], list[str]]:
+    """Return the position of the times, or those of date and time of day, and notes."""
+    column = stated.get("time", stated.get("close_time"))
+    if column is not None:
+        parts = [column] if column.lower() in names.plain or column in names.exact else column.split("+")
+        return tuple(position_of(each.strip(), names.exact, place) for each in parts), []
+    name = vendor.columns.get("time") or names.first(TIME_NAMES)
+    if name is None and names.plain[:1] and names.plain[0] in UNNAMED and (not sample or is_time(sample[0])):
+        return (0,), []
+    if name is None:
+        raise DataError(f"{place}: {_missing('time', names)}")
+    found = names.all(name)
+    if len(found) > 1:
+        raise DataError(f"{place}: the column '{name}' occurs twice. Remove or rename one of them.")
+    date = names.all("date")
+    if name == "time" and len(date) == 1 and (not sample or is_time_of_day(sample[found[0]])):
+        return (date[0], found[0]), []
+    return (found[0],), []
 
 
 def check_base_volume(values: dict[str, FloatArray], quote: FloatArray, name: str, column: str) -> None:
@@ -85,7 +173,8 @@ def check_base_volume(values: dict[str, FloatArray], quote: FloatArray, name: st
     if not 0.5 * price < ratio < 2 * price:
         raise DataError(
             f"{name}, column {shown(column)}: expected the volume in base units, but the other volume is {ratio:.6g} times as "
-            f"large, and the price is {price:.6g}. Rename the column with base units to 'volume'."
+            f"large, and the price is {price:.6g}. Rename the column with base units to 'volume', or state it: "
+            "--columns volume=NAME."
         )
 
 
@@ -100,17 +189,18 @@ def _volumes(names: Sequence[str], place: str) -> dict[str, int]:
         there = " and ".join(shown(names[at]) for at, _ in found[:5])
         raise DataError(
             f"{place}: the column 'volume' is missing, and it is not clear which of {there} is in base units. "
-            "Rename the one in base units (BTC of BTC/USDT) to 'volume'."
+            "State the one in base units (BTC of BTC/USDT): --columns volume=NAME."
         )
     return {}
 
 
-def _missing(role: str, names: Sequence[str]) -> str:
+def _missing(role: str, names: Names) -> str:
     what = f"a time column ({', '.join(TIME_NAMES)})" if role == "time" else f"the column '{role}'"
-    there = ", ".join(shown(name) for name in names[:15]) + (", ..." if len(names) > 15 else "")
-    guess = nearest(role, [name for name in names if name.isprintable() and len(name) < 100])
-    guess = f" {guess}" if guess.startswith("Did you mean") else ""
+    lower = [name.lower() for name in names.exact]
+    there = ", ".join(shown(name) for name in lower[:15]) + (", ..." if len(lower) > 15 else "")
+    likely = likely_name(role, lower)
+    guess = f" Did you mean '{likely}'?" if likely else ""
     return (
-        f"{what} is missing; the columns are {there}.{guess} "
-        f"Rename a column, or remove lines above the header, until it names a time column and {', '.join(COLUMNS)}."
+        f"{what} is missing; the columns are {there}.{guess} Remove lines above the header, if there are any, or state the "
+        f"column: --columns {role}=NAME."
     )

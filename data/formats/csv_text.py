@@ -5,27 +5,31 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ...arrays import FloatArray, Int64Array, TimeArray
+from ...arrays import FloatArray, Int64Array
 from ...errors import DataError
 from ..bars import COLUMNS, Bars
 from ..reading import Reading
-from .column_names import BINANCE_HEADER, check_base_volume, choose_columns, looks_like_data, names_columns
+from .column_choice import ColumnChoice
+from .column_names import choose_columns, names_columns
 from .compressed_text import Content, opened
 from .file_format import FileFormat
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
+from .row_order import choose_by_rows, looks_like_data
+from .stacked_header import MOST_LINES, StackedHeader, stacked_header
 from .table import DAMAGED, Faults, Places, Table, printable, shown
-from .time_stamps import TimeColumn
+from .table_builder import TableBuilder
+from .time_forms import DayOrMonthFirst, day_month_format
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 # Text cells take ten times the memory of floats, so rows are converted in pieces; small pieces are the fastest.
 ROWS_AT_ONCE = 1_000
-TIMES_AT_ONCE = 20_000  # a call of pandas costs as much as 500 timestamps
 HEADER_WITHIN = 10  # lines that are not blank
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -38,95 +42,78 @@ class Piece(NamedTuple):
 
 
 class CsvLayout(NamedTuple):
-    """The layout of a text: its separator, its header and the header's line, and notes on skipped lines."""
+    """The layout of a text: its separator, its columns, and notes on skipped lines."""
 
     separator: str
-    header: list[str]
-    line: int
+    choice: ColumnChoice
     notes: tuple[str, ...]
     pieces: Iterator[Piece]
 
 
-def read_delimited(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
-    """Read a CSV file; read it a second time if its numbers contain commas."""
-    try:
-        return _read(path, faults, None)
-    except CommaInNumber:
+def read_delimited(path: Path, faults: Faults, reading: Reading) -> Table:
+    """Read a CSV file; read it again if its numbers contain commas, and if its dates may have the month or the day first."""
+    style: NumberStyle | None = None
+    notes: tuple[str, ...] = ()
+    while True:
+        try:
+            table = _read(path, faults, reading, style)
+            return table._replace(notes=(*table.notes, *notes))
+        except CommaInNumber:
+            with opened(path) as content:
+                layout = _find_layout(content, reading)
+                places = [layout.choice.positions[name] for name in COLUMNS]
+                style = style_of(
+                    (row[at] for piece in layout.pieces for row in piece.rows for at in places if at < len(row)), path.name
+                )
+        except DayOrMonthFirst:
+            if reading.time_format:
+                raise
+            with opened(path) as content:
+                order = _day_month_format(_find_layout(content, reading), path.name)
+            reading = replace(reading, time_format=order)
+            notes = (f"its times are read as {order}, as its cells prove: a number above 12 is a day",)
         faults.found.clear()
-        with opened(path) as content:
-            layout = _find_layout(content)
-            chosen = choose_columns(layout.header, f"{path.name}, line {layout.line}")
-            places = [chosen[name] for name in COLUMNS]
-            style = style_of(
-                (row[at] for piece in layout.pieces for row in piece.rows for at in places if at < len(row)), path.name
-            )
-        return _read(path, faults, style)
 
 
-def _read(path: Path, faults: Faults, style: NumberStyle | None) -> Table:
-    with opened(path) as content:
-        # 1. The header, and the columns it names
-        layout = _find_layout(content)
-        header = layout.header
-        chosen = choose_columns(header, f"{path.name}, line {layout.line}")
-        wanted = (*COLUMNS, *(["quote volume"] if "quote volume" in chosen else []))
-        pieces: dict[str, list[FloatArray]] = {name: [] for name in wanted}
-        times: list[TimeArray] = []
-        lines: list[Int64Array] = []
-        stamps: list[str] = []
-        marks: set[str] = set()
-        column = TimeColumn(header[chosen["time"]].strip(), faults)
-
-        # 2. The rows, piece by piece
-        for piece in layout.pieces:
-            cells = list(zip(*_equal_width(piece, len(header), path.name, faults), strict=True))
-            places = Places(path.name, "line", piece.lines)
-            for name in COLUMNS:
-                pieces[name].append(floats(cells[chosen[name]], header[chosen[name]].strip(), places, faults, style))
-            if "quote volume" in chosen:
-                pieces["quote volume"].append(_lenient_floats(cells[chosen["quote volume"]]))
-            stamps += cells[chosen["time"]]
-            lines.append(piece.lines)
-            if "synthetic" in chosen:
-                marks.update(cells[chosen["synthetic"]])
-            if len(stamps) >= TIMES_AT_ONCE:
-                times.append(_times(stamps, column, lines, path.name))
-                stamps = []
-
-    # 3. The table
-    if not lines:
-        raise DataError(f"{path.name}: the file has a header, but no row of data below it. Fetch the file again.")
-    if stamps:
-        times.append(_times(stamps, column, lines, path.name))
-    values = {name: np.concatenate(piece) for name, piece in pieces.items()}
-    notes = list(layout.notes)
-    if "quote volume" in values:
-        base, quote = header[chosen["volume"]].strip(), header[chosen["quote volume"]].strip()
-        check_base_volume(values, values.pop("quote volume"), path.name, base)
-        notes.append(f"the volume is that of the column {shown(base)}, not {shown(quote)}")
-    kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
-    kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
-    ignored = tuple(printable(name.strip()) for at, name in enumerate(header) if at not in chosen.values())
-    return Table(
-        np.concatenate(times),
-        values,
-        Places(path.name, "line", np.concatenate(lines)),
-        is_marked(marks),
-        content.label(", ".join(kind)),
-        tuple(notes),
-        ignored,
+def _day_month_format(layout: CsvLayout, name: str) -> str:
+    choice = layout.choice
+    pieces = (
+        ([" ".join(row[at] for at in choice.time if at < len(row)) for row in piece.rows], Places(name, "line", piece.lines))
+        for piece in layout.pieces
     )
+    return day_month_format(pieces, choice.time_name)
 
 
-def _times(stamps: list[str], column: TimeColumn, lines: list[Int64Array], name: str) -> TimeArray:
-    """Return the stamps of the last rows read."""
-    numbers = np.concatenate(lines[-TIMES_AT_ONCE:])
-    return column.of_text(stamps, Places(name, "line", numbers[len(numbers) - len(stamps) :]))
-
-
-def is_marked(marks: Iterable[str]) -> bool:
-    """Return whether the cells of a column ``synthetic`` mark the bars as synthetic."""
-    return any(mark.strip().lower() not in ("", "0", "false") for mark in marks)
+def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | None) -> Table:
+    with opened(path) as content:
+        layout = _find_layout(content, reading)
+        choice = layout.choice
+        at, header = choice.positions, choice.header
+        builder = TableBuilder(path.name, "line", choice, faults)
+        for piece in layout.pieces:
+            if choice.has_other_markets:
+                piece = _without_blank_prices(piece, [at[name] for name in COLUMNS])
+                if not piece.rows:
+                    continue
+            cells = list(zip(*_equal_width(piece, len(header), path.name, faults), strict=True))
+            places = builder.places(piece.lines)
+            values = {
+                role: _lenient_floats(cells[at[role]])
+                if role == "quote volume"
+                else floats(cells[at[role]], header[at[role]].strip(), places, faults, style)
+                for role in builder.roles
+            }
+            times = cells[choice.time[0]]
+            if len(choice.time) > 1:
+                times = tuple(map(" ".join, zip(*(cells[each] for each in choice.time), strict=True)))
+            marks = set(cells[at["synthetic"]]) if "synthetic" in at else ()
+            builder.add(piece.lines, values, times, marks, cells[at["symbol"]] if "symbol" in at else None)
+        kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
+        kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
+        table = builder.table(content.label(", ".join(kind)), layout.notes)
+    if table is None:
+        raise DataError(f"{path.name}: the file has a header, but no row of data below it. Fetch the file again.")
+    return table
 
 
 def _equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[list[str]]:
@@ -145,6 +132,12 @@ def _equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[li
     return rows
 
 
+def _without_blank_prices(piece: Piece, places: list[int]) -> Piece:
+    """Return the rows where the market has a price: others are bars of the other markets only."""
+    kept = [at for at, row in enumerate(piece.rows) if any(row[each].strip() for each in places if each < len(row))]
+    return Piece(piece.lines[kept], [piece.rows[at] for at in kept])
+
+
 def _lenient_floats(cells: Sequence[str]) -> FloatArray:
     return np.array([float(cell) if is_number(cell) else np.nan for cell in cells])
 
@@ -152,7 +145,7 @@ def _lenient_floats(cells: Sequence[str]) -> FloatArray:
 # --- the layout ------------------------------------------------------------------------------------------------------
 
 
-def _find_layout(content: Content) -> CsvLayout:
+def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     """Find the header among the first lines; text above it is skipped with a note, a row of data is refused."""
     name, lines = content.path.name, content.lines()
     head: list[str] = []
@@ -161,30 +154,85 @@ def _find_layout(content: Content) -> CsvLayout:
         head.append(line)
         if line.strip():
             filled.append((len(head), line))
-            if _separator_of_header(line) or len(filled) == HEADER_WITHIN:
+            if len(filled) == HEADER_WITHIN:
                 break
     if not filled:
         raise DataError(f"{name}: the file is empty. Give a file with a header and at least one row of data.")
-    number, line = filled[-1]
-    separator = _separator_of_header(line)
-    if separator is None:  # no header: the first line is checked as if it were one
-        number, line = filled[0]
-        separator = max(SEPARATORS, key=line.count)
-        if separator == "," and _is_binance([_cells(each, ",") for _, each in filled]):
-            note = "the file has no header; its 12 columns are read as those of Binance's klines"
-            pieces = _pieces(content, chain(head, lines), ",", 0)
-            return CsvLayout(",", BINANCE_HEADER.split(","), number, (note,), pieces)
-    above = [(at, each) for at, each in filled if at < number]
-    for at, each in above:
+    found = _header_of(filled, reading, name)
+    if found is None:
+        return _layout_without_header(content, head, filled, lines, reading)
+    at, separator, stacked = found
+    number, line = filled[at]
+    for above, each in filled[:at]:
         if looks_like_data(_cells(each, separator)):
-            raise DataError(f"{name}, line {at}: a row of data is above the header of line {number}. Fetch the file again.")
-    notes = tuple(f"line {at} is above the header and was skipped: {shown(each.strip())}" for at, each in above)
-    pieces = _pieces(content, chain(head[number:], lines), separator, number)
-    return CsvLayout(separator, _cells(line, separator), number, notes, pieces)
+            raise DataError(f"{name}, line {above}: a row of data is above the header of line {number}. Fetch the file again.")
+    notes = tuple(f"line {each} is above the header and was skipped: {shown(text.strip())}" for each, text in filled[:at])
+    last = number if stacked is None else filled[at + stacked.lines - 1][0]
+    first, pieces = _first_piece(_pieces(content, chain(head[last:], lines), separator, last))
+    header = _cells(line, separator) if stacked is None else stacked.header
+    place = f"{name}, line {number}"
+    header += _names_of_blank_cells(header, [] if first is None else first.rows, place)
+    sample = first.rows[0] if first is not None and len(first.rows[0]) == len(header) else ()
+    choice = choose_columns(header, place, reading, sample)
+    if stacked is not None:
+        choice = choice._replace(market=stacked.market, has_other_markets=stacked.has_others)
+    return CsvLayout(separator, choice, notes, pieces)
 
 
-def _separator_of_header(line: str) -> str | None:
-    return next((each for each in SEPARATORS if each in line and names_columns(_cells(line, each))), None)
+def _names_of_blank_cells(header: list[str], rows: list[list[str]], place: str) -> list[str]:
+    """Return the blank name of a column of blank cells, where each row ends in a separator and the header does not.
+
+    Raises
+    ------
+    DataError
+        When no row has as many cells as the header has names.
+    """
+    widths = set(map(len, rows))
+    if len(widths) != 1 or widths == {len(header)}:
+        return []
+    if widths == {len(header) + 1} and not any(row[-1].strip() for row in rows):
+        return [""]
+    raise DataError(
+        f"{place}: the header names {len(header)} columns, but the rows have {widths.pop()} ({shown(','.join(rows[0]))}). "
+        "Name all columns, or remove the header and state the columns by their positions with --columns."
+    )
+
+
+def _header_of(filled: list[tuple[int, str]], reading: Reading, name: str) -> tuple[int, str, StackedHeader | None] | None:
+    """Return the position of the header among the first lines, its separator, and its names if it has several lines."""
+    for at, (_, line) in enumerate(filled):
+        for separator in SEPARATORS:
+            if separator not in line:
+                continue
+            following = [_cells(each, separator) for _, each in filled[at : at + MOST_LINES]]
+            if (stacked := stacked_header(following, reading.symbol, name)) is not None:
+                return at, separator, stacked
+            if names_columns(following[0], reading):
+                return at, separator, None
+    return None
+
+
+def _layout_without_header(
+    content: Content, head: list[str], filled: list[tuple[int, str]], lines: Iterator[str], reading: Reading
+) -> CsvLayout:
+    """Choose the columns of rows that are data from the first line, or refuse the first line as a header."""
+    number, line = filled[0]
+    place = f"{content.path.name}, line {number}"
+    separator = max(SEPARATORS, key=line.count)
+    if not (reading.columns or looks_like_data(_cells(line, separator))):
+        choose_columns(_cells(line, separator), place, reading)  # which refuses it
+    first, pieces = _first_piece(_pieces(content, chain(head, lines), separator, 0))
+    choice = choose_by_rows([] if first is None else first.rows, place, reading)
+    order = (
+        f"are read as {', '.join(choice.header)}, the order of {choice.vendor}" if choice.vendor else "are those of --columns"
+    )
+    note = f"the file has no header; its {len(choice.header)} columns {order}"
+    return CsvLayout(separator, choice, (note,), pieces)
+
+
+def _first_piece(pieces: Iterator[Piece]) -> tuple[Piece | None, Iterator[Piece]]:
+    first = next(pieces, None)
+    return first, pieces if first is None else chain([first], pieces)
 
 
 def _cells(line: str, separator: str) -> list[str]:
@@ -192,17 +240,6 @@ def _cells(line: str, separator: str) -> list[str]:
         return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
         return []
-
-
-def _is_binance(rows: list[list[str]]) -> bool:
-    """Return whether rows are Binance's klines: 12 numbers, with an epoch, prices in the order of OHLC, and a later epoch."""
-    for row in rows:
-        if len(row) != 12 or not all(is_number(cell) for cell in row):
-            return False
-        opens, o, high, low, close, _, closes, *_ = (float(cell) for cell in row)
-        if not (opens > 1e8 and opens < closes < 1.1 * opens and low <= min(o, close) and high >= max(o, close)):
-            return False
-    return True
 
 
 def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) -> Iterator[Piece]:

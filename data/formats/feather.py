@@ -13,7 +13,7 @@ from .file_format import FileFormat
 from .table import Faults, Table
 
 
-def read_feather(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
+def read_feather(path: Path, faults: Faults, reading: Reading) -> Table:
     """Read a Feather file of version 2."""
     import pyarrow as pa
 
@@ -22,14 +22,14 @@ def read_feather(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa
             raise DataError(f"{path.name}: this is Feather of version 1. Write it again with a current pandas.")
     with arrow_errors(path, "Feather"):
         with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as file:
-            names, chosen = chosen_columns(file.schema, path)
+            choice = chosen_columns(file.schema, path, reading)
             if file.num_record_batches > ROWS_AT_ONCE:
                 raise DataError(f"{path.name}: it has {file.num_record_batches:,} parts. Write it again with fewer.")
-            fields = sorted({at for at in chosen.values() if at < len(file.schema.names)})
+            fields = sorted(at for at in choice.used if at < len(file.schema.names))
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source, options=options) as file:
             batches = (file.get_batch(at) for at in range(file.num_record_batches))
-            return table_of_batches(batches, names, chosen, path, faults, "Feather")
+            return table_of_batches(batches, choice, path, faults, "Feather")
 
 
 def bars_as_feather(bars: Bars) -> bytes:

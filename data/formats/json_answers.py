@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...errors import DataError, nearest
+from ...errors import DataError
 from .json_parsing import RowParser
 from .json_scan import ERROR_KEYS, JsonArray, JsonLayout, Keys
+from .markets import chosen_market, several_markets, unknown_market
 from .table import printable, shown
 
 MOST_NAMED = 10  # markets in a message
@@ -70,16 +71,13 @@ def choose_array(parser: RowParser, layout: JsonLayout, symbol: str | None) -> M
     found = list(zip(arrays, labels, strict=True))
     if symbol is not None and any(names for _, names in found):
         matching = [(array, names) for array, names in found if symbol in names]
-        matching = matching or [(array, names) for array, names in found if symbol.lower() in map(str.lower, names)]
-        if len(matching) != 1:
-            raise DataError(f"{name}: {_not_there(symbol, labels, len(matching))}")
+        matching = matching or [(array, names) for array, names in found if chosen_market(names, symbol) is not None]
+        known = [label for names in labels for label in names]
+        if not matching:
+            raise DataError(unknown_market(name, symbol, known))
         found = matching
     if len(found) > 1:
-        several = _named([names[0] for names in labels])
-        raise DataError(
-            f"{name}: expected the bars of one market, got {len(found):,} arrays of rows: {several}. "
-            f"Choose one with --symbol, such as --symbol {printable(labels[0][0], 60)}."
-        )
+        raise DataError(several_markets(name, [names[0] for _, names in found]))
     array, names = found[0]
     place = printable(".".join(array.keys), 100)
     notes = [f"the bars are the rows of its key {shown(place)}"] if place else []
@@ -125,15 +123,6 @@ def _symbols_beside(array: JsonArray, layout: JsonLayout, *, only: bool) -> list
 def _named(names: Sequence[str]) -> str:
     shown_names = [shown(each) for each in names[:MOST_NAMED]]
     return ", ".join(shown_names) + (", ..." if len(names) > MOST_NAMED else "")
-
-
-def _not_there(symbol: str, labels: Sequence[Sequence[str]], count: int) -> str:
-    known = sorted({printable(name, 60) for names in labels for name in names})
-    if count > 1:
-        return f"--symbol {shown(symbol)} fits {count} arrays of rows. Give one of {_named([names[0] for names in labels])}."
-    guess = nearest(symbol, known)
-    guess = guess if guess.startswith("Did you mean") else f"The file has {_named(known)}."
-    return f"expected the market {shown(symbol)} of --symbol, got {_named([names[0] for names in labels])}. {guess}"
 
 
 def _no_rows(layout: JsonLayout, name: str) -> DataError:

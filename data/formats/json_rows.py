@@ -8,20 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ...arrays import FloatArray, JsonValue, TimeArray
+from ...arrays import FloatArray, JsonValue
 from ...errors import DataError
 from ..bars import COLUMNS, Bars
 from ..reading import Reading
+from .column_choice import ColumnChoice
 from .column_names import choose_columns
 from .compressed_text import MEGABYTE, Content, opened
-from .csv_text import is_marked
 from .file_format import FileFormat
 from .json_answers import choose_array
 from .json_parsing import JsonRow, RowParser
 from .json_scan import find_arrays
 from .number_style import is_number
-from .table import DAMAGED, Faults, Places, Table, printable, shown
-from .time_stamps import TimeColumn
+from .row_order import choose_by_rows
+from .table import DAMAGED, Faults, Places, Table, shown
+from .table_builder import TableBuilder
 
 LARGEST_TEXT = 400 * MEGABYTE  # characters
 ROW_COLUMNS = ("time", *COLUMNS)
@@ -37,34 +38,45 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
         raise DataError(f"{path.name}: the file is empty. Give an array of rows.")
     parser = RowParser(text, path.name)
     found = choose_array(parser, find_arrays(text, path.name), reading.symbol)
-    header: list[str] | None = None
-    chosen: dict[str, int] = {}
-    column: TimeColumn | None = None
-    times: list[TimeArray] = []
-    pieces: dict[str, list[FloatArray]] = {name: [] for name in COLUMNS}
-    marks: set[str] = set()
-    count = 0
+    builder: TableBuilder | None = None
+    first: JsonRow = []
+    kind, count = "", 0
     for piece in _pieces(parser.rows(found.array)):
-        numbers = list(range(count + 1, count + len(piece) + 1))
+        numbers = np.arange(count + 1, count + len(piece) + 1)
         count += len(piece)
-        if header is None or column is None:
-            header = list(found.array.header or (piece[0] if isinstance(piece[0], dict) else ROW_COLUMNS))
-            chosen = choose_columns(header, f"{path.name}, row 1")
-            column = TimeColumn(header[chosen["time"]], faults)
-        places = Places(path.name, "row", numbers)
-        cells = [_cells_of(row, header, at, path.name, faults) for at, row in zip(numbers, piece, strict=True)]
-        for name in COLUMNS:
-            pieces[name].append(_floats([row[chosen[name]] for row in cells], header[chosen[name]], places, faults))
-        times.append(column.of_text([_time_text(row[chosen["time"]]) for row in cells], places))
-        if "synthetic" in chosen:
-            marks.update(str(row[chosen["synthetic"]]) for row in cells)
-    if header is None:
+        if builder is None:
+            first = piece[0]
+            names = found.array.header or (tuple(first) if isinstance(first, dict) else ())
+            choice = _choice(names, piece, f"{path.name}, row 1", reading)._replace(market=found.market)
+            builder = TableBuilder(path.name, "row", choice, faults)
+            kind = "JSON objects" if isinstance(first, dict) else "JSON columns" if names else "JSON rows"
+            kind += ", as freqtrade keeps them" if not names and choice.header == ROW_COLUMNS else ""
+        header, at, places = builder.choice.header, builder.choice.positions, builder.places(numbers)
+        rows = [
+            _cells_of(row, first, header, each, path.name, faults) for each, row in zip(numbers.tolist(), piece, strict=True)
+        ]
+        cells = list(zip(*rows, strict=True))
+        values = {role: _floats(cells[at[role]], header[at[role]], places, faults) for role in builder.roles}
+        times = [" ".join(_time_text(row[each]) for each in builder.choice.time) for row in rows]
+        marks = [str(mark) for mark in cells[at["synthetic"]]] if "synthetic" in at else ()
+        builder.add(numbers, values, times, marks, [str(cell) for cell in cells[at["symbol"]]] if "symbol" in at else None)
+    table = None if builder is None else builder.table(content.label(kind), found.notes)
+    if table is None:
         raise DataError(f"{path.name}: the array has no rows. Fetch the file again.")
-    values = {name: np.concatenate(piece) for name, piece in pieces.items()}
-    kind = "JSON rows, as freqtrade keeps them" if header == list(ROW_COLUMNS) else "JSON objects"
-    ignored = tuple(printable(name) for at, name in enumerate(header) if at not in chosen.values())
-    places = Places(path.name, "row", range(1, count + 1))
-    return Table(np.concatenate(times), values, places, is_marked(marks), content.label(kind), found.notes, ignored)
+    return table
+
+
+def _choice(names: Sequence[str], piece: list[JsonRow], place: str, reading: Reading) -> ColumnChoice:
+    first = piece[0]
+    if names:
+        cells = first.values() if isinstance(first, dict) else first
+        return choose_columns(names, place, reading, [_time_text(cell) for cell in cells])
+    rows = [[_time_text(cell) for cell in row] for row in piece if isinstance(row, list)]
+    choice = choose_by_rows(rows, place, reading)
+    if not choice.vendor or choice.header == ROW_COLUMNS:
+        return choice
+    note = f"its rows of {len(choice.header)} cells are read as {', '.join(choice.header)}, the order of {choice.vendor}"
+    return choice._replace(notes=(note, *choice.notes))
 
 
 def _text(content: Content) -> str:
@@ -91,13 +103,16 @@ def _pieces(rows: Iterator[JsonRow]) -> Iterator[list[JsonRow]]:
         yield piece
 
 
-def _cells_of(row: JsonRow, header: list[str], number: int, name: str, faults: Faults) -> Sequence[JsonValue]:
-    if isinstance(row, list) and len(row) == len(header):
+def _cells_of(
+    row: JsonRow, first: JsonRow, header: Sequence[str], number: int, name: str, faults: Faults
+) -> Sequence[JsonValue]:
+    if isinstance(row, dict) and isinstance(first, dict):
+        if list(row) == list(header):
+            return list(row.values())
+        if set(row) == set(header):
+            return [row[each] for each in header]
+    if isinstance(row, list) and isinstance(first, list) and len(row) == len(header):
         return row
-    if isinstance(row, dict) and list(row) == header:
-        return list(row.values())
-    if isinstance(row, dict) and set(row) == set(header):
-        return [row[each] for each in header]
     got = f"{len(row)} of them" if isinstance(row, list) else f"the names {shown(', '.join(map(str, row)))}"
     error = DataError(
         f"{name}, row {number}: expected the cells {shown(', '.join(header[:15]))} as in the first row, got {got}. "
@@ -107,7 +122,7 @@ def _cells_of(row: JsonRow, header: list[str], number: int, name: str, faults: F
     return [None] * len(header)
 
 
-def _floats(cells: list[JsonValue], column: str, places: Places, faults: Faults) -> FloatArray:
+def _floats(cells: Sequence[JsonValue], column: str, places: Places, faults: Faults) -> FloatArray:
     try:
         if {type(cell) for cell in cells} <= {int, float}:
             return np.array(cells, dtype=np.float64)

@@ -13,19 +13,19 @@ from .file_format import FileFormat
 from .table import Faults, Table
 
 
-def read_parquet(path: Path, faults: Faults, reading: Reading) -> Table:  # noqa: ARG001
+def read_parquet(path: Path, faults: Faults, reading: Reading) -> Table:
     """Read a Parquet file."""
     import pyarrow.parquet as pq  # here, since it is slow and CSV does not need it
 
     with arrow_errors(path, "Parquet"), pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
-        names, chosen = chosen_columns(schema, path)
+        choice = chosen_columns(schema, path, reading)
         check_row_count(rows, path)
-        wanted = [schema.names[at] for at in sorted(set(chosen.values())) if at < len(schema.names)]
+        wanted = [schema.names[at] for at in sorted(choice.used) if at < len(schema.names)]
         if file.metadata.num_row_groups > ROWS_AT_ONCE:
             raise DataError(f"{path.name}: it has {file.metadata.num_row_groups:,} row groups. Write it again with fewer.")
         batches = file.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False)
-        return table_of_batches(batches, names, chosen, path, faults, "Parquet")
+        return table_of_batches(batches, choice, path, faults, "Parquet")
 
 
 def bars_as_parquet(bars: Bars) -> bytes:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...arrays import FloatArray, TimeArray
+from ...arrays import FloatArray, Int64Array, TimeArray
 from ...errors import DataError
+from .column_choice import ColumnChoice
 
 DAMAGED = "damaged"
 MIXED_UNITS = "mixed-units"
@@ -89,11 +90,19 @@ class Faults:
             )
 
 
+class Markets(NamedTuple):
+    """The market of each row: its position in ``names``."""
+
+    names: tuple[str, ...]
+    of_row: Int64Array
+
+
 class Table(NamedTuple):
     """A format's bars: the columns, not yet checked, and where each bar is in the file.
 
-    ``notes`` are sentences for the user on how the file was read; ``format`` is its format.
-    A row with a fault has NaT or NaN in the damaged cells.
+    ``notes`` are sentences for the user on how the file was read; ``format`` is its format; ``choice`` are the columns that
+    were read; ``is_naive`` is whether the times were written without an offset from UTC; ``markets`` is None where no column
+    names them, and ``market`` is the one whose rows these are. A row with a fault has NaT or NaN in the damaged cells.
     """
 
     time: TimeArray
@@ -103,9 +112,15 @@ class Table(NamedTuple):
     format: str
     notes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    choice: ColumnChoice = ColumnChoice((), {}, ())
+    is_naive: bool = False
+    markets: Markets | None = None
+    market: str = ""
 
     def take(self, rows: npt.NDArray[np.intp]) -> Table:
         """Return the rows at these positions, in their order."""
         numbers = np.asarray(self.places.numbers)[rows]
         values = {name: column[rows] for name, column in self.values.items()}
-        return self._replace(time=self.time[rows], values=values, places=self.places._replace(numbers=numbers))
+        markets = None if self.markets is None else self.markets._replace(of_row=self.markets.of_row[rows])
+        places = self.places._replace(numbers=numbers)
+        return self._replace(time=self.time[rows], values=values, places=places, markets=markets)

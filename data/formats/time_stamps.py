@@ -1,4 +1,4 @@
-"""Time stamps: ISO 8601 or epoch numbers, distinguished by form and size; ambiguous times are refused."""
+"""Time stamps: ISO 8601, epoch numbers or a form of `time_forms`, by the first cell; ambiguous times are refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 from ...arrays import TimeArray
 from ...errors import DataError
 from .table import DAMAGED, MIXED_UNITS, Faults, Places, shown
+from .time_forms import EXAMPLE, TimeForm, check_time_format, day_and_month, form_of, undecided
 
 _ISO = re.compile(
     r"(?:19|20|21)\d\d-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?: ?(?:Z|[+-]\d\d(?::?\d\d)?))?)?", re.ASCII
@@ -28,19 +29,21 @@ _EPOCH_UNITS = (
     ("nanoseconds", 1, 10**17, 9 * 10**18),
 )
 _FETCH_AGAIN = "fetch the file again and do not re-save it with a spreadsheet"
+_STATE_FORM = "or state the form of the column, as with --time-format"
+_TWO_DIGITS = "A year of two digits, and a day and a month that can be exchanged, are ambiguous"
 _REMEDIES = (
     (re.compile(r"\d+(?:[.,]\d+)?[eE]\+?\d+"), f"A spreadsheet has rounded it, and digits are lost: {_FETCH_AGAIN}."),
-    (
-        re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d).*"),
-        f"A year of two digits, and a day and a month that can be exchanged, are ambiguous: {_FETCH_AGAIN}.",
-    ),
+    (re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d).*"), f"{_TWO_DIGITS}: {_FETCH_AGAIN}, {_STATE_FORM} '%d/%m/%y %H:%M'."),
     (
         re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}.*"),
-        "It is not clear whether the day or the month comes first: write the column as 2024-01-31 13:00:00.",
+        f"It is not clear whether the day or the month is first: write 2024-01-31 13:00:00, {_STATE_FORM} '%d/%m/%Y %H:%M'.",
     ),
-    (re.compile(r".*\d[ -]?[AaPp]\.?[Mm]\.?"), "Write the hour from 00 to 23, as in 2024-01-31 13:00:00."),
+    (
+        re.compile(r".*\d[ -]?[AaPp]\.?[Mm]\.?"),
+        f"Write the hour from 00 to 23, as in 2024-01-31 13:00:00, {_STATE_FORM} '%d-%b-%Y %I:%M %p'.",
+    ),
     (re.compile(r"[2-7]\d{4}(?:\.\d+)?"), f"It looks like a spreadsheet's day number: {_FETCH_AGAIN}."),
-    (re.compile(r"\d{8}"), "Write dates with hyphens, as in 2024-01-31."),
+    (re.compile(r"\d{8}"), "Write dates as 2024-01-31 or 20240131."),
     (
         re.compile(r"\s*"),
         "Fix the cell, or fetch the file again; to leave the row out, use flagbt data check with --fix drop-damaged.",
@@ -57,20 +60,45 @@ class TimeColumn:
         The column's name.
     faults : Faults
         Receives the cells that are not a time; their stamp is NaT.
+    time_format : str
+        How the times are written, in the notation of ``strptime``; empty to find it from the first cell.
+
+    Raises
+    ------
+    UsageError
+        Of `check_time_format`.
     """
 
-    def __init__(self, name: str, faults: Faults) -> None:
+    def __init__(self, name: str, faults: Faults, time_format: str = "") -> None:
         self.name, self.faults = name, faults
-        self.epoch: bool | None = None
+        self.form = check_time_format(time_format) if time_format else None
+        self.is_stated = self.form is not None
+        self.first = ""  # the first cell that is not blank
+        self.epoch = False
         self.unit = -1  # of the first epoch number, as a position in _EPOCH_UNITS
-        self.naive = self.shifted = ""  # the first place with a stamp without offset, and with one that is not zero
+        # The first place with a stamp without offset, with one with an offset (perhaps zero), and with one that is not zero.
+        self.naive = self.offset = self.shifted = ""
+
+    @property
+    def is_naive(self) -> bool:
+        """Whether the times so far were written without an offset from UTC; epochs are not."""
+        return bool(self.naive) and not self.offset
 
     def of_text(self, cells: Sequence[str], places: Places) -> TimeArray:
-        """Return the stamps of the next rows of text, datetime64[ns] in UTC; naive means UTC."""
+        """Return the stamps of the next rows of text, datetime64[ns] in UTC; naive means UTC.
+
+        Raises
+        ------
+        DayOrMonthFirst
+            For a first cell such as 01/02/2024.
+        DataError
+            For times with and without an offset from UTC in one column; at the first fault if ``faults`` is strict.
+        """
         cells = [cell.strip() for cell in cells]
-        if self.epoch is None:
-            first = next((cell for cell in cells if cell), "")
-            self.epoch = bool(_EPOCH.fullmatch(first))
+        if not self.first:
+            self._find_form(cells, places)
+        if self.form is not None:
+            return self._of_form(cells, self.form, places)
         pattern = _EPOCH if self.epoch else _ISO
         good = np.array(list(map(bool, map(pattern.fullmatch, cells))))
         for at in np.flatnonzero(~good).tolist():
@@ -81,7 +109,11 @@ class TimeColumn:
         return self._of_iso(cells, good, places)
 
     def of_numbers(self, values: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], places: Places) -> TimeArray:
-        """Return the stamps of the next rows of whole epoch numbers; where ``known`` is false the cell is blank."""
+        """Return the stamps of the next rows of whole numbers; where ``known`` is false the cell is blank."""
+        if self.form is not None or (not self.first and known.any() and form_of(str(values[np.argmax(known)]))):  # 20240131
+            texts = [str(value) if there else "" for value, there in zip(values.tolist(), known.tolist(), strict=True)]
+            return self.of_text(texts, places)
+        self.first = self.first or "0"
         for at in np.flatnonzero(~known).tolist():
             self._damaged("", at, places)
         return self._of_epochs(np.where(known, values, 0), known.copy(), places)
@@ -91,6 +123,35 @@ class TimeColumn:
         for at in np.flatnonzero(np.isnat(stamps)).tolist():
             self._damaged("", at, places)
         return stamps
+
+    def _find_form(self, cells: list[str], places: Places) -> None:
+        """Find how the times are written from the first cell that is not blank."""
+        at = next((at for at, cell in enumerate(cells) if cell), None)
+        if at is None:
+            return
+        self.first = cells[at]
+        if self.is_stated or _ISO.fullmatch(self.first):
+            return
+        # May is an abbreviation and a name: another month shows which.
+        self.form = form_of(next((cell for cell in cells[at:] if cell and "may" not in cell.lower()), self.first))
+        if self.form is None or not self.form.fits(self.first):
+            self.form = form_of(self.first)
+        self.epoch = self.form is None and bool(_EPOCH.fullmatch(self.first))
+        if self.form is None and (formats := day_and_month(self.first)):
+            raise undecided(places.at(at, self.name), self.first, formats)
+
+    def _of_form(self, cells: list[str], form: TimeForm, places: Places) -> TimeArray:
+        result = form.stamps(cells)
+        bad = np.isnat(result)
+        if not bad.all():
+            place = places.at(int(np.argmin(bad)), self.name)
+            self.naive, self.offset = ("", place) if form.has_offset else (place, "")
+        for at in np.flatnonzero(bad).tolist():
+            expected = (
+                f"a time of the form {form.format}" if self.is_stated else f"a time as in the rows above ({shown(self.first)})"
+            )
+            self._damaged(cells[at], at, places, "a day of the calendar" if form.fits(cells[at]) else expected)
+        return result
 
     def _of_iso(self, cells: list[str], good: npt.NDArray[np.bool_], places: Places) -> TimeArray:
         self._check_offsets(cells, good, places)
@@ -104,14 +165,17 @@ class TimeColumn:
     def _check_offsets(self, cells: list[str], good: npt.NDArray[np.bool_], places: Places) -> None:
         """Refuse a column where some stamps have a time zone and others do not."""
         if not self.naive and not self.shifted and all(map(_ends_in_z, cells)):
+            self.offset = self.offset or places.at(0, self.name)
             return
         for at, cell in enumerate(cells):
-            if not good[at] or cell[-1] == "Z":
+            if not good[at]:
                 continue
             clock = cell[10:]
-            if "+" not in clock and "-" not in clock:
+            if cell[-1] != "Z" and "+" not in clock and "-" not in clock:
                 self.naive = self.naive or places.at(at, self.name)
-            elif not self.shifted and not _ZERO_OFFSET.fullmatch(clock):
+                continue
+            self.offset = self.offset or places.at(at, self.name)
+            if not self.shifted and cell[-1] != "Z" and not _ZERO_OFFSET.fullmatch(clock):
                 self.shifted = places.at(at, self.name)
         if self.naive and self.shifted:
             raise DataError(
@@ -142,7 +206,13 @@ class TimeColumn:
 
     def _damaged(self, cell: str, at: int, places: Places, expected: str | None = None) -> None:
         got = shown(cell) if cell.strip() else "a blank cell"
-        remedy = next((text for form, text in _REMEDIES if form.fullmatch(cell)), "Fix the cell, or fetch the file again.")
+        remedy = "Fix the cell, or fetch the file again."
+        if self.is_stated:
+            remedy = "Fix the cell, or state the form of the whole column with --time-format."
+        elif cell == self.first and self.form is None:  # so may be all cells
+            remedy = f"Fix the cell, or state the form of the column with --time-format, as {EXAMPLE}."
+        known = _REMEDIES if self.form is None else _REMEDIES[-1:]
+        remedy = next((text for form, text in known if form.fullmatch(cell)), remedy)
         expected = expected or "a time such as 2024-01-31T13:00:00Z or 2024-01-31 13:00:00 (UTC), or epoch seconds to ns"
         error = DataError(f"{places.at(at, self.name)}: expected {expected}, got {got}. {remedy}")
         self.faults.add(DAMAGED, places.numbers[at], error)

@@ -175,11 +175,22 @@ def test_an_unfinished_bar_by_its_volume(tmp_path: Path, lines: list[str]) -> No
 
 def test_signs_of_a_perpetual(tmp_path: Path, lines: list[str]) -> None:
     """Bars of a perpetual future would count as those of the spot market."""
-    contracts = [lines[0], *(changed(line, 5, f"{float(line.split(',')[5]):.3f}") for line in lines[1:])]
-    assert "multiples of 0.001" in check_table(put(tmp_path, contracts)).problems[0].message
-    assert kinds(check_table(put(tmp_path, lines, "BTC_USDT_USDT-1h-futures.csv"))) == {"perpetual": 1}
+    for name in ("BTC_USDT_USDT-1h-futures.csv", "BTCUSDTPERP.csv", "BTC-USDT-SWAP.csv", "btc_um_1h.csv", "BTCUSD_PERP.csv"):
+        assert kinds(check_table(put(tmp_path, lines, name))) == {"perpetual": 1}, name
+    swap = [line + (",symbol" if i == 0 else ",BTC-USDT-SWAP") for i, line in enumerate(lines)]
+    assert "the market's name contains 'SWAP'" in check_table(put(tmp_path, swap)).problems[0].message
     funding = [line + (",fundingRate" if i == 0 else ",0.0001") for i, line in enumerate(lines)]
     assert "'fundingRate'" in check_table(put(tmp_path, funding)).problems[0].message
+
+
+@pytest.mark.parametrize("digits", [0, 1, 2, 3])
+def test_rounded_volumes_are_not_those_of_a_perpetual(tmp_path: Path, lines: list[str], digits: int) -> None:
+    """Shares, forex and spot exchanges that round their volumes would be called perpetual futures."""
+    rounded = [lines[0], *(changed(line, 5, f"{max(1, float(line.split(',')[5])):.{digits}f}") for line in lines[1:])]
+    assert kinds(check_table(put(tmp_path, rounded))) == {}
+    constant = [line + (",OpenInterest" if i == 0 else ",0") for i, line in enumerate(rounded)]
+    for name in ("gemini_spot_called_perpetual.csv", "superperforming.csv", "BTCUSDT_umbrella.csv"):
+        assert kinds(check_table(put(tmp_path, constant, name))) == {}, name
 
 
 def test_a_jump_is_reported(tmp_path: Path, lines: list[str]) -> None:
@@ -304,7 +315,7 @@ def test_resample_agrees_with_pandas(walk: Walk, first: int, n: int, holes: set[
         with pytest.raises(DataError, match="fewer than two buckets"):
             resample(bars, step)
         return
-    joined, dropped = resample(bars, step)
+    joined, dropped, _ = resample(bars, step)
     assert joined.synthetic
     assert np.array_equal(joined.time, whole.index.tz_localize(None).to_numpy())
     for name in ("open", "high", "low", "close"):

@@ -114,12 +114,12 @@ def test_the_chosen_market(tmp_path: Path, content: object, symbol: str, first: 
 @pytest.mark.parametrize(
     ("content", "symbol", "parts"),
     [
-        (TWO_MARKETS, None, ["2 arrays of rows", "'AAPL', 'MSFT'", "--symbol AAPL"]),
-        (TWO_MARKETS, "APPL", ["'APPL' of --symbol", "Did you mean 'AAPL'?"]),
+        (TWO_MARKETS, None, ["those of 2 markets, 'AAPL', 'MSFT'", "--symbol AAPL"]),
+        (TWO_MARKETS, "APPL", ["no market 'APPL'", "Did you mean 'AAPL'?"]),
         (BTC_AND_ETH, None, ["'BTC', 'ETH'"]),
-        ({"BTC": {"1h": CANDLES}, "ETH": {"1h": CANDLES}}, "1h", ["fits 2 arrays", "'BTC.1h', 'ETH.1h'"]),
-        ({"result": {"XXBTZUSD": CANDLES}}, "XXBTZEUR", ["'XXBTZEUR'", "got 'XXBTZUSD'", "Did you mean 'XXBTZUSD'?"]),
-        ({"data": {"pair": "BTC/USD", "ohlc": OBJECTS}}, "ETH/EUR", ["'ETH/EUR'", "got 'BTC/USD'"]),
+        ({"BTC": {"1h": CANDLES}, "ETH": {"1h": CANDLES}}, "1h", ["2 markets, 'BTC.1h', 'ETH.1h'"]),
+        ({"result": {"XXBTZUSD": CANDLES}}, "XXBTZEUR", ["no market 'XXBTZEUR'", "Did you mean 'XXBTZUSD'?"]),
+        ({"data": {"pair": "BTC/USD", "ohlc": OBJECTS}}, "ETH/EUR", ["no market 'ETH/EUR'", "'BTC/USD'"]),
     ],
 )
 def test_a_market_that_is_not_clear(tmp_path: Path, content: object, symbol: str | None, parts: list[str]) -> None:

@@ -96,10 +96,7 @@ BAD = {
     "missing column": (TEXT.replace("close", "closing"), ["line 1", "'close' is missing", "'closing'", "Did you mean"]),
     "missing time": (TEXT.replace("timestamp", "when"), ["line 1", "time column", "open_time", "'when'"]),
     "column twice": (TEXT.replace("volume", "Close"), ["line 1", "'close' occurs twice"]),
-    "no header": (
-        TEXT.replace(HEADER, ""),
-        ["line 1", "names the columns", "put the line 'open_time,open,high,low,close,volume' on top"],
-    ),
+    "no header": (TEXT.replace(HEADER, "").replace("\n", ",,\n"), ["no header", "8 cells", "--columns time=0,open=1"]),
     "spurious time": (TEXT.replace("2024-01-01T01:00:00Z", "noon"), ["line 3", "'timestamp'", "'noon'", "UTC"]),
     "relative time": (TEXT.replace("2024-01-01T01:00:00Z", "now"), ["line 3", "'now'"]),
     "month 13": (TEXT.replace("2024-01-01T01", "2024-13-01T01"), ["line 3", "'timestamp'", "'2024-13-01T01:00:00Z'"]),
@@ -107,7 +104,7 @@ BAD = {
     "blank time": (TEXT.replace("2024-01-01T02:00:00Z", " "), ["line 4", "'timestamp'", "a blank cell"]),
     "day first": (with_times("01/02/2024", "01/02/2024", "01/02/2024"), ["line 2", "'01/02/2024'"]),
     "year 9999": (TEXT.replace("2024-", "9999-"), ["line 2", "'9999-01-01T00:00:00Z'"]),
-    "compact date": (with_times(20240101, 20240102, 20240103), ["line 2", "epoch seconds", "'20240101'"]),
+    "a month 13 without hyphens": (with_times(20241301, 20241302, 20241303), ["line 2", "epoch seconds", "'20241301'"]),
     "spreadsheet": (with_times("1.63875E+12", 1, 2), ["line 2", "1.63875E+12", "spreadsheet", "fetch"]),
     "mixed units": (
         with_times(EPOCH * 1000, EPOCH * 1000 + 3_600_000, EPOCH + 7200),

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from flagbt.data.bars import COLUMNS, Bars
-from flagbt.data.fetching.fetch import FetchRequest, FetchResult, fetch_request
+from flagbt.fetching.fetch import FetchRequest, FetchResult, fetch_request
 
 HOUR_MS = 3_600_000
 STEPS_MS = {"1m": 60_000, "1h": HOUR_MS, "4h": 4 * HOUR_MS, "1d": 24 * HOUR_MS}
@@ -121,7 +121,7 @@ class ExchangeServer:
         if opened + self.step_ms > self.now:  # not finished
             v = "0.00001"
             h, low, c = o, o, o
-        return [opened, o, h, low, c, v, opened + self.step_ms - 1, "1.0", 5, "1.0", "1.0", "0"]
+        return [opened, o, h, low, c, v, opened + self.step_ms - 1, f"{float(v) * float(c):.8f}", 5, "1.0", "1.0", "0"]
 
     def spoil(self, fault: str, rows: list[list[Any]], query: dict[str, str]) -> list[list[Any]]:
         """Return a page with the named fault."""

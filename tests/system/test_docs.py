@@ -332,7 +332,7 @@ def test_the_feature_table_is_complete() -> None:
 
 def test_the_tables_of_data_are_complete() -> None:
     """If this fails, the page misses a problem, fix or limit, or states it differently from the code."""
-    from flagbt.data import check
+    from flagbt.data import check, row_faults
     from flagbt.data.formats import arrow_table as columnar
     from flagbt.data.formats import column_names as columns
     from flagbt.data.formats import compressed_text as content
@@ -356,8 +356,8 @@ def test_the_tables_of_data_are_complete() -> None:
         f"around the rows, {json_scan.DEEPEST} brackets and {json_scan.MOST_VALUES:,} values |",
         f"| {content.MOST_ENTRIES:,}, of which one",
         f"| {columnar.MOST_MEMORY:,} bytes |",
-        f"the last {check.QUIET_BARS} bars' and below {100 * check.QUIET_SHARE:g} %",
-        f"by a factor of more than {check.JUMP}",
+        f"the last {row_faults.QUIET_BARS} bars' and below {100 * row_faults.QUIET_SHARE:g} %",
+        f"by a factor of more than {row_faults.JUMP}",
         ", ".join(f"`{name}`" for name in columns.TIME_NAMES[:6]),
     ):
         assert stated in text.replace("\n", " ").replace("  ", " "), stated

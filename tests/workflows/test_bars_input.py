@@ -27,6 +27,8 @@ def test_every_kind_of_data_gives_the_same_bars(year: pd.DataFrame, tmp_path: Pa
     bars = load_sample()
     write_bars_csv(bars, tmp_path / "bars.csv")
     epochs = year.reset_index().assign(time=bars.time.astype("datetime64[s]").astype(np.int64))
+    yahoo = year.rename(columns=str.title)
+    yahoo.columns = pd.MultiIndex.from_product([yahoo.columns, ["BTC-USD"]], names=["Price", "Ticker"])
     kinds = {
         "nothing": None,
         "Bars": bars,
@@ -43,6 +45,16 @@ def test_every_kind_of_data_gives_the_same_bars(year: pd.DataFrame, tmp_path: Pa
         "dates as objects": year.reset_index().astype({"time": object}),
         "epoch seconds": epochs,
         "float32": year.assign(volume=year["volume"].astype("Float64")),
+        "yfinance": yahoo,
+        "yfinance, by ticker": yahoo.swaplevel(axis=1),
+        "ccxt": epochs.assign(time=bars.time.astype("datetime64[ms]").astype(np.int64)).rename(columns={"time": "timestamp"}),
+        "python-binance": epochs.rename(columns=lambda name: "Open time" if name == "time" else name.title()),
+        "python-binance, times in the index": year.set_axis(pd.Index(epochs["time"], name="Open time")),
+        "short names": year.reset_index().rename(columns=lambda name: name[0]),
+        "day first": year.reset_index().assign(time=year.index.strftime("%d/%m/%Y %H:%M").to_numpy()),
+        "date and time of day": year.assign(
+            Date=year.index.strftime("%Y.%m.%d"), Time=year.index.strftime("%H:%M")
+        ).reset_index(drop=True),
     }
     for name, data in kinds.items():
         assert bars_from(data).digest == bars.digest, name
@@ -100,7 +112,20 @@ WRONG: dict[str, tuple[Change, str]] = {
         "expected a DatetimeIndex .* or a time column .* its index is a RangeIndex",
     ),
     "periods": (lambda f: f.tz_localize(None).to_period("h"), r"to_timestamp\(\)"),
-    "two levels": (lambda f: pd.concat({"BTC": f}, axis=1), r"levels.*frame\.xs"),
+    "two levels": (lambda f: pd.concat({"BTC": f[["open", "close"]]}, axis=1), r"levels.*frame\.xs"),
+    "two tickers": (
+        lambda f: pd.concat({"AAPL": f, "MSFT": f}, axis=1).swaplevel(axis=1),
+        r"2 markets, 'AAPL', 'MSFT', .* Choose one, as by frame\.xs\('AAPL', axis=1, level=1\)",
+    ),
+    "two groups": (lambda f: pd.concat({"AAPL": f, "MSFT": f}, axis=1), r"as by frame\.xs\('AAPL', axis=1, level=0\)"),
+    "two markets": (
+        lambda f: pd.concat([f.assign(Ticker="AAPL"), f.assign(Ticker="MSFT")]),
+        r"2 markets, 'AAPL', 'MSFT', .* Choose one, as by frame\[frame\['Ticker'\] == 'AAPL'\]",
+    ),
+    "other times": (
+        lambda f: f.reset_index(drop=True).assign(**{"gmt time": "01.02.2024 00:00:00.000"}),
+        "those of Dukascopy, whose times are written in a form of their own. Write them to a file",
+    ),
     "numbers as names": (lambda f: f.set_axis(range(5), axis=1), "a column is named '0', expected text"),
     "a typing error": (lambda f: f.rename(columns={"close": "clsoe"}), "column 'close' is missing; .* Did you mean 'clsoe'"),
     "a column less": (lambda f: f.drop(columns="volume"), "column 'volume' is missing; its columns are open, high, low, close"),

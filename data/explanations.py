@@ -1,0 +1,276 @@
+"""What explains the faults of many rows better than each row alone: an order of columns, ticks, two markets, local time.
+
+Leaving such rows out would make a file that is accepted and wrong, so `check_table` offers no fix where one of these fits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import FloatArray, JsonObject
+from .bars import COLUMNS, seconds_text
+from .formats.table import Fault, Table
+from .local_time import clock_change
+from .row_faults import DAY, off_grid, step_of
+
+PRICES = COLUMNS[:4]
+FEW = 0.01  # share of the bars; more than that is not a few bad rows
+REPETITIONS = ("out-of-order", "duplicates", "disagreeing")
+SECOND = np.timedelta64(1, "s")
+MARKETS_APART = 1.05  # the ratio of two closes at the same time; two sources of one market differ by less than 1 %
+_OPTIONS = {  # by what was expected
+    "expected a time": " State how the times are written: --time-format.",
+    "expected a number": " State which columns hold the prices and the volume: --columns.",
+}
+_CALENDAR = {"monthly": (28, 31), "quarterly": (89, 92), "yearly": (365, 366)}
+
+
+class Explanation(NamedTuple):
+    """What the rows are, the evidence with its numbers, what solves it, and the kinds of problems that it explains."""
+
+    found: str
+    evidence: str
+    action: str
+    kinds: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.found[0].upper()}{self.found[1:]}: {self.evidence}. {self.action}"
+
+    def to_json(self) -> JsonObject:
+        """Return the explanation as JSON values."""
+        return {"found": self.found, "evidence": self.evidence, "action": self.action}
+
+
+def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
+    """Return what explains problems of these kinds better than single rows: at most one explanation of the times.
+
+    Parameters
+    ----------
+    table : Table
+        Without damaged rows.
+    kinds : collection of str
+        As in ``REMEDIES`` of data/check.py.
+    """
+    found: list[Explanation | None] = []
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
+        if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
+            about_time = (single_trades, calendar_bars, mixed_stamps, unnamed_markets, local_times)
+            found.append(next((each for find in about_time if (each := find(table))), None))
+        if "impossible" in kinds:
+            found.append(price_order(table))
+        if "zero-volume" in kinds:
+            found.append(no_volumes(table))
+    return tuple(each for each in found if each is not None and set(each.kinds) & set(kinds))
+
+
+def most_damaged(faults: Sequence[Fault], rows: int) -> Explanation | None:
+    """Return whether most rows of a file have one and the same fault, so that it is the form of the file."""
+    causes = Counter(re.sub(r"'[^']*'|\"[^\"]*\"|[0-9]+", "", fault.message) for fault in faults)
+    cause, count = causes.most_common(1)[0]
+    if count <= 0.5 * rows:
+        return None
+    option = next((option for text, option in _OPTIONS.items() if text in cause), "")
+    return Explanation(
+        "this is how the file is written",
+        f"{count:,} of {rows:,} rows have the same fault",
+        f"Leaving them out would leave {rows - len(faults):,} bars.{option}",
+        ("damaged",),
+    )
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def single_trades(table: Table) -> Explanation | None:
+    """Return whether the rows are single trades, or bars without a constant length."""
+    apart = _distances(table)
+    if len(apart) < 5:
+        return None
+    lengths, counts = np.unique(apart, return_counts=True)
+    step, share = lengths[np.argmax(counts)], counts.max() / len(apart)
+    prices = [table.values[name] for name in PRICES]
+    is_flat = bool(np.mean([(price == prices[0]).mean() for price in prices[1:]]) > 0.9)
+    is_irregular = share < 0.5 and np.quantile(apart, 0.9) > 1.5 * np.quantile(apart, 0.1)
+    off = len(off_grid(table)) > 0.1 * len(table.time)
+    if not (off and (is_irregular or is_flat or step < SECOND)) and not (is_flat and is_irregular and step <= SECOND):
+        return None
+    what = "these are ticks (single trades), not bars" if is_flat else "these bars have no constant length"
+    flat = ", and open, high, low and close are equal" if is_flat else ""
+    return Explanation(
+        what,
+        f"they are {seconds_text(lengths[0])} to {seconds_text(lengths[-1])} seconds apart{flat}",
+        "Aggregate them into bars of one length first: the first, highest, lowest and last price of each minute or hour, and "
+        "the sum of its volumes.",
+        (*REPETITIONS, "off-grid", "gaps"),
+    )
+
+
+def calendar_bars(table: Table) -> Explanation | None:
+    """Return whether the rows are bars of a month, a quarter or a year, whose lengths differ."""
+    apart = _distances(table)
+    days = np.round(apart / DAY)
+    if len(days) < 2 or not len(off_grid(table)):
+        return None
+    for name, (fewest, most) in _CALENDAR.items():
+        fits = (days >= fewest) & (days <= most) & (np.abs(apart - days * DAY) <= DAY / 24)
+        if fits.mean() > 0.8:
+            return Explanation(
+                f"these are {name} bars",
+                f"they open {days[fits].min():.0f} to {days[fits].max():.0f} days apart",
+                "flagbt reads bars of one constant length: fetch daily or weekly bars.",
+                ("off-grid", "gaps"),
+            )
+    return None
+
+
+def mixed_stamps(table: Table) -> Explanation | None:
+    """Return whether most times, but not all, are those of the bars' ends, just before a whole step."""
+    step = step_of(table.time)
+    rows = off_grid(table)
+    if step is None or step <= SECOND or not len(rows):
+        return None
+    before_next = step - (table.time - np.datetime64(0, "ns")) % step
+    is_end = before_next <= SECOND
+    if not 0.5 < is_end.mean() < 1:
+        return None
+    other = int(np.argmin(is_end))
+    return Explanation(
+        "most times are those of the bars' ends",
+        f"{int(is_end.sum()):,} of {len(is_end):,} are at most a second before a whole step, such as "
+        f"{_exact(table.time[int(np.argmax(is_end))])}, but that of {_place(table, other)} is {_exact(table.time[other])}",
+        "Write the times of all rows as those when the bars open.",
+        ("off-grid",),
+    )
+
+
+def unnamed_markets(table: Table) -> Explanation | None:
+    """Return whether times occur again with prices of another level, as in a file of several markets."""
+    times, which, counts = np.unique(table.time, return_inverse=True, return_counts=True)
+    repeated = counts > 1
+    if repeated.sum() < 3 or repeated.mean() < 0.1:
+        return None
+    close = table.values["close"]
+    lowest, highest = np.full(len(times), np.inf), np.zeros(len(times))
+    np.minimum.at(lowest, which, close)
+    np.maximum.at(highest, which, close)
+    ratio = float(np.nanmedian((highest / lowest)[repeated]))
+    if not MARKETS_APART < ratio < np.inf:
+        return None
+    backwards = np.flatnonzero(np.diff(table.time) < np.timedelta64(0)) + 1
+    most = int(counts.max())
+    if 0 < len(backwards) < most:
+        starts = " and ".join(_place(table, int(at)) for at in backwards[:3])
+        where = f"the times start again at {starts}, and "
+    else:
+        where = ""
+    return Explanation(
+        f"these are {'two' if most == 2 else 'several'} markets in one file",
+        f"{where}{int(repeated.sum()):,} of {len(times):,} times occur more than once, with closes that differ by a factor of "
+        f"{ratio:.4g}",
+        "Give a file with the rows of one market, or a column with their symbols, from which --symbol chooses.",
+        (*REPETITIONS, "jumps", "off-grid", "gaps"),
+    )
+
+
+def local_times(table: Table) -> Explanation | None:
+    """Return whether the times, written without an offset, are the local time of a zone with a change of the clocks."""
+    if not table.is_naive or table.choice.time_zone or (change := clock_change(table.time)) is None:
+        return None
+    backwards = int((np.diff(table.time) < np.timedelta64(0)).sum())
+    is_in_order = min(backwards, len(table.time) - 1 - backwards) <= len(change.autumns)
+    zone, *others = change.zones
+    alike = f" (or {' or '.join(others)}, whose clocks change at the same hour)" if others else ""
+    return Explanation(
+        "these look like local times",
+        change.evidence,
+        f"If they are, state the zone: --time-zone {zone}{alike}.",
+        (
+            *(("duplicates", "disagreeing") if len(change.autumns) else ()),
+            *(("out-of-order",) if is_in_order and len(change.autumns) else ()),
+            *(("gaps",) if len(change.springs) else ()),
+        ),
+    )
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def price_order(table: Table) -> Explanation | None:
+    """Return the order of the price columns by which (nearly) all bars are possible, if many are impossible as read."""
+    n = len(table.time)
+    read = sorted(PRICES, key=lambda name: table.choice.positions[name])
+    columns = [table.values[name] for name in read]
+    now = _possible(dict(zip(read, columns, strict=True)))
+    if n < 3 or now >= (1 - FEW) * n:
+        return None
+    orders = [dict(zip(names, columns, strict=True)) for names in permutations(PRICES)]
+    most = max(map(_possible, orders))
+    if most < (1 - FEW) * n:
+        return None
+    # The ends of a bar may be exchanged without a trace in itself, but a bar opens near the close of the one before.
+    best = min((order for order in orders if _possible(order) == most), key=_seams)
+    return Explanation(
+        "the price columns are in another order",
+        f"read as {', '.join(best)}, {most:,} of {n:,} bars are possible instead of {now:,}",
+        _columns_option(table, list(best)),
+        ("impossible",),
+    )
+
+
+def no_volumes(table: Table) -> Explanation | None:
+    """Return whether all volumes are 0, as for an index or forex."""
+    if (table.values["volume"] != 0).any():
+        return None
+    return Explanation(
+        "the file has no volumes",
+        f"all {len(table.time):,} are 0, as in files of an index or forex",
+        "Its prices can be used; features of volume carry no information.",
+        ("zero-volume",),
+    )
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _distances(table: Table) -> npt.NDArray[np.timedelta64]:
+    return np.diff(np.unique(table.time))
+
+
+def _place(table: Table, row: int) -> str:
+    return f"{table.places.kind} {table.places.numbers[row]}"
+
+
+def _exact(stamp: np.datetime64) -> str:
+    """Return a time with its milliseconds, by which closing times are known."""
+    return str(np.datetime_as_string(stamp, unit="ms"))
+
+
+def _possible(order: dict[str, FloatArray]) -> int:
+    o, high, low, close = (order[name] for name in PRICES)
+    fine = np.isfinite(high) & np.isfinite(low) & (low > 0)
+    return int((fine & (high >= np.maximum(o, close)) & (low <= np.minimum(o, close))).sum())
+
+
+def _seams(order: dict[str, FloatArray]) -> float:
+    """Return how far bars open from the close before, as the median of the logarithm of the ratio."""
+    apart = np.abs(np.log(order["open"][1:] / order["close"][:-1]))
+    return float(np.nanmean(apart))
+
+
+def _columns_option(table: Table, order: list[str]) -> str:
+    """Return the option by which the price columns are read in another order, with the positions of all columns."""
+    positions = sorted(table.choice.positions[name] for name in PRICES)
+    time = "+".join(map(str, table.choice.time))
+    stated = [
+        f"{'close_time' if table.choice.is_close_time else 'time'}={time}",
+        *(f"{name}={at}" for name, at in zip(order, positions, strict=True)),
+        f"volume={table.choice.positions['volume']}",
+    ]
+    return f"To read them so: --columns {','.join(stated)}."

@@ -1,0 +1,49 @@
+"""Stamps of the bars' ends: 08:59:59.999 for the bar that opens at 08:00."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...arrays import TimeArray
+from ..row_faults import step_of
+
+_NOTHING = np.timedelta64(0, "ns")
+_BEFORE_THE_END = [np.timedelta64(1, unit).astype("timedelta64[ns]") for unit in ("ns", "us", "ms", "s")]
+_MINUTE, _DAY, _WEEK = (np.timedelta64(1, unit).astype("timedelta64[ns]") for unit in ("m", "D", "W"))
+
+
+def are_closing(time: TimeArray) -> bool:
+    """Return whether every stamp is the same 1 ns, 1 us, 1 ms or 1 s before a whole step since midnight UTC.
+
+    The step is the commonest distance between two rows, one minute to one week. Blank stamps do not count; a single bar has
+    no step, so it is not known to be stamped at its end.
+
+    Examples
+    --------
+    >>> are_closing(np.array(["2024-01-01T08:59:59.999", "2024-01-01T09:59:59.999"], dtype="datetime64[ns]"))
+    True
+    """
+    known = time[~np.isnat(time)]
+    step = step_of(known)
+    if step is None or not _MINUTE <= step <= _WEEK or (_DAY % step != _NOTHING and step % _DAY != _NOTHING):
+        return False
+    return bool(_before_the_end(known, step) > _NOTHING)
+
+
+def open_times(time: TimeArray, step: np.timedelta64) -> TimeArray:
+    """Return the open times of bars that are stamped at their ends, exactly or as `are_closing` recognises; NaT stays NaT.
+
+    Examples
+    --------
+    >>> stamps = np.array(["2024-01-01T08:59:59.999", "2024-01-01T09:59:59.999"], dtype="datetime64[ns]")
+    >>> open_times(stamps, np.timedelta64(1, "h")).astype("datetime64[m]").tolist()[0].hour
+    8
+    """
+    return time + _before_the_end(time[~np.isnat(time)], step) - step
+
+
+def _before_the_end(known: TimeArray, step: np.timedelta64) -> np.timedelta64:
+    """Return how long before a whole step all stamps are; 0 where that is none of the usual distances."""
+    since_midnight = known.astype("datetime64[ns]") - np.datetime64(0, "ns")
+    whole = min(step, _DAY)
+    return next((each for each in _BEFORE_THE_END if ((since_midnight + each) % whole == _NOTHING).all()), _NOTHING)

@@ -1,0 +1,65 @@
+"""The columns that a user states by ``--columns``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...errors import DataError, UsageError, check_choice, nearest
+from ..bars import COLUMNS
+from .table import shown
+
+ROLES = ("time", "close_time", *COLUMNS, "symbol")
+EXAMPLE = "time=0,open=1,high=2,low=3,close=4,volume=5"
+
+
+def stated_columns(text: str | None) -> dict[str, str]:
+    """Read ``--columns``: the column of each stated role, by name or position.
+
+    Raises
+    ------
+    UsageError
+        For a text of another form, an unknown role, or a role that is stated twice.
+
+    Examples
+    --------
+    >>> stated_columns("time=0, close=Price")
+    {'time': '0', 'close': 'Price'}
+    """
+    found: dict[str, str] = {}
+    if text is None:
+        return found
+    for part in text.split(","):
+        role, equals, column = (each.strip() for each in part.partition("="))
+        if not equals or not column:
+            raise UsageError(f"--columns: expected pairs such as {EXAMPLE}, got {shown(part.strip())}.")
+        check_choice("--columns", role, ROLES)
+        if role in found:
+            raise UsageError(f"--columns: {role} is stated twice, as {shown(found[role])} and {shown(column)}. Keep one.")
+        found[role] = column
+    if "time" in found and "close_time" in found:
+        raise UsageError("--columns: time and close_time are both stated. Keep the one by which the bars are stamped.")
+    return found
+
+
+def position_of(column: str, header: Sequence[str], place: str) -> int:
+    """Return the position of a stated column: that of its name in the header, or the number that it is.
+
+    Raises
+    ------
+    DataError
+        When there is no such column, or its name occurs twice.
+    """
+    exact = [name.strip() for name in header]
+    for names, wanted in ((exact, column), ([name.lower() for name in exact], column.lower())):
+        if names.count(wanted) > 1:
+            raise DataError(f"{place}: the column {shown(column)} of --columns occurs twice. State its position, from 0.")
+        if wanted in names:
+            return names.index(wanted)
+    if column.isascii() and column.isdigit() and len(column) < 6:
+        if int(column) < len(header):
+            return int(column)
+        raise DataError(
+            f"{place}: --columns states the position {int(column)}, but there are {len(header)} columns, counted from 0."
+        )
+    guess = nearest(column, [name.strip() for name in header if name.strip().isprintable() and len(name) < 100])
+    raise DataError(f"{place}: there is no column {shown(column)}, which --columns states. {guess}")

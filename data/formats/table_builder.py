@@ -1,0 +1,149 @@
+"""TableBuilder: a table from its rows, piece by piece, in the same way for each format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ...arrays import FloatArray, Int64Array, TimeArray
+from ..bars import COLUMNS
+from .column_choice import ColumnChoice
+from .column_names import check_base_volume
+from .markets import MarketColumn
+from .table import Faults, Markets, Places, Table, printable, shown
+from .time_stamps import TimeColumn
+
+TIMES_AT_ONCE = 20_000  # a call of pandas costs as much as 500 timestamps
+
+
+class TableBuilder:
+    """Collect the rows of a file.
+
+    Parameters
+    ----------
+    name : str
+        The file's.
+    kind : str
+        ``line`` or ``row``, what the numbers of rows count.
+    choice : ColumnChoice
+    faults : Faults
+
+    Attributes
+    ----------
+    roles : tuple of str
+        The columns of numbers.
+    column : TimeColumn
+        Converts the times.
+    """
+
+    def __init__(self, name: str, kind: str, choice: ColumnChoice, faults: Faults) -> None:
+        self.choice = choice
+        self.column = TimeColumn(choice.time_name, faults, choice.time_format)
+        self.roles = tuple(role for role in (*COLUMNS, "other volume", "quote volume") if role in choice.positions)
+        self._name, self._kind = name, kind
+        self._values: dict[str, list[FloatArray]] = {role: [] for role in self.roles}
+        self._numbers: list[Int64Array] = []
+        self._times: list[TimeArray] = []
+        self._stamps: list[str] = []
+        self._marks: set[str] = set()
+        symbol = choice.positions.get("symbol")
+        self._markets = None if symbol is None else MarketColumn(f"{name}, column {shown(choice.header[symbol].strip())}")
+
+    def places(self, numbers: Int64Array) -> Places:
+        """Return the places of rows by their numbers."""
+        return Places(self._name, self._kind, numbers)
+
+    def add(
+        self,
+        numbers: Int64Array,
+        values: Mapping[str, FloatArray],
+        times: Sequence[str] | TimeArray,
+        marks: Iterable[str] = (),
+        markets: Sequence[str] | None = None,
+    ) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        numbers : array of int64
+            Where each row is in the file.
+        values : mapping
+            The numbers of each of `roles`.
+        times : sequence of str, or array of datetime64
+            Text is converted; if date and time of day are apart, they are joined by a blank.
+        marks : iterable of str
+            Cells of a column ``synthetic``.
+        markets : sequence of str, optional
+            The cells of the column of symbols, if one was chosen.
+        """
+        for role in self.roles:
+            self._values[role].append(values[role])
+        self._numbers.append(numbers)
+        self._marks.update(marks)
+        if self._markets is not None and markets is not None:
+            self._markets.add(markets)
+        if isinstance(times, np.ndarray):
+            self._times.append(times)
+            return
+        self._stamps += times
+        if len(self._stamps) >= TIMES_AT_ONCE:
+            self._convert()
+
+    def _convert(self) -> None:
+        """Convert the stamps that wait, which are those of the last rows."""
+        numbers: list[Int64Array] = []
+        for piece in reversed(self._numbers):
+            numbers.append(piece)
+            if sum(map(len, numbers)) >= len(self._stamps):
+                break
+        last = np.concatenate(numbers[::-1])[-len(self._stamps) :]
+        self._times.append(self.column.of_text(self._stamps, self.places(last)))
+        self._stamps = []
+
+    def table(self, kind: str, notes: Sequence[str] = ()) -> Table | None:
+        """Return the table of all rows, or None if there is none; ``kind`` is the format for the user.
+
+        Raises
+        ------
+        DataError
+            When the volume is not in base units.
+        """
+        if not self._numbers:
+            return None
+        if self._stamps:
+            self._convert()
+        choice, header = self.choice, self.choice.header
+        values = {role: np.concatenate(pieces) for role, pieces in self._values.items()}
+        notes = [*choice.notes, *notes]
+        positions = dict(choice.positions)
+        if "quote volume" in values:
+            base, quote = (header[positions[role]].strip() for role in ("volume", "quote volume"))
+            check_base_volume(values, values.pop("quote volume"), self._name, base)
+            if not choice.vendor:
+                notes.append(f"the volume is that of the column {shown(base)}, not {shown(quote)}")
+        if "other volume" in values:
+            other = values.pop("other volume")
+            if not (values["volume"] > 0).any():
+                zero, used = (header[positions[role]].strip() for role in ("volume", "other volume"))
+                notes.append(f"the volume is that of the column {shown(used)}, since {shown(zero)} is 0 in all rows")
+                values["volume"] = other
+        times = np.concatenate(self._times)
+        markets = Markets((choice.market,), np.zeros(len(times), dtype=np.int64)) if choice.market else None
+        return Table(
+            times,
+            values,
+            self.places(np.concatenate(self._numbers)),
+            is_marked(self._marks),
+            kind,
+            tuple(notes),
+            tuple(printable(name.strip()) for at, name in enumerate(header) if at not in choice.used),
+            choice,
+            self.column.is_naive,
+            markets if self._markets is None else self._markets.markets(),
+        )
+
+
+def is_marked(marks: Iterable[str]) -> bool:
+    """Return whether the cells of a column ``synthetic`` mark the bars as synthetic."""
+    return any(mark.strip().lower() not in ("", "0", "false") for mark in marks)
