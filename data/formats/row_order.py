@@ -70,7 +70,7 @@ def choose_by_rows(rows: Sequence[Sequence[str]], place: str, reading: Reading =
         return _as_stated(stated, rows[0], place, reading)
     cells = [row for row in rows if len(row) == width]
     numbers = np.array([[_number(cell) for cell in row] for row in cells])
-    known = [vendor for vendor in VENDORS if len(vendor.cells) == width and _has_times(vendor, cells)]
+    known = [vendor for vendor in VENDORS if vendor.rows and len(vendor.cells) == width and _has_times(vendor, cells)]
     with np.errstate(all="ignore"):
         share = {vendor.name: _share_possible(vendor, numbers, cells) for vendor in known}
     allowed = [vendor for vendor in known if share[vendor.name] > MOST_POSSIBLE]
