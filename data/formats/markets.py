@@ -82,8 +82,8 @@ def several_markets(name: str, markets: Sequence[str], remedy: str = "") -> str:
     """Return the message for bars of several markets of which none is chosen; ``remedy`` in place of the option."""
     remedy = remedy or f"--symbol {printable(markets[0]).strip() or 'NAME'}"
     return (
-        f"{name}: the bars are those of {len(markets):,} markets, {_first_of(markets)}, which are not one series. Choose one, as by "
-        f"{remedy}."
+        f"{name}: the bars are those of {len(markets):,} markets, {_first_of(markets)}, which are not one series. Choose "
+        f"one, as by {remedy}."
     )
 
 
