@@ -96,7 +96,7 @@ def repair(examined: CheckResult, fixes: Sequence[str]) -> RepairResult:
         changes += step.changes()
         table = step.table
     _check_faults(examined, fixes)
-    return RepairResult(bars_from_table(table, examined.path.name), changes)
+    return RepairResult(bars_from_table(table, examined.path.name, examined.reading), changes)
 
 
 def outcome_of(examined: CheckResult, fixes: Sequence[str]) -> FixesOutcome:
@@ -108,7 +108,7 @@ def outcome_of(examined: CheckResult, fixes: Sequence[str]) -> FixesOutcome:
         done.append(FixOutcome(name, before - len(table.time), before))
     try:
         _check_faults(examined, fixes)
-        bars: int | None = len(bars_from_table(table, examined.path.name))
+        bars: int | None = len(bars_from_table(table, examined.path.name, examined.reading))
     except DataError:
         bars = None
     return FixesOutcome(tuple(done), bars)
