@@ -66,7 +66,7 @@ class RowParser:
         if end < len(self.text) and not array.keys:
             raise DataError(
                 f"{self.name}, line {line_of(self.text, end)}: expected nothing after the array of rows, got "
-                f"{shown(self.text[end : end + 30])}. Save each answer as a file of its own, or join their rows in one array."
+                f"{shown(self.text[end : end + 30])}. Save each answer in a separate file, or join their rows in one array."
             )
 
     def _lines(self, at: int) -> Iterator[JsonRow]:
