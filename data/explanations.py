@@ -207,8 +207,8 @@ def unnamed_markets(table: Table) -> Explanation | None:
     lowest, highest = np.full(len(times), np.inf), np.zeros(len(times))
     np.minimum.at(lowest, which, close)
     np.maximum.at(highest, which, close)
-    ratio = float(np.nanmedian((highest / lowest)[repeated]))
-    if not MARKETS_APART < ratio < np.inf:
+    ratios = (highest / lowest)[repeated & (lowest > 0) & np.isfinite(highest)]
+    if not len(ratios) or (ratio := float(np.median(ratios))) <= MARKETS_APART:
         return None
     backwards = np.flatnonzero(np.diff(table.time) < np.timedelta64(0)) + 1
     most = int(counts.max())

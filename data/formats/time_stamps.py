@@ -118,8 +118,10 @@ class TimeColumn:
             self._damaged("", at, places)
         return self._of_epochs(np.where(known, values, 0), known.copy(), places)
 
-    def of_stamps(self, stamps: TimeArray, places: Places) -> TimeArray:
+    def of_stamps(self, stamps: TimeArray, places: Places, *, is_naive: bool) -> TimeArray:
         """Return stamps that are times already, after adding a fault for each blank one."""
+        if is_naive and len(stamps):
+            self.naive = self.naive or places.at(0, self.name)
         for at in np.flatnonzero(np.isnat(stamps)).tolist():
             self._damaged("", at, places)
         return stamps
