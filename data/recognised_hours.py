@@ -2,7 +2,8 @@
 
 The rule. A week is cut into slots of one step. A slot without a bar is closed if other weeks show it: of the 13 weeks
 around it, before it or after it (of weeks that have bars at all; fewer at the ends of a file), the same slot has no bar in at
-least three, this week's included, and has one in at most one of six. Nothing is recognised unless, over the whole file,
+least three, this week's included, and has one in at most one of six. So it is in the weeks before and after for as long as it
+has no bar there. Nothing is recognised unless, over the whole file,
 
 - at least a quarter of the missing bars are explained (else hours without trades make a pattern by chance), and
 - a bar is at least 10 times as likely in the slots that the other weeks show open as in those that they show closed.
@@ -19,6 +20,7 @@ This describes a file as a whole. Nothing that trades or learns reads it, so it 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +81,7 @@ def recognised_hours(time: TimeArray, step: np.timedelta64) -> MarketHours:
     if found.explained < max(EXPLAINED * found.missing, 1) or not share[0] > CONTRAST * share[1]:
         return nothing
     closed = _with_edges(found.closed & ~weeks.has_bar, weeks, int(EDGE // step), int(DAY // step))
+    closed = _through_the_weeks(closed, weeks).ravel()
     starts, ends = _bounds(closed)
     long = (ends - starts) * step >= SHORTEST
     for start, end in zip(starts[~long].tolist(), ends[~long].tolist(), strict=True):
@@ -172,21 +175,15 @@ def _with_edges(closed: BoolArray, weeks: _Weeks, most: int, day: int) -> BoolAr
     added = beside & (ends - starts <= most) & (counted[ends] - counted[starts] == ends - starts)
     for start, end in zip(starts[added].tolist(), ends[added].tolist(), strict=True):
         wide[start:end] = True
-    return _as_the_weeks_beside(wide.reshape(closed.shape), weeks, most).ravel()
+    return wide.reshape(closed.shape)
 
 
-def _as_the_weeks_beside(closed: BoolArray, weeks: _Weeks, most: int) -> BoolArray:
-    """Close the edges of holidays, and what lies before the first bar and after the last, as in the weeks beside."""
-    seen = np.flatnonzero(weeks.seen)
-    rows = closed[seen]
-    beside = np.zeros_like(rows)
-    beside[1:] |= rows[:-1]
-    beside[:-1] |= rows[1:]
-    near = np.zeros(closed.size, dtype=bool)
-    for start, end in zip(*(each.tolist() for each in _bounds(closed.ravel())), strict=True):
-        near[max(0, start - most) : end + most] = True
-    candidates = ~weeks.has_bar & (near.reshape(closed.shape) | ~weeks.known)
-    closed[seen] |= candidates[seen] & beside
+def _through_the_weeks(closed: BoolArray, weeks: _Weeks) -> BoolArray:
+    """Close a slot in the weeks before and after a closed one as long as it has no bar, or is not known."""
+    seen = np.flatnonzero(weeks.seen).tolist()
+    for order in (seen, seen[::-1]):
+        for one, next_ in pairwise(order):
+            closed[next_] |= closed[one] & ~weeks.has_bar[next_]
     return closed
 
 
