@@ -98,7 +98,7 @@ def to_utc(time: TimeArray, zone: str, places: Places, name: str) -> TimeArray:
     if (beyond := known & ((time < _EARLIEST) | (time > _LATEST))).any():
         at = int(np.argmax(beyond))
         raise DataError(
-            f"{places.at(at, name)}: expected a local time of the years 1678 to 2261, got {_text(time[at])}. Fetch the file again."
+            f"{places.at(at, name)}: expected a time of the years 1678 to 2261, got {_text(time[at])}. Fetch the file again."
         )
     sides = [_instants(local, zone, is_first=is_first) for is_first in (True, False)]
     early, late = np.minimum(*sides), np.maximum(*sides)
