@@ -25,6 +25,7 @@ LAYERS = (
     ("errors", "arrays", "stopping", "options"),
     ("storage",),
     ("data",),
+    ("fetching",),
     ("models",),
     ("strategies", "training"),
     ("engine",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,9 +17,10 @@ from .options import STAMP, Group, Number, Place, grouped, json_option, print_js
 if TYPE_CHECKING:
     from ..data.bars import Bars
     from ..data.check import CheckResult
-    from ..data.fetching.fetch import FetchRequest, FetchResult
+    from ..data.fill import FillResult
     from ..data.formats.table import Table
     from ..data.reading import Reading
+    from ..fetching.fetch import FetchRequest, FetchResult
 
 SHOWN_CHANGES = 20
 SHOWN_DROPPED = 10
@@ -81,40 +83,53 @@ def data_sample(output: Path, as_json: bool) -> None:
 
 
 @data_group.command(
-    "check", examples=("flagbt data check btc_1h.csv", "flagbt data check btc_1h.csv --fix sort,drop-duplicates -o fixed.csv")
+    "check",
+    examples=(
+        "flagbt data check btc_1h.csv --fix sort,drop-duplicates -o fixed.csv",
+        "flagbt data check kraken_1h.csv --fill-no-trade -o filled.csv",
+    ),
 )
 @click.argument("file", type=Place())
 @reading_options
 @click.option("--fix", help="Fixes to apply, separated by commas; the check lists them.")
-@click.option("-o", "--output", type=Place(), help="With --fix: a new .csv or .csv.gz file for the fixed bars.")
+@click.option("--fill-no-trade", is_flag=True, help="Fill missing bars: flat at the previous close, volume 0.")
+@click.option("-o", "--output", type=Place(), help="With --fix or --fill-no-trade: a new .csv or .csv.gz file.")
 @json_option
 @click.pass_context
-def data_check(ctx: click.Context, file: Path, reading: Reading, fix: str | None, output: Path | None, as_json: bool) -> None:
-    """Check a file of bars and list its problems; with --fix, write a fixed copy.
+def data_check(
+    ctx: click.Context, file: Path, reading: Reading, fix: str | None, fill_no_trade: bool, output: Path | None, as_json: bool
+) -> None:
+    """Check a file of bars and list its problems; with --fix or --fill-no-trade, write a changed copy.
 
-    Exits with 1 if flagbt would refuse the file as it is. With --fix, the fixed bars and a list of every change
-    (OUTPUT.changes.txt) are written as new files, or nothing is written.
+    Exits with 1 if flagbt would refuse the file as it is. With --fix or --fill-no-trade, the bars and a list of every
+    change (OUTPUT.changes.txt) are written as new files, or nothing is written. --fill-no-trade is for exchanges that leave
+    out times without trades; it comes after --fix, and does not fill the hours in which a market is closed.
     """
     from ..data.check import check_table
 
-    if (fix is None) != (output is None):
-        raise UsageError("--fix and --output go together: the fixed bars go to a new file, and the old one stays as it is.")
-    if fix is None or output is None:
+    if (fix is not None or fill_no_trade) != (output is not None):
+        raise UsageError(
+            "--fix or --fill-no-trade go together with --output: the bars go to a new file, and the old one stays as it is."
+        )
+    if output is None:
         examined = check_table(file, reading)
         print_json(examined.to_json()) if as_json else _show(examined)
         if examined.bars is None:
             ctx.exit(1)
         return
-    fixed = _fix(file, reading, fix, output)
+    fixed = _fix(check_table(file, reading), fix, fill_no_trade, output)
     if as_json:
         print_json(fixed.to_json())
         return
     changes = fixed.changes
+    if fixed.fill is not None:
+        print_line(fixed.fill.summary)
+        changes = [*changes, *islice(fixed.fill.lines(), SHOWN_CHANGES)]
     for line in changes[:SHOWN_CHANGES]:
         print_line(line)
-    if len(changes) > SHOWN_CHANGES:
-        print_line(f"... and {len(changes) - SHOWN_CHANGES:,} more")
-    print_line(f"{len(changes):,} changes, listed in {fixed.changes_file}; {len(fixed.bars):,} bars written to {output}")
+    if fixed.number > SHOWN_CHANGES:
+        print_line(f"... and {fixed.number - SHOWN_CHANGES:,} more")
+    print_line(f"{fixed.number:,} changes, listed in {fixed.changes_file}; {len(fixed.bars):,} bars written to {output}")
 
 
 @data_group.command(
@@ -203,8 +218,8 @@ def data_fetch(
     The file's bars next to the missing ones are fetched again and must agree. An interrupted fetch loses at most a
     page: the same command resumes it. Needs the extra: pip install 'flagbt[fetch]'.
     """
-    from ..data.fetching.fetch import FetchRequest, fetch_request
     from ..data.time_range import parse_moment
+    from ..fetching.fetch import FetchRequest, fetch_request
 
     request = FetchRequest(
         exchange=exchange,
@@ -290,13 +305,19 @@ def _show(examined: CheckResult) -> None:
 
 
 class FixedFile(NamedTuple):
-    """A file with problems, the bars that were fixed, where they are, and every change."""
+    """A file with problems, the bars that were fixed or filled, where they are, and every change."""
 
     examined: CheckResult
     bars: Bars
     output: Path
     changes_file: Path
     changes: list[str]
+    fill: FillResult | None
+
+    @property
+    def number(self) -> int:
+        """The number of all changes."""
+        return len(self.changes) + (0 if self.fill is None else self.fill.filled)
 
     def to_json(self) -> JsonObject:
         """Return everything as JSON values."""
@@ -307,32 +328,38 @@ class FixedFile(NamedTuple):
             "bars": len(self.bars),
             "fixed_digest": self.bars.digest,
             "changes": self.changes,
+            **({} if self.fill is None else {"filled": self.fill.filled, "longest_filled_run": self.fill.longest}),
         }
 
 
-def _fix(file: Path, reading: Reading, fix: str, output: Path) -> FixedFile:
-    from ..data.check import check_table
+def _fix(examined: CheckResult, fix: str | None, is_filled: bool, output: Path) -> FixedFile:
+    from ..data.fill import fill_no_trade
     from ..data.readers import write_bars_csv
     from ..data.repair import repair
 
     changes_file = output.with_name(f"{output.name}.changes.txt")
     _check_new(output)
     _check_new(changes_file)
-    examined = check_table(file, reading)
-    bars, changes = repair(examined, [name.strip() for name in fix.split(",")])
+    bars, changes = repair(examined, [] if fix is None else [name.strip() for name in fix.split(",")])
+    fill = fill_no_trade(bars) if is_filled else None
+    done = FixedFile(examined, bars if fill is None else fill.bars, output, changes_file, changes, fill)
+    options = [*([] if fix is None else [f"--fix {fix}"]), *(["--fill-no-trade"] if is_filled else [])]
+    table = examined.table
     head = [
-        f"{file.name}, {examined.table.format}: --fix {fix}",
-        *(f"note: {note}" for note in examined.table.notes),
-        *([f"columns left out: {', '.join(examined.table.ignored)}"] if examined.table.ignored else []),
-        f"{len(changes):,} changes, {len(bars):,} bars kept",
+        f"{examined.path.name}, {table.format}: {' '.join(options)}",
+        *(f"note: {note}" for note in table.notes),
+        *([f"columns left out: {', '.join(table.ignored)}"] if table.ignored else []),
+        *([] if fill is None else [fill.summary]),
+        f"{done.number:,} changes, {len(bars):,} bars kept",
     ]
-    write_bars_csv(bars, output)
+    lines = () if fill is None else fill.lines()
+    write_bars_csv(done.bars, output)
     try:
-        write_text(changes_file, "\n".join([*head, *changes]) + "\n")
+        write_text(changes_file, "".join(f"{line}\n" for line in chain(head, changes, lines)))
     except OSError as error:
         output.unlink()
         raise DataError(f"{changes_file}: cannot be written ({error.strerror or error}); nor was {output}.") from None
-    return FixedFile(examined, bars, output, changes_file, changes)
+    return done
 
 
 def _check_new(path: Path) -> None:

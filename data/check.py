@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import JsonObject, TimeArray
+from ..arrays import JsonObject
 from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, seconds_text, utc
 from .explanations import Explanation, explained, most_damaged
+from .fill import times_without_trades
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table
 from .market_hours import missing_runs, stated_hours
 from .perpetual import perpetual_signs
@@ -139,6 +140,7 @@ class CheckResult:
     bars: Bars | None
     problems: tuple[Problem, ...]
     seen: np.datetime64
+    reading: Reading
     offer: FixesOutcome | None = None
 
     def to_json(self) -> JsonObject:
@@ -198,7 +200,7 @@ def check_table(path: str | Path, reading: Reading = AS_WRITTEN, *, now: datetim
             problems.append(Problem("refused", 1, str(error)))
     order = list(REMEDIES)
     problems.sort(key=lambda each: order.index(each.kind))
-    return _with_offer(CheckResult(path, table, faults, bars, tuple(problems), seen))
+    return _with_offer(CheckResult(path, table, faults, bars, tuple(problems), seen, reading))
 
 
 # --- problems --------------------------------------------------------------------------------------------------------
@@ -256,7 +258,7 @@ def _row_problems(table: Table, path: Path, seen: np.datetime64, reading: Readin
     # 3. Suspicions, which are not faults
     if sign := unfinished(table, seen):
         add("unfinished", np.array([np.argmax(table.time)]), sign)
-    problems += _gap_problems(np.unique(table.time), step, reading)
+    problems += _gap_problems(table, step, reading)
     rows, largest = jumps(table)
     change = f"prices change by a factor of more than {JUMP:g}, within a bar or from the previous one"
     add("jumps", rows, f"{change}; the largest factor is {largest:.3g}")
@@ -266,11 +268,11 @@ def _row_problems(table: Table, path: Path, seen: np.datetime64, reading: Readin
     return problems
 
 
-def _gap_problems(time: TimeArray, step: np.timedelta64 | None, reading: Reading) -> list[Problem]:
+def _gap_problems(table: Table, step: np.timedelta64 | None, reading: Reading) -> list[Problem]:
     """Return the gaps outside of a market's closed hours, which the bars show or the user states."""
     if step is None:
         return []
-    stated = reading.closed_hours
+    time, stated = np.unique(table.time), reading.closed_hours
     hours = recognised_hours(time, step) if stated is None else stated_hours(stated, time, step)
     runs = missing_runs(time, step, hours)
     holes = runs.only(~runs.are_days)
@@ -280,7 +282,9 @@ def _gap_problems(time: TimeArray, step: np.timedelta64 | None, reading: Reading
     total, most = int(holes.missing.sum()), int(holes.missing[longest])
     outside = f" outside of the closed hours ({hours.text})" if hours.text else ""
     message = f"{total:,} bars are missing{outside}; the longest gap is of {most:,} after {utc(time[holes.at[longest]])}"
-    return [Problem("gaps", len(holes.at), message, tuple(f"after {utc(time[at])}" for at in holes.at[:5].tolist()))]
+    where = tuple(f"after {utc(time[at])}" for at in holes.at[:5].tolist())
+    why = None if hours.text else times_without_trades(time, holes, bool((table.values["volume"] == 0).any()))
+    return [Problem("gaps", len(holes.at), message, where, why)]
 
 
 def _difference(table: Table, row: int, other: int) -> str:

@@ -12,12 +12,11 @@ from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..arrays import FloatArray, JsonObject
 from .bars import COLUMNS, seconds_text
 from .formats.table import Fault, Table
-from .local_time import clock_change
+from .local_time import clock_change, zones_of_grid
 from .row_faults import DAY, off_grid, step_of
 
 PRICES = COLUMNS[:4]
@@ -25,6 +24,8 @@ FEW = 0.01  # share of the bars; more than that is not a few bad rows
 REPETITIONS = ("out-of-order", "duplicates", "disagreeing")
 SECOND = np.timedelta64(1, "s")
 MARKETS_APART = 1.05  # the ratio of two closes at the same time; two sources of one market differ by less than 1 %
+USUAL_STEPS = tuple(np.timedelta64(minutes, "m") for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 480, 720, 1440, 10080))
+NEAR = 0.05  # of a step
 _OPTIONS = {  # by what was expected
     "expected a time": " State how the times are written: --time-format.",
     "expected a number": " State which columns hold the prices and the volume: --columns.",
@@ -61,7 +62,9 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
     found: list[Explanation | None] = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
         if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
-            about_time = (single_trades, calendar_bars, mixed_stamps, unnamed_markets, local_times)
+            of_grid = (calendar_bars, shifted_by_clocks, mixed_stamps, near_stamps) if "off-grid" in kinds else ()
+            of_trades = (single_trades,) if "off-grid" in kinds or _is_flat(table) else ()
+            about_time = (*of_grid, *of_trades, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -90,13 +93,12 @@ def most_damaged(faults: Sequence[Fault], rows: int) -> Explanation | None:
 
 def single_trades(table: Table) -> Explanation | None:
     """Return whether the rows are single trades, or bars without a constant length."""
-    apart = _distances(table)
+    apart = np.diff(np.unique(table.time))
     if len(apart) < 5:
         return None
     lengths, counts = np.unique(apart, return_counts=True)
     step, share = lengths[np.argmax(counts)], counts.max() / len(apart)
-    prices = [table.values[name] for name in PRICES]
-    is_flat = bool(np.mean([(price == prices[0]).mean() for price in prices[1:]]) > 0.9)
+    is_flat = _is_flat(table)
     is_irregular = share < 0.5 and np.quantile(apart, 0.9) > 1.5 * np.quantile(apart, 0.1)
     off = len(off_grid(table)) > 0.1 * len(table.time)
     if not (off and (is_irregular or is_flat or step < SECOND)) and not (is_flat and is_irregular and step <= SECOND):
@@ -114,7 +116,7 @@ def single_trades(table: Table) -> Explanation | None:
 
 def calendar_bars(table: Table) -> Explanation | None:
     """Return whether the rows are bars of a month, a quarter or a year, whose lengths differ."""
-    apart = _distances(table)
+    apart = np.diff(np.unique(table.time))
     days = np.round(apart / DAY)
     if len(days) < 2 or not len(off_grid(table)):
         return None
@@ -141,13 +143,58 @@ def mixed_stamps(table: Table) -> Explanation | None:
     if not 0.5 < is_end.mean() < 1:
         return None
     other = int(np.argmin(is_end))
+    stamps = np.datetime_as_string(table.time[[int(np.argmax(is_end)), other]], unit="ms")
     return Explanation(
         "most times are those of the bars' ends",
         f"{int(is_end.sum()):,} of {len(is_end):,} are at most a second before a whole step, such as "
-        f"{_exact(table.time[int(np.argmax(is_end))])}, but that of {_place(table, other)} is {_exact(table.time[other])}",
+        f"{stamps[0]}, but that of {_place(table, other)} is {stamps[1]}",
         "Write the times of all rows as those when the bars open.",
         ("off-grid",),
     )
+
+
+def near_stamps(table: Table) -> Explanation | None:
+    """Return whether the times are near whole steps but not on them, as when each bar was stored."""
+    apart = np.diff(np.unique(table.time))
+    if len(apart) < 5 or len(off_grid(table)) <= 0.1 * len(table.time):
+        return None
+    step = min(USUAL_STEPS, key=lambda each: abs(float(np.median(apart) / each) - 1))
+    after = (table.time - np.datetime64(0, "ns") + step // 2) % step - step // 2
+    furthest = np.abs(after).max()
+    if furthest > NEAR * step or len(np.unique(after)) < 3:
+        return None
+    return Explanation(
+        "these times are near the bars' opening times",
+        f"they are up to {seconds_text(furthest)} seconds away from whole steps of {seconds_text(step)} seconds, as when each "
+        "bar was stored",
+        "Write the times when the bars open, or fetch the bars again.",
+        ("off-grid", "gaps"),
+    )
+
+
+def shifted_by_clocks(table: Table) -> Explanation | None:
+    """Return whether bars longer than an hour leave their grid by the hour of a change of the clocks."""
+    step = step_of(table.time)
+    rows = off_grid(table)
+    if step is None or not len(rows) or table.choice.time_zone:
+        return None
+    off = f"{len(rows):,} of {len(table.time):,} bars are off the grid of {seconds_text(step)} seconds in UTC"
+    if table.is_naive and (zones := zones_of_grid(table.time, step, is_local=True)):
+        return Explanation(
+            "these look like local times",
+            f"{off}, and none is if the times are those of {zones[0]}",
+            f"If they are, state the zone: --time-zone {zones[0]}{_or_zones(zones[1:])}.",
+            ("off-grid", "gaps"),
+        )
+    if not table.is_naive and (zones := zones_of_grid(table.time, step, is_local=False)):
+        days = "Write their local dates without an offset, as 2024-01-31" if step >= DAY else "Give bars of an hour or less"
+        return Explanation(
+            "these bars open at the same local time, and clocks change",
+            f"{off}, and none is in the local time of {zones[0]}",
+            f"{days}: flagbt reads bars of one constant length.",
+            ("off-grid", "gaps"),
+        )
+    return None
 
 
 def unnamed_markets(table: Table) -> Explanation | None:
@@ -165,11 +212,8 @@ def unnamed_markets(table: Table) -> Explanation | None:
         return None
     backwards = np.flatnonzero(np.diff(table.time) < np.timedelta64(0)) + 1
     most = int(counts.max())
-    if 0 < len(backwards) < most:
-        starts = " and ".join(_place(table, int(at)) for at in backwards[:3])
-        where = f"the times start again at {starts}, and "
-    else:
-        where = ""
+    starts = " and ".join(_place(table, int(at)) for at in backwards[:3])
+    where = f"the times start again at {starts}, and " if 0 < len(backwards) < most else ""
     return Explanation(
         f"these are {'two' if most == 2 else 'several'} markets in one file",
         f"{where}{int(repeated.sum()):,} of {len(times):,} times occur more than once, with closes that differ by a factor of "
@@ -185,12 +229,10 @@ def local_times(table: Table) -> Explanation | None:
         return None
     backwards = int((np.diff(table.time) < np.timedelta64(0)).sum())
     is_in_order = min(backwards, len(table.time) - 1 - backwards) <= len(change.autumns)
-    zone, *others = change.zones
-    alike = f" (or {' or '.join(others)}, whose clocks change at the same hour)" if others else ""
     return Explanation(
         "these look like local times",
         change.evidence,
-        f"If they are, state the zone: --time-zone {zone}{alike}.",
+        f"If they are, state the zone: --time-zone {change.zones[0]}{_or_zones(change.zones[1:])}.",
         (
             *(("duplicates", "disagreeing") if len(change.autumns) else ()),
             *(("out-of-order",) if is_in_order and len(change.autumns) else ()),
@@ -215,7 +257,8 @@ def price_order(table: Table) -> Explanation | None:
     if most < (1 - FEW) * n:
         return None
     # The ends of a bar may be exchanged without a trace in itself, but a bar opens near the close of the one before.
-    best = min((order for order in orders if _possible(order) == most), key=_seams)
+    fitting = [order for order in orders if _possible(order) == most]
+    best = min(fitting, key=lambda each: np.nanmean(np.abs(np.log(each["open"][1:] / each["close"][:-1]))))
     return Explanation(
         "the price columns are in another order",
         f"read as {', '.join(best)}, {most:,} of {n:,} bars are possible instead of {now:,}",
@@ -239,17 +282,18 @@ def no_volumes(table: Table) -> Explanation | None:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _distances(table: Table) -> npt.NDArray[np.timedelta64]:
-    return np.diff(np.unique(table.time))
+def _is_flat(table: Table) -> bool:
+    """Return whether open, high, low and close are equal in nearly all rows."""
+    o, *others = (table.values[name] for name in PRICES)
+    return all((other == o).mean() > 0.9 for other in others)
+
+
+def _or_zones(zones: Sequence[str]) -> str:
+    return f" (or {' or '.join(zones)}, whose clocks change at the same hour)" if zones else ""
 
 
 def _place(table: Table, row: int) -> str:
     return f"{table.places.kind} {table.places.numbers[row]}"
-
-
-def _exact(stamp: np.datetime64) -> str:
-    """Return a time with its milliseconds, by which closing times are known."""
-    return str(np.datetime_as_string(stamp, unit="ms"))
 
 
 def _possible(order: dict[str, FloatArray]) -> int:
@@ -258,19 +302,10 @@ def _possible(order: dict[str, FloatArray]) -> int:
     return int((fine & (high >= np.maximum(o, close)) & (low <= np.minimum(o, close))).sum())
 
 
-def _seams(order: dict[str, FloatArray]) -> float:
-    """Return how far bars open from the close before, as the median of the logarithm of the ratio."""
-    apart = np.abs(np.log(order["open"][1:] / order["close"][:-1]))
-    return float(np.nanmean(apart))
-
-
 def _columns_option(table: Table, order: list[str]) -> str:
     """Return the option by which the price columns are read in another order, with the positions of all columns."""
-    positions = sorted(table.choice.positions[name] for name in PRICES)
-    time = "+".join(map(str, table.choice.time))
-    stated = [
-        f"{'close_time' if table.choice.is_close_time else 'time'}={time}",
-        *(f"{name}={at}" for name, at in zip(order, positions, strict=True)),
-        f"volume={table.choice.positions['volume']}",
-    ]
-    return f"To read them so: --columns {','.join(stated)}."
+    choice = table.choice
+    positions = zip(order, sorted(choice.positions[name] for name in PRICES), strict=True)
+    stated = [f"{name}={at}" for name, at in (*positions, ("volume", choice.positions["volume"]))]
+    time = f"{'close_time' if choice.is_close_time else 'time'}={'+'.join(map(str, choice.time))}"
+    return f"To read them so: --columns {','.join((time, *stated))}."

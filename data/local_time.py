@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfoNotFoundError
 
 import numpy as np
 
-from ..arrays import TimeArray
+from ..arrays import Int64Array, TimeArray
 from .bars import HOUR, utc
 
 # The commonest zones first; the clocks of those in one line change at the same local hour.
@@ -68,20 +68,48 @@ def clock_change(time: TimeArray) -> ClockChange | None:
         return None
     # 2. A zone fits if no bar lies in an hour that its clocks skip, and most of the repeated hours are those that they repeat
     for zones in CLOCK_CHANGES:
-        springs, autumns = _skipped(missing, zones[0]), _repeated(repeated, zones[0])
+        springs, autumns = _not_local(missing, zones[0], skipped=True), _not_local(repeated, zones[0], skipped=False)
         if not (len(springs) or len(autumns)) or 2 * len(autumns) < len(repeated):
             continue
-        if not len(_skipped(hours, zones[0])):
+        if not len(_not_local(hours, zones[0], skipped=True)):
             return ClockChange(zones, springs, autumns)
     return None
 
 
-def _skipped(hours: TimeArray, zone: str) -> TimeArray:
-    return _not_local(hours, zone, skipped=True)
+def zones_of_grid(time: TimeArray, step: np.timedelta64, *, is_local: bool) -> tuple[str, ...]:
+    """Return the zones whose changes of the clocks explain that bars longer than an hour leave their grid, three at most.
+
+    Parameters
+    ----------
+    time : array of datetime64[ns]
+    step : timedelta64
+        The distance between the bars.
+    is_local : bool
+        True: find the zones in whose local time the stamps are written, so that they are on one grid in UTC. False: the stamps
+        are UTC, and are on one grid in the local time of the zones.
+    """
+    import pandas as pd
+
+    if step <= HOUR or len(set(_phases(time, step)[:1_000].tolist())) > 3:
+        return ()
+    stamps = pd.DatetimeIndex(time)
+    is_summer = np.ones(len(time), dtype=np.bool_)
+    found: dict[str, bool] = {}  # by zone, whether its grid has midnight
+    for zone in (zone for zones in CLOCK_CHANGES for zone in zones):
+        with suppress(ZoneInfoNotFoundError):
+            if is_local:
+                there = stamps.tz_localize(zone, nonexistent="shift_forward", ambiguous=is_summer).tz_convert("UTC")
+            else:
+                there = stamps.tz_localize("UTC").tz_convert(zone)
+            phases = _phases(there.tz_localize(None).to_numpy(), step)
+            if (phases == phases[0]).all():
+                found[zone] = bool(phases[0] == 0)
+    return tuple(sorted(found, key=lambda zone: not found[zone])[:3])
 
 
-def _repeated(hours: TimeArray, zone: str) -> TimeArray:
-    return _not_local(hours, zone, skipped=False)
+def _phases(time: TimeArray, step: np.timedelta64) -> Int64Array:
+    phases: Int64Array = time.astype("datetime64[ns]").astype(np.int64) % step.astype("timedelta64[ns]").astype(np.int64)
+    return phases
 
 
 def _not_local(hours: TimeArray, zone: str, *, skipped: bool) -> TimeArray:

@@ -208,8 +208,9 @@ def _closed_minutes(text: str) -> BoolArray:
         for day in range(7 if is_daily else 1):
             minutes = np.arange(start, stop if stop > start else stop + (1440 if is_daily else MINUTES)) + 1440 * day
             closed[minutes % MINUTES] = True
-    if closed.all():
-        raise UsageError(f"--closed-hours: {quoted_value(text)} leaves no open hour. Expected hours such as {EXAMPLES}.")
+    if closed.all() or not closed.any():
+        effect = "leaves no open hour" if closed.all() else "closes no minute"
+        raise UsageError(f"--closed-hours: {quoted_value(text)} {effect}. Expected hours such as {EXAMPLES}.")
     return closed
 
 

@@ -26,6 +26,7 @@ from .explanations import REPETITIONS, explained
 from .formats.file_format import FileFormat
 from .formats.markets import of_one_market
 from .formats.table import Faults, Places, Table
+from .formats.utc_open_times import with_utc_open_times
 from .reading import AS_WRITTEN, Reading, ReadingOptions, reading_from
 
 UNKNOWN_STEP = np.timedelta64("NaT")  # Bars then finds the step
@@ -111,7 +112,7 @@ def read_table(path: Path, faults: Faults, reading: Reading = AS_WRITTEN) -> Tab
     """
     found = _format_of(path)
     try:
-        return of_one_market(found.read(path, faults, reading), reading.symbol)
+        return with_utc_open_times(of_one_market(found.read(path, faults, reading), reading.symbol), reading)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file. {_neighbour(path)}Give the path of a file of bars.") from None
     except IsADirectoryError:

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..arrays import JsonObject
 from ..errors import DataError, UsageError, check_choice
 from .bars import COLUMNS, Bars, utc
-from .formats.table import MIXED_UNITS, Faults, Table
+from .formats.table import MIXED_UNITS, Table
 from .readers import bars_from_table
 from .row_faults import RowNumbers, impossible, off_grid, repeats, undamaged, unfinished
 
+if TYPE_CHECKING:
+    from .check import CheckResult
+
 LARGE_SHARE = 0.01  # of the bars; a fix that leaves out more is offered with its number
-
-
-class CheckedRows(Protocol):
-    """What the fixes need of a checked file: its rows, their faults, and when it existed already; `CheckResult` has it."""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-
-    @property
-    def table(self) -> Table:
-        """The rows, oldest first."""
-
-    @property
-    def faults(self) -> Faults:
-        """The faults of single rows."""
-
-    @property
-    def seen(self) -> np.datetime64:
-        """A time when the file existed already."""
 
 
 class FixStep(NamedTuple):
@@ -87,7 +70,7 @@ class RepairResult(NamedTuple):
     changes: list[str]
 
 
-def repair(examined: CheckedRows, fixes: Sequence[str]) -> RepairResult:
+def repair(examined: CheckResult, fixes: Sequence[str]) -> RepairResult:
     """Apply fixes to the rows that were read, in the order of `FIXES`; the file is not changed.
 
     Parameters
@@ -113,10 +96,10 @@ def repair(examined: CheckedRows, fixes: Sequence[str]) -> RepairResult:
         changes += step.changes()
         table = step.table
     _check_faults(examined, fixes)
-    return RepairResult(bars_from_table(table, examined.path.name), changes)
+    return RepairResult(bars_from_table(table, examined.path.name, examined.reading), changes)
 
 
-def outcome_of(examined: CheckedRows, fixes: Sequence[str]) -> FixesOutcome:
+def outcome_of(examined: CheckResult, fixes: Sequence[str]) -> FixesOutcome:
     """Return what fixes would do together, in the order of `FIXES`, without listing their changes."""
     table, done = examined.table, []
     names = [name for name in FIXES if name in fixes]
@@ -125,13 +108,13 @@ def outcome_of(examined: CheckedRows, fixes: Sequence[str]) -> FixesOutcome:
         done.append(FixOutcome(name, before - len(table.time), before))
     try:
         _check_faults(examined, fixes)
-        bars: int | None = len(bars_from_table(table, examined.path.name))
+        bars: int | None = len(bars_from_table(table, examined.path.name, examined.reading))
     except DataError:
         bars = None
     return FixesOutcome(tuple(done), bars)
 
 
-def _steps(examined: CheckedRows, fixes: Sequence[str]) -> Iterator[FixStep]:
+def _steps(examined: CheckResult, fixes: Sequence[str]) -> Iterator[FixStep]:
     table = examined.table
     for name, apply in FIXES.items():
         if name in fixes:
@@ -141,7 +124,7 @@ def _steps(examined: CheckedRows, fixes: Sequence[str]) -> Iterator[FixStep]:
             yield step
 
 
-def _check_faults(examined: CheckedRows, fixes: Sequence[str]) -> None:
+def _check_faults(examined: CheckResult, fixes: Sequence[str]) -> None:
     left = [fault for fault in examined.faults.found.values() if FIX_OF_FAULT[fault.kind] not in fixes]
     if left:
         first = min(left, key=lambda fault: fault.row)
@@ -168,7 +151,7 @@ def _without(table: Table, rows: RowNumbers, why: Callable[[int], str]) -> FixSt
     return FixStep(table.take(np.setdiff1d(np.arange(len(table.time)), rows)), changes)
 
 
-def _convert_units(table: Table, examined: CheckedRows) -> FixStep:
+def _convert_units(table: Table, examined: CheckResult) -> FixStep:
     def changes() -> list[str]:
         rows = {fault.row for fault in examined.faults.found.values() if fault.kind == MIXED_UNITS}
         found = np.flatnonzero(np.isin(table.places.numbers, sorted(rows))).tolist()
@@ -180,14 +163,14 @@ def _convert_units(table: Table, examined: CheckedRows) -> FixStep:
     return FixStep(table, changes)
 
 
-def _drop_damaged(table: Table, examined: CheckedRows) -> FixStep:
+def _drop_damaged(table: Table, examined: CheckResult) -> FixStep:
     kept = undamaged(table, examined.faults)
     damaged = np.flatnonzero(~np.isin(table.places.numbers, kept.places.numbers))
     found = examined.faults.found
     return _without(table, damaged, lambda row: f"damaged: {found[int(table.places.numbers[row])].message}")
 
 
-def _sort(table: Table, _: CheckedRows) -> FixStep:
+def _sort(table: Table, _: CheckResult) -> FixStep:
     order = np.argsort(table.time, kind="stable")
 
     def changes() -> list[str]:
@@ -199,47 +182,39 @@ def _sort(table: Table, _: CheckedRows) -> FixStep:
     return FixStep(table.take(order), changes)
 
 
-def _drop_duplicates(table: Table, _: CheckedRows) -> FixStep:
+def _drop_duplicates(table: Table, _: CheckResult) -> FixStep:
     later, earlier, agree = repeats(table)
     first = dict(zip(later.tolist(), earlier.tolist(), strict=True))
     return _without(table, later[agree], lambda row: f"equal to {_line(table, first[row])}")
 
 
-def _keep_first(table: Table, _: CheckedRows) -> FixStep:
-    return _keep(table, keep_first=True)
-
-
-def _keep_last(table: Table, _: CheckedRows) -> FixStep:
-    return _keep(table, keep_first=False)
-
-
-def _keep(table: Table, *, keep_first: bool) -> FixStep:
-    others, kept, _ = repeats(table, keep_first=keep_first)
+def _keep(table: Table, _: CheckResult, *, keep_first: bool) -> FixStep:
+    others, kept = repeats(table, keep_first=keep_first)[:2]
     of = dict(zip(others.tolist(), kept.tolist(), strict=True))
     return _without(table, others, lambda row: f"of the same time as {_line(table, of[row])}")
 
 
-def _drop_impossible(table: Table, _: CheckedRows) -> FixStep:
+def _drop_impossible(table: Table, _: CheckResult) -> FixStep:
     return _without(table, impossible(table), lambda _: "an impossible price or volume")
 
 
-def _drop_off_grid(table: Table, _: CheckedRows) -> FixStep:
+def _drop_off_grid(table: Table, _: CheckResult) -> FixStep:
     return _without(table, off_grid(table), lambda _: "off the grid")
 
 
-def _drop_unfinished(table: Table, examined: CheckedRows) -> FixStep:
+def _drop_unfinished(table: Table, examined: CheckResult) -> FixStep:
     sign = unfinished(table, examined.seen) if len(table.time) else None
     rows = np.array([np.argmax(table.time)]) if sign else np.array([], dtype=np.intp)
     return _without(table, rows, lambda _: f"suspected unfinished: {sign}")
 
 
-FIXES: dict[str, Callable[[Table, CheckedRows], FixStep]] = {
+FIXES: dict[str, Callable[[Table, CheckResult], FixStep]] = {
     "convert-units": _convert_units,
     "drop-damaged": _drop_damaged,
     "sort": _sort,
     "drop-duplicates": _drop_duplicates,
-    "keep-first": _keep_first,
-    "keep-last": _keep_last,
+    "keep-first": partial(_keep, keep_first=True),
+    "keep-last": partial(_keep, keep_first=False),
     "drop-impossible": _drop_impossible,
     "drop-off-grid": _drop_off_grid,
     "drop-unfinished": _drop_unfinished,

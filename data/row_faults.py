@@ -92,7 +92,8 @@ def unfinished(table: Table, seen: np.datetime64) -> str | None:
     at = int(np.argmax(table.time))
     end = table.time[at] + step
     if end > seen:
-        return f"the bar of {utc(table.time[at])} ends at {utc(end)}, but the file was written by {utc(seen)}"
+        early = " (complete if its market closes earlier in the day)" if step >= DAY else ""
+        return f"the bar of {utc(table.time[at])} ends at {utc(end)}, but the file was written by {utc(seen)}{early}"
     volume = table.values["volume"]
     before = volume[np.argsort(table.time)][:-1][-QUIET_BARS:]
     before = before[np.isfinite(before)]

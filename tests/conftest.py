@@ -394,9 +394,9 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def serve(loopback_only: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ExchangeServer]]:
     """Return the function that makes exchanges on 127.0.0.1, from which this process fetches with short waits."""
-    monkeypatch.setattr("flagbt.data.fetching.retry.FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("flagbt.data.fetching.exchange.TIMEOUT_S", 1.0)
-    monkeypatch.setattr("flagbt.data.fetching.archives.TIMEOUT_S", 10.0)
+    monkeypatch.setattr("flagbt.fetching.retry.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("flagbt.fetching.exchange.TIMEOUT_S", 1.0)
+    monkeypatch.setattr("flagbt.fetching.archives.TIMEOUT_S", 10.0)
     servers: list[ExchangeServer] = []
 
     def make(*args: Any, **kwargs: Any) -> ExchangeServer:

@@ -73,7 +73,7 @@ def fetch(
     FetchError
         When the exchange gives no usable response.
     """
-    from ..data.fetching.fetch import FetchRequest, fetch_request
+    from ..fetching.fetch import FetchRequest, fetch_request
 
     with python_words():
         check_known("fetch", options, FetchOptions.__annotations__)

@@ -191,10 +191,11 @@ def _times(array: pa.Array, column: TimeColumn, places: Places) -> TimeArray:
 
     kind = array.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):  # Arrow keeps UTC, whatever the zone shown
-        stamps = array.cast(pa.timestamp("ns", kind.tz if pa.types.is_timestamp(kind) else None), safe=True)
+        zone = kind.tz if pa.types.is_timestamp(kind) else None
+        stamps = array.cast(pa.timestamp("ns", zone), safe=True)
         known = stamps.is_valid().to_numpy(zero_copy_only=False)
         result = stamps.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).astype("datetime64[ns]")
-        return column.of_stamps(np.where(known, result, np.datetime64("NaT", "ns")), places)
+        return column.of_stamps(np.where(known, result, np.datetime64("NaT", "ns")), places, is_naive=zone is None)
     if pa.types.is_dictionary(kind):
         array = array.dictionary_decode()
         kind = array.type

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +23,9 @@ from .file_format import FileFormat
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
 from .row_order import choose_by_rows, looks_like_data
 from .stacked_header import MOST_LINES, StackedHeader, stacked_header
-from .table import DAMAGED, Faults, Table, printable, shown
+from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .table_builder import TableBuilder
+from .time_forms import DayOrMonthFirst, day_month_format
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 # Text cells take ten times the memory of floats, so rows are converted in pieces; small pieces are the fastest.
@@ -49,18 +51,37 @@ class CsvLayout(NamedTuple):
 
 
 def read_delimited(path: Path, faults: Faults, reading: Reading) -> Table:
-    """Read a CSV file; read it a second time if its numbers contain commas."""
-    try:
-        return _read(path, faults, reading, None)
-    except CommaInNumber:
+    """Read a CSV file; read it again if its numbers contain commas, and if its dates may have the month or the day first."""
+    style: NumberStyle | None = None
+    notes: tuple[str, ...] = ()
+    while True:
+        try:
+            table = _read(path, faults, reading, style)
+            return table._replace(notes=(*table.notes, *notes))
+        except CommaInNumber:
+            with opened(path) as content:
+                layout = _find_layout(content, reading)
+                places = [layout.choice.positions[name] for name in COLUMNS]
+                style = style_of(
+                    (row[at] for piece in layout.pieces for row in piece.rows for at in places if at < len(row)), path.name
+                )
+        except DayOrMonthFirst:
+            if reading.time_format:
+                raise
+            with opened(path) as content:
+                order = _day_month_format(_find_layout(content, reading), path.name)
+            reading = replace(reading, time_format=order)
+            notes = (f"its times are read as {order}, as its cells prove: a number above 12 is a day",)
         faults.found.clear()
-        with opened(path) as content:
-            layout = _find_layout(content, reading)
-            places = [layout.choice.positions[name] for name in COLUMNS]
-            style = style_of(
-                (row[at] for piece in layout.pieces for row in piece.rows for at in places if at < len(row)), path.name
-            )
-        return _read(path, faults, reading, style)
+
+
+def _day_month_format(layout: CsvLayout, name: str) -> str:
+    choice = layout.choice
+    pieces = (
+        ([" ".join(row[at] for at in choice.time if at < len(row)) for row in piece.rows], Places(name, "line", piece.lines))
+        for piece in layout.pieces
+    )
+    return day_month_format(pieces, choice.time_name)
 
 
 def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | None) -> Table:

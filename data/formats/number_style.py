@@ -126,7 +126,7 @@ def _not_a_number(cell: str, at: int, column: str, places: Places) -> DataError:
     got = shown(cell) if cell.strip() else "a blank cell"
     remedy = "Fix the cell, or fetch the file again"
     if not cell.strip() or cell.strip().lower() in _MISSING_VALUES:
-        remedy += "; to leave the row out, use flagbt data check with --fix drop-damaged"
+        remedy += "; flagbt data check counts such rows, and its fix drop-damaged leaves them out"
     elif re.fullmatch(r"[+-]?\d{1,3}(?:[\s'’]\d{3})+(?:[.,]\d+)?", cell.strip()):
         remedy = "Save the file without thousands separators"
     elif re.fullmatch(r"[$€£¥]\s*[\d.,]+|[\d.,]+\s*[$€£¥%]|[\d.,]+\s*[KMBkmb]", cell.strip()):

@@ -16,6 +16,7 @@ from .column_choice import ColumnChoice
 from .number_style import is_number
 from .stated_columns import EXAMPLE, position_of, stated_columns
 from .table import shown
+from .time_forms import check_time_format
 from .vendor import Vendor
 from .vendors import VENDORS
 
@@ -69,7 +70,7 @@ def choose_by_rows(rows: Sequence[Sequence[str]], place: str, reading: Reading =
         return _as_stated(stated, rows[0], place, reading)
     cells = [row for row in rows if len(row) == width]
     numbers = np.array([[_number(cell) for cell in row] for row in cells])
-    known = [vendor for vendor in VENDORS if len(vendor.cells) == width and _has_times(vendor, cells)]
+    known = [vendor for vendor in VENDORS if vendor.rows and len(vendor.cells) == width and _has_times(vendor, cells)]
     with np.errstate(all="ignore"):
         share = {vendor.name: _share_possible(vendor, numbers, cells) for vendor in known}
     allowed = [vendor for vendor in known if share[vendor.name] > MOST_POSSIBLE]
@@ -143,8 +144,7 @@ def _has_times(vendor: Vendor, rows: Sequence[Sequence[str]]) -> bool:
         return is_time(cells["date"]) and not _EPOCH.fullmatch(cells["date"]) and is_time_of_day(cells["time of day"])
     if not vendor.time_format:
         return is_time(cells["time"])
-    form = re.escape(vendor.time_format).replace("%Y", r"\d{4}")
-    return bool(re.fullmatch(re.sub(r"%[mdHMS]", r"\\d\\d", form), cells["time"].strip(), re.ASCII))
+    return check_time_format(vendor.time_format).fits(cells["time"].strip())
 
 
 def _prices(vendor: Vendor, numbers: FloatArray) -> dict[str, FloatArray]:

@@ -39,7 +39,7 @@ class TableBuilder:
 
     def __init__(self, name: str, kind: str, choice: ColumnChoice, faults: Faults) -> None:
         self.choice = choice
-        self.column = TimeColumn(choice.time_name, faults)
+        self.column = TimeColumn(choice.time_name, faults, choice.time_format)
         self.roles = tuple(role for role in (*COLUMNS, "other volume", "quote volume") if role in choice.positions)
         self._name, self._kind = name, kind
         self._values: dict[str, list[FloatArray]] = {role: [] for role in self.roles}
@@ -139,7 +139,7 @@ class TableBuilder:
             tuple(notes),
             tuple(printable(name.strip()) for at, name in enumerate(header) if at not in choice.used),
             choice,
-            bool(self.column.naive),
+            self.column.is_naive,
             markets if self._markets is None else self._markets.markets(),
         )
 

@@ -46,7 +46,7 @@ _REMEDIES = (
     (re.compile(r"\d{8}"), "Write dates as 2024-01-31 or 20240131."),
     (
         re.compile(r"\s*"),
-        "Fix the cell, or fetch the file again; to leave the row out, use flagbt data check with --fix drop-damaged.",
+        "Fix the cell, or fetch the file again; flagbt data check counts such rows, and its fix drop-damaged leaves them out.",
     ),
 )
 
@@ -118,8 +118,10 @@ class TimeColumn:
             self._damaged("", at, places)
         return self._of_epochs(np.where(known, values, 0), known.copy(), places)
 
-    def of_stamps(self, stamps: TimeArray, places: Places) -> TimeArray:
+    def of_stamps(self, stamps: TimeArray, places: Places, *, is_naive: bool) -> TimeArray:
         """Return stamps that are times already, after adding a fault for each blank one."""
+        if is_naive and len(stamps):
+            self.naive = self.naive or places.at(0, self.name)
         for at in np.flatnonzero(np.isnat(stamps)).tolist():
             self._damaged("", at, places)
         return stamps
@@ -196,7 +198,7 @@ class TimeColumn:
             before, after = _EPOCH_UNITS[self.unit][0], _EPOCH_UNITS[unit[at]][0]
             error = DataError(
                 f"{places.at(at, self.name)}: here the times change from {before} to {after} ({shown(values[at])}). "
-                "Write the whole column in one unit, or use flagbt data check with --fix convert-units."
+                "Write the whole column in one unit; flagbt data check counts such rows, and convert-units converts them."
             )
             self.faults.add(MIXED_UNITS, places.numbers[at], error)
         factor = np.array([nanoseconds for _, nanoseconds, _, _ in _EPOCH_UNITS])[unit]

@@ -259,8 +259,8 @@ def test_fix_command(tmp_path: Path, lines: list[str], command: Command) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
-        (["--fix", "drop-duplicates"], 2, "--fix and --output go together"),
-        (["--output", "x.csv"], 2, "--fix and --output go together"),
+        (["--fix", "drop-duplicates"], 2, "go together with --output"),
+        (["--output", "x.csv"], 2, "go together with --output"),
         (["--fix", "drop-double", "--output", "x.csv"], 2, "Did you mean 'drop-"),
         (["--fix", "sort", "--output", "x.parquet"], 1, "ends in .csv or .csv.gz"),
         (["--fix", "sort", "--output", "nowhere/x.csv"], 1, "Check that its folder exists"),

@@ -126,6 +126,30 @@ def test_an_hour_twice_in_autumn(tmp_path: Path, frame: pd.DataFrame, zone: str,
     assert explanations(check_table(shifted)) == {}
 
 
+@pytest.mark.parametrize("rule", ["4h", "1D"])
+def test_longer_bars_in_local_time(tmp_path: Path, frame: pd.DataFrame, rule: str) -> None:
+    """Half of the bars would be left out as off the grid, since clocks changed."""
+    utc = pd.date_range("2024-02-20", periods=200, freq=rule, tz="UTC")
+    local = frame.assign(time=utc.tz_convert("America/New_York").tz_localize(None))
+    check_explained(put(tmp_path, local), "off-grid", "look like local times", "--time-zone America/New_York (or")
+    assert explanations(check_table(put(tmp_path, frame.assign(time=utc), "utc.csv"))) == {}
+
+
+def test_days_that_begin_at_local_midnight(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """Daily bars as yfinance gives them, with offsets, would lose the half of a year."""
+    days = pd.date_range("2024-02-20", periods=200, freq="1D", tz="America/New_York")
+    path = put(tmp_path, frame.assign(time=[str(day) for day in days]))
+    check_explained(path, "off-grid", "in the local time of America/New_York", "local dates without an offset")
+
+
+def test_the_moments_when_bars_were_stored(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """All bars but those that were stored in the commonest second would be left out."""
+    random = np.random.default_rng(0)
+    late = pd.to_timedelta(np.round(random.uniform(0.2, 40, 200), 3), unit="s")
+    path = put(tmp_path, frame.assign(time=frame["time"] + late))
+    check_explained(path, "off-grid", "up to 39.", "whole steps of 3,600 seconds", "Write the times when the bars open")
+
+
 def test_an_hour_missing_in_spring_may_be_local_time(tmp_path: Path, frame: pd.DataFrame) -> None:
     """Bars that are shifted by hours would be read as UTC without a hint."""
     utc = pd.date_range("2024-03-08", periods=200, freq="h", tz="UTC")

@@ -12,9 +12,9 @@ import pytest
 from exchange_server import HOUR_MS, ExchangeServer, OutsideError, assert_equals, fetched, leftovers, make_truth, ms
 
 from flagbt.data.bars import Bars
-from flagbt.data.fetching.fetch import FetchRequest, fetch_request
 from flagbt.data.readers import read_bars, write_bars_csv
 from flagbt.errors import DataError, FetchError, FlagbtError, UsageError
+from flagbt.fetching.fetch import FetchRequest, fetch_request
 
 Serve = Callable[..., ExchangeServer]
 pytestmark = pytest.mark.usefixtures("loopback_only")

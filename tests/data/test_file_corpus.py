@@ -350,6 +350,7 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     ),
     "page.json": ("<html>502 Bad Gateway</html>", ["line 1", "array of rows", "<html>"]),
     "empty.json": ("[]", ["no row"]),
+    "blank-row.json": ("[[]]", ["row 1"]),
     "deep.json": ("[" * 100_000, ["row 1", "not nested"]),
     "deep-inside.json": ("[[1704067200000, " + "[" * 5000 + "]" * 5000 + "]]", ["row 1"]),
     "cut.json": (json.dumps(CANDLES)[:-40], [f"row {N}"]),

@@ -153,6 +153,7 @@ STATED = {
     "weekend": None,
     "Sat-Sun-Mon": None,
     "22:00-22:00": None,
+    "Sun 24:00-Mon 00:00": None,
 }
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flagbt.arrays import TimeArray
-from flagbt.data.formats import time_forms
+from flagbt.data.formats import arrow_table, time_forms
 from flagbt.data.formats.table import Faults, Places
-from flagbt.data.formats.time_forms import DayOrMonthFirst, check_time_format, day_month_format
+from flagbt.data.formats.time_forms import DayOrMonthFirst, check_time_format, day_and_month, day_month_format
 from flagbt.data.formats.time_stamps import TimeColumn
 from flagbt.errors import DataError, UsageError
 
@@ -211,6 +214,26 @@ def test_times_without_offset_are_known(cells: list[str], naive: bool) -> None:
     column = TimeColumn("time", Faults(strict=True))
     column.of_text(cells, places(len(cells)))
     assert column.is_naive == naive
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+def test_stamps_of_parquet_without_a_zone_are_naive(zone: str | None) -> None:
+    """Local times of a Parquet file could not be converted by a stated zone, or those in UTC would be."""
+    array = pa.array([MORNING.replace(tzinfo=None)], pa.timestamp("us", zone))
+    column = TimeColumn("time", Faults(strict=True))
+    arrow_table._times(array, column, places(1))
+    assert column.is_naive == (zone is None)
+
+
+def test_the_examples_of_the_manual() -> None:
+    """The manual would promise forms that are refused."""
+    manual = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = manual.partition("## Other forms of times")[2].partition("\n\n- ")[0].splitlines()
+    cells = [cell for row in rows if row.startswith("|") for cell in re.findall("`(.+?)`", row)]
+    assert len(cells) > 20
+    for cell in cells:
+        decided = day_month_format([([cell], places(1))], "Date") if day_and_month(cell) else ""
+        assert str(stamps([cell], decided)[0])[:13] in {"2024-01-31T13", "2024-01-31T09", "2024-01-31T00"}, cell
 
 
 # --- stated -----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from flagbt.data.bars import COLUMNS, Bars
-from flagbt.data.fetching.fetch import FetchRequest, FetchResult, fetch_request
+from flagbt.fetching.fetch import FetchRequest, FetchResult, fetch_request
 
 HOUR_MS = 3_600_000
 STEPS_MS = {"1m": 60_000, "1h": HOUR_MS, "4h": 4 * HOUR_MS, "1d": 24 * HOUR_MS}

@@ -559,8 +559,8 @@ def import_all() -> None:
     import transformers  # noqa: F401
     from conftest import NANO
 
-    import flagbt.data.fetching.exchange
     import flagbt.engine.backtest
+    import flagbt.fetching.exchange
     import flagbt.reports.runs_index
     import flagbt.reports.tearsheet
     import flagbt.results.evidence

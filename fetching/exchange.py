@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ...errors import DataError, FetchError, UsageError, nearest
+from ..errors import DataError, FetchError, UsageError, nearest
 from .exchange_rows import NO_ROWS, ExchangeRows, bars_of_rows, joined, utc_ms
 from .retry import NoAnswer, Retry
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ...arrays import PhaseProgress
-from ...errors import DataError, FetchError
+from ..arrays import PhaseProgress
+from ..errors import DataError, FetchError
 from .archives import Archive, Period, days, months
 from .backfill import SEAM_BARS
 from .exchange_rows import ExchangeRows, Hole, disagreement, holes, joined, utc_ms, values_text, without

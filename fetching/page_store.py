@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError, FetchError
-from ...storage.atomic_files import sync
+from ..errors import DataError, FetchError
+from ..storage.atomic_files import sync
 from .exchange_rows import NO_ROWS, ExchangeRows, joined
 
 LOCK, SERIES, PAGE = "lock", "series.json", ".npy"

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...arrays import PhaseProgress
-from ...errors import DataError, FetchError, UsageError, check_choice
-from ...storage.atomic_files import sha256_of, write_bytes
-from ..bars import Bars
-from ..readers import file_of, read_strictly
+from ..arrays import PhaseProgress
+from ..data.bars import Bars
+from ..data.readers import file_of, read_strictly
+from ..errors import DataError, FetchError, UsageError, check_choice
+from ..storage.atomic_files import sha256_of, write_bytes
 from .archive_backfill import ArchiveBackfill
 from .archives import FIRST_MS, Archive, check_archive
 from .backfill import Backfill

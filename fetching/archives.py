@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import DataError, FetchError, UsageError
-from ..bars import COLUMNS
-from ..formats.table import Faults
-from ..readers import read_table
+from ..data.bars import COLUMNS
+from ..data.formats.table import Faults
+from ..data.readers import read_table
+from ..errors import DataError, FetchError, UsageError
 from .exchange import TIMEOUT_S, load_ccxt
 from .exchange_rows import ExchangeRows, bars_of_rows
 from .retry import NoAnswer, Retry

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import DataError
-from ..bars import COLUMNS, Bars, utc
+from ..data.bars import COLUMNS, Bars, utc
+from ..errors import DataError
 
 ExchangeRows = npt.NDArray[np.float64]  # whole milliseconds up to the year 285,000 are exact
 Hole = tuple[int, int]  # milliseconds, end exclusive

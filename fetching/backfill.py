@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ...arrays import PhaseProgress
-from ...errors import DataError, FetchError
+from ..arrays import PhaseProgress
+from ..errors import DataError, FetchError
 from .exchange import ExchangeResponse
 from .exchange_rows import NO_ROWS, ExchangeRows, Hole, disagreement, holes, joined, utc_ms, values_text, without
 from .retry import NoAnswer

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ...errors import FetchError, FlagbtError
+from ..errors import FetchError, FlagbtError
 
 T = TypeVar("T")
 
