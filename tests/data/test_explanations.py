@@ -211,6 +211,16 @@ def test_most_rows_have_the_same_fault(tmp_path: Path, frame: pd.DataFrame) -> N
     assert examined.offer is None
 
 
+def test_gaps_of_bad_rows_are_not_called_times_without_trades(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """Rows with blank cells would be replaced by flat bars."""
+    rows = frame.astype(str)
+    rows.iloc[1::3, 1] = ""
+    examined = check_table(put(tmp_path, rows))
+    assert [each.kind for each in examined.problems] == ["damaged", "gaps"]
+    assert explanations(examined) == {}
+    assert "drop-damaged would leave out 67 of 200 rows" in examined.problems[0].advice
+
+
 def test_the_number_is_stated_where_many_bars_go(tmp_path: Path, frame: pd.DataFrame, command: Command) -> None:
     """A fix would leave out a third of the bars, and the user learn it afterwards."""
     random = np.random.default_rng(0)
@@ -295,5 +305,9 @@ def test_the_likely_name(role: str, names: tuple[str, ...], likely: str) -> None
 
 def test_the_likely_name_is_in_the_message(tmp_path: Path, frame: pd.DataFrame) -> None:
     """A file whose close is called Price would get the advice to rename 'low'."""
-    with pytest.raises(FlagbtError, match="Did you mean 'price'"):
-        bars_of_file(put(tmp_path, frame.rename(columns={"close": "Price"})))
+    path = put(tmp_path, frame.rename(columns={"close": "Last price"}))
+    with pytest.raises(FlagbtError, match="Did you mean 'last price'.*--columns 'close=last price'"):
+        bars_of_file(path)
+    assert (
+        bars_of_file(path, Reading(columns="close=last price")).digest == bars_of_file(put(tmp_path, frame, "right.csv")).digest
+    )
