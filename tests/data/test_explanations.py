@@ -13,7 +13,7 @@ import pytest
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.check import CheckResult, check_table
 from flagbt.data.formats.likely_names import likely_name
-from flagbt.data.readers import read_bars
+from flagbt.data.readers import bars_of_file
 from flagbt.data.reading import Reading
 from flagbt.data.repair import repair
 from flagbt.errors import DataError, FlagbtError
@@ -53,7 +53,7 @@ def check_explained(path: Path, kind: str, *texts: str) -> None:
     assert examined.offer is None
     assert not any(each.offered for each in examined.problems)
     with pytest.raises(DataError) as refusal:
-        read_bars(path)
+        bars_of_file(path)
     for text in texts:
         assert text in str(refusal.value)
     assert "lists all such bars and their fixes" not in str(refusal.value)
@@ -187,8 +187,8 @@ def test_another_order_of_the_prices(tmp_path: Path, frame: pd.DataFrame, order:
     path = put(tmp_path, frame.assign(**wrong))
     check_explained(path, "impossible", f"read as {', '.join(order)}, 200 of 200 bars are possible", "--columns time=0,")
     option = str(check_table(path).problems[0].explanation).partition("--columns ")[2].removesuffix(".")
-    right = read_bars(put(tmp_path, frame, "right.csv"))
-    assert read_bars(path, Reading(columns=option)).digest == right.digest
+    right = bars_of_file(put(tmp_path, frame, "right.csv"))
+    assert bars_of_file(path, Reading(columns=option)).digest == right.digest
 
 
 def test_no_volumes_at_all(tmp_path: Path, frame: pd.DataFrame) -> None:
@@ -307,5 +307,7 @@ def test_the_likely_name_is_in_the_message(tmp_path: Path, frame: pd.DataFrame) 
     """A file whose close is called Price would get the advice to rename 'low'."""
     path = put(tmp_path, frame.rename(columns={"close": "Last price"}))
     with pytest.raises(FlagbtError, match="Did you mean 'last price'.*--columns 'close=last price'"):
-        read_bars(path)
-    assert read_bars(path, Reading(columns="close=last price")).digest == read_bars(put(tmp_path, frame, "right.csv")).digest
+        bars_of_file(path)
+    assert (
+        bars_of_file(path, Reading(columns="close=last price")).digest == bars_of_file(put(tmp_path, frame, "right.csv")).digest
+    )
