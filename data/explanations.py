@@ -26,7 +26,7 @@ SECOND = np.timedelta64(1, "s")
 MARKETS_APART = 1.05  # the ratio of two closes at the same time; two sources of one market differ by less than 1 %
 USUAL_STEPS = tuple(np.timedelta64(minutes, "m") for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 480, 720, 1440, 10080))
 NEAR = 0.05  # of a step
-_OPTIONS = {  # by what was expected
+_OPTIONS = {  # by what was expected, where the message has no remedy of the form itself
     "expected a time": " State how the times are written: --time-format.",
     "expected a number": " State which columns hold the prices and the volume: --columns.",
 }
@@ -64,7 +64,7 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
         if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
             of_grid = (calendar_bars, shifted_by_clocks, mixed_stamps, near_stamps) if "off-grid" in kinds else ()
             of_trades = (single_trades,) if "off-grid" in kinds or _is_flat(table) else ()
-            about_time = (*of_grid, *of_trades, unnamed_markets, local_times)
+            about_time = (*of_grid, *of_trades, two_lengths, coarse_times, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -79,7 +79,7 @@ def most_damaged(faults: Sequence[Fault], rows: int) -> Explanation | None:
     cause, count = causes.most_common(1)[0]
     if count <= 0.5 * rows:
         return None
-    option = next((option for text, option in _OPTIONS.items() if text in cause), "")
+    option = next((option for text, option in _OPTIONS.items() if text in cause and "Fix the cell" in cause), "")
     return Explanation(
         "this is how the file is written",
         f"{count:,} of {rows:,} rows have the same fault",
@@ -197,6 +197,43 @@ def shifted_by_clocks(table: Table) -> Explanation | None:
     return None
 
 
+def two_lengths(table: Table) -> Explanation | None:
+    """Return whether bars of one length follow bars of another one, as in a file of two timeframes."""
+    apart = np.diff(np.unique(table.time))
+    lengths, counts = np.unique(apart, return_counts=True)
+    if len(lengths) < 2:
+        return None
+    often = np.argsort(counts)[-2:]
+    (fewer, more), (second, first) = counts[often].tolist(), lengths[often]
+    is_second = apart == second
+    in_a_row = int((is_second[1:] & is_second[:-1]).sum())
+    if fewer < max(5, 0.1 * len(apart)) or in_a_row < 0.8 * fewer:
+        return None
+    return Explanation(
+        "these are bars of two lengths in one file",
+        f"{more:,} open {seconds_text(first)} seconds before the next one, and {fewer:,}, most of them in a row, "
+        f"{seconds_text(second)} seconds",
+        "Give the bars of one length; flagbt data resample makes longer ones of the shorter.",
+        ("off-grid", "gaps"),
+    )
+
+
+def coarse_times(table: Table) -> Explanation | None:
+    """Return whether several bars in a row have the same time, as where the time of day is in another column."""
+    counts = np.unique(table.time, return_counts=True)[1]
+    o, close = table.values["open"], table.values["close"]
+    if np.median(counts) < 3 or (np.diff(table.time) < np.timedelta64(0)).any():
+        return None
+    if not np.median(np.abs(np.log(o[1:] / close[:-1]))) < np.log(MARKETS_APART):  # also where it is NaN
+        return None
+    return Explanation(
+        "the times are coarser than the bars",
+        f"{len(table.time):,} bars in a row have {len(counts):,} times",
+        "If the time of day is in another column, state both: --columns time=0+1, by their positions.",
+        REPETITIONS,
+    )
+
+
 def unnamed_markets(table: Table) -> Explanation | None:
     """Return whether times occur again with prices of another level, as in a file of several markets."""
     times, which, counts = np.unique(table.time, return_inverse=True, return_counts=True)
@@ -207,8 +244,8 @@ def unnamed_markets(table: Table) -> Explanation | None:
     lowest, highest = np.full(len(times), np.inf), np.zeros(len(times))
     np.minimum.at(lowest, which, close)
     np.maximum.at(highest, which, close)
-    ratio = float(np.nanmedian((highest / lowest)[repeated]))
-    if not MARKETS_APART < ratio < np.inf:
+    ratios = (highest / lowest)[repeated & (lowest > 0) & np.isfinite(highest)]
+    if not len(ratios) or (ratio := float(np.median(ratios))) <= MARKETS_APART:
         return None
     backwards = np.flatnonzero(np.diff(table.time) < np.timedelta64(0)) + 1
     most = int(counts.max())

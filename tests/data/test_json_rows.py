@@ -17,7 +17,7 @@ import pytest
 
 from flagbt.data.bars import COLUMNS, HOUR, Bars
 from flagbt.data.formats import json_scan
-from flagbt.data.readers import read_bars
+from flagbt.data.readers import bars_of_file
 from flagbt.data.reading import Reading
 from flagbt.errors import DataError
 
@@ -47,7 +47,7 @@ def read(folder: Path, content: object, symbol: str | None = None, name: str = "
         path.write_bytes(buffer.getvalue())
     else:
         path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    return read_bars(path, Reading(symbol=symbol))
+    return bars_of_file(path, Reading(symbol=symbol))
 
 
 def refused(folder: Path, content: object, symbol: str | None = None) -> str:
