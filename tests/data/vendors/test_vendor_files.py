@@ -10,6 +10,7 @@ from vendor_by_hand import BY_HAND
 from vendor_files import FILES, OTHER_FILES
 
 from flagbt.data.readers import read_bars
+from flagbt.data.reading import Reading
 from flagbt.errors import DataError
 
 
@@ -29,6 +30,19 @@ def test_every_file_is_read_by_hand_too() -> None:
 def test_the_file_contains_these_bars(name: str) -> None:
     """If the file did not contain its bars as the vendor documents them, the tests below would show nothing."""
     assert BY_HAND[name](FILES[name].content).digest == FILES[name].bars.digest
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_file_is_read_as_its_bars(tmp_path: Path, name: str) -> None:
+    """A vendor's file would be refused, or read as other bars."""
+    made = FILES[name]
+    bars = read_bars(put(tmp_path, name, made.content), Reading(**made.reading))
+    expected = BY_HAND[name](made.content)
+    assert (len(bars), bars.time[0], bars.time[-1]) == (len(expected), expected.time[0], expected.time[-1])
+    assert [getattr(bars, each)[[0, -1]].tolist() for each in ("open", "high", "low", "close", "volume")] == [
+        getattr(expected, each)[[0, -1]].tolist() for each in ("open", "high", "low", "close", "volume")
+    ]
+    assert bars.digest == expected.digest
 
 
 @pytest.mark.parametrize("name", OTHER_FILES)
