@@ -20,7 +20,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -310,3 +312,54 @@ def moved_arguments(remedy: str, *names: str) -> Callable[[Callable[_P, _R]], Ca
         return checked
 
     return decorate
+
+
+@contextmanager
+def python_words() -> Iterator[None]:
+    """Write the options that an error names as the arguments of a function: ``--fee-bps 5`` as ``fee_bps=5``.
+
+    In a notebook without ipywidgets, transformers warns about progress bars, which flagbt does not show: that warning is left
+    out.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            yield
+    except FlagbtError as error:
+        error.args = (_python_words(str(error)),)
+        raise
+
+
+def _python_words(text: str) -> str:
+    """Return a message with arguments in place of options.
+
+    Examples
+    --------
+    >>> _python_words("--strategy flagtrader needs a checkpoint: add --ckpt NAME.")
+    'strategy flagtrader needs a checkpoint: add checkpoint=NAME.'
+    >>> _python_words("--allow-overlap trades them; --short: it goes long only.")
+    'allow_overlap=True trades them; short: it goes long only.'
+    >>> _python_words("--ckpt: import it with flagbt ckpt import FILE --name NAME. Choose another --ckpt.")
+    'checkpoint: import it with flagbt ckpt import FILE --name NAME. Choose another checkpoint.'
+    >>> _python_words("State it: --columns close=Price, --time-format '%d.%m.%Y', or --symbol BTC-USD.")
+    "State it: columns='close=Price', time_format='%d.%m.%Y', or symbol='BTC-USD'."
+    """
+
+    def argument(found: re.Match[str]) -> str:
+        if re.search(r"\bflagbt [a-z]", re.split(r"[.;] |[()]", text[: found.start()])[-1]):
+            return found[0]  # of a command for a shell
+        name = {"ckpt": "checkpoint", "param": "params"}.get(found[1], found[1].replace("-", "_"))
+        value = (found[2] or "").strip()
+        if name in _TEXTS:
+            return f"{name}={value.strip(chr(39))!r}" if value else name
+        if value and (value[0].isupper() or value[0].isdecimal()):
+            return f"{name}={value}"
+        if value:
+            return f"{name} {value}"
+        return f"{name}=True" if name in _FLAGS and not text.startswith(":", found.end()) else name
+
+    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)( '[^']*'| [a-z_]+=[\w=,+./-]*\w| [A-Z0-9][\w./:-]*\w)?", argument, text)
+
+
+_TEXTS = ("columns", "time_format", "time_zone", "symbol", "closed_hours")
+_FLAGS = ("allow_overlap", "short", "force", "overwrite", "yes", "resume")

@@ -126,7 +126,7 @@ def ckpt_import(
 
     target = checkpoint_folder(output, name, overwrite=overwrite)
     from ..data.labels import label_spec
-    from ..data.readers import read_bars
+    from ..data.readers import bars_of_file
     from ..models.kinds.original_import import OwnerDeclaration, import_checkpoint
     from ..workflows.inputs import check_has_file
 
@@ -139,7 +139,7 @@ def ckpt_import(
         labels=None if labels is None else label_spec(labels),
         seen=trained_on,
         validated_on=validated_on,
-        bars=None if data is None else read_bars(data, reading),
+        bars=None if data is None else bars_of_file(data, reading),
     )
     checkpoint = import_checkpoint(file, target, stated, overwrite=overwrite)
     print_resolved("checkpoint", checkpoint)

@@ -148,11 +148,11 @@ def data_resample(file: Path, reading: Reading, timeframe: str, output: Path, as
     """Join bars into longer ones on UTC boundaries; incomplete buckets are left out and listed."""
     from ..data import resample
     from ..data.bars import utc
-    from ..data.readers import read_bars, write_bars_csv
+    from ..data.readers import bars_of_file, write_bars_csv
 
     step = resample.timeframe(timeframe)
     _check_new(output)
-    whole = read_bars(file, reading)
+    whole = bars_of_file(file, reading)
     joined = resample.resample(whole, step)
     bars = joined.bars
     write_bars_csv(bars, output)

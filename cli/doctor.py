@@ -95,7 +95,7 @@ def doctor_command(
 def _checkpoint(
     ckpt: str, files: tuple[Path | None, Path | None], reading: Reading, timerange: TimeRange | None, seed: int
 ) -> Diagnosis:
-    from ..data.readers import read_bars
+    from ..data.readers import bars_of_file
     from ..doctor.checkpoint_subject import subject_of_checkpoint
     from ..doctor.examine import examine
     from ..models.checkpoint import find_checkpoint
@@ -103,7 +103,7 @@ def _checkpoint(
 
     checkpoint = find_checkpoint(ckpt)
     print_resolved("checkpoint", checkpoint)
-    tested, past = load_bars(files[0], reading), None if files[1] is None else read_bars(files[1], reading)
+    tested, past = load_bars(files[0], reading), None if files[1] is None else bars_of_file(files[1], reading)
     subject = subject_of_checkpoint(checkpoint, tested, past=past, timerange=timerange, seed=seed)
     with ProgressBars({"checks": "Examining"}) as bars:
         return examine(subject, progress=lambda _check, done, total: bars.update("checks", done, total))

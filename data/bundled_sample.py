@@ -21,7 +21,7 @@ from ..arrays import FloatArray
 from ..errors import DataError
 from .bars import HOUR, Bars
 from .labels import LabelSpec, class_shares
-from .readers import read_bars, write_bars_csv
+from .readers import bars_of_file, write_bars_csv
 
 SAMPLE_FILE = Path(__file__).parent / "sample" / "btc_1h_synthetic.csv.gz"
 FACTS_FILE = Path(__file__).parent / "sample" / "stylised_facts.json"
@@ -137,7 +137,7 @@ def load_sample() -> Bars:
     DataError
         If the file is missing from the installation.
     """
-    return dataclasses.replace(read_bars(SAMPLE_FILE), source=SOURCE, synthetic=True)
+    return dataclasses.replace(bars_of_file(SAMPLE_FILE), source=SOURCE, synthetic=True)
 
 
 def stylised_facts(bars: Bars) -> dict[str, float]:
@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.write:
         write_bars_csv(generate_sample(), SAMPLE_FILE)
     else:
-        bars = read_bars(options.measure)
+        bars = bars_of_file(options.measure)
         record = {
             "command": f"python -m flagbt.data.bundled_sample --measure {bars.source}",
             "bars": f"{len(bars)} real hourly bars, digest {bars.digest}",

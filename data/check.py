@@ -302,9 +302,12 @@ def _explained(problems: list[Problem], table: Table) -> list[Problem]:
     kinds = {problem.kind for problem in problems}
     found = explained(table, kinds) if len(table.time) else ()
     by_kind = {kind: each for each in reversed(found) for kind in each.kinds}
-    is_refused = any(REMEDIES[kind].refused for kind in kinds & set(by_kind))
+    refused = {kind for kind in kinds if REMEDIES[kind].refused}
+    is_refused = bool(refused & set(by_kind))
+    if refused:  # bars may be missing only because their rows are bad
+        problems = [replace(each, explanation=None) if each.kind == "gaps" else each for each in problems]
     return [
-        replace(problem, explanation=problem.explanation or by_kind.get(problem.kind))
+        replace(problem, explanation=by_kind.get(problem.kind, problem.explanation))
         for problem in problems
         if not (problem.kind == "gaps" and "gaps" in by_kind and is_refused)
     ]

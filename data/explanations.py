@@ -26,7 +26,7 @@ SECOND = np.timedelta64(1, "s")
 MARKETS_APART = 1.05  # the ratio of two closes at the same time; two sources of one market differ by less than 1 %
 USUAL_STEPS = tuple(np.timedelta64(minutes, "m") for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 480, 720, 1440, 10080))
 NEAR = 0.05  # of a step
-_OPTIONS = {  # by what was expected
+_OPTIONS = {  # by what was expected, where the message has no remedy of the form itself
     "expected a time": " State how the times are written: --time-format.",
     "expected a number": " State which columns hold the prices and the volume: --columns.",
 }
@@ -79,7 +79,7 @@ def most_damaged(faults: Sequence[Fault], rows: int) -> Explanation | None:
     cause, count = causes.most_common(1)[0]
     if count <= 0.5 * rows:
         return None
-    option = next((option for text, option in _OPTIONS.items() if text in cause), "")
+    option = next((option for text, option in _OPTIONS.items() if text in cause and "Fix the cell" in cause), "")
     return Explanation(
         "this is how the file is written",
         f"{count:,} of {rows:,} rows have the same fault",
@@ -207,8 +207,8 @@ def unnamed_markets(table: Table) -> Explanation | None:
     lowest, highest = np.full(len(times), np.inf), np.zeros(len(times))
     np.minimum.at(lowest, which, close)
     np.maximum.at(highest, which, close)
-    ratio = float(np.nanmedian((highest / lowest)[repeated]))
-    if not MARKETS_APART < ratio < np.inf:
+    ratios = (highest / lowest)[repeated & (lowest > 0) & np.isfinite(highest)]
+    if not len(ratios) or (ratio := float(np.median(ratios))) <= MARKETS_APART:
         return None
     backwards = np.flatnonzero(np.diff(table.time) < np.timedelta64(0)) + 1
     most = int(counts.max())

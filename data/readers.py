@@ -12,11 +12,12 @@ import os
 import pkgutil
 import re
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from ..arrays import TimeArray
-from ..errors import DataError, nearest
+from ..errors import DataError, known_arguments, nearest, python_words
 from ..storage.atomic_files import write_bytes
 from ..storage.paths import path_of
 from . import formats
@@ -26,14 +27,15 @@ from .formats.file_format import FileFormat
 from .formats.markets import of_one_market
 from .formats.table import Faults, Places, Table
 from .formats.utc_open_times import with_utc_open_times
-from .reading import AS_WRITTEN, Reading
+from .reading import AS_WRITTEN, Reading, ReadingOptions, reading_from
 
 UNKNOWN_STEP = np.timedelta64("NaT")  # Bars then finds the step
 
 _logger = logging.getLogger(__name__)
 
 
-def read_bars(path: str | Path, reading: Reading = AS_WRITTEN) -> Bars:
+@known_arguments("read_bars", *ReadingOptions.__annotations__)
+def read_bars(path: str | Path, **stated: Unpack[ReadingOptions]) -> Bars:
     """Read a file of bars, in any of ``FORMATS``.
 
     Columns are found by name, in any case: one of ``TIME_NAMES`` (the first in that order) with the bars' OPEN times,
@@ -49,8 +51,17 @@ def read_bars(path: str | Path, reading: Reading = AS_WRITTEN) -> Bars:
     ----------
     path : str or Path
         A file whose name ends in one of ``FORMATS``.
-    reading : Reading
-        What the file does not show.
+    columns : str or mapping, optional
+        Roles and the columns that have them, by name or by position from 0: ``{"time": 0, "close": "Price"}``, or
+        ``time=0,close=Price``; the roles are time, open, high, low, close, volume, symbol, and close_time in place of time.
+    time_format : str, optional
+        How the times are written, in the notation of ``strptime``.
+    time_zone : str, optional
+        The zone of times that are written without an offset; by default UTC.
+    symbol : str, optional
+        The market to read from a file with several.
+    closed_hours : str, optional
+        When the market is closed each week, in UTC: ``Fri 22:00-Sun 22:00``; by default what the file shows.
 
     Returns
     -------
@@ -59,12 +70,20 @@ def read_bars(path: str | Path, reading: Reading = AS_WRITTEN) -> Bars:
 
     Raises
     ------
+    UsageError
+        For an argument that is not of these forms.
     DataError
         For a file that is missing, unreadable, damaged or beyond the limits, and for the first cell that is not a time or
         number or violates a rule of `Bars`, with its line (text; the header's line counts) or row (Parquet, Feather, JSON)
         and column. Nothing is repaired: a blank or NaN cell is refused too.
     """
-    table, bars = read_strictly(path := path_of(path, "path"), reading)
+    with python_words():
+        return bars_of_file(path_of(path, "path"), reading_from(stated))
+
+
+def bars_of_file(path: Path, reading: Reading = AS_WRITTEN) -> Bars:
+    """Read a file of bars as `read_bars`, with the words of the command line in messages."""
+    table, bars = read_strictly(path, reading)
     for note in table.notes:
         _logger.warning("%s: %s.", path.name, note)
     return bars

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
-from ..options import check_options, known_fields, option, option_table
+from ..errors import UsageError, quoted_value
+from ..options import check_options, from_options, known_fields, option, option_table
 
 
 @known_fields
@@ -74,3 +75,28 @@ class ReadingOptions(FileOptions, total=False):
     """The fields of `Reading`, as functions for Python take them by name; ``columns`` may be a mapping from roles as well."""
 
     columns: str | Mapping[str, int | str] | None
+
+
+def reading_from(options: Mapping[str, object]) -> Reading:
+    """Return how a file is read, from keyword arguments; others than those of a reading are left out.
+
+    Raises
+    ------
+    UsageError
+        For a value of another type.
+    """
+    stated = {name: options[name] for name in ReadingOptions.__annotations__ if name in options}
+    if isinstance(columns := stated.get("columns"), Mapping):
+        stated["columns"] = ",".join(_column_text(role, column) for role, column in columns.items()) or None
+    return from_options(Reading, stated)
+
+
+def _column_text(role: object, column: object) -> str:
+    for text in (role, column):
+        is_plain = isinstance(text, str) and text.strip() == text != "" and not set(text) & set(",=\n\r\0")
+        if not (is_plain or (text is column and isinstance(text, int) and not isinstance(text, bool) and text >= 0)):
+            raise UsageError(
+                f"columns: {quoted_value(text)} is not a role or a column. Give names without a comma or '=', or positions "
+                "from 0: columns={'time': 0, 'close': 'Price'}."
+            )
+    return f"{role}={column}"

@@ -1,8 +1,9 @@
 """Recognise from bars alone when their market is closed each week: weekends, nights, half days.
 
 The rule. A week is cut into slots of one step. A slot without a bar is closed if other weeks show it: of the 13 weeks
-around it, before it or after it (of weeks that have bars at all, and of a shorter file all), the same slot has no bar in at
-least three, this week's included, and has one in at most one of six. Nothing is recognised unless, over the whole file,
+around it, before it or after it (of weeks that have bars at all; fewer at the ends of a file), the same slot has no bar in at
+least three, this week's included, and has one in at most one of six. So it is in the weeks before and after for as long as it
+has no bar there. Nothing is recognised unless, over the whole file,
 
 - at least a quarter of the missing bars are explained (else hours without trades make a pattern by chance), and
 - a bar is at least 10 times as likely in the slots that the other weeks show open as in those that they show closed.
@@ -19,6 +20,7 @@ This describes a file as a whole. Nothing that trades or learns reads it, so it 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -34,10 +36,10 @@ EXPLAINED = 0.25  # of the missing bars, in weeks with bars
 CONTRAST = 10.0
 EDGE = np.timedelta64(3600, "s")
 SHORTEST = np.timedelta64(900, "s")
-MOST_SLOTS = 64_000_000
+MOST_SLOTS = 32_000_000  # sixty years of minutes
 SPARSEST = 200  # slots per bar
 BLOCK = 2_000_000  # slots at once
-OTHER_SHARE = 0.2  # of the weeks, for a second pattern in the text
+OTHER_SHARE = 0.1  # of the weeks, for a second pattern in the text
 
 
 class _Weeks(NamedTuple):
@@ -79,6 +81,7 @@ def recognised_hours(time: TimeArray, step: np.timedelta64) -> MarketHours:
     if found.explained < max(EXPLAINED * found.missing, 1) or not share[0] > CONTRAST * share[1]:
         return nothing
     closed = _with_edges(found.closed & ~weeks.has_bar, weeks, int(EDGE // step), int(DAY // step))
+    closed = _through_the_weeks(closed, weeks).ravel()
     starts, ends = _bounds(closed)
     long = (ends - starts) * step >= SHORTEST
     for start, end in zip(starts[~long].tolist(), ends[~long].tolist(), strict=True):
@@ -143,8 +146,7 @@ def _shown_closed(has_bar: BoolArray, known: BoolArray, seen: BoolArray) -> tupl
     own_missing, own_known = (known & ~has_bar).astype(np.int16), known.astype(np.int16)
     shown, enough = np.zeros_like(has_bar), np.zeros_like(has_bar)
     for back in (WEEKS - 1, WEEKS // 2, 0):
-        low = np.clip(here - back, 0, max(0, total - WEEKS))
-        high = np.minimum(low + WEEKS, total)
+        low, high = np.maximum(here - back, 0), np.minimum(here - back + WEEKS, total)
         lacking, of = (each[high] - each[low] for each in sums)
         others, other_weeks = lacking - own_missing, of - own_known
         fits = (others >= FEWEST_WEEKS - 1) & (other_weeks - others <= other_weeks // WEEKS_PER_EXCEPTION)
@@ -167,33 +169,29 @@ def _with_edges(closed: BoolArray, weeks: _Weeks, most: int, day: int) -> BoolAr
         twice[day:] |= both
         twice[:-day] |= both
     starts, ends = _bounds(alone)
-    counted = np.concatenate([[0], np.cumsum(twice, dtype=np.int64)])
+    counted = np.zeros(len(twice) + 1, dtype=np.int32)
+    np.cumsum(twice, out=counted[1:])
     beside = wide[np.maximum(starts - 1, 0)] | wide[np.minimum(ends, len(wide) - 1)]
     added = beside & (ends - starts <= most) & (counted[ends] - counted[starts] == ends - starts)
     for start, end in zip(starts[added].tolist(), ends[added].tolist(), strict=True):
         wide[start:end] = True
-    return _as_the_weeks_beside(wide.reshape(closed.shape), weeks, most).ravel()
+    return wide.reshape(closed.shape)
 
 
-def _as_the_weeks_beside(closed: BoolArray, weeks: _Weeks, most: int) -> BoolArray:
-    """Close the edges of holidays, and what lies before the first bar and after the last, as in the weeks beside."""
-    seen = np.flatnonzero(weeks.seen)
-    rows = closed[seen]
-    beside = np.zeros_like(rows)
-    beside[1:] |= rows[:-1]
-    beside[:-1] |= rows[1:]
-    counted = np.concatenate([[0], np.cumsum(closed.ravel(), dtype=np.int64)])
-    slot = np.arange(closed.size)
-    near = counted[np.minimum(slot + most + 1, closed.size)] > counted[np.maximum(slot - most, 0)]
-    candidates = ~weeks.has_bar & (near.reshape(closed.shape) | ~weeks.known)
-    closed[seen] |= candidates[seen] & beside
+def _through_the_weeks(closed: BoolArray, weeks: _Weeks) -> BoolArray:
+    """Close a slot in the weeks before and after a closed one as long as it has no bar, or is not known."""
+    seen = np.flatnonzero(weeks.seen).tolist()
+    for order in (seen, seen[::-1]):
+        for one, next_ in pairwise(order):
+            closed[next_] |= closed[one] & ~weeks.has_bar[next_]
     return closed
 
 
 def _bounds(values: BoolArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return where the runs of True start and end."""
-    change = np.diff(np.concatenate([[False], values, [False]]).astype(np.int8))
-    return np.flatnonzero(change == 1), np.flatnonzero(change == -1)
+    padded = np.concatenate([[False], values, [False]])
+    changes = np.flatnonzero(padded[1:] != padded[:-1])
+    return changes[::2], changes[1::2]
 
 
 def _text(closed: BoolArray, seen: BoolArray, phase: int) -> str:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from flagbt.data.formats.vendor import Vendor
 from flagbt.errors import nearest
 
 DOCS = Path(__file__).parent
@@ -24,6 +25,24 @@ def formats() -> str:
     from flagbt.data.readers import FORMATS
 
     return table(("ending", "what it is"), ((f"`{ending}`", each.endings[ending]) for ending, each in FORMATS.items()))
+
+
+def vendors() -> str:
+    """Return the table of the known sources of bars."""
+    from flagbt.data.formats.vendors import VENDORS
+
+    def form(each: Vendor) -> str:
+        if each.rows:
+            return f"rows: {each.rows}"
+        names = [f"{role} in `{name}`" for role, name in each.columns.items()]
+        marks = [f"with {', '.join(f'`{name}`' for name in each.marks)}"] if each.marks else []
+        return f"names: {', '.join([*names, *marks])}"
+
+    def times(each: Vendor) -> str:
+        ends = ["stamps of the bars' ends"] if each.is_close_time else []
+        return ", ".join([*([f"`{each.time_format}`"] if each.time_format else []), each.time_zone, *ends]).strip(", ")
+
+    return table(("source", "recognised by", "times"), ((each.name, form(each), times(each)) for each in VENDORS))
 
 
 def metrics() -> str:
@@ -73,6 +92,7 @@ def axes() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "formats": formats,
+    "vendors": vendors,
     "metrics": metrics,
     "figures": figures,
     "checks": checks,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..data.time_range import TimeRange
-from ..errors import FlagbtError, UsageError, kind_of, quoted_value
+from ..errors import UsageError, kind_of, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..models.decision import Decision
 from ..strategies.base import Strategy
@@ -50,49 +47,6 @@ class GivenStrategy(NamedTuple):
     kind: type[object] | None = None
     instance: Strategy | None = None
     has_name: bool = True
-
-
-@contextmanager
-def python_words() -> Iterator[None]:
-    """Write the options that an error names as the arguments of a function: ``--fee-bps 5`` as ``fee_bps=5``.
-
-    In a notebook without ipywidgets, transformers warns about progress bars, which flagbt does not show: that warning is left
-    out.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="IProgress not found")
-            yield
-    except FlagbtError as error:
-        error.args = (_python_words(str(error)),)
-        raise
-
-
-def _python_words(text: str) -> str:
-    """Return a message with arguments in place of options.
-
-    Examples
-    --------
-    >>> _python_words("--strategy flagtrader needs a checkpoint: add --ckpt NAME.")
-    'strategy flagtrader needs a checkpoint: add checkpoint=NAME.'
-    >>> _python_words("--allow-overlap trades them; --short: it goes long only.")
-    'allow_overlap=True trades them; short: it goes long only.'
-    >>> _python_words("--ckpt: import it with flagbt ckpt import FILE --name NAME. Choose another --ckpt.")
-    'checkpoint: import it with flagbt ckpt import FILE --name NAME. Choose another checkpoint.'
-    """
-
-    def argument(found: re.Match[str]) -> str:
-        if re.search(r"\bflagbt [a-z]", re.split(r"[.;] |[()]", text[: found.start()])[-1]):
-            return found[0]  # of a command for a shell
-        name = {"ckpt": "checkpoint", "param": "params"}.get(found[1], found[1].replace("-", "_"))
-        if found[2]:
-            return f"{name}={found[2].strip()}"
-        return f"{name}=True" if name in _FLAGS and not text.startswith(":", found.end()) else name
-
-    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)( [A-Z0-9][\w./:-]*\w)?", argument, text)
-
-
-_FLAGS = ("allow_overlap", "short", "force", "overwrite", "yes", "resume")
 
 
 def instance_or_none(value: object, kind: type[T], argument: str, example: str) -> T | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -12,9 +11,8 @@ import numpy as np
 from ..arrays import FloatArray
 from ..data.bars import COLUMNS, Bars
 from ..data.formats.likely_names import likely_name
-from ..data.reading import AS_WRITTEN, Reading, ReadingOptions
-from ..errors import DataError, UsageError, kind_of, quoted_value
-from ..options import from_options
+from ..data.reading import AS_WRITTEN, Reading
+from ..errors import DataError, UsageError, kind_of
 from .inputs import load_bars, stated_options
 
 if TYPE_CHECKING:
@@ -23,31 +21,6 @@ if TYPE_CHECKING:
     BarsInput = pd.DataFrame | str | Path | Bars | None
 else:
     BarsInput = object
-
-
-def reading_from(options: Mapping[str, object]) -> Reading:
-    """Return how a file is read, from keyword arguments; others than those of a reading are left out.
-
-    Raises
-    ------
-    UsageError
-        For a value of another type.
-    """
-    stated = {name: options[name] for name in ReadingOptions.__annotations__ if name in options}
-    if isinstance(columns := stated.get("columns"), Mapping):
-        stated["columns"] = ",".join(_column_text(role, column) for role, column in columns.items()) or None
-    return from_options(Reading, stated)
-
-
-def _column_text(role: object, column: object) -> str:
-    for text in (role, column):
-        is_plain = isinstance(text, str) and text.strip() == text != "" and not set(text) & set(",=\n\r\0")
-        if not (is_plain or (text is column and isinstance(text, int) and not isinstance(text, bool) and text >= 0)):
-            raise UsageError(
-                f"columns: {quoted_value(text)} is not a role or a column. Give names without a comma or '=', or positions "
-                "from 0: columns={'time': 0, 'close': 'Price'}."
-            )
-    return f"{role}={column}"
 
 
 def is_path(data: object) -> TypeGuard[str | os.PathLike[str]]:

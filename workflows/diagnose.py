@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 from ..arrays import PhaseProgress
 from ..data.features import FeatureSet
-from ..data.reading import AS_WRITTEN, FileOptions
+from ..data.reading import AS_WRITTEN, FileOptions, reading_from
 from ..doctor.checkpoint_subject import subject_of_checkpoint
 from ..doctor.diagnose import DiagnosisRequest, Part, diagnose_request
 from ..doctor.examine import examine
 from ..doctor.finding import Diagnosis
 from ..doctor.subject import Predict
-from ..errors import UsageError, check_known, quoted_value
+from ..errors import UsageError, check_known, python_words, quoted_value
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..results.run_record import RunRecord
 from ..storage.paths import path_of
-from .arguments import callback_from, python_words, silent_phases, time_range_from
-from .bars_input import BarsInput, bars_from, is_path, reading_from
+from .arguments import callback_from, silent_phases, time_range_from
+from .bars_input import BarsInput, bars_from, is_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,9 +13,9 @@ import pandas as pd
 
 from ..data.bars import Bars
 from ..data.time_range import parse_moment
-from ..errors import UsageError, check_known, quoted_value
+from ..errors import UsageError, check_known, python_words, quoted_value
 from ..storage.paths import path_of
-from .arguments import callback_from, python_words
+from .arguments import callback_from
 
 Moment = str | datetime | np.datetime64
 

@@ -27,10 +27,10 @@ def load_bars(path: Path | None, reading: Reading = AS_WRITTEN) -> Bars:
         For a reading of the sample.
     """
     from ..data.bundled_sample import load_sample
-    from ..data.readers import read_bars
+    from ..data.readers import bars_of_file
 
     check_has_file(path, reading)
-    return load_sample() if path is None else read_bars(path, reading)
+    return load_sample() if path is None else bars_of_file(path, reading)
 
 
 def check_has_file(path: Path | None, reading: Reading) -> None:

@@ -10,11 +10,12 @@ from typing import Unpack
 
 from ..arrays import PhaseProgress
 from ..data.bars import Bars
+from ..data.reading import reading_from
 from ..data.time_range import TimeRange
 from ..engine.costs import Costs
 from ..engine.rules import Rules
 from ..engine.run_request import RunOptions, RunRequest
-from ..errors import UsageError, check_known, quoted_value
+from ..errors import UsageError, check_known, python_words, quoted_value
 from ..options import values_of
 from ..storage.paths import path_of
 from .arguments import (
@@ -27,13 +28,12 @@ from .arguments import (
     decision_from,
     instance_or_none,
     params_from,
-    python_words,
     silent_phases,
     strategy_from,
     time_range_from,
 )
 from .backtest import GivenObjects, backtest_request
-from .bars_input import BarsInput, bars_from, reading_from
+from .bars_input import BarsInput, bars_from
 from .run import Run
 from .signals_input import GivenSignals, SignalsInput, seen_from, signals_from
 from .unsaved_trials import UNSAVED

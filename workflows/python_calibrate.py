@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Self, Unpack
 
 from ..arrays import FloatArray, PhaseProgress
-from ..data.reading import ReadingOptions
-from ..errors import UsageError, check_known, kind_of, quoted_value
+from ..data.reading import ReadingOptions, reading_from
+from ..errors import UsageError, check_known, kind_of, python_words, quoted_value
 from ..models.calibration import Calibration
 from ..models.calibration_fit import checked_shares
 from ..models.checkpoint import find_checkpoint
@@ -22,11 +22,10 @@ from .arguments import (
     callback_from,
     checkpoint_from,
     decision_from,
-    python_words,
     silent_phases,
     time_range_from,
 )
-from .bars_input import BarsInput, bars_from, reading_from
+from .bars_input import BarsInput, bars_from
 from .calibrate import CalibrateRequest, calibrate_request
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..arrays import PhaseProgress
-from ..errors import UsageError, check_known, quoted_value
+from ..data.reading import reading_from
+from ..errors import UsageError, check_known, python_words, quoted_value
 from ..options import OptionValue, option_table, values_of
 from ..storage.paths import path_of
 from ..strategies.base import Strategy
 from ..sweeps.axes import STORED
-from .arguments import callback_from, checkpoint_from, decision_from, python_words, silent_phases, time_range_from
-from .bars_input import BarsInput, bars_from, is_path, reading_from
+from .arguments import callback_from, checkpoint_from, decision_from, silent_phases, time_range_from
+from .bars_input import BarsInput, bars_from, is_path
 from .finished_sweep import FinishedSweep
 from .sweep import sweep_request
 from .sweep_request import SweepRequest, swept_options

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from ..data.reading import AS_WRITTEN, ReadingOptions
-from ..errors import UsageError, kind_of, known_arguments, moved_arguments, quoted_value
+from ..data.reading import AS_WRITTEN, ReadingOptions, reading_from
+from ..errors import UsageError, kind_of, known_arguments, moved_arguments, python_words, quoted_value
 from ..models.checkpoint import Checkpoint
 from ..storage.paths import path_of
 from ..training.progress import SILENT, Monitor
 from ..training.recipe import Recipe
-from .arguments import instance_or_none, python_words
-from .bars_input import BarsInput, bars_from, is_path, reading_from
+from .arguments import instance_or_none
+from .bars_input import BarsInput, bars_from, is_path
 
 
 @moved_arguments(

@@ -41,6 +41,10 @@ class Names:
         found = [at for at, each in enumerate(self.exact) if each == name] if len(name) == 1 else []
         return found or [at for at, each in enumerate(self.plain) if each == name.lower()]
 
+    def has(self, column: str) -> bool:
+        """Return whether a stated column is one of the names, in any case."""
+        return column.lower() in self.plain or column.lower() in map(str.lower, self.exact)
+
     def first(self, names: Sequence[str]) -> str | None:
         """Return the first of several names that the header has."""
         return next((name for name in names if self.all(name)), None)
@@ -56,7 +60,7 @@ def names_columns(header: Sequence[str], reading: Reading = AS_WRITTEN) -> bool:
     if not (names.all(vendor.columns.get("close", "close")) or "close" in stated):
         return False
     for role, column in stated.items():
-        if column.lower() in names.plain or column in names.exact:
+        if names.has(column):
             continue
         cells = [header[int(each)] for each in column.split("+") if each.isdecimal() and int(each) < len(header)]
         if not cells or any(is_number(cell) or is_time(cell) for cell in cells) or (role == "time" and not header[0].strip()):
@@ -141,7 +145,7 @@ def _time_columns(
     """Return the position of the times, or those of date and time of day, and notes."""
     column = stated.get("time", stated.get("close_time"))
     if column is not None:
-        parts = [column] if column.lower() in names.plain or column in names.exact else column.split("+")
+        parts = [column] if names.has(column) else column.split("+")
         return tuple(position_of(each.strip(), names.exact, place) for each in parts), []
     name = vendor.columns.get("time") or names.first(TIME_NAMES)
     if name is None and names.plain[:1] and names.plain[0] in UNNAMED and (not sample or is_time(sample[0])):
@@ -202,5 +206,5 @@ def _missing(role: str, names: Names) -> str:
     guess = f" Did you mean '{likely}'?" if likely else ""
     return (
         f"{what} is missing; the columns are {there}.{guess} Remove lines above the header, if there are any, or state the "
-        f"column: --columns {role}=NAME."
+        f"column: --columns '{role}={likely or 'NAME'}'."
     )

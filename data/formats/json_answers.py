@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...errors import DataError, nearest
-from .json_scan import ERROR_KEYS, LINES, ROWS, JsonArray, JsonLayout, Keys, flat_end, skip_gap
-from .number_style import is_number
+from ...errors import DataError
+from .json_parsing import RowParser
+from .json_scan import ERROR_KEYS, JsonArray, JsonLayout, Keys
+from .markets import chosen_market, several_markets, unknown_market
 from .table import printable, shown
 
 MOST_NAMED = 10  # markets in a message
-_SYMBOL_KEYS = re.compile(r"symbol|pair|currency_pair|ticker|instrument(?:_name)?|instid|product_id|market|coin", re.IGNORECASE)
+_SYMBOL_KEYS = re.compile(
+    r"(?:\d+\. )?(?:symbol|pair|currency_pair|ticker|instrument(?:_name)?|instid|product_id|market|coin)", re.IGNORECASE
+)
+_PAGE_KEYS = re.compile(r"next|next_page(?:_token|_url)?|next_(?:url|cursor|token)|next_?page_?cursor", re.IGNORECASE)
 _CODE_KEYS = re.compile(r"code|ret_?code|error_?code|status(?:_?code)?", re.IGNORECASE)
 _SUCCESS = frozenset(("", "0", "ok", "success", "none", "null", "true", "false", "[]"))
 # Keys that name a part of an answer, not a market.
@@ -26,24 +29,22 @@ _PARTS = re.compile(
 
 
 class MarketArray(NamedTuple):
-    """The array with the bars; the market that its keys or the texts beside it state, or ''; and its place in words, or ''."""
+    """The array with the bars; its market, if the user chose it; and notes on what was read."""
 
     array: JsonArray
     market: str
-    place: str
+    notes: tuple[str, ...]
 
 
-def choose_array(text: str, layout: JsonLayout, name: str, symbol: str | None) -> MarketArray:
+def choose_array(parser: RowParser, layout: JsonLayout, symbol: str | None) -> MarketArray:
     """Return the array to read.
 
     Parameters
     ----------
-    text : str
-        The JSON.
+    parser : RowParser
+        Of the text.
     layout : JsonLayout
         Its arrays, from `find_arrays`.
-    name : str
-        The file's name, for messages.
     symbol : str, optional
         The market that is wanted.
 
@@ -52,43 +53,45 @@ def choose_array(text: str, layout: JsonLayout, name: str, symbol: str | None) -
     DataError
         When the answer holds an error or no rows, has several arrays and ``symbol`` names none, or is of another market.
     """
-    arrays = [each for each in layout.arrays if each.kind in (ROWS, LINES)]
+    arrays, name = layout.arrays, parser.name
     for keys, count in Counter(each.keys for each in arrays).items():
         if count > 1:
             raise DataError(f"{name}: the key {shown('.'.join(keys))} occurs twice, each time with rows. Keep one of them.")
     if len(arrays) > 1:
-        arrays = [each for each in arrays if _may_be_bars(text, each)] or arrays
+        arrays = [each for each in arrays if _may_be_bars(parser, each)]
+        if not arrays:
+            there = _named([".".join(each.keys) for each in layout.arrays])
+            raise DataError(
+                f"{name}: expected bars, got the arrays {there}, whose rows are too short for a time and four "
+                "prices. Fetch candles."
+            )
     if not arrays:
         raise _no_rows(layout, name)
     labels = _labels(arrays, layout)
     found = list(zip(arrays, labels, strict=True))
     if symbol is not None and any(names for _, names in found):
         matching = [(array, names) for array, names in found if symbol in names]
-        matching = matching or [(array, names) for array, names in found if symbol.lower() in map(str.lower, names)]
-        if len(matching) != 1:
-            raise DataError(f"{name}: {_not_there(symbol, labels, len(matching))}")
+        matching = matching or [(array, names) for array, names in found if chosen_market(names, symbol) is not None]
+        known = [label for names in labels for label in names]
+        if not matching:
+            raise DataError(unknown_market(name, symbol, known))
         found = matching
     if len(found) > 1:
-        several = _named([names[0] for names in labels])
-        raise DataError(
-            f"{name}: expected the bars of one market, got {len(found):,} arrays of rows: {several}. "
-            f"Choose one with --symbol, such as --symbol {printable(labels[0][0], 60)}."
-        )
+        raise DataError(several_markets(name, [names[0] for _, names in found]))
     array, names = found[0]
-    place = ".".join(array.keys)
-    return MarketArray(array, symbol if symbol is not None and names else "", printable(place, 100))
+    place = printable(".".join(array.keys), 100)
+    notes = [f"the bars are the rows of its key {shown(place)}"] if place else []
+    page = next((keys[-1] for keys, value in layout.texts if _is_set(_PAGE_KEYS, keys, value)), "")
+    notes += [f"it is one page of several, since its key {shown(page)} is not empty"] if page else []
+    return MarketArray(array, symbol if symbol is not None and names else "", tuple(notes))
 
 
-def _may_be_bars(text: str, array: JsonArray) -> bool:
-    """Return whether the first row has at least four numbers, as bars have; an order book or a table of dividends has fewer."""
-    at = skip_gap(text, array.start + 1)
-    end = flat_end(text, at, at + 10_000)
+def _may_be_bars(parser: RowParser, array: JsonArray) -> bool:
+    """Return whether the first row has cells for a time and four prices; an order book or a table of dividends has fewer."""
     try:
-        row = json.loads(text[at:end]) if end > 0 else []
-    except (ValueError, RecursionError):
-        return False
-    cells = row.values() if isinstance(row, dict) else row
-    return sum(not isinstance(cell, bool) and is_number(str(cell)[:100]) for cell in cells) > 3
+        return len(next(parser.rows(array), ())) > 4
+    except DataError:
+        return True  # it is damaged, as bars can be
 
 
 def _labels(arrays: Sequence[JsonArray], layout: JsonLayout) -> list[list[str]]:
@@ -96,7 +99,7 @@ def _labels(arrays: Sequence[JsonArray], layout: JsonLayout) -> list[list[str]]:
     beside = [_symbols_beside(each, layout, only=len(arrays) == 1) for each in arrays]
     keys = [[key for key in each.keys if not _PARTS.fullmatch(key)][-1:] for each in arrays]
     if len(arrays) == 1:
-        return [keys[0] + beside[0]]
+        return [beside[0] + keys[0]]
     whole = [[".".join(each.keys)] for each in arrays]
     candidates = (
         [[key for key in each.keys if not key.isdecimal()][-1:] for each in arrays],
@@ -122,19 +125,10 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(shown_names) + (", ..." if len(names) > MOST_NAMED else "")
 
 
-def _not_there(symbol: str, labels: Sequence[Sequence[str]], count: int) -> str:
-    known = sorted({printable(name, 60) for names in labels for name in names})
-    if count > 1:
-        return f"--symbol {shown(symbol)} fits {count} arrays of rows. Give one of {_named([names[0] for names in labels])}."
-    guess = nearest(symbol, known)
-    guess = guess if guess.startswith("Did you mean") else f"The file has {_named(known)}."
-    return f"expected the market {shown(symbol)} of --symbol, got {_named([names[0] for names in labels])}. {guess}"
-
-
 def _no_rows(layout: JsonLayout, name: str) -> DataError:
-    problem = [value for keys, value in layout.texts if _is_error(keys) and value.lower() not in _SUCCESS]
+    problem = [value for keys, value in layout.texts if any(_is_set(ERROR_KEYS, (key,), value) for key in keys)]
     if problem:
-        code = next((value for keys, value in layout.texts if _CODE_KEYS.fullmatch(keys[-1]) and value not in problem), "")
+        code = next((value for keys, value in layout.texts if _is_set(_CODE_KEYS, keys, value) and value not in problem), "")
         code = f" ({printable(code, 40)})" if code else ""
         return DataError(
             f"{name}: expected bars, but the exchange answered with an error: {shown(printable('; '.join(problem)))}{code}. "
@@ -145,5 +139,6 @@ def _no_rows(layout: JsonLayout, name: str) -> DataError:
     return DataError(f"{name}: the JSON has no rows of bars{there}. Fetch the file again, for times at which there are bars.")
 
 
-def _is_error(keys: Keys) -> bool:
-    return any(ERROR_KEYS.fullmatch(key) for key in keys)
+def _is_set(pattern: re.Pattern[str], keys: Keys, value: str) -> bool:
+    """Return whether the last key is one of a kind, and its value more than a sign that all is well."""
+    return bool(keys) and bool(pattern.fullmatch(keys[-1])) and value.lower() not in _SUCCESS

@@ -80,12 +80,10 @@ def of_one_market(table: Table, symbol: str | None) -> Table:
 
 def several_markets(name: str, markets: Sequence[str], remedy: str = "") -> str:
     """Return the message for bars of several markets of which none is chosen; ``remedy`` in place of the option."""
-    first = ", ".join(shown(printable(each)) for each in markets[:_SHOWN])
-    more = f" and {len(markets) - _SHOWN:,} more" if len(markets) > _SHOWN else ""
     remedy = remedy or f"--symbol {printable(markets[0]).strip() or 'NAME'}"
     return (
-        f"{name}: the bars are those of {len(markets):,} markets, {first}{more}, which are not one series. Choose one, as by "
-        f"{remedy}."
+        f"{name}: the bars are those of {len(markets):,} markets, {_first_of(markets)}, which are not one series. Choose "
+        f"one, as by {remedy}."
     )
 
 
@@ -100,5 +98,11 @@ def chosen_market(names: Iterable[str], symbol: str) -> int | None:
 
 def unknown_market(name: str, symbol: str, markets: Sequence[str]) -> str:
     """Return the message for a market that is not in a file."""
-    near = nearest(symbol, [printable(each, 100) for each in markets[:100]])
+    near = nearest(symbol, [printable(each, 100) for each in markets])
+    near = near if near.startswith("Did you mean") else f"The file has {_first_of(markets)}."
     return f"{name}: there is no market {shown(symbol)}, which --symbol chooses. {near}"
+
+
+def _first_of(markets: Sequence[str]) -> str:
+    more = f" and {len(markets) - _SHOWN:,} more" if len(markets) > _SHOWN else ""
+    return ", ".join(shown(printable(each)) for each in markets[:_SHOWN]) + more

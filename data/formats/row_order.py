@@ -22,8 +22,9 @@ from .vendors import VENDORS
 
 MOST_POSSIBLE = 0.5  # of the bars with a range: below it, an order is another one
 PLAIN_CELLS = 6  # in rows of more, which are exchanges', the time is an epoch number
-WIDEST = 2.0  # a high over its low: most bars with more have another column in the place of one
-SURE = 3.0  # standard errors by which closes follow opens more often than chance, so that the two are exchanged
+WIDEST = 2.0  # the median of high / low; above it, one of the two is not a price
+SURE = 1.9  # standard errors by which closes follow opens more often than chance, so that the two are exchanged
+CLEAR = 0.1  # of the distances from open to the close before, where those from close to the open before are smaller than it
 _PRICES = ("open", "high", "low", "close")
 _EPOCH = re.compile(r"\d{9,19}(?:\.\d*)?", re.ASCII)
 _DATE = re.compile(r"(?:\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}|(?:19|20)\d{6})(?:[ T].*)?", re.ASCII)
@@ -161,9 +162,10 @@ def _share_possible(vendor: Vendor, numbers: FloatArray, rows: Sequence[Sequence
     full = np.isfinite(o + high + low + close + volume)
     if not full.any():
         return 0.0
-    possible = (low > 0) & (low <= np.minimum(o, close)) & (high >= np.maximum(o, close)) & (high <= WIDEST * low)
-    possible &= volume >= 0
+    possible = (low > 0) & (low <= np.minimum(o, close)) & (high >= np.maximum(o, close)) & (volume >= 0)
     ranged = full & (np.ptp(numbers[:, [vendor.cells.index(name) for name in _PRICES]], axis=1) > 0)
+    if full.any() and np.median(high[full] / low[full]) > WIDEST:
+        return 0.0
     if any(not proof(of, full) for role, proof in _PROOFS.items() if role in of) or _is_exchanged(of, full, rows, vendor):
         return 0.0
     return float(possible[ranged].mean()) if ranged.any() else 1.0
@@ -175,7 +177,7 @@ def _is_exchanged(
     """Return whether each close follows the open before it more often than each open the close before it."""
     at = np.flatnonzero(full)
     first, last = ("".join(rows[each][place] for place in _time_of(vendor)).strip() for each in (at[0], at[-1]))
-    if len(at) < 3 or len(first) != len(last) or not (_EPOCH.fullmatch(first) or _YEAR_FIRST.match(first)):
+    if len(at) < 2 or len(first) != len(last) or not (_EPOCH.fullmatch(first) or _YEAR_FIRST.match(first)):
         return False
     if first > last:  # newest first; numbers of one length and dates with the year first compare as text
         at = at[::-1]
@@ -183,7 +185,10 @@ def _is_exchanged(
     as_named, exchanged = np.abs(o[1:] - close[:-1]), np.abs(close[1:] - o[:-1])
     differ = as_named != exchanged
     n = int(differ.sum())
-    return n > 0 and (float((exchanged < as_named)[differ].mean()) - 0.5) * 2 * np.sqrt(n) >= SURE
+    if not n:
+        return False
+    more_often = (float((exchanged < as_named)[differ].mean()) - 0.5) * 2 * np.sqrt(n) >= SURE
+    return bool(more_often or exchanged.sum() < CLEAR * as_named.sum())
 
 
 def _is_quote_volume(of: Mapping[str, FloatArray], full: npt.NDArray[np.bool_]) -> bool:

@@ -130,14 +130,15 @@ def _parsed(texts: list[str | None], format: str) -> Int64Array:
 
 
 def _letter(token: str) -> str:
-    return token[1:] if token[0] == "%" else ""
+    return token[1:] if token[:1] == "%" else ""
 
 
 def _expressions(tokens: Sequence[str]) -> Iterator[str]:
     """Yield the regular expression of each directive, and of the text between."""
-    around = ["", *map(_letter, tokens), ""]
-    for before, letter, after, token in zip(around, around[1:], around[2:], tokens, strict=False):
-        apart = _APART if before in ("", "%") and after in ("", "%") else _DIRECTIVES
+    for before, token, after in zip(["", *tokens], tokens, [*tokens[1:], ""], strict=False):
+        letter = _letter(token)
+        beside = "0" if _letter(before) not in ("", "%") or _letter(after) not in ("", "%") else before[-1:] + after[:1]
+        apart = _DIRECTIVES if any(map(str.isdigit, beside)) else _APART
         yield (apart.get(letter) or _DIRECTIVES[letter]) if letter else re.escape(token)
 
 
@@ -170,6 +171,8 @@ def check_time_format(format: str) -> TimeForm:
         problem = f"%{twice} occurs twice"
     elif sorted(dates) not in [sorted(year + day) for year in "Yy" for day in ("dm", "db", "dB")]:
         problem = "it must have one year (%Y), one month (%m, %b or %B) and one day (%d)"
+    elif re.search("%f(%[YymdHIMS]|[0-9])", format):
+        problem = "%f has no fixed length, so that no digit may follow it"
     elif ("I" in letters) != ("p" in letters) or {"H", "I"} <= {*letters}:
         problem = "an hour from 1 to 12 is %I with %p (AM or PM), an hour from 0 to 23 is %H alone"
     else:

@@ -13,7 +13,7 @@ import pytest
 from flagbt.data.bars import COLUMNS, Bars
 from flagbt.data.check import CheckResult, check_table
 from flagbt.data.formats.likely_names import likely_name
-from flagbt.data.readers import read_bars
+from flagbt.data.readers import bars_of_file
 from flagbt.data.reading import Reading
 from flagbt.data.repair import repair
 from flagbt.errors import DataError, FlagbtError
@@ -53,7 +53,7 @@ def check_explained(path: Path, kind: str, *texts: str) -> None:
     assert examined.offer is None
     assert not any(each.offered for each in examined.problems)
     with pytest.raises(DataError) as refusal:
-        read_bars(path)
+        bars_of_file(path)
     for text in texts:
         assert text in str(refusal.value)
     assert "lists all such bars and their fixes" not in str(refusal.value)
@@ -187,8 +187,8 @@ def test_another_order_of_the_prices(tmp_path: Path, frame: pd.DataFrame, order:
     path = put(tmp_path, frame.assign(**wrong))
     check_explained(path, "impossible", f"read as {', '.join(order)}, 200 of 200 bars are possible", "--columns time=0,")
     option = str(check_table(path).problems[0].explanation).partition("--columns ")[2].removesuffix(".")
-    right = read_bars(put(tmp_path, frame, "right.csv"))
-    assert read_bars(path, Reading(columns=option)).digest == right.digest
+    right = bars_of_file(put(tmp_path, frame, "right.csv"))
+    assert bars_of_file(path, Reading(columns=option)).digest == right.digest
 
 
 def test_no_volumes_at_all(tmp_path: Path, frame: pd.DataFrame) -> None:
@@ -209,6 +209,16 @@ def test_most_rows_have_the_same_fault(tmp_path: Path, frame: pd.DataFrame) -> N
     assert "of 200 rows have the same fault. Leaving them out would leave 0 bars" in explanations(examined)["damaged"]
     assert "--time-format" in explanations(examined)["damaged"]
     assert examined.offer is None
+
+
+def test_gaps_of_bad_rows_are_not_called_times_without_trades(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """Rows with blank cells would be replaced by flat bars."""
+    rows = frame.astype(str)
+    rows.iloc[1::3, 1] = ""
+    examined = check_table(put(tmp_path, rows))
+    assert [each.kind for each in examined.problems] == ["damaged", "gaps"]
+    assert explanations(examined) == {}
+    assert "drop-damaged would leave out 67 of 200 rows" in examined.problems[0].advice
 
 
 def test_the_number_is_stated_where_many_bars_go(tmp_path: Path, frame: pd.DataFrame, command: Command) -> None:
@@ -295,5 +305,9 @@ def test_the_likely_name(role: str, names: tuple[str, ...], likely: str) -> None
 
 def test_the_likely_name_is_in_the_message(tmp_path: Path, frame: pd.DataFrame) -> None:
     """A file whose close is called Price would get the advice to rename 'low'."""
-    with pytest.raises(FlagbtError, match="Did you mean 'price'"):
-        read_bars(put(tmp_path, frame.rename(columns={"close": "Price"})))
+    path = put(tmp_path, frame.rename(columns={"close": "Last price"}))
+    with pytest.raises(FlagbtError, match="Did you mean 'last price'.*--columns 'close=last price'"):
+        bars_of_file(path)
+    assert (
+        bars_of_file(path, Reading(columns="close=last price")).digest == bars_of_file(put(tmp_path, frame, "right.csv")).digest
+    )

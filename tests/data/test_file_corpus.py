@@ -18,7 +18,7 @@ import pytest
 
 from flagbt.data.bars import COLUMNS, HOUR, Bars
 from flagbt.data.formats import compressed_text as content
-from flagbt.data.readers import FORMATS, file_of, read_bars
+from flagbt.data.readers import FORMATS, bars_of_file, file_of, read_bars
 from flagbt.errors import DataError
 
 N = 30
@@ -429,7 +429,7 @@ def test_bad_file(tmp_path: Path, name: str) -> None:
     """A bad file would be read as a good one, end in a traceback, or be refused without place and remedy."""
     data, fragments = BAD[name]
     with pytest.raises(DataError) as caught:
-        read_bars(put(tmp_path, name, data))
+        bars_of_file(put(tmp_path, name, data))
     message = str(caught.value)
     assert [fragment for fragment in fragments if fragment not in message] == [], message
     assert name in message

@@ -17,7 +17,7 @@ import pytest
 
 from flagbt.data.bars import COLUMNS, HOUR, Bars
 from flagbt.data.formats import json_scan
-from flagbt.data.readers import read_bars
+from flagbt.data.readers import bars_of_file
 from flagbt.data.reading import Reading
 from flagbt.errors import DataError
 
@@ -47,7 +47,7 @@ def read(folder: Path, content: object, symbol: str | None = None, name: str = "
         path.write_bytes(buffer.getvalue())
     else:
         path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    return read_bars(path, Reading(symbol=symbol))
+    return bars_of_file(path, Reading(symbol=symbol))
 
 
 def refused(folder: Path, content: object, symbol: str | None = None) -> str:
@@ -114,12 +114,12 @@ def test_the_chosen_market(tmp_path: Path, content: object, symbol: str, first: 
 @pytest.mark.parametrize(
     ("content", "symbol", "parts"),
     [
-        (TWO_MARKETS, None, ["2 arrays of rows", "'AAPL', 'MSFT'", "--symbol AAPL"]),
-        (TWO_MARKETS, "APPL", ["'APPL' of --symbol", "Did you mean 'AAPL'?"]),
+        (TWO_MARKETS, None, ["those of 2 markets, 'AAPL', 'MSFT'", "--symbol AAPL"]),
+        (TWO_MARKETS, "APPL", ["no market 'APPL'", "Did you mean 'AAPL'?"]),
         (BTC_AND_ETH, None, ["'BTC', 'ETH'"]),
-        ({"BTC": {"1h": CANDLES}, "ETH": {"1h": CANDLES}}, "1h", ["fits 2 arrays", "'BTC.1h', 'ETH.1h'"]),
-        ({"result": {"XXBTZUSD": CANDLES}}, "XXBTZEUR", ["'XXBTZEUR'", "got 'XXBTZUSD'", "Did you mean 'XXBTZUSD'?"]),
-        ({"data": {"pair": "BTC/USD", "ohlc": OBJECTS}}, "ETH/EUR", ["'ETH/EUR'", "got 'BTC/USD'"]),
+        ({"BTC": {"1h": CANDLES}, "ETH": {"1h": CANDLES}}, "1h", ["2 markets, 'BTC.1h', 'ETH.1h'"]),
+        ({"result": {"XXBTZUSD": CANDLES}}, "XXBTZEUR", ["no market 'XXBTZEUR'", "Did you mean 'XXBTZUSD'?"]),
+        ({"data": {"pair": "BTC/USD", "ohlc": OBJECTS}}, "ETH/EUR", ["no market 'ETH/EUR'", "'BTC/USD'"]),
     ],
 )
 def test_a_market_that_is_not_clear(tmp_path: Path, content: object, symbol: str | None, parts: list[str]) -> None:
@@ -164,7 +164,7 @@ WRAPPED_TEXT = json.dumps({"a": {"rows": CANDLES}, "b": 1}, indent=1)
         (WRAPPED_TEXT[:-2], ["expected a comma or the end of the object", "the end of the file"]),
         (WRAPPED_TEXT[:200], ["the end of a row", "the end of the file"]),
         (WRAPPED_TEXT + WRAPPED_TEXT, ["expected nothing after the end", "answers of several requests"]),
-        (json.dumps(CANDLES) + "\n" + json.dumps(CANDLES), ["expected nothing after the array", "line 2, row 31"]),
+        (json.dumps(CANDLES) + "\n" + json.dumps(CANDLES), ["line 2: expected nothing after the array", "join their rows"]),
         (json.dumps({"rows": CANDLES})[:-1] + ', "rows": [[1]]}', ["the key 'rows' occurs twice"]),
         (json.dumps(OBJECTS).replace('"close"', '"open"', 1), ["row 1", "each key once", "'open' twice"]),
         ('{"a":' * DEEP, ["at most 8 brackets"]),
@@ -178,7 +178,7 @@ WRAPPED_TEXT = json.dumps({"a": {"rows": CANDLES}, "b": 1}, indent=1)
         ('[["' + r"\"" * 5_000_000, ["row 1"]),
         ("[" + "[1]," * 3 + "{]", ["row 4"]),
         ('{"a": ' + "{}" * 3 + "}", ["a comma or the end of the object"]),
-        (json.dumps({str(i): {} for i in range(json_scan.MOST_VALUES + 1)}), ["more than 10,000 values outside of rows"]),
+        (json.dumps({f"x{i}": {} for i in range(json_scan.MOST_VALUES + 1)}), ["more than 10,000 values outside of rows"]),
         (json.dumps({"x" * 5_000: "y" * 5_000_000}), ["no rows of bars"]),
     ],
 )

@@ -30,6 +30,10 @@ MARKETS = {
         shares("2023-01-02", 60, 1, zone="Asia/Tokyo", hours=("09:00-11:30", "12:30-15:00")),
         "02:30-03:30, 06:00-00:00, Sat-Sun",
     ),
+    "an hour of each day, in a file that starts shortly before a change of the clock": (
+        shares("2022-01-31", 200, 60, zone="America/Chicago", hours=("00:00-16:00", "17:00-23:00")),
+        "04:00-05:00, 21:00-22:00, Sat 04:00-Mon 05:00; in other weeks 05:00-06:00, 22:00-23:00, Sat 05:00-Mon 06:00",
+    ),
     "three weeks of forex": (forex("2023-05-01", 3), "Fri 21:00-Sun 21:00"),
 }
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from flagbt.data import formats, readers
 from flagbt.data.bars import COLUMNS, HOUR, Bars
-from flagbt.data.readers import FORMATS, read_bars, write_bars_csv
+from flagbt.data.readers import FORMATS, bars_of_file, read_bars, write_bars_csv
 from flagbt.errors import DataError
 
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -48,7 +48,7 @@ def with_times(*cells: object, name: str = "timestamp") -> str:
 def refused(path: Path) -> str:
     """Return the error message for a file: one paragraph that names the file."""
     with pytest.raises(DataError) as caught:
-        read_bars(path)
+        bars_of_file(path)
     message = str(caught.value)
     assert path.name in message
     assert "\n" not in message

@@ -278,6 +278,29 @@ def test_whole_numbers_in_a_stated_form() -> None:
     assert sorted(faults.found) == [3]
 
 
+CLOCKS = ("", "H", "HM", "HMS", "HMSf", "Ip", "IpM", "IpMS", "HMSfz", "HMz")
+BETWEEN = st.sampled_from(
+    ["", "", " ", "-", "/", ".", ":", "T", " at ", "(", "]", "*", "+", "?", "\\", "\u5e74", "%%", "|", "^", "7", "GMT"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.datetimes(datetime(2000, 1, 1), datetime(2068, 1, 1)), st.sampled_from(["Ymd", "ybd", "YBdA", "Ymda"]))
+def test_any_stated_form_reads_what_it_writes(data: st.DataObject, stamp: datetime, date: str) -> None:
+    """Some order of the parts, or some text between them, would be read as another time."""
+    clock = data.draw(st.sampled_from(CLOCKS))
+    letters = data.draw(st.permutations(date + clock))
+    form = "".join(f"%{letter}{data.draw(BETWEEN)}" for letter in letters)
+    zone = timezone(timedelta(minutes=data.draw(st.integers(-700, 700))) if "z" in clock else timedelta(0))
+    lost = {"microsecond": "f", "second": "S", "minute": "M", "hour": "HI"}
+    written = stamp.replace(tzinfo=zone, **{part: 0 for part, each in lost.items() if not set(each) & set(clock)})
+    if re.search("%f(%[YymdHIMS]|[0-9])", form):
+        with pytest.raises(UsageError, match="fixed length"):
+            check_time_format(form)
+        return
+    assert stamps([written.strftime(form)], form).tolist() == expected([written])
+
+
 BAD_FORMATS = {
     "%Y": "one month",
     "%m/%d %H:%M": "one year",

@@ -87,12 +87,12 @@ def reading_of(options: dict[str, str]) -> Reading:
 def read_hostile(path: Path, options: dict[str, str] | None = None) -> bool:
     """Read and check any file; return True if it contains bars. Any exception but a FlagbtError is a failure."""
     from flagbt.data.check import check_table
-    from flagbt.data.readers import read_bars
+    from flagbt.data.readers import bars_of_file
     from flagbt.errors import FlagbtError
 
     bars, refused, reading = None, "", reading_of(options or {})
     try:
-        bars = read_bars(path, reading)
+        bars = bars_of_file(path, reading)
     except FlagbtError as error:
         check_message(str(error))
     try:

@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 import flagbt
-from flagbt.data.readers import read_bars
-from flagbt.data.reading import Reading, reading_text
+from flagbt import read_bars
+from flagbt.data.reading import Reading, reading_from, reading_text
 from flagbt.reports.tearsheet import command as repeat_of
-from flagbt.workflows.bars_input import reading_from
 
 BTC = "BTCUSDT"
 RANGE = "20230901-20230915"
@@ -41,7 +40,7 @@ def test_backtest_and_sweep_read_one_market_of_two(files: Path) -> None:
     assert two.info.trial == one.info.trial
     assert ("symbol" in one.settings, two.settings["symbol"]) == (False, BTC)
     assert f"--data two.csv --symbol {BTC} --timerange" in repeat_of(two.settings)
-    read = flagbt.backtest(read_bars(files / "two.csv", Reading(symbol=BTC)), "sma-cross", timerange=RANGE)
+    read = flagbt.backtest(read_bars(files / "two.csv", symbol=BTC), "sma-cross", timerange=RANGE)
     assert (read.settings["symbol"], read.info.trial) == (BTC, one.info.trial)
     assert repeat_of(read.settings).startswith("flagbt.backtest(data, 'sma-cross', ")
     assert "symbol" not in repeat_of(read.settings)  # of bars that are read already, it would be refused
@@ -63,7 +62,7 @@ def test_the_other_functions_read_one_market_of_two(files: Path, nano: flagbt.Ch
     assert made[0].values["files"] == made[1].values["files"]
     with pytest.raises(flagbt.FlagbtError, match=r"one\.csv: symbol chooses 'BTCUSDT', but the file has no column"):
         flagbt.train(files / "two.csv", "made", recipe, more=[files / "one.csv"], symbol=BTC)
-    more = read_bars(files / "two.csv", Reading(symbol="ETHUSDT"))  # read already, so in its own way
+    more = read_bars(files / "two.csv", symbol="ETHUSDT")  # read already, so in its own way
     assert (
         flagbt.train(files / "two.csv", "more", recipe, more=[more], symbol=BTC).values["more_data"][0]["digest"] == more.digest
     )
@@ -133,3 +132,22 @@ def test_a_reading_keeps_to_its_bars() -> None:
     assert (stated.digest, stated.take(slice(5, 9)).reading) == (bars.digest, Reading(symbol="A"))
     assert ("reading" in bars.to_json(), stated.to_json()["reading"]) == (False, {"symbol": "A"})
     assert reading_text(stated.describe()["reading"]) == ", read with --symbol A"  # type: ignore[arg-type]
+
+
+def test_read_bars_takes_the_arguments_and_names_them(files: Path, tmp_path: Path) -> None:
+    """read_bars reads less than the commands, or a message names an option that Python does not have."""
+    one = read_bars(files / "one.csv")
+    assert read_bars(files / "two.csv", symbol=BTC).digest == one.digest
+    frame = one.frame().rename(columns={"close": "Price"}).tz_convert("Europe/Berlin")
+    frame = frame[frame.index < "2023-10-01"]  # before clocks change
+    frame.set_axis(frame.index.strftime("%d.%m.%Y %H:%M").rename("When")).to_csv(path := tmp_path / "own.csv")
+    for columns in ({"time": "When", "close": "Price"}, {"time": 0, "close": 4}, "time=When,close=Price"):
+        bars = read_bars(path, columns=columns, time_format="%d.%m.%Y %H:%M", time_zone="Europe/Berlin")
+        assert bars.digest == one.take(slice(0, len(bars))).digest
+    assert bars.reading == Reading(columns="time=When,close=Price", time_format="%d.%m.%Y %H:%M", time_zone="Europe/Berlin")
+    with pytest.raises(flagbt.FlagbtError, match=r"Choose one, as by symbol='BTCUSDT'\."):
+        read_bars(files / "two.csv")
+    with pytest.raises(flagbt.FlagbtError, match="read_bars: there is no argument 'tz'"):
+        read_bars(files / "two.csv", tz="UTC")  # type: ignore[call-arg]
+    with pytest.raises(flagbt.FlagbtError, match="read_bars: there is no argument 'timezone'. Did you mean time_zone?"):
+        read_bars(files / "two.csv", timezone="UTC")  # type: ignore[call-arg]

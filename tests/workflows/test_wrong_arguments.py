@@ -35,7 +35,22 @@ SIGNALS = pd.Series(np.arange(400) % 3, index=FRAME.index, name="signal")
 RUN = flagbt.backtest(FRAME, "buy-and-hold")
 
 BACKTEST = ("data", "strategy", "timerange", "params", "checkpoint", "costs", "rules", "cash", "short", "seed", "calibration")
-BACKTEST += ("decision", "allow_overlap", "device", "batch_size", "cache", "runs", "progress", "fee_bps", "nosuch")
+BACKTEST += (
+    "columns",
+    "time_format",
+    "time_zone",
+    "symbol",
+    "closed_hours",
+    "decision",
+    "allow_overlap",
+    "device",
+    "batch_size",
+    "cache",
+    "runs",
+    "progress",
+    "fee_bps",
+    "nosuch",
+)
 CALLS: dict[str, tuple[Callable[..., object], dict[str, object], tuple[str, ...]]] = {
     "backtest": (flagbt.backtest, {"data": FRAME, "strategy": "sma-cross"}, BACKTEST),
     "backtest signals": (flagbt.backtest, {"data": FRAME, "signals": SIGNALS}, ("signals", "bars_seen", "short")),
@@ -44,7 +59,7 @@ CALLS: dict[str, tuple[Callable[..., object], dict[str, object], tuple[str, ...]
     "rules": (flagbt.Rules, {}, ("cooldown_bars", "exit", "stop_loss", "take_profit", "max_short_notional")),
     "range": (flagbt.TimeRange, {}, ("start", "stop")),
     "read_run": (flagbt.read_run, {}, ("folder",)),
-    "read_bars": (flagbt.read_bars, {}, ("path",)),
+    "read_bars": (flagbt.read_bars, {"path": "nosuch.csv"}, ("path", "columns", "time_format", "time_zone", "symbol")),
     "find_checkpoint": (flagbt.find_checkpoint, {}, ("name",)),
     "tearsheet": (RUN.tearsheet, {}, ("page",)),
     "metric": (lambda name: RUN.metrics[name], {}, ("name",)),
