@@ -14,8 +14,8 @@ import pytest
 from vendor_files import BTC, HOURS, epochs, market, quote, table, texts, trades, vwap
 
 from flagbt.data.bars import COLUMNS, Bars
-from flagbt.data.readers import read_bars
-from flagbt.data.reading import AS_WRITTEN, Reading
+from flagbt.data.readers import read_strictly
+from flagbt.data.reading import Reading
 from flagbt.errors import DataError
 
 ORDERS = list(itertools.permutations("ohlc"))
@@ -166,7 +166,7 @@ READ = {
 
 
 def outcome(
-    folder: Path, bars: Bars, columns: list[list[object]], kind: str, newest_first: bool, reading: Reading = AS_WRITTEN
+    folder: Path, bars: Bars, columns: list[list[object]], kind: str, newest_first: bool, stated: str | None = None
 ) -> str:
     """Return 'read', 'WRONG', or why the file was refused."""
     rows = [list(cells) for cells in zip(*columns, strict=True)]
@@ -174,7 +174,7 @@ def outcome(
     path = folder / f"rows{kind}"
     path.write_text(json.dumps(rows) if kind == ".json" else table("", *map(list, zip(*rows, strict=True))))
     try:
-        found = read_bars(path, reading)
+        _, found = read_strictly(path, Reading(columns=stated))
     except DataError as refused:
         return str(refused)
     return "read" if found.digest == bars.digest else f"WRONG {found!r}"
@@ -225,7 +225,7 @@ def test_any_order_is_read_where_it_is_stated(tmp_path: Path, layout: str) -> No
         columns = LAYOUTS[layout](BTC, tuple(order))
         position = {role: place(columns, BTC, role) for role in COLUMNS}
         time = "0+1" if layout == "7, date and time" else "0"
-        stated = Reading(columns=",".join([f"time={time}", *(f"{role}={each}" for role, each in position.items())]))
+        stated = ",".join([f"time={time}", *(f"{role}={each}" for role, each in position.items())])
         found[order] = outcome(tmp_path, BTC, columns, (".csv", ".json")[at % 2], at % 3 == 0, stated)
     assert {order: message for order, message in found.items() if message != "read"} == {}
 
@@ -252,9 +252,5 @@ def test_two_orders_that_fit_are_refused_with_both(tmp_path: Path) -> None:
     assert len(options) == 2, message
     risen = Bars(BTC.time, BTC.low, BTC.high, BTC.low, BTC.high, BTC.volume)
     fallen = Bars(BTC.time, BTC.high, BTC.high, BTC.low, BTC.low, BTC.volume)
-    verdicts = [
-        outcome(tmp_path, bars, columns, ".csv", False, Reading(columns=option))
-        for option in options
-        for bars in (risen, fallen)
-    ]
+    verdicts = [outcome(tmp_path, bars, columns, ".csv", False, option) for option in options for bars in (risen, fallen)]
     assert sorted(verdict == "read" for verdict in verdicts) == [False, False, True, True]

@@ -11,7 +11,6 @@ from vendor_by_hand import LOWER, bars_of, csv, headerless, json_rows, named, ti
 
 from flagbt.data.bars import Bars
 from flagbt.data.readers import read_bars
-from flagbt.data.reading import Reading
 from flagbt.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
@@ -101,7 +100,7 @@ def test_a_real_file_is_read_as_by_hand(name: str) -> None:
     """A file that users have would be refused, or read as other bars."""
     path, text = text_of(name)
     by_hand, reading = REAL[name]
-    expected, bars = by_hand(text), read_bars(path, Reading(**reading))
+    expected, bars = by_hand(text), read_bars(path, **reading)
     assert (len(bars), bars.time[0], bars.time[-1]) == (len(expected), expected.time[0], expected.time[-1])
     assert bars.digest == expected.digest
 

@@ -16,7 +16,6 @@ import pytest
 from vendor_files import FILES, VendorFile
 
 from flagbt.data.readers import read_bars
-from flagbt.data.reading import Reading
 from flagbt.errors import DataError
 
 Cells = list[list[str]]
@@ -232,7 +231,7 @@ def outcome(folder: Path, made: VendorFile, name: str, data: bytes) -> str:
     path = folder / name
     path.write_bytes(data)
     try:
-        bars = read_bars(path, Reading(**made.reading))
+        bars = read_bars(path, **made.reading)
     except DataError as refused:
         return str(refused)
     return "read" if bars.digest == made.bars.digest else f"WRONG {bars!r}"

@@ -12,7 +12,7 @@ from vendor_by_hand import bars_of
 from vendor_files import AAPL, BTC, ETH, EURUSD, FILES, HOURS, epochs, prices, same, table, texts
 
 from flagbt.data.bars import Bars
-from flagbt.data.readers import read_bars
+from flagbt.data.readers import read_strictly
 from flagbt.data.reading import Reading
 from flagbt.errors import FlagbtError
 
@@ -23,7 +23,7 @@ def read(folder: Path, content: str, name: str = "file.csv", **options: str) -> 
     """Write and read a file."""
     path = folder / (name or "file.csv")
     path.write_bytes(content.encode())
-    return read_bars(path, Reading(**options))
+    return read_strictly(path, Reading(**options))[1]
 
 
 def refused(folder: Path, content: str, *parts: str, name: str = "file.csv", **options: str) -> str:
@@ -153,9 +153,9 @@ def test_times_of_the_end(tmp_path: Path) -> None:
         ("time=0,open=1,high=2,low=3,close=4,volume=99", ["99", "counted from 0"]),
         ("time=0,opne=1", ["opne", "Did you mean 'open'?"]),
         ("time=0,open=1,open=2", ["open", "twice"]),
-        ("time", ["--columns"]),
-        ("", ["--columns"]),
-        ("=", ["--columns"]),
+        ("time", ["columns"]),
+        ("", ["columns"]),
+        ("=", ["columns"]),
         ("time=0,close_time=6,open=1,high=2,low=3,close=4,volume=5", ["time", "close_time"]),
         ("time=0,open=1,high=3,low=2,close=4,volume=5", ["high"]),
         ("time=-1,open=1,high=2,low=3,close=4,volume=5", ["-1"]),

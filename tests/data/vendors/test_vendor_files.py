@@ -10,7 +10,6 @@ from vendor_by_hand import BY_HAND
 from vendor_files import FILES, OTHER_FILES
 
 from flagbt.data.readers import read_bars
-from flagbt.data.reading import Reading
 from flagbt.errors import DataError
 
 
@@ -36,7 +35,7 @@ def test_the_file_contains_these_bars(name: str) -> None:
 def test_the_file_is_read_as_its_bars(tmp_path: Path, name: str) -> None:
     """A vendor's file would be refused, or read as other bars."""
     made = FILES[name]
-    bars = read_bars(put(tmp_path, name, made.content), Reading(**made.reading))
+    bars = read_bars(put(tmp_path, name, made.content), **made.reading)
     expected = BY_HAND[name](made.content)
     assert (len(bars), bars.time[0], bars.time[-1]) == (len(expected), expected.time[0], expected.time[-1])
     assert [getattr(bars, each)[[0, -1]].tolist() for each in ("open", "high", "low", "close", "volume")] == [
