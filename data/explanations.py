@@ -64,7 +64,7 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
         if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
             of_grid = (calendar_bars, shifted_by_clocks, mixed_stamps, near_stamps) if "off-grid" in kinds else ()
             of_trades = (single_trades,) if "off-grid" in kinds or _is_flat(table) else ()
-            about_time = (*of_grid, *of_trades, unnamed_markets, local_times)
+            about_time = (*of_grid, *of_trades, two_lengths, coarse_times, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -195,6 +195,43 @@ def shifted_by_clocks(table: Table) -> Explanation | None:
             ("off-grid", "gaps"),
         )
     return None
+
+
+def two_lengths(table: Table) -> Explanation | None:
+    """Return whether bars of one length follow bars of another one, as in a file of two timeframes."""
+    apart = np.diff(np.unique(table.time))
+    lengths, counts = np.unique(apart, return_counts=True)
+    if len(lengths) < 2:
+        return None
+    often = np.argsort(counts)[-2:]
+    (fewer, more), (second, first) = counts[often].tolist(), lengths[often]
+    is_second = apart == second
+    in_a_row = int((is_second[1:] & is_second[:-1]).sum())
+    if fewer < max(5, 0.1 * len(apart)) or in_a_row < 0.8 * fewer:
+        return None
+    return Explanation(
+        "these are bars of two lengths in one file",
+        f"{more:,} open {seconds_text(first)} seconds before the next one, and {fewer:,}, most of them in a row, "
+        f"{seconds_text(second)} seconds",
+        "Give the bars of one length; flagbt data resample makes longer ones of the shorter.",
+        ("off-grid", "gaps"),
+    )
+
+
+def coarse_times(table: Table) -> Explanation | None:
+    """Return whether several bars in a row have the same time, as where the time of day is in another column."""
+    counts = np.unique(table.time, return_counts=True)[1]
+    o, close = table.values["open"], table.values["close"]
+    if np.median(counts) < 3 or (np.diff(table.time) < np.timedelta64(0)).any():
+        return None
+    if not np.median(np.abs(np.log(o[1:] / close[:-1]))) < np.log(MARKETS_APART):  # also where it is NaN
+        return None
+    return Explanation(
+        "the times are coarser than the bars",
+        f"{len(table.time):,} bars in a row have {len(counts):,} times",
+        "If the time of day is in another column, state both: --columns time=0+1, by their positions.",
+        REPETITIONS,
+    )
 
 
 def unnamed_markets(table: Table) -> Explanation | None:
