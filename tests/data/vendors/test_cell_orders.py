@@ -219,7 +219,7 @@ def test_every_order_that_a_vendor_writes_is_read(tmp_path: Path, layout: str) -
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "5"])
 def test_any_order_is_read_where_it_is_stated(tmp_path: Path, layout: str) -> None:
-    """Whoever knows what a table is could not have it read, or would get other prices than stated."""
+    """A user who knows what a table is could not have it read, or would get other prices than stated."""
     found = {}
     for at, order in enumerate(map("".join, ORDERS)):
         columns = LAYOUTS[layout](BTC, tuple(order))

@@ -167,7 +167,7 @@ def test_stated_columns_that_cannot_be(tmp_path: Path, columns: str, parts: list
 
 
 def test_columns_by_name_and_by_position(tmp_path: Path) -> None:
-    """A table with any names could not be read by whoever knows what it is."""
+    """A table with any names could not be read by a user who knows what it is."""
     content = table("when,first,top,bottom,last,size", texts(BTC, "%Y-%m-%d %H:%M:%S"), *prices(BTC))
     names = "time=when,open=first,high=top,low=bottom,close=last,volume=size"
     assert read(tmp_path, content, columns=names).digest == BTC.digest
