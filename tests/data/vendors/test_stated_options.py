@@ -55,7 +55,7 @@ def test_days_and_months_up_to_12(tmp_path: Path, separator: str) -> None:
     columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
     by_day = bars_of(pd.date_range(first, periods=12), *columns)
     assert read(tmp_path, content, time_format=forms[0]).digest == by_day.digest
-    by_month = refused(tmp_path, content, time_format=forms[1])  # the 2nd of each month is no grid
+    by_month = refused(tmp_path, content, time_format=forms[1])  # the 1st of each month, which has no step
     assert "2024-01-02" in by_month or "monthly" in by_month
 
 
@@ -174,6 +174,12 @@ def test_columns_by_name_and_by_position(tmp_path: Path) -> None:
     assert read(tmp_path, content, columns="time=0,open=1,high=2,low=3,close=4,volume=5").digest == BTC.digest
     assert read(tmp_path, content, columns=names.replace("first", "FIRST").replace(",", " , ")).digest == BTC.digest
     refused(tmp_path, content, "frist", "Did you mean 'first'?", columns=names.replace("first", "frist"))
+    wide = f"{HEAD}{',x' * 900}"
+    many = [same(BTC, 1)] * 900
+    message = refused(
+        tmp_path, table(wide, texts(BTC, "%Y-%m-%d %H:%M:%S"), *prices(BTC), *many), "there is no column", columns=names
+    )
+    assert len(message) < 500
     rows = [
         dict(zip(("when", "first", "top", "bottom", "last", "size"), row, strict=True))
         for row in zip(epochs(BTC, "s"), *prices(BTC), strict=True)
