@@ -17,7 +17,7 @@ from ..arrays import FloatArray, JsonObject
 from .bars import COLUMNS, seconds_text
 from .formats.table import Fault, Table
 from .local_time import clock_change, zones_of_grid
-from .row_faults import DAY, off_grid, step_of
+from .row_faults import DAY, JUMP, off_grid, step_of
 
 PRICES = COLUMNS[:4]
 FEW = 0.01  # share of the bars; more than that is not a few bad rows
@@ -26,6 +26,8 @@ SECOND = np.timedelta64(1, "s")
 MARKETS_APART = 1.05  # the ratio of two closes at the same time; two sources of one market differ by less than 1 %
 USUAL_STEPS = tuple(np.timedelta64(minutes, "m") for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 480, 720, 1440, 10080))
 NEAR = 0.05  # of a step
+LEVEL_BARS = 20
+LEVEL_NEAR = 1.3  # the ratio of a level that stays to the jump
 _OPTIONS = {  # by what was expected, where the message has no remedy of the form itself
     "expected a time": " State how the times are written: --time-format.",
     "expected a number": " State which columns hold the prices and the volume: --columns.",
@@ -64,10 +66,12 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
         if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
             of_grid = (calendar_bars, shifted_by_clocks, mixed_stamps, near_stamps) if "off-grid" in kinds else ()
             of_trades = (single_trades,) if "off-grid" in kinds or _is_flat(table) else ()
-            about_time = (*of_grid, *of_trades, unnamed_markets, local_times)
+            about_time = (*of_grid, *of_trades, two_lengths, coarse_times, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
+        if "jumps" in kinds:
+            found.append(another_level(table))
         if "zero-volume" in kinds:
             found.append(no_volumes(table))
     return tuple(each for each in found if each is not None and set(each.kinds) & set(kinds))
@@ -197,6 +201,43 @@ def shifted_by_clocks(table: Table) -> Explanation | None:
     return None
 
 
+def two_lengths(table: Table) -> Explanation | None:
+    """Return whether bars of one length follow bars of another one, as in a file of two timeframes."""
+    apart = np.diff(np.unique(table.time))
+    lengths, counts = np.unique(apart, return_counts=True)
+    if len(lengths) < 2:
+        return None
+    often = np.argsort(counts)[-2:]
+    (fewer, more), (second, first) = counts[often].tolist(), lengths[often]
+    is_second = apart == second
+    in_a_row = int((is_second[1:] & is_second[:-1]).sum())
+    if fewer < max(5, 0.1 * len(apart)) or in_a_row < 0.8 * fewer:
+        return None
+    return Explanation(
+        "these are bars of two lengths in one file",
+        f"{more:,} open {seconds_text(first)} seconds before the next one, and {fewer:,}, most of them in a row, "
+        f"{seconds_text(second)} seconds",
+        "Give the bars of one length; flagbt data resample makes longer ones of the shorter.",
+        ("off-grid", "gaps"),
+    )
+
+
+def coarse_times(table: Table) -> Explanation | None:
+    """Return whether several bars in a row have the same time, as where the time of day is in another column."""
+    counts = np.unique(table.time, return_counts=True)[1]
+    o, close = table.values["open"], table.values["close"]
+    if np.median(counts) < 3 or (np.diff(table.time) < np.timedelta64(0)).any():
+        return None
+    if not np.median(np.abs(np.log(o[1:] / close[:-1]))) < np.log(MARKETS_APART):  # also where it is NaN
+        return None
+    return Explanation(
+        "the times are coarser than the bars",
+        f"{len(table.time):,} bars in a row have {len(counts):,} times",
+        "If the time of day is in another column, state both: --columns time=0+1, by their positions.",
+        REPETITIONS,
+    )
+
+
 def unnamed_markets(table: Table) -> Explanation | None:
     """Return whether times occur again with prices of another level, as in a file of several markets."""
     times, which, counts = np.unique(table.time, return_inverse=True, return_counts=True)
@@ -264,6 +305,27 @@ def price_order(table: Table) -> Explanation | None:
         f"read as {', '.join(best)}, {most:,} of {n:,} bars are possible instead of {now:,}",
         _columns_option(table, list(best)),
         ("impossible",),
+    )
+
+
+def another_level(table: Table) -> Explanation | None:
+    """Return whether prices jump once and stay there, as where another market begins or shares are split."""
+    o, close = table.values["open"], table.values["close"]
+    ratio = o[1:] / close[:-1]
+    rows = np.flatnonzero(np.maximum(ratio, 1 / ratio) > JUMP) + 1
+    if not 0 < len(rows) < 4:
+        return None
+    row = int(rows[0])
+    before, after = close[max(0, row - LEVEL_BARS) : row], close[row : row + LEVEL_BARS]
+    level = float(np.median(after) / np.median(before))
+    if min(len(before), len(after)) < 5 or not 1 / LEVEL_NEAR < level / ratio[row - 1] < LEVEL_NEAR:
+        return None
+    return Explanation(
+        "prices stay at another level",
+        f"from {_place(table, row)} on they are {level:.4g} times those before",
+        "If another market begins there, give a file for each market; for shares, use prices that are adjusted for splits. "
+        "Otherwise compare with another source.",
+        ("jumps",),
     )
 
 

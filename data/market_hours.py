@@ -208,9 +208,8 @@ def _closed_minutes(text: str) -> BoolArray:
         for day in range(7 if is_daily else 1):
             minutes = np.arange(start, stop if stop > start else stop + (1440 if is_daily else MINUTES)) + 1440 * day
             closed[minutes % MINUTES] = True
-    if closed.all() or not closed.any():
-        effect = "leaves no open hour" if closed.all() else "closes no minute"
-        raise UsageError(f"--closed-hours: {quoted_value(text)} {effect}. Expected hours such as {EXAMPLES}.")
+    if closed.all():
+        raise UsageError(f"--closed-hours: {quoted_value(text)} leaves no open hour. Expected hours such as {EXAMPLES}.")
     return closed
 
 
@@ -234,7 +233,10 @@ def _interval(item: str) -> tuple[int, int, bool]:
         raise _unknown(item)
     if start is None or stop is None:
         return 1440 * first_day, 1440 * (last_day + 1) + (0 if last_day >= first_day else MINUTES), False
-    return 1440 * first_day + start, 1440 * last_day + stop, False
+    first, last = 1440 * first_day + start, 1440 * last_day + stop
+    if first % MINUTES == last % MINUTES:
+        raise _unknown(item)
+    return first, last, False
 
 
 def _day(item: str, text: str) -> int:

@@ -15,7 +15,7 @@ _MINUTE, _DAY, _WEEK = (np.timedelta64(1, unit).astype("timedelta64[ns]") for un
 def are_closing(time: TimeArray) -> bool:
     """Return whether every stamp is the same 1 ns, 1 us, 1 ms or 1 s before a whole step since midnight UTC.
 
-    The step is the commonest distance between two rows, one minute to one week. Blank stamps do not count; a single bar has
+    The step is the commonest distance between two rows, whole minutes up to one week. Blank stamps do not count; one bar has
     no step, so it is not known to be stamped at its end.
 
     Examples
@@ -24,8 +24,10 @@ def are_closing(time: TimeArray) -> bool:
     True
     """
     known = time[~np.isnat(time)]
+    if not _before_the_end(known[:1], _MINUTE) > _NOTHING:  # nearly all files, without sorting them
+        return False
     step = step_of(known)
-    if step is None or not _MINUTE <= step <= _WEEK or (_DAY % step != _NOTHING and step % _DAY != _NOTHING):
+    if step is None or step % _MINUTE != _NOTHING or step > _WEEK or (_DAY % step != _NOTHING and step % _DAY != _NOTHING):
         return False
     return bool(_before_the_end(known, step) > _NOTHING)
 

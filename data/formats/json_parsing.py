@@ -11,12 +11,13 @@ from typing import TypeVar
 from ...arrays import JsonObject, JsonValue
 from ...errors import DataError
 from .compressed_text import MOST_ROWS
-from .json_scan import COLUMNS_OF_LISTS, COLUMNS_OF_OBJECTS, KEYED, LINES, JsonArray, flat_end, line_of, skip_gap
+from .json_scan import COLUMNS_OF_LISTS, COLUMNS_OF_OBJECTS, KEYED, LINES, LONGEST_ROW, JsonArray, line_of, row_end, skip_gap
 from .table import shown
 
-LONGEST_ROW = 10_000  # characters
 JsonRow = list[JsonValue] | JsonObject
 
+_CLOSE = {"[": "]", "{": "}"}
+_PLAIN = json.JSONDecoder()
 _NUMBERED = re.compile(r"\d+\.\s+(?=\S)", re.ASCII)  # Alpha Vantage: "1. open"
 _T = TypeVar("_T")
 
@@ -34,6 +35,7 @@ class RowParser:
 
     def __init__(self, text: str, name: str) -> None:
         self.text, self.name = text, name
+        self._decode, self._unique = _PLAIN.raw_decode, False
 
     def rows(self, array: JsonArray) -> Iterator[JsonRow]:
         """Yield each row that was found; the key of a row, or its index, is its first cell, of the name ''.
@@ -93,22 +95,31 @@ class RowParser:
         return at + 1
 
     def _row(self, at: int, number: int) -> tuple[JsonRow, int]:
-        end = flat_end(self.text, at, at + LONGEST_ROW)
-        try:
-            if end > 0:
-                row, found_end = _DECODER.raw_decode(self.text, at)
-                if found_end == end:
+        text = self.text
+        end = text.find(_CLOSE.get(text[at : at + 1], "\0"), at, at + LONGEST_ROW) + 1
+        if end > 0 and text.find("[", at + 1, end) < 0 and text.find("{", at + 1, end) < 0:
+            try:
+                row, found_end = self._decode(text, at)
+                # Each key has a colon: as many colons as keys prove that none is there twice.
+                if found_end == end and (isinstance(row, list) or self._unique or text.count(":", at, end) == len(row)):
                     return row, end
+                if found_end == end:
+                    self._decode, self._unique = _UNIQUE.raw_decode, True  # which is slower
+            except ValueError:  # the bracket was inside a text
+                pass
+        end = row_end(self.text, at)
+        try:
+            row = _UNIQUE.decode(self.text[at:end])
         except _KeyTwiceError as error:
             raise self._unexpected(at, number, f"each key once in a row, not {shown(error)} twice") from None
         except ValueError:
-            pass
-        raise self._unexpected(at, number, "a row of numbers or an object, not nested")
+            raise self._unexpected(at, number, "a row of numbers or an object, not nested") from None
+        return row, end
 
     def _cell(self, at: int, number: int) -> tuple[JsonValue, int]:
         try:
             if self.text[at : at + 1] not in ("[", "{"):
-                value, end = _DECODER.raw_decode(self.text, at)
+                value, end = _PLAIN.raw_decode(self.text, at)
                 return value, end
         except ValueError:
             pass
@@ -191,4 +202,4 @@ def _unique(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+_UNIQUE = json.JSONDecoder(object_pairs_hook=_unique)

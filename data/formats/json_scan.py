@@ -16,7 +16,7 @@ DEEPEST = 8  # brackets around the rows
 MOST_VALUES = 10_000  # in the wrapping, rows not counted
 MOST_PASSED = 1_000_000  # brackets and texts in what is neither rows nor their wrapping
 LONGEST_NOTED = 1_000  # characters of a key, or of a text beside the rows
-LONGEST_NAMES = 100_000  # characters of an array of the columns' names
+LONGEST_ROW = 10_000  # characters
 ERROR_KEYS = re.compile(
     r"errors?|msg|messages?|ret[_-]?msg|err(?:or)?[ _-]?(?:msg|message|description)|details?|reason|note|information",
     re.IGNORECASE,
@@ -84,7 +84,7 @@ def find_arrays(text: str, name: str) -> JsonLayout:
             f" {shown(text[at : at + 30])}. Give only the candles, in such rows."
         )
     inner = skip_gap(text, at + 1)
-    if text[at] == "[" and (text[inner : inner + 1] == "[" or (text[inner : inner + 1] == "{" and flat_end(text, inner) > 0)):
+    if text[at] == "[" and (text[inner : inner + 1] == "[" or (text[inner : inner + 1] == "{" and is_row(text, inner))):
         return JsonLayout([JsonArray((), at, ROWS)], [])
     end = flat_end(text, at)
     if end > 0 and text[(after := skip_gap(text, end)) : after + 1] == text[at]:
@@ -101,10 +101,27 @@ def skip_gap(text: str, at: int) -> int:
     return at if found is None else found.end()
 
 
-def flat_end(text: str, at: int, stop: int | None = None) -> int:
-    """Return the end of an array or object with nothing nested that starts here, or -1; it is looked for before ``stop``."""
-    found = _FLAT.match(text, at) if stop is None else _FLAT.match(text, at, stop)
+def flat_end(text: str, at: int) -> int:
+    """Return the end of an array or object with nothing nested that starts here, or -1."""
+    found = _FLAT.match(text, at)
     return -1 if found is None else found.end()
+
+
+def row_end(text: str, at: int) -> int:
+    """Return the end of a row that starts here, or ``at``; it has at most `LONGEST_ROW` characters, and one level nested."""
+    found = _TABLE.match(text, at, at + LONGEST_ROW)
+    return at if found is None else found.end()
+
+
+def is_row(text: str, at: int) -> bool:
+    """Return whether an array or object is a row: nothing is nested in it, or besides there are as many numbers as in a bar."""
+    if flat_end(text, at) > 0:
+        return True
+    try:
+        row = json.loads(text[at : row_end(text, at)])
+    except ValueError:
+        return False
+    return isinstance(row, dict) and sum(isinstance(cell, int | float | str) for cell in row.values()) >= FEWEST_COLUMNS
 
 
 def line_of(text: str, at: int) -> int:
@@ -141,7 +158,7 @@ class _Scan:
                 yield each
 
     def _names(self, start: int) -> tuple[str, ...]:
-        end = flat_end(self.text, start, start + LONGEST_NAMES)
+        end = row_end(self.text, start)
         try:
             return tuple(str(name) for name in json.loads(self.text[start:end]))
         except ValueError:
@@ -212,7 +229,7 @@ class _Scan:
         if first == "]":
             return at + 1
         is_error = bool(keys) and bool(ERROR_KEYS.fullmatch(keys[-1]))
-        if is_error or (first == "{" and flat_end(self.text, at) < 0):  # not rows, but objects around them
+        if is_error or (first == "{" and not is_row(self.text, at)):  # not rows, but objects around them
             return self._elements(at, keys)
         self.arrays.append(JsonArray(keys, start, ROWS if first in ("[", "{") else _LIST))
         found = _TABLE.match(self.text, start)

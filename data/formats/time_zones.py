@@ -20,6 +20,7 @@ _Steps = npt.NDArray[np.timedelta64]
 
 _OFFSET = re.compile(r"UTC([+-])(\d{1,2})(?::?([0-5]\d))?", re.ASCII | re.IGNORECASE)
 _LARGEST_OFFSET = timedelta(hours=14)
+_EARLIEST, _LATEST = np.datetime64("1678-01-01", "ns"), np.datetime64("2261-12-31", "ns")  # a day from what 64 bits hold
 _OF_THE_MACHINE = {"localtime", "Factory", "posixrules"}
 # What people write that is not a name of the database, or another zone's.
 _CALLED = {
@@ -94,6 +95,11 @@ def to_utc(time: TimeArray, zone: str, places: Places, name: str) -> TimeArray:
         For a time that the clocks of the zone skip, or repeat without the rows showing which of the two it is.
     """
     local, known = pd.DatetimeIndex(time), ~np.isnat(time)
+    if (beyond := known & ((time < _EARLIEST) | (time > _LATEST))).any():
+        at = int(np.argmax(beyond))
+        raise DataError(
+            f"{places.at(at, name)}: expected a time of the years 1678 to 2261, got {_text(time[at])}. Fetch the file again."
+        )
     sides = [_instants(local, zone, is_first=is_first) for is_first in (True, False)]
     early, late = np.minimum(*sides), np.maximum(*sides)
     skipped = np.flatnonzero(known & np.isnat(early))
@@ -108,9 +114,10 @@ def to_utc(time: TimeArray, zone: str, places: Places, name: str) -> TimeArray:
     doubtful = (early != late)[rows]
     result, settled = early.copy(), early[rows[~doubtful]]
     step = step_of(settled) if doubtful.any() else None
+    origin = settled[0] if len(settled) else _EARLIEST
     for start, end in _runs(doubtful, time[rows]):
         run = rows[start:end]
-        is_second = _second_pass(time[run], early[run] - settled[:1], late[run] - settled[:1], step)
+        is_second = _second_pass(time[run], early[run] - origin, late[run] - origin, step)
         if is_second is None:
             raise DataError(
                 f"{places.at(int(run[0]), name)}: {_text(time[run[0]])} occurs twice in {zone}, where clocks are set back, and "

@@ -102,6 +102,24 @@ def test_two_markets_without_a_symbol(tmp_path: Path, frame: pd.DataFrame, walk:
         check_explained(path, "out-of-order", "the times start again at line 202")
 
 
+def test_times_without_their_time_of_day(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """One bar of each day would be kept as the day's."""
+    path = put(tmp_path, frame.assign(time=frame["time"].dt.date, clock=frame["time"].dt.hour))
+    check_explained(path, "disagreeing", "the times are coarser than the bars".capitalize(), "--columns time=0+1")
+
+
+@pytest.mark.parametrize("long", [70, 130])
+def test_two_lengths_in_one_file(tmp_path: Path, frame: pd.DataFrame, long: int) -> None:
+    """Every twelfth bar of five minutes would be kept as one of an hour, or hours be read as five minutes."""
+    hours = pd.date_range("2024-01-01", periods=long, freq="h")
+    time = hours.append(pd.date_range(hours[-1] + pd.Timedelta("1h"), periods=200 - long, freq="5min"))
+    path = put(tmp_path, frame.assign(time=time))
+    if long > 100:
+        check_explained(path, "off-grid", "two lengths in one file", "3,600 seconds", "300 seconds", "flagbt data resample")
+    else:
+        assert "two lengths in one file" in explanations(check_table(path))["gaps"]
+
+
 def test_the_same_market_twice_is_not_two(tmp_path: Path, frame: pd.DataFrame) -> None:
     """Two downloads of one market that overlap would be called two markets, and the fix be withheld."""
     later = frame.iloc[150:].assign(volume=frame["volume"] * 1.01)
@@ -196,6 +214,19 @@ def test_no_volumes_at_all(tmp_path: Path, frame: pd.DataFrame) -> None:
     examined = check_table(put(tmp_path, frame.assign(volume=0)))
     assert "the file has no volumes" in explanations(examined)["zero-volume"].lower()
     assert examined.bars is not None
+
+
+def test_prices_that_stay_at_another_level(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """A split, or another market below the first one, would be reported as a wrong price whose line is to be removed."""
+    split = frame.copy()
+    split.loc[120:, list(COLUMNS[:4])] /= 4
+    (problem,) = check_table(put(tmp_path, split)).problems
+    assert (problem.kind, problem.count) == ("jumps", 1)
+    assert "from line 122 on they are 0.2" in problem.advice
+    assert "adjusted for splits" in problem.advice
+    spike = frame.copy()
+    spike.loc[120, list(COLUMNS[:4])] /= 4
+    assert explanations(check_table(put(tmp_path, spike))) == {}
 
 
 # --- what fixes would do ---------------------------------------------------------------------------------------------

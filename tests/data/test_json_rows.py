@@ -69,6 +69,7 @@ WRAPPED = {
     "objects around arrays in an array": ({"series": [{"id": 7, "rows": CANDLES}]}, "series.0.rows"),
     "empty arrays beside": ({"splits": [], "results": CANDLES, "errors": []}, "results"),
     "other tables beside": ({"bids": [[1, 2]], "fields": [{"name": "x"}], "rows": OBJECTS}, "rows"),
+    "objects with more inside": ({"rows": [{**row, "tags": [1], "more": {"a": "]"}} for row in OBJECTS]}, "rows"),
     "texts with brackets": ({'a "quoted" ]}': 'b ]}"[{', "rows": [{**row, "note": '"]}'} for row in OBJECTS]}, "rows"),
 }
 

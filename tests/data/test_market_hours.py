@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from closing_markets import bars_at, forex, hourly, shares, without
 
 from flagbt.arrays import TimeArray
 from flagbt.data.bars import HOUR
+from flagbt.data.check import check_table
 from flagbt.data.market_hours import missing_runs, stated_hours, weekly_text
+from flagbt.data.reading import Reading
 from flagbt.data.recognised_hours import recognised_hours
 from flagbt.errors import DataError, UsageError
 
@@ -150,6 +156,11 @@ STATED = {
     "Mon-Sun": None,
     "Fri 25:00-Sun 22:00": None,
     "Fri 22:00": None,
+    "Sun 24:00-Mon 00:00": None,
+    "Fri 22:00-Fri 22:00": None,
+    "Fri 22:00-Fri 21:00": 167,
+    "24:00-01:00": 7,
+    "Sat 24:00-Sun 24:00": 24,
     "Fri-Sun 22:00": None,
     "Fri 22:00-22:00": None,
     "": None,
@@ -157,7 +168,6 @@ STATED = {
     "weekend": None,
     "Sat-Sun-Mon": None,
     "22:00-22:00": None,
-    "Sun 24:00-Mon 00:00": None,
 }
 
 
@@ -215,3 +225,41 @@ def test_the_text_of_a_pattern() -> None:
     assert weekly_text(week, phase_minutes=30) == "Sat 06:30-Mon 08:30"
     assert weekly_text(np.arange(168) % 72 == 22) == "Mon 22:00-Mon 23:00, Thu 22:00-Thu 23:00, Sun 22:00-Sun 23:00"
     assert weekly_text(np.zeros(168, dtype=bool)) == ""
+
+
+def test_commands_report_the_hours(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+    """If it fails, a user cannot see which hours were taken for closed, or the check lists weekends as gaps."""
+    time = without(without(forex("2023-01-02", 20), "2023-02-15T10", "2023-02-15T12"), "2023-02-19T22", "2023-02-20T22")
+    file = tmp_path / "eurusd.csv"
+    bars_at(time).frame().to_csv(file, date_format="%Y-%m-%dT%H:%M:%SZ")
+    for arguments in (("data", "info", "--data", file), ("data", "check", file)):
+        code, out, _ = command(*arguments, "--json")
+        values = json.loads(out)
+        assert code == 0
+        assert values["closed_hours"] == "Fri 21:00-Sun 21:00; in other weeks Fri 22:00-Sun 22:00"
+        assert [gap["missing"] for gap in values["gaps"]] == [2]
+        assert [(each["first"], each["days"]) for each in values["days_without_bars"]] == [("2023-02-19T22:00:00Z", 1)]
+        code, out, _ = command(*arguments)
+        assert "1 further day without bars: holidays, or missing; first 2023-02-19" in " ".join(out.split())
+    (problem,) = [each for each in check_table(file).problems if each.kind == "gaps"]
+    assert (problem.count, problem.message.split(";")[0]) == (
+        1,
+        "2 bars are missing outside of the closed hours (Fri 21:00-Sun 21:00",
+    )
+
+
+def test_the_check_and_a_run_use_stated_hours(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+    """If it fails, --closed-hours is read and not used, or a file that contradicts it is accepted."""
+    file = tmp_path / "eurusd.csv"
+    bars_at(forex("2023-05-01", 2)).frame().to_csv(file, date_format="%Y-%m-%dT%H:%M:%SZ")
+    assert [each.kind for each in check_table(file).problems] == ["gaps"]
+    assert check_table(file, Reading(closed_hours="Fri 21:00-Sun 21:00")).problems == ()
+    (refused,) = [each for each in check_table(file, Reading(closed_hours="Mon")).problems if each.remedy.refused]
+    assert "a Mon, in the stated closed hours Mon (48 such bars)" in refused.message
+    data = ("--data", file, "--closed-hours", "Fri 21:00-Sun 21:00", "--out", tmp_path / "runs")
+    code, _, err = command(
+        "run", "--strategy", "sma-cross", "--param", "fast_bars=3", "--param", "slow_bars=9", *data, "--json"
+    )
+    assert code == 0, err
+    recorded = json.loads(next((tmp_path / "runs").glob("*/run.json")).read_text())["data"]
+    assert (recorded["gaps"], recorded["missing_bars"], recorded["closed_hours"]) == (0, 0, "Fri 21:00-Sun 21:00")

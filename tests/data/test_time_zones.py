@@ -97,6 +97,7 @@ def test_the_repeated_hour_oldest_and_newest_first() -> None:
 REFUSED = {
     "one of two hours": (["2024-11-03T00:00", "2024-11-03T01:00", "2024-11-03T02:00"], 3, "2024-11-03 01:00:00 occurs twice"),
     "three of two": (["2024-11-03T00:00", *["2024-11-03T01:00"] * 3, "2024-11-03T02:00"], 3, "occurs twice"),
+    "no other hour": (["2024-11-03T01:00"] * 3, 2, "occurs twice"),
     "only one bar": (["2024-11-03T01:30"], 2, "occurs twice"),
     "an hour that does not exist": (["2024-03-10T01:00", "2024-03-10T02:00"], 3, "2024-03-10 02:00:00 does not exist"),
 }
@@ -131,6 +132,14 @@ def test_blank_times_stay_blank() -> None:
     assert result[[2, 4]].astype("datetime64[m]").astype(str).tolist() == ["2024-11-03T05:30", "2024-11-03T06:30"]
     assert np.isnat(instants(time[1:2], NEW_YORK)).all()
     assert len(instants(time[:0], NEW_YORK)) == 0
+
+
+@pytest.mark.parametrize("zone", [NEW_YORK, "UTC+14:00", "UTC-12"])
+@pytest.mark.parametrize("stamp", [-(2**63) + 1, 2**63 - 1])
+def test_times_that_no_zone_can_shift(stamp: int, zone: str) -> None:
+    """The last times that 64 bits hold, as in a hostile Parquet file, would be a traceback, or wrap around."""
+    with pytest.raises(DataError, match=r"line 3, column 'Date'.*1678 to 2261"):
+        instants(np.array([0, stamp], dtype="datetime64[ns]"), zone)
 
 
 def test_a_fixed_distance() -> None:
@@ -224,6 +233,7 @@ def test_other_stamps_are_no_ends() -> None:
         "a minute before": ends - np.timedelta64(59_999, "ms"),
         "half past": ends + np.timedelta64(30, "m"),
         "steps of a second": np.datetime64("2024-01-01", "ns") + np.arange(30) * np.timedelta64(1, "s"),
+        "steps of 90 seconds": np.datetime64("2024-01-01", "ns") + np.arange(1, 30) * np.timedelta64(90, "s") - BEFORE[2],
         "months": month_ends,
         "all the same": np.repeat(ends[:1], 5),
         "seven minutes": np.datetime64("2024-01-01", "ns") + np.arange(30) * np.timedelta64(7, "m") - BEFORE[2],

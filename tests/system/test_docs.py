@@ -336,8 +336,8 @@ def test_the_tables_of_data_are_complete() -> None:
     from flagbt.data.formats import arrow_table as columnar
     from flagbt.data.formats import column_names as columns
     from flagbt.data.formats import compressed_text as content
-    from flagbt.data.formats import json_parsing, json_scan
     from flagbt.data.formats import json_rows as rows_json
+    from flagbt.data.formats import json_scan
 
     text = page("data.md")
     rows = table_after(text, "problems")
@@ -352,7 +352,7 @@ def test_the_tables_of_data_are_complete() -> None:
         f"| rows | {content.MOST_ROWS:,} |",
         f"| columns | {columns.MOST_COLUMNS:,} |",
         f"{content.LONGEST_LINE:,} characters",
-        f"| {rows_json.LARGEST_TEXT:,} characters; a row {json_parsing.LONGEST_ROW:,}, not nested; around the rows, ",
+        f"| {rows_json.LARGEST_TEXT:,} characters; a row {json_scan.LONGEST_ROW:,}, not nested; around the rows, ",
         f"around the rows, {json_scan.DEEPEST} brackets and {json_scan.MOST_VALUES:,} values |",
         f"| {content.MOST_ENTRIES:,}, of which one",
         f"| {columnar.MOST_MEMORY:,} bytes |",
