@@ -17,7 +17,7 @@ from ..arrays import FloatArray, JsonObject
 from .bars import COLUMNS, seconds_text
 from .formats.table import Fault, Table
 from .local_time import clock_change, zones_of_grid
-from .row_faults import DAY, off_grid, step_of
+from .row_faults import DAY, JUMP, off_grid, step_of
 
 PRICES = COLUMNS[:4]
 FEW = 0.01  # share of the bars; more than that is not a few bad rows
@@ -26,6 +26,8 @@ SECOND = np.timedelta64(1, "s")
 MARKETS_APART = 1.05  # the ratio of two closes at the same time; two sources of one market differ by less than 1 %
 USUAL_STEPS = tuple(np.timedelta64(minutes, "m") for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 480, 720, 1440, 10080))
 NEAR = 0.05  # of a step
+LEVEL_BARS = 20
+LEVEL_NEAR = 1.3  # the ratio of a level that stays to the jump
 _OPTIONS = {  # by what was expected, where the message has no remedy of the form itself
     "expected a time": " State how the times are written: --time-format.",
     "expected a number": " State which columns hold the prices and the volume: --columns.",
@@ -68,6 +70,8 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
+        if "jumps" in kinds:
+            found.append(another_level(table))
         if "zero-volume" in kinds:
             found.append(no_volumes(table))
     return tuple(each for each in found if each is not None and set(each.kinds) & set(kinds))
@@ -301,6 +305,27 @@ def price_order(table: Table) -> Explanation | None:
         f"read as {', '.join(best)}, {most:,} of {n:,} bars are possible instead of {now:,}",
         _columns_option(table, list(best)),
         ("impossible",),
+    )
+
+
+def another_level(table: Table) -> Explanation | None:
+    """Return whether prices jump once and stay there, as where another market begins or shares are split."""
+    o, close = table.values["open"], table.values["close"]
+    ratio = o[1:] / close[:-1]
+    rows = np.flatnonzero(np.maximum(ratio, 1 / ratio) > JUMP) + 1
+    if not 0 < len(rows) < 4:
+        return None
+    row = int(rows[0])
+    before, after = close[max(0, row - LEVEL_BARS) : row], close[row : row + LEVEL_BARS]
+    level = float(np.median(after) / np.median(before))
+    if min(len(before), len(after)) < 5 or not 1 / LEVEL_NEAR < level / ratio[row - 1] < LEVEL_NEAR:
+        return None
+    return Explanation(
+        "prices stay at another level",
+        f"from {_place(table, row)} on they are {level:.4g} times those before",
+        "If another market begins there, give a file for each market; for shares, use prices that are adjusted for splits. "
+        "Otherwise compare with another source.",
+        ("jumps",),
     )
 
 

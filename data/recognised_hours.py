@@ -95,7 +95,7 @@ def recognised_hours(time: TimeArray, step: np.timedelta64) -> MarketHours:
 def _weeks(time: TimeArray, step: np.timedelta64) -> _Weeks | None:
     """Return the bars week by week, or None where there cannot be a pattern."""
     per_week = int(WEEK // step)
-    if per_week < 2 or per_week * step != WEEK:
+    if per_week < 2 or per_week * step != WEEK or time[-1] - time[0] == (len(time) - 1) * step:  # the last: without gaps
         return None
     at = ((time - MONDAY) // step).astype(np.int64)
     first, last = int(at[0] // per_week), int(at[-1] // per_week)

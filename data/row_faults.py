@@ -68,7 +68,7 @@ def off_grid(table: Table) -> RowNumbers:
 def jumps(table: Table) -> tuple[RowNumbers, float]:
     """Return the rows whose high is more than `JUMP` times their low, or whose open is as far from the previous close.
 
-    The largest such factor follows; it is 1 where there are none.
+    The largest such factor that is finite follows; it is 1 where there are none.
     """
     step = step_of(table.time)
     o, high, low, close, _ = (table.values[name] for name in COLUMNS)
@@ -81,7 +81,7 @@ def jumps(table: Table) -> tuple[RowNumbers, float]:
         adjacent = table.time[next_] - table.time[before] == step
         factor[next_] = np.fmax(factor[next_], np.where(adjacent, ratio, 1.0))
     rows = np.flatnonzero(factor > JUMP)
-    return rows, float(factor[rows].max(initial=1.0))
+    return rows, float(factor[rows][np.isfinite(factor[rows])].max(initial=1.0))
 
 
 def unfinished(table: Table, seen: np.datetime64) -> str | None:

@@ -114,9 +114,10 @@ def to_utc(time: TimeArray, zone: str, places: Places, name: str) -> TimeArray:
     doubtful = (early != late)[rows]
     result, settled = early.copy(), early[rows[~doubtful]]
     step = step_of(settled) if doubtful.any() else None
+    origin = settled[0] if len(settled) else _EARLIEST
     for start, end in _runs(doubtful, time[rows]):
         run = rows[start:end]
-        is_second = _second_pass(time[run], early[run] - settled[:1], late[run] - settled[:1], step)
+        is_second = _second_pass(time[run], early[run] - origin, late[run] - origin, step)
         if is_second is None:
             raise DataError(
                 f"{places.at(int(run[0]), name)}: {_text(time[run[0]])} occurs twice in {zone}, where clocks are set back, and "

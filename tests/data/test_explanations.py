@@ -216,6 +216,19 @@ def test_no_volumes_at_all(tmp_path: Path, frame: pd.DataFrame) -> None:
     assert examined.bars is not None
 
 
+def test_prices_that_stay_at_another_level(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """A split, or another market below the first one, would be reported as a wrong price whose line is to be removed."""
+    split = frame.copy()
+    split.loc[120:, list(COLUMNS[:4])] /= 4
+    (problem,) = check_table(put(tmp_path, split)).problems
+    assert (problem.kind, problem.count) == ("jumps", 1)
+    assert "from line 122 on they are 0.2" in problem.advice
+    assert "adjusted for splits" in problem.advice
+    spike = frame.copy()
+    spike.loc[120, list(COLUMNS[:4])] /= 4
+    assert explanations(check_table(put(tmp_path, spike))) == {}
+
+
 # --- what fixes would do ---------------------------------------------------------------------------------------------
 
 

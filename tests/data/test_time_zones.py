@@ -97,6 +97,7 @@ def test_the_repeated_hour_oldest_and_newest_first() -> None:
 REFUSED = {
     "one of two hours": (["2024-11-03T00:00", "2024-11-03T01:00", "2024-11-03T02:00"], 3, "2024-11-03 01:00:00 occurs twice"),
     "three of two": (["2024-11-03T00:00", *["2024-11-03T01:00"] * 3, "2024-11-03T02:00"], 3, "occurs twice"),
+    "no other hour": (["2024-11-03T01:00"] * 3, 2, "occurs twice"),
     "only one bar": (["2024-11-03T01:30"], 2, "occurs twice"),
     "an hour that does not exist": (["2024-03-10T01:00", "2024-03-10T02:00"], 3, "2024-03-10 02:00:00 does not exist"),
 }
