@@ -24,7 +24,7 @@ from .readers import bars_from_table, is_newest_first, read_table, reversed_rows
 from .reading import AS_WRITTEN, Reading
 from .recognised_hours import recognised_hours
 from .repair import FixesOutcome, FixOutcome, outcome_of
-from .row_faults import JUMP, RowNumbers, impossible, jumps, off_grid, repeats, step_of, undamaged, unfinished
+from .row_faults import JUMP, RowNumbers, distinct, impossible, jumps, off_grid, repeats, step_of, undamaged, unfinished
 
 FEWEST_BARS = 2  # left by fixes; one bar is not a series
 
@@ -269,7 +269,7 @@ def _gap_problems(table: Table, step: np.timedelta64 | None, reading: Reading) -
     """Return the gaps outside of a market's closed hours, which the bars show or the user states."""
     if step is None:
         return []
-    time, stated = np.unique(table.time), reading.closed_hours
+    time, stated = distinct(table.time), reading.closed_hours
     hours = recognised_hours(time, step) if stated is None else stated_hours(stated, time, step)
     runs = missing_runs(time, step, hours)
     holes = runs.only(~runs.are_days)
@@ -320,7 +320,9 @@ def _with_offer(examined: CheckResult) -> CheckResult:
     fixes = [fix for each in problems if each.explanation is None for fix in each.remedy.fixes]
     if stuck or not fixes:
         return examined
-    first, last = (outcome_of(examined, [fix for fix in fixes if fix != other]) for other in ("keep-last", "keep-first"))
+    first = last = outcome_of(examined, [fix for fix in fixes if fix != "keep-last"])
+    if "keep-last" in fixes:
+        last = outcome_of(examined, [fix for fix in fixes if fix != "keep-first"])
     if first.bars is None or last.bars is None or min(first.bars, last.bars) < FEWEST_BARS:
         return examined
     outcomes = {step.fix: step for step in (*first.steps, *last.steps)}

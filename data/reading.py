@@ -34,7 +34,7 @@ class Reading:
     """
 
     columns: str | None = option(None, help="Columns by name or position: time=0,open=1,high=2,...", group="Bars")
-    time_format: str | None = option(None, help="How times are written: %d.%m.%Y %H:%M.", group="Bars")
+    time_format: str | None = option(None, help="How times are written, for strptime: '%d.%m.%Y %H:%M'.", group="Bars")
     time_zone: str | None = option(None, help="Zone of times without an offset. Default: UTC.", group="Bars")
     symbol: str | None = option(None, help="The market to read from a file with several.", group="Bars")
     closed_hours: str | None = option(

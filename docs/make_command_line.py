@@ -12,7 +12,7 @@ WIDTH = 100
 HEAD = """# The command line
 
 The `--help` of every command. `python docs/make_command_line.py > docs/command-line.md` generates this page, and a test
-compares the two. Do not edit this page: edit the help texts in `cli/`, and those of the fields of `Costs`, `Rules`,
+compares the two. Do not edit this page: edit the help texts in `cli/`, and those of the fields of `Reading`, `Costs`, `Rules`,
 `RunRequest` and `SweepRequest`. Every help has two examples.
 
 Exit codes: 0 for success, 1 when a check fails or the work cannot be done, 2 for wrong usage, 130 when interrupted. An

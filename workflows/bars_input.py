@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -10,10 +11,14 @@ import numpy as np
 
 from ..arrays import FloatArray
 from ..data.bars import COLUMNS, Bars
+from ..data.formats.closing_stamps import are_closing, open_times
 from ..data.formats.likely_names import likely_name
 from ..data.reading import AS_WRITTEN, Reading
+from ..data.row_faults import step_of
 from ..errors import DataError, UsageError, kind_of
 from .inputs import load_bars, stated_options
+
+_logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +98,9 @@ def _of_frame(frame: pd.DataFrame, argument: str) -> Bars:
     if frame.empty:
         raise DataError(f"{what}: there are no bars. Give at least one row.")
     times, columns = stamped(frame := usual_columns(frame, what), what)
+    if are_closing(times) and (step := step_of(times)) is not None:
+        _logger.warning("%s: its times are those of the bars' ends; each bar opens one step earlier.", what)
+        times = open_times(times, step)
     opened, high, low, close, volume = (_numbers(columns, name, what) for name in COLUMNS)
     marks = {str(mark) for mark in columns["synthetic"].unique()} if "synthetic" in columns.columns else set()
     synthetic = bool(frame.attrs.get("synthetic")) or bool(marks & {"1", "1.0", "True"})

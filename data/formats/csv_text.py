@@ -78,7 +78,10 @@ def read_delimited(path: Path, faults: Faults, reading: Reading) -> Table:
 def _day_month_format(layout: CsvLayout, name: str) -> str:
     choice = layout.choice
     pieces = (
-        ([" ".join(row[at] for at in choice.time if at < len(row)) for row in piece.rows], Places(name, "line", piece.lines))
+        (
+            [" ".join(row[at].strip() for at in choice.time if at < len(row)) for row in piece.rows],
+            Places(name, "line", piece.lines),
+        )
         for piece in layout.pieces
     )
     return day_month_format(pieces, choice.time_name)
@@ -105,7 +108,9 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
             }
             times = cells[choice.time[0]]
             if len(choice.time) > 1:
-                times = tuple(map(" ".join, zip(*(cells[each] for each in choice.time), strict=True)))
+                times = tuple(
+                    " ".join(map(str.strip, parts)) for parts in zip(*(cells[each] for each in choice.time), strict=True)
+                )
             marks = set(cells[at["synthetic"]]) if "synthetic" in at else ()
             builder.add(piece.lines, values, times, marks, cells[at["symbol"]] if "symbol" in at else None)
         kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]

@@ -21,6 +21,7 @@ from .vendor import Vendor
 from .vendors import VENDORS
 
 MOST_POSSIBLE = 0.5  # of the bars with a range: below it, an order is another one
+PLAIN_CELLS = 6  # in rows of more, which are exchanges', the time is an epoch number
 WIDEST = 2.0  # the median of high / low; above it, one of the two is not a price
 SURE = 1.9  # standard errors by which closes follow opens more often than chance, so that the two are exchanged
 CLEAR = 0.1  # of the distances from open to the close before, where those from close to the open before are smaller than it
@@ -114,8 +115,9 @@ def _as_stated(stated: Mapping[str, str], row: Sequence[str], place: str, readin
             f"{place}: the rows have no header, so --columns has to state all of time, {', '.join(COLUMNS)}; it lacks "
             f"{', '.join(lacking)}. State them by position, as in --columns {EXAMPLE}."
         )
-    positions = {role: position_of(stated[role], header, place) for role in (*COLUMNS, "symbol") if role in stated}
-    times = tuple(position_of(each.strip(), header, place) for each in time.split("+"))
+    names = header if looks_like_data(row) else row
+    positions = {role: position_of(stated[role], names, place) for role in (*COLUMNS, "symbol") if role in stated}
+    times = tuple(position_of(each.strip(), names, place) for each in time.split("+"))
     return ColumnChoice(
         tuple(header),
         positions,
@@ -145,7 +147,7 @@ def _has_times(vendor: Vendor, rows: Sequence[Sequence[str]]) -> bool:
     if "time of day" in cells:
         return is_time(cells["date"]) and not _EPOCH.fullmatch(cells["date"]) and is_time_of_day(cells["time of day"])
     if not vendor.time_format:
-        return is_time(cells["time"])
+        return is_time(cells["time"]) and (len(vendor.cells) <= PLAIN_CELLS or bool(_EPOCH.fullmatch(cells["time"].strip())))
     return check_time_format(vendor.time_format).fits(cells["time"].strip())
 
 
@@ -206,7 +208,7 @@ def _is_close_time(of: Mapping[str, FloatArray], full: npt.NDArray[np.bool_]) ->
 def _is_vwap(of: Mapping[str, FloatArray], full: npt.NDArray[np.bool_]) -> bool:
     traded = full & (of["volume"] > 0)
     within = (of["vwap"] >= of["low"] * (1 - 1e-6)) & (of["vwap"] <= of["high"] * (1 + 1e-6))
-    return bool(within[traded].mean() > MOST_POSSIBLE) if traded.any() else True
+    return bool(within[traded].mean() > MOST_POSSIBLE) if traded.any() else bool((within | (of["vwap"] == 0))[full].all())
 
 
 def _is_count(of: Mapping[str, FloatArray], full: npt.NDArray[np.bool_]) -> bool:

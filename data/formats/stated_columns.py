@@ -9,6 +9,7 @@ from ..bars import COLUMNS
 from .table import shown
 
 ROLES = ("time", "close_time", *COLUMNS, "symbol")
+MOST_COMPARED, MOST_LISTED = 1_000, 15  # names of columns, for a guess and in a message
 EXAMPLE = "time=0,open=1,high=2,low=3,close=4,volume=5"
 
 
@@ -61,5 +62,11 @@ def position_of(column: str, header: Sequence[str], place: str) -> int:
         raise DataError(
             f"{place}: --columns states the position {int(column)}, but there are {len(header)} columns, counted from 0."
         )
-    guess = nearest(column, [name.strip() for name in header if name.strip().isprintable() and len(name) < 100])
+    readable = list(
+        dict.fromkeys(name.strip() for name in header if name.strip().isprintable() and 0 < len(name.strip()) < 100)
+    )
+    guess = nearest(column, readable[:MOST_COMPARED])
+    if not guess.startswith("Did you mean"):
+        more = f" and {len(readable) - MOST_LISTED:,} more" if len(readable) > MOST_LISTED else ""
+        guess = f"The columns are {', '.join(map(shown, readable[:MOST_LISTED]))}{more}." if readable else ""
     raise DataError(f"{place}: there is no column {shown(column)}, which --columns states. {guess}")

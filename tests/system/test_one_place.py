@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from flagbt.data.bars import Bars
@@ -122,12 +123,13 @@ import numpy as np
 
 from ...errors import DataError
 from ..bars import COLUMNS, Bars
+from ..reading import Reading
 from .compressed_text import opened
 from .file_format import FileFormat
 from .table import Faults, Places, Table
 
 
-def read_json_lines(path: Path, faults: Faults) -> Table:
+def read_json_lines(path: Path, faults: Faults, reading: Reading) -> Table:
     """Read a file of such lines."""
     with opened(path) as content:
         try:
@@ -173,6 +175,62 @@ def test_a_format_is_one_file(copy: Copy, walk: Callable[..., Bars]) -> None:
     copy.made("docs/make_tables.py")
     assert "| `.jsonl` | a row of numbers on each line |" in (copy.root / "docs" / "data.md").read_text(encoding="utf-8")
     assert ".jsonl" in copy.made("tests/system/fuzz_readers.py", "--help")
+
+
+VENDOR = """    Vendor(
+        name="Example Exchange",
+        columns={
+            "time": "bucket_end",
+            "open": "first",
+            "high": "top",
+            "low": "bottom",
+            "close": "last",
+            "volume": "lots",
+            "symbol": "product",
+        },
+        marks=("session",),
+        time_format="%d %b %Y, %H.%M",
+        time_zone="Asia/Tokyo",
+        is_close_time=True,
+        note="its times are those of Tokyo",
+    ),
+    Vendor(name="Example Exchange, archive", rows="time, volume, close, open, low, high, count, -, -, -, -"),
+"""
+
+
+def test_a_vendor_is_one_entry(copy: Copy, walk: Callable[..., Bars]) -> None:
+    """A new source of bars would need code, or be missing from a command, a message or the docs."""
+    assert len(VENDOR.splitlines()) <= 20
+    before = '    Vendor(name="Databento"'
+    copy.edit("data/formats/vendors.py", (before, VENDOR + before))
+    assert copy.touched() == ["data/formats/vendors.py"]
+
+    bars = walk(200)
+    ends = pd.DatetimeIndex(bars.time + bars.step).tz_localize("UTC").tz_convert("Asia/Tokyo").strftime("%d %b %Y, %H.%M")
+    prices = [getattr(bars, name).tolist() for name in ("open", "high", "low", "close", "volume")]
+    rows = [("day", *row) for row in zip(ends, *prices, strict=True)]
+    lines = ["Session;Bucket End;First;Top;Bottom;Last;Lots;Product"]
+    for product in ("ONE", "TWO"):
+        lines += [";".join(map(str, (*row, product))) for row in rows]
+    (copy.desk / "example.csv").write_text("\n".join(lines))
+    refused = copy.refused("data", "check", "example.csv")
+    assert "'ONE', 'TWO'" in refused
+    chosen = ("example.csv", "--symbol", "TWO", "--json")
+    assert json.loads(copy.flagbt("data", "check", *chosen))["digest"] == bars.digest
+    assert "its times are those of Tokyo" in copy.flagbt("data", "check", *chosen)
+    done = json.loads(copy.flagbt("run", "--strategy", "always-hold", "--data", *chosen))
+    assert done["data"]["digest"] == bars.digest
+
+    seconds = bars.time.astype("datetime64[s]").astype(int).tolist()
+    o, high, low, close, volume = prices
+    cells = zip(seconds, volume, close, o, low, high, *([7] * 200, *[["x"] * 200] * 4), strict=True)
+    (copy.desk / "archive.json").write_text(json.dumps({"answer": list(cells)[::-1]}))
+    assert json.loads(copy.flagbt("data", "info", "--data", "archive.json", "--json"))["digest"] == bars.digest
+
+    copy.made("docs/make_tables.py")
+    listed = (copy.root / "docs" / "data.md").read_text(encoding="utf-8")
+    assert "Example Exchange" in listed
+    assert "Example Exchange, archive" in listed
 
 
 COMMAND = '''"""flagbt span: the years that a file of bars covers."""

@@ -50,6 +50,7 @@ def test_every_kind_of_data_gives_the_same_bars(year: pd.DataFrame, tmp_path: Pa
         "ccxt": epochs.assign(time=bars.time.astype("datetime64[ms]").astype(np.int64)).rename(columns={"time": "timestamp"}),
         "python-binance": epochs.rename(columns=lambda name: "Open time" if name == "time" else name.title()),
         "python-binance, times in the index": year.set_axis(pd.Index(epochs["time"], name="Open time")),
+        "Alpaca": pd.concat({"BTC/USD": year}, names=["symbol"]),
         "short names": year.reset_index().rename(columns=lambda name: name[0]),
         "day first": year.reset_index().assign(time=year.index.strftime("%d/%m/%Y %H:%M").to_numpy()),
         "date and time of day": year.assign(
@@ -122,9 +123,17 @@ WRONG: dict[str, tuple[Change, str]] = {
         lambda f: pd.concat([f.assign(Ticker="AAPL"), f.assign(Ticker="MSFT")]),
         r"2 markets, 'AAPL', 'MSFT', .* Choose one, as by frame\[frame\['Ticker'\] == 'AAPL'\]",
     ),
+    "two symbols in the index": (
+        lambda f: pd.concat({"AAPL": f, "MSFT": f}, names=["symbol"]),
+        r"2 markets, 'AAPL', 'MSFT', .* Choose one, as by frame\.xs\('AAPL', level=0\)",
+    ),
+    "two volumes": (
+        lambda f: f.rename(columns={"volume": "Volume BTC"}).assign(**{"Volume USDT": 1.0}),
+        "'?volume btc.* read from files only",
+    ),
     "other times": (
         lambda f: f.reset_index(drop=True).assign(**{"gmt time": "01.02.2024 00:00:00.000"}),
-        "those of Dukascopy, whose times are written in a form of their own. Write them to a file",
+        "those of Dukascopy, whose times or volumes are read from files only. Write them to a file",
     ),
     "numbers as names": (lambda f: f.set_axis(range(5), axis=1), "a column is named '0', expected text"),
     "a typing error": (lambda f: f.rename(columns={"close": "clsoe"}), "column 'close' is missing; .* Did you mean 'clsoe'"),
@@ -164,3 +173,10 @@ def test_bars_pass_unchanged() -> None:
     """If it fails, Bars lose their step or their source."""
     bars: Bars = load_sample()
     assert bars_from(bars) is bars
+
+
+def test_the_ends_of_bars_are_not_their_opens(year: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
+    """If it fails, a frame indexed by Binance's close time is traded an hour late, and nothing states it."""
+    ends = year.set_axis(year.index + pd.Timedelta("59min 59.999s"))
+    assert bars_from(ends).digest == bars_from(year).digest
+    assert "its times are those of the bars' ends" in caplog.text

@@ -31,6 +31,19 @@ def test_the_file_contains_these_bars(name: str) -> None:
     assert BY_HAND[name](FILES[name].content).digest == FILES[name].bars.digest
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_the_file_is_read_as_its_bars(tmp_path: Path, name: str) -> None:
+    """A vendor's file would be refused, or read as other bars."""
+    made = FILES[name]
+    bars = read_bars(put(tmp_path, name, made.content), **made.reading)
+    expected = BY_HAND[name](made.content)
+    assert (len(bars), bars.time[0], bars.time[-1]) == (len(expected), expected.time[0], expected.time[-1])
+    assert [getattr(bars, each)[[0, -1]].tolist() for each in ("open", "high", "low", "close", "volume")] == [
+        getattr(expected, each)[[0, -1]].tolist() for each in ("open", "high", "low", "close", "volume")
+    ]
+    assert bars.digest == expected.digest
+
+
 @pytest.mark.parametrize("name", OTHER_FILES)
 def test_another_layout_is_never_read_as_other_bars(tmp_path: Path, name: str) -> None:
     """A layout that is not promised would give a backtest of prices that the file does not have."""
