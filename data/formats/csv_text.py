@@ -144,7 +144,10 @@ def _without_blank_prices(piece: Piece, places: list[int]) -> Piece:
 
 
 def _lenient_floats(cells: Sequence[str]) -> FloatArray:
-    return np.array([float(cell) if is_number(cell) else np.nan for cell in cells])
+    try:
+        return np.array(list(map(float, cells)))
+    except ValueError:
+        return np.array([float(cell) if is_number(cell) else np.nan for cell in cells])
 
 
 # --- the layout ------------------------------------------------------------------------------------------------------
