@@ -20,6 +20,7 @@ from .column_choice import ColumnChoice
 from .column_names import choose_columns, names_columns
 from .compressed_text import Content, opened
 from .file_format import FileFormat
+from .markets import unknown_market
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
 from .row_order import choose_by_rows, looks_like_data
 from .stacked_header import MOST_LINES, StackedHeader, stacked_header
@@ -96,8 +97,10 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
         for piece in layout.pieces:
             if choice.has_other_markets:
                 piece = _without_blank_prices(piece, [at[name] for name in COLUMNS])
-                if not piece.rows:
-                    continue
+            if reading.symbol is not None and "symbol" in at:
+                piece = _of_market(piece, at["symbol"], reading.symbol, builder)
+            if not piece.rows:
+                continue
             cells = list(zip(*_equal_width(piece, len(header), path.name, faults), strict=True))
             places = builder.places(piece.lines)
             values = {
@@ -116,6 +119,8 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
         kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
         kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
         table = builder.table(content.label(", ".join(kind)), layout.notes)
+    if table is None and builder.markets is not None and reading.symbol is not None and builder.markets.names:
+        raise DataError(unknown_market(path.name, reading.symbol, builder.markets.names))
     if table is None:
         raise DataError(f"{path.name}: the file has a header, but no row of data below it. Fetch the file again.")
     return table
@@ -135,6 +140,14 @@ def _equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[li
             faults.add(DAMAGED, line, error)
             rows[at] = [""] * width
     return rows
+
+
+def _of_market(piece: Piece, column: int, symbol: str, builder: TableBuilder) -> Piece:
+    """Return the rows that may be those of a market, in any case: faults in rows of the others do not matter."""
+    builder.see_markets([row[column] for row in piece.rows if column < len(row)])
+    wanted = symbol.strip().lower()
+    kept = [at for at, row in enumerate(piece.rows) if column >= len(row) or row[column].strip().lower() == wanted]
+    return Piece(piece.lines[kept], [piece.rows[at] for at in kept])
 
 
 def _without_blank_prices(piece: Piece, places: list[int]) -> Piece:

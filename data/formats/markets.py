@@ -36,6 +36,17 @@ class MarketColumn:
         DataError
             For more than `MOST_MARKETS` different ones.
         """
+        self.see(cells)
+        self._pieces.append(np.array([self._numbers[cell] for cell in cells], dtype=np.int64))
+
+    def see(self, cells: Sequence[str]) -> None:
+        """Take the names of markets from rows that are not read.
+
+        Raises
+        ------
+        DataError
+            As `add`.
+        """
         for cell in dict.fromkeys(cells):  # in the order of the file
             self._numbers.setdefault(cell, len(self._numbers))
         if len(self._numbers) > MOST_MARKETS:
@@ -43,11 +54,10 @@ class MarketColumn:
                 f"{self.place}: more than {MOST_MARKETS:,} different values, too many for the names of markets. Remove the "
                 "column, or give the bars of one market."
             )
-        self._pieces.append(np.array([self._numbers[cell] for cell in cells], dtype=np.int64))
 
     def markets(self) -> Markets:
         """Return the markets of all rows."""
-        return Markets(tuple(self._numbers), np.concatenate(self._pieces))
+        return Markets(tuple(self._numbers), np.concatenate([np.array([], dtype=np.int64), *self._pieces]))
 
 
 def of_one_market(table: Table, symbol: str | None) -> Table:

@@ -90,6 +90,16 @@ class TableBuilder:
         if len(self._stamps) >= TIMES_AT_ONCE:
             self._convert()
 
+    def see_markets(self, cells: Sequence[str]) -> None:
+        """Take the names of markets from rows that are not added, for messages."""
+        if self._markets is not None:
+            self._markets.see(cells)
+
+    @property
+    def markets(self) -> Markets | None:
+        """The markets of the rows so far; None where no column names them."""
+        return None if self._markets is None else self._markets.markets()
+
     def _convert(self) -> None:
         """Convert the stamps that wait, which are those of the last rows."""
         numbers: list[Int64Array] = []
@@ -140,7 +150,7 @@ class TableBuilder:
             tuple(printable(name.strip()) for at, name in enumerate(header) if at not in choice.used),
             choice,
             self.column.is_naive,
-            markets if self._markets is None else self._markets.markets(),
+            self.markets or markets,
         )
 
 
