@@ -15,7 +15,7 @@ from .column_choice import ColumnChoice
 from .likely_names import likely_name
 from .number_style import is_number
 from .row_order import is_time, is_time_of_day
-from .stated_columns import position_of, stated_columns
+from .stated_columns import check_one_role, position_of, stated_columns
 from .table import shown
 from .vendor import Vendor
 from .vendors import VENDORS
@@ -117,6 +117,8 @@ def choose_columns(
     for role in COLUMNS:
         if role not in positions:
             raise DataError(f"{place}: {_missing(role, names)}")
+    if stated:
+        check_one_role([*(("time", at) for at in time), *positions.items()], header, place)
     zone = reading.time_zone or vendor.time_zone
     return ColumnChoice(
         tuple(header),
@@ -204,7 +206,8 @@ def _missing(role: str, names: Names) -> str:
     there = ", ".join(shown(name) for name in lower[:15]) + (", ..." if len(lower) > 15 else "")
     likely = likely_name(role, lower)
     guess = f" Did you mean '{likely}'?" if likely else ""
+    without = " If the source has no volumes, add a column 'volume' of 0." if role == "volume" and not likely else ""
     return (
         f"{what} is missing; the columns are {there}.{guess} Remove lines above the header, if there are any, or state the "
-        f"column: --columns '{role}={likely or 'NAME'}'."
+        f"column: --columns '{role}={likely or 'NAME'}'.{without}"
     )
