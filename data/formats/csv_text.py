@@ -112,7 +112,7 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
                     " ".join(map(str.strip, parts)) for parts in zip(*(cells[each] for each in choice.time), strict=True)
                 )
             marks = set(cells[at["synthetic"]]) if "synthetic" in at else ()
-            builder.add(piece.lines, values, times, marks, cells[at["symbol"]] if "symbol" in at else None)
+            builder.add(piece.lines, values, times, marks, [cells[each] for each in choice.symbols])
         kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
         kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
         table = builder.table(content.label(", ".join(kind)), layout.notes)

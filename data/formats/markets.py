@@ -25,7 +25,8 @@ class MarketColumn:
 
     def __init__(self, place: str) -> None:
         self.place = place
-        self._numbers: dict[str, int] = {}
+        self._names: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}  # by cell, which may have blanks around the name
         self._pieces: list[Int64Array] = []
 
     def add(self, cells: Sequence[str]) -> None:
@@ -37,7 +38,7 @@ class MarketColumn:
             For more than `MOST_MARKETS` different ones.
         """
         for cell in dict.fromkeys(cells):  # in the order of the file
-            self._numbers.setdefault(cell, len(self._numbers))
+            self._numbers.setdefault(cell, self._names.setdefault(cell.strip(), len(self._names)))
         if len(self._numbers) > MOST_MARKETS:
             raise DataError(
                 f"{self.place}: more than {MOST_MARKETS:,} different values, too many for the names of markets. Remove the "
@@ -47,7 +48,35 @@ class MarketColumn:
 
     def markets(self) -> Markets:
         """Return the markets of all rows."""
-        return Markets(tuple(self._numbers), np.concatenate(self._pieces))
+        return Markets(tuple(self._names), np.concatenate(self._pieces))
+
+
+def joined(columns: Sequence[Markets]) -> Markets:
+    """Return the market of each row by all columns that name it: the one that decides, or the names of several together.
+
+    Parameters
+    ----------
+    columns : sequence of Markets
+        At least one; the first is used where none has several names.
+
+    Examples
+    --------
+    >>> pair, exchange = Markets(("BTC", "ETH"), np.array([0, 0, 1])), Markets(("X", "Y"), np.array([0, 1, 1]))
+    >>> joined([pair, exchange]).names
+    ('BTC X', 'BTC Y', 'ETH Y')
+    """
+    several = [each for each in columns if sum(map(bool, each.names)) > 1]
+    if len(several) < 2:
+        return several[0] if several else columns[0]
+    rows, first, of_row = np.unique(
+        np.stack([each.of_row for each in several], axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    for each in several:
+        if len(each.names) == len(rows):  # each of its names has one of the others' only
+            return each
+    order = np.argsort(first)
+    names = [" ".join(each.names[at] for each, at in zip(several, row, strict=True)).strip() for row in rows[order].tolist()]
+    return Markets(tuple(names), np.argsort(order)[of_row.ravel()])
 
 
 def of_one_market(table: Table, symbol: str | None) -> Table:
@@ -66,16 +95,16 @@ def of_one_market(table: Table, symbol: str | None) -> Table:
                 "out, or state the column: --columns symbol=NAME."
             )
         return table
-    there = [each for each in markets.names if each.strip()]
+    there = [each for each in markets.names if each]
     if symbol is None:
         if len(there) > 1:
             raise DataError(several_markets(name, there))
-        return table._replace(markets=None, market=there[0].strip() if there else "")
+        return table._replace(markets=None, market=there[0] if there else "")
     number = chosen_market(markets.names, symbol)
     if number is None:
         raise DataError(unknown_market(name, symbol, there))
     rows = np.flatnonzero(markets.of_row == number)
-    return table.take(rows)._replace(markets=None, market=markets.names[number].strip())
+    return table.take(rows)._replace(markets=None, market=markets.names[number])
 
 
 def several_markets(name: str, markets: Sequence[str], remedy: str = "") -> str:
