@@ -16,15 +16,15 @@ from ..arrays import JsonObject
 from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, seconds_text, utc
 from .explanations import Explanation, explained, most_damaged
-from .fill import times_without_trades
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table
+from .gap_explanations import perhaps_weekends, times_without_trades
 from .market_hours import missing_runs, stated_hours
 from .perpetual import perpetual_signs
 from .readers import bars_from_table, is_newest_first, read_table, reversed_rows
 from .reading import AS_WRITTEN, Reading
 from .recognised_hours import recognised_hours
 from .repair import FixesOutcome, FixOutcome, outcome_of
-from .row_faults import JUMP, RowNumbers, impossible, jumps, off_grid, repeats, step_of, undamaged, unfinished
+from .row_faults import JUMP, RowNumbers, distinct, impossible, jumps, off_grid, repeats, step_of, undamaged, unfinished
 
 FEWEST_BARS = 2  # left by fixes; one bar is not a series
 
@@ -60,10 +60,7 @@ REMEDIES = {
     ),
     "unfinished": Remedy("A later fetch gets the finished bar.", {"drop-unfinished": "leaves out this one"}, False),
     "gaps": Remedy(
-        "Fetch what the exchange has. flagbt fills nothing; an outage stays a gap, and runs continue after it. If the market "
-        "is closed then each week, state it: --closed-hours 'Fri 22:00-Sun 22:00'.",
-        {},
-        False,
+        "Fetch what the exchange has. flagbt fills nothing; an outage stays a gap, and runs continue after it.", {}, False
     ),
     "jumps": Remedy(
         "A price rarely changes so much within a bar: compare with another source, and if it is wrong, remove the line. For "
@@ -272,7 +269,7 @@ def _gap_problems(table: Table, step: np.timedelta64 | None, reading: Reading) -
     """Return the gaps outside of a market's closed hours, which the bars show or the user states."""
     if step is None:
         return []
-    time, stated = np.unique(table.time), reading.closed_hours
+    time, stated = distinct(table.time), reading.closed_hours
     hours = recognised_hours(time, step) if stated is None else stated_hours(stated, time, step)
     runs = missing_runs(time, step, hours)
     holes = runs.only(~runs.are_days)
@@ -283,7 +280,10 @@ def _gap_problems(table: Table, step: np.timedelta64 | None, reading: Reading) -
     outside = f" outside of the closed hours ({hours.text})" if hours.text else ""
     message = f"{total:,} bars are missing{outside}; the longest gap is of {most:,} after {utc(time[holes.at[longest]])}"
     where = tuple(f"after {utc(time[at])}" for at in holes.at[:5].tolist())
-    why = None if hours.text else times_without_trades(time, holes, bool((table.values["volume"] == 0).any()))
+    why = None
+    if not hours.text:
+        why = perhaps_weekends(time, step, holes)
+        why = why or times_without_trades(time, holes, bool((table.values["volume"] == 0).any()))
     return [Problem("gaps", len(holes.at), message, where, why)]
 
 
@@ -320,7 +320,9 @@ def _with_offer(examined: CheckResult) -> CheckResult:
     fixes = [fix for each in problems if each.explanation is None for fix in each.remedy.fixes]
     if stuck or not fixes:
         return examined
-    first, last = (outcome_of(examined, [fix for fix in fixes if fix != other]) for other in ("keep-last", "keep-first"))
+    first = last = outcome_of(examined, [fix for fix in fixes if fix != "keep-last"])
+    if "keep-last" in fixes:
+        last = outcome_of(examined, [fix for fix in fixes if fix != "keep-first"])
     if first.bars is None or last.bars is None or min(first.bars, last.bars) < FEWEST_BARS:
         return examined
     outcomes = {step.fix: step for step in (*first.steps, *last.steps)}

@@ -17,7 +17,7 @@ from ..arrays import FloatArray, JsonObject
 from .bars import COLUMNS, seconds_text
 from .formats.table import Fault, Table
 from .local_time import clock_change, zones_of_grid
-from .row_faults import DAY, JUMP, off_grid, step_of
+from .row_faults import DAY, JUMP, distinct, off_grid, step_of
 
 PRICES = COLUMNS[:4]
 FEW = 0.01  # share of the bars; more than that is not a few bad rows
@@ -97,7 +97,7 @@ def most_damaged(faults: Sequence[Fault], rows: int) -> Explanation | None:
 
 def single_trades(table: Table) -> Explanation | None:
     """Return whether the rows are single trades, or bars without a constant length."""
-    apart = np.diff(np.unique(table.time))
+    apart = np.diff(distinct(table.time))
     if len(apart) < 5:
         return None
     lengths, counts = np.unique(apart, return_counts=True)
@@ -120,7 +120,7 @@ def single_trades(table: Table) -> Explanation | None:
 
 def calendar_bars(table: Table) -> Explanation | None:
     """Return whether the rows are bars of a month, a quarter or a year, whose lengths differ."""
-    apart = np.diff(np.unique(table.time))
+    apart = np.diff(distinct(table.time))
     days = np.round(apart / DAY)
     if len(days) < 2 or not len(off_grid(table)):
         return None
@@ -159,7 +159,7 @@ def mixed_stamps(table: Table) -> Explanation | None:
 
 def near_stamps(table: Table) -> Explanation | None:
     """Return whether the times are near whole steps but not on them, as when each bar was stored."""
-    apart = np.diff(np.unique(table.time))
+    apart = np.diff(distinct(table.time))
     if len(apart) < 5 or len(off_grid(table)) <= 0.1 * len(table.time):
         return None
     step = min(USUAL_STEPS, key=lambda each: abs(float(np.median(apart) / each) - 1))
@@ -203,7 +203,7 @@ def shifted_by_clocks(table: Table) -> Explanation | None:
 
 def two_lengths(table: Table) -> Explanation | None:
     """Return whether bars of one length follow bars of another one, as in a file of two timeframes."""
-    apart = np.diff(np.unique(table.time))
+    apart = np.diff(distinct(table.time))
     lengths, counts = np.unique(apart, return_counts=True)
     if len(lengths) < 2:
         return None

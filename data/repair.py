@@ -148,7 +148,9 @@ def _without(table: Table, rows: RowNumbers, why: Callable[[int], str]) -> FixSt
         found = sorted(rows.tolist(), key=lambda each: int(table.places.numbers[each]))
         return [f"{_line(table, row)}: left out, {why(row)} ({_row(table, row)})" for row in found]
 
-    return FixStep(table.take(np.setdiff1d(np.arange(len(table.time)), rows)), changes)
+    is_kept = np.ones(len(table.time), dtype=np.bool_)
+    is_kept[rows] = False
+    return FixStep(table.take(np.flatnonzero(is_kept)), changes)
 
 
 def _convert_units(table: Table, examined: CheckResult) -> FixStep:

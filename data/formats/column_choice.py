@@ -47,6 +47,12 @@ class ColumnChoice(NamedTuple):
     more_symbols: tuple[int, ...] = ()
 
     @property
+    def order(self) -> str:
+        """The roles of the cells of rows without names, up to the last one that has a role."""
+        last = max((at for at, role in enumerate(self.header) if not role.startswith("column ")), default=0)
+        return ", ".join(self.header[: last + 1])
+
+    @property
     def time_name(self) -> str:
         """The name of the time's column, or those of date and time of day."""
         return " ".join(self.header[at].strip() for at in self.time)

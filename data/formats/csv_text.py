@@ -228,9 +228,7 @@ def _layout_without_header(
         choose_columns(_cells(line, separator), place, reading)  # which refuses it
     first, pieces = _first_piece(_pieces(content, chain(head, lines), separator, 0))
     choice = choose_by_rows([] if first is None else first.rows, place, reading)
-    order = (
-        f"are read as {', '.join(choice.header)}, the order of {choice.vendor}" if choice.vendor else "are those of --columns"
-    )
+    order = f"are read as {choice.order}, the order of {choice.vendor}" if choice.vendor else "are those of --columns"
     note = f"the file has no header; its {len(choice.header)} columns {order}"
     return CsvLayout(separator, choice, (note,), pieces)
 

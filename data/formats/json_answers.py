@@ -29,7 +29,7 @@ _PARTS = re.compile(
 
 
 class MarketArray(NamedTuple):
-    """The array with the bars; its market, if the user chose it; and notes on what was read."""
+    """The array with the bars; its market, if the user chose it by a key or text of the answer; and notes for the user."""
 
     array: JsonArray
     market: str

@@ -76,7 +76,7 @@ def _choice(names: Sequence[str], piece: list[JsonRow], place: str, reading: Rea
     choice = choose_by_rows(rows, place, reading)
     if not choice.vendor or choice.header == ROW_COLUMNS:
         return choice
-    note = f"its rows of {len(choice.header)} cells are read as {', '.join(choice.header)}, the order of {choice.vendor}"
+    note = f"its rows of {len(choice.header)} cells are read as {choice.order}, the order of {choice.vendor}"
     return choice._replace(notes=(note, *choice.notes))
 
 

@@ -88,6 +88,67 @@ def test_rows_in_a_wrapping(
     assert f"the bars are the rows of its key '{place}'" in caplog.text
 
 
+COLUMNS_BY_NAME = {name: [row[name] for row in OBJECTS] for name in OBJECTS[0]}
+INDEXED = BARS.frame().rename_axis(None)
+NUMBERED = BARS.frame().reset_index(names="time").assign(time=STAMPS)
+ALPHA_VANTAGE = {
+    "Meta Data": {"1. Information": "Intraday prices", "2. Symbol": "IBM"},
+    "Time Series (60min)": {
+        str(time): {f"{at}. {name}": str(row[name]) for at, name in enumerate(COLUMNS, 1)}
+        for time, (_, row) in reversed(list(zip(INDEXED.index.tz_localize(None), INDEXED.iterrows(), strict=True)))
+    },
+}
+YAHOO = {
+    "meta": {"symbol": "IBM", "validRanges": ["1d", "5d"], "tradingPeriods": [[{"timezone": "EST", "start": 1}]]},
+    "timestamp": [stamp // 1000 for stamp in STAMPS],
+    "indicators": {"quote": [{name: COLUMNS_BY_NAME[name] for name in reversed(COLUMNS)}]},
+}
+BY_COLUMN = {
+    "columns": COLUMNS_BY_NAME,
+    "TradingView": {**{name[0]: column for name, column in COLUMNS_BY_NAME.items()}, "s": "ok"},
+    "Yahoo": {"chart": {"result": [YAHOO], "error": None}},
+    "Alpha Vantage": ALPHA_VANTAGE,
+    "arrays by time": {str(row[0]): row[1:] for row in CANDLES},
+    **{f"pandas {form}": json.loads(NUMBERED.to_json(orient=form)) for form in ("split", "index", "columns", "table")},
+    **{
+        f"pandas {form}, times as the index": json.loads(INDEXED.to_json(orient=form, date_format="iso"))
+        for form in ("split", "index", "columns")
+    },
+}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("form", BY_COLUMN)
+def test_columns_and_keyed_rows(tmp_path: Path, form: str, indent: int | None) -> None:
+    """What pandas, Yahoo, TradingView and Alpha Vantage write would be refused, or a value would move to another bar."""
+    assert read(tmp_path, json.dumps(BY_COLUMN[form], indent=indent)).digest == BARS.digest
+
+
+@pytest.mark.parametrize("form", ["Yahoo", "Alpha Vantage"])
+def test_the_symbol_beside_columns(tmp_path: Path, form: str) -> None:
+    """--symbol would be refused for the market that an answer is of, or not be compared with it."""
+    assert read(tmp_path, BY_COLUMN[form], "IBM").digest == BARS.digest
+    assert "no market 'MSFT'" in refused(tmp_path, BY_COLUMN[form], "MSFT")
+
+
+def test_columns_that_do_not_fit(tmp_path: Path) -> None:
+    """Values of one bar would be read as those of another."""
+    short = {**COLUMNS_BY_NAME, "low": COLUMNS_BY_NAME["low"][:-1]}
+    assert f"one has {N - 1} and others have more" in refused(tmp_path, short)
+    other = json.loads(NUMBERED.to_json(orient="columns"))
+    other["low"] = {f"{int(key) + (int(key) > 3)}": cell for key, cell in other["low"].items()}
+    assert "row 5: expected the same keys in each column, got '4' and '5'" in refused(tmp_path, other)
+    split = {"columns": ["time", *COLUMNS], "index": [1, 2], "data": CANDLES}
+    assert "of 'index, data', but one has 2" in refused(tmp_path, split)
+
+
+def test_one_page_of_several(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The first page of a year of bars would be taken for the year."""
+    with caplog.at_level(logging.WARNING):
+        read(tmp_path, {"bars": OBJECTS, "next_page_token": "QUFQTHxN"})
+    assert "one page of several, since its key 'next_page_token' is not empty" in caplog.text
+
+
 @pytest.mark.parametrize("rows", [CANDLES, OBJECTS], ids=["rows", "objects"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"], ids=repr)
 def test_a_row_on_each_line(tmp_path: Path, rows: list[object], end: str) -> None:
