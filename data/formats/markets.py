@@ -51,7 +51,7 @@ class MarketColumn:
         return Markets(tuple(self._names), np.concatenate(self._pieces))
 
 
-def joined(columns: Sequence[Markets]) -> Markets:
+def markets_by_columns(columns: Sequence[Markets]) -> Markets:
     """Return the market of each row by all columns that name it: the one that decides, or the names of several together.
 
     Parameters
@@ -62,7 +62,7 @@ def joined(columns: Sequence[Markets]) -> Markets:
     Examples
     --------
     >>> pair, exchange = Markets(("BTC", "ETH"), np.array([0, 0, 1])), Markets(("X", "Y"), np.array([0, 1, 1]))
-    >>> joined([pair, exchange]).names
+    >>> markets_by_columns([pair, exchange]).names
     ('BTC X', 'BTC Y', 'ETH Y')
     """
     several = [each for each in columns if sum(map(bool, each.names)) > 1]

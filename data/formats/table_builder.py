@@ -10,7 +10,7 @@ from ...arrays import FloatArray, Int64Array, TimeArray
 from ..bars import COLUMNS
 from .column_choice import ColumnChoice
 from .column_names import check_base_volume
-from .markets import MarketColumn, joined
+from .markets import MarketColumn, markets_by_columns
 from .table import Faults, Markets, Places, Table, printable, shown
 from .time_stamps import TimeColumn
 
@@ -139,7 +139,7 @@ class TableBuilder:
             tuple(printable(name.strip()) for at, name in enumerate(header) if at not in choice.used),
             choice,
             self.column.is_naive,
-            joined([each.markets() for each in self._markets]) if self._markets else markets,
+            markets_by_columns([each.markets() for each in self._markets]) if self._markets else markets,
         )
 
 
