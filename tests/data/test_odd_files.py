@@ -24,7 +24,7 @@ def rows(n: int = 200, *, start: str = "2024-01-01", step: str = "h", price: flo
 
 
 def written(frame: pd.DataFrame, path: Path) -> Path:
-    """Write a frame as its ending says, and return the path."""
+    """Write a frame in the format of the ending, and return the path."""
     if path.suffix == ".parquet":
         frame.to_parquet(path, index=False)
     elif path.suffix == ".json":
