@@ -278,7 +278,8 @@ def _gap_problems(table: Table, step: np.timedelta64 | None, reading: Reading) -
     longest = int(np.argmax(holes.missing))
     total, most = int(holes.missing.sum()), int(holes.missing[longest])
     outside = f" outside of the closed hours ({hours.text})" if hours.text else ""
-    message = f"{total:,} bars are missing{outside}; the longest gap is of {most:,} after {utc(time[holes.at[longest]])}"
+    bars = "1 bar is" if total == 1 else f"{total:,} bars are"
+    message = f"{bars} missing{outside}; the longest gap is of {most:,} after {utc(time[holes.at[longest]])}"
     where = tuple(f"after {utc(time[at])}" for at in holes.at[:5].tolist())
     why = None
     if not hours.text:

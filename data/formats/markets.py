@@ -14,69 +14,83 @@ MOST_MARKETS = 10_000
 _SHOWN = 5
 
 
-class MarketColumn:
+class MarketColumns:
     """Collect the market of each row, piece by piece, as numbers.
 
     Parameters
     ----------
     place : str
-        The file and the column, for messages.
+        The file and the columns, for messages.
     """
 
     def __init__(self, place: str) -> None:
         self.place = place
-        self._names: dict[str, int] = {}
-        self._numbers: dict[str, int] = {}  # by cell, which may have blanks around the name
+        self._numbers: dict[tuple[str, ...], int] = {}  # by the cells of a row
         self._pieces: list[Int64Array] = []
 
-    def add(self, cells: Sequence[str]) -> None:
-        """Add the cells of the next rows.
+    def add(self, columns: Sequence[Sequence[str]]) -> None:
+        """Add the cells of the next rows, column by column.
 
         Raises
         ------
         DataError
             For more than `MOST_MARKETS` different ones.
         """
-        for cell in dict.fromkeys(cells):  # in the order of the file
-            self._numbers.setdefault(cell, self._names.setdefault(cell.strip(), len(self._names)))
+        self.see(columns)
+        self._pieces.append(np.array([self._numbers[cells] for cells in zip(*columns, strict=True)], dtype=np.int64))
+
+    def see(self, columns: Sequence[Sequence[str]]) -> None:
+        """Take the names of markets from rows that are not read.
+
+        Raises
+        ------
+        DataError
+            As `add`.
+        """
+        for cells in dict.fromkeys(zip(*columns, strict=True)):  # in the order of the file
+            self._numbers.setdefault(cells, len(self._numbers))
         if len(self._numbers) > MOST_MARKETS:
             raise DataError(
                 f"{self.place}: more than {MOST_MARKETS:,} different values, too many for the names of markets. Remove the "
                 "column, or give the bars of one market."
             )
-        self._pieces.append(np.array([self._numbers[cell] for cell in cells], dtype=np.int64))
 
     def markets(self) -> Markets:
-        """Return the markets of all rows."""
-        return Markets(tuple(self._names), np.concatenate(self._pieces))
+        """Return the markets of all rows, by the column that decides, or by the names of several together."""
+        names: dict[str, int] = {}
+        number = [names.setdefault(name, len(names)) for name in names_of_markets(list(self._numbers))]
+        rows = np.concatenate([np.array([], dtype=np.int64), *self._pieces])
+        return Markets(tuple(names), np.array(number, dtype=np.int64)[rows])
 
 
-def markets_by_columns(columns: Sequence[Markets]) -> Markets:
-    """Return the market of each row by all columns that name it: the one that decides, or the names of several together.
-
-    Parameters
-    ----------
-    columns : sequence of Markets
-        At least one; the first is used where none has several names.
+def names_of_markets(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the name of the market of each row of cells, without blanks around it.
 
     Examples
     --------
-    >>> pair, exchange = Markets(("BTC", "ETH"), np.array([0, 0, 1])), Markets(("X", "Y"), np.array([0, 1, 1]))
-    >>> markets_by_columns([pair, exchange]).names
-    ('BTC X', 'BTC Y', 'ETH Y')
+    >>> names_of_markets([("BTC", "X"), ("BTC", "Y"), ("ETH", "Y")])
+    ['BTC X', 'BTC Y', 'ETH Y']
+    >>> names_of_markets([("A", "NYSE"), ("B ", "NYSE")]), names_of_markets([("BTC", "X"), ("BTC", "Y")])
+    (['A', 'B'], ['X', 'Y'])
     """
-    several = [each for each in columns if sum(map(bool, each.names)) > 1]
-    if len(several) < 2:
-        return several[0] if several else columns[0]
-    rows, first, of_row = np.unique(
-        np.stack([each.of_row for each in several], axis=1), axis=0, return_index=True, return_inverse=True
-    )
-    for each in several:
-        if len(each.names) == len(rows):  # each of its names has one of the others' only
-            return each
-    order = np.argsort(first)
-    names = [" ".join(each.names[at] for each, at in zip(several, row, strict=True)).strip() for row in rows[order].tolist()]
-    return Markets(tuple(names), np.argsort(order)[of_row.ravel()])
+    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+    several = [column for column in columns if len({*column} - {""}) > 1] or columns[:1]
+    different = len({*zip(*several, strict=True)})
+    decides = next((column for column in several if len({*column}) == different), None)
+    return decides or [" ".join(filter(None, cells)) for cells in zip(*several, strict=True)]
+
+
+def may_be_market(cells: Sequence[str], symbol: str) -> bool:
+    """Return whether the cells of a row may name the market that a user chooses, in any case.
+
+    Examples
+    --------
+    >>> [may_be_market(["BTC", exchange], "btc y") for exchange in ("X", "Y")], may_be_market(["BTC", "X"], "BTC")
+    ([False, True], True)
+    """
+    wanted = symbol.strip().lower()
+    parts = [cell.strip().lower() for cell in cells]
+    return wanted in parts or " ".join(part for part in parts if f" {part} " in f" {wanted} ") == wanted
 
 
 def of_one_market(table: Table, symbol: str | None) -> Table:

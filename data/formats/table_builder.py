@@ -10,7 +10,7 @@ from ...arrays import FloatArray, Int64Array, TimeArray
 from ..bars import COLUMNS
 from .column_choice import ColumnChoice
 from .column_names import check_base_volume
-from .markets import MarketColumn, markets_by_columns
+from .markets import MarketColumns
 from .table import Faults, Markets, Places, Table, printable, shown
 from .time_stamps import TimeColumn
 
@@ -47,7 +47,8 @@ class TableBuilder:
         self._times: list[TimeArray] = []
         self._stamps: list[str] = []
         self._marks: set[str] = set()
-        self._markets = [MarketColumn(f"{name}, column {shown(choice.header[at].strip())}") for at in choice.symbols]
+        symbols = " ".join(choice.header[at].strip() for at in choice.symbols)
+        self._markets = MarketColumns(f"{name}, column {shown(symbols)}") if choice.symbols else None
 
     def places(self, numbers: Int64Array) -> Places:
         """Return the places of rows by their numbers."""
@@ -80,14 +81,24 @@ class TableBuilder:
             self._values[role].append(values[role])
         self._numbers.append(numbers)
         self._marks.update(marks)
-        for column, symbols in zip(self._markets, markets, strict=True):
-            column.add(symbols)
+        if self._markets is not None:
+            self._markets.add(markets)
         if isinstance(times, np.ndarray):
             self._times.append(times)
             return
         self._stamps += times
         if len(self._stamps) >= TIMES_AT_ONCE:
             self._convert()
+
+    def see_markets(self, columns: Sequence[Sequence[str]]) -> None:
+        """Take the names of markets from rows that are not added, for messages."""
+        if self._markets is not None:
+            self._markets.see(columns)
+
+    @property
+    def markets(self) -> Markets | None:
+        """The markets of the rows so far; None where no column names them."""
+        return None if self._markets is None else self._markets.markets()
 
     def _convert(self) -> None:
         """Convert the stamps that wait, which are those of the last rows."""
@@ -139,7 +150,7 @@ class TableBuilder:
             tuple(printable(name.strip()) for at, name in enumerate(header) if at not in choice.used),
             choice,
             self.column.is_naive,
-            markets_by_columns([each.markets() for each in self._markets]) if self._markets else markets,
+            self.markets or markets,
         )
 
 

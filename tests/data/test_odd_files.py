@@ -70,6 +70,8 @@ def test_pairs_of_several_exchanges(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="3 markets, 'BTC X', 'BTC Y', 'ETH Y'"):
         read_bars(path)
     np.testing.assert_array_equal(read_bars(path, symbol="BTC Y").close, frames[1]["close"])
+    with pytest.raises(DataError, match=r"no market 'BTC', which .* 'BTC X'"):
+        read_bars(path, symbol="BTC")
 
 
 def test_a_company_may_change_its_name(tmp_path: Path) -> None:
@@ -89,3 +91,12 @@ def test_blanks_around_a_market_do_not_make_another(tmp_path: Path) -> None:
     """Otherwise 'A' and 'A ' are two markets that a message cannot distinguish."""
     frame = rows(60).assign(symbol=["A", "A "] * 30)
     assert len(read_bars(written(frame, tmp_path / "bars.csv"))) == 60
+
+
+def test_faults_of_another_exchange_do_not_matter(tmp_path: Path) -> None:
+    """Otherwise a damaged row of a market that is not chosen makes the chosen one unreadable."""
+    first, second = rows(50).assign(pair="BTC", exchange="X"), rows(50, seed=1).assign(pair="BTC", exchange="Y")
+    other = rows(50, seed=2).assign(pair="ETH", exchange="Y")
+    text = pd.concat([first, second, other]).to_csv(index=False).replace(f"{first['close'][7]}", "NULL")
+    (tmp_path / "bars.csv").write_text(text)
+    np.testing.assert_array_equal(read_bars(tmp_path / "bars.csv", symbol="BTC Y").close, second["close"])
