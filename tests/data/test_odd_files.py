@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from flagbt.data.check import check_table
 from flagbt.data.readers import read_bars
+from flagbt.data.reading import Reading
 from flagbt.errors import DataError
 
 
@@ -100,3 +103,74 @@ def test_faults_of_another_exchange_do_not_matter(tmp_path: Path) -> None:
     text = pd.concat([first, second, other]).to_csv(index=False).replace(f"{first['close'][7]}", "NULL")
     (tmp_path / "bars.csv").write_text(text)
     np.testing.assert_array_equal(read_bars(tmp_path / "bars.csv", symbol="BTC Y").close, second["close"])
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def check_unoffered(path: Path, text: str, **stated: str) -> None:
+    """Check that a file is refused with an explanation, and that no fix is offered for it."""
+    with pytest.raises(DataError, match=text):
+        read_bars(path, **stated)
+    examined = check_table(path, Reading(**stated))
+    assert any(problem.remedy.refused for problem in examined.problems)
+    assert examined.offer is None
+    assert any(re.search(text, problem.advice + problem.message) for problem in examined.problems)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(("n", "step"), [(90, "D"), (24 * 60, "h"), (90, "B")])
+def test_days_that_a_parser_took_for_months(tmp_path: Path, n: int, step: str, backwards: bool) -> None:
+    """Otherwise sorting is offered, and makes of 1 to 12 January the first days of twelve months."""
+    frame = rows(n, step=step)
+    frame["timestamp"] = [
+        f"{each:%Y-%d-%m %H:%M}" if each.day < 13 else f"{each:%Y-%m-%d %H:%M}" for each in frame["timestamp"]
+    ]
+    path = written(frame.iloc[::-1] if backwards else frame, tmp_path / "bars.csv")
+    check_unoffered(path, "[Dd]ay and month are exchanged in some dates")
+
+
+def test_days_that_are_all_taken_for_months(tmp_path: Path) -> None:
+    """Otherwise hours of nine days are read without a word as those of the first days of nine months."""
+    frame = rows(200)
+    frame["timestamp"] = frame["timestamp"].dt.strftime("%Y-%d-%m %H:%M")
+    path = written(frame, tmp_path / "bars.csv")
+    check_unoffered(path, "[Dd]ay and month are exchanged in some dates")
+    assert str(read_bars(path, time_format="%Y-%d-%m %H:%M").time[-1]) == "2024-01-09T07:00:00.000000000"
+
+
+@pytest.mark.parametrize("days", [1, 3])
+def test_missing_months_are_gaps(tmp_path: Path, days: int) -> None:
+    """Otherwise a file with the first days of several months only is refused as one of exchanged dates."""
+    frame = rows(24 * 200)
+    some = frame[frame["timestamp"].dt.day <= days]
+    assert len(read_bars(written(some, tmp_path / "bars.csv")).gaps) == 6
+
+
+@pytest.mark.parametrize("hours", [range(24), range(9, 16)])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_half_a_clock(tmp_path: Path, hours: range, backwards: bool) -> None:
+    """Otherwise sorting is offered for times without AM and PM, and puts 1 o'clock in the afternoon before 9 in the morning."""
+    frame = rows(300)
+    frame = frame[frame["timestamp"].dt.hour.isin([*hours])]
+    frame = frame.assign(timestamp=frame["timestamp"].dt.strftime("%Y-%m-%d %I:%M"))
+    path = written(frame.iloc[::-1] if backwards else frame, tmp_path / "bars.csv")
+    check_unoffered(path, "clock of 12 hours without AM and PM")
+
+
+@pytest.mark.parametrize("options", [{}, {"columns": "close_time=timestamp"}])
+@pytest.mark.parametrize("clock", ["00:00:00", "16:00:00", "23:59:59"])
+def test_daily_bars_keep_their_local_dates(tmp_path: Path, clock: str, options: dict[str, str]) -> None:
+    """Otherwise who states the zone of daily bars reads that they are off the grid, and not to leave the option out."""
+    frame = rows(300, step="D")
+    frame["timestamp"] += pd.Timedelta(clock)
+    path = written(frame, tmp_path / "bars.csv")
+    check_unoffered(path, "Leave out -?-?time.zone", time_zone="America/New_York", **options)
+    assert len(read_bars(path, **options)) == 300
+
+
+def test_two_kinds_of_stamps_at_the_end(tmp_path: Path) -> None:
+    """Otherwise dropping 98 of 100 bars is offered for times that end in 59 s here and 59.999 s there."""
+    frame = rows(200)
+    frame["timestamp"] += pd.to_timedelta([3_599.0 + 0.999 * (at % 2) for at in range(200)], unit="s")
+    check_unoffered(written(frame, tmp_path / "bars.csv"), "are near the bars' opening times")
