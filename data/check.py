@@ -16,8 +16,8 @@ from ..arrays import JsonObject
 from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, seconds_text, utc
 from .explanations import Explanation, explained, most_damaged
-from .fill import times_without_trades
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table
+from .gap_explanations import perhaps_weekends, times_without_trades
 from .market_hours import missing_runs, stated_hours
 from .perpetual import perpetual_signs
 from .readers import bars_from_table, is_newest_first, read_table, reversed_rows
@@ -60,10 +60,7 @@ REMEDIES = {
     ),
     "unfinished": Remedy("A later fetch gets the finished bar.", {"drop-unfinished": "leaves out this one"}, False),
     "gaps": Remedy(
-        "Fetch what the exchange has. flagbt fills nothing; an outage stays a gap, and runs continue after it. If the market "
-        "is closed then each week, state it: --closed-hours 'Fri 22:00-Sun 22:00'.",
-        {},
-        False,
+        "Fetch what the exchange has. flagbt fills nothing; an outage stays a gap, and runs continue after it.", {}, False
     ),
     "jumps": Remedy(
         "A price rarely changes so much within a bar: compare with another source, and if it is wrong, remove the line. For "
@@ -281,9 +278,13 @@ def _gap_problems(table: Table, step: np.timedelta64 | None, reading: Reading) -
     longest = int(np.argmax(holes.missing))
     total, most = int(holes.missing.sum()), int(holes.missing[longest])
     outside = f" outside of the closed hours ({hours.text})" if hours.text else ""
-    message = f"{total:,} bars are missing{outside}; the longest gap is of {most:,} after {utc(time[holes.at[longest]])}"
+    bars = "1 bar is" if total == 1 else f"{total:,} bars are"
+    message = f"{bars} missing{outside}; the longest gap is of {most:,} after {utc(time[holes.at[longest]])}"
     where = tuple(f"after {utc(time[at])}" for at in holes.at[:5].tolist())
-    why = None if hours.text else times_without_trades(time, holes, bool((table.values["volume"] == 0).any()))
+    why = None
+    if not hours.text:
+        why = perhaps_weekends(time, step, holes)
+        why = why or times_without_trades(time, holes, bool((table.values["volume"] == 0).any()))
     return [Problem("gaps", len(holes.at), message, where, why)]
 
 

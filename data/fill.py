@@ -7,19 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import BoolArray, Int64Array, TimeArray
+from ..arrays import BoolArray
 from ..errors import DataError
 from .bars import COLUMNS, Bars, utc
-from .explanations import Explanation
 from .formats.compressed_text import MOST_ROWS
 from .market_hours import MissingRuns
 
 MOST_FILLED = 10  # filled bars per bar that is there
 MOST_SLOTS = 64_000_000  # missing ones, closed hours included
-FEWEST_GAPS = 20
-LEAST_SHARE = 0.005  # of gaps per bar; outages are rarer
-LONGEST_SHARE = 0.25  # of the missing bars in one gap; else it is an outage
-PARTS, FEWEST_PARTS = 10, 8  # of the file, with a gap
 UNCERTAIN = "an outage of the exchange cannot be distinguished from times without trades"
 
 
@@ -116,25 +111,3 @@ def _check_amount(bars: Bars, runs: MissingRuns) -> None:
             f"{bars.source}: {missing:,} bars would be filled in, {len(bars) + missing:,} in all; at most {MOST_ROWS:,} are "
             "read. Split the file into parts, or resample the bars to a longer timeframe."
         )
-
-
-def times_without_trades(time: TimeArray, gaps: MissingRuns, volume_is_zero: bool) -> Explanation | None:
-    """Return why the gaps of a market that never closes seem to be times without trades, or None.
-
-    They are many, spread over the file, none holds most of the missing bars, and no bar has a volume of 0: a source that has
-    bars for times without trades gives them that volume.
-    """
-    missing: Int64Array = gaps.missing
-    total, count = int(missing.sum()), len(missing)
-    if volume_is_zero or count < max(FEWEST_GAPS, LEAST_SHARE * len(time)) or total > MOST_FILLED * len(time):
-        return None
-    parts = np.unique(PARTS * gaps.at // len(time))
-    if len(parts) < FEWEST_PARTS or int(missing.max()) > LONGEST_SHARE * total:
-        return None
-    return Explanation(
-        "times without trades are probably left out, as in the files of some exchanges",
-        f"{count:,} gaps all over the file, the longest of {int(missing.max()):,} bars, and no bar with a volume of 0",
-        f"--fill-no-trade --output NEW.csv writes a new file with {total:,} flat bars of volume 0 in them, and lists these; "
-        f"{UNCERTAIN}.",
-        ("gaps",),
-    )

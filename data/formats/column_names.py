@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -21,7 +21,12 @@ from .vendor import Vendor
 from .vendors import VENDORS
 
 TIME_NAMES = ("timestamp", "timestamps", "time", "unix", "date", "datetime", "open_time")
-SYMBOL_NAMES = ("symbol", "ticker", "pair", "market", "instrument", "product_id", "asset", "coin", "name")
+SYMBOL_NAMES = (
+    *("symbol", "ticker", "pair", "market", "instrument", "product_id", "asset", "coin"),
+    *("sym", "tic", "stock", "security", "ts_code", "stock_code", "code", "secid", "isin", "figi", "cusip", "sedol", "ric"),
+    *("permno", "asset_id", "symbol_id", "ticker_id", "instrument_id", "currency_pair", "trading_pair", "exchange", "venue"),
+)
+TITLES = ("name",)  # a company may change its own, so it is read only where no other column names the market
 UNNAMED = ("", "unnamed:_0")  # the index of pandas' to_csv
 MOST_COLUMNS = 1_000
 _USUAL = Vendor(name="")
@@ -95,7 +100,7 @@ def choose_columns(
     names, stated = Names(header), stated_columns(reading.columns)
     vendor = _form_of(names)
     wanted = {**{name: name for name in (*COLUMNS, "synthetic")}, **vendor.columns}
-    wanted.setdefault("symbol", names.first(SYMBOL_NAMES) or "symbol")
+    wanted.setdefault("symbol", names.first((*SYMBOL_NAMES, *TITLES)) or "symbol")
     wanted.pop("time", None)
     positions: dict[str, int] = {}
     for role, name in wanted.items():
@@ -127,7 +132,12 @@ def choose_columns(
         zone,
         "close_time" in stated or (vendor.is_close_time and "time" not in stated),
         (*notes, *([vendor.note] if vendor.note and not reading.time_zone else [])),
+        more_symbols=() if "symbol" in stated else _more_symbols(names, {*positions.values(), *time}),
     )
+
+
+def _more_symbols(names: Names, taken: Collection[int]) -> tuple[int, ...]:
+    return tuple(at for at, name in enumerate(names.plain) if name in SYMBOL_NAMES and at not in taken)
 
 
 def _form_of(names: Names) -> Vendor:

@@ -20,6 +20,7 @@ from .column_choice import ColumnChoice
 from .column_names import choose_columns, names_columns
 from .compressed_text import Content, opened
 from .file_format import FileFormat
+from .markets import may_be_market, unknown_market
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
 from .row_order import choose_by_rows, is_time_of_day, looks_like_data
 from .stacked_header import MOST_LINES, StackedHeader, stacked_header
@@ -96,8 +97,10 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
         for piece in layout.pieces:
             if choice.has_other_markets:
                 piece = _without_blank_prices(piece, [at[name] for name in COLUMNS])
-                if not piece.rows:
-                    continue
+            if reading.symbol is not None and choice.symbols:
+                piece = _of_market(piece, choice.symbols, reading.symbol, builder)
+            if not piece.rows:
+                continue
             cells = list(zip(*_equal_width(piece, len(header), path.name, faults), strict=True))
             places = builder.places(piece.lines)
             values = {
@@ -112,10 +115,12 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
                     " ".join(map(str.strip, parts)) for parts in zip(*(cells[each] for each in choice.time), strict=True)
                 )
             marks = set(cells[at["synthetic"]]) if "synthetic" in at else ()
-            builder.add(piece.lines, values, times, marks, cells[at["symbol"]] if "symbol" in at else None)
+            builder.add(piece.lines, values, times, marks, [cells[each] for each in choice.symbols])
         kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
         kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
         table = builder.table(content.label(", ".join(kind)), layout.notes)
+    if table is None and builder.markets is not None and reading.symbol is not None and builder.markets.names:
+        raise DataError(unknown_market(path.name, reading.symbol, builder.markets.names))
     if table is None:
         raise DataError(f"{path.name}: the file has a header, but no row of data below it. Fetch the file again.")
     return table
@@ -137,6 +142,14 @@ def _equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[li
     return rows
 
 
+def _of_market(piece: Piece, columns: Sequence[int], symbol: str, builder: TableBuilder) -> Piece:
+    """Return the rows that may be those of a market, in any case: faults in rows of the others do not matter."""
+    whole = [[row[each] for each in columns] if len(row) > max(columns) else None for row in piece.rows]
+    builder.see_markets(list(zip(*(cells for cells in whole if cells is not None), strict=True)))
+    kept = [at for at, cells in enumerate(whole) if cells is None or may_be_market(cells, symbol)]
+    return Piece(piece.lines[kept], [piece.rows[at] for at in kept])
+
+
 def _without_blank_prices(piece: Piece, places: list[int]) -> Piece:
     """Return the rows where the market has a price: others are bars of the other markets only."""
     kept = [at for at, row in enumerate(piece.rows) if any(row[each].strip() for each in places if each < len(row))]
@@ -144,7 +157,10 @@ def _without_blank_prices(piece: Piece, places: list[int]) -> Piece:
 
 
 def _lenient_floats(cells: Sequence[str]) -> FloatArray:
-    return np.array([float(cell) if is_number(cell) else np.nan for cell in cells])
+    try:
+        return np.array(list(map(float, cells)))
+    except ValueError:
+        return np.array([float(cell) if is_number(cell) else np.nan for cell in cells])
 
 
 # --- the layout ------------------------------------------------------------------------------------------------------
@@ -235,9 +251,7 @@ def _layout_without_header(
         choose_columns(_cells(line, separator), place, reading)  # which refuses it
     first, pieces = _first_piece(_pieces(content, chain(head, lines), separator, 0))
     choice = choose_by_rows([] if first is None else first.rows, place, reading)
-    order = (
-        f"are read as {', '.join(choice.header)}, the order of {choice.vendor}" if choice.vendor else "are those of --columns"
-    )
+    order = f"are read as {choice.order}, the order of {choice.vendor}" if choice.vendor else "are those of --columns"
     note = f"the file has no header; its {len(choice.header)} columns {order}"
     return CsvLayout(separator, choice, (note,), pieces)
 

@@ -59,7 +59,8 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
         values = {role: _floats(cells[at[role]], header[at[role]], places, faults) for role in builder.roles}
         times = [" ".join(_time_text(row[each]) for each in builder.choice.time) for row in rows]
         marks = [str(mark) for mark in cells[at["synthetic"]]] if "synthetic" in at else ()
-        builder.add(numbers, values, times, marks, [str(cell) for cell in cells[at["symbol"]]] if "symbol" in at else None)
+        markets = [list(map(str, cells[each])) for each in builder.choice.symbols]
+        builder.add(numbers, values, times, marks, markets)
     table = None if builder is None else builder.table(content.label(kind), found.notes)
     if table is None:
         raise DataError(f"{path.name}: the array has no rows. Fetch the file again.")
@@ -81,7 +82,7 @@ def _choice(names: Sequence[str], piece: list[JsonRow], place: str, reading: Rea
     choice = choose_by_rows(rows, place, reading)
     if not choice.vendor or choice.header == ROW_COLUMNS:
         return choice
-    note = f"its rows of {len(choice.header)} cells are read as {', '.join(choice.header)}, the order of {choice.vendor}"
+    note = f"its rows of {len(choice.header)} cells are read as {choice.order}, the order of {choice.vendor}"
     return choice._replace(notes=(note, *choice.notes))
 
 

@@ -72,7 +72,7 @@ def choose_by_rows(rows: Sequence[Sequence[str]], place: str, reading: Reading =
     if stated:
         return _as_stated(stated, rows[0], place, reading)
     cells = [row for row in rows if len(row) == width]
-    numbers = np.array([[_number(cell) for cell in row] for row in cells])
+    numbers = np.array([_numbers(column) for column in zip(*cells, strict=True)]).T
     known = [vendor for vendor in VENDORS if vendor.rows and len(vendor.cells) == width and _has_times(vendor, cells)]
     with np.errstate(all="ignore"):
         share = {vendor.name: _share_possible(vendor, numbers, cells) for vendor in known}
@@ -92,7 +92,7 @@ def choose_by_rows(rows: Sequence[Sequence[str]], place: str, reading: Reading =
                 f"positions: --columns {_as_option(allowed[0])} or --columns {_as_option(other)}."
             )
     vendor = max(allowed, key=lambda each: bool(each.time_format))
-    positions = {role: at for at, role in enumerate(vendor.cells) if role in (*COLUMNS, "quote volume")}
+    positions = {role: at for at, role in enumerate(vendor.cells) if role in COLUMNS}
     return ColumnChoice(
         tuple(role if role != "-" else f"column {at}" for at, role in enumerate(vendor.cells)),
         positions,
@@ -128,8 +128,11 @@ def _as_stated(stated: Mapping[str, str], row: Sequence[str], place: str, readin
     )
 
 
-def _number(cell: str) -> float:
-    return float(cell) if is_number(cell) else np.nan
+def _numbers(cells: Sequence[str]) -> list[float]:
+    try:
+        return list(map(float, cells))
+    except ValueError:
+        return [float(cell) if is_number(cell) else np.nan for cell in cells]
 
 
 def _time_of(vendor: Vendor) -> tuple[int, ...]:

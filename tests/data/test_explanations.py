@@ -342,3 +342,22 @@ def test_the_likely_name_is_in_the_message(tmp_path: Path, frame: pd.DataFrame) 
     assert (
         bars_of_file(path, Reading(columns="close=last price")).digest == bars_of_file(put(tmp_path, frame, "right.csv")).digest
     )
+
+
+@pytest.mark.parametrize(("first", "closed"), [("2024-01-17T00", "Fri 22:00-Sun 22:00"), ("2024-01-18T00", None)])
+def test_a_short_file_is_offered_the_weekend_of_its_gaps(tmp_path: Path, first: str, closed: str | None) -> None:
+    """If it fails, closed hours are offered for an outage, or other hours than those of the gap."""
+    time = np.datetime64(first, "ns") + np.arange(24 * 9) * np.timedelta64(1, "h")
+    if closed is None:  # an outage of two days from Thursday on
+        kept = (time < np.datetime64("2024-01-18T12")) | (time >= np.datetime64("2024-01-20T12"))
+    else:
+        kept = (time < np.datetime64("2024-01-19T22")) | (time >= np.datetime64("2024-01-21T22"))
+    rows = "".join(f"{stamp},10,12,9,11,{5 + at % 7}\n" for at, stamp in enumerate(time[kept].astype(str)))
+    path = tmp_path / "bars.csv"
+    path.write_text(f"time,open,high,low,close,volume\n{rows}")
+    gaps = next(each for each in check_table(path).problems if each.kind == "gaps")
+    assert (f"--closed-hours '{closed}'" in gaps.advice) == (closed is not None), gaps.advice
+    assert ("--closed-hours" in gaps.advice) == (closed is not None)
+    if closed is not None:
+        stated = check_table(path, Reading(closed_hours=closed))
+        assert "gaps" not in [each.kind for each in stated.problems]

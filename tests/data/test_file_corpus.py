@@ -450,3 +450,18 @@ def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(content, "MOST_ROWS", 20)
     with pytest.raises(DataError, match="more than 20 lines"):
         read_bars(put(tmp_path, "long.csv", PLAIN))
+
+
+def test_a_fault_of_another_market_does_not_matter(tmp_path: Path) -> None:
+    """A damaged row of a market that is not chosen would refuse the file, or a blank market would be taken for another."""
+    rows = PLAIN.splitlines()
+    btc = [f"{row},BTC" for row in rows[1:]]
+    eth = [f"{row},ETH" for row in rows[1:]]
+    eth[3] = "2024-01-01 03:00:00,NULL,1,1,1,1,ETH"
+    path = put(
+        tmp_path, "two.csv", "\n".join([f"{rows[0]},symbol", *(row for pair in zip(btc, eth, strict=True) for row in pair)])
+    )
+    assert read_bars(path, symbol="btc").digest == BARS.digest
+    for symbol, message in (("ETH", "'NULL'"), ("SOL", "'BTC', 'ETH'")):
+        with pytest.raises(DataError, match=message):
+            read_bars(path, symbol=symbol)

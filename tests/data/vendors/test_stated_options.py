@@ -55,7 +55,7 @@ def test_days_and_months_up_to_12(tmp_path: Path, separator: str) -> None:
     columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
     by_day = bars_of(pd.date_range(first, periods=12), *columns)
     assert read(tmp_path, content, time_format=forms[0]).digest == by_day.digest
-    by_month = refused(tmp_path, content, time_format=forms[1])  # the 1st of each month, which has no step
+    by_month = refused(tmp_path, content, time_format=forms[1])  # the 2nd of each month: no common step
     assert "2024-01-02" in by_month or "monthly" in by_month
 
 
