@@ -22,7 +22,7 @@ from .compressed_text import Content, opened
 from .file_format import FileFormat
 from .markets import may_be_market, unknown_market
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
-from .row_order import choose_by_rows, looks_like_data
+from .row_order import choose_by_rows, is_time_of_day, looks_like_data
 from .stacked_header import MOST_LINES, StackedHeader, stacked_header
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .table_builder import TableBuilder
@@ -192,7 +192,7 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     first, pieces = _first_piece(_pieces(content, chain(head[last:], lines), separator, last))
     header = _cells(line, separator) if stacked is None else stacked.header
     place = f"{name}, line {number}"
-    header += _names_of_blank_cells(header, [] if first is None else first.rows, place)
+    header = _with_unnamed_cells(header, [] if first is None else first.rows, place)
     sample = first.rows[0] if first is not None and len(first.rows[0]) == len(header) else ()
     choice = choose_columns(header, place, reading, sample)
     if stacked is not None:
@@ -200,8 +200,8 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     return CsvLayout(separator, choice, notes, pieces)
 
 
-def _names_of_blank_cells(header: list[str], rows: list[list[str]], place: str) -> list[str]:
-    """Return the blank name of a column of blank cells, where each row ends in a separator and the header does not.
+def _with_unnamed_cells(header: list[str], rows: list[list[str]], place: str) -> list[str]:
+    """Return the header with a name for a cell that it leaves out: a blank last cell, or the time of day after a date.
 
     Raises
     ------
@@ -210,13 +210,20 @@ def _names_of_blank_cells(header: list[str], rows: list[list[str]], place: str) 
     """
     widths = set(map(len, rows))
     if len(widths) != 1 or widths == {len(header)}:
-        return []
+        return header
     if widths == {len(header) + 1} and not any(row[-1].strip() for row in rows):
-        return [""]
+        return [*header, ""]
+    at = next((at for at, name in enumerate(header) if name.strip().lower() == "date"), len(header))
+    if widths == {len(header) + 1} and at < len(header) and all(map(_is_clock, (row[at + 1] for row in rows))):
+        return [*header[: at + 1], "time", *header[at + 1 :]]
     raise DataError(
         f"{place}: the header names {len(header)} columns, but the rows have {widths.pop()} ({shown(','.join(rows[0]))}). "
         "Name all columns, or remove the header and state the columns by their positions with --columns."
     )
+
+
+def _is_clock(cell: str) -> bool:
+    return ":" in cell and is_time_of_day(cell)
 
 
 def _header_of(filled: list[tuple[int, str]], reading: Reading, name: str) -> tuple[int, str, StackedHeader | None] | None:
@@ -299,6 +306,7 @@ FORMAT = FileFormat(
         ".csv": "text separated by commas, semicolons, tabs or vertical bars, with a header; Binance's klines may lack it",
         ".csv.gz": "the same, gzipped",
         ".tsv": "the same, with any of these separators",
+        ".txt": "the same, with any of these separators",
     },
     read=read_delimited,
     write=bars_as_csv,

@@ -21,7 +21,7 @@ from .json_parsing import JsonRow, RowParser
 from .json_scan import find_arrays
 from .number_style import is_number
 from .row_order import choose_by_rows
-from .table import DAMAGED, Faults, Places, Table, shown
+from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .table_builder import TableBuilder
 
 LARGEST_TEXT = 400 * MEGABYTE  # characters
@@ -64,6 +64,12 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
     table = None if builder is None else builder.table(content.label(kind), found.notes)
     if table is None:
         raise DataError(f"{path.name}: the array has no rows. Fetch the file again.")
+    if table.is_naive and found.time_zone and not table.choice.time_zone:
+        zone = printable(found.time_zone, 40)
+        note = (
+            f"its times are read as UTC, but the file names the time zone {zone}; if they are local, state --time-zone {zone}"
+        )
+        table = table._replace(notes=(*table.notes, note))
     return table
 
 
