@@ -15,7 +15,8 @@ import numpy as np
 from ..arrays import JsonObject
 from ..errors import DataError
 from .bars import COLUMNS, HOUR, Bars, seconds_text, utc
-from .explanations import Explanation, explained, most_damaged
+from .explanation import Explanation
+from .explanations import explained, most_damaged
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table
 from .gap_explanations import perhaps_weekends, times_without_trades
 from .market_hours import missing_runs, stated_hours

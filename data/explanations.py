@@ -9,19 +9,19 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import permutations
-from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import FloatArray, JsonObject
+from ..arrays import FloatArray
 from .bars import COLUMNS, seconds_text
+from .explanation import REPETITIONS, Explanation
 from .formats.table import Fault, Table
 from .local_time import clock_change, zones_of_grid
+from .misread_times import clock_of_12_hours, days_of_a_zone, exchanged_days
 from .row_faults import DAY, JUMP, distinct, off_grid, step_of
 
 PRICES = COLUMNS[:4]
 FEW = 0.01  # share of the bars; more than that is not a few bad rows
-REPETITIONS = ("out-of-order", "duplicates", "disagreeing")
 SECOND = np.timedelta64(1, "s")
 MARKETS_APART = 1.05  # the ratio of two closes at the same time; two sources of one market differ by less than 1 %
 USUAL_STEPS = tuple(np.timedelta64(minutes, "m") for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 480, 720, 1440, 10080))
@@ -33,22 +33,6 @@ _OPTIONS = {  # by what was expected, where the message has no remedy of the for
     "expected a number": " State which columns hold the prices and the volume: --columns.",
 }
 _CALENDAR = {"monthly": (28, 31), "quarterly": (89, 92), "yearly": (365, 366)}
-
-
-class Explanation(NamedTuple):
-    """What the rows are, the evidence with its numbers, what solves it, and the kinds of problems that it explains."""
-
-    found: str
-    evidence: str
-    action: str
-    kinds: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.found[0].upper()}{self.found[1:]}: {self.evidence}. {self.action}"
-
-    def to_json(self) -> JsonObject:
-        """Return the explanation as JSON values."""
-        return {"found": self.found, "evidence": self.evidence, "action": self.action}
 
 
 def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
@@ -64,9 +48,12 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
     found: list[Explanation | None] = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # prices may be anything here
         if {*REPETITIONS, "off-grid", "gaps"} & set(kinds):
-            of_grid = (calendar_bars, shifted_by_clocks, mixed_stamps, near_stamps) if "off-grid" in kinds else ()
+            of_grid = (
+                (calendar_bars, shifted_by_clocks, days_of_a_zone, mixed_stamps, near_stamps) if "off-grid" in kinds else ()
+            )
             of_trades = (single_trades,) if "off-grid" in kinds or _is_flat(table) else ()
-            about_time = (*of_grid, *of_trades, two_lengths, coarse_times, unnamed_markets, local_times)
+            of_forms = (exchanged_days, clock_of_12_hours, coarse_times)
+            about_time = (*of_grid, *of_trades, two_lengths, *of_forms, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -165,7 +152,7 @@ def near_stamps(table: Table) -> Explanation | None:
     step = min(USUAL_STEPS, key=lambda each: abs(float(np.median(apart) / each) - 1))
     after = (table.time - np.datetime64(0, "ns") + step // 2) % step - step // 2
     furthest = np.abs(after).max()
-    if furthest > NEAR * step or len(np.unique(after)) < 3:
+    if furthest > NEAR * step or len(np.unique(after)) < 2:
         return None
     return Explanation(
         "these times are near the bars' opening times",

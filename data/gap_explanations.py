@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import Int64Array, TimeArray
-from .explanations import Explanation
+from .explanation import Explanation
 from .fill import MOST_FILLED, UNCERTAIN
 from .market_hours import DAY, MINUTE, MINUTES, MONDAY, WEEK, MissingRuns, weekly_text
 

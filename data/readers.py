@@ -22,11 +22,13 @@ from ..storage.atomic_files import write_bytes
 from ..storage.paths import path_of
 from . import formats
 from .bars import Bars
-from .explanations import REPETITIONS, explained
+from .explanation import REPETITIONS
+from .explanations import explained
 from .formats.file_format import FileFormat
 from .formats.markets import of_one_market
 from .formats.table import Faults, Places, Table
 from .formats.utc_open_times import with_utc_open_times
+from .misread_times import exchanged_days
 from .reading import AS_WRITTEN, Reading, ReadingOptions, reading_from
 
 UNKNOWN_STEP = np.timedelta64("NaT")  # Bars then finds the step
@@ -144,7 +146,7 @@ def bars_from_table(table: Table, source: str, reading: Reading = AS_WRITTEN) ->
         Of `Bars`, with the places in the file.
     """
     try:
-        return Bars(table.time, **table.values, source=source, synthetic=table.synthetic, step=UNKNOWN_STEP, reading=reading)
+        bars = Bars(table.time, **table.values, source=source, synthetic=table.synthetic, step=UNKNOWN_STEP, reading=reading)
     except DataError as error:
         places = _places_in_file(str(error), table.places)
         about_prices = ", expected " in str(error)
@@ -152,6 +154,9 @@ def bars_from_table(table: Table, source: str, reading: Reading = AS_WRITTEN) ->
         if found:
             raise DataError(f"{str(error).partition('. ')[0]}.{places} {found[0]}") from None
         raise DataError(f"{error}{places} {LISTED_BY_CHECK}") from None
+    if (misread := exchanged_days(table)) is not None:
+        raise DataError(f"{source}: {misread}")
+    return bars
 
 
 def write_bars_csv(bars: Bars, path: str | Path) -> None:

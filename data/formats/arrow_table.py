@@ -153,7 +153,8 @@ def table_of_batches(batches: Iterator[pa.RecordBatch], choice: ColumnChoice, pa
         parts = [_column(batch, names[at], first) for at in choice.time]
         times = _times(parts[0], builder.column, places) if len(parts) == 1 else _joined_times(parts)
         marks = [str(mark) for mark in arrays["synthetic"].unique().to_pylist()[:10]] if "synthetic" in arrays else []
-        markets = [str(cell)[:100] for cell in arrays["symbol"].to_pylist()] if "symbol" in arrays else None
+        symbols = [_column(batch, names[at], first).to_pylist() for at in choice.symbols]
+        markets = [["" if cell is None else str(cell)[:100] for cell in cells] for cells in symbols]
         builder.add(numbers, values, times, marks, markets)
     table = builder.table(kind)
     if table is None:

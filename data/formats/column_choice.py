@@ -30,6 +30,8 @@ class ColumnChoice(NamedTuple):
         The market of all rows, where the file names it outside of them.
     has_other_markets : bool
         Whether other columns have the prices of other markets, so that rows without a price of this one are not its bars.
+    more_symbols : tuple of int
+        Positions of further columns that may name the market of each row, such as an exchange's beside a pair's.
     """
 
     header: tuple[str, ...]
@@ -42,6 +44,7 @@ class ColumnChoice(NamedTuple):
     notes: tuple[str, ...] = ()
     market: str = ""
     has_other_markets: bool = False
+    more_symbols: tuple[int, ...] = ()
 
     @property
     def order(self) -> str:
@@ -55,6 +58,11 @@ class ColumnChoice(NamedTuple):
         return " ".join(self.header[at].strip() for at in self.time)
 
     @property
+    def symbols(self) -> tuple[int, ...]:
+        """The positions of all columns that name the market of each row."""
+        return (self.positions["symbol"], *self.more_symbols) if "symbol" in self.positions else ()
+
+    @property
     def used(self) -> frozenset[int]:
         """The positions that are read."""
-        return frozenset((*self.positions.values(), *self.time))
+        return frozenset((*self.positions.values(), *self.time, *self.symbols))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -21,11 +21,16 @@ from .vendor import Vendor
 from .vendors import VENDORS
 
 TIME_NAMES = ("timestamp", "timestamps", "time", "unix", "date", "datetime", "open_time")
-SYMBOL_NAMES = ("symbol", "ticker", "pair", "market", "instrument", "product_id", "asset", "coin", "name")
+SYMBOL_NAMES = (
+    *("symbol", "ticker", "pair", "market", "instrument", "product_id", "asset", "coin"),
+    *("sym", "tic", "stock", "security", "ts_code", "stock_code", "code", "secid", "isin", "figi", "cusip", "sedol", "ric"),
+    *("permno", "asset_id", "symbol_id", "ticker_id", "instrument_id", "currency_pair", "trading_pair", "exchange", "venue"),
+)
+TITLES = ("name",)  # a company may change its own, so it is read only where no other column names the market
 UNNAMED = ("", "unnamed:_0")  # the index of pandas' to_csv
 MOST_COLUMNS = 1_000
 _USUAL = Vendor(name="")
-_VOLUME = re.compile(r"volume[ _]*\(?([a-z0-9]+)\)?")
+_VOLUME = re.compile(r"volume[ _]*\(?([a-z0-9]{2,})\)?")
 _QUOTES = {"usdt", "usd", "usdc", "busd", "tusd", "fdusd", "dai", "eur", "gbp", "jpy", "try", "krw", "currency", "quote"}
 
 
@@ -95,7 +100,7 @@ def choose_columns(
     names, stated = Names(header), stated_columns(reading.columns)
     vendor = _form_of(names)
     wanted = {**{name: name for name in (*COLUMNS, "synthetic")}, **vendor.columns}
-    wanted.setdefault("symbol", names.first(SYMBOL_NAMES) or "symbol")
+    wanted.setdefault("symbol", names.first((*SYMBOL_NAMES, *TITLES)) or "symbol")
     wanted.pop("time", None)
     positions: dict[str, int] = {}
     for role, name in wanted.items():
@@ -113,10 +118,10 @@ def choose_columns(
         positions |= _volumes([name.lower() for name in names.exact], place)
     if "volume" in stated:
         positions = {role: at for role, at in positions.items() if role not in ("quote volume", "other volume")}
-    time, notes = _time_columns(names, vendor, stated, sample, place)
-    for role in COLUMNS:
-        if role not in positions:
-            raise DataError(f"{place}: {_missing(role, names)}")
+    lacking = [role for role in COLUMNS if role not in positions]
+    time, notes = _time_columns(names, vendor, stated, sample, place, lacking)
+    if lacking:
+        raise _missing(place, lacking, names)
     if stated:
         check_one_role([*(("time", at) for at in time), *positions.items()], header, place)
     zone = reading.time_zone or vendor.time_zone
@@ -129,20 +134,30 @@ def choose_columns(
         zone,
         "close_time" in stated or (vendor.is_close_time and "time" not in stated),
         (*notes, *([vendor.note] if vendor.note and not reading.time_zone else [])),
+        more_symbols=() if "symbol" in stated else _more_symbols(names, {*positions.values(), *time}),
     )
 
 
+def _more_symbols(names: Names, taken: Collection[int]) -> tuple[int, ...]:
+    return tuple(at for at, name in enumerate(names.plain) if name in SYMBOL_NAMES and at not in taken)
+
+
 def _form_of(names: Names) -> Vendor:
-    """Return the first form of ``VENDORS`` that a header has, or that of the usual names."""
+    """Return the first form of ``VENDORS`` that a header has, or that of the usual names.
+
+    A form that reads a role from another column is not that of a table which also has the column of that name: a quote's
+    ``last`` next to a ``close``.
+    """
     for vendor in VENDORS:
         wanted = [*vendor.columns.values(), *vendor.marks]
-        if wanted and not vendor.rows and all(names.all(name) for name in wanted):
+        renamed = [role for role in COLUMNS if vendor.columns.get(role, role) != role and role not in wanted]
+        if wanted and not vendor.rows and all(names.all(name) for name in wanted) and not any(map(names.all, renamed)):
             return vendor
     return _USUAL
 
 
 def _time_columns(
-    names: Names, vendor: Vendor, stated: Mapping[str, str], sample: Sequence[str], place: str
+    names: Names, vendor: Vendor, stated: Mapping[str, str], sample: Sequence[str], place: str, lacking: Sequence[str]
 ) -> tuple[tuple[int, ...], list[str]]:
     """Return the position of the times, or those of date and time of day, and notes."""
     column = stated.get("time", stated.get("close_time"))
@@ -153,7 +168,7 @@ def _time_columns(
     if name is None and names.plain[:1] and names.plain[0] in UNNAMED and (not sample or is_time(sample[0])):
         return (0,), []
     if name is None:
-        raise DataError(f"{place}: {_missing('time', names)}")
+        raise _missing(place, ["time", *lacking], names)
     found = names.all(name)
     if len(found) > 1:
         raise DataError(f"{place}: the column '{name}' occurs twice. Remove or rename one of them.")
@@ -200,14 +215,18 @@ def _volumes(names: Sequence[str], place: str) -> dict[str, int]:
     return {}
 
 
-def _missing(role: str, names: Names) -> str:
+def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:
+    """Return the refusal of a header without some roles: it names the first, and how to state all of them."""
+    role = lacking[0]
     what = f"a time column ({', '.join(TIME_NAMES)})" if role == "time" else f"the column '{role}'"
     lower = [name.lower() for name in names.exact]
     there = ", ".join(shown(name) for name in lower[:15]) + (", ..." if len(lower) > 15 else "")
-    likely = likely_name(role, lower)
-    guess = f" Did you mean '{likely}'?" if likely else ""
-    without = " If the source has no volumes, add a column 'volume' of 0." if role == "volume" and not likely else ""
-    return (
-        f"{what} is missing; the columns are {there}.{guess} Remove lines above the header, if there are any, or state the "
-        f"column: --columns '{role}={likely or 'NAME'}'.{without}"
+    likely = {each: likely_name(each, lower) for each in lacking}
+    guess = f" Did you mean '{likely[role]}'?" if likely[role] else ""
+    remedy = "Remove lines above the header, if there are any, or state" if ", line " in place else "State"
+    stated = ",".join(f"{each}={likely[each] or 'NAME'}" for each in lacking)
+    zeros = " A table without volumes needs a column 'volume' of 0." if lacking[-1] == "volume" and not likely["volume"] else ""
+    return DataError(
+        f"{place}: {what} is missing; the columns are {there}.{guess} {remedy} the column{'s' if len(lacking) > 1 else ''}: "
+        f"--columns '{stated}'.{zeros}"
     )

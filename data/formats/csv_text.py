@@ -20,9 +20,9 @@ from .column_choice import ColumnChoice
 from .column_names import choose_columns, names_columns
 from .compressed_text import Content, opened
 from .file_format import FileFormat
-from .markets import unknown_market
+from .markets import may_be_market, unknown_market
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
-from .row_order import choose_by_rows, looks_like_data
+from .row_order import choose_by_rows, is_time_of_day, looks_like_data
 from .stacked_header import MOST_LINES, StackedHeader, stacked_header
 from .stated_columns import states_names
 from .table import DAMAGED, Faults, Places, Table, printable, shown
@@ -98,8 +98,8 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
         for piece in layout.pieces:
             if choice.has_other_markets:
                 piece = _without_blank_prices(piece, [at[name] for name in COLUMNS])
-            if reading.symbol is not None and "symbol" in at:
-                piece = _of_market(piece, at["symbol"], reading.symbol, builder)
+            if reading.symbol is not None and choice.symbols:
+                piece = _of_market(piece, choice.symbols, reading.symbol, builder)
             if not piece.rows:
                 continue
             cells = list(zip(*_equal_width(piece, len(header), path.name, faults), strict=True))
@@ -116,7 +116,7 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
                     " ".join(map(str.strip, parts)) for parts in zip(*(cells[each] for each in choice.time), strict=True)
                 )
             marks = set(cells[at["synthetic"]]) if "synthetic" in at else ()
-            builder.add(piece.lines, values, times, marks, cells[at["symbol"]] if "symbol" in at else None)
+            builder.add(piece.lines, values, times, marks, [cells[each] for each in choice.symbols])
         kind = [f"CSV separated by {SEPARATORS[layout.separator]}"] if layout.separator != "," else ["CSV"]
         kind += [style.value] if style not in (None, NumberStyle.PLAIN) else []
         table = builder.table(content.label(", ".join(kind)), layout.notes)
@@ -143,11 +143,11 @@ def _equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[li
     return rows
 
 
-def _of_market(piece: Piece, column: int, symbol: str, builder: TableBuilder) -> Piece:
+def _of_market(piece: Piece, columns: Sequence[int], symbol: str, builder: TableBuilder) -> Piece:
     """Return the rows that may be those of a market, in any case: faults in rows of the others do not matter."""
-    builder.see_markets([row[column] for row in piece.rows if column < len(row)])
-    wanted = symbol.strip().lower()
-    kept = [at for at, row in enumerate(piece.rows) if column >= len(row) or row[column].strip().lower() == wanted]
+    whole = [[row[each] for each in columns] if len(row) > max(columns) else None for row in piece.rows]
+    builder.see_markets(list(zip(*(cells for cells in whole if cells is not None), strict=True)))
+    kept = [at for at, cells in enumerate(whole) if cells is None or may_be_market(cells, symbol)]
     return Piece(piece.lines[kept], [piece.rows[at] for at in kept])
 
 
@@ -193,7 +193,7 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     first, pieces = _first_piece(_pieces(content, chain(head[last:], lines), separator, last))
     header = _cells(line, separator) if stacked is None else stacked.header
     place = f"{name}, line {number}"
-    header += _names_of_blank_cells(header, separator, [] if first is None else first.rows, place)
+    header = _with_unnamed_cells(header, separator, [] if first is None else first.rows, place)
     sample = first.rows[0] if first is not None and len(first.rows[0]) == len(header) else ()
     choice = choose_columns(header, place, reading, sample)
     if stacked is not None:
@@ -201,8 +201,8 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     return CsvLayout(separator, choice, notes, pieces)
 
 
-def _names_of_blank_cells(header: list[str], separator: str, rows: list[list[str]], place: str) -> list[str]:
-    """Return the blank name of a column of blank cells, where each row ends in a separator and the header does not.
+def _with_unnamed_cells(header: list[str], separator: str, rows: list[list[str]], place: str) -> list[str]:
+    """Return the header with a name for a cell that it leaves out: a blank last cell, or the time of day after a date.
 
     Raises
     ------
@@ -211,9 +211,12 @@ def _names_of_blank_cells(header: list[str], separator: str, rows: list[list[str
     """
     widths = set(map(len, rows))
     if len(widths) != 1 or widths == {len(header)}:
-        return []
+        return header
     if widths == {len(header) + 1} and not any(row[-1].strip() for row in rows):
-        return [""]
+        return [*header, ""]
+    at = next((at for at, name in enumerate(header) if name.strip().lower() == "date"), len(header))
+    if widths == {len(header) + 1} and at < len(header) and all(map(_is_clock, (row[at + 1] for row in rows))):
+        return [*header[: at + 1], "time", *header[at + 1 :]]
     other = max(SEPARATORS, key=rows[0][0].count)
     if widths == {1} and other in rows[0][0]:
         raise DataError(
@@ -224,6 +227,10 @@ def _names_of_blank_cells(header: list[str], separator: str, rows: list[list[str
         f"{place}: the header names {len(header)} columns, but the rows have {widths.pop()} ({shown(','.join(rows[0]))}). "
         "Name all columns, or remove the header and state the columns by their positions with --columns."
     )
+
+
+def _is_clock(cell: str) -> bool:
+    return ":" in cell and is_time_of_day(cell)
 
 
 def _header_of(filled: list[tuple[int, str]], reading: Reading, name: str) -> tuple[int, str, StackedHeader | None] | None:
@@ -307,6 +314,7 @@ FORMAT = FileFormat(
         ".csv": "text separated by commas, semicolons, tabs or vertical bars, with a header; Binance's klines may lack it",
         ".csv.gz": "the same, gzipped",
         ".tsv": "the same, with any of these separators",
+        ".txt": "the same, with any of these separators",
     },
     read=read_delimited,
     write=bars_as_csv,

@@ -18,6 +18,7 @@ _SYMBOL_KEYS = re.compile(
     r"(?:\d+\. )?(?:symbol|pair|currency_pair|ticker|instrument(?:_name)?|instid|product_id|market|coin)", re.IGNORECASE
 )
 _PAGE_KEYS = re.compile(r"next|next_page(?:_token|_url)?|next_(?:url|cursor|token)|next_?page_?cursor", re.IGNORECASE)
+_ZONE_KEYS = re.compile(r"(?:\d+\. )?(?:exchange[_ ]?)?time[_ ]?zone(?:_?name)?", re.IGNORECASE)
 _CODE_KEYS = re.compile(r"code|ret_?code|error_?code|status(?:_?code)?", re.IGNORECASE)
 _SUCCESS = frozenset(("", "0", "ok", "success", "none", "null", "true", "false", "[]"))
 # Keys that name a part of an answer, not a market.
@@ -34,6 +35,7 @@ class MarketArray(NamedTuple):
     array: JsonArray
     market: str
     notes: tuple[str, ...]
+    time_zone: str
 
 
 def choose_array(parser: RowParser, layout: JsonLayout, symbol: str | None) -> MarketArray:
@@ -83,7 +85,8 @@ def choose_array(parser: RowParser, layout: JsonLayout, symbol: str | None) -> M
     notes = [f"the bars are the rows of its key {shown(place)}"] if place else []
     page = next((keys[-1] for keys, value in layout.texts if _is_set(_PAGE_KEYS, keys, value)), "")
     notes += [f"it is one page of several, since its key {shown(page)} is not empty"] if page else []
-    return MarketArray(array, symbol if symbol is not None and names else "", tuple(notes))
+    zone = next((value for keys, value in layout.texts if keys and _ZONE_KEYS.fullmatch(keys[-1])), "")
+    return MarketArray(array, symbol if symbol is not None and names else "", tuple(notes), zone)
 
 
 def _may_be_bars(parser: RowParser, array: JsonArray) -> bool:
@@ -134,7 +137,15 @@ def _no_rows(layout: JsonLayout, name: str) -> DataError:
             f"{name}: expected bars, but the exchange answered with an error: {shown(printable('; '.join(problem)))}{code}. "
             "Correct the request, such as its symbol or times, and fetch the file again."
         )
-    keys = [".".join(each) for each in dict.fromkeys(keys for keys, _ in layout.texts)]
+    texts = [keys for keys, _ in layout.texts]
+    nested = next((keys for keys in texts if any(map(str.isdecimal, keys[:-2])) and not keys[-2].isdecimal()), None)
+    if nested is not None:
+        return DataError(
+            f"{name}: expected rows of numbers and texts, but they hold objects within objects, such as "
+            f"{shown(printable('.'.join(nested), 100))}. Write each bar as one object with a time, open, high, low, close and "
+            "volume."
+        )
+    keys = [".".join(each) for each in dict.fromkeys(texts)]
     there = f"; its keys are {_named(keys)}" if keys else ""
     return DataError(f"{name}: the JSON has no rows of bars{there}. Fetch the file again, for times at which there are bars.")
 

@@ -21,7 +21,7 @@ from .json_parsing import JsonRow, RowParser
 from .json_scan import find_arrays
 from .number_style import is_number
 from .row_order import choose_by_rows
-from .table import DAMAGED, Faults, Places, Table, shown
+from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .table_builder import TableBuilder
 
 LARGEST_TEXT = 400 * MEGABYTE  # characters
@@ -59,10 +59,17 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
         values = {role: _floats(cells[at[role]], header[at[role]], places, faults) for role in builder.roles}
         times = [" ".join(_time_text(row[each]) for each in builder.choice.time) for row in rows]
         marks = [str(mark) for mark in cells[at["synthetic"]]] if "synthetic" in at else ()
-        builder.add(numbers, values, times, marks, [str(cell) for cell in cells[at["symbol"]]] if "symbol" in at else None)
+        markets = [list(map(str, cells[each])) for each in builder.choice.symbols]
+        builder.add(numbers, values, times, marks, markets)
     table = None if builder is None else builder.table(content.label(kind), found.notes)
     if table is None:
         raise DataError(f"{path.name}: the array has no rows. Fetch the file again.")
+    if table.is_naive and found.time_zone and not table.choice.time_zone:
+        zone = printable(found.time_zone, 40)
+        note = (
+            f"its times are read as UTC, but the file names the time zone {zone}; if they are local, state --time-zone {zone}"
+        )
+        table = table._replace(notes=(*table.notes, note))
     return table
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 # The likeliest first, in lower case and without anything but letters and digits.
 _SYNONYMS = {
-    "time": "opentime timestamp timestamps datetime date time unix epoch stamp ts t day period",
+    "time": "opentime timestamp timestamps datetime date time unix epoch stamp ts t d day period begin from",
     "open": "open openprice openingprice priceopen bidopen openbid midopen first firstprice opening start o",
     "high": "high highprice pricehigh bidhigh highbid midhigh max maximum highest hi h",
     "low": "low lowprice pricelow bidlow lowbid midlow min minimum lowest lo l",

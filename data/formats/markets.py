@@ -15,32 +15,32 @@ MOST_MARKETS = 10_000
 _SHOWN = 5
 
 
-class MarketColumn:
+class MarketColumns:
     """Collect the market of each row, piece by piece, as numbers.
 
     Parameters
     ----------
     place : str
-        The file and the column, for messages.
+        The file and the columns, for messages.
     """
 
     def __init__(self, place: str) -> None:
         self.place = place
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[tuple[str, ...], int] = {}  # by the cells of a row
         self._pieces: list[Int64Array] = []
 
-    def add(self, cells: Sequence[str]) -> None:
-        """Add the cells of the next rows.
+    def add(self, columns: Sequence[Sequence[str]]) -> None:
+        """Add the cells of the next rows, column by column.
 
         Raises
         ------
         DataError
             For more than `MOST_MARKETS` different ones.
         """
-        self.see(cells)
-        self._pieces.append(np.array([self._numbers[cell] for cell in cells], dtype=np.int64))
+        self.see(columns)
+        self._pieces.append(np.array([self._numbers[cells] for cells in zip(*columns, strict=True)], dtype=np.int64))
 
-    def see(self, cells: Sequence[str]) -> None:
+    def see(self, columns: Sequence[Sequence[str]]) -> None:
         """Take the names of markets from rows that are not read.
 
         Raises
@@ -48,8 +48,8 @@ class MarketColumn:
         DataError
             As `add`.
         """
-        for cell in dict.fromkeys(cells):  # in the order of the file
-            self._numbers.setdefault(cell, len(self._numbers))
+        for cells in dict.fromkeys(zip(*columns, strict=True)):  # in the order of the file
+            self._numbers.setdefault(cells, len(self._numbers))
         if len(self._numbers) > MOST_MARKETS:
             raise DataError(
                 f"{self.place}: more than {MOST_MARKETS:,} different values, too many for the names of markets. Remove the "
@@ -57,8 +57,41 @@ class MarketColumn:
             )
 
     def markets(self) -> Markets:
-        """Return the markets of all rows."""
-        return Markets(tuple(self._numbers), np.concatenate([np.array([], dtype=np.int64), *self._pieces]))
+        """Return the markets of all rows, by the column that decides, or by the names of several together."""
+        names: dict[str, int] = {}
+        number = [names.setdefault(name, len(names)) for name in names_of_markets(list(self._numbers))]
+        rows = np.concatenate([np.array([], dtype=np.int64), *self._pieces])
+        return Markets(tuple(names), np.array(number, dtype=np.int64)[rows])
+
+
+def names_of_markets(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the name of the market of each row of cells, without blanks around it.
+
+    Examples
+    --------
+    >>> names_of_markets([("BTC", "X"), ("BTC", "Y"), ("ETH", "Y")])
+    ['BTC X', 'BTC Y', 'ETH Y']
+    >>> names_of_markets([("A", "NYSE"), ("B ", "NYSE")]), names_of_markets([("BTC", "X"), ("BTC", "Y")])
+    (['A', 'B'], ['X', 'Y'])
+    """
+    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+    several = [column for column in columns if len({*column} - {""}) > 1] or columns[:1]
+    different = len({*zip(*several, strict=True)})
+    decides = next((column for column in several if len({*column}) == different), None)
+    return decides or [" ".join(filter(None, cells)) for cells in zip(*several, strict=True)]
+
+
+def may_be_market(cells: Sequence[str], symbol: str) -> bool:
+    """Return whether the cells of a row may name the market that a user chooses, in any case.
+
+    Examples
+    --------
+    >>> [may_be_market(["BTC", exchange], "btc y") for exchange in ("X", "Y")], may_be_market(["BTC", "X"], "BTC")
+    ([False, True], True)
+    """
+    wanted = symbol.strip().lower()
+    parts = [cell.strip().lower() for cell in cells]
+    return wanted in parts or " ".join(part for part in parts if f" {part} " in f" {wanted} ") == wanted
 
 
 def of_one_market(table: Table, symbol: str | None) -> Table:
@@ -77,16 +110,16 @@ def of_one_market(table: Table, symbol: str | None) -> Table:
                 "out, or state the column: --columns symbol=NAME."
             )
         return table
-    there = [each for each in markets.names if each.strip()]
+    there = [each for each in markets.names if each]
     if symbol is None:
         if len(there) > 1:
             raise DataError(several_markets(name, there))
-        return table._replace(markets=None, market=there[0].strip() if there else "")
+        return table._replace(markets=None, market=there[0] if there else "")
     number = chosen_market(markets.names, symbol)
     if number is None:
         raise DataError(unknown_market(name, symbol, there))
     rows = np.flatnonzero(markets.of_row == number)
-    return table.take(rows)._replace(markets=None, market=markets.names[number].strip())
+    return table.take(rows)._replace(markets=None, market=markets.names[number])
 
 
 def several_markets(name: str, markets: Sequence[str], remedy: str = "") -> str:

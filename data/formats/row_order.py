@@ -168,7 +168,7 @@ def _share_possible(vendor: Vendor, numbers: FloatArray, rows: Sequence[Sequence
         return 0.0
     possible = (low > 0) & (low <= np.minimum(o, close)) & (high >= np.maximum(o, close)) & (volume >= 0)
     ranged = full & (np.ptp(numbers[:, [vendor.cells.index(name) for name in _PRICES]], axis=1) > 0)
-    if full.any() and np.median(high[full] / low[full]) > WIDEST:
+    if np.median(high[full] / low[full]) > WIDEST or (vendor.has_no_volume and volume[full].any()):
         return 0.0
     if any(not proof(of, full) for role, proof in _PROOFS.items() if role in of) or _is_exchanged(of, full, rows, vendor):
         return 0.0

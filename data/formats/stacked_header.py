@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
@@ -11,8 +12,10 @@ from ..bars import COLUMNS
 from .markets import chosen_market, several_markets, unknown_market
 from .number_style import is_number
 from .row_order import is_time
+from .time_forms import form_of
 
 MOST_LINES = 3
+_AMOUNT = re.compile(r"[^\w.,]{0,2}\d[\d.,' ]*[%KMBT]?", re.ASCII)  # 2,590.00, $191.56, 155.07K, -7.55%
 _PRICES = set(COLUMNS) - {"volume"}
 
 
@@ -54,4 +57,9 @@ def stacked_header(rows: Sequence[Sequence[str]], symbol: str | None, name: str)
 
 
 def _has_names(row: Sequence[str]) -> bool:
-    return len(row) > len(COLUMNS) and not any(is_number(cell.strip()) or is_time(cell) for cell in row)
+    return len(row) > len(COLUMNS) and not any(_is_value(cell.strip()) for cell in row)
+
+
+def _is_value(cell: str) -> bool:
+    """Return whether a cell is a number, perhaps with commas or a unit, or a time: a ticker may only begin as one (0005.HK)."""
+    return bool(is_number(cell) or _AMOUNT.fullmatch(cell) or is_time(cell) or form_of(cell) is not None)

@@ -10,7 +10,7 @@ from ...arrays import FloatArray, Int64Array, TimeArray
 from ..bars import COLUMNS
 from .column_choice import ColumnChoice
 from .column_names import check_base_volume
-from .markets import MarketColumn
+from .markets import MarketColumns
 from .table import Faults, Markets, Places, Table, printable, shown
 from .time_stamps import TimeColumn
 
@@ -47,8 +47,8 @@ class TableBuilder:
         self._times: list[TimeArray] = []
         self._stamps: list[str] = []
         self._marks: set[str] = set()
-        symbol = choice.positions.get("symbol")
-        self._markets = None if symbol is None else MarketColumn(f"{name}, column {shown(choice.header[symbol].strip())}")
+        symbols = " ".join(choice.header[at].strip() for at in choice.symbols)
+        self._markets = MarketColumns(f"{name}, column {shown(symbols)}") if choice.symbols else None
 
     def places(self, numbers: Int64Array) -> Places:
         """Return the places of rows by their numbers."""
@@ -60,7 +60,7 @@ class TableBuilder:
         values: Mapping[str, FloatArray],
         times: Sequence[str] | TimeArray,
         marks: Iterable[str] = (),
-        markets: Sequence[str] | None = None,
+        markets: Sequence[Sequence[str]] = (),
     ) -> None:
         """Add rows.
 
@@ -74,14 +74,14 @@ class TableBuilder:
             Text is converted; if date and time of day are apart, they are joined by a blank.
         marks : iterable of str
             Cells of a column ``synthetic``.
-        markets : sequence of str, optional
-            The cells of the column of symbols, if one was chosen.
+        markets : sequence of sequences of str
+            The cells of each column of ``choice.symbols``.
         """
         for role in self.roles:
             self._values[role].append(values[role])
         self._numbers.append(numbers)
         self._marks.update(marks)
-        if self._markets is not None and markets is not None:
+        if self._markets is not None:
             self._markets.add(markets)
         if isinstance(times, np.ndarray):
             self._times.append(times)
@@ -90,10 +90,10 @@ class TableBuilder:
         if len(self._stamps) >= TIMES_AT_ONCE:
             self._convert()
 
-    def see_markets(self, cells: Sequence[str]) -> None:
+    def see_markets(self, columns: Sequence[Sequence[str]]) -> None:
         """Take the names of markets from rows that are not added, for messages."""
         if self._markets is not None:
-            self._markets.see(cells)
+            self._markets.see(columns)
 
     @property
     def markets(self) -> Markets | None:

@@ -33,6 +33,8 @@ class Vendor:
         The zone of times without an offset, if it is documented and not UTC.
     is_close_time : bool
         Whether the stamps are those of the bars' ends.
+    has_no_volume : bool
+        Whether its volumes are 0 throughout, so that rows without names that have a volume are of another source.
     note : str
         What a reader of these bars should know; shown with the bars unless the user states the zone.
     """
@@ -44,6 +46,7 @@ class Vendor:
     time_format: str = ""
     time_zone: str = ""
     is_close_time: bool = False
+    has_no_volume: bool = False
     note: str = ""
 
     @property

@@ -11,6 +11,7 @@ from .vendor import Vendor
 
 _SERVER_TIME = "its times are in the unknown zone of the broker's server, and are read as UTC unless --time-zone states it"
 _EASTERN = "its times are Eastern Standard Time all year (UTC-5), as HistData documents them, and were converted to UTC"
+_LOTS = "the volume of shares is in lots of 100, as the source documents it"
 
 VENDORS = (
     # --- tables with names ---
@@ -44,6 +45,32 @@ VENDORS = (
     Vendor(name="Databento", columns={"time": "ts_event"}),
     Vendor(name="MetaTrader 5", columns={"volume": "vol", "other volume": "tickvol"}, marks=("date",), note=_SERVER_TIME),
     Vendor(name="Stooq, database", columns={"volume": "vol"}, marks=("ticker", "per", "openint")),
+    Vendor(name="MetaStock", columns={"volume": "vol"}, marks=("ticker", "date")),
+    Vendor(name="Finam", columns={"volume": "vol"}, marks=("date", "time")),
+    Vendor(name="Tushare", columns={"time": "trade_date", "volume": "vol", "symbol": "ts_code"}, note=_LOTS),
+    Vendor(name="Barchart", columns={"close": "last"}, marks=("time", "change")),
+    Vendor(name="Barchart, since 2023", columns={"close": "latest"}, marks=("time", "change")),
+    Vendor(name="CryptoCompare", columns={"volume": "volumefrom", "quote volume": "volumeto"}),
+    Vendor(
+        name="Poloniex, until 2022", columns={"volume": "quotevolume", "quote volume": "volume"}, marks=("weightedaverage",)
+    ),
+    Vendor(name="IQ Option", columns={"time": "from", "high": "max", "low": "min"}, marks=("at", "to")),
+    Vendor(
+        name="MOEX",
+        columns={"time": "begin"},
+        marks=("end", "value"),
+        time_zone="Europe/Moscow",
+        note="its times are Moscow time, as MOEX documents them, and were converted to UTC",
+    ),
+    Vendor(
+        name="AKShare",
+        columns={"time": "日期", "open": "开盘", "high": "最高", "low": "最低", "close": "收盘", "volume": "成交量"},
+        note=_LOTS,
+    ),
+    Vendor(
+        name="tables in Japanese",
+        columns={"time": "日付", "open": "始値", "high": "高値", "low": "安値", "close": "終値", "volume": "出来高"},
+    ),
     Vendor(
         name="Stooq, in Polish",
         columns={
@@ -77,6 +104,7 @@ VENDORS = (
         rows="time, open, high, low, close, volume",
         time_format="%Y%m%d %H%M%S",
         time_zone="Etc/GMT+5",
+        has_no_volume=True,
         note=_EASTERN,
     ),
 )

@@ -1,0 +1,176 @@
+"""Files that are readable in a wrong way: several markets, shuffled days, other clocks. None may be read, or repaired, so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flagbt.data.check import check_table
+from flagbt.data.readers import read_bars
+from flagbt.data.reading import Reading
+from flagbt.errors import DataError
+
+
+def rows(n: int = 200, *, start: str = "2024-01-01", step: str = "h", price: float = 100.0, seed: int = 0) -> pd.DataFrame:
+    """Return n plausible bars with their times in a first column."""
+    random = np.random.default_rng(seed)
+    close = price * np.exp(np.cumsum(random.normal(0, 0.01, n)))
+    before = np.concatenate([[price], close[:-1]]) * np.exp(random.normal(0, 0.001, n))
+    frame = pd.DataFrame({"timestamp": pd.date_range(start, periods=n, freq=step), "open": before})
+    frame["high"] = np.maximum(before, close) * (1 + np.abs(random.normal(0, 0.005, n)))
+    frame["low"] = np.minimum(before, close) * (1 - np.abs(random.normal(0, 0.005, n)))
+    return frame.assign(close=close, volume=np.round(random.lognormal(3, 1, n), 3))
+
+
+def written(frame: pd.DataFrame, path: Path) -> Path:
+    """Write a frame in the format of the ending, and return the path."""
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    elif path.suffix == ".json":
+        frame.assign(timestamp=frame["timestamp"].astype("datetime64[ms]").astype("int64")).to_json(path, orient="records")
+    else:
+        frame.to_csv(path, index=False)
+    return path
+
+
+# --- markets ---------------------------------------------------------------------------------------------------------
+
+
+def two_markets(column: str, **beside: str) -> pd.DataFrame:
+    """Return the bars of A, then those of B from the next hour on, with the market's name in a column."""
+    first, second = rows(60, price=100), rows(60, price=20, seed=1, start="2024-01-03 12:00")
+    return pd.concat([first.assign(**beside, **{column: "A"}), second.assign(**beside, **{column: "B"})])
+
+
+@pytest.mark.parametrize("column", ["sym", "TIC", "ts_code", "code", "ISIN", "asset_id", "exchange", "Venue", "Name"])
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_markets_by_other_names_of_their_column(tmp_path: Path, column: str, ending: str) -> None:
+    """Otherwise a file of one share after another is one series that falls by 80 % between them."""
+    path = written(two_markets(column), tmp_path / f"bars{ending}")
+    with pytest.raises(DataError, match="the bars are those of 2 markets, 'A', 'B'"):
+        read_bars(path)
+    assert len(read_bars(path, symbol="b")) == 60
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_the_column_that_decides_is_found(tmp_path: Path, ending: str) -> None:
+    """Otherwise a first column with one value for all hides the one that names two markets."""
+    path = written(two_markets("exchange", symbol="BTC/USD"), tmp_path / f"bars{ending}")
+    with pytest.raises(DataError, match="the bars are those of 2 markets, 'A', 'B'"):
+        read_bars(path)
+    assert len(read_bars(path, symbol="A")) == 60
+
+
+def test_pairs_of_several_exchanges(tmp_path: Path) -> None:
+    """Otherwise bars of one pair from two exchanges are mixed once the pair is chosen."""
+    names = [("BTC", "X"), ("BTC", "Y"), ("ETH", "Y")]
+    frames = [rows(50, seed=at).assign(pair=pair, exchange=exchange) for at, (pair, exchange) in enumerate(names)]
+    path = written(pd.concat(frames).sort_values("timestamp", kind="stable"), tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="3 markets, 'BTC X', 'BTC Y', 'ETH Y'"):
+        read_bars(path)
+    np.testing.assert_array_equal(read_bars(path, symbol="BTC Y").close, frames[1]["close"])
+    with pytest.raises(DataError, match=r"no market 'BTC', which .* 'BTC [XY]'"):
+        read_bars(path, symbol="BTC")
+
+
+def test_a_company_may_change_its_name(tmp_path: Path) -> None:
+    """Otherwise a share whose company was renamed is refused as two markets, though its symbol is one."""
+    frame = two_markets("name", symbol="META")
+    assert len(read_bars(written(frame, tmp_path / "bars.csv"))) == 120
+
+
+def test_each_share_has_its_exchange(tmp_path: Path) -> None:
+    """Otherwise a share is not found by its symbol where its exchange is beside it."""
+    frame = two_markets("symbol")
+    frame["exchange"] = frame["symbol"].map({"A": "NYSE", "B": "NASDAQ"})
+    assert len(read_bars(written(frame, tmp_path / "bars.csv"), symbol="B")) == 60
+
+
+def test_blanks_around_a_market_do_not_make_another(tmp_path: Path) -> None:
+    """Otherwise 'A' and 'A ' are two markets that a message cannot distinguish."""
+    frame = rows(60).assign(symbol=["A", "A "] * 30)
+    assert len(read_bars(written(frame, tmp_path / "bars.csv"))) == 60
+
+
+def test_faults_of_another_exchange_do_not_matter(tmp_path: Path) -> None:
+    """Otherwise a damaged row of a market that is not chosen makes the chosen one unreadable."""
+    first, second = rows(50).assign(pair="BTC", exchange="X"), rows(50, seed=1).assign(pair="BTC", exchange="Y")
+    other = rows(50, seed=2).assign(pair="ETH", exchange="Y")
+    text = pd.concat([first, second, other]).to_csv(index=False).replace(f"{first['close'][7]}", "NULL")
+    (tmp_path / "bars.csv").write_text(text)
+    np.testing.assert_array_equal(read_bars(tmp_path / "bars.csv", symbol="BTC Y").close, second["close"])
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def check_unoffered(path: Path, text: str, **stated: str) -> None:
+    """Check that a file is refused with an explanation, and that no fix is offered for it."""
+    with pytest.raises(DataError, match=text):
+        read_bars(path, **stated)
+    examined = check_table(path, Reading(**stated))
+    assert any(problem.remedy.refused for problem in examined.problems)
+    assert examined.offer is None
+    assert any(re.search(text, problem.advice + problem.message) for problem in examined.problems)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(("n", "step"), [(90, "D"), (24 * 60, "h"), (90, "B")])
+def test_days_that_a_parser_took_for_months(tmp_path: Path, n: int, step: str, backwards: bool) -> None:
+    """Otherwise sorting is offered, and makes of 1 to 12 January the first days of twelve months."""
+    frame = rows(n, step=step)
+    frame["timestamp"] = [
+        f"{each:%Y-%d-%m %H:%M}" if each.day < 13 else f"{each:%Y-%m-%d %H:%M}" for each in frame["timestamp"]
+    ]
+    path = written(frame.iloc[::-1] if backwards else frame, tmp_path / "bars.csv")
+    check_unoffered(path, "[Dd]ay and month are exchanged in some dates")
+
+
+def test_days_that_are_all_taken_for_months(tmp_path: Path) -> None:
+    """Otherwise hours of nine days are read without a word as those of the first days of nine months."""
+    frame = rows(200)
+    frame["timestamp"] = frame["timestamp"].dt.strftime("%Y-%d-%m %H:%M")
+    path = written(frame, tmp_path / "bars.csv")
+    check_unoffered(path, "[Dd]ay and month are exchanged in some dates")
+    assert str(read_bars(path, time_format="%Y-%d-%m %H:%M").time[-1]) == "2024-01-09T07:00:00.000000000"
+
+
+@pytest.mark.parametrize("days", [1, 3])
+def test_missing_months_are_gaps(tmp_path: Path, days: int) -> None:
+    """Otherwise a file with the first days of several months only is refused as one of exchanged dates."""
+    frame = rows(24 * 200)
+    some = frame[frame["timestamp"].dt.day <= days]
+    assert len(read_bars(written(some, tmp_path / "bars.csv")).gaps) == 6
+
+
+@pytest.mark.parametrize("hours", [range(24), range(9, 16)])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_half_a_clock(tmp_path: Path, hours: range, backwards: bool) -> None:
+    """Otherwise sorting is offered for times without AM and PM, and puts 1 o'clock in the afternoon before 9 in the morning."""
+    frame = rows(300)
+    frame = frame[frame["timestamp"].dt.hour.isin([*hours])]
+    frame = frame.assign(timestamp=frame["timestamp"].dt.strftime("%Y-%m-%d %I:%M"))
+    path = written(frame.iloc[::-1] if backwards else frame, tmp_path / "bars.csv")
+    check_unoffered(path, "clock of 12 hours without AM and PM")
+
+
+@pytest.mark.parametrize("options", [{}, {"columns": "close_time=timestamp"}])
+@pytest.mark.parametrize("clock", ["00:00:00", "16:00:00", "23:59:59"])
+def test_daily_bars_keep_their_local_dates(tmp_path: Path, clock: str, options: dict[str, str]) -> None:
+    """Otherwise who states the zone of daily bars reads that they are off the grid, and not to leave the option out."""
+    frame = rows(300, step="D")
+    frame["timestamp"] += pd.Timedelta(clock)
+    path = written(frame, tmp_path / "bars.csv")
+    check_unoffered(path, "Leave out -?-?time.zone", time_zone="America/New_York", **options)
+    assert len(read_bars(path, **options)) == 300
+
+
+def test_two_kinds_of_stamps_at_the_end(tmp_path: Path) -> None:
+    """Otherwise dropping 98 of 100 bars is offered for times that end in 59 s here and 59.999 s there."""
+    frame = rows(200)
+    frame["timestamp"] += pd.to_timedelta([3_599.0 + 0.999 * (at % 2) for at in range(200)], unit="s")
+    check_unoffered(written(frame, tmp_path / "bars.csv"), "are near the bars' opening times")
