@@ -25,6 +25,7 @@ SYMBOL_NAMES = (
     *("symbol", "ticker", "pair", "market", "instrument", "product_id", "asset", "coin"),
     *("sym", "tic", "stock", "security", "ts_code", "stock_code", "code", "secid", "isin", "figi", "cusip", "sedol", "ric"),
     *("permno", "asset_id", "symbol_id", "ticker_id", "instrument_id", "currency_pair", "trading_pair", "exchange", "venue"),
+    *("token", "token_id", "coin_id", "股票代码"),
 )
 TITLES = ("name",)  # a company may change its own, so it is read only where no other column names the market
 UNNAMED = ("", "unnamed:_0")  # the index of pandas' to_csv
