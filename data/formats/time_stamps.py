@@ -33,8 +33,8 @@ _STATE_FORM = "or state the form of the column, as with --time-format"
 _REMEDIES = (
     (re.compile(r"\d+(?:[.,]\d+)?[eE]\+?\d+"), f"A spreadsheet has rounded it, and digits are lost: {_FETCH_AGAIN}."),
     (
-        re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}.*"),
-        f"It is not clear whether the day or the month is first: write 2024-01-31 13:00:00, {_STATE_FORM} '%d/%m/%Y %H:%M'.",
+        re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{4}.*"),
+        f"Write 2024-01-31 13:00:00, {_STATE_FORM} '%d.%m.%Y %H:%M' where the day is first, or '%m/%d/%Y %H:%M'.",
     ),
     (
         re.compile(r".*\d[ -]?[AaPp]\.?[Mm]\.?"),

@@ -217,3 +217,13 @@ def test_a_header_with_another_separator_than_the_rows(tmp_path: Path) -> None:
     """A user would look for missing columns, where only the header's separator is wrong."""
     rows = table("", texts(BTC, "%Y-%m-%d %H:%M:%S"), *prices(BTC), separator=";")
     refused(tmp_path, f"{HEAD}\n{rows}", "the header's separator is ','", "that of the rows is ';'", "remove the header")
+
+
+def test_a_header_with_fewer_names_than_cells(tmp_path: Path) -> None:
+    """A file whose header is wrong could not be read by a user who knows its columns, or only some of them."""
+    made = FILES["XBTUSD_60.csv"]
+    content = f"time,open,high,low,close,volume\n{made.content}"
+    refused(tmp_path, content, "names 6 columns, but the rows have 7", "--columns time=0,open=1")
+    refused(tmp_path, content, "names 6 columns, but the rows have 7", columns="volume=5")
+    refused(tmp_path, content, "names 6 columns", columns="time=time,open=1,high=2,low=3,close=4,volume=5")
+    assert read(tmp_path, content, columns="time=0,open=1,high=2,low=3,close=4,volume=5").digest == made.bars.digest
