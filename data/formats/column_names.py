@@ -31,6 +31,7 @@ TITLES = ("name",)  # a company may change its own, so it is read only where no 
 UNNAMED = ("", "unnamed:_0")  # the index of pandas' to_csv
 MOST_COLUMNS = 1_000
 _USUAL = Vendor(name="")
+_END = re.compile(r"clos|(?<![a-z])end")
 _VOLUME = re.compile(r"volume[ _]*\(?([a-z0-9]{2,})\)?")
 _QUOTES = {"usdt", "usd", "usdc", "busd", "tusd", "fdusd", "dai", "eur", "gbp", "jpy", "try", "krw", "currency", "quote"}
 
@@ -225,7 +226,9 @@ def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:
     likely = {each: likely_name(each, lower) for each in lacking}
     guess = f" Did you mean '{likely[role]}'?" if likely[role] else ""
     remedy = "Remove lines above the header, if there are any, or state" if ", line " in place else "State"
-    stated = ",".join(f"{each}={likely[each] or 'NAME'}" for each in lacking)
+    # A column of the bars' ends, read as their opens, would move each price into the future of its time.
+    time = "close_time" if _END.search(likely.get("time", "")) else "time"
+    stated = ",".join(f"{time if each == 'time' else each}={likely[each] or 'NAME'}" for each in lacking)
     zeros = " A table without volumes needs a column 'volume' of 0." if lacking[-1] == "volume" and not likely["volume"] else ""
     return DataError(
         f"{place}: {what} is missing; the columns are {there}.{guess} {remedy} the column{'s' if len(lacking) > 1 else ''}: "

@@ -227,3 +227,12 @@ def test_a_header_with_fewer_names_than_cells(tmp_path: Path) -> None:
     refused(tmp_path, content, "names 6 columns, but the rows have 7", columns="volume=5")
     refused(tmp_path, content, "names 6 columns", columns="time=time,open=1,high=2,low=3,close=4,volume=5")
     assert read(tmp_path, content, columns="time=0,open=1,high=2,low=3,close=4,volume=5").digest == made.bars.digest
+
+
+@pytest.mark.parametrize("name", ["close_time", "Closing time", "end_time", "bar end date"])
+def test_a_column_of_the_ends_of_bars_is_offered_as_one(tmp_path: Path, name: str) -> None:
+    """The advice would make each bar open at its end, so that a strategy sees the future."""
+    content = table(HEAD.replace("Date", name), texts(shifted(BTC, 1), "%Y-%m-%d %H:%M:%S"), *prices(BTC))
+    message = refused(tmp_path, content, f"--columns 'close_time={name.lower()}'")
+    stated = message.split("--columns '")[1].split("'")[0]
+    assert read(tmp_path, content, columns=stated).digest == BTC.digest
