@@ -247,8 +247,9 @@ def _layout_without_header(
     number, line = filled[0]
     place = f"{content.path.name}, line {number}"
     separator = max(SEPARATORS, key=line.count)
-    if not (reading.columns or looks_like_data(_cells(line, separator))):
-        choose_columns(_cells(line, separator), place, reading)  # which refuses it
+    cells = _cells(line, separator)
+    if not (reading.columns or looks_like_data(cells) or sum(is_number(cell.strip()) for cell in cells) > 3):
+        choose_columns(cells, place, reading)  # which refuses it
     first, pieces = _first_piece(_pieces(content, chain(head, lines), separator, 0))
     choice = choose_by_rows([] if first is None else first.rows, place, reading)
     order = f"are read as {choice.order}, the order of {choice.vendor}" if choice.vendor else "are those of --columns"
