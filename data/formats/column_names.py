@@ -15,7 +15,7 @@ from .column_choice import ColumnChoice
 from .likely_names import likely_name
 from .number_style import is_number
 from .row_order import is_time, is_time_of_day
-from .stated_columns import position_of, stated_columns
+from .stated_columns import check_one_role, position_of, stated_columns
 from .table import shown
 from .vendor import Vendor
 from .vendors import VENDORS
@@ -25,6 +25,7 @@ SYMBOL_NAMES = (
     *("symbol", "ticker", "pair", "market", "instrument", "product_id", "asset", "coin"),
     *("sym", "tic", "stock", "security", "ts_code", "stock_code", "code", "secid", "isin", "figi", "cusip", "sedol", "ric"),
     *("permno", "asset_id", "symbol_id", "ticker_id", "instrument_id", "currency_pair", "trading_pair", "exchange", "venue"),
+    *("token", "token_id", "coin_id", "股票代码"),
 )
 TITLES = ("name",)  # a company may change its own, so it is read only where no other column names the market
 UNNAMED = ("", "unnamed:_0")  # the index of pandas' to_csv
@@ -122,6 +123,8 @@ def choose_columns(
     time, notes = _time_columns(names, vendor, stated, sample, place, lacking)
     if lacking:
         raise _missing(place, lacking, names)
+    if stated:
+        check_one_role([*(("time", at) for at in time), *positions.items()], header, place)
     zone = reading.time_zone or vendor.time_zone
     return ColumnChoice(
         tuple(header),

@@ -213,7 +213,7 @@ def test_dates_beside_times_of_day_as_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet", ".feather"])
 def test_the_position_of_a_name_that_occurs_twice(tmp_path: Path, ending: str) -> None:
-    """Otherwise the position that a message asks for reads the other column of this name."""
+    """Otherwise the position that a message wants reads the other column of this name."""
     frame = rows(60)
     table = pa.Table.from_pandas(frame.assign(other=frame["low"], late=frame["high"]), preserve_index=False)
     table = table.rename_columns([*frame.columns, "close", "close"])
@@ -256,7 +256,7 @@ def test_rows_without_a_header_end_with_the_time(tmp_path: Path) -> None:
 
 
 def test_a_single_volume_of_another_name(tmp_path: Path) -> None:
-    """Otherwise the message asks which of one column is right."""
+    """Otherwise the message is about which of one column is right."""
     path = written(rows(60).rename(columns={"volume": "Volume (BTC)"}), tmp_path / "bars.csv")
     with pytest.raises(DataError, match="not clear whether 'volume"):
         read_bars(path)
