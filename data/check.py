@@ -21,7 +21,7 @@ from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table
 from .gap_explanations import perhaps_weekends, times_without_trades
 from .market_hours import missing_runs, stated_hours
 from .perpetual import perpetual_signs
-from .readers import bars_from_table, is_newest_first, read_table, reversed_rows
+from .readers import LISTED_BY_CHECK, bars_from_table, is_newest_first, read_table, reversed_rows
 from .reading import AS_WRITTEN, Reading
 from .recognised_hours import recognised_hours
 from .repair import FixesOutcome, FixOutcome, outcome_of
@@ -195,7 +195,7 @@ def check_table(path: str | Path, reading: Reading = AS_WRITTEN, *, now: datetim
         try:
             bars = bars_from_table(table, path.name, reading)
         except DataError as error:
-            problems.append(Problem("refused", 1, str(error)))
+            problems.append(Problem("refused", 1, str(error).removesuffix(LISTED_BY_CHECK).strip()))
     order = list(REMEDIES)
     problems.sort(key=lambda each: order.index(each.kind))
     return _with_offer(CheckResult(path, table, faults, bars, tuple(problems), seen, reading))

@@ -33,6 +33,7 @@ from .reading import AS_WRITTEN, Reading, ReadingOptions, reading_from
 
 UNKNOWN_STEP = np.timedelta64("NaT")  # Bars then finds the step
 
+LISTED_BY_CHECK = "flagbt data check lists all such bars and their fixes."
 _logger = logging.getLogger(__name__)
 
 
@@ -152,7 +153,7 @@ def bars_from_table(table: Table, source: str, reading: Reading = AS_WRITTEN) ->
         found = explained(table, ("impossible",) if about_prices else (*REPETITIONS, "off-grid")) if len(table.time) else ()
         if found:
             raise DataError(f"{str(error).partition('. ')[0]}.{places} {found[0]}") from None
-        raise DataError(f"{error}{places} flagbt data check lists all such bars and their fixes.") from None
+        raise DataError(f"{error}{places} {LISTED_BY_CHECK}") from None
     if (misread := exchanged_days(table)) is not None:
         raise DataError(f"{source}: {misread}")
     return bars

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from shlex import quote
 from typing import TypedDict
 
 from ..errors import UsageError, quoted_value
@@ -33,7 +34,7 @@ class Reading:
         Default: what the file shows.
     """
 
-    columns: str | None = option(None, help="Columns by name or position: time=0,open=1,high=2,...", group="Bars")
+    columns: str | None = option(None, help="Columns by name, or by position from 0: time=Date,close=4.", group="Bars")
     time_format: str | None = option(None, help="How times are written, for strptime: '%d.%m.%Y %H:%M'.", group="Bars")
     time_zone: str | None = option(None, help="Zone of times without an offset. Default: UTC.", group="Bars")
     symbol: str | None = option(None, help="The market to read from a file with several.", group="Bars")
@@ -58,7 +59,7 @@ def reading_text(stated: Mapping[str, object] | None) -> str:
     >>> reading_text(None)
     ''
     """
-    given = [f"{each.flag} {stated[each.name]}" for each in option_table(Reading) if stated and each.name in stated]
+    given = [f"{each.flag} {quote(str(stated[each.name]))}" for each in option_table(Reading) if stated and each.name in stated]
     return f", read with {' '.join(given)}" if given else ""
 
 

@@ -134,6 +134,7 @@ def _facts(stored: RunRecord) -> list[tuple[str, object]]:
         ("Data", f"{data.source}{reading_text(config)}, {'SYNTHETIC' if data.synthetic else 'real prices'}"),
         ("Range, UTC", f"{data.first[:10]} .. {data.last[:10]}"),
         ("Bars", f"{whole(len(stored.equity))} of {data.step_hours:g} h"),
+        *([("Closed each week, UTC", data.closed_hours)] if data.closed_hours else []),
         ("Strategy", setting_text(config.strategy_name)),
         *([("Parameters", ", ".join(_parameters(config)))] if "params" in config else []),
         ("Bars seen before the test", _seen(config)),

@@ -24,6 +24,7 @@ from .markets import may_be_market, unknown_market
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
 from .row_order import choose_by_rows, is_time_of_day, looks_like_data
 from .stacked_header import MOST_LINES, StackedHeader, stacked_header
+from .stated_columns import states_names
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .table_builder import TableBuilder
 from .time_forms import DayOrMonthFirst, day_month_format
@@ -192,7 +193,7 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     first, pieces = _first_piece(_pieces(content, chain(head[last:], lines), separator, last))
     header = _cells(line, separator) if stacked is None else stacked.header
     place = f"{name}, line {number}"
-    header = _with_unnamed_cells(header, [] if first is None else first.rows, place)
+    header = _with_unnamed_cells(header, separator, [] if first is None else first.rows, place)
     sample = first.rows[0] if first is not None and len(first.rows[0]) == len(header) else ()
     choice = choose_columns(header, place, reading, sample)
     if stacked is not None:
@@ -200,7 +201,7 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     return CsvLayout(separator, choice, notes, pieces)
 
 
-def _with_unnamed_cells(header: list[str], rows: list[list[str]], place: str) -> list[str]:
+def _with_unnamed_cells(header: list[str], separator: str, rows: list[list[str]], place: str) -> list[str]:
     """Return the header with a name for a cell that it leaves out: a blank last cell, or the time of day after a date.
 
     Raises
@@ -216,6 +217,12 @@ def _with_unnamed_cells(header: list[str], rows: list[list[str]], place: str) ->
     at = next((at for at, name in enumerate(header) if name.strip().lower() == "date"), len(header))
     if widths == {len(header) + 1} and at < len(header) and all(map(_is_clock, (row[at + 1] for row in rows))):
         return [*header[: at + 1], "time", *header[at + 1 :]]
+    other = max(SEPARATORS, key=rows[0][0].count)
+    if widths == {1} and other in rows[0][0]:
+        raise DataError(
+            f"{place}: the header's separator is {separator!r}, but that of the rows is {other!r} ({shown(rows[0][0])}). "
+            "Use the same one in both, or remove the header: rows of a known source are read without it."
+        )
     raise DataError(
         f"{place}: the header names {len(header)} columns, but the rows have {widths.pop()} ({shown(','.join(rows[0]))}). "
         "Name all columns, or remove the header and state the columns by their positions with --columns."
@@ -247,8 +254,10 @@ def _layout_without_header(
     number, line = filled[0]
     place = f"{content.path.name}, line {number}"
     separator = max(SEPARATORS, key=line.count)
-    if not (reading.columns or looks_like_data(_cells(line, separator))):
-        choose_columns(_cells(line, separator), place, reading)  # which refuses it
+    cells = _cells(line, separator)
+    is_data = looks_like_data(cells) or sum(is_number(cell.strip()) for cell in cells) > 3
+    if not is_data and (not reading.columns or states_names(reading.columns)):
+        choose_columns(cells, place, reading)  # which refuses it
     first, pieces = _first_piece(_pieces(content, chain(head, lines), separator, 0))
     choice = choose_by_rows([] if first is None else first.rows, place, reading)
     order = f"are read as {choice.order}, the order of {choice.vendor}" if choice.vendor else "are those of --columns"

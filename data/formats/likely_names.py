@@ -15,10 +15,11 @@ _SYNONYMS = {
     "close": "close closeprice closingprice priceclose bidclose closebid midclose last lastprice price settle settlement "
     "settlementprice adjclose adjustedclose closing latest end c",
     "volume": "volume vol tickvol tickvolume realvolume basevolume volumefrom volumebase tradedvolume totalvolume volumebtc "
-    "amount quantity qty size shares v",
+    "totaltradedquantity totaltradedvolume tradedquantity sharestraded tottrdqty amount quantity qty size shares v",
 }
 _NO_ROLE = {"value", "quote", "turnover", "count", "trades", "spread", "symbol", "ticker", "pair"}
 _TIME = re.compile(r"date|time|stamp|epoch|unix")
+_OTHER = re.compile(r"prev|deliver|averag|avg|change|chg|percent|pct|week|\d+d|turnover")  # of another day, or derived
 _CUTOFF = 0.6  # of difflib's likeness: 'colse' is 0.8 near 'close', 'low' 0.5
 
 
@@ -40,6 +41,8 @@ def likely_name(role: str, names: Sequence[str]) -> str:
     ('<VOL>', 'Local date', '')
     >>> likely_name("close", ["Open", "High", "Low", "Close time"]), likely_name("high", ["open", "hihg", "low", "close"])
     ('', 'hihg')
+    >>> likely_name("volume", ["Deliverable Volume", "Total Traded Quantity"]), likely_name("close", ["open", "Prev Close"])
+    ('Total Traded Quantity', '')
     """
     plain = {name: re.sub(r"[^a-z0-9]", "", name.lower()) for name in names if name.isprintable() and len(name) < 100}
     # 1. A name that vendors use for the role
@@ -52,7 +55,7 @@ def likely_name(role: str, names: Sequence[str]) -> str:
     free = {
         name: letters
         for name, letters in plain.items()
-        if letters not in others and bool(_TIME.search(letters)) == (role == "time") and letters
+        if letters not in others and not _OTHER.search(letters) and bool(_TIME.search(letters)) == (role == "time") and letters
     }
     for name, letters in free.items():
         if role == "time" or (len(role) > 3 and role in letters):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -123,10 +124,11 @@ def of_one_market(table: Table, symbol: str | None) -> Table:
 
 def several_markets(name: str, markets: Sequence[str], remedy: str = "") -> str:
     """Return the message for bars of several markets of which none is chosen; ``remedy`` in place of the option."""
-    remedy = remedy or f"--symbol {printable(markets[0]).strip() or 'NAME'}"
+    first = printable(markets[0]).strip() or "NAME"
+    remedy = remedy or (f"--symbol {first}" if re.fullmatch(r"[A-Z0-9][\w./:-]*\w", first) else f"--symbol '{first}'")
     return (
         f"{name}: the bars are those of {len(markets):,} markets, {_first_of(markets)}, which are not one series. Choose "
-        f"one, as by {remedy}."
+        f"one: {remedy}."
     )
 
 

@@ -14,7 +14,7 @@ from ..bars import COLUMNS
 from ..reading import AS_WRITTEN, Reading
 from .column_choice import ColumnChoice
 from .number_style import is_number
-from .stated_columns import EXAMPLE, position_of, stated_columns
+from .stated_columns import EXAMPLE, check_one_role, position_of, stated_columns
 from .table import shown
 from .time_forms import check_time_format
 from .vendor import Vendor
@@ -118,6 +118,7 @@ def _as_stated(stated: Mapping[str, str], row: Sequence[str], place: str, readin
     names = header if looks_like_data(row) else row
     positions = {role: position_of(stated[role], names, place) for role in (*COLUMNS, "symbol") if role in stated}
     times = tuple(position_of(each.strip(), names, place) for each in time.split("+"))
+    check_one_role([*(("time", at) for at in times), *positions.items()], names, place)
     return ColumnChoice(
         tuple(header),
         positions,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...errors import DataError, UsageError, check_choice, nearest
 from ..bars import COLUMNS
@@ -40,6 +40,31 @@ def stated_columns(text: str | None) -> dict[str, str]:
     if "time" in found and "close_time" in found:
         raise UsageError("--columns: time and close_time are both stated. Keep the one by which the bars are stamped.")
     return found
+
+
+def states_names(text: str) -> bool:
+    """Return whether ``--columns`` states a column by its name rather than by its position, so that there is a header."""
+    return any(not part.strip().isdigit() for column in stated_columns(text).values() for part in column.split("+"))
+
+
+def check_one_role(roles: Iterable[tuple[str, int]], header: Sequence[str], place: str) -> None:
+    """Check that no column has two roles, except one column of prices as open, high, low and close.
+
+    Raises
+    ------
+    DataError
+        With both roles and the column.
+    """
+    found: dict[int, str] = {}
+    listed = list(roles)
+    prices = {at for role, at in listed if role in COLUMNS[:4]}
+    for role, at in listed:
+        other = found.setdefault(at, role)
+        if other != role and not (len(prices) == 1 and {role, other} <= set(COLUMNS[:4])):
+            raise DataError(
+                f"{place}: with --columns, the column {shown(header[at].strip())} (position {at}) is both {other} and {role}. "
+                "State another column for one of them; one column may be open, high, low and close, all four."
+            )
 
 
 def position_of(column: str, header: Sequence[str], place: str) -> int:

@@ -29,6 +29,8 @@ _WHOLE = ("%d.%m.%Y %H:%M:%S.%f GMT%z", "%a %b %d %H:%M:%S %Y")  # Dukascopy's o
 _COMPACT = {"%Y%m%d", *(f"%Y%m%d{clock}" for clock in ("%H%M", "%H%M%S", "%H%M%S%f"))}  # digits alone, as epochs are
 _UNDECIDED = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(?:19|20|21)\d\d(?!\d)", re.ASCII)
 
+_TWO_DIGITS = re.compile(r"(\d{1,2})([/.-])(\d{1,2}|[A-Za-z]{3})\2\d\d(?!\d)", re.ASCII)
+
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 _DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
 _DIRECTIVES = {
@@ -239,6 +241,25 @@ def day_and_month(cell: str) -> tuple[str, str] | None:
     if found is None or rest is None:
         return None
     return f"%d{found[2]}%m{found[2]}%Y{rest}", f"%m{found[2]}%d{found[2]}%Y{rest}"
+
+
+def two_digit_formats(cell: str) -> list[str]:
+    """Return the formats in which a stripped cell with a year of two digits may be written.
+
+    Examples
+    --------
+    >>> two_digit_formats("05/02/21 080000")
+    ['%d/%m/%y %H%M%S', '%m/%d/%y %H%M%S', '%y/%m/%d %H%M%S']
+    >>> two_digit_formats("01/19/24"), two_digit_formats("3-Jan-22")
+    (['%m/%d/%y'], ['%d-%b-%y'])
+    """
+    found = _TWO_DIGITS.match(cell)
+    rest = None if found is None else _rest_of(cell[found.end() :])
+    if found is None or rest is None:
+        return []
+    orders = ["%d %b %y", "%y %b %d"] if found[3].isalpha() else ["%d %m %y", "%m %d %y", "%y %m %d"]
+    formats = [order.replace(" ", found[2]) + rest for order in orders]
+    return [each for each in formats if _form(each).fits(cell)]
 
 
 def undecided(place: str, cell: str, formats: tuple[str, str], proof: str = "") -> DayOrMonthFirst:

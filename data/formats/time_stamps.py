@@ -13,7 +13,7 @@ import pandas as pd
 from ...arrays import TimeArray
 from ...errors import DataError
 from .table import DAMAGED, MIXED_UNITS, Faults, Places, shown
-from .time_forms import EXAMPLE, TimeForm, check_time_format, day_and_month, form_of, undecided
+from .time_forms import EXAMPLE, TimeForm, check_time_format, day_and_month, form_of, two_digit_formats, undecided
 
 _ISO = re.compile(
     r"(?:19|20|21)\d\d-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?: ?(?:Z|[+-]\d\d(?::?\d\d)?))?)?", re.ASCII
@@ -31,10 +31,8 @@ _EPOCH_UNITS = (
 )
 _FETCH_AGAIN = "fetch the file again and do not re-save it with a spreadsheet"
 _STATE_FORM = "or state the form of the column, as with --time-format"
-_TWO_DIGITS = "A year of two digits, and a day and a month that can be exchanged, are ambiguous"
 _REMEDIES = (
     (re.compile(r"\d+(?:[.,]\d+)?[eE]\+?\d+"), f"A spreadsheet has rounded it, and digits are lost: {_FETCH_AGAIN}."),
-    (re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d).*"), f"{_TWO_DIGITS}: {_FETCH_AGAIN}, {_STATE_FORM} '%d/%m/%y %H:%M'."),
     (
         re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}.*"),
         f"It is not clear whether the day or the month is first: write 2024-01-31 13:00:00, {_STATE_FORM} '%d/%m/%Y %H:%M'.",
@@ -240,6 +238,9 @@ class TimeColumn:
             remedy = f"Fix the cell, or state the form of the column with --time-format, as {EXAMPLE}."
         known = _REMEDIES if self.form is None else _REMEDIES[-1:]
         remedy = next((text for form, text in known if form.fullmatch(cell)), remedy)
+        if self.form is None and (formats := two_digit_formats(cell.strip())):
+            stated = " or ".join(f"--time-format '{each}'" for each in formats)
+            remedy = f"A year of two digits is ambiguous: {_FETCH_AGAIN}, or state the form of the column, {stated}."
         expected = expected or "a time such as 2024-01-31T13:00:00Z or 2024-01-31 13:00:00 (UTC), or epoch seconds to ns"
         error = DataError(f"{places.at(at, self.name)}: expected {expected}, got {got}. {remedy}")
         self.faults.add(DAMAGED, places.numbers[at], error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .vendor import Vendor
 
-_SERVER_TIME = "its times are those of the broker's server, which the file does not name, and are read as UTC"
+_SERVER_TIME = "its times are in the unknown zone of the broker's server, and are read as UTC unless --time-zone states it"
 _EASTERN = "its times are Eastern Standard Time all year (UTC-5), as HistData documents them, and were converted to UTC"
 _LOTS = "the volume of shares is in lots of 100, as the source documents it"
 

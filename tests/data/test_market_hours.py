@@ -261,5 +261,7 @@ def test_the_check_and_a_run_use_stated_hours(tmp_path: Path, command: Callable[
         "run", "--strategy", "sma-cross", "--param", "fast_bars=3", "--param", "slow_bars=9", *data, "--json"
     )
     assert code == 0, err
+    page = next((tmp_path / "runs").glob("*/tearsheet.html")).read_text(encoding="utf-8")
+    assert "<dt>Closed each week, UTC</dt><dd>Fri 21:00-Sun 21:00</dd>" in page
     recorded = json.loads(next((tmp_path / "runs").glob("*/run.json")).read_text())["data"]
     assert (recorded["gaps"], recorded["missing_bars"], recorded["closed_hours"]) == (0, 0, "Fri 21:00-Sun 21:00")

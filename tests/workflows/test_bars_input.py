@@ -116,16 +116,16 @@ WRONG: dict[str, tuple[Change, str]] = {
     "two levels": (lambda f: pd.concat({"BTC": f[["open", "close"]]}, axis=1), r"levels.*frame\.xs"),
     "two tickers": (
         lambda f: pd.concat({"AAPL": f, "MSFT": f}, axis=1).swaplevel(axis=1),
-        r"2 markets, 'AAPL', 'MSFT', .* Choose one, as by frame\.xs\('AAPL', axis=1, level=1\)",
+        r"2 markets, 'AAPL', 'MSFT', .* Choose one: frame\.xs\('AAPL', axis=1, level=1\)",
     ),
-    "two groups": (lambda f: pd.concat({"AAPL": f, "MSFT": f}, axis=1), r"as by frame\.xs\('AAPL', axis=1, level=0\)"),
+    "two groups": (lambda f: pd.concat({"AAPL": f, "MSFT": f}, axis=1), r"Choose one: frame\.xs\('AAPL', axis=1, level=0\)"),
     "two markets": (
         lambda f: pd.concat([f.assign(Ticker="AAPL"), f.assign(Ticker="MSFT")]),
-        r"2 markets, 'AAPL', 'MSFT', .* Choose one, as by frame\[frame\['Ticker'\] == 'AAPL'\]",
+        r"2 markets, 'AAPL', 'MSFT', .* Choose one: frame\[frame\['Ticker'\] == 'AAPL'\]",
     ),
     "two symbols in the index": (
         lambda f: pd.concat({"AAPL": f, "MSFT": f}, names=["symbol"]),
-        r"2 markets, 'AAPL', 'MSFT', .* Choose one, as by frame\.xs\('AAPL', level=0\)",
+        r"2 markets, 'AAPL', 'MSFT', .* Choose one: frame\.xs\('AAPL', level=0\)",
     ),
     "two volumes": (
         lambda f: f.rename(columns={"volume": "Volume BTC"}).assign(**{"Volume USDT": 1.0}),

@@ -145,7 +145,7 @@ def test_read_bars_takes_the_arguments_and_names_them(files: Path, tmp_path: Pat
         bars = read_bars(path, columns=columns, time_format="%d.%m.%Y %H:%M", time_zone="Europe/Berlin")
         assert bars.digest == one.take(slice(0, len(bars))).digest
     assert bars.reading == Reading(columns="time=When,close=Price", time_format="%d.%m.%Y %H:%M", time_zone="Europe/Berlin")
-    with pytest.raises(flagbt.FlagbtError, match=r"Choose one, as by symbol='BTCUSDT'\."):
+    with pytest.raises(flagbt.FlagbtError, match=r"Choose one: symbol='BTCUSDT'\."):
         read_bars(files / "two.csv")
     with pytest.raises(flagbt.FlagbtError, match="read_bars: there is no argument 'tz'"):
         read_bars(files / "two.csv", tz="UTC")  # type: ignore[call-arg]

@@ -171,3 +171,37 @@ def test_a_zone_that_an_answer_names_is_noted_until_it_is_stated(tmp_path: Path,
 def _digest(path: Path, reading: Reading) -> str:
     bars: Bars = read_strictly(path, reading)[1]
     return bars.digest
+
+
+@pytest.mark.parametrize(
+    ("form", "formats"),
+    [
+        ("%d/%m/%y %H%M%S", ["%d/%m/%y %H%M%S", "%m/%d/%y %H%M%S", "%y/%m/%d %H%M%S"]),
+        ("%d-%b-%y %H:%M", ["%d-%b-%y %H:%M", "%y-%b-%d %H:%M"]),
+    ],
+)
+def test_a_year_of_two_digits_is_refused_with_each_format_that_it_may_have(
+    tmp_path: Path, form: str, formats: list[str]
+) -> None:
+    """The example in the remedy would not be a form of the column, and the next try would be refused too."""
+    path = put(tmp_path, "short.csv", table("date,open,high,low,close,volume", texts(EURUSD, form), *prices(EURUSD)))
+    with pytest.raises(DataError, match="A year of two digits is ambiguous") as refused:
+        read_bars(path)
+    assert str(refused.value).endswith("the column, " + " or ".join(f"time_format='{each}'" for each in formats) + ".")
+    assert _digest(path, Reading(time_format=form)) == EURUSD.digest
+
+
+def test_part_of_the_volume_is_not_offered_as_the_volume(tmp_path: Path) -> None:
+    """NSE's deliverable volume is about half of that traded, and would be read in its place."""
+    head = "Date,Open Price,High Price,Low Price,Close Price,Prev Close Price,Total Traded Quantity,Deliverable Volume"
+    columns = (*prices(AAPL, "ohlc"), *prices(AAPL, "o"), *prices(AAPL, "v"), same(AAPL, 5))
+    with pytest.raises(DataError, match=r",close=close price,volume=total traded quantity'\.$"):
+        read_bars(put(tmp_path, "nse.csv", table(head, DATE, *columns)))
+
+
+def test_tokens_one_after_the_other_are_two_markets(tmp_path: Path) -> None:
+    """CoinGecko's ``token_id`` would not be seen, and a coin's price would fall to that of another."""
+    head = "token_id,timestamp,open,high,low,close,volume"
+    content = table(head, ["bitcoin"] * 30 + ["ether"] * 30, DATE, *prices(AAPL))
+    with pytest.raises(DataError, match="2 markets, 'bitcoin', 'ether'"):
+        read_bars(put(tmp_path, "tokens.csv", content))

@@ -159,6 +159,9 @@ def test_times_of_the_end(tmp_path: Path) -> None:
         ("time=0,close_time=6,open=1,high=2,low=3,close=4,volume=5", ["time", "close_time"]),
         ("time=0,open=1,high=3,low=2,close=4,volume=5", ["high"]),
         ("time=-1,open=1,high=2,low=3,close=4,volume=5", ["-1"]),
+        ("time=0,open=1,high=2,low=3,close=5,volume=5", ["position 5", "both close and volume"]),
+        ("time=0,open=1,high=2,low=3,close=1,volume=5", ["position 1", "both open and close"]),
+        ("time=0,open=0,high=2,low=3,close=4,volume=5", ["position 0", "both time and open"]),
     ],
 )
 def test_stated_columns_that_cannot_be(tmp_path: Path, columns: str, parts: list[str]) -> None:
@@ -187,3 +190,30 @@ def test_columns_by_name_and_by_position(tmp_path: Path) -> None:
     assert read(tmp_path, json.dumps(rows), "file.json", columns=names).digest == BTC.digest
     exact = FILES["tradingview.csv"].content.replace("close", "adjusted", 1)
     assert read(tmp_path, exact, columns="close=adjusted").digest == BTC.digest
+
+
+def test_a_slip_in_one_stated_name(tmp_path: Path) -> None:
+    """The header would be taken for a row, and the message would be about another column, which is there."""
+    content = table("when,first,top,bottom,last,size", texts(BTC, "%Y-%m-%d %H:%M:%S"), *prices(BTC))
+    names = "time=when,open=first,high=top,low=bottom,close=lats,volume=size"
+    refused(tmp_path, content, "no column 'lats'", "Did you mean 'last'?", columns=names)
+    refused(tmp_path, content, "time", "is missing", "'when'", columns=names.replace("lats", "last").replace("time=when,", ""))
+
+
+def test_a_stated_column_that_another_role_has(tmp_path: Path) -> None:
+    """The volume would be read as the close, without a word."""
+    content = table(HEAD, texts(BTC, "%Y-%m-%d %H:%M:%S"), *prices(BTC))
+    refused(tmp_path, content, "'Volume' (position 5)", "both close and volume", columns="close=Volume")
+
+
+def test_one_column_of_prices(tmp_path: Path) -> None:
+    """A table with one price for each time could not be read by a user who knows what it is."""
+    content = table("time,price,size", texts(BTC, "%Y-%m-%d %H:%M:%S"), same(BTC, 100.5), same(BTC, 2))
+    bars = read(tmp_path, content, columns="open=price,high=price,low=price,close=price,volume=size")
+    assert set(bars.open) == set(bars.close) == {100.5}
+
+
+def test_a_header_with_another_separator_than_the_rows(tmp_path: Path) -> None:
+    """A user would look for missing columns, where only the header's separator is wrong."""
+    rows = table("", texts(BTC, "%Y-%m-%d %H:%M:%S"), *prices(BTC), separator=";")
+    refused(tmp_path, f"{HEAD}\n{rows}", "the header's separator is ','", "that of the rows is ';'", "remove the header")
