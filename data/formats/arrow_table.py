@@ -206,6 +206,7 @@ def _floats(array: pa.Array, column: str, places: Places, faults: Faults) -> Flo
 
 
 def _times(array: pa.Array, column: TimeColumn, places: Places) -> TimeArray:
+    import pandas as pd
     import pyarrow as pa
 
     kind = array.type
@@ -214,7 +215,10 @@ def _times(array: pa.Array, column: TimeColumn, places: Places) -> TimeArray:
         stamps = array.cast(pa.timestamp("ns", zone), safe=True)
         known = stamps.is_valid().to_numpy(zero_copy_only=False)
         result = stamps.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).astype("datetime64[ns]")
-        return column.of_stamps(np.where(known, result, np.datetime64("NaT", "ns")), places, is_naive=zone is None)
+        result = np.where(known, result, np.datetime64("NaT", "ns"))
+        local = None if zone in (None, "UTC") else pd.DatetimeIndex(result).tz_localize("UTC").tz_convert(zone)
+        in_zone = None if local is None else local.tz_localize(None).to_numpy()
+        return column.of_stamps(result, places, is_naive=zone is None, local=in_zone)
     if pa.types.is_dictionary(kind):
         array = array.dictionary_decode()
         kind = array.type
