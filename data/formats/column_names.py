@@ -233,6 +233,13 @@ def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:
     lower = [name.lower() for name in names.exact]
     there = ", ".join(shown(name) for name in lower[:15]) + (", ..." if len(lower) > 15 else "")
     likely = {each: likely_name(each, lower) for each in lacking}
+    prices = {"open", "high", "low"} & set(lacking)
+    close = likely.get("close", "close")
+    if len(prices) == 3 and close and not any(map(likely.get, prices)):
+        return DataError(
+            f"{place}: expected bars, but the columns are {there}, with one price for each time ('{close}'). "
+            "Fetch bars, or aggregate these prices into bars first."
+        )
     guess = f" Did you mean '{likely[role]}'?" if likely[role] else ""
     remedy = "Remove lines above the header, if there are any, or state" if ", line " in place else "State"
     stated = ",".join(f"{each}={_column_text(likely[each], lower)}" for each in lacking)

@@ -261,3 +261,11 @@ def test_a_single_volume_of_another_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not clear whether 'volume"):
         read_bars(path)
     assert len(read_bars(path, columns={"volume": "Volume (BTC)"})) == 60
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.2])
+def test_a_close_of_another_scale(tmp_path: Path, factor: float) -> None:
+    """Otherwise an adjusted close beside other prices is called their high, with an option that reads it so."""
+    frame = rows(300)
+    path = written(frame.assign(close=frame["close"] * factor), tmp_path / "bars.csv")
+    check_unoffered(path, "[Tt]he column 'close' is of another scale")
