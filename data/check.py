@@ -25,7 +25,19 @@ from .readers import LISTED_BY_CHECK, bars_from_table, is_newest_first, read_tab
 from .reading import AS_WRITTEN, Reading
 from .recognised_hours import recognised_hours
 from .repair import FixesOutcome, FixOutcome, outcome_of
-from .row_faults import JUMP, RowNumbers, distinct, impossible, jumps, off_grid, repeats, step_of, undamaged, unfinished
+from .row_faults import (
+    JUMP,
+    RowNumbers,
+    distinct,
+    impossible,
+    jumps,
+    off_grid,
+    repeats,
+    step_of,
+    undamaged,
+    unfinished,
+    without_prices,
+)
 
 FEWEST_BARS = 2  # left by fixes; one bar is not a series
 
@@ -246,7 +258,10 @@ def _row_problems(table: Table, path: Path, seen: np.datetime64, reading: Readin
         add("disagreeing", differing, f"rows repeat the time of a row above them with different values: {example}")
 
     # 2. Values and the grid
-    add("impossible", impossible(table), "bars have an impossible price or volume (NaN, 0 or less, high below low)")
+    rows, empty = impossible(table), without_prices(table)
+    what = "bars have an impossible price or volume (NaN, 0 or less, high below low)"
+    only_empty = "rows have no prices (all 0 or NaN), as is usual for days and intervals without trades"
+    add("impossible", rows, only_empty if len(rows) == len(empty) else what)
     step = step_of(table.time)
     rows = off_grid(table)
     if step is not None and len(rows):

@@ -15,7 +15,7 @@ import numpy as np
 from ..arrays import FloatArray
 from .bars import COLUMNS, seconds_text
 from .explanation import REPETITIONS, Explanation
-from .formats.table import Fault, Table
+from .formats.table import Fault, Table, shown
 from .local_time import clock_change, zones_of_grid
 from .misread_times import clock_of_12_hours, days_of_a_zone, exchanged_days
 from .row_faults import DAY, JUMP, distinct, off_grid, step_of
@@ -26,6 +26,7 @@ SECOND = np.timedelta64(1, "s")
 MARKETS_APART = 1.05  # the ratio of two closes at the same time; two sources of one market differ by less than 1 %
 USUAL_STEPS = tuple(np.timedelta64(minutes, "m") for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 480, 720, 1440, 10080))
 NEAR = 0.05  # of a step
+SCALES_APART = 1.02
 LEVEL_BARS = 20
 LEVEL_NEAR = 1.3  # the ratio of a level that stays to the jump
 _OPTIONS = {  # by what was expected, where the message has no remedy of the form itself
@@ -287,12 +288,30 @@ def price_order(table: Table) -> Explanation | None:
     # The ends of a bar may be exchanged without a trace in itself, but a bar opens near the close of the one before.
     fitting = [order for order in orders if _possible(order) == most]
     best = min(fitting, key=lambda each: np.nanmean(np.abs(np.log(each["open"][1:] / each["close"][:-1]))))
+    if (apart := _of_another_scale(best)) is not None:
+        name = shown(table.choice.header[table.choice.positions[read[list(best).index(apart)]]].strip())
+        return Explanation(
+            f"the column {name} is of another scale than the other prices",
+            "it is beyond them in most bars, by more than five times their range, as adjusted prices are beside others",
+            "Give prices of one kind, or state another column with --columns.",
+            ("impossible",),
+        )
     return Explanation(
         "the price columns are in another order",
         f"read as {', '.join(best)}, {most:,} of {n:,} bars are possible instead of {now:,}",
         _columns_option(table, list(best)),
         ("impossible",),
     )
+
+
+def _of_another_scale(order: dict[str, FloatArray]) -> str | None:
+    """Return the extreme of the bars that is far from the three other prices in most bars, and from nothing else."""
+    o, high, low, close = (np.log(order[name]) for name in PRICES)
+    upper, lower = np.maximum(o, close), np.minimum(o, close)
+    for name, distance, others in (("high", high - upper, upper - low), ("low", lower - low, high - lower)):
+        if np.nanmedian(distance) > max(5 * np.nanmedian(others), np.log(SCALES_APART)):
+            return name
+    return None
 
 
 def another_level(table: Table) -> Explanation | None:

@@ -62,6 +62,12 @@ def impossible(table: Table) -> RowNumbers:
     return np.flatnonzero(~fine)
 
 
+def without_prices(table: Table) -> RowNumbers:
+    """Return the rows whose four prices are all 0, or all not a number."""
+    prices = np.array([table.values[name] for name in COLUMNS if name != "volume"])
+    return np.flatnonzero((prices == 0).all(axis=0) | np.isnan(prices).all(axis=0))
+
+
 def off_grid(table: Table) -> RowNumbers:
     """Return the rows off the grid: the grid from midnight UTC if any bar is on it, else the grid of most bars."""
     step = step_of(table.time)
@@ -76,7 +82,7 @@ def off_grid(table: Table) -> RowNumbers:
 def jumps(table: Table) -> tuple[RowNumbers, float]:
     """Return the rows whose high is more than `JUMP` times their low, or whose open is as far from the previous close.
 
-    The largest such factor that is finite follows; it is 1 where there are none.
+    The largest such factor follows; it is 1 where there are none. A price of 0 is impossible and has no factor.
     """
     step = step_of(table.time)
     o, high, low, close, _ = (table.values[name] for name in COLUMNS)
@@ -88,8 +94,8 @@ def jumps(table: Table) -> tuple[RowNumbers, float]:
         ratio = np.maximum(ratio, 1 / ratio)
         adjacent = table.time[next_] - table.time[before] == step
         factor[next_] = np.fmax(factor[next_], np.where(adjacent, ratio, 1.0))
-    rows = np.flatnonzero(factor > JUMP)
-    return rows, float(factor[rows][np.isfinite(factor[rows])].max(initial=1.0))
+    rows = np.flatnonzero((factor > JUMP) & np.isfinite(factor))
+    return rows, float(factor[rows].max(initial=1.0))
 
 
 def unfinished(table: Table, seen: np.datetime64) -> str | None:

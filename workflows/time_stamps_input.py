@@ -9,7 +9,7 @@ from ..arrays import TimeArray
 from ..data.formats.column_names import TIME_NAMES
 from ..data.formats.table import Faults, Places, shown
 from ..data.formats.time_forms import DayOrMonthFirst, day_month_format
-from ..data.formats.time_stamps import TimeColumn
+from ..data.formats.time_stamps import TimeColumn, dates_of_midnights
 from ..data.local_time import clock_change
 from ..errors import DataError, kind_of
 
@@ -75,7 +75,9 @@ def _times(index: object, rows: int, what: str) -> tuple[TimeArray, bool]:
         is_naive = stamps.tz is None
         plain = stamps if is_naive else stamps.tz_convert("UTC").tz_localize(None)
         try:
-            return plain.as_unit("ns").to_numpy(), is_naive
+            times, local = (each.as_unit("ns").to_numpy() for each in (plain, stamps.tz_localize(None)))
+            dates = dates_of_midnights(times, local)
+            return times if dates is None else dates, is_naive
         except (pd.errors.OutOfBoundsDatetime, OverflowError):
             raise DataError(f"{what}: a time is outside the years 1678 to 2262. Check the index.") from None
     if not isinstance(index, pd.Index) or isinstance(index, pd.RangeIndex | pd.PeriodIndex | pd.MultiIndex):
@@ -90,7 +92,9 @@ def _times(index: object, rows: int, what: str) -> tuple[TimeArray, bool]:
         raise _without_times(index, what)
     cells = ["" if pd.isna(cell) else str(cell)[:1000] for cell in index]
     try:
-        return column.of_text(cells, places), column.is_naive
+        times = column.of_text(cells, places)
+        dates = column.local_dates(times)
+        return times if dates is None else dates, column.is_naive
     except DayOrMonthFirst:
         column = TimeColumn(name, column.faults, day_month_format([(cells, places)], name))
         return column.of_text(cells, places), column.is_naive

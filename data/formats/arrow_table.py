@@ -99,27 +99,40 @@ def _range_index(schema: pa.Schema) -> tuple[str, int, int] | None:
 
 def chosen_columns(schema: pa.Schema, path: Path, reading: Reading) -> ColumnChoice:
     """Return the columns of bars of a table, whose names include that of pandas' index."""
-    import pyarrow as pa
-
     names = ["time" if name == _PANDAS_INDEX and not _has_time(schema) else str(name) for name in schema.names]
     if not _has_time(schema) and (index := _range_index(schema)) is not None:
         names.append(index[0])
-    sample = ["12:00" if at < len(schema.names) and pa.types.is_time(schema.types[at]) else "" for at in range(len(names))]
+    sample = ["12:00" if at < len(schema.names) and _is_time_of_day(schema, at) else "" for at in range(len(names))]
     choice = choose_columns(names, f"{path.name}, schema", reading, sample)
     return choice._replace(positions={role: at for role, at in choice.positions.items() if role != "quote volume"})
+
+
+def _is_time_of_day(schema: pa.Schema, at: int) -> bool:
+    """Return whether a column has times of day: by its type, or as text beside a column of dates."""
+    import pyarrow as pa
+
+    kind = schema.types[at]
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_time(kind) or (is_text and any(map(pa.types.is_date, schema.types))))
 
 
 def _has_time(schema: pa.Schema) -> bool:
     return bool({str(name).strip().lower() for name in schema.names} & set(TIME_NAMES))
 
 
-def _column(batch: pa.RecordBatch, name: str, first: int) -> pa.Array:
-    """Return a batch's column, or the part of pandas' range in its place."""
+def _column(batch: pa.RecordBatch, choice: ColumnChoice, at: int, first: int) -> pa.Array:
+    """Return a batch's column by its position in the file, or the part of pandas' range in its place."""
     import pyarrow as pa
 
-    names = batch.schema.names
-    if name in names or (name == "time" and _PANDAS_INDEX in names):
-        return batch.column(names.index(name if name in names else _PANDAS_INDEX))
+    name, names = choice.header[at], batch.schema.names
+    name = _PANDAS_INDEX if name == "time" and name not in names and _PANDAS_INDEX in names else name
+    here = [position for position, each in enumerate(names) if each == name]
+    if here:  # several columns may have one name, and a batch may lack those that are not read
+        alike = [position for position, each in enumerate(choice.header) if each == choice.header[at]]
+        alike = alike if len(alike) == len(here) else [position for position in alike if position in choice.used]
+        if len(alike) != len(here):
+            raise ValueError("its data has different columns than its schema")
+        return batch.column(here[alike.index(at)])
     index = _range_index(batch.schema)
     if index is None or index[0] != name:
         raise ValueError("its data has different columns than its schema")
@@ -147,19 +160,24 @@ def table_of_batches(batches: Iterator[pa.RecordBatch], choice: ColumnChoice, pa
         check_row_count(count + batch.num_rows, path)
         numbers = np.arange(count + 1, count + batch.num_rows + 1)
         first, count = count, count + batch.num_rows
-        arrays = {role: _column(batch, names[at], first) for role, at in choice.positions.items()}
+        arrays = {role: _column(batch, choice, at, first) for role, at in choice.positions.items()}
         places = builder.places(numbers)
         values = {role: _floats(arrays[role], names[choice.positions[role]], places, faults) for role in builder.roles}
-        parts = [_column(batch, names[at], first) for at in choice.time]
+        parts = [_column(batch, choice, at, first) for at in choice.time]
         times = _times(parts[0], builder.column, places) if len(parts) == 1 else _joined_times(parts)
         marks = [str(mark) for mark in arrays["synthetic"].unique().to_pylist()[:10]] if "synthetic" in arrays else []
-        symbols = [_column(batch, names[at], first).to_pylist() for at in choice.symbols]
-        markets = [["" if cell is None else str(cell)[:100] for cell in cells] for cells in symbols]
+        symbols = [_column(batch, choice, at, first).to_pylist() for at in choice.symbols]
+        markets = [[_market(cell) for cell in cells] for cells in symbols]
         builder.add(numbers, values, times, marks, markets)
     table = builder.table(kind)
     if table is None:
         raise DataError(f"{path.name}: the table has columns, but no rows. Fetch the file again.")
     return table
+
+
+def _market(cell: object) -> str:
+    text = cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
+    return "" if cell is None else text[:100]
 
 
 def _joined_times(parts: list[pa.Array]) -> list[str]:
@@ -188,6 +206,7 @@ def _floats(array: pa.Array, column: str, places: Places, faults: Faults) -> Flo
 
 
 def _times(array: pa.Array, column: TimeColumn, places: Places) -> TimeArray:
+    import pandas as pd
     import pyarrow as pa
 
     kind = array.type
@@ -196,7 +215,10 @@ def _times(array: pa.Array, column: TimeColumn, places: Places) -> TimeArray:
         stamps = array.cast(pa.timestamp("ns", zone), safe=True)
         known = stamps.is_valid().to_numpy(zero_copy_only=False)
         result = stamps.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).astype("datetime64[ns]")
-        return column.of_stamps(np.where(known, result, np.datetime64("NaT", "ns")), places, is_naive=zone is None)
+        result = np.where(known, result, np.datetime64("NaT", "ns"))
+        local = None if zone in (None, "UTC") else pd.DatetimeIndex(result).tz_localize("UTC").tz_convert(zone)
+        in_zone = None if local is None else local.tz_localize(None).to_numpy()
+        return column.of_stamps(result, places, is_naive=zone is None, local=in_zone)
     if pa.types.is_dictionary(kind):
         array = array.dictionary_decode()
         kind = array.type

@@ -9,14 +9,14 @@ from ..row_faults import step_of
 
 _NOTHING = np.timedelta64(0, "ns")
 _BEFORE_THE_END = [np.timedelta64(1, unit).astype("timedelta64[ns]") for unit in ("ns", "us", "ms", "s")]
-_MINUTE, _DAY, _WEEK = (np.timedelta64(1, unit).astype("timedelta64[ns]") for unit in ("m", "D", "W"))
+_SECOND, _MINUTE, _DAY, _WEEK = (np.timedelta64(1, unit).astype("timedelta64[ns]") for unit in ("s", "m", "D", "W"))
 
 
 def are_closing(time: TimeArray) -> bool:
     """Return whether every stamp is the same 1 ns, 1 us, 1 ms or 1 s before a whole step since midnight UTC.
 
-    The step is the commonest distance between two rows, whole minutes up to one week. Blank stamps do not count; one bar has
-    no step, so it is not known to be stamped at its end.
+    The step is the commonest distance between two rows, up to one week: whole minutes, or a few seconds where the stamps are
+    less than a second before. Blank stamps do not count; one bar has no step, so it is not known to be stamped at its end.
 
     Examples
     --------
@@ -24,10 +24,12 @@ def are_closing(time: TimeArray) -> bool:
     True
     """
     known = time[~np.isnat(time)]
-    if not _before_the_end(known[:1], _MINUTE) > _NOTHING:  # nearly all files, without sorting them
+    before = max(_before_the_end(known[:1], whole) for whole in (_SECOND, _MINUTE))
+    if before == _NOTHING:  # nearly all files, without sorting them
         return False
     step = step_of(known)
-    if step is None or step % _MINUTE != _NOTHING or step > _WEEK or (_DAY % step != _NOTHING and step % _DAY != _NOTHING):
+    whole = _SECOND if before < _SECOND and step is not None and step < _MINUTE else _MINUTE
+    if step is None or step % whole != _NOTHING or step > _WEEK or (_DAY % step != _NOTHING and step % _DAY != _NOTHING):
         return False
     return bool(_before_the_end(known, step) > _NOTHING)
 
@@ -48,4 +50,6 @@ def _before_the_end(known: TimeArray, step: np.timedelta64) -> np.timedelta64:
     """Return how long before a whole step all stamps are; 0 where that is none of the usual distances."""
     since_midnight = known.astype("datetime64[ns]") - np.datetime64(0, "ns")
     whole = min(step, _DAY)
-    return next((each for each in _BEFORE_THE_END if ((since_midnight + each) % whole == _NOTHING).all()), _NOTHING)
+    return next(
+        (each for each in _BEFORE_THE_END if each < whole and ((since_midnight + each) % whole == _NOTHING).all()), _NOTHING
+    )

@@ -174,9 +174,12 @@ def _time_columns(
     found = names.all(name)
     if len(found) > 1:
         raise DataError(f"{place}: the column '{name}' occurs twice. Remove or rename one of them.")
-    date = names.all("date")
+    date, whole = names.all("date"), names.all("datetime")
     if name == "time" and len(date) == 1 and (not sample or is_time_of_day(sample[found[0]])):
         return (date[0], found[0]), []
+    if name == "time" and len(whole) == 1 and sample and is_time_of_day(sample[found[0]]):
+        has_clock = ":" in sample[whole[0]] or not is_time(sample[whole[0]])
+        return (whole[0],) if has_clock else (whole[0], found[0]), []
     return (found[0],), []
 
 
@@ -210,11 +213,18 @@ def _volumes(names: Sequence[str], place: str) -> dict[str, int]:
         return {"volume": base[0], "quote volume": quote}
     if found:
         there = " and ".join(shown(names[at]) for at, _ in found[:5])
+        which = f"which of {there}" if len(found) > 1 else f"whether {there}"
+        name = "NAME" if len(found) > 1 else _column_text(names[found[0][0]], names)
         raise DataError(
-            f"{place}: the column 'volume' is missing, and it is not clear which of {there} is in base units. "
-            "State the one in base units (BTC of BTC/USDT): --columns volume=NAME."
+            f"{place}: the column 'volume' is missing, and it is not clear {which} is in base units. "
+            f"State the one in base units (BTC of BTC/USDT): --columns 'volume={name}'."
         )
     return {}
+
+
+def _column_text(name: str, names: Sequence[str]) -> str:
+    """Return how ``--columns`` states a column: by its position if its name has characters that separate columns."""
+    return str(names.index(name)) if set(name) & set(",=") else name or "NAME"
 
 
 def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:
@@ -224,11 +234,18 @@ def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:
     lower = [name.lower() for name in names.exact]
     there = ", ".join(shown(name) for name in lower[:15]) + (", ..." if len(lower) > 15 else "")
     likely = {each: likely_name(each, lower) for each in lacking}
+    prices = {"open", "high", "low"} & set(lacking)
+    close = likely.get("close", "close")
+    if len(prices) == 3 and close and not any(map(likely.get, prices)):
+        return DataError(
+            f"{place}: expected bars, but the columns are {there}, with one price for each time ('{close}'). "
+            "Fetch bars, or aggregate these prices into bars first."
+        )
     guess = f" Did you mean '{likely[role]}'?" if likely[role] else ""
     remedy = "Remove lines above the header, if there are any, or state" if ", line " in place else "State"
     # A column of the bars' ends, read as their opens, would move each price into the future of its time.
     time = "close_time" if _END.search(likely.get("time", "")) else "time"
-    stated = ",".join(f"{time if each == 'time' else each}={likely[each] or 'NAME'}" for each in lacking)
+    stated = ",".join(f"{time if each == 'time' else each}={_column_text(likely[each], lower)}" for each in lacking)
     zeros = " A table without volumes needs a column 'volume' of 0." if lacking[-1] == "volume" and not likely["volume"] else ""
     return DataError(
         f"{place}: {what} is missing; the columns are {there}.{guess} {remedy} the column{'s' if len(lacking) > 1 else ''}: "

@@ -259,7 +259,8 @@ def _layout_without_header(
     place = f"{content.path.name}, line {number}"
     separator = max(SEPARATORS, key=line.count)
     cells = _cells(line, separator)
-    if not looks_like_data(cells) and (not reading.columns or states_names(reading.columns)):
+    is_data = looks_like_data(cells) or sum(is_number(cell.strip()) for cell in cells) > 3
+    if not is_data and (not reading.columns or states_names(reading.columns)):
         choose_columns(cells, place, reading)  # which refuses it
     first, pieces = _first_piece(_pieces(content, chain(head, lines), separator, 0))
     choice = choose_by_rows([] if first is None else first.rows, place, reading)

@@ -75,7 +75,7 @@ def read_rows_json(path: Path, faults: Faults, reading: Reading) -> Table:
 
 def _choice(names: Sequence[str], piece: list[JsonRow], place: str, reading: Reading) -> ColumnChoice:
     first = piece[0]
-    if names:
+    if names or isinstance(first, dict):
         cells = first.values() if isinstance(first, dict) else first
         return choose_columns(names, place, reading, [_time_text(cell) for cell in cells])
     rows = [[_time_text(cell) for cell in row] for row in piece if isinstance(row, list)]

@@ -139,6 +139,9 @@ class TableBuilder:
                 notes.append(f"the volume is that of the column {shown(used)}, since {shown(zero)} is 0 in all rows")
                 values["volume"] = other
         times = np.concatenate(self._times)
+        if (dates := self.column.local_dates(times)) is not None:
+            times = dates
+            notes.append("its bars open at midnight of a zone whose clocks change, and are read by their local dates")
         markets = Markets((choice.market,), np.zeros(len(times), dtype=np.int64)) if choice.market else None
         return Table(
             times,

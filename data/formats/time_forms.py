@@ -175,6 +175,8 @@ def check_time_format(format: str) -> TimeForm:
         problem = "it must have one year (%Y), one month (%m, %b or %B) and one day (%d)"
     elif re.search("%f(%[YymdHIMS]|[0-9])", format):
         problem = "%f has no fixed length, so that no digit may follow it"
+    elif re.search("%z(%[YymdHIMSf]|[0-9:])", format):
+        problem = "%z may have seconds, so that no digit or colon may follow it"
     elif ("I" in letters) != ("p" in letters) or {"H", "I"} <= {*letters}:
         problem = "an hour from 1 to 12 is %I with %p (AM or PM), an hour from 0 to 23 is %H alone"
     else:

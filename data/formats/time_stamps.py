@@ -19,6 +19,7 @@ _ISO = re.compile(
     r"(?:19|20|21)\d\d-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?: ?(?:Z|[+-]\d\d(?::?\d\d)?))?)?", re.ASCII
 )
 _EPOCH = re.compile(r"(\d{1,18}|[1-8]\d{18})(?:\.0*)?", re.ASCII)
+_MIDNIGHT = re.compile(r".{10}[T ]00:00(?::00(?:\.0+)?)? ?[+-].*", re.ASCII)
 _ends_in_z = methodcaller("endswith", "Z")
 _ZERO_OFFSET = re.compile(r".*(?:Z|[+-]00(?::?00)?)", re.ASCII)
 # Unit, nanoseconds in it, smallest and first too large value: 1973 to 2255, where each number has one unit only.
@@ -49,6 +50,17 @@ _REMEDIES = (
 )
 
 
+def dates_of_midnights(stamps: TimeArray, local: TimeArray) -> TimeArray | None:
+    """Return local stamps that are all midnights whose distance from UTC changes, else None.
+
+    Such are the daily bars of an exchange in a zone with summer time: in UTC, they would not be of one constant length.
+    """
+    known = ~np.isnat(stamps)
+    if len(np.unique((local - stamps)[known])) < 2 or (local.astype("datetime64[D]") != local)[known].any():
+        return None
+    return local
+
+
 class TimeColumn:
     """Convert the cells of a time column to stamps, piece by piece; all cells must have the form of the first one.
 
@@ -76,6 +88,7 @@ class TimeColumn:
         self.unit = -1  # of the first epoch number, as a position in _EPOCH_UNITS
         # The first place with a stamp without offset, with one with an offset (perhaps zero), and with one that is not zero.
         self.naive = self.offset = self.shifted = ""
+        self._dates: list[TimeArray] | None = []  # the stamps in their own zone; None once text is not a local midnight
 
     @property
     def is_naive(self) -> bool:
@@ -116,8 +129,14 @@ class TimeColumn:
             self._damaged("", at, places)
         return self._of_epochs(np.where(known, values, 0), known.copy(), places)
 
-    def of_stamps(self, stamps: TimeArray, places: Places, *, is_naive: bool) -> TimeArray:
-        """Return stamps that are times already, after adding a fault for each blank one."""
+    def local_dates(self, stamps: TimeArray) -> TimeArray | None:
+        """Return `dates_of_midnights` of all stamps."""
+        return dates_of_midnights(stamps, np.concatenate(self._dates)) if self._dates else None
+
+    def of_stamps(self, stamps: TimeArray, places: Places, *, is_naive: bool, local: TimeArray | None = None) -> TimeArray:
+        """Return stamps that are times already, after adding a fault for each blank one; ``local`` are those of their zone."""
+        if self._dates is not None:
+            self._dates.append(stamps if local is None else local)
         if is_naive and len(stamps):
             self.naive = self.naive or places.at(0, self.name)
         for at in np.flatnonzero(np.isnat(stamps)).tolist():
@@ -160,6 +179,12 @@ class TimeColumn:
         result = pd.DatetimeIndex(stamps).tz_localize(None).as_unit("ns").to_numpy()
         for at in np.flatnonzero(np.isnat(result) & good).tolist():
             self._damaged(cells[at], at, places)
+        if self._dates is not None:
+            if all(_MIDNIGHT.fullmatch(cell) for cell in cells if cell):
+                days = [cell[:10] if known else "NaT" for cell, known in zip(cells, ~np.isnat(result), strict=True)]
+                self._dates.append(np.array(days, dtype="datetime64[ns]"))
+            else:
+                self._dates = None
         return result
 
     def _check_offsets(self, cells: list[str], good: npt.NDArray[np.bool_], places: Places) -> None:

@@ -153,9 +153,9 @@ def test_longer_bars_in_local_time(tmp_path: Path, frame: pd.DataFrame, rule: st
     assert explanations(check_table(put(tmp_path, frame.assign(time=utc), "utc.csv"))) == {}
 
 
-def test_days_that_begin_at_local_midnight(tmp_path: Path, frame: pd.DataFrame) -> None:
-    """Daily bars as yfinance gives them, with offsets, would lose the half of a year."""
-    days = pd.date_range("2024-02-20", periods=200, freq="1D", tz="America/New_York")
+def test_days_that_begin_at_a_local_hour(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """Daily bars that begin in the afternoon of New York, as in forex, would lose the half of a year."""
+    days = pd.date_range("2024-02-20 17:00", periods=200, freq="1D", tz="America/New_York")
     path = put(tmp_path, frame.assign(time=[str(day) for day in days]))
     check_explained(path, "off-grid", "in the local time of America/New_York", "local dates without an offset")
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow.feather import write_feather
+from pyarrow.parquet import write_table
 
 from flagbt.data.check import check_table
 from flagbt.data.readers import read_bars
@@ -174,3 +177,95 @@ def test_two_kinds_of_stamps_at_the_end(tmp_path: Path) -> None:
     frame = rows(200)
     frame["timestamp"] += pd.to_timedelta([3_599.0 + 0.999 * (at % 2) for at in range(200)], unit="s")
     check_unoffered(written(frame, tmp_path / "bars.csv"), "are near the bars' opening times")
+
+
+@pytest.mark.parametrize(("step", "before"), [("s", "1ms"), ("5s", "1us"), ("s", "1ns")])
+def test_seconds_stamped_at_their_ends(tmp_path: Path, step: str, before: str) -> None:
+    """Otherwise bars of a second that Binance stamps 00:00:00.999 open one second late."""
+    frame = rows(100, step=step)
+    opened = frame["timestamp"].copy()
+    frame["timestamp"] = [
+        each.isoformat() for each in opened + pd.Timedelta(seconds=5 if step == "5s" else 1) - pd.Timedelta(before)
+    ]
+    bars = read_bars(written(frame, tmp_path / "bars.csv"))
+    np.testing.assert_array_equal(bars.time, opened.to_numpy().astype("datetime64[ns]"))
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M", "%Y-%m-%d"])
+def test_a_time_of_day_beside_datetime(tmp_path: Path, form: str) -> None:
+    """Otherwise the time of day alone is taken for the time, though the day is in the column beside it."""
+    frame = rows(60)
+    frame = frame.assign(time=frame["timestamp"].dt.strftime("%H:%M"), datetime=frame["timestamp"].dt.strftime(form))
+    bars = read_bars(written(frame.drop(columns="timestamp"), tmp_path / "bars.csv"))
+    np.testing.assert_array_equal(bars.time, frame["timestamp"].to_numpy().astype("datetime64[ns]"))
+
+
+def test_dates_beside_times_of_day_as_text(tmp_path: Path) -> None:
+    """Otherwise Parquet with dates and '09:30' is refused, although the same CSV is read."""
+    frame = rows(60)
+    frame = frame.assign(date=frame["timestamp"].dt.date, time=frame["timestamp"].dt.strftime("%H:%M"))
+    bars = read_bars(written(frame.drop(columns="timestamp"), tmp_path / "bars.parquet"))
+    np.testing.assert_array_equal(bars.time, frame["timestamp"].to_numpy().astype("datetime64[ns]"))
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".feather"])
+def test_the_position_of_a_name_that_occurs_twice(tmp_path: Path, ending: str) -> None:
+    """Otherwise the position that a message wants reads the other column of this name."""
+    frame = rows(60)
+    table = pa.Table.from_pandas(frame.assign(other=frame["low"], late=frame["high"]), preserve_index=False)
+    table = table.rename_columns([*frame.columns, "close", "close"])
+    path = tmp_path / f"bars{ending}"
+    if ending == ".csv":
+        table.to_pandas().to_csv(path, index=False)
+    else:
+        (write_table if ending == ".parquet" else write_feather)(table, path)
+    bars = read_bars(path, columns="close=6,open=7")
+    np.testing.assert_array_equal(bars.close, frame["low"])
+    np.testing.assert_array_equal(bars.open, frame["high"])
+
+
+def test_columns_of_two_levels_are_stated_by_position(tmp_path: Path) -> None:
+    """Otherwise the message on yfinance's Parquet states names with commas, which the option does not read."""
+    frame = rows(60).set_index("timestamp")
+    frame.columns = pd.MultiIndex.from_product([frame.columns, ["AAPL"]])
+    frame.to_parquet(tmp_path / "bars.parquet")
+    with pytest.raises(DataError, match="open=0,high=1,low=2,close=3,volume=4"):
+        read_bars(tmp_path / "bars.parquet")
+    assert len(read_bars(tmp_path / "bars.parquet", columns="open=0,high=1,low=2,close=3,volume=4")) == 60
+
+
+def test_symbols_as_bytes(tmp_path: Path) -> None:
+    """Otherwise a market is called "b'A'", and --symbol A does not find it."""
+    frame = two_markets("symbol")
+    frame["symbol"] = frame["symbol"].str.encode("ascii")
+    assert len(read_bars(written(frame, tmp_path / "bars.parquet"), symbol="A")) == 60
+
+
+def test_rows_without_a_header_end_with_the_time(tmp_path: Path) -> None:
+    """Otherwise their first row is called a header, with prices as names of columns."""
+    frame = rows(60)
+    frame = frame.assign(timestamp=frame["timestamp"].astype("datetime64[s]").astype("int64"))
+    path = tmp_path / "bars.csv"
+    frame[[*frame.columns[1:], "timestamp"]].to_csv(path, index=False, header=False)
+    with pytest.raises(DataError, match="the rows have no header"):
+        read_bars(path)
+    assert len(read_bars(path, columns="open=0,high=1,low=2,close=3,volume=4,time=5")) == 60
+
+
+def test_a_single_volume_of_another_name(tmp_path: Path) -> None:
+    """Otherwise the message is about which of one column is right."""
+    path = written(rows(60).rename(columns={"volume": "Volume (BTC)"}), tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="not clear whether 'volume"):
+        read_bars(path)
+    assert len(read_bars(path, columns={"volume": "Volume (BTC)"})) == 60
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.2])
+def test_a_close_of_another_scale(tmp_path: Path, factor: float) -> None:
+    """Otherwise an adjusted close beside other prices is called their high, with an option that reads it so."""
+    frame = rows(300)
+    path = written(frame.assign(close=frame["close"] * factor), tmp_path / "bars.csv")
+    check_unoffered(path, "[Tt]he column 'close' is of another scale")

@@ -9,6 +9,7 @@ import pytest
 from vendor_files import AAPL, BTC, EURUSD, epochs, objects, prices, quote, same, table, texts
 
 from flagbt.data.bars import Bars
+from flagbt.data.check import check_table
 from flagbt.data.formats.table import Faults
 from flagbt.data.readers import read_bars, read_strictly, read_table
 from flagbt.data.reading import Reading
@@ -205,3 +206,24 @@ def test_tokens_one_after_the_other_are_two_markets(tmp_path: Path) -> None:
     content = table(head, ["bitcoin"] * 30 + ["ether"] * 30, DATE, *prices(AAPL))
     with pytest.raises(DataError, match="2 markets, 'bitcoin', 'ether'"):
         read_bars(put(tmp_path, "tokens.csv", content))
+
+
+@pytest.mark.parametrize("head", ["Date and Time,Price,Volume", "symbol,date,value,close"])
+def test_one_price_for_each_time_is_no_bar(tmp_path: Path, head: str) -> None:
+    """Ticks would be refused for a lacking name of a column, and the user would search for it."""
+    with pytest.raises(
+        DataError, match=r"with one price for each time \('(price|close)'\)\. Fetch bars, or aggregate these prices"
+    ):
+        read_bars(put(tmp_path, "ticks.csv", f"{head}\n" + "2024-01-02 08:00:00,1200,1,5\n" * 3))
+
+
+@pytest.mark.parametrize("cell", ["0", "NaN"])
+def test_days_without_prices_are_called_so(tmp_path: Path, cell: str) -> None:
+    """Weekends written as zeros would be impossible prices that jump by a factor of 1."""
+    lines = table("date,open,high,low,close,volume", DATE, *prices(AAPL)).splitlines()
+    lines = [f"{line[:10]}{f',{cell}' * 4},0" if at % 7 == 5 else line for at, line in enumerate(lines)]
+    result = check_table(put(tmp_path, "krx.csv", "\n".join(lines)))
+    of_kind = {problem.kind: problem for problem in result.problems}
+    assert of_kind["impossible"].message.startswith("rows have no prices (all 0 or NaN)")
+    assert [outcome.fix for outcome in of_kind["impossible"].offered] == ["drop-impossible"]
+    assert "jumps" not in of_kind
