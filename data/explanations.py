@@ -284,7 +284,7 @@ def price_order(table: Table) -> Explanation | None:
     orders = [dict(zip(names, columns, strict=True)) for names in permutations(PRICES)]
     most = max(map(_possible, orders))
     if most < (1 - FEW) * n:
-        return None
+        return None if now > n / 2 else _not_prices(n, now)
     # The ends of a bar may be exchanged without a trace in itself, but a bar opens near the close of the one before.
     fitting = [order for order in orders if _possible(order) == most]
     best = min(fitting, key=lambda each: np.nanmean(np.abs(np.log(each["open"][1:] / each["close"][:-1]))))
@@ -300,6 +300,15 @@ def price_order(table: Table) -> Explanation | None:
         "the price columns are in another order",
         f"read as {', '.join(best)}, {most:,} of {n:,} bars are possible instead of {now:,}",
         _columns_option(table, list(best)),
+        ("impossible",),
+    )
+
+
+def _not_prices(n: int, possible: int) -> Explanation:
+    return Explanation(
+        "these columns are not the prices of bars",
+        f"{n - possible:,} of {n:,} bars are impossible, and no other order of these columns makes them possible",
+        "State which column is which with --columns, or fetch the file again.",
         ("impossible",),
     )
 

@@ -196,6 +196,13 @@ def test_a_few_faults_are_not_explained(tmp_path: Path, frame: pd.DataFrame) -> 
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_volume_among_the_prices(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """Nearly all bars would be left out, or fetched again as they are, where the columns have the names of others."""
+    others = frame.rename(columns={"volume": "open", "open": "high", "high": "low", "low": "close", "close": "volume"})
+    path = put(tmp_path, others.assign(open=others["high"] * np.resize([0.01, 100], len(others))))
+    check_explained(path, "impossible", "not the prices of bars", "200 of 200 bars are impossible", "columns")
+
+
 @pytest.mark.parametrize(
     "order", [("low", "high", "open", "close"), ("open", "close", "high", "low"), ("close", "open", "low", "high")]
 )
