@@ -248,7 +248,7 @@ def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:
     time = "close_time" if _END.search(likely.get("time", "")) else "time"
     stated = ",".join(f"{time if each == 'time' else each}={_column_text(likely[each], lower)}" for each in lacking)
     zeros = " A table without volumes needs a column 'volume' of 0." if lacking[-1] == "volume" and not likely["volume"] else ""
-    zeros += " Its name speaks of a zone: state that too, with --time-zone." if _LOCAL.search(likely.get("time", "")) else ""
+    zeros += " Its name has a zone: state that too, with --time-zone." if _LOCAL.search(likely.get("time", "")) else ""
     return DataError(
         f"{place}: {what} is missing; the columns are {there}.{guess} {remedy} the column{'s' if len(lacking) > 1 else ''}: "
         f"--columns '{stated}'.{zeros}"

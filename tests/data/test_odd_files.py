@@ -275,7 +275,7 @@ def test_a_close_of_another_scale(tmp_path: Path, factor: float) -> None:
 def test_a_zone_in_the_name_of_the_times(tmp_path: Path, name: str) -> None:
     """Otherwise the option that the message states reads local times as UTC without a word."""
     path = written(rows(60).rename(columns={"timestamp": name}), tmp_path / "bars.csv")
-    with pytest.raises(DataError, match="speaks of a zone: state that too, with time_zone"):
+    with pytest.raises(DataError, match="has a zone: state that too, with time_zone"):
         read_bars(path)
 
 
@@ -285,4 +285,4 @@ def test_no_zone_in_the_name_of_the_times(tmp_path: Path, name: str) -> None:
     path = written(rows(60).rename(columns={"timestamp": name}), tmp_path / "bars.csv")
     with pytest.raises(DataError, match="a time column") as refusal:
         read_bars(path)
-    assert "speaks of a zone" not in str(refusal.value)
+    assert "has a zone" not in str(refusal.value)
