@@ -286,3 +286,22 @@ def test_no_zone_in_the_name_of_the_times(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="a time column") as refusal:
         read_bars(path)
     assert "has a zone" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_the_base_volume_is_proved_in_each_format(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise Parquet with exchanged volumes is read with the quote volume, and without a note on which column was taken."""
+    frame = rows(60).rename(columns={"volume": "Volume BTC"})
+    frame["Volume USDT"] = frame["Volume BTC"] * frame["close"]
+    bars = read_bars(written(frame, tmp_path / f"right{ending}"))
+    np.testing.assert_array_equal(bars.volume, frame["Volume BTC"])
+    assert "the volume is that of the column 'Volume BTC', not 'Volume USDT'" in caplog.text
+    wrong = frame.rename(columns={"Volume BTC": "Volume USDT", "Volume USDT": "Volume BTC"})
+    with pytest.raises(DataError, match="expected the volume in base units"):
+        read_bars(written(wrong, tmp_path / f"wrong{ending}"))
+
+
+def test_a_quote_volume_as_text_proves_nothing(tmp_path: Path) -> None:
+    """Otherwise Parquet whose quote volume is text or blank, which is not read, is refused."""
+    frame = rows(60).rename(columns={"volume": "Volume BTC"}).assign(**{"Volume USDT": "-"})
+    assert len(read_bars(written(frame, tmp_path / "bars.parquet"))) == 60
