@@ -29,7 +29,9 @@ def bars_as_archive(bars: Bars) -> bytes:
 
 
 FORMAT = FileFormat(
-    endings={".zip": "an archive with one text file in it (CSV or JSON), such as Binance's monthly archives"},
+    endings={
+        ".zip": "an archive with one table in it (CSV or JSON), such as Binance's monthly archives, and perhaps a report in a `.txt`"
+    },
     read=read_archive,
     write=bars_as_archive,
 )
