@@ -269,3 +269,20 @@ def test_a_close_of_another_scale(tmp_path: Path, factor: float) -> None:
     frame = rows(300)
     path = written(frame.assign(close=frame["close"] * factor), tmp_path / "bars.csv")
     check_unoffered(path, "[Tt]he column 'close' is of another scale")
+
+
+@pytest.mark.parametrize("name", ["Time (EST)", "date_est", "Date (GMT+2)", "Time local"])
+def test_a_zone_in_the_name_of_the_times(tmp_path: Path, name: str) -> None:
+    """Otherwise the option that the message states reads local times as UTC without a word."""
+    path = written(rows(60).rename(columns={"timestamp": name}), tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="has a zone: state that too, with time_zone"):
+        read_bars(path)
+
+
+@pytest.mark.parametrize("name", ["Time (UTC)", "bar date", "cet", "Last time"])
+def test_no_zone_in_the_name_of_the_times(tmp_path: Path, name: str) -> None:
+    """Otherwise a zone is wanted where the times are in UTC, or where letters of a word look like one."""
+    path = written(rows(60).rename(columns={"timestamp": name}), tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="a time column") as refusal:
+        read_bars(path)
+    assert "has a zone" not in str(refusal.value)
