@@ -368,3 +368,23 @@ def test_a_short_file_is_offered_the_weekend_of_its_gaps(tmp_path: Path, first: 
     if closed is not None:
         stated = check_table(path, Reading(closed_hours=closed))
         assert "gaps" not in [each.kind for each in stated.problems]
+
+
+@pytest.mark.parametrize(
+    ("first", "days", "closed"), [("2024-01-16", 3, "21:00-14:30"), ("2024-01-17", 9, "21:00-14:30, Sat-Sun")]
+)
+def test_a_short_file_is_offered_the_nights_of_its_gaps(tmp_path: Path, first: str, days: int, closed: str) -> None:
+    """If it fails, the nights of shares are to be fetched, and such a file cannot be resampled to days."""
+    time = pd.date_range(first, periods=48 * days, freq="30min")
+    time = time[(time.hour * 60 + time.minute >= 870) & (time.hour < 21) & (time.day_of_week < 5)]
+    rows = pd.DataFrame({"time": time, **dict(zip(COLUMNS, (10, 12, 9, 11), strict=False)), "volume": range(5, 5 + len(time))})
+    path = put(tmp_path, rows)
+    gaps = next(each for each in check_table(path).problems if each.kind == "gaps")
+    assert f"--closed-hours '{closed}'" in gaps.advice
+    assert check_table(path, Reading(closed_hours=closed)).problems == ()
+
+
+def test_outages_are_not_nights(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """If it fails, closed hours are offered for two outages."""
+    path = put(tmp_path, frame.drop(index=[*range(30, 40), *range(54, 65)]))
+    assert "--closed-hours" not in next(each for each in check_table(path).problems if each.kind == "gaps").advice

@@ -204,6 +204,7 @@ GOOD: dict[str, tuple[str | bytes, str]] = {
     ),
     "stored.zip": (zipped(("folder/", ""), ("folder/x.csv", PLAIN), method=zipfile.ZIP_STORED), ""),
     "macos.zip": (zipped(("x.csv", PLAIN), ("__MACOSX/._x.csv", b"\0\1")), ""),
+    "report.zip": (zipped(("x.csv", PLAIN), ("x.txt", "Gap of 120s found between two bars.")), ""),
     "json.zip": (zipped(("x.json", json.dumps(CANDLES))), ""),
     "plain.csv.gz": (gzip.compress(PLAIN.encode()), ""),
     "freqtrade.json": (json.dumps(CANDLES), ""),
