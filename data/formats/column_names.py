@@ -224,8 +224,8 @@ def _volumes(names: Sequence[str], place: str) -> dict[str, int]:
 
 
 def _column_text(name: str, names: Sequence[str]) -> str:
-    """Return how ``--columns`` states a column: by its position if its name has characters that separate columns."""
-    return str(names.index(name)) if set(name) & set(",=") else name or "NAME"
+    """Return how ``--columns`` states a column: by its position if its name has characters of the option or of a shell."""
+    return str(names.index(name)) if set(name) & set(",='") else name or "NAME"
 
 
 def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:

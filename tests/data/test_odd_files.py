@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -305,3 +306,13 @@ def test_a_quote_volume_as_text_proves_nothing(tmp_path: Path) -> None:
     """Otherwise Parquet whose quote volume is text or blank, which is not read, is refused."""
     frame = rows(60).rename(columns={"volume": "Volume BTC"}).assign(**{"Volume USDT": "-"})
     assert len(read_bars(written(frame, tmp_path / "bars.parquet"))) == 60
+
+
+@pytest.mark.parametrize("symbol", [None, "BTC"])
+def test_answers_to_several_requests_in_one_file(tmp_path: Path, symbol: str | None) -> None:
+    """Otherwise two pages of one market are called two markets, of which one is to be chosen."""
+    frame = rows(60).assign(timestamp=lambda each: each["timestamp"].astype("datetime64[ms]").astype("int64"))
+    pages = [{"symbol": "BTC", "candles": part.to_dict("records")} for part in (frame[:30], frame[30:])]
+    (tmp_path / "bars.json").write_text(json.dumps(pages))
+    with pytest.raises(DataError, match="the rows of the market 'BTC' are in 2 arrays, '0.candles', '1.candles'"):
+        read_bars(tmp_path / "bars.json", symbol=symbol)
