@@ -182,7 +182,7 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
         raise DataError(f"{name}: the file is empty. Give a file with a header and at least one row of data.")
     if filled[0][1].lstrip("\ufeff ").lower().startswith(("<!doctype", "<html", "<?xml")):
         raise DataError(
-            f"{name}, line {filled[0][0]}: expected a table, got a web page. Open its address in a browser, and fetch the file again."
+            f"{name}, line {filled[0][0]}: expected a table, got a web page. Open its address in a browser, and fetch it again."
         )
     found = _header_of(filled, reading, name)
     if found is None:
