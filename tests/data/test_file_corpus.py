@@ -309,7 +309,7 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "latin-1.csv": (banner(PLAIN).replace("example", "b\xf6rse").encode("latin-1"), ["line 1", "0xf6", "UTF-8"]),
     "latin-1-deep.csv": (PLAIN.encode() + b"\xe9\n", [f"line {N + 2}", "0xe9"]),
     "utf16-cut.csv": (PLAIN.encode("utf-16")[:-1], ["UTF-16"]),
-    "html.csv": ("<!DOCTYPE html><html><body>502 Bad Gateway</body></html>", ["line 1", "time column"]),
+    "html.csv": ("<!DOCTYPE html><html><body>502 Bad Gateway</body></html>", ["line 1", "web page"]),
     "long-line.csv": ("x" * 200_000, ["line 1", "longer than 100,000 characters"]),
     "columns.csv": (",".join([f"timestamp,{NAMES}", *["x"] * 2000]), ["2,006 columns"]),
     "empty.csv": ("", ["empty"]),
