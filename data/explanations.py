@@ -18,6 +18,7 @@ from .explanation import REPETITIONS, Explanation
 from .formats.table import Fault, Table, shown
 from .local_time import clock_change, zones_of_grid
 from .misread_times import clock_of_12_hours, days_of_a_zone, exchanged_days
+from .nested_bars import nested_bars
 from .row_faults import DAY, JUMP, distinct, off_grid, step_of
 
 PRICES = COLUMNS[:4]
@@ -54,7 +55,7 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
             )
             of_trades = (single_trades,) if "off-grid" in kinds or _is_flat(table) else ()
             of_forms = (exchanged_days, clock_of_12_hours, coarse_times)
-            about_time = (*of_grid, *of_trades, two_lengths, *of_forms, unnamed_markets, local_times)
+            about_time = (*of_grid, *of_trades, two_lengths, nested_bars, *of_forms, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -247,7 +248,8 @@ def unnamed_markets(table: Table) -> Explanation | None:
         f"these are {'two' if most == 2 else 'several'} markets in one file",
         f"{where}{int(repeated.sum()):,} of {len(times):,} times occur more than once, with closes that differ by a factor of "
         f"{ratio:.4g}",
-        "Give a file with the rows of one market, or a column with their symbols, from which --symbol chooses.",
+        "Give a file with the rows of one market, or state the column of the markets, --columns symbol=NAME, and choose one "
+        "with --symbol.",
         (*REPETITIONS, "jumps", "off-grid", "gaps"),
     )
 

@@ -180,6 +180,10 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
                 break
     if not filled:
         raise DataError(f"{name}: the file is empty. Give a file with a header and at least one row of data.")
+    if filled[0][1].lstrip("\ufeff ").lower().startswith(("<!doctype", "<html", "<?xml")):
+        raise DataError(
+            f"{name}, line {filled[0][0]}: expected a table, got a web page. Open its address in a browser, and fetch it again."
+        )
     found = _header_of(filled, reading, name)
     if found is None:
         return _layout_without_header(content, head, filled, lines, reading)

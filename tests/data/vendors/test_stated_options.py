@@ -236,3 +236,28 @@ def test_a_column_of_the_ends_of_bars_is_offered_as_one(tmp_path: Path, name: st
     message = refused(tmp_path, content, f"--columns 'close_time={name.lower()}'")
     stated = message.split("--columns '")[1].split("'")[0]
     assert read(tmp_path, content, columns=stated).digest == BTC.digest
+
+
+def test_parts_of_a_time_by_name(tmp_path: Path) -> None:
+    """A header would be taken for a row where a date and an hour are stated by their names."""
+    days, hours = texts(BTC, "%Y-%m-%d"), texts(BTC, "%H")
+    content = table("day,hour,open,high,low,close,volume", days, hours, *prices(BTC))
+    for columns in ("time=day+hour", "time=0+hour", "time=0+1", "time=Day + Hour"):
+        assert read(tmp_path, content, columns=columns, time_format="%Y-%m-%d %H").digest == BTC.digest
+    refused(tmp_path, content, "no column 'huor'", "'hour'", columns="time=day+huor", time_format="%Y-%m-%d %H")
+    parts = ([text[:4] for text in days], [text[5:7] for text in days], [text[8:] for text in days], hours)
+    content = table("y,m,d,h1,open,high,low,close,volume", *parts, *prices(BTC))
+    assert read(tmp_path, content, columns="time=y+m+d+h1", time_format="%Y %m %d %H").digest == BTC.digest
+
+
+@pytest.mark.parametrize(("name", "is_local"), [("Time (EET)", True), ("Local date", True), ("Date (UTC)", False)])
+def test_the_zone_of_a_column_of_local_times(tmp_path: Path, name: str, is_local: bool) -> None:
+    """The advice would read local times as UTC."""
+    content = table(HEAD.replace("Date", name), texts(BTC, "%Y-%m-%d %H:%M:%S"), *prices(BTC))
+    message = refused(tmp_path, content, f"--columns 'time={name.lower()}'")
+    assert ("--time-zone" in message) == is_local
+
+
+def test_a_web_page(tmp_path: Path) -> None:
+    """The columns of a page that reports a failed download would be listed."""
+    refused(tmp_path, "<!DOCTYPE html>\n<html><body>Not found</body></html>\n", "got a web page")
