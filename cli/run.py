@@ -106,7 +106,8 @@ def print_run(record: RunRecord) -> None:
         print_line(sentence, style=STAMP)
     print_line(record.sentence, style="bold")
     trained = "" if checkpoint is None else f", checkpoint {checkpoint.name} {checkpoint.digest[:12]}"
-    print_line(f"{data.source}, {data.first} .. {data.last}, {funnel.bars:,} bars, digest {data.digest[:12]}{trained}")
+    market = f" ({record.settings['symbol']})" if "symbol" in record.settings else ""
+    print_line(f"{data.source}{market}, {data.first} .. {data.last}, {funnel.bars:,} bars, digest {data.digest[:12]}{trained}")
     print_line(f"orders: {order_counts(funnel)}", style="yellow" if funnel.rejected else None)
     for key, verdict in (("signal", record.verdicts.signal), ("model", record.verdicts.model)):
         if verdict is not None:

@@ -34,8 +34,8 @@ _STATE_FORM = "or state the form of the column, as with --time-format"
 _REMEDIES = (
     (re.compile(r"\d+(?:[.,]\d+)?[eE]\+?\d+"), f"A spreadsheet has rounded it, and digits are lost: {_FETCH_AGAIN}."),
     (
-        re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}.*"),
-        f"It is not clear whether the day or the month is first: write 2024-01-31 13:00:00, {_STATE_FORM} '%d/%m/%Y %H:%M'.",
+        re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{4}.*"),
+        f"Write 2024-01-31 13:00:00, {_STATE_FORM} '%d.%m.%Y %H:%M' where the day is first, or '%m/%d/%Y %H:%M'.",
     ),
     (
         re.compile(r".*\d[ -]?[AaPp]\.?[Mm]\.?"),
@@ -238,7 +238,8 @@ class TimeColumn:
             remedy = f"Fix the cell, or state the form of the column with --time-format, as {EXAMPLE}."
         known = _REMEDIES if self.form is None else _REMEDIES[-1:]
         remedy = next((text for form, text in known if form.fullmatch(cell)), remedy)
-        if self.form is None and (formats := two_digit_formats(cell.strip())):
+        if self.form is None and two_digit_formats(cell.strip()):
+            formats = two_digit_formats(str(self.first).strip()) or two_digit_formats(cell.strip())
             stated = " or ".join(f"--time-format '{each}'" for each in formats)
             remedy = f"A year of two digits is ambiguous: {_FETCH_AGAIN}, or state the form of the column, {stated}."
         expected = expected or "a time such as 2024-01-31T13:00:00Z or 2024-01-31 13:00:00 (UTC), or epoch seconds to ns"

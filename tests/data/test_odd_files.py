@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -269,3 +270,49 @@ def test_a_close_of_another_scale(tmp_path: Path, factor: float) -> None:
     frame = rows(300)
     path = written(frame.assign(close=frame["close"] * factor), tmp_path / "bars.csv")
     check_unoffered(path, "[Tt]he column 'close' is of another scale")
+
+
+@pytest.mark.parametrize("name", ["Time (EST)", "date_est", "Date (GMT+2)", "Time local"])
+def test_a_zone_in_the_name_of_the_times(tmp_path: Path, name: str) -> None:
+    """Otherwise the option that the message states reads local times as UTC without a word."""
+    path = written(rows(60).rename(columns={"timestamp": name}), tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="has a zone: state that too, with time_zone"):
+        read_bars(path)
+
+
+@pytest.mark.parametrize("name", ["Time (UTC)", "bar date", "cet", "Last time"])
+def test_no_zone_in_the_name_of_the_times(tmp_path: Path, name: str) -> None:
+    """Otherwise a zone is wanted where the times are in UTC, or where letters of a word look like one."""
+    path = written(rows(60).rename(columns={"timestamp": name}), tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="a time column") as refusal:
+        read_bars(path)
+    assert "has a zone" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_the_base_volume_is_proved_in_each_format(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise Parquet with exchanged volumes is read with the quote volume, and without a note on which column was taken."""
+    frame = rows(60).rename(columns={"volume": "Volume BTC"})
+    frame["Volume USDT"] = frame["Volume BTC"] * frame["close"]
+    bars = read_bars(written(frame, tmp_path / f"right{ending}"))
+    np.testing.assert_array_equal(bars.volume, frame["Volume BTC"])
+    assert "the volume is that of the column 'Volume BTC', not 'Volume USDT'" in caplog.text
+    wrong = frame.rename(columns={"Volume BTC": "Volume USDT", "Volume USDT": "Volume BTC"})
+    with pytest.raises(DataError, match="expected the volume in base units"):
+        read_bars(written(wrong, tmp_path / f"wrong{ending}"))
+
+
+def test_a_quote_volume_as_text_proves_nothing(tmp_path: Path) -> None:
+    """Otherwise Parquet whose quote volume is text or blank, which is not read, is refused."""
+    frame = rows(60).rename(columns={"volume": "Volume BTC"}).assign(**{"Volume USDT": "-"})
+    assert len(read_bars(written(frame, tmp_path / "bars.parquet"))) == 60
+
+
+@pytest.mark.parametrize("symbol", [None, "BTC"])
+def test_answers_to_several_requests_in_one_file(tmp_path: Path, symbol: str | None) -> None:
+    """Otherwise two pages of one market are called two markets, of which one is to be chosen."""
+    frame = rows(60).assign(timestamp=lambda each: each["timestamp"].astype("datetime64[ms]").astype("int64"))
+    pages = [{"symbol": "BTC", "candles": part.to_dict("records")} for part in (frame[:30], frame[30:])]
+    (tmp_path / "bars.json").write_text(json.dumps(pages))
+    with pytest.raises(DataError, match="the rows of the market 'BTC' are in 2 arrays, '0.candles', '1.candles'"):
+        read_bars(tmp_path / "bars.json", symbol=symbol)
