@@ -18,7 +18,7 @@ MORE_THAN_WARMUP = 1_800  # bars beyond a stated warm-up, for the moments that a
 
 @contextmanager
 def part_of(who: str, part: str) -> Iterator[None]:
-    """Turn flagbt's error about a plug-in into one that names the part of the contract; too few bars are no fault of it."""
+    """Turn flagbt's error about a plug-in into one that names the part of the contract; too few bars are not its fault."""
     try:
         yield
     except (ContractError, RangeError):

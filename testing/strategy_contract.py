@@ -101,7 +101,7 @@ def _name(strategy: object) -> str:
 
 
 def _maker(strategy: Strategy | type[object], who: str) -> Make:
-    """Return a function that makes the strategy anew for each run: without arguments, or as a copy of an instance."""
+    """Return a function that makes another strategy for each run: without arguments, or as a copy of an instance."""
     with part_of(who, "class"):
         kind = strategy_class(strategy if inspect.isclass(strategy) else type(strategy), _name(strategy))
     if not issubclass(kind, Strategy):
