@@ -1,4 +1,4 @@
-"""Packages of others, installed from their wheels into a fresh environment: found, run and compared without a change in flagbt."""
+"""Packages of others, installed from their wheels into a fresh environment: found, run, compared; flagbt is not changed."""
 
 from __future__ import annotations
 
