@@ -136,19 +136,24 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.signals is None and self.bars_seen is not None:
+        if self.signals is not None:
+            self._check_signals_alone()
+        elif self.bars_seen is not None:
             raise UsageError(
                 "--bars-seen: it belongs to --signals. A strategy states it in its class, as bars_seen = (), and a checkpoint "
                 "holds it."
             )
-        replaced = (
+
+    def _check_signals_alone(self) -> None:
+        """Refuse what belongs to a strategy or a checkpoint next to signals."""
+        others = (
             ("--strategy", None if self.strategy == SIGNALS else self.strategy),
-            ("--param", ", ".join(self.params)),
+            ("--param", ", ".join(map(str, self.params))),
             ("--ckpt", self.ckpt),
             ("--calibration", None if self.calibration == "stored" else self.calibration),
             ("--decision", self.decision),
         )
-        for name, value in replaced if self.signals is not None else ():
+        for name, value in others:
             if value:
                 raise UsageError(f"--signals: it takes the place of a strategy and a model. Leave it or {name} {value} out.")
 

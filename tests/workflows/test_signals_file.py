@@ -164,7 +164,7 @@ def test_the_path_in_python_is_the_same_run(command: Command) -> None:
 
 
 def test_bars_seen_and_unstated_bars(command: Command) -> None:
-    """If it fails, signals are tested on bars that made them, or nobody learns that this was not stated."""
+    """If it fails, signals are tested on bars that made them, or a reader does not learn that this was not stated."""
     written("s.csv", OWN)
     code, _, err = command("run", *RANGE, "--signals", "s.csv", "--bars-seen", "2022,20240115-20240116")
     assert code == 1
