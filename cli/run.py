@@ -116,7 +116,8 @@ def print_run(record: RunRecord) -> None:
         print_line(sentence, style=STAMP)
     print_line(record.sentence, style="bold")
     trained = "" if checkpoint is None else f", checkpoint {checkpoint.name} {checkpoint.digest[:12]}"
-    print_line(f"{data.source}, {data.first} .. {data.last}, {funnel.bars:,} bars, digest {data.digest[:12]}{trained}")
+    market = f" ({record.settings['symbol']})" if "symbol" in record.settings else ""
+    print_line(f"{data.source}{market}, {data.first} .. {data.last}, {funnel.bars:,} bars, digest {data.digest[:12]}{trained}")
     if given is not None:
         print_line(given)
     print_line(f"orders: {order_counts(funnel)}", style="yellow" if funnel.rejected else None)

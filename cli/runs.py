@@ -185,7 +185,11 @@ def runs_list(sort: str | None, out: Path, as_json: bool) -> None:
         print_json({"runs": [each.row for each in listings], "damaged": damaged})
         return
     if listings:
-        cells = [{**each.row, "marks": " ".join(each.marks), "tried, then / now": each.tried} for each in listings]
+        markets = [f" ({each.row['symbol']})" if each.row["symbol"] else "" for each in listings]
+        cells = [
+            {**each.row, "data": f"{each.row['data']}{market}", "marks": " ".join(each.marks), "tried, then / now": each.tried}
+            for each, market in zip(listings, markets, strict=True)
+        ]
         columns = [*columns[:3], "marks", *columns[3:6], "tried, then / now", *columns[6:]]
         heads = ["Sharpe, daily" if each == "sharpe_daily" else each.replace("_", " ") for each in columns]
         print_table(heads, [[cell[name] for name in columns] for cell in cells])
@@ -231,6 +235,7 @@ def _listed(stored: RunRecord) -> JsonObject:
         "name": stored.info.name,
         "strategy": stored.settings.strategy_name,
         "data": stored.data.source,
+        "symbol": stored.settings.get("symbol"),
         "synthetic": stored.data.synthetic,
         "overlap": stored.settings.allow_overlap,
         "bars_seen_stated": stored.settings.bars_seen_stated,

@@ -18,7 +18,7 @@ from .bars import COLUMNS, HOUR, Bars, seconds_text, utc
 from .explanation import Explanation
 from .explanations import explained, most_damaged
 from .formats.table import DAMAGED, MIXED_UNITS, Faults, Table
-from .gap_explanations import perhaps_weekends, times_without_trades
+from .gap_explanations import perhaps_nights, perhaps_weekends, times_without_trades
 from .market_hours import missing_runs, stated_hours
 from .perpetual import perpetual_signs
 from .readers import LISTED_BY_CHECK, bars_from_table, is_newest_first, read_table, reversed_rows
@@ -299,7 +299,7 @@ def _gap_problems(table: Table, step: np.timedelta64 | None, reading: Reading) -
     where = tuple(f"after {utc(time[at])}" for at in holes.at[:5].tolist())
     why = None
     if not hours.text:
-        why = perhaps_weekends(time, step, holes)
+        why = perhaps_weekends(time, step, holes) or perhaps_nights(time, step, holes)
         why = why or times_without_trades(time, holes, bool((table.values["volume"] == 0).any()))
     return [Problem("gaps", len(holes.at), message, where, why)]
 

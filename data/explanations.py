@@ -18,6 +18,7 @@ from .explanation import REPETITIONS, Explanation
 from .formats.table import Fault, Table, shown
 from .local_time import clock_change, zones_of_grid
 from .misread_times import clock_of_12_hours, days_of_a_zone, exchanged_days
+from .nested_bars import nested_bars
 from .row_faults import DAY, JUMP, distinct, off_grid, step_of
 
 PRICES = COLUMNS[:4]
@@ -54,7 +55,7 @@ def explained(table: Table, kinds: Collection[str]) -> tuple[Explanation, ...]:
             )
             of_trades = (single_trades,) if "off-grid" in kinds or _is_flat(table) else ()
             of_forms = (exchanged_days, clock_of_12_hours, coarse_times)
-            about_time = (*of_grid, *of_trades, two_lengths, *of_forms, unnamed_markets, local_times)
+            about_time = (*of_grid, *of_trades, two_lengths, nested_bars, *of_forms, unnamed_markets, local_times)
             found.append(next((each for find in about_time if (each := find(table))), None))
         if "impossible" in kinds:
             found.append(price_order(table))
@@ -247,7 +248,8 @@ def unnamed_markets(table: Table) -> Explanation | None:
         f"these are {'two' if most == 2 else 'several'} markets in one file",
         f"{where}{int(repeated.sum()):,} of {len(times):,} times occur more than once, with closes that differ by a factor of "
         f"{ratio:.4g}",
-        "Give a file with the rows of one market, or a column with their symbols, from which --symbol chooses.",
+        "Give a file with the rows of one market, or state the column of the markets, --columns symbol=NAME, and choose one "
+        "with --symbol.",
         (*REPETITIONS, "jumps", "off-grid", "gaps"),
     )
 
@@ -284,7 +286,7 @@ def price_order(table: Table) -> Explanation | None:
     orders = [dict(zip(names, columns, strict=True)) for names in permutations(PRICES)]
     most = max(map(_possible, orders))
     if most < (1 - FEW) * n:
-        return None
+        return None if now > n / 2 else _not_prices(n, now)
     # The ends of a bar may be exchanged without a trace in itself, but a bar opens near the close of the one before.
     fitting = [order for order in orders if _possible(order) == most]
     best = min(fitting, key=lambda each: np.nanmean(np.abs(np.log(each["open"][1:] / each["close"][:-1]))))
@@ -300,6 +302,15 @@ def price_order(table: Table) -> Explanation | None:
         "the price columns are in another order",
         f"read as {', '.join(best)}, {most:,} of {n:,} bars are possible instead of {now:,}",
         _columns_option(table, list(best)),
+        ("impossible",),
+    )
+
+
+def _not_prices(n: int, possible: int) -> Explanation:
+    return Explanation(
+        "these columns are not the prices of bars",
+        f"{n - possible:,} of {n:,} bars are impossible, and no other order of these columns makes them possible",
+        "State which column is which with --columns, or fetch the file again.",
         ("impossible",),
     )
 

@@ -1,4 +1,4 @@
-"""What may explain the gaps of a file: closed weekends, or times without trades that its source leaves out."""
+"""What may explain the gaps of a file: closed weekends or nights, or times without trades that its source leaves out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .explanation import Explanation
 from .fill import MOST_FILLED, UNCERTAIN
 from .market_hours import DAY, MINUTE, MINUTES, MONDAY, WEEK, MissingRuns, weekly_text
 
+SHORTEST_NIGHT = np.timedelta64(4 * 3600, "s")
 FEWEST_GAPS = 20
 LEAST_SHARE = 0.005  # of gaps per bar; outages are rarer
 LONGEST_SHARE = 0.25  # of the missing bars in one gap; else it is an outage
@@ -31,6 +32,26 @@ def perhaps_weekends(time: TimeArray, step: np.timedelta64, gaps: MissingRuns) -
     return Explanation(
         "the market may be closed on weekends",
         f"{many}, in fewer weeks than show that",
+        f"If it is, state it: --closed-hours '{text}'. Otherwise fetch what the exchange has; an outage stays a gap.",
+        ("gaps",),
+    )
+
+
+def perhaps_nights(time: TimeArray, step: np.timedelta64, gaps: MissingRuns) -> Explanation | None:
+    """Return the closed hours to state for a file too short to show them: its gaps are the same hours of each day."""
+    start, stop = time[gaps.at] + step, time[gaps.at + 1]
+    first, last, days = (start - MONDAY) % DAY, (stop - MONDAY) % DAY, (stop - start) // DAY
+    over_weekend = ((start - MONDAY) % WEEK >= 4 * DAY) & ((start - MONDAY) % WEEK < 5 * DAY) & (days == 2)
+    is_same = (first == first[0]) & (last == last[0]) & ((days == 0) | over_weekend)
+    night = (last[0] - first[0]) % DAY
+    if len(gaps.at) < 2 or not is_same.all() or night < SHORTEST_NIGHT:
+        return None
+    minutes = np.arange(MINUTES) * MINUTE
+    closed = (minutes - first[0]) % DAY < night
+    text = weekly_text(closed | (minutes >= 5 * DAY) if over_weekend.any() else closed)
+    return Explanation(
+        "the market may be closed at night",
+        f"all {len(gaps.at):,} gaps are the same hours of the day, in fewer weeks than show that",
         f"If it is, state it: --closed-hours '{text}'. Otherwise fetch what the exchange has; an outage stays a gap.",
         ("gaps",),
     )

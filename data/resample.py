@@ -106,8 +106,9 @@ def resample(bars: Bars, step: np.timedelta64) -> ResampleResult:
     dropped = [lacking[at] for at in np.flatnonzero(~complete).tolist()]
     without_days = [lacking[at] for at in np.flatnonzero(complete & (absent > 0)).tolist()]
     if complete.sum() < 2:
+        closed = " If the market is closed at night or on weekends, state it with --closed-hours." if bars.gaps else ""
         raise DataError(
-            f"{bars.source}: fewer than two buckets of {of} bars are complete. Give more bars, or a shorter timeframe."
+            f"{bars.source}: fewer than two buckets of {of} bars are complete. Give more bars, or a shorter timeframe.{closed}"
         )
     with np.errstate(over="ignore"):  # Bars refuses values that are not finite
         volume = np.add.reduceat(bars.volume, starts)

@@ -27,6 +27,8 @@ from .colours import COLOURS
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+_PERCENT = re.compile(r"(?<=[\d–]) %(?!\w)")  # not that of a stated '%d.%m.%Y %H:%M'
+
 # Colours for libraries that check them; each chart module turns them back into the names above, so that dark mode works.
 STAND_IN = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS)}
 
@@ -118,7 +120,7 @@ def _environment() -> Environment:
 
 def _shown(value: object) -> object:
     """Return a value's text, with a number kept next to its percent sign; Jinja2 then escapes it."""
-    return value if isinstance(value, Markup) else str(value).replace(" %", "\u00a0%")
+    return value if isinstance(value, Markup) else _PERCENT.sub("\u00a0%", str(value))
 
 
 def _css_width(fraction: float) -> str:

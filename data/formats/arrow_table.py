@@ -103,8 +103,7 @@ def chosen_columns(schema: pa.Schema, path: Path, reading: Reading) -> ColumnCho
     if not _has_time(schema) and (index := _range_index(schema)) is not None:
         names.append(index[0])
     sample = ["12:00" if at < len(schema.names) and _is_time_of_day(schema, at) else "" for at in range(len(names))]
-    choice = choose_columns(names, f"{path.name}, schema", reading, sample)
-    return choice._replace(positions={role: at for role, at in choice.positions.items() if role != "quote volume"})
+    return choose_columns(names, f"{path.name}, schema", reading, sample)
 
 
 def _is_time_of_day(schema: pa.Schema, at: int) -> bool:
@@ -162,7 +161,12 @@ def table_of_batches(batches: Iterator[pa.RecordBatch], choice: ColumnChoice, pa
         first, count = count, count + batch.num_rows
         arrays = {role: _column(batch, choice, at, first) for role, at in choice.positions.items()}
         places = builder.places(numbers)
-        values = {role: _floats(arrays[role], names[choice.positions[role]], places, faults) for role in builder.roles}
+        values = {
+            role: _lenient_floats(arrays[role])
+            if role == "quote volume"
+            else _floats(arrays[role], names[choice.positions[role]], places, faults)
+            for role in builder.roles
+        }
         parts = [_column(batch, choice, at, first) for at in choice.time]
         times = times_of(parts[0], builder.column, places) if len(parts) == 1 else _joined_times(parts)
         marks = [str(mark) for mark in arrays["synthetic"].unique().to_pylist()[:10]] if "synthetic" in arrays else []
@@ -185,6 +189,15 @@ def _joined_times(parts: list[pa.Array]) -> list[str]:
 
     date, clock = (part.cast(pa.string()).to_pylist() for part in parts)
     return [f"{day or ''} {hour or ''}".strip() for day, hour in zip(date, clock, strict=True)]
+
+
+def _lenient_floats(array: pa.Array) -> FloatArray:
+    """Return numbers that only prove others: NaN where a cell, or the column, is none."""
+    import pyarrow as pa
+
+    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type)):
+        return np.full(len(array), np.nan)
+    return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _floats(array: pa.Array, column: str, places: Places, faults: Faults) -> FloatArray:

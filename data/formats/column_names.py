@@ -31,6 +31,9 @@ TITLES = ("name",)  # a company may change its own, so it is read only where no 
 UNNAMED = ("", "unnamed:_0")  # the index of pandas' to_csv
 MOST_COLUMNS = 1_000
 _USUAL = Vendor(name="")
+_LOCAL = re.compile(r"(?<![a-z])(local|eastern|central|pacific|[ecmp][sd]?t|[ijkb]st|cest|msk|(utc|gmt) ?[+-] ?\d.*)(?![a-z])")
+_LOCAL = re.compile(r"local|\((?!utc|gmt)[a-z]{2,5}\)")
+_END = re.compile(r"clos|(?<![a-z])end")
 _VOLUME = re.compile(r"volume[ _]*\(?([a-z0-9]{2,})\)?")
 _QUOTES = {"usdt", "usd", "usdc", "busd", "tusd", "fdusd", "dai", "eur", "gbp", "jpy", "try", "krw", "currency", "quote"}
 
@@ -68,8 +71,12 @@ def names_columns(header: Sequence[str], reading: Reading = AS_WRITTEN) -> bool:
     for role, column in stated.items():
         if names.has(column):
             continue
-        cells = [header[int(each)] for each in column.split("+") if each.isdecimal() and int(each) < len(header)]
-        if not cells or any(is_number(cell) or is_time(cell) for cell in cells) or (role == "time" and not header[0].strip()):
+        parts = [each.strip() for each in column.split("+")]
+        numbered = [int(each) for each in parts if not names.has(each) and each.isdecimal()]
+        cells = [header[at] for at in numbered if at < len(header)]
+        if len(cells) + sum(map(names.has, parts)) < len(parts) or any(is_number(cell) or is_time(cell) for cell in cells):
+            return False
+        if cells and role == "time" and not header[0].strip():
             return False
     return True
 
@@ -222,8 +229,8 @@ def _volumes(names: Sequence[str], place: str) -> dict[str, int]:
 
 
 def _column_text(name: str, names: Sequence[str]) -> str:
-    """Return how ``--columns`` states a column: by its position if its name has characters that separate columns."""
-    return str(names.index(name)) if set(name) & set(",=") else name or "NAME"
+    """Return how ``--columns`` states a column: by its position if its name has characters of the option or of a shell."""
+    return str(names.index(name)) if set(name) & set(",='") else name or "NAME"
 
 
 def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:
@@ -242,9 +249,13 @@ def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:
         )
     guess = f" Did you mean '{likely[role]}'?" if likely[role] else ""
     remedy = "Remove lines above the header, if there are any, or state" if ", line " in place else "State"
-    stated = ",".join(f"{each}={_column_text(likely[each], lower)}" for each in lacking)
+    # A column of the bars' ends, read as their opens, would move each price into the future of its time.
+    time = "close_time" if _END.search(likely.get("time", "")) else "time"
+    stated = ",".join(f"{time if each == 'time' else each}={_column_text(likely[each], lower)}" for each in lacking)
+    zone = " State their zone as well, with --time-zone." if _LOCAL.search(likely.get("time", "")) else ""
     zeros = " A table without volumes needs a column 'volume' of 0." if lacking[-1] == "volume" and not likely["volume"] else ""
+    zeros += " Its name has a zone: state that too, with --time-zone." if _LOCAL.search(likely.get("time", "")) else ""
     return DataError(
         f"{place}: {what} is missing; the columns are {there}.{guess} {remedy} the column{'s' if len(lacking) > 1 else ''}: "
-        f"--columns '{stated}'.{zeros}"
+        f"--columns '{stated}'.{zeros}{zone}"
     )

@@ -24,7 +24,7 @@ from .markets import may_be_market, unknown_market
 from .number_style import CommaInNumber, NumberStyle, floats, is_number, style_of
 from .row_order import choose_by_rows, is_time_of_day, looks_like_data
 from .stacked_header import MOST_LINES, StackedHeader, stacked_header
-from .stated_columns import states_names
+from .stated_columns import EXAMPLE, states_all_positions, states_names
 from .table import DAMAGED, Faults, Places, Table, printable, shown
 from .table_builder import TableBuilder
 from .time_forms import DayOrMonthFirst, day_month_format
@@ -181,6 +181,10 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
                 break
     if not filled:
         raise DataError(f"{name}: the file is empty. Give a file with a header and at least one row of data.")
+    if filled[0][1].lstrip("\ufeff ").lower().startswith(("<!doctype", "<html", "<?xml")):
+        raise DataError(
+            f"{name}, line {filled[0][0]}: expected a table, got a web page. Open its address in a browser, and fetch it again."
+        )
     found = _header_of(filled, reading, name)
     if found is None:
         return _layout_without_header(content, head, filled, lines, reading)
@@ -194,7 +198,7 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     first, pieces = _first_piece(pieces_of(content, chain(head[last:], lines), separator, last))
     header = cells_of(line, separator) if stacked is None else stacked.header
     place = f"{name}, line {number}"
-    header = _with_unnamed_cells(header, separator, [] if first is None else first.rows, place)
+    header = _with_unnamed_cells(header, separator, [] if first is None else first.rows, place, reading)
     sample = first.rows[0] if first is not None and len(first.rows[0]) == len(header) else ()
     choice = choose_columns(header, place, reading, sample)
     if stacked is not None:
@@ -202,8 +206,10 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     return CsvLayout(separator, choice, notes, pieces)
 
 
-def _with_unnamed_cells(header: list[str], separator: str, rows: list[list[str]], place: str) -> list[str]:
+def _with_unnamed_cells(header: list[str], separator: str, rows: list[list[str]], place: str, reading: Reading) -> list[str]:
     """Return the header with a name for a cell that it leaves out: a blank last cell, or the time of day after a date.
+
+    Where the user states all columns by position, the names do not matter.
 
     Raises
     ------
@@ -218,6 +224,8 @@ def _with_unnamed_cells(header: list[str], separator: str, rows: list[list[str]]
     at = next((at for at, name in enumerate(header) if name.strip().lower() == "date"), len(header))
     if widths == {len(header) + 1} and at < len(header) and all(map(_is_clock, (row[at + 1] for row in rows))):
         return [*header[: at + 1], "time", *header[at + 1 :]]
+    if states_all_positions(reading.columns) and len(widths) == 1 and max(widths) > len(header):
+        return [f"column {at}" for at in range(max(widths))]
     other = max(SEPARATORS, key=rows[0][0].count)
     if widths == {1} and other in rows[0][0]:
         raise DataError(
@@ -226,7 +234,7 @@ def _with_unnamed_cells(header: list[str], separator: str, rows: list[list[str]]
         )
     raise DataError(
         f"{place}: the header names {len(header)} columns, but the rows have {widths.pop()} ({shown(','.join(rows[0]))}). "
-        "Name all columns, or remove the header and state the columns by their positions with --columns."
+        f"Name all columns, or state all of them by their positions, as in --columns {EXAMPLE}."
     )
 
 

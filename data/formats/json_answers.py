@@ -79,6 +79,13 @@ def choose_array(parser: RowParser, layout: JsonLayout, symbol: str | None) -> M
             raise DataError(unknown_market(name, symbol, known))
         found = matching
     if len(found) > 1:
+        beside = {next(iter(_symbols_beside(each, layout, only=False)), "") for each, _ in found}
+        if len(beside) == 1 and (market := beside.pop()):
+            there = _named([".".join(each.keys) for each, _ in found])
+            raise DataError(
+                f"{name}: the rows of the market {shown(market)} are in {len(found)} arrays, {there}. If these are answers to "
+                "several requests, join their rows in one array, or give a file for each."
+            )
         raise DataError(several_markets(name, [names[0] for _, names in found]))
     array, names = found[0]
     place = printable(".".join(array.keys), 100)

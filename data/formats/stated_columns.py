@@ -47,6 +47,12 @@ def states_names(text: str) -> bool:
     return any(not part.strip().isdigit() for column in stated_columns(text).values() for part in column.split("+"))
 
 
+def states_all_positions(text: str | None) -> bool:
+    """Return whether ``--columns`` states the positions of the time, the prices and the volume."""
+    stated = stated_columns(text)
+    return text is not None and {*COLUMNS} < {*stated} and bool({"time", "close_time"} & {*stated}) and not states_names(text)
+
+
 def check_one_role(roles: Iterable[tuple[str, int]], header: Sequence[str], place: str) -> None:
     """Check that no column has two roles, except one column of prices as open, high, low and close.
 

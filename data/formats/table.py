@@ -86,7 +86,7 @@ class Faults:
         if len(self.found) > MOST_FAULTS:
             raise DataError(
                 f"{self.name}: more than {MOST_FAULTS:,} rows cannot be read; the last fault: {error} "
-                "This is more than a few faults: fetch the file again."
+                "So many are rather the form of the file: state it with --time-format or --columns, or fetch the file again."
             )
 
 

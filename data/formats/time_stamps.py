@@ -20,6 +20,7 @@ _ISO = re.compile(
 )
 _EPOCH = re.compile(r"(\d{1,18}|[1-8]\d{18})(?:\.0*)?", re.ASCII)
 _MIDNIGHT = re.compile(r".{10}[T ]00:00(?::00(?:\.0+)?)? ?[+-].*", re.ASCII)
+_MINUTES = re.compile(r"\d{12}", re.ASCII)
 _ends_in_z = methodcaller("endswith", "Z")
 _ZERO_OFFSET = re.compile(r".*(?:Z|[+-]00(?::?00)?)", re.ASCII)
 # Unit, nanoseconds in it, smallest and first too large value: 1973 to 2255, where each number has one unit only.
@@ -34,8 +35,8 @@ _STATE_FORM = "or state the form of the column, as with --time-format"
 _REMEDIES = (
     (re.compile(r"\d+(?:[.,]\d+)?[eE]\+?\d+"), f"A spreadsheet has rounded it, and digits are lost: {_FETCH_AGAIN}."),
     (
-        re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}.*"),
-        f"It is not clear whether the day or the month is first: write 2024-01-31 13:00:00, {_STATE_FORM} '%d/%m/%Y %H:%M'.",
+        re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{4}.*"),
+        f"Write 2024-01-31 13:00:00, {_STATE_FORM} '%d.%m.%Y %H:%M' where the day is first, or '%m/%d/%Y %H:%M'.",
     ),
     (
         re.compile(r".*\d[ -]?[AaPp]\.?[Mm]\.?"),
@@ -121,7 +122,9 @@ class TimeColumn:
 
     def of_numbers(self, values: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], places: Places) -> TimeArray:
         """Return the stamps of the next rows of whole numbers; where ``known`` is false the cell is blank."""
-        if self.form is not None or (not self.first and known.any() and form_of(str(values[np.argmax(known)]))):  # 20240131
+        sure = known & (values % 60_000 != 0)  # 202401310001 is a date, 202401310000 may be milliseconds of 1976
+        first = values[np.argmax(sure if sure.any() else known)] if len(values) else 0
+        if self.form is not None or (not self.first and known.any() and form_of(str(first))):  # 20240131
             texts = [str(value) if there else "" for value, there in zip(values.tolist(), known.tolist(), strict=True)]
             return self.of_text(texts, places)
         self.first = self.first or "0"
@@ -155,6 +158,10 @@ class TimeColumn:
         self.form = form_of(next((cell for cell in cells[at:] if cell and "may" not in cell.lower()), self.first))
         if self.form is None or not self.form.fits(self.first):
             self.form = form_of(self.first)
+        if self.form is None and _MINUTES.fullmatch(self.first):  # 202401310000 may be milliseconds of 1976, others show it
+            sure = next((cell for cell in cells if _MINUTES.fullmatch(cell) and int(cell) % 60_000), "")
+            form = form_of(sure)
+            self.form = form if form is not None and all(form.fits(cell) for cell in cells if cell) else None
         self.epoch = self.form is None and bool(_EPOCH.fullmatch(self.first))
         if self.form is None and (formats := day_and_month(self.first)):
             raise undecided(places.at(at, self.name), self.first, formats)
@@ -238,7 +245,8 @@ class TimeColumn:
             remedy = f"Fix the cell, or state the form of the column with --time-format, as {EXAMPLE}."
         known = _REMEDIES if self.form is None else _REMEDIES[-1:]
         remedy = next((text for form, text in known if form.fullmatch(cell)), remedy)
-        if self.form is None and (formats := two_digit_formats(cell.strip())):
+        if self.form is None and two_digit_formats(cell.strip()):
+            formats = two_digit_formats(str(self.first).strip()) or two_digit_formats(cell.strip())
             stated = " or ".join(f"--time-format '{each}'" for each in formats)
             remedy = f"A year of two digits is ambiguous: {_FETCH_AGAIN}, or state the form of the column, {stated}."
         expected = expected or "a time such as 2024-01-31T13:00:00Z or 2024-01-31 13:00:00 (UTC), or epoch seconds to ns"

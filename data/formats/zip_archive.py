@@ -29,7 +29,7 @@ def bars_as_archive(bars: Bars) -> bytes:
 
 
 FORMAT = FileFormat(
-    endings={".zip": "an archive with one text file in it (CSV or JSON), such as Binance's monthly archives"},
+    endings={".zip": "an archive with one table in it (CSV or JSON), as Binance has; a `.txt` beside it is not read"},
     read=read_archive,
     write=bars_as_archive,
 )

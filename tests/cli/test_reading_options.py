@@ -159,6 +159,8 @@ def test_the_record_holds_the_options_and_the_command_that_repeats_it(command: C
         for words in ([*shlex.split(line)[1:], "--json"], arguments("run", "one.csv"))
     )
     assert repeated.settings == run.settings
+    assert f"two.csv ({BTC})" in " ".join(command("runs", "list")[1].split())
+    assert f"two.csv ({BTC}), " in command("runs", "show", run.folder.name)[1]
     assert {run.info.trial, repeated.info.trial, alone.info.trial} == {run.info.trial}
     assert not {each.name for each in option_table(Reading)} & set(alone.settings)
 

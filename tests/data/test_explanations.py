@@ -196,6 +196,13 @@ def test_a_few_faults_are_not_explained(tmp_path: Path, frame: pd.DataFrame) -> 
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_volume_among_the_prices(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """Nearly all bars would be left out, or fetched again as they are, where the columns have the names of others."""
+    others = frame.rename(columns={"volume": "open", "open": "high", "high": "low", "low": "close", "close": "volume"})
+    path = put(tmp_path, others.assign(open=others["high"] * np.resize([0.01, 100], len(others))))
+    check_explained(path, "impossible", "not the prices of bars", "200 of 200 bars are impossible", "columns")
+
+
 @pytest.mark.parametrize(
     "order", [("low", "high", "open", "close"), ("open", "close", "high", "low"), ("close", "open", "low", "high")]
 )
@@ -361,3 +368,42 @@ def test_a_short_file_is_offered_the_weekend_of_its_gaps(tmp_path: Path, first: 
     if closed is not None:
         stated = check_table(path, Reading(closed_hours=closed))
         assert "gaps" not in [each.kind for each in stated.problems]
+
+
+@pytest.mark.parametrize(
+    ("first", "days", "closed"), [("2024-01-16", 3, "21:00-14:30"), ("2024-01-17", 9, "21:00-14:30, Sat-Sun")]
+)
+def test_a_short_file_is_offered_the_nights_of_its_gaps(tmp_path: Path, first: str, days: int, closed: str) -> None:
+    """If it fails, the nights of shares are to be fetched, and such a file cannot be resampled to days."""
+    time = pd.date_range(first, periods=48 * days, freq="30min")
+    time = time[(time.hour * 60 + time.minute >= 870) & (time.hour < 21) & (time.day_of_week < 5)]
+    rows = pd.DataFrame({"time": time, **dict(zip(COLUMNS, (10, 12, 9, 11), strict=False)), "volume": range(5, 5 + len(time))})
+    path = put(tmp_path, rows)
+    gaps = next(each for each in check_table(path).problems if each.kind == "gaps")
+    assert f"--closed-hours '{closed}'" in gaps.advice
+    assert check_table(path, Reading(closed_hours=closed)).problems == ()
+
+
+@pytest.mark.parametrize("is_stacked", [True, False])
+@pytest.mark.parametrize("longer_first", [True, False])
+def test_two_timeframes_that_overlap(tmp_path: Path, frame: pd.DataFrame, *, is_stacked: bool, longer_first: bool) -> None:
+    """If it fails, a fix is offered that replaces hours by the bars of four hours."""
+    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    longer = frame.set_index("time").resample("4h").agg(how).reset_index()
+    both = pd.concat([longer, frame] if longer_first else [frame, longer])
+    path = put(tmp_path, both if is_stacked else both.sort_values("time", kind="stable"))
+    check_explained(path, "disagreeing", "bars of two lengths", "times occur twice", "Give the bars of one length")
+
+
+def test_bars_that_were_fetched_twice(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """If it fails, bars that the source has corrected are called bars of two lengths, and no fix is offered."""
+    again = frame.iloc[50:80].assign(volume=lambda part: part["volume"] * 1.5)
+    examined = check_table(put(tmp_path, pd.concat([frame.iloc[:80], again, frame.iloc[80:]])))
+    assert examined.offer is not None
+    assert "two lengths" not in " ".join(each.advice for each in examined.problems)
+
+
+def test_outages_are_not_nights(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """If it fails, closed hours are offered for two outages."""
+    path = put(tmp_path, frame.drop(index=[*range(30, 40), *range(54, 65)]))
+    assert "--closed-hours" not in next(each for each in check_table(path).problems if each.kind == "gaps").advice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -208,6 +209,25 @@ def test_dates_beside_times_of_day_as_text(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bars.time, frame["timestamp"].to_numpy().astype("datetime64[ns]"))
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("start", ["2023-11-18", "2023-11-17"])
+def test_digits_of_days_are_no_milliseconds(tmp_path: Path, ending: str, start: str) -> None:
+    """Otherwise one in six files of days such as 202311180000 is read without a word as bars of 1976."""
+    frame = rows(12, step="D", start=start)
+    days = frame["timestamp"].to_numpy().astype("datetime64[ns]")
+    frame["timestamp"] = frame["timestamp"].dt.strftime("%Y%m%d%H%M").astype("int64")
+    np.testing.assert_array_equal(read_bars(written(frame, tmp_path / f"bars{ending}")).time, days)
+
+
+@pytest.mark.parametrize("start", ["1976-05-30 00:00", "1976-06-01 13:16:40"])
+def test_milliseconds_of_1976(tmp_path: Path, start: str) -> None:
+    """Otherwise epochs that look like digits of a date here and there are refused, or read as another year."""
+    frame = rows(200, start=start)
+    hours = frame["timestamp"].to_numpy().astype("datetime64[ns]")
+    frame["timestamp"] = frame["timestamp"].astype("datetime64[ms]").astype("int64")
+    np.testing.assert_array_equal(read_bars(written(frame, tmp_path / "bars.csv")).time, hours)
+
+
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
@@ -269,3 +289,64 @@ def test_a_close_of_another_scale(tmp_path: Path, factor: float) -> None:
     frame = rows(300)
     path = written(frame.assign(close=frame["close"] * factor), tmp_path / "bars.csv")
     check_unoffered(path, "[Tt]he column 'close' is of another scale")
+
+
+@pytest.mark.parametrize("name", ["Time (EST)", "date_est", "Date (GMT+2)", "Time local"])
+def test_a_zone_in_the_name_of_the_times(tmp_path: Path, name: str) -> None:
+    """Otherwise the option that the message states reads local times as UTC without a word."""
+    path = written(rows(60).rename(columns={"timestamp": name}), tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="has a zone: state that too, with time_zone"):
+        read_bars(path)
+
+
+@pytest.mark.parametrize("name", ["Time (UTC)", "bar date", "cet", "Last time"])
+def test_no_zone_in_the_name_of_the_times(tmp_path: Path, name: str) -> None:
+    """Otherwise a zone is wanted where the times are in UTC, or where letters of a word look like one."""
+    path = written(rows(60).rename(columns={"timestamp": name}), tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="a time column") as refusal:
+        read_bars(path)
+    assert "has a zone" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_the_base_volume_is_proved_in_each_format(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise Parquet with exchanged volumes is read with the quote volume, and without a note on which column was taken."""
+    frame = rows(60).rename(columns={"volume": "Volume BTC"})
+    frame["Volume USDT"] = frame["Volume BTC"] * frame["close"]
+    bars = read_bars(written(frame, tmp_path / f"right{ending}"))
+    np.testing.assert_array_equal(bars.volume, frame["Volume BTC"])
+    assert "the volume is that of the column 'Volume BTC', not 'Volume USDT'" in caplog.text
+    wrong = frame.rename(columns={"Volume BTC": "Volume USDT", "Volume USDT": "Volume BTC"})
+    with pytest.raises(DataError, match="expected the volume in base units"):
+        read_bars(written(wrong, tmp_path / f"wrong{ending}"))
+
+
+def test_a_quote_volume_as_text_proves_nothing(tmp_path: Path) -> None:
+    """Otherwise Parquet whose quote volume is text or blank, which is not read, is refused."""
+    frame = rows(60).rename(columns={"volume": "Volume BTC"}).assign(**{"Volume USDT": "-"})
+    assert len(read_bars(written(frame, tmp_path / "bars.parquet"))) == 60
+
+
+@pytest.mark.parametrize("symbol", [None, "BTC"])
+def test_answers_to_several_requests_in_one_file(tmp_path: Path, symbol: str | None) -> None:
+    """Otherwise two pages of one market are called two markets, of which one is to be chosen."""
+    frame = rows(60).assign(timestamp=lambda each: each["timestamp"].astype("datetime64[ms]").astype("int64"))
+    pages = [{"symbol": "BTC", "candles": part.to_dict("records")} for part in (frame[:30], frame[30:])]
+    (tmp_path / "bars.json").write_text(json.dumps(pages))
+    with pytest.raises(DataError, match="the rows of the market 'BTC' are in 2 arrays, '0.candles', '1.candles'"):
+        read_bars(tmp_path / "bars.json", symbol=symbol)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%Y-%m-%d"])
+@pytest.mark.parametrize("order", [["close", "open", "high", "low"], ["close", "high", "low", "open"]])
+def test_exchanged_opens_and_closes_show_whatever_the_date(
+    tmp_path: Path, order: list[str], form: str, backwards: bool
+) -> None:
+    """Otherwise rows without names whose day or month is first are read with opens and closes exchanged."""
+    frame = rows(100, step="D")[["timestamp", *order, "volume"]]
+    frame = frame.assign(timestamp=frame["timestamp"].dt.strftime(form))
+    path = tmp_path / "bars.csv"
+    (frame.iloc[::-1] if backwards else frame).to_csv(path, index=False, header=False)
+    with pytest.raises(DataError, match="are not in the order of a known source"):
+        read_bars(path)

@@ -72,8 +72,10 @@ def test_values_are_escaped_in_text_and_in_attributes() -> None:
 
 
 def test_a_number_stays_with_its_percent_sign() -> None:
-    """If it fails, a line breaks between a number and its percent sign."""
+    """If it fails, a line breaks between a number and its percent sign, or a copied command has another blank than the form."""
     assert "5\u00a0%" in render("sections/quantstats", reason="5 % of the days")
+    form = "--time-format '%d.%m.%Y %H:%M' --time-format '%Y 24 %H'"  # of a command, to be copied
+    assert form in Markup(render("sections/quantstats", reason=form)).unescape()
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)

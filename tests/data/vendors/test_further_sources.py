@@ -227,3 +227,12 @@ def test_days_without_prices_are_called_so(tmp_path: Path, cell: str) -> None:
     assert of_kind["impossible"].message.startswith("rows have no prices (all 0 or NaN)")
     assert [outcome.fix for outcome in of_kind["impossible"].offered] == ["drop-impossible"]
     assert "jumps" not in of_kind
+
+
+def test_each_row_with_a_year_of_two_digits_has_the_same_fault(tmp_path: Path) -> None:
+    """Days of one and of two digits would count as different faults, and the form of the whole file would not be seen."""
+    days = [day.lstrip("0") for day in texts(AAPL, "%d-%b-%y")]
+    result = check_table(put(tmp_path, "days.csv", table("date,open,high,low,close,volume", days, *prices(AAPL))))
+    explanation = result.problems[0].explanation
+    assert explanation is not None
+    assert explanation.evidence.startswith(f"{len(days)} of {len(days)} rows")

@@ -217,3 +217,47 @@ def test_a_header_with_another_separator_than_the_rows(tmp_path: Path) -> None:
     """A user would look for missing columns, where only the header's separator is wrong."""
     rows = table("", texts(BTC, "%Y-%m-%d %H:%M:%S"), *prices(BTC), separator=";")
     refused(tmp_path, f"{HEAD}\n{rows}", "the header's separator is ','", "that of the rows is ';'", "remove the header")
+
+
+def test_a_header_with_fewer_names_than_cells(tmp_path: Path) -> None:
+    """A file whose header is wrong could not be read by a user who knows its columns, or only some of them."""
+    made = FILES["XBTUSD_60.csv"]
+    content = f"time,open,high,low,close,volume\n{made.content}"
+    refused(tmp_path, content, "names 6 columns, but the rows have 7", "--columns time=0,open=1")
+    refused(tmp_path, content, "names 6 columns, but the rows have 7", columns="volume=5")
+    refused(tmp_path, content, "names 6 columns", columns="time=time,open=1,high=2,low=3,close=4,volume=5")
+    assert read(tmp_path, content, columns="time=0,open=1,high=2,low=3,close=4,volume=5").digest == made.bars.digest
+
+
+@pytest.mark.parametrize("name", ["close_time", "Closing time", "end_time", "bar end date"])
+def test_a_column_of_the_ends_of_bars_is_offered_as_one(tmp_path: Path, name: str) -> None:
+    """The advice would make each bar open at its end, so that a strategy sees the future."""
+    content = table(HEAD.replace("Date", name), texts(shifted(BTC, 1), "%Y-%m-%d %H:%M:%S"), *prices(BTC))
+    message = refused(tmp_path, content, f"--columns 'close_time={name.lower()}'")
+    stated = message.split("--columns '")[1].split("'")[0]
+    assert read(tmp_path, content, columns=stated).digest == BTC.digest
+
+
+def test_parts_of_a_time_by_name(tmp_path: Path) -> None:
+    """A header would be taken for a row where a date and an hour are stated by their names."""
+    days, hours = texts(BTC, "%Y-%m-%d"), texts(BTC, "%H")
+    content = table("day,hour,open,high,low,close,volume", days, hours, *prices(BTC))
+    for columns in ("time=day+hour", "time=0+hour", "time=0+1", "time=Day + Hour"):
+        assert read(tmp_path, content, columns=columns, time_format="%Y-%m-%d %H").digest == BTC.digest
+    refused(tmp_path, content, "no column 'huor'", "'hour'", columns="time=day+huor", time_format="%Y-%m-%d %H")
+    parts = ([text[:4] for text in days], [text[5:7] for text in days], [text[8:] for text in days], hours)
+    content = table("y,m,d,h1,open,high,low,close,volume", *parts, *prices(BTC))
+    assert read(tmp_path, content, columns="time=y+m+d+h1", time_format="%Y %m %d %H").digest == BTC.digest
+
+
+@pytest.mark.parametrize(("name", "is_local"), [("Time (EET)", True), ("Local date", True), ("Date (UTC)", False)])
+def test_the_zone_of_a_column_of_local_times(tmp_path: Path, name: str, is_local: bool) -> None:
+    """The advice would read local times as UTC."""
+    content = table(HEAD.replace("Date", name), texts(BTC, "%Y-%m-%d %H:%M:%S"), *prices(BTC))
+    message = refused(tmp_path, content, f"--columns 'time={name.lower()}'")
+    assert ("--time-zone" in message) == is_local
+
+
+def test_a_web_page(tmp_path: Path) -> None:
+    """The columns of a page that reports a failed download would be listed."""
+    refused(tmp_path, "<!DOCTYPE html>\n<html><body>Not found</body></html>\n", "got a web page")
