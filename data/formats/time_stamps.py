@@ -138,8 +138,8 @@ class TimeColumn:
 
     def of_stamps(self, stamps: TimeArray, places: Places, *, is_naive: bool, local: TimeArray | None = None) -> TimeArray:
         """Return stamps that are times already, after adding a fault for each blank one; ``local`` are those of their zone."""
-        if self._dates is not None:
-            self._dates.append(stamps if local is None else local)
+        if self._dates is not None and local is not None:
+            self._dates.append(local)
         if is_naive and len(stamps):
             self.naive = self.naive or places.at(0, self.name)
         for at in np.flatnonzero(np.isnat(stamps)).tolist():
