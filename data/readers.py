@@ -41,14 +41,14 @@ _logger = logging.getLogger(__name__)
 def read_bars(path: str | Path, **stated: Unpack[ReadingOptions]) -> Bars:
     """Read a file of bars, in any of ``FORMATS``.
 
-    Columns are found by name, in any case: one of ``TIME_NAMES`` (the first in that order) with the bars' OPEN times,
-    and open, high, low, close, volume. Others are ignored, except the column ``synthetic`` of 1 by which
-    ``write_bars_csv`` marks generated prices. Times are ISO 8601 (naive means UTC) or epoch numbers in one unit, detected
-    by their size.
+    Columns are found by name, in any case: one of ``TIME_NAMES`` (the first in that order) with the bars' OPEN times, and
+    open, high, low, close, volume; or the names of a known source. Others are ignored, except the column ``synthetic`` of 1
+    by which ``write_bars_csv`` marks generated prices. Times are ISO 8601 (naive means UTC), epoch numbers in one unit,
+    detected by their size, or in another form that the file shows.
 
     A layout that can be read in one way without loss is read, with a warning of the logger ``flagbt.data.readers``: a
-    banner above the header, Binance's klines without a header, a file written newest first, 'Volume BTC' next to
-    'Volume USDT'.
+    banner above the header, rows without a header in the order of a known source, a file written newest first,
+    'Volume BTC' next to 'Volume USDT'. Where two readings are possible, the file is refused, and the arguments decide.
 
     Parameters
     ----------

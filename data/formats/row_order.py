@@ -16,7 +16,7 @@ from .column_choice import ColumnChoice
 from .number_style import is_number
 from .stated_columns import EXAMPLE, check_one_role, position_of, stated_columns
 from .table import shown
-from .time_forms import check_time_format
+from .time_forms import check_time_format, day_and_month
 from .vendor import Vendor
 from .vendors import VENDORS
 
@@ -175,15 +175,26 @@ def _share_possible(vendor: Vendor, numbers: FloatArray, rows: Sequence[Sequence
     return float(possible[ranged].mean()) if ranged.any() else 1.0
 
 
+def _is_later(first: str, last: str) -> bool | None:
+    """Return whether the first of two times is the later one; None where the times do not show it."""
+    if len(first) == len(last) and (_EPOCH.fullmatch(first) or _YEAR_FIRST.match(first)):
+        return first > last  # numbers of one length, and dates with the year first, compare as text
+    found: set[bool] = set()
+    for format in day_and_month(first) or ():  # with the day first, and with the month first
+        earlier, later = check_time_format(format).stamps([first, last])
+        found |= set() if np.isnat(earlier) or np.isnat(later) else {bool(earlier > later)}
+    return found.pop() if len(found) == 1 else None
+
+
 def _is_exchanged(
     of: Mapping[str, FloatArray], full: npt.NDArray[np.bool_], rows: Sequence[Sequence[str]], vendor: Vendor
 ) -> bool:
     """Return whether each close follows the open before it more often than each open the close before it."""
     at = np.flatnonzero(full)
-    first, last = ("".join(rows[each][place] for place in _time_of(vendor)).strip() for each in (at[0], at[-1]))
-    if len(at) < 2 or len(first) != len(last) or not (_EPOCH.fullmatch(first) or _YEAR_FIRST.match(first)):
+    first, last = (" ".join(rows[each][place].strip() for place in _time_of(vendor)).strip() for each in (at[0], at[-1]))
+    if len(at) < 2 or (is_newest_first := _is_later(first, last)) is None:
         return False
-    if first > last:  # newest first; numbers of one length and dates with the year first compare as text
+    if is_newest_first:
         at = at[::-1]
     o, close = of["open"][at], of["close"][at]
     as_named, exchanged = np.abs(o[1:] - close[:-1]), np.abs(close[1:] - o[:-1])

@@ -20,6 +20,7 @@ _ISO = re.compile(
 )
 _EPOCH = re.compile(r"(\d{1,18}|[1-8]\d{18})(?:\.0*)?", re.ASCII)
 _MIDNIGHT = re.compile(r".{10}[T ]00:00(?::00(?:\.0+)?)? ?[+-].*", re.ASCII)
+_MINUTES = re.compile(r"\d{12}", re.ASCII)
 _ends_in_z = methodcaller("endswith", "Z")
 _ZERO_OFFSET = re.compile(r".*(?:Z|[+-]00(?::?00)?)", re.ASCII)
 # Unit, nanoseconds in it, smallest and first too large value: 1973 to 2255, where each number has one unit only.
@@ -121,7 +122,9 @@ class TimeColumn:
 
     def of_numbers(self, values: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], places: Places) -> TimeArray:
         """Return the stamps of the next rows of whole numbers; where ``known`` is false the cell is blank."""
-        if self.form is not None or (not self.first and known.any() and form_of(str(values[np.argmax(known)]))):  # 20240131
+        sure = known & (values % 60_000 != 0)  # 202401310001 is a date, 202401310000 may be milliseconds of 1976
+        first = values[np.argmax(sure if sure.any() else known)] if len(values) else 0
+        if self.form is not None or (not self.first and known.any() and form_of(str(first))):  # 20240131
             texts = [str(value) if there else "" for value, there in zip(values.tolist(), known.tolist(), strict=True)]
             return self.of_text(texts, places)
         self.first = self.first or "0"
@@ -135,8 +138,8 @@ class TimeColumn:
 
     def of_stamps(self, stamps: TimeArray, places: Places, *, is_naive: bool, local: TimeArray | None = None) -> TimeArray:
         """Return stamps that are times already, after adding a fault for each blank one; ``local`` are those of their zone."""
-        if self._dates is not None:
-            self._dates.append(stamps if local is None else local)
+        if self._dates is not None and local is not None:
+            self._dates.append(local)
         if is_naive and len(stamps):
             self.naive = self.naive or places.at(0, self.name)
         for at in np.flatnonzero(np.isnat(stamps)).tolist():
@@ -155,6 +158,10 @@ class TimeColumn:
         self.form = form_of(next((cell for cell in cells[at:] if cell and "may" not in cell.lower()), self.first))
         if self.form is None or not self.form.fits(self.first):
             self.form = form_of(self.first)
+        if self.form is None and _MINUTES.fullmatch(self.first):  # 202401310000 may be milliseconds of 1976, others show it
+            sure = next((cell for cell in cells if _MINUTES.fullmatch(cell) and int(cell) % 60_000), "")
+            form = form_of(sure)
+            self.form = form if form is not None and all(form.fits(cell) for cell in cells if cell) else None
         self.epoch = self.form is None and bool(_EPOCH.fullmatch(self.first))
         if self.form is None and (formats := day_and_month(self.first)):
             raise undecided(places.at(at, self.name), self.first, formats)

@@ -209,6 +209,25 @@ def test_dates_beside_times_of_day_as_text(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bars.time, frame["timestamp"].to_numpy().astype("datetime64[ns]"))
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("start", ["2023-11-18", "2023-11-17"])
+def test_digits_of_days_are_no_milliseconds(tmp_path: Path, ending: str, start: str) -> None:
+    """Otherwise one in six files of days such as 202311180000 is read without a word as bars of 1976."""
+    frame = rows(12, step="D", start=start)
+    days = frame["timestamp"].to_numpy().astype("datetime64[ns]")
+    frame["timestamp"] = frame["timestamp"].dt.strftime("%Y%m%d%H%M").astype("int64")
+    np.testing.assert_array_equal(read_bars(written(frame, tmp_path / f"bars{ending}")).time, days)
+
+
+@pytest.mark.parametrize("start", ["1976-05-30 00:00", "1976-06-01 13:16:40"])
+def test_milliseconds_of_1976(tmp_path: Path, start: str) -> None:
+    """Otherwise epochs that look like digits of a date here and there are refused, or read as another year."""
+    frame = rows(200, start=start)
+    hours = frame["timestamp"].to_numpy().astype("datetime64[ns]")
+    frame["timestamp"] = frame["timestamp"].astype("datetime64[ms]").astype("int64")
+    np.testing.assert_array_equal(read_bars(written(frame, tmp_path / "bars.csv")).time, hours)
+
+
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
@@ -316,3 +335,18 @@ def test_answers_to_several_requests_in_one_file(tmp_path: Path, symbol: str | N
     (tmp_path / "bars.json").write_text(json.dumps(pages))
     with pytest.raises(DataError, match="the rows of the market 'BTC' are in 2 arrays, '0.candles', '1.candles'"):
         read_bars(tmp_path / "bars.json", symbol=symbol)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%Y-%m-%d"])
+@pytest.mark.parametrize("order", [["close", "open", "high", "low"], ["close", "high", "low", "open"]])
+def test_exchanged_opens_and_closes_show_whatever_the_date(
+    tmp_path: Path, order: list[str], form: str, backwards: bool
+) -> None:
+    """Otherwise rows without names whose day or month is first are read with opens and closes exchanged."""
+    frame = rows(100, step="D")[["timestamp", *order, "volume"]]
+    frame = frame.assign(timestamp=frame["timestamp"].dt.strftime(form))
+    path = tmp_path / "bars.csv"
+    (frame.iloc[::-1] if backwards else frame).to_csv(path, index=False, header=False)
+    with pytest.raises(DataError, match="are not in the order of a known source"):
+        read_bars(path)
