@@ -11,7 +11,7 @@ import click
 from ..arrays import JsonObject
 from ..data.labels import CLASS_NAMES
 from ..data.time_range import TimeRange
-from ..engine.run_request import RunRequest
+from ..engine.run_request import SIGNALS, RunRequest
 from ..workflows.strategy import read_params
 from .console import ProgressBars, print_line, print_table
 from .options import STAMP, Command, config_option, json_option, print_checkpoint, print_json, run_options, source_of
@@ -33,13 +33,19 @@ if TYPE_CHECKING:
 @run_options
 @config_option
 @json_option
-def run_command(out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def run_command(ctx: click.Context, /, out: Path, name: str | None, notes: str | None, as_json: bool, **options: Any) -> None:
     """Backtest a strategy, and write a run folder with a tearsheet."""
     from ..workflows.backtest import backtest_request
     from ..workflows.run import save_run
 
     given = {option: value for option, value in options.items() if value is not None}
-    request = RunRequest.of({**given, "params": read_params(given["strategy"], given["param"])})
+    if "signals" not in given:
+        params = read_params(given["strategy"], given["param"])
+    else:
+        params = dict.fromkeys(given["param"])  # which a request with signals refuses
+        given["strategy"] = SIGNALS if source_of(ctx, "strategy") == "default" else given["strategy"]
+    request = RunRequest.of({**given, "params": params})
     with ProgressBars({"score": "Scoring bars", "replay": "Replaying in Backtrader", "report": "Drawing the page"}) as bars:
         made = backtest_request(request, runs=out, progress=bars.update)
         record = save_run(made, out, name=name, notes=notes, command=["flagbt", *sys.argv[1:]], progress=bars.update)
@@ -65,6 +71,8 @@ def run_json(record: RunRecord) -> JsonObject:
         "run": str(folder),
         "strategy": record.settings.strategy_name,
         "bars": record.funnel.bars,
+        "signals_file": record.settings.get("signals"),
+        "signals_digest": record.settings.signals_digest,
         "scored_bars": None if final is None else final.scored_bars,
         "signals": None if final is None else {name: final.counts[name] for name in CLASS_NAMES},
         "diversity": None if final is None else final.diversity,
@@ -93,21 +101,25 @@ def print_run(record: RunRecord) -> None:
     """Print the results of a saved run."""
     from ..results.caveats import UNSTATED, too_good_sentence
     from ..results.metric_set import declarations
-    from ..results.summary import order_counts
+    from ..results.summary import given_signals_text, order_counts
 
     info, data, checkpoint, funnel = record.info, record.data, record.checkpoint, record.funnel
+    given = given_signals_text(record)
     if data.synthetic:
         print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
     if record.settings.allow_overlap:
         print_line("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is not a test.", style=STAMP)
     if not record.settings.bars_seen_stated:
-        print_line(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
+        remedy = "bars_seen in its class; () for none" if given is None else "--bars-seen; none if it has seen none"
+        print_line(f"BARS SEEN not stated: {UNSTATED} ({remedy}).", style=STAMP)
     if (sentence := too_good_sentence(info)) is not None:
         print_line(sentence, style=STAMP)
     print_line(record.sentence, style="bold")
     trained = "" if checkpoint is None else f", checkpoint {checkpoint.name} {checkpoint.digest[:12]}"
     market = f" ({record.settings['symbol']})" if "symbol" in record.settings else ""
     print_line(f"{data.source}{market}, {data.first} .. {data.last}, {funnel.bars:,} bars, digest {data.digest[:12]}{trained}")
+    if given is not None:
+        print_line(given)
     print_line(f"orders: {order_counts(funnel)}", style="yellow" if funnel.rejected else None)
     for key, verdict in (("signal", record.verdicts.signal), ("model", record.verdicts.model)):
         if verdict is not None:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from ..data.reading import Reading, ReadingOptions
 from ..data.time_range import TimeRange
+from ..errors import UsageError
 from ..options import check_options, from_options, nested, option
 from .costs import Costs
 from .rules import Rules
 
 if TYPE_CHECKING:
     from ..models.decision import Decision
+
+SIGNALS = "signals"  # the strategy of a request that names a file of signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,10 @@ class RunRequest:
         A registered name, or ``package.module:Class``.
     params : mapping
         Values of the strategy's own parameters by name, see ``strategies.parameters``.
+    signals : Path, optional
+        A file of signals that were computed elsewhere, in place of a strategy; ``strategy`` is then ``signals``.
+    bars_seen : str, optional
+        With ``signals``: the bars on which anything behind them was trained, tuned or chosen, as ``A-B,C-D``, or ``none``.
     ckpt : str, optional
         A checkpoint's name or folder.
     data : Path, optional
@@ -79,6 +86,16 @@ class RunRequest:
 
     strategy: str = option("flagtrader", help="A name, or package.module:Class.", group="Strategy", recorded="separately")
     params: Mapping[str, object] = field(default_factory=dict)
+    signals: Path | None = option(
+        None, help="A file of your own signals, in place of a strategy.", group="Strategy", recorded="separately"
+    )
+    bars_seen: str | None = option(
+        None,
+        help="With --signals: bars seen by what made them, A-B[,C-D], or none.",
+        unit="ranges",
+        group="Strategy",
+        recorded="separately",
+    )
     ckpt: str | None = option(None, help="A checkpoint's name or folder.", group="Model and scoring", recorded="separately")
     data: Path | None = option(None, help="A file of bars. Default: the SYNTHETIC sample.", group="Bars", recorded="separately")
     reading: Reading = nested(Reading, group="Bars")
@@ -119,6 +136,26 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.signals is not None:
+            self._check_signals_alone()
+        elif self.bars_seen is not None:
+            raise UsageError(
+                "--bars-seen: it belongs to --signals. A strategy states it in its class, as bars_seen = (), and a checkpoint "
+                "holds it."
+            )
+
+    def _check_signals_alone(self) -> None:
+        """Refuse what belongs to a strategy or a checkpoint next to signals."""
+        others = (
+            ("--strategy", None if self.strategy == SIGNALS else self.strategy),
+            ("--param", ", ".join(map(str, self.params))),
+            ("--ckpt", self.ckpt),
+            ("--calibration", None if self.calibration == "stored" else self.calibration),
+            ("--decision", self.decision),
+        )
+        for name, value in others:
+            if value:
+                raise UsageError(f"--signals: it takes the place of a strategy and a model. Leave it or {name} {value} out.")
 
     @classmethod
     def of(cls, options: Mapping[str, object]) -> RunRequest:

@@ -20,7 +20,7 @@ _TYPES: Mapping[str, object] = {
     "parameters": Mapping[str, object],
     "bars_seen": tuple[str, ...] | None,
     **dict.fromkeys(
-        ("strategy_name", "code", "data", "timerange", "checkpoint", "calibration", "decision", "labels"), str | None
+        ("strategy_name", "code", "signals", "data", "timerange", "checkpoint", "calibration", "decision", "labels"), str | None
     ),
     **dict.fromkeys(("allow_overlap", "short"), bool | None),
     **{each.name: each.kind | None for kind in (Reading, Costs) for each in option_table(kind)},
@@ -86,6 +86,13 @@ class RunSettings(JsonRecord, Mapping[str, JsonValue]):
     def strategy_name(self) -> str:
         """The strategy's own name."""
         return str(self.get("strategy_name") or self.strategy)
+
+    @property
+    def signals_digest(self) -> str | None:
+        """The digest of the signals that were computed elsewhere; None for a strategy."""
+        parameters = self.get("parameters")
+        digest = parameters.get("signals") if self.strategy == "signals" and isinstance(parameters, Mapping) else None
+        return digest if isinstance(digest, str) else None
 
     @property
     def costs(self) -> Costs:

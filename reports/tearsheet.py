@@ -22,7 +22,7 @@ from ..results.run_info import RunInfo
 from ..results.run_record import RunRecord
 from ..results.run_view import daily_returns, ruined_at
 from ..results.significance.answer import Significance
-from ..results.summary import order_counts
+from ..results.summary import given_signals_text, order_counts
 from ..strategies.parameters import parameter_text
 from .page import Card, render, setting_text
 from .sections.calibration import calibration_section
@@ -86,7 +86,8 @@ def command(config: Mapping[str, JsonValue]) -> str:
         return python_call_text(config, [str(each) for each in unnamed])
     given = given_options(config)
     texts = {name: value if isinstance(value, bool) else setting_text(value) for name, value in given.items()}
-    return run_command_text({"strategy": texts.pop("strategy", None), "param": _parameters(config), **texts})
+    first = {"strategy": texts.pop("strategy")} if "strategy" in texts else {}
+    return run_command_text({**first, "param": _parameters(config), **texts})
 
 
 def _parameters(config: Mapping[str, JsonValue]) -> list[str]:
@@ -137,6 +138,7 @@ def _facts(stored: RunRecord) -> list[tuple[str, object]]:
         *([("Closed each week, UTC", data.closed_hours)] if data.closed_hours else []),
         ("Strategy", setting_text(config.strategy_name)),
         *([("Parameters", ", ".join(_parameters(config)))] if "params" in config else []),
+        *([("Signals", text)] if (text := given_signals_text(stored)) is not None else []),
         ("Bars seen before the test", _seen(config)),
         ("Costs per side", f"fee {fee} bps, slippage {slippage} bps"),
         ("Starting cash", money(stored.cash)),

@@ -19,7 +19,7 @@ OVERLAP_STAMP = (
 UNSTATED = "it is not stated which bars this strategy has seen"
 UNSTATED_STAMP = (
     f"BARS SEEN NOT STATED: {UNSTATED}, so these may be bars that it was trained, tuned or chosen on. State them as bars_seen "
-    "in its class, () for none."
+    "in its class, () for none; of signals from a file, with --bars-seen."
 )
 # Labels for a row of a table, and their meanings.
 LEGEND = {

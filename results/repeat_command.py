@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from ..data.reading import Reading
 from ..engine.costs import Costs
@@ -12,7 +13,7 @@ from ..engine.run_request import RunRequest
 from ..options import option_table
 
 _READING = tuple(each.name for each in option_table(Reading))
-_FIRST = ("strategy", "checkpoint", "data", *_READING, "timerange", "calibration", "decision")
+_FIRST = ("strategy", "signals", "bars_seen", "checkpoint", "data", *_READING, "timerange", "calibration", "decision")
 _LAST = ("allow_overlap", "seed")
 
 
@@ -23,11 +24,18 @@ def given_options(settings: Mapping[str, object]) -> dict[str, object]:
     --------
     >>> given_options({"sizing": "at fill", "seed": 3, "short": False, "fee_bps": 5.0, "strategy": "random", "labels": "6"})
     {'strategy': 'random', 'fee_bps': 5.0, 'short': False, 'seed': 3}
+    >>> given_options({"strategy": "signals", "signals": "my.csv", "bars_seen": [], "seed": 3})
+    {'signals': 'my.csv', 'bars_seen': 'none', 'seed': 3}
     """
     costs, rules = ([each.name for each in option_table(kind)] for kind in (Costs, Rules))
     known = (*_FIRST, *costs, "cash", "short", *rules, *_LAST)
     others = (each.name for each in option_table(RunRequest) if each.name not in known)
-    return {name: settings[name] for name in (*known, *others) if settings.get(name) is not None}
+    given = {name: settings[name] for name in (*known, *others) if settings.get(name) is not None}
+    seen = cast("Sequence[str]", given.pop("bars_seen", None))
+    if "signals" in given:  # a strategy states itself which bars it has seen
+        given = {"signals": given["signals"], **({} if seen is None else {"bars_seen": ",".join(seen) or "none"}), **given}
+        del given["strategy"]
+    return given
 
 
 def run_command_text(options: Mapping[str, object]) -> str:
@@ -71,8 +79,13 @@ def python_call_text(settings: Mapping[str, object], unnamed: Sequence[str]) -> 
     given = given_options(settings)
     groups = {"Costs": Costs, "Rules": Rules}
     strategy, data = given.pop("strategy", None), given.pop("data", None)
-    variable = "signals=signals" if strategy == "signals" else "strategy"
-    arguments = ["data" if "data" in unnamed else repr(data), variable if "strategy" in unnamed else repr(strategy)]
+    what = "strategy" if "strategy" in unnamed else repr(strategy)
+    if given.pop("signals", None) is not None or (strategy == "signals" and "strategy" in unnamed):
+        given.pop("bars_seen", None)
+        what = f"signals={'signals' if 'strategy' in unnamed else repr(settings['signals'])}"
+        seen = cast("Sequence[str] | None", settings.get("bars_seen"))
+        what += "" if seen is None else f", bars_seen={tuple(seen)!r}"
+    arguments = ["data" if "data" in unnamed else repr(data), what]
     if "data" in unnamed:  # read already
         given = {name: value for name, value in given.items() if name not in _READING}
     params = settings.get("params")

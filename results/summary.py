@@ -15,6 +15,7 @@ from .label_scores import labels_text, probabilities_of
 from .metrics import Metrics
 from .number_text import counted, percent, whole
 from .run_info import Fills, RunDiversity, Verdicts
+from .run_record import RunRecord
 from .run_view import ruined_at
 from .significance.too_good import too_good_verdict
 
@@ -32,6 +33,15 @@ def order_counts(funnel: Funnel) -> str:
         "unfilled": funnel.unfilled,
     }
     return ", ".join(f"{whole(count)} {what}" for what, count in counts.items() if count) or "none"
+
+
+def given_signals_text(record: RunRecord) -> str | None:
+    """Describe the signals that were computed elsewhere, and how many of the traded bars have one; None for a strategy."""
+    settings, funnel = record.settings, record.funnel
+    if (digest := settings.signals_digest) is None:
+        return None
+    name, known = settings.get("signals") or "given in Python", funnel.bars - (funnel.no_signal or 0)
+    return f"signals for {whole(known)} of {whole(funnel.bars)} traded bars: {name}, digest {digest[:12]}"
 
 
 def funnel_reasons(reason: str) -> str:

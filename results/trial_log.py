@@ -34,7 +34,7 @@ LOCK_SECONDS = 10.0
 # checkpoints (their contents' digests count), how the file was read and the range as text (the bars count), whether overlap
 # was allowed, and a strategy's own declarations.
 NOT_IN_DIGEST = (
-    *("data", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels", "from_python"),
+    *("data", "signals", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels", "from_python"),
     *(each.name for each in option_table(Reading)),
 )
 

@@ -23,6 +23,7 @@ from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..options import recorded
 from .inputs import SAMPLE_RANGE, check_out, load_bars
+from .signals_input import given_signals
 from .strategy import maker_of, model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhasePro
     is_sample = given.bars is None and request.data is None
     timerange = SAMPLE_RANGE if is_sample and request.timerange == TimeRange() else request.timerange
     model = model_of(request, progress)
+    if request.signals is not None:
+        given = replace(given, instance=given_signals(request, bars))
     if given.instance is None:
         strategy = strategy_of(request, model, given.kind)
     else:
@@ -218,6 +221,7 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
     model, strategy = inputs.model, inputs.strategy
     config: JsonObject = {
         **maker_of(request, strategy if isinstance(strategy, type) else type(strategy)).describe(),
+        **({} if request.signals is None else {"signals": request.signals.name}),
         "data": None if request.data is None else request.data.name,
         "timerange": None if inputs.timerange == TimeRange() else str(inputs.timerange),
         "allow_overlap": request.allow_overlap,

@@ -14,7 +14,7 @@ from ..data.reading import reading_from
 from ..data.time_range import TimeRange
 from ..engine.costs import Costs
 from ..engine.rules import Rules
-from ..engine.run_request import RunOptions, RunRequest
+from ..engine.run_request import SIGNALS, RunOptions, RunRequest
 from ..errors import UsageError, check_known, python_words, quoted_value
 from ..options import values_of
 from ..storage.paths import path_of
@@ -35,7 +35,7 @@ from .arguments import (
 from .backtest import GivenObjects, backtest_request
 from .bars_input import BarsInput, bars_from
 from .run import Run
-from .signals_input import GivenSignals, SignalsInput, seen_from, signals_from
+from .signals_input import NONE_SEEN, GivenSignals, SignalsInput, seen_from, signals_from
 from .unsaved_trials import UNSAVED
 
 
@@ -132,6 +132,10 @@ def backtest(
         bars = bars_from(data, reading)
         given = _given(request, bars, strategy, signals, options)
         request = replace(request, strategy=given.name)
+        if isinstance(signals, str | os.PathLike):
+            seen = seen_from(options.get("bars_seen"))
+            text = None if seen is None else ",".join(map(str, seen)) or NONE_SEEN
+            request = replace(request, signals=path_of(signals, "signals"), bars_seen=text)
         in_memory = not (data is None or isinstance(data, str | os.PathLike))
         return backtest_request(
             request,
@@ -157,6 +161,8 @@ def _given(
                 raise UsageError(
                     f"signals: they take the place of a strategy, and {argument} is given too. Leave one of them out."
                 )
+        if isinstance(signals, str | os.PathLike):
+            return GivenStrategy(SIGNALS)
         seen = seen_from(options.get("bars_seen"))
         made = GivenSignals(signals_from(signals, bars), bars_seen=seen, short=request.short)
         return GivenStrategy(made.name, instance=made, has_name=False)

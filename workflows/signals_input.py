@@ -7,17 +7,21 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from ..arrays import FloatArray, IntArray, TimeArray
 from ..data.bars import Bars, utc
+from ..data.formats.table import Places
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL
 from ..data.time_range import TimeRange
+from ..engine.run_request import RunRequest
 from ..errors import DataError, UsageError, kind_of, quoted_value
 from ..models.signals import NO_SIGNAL, Signals
+from ..storage.paths import path_of
 from ..strategies.base import Position, Strategy
+from .signals_file import PROBABILITIES, SIGNAL_COLUMNS, SignalTable, no_signals, read_signals_file, signal_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 else:
     SignalsInput = object
 
-PROBABILITIES = ("p_sell", "p_hold", "p_buy")
+NONE_SEEN = "none"
 _SUM_TOLERANCE = 1e-6
 _REMEDY = 'name it: series.rename("signal") for SELL=0, HOLD=1, BUY=2, or series.rename("exposure") for shares of equity'
 
@@ -92,8 +96,8 @@ class GivenSignals(Strategy):
         super().__init__(short=short)
         if rows.kind == "exposure" and not short and (rows.values < 0).any():
             raise UsageError(
-                f"signals: {int((rows.values < 0).sum()):,} exposures are below 0, which is a short position, and short is "
-                "False. Give short=True, or raise them to 0."
+                f"signals: {int((rows.values < 0).sum()):,} exposures are below 0, the first at "
+                f"{utc(rows.time[np.argmax(rows.values < 0)])}, which is a short position. Add --short, or raise them to 0."
             )
         self.rows = rows
         self.bars_seen = bars_seen
@@ -127,11 +131,11 @@ def signals_from(given: SignalsInput, bars: Bars) -> GivenRows:
     Parameters
     ----------
     given : Series, DataFrame, str or Path
-        With the open times of bars in the index, in any zone, or a table with a time column; a path is a CSV or Parquet file
-        of such a table. **A Series** of whole numbers up to 2 or of the text SELL, HOLD, BUY holds signals; one with fractions
-        or values below 0 holds exposures, shares of equity from -1 to 1. A Series of 0 and 1 alone could be either: its name,
-        ``signal`` or ``exposure``, decides. **A table** has the column ``signal``, or ``p_sell``, ``p_hold`` and ``p_buy``
-        (with ``signal`` next to them or not), or ``exposure``. Other columns are ignored. NaN means no signal.
+        With the open times of bars in the index, in any zone, or a table with a time column; a path is a CSV, Parquet or
+        Feather file of such a table. **A Series** of whole numbers up to 2 or of the text SELL, HOLD, BUY holds signals; one
+        with fractions or values below 0 holds exposures, shares of equity from -1 to 1. A Series of 0 and 1 alone could be
+        either: its name, ``signal`` or ``exposure``, decides. **A table** has the column ``signal``, or ``p_sell``, ``p_hold``
+        and ``p_buy`` (with ``signal`` next to them or not), or ``exposure``. Other columns are ignored. NaN means no signal.
     bars : Bars
         All bars; a bar without a row has no signal.
 
@@ -143,29 +147,31 @@ def signals_from(given: SignalsInput, bars: Bars) -> GivenRows:
         For times that match no bar or occur twice, values out of range, probabilities that do not sum to 1, or a missing
         column.
     """
-    import pandas as pd
+    is_path = isinstance(given, str | os.PathLike)
+    table = read_signals_file(path_of(given, "signals")) if is_path else _table_of(given)
+    order = np.argsort(table.time, kind="stable")
+    places = table.places._replace(numbers=np.asarray(table.places.numbers)[order])
+    columns = {name: values[order] for name, values in table.columns.items()}
+    table = table._replace(time=table.time[order], columns=columns, places=places)
+    _check_times(table, bars)
+    return _rows_of(table)
 
-    from .time_stamps_input import stamped
 
-    what = "signals"
-    if isinstance(given, str | os.PathLike):
-        what = f"signals, {Path(given).name}"
-        given = _read(Path(given))
-    if isinstance(given, pd.Series):
-        name = given.name if isinstance(given.name, str) and given.name in ("signal", "exposure") else _kind_of(given)
-        given = given.to_frame(name=name)
-    if not isinstance(given, pd.DataFrame):
-        raise UsageError(
-            f"signals: expected a Series or a DataFrame with the bars' open times as its index, or a path of one, got "
-            f"{kind_of(given)}. Give it the times: pandas.Series(values, index=frame.index)."
-        )
-    if given.empty:
-        raise DataError(f"{what}: there are no rows. Give one for each bar.")
-    time, columns = stamped(given, what)
-    order = np.argsort(time, kind="stable")
-    time, columns = time[order], columns.iloc[order]
-    _check_times(time, bars, what)
-    return _rows_of(columns, time, what)
+def given_signals(request: RunRequest, bars: Bars) -> GivenSignals:
+    """Return the strategy that trades a request's file of signals.
+
+    Raises
+    ------
+    UsageError
+        For ``--bars-seen`` in another form, exposures below 0 without ``--short``, and as `signals_from`.
+    DataError
+        As `signals_from`.
+    """
+    text, seen = request.bars_seen, None
+    if text is not None:
+        each = [] if text.strip().lower() == NONE_SEEN else text.split(",")
+        seen = tuple(TimeRange.parse(part, option="--bars-seen") for part in each)
+    return GivenSignals(signals_from(cast(Path, request.signals), bars), bars_seen=seen, short=request.short)
 
 
 def seen_from(bars_seen: Sequence[TimeRange | str] | None) -> tuple[TimeRange | str, ...] | None:
@@ -189,17 +195,46 @@ def seen_from(bars_seen: Sequence[TimeRange | str] | None) -> tuple[TimeRange | 
     return tuple(TimeRange.parse(each, option="bars_seen") if isinstance(each, str) else each for each in bars_seen)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _table_of(given: object) -> SignalTable:
+    """Return the columns of signals of a Series or a DataFrame."""
     import pandas as pd
 
-    is_parquet = path.suffix.lower() == ".parquet"
-    if not is_parquet and not path.name.lower().endswith((".csv", ".csv.gz")):
-        raise UsageError(f"signals: {path} ends in {path.suffix or 'no suffix'!r}, expected .csv, .csv.gz or .parquet.")
-    try:
-        return pd.read_parquet(path) if is_parquet else pd.read_csv(path)
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's errors are ValueErrors
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"signals: {path} cannot be read ({reason}). Check the path and the file.") from None
+    from .time_stamps_input import stamped
+
+    if isinstance(given, pd.Series):
+        name = given.name if isinstance(given.name, str) and given.name in ("signal", "exposure") else _kind_of(given)
+        given = given.to_frame(name=name)
+    if not isinstance(given, pd.DataFrame):
+        raise UsageError(
+            f"signals: expected a Series or a DataFrame with the bars' open times as its index, or a path of one, got "
+            f"{kind_of(given)}. Give it the times: pandas.Series(values, index=frame.index)."
+        )
+    if given.empty:
+        raise DataError("signals: there are no rows. Give one for each bar.")
+    time, columns = stamped(given, "signals")
+    names = columns.columns.tolist()
+    there = [name for name in SIGNAL_COLUMNS if name in names]
+    doubled = next((name for name in there if names.count(name) > 1), None)
+    if doubled is not None:
+        raise DataError(f"signals: the column '{doubled}' is there twice. Remove or rename one.")
+    if not there:
+        raise no_signals("signals", names)
+    places = Places("signals", "row", range(1, len(time) + 1))
+    return SignalTable(time, {name: _floats(columns[name], name, places) for name in there}, places)
+
+
+def _floats(column: pd.Series, name: str, places: Places) -> FloatArray:
+    """Return a column as floats, NaN where it is blank; text SELL, HOLD, BUY in any case is read as signals."""
+    kind = column.dtype.kind
+    if name == "signal" and kind == "b":
+        raise DataError("signals: signal holds True and False, expected SELL=0, HOLD=1, BUY=2 or their names.")
+    if name == "signal" and kind not in "iuf":
+        blank = column.isna().tolist()
+        texts = ["" if is_blank else str(cell) for cell, is_blank in zip(column, blank, strict=True)]
+        return signal_codes(texts, name, places)
+    if kind not in "iufb" or (kind == "b" and name != "exposure"):
+        raise DataError(f"signals: the column '{name}' holds {column.dtype}, expected numbers.")
+    return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
 
 
 def _kind_of(series: pd.Series) -> str:
@@ -216,26 +251,36 @@ def _kind_of(series: pd.Series) -> str:
     return "signal" if BUY in values and values <= {NO_SIGNAL, SELL, HOLD, BUY} else "exposure"
 
 
-def _check_times(time: TimeArray, bars: Bars, what: str) -> None:
+def _check_times(table: SignalTable, bars: Bars) -> None:
+    """Refuse a time that occurs twice, and one that is not the open time of a bar."""
+    time, places = table.time, table.places
+    place = f"{places.name}, {places.kind}"
     twice = np.flatnonzero(time[1:] == time[:-1])
     if len(twice):
-        raise DataError(f"{what}: the time {utc(time[twice[0]])} occurs twice ({len(twice):,} such rows). Keep one row a bar.")
-    place = np.searchsorted(bars.time, time).clip(max=len(bars) - 1)
-    strange = np.flatnonzero(bars.time[place] != time)
-    if len(strange):
-        first = time[strange[0]]
+        first, second = sorted(np.asarray(places.numbers)[twice[0] : twice[0] + 2].tolist())
         raise DataError(
-            f"{what}: {len(strange):,} of {len(time):,} times match no bar, the first {utc(first)}. A row has the OPEN time of "
-            f"its bar, in UTC; the bars are {bars}. Shift or cut the rows: rows.loc[rows.index.isin(frame.index)]."
+            f"{place} {second}: the time {utc(time[twice[0]])} occurs twice, first in {places.kind} {first} ({len(twice):,} "
+            "such rows). Keep one row a bar."
         )
+    at = np.searchsorted(bars.time, time).clip(max=len(bars) - 1)
+    strange = np.flatnonzero(bars.time[at] != time)
+    if not len(strange):
+        return
+    past = (time[strange] - bars.time[0]) % bars.step
+    shift = past[0] if (past == past[0]).all() else np.timedelta64(0)
+    seconds = shift / np.timedelta64(1, "s")
+    why = f" All of them are {seconds:,g} s past the open time of a bar: subtract that." if seconds else ""
+    raise DataError(
+        f"{place} {places.numbers[strange[0]]}: {len(strange):,} of {len(time):,} times match no bar, the first "
+        f"{utc(time[strange[0]])}.{why} A row has the OPEN time of its bar, in UTC or with its offset; the bars are {bars}. "
+        "Shift the rows, or leave out those of other bars: rows.loc[rows.index.isin(frame.index)] of a Series or DataFrame."
+    )
 
 
-def _rows_of(columns: pd.DataFrame, time: TimeArray, what: str) -> GivenRows:
+def _rows_of(table: SignalTable) -> GivenRows:
     """Return the rows of the one kind that the columns hold."""
-    there = [name for name in ("signal", *PROBABILITIES, "exposure") if name in columns.columns]
-    doubled = next((name for name in there if columns.columns.tolist().count(name) > 1), None)
-    if doubled is not None:
-        raise DataError(f"{what}: the column '{doubled}' is there twice. Remove or rename one.")
+    time, columns, places = table
+    there, what = [*columns], places.name
     given = [name for name in PROBABILITIES if name in there]
     if given and len(given) < 3:
         missing = ", ".join(name for name in PROBABILITIES if name not in there)
@@ -243,64 +288,46 @@ def _rows_of(columns: pd.DataFrame, time: TimeArray, what: str) -> GivenRows:
     if "exposure" in there:
         if len(there) > 1:
             raise DataError(f"{what}: it has exposure and {there[0]}, and only one can be traded. Drop the other column.")
-        return GivenRows("exposure", time, _checked(columns["exposure"], "exposure", -1.0, 1.0, what))
-    signal = None if "signal" not in there else _classes(columns["signal"], what)
-    if given:
-        probabilities = np.column_stack([_checked(columns[name], name, 0.0, 1.0, what) for name in PROBABILITIES])
-        known = np.isfinite(probabilities).all(axis=1)
-        wrong = np.flatnonzero(known & (np.abs(probabilities.sum(axis=1) - 1) > _SUM_TOLERANCE))
-        if len(wrong):
-            total = probabilities[wrong[0]].sum()
-            raise DataError(
-                f"{what}: at {utc(time[wrong[0]])} the probabilities sum to {total:.6g}, expected 1 ({len(wrong):,} such "
-                "rows). Divide each row by its sum, if that is what they mean."
-            )
-        if signal is not None:
-            signal = np.where(known, signal, np.nan)
-        return GivenRows("probabilities", time, probabilities, signal)
-    if signal is None:
-        names = ", ".join(map(str, columns.columns[:15])) or "none"
+        return GivenRows("exposure", time, _within(columns["exposure"], "exposure", -1.0, 1.0, places))
+    signal = None if "signal" not in there else _classes(columns["signal"], places)
+    if signal is not None and not given:
+        return GivenRows("signal", time, signal)
+    probabilities = np.column_stack([_within(columns[name], name, 0.0, 1.0, places) for name in PROBABILITIES])
+    known = np.isfinite(probabilities).all(axis=1)
+    wrong = np.flatnonzero(known & (np.abs(probabilities.sum(axis=1) - 1) > _SUM_TOLERANCE))
+    if len(wrong):
+        at = wrong[0]
         raise DataError(
-            f"{what}: no column holds signals; its columns are {names}. Name one signal or exposure, or three "
-            f"{', '.join(PROBABILITIES)}."
+            f"{what}, {places.kind} {places.numbers[at]}: at {utc(time[at])} the probabilities sum to "
+            f"{probabilities[at].sum():.9g}, expected 1 ({len(wrong):,} such rows). Divide each row by its sum, if that is "
+            "what they mean, and write every digit."
         )
-    return GivenRows("signal", time, signal)
+    return GivenRows("probabilities", time, probabilities, None if signal is None else np.where(known, signal, np.nan))
 
 
-def _classes(column: pd.Series, what: str) -> FloatArray:
-    """Return signals 0, 1, 2 as floats, NaN for none; text SELL, HOLD, BUY in any case is read."""
-    if column.dtype.kind in "iuf":
-        values = _checked(column, "signal", NO_SIGNAL, BUY, what)
-        wrong = np.flatnonzero(np.isfinite(values) & (values != np.round(values)))
-        if len(wrong):
-            raise DataError(f"{what}: signal {values[wrong[0]]:g} in row {wrong[0] + 1} is not SELL=0, HOLD=1 or BUY=2.")
-        if (values == NO_SIGNAL).any() and not (values == BUY).any():
-            raise DataError(
-                f"{what}: signal holds -1 and never 2, as in -1 for short, 0 for flat, 1 for long. Signals are SELL=0, HOLD=1, "
-                "BUY=2, and -1 is a bar without one. If yours are sides, name them exposure; if not, write NaN for -1."
-            )
-        return np.where(values == NO_SIGNAL, np.nan, values)
-    if column.dtype.kind == "b":
-        raise DataError(f"{what}: signal holds True and False, expected SELL=0, HOLD=1, BUY=2 or their names.")
-    codes = dict(zip(CLASS_NAMES, (SELL, HOLD, BUY), strict=True))
-    blank = column.isna().to_numpy()
-    names = [str(each).strip().upper() for each in column]
-    for row, (name, is_blank) in enumerate(zip(names, blank, strict=True), 1):
-        if not is_blank and name not in codes:
-            raise DataError(f"{what}: signal '{name:.40}' in row {row} is not {', '.join(CLASS_NAMES)} or 0, 1, 2.")
-    return np.array([codes.get(name, np.nan) for name in names], dtype=np.float64)
+def _classes(values: FloatArray, places: Places) -> FloatArray:
+    """Return signals 0, 1, 2, NaN for none."""
+    _within(values, "signal", NO_SIGNAL, BUY, places)
+    wrong = np.flatnonzero(np.isfinite(values) & (values != np.round(values)))
+    if len(wrong):
+        raise DataError(f"{places.at(int(wrong[0]), 'signal')}: {values[wrong[0]]:g} is not SELL=0, HOLD=1 or BUY=2.")
+    if (values == NO_SIGNAL).any() and not (values == BUY).any():
+        first = int(np.argmax(values == NO_SIGNAL))
+        raise DataError(
+            f"{places.at(first, 'signal')}: signal holds -1 and never 2, as in -1 for short, 0 for flat, 1 for long. Signals "
+            "are SELL=0, HOLD=1, BUY=2, and -1 is a bar without one. If yours are sides, name them exposure; if not, leave "
+            "those cells blank."
+        )
+    return np.where(values == NO_SIGNAL, np.nan, values)
 
 
-def _checked(column: pd.Series, name: str, low: float, high: float, what: str) -> FloatArray:
-    """Return a column of numbers within limits, NaN allowed."""
-    if column.dtype.kind not in "iuf" and not (column.dtype.kind == "b" and name == "exposure"):
-        raise DataError(f"{what}: the column '{name}' holds {column.dtype}, expected numbers.")
-    values = np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
+def _within(values: FloatArray, name: str, low: float, high: float, places: Places) -> FloatArray:
+    """Return numbers within limits, NaN allowed."""
     wrong = np.flatnonzero(~np.isnan(values) & ~((values >= low) & (values <= high)))
     if len(wrong):
         raise DataError(
-            f"{what}: {name} is {values[wrong[0]]:g} in row {wrong[0] + 1}, expected {low:g} to {high:g} "
-            f"({len(wrong):,} such rows)."
+            f"{places.at(int(wrong[0]), name)}: {values[wrong[0]]:g} is outside {low:g} to {high:g} ({len(wrong):,} such "
+            "rows). Check the column, or leave the cell blank where there is no signal."
         )
     return values
 

@@ -168,7 +168,7 @@ def table_of_batches(batches: Iterator[pa.RecordBatch], choice: ColumnChoice, pa
             for role in builder.roles
         }
         parts = [_column(batch, choice, at, first) for at in choice.time]
-        times = _times(parts[0], builder.column, places) if len(parts) == 1 else _joined_times(parts)
+        times = times_of(parts[0], builder.column, places) if len(parts) == 1 else _joined_times(parts)
         marks = [str(mark) for mark in arrays["synthetic"].unique().to_pylist()[:10]] if "synthetic" in arrays else []
         symbols = [_column(batch, choice, at, first).to_pylist() for at in choice.symbols]
         markets = [[_market(cell) for cell in cells] for cells in symbols]
@@ -218,7 +218,8 @@ def _floats(array: pa.Array, column: str, places: Places, faults: Faults) -> Flo
     return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _times(array: pa.Array, column: TimeColumn, places: Places) -> TimeArray:
+def times_of(array: pa.Array, column: TimeColumn, places: Places) -> TimeArray:
+    """Return the stamps in UTC of a column of times, epoch numbers or text."""
     import pandas as pd
     import pyarrow as pa
 

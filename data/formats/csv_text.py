@@ -102,7 +102,7 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
                 piece = _of_market(piece, choice.symbols, reading.symbol, builder)
             if not piece.rows:
                 continue
-            cells = list(zip(*_equal_width(piece, len(header), path.name, faults), strict=True))
+            cells = list(zip(*equal_width(piece, len(header), path.name, faults), strict=True))
             places = builder.places(piece.lines)
             values = {
                 role: _lenient_floats(cells[at[role]])
@@ -127,7 +127,8 @@ def _read(path: Path, faults: Faults, reading: Reading, style: NumberStyle | Non
     return table
 
 
-def _equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[list[str]]:
+def equal_width(piece: Piece, width: int, name: str, faults: Faults) -> list[list[str]]:
+    """Return the rows; one of another width than the header's is a fault, and its cells are blank."""
     if set(map(len, piece.rows)) == {width}:
         return piece.rows
     rows = list(piece.rows)
@@ -190,12 +191,12 @@ def _find_layout(content: Content, reading: Reading) -> CsvLayout:
     at, separator, stacked = found
     number, line = filled[at]
     for above, each in filled[:at]:
-        if looks_like_data(_cells(each, separator)):
+        if looks_like_data(cells_of(each, separator)):
             raise DataError(f"{name}, line {above}: a row of data is above the header of line {number}. Fetch the file again.")
     notes = tuple(f"line {each} is above the header and was skipped: {shown(text.strip())}" for each, text in filled[:at])
     last = number if stacked is None else filled[at + stacked.lines - 1][0]
-    first, pieces = _first_piece(_pieces(content, chain(head[last:], lines), separator, last))
-    header = _cells(line, separator) if stacked is None else stacked.header
+    first, pieces = _first_piece(pieces_of(content, chain(head[last:], lines), separator, last))
+    header = cells_of(line, separator) if stacked is None else stacked.header
     place = f"{name}, line {number}"
     header = _with_unnamed_cells(header, separator, [] if first is None else first.rows, place, reading)
     sample = first.rows[0] if first is not None and len(first.rows[0]) == len(header) else ()
@@ -247,7 +248,7 @@ def _header_of(filled: list[tuple[int, str]], reading: Reading, name: str) -> tu
         for separator in SEPARATORS:
             if separator not in line:
                 continue
-            following = [_cells(each, separator) for _, each in filled[at : at + MOST_LINES]]
+            following = [cells_of(each, separator) for _, each in filled[at : at + MOST_LINES]]
             if (stacked := stacked_header(following, reading.symbol, name)) is not None:
                 return at, separator, stacked
             if names_columns(following[0], reading):
@@ -262,11 +263,11 @@ def _layout_without_header(
     number, line = filled[0]
     place = f"{content.path.name}, line {number}"
     separator = max(SEPARATORS, key=line.count)
-    cells = _cells(line, separator)
+    cells = cells_of(line, separator)
     is_data = looks_like_data(cells) or sum(is_number(cell.strip()) for cell in cells) > 3
     if not is_data and (not reading.columns or states_names(reading.columns)):
         choose_columns(cells, place, reading)  # which refuses it
-    first, pieces = _first_piece(_pieces(content, chain(head, lines), separator, 0))
+    first, pieces = _first_piece(pieces_of(content, chain(head, lines), separator, 0))
     choice = choose_by_rows([] if first is None else first.rows, place, reading)
     order = f"are read as {choice.order}, the order of {choice.vendor}" if choice.vendor else "are those of --columns"
     note = f"the file has no header; its {len(choice.header)} columns {order}"
@@ -278,14 +279,15 @@ def _first_piece(pieces: Iterator[Piece]) -> tuple[Piece | None, Iterator[Piece]
     return first, pieces if first is None else chain([first], pieces)
 
 
-def _cells(line: str, separator: str) -> list[str]:
+def cells_of(line: str, separator: str) -> list[str]:
+    """Return the cells of one line; none where it is not a row."""
     try:
         return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
         return []
 
 
-def _pieces(content: Content, lines: Iterable[str], separator: str, above: int) -> Iterator[Piece]:
+def pieces_of(content: Content, lines: Iterable[str], separator: str, above: int) -> Iterator[Piece]:
     """Yield the rows below the first ``above`` lines, a piece at a time; empty lines are skipped."""
     before = above
     reader = csv.reader(lines, strict=True, delimiter=separator)

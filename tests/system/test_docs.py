@@ -139,6 +139,7 @@ GUIDES_RUN = (
     "ARCHITECTURE.md",
     "data.md",
     "python.md",
+    "signals.md",
     "strategies.md",
     "features.md",
     "bases.md",

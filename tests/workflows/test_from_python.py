@@ -181,7 +181,7 @@ def test_a_run_is_shown_in_few_lines_and_with_its_stamps(desk: Path) -> None:
 def test_the_options_are_those_of_the_request() -> None:
     """If it fails, an option of `flagbt run` is missing in Python."""
     flat = {each.name for each in option_table(RunRequest) if each.owner not in ("costs", "rules")}
-    assert set(RunOptions.__annotations__) == flat - {"strategy", "ckpt", "data", "timerange", "params"}
+    assert set(RunOptions.__annotations__) == flat - {"strategy", "signals", "bars_seen", "ckpt", "data", "timerange", "params"}
 
 
 SIGNAL = pd.Series([2, 0], FRAME.index[[10, 500]], name="signal")
