@@ -470,7 +470,7 @@ def test_a_fault_of_another_market_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_how_a_file_was_read_is_in_the_record(tmp_path: Path) -> None:
-    """If it fails, whoever opens a run later does not see that its bars were read in a way that could have been another."""
+    """If it fails, a reader of the run does not see that its bars were read in a way that could have been another."""
     bars = read_bars(put(tmp_path, "klines.csv", klines()))
     assert "order of Binance" in bars.notes[0]
     assert bars.take(slice(5, 20)).notes == bars.notes
