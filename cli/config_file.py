@@ -58,7 +58,10 @@ def read_config(path: Path, known: Collection[str], many: Collection[str] = ()) 
         ) from None
     except yaml.YAMLError as error:
         message = " ".join(str(error).replace('"<unicode string>"', str(path)).split())
-        raise UsageError(f"--config: {path} is not YAML: {message}. Write lines such as 'fee_bps: 10'.") from None
+        remedy = (
+            "Put a value that starts with % in quotes" if "character '%'" in message else "Write lines such as 'fee_bps: 10'"
+        )
+        raise UsageError(f"--config: {path} is not YAML: {message}. {remedy}.") from None
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):

@@ -300,7 +300,7 @@ def _gap_problems(table: Table, step: np.timedelta64 | None, reading: Reading) -
     why = None
     if not hours.text:
         why = perhaps_weekends(time, step, holes) or perhaps_nights(time, step, holes)
-        why = why or times_without_trades(time, holes, bool((table.values["volume"] == 0).any()))
+        why = why or times_without_trades(time, holes, float((table.values["volume"] == 0).mean()))
     return [Problem("gaps", len(holes.at), message, where, why)]
 
 

@@ -10,6 +10,7 @@ from .fill import MOST_FILLED, UNCERTAIN
 from .market_hours import DAY, MINUTE, MINUTES, MONDAY, WEEK, MissingRuns, weekly_text
 
 SHORTEST_NIGHT = np.timedelta64(4 * 3600, "s")
+FEW_ZEROS = 0.01  # of the bars with a volume of 0; a source that has bars for times without trades has more
 FEWEST_GAPS = 20
 LEAST_SHARE = 0.005  # of gaps per bar; outages are rarer
 LONGEST_SHARE = 0.25  # of the missing bars in one gap; else it is an outage
@@ -57,22 +58,23 @@ def perhaps_nights(time: TimeArray, step: np.timedelta64, gaps: MissingRuns) -> 
     )
 
 
-def times_without_trades(time: TimeArray, gaps: MissingRuns, volume_is_zero: bool) -> Explanation | None:
+def times_without_trades(time: TimeArray, gaps: MissingRuns, share_of_zeros: float) -> Explanation | None:
     """Return why the gaps of a market that never closes seem to be times without trades, or None.
 
-    They are many, spread over the file, none holds most of the missing bars, and no bar has a volume of 0: a source that has
+    They are many, spread over the file, none holds most of the missing bars, and hardly a bar has a volume of 0: a source with
     bars for times without trades gives them that volume.
     """
     missing: Int64Array = gaps.missing
     total, count = int(missing.sum()), len(missing)
-    if volume_is_zero or count < max(FEWEST_GAPS, LEAST_SHARE * len(time)) or total > MOST_FILLED * len(time):
+    if share_of_zeros > FEW_ZEROS or count < max(FEWEST_GAPS, LEAST_SHARE * len(time)) or total > MOST_FILLED * len(time):
         return None
     parts = np.unique(PARTS * gaps.at // len(time))
     if len(parts) < FEWEST_PARTS or int(missing.max()) > LONGEST_SHARE * total:
         return None
+    few = "few bars" if share_of_zeros else "no bar"
     return Explanation(
         "times without trades are probably left out, as in the files of some exchanges",
-        f"{count:,} gaps all over the file, the longest of {int(missing.max()):,} bars, and no bar with a volume of 0",
+        f"{count:,} gaps all over the file, the longest of {int(missing.max()):,} bars, and {few} with a volume of 0",
         f"--fill-no-trade --output NEW.csv writes a new file with {total:,} flat bars of volume 0 in them, and lists these; "
         f"{UNCERTAIN}.",
         ("gaps",),

@@ -11,6 +11,7 @@ import logging
 import os
 import pkgutil
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -23,7 +24,7 @@ from ..storage.paths import path_of
 from . import formats
 from .bars import Bars
 from .explanation import REPETITIONS
-from .explanations import explained
+from .explanations import another_level, explained
 from .formats.file_format import FileFormat
 from .formats.markets import of_one_market
 from .formats.table import Faults, Places, Table
@@ -102,7 +103,11 @@ def read_strictly(path: Path, reading: Reading = AS_WRITTEN) -> tuple[Table, Bar
     """
     table = read_table(path, Faults(strict=True, name=path.name), reading)
     table = reversed_rows(table) if is_newest_first(table.time) else table
-    return table, bars_from_table(table, path.name, reading)
+    bars = bars_from_table(table, path.name, reading)
+    if (jump := another_level(table)) is not None:  # two markets, or a split: the bars are right one by one
+        table = table._replace(notes=(*table.notes, f"{jump.found}: {jump.evidence}; flagbt data check states what it may be"))
+        bars = replace(bars, notes=table.notes)
+    return table, bars
 
 
 def read_table(path: Path, faults: Faults, reading: Reading = AS_WRITTEN) -> Table:

@@ -480,3 +480,13 @@ def test_how_a_file_was_read_is_in_the_record(tmp_path: Path) -> None:
     run.tearsheet(page)
     assert "How the file was read" in page.read_text(encoding="utf-8")
     assert "notes" not in flagbt.backtest(BARS, "buy-and-hold").data.to_json()
+
+
+def test_prices_that_stay_at_another_level_are_noted(tmp_path: Path) -> None:
+    """If it fails, two markets one after the other without a column of symbols are one series without a word."""
+    cheap = [
+        f"{iso(stamp + N * 3600)},{','.join(repr(value / 20) for value in row)}"
+        for stamp, row in zip(STAMPS, ROWS, strict=True)
+    ]
+    bars = read_bars(put(tmp_path, "two.csv", PLAIN + "\n".join(cheap)))
+    assert "prices stay at another level: from line 32 on they are 0.05" in bars.notes[0]

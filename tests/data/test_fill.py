@@ -115,9 +115,10 @@ def test_filling_is_offered_only_where_the_file_looks_like_it(name: str, tmp_pat
 def test_a_source_with_bars_of_volume_0_does_not_leave_them_out(tmp_path: Path) -> None:
     """If it fails, gaps of a source that has bars without trades are explained as times without trades."""
     frame = thinned(60, 0.3).frame()
-    frame.iloc[5, 4] = 0.0
-    frame.to_csv(tmp_path / "a.csv", date_format="%Y-%m-%dT%H:%M:%SZ")
-    assert "--fill-no-trade" not in gaps_of(check_table(tmp_path / "a.csv"))[0]
+    for rows, is_offered in ((slice(5, 6), True), (slice(None, None, 20), False)):
+        frame.iloc[rows, 4] = 0.0
+        frame.to_csv(tmp_path / "a.csv", date_format="%Y-%m-%dT%H:%M:%SZ")
+        assert ("--fill-no-trade" in gaps_of(check_table(tmp_path / "a.csv"))[0]) == is_offered
 
 
 def test_the_command(tmp_path: Path, command: Command) -> None:
