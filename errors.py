@@ -7,6 +7,7 @@
     ├── RangeError             exit 1   a time range with no bars, too few, or that overlaps training
     ├── CheckpointError        exit 1   a checkpoint that is missing, damaged or does not fit
     ├── StrategyError          exit 1   a plug-in that cannot be loaded or breaks its contract
+    │   └── ContractError      exit 1   in a package's own tests: the part of the contract that its plug-in breaks
     ├── DeviceError            exit 1   a requested device that is missing, or is out of memory
     ├── TrainingError          exit 1   a training that cannot start or must stop
     └── RecordError            exit 1   a run folder that cannot be written or read
@@ -63,6 +64,20 @@ class CheckpointError(FlagbtError):
 
 class StrategyError(FlagbtError):
     """A strategy or feature plug-in that cannot be loaded, or that breaks its contract."""
+
+
+class ContractError(StrategyError, AssertionError):
+    """A plug-in that a function of ``flagbt.testing`` has tested, and that breaks its contract.
+
+    Attributes
+    ----------
+    part : str
+        The broken part of the contract, such as ``look-ahead``; the message names it too.
+    """
+
+    def __init__(self, message: str = "", part: str = "") -> None:
+        super().__init__(message)
+        self.part = part
 
 
 class DeviceError(FlagbtError):

@@ -33,6 +33,7 @@ LAYERS = (
     ("reports",),
     ("doctor", "sweeps"),
     ("workflows",),
+    ("testing",),
     ("cli",),
     ("__main__", "__init__"),
 )

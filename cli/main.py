@@ -22,6 +22,7 @@ from .config_file import ConfigSetting
 from .console import print_anywhere
 from .data import data_group
 from .doctor import doctor_command
+from .new import new_command
 from .options import FROM_FILE, Group, source_of
 from .pretrain import pretrain_command
 from .run import run_command, show_config
@@ -37,7 +38,7 @@ COMMANDS: dict[str, tuple[click.Command, ...]] = {
     "Results": (runs_group, report_command, compare_command),
     "Models": (train_command, pretrain_command, calibrate_command, ckpt_group),
     "Diagnosis": (doctor_command, verify_group),
-    "Data, strategies, cache": (data_group, strategies_group, cache_group),
+    "Data, strategies, cache": (data_group, strategies_group, new_command, cache_group),
 }
 
 

@@ -107,11 +107,11 @@ def verify_lookahead(
     for number, t in enumerate(moments):
         progress(number, len(moments))
         window = bars.take(slice(t - before, t + after))
-        base = _record(make(), window)
+        base = recorded_run(make(), window)
         for other in (window.take(slice(0, before + 1)), perturb_future(window, before, random)):
-            part = _first_change(base, _record(make(), other), before)
+            part = first_change(base, recorded_run(make(), other), before)
             changed += [part] if part else []
-        pairs.append((base, _record(make(), perturb_past(window, random))))
+        pairs.append((base, recorded_run(make(), perturb_past(window, random))))
     # 3. The verdict
     answers, moved = _moved(pairs)
     has_signals = any(one is not None for one, _ in pairs)
@@ -170,7 +170,7 @@ def _verdict(found: LookaheadTrials) -> Finding:
     return Finding(severity=OK, value=0.0, limit=0.0, message=f"{unchanged} {known}")
 
 
-def _record(strategy: Strategy | type[object], bars: Bars) -> Simulation | None:
+def recorded_run(strategy: Strategy | type[object], bars: Bars) -> Simulation | None:
     """Return the run over all bars; None if no bar has a signal."""
     from ..data.time_range import TimeRange
     from ..engine.backtest import run_backtest
@@ -181,7 +181,7 @@ def _record(strategy: Strategy | type[object], bars: Bars) -> Simulation | None:
         return None
 
 
-def _first_change(one: Simulation | None, other: Simulation | None, t: int) -> str:
+def first_change(one: Simulation | None, other: Simulation | None, t: int) -> str:
     """Return the first part of the record up to bar t that differs; empty if none does."""
     if one is None or other is None:
         known = one or other

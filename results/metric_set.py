@@ -67,8 +67,12 @@ class MetricSet:
         StrategyError
             When a package's metric cannot be loaded, or is not valid.
         """
-        taken = frozenset({*dir(cls), *(each.name for each in fields(cls)), *(figure.name for figure in FIGURES)})
-        return (*cls.built_in(), *plugin_metrics(taken))
+        return (*cls.built_in(), *plugin_metrics(cls.taken()))
+
+    @classmethod
+    def taken(cls) -> frozenset[str]:
+        """Return the names that no package's metric may have: those of metrics, attributes and columns."""
+        return frozenset({*dir(cls), *(each.name for each in fields(cls)), *(figure.name for figure in FIGURES)})
 
     @classmethod
     def of(cls, run: RunView) -> Self:

@@ -54,13 +54,13 @@ def find_strategy(name: str) -> type[Any]:
         When the object cannot be imported or is not a strategy class, or two packages offer one name.
     """
     if ":" in name:
-        return check_strategy(load_object(name, what="strategy"), name)
+        return strategy_class(load_object(name, what="strategy"), name)
     table = _table()
     if name not in table:
         raise UsageError(
             f"strategy '{name}' is not registered. {nearest(name, table)} Name your own class as package.module:Class."
         )
-    return check_strategy(load_object(table[name], what="strategy"), name)
+    return strategy_class(load_object(table[name], what="strategy"), name)
 
 
 def name_in_registry(path: str) -> str | None:
@@ -79,7 +79,7 @@ def _table() -> dict[str, str]:
     return table
 
 
-def check_strategy(found: object, name: str) -> type[Any]:
+def strategy_class(found: object, name: str) -> type[Any]:
     """Return a strategy's class; raises StrategyError for anything else."""
     # A subclass of backtrader.Strategy has imported Backtrader already; sys.modules avoids the import for all others.
     backtrader = sys.modules.get("backtrader")

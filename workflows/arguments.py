@@ -140,9 +140,9 @@ def strategy_from(value: object) -> GivenStrategy:
 
 
 def _of_class(kind: type[object]) -> GivenStrategy:
-    from ..strategies.registry import check_strategy, name_in_registry
+    from ..strategies.registry import name_in_registry, strategy_class
 
-    check_strategy(kind, kind.__name__)
+    strategy_class(kind, kind.__name__)
     path = f"{kind.__module__}:{kind.__qualname__}"
     registered = name_in_registry(path)
     if registered is not None:

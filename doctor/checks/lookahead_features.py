@@ -50,7 +50,7 @@ def _run(subject: Subject) -> Finding:
     for which, table in tables.items():
         if table is None or (which == "served" and table is subject.trained):
             continue
-        if not _rows_repeat(table, subject.bars):
+        if not rows_repeat(table, subject.bars):
             return Finding(
                 severity=SUSPECT,
                 message=f"The {which} rows differ when computed twice from the same bars, so look-ahead is unknown.",
@@ -58,7 +58,7 @@ def _run(subject: Subject) -> Finding:
                 otherwise="A deterministic function gives the same rows for the same bars.",
                 evidence=FeatureReach(repeats=False),
             )
-        reach, tried = _look_ahead(table, subject.bars, subject.random(3))
+        reach, tried = reach_ahead(table, subject.bars, subject.random(3))
         moments += tried
         for column, bars, to_start in zip(table.columns, reach.bars.tolist(), reach.to_start.tolist(), strict=True):
             if bars:
@@ -104,12 +104,13 @@ def _verdict(subject: Subject, found: FeatureReach) -> Finding:
     )
 
 
-def _rows_repeat(table: FeatureTable, bars: Bars) -> bool:
+def rows_repeat(table: FeatureTable, bars: Bars) -> bool:
+    """Return whether the rows are the same when they are computed twice from the same bars."""
     part = bars.take(slice(0, min(len(bars), 1_000)))
     return bool(np.array_equal(table(part), table(part), equal_nan=True))
 
 
-def _look_ahead(table: FeatureTable, bars: Bars, random: np.random.Generator) -> tuple[Reach, int]:
+def reach_ahead(table: FeatureTable, bars: Bars, random: np.random.Generator) -> tuple[Reach, int]:
     """Return the largest reach of every column over all moments, and the number of moments."""
     whole = table(bars)
     spread = np.nan_to_num(np.nanstd(np.where(np.isfinite(whole), whole, np.nan), axis=0)) if len(whole) else np.zeros(0)

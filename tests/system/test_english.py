@@ -27,7 +27,7 @@ NO_PREDICATE = re.compile(
 def texts() -> list[Path]:
     """Return the tracked files that people read, this one and the history aside."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    kinds = (".py", ".md", ".js", ".css", ".jinja", ".cfg", ".toml", "Makefile", ".ci/run", ".ci/audit")
+    kinds = (".py", ".md", ".js", ".css", ".jinja", ".template", ".cfg", ".toml", "Makefile", ".ci/run", ".ci/audit")
     chosen = [
         name
         for name in listed

@@ -1,0 +1,1 @@
+"""Plug-ins for flagbt: one of each kind that a package can offer."""
