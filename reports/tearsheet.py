@@ -162,6 +162,7 @@ def _settings(stored: RunRecord) -> list[tuple[str, str]]:
         rows.append(("Gaps in the file", f"{whole(data.gaps)}, {whole(data.missing_bars)} bars missing"))
     if data.closed_hours:
         rows.append(("Closed hours (UTC)", data.closed_hours))
+    rows += [("How the file was read", note) for note in data.notes or ()]
     if checkpoint:
         rows.append(("Labels", label_spec(checkpoint.labels).question))
     return rows + [(name.replace("_", " ").capitalize(), setting_text(each)) for name, each in stored.settings.items()]

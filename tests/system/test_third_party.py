@@ -125,7 +125,7 @@ def test_its_features_are_trained_on_diagnosed_calibrated_and_swept(third_party:
     assert "worst_day" in json.loads(third_party.flagbt(*run))["metrics"]
     fit = ("calibrate", "--ckpt", "theirs", "--data", "sample.csv", *LATER, "--output", "fitted.json", "--json")
     assert json.loads(third_party.flagbt(*fit))
-    grid = ("--calibration", "none,fitted.json", "--timerange", "20240801-20241001")
+    grid = ("--calibration", "none", "--calibration", "fitted.json", "--timerange", "20240801-20241001")
     assert json.loads(third_party.flagbt("sweep", "--ckpt", "theirs", "--data", "sample.csv", *grid, "--json"))["grid"]
 
 
