@@ -175,6 +175,18 @@ def test_bars_seen_and_unstated_bars(command: Command) -> None:
         assert mark in out
 
 
+def test_a_range_without_signals_is_refused(command: Command) -> None:
+    """If it fails, a run without a signal is blamed on a warm-up that signals do not have."""
+    written("s.csv", words_of(OWN.loc["2024-02"]))
+    written("blank.csv", words_of(OWN.assign(signal=-1)))
+    code, _, err = command("run", *RANGE, "--signals", "s.csv")
+    assert code == 1
+    assert (
+        "none of the 744 bars to be traded has one, 2024-01-01T00:00:00Z to 2024-01-31T23:00:00Z; they are from 2024-02" in err
+    )
+    assert "every row is blank" in command("run", *RANGE, "--signals", "blank.csv")[2]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
