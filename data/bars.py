@@ -94,6 +94,8 @@ class Bars:
         The grid's step; by default the most frequent distance between neighbours (one hour for a single bar).
     reading : Reading
         What was stated about the file that they were read from, for records; its closed hours are those of the market.
+    notes : tuple of str
+        How the file was read, for records.
 
     Attributes
     ----------
@@ -117,6 +119,7 @@ class Bars:
     synthetic: bool = False
     step: np.timedelta64 = field(default=np.timedelta64("NaT"))
     reading: Reading = field(default=AS_WRITTEN, kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
     bars_per_year: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -263,7 +266,13 @@ class Bars:
         """Return the bars at the positions ``part`` (at least one, contiguous), with the same step, year, hours and source."""
         columns = {name: getattr(self, name)[part] for name in COLUMNS}
         taken = Bars(
-            self.time[part], **columns, source=self.source, synthetic=self.synthetic, step=self.step, reading=self.reading
+            self.time[part],
+            **columns,
+            source=self.source,
+            synthetic=self.synthetic,
+            step=self.step,
+            reading=self.reading,
+            notes=self.notes,
         )
         for name in ("bars_per_year", "market_hours"):
             object.__setattr__(taken, name, getattr(self, name))

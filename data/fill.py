@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,18 +83,11 @@ def fill_no_trade(bars: Bars) -> FillResult:
     is_open = ~bars.market_hours.is_closed(time)
     time, source = time[is_open], source[is_open]
     order = np.argsort(np.concatenate([bars.time, time]), kind="stable")
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([getattr(bars, name), bars.close[source] if name != "volume" else np.zeros(len(source))])[order]
         for name in COLUMNS
     }
-    filled = Bars(
-        np.concatenate([bars.time, time])[order],
-        **columns,
-        source=bars.source,
-        synthetic=bars.synthetic,
-        step=bars.step,
-        reading=bars.reading,
-    )
+    filled = replace(bars, time=np.concatenate([bars.time, time])[order], **columns)
     longest = int(np.argmax(runs.missing))
     return FillResult(filled, order >= len(bars), int(runs.missing[longest]), np.datetime64(runs.first[longest]))
 

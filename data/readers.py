@@ -146,7 +146,15 @@ def bars_from_table(table: Table, source: str, reading: Reading = AS_WRITTEN) ->
         Of `Bars`, with the places in the file.
     """
     try:
-        bars = Bars(table.time, **table.values, source=source, synthetic=table.synthetic, step=UNKNOWN_STEP, reading=reading)
+        bars = Bars(
+            table.time,
+            **table.values,
+            source=source,
+            synthetic=table.synthetic,
+            step=UNKNOWN_STEP,
+            reading=reading,
+            notes=table.notes,
+        )
     except DataError as error:
         places = _places_in_file(str(error), table.places)
         about_prices = ", expected " in str(error)

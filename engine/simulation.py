@@ -43,6 +43,8 @@ class DataInfo(JsonRecord):
         Of the whole file; None for bars that were not read from one. Bars of a market's closed hours are not missing.
     closed_hours : str or None
         When the market is closed each week, in UTC, as text; None for one that does not close.
+    notes : tuple of str, or None
+        How the file was read, where more than one way was conceivable; None for the usual form.
     """
 
     source: str
@@ -56,6 +58,7 @@ class DataInfo(JsonRecord):
     gaps: int | None = field(default=None, metadata=OMIT_NONE)
     missing_bars: int | None = field(default=None, metadata=OMIT_NONE)
     closed_hours: str | None = field(default=None, metadata=OMIT_NONE)
+    notes: tuple[str, ...] | None = field(default=None, metadata=OMIT_NONE)
 
     @classmethod
     def of(cls, source: Bars, traded: Bars, *, is_file: bool) -> DataInfo:
@@ -72,6 +75,7 @@ class DataInfo(JsonRecord):
             gaps=len(source.gaps) if is_file else None,
             missing_bars=sum(gap.missing for gap in source.gaps) if is_file else None,
             closed_hours=source.market_hours.text or None if is_file else None,
+            notes=source.notes or None,
         )
 
 

@@ -76,7 +76,7 @@ def render_tearsheet(stored: RunRecord) -> str:
 def title_of(info: RunInfo) -> str:
     """Return the user's name for a run, or its strategy and checkpoint."""
     checkpoint = "" if info.checkpoint is None else f", checkpoint {info.checkpoint.name}"
-    return info.name or f"{info.config.strategy_name}{checkpoint}"
+    return info.name or f"{info.config.title}{checkpoint}"
 
 
 def command(config: Mapping[str, JsonValue]) -> str:
@@ -162,6 +162,7 @@ def _settings(stored: RunRecord) -> list[tuple[str, str]]:
         rows.append(("Gaps in the file", f"{whole(data.gaps)}, {whole(data.missing_bars)} bars missing"))
     if data.closed_hours:
         rows.append(("Closed hours (UTC)", data.closed_hours))
+    rows += [("How the file was read", note) for note in data.notes or ()]
     if checkpoint:
         rows.append(("Labels", label_spec(checkpoint.labels).question))
     return rows + [(name.replace("_", " ").capitalize(), setting_text(each)) for name, each in stored.settings.items()]

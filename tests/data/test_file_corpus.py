@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import flagbt
 from flagbt.data.bars import COLUMNS, HOUR, Bars
 from flagbt.data.formats import compressed_text as content
 from flagbt.data.readers import FORMATS, bars_of_file, file_of, read_bars
@@ -466,3 +467,16 @@ def test_a_fault_of_another_market_does_not_matter(tmp_path: Path) -> None:
     for symbol, message in (("ETH", "'NULL'"), ("SOL", "'BTC', 'ETH'")):
         with pytest.raises(DataError, match=message):
             read_bars(path, symbol=symbol)
+
+
+def test_how_a_file_was_read_is_in_the_record(tmp_path: Path) -> None:
+    """If it fails, a reader of the run does not see that its bars were read in a way that could have been another."""
+    bars = read_bars(put(tmp_path, "klines.csv", klines()))
+    assert "order of Binance" in bars.notes[0]
+    assert bars.take(slice(5, 20)).notes == bars.notes
+    run = flagbt.backtest(bars, "buy-and-hold")
+    assert run.data.notes == bars.notes
+    page = tmp_path / "page.html"
+    run.tearsheet(page)
+    assert "How the file was read" in page.read_text(encoding="utf-8")
+    assert "notes" not in flagbt.backtest(BARS, "buy-and-hold").data.to_json()
