@@ -107,7 +107,7 @@ class GivenSignals(Strategy):
         """Refuse a range of bars of which none has a signal; raises RangeError with the range of the signals."""
         known = self.rows.time[np.isfinite(self.rows.values.reshape(len(self.rows.time), -1)).all(axis=1)]
         traded = bars.time[bars.between(timerange)]
-        if len(known) and (not len(traded) or np.isin(traded, known).any()):
+        if not len(traded) or np.isin(traded, known).any():  # the engine refuses a range without bars
             return
         span = f"they are from {utc(known[0])} to {utc(known[-1])}" if len(known) else "every row is blank"
         raise RangeError(

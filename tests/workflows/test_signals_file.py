@@ -185,6 +185,7 @@ def test_a_range_without_signals_is_refused(command: Command) -> None:
         "none of the 744 bars to be traded has one, 2024-01-01T00:00:00Z to 2024-01-31T23:00:00Z; they are from 2024-02" in err
     )
     assert "every row is blank" in command("run", *RANGE, "--signals", "blank.csv")[2]
+    assert "no bar opens in it" in command("run", "--timerange", "2030", "--signals", "blank.csv")[2]
 
 
 @pytest.mark.parametrize(
