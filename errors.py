@@ -165,6 +165,7 @@ _SYNONYMS: tuple[tuple[str, str], ...] = (
     ("short", "shorts allow-short allow-shorts can-short long-short shorting"),
     ("strategy", "strat algo algorithm strategy-name s"),
     ("decision", "threshold argmax rule"),
+    ("signals", "signal signals-file signal-file predictions prediction preds"),
     ("validation", "val valid eval dev validation-data validation-range test-size val-split validation-split"),
     ("holdout", "hold-out test test-size out-of-sample oos"),
     ("lora-rank", "rank r lora-r lora"),

@@ -88,6 +88,11 @@ class RunSettings(JsonRecord, Mapping[str, JsonValue]):
         return str(self.get("strategy_name") or self.strategy)
 
     @property
+    def title(self) -> str:
+        """The strategy's own name, with the file of signals that it trades, if any."""
+        return f"{self.strategy_name} {self['signals']}" if "signals" in self else self.strategy_name
+
+    @property
     def signals_digest(self) -> str | None:
         """The digest of the signals that were computed elsewhere; None for a strategy."""
         parameters = self.get("parameters")

@@ -166,7 +166,7 @@ def labels(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _short(run: RunRecord) -> str:
-    return f"{run.settings.strategy_name}{'' if run.checkpoint is None else f' {run.checkpoint.name}'}"
+    return f"{run.settings.title}{'' if run.checkpoint is None else f' {run.checkpoint.name}'}"
 
 
 def comparison_sentence(runs: Sequence[RunRecord]) -> str:

@@ -76,7 +76,7 @@ def render_tearsheet(stored: RunRecord) -> str:
 def title_of(info: RunInfo) -> str:
     """Return the user's name for a run, or its strategy and checkpoint."""
     checkpoint = "" if info.checkpoint is None else f", checkpoint {info.checkpoint.name}"
-    return info.name or f"{info.config.strategy_name}{checkpoint}"
+    return info.name or f"{info.config.title}{checkpoint}"
 
 
 def command(config: Mapping[str, JsonValue]) -> str:

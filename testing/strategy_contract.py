@@ -19,7 +19,7 @@ from ..errors import kind_of, quoted_value
 from ..models.signals import Signals
 from ..strategies.base import Strategy
 from ..strategies.declarations import bars_seen, labels_of, name_of, reads_bars, warmup_bars
-from ..strategies.parameters import Parameter, Parameters, ParameterValue, parameter_text
+from ..strategies.parameters import Parameter, Parameters, ParameterValue
 from ..strategies.registry import strategy_class
 from .contract import BARS, broken, generated_bars, part_of
 
@@ -107,6 +107,10 @@ def _maker(strategy: Strategy | type[object], who: str) -> Make:
     if not issubclass(kind, Strategy):
         return lambda: kind
     if isinstance(strategy, Strategy):
+        try:
+            copy.deepcopy(strategy)
+        except Exception as error:  # of whatever it holds
+            broken(who, "class", f"each run gets a copy of the instance, and it cannot be copied: {error}. Give its class.")
         return lambda: copy.deepcopy(strategy)
     if kind.uses_model:
         broken(who, "class", "it uses a model, so it cannot be made without one. Give an instance with its ModelSignals.")
@@ -149,7 +153,6 @@ def _check_parameter(kind: type[object], shown: dict[str, object], parameter: Pa
     name, now = parameter.name, shown[parameter.name]
     with part_of(who, "parameters"):
         value = parameter.from_value(now)
-        parameter.from_text(parameter_text(value))
     others = {each: shown[each] for each in Parameters.of(kind).named if each in shown and each != name}
     for given in _other_values(value):
         try:

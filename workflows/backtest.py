@@ -23,7 +23,7 @@ from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..options import recorded
 from .inputs import SAMPLE_RANGE, check_out, load_bars
-from .signals_input import given_signals
+from .signals_input import GivenSignals, given_signals
 from .strategy import maker_of, model_of, params_of, rules_of, strategy_of
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhasePro
     else:
         strategy, own = given.instance, getattr(given.instance, "model", None)
         model = own if isinstance(own, ModelSignals) else model
+    if isinstance(strategy, GivenSignals):
+        strategy.check_covers(bars, timerange)
     inputs = BacktestInputs(bars, timerange, model, strategy, rules_of(request, model), given)
     is_plain = isinstance(strategy, type)
     if model is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -115,13 +115,16 @@ def _code(cell: str, column: str, places: Places, at: int) -> float:
 
 
 def _numbers(cells: Sequence[str], column: str, places: Places) -> FloatArray:
+    with suppress(ValueError):  # all are numbers, as Python and other programs read them
+        if "_" not in "".join(cells):
+            return np.array(list(map(float, cells)))
     values = np.full(len(cells), np.nan)
     for at, cell in enumerate(cells):
         text = cell.strip()
         if text.upper() in _BLANK:
             continue
         try:
-            values[at] = float(text.replace("_", "?"))  # which Python reads, and no other program
+            values[at] = float(text.replace("_", "?"))
         except ValueError:
             raise DataError(
                 f"{places.at(at, column)}: expected a number, got {shown(text)}. Write it with a point, as in 0.25, or leave "

@@ -17,7 +17,7 @@ from ..data.formats.table import Places
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL
 from ..data.time_range import TimeRange
 from ..engine.run_request import RunRequest
-from ..errors import DataError, UsageError, kind_of, quoted_value
+from ..errors import DataError, RangeError, UsageError, kind_of, quoted_value
 from ..models.signals import NO_SIGNAL, Signals
 from ..storage.paths import path_of
 from ..strategies.base import Position, Strategy
@@ -102,6 +102,18 @@ class GivenSignals(Strategy):
         self.rows = rows
         self.bars_seen = bars_seen
         self._exposure: FloatArray | None = None
+
+    def check_covers(self, bars: Bars, timerange: TimeRange) -> None:
+        """Refuse a range of bars of which none has a signal; raises RangeError with the range of the signals."""
+        known = self.rows.time[np.isfinite(self.rows.values.reshape(len(self.rows.time), -1)).all(axis=1)]
+        traded = bars.time[bars.between(timerange)]
+        if not len(traded) or np.isin(traded, known).any():  # the engine refuses a range without bars
+            return
+        span = f"they are from {utc(known[0])} to {utc(known[-1])}" if len(known) else "every row is blank"
+        raise RangeError(
+            f"signals: none of the {len(traded):,} bars to be traded has one, {utc(traded[0])} to {utc(traded[-1])}; {span}. "
+            "Choose another range with --timerange, or give signals that cover it."
+        )
 
     def prepare(self, bars: Bars) -> Signals:
         """Align the rows to the bars. *Causality: row t uses the row of bar t alone.*"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -235,6 +236,16 @@ class Needy(Sound):
         super().__init__(days=days)
 
 
+class NotCopied(Sound):
+    """Holds what cannot be copied."""
+
+    bars_seen = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
 class Constant(Sound):
     """Buys on every bar, and does not state that it does not read bars."""
 
@@ -315,6 +326,7 @@ def test_a_sound_strategy_passes(strategy: Any) -> None:
         (Deaf, "parameters", "made with days=6, it describes days as 5"),
         (NotItsType, "parameters", "expected a whole number, got 5.5"),
         (Needy, "class", "missing a required argument: 'days'"),
+        (NotCopied(), "class", "it cannot be copied"),
         (FlagTrader, "class", "it uses a model"),
         (int, "class", "expected a subclass of"),
         (3, "class", "expected a subclass of"),

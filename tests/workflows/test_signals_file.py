@@ -139,7 +139,7 @@ def test_lists_comparisons_and_reports_show_the_run(command: Command) -> None:
     for words in (("runs", "list"), ("runs", "show", folders[0].name), ("compare", *folders)):
         code, out, err = command(*words)
         assert code == 0, err
-        assert "signals" in out
+        assert ("signals s.csv" if words[0] == "compare" else "signals") in out
     assert command("report", folders[0])[0] == 0
     assert len(page) > 10_000
 
@@ -173,6 +173,19 @@ def test_bars_seen_and_unstated_bars(command: Command) -> None:
         code, out, err = command("run", *RANGE, "--signals", "s.csv", *more)
         assert code == 0, err
         assert mark in out
+
+
+def test_a_range_without_signals_is_refused(command: Command) -> None:
+    """If it fails, a run without a signal is blamed on a warm-up that signals do not have."""
+    written("s.csv", words_of(OWN.loc["2024-02"]))
+    written("blank.csv", words_of(OWN.assign(signal=-1)))
+    code, _, err = command("run", *RANGE, "--signals", "s.csv")
+    assert code == 1
+    assert (
+        "none of the 744 bars to be traded has one, 2024-01-01T00:00:00Z to 2024-01-31T23:00:00Z; they are from 2024-02" in err
+    )
+    assert "every row is blank" in command("run", *RANGE, "--signals", "blank.csv")[2]
+    assert "no bar opens in it" in command("run", "--timerange", "2030", "--signals", "blank.csv")[2]
 
 
 @pytest.mark.parametrize(
@@ -255,6 +268,27 @@ def test_wrong_rows_are_refused_by_line(name: str) -> None:
     Path("s.csv.gz").write_bytes(gzip.compress(text.format(*STAMPS).encode()))
     with pytest.raises(DataError, match=message.replace("s.csv,", "s.csv.gz,")):
         signals_from("s.csv.gz", BARS)
+
+
+def test_local_time_without_an_offset_is_refused() -> None:
+    """If it fails, half a year of signals is traded an hour before they were known."""
+    local = pd.DataFrame({"signal": OWN["signal"].to_numpy()}, INDEX.tz_convert("Europe/Berlin").tz_localize(None))
+    written("s.csv", local.rename_axis("time"))
+    with pytest.raises(DataError, match=r"s.csv: .*That is local time, as in Europe/Berlin.*Write the times in UTC, or with"):
+        signals_from("s.csv", BARS)
+
+
+def test_blank_cells_are_no_signal() -> None:
+    """If it fails, a blank cell is a trade, or a number with an underscore is read by Python's own rule."""
+    blanks = ("", " ", "NaN", "null", "None", "n/a")
+    rows = "".join(f"{stamp},{cell}\n" for stamp, cell in zip(STAMPS, ("0.5", *blanks), strict=False))
+    Path("s.csv").write_text(f"time,exposure\n{rows}")
+    rows_read = signals_from("s.csv", BARS)
+    assert rows_read.values[0] == 0.5
+    assert np.isnan(rows_read.values[1:]).all()
+    Path("s.csv").write_text(f"time,exposure\n{STAMPS[0]},0.2_5\n")
+    with pytest.raises(DataError, match="got '0.2_5'"):
+        signals_from("s.csv", BARS)
 
 
 WRONG_TABLE: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
