@@ -31,8 +31,9 @@ TITLES = ("name",)  # a company may change its own, so it is read only where no 
 UNNAMED = ("", "unnamed:_0")  # the index of pandas' to_csv
 MOST_COLUMNS = 1_000
 _USUAL = Vendor(name="")
-_LOCAL = re.compile(r"(?<![a-z])(local|eastern|central|pacific|[ecmp][sd]?t|[ijkb]st|cest|msk|(utc|gmt) ?[+-] ?\d.*)(?![a-z])")
-_LOCAL = re.compile(r"local|\((?!utc|gmt)[a-z]{2,5}\)")
+_LOCAL = re.compile(
+    r"(?<![a-z])(local|eastern|central|pacific|[ecmp][sd]?t|[ijkb]st|cest|eet|eest|msk|(utc|gmt) ?[+-] ?\d.*)(?![a-z])"
+)
 _END = re.compile(r"clos|(?<![a-z])end")
 _VOLUME = re.compile(r"volume[ _]*\(?([a-z0-9]{2,})\)?")
 _QUOTES = {"usdt", "usd", "usdc", "busd", "tusd", "fdusd", "dai", "eur", "gbp", "jpy", "try", "krw", "currency", "quote"}
@@ -252,9 +253,8 @@ def _missing(place: str, lacking: Sequence[str], names: Names) -> DataError:
     # A column of the bars' ends, read as their opens, would move each price into the future of its time.
     time = "close_time" if _END.search(likely.get("time", "")) else "time"
     stated = ",".join(f"{time if each == 'time' else each}={_column_text(likely[each], lower)}" for each in lacking)
-    zone = " State their zone as well, with --time-zone." if _LOCAL.search(likely.get("time", "")) else ""
     zeros = " A table without volumes needs a column 'volume' of 0." if lacking[-1] == "volume" and not likely["volume"] else ""
-    zeros += " Its name has a zone: state that too, with --time-zone." if _LOCAL.search(likely.get("time", "")) else ""
+    zone = " Its name has a zone: state that too, with --time-zone." if _LOCAL.search(likely.get("time", "")) else ""
     return DataError(
         f"{place}: {what} is missing; the columns are {there}.{guess} {remedy} the column{'s' if len(lacking) > 1 else ''}: "
         f"--columns '{stated}'.{zeros}{zone}"
