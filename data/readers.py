@@ -104,7 +104,7 @@ def read_strictly(path: Path, reading: Reading = AS_WRITTEN) -> tuple[Table, Bar
     table = read_table(path, Faults(strict=True, name=path.name), reading)
     table = reversed_rows(table) if is_newest_first(table.time) else table
     bars = bars_from_table(table, path.name, reading)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         jump = another_level(table)
     if jump is not None:  # two markets, or a split: the bars are right one by one
         table = table._replace(notes=(*table.notes, f"{jump.found}: {jump.evidence}; flagbt data check states what it may be"))
