@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.write:
         write_bars_csv(generate_sample(), SAMPLE_FILE)
     else:
-        bars = bars_of_file(options.measure)
+        bars = bars_of_file(Path(options.measure))
         record = {
             "command": f"python -m flagbt.data.bundled_sample --measure {bars.source}",
             "bars": f"{len(bars)} real hourly bars, digest {bars.digest}",

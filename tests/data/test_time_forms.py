@@ -225,7 +225,7 @@ def test_stamps_of_parquet_without_a_zone_are_naive(zone: str | None) -> None:
     """Local times of a Parquet file could not be converted by a stated zone, or those in UTC would be."""
     array = pa.array([MORNING.replace(tzinfo=None)], pa.timestamp("us", zone))
     column = TimeColumn("time", Faults(strict=True))
-    arrow_table._times(array, column, places(1))
+    arrow_table.times_of(array, column, places(1))
     assert column.is_naive == (zone is None)
 
 
