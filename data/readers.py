@@ -18,9 +18,9 @@ from typing import Unpack
 import numpy as np
 
 from ..arrays import TimeArray
-from ..errors import DataError, known_arguments, nearest, python_words
+from ..errors import DataError, known_arguments, python_words
 from ..storage.atomic_files import write_bytes
-from ..storage.paths import path_of
+from ..storage.paths import path_of, readable_file
 from . import formats
 from .bars import Bars
 from .explanation import REPETITIONS
@@ -121,15 +121,8 @@ def read_table(path: Path, faults: Faults, reading: Reading = AS_WRITTEN) -> Tab
         For a file that cannot be read as a table; for the first fault in a row if ``faults`` is strict.
     """
     found = _format_of(path)
-    try:
+    with readable_file(path, "bars", FORMATS):
         return with_utc_open_times(of_one_market(found.read(path, faults, reading), reading.symbol), reading)
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file. {_neighbour(path)}Give the path of a file of bars.") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: this is a folder. Give the path of one file of bars inside it.") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({reason}). Check the file and its permissions.") from None
 
 
 def is_newest_first(time: TimeArray) -> bool:
@@ -237,14 +230,6 @@ def _format_of(path: Path) -> FileFormat:
         f"{path}: the name ends in {path.suffix or 'no suffix'!r}, which flagbt does not read. "
         f"It reads {', '.join(FORMATS)}: convert the file to one of them."
     )
-
-
-def _neighbour(path: Path) -> str:
-    """Return a sentence with a readable file of a similar name in the same folder, if there is one."""
-    if not path.parent.is_dir():
-        return f"Its folder {path.parent} does not exist either. "
-    guess = nearest(path.name, [p.name for p in path.parent.iterdir() if p.name.lower().endswith(tuple(FORMATS))])
-    return f"{guess} " if guess.startswith("Did you mean") else ""
 
 
 def _places_in_file(message: str, places: Places) -> str:

@@ -4,9 +4,55 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import UsageError, kind_of, quoted_value
+from ..errors import DataError, UsageError, kind_of, nearest, quoted_value
+
+
+@contextmanager
+def readable_file(path: Path, what: str, endings: Iterable[str], option: str = "") -> Iterator[None]:
+    """Turn the system's errors of a file that is read in the block into DataErrors.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What its file should hold, such as ``bars``.
+    endings : iterable of str
+        Of the names of such files: the nearest one in the folder is suggested.
+    option : str
+        What named the file, for the start of the message.
+
+    Raises
+    ------
+    DataError
+        For a file that is missing, a folder, or cannot be read.
+    """
+    place = f"{option}: {path}" if option else str(path)
+    try:
+        yield
+    except FileNotFoundError:
+        near = _neighbour(path, tuple(endings))
+        raise DataError(f"{place}: there is no such file. {near}Give the path of a file of {what}.") from None
+    except IsADirectoryError:
+        raise DataError(f"{place}: this is a folder. Give the path of one file of {what} inside it.") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{place}: cannot be read ({reason}). Check the file and its permissions.") from None
+
+
+def _neighbour(path: Path, endings: tuple[str, ...]) -> str:
+    """Return a sentence with a readable file of a similar name in the same folder, if there is one."""
+    if not path.parent.is_dir():
+        return f"Its folder {path.parent} does not exist either. "
+    try:
+        names = [each.name for each in path.parent.iterdir() if each.name.lower().endswith(endings)]
+    except OSError:  # a folder that cannot be listed
+        return ""
+    guess = nearest(path.name, names)
+    return f"{guess} " if guess.startswith("Did you mean") else ""
 
 
 def path_of(value: object, argument: str, *, is_new: bool = False) -> Path:

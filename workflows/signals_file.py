@@ -20,8 +20,9 @@ from ..data.formats.time_forms import DayOrMonthFirst, day_month_format
 from ..data.formats.time_stamps import TimeColumn
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL
 from ..data.local_time import clock_change
-from ..errors import DataError, UsageError, nearest
+from ..errors import DataError, UsageError
 from ..models.signals import NO_SIGNAL
+from ..storage.paths import readable_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,26 +62,11 @@ def read_signals_file(path: Path) -> SignalTable:
     if read is None and not os.path.isdir(path):  # Path.is_dir raises for a name that is too long
         raise UsageError(f"--signals: {path} ends in {path.suffix or 'no suffix'!r}, expected {', '.join(_READERS)}.")
     try:
-        return (read or _read_text)(path)
-    except FileNotFoundError:
-        raise DataError(f"--signals: {path}: there is no such file. {_neighbour(path)}Give the path of a file.") from None
-    except IsADirectoryError:
-        raise DataError(f"--signals: {path}: this is a folder. Give the path of one file of signals inside it.") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"--signals: {path}: cannot be read ({reason}). Check the file and its permissions.") from None
+        with readable_file(path, "signals", _READERS, "--signals"):
+            return (read or _read_text)(path)
     except DataError as error:
         text, option, _ = str(error).partition("--time-format")  # which belongs to the file of bars
         raise DataError(f"{text.rpartition('. ')[0]}. {_FORM}" if option else text) from None
-
-
-def _neighbour(path: Path) -> str:
-    try:
-        names = [each.name for each in path.parent.iterdir() if each.name.lower().endswith(tuple(_READERS))]
-    except OSError:
-        return ""
-    guess = nearest(path.name, names)
-    return f"{guess} " if guess.startswith("Did you mean") else ""
 
 
 def signal_codes(cells: Sequence[str], column: str, places: Places) -> FloatArray:

@@ -128,21 +128,20 @@ def choose_columns(
     if "volume" in stated:
         positions = {role: at for role, at in positions.items() if role not in ("quote volume", "other volume")}
     lacking = [role for role in COLUMNS if role not in positions]
-    time, notes = _time_columns(names, vendor, stated, sample, place, lacking)
+    time = _time_columns(names, vendor, stated, sample, place, lacking)
     if lacking:
         raise _missing(place, lacking, names)
     if stated:
         check_one_role([*(("time", at) for at in time), *positions.items()], header, place)
-    zone = reading.time_zone or vendor.time_zone
     return ColumnChoice(
         tuple(header),
         positions,
         time,
         vendor.name,
         reading.time_format or ("" if {"time", "close_time"} & set(stated) else vendor.time_format),
-        zone,
+        reading.time_zone or vendor.time_zone,
         "close_time" in stated or (vendor.is_close_time and "time" not in stated),
-        (*notes, *([vendor.note] if vendor.note and not reading.time_zone else [])),
+        (vendor.note,) if vendor.note and not reading.time_zone else (),
         more_symbols=() if "symbol" in stated else _more_symbols(names, {*positions.values(), *time}),
     )
 
@@ -167,15 +166,15 @@ def _form_of(names: Names) -> Vendor:
 
 def _time_columns(
     names: Names, vendor: Vendor, stated: Mapping[str, str], sample: Sequence[str], place: str, lacking: Sequence[str]
-) -> tuple[tuple[int, ...], list[str]]:
-    """Return the position of the times, or those of date and time of day, and notes."""
+) -> tuple[int, ...]:
+    """Return the position of the times, or those of date and time of day."""
     column = stated.get("time", stated.get("close_time"))
     if column is not None:
         parts = [column] if names.has(column) else column.split("+")
-        return tuple(position_of(each.strip(), names.exact, place) for each in parts), []
+        return tuple(position_of(each.strip(), names.exact, place) for each in parts)
     name = vendor.columns.get("time") or names.first(TIME_NAMES)
     if name is None and names.plain[:1] and names.plain[0] in UNNAMED and (not sample or is_time(sample[0])):
-        return (0,), []
+        return (0,)
     if name is None:
         raise _missing(place, ["time", *lacking], names)
     found = names.all(name)
@@ -183,11 +182,11 @@ def _time_columns(
         raise DataError(f"{place}: the column '{name}' occurs twice. Remove or rename one of them.")
     date, whole = names.all("date"), names.all("datetime")
     if name == "time" and len(date) == 1 and (not sample or is_time_of_day(sample[found[0]])):
-        return (date[0], found[0]), []
+        return date[0], found[0]
     if name == "time" and len(whole) == 1 and sample and is_time_of_day(sample[found[0]]):
         has_clock = ":" in sample[whole[0]] or not is_time(sample[whole[0]])
-        return (whole[0],) if has_clock else (whole[0], found[0]), []
-    return (found[0],), []
+        return (whole[0],) if has_clock else (whole[0], found[0])
+    return (found[0],)
 
 
 def check_base_volume(values: dict[str, FloatArray], quote: FloatArray, name: str, column: str) -> None:

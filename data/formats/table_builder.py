@@ -123,10 +123,9 @@ class TableBuilder:
             return None
         if self._stamps:
             self._convert()
-        choice, header = self.choice, self.choice.header
+        choice, header, positions = self.choice, self.choice.header, self.choice.positions
         values = {role: np.concatenate(pieces) for role, pieces in self._values.items()}
         notes = [*choice.notes, *notes]
-        positions = dict(choice.positions)
         if "quote volume" in values:
             base, quote = (header[positions[role]].strip() for role in ("volume", "quote volume"))
             check_base_volume(values, values.pop("quote volume"), self._name, base)
