@@ -25,17 +25,17 @@ def scoring(setting: Setting) -> Part:
     """Score all bars with a bundled checkpoint and with 88m, and a few bars one window at a time on the CPU."""
     import torch
 
-    from flagbt.models.architecture import PRESETS, Architecture
     from flagbt.models.checkpoint import find_checkpoint
+    from flagbt.models.kinds.architecture import PRESETS, Architecture
     from flagbt.models.kinds.llama import BarTransformer
-    from flagbt.models.network import load_network
+    from flagbt.models.kinds.network import architecture_of, load_network
 
     bars, checkpoint = setting.bars(), find_checkpoint(CHECKPOINTS[0])
     rows_in = checkpoint.schema.rows(bars)
     large = Architecture(n_features=rows_in.shape[1], **PRESETS["88m"])
     torch.manual_seed(SEED)
     networks: dict[str, tuple[Any, Any, int, int]] = {  # network, architecture, bars scored, bars one by one
-        "tiny": (load_network(checkpoint), checkpoint.architecture, len(bars), 50 if setting.quick else 400),
+        "tiny": (load_network(checkpoint), architecture_of(checkpoint), len(bars), 50 if setting.quick else 400),
         "88m": (BarTransformer(large), large, large.chunk_bars if setting.quick else len(bars), 2 if setting.quick else 16),
     }
     found: dict[str, Any] = {"bars": len(bars), "bars_from": bars.source, "bars_digest": bars.digest}
@@ -61,7 +61,7 @@ def _scored(
 ) -> dict[str, Any]:
     import torch
 
-    from flagbt.models.scoring import ScoringOptions, score
+    from flagbt.models.kinds.scoring import ScoringOptions, score
 
     first, last = len(bars) - n_bars, len(bars)
     common = {"architecture": architecture, "warmup_bars": _warmup_bars(rows)}
@@ -140,9 +140,9 @@ def training(setting: Setting) -> Part:
     """Train LoRA on 88m through flagbt's own loop: 10 epochs, or as many whole steps as the time allows."""
     import torch
 
-    from flagbt.models.architecture import Lora
+    from flagbt.models.kinds.architecture import Lora
     from flagbt.models.kinds.llama import BarTransformer
-    from flagbt.models.network import with_lora
+    from flagbt.models.kinds.network import with_lora
     from training import BARS as SAMPLES
     from training import LARGE, operations, stride
     from training import training as trainer
@@ -196,8 +196,8 @@ def equality(setting: Setting) -> Part:
     import torch
 
     from flagbt.models.checkpoint import find_checkpoint
-    from flagbt.models.network import load_network
-    from flagbt.models.scoring import CPU_BATCH_CHUNKS, CUDA_BATCH_CHUNKS, ScoringOptions, score
+    from flagbt.models.kinds.network import architecture_of, load_network
+    from flagbt.models.kinds.scoring import CPU_BATCH_CHUNKS, CUDA_BATCH_CHUNKS, ScoringOptions, score
 
     bars = setting.bars()
     usual = CUDA_BATCH_CHUNKS if setting.device == "cuda" else CPU_BATCH_CHUNKS
@@ -207,7 +207,7 @@ def equality(setting: Setting) -> Part:
         checkpoint = find_checkpoint(name)
         rows = checkpoint.schema.rows(bars)
         network = load_network(checkpoint)
-        common = {"architecture": checkpoint.architecture, "warmup_bars": checkpoint.schema.warmup_bars}
+        common = {"architecture": architecture_of(checkpoint), "warmup_bars": checkpoint.schema.warmup_bars}
         on_cpu = score(network, rows, bars, options=ScoringOptions(device=torch.device("cpu")), **common)
         network, device = network.to(setting.device), torch.device(setting.device)
         here = score(network, rows, bars, options=ScoringOptions(device=device), **common)

@@ -21,11 +21,11 @@ from flagbt import __version__
 from flagbt.data.bundled_sample import load_sample
 from flagbt.engine.backtest import run_backtest
 from flagbt.engine.run_request import RunRequest
-from flagbt.models.architecture import PRESETS, Architecture
 from flagbt.models.checkpoint import find_checkpoint
+from flagbt.models.kinds.architecture import PRESETS, Architecture
 from flagbt.models.kinds.llama import BarTransformer
-from flagbt.models.network import architecture_of, load_network
-from flagbt.models.scoring import ScoringOptions, score
+from flagbt.models.kinds.network import architecture_of, load_network
+from flagbt.models.kinds.scoring import ScoringOptions, score
 from flagbt.strategies.baselines import SmaCross
 from flagbt.workflows.backtest import backtest_request
 from flagbt.workflows.run import save_run

@@ -36,9 +36,9 @@ from flagbt.data.features import DEFAULT
 from flagbt.data.labels import LabelSpec, class_shares
 from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
-from flagbt.models.architecture import Lora
 from flagbt.models.calibration_fit import fit_calibration
-from flagbt.models.scoring import score
+from flagbt.models.kinds.architecture import Lora
+from flagbt.models.kinds.scoring import score
 from flagbt.models.statistics import direction_auc, scores, softmax
 from flagbt.training.base_source import BaseSource, preset_architecture
 from flagbt.training.chronological_split import Split

@@ -24,9 +24,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from flagbt import __version__
-from flagbt.models.architecture import PRESETS, Architecture, Lora
+from flagbt.models.kinds.architecture import PRESETS, Architecture, Lora
 from flagbt.models.kinds.llama import BarTransformer
-from flagbt.models.network import with_lora
+from flagbt.models.kinds.network import with_lora
 from flagbt.training import trainer as loop
 from flagbt.training.finetune import weighted_loss
 from flagbt.training.objectives import Objective

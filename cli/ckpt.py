@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..data.time_range import TimeRange
 from ..errors import FlagbtError
+from ..models.owner_options import OwnerOptions
 from ..storage.untrusted_files import LARGEST_TEXT_BYTES, read_bytes
 from .console import print_line, print_table
-from .options import Group, Place, Range, grouped, json_option, print_json, print_resolved, reading_options
+from .options import Group, Place, grouped, json_option, options_of, print_json, print_resolved, reading_options
 
 if TYPE_CHECKING:
-    from ..data.feature_schema import FeatureSchema
     from ..data.reading import Reading
     from ..models.checkpoint import Checkpoint
 
@@ -89,59 +88,35 @@ def ckpt_show(name: str, as_json: bool) -> None:
         "flagbt ckpt import old.pt --name old --heads 4 --context 64 --causal --features default --scaler scaler.json",
     ),
 )
-@click.argument("file", type=Place())
+@click.argument("file", type=Place(), required=False)
 @click.option("--name", required=True, help="The checkpoint's name.")
 @click.option("--output", type=Place(), default=Path("checkpoints"), help="Folder of checkpoints.")
-@click.option("--heads", type=click.IntRange(1), help="Attention heads, if the file's config does not state them.")
-@click.option("--context", type=click.IntRange(1), help="Bars per window in training; 1 for single bars.")
-@click.option("--causal/--no-causal", default=None, help="Whether its attention was causal.")
-@click.option("--features", help="The feature set it was trained on, or module:name.")
-@click.option("--scaler", help="none, or a JSON file with the mean and scale (and clip) of each column.")
-@click.option("--labels", help="Its labels: horizon:6,0.01 or triple-barrier:BARS,UP,DOWN.")
-@click.option("--trained-on", type=Range(), help="All bars that it has seen; flagbt refuses to test it on them.")
-@click.option("--validated-on", type=Range(), help="Bars that only chose its epoch, if known.")
+@options_of(OwnerOptions, "owner")
 @grouped("Bars", "--data", type=Place(), help="Bars that contain --trained-on, to measure their labels' shares and returns.")
 @reading_options
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of that name.")
 @json_option
 def ckpt_import(
-    file: Path,
+    file: Path | None,
     name: str,
     output: Path,
-    heads: int | None,
-    context: int | None,
-    causal: bool | None,
-    features: str | None,
-    scaler: str | None,
-    labels: str | None,
-    trained_on: TimeRange | None,
-    validated_on: TimeRange | None,
+    owner: OwnerOptions,
     data: Path | None,
     reading: Reading,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Import an original torch.save checkpoint; options state what the file does not contain."""
+    """Import a model that was made elsewhere; options state what its file does not contain."""
     from .training_options import checkpoint_folder
 
     target = checkpoint_folder(output, name, overwrite=overwrite)
-    from ..data.labels import label_spec
     from ..data.readers import bars_of_file
-    from ..models.kinds.original_import import OwnerDeclaration, import_checkpoint
+    from ..models.importing import import_model
     from ..workflows.inputs import check_has_file
 
     check_has_file(data, reading)
-    stated = OwnerDeclaration(
-        heads=heads,
-        context_bars=context,
-        causal=causal,
-        schema=_schema(features, scaler),
-        labels=None if labels is None else label_spec(labels),
-        seen=trained_on,
-        validated_on=validated_on,
-        bars=None if data is None else bars_of_file(data, reading),
-    )
-    checkpoint = import_checkpoint(file, target, stated, overwrite=overwrite)
+    stated = owner.declaration(None if data is None else bars_of_file(data, reading))
+    checkpoint = import_model(file, target, stated, kind=owner.kind, overwrite=overwrite)
     print_resolved("checkpoint", checkpoint)
     described = checkpoint.described
     if as_json:
@@ -149,30 +124,16 @@ def ckpt_import(
             {
                 "checkpoint": str(checkpoint.folder),
                 "digest": checkpoint.digest,
+                "kind": checkpoint.kind,
                 "parameters": described.parameters.to_json(),
                 "architecture": checkpoint.values["architecture"],
                 "unknown": checkpoint.unknown,
             }
         )
         return
-    a = checkpoint.architecture
-    print_line(
-        f"{described.parameters.all:,} parameters of {(described.base.imported or {}).get('form')} in {checkpoint.folder}",
-        style="bold",
-    )
-    print_line(f"{a.heads} heads, windows of {a.context_bars} bars: as stated, since no tensor contains them.")
+    print_line(f"{checkpoint.kind}: {described.parameters.all:,} parameters in {checkpoint.folder}", style="bold")
+    print_line(f"What you stated is in its card, and flagbt cannot check it: flagbt ckpt show {checkpoint.option}")
     print_line(_next_step(checkpoint))
-
-
-def _schema(features: str | None, scaler: str | None) -> FeatureSchema | None:
-    """Return the schema of the given columns and scaler; None unless both are given."""
-    from ..data.feature_schema import FeatureSchema
-    from ..data.features import feature_set
-    from ..storage.atomic_files import read_json
-
-    if features is None or scaler is None:
-        return None
-    return FeatureSchema.stated(feature_set(features), None if scaler == "none" else read_json(Path(scaler), what="--scaler"))
 
 
 def _next_step(checkpoint: Checkpoint) -> str:

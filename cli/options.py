@@ -273,9 +273,9 @@ def table_option(entry: OptionEntry) -> Callable[[F], F]:
         Path: Place(),
         TimeRange: Range(),
     }
-    is_on = entry.kind is bool and default is True
+    has_no = entry.kind is bool and (default is True or entry.is_optional)
     return click.option(
-        f"{entry.flag}/--no-{entry.flag[2:]}" if is_on else entry.flag,
+        f"{entry.flag}/--no-{entry.flag[2:]}" if has_no else entry.flag,
         entry.name,
         cls=TableOption,
         type=types.get(entry.kind),
@@ -289,18 +289,24 @@ def table_option(entry: OptionEntry) -> Callable[[F], F]:
     )
 
 
-def reading_options(command: F) -> F:
-    """Add the options of Reading, which the command takes as ``reading``."""
+def options_of(kind: type, argument: str) -> Callable[[F], F]:
+    """Return a decorator that adds the options of a dataclass, which the command takes as one ``argument``."""
 
-    @wraps(command)
-    def with_reading(*args: Any, **given: Any) -> Any:
-        reading = Reading(**{entry.name: given.pop(entry.name) for entry in option_table(Reading)})
-        return command(*args, reading=reading, **given)
+    def add(command: F) -> F:
+        @wraps(command)
+        def with_object(*args: Any, **given: Any) -> Any:
+            values = {entry.name: given.pop(entry.name) for entry in option_table(kind)}
+            return command(*args, **{argument: kind(**values)}, **given)
 
-    made: Any = with_reading
-    for entry in reversed(option_table(Reading)):
-        made = table_option(entry)(made)
-    return cast(F, made)
+        made: Any = with_object
+        for entry in reversed(option_table(kind)):
+            made = table_option(entry)(made)
+        return cast(F, made)
+
+    return add
+
+
+reading_options = options_of(Reading, "reading")
 
 
 def param_option(metavar: str, help: str) -> Callable[[F], F]:

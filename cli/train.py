@@ -156,7 +156,7 @@ def train_command(data: Path, reading: Reading, output: Path, name: str, as_json
 
 
 def _recipe(options: _Options) -> Recipe:
-    from ..models.architecture import Lora
+    from ..models.kinds.architecture import Lora
     from ..training.objectives import Objective
     from ..training.recipe import Recipe
     from ..training.trainer import Schedule

@@ -15,6 +15,7 @@ from ..data.time_range import TimeRange
 from ..errors import CheckpointError
 from ..models.checkpoint import DECLARATIONS, Checkpoint, StoredCalibration
 from ..models.decision import Decision
+from ..models.kinds.network_model import network_of
 from ..models.model_signals import ModelSignals
 from ..models.signals import Signals
 from .lenient_load import FINGERPRINT_TOLERANCE, LenientCheckpoint, fingerprint_difference, load_leniently, predict_with
@@ -63,14 +64,14 @@ def subject_of_checkpoint(
     past, bars = bars if past is None else past, bars.take(slice(0, cut))
     network = load_leniently(checkpoint) if loaded is None else loaded
     table, refusal = _table(checkpoint.schema)
-    step = checkpoint.data.step_hours
+    step = bars.step_hours if checkpoint.data is None else checkpoint.data.step_hours
     if bars.step_hours != step:
         refusal = (
             f"It was trained on bars of {step:g} h, but these have {bars.step_hours:g} h: every column has another meaning."
         )
     samples = _samples(checkpoint, past)
     # 2. What its training recorded
-    architecture = checkpoint.architecture
+    architecture = network_of(checkpoint).architecture
     stored = checkpoint.stored_calibration() if "default" in checkpoint.calibration_names() else None
     weights = (checkpoint.described.objective or {}).get("class_weights")
     claims = (checkpoint.described.metrics or {}).get("validation") or {}
@@ -111,7 +112,7 @@ def _signals(checkpoint: Checkpoint, stored: StoredCalibration | None, logits: F
 
 def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientCheckpoint | None) -> Subject:
     """Make a subject of a checkpoint with unknown features: random rows take their place."""
-    network, architecture = load_leniently(checkpoint) if loaded is None else loaded, checkpoint.architecture
+    network, architecture = load_leniently(checkpoint) if loaded is None else loaded, network_of(checkpoint).architecture
     bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - architecture.receptive_bars), len(bars)))
     columns = tuple(f"column {i}" for i in range(architecture.n_features))
 
@@ -184,7 +185,7 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
 
 def _fingerprint_parity(subject: Subject) -> PathDifference | str:
     """Compare the stored fingerprint, rows and logits of the training, with the serving path on the same bars."""
-    from ..models.network import read_tensors
+    from ..models.kinds.network import read_tensors
 
     checkpoint, past = subject.checkpoint, subject.past
     if checkpoint is None or past is None or subject.loaded is None:
@@ -213,6 +214,8 @@ def _fingerprint_parity(subject: Subject) -> PathDifference | str:
 def _has_training_bars(checkpoint: Checkpoint, past: Bars) -> bool:
     """Return whether ``past`` contains the training's bars, by their digest."""
     data = checkpoint.data
+    if data is None:
+        return False
     n = data.bars
     starts = {0, len(past) - n, past.between(checkpoint.ranges["validation"]).stop - n}
     return any(0 <= at <= len(past) - n and past.take(slice(at, at + n)).digest == data.digest for at in starts)

@@ -16,6 +16,7 @@ import numpy as np
 from ..arrays import FloatArray, IntArray
 from ..data.labels import class_shares
 from ..models.diversity import COLLAPSED_TOTAL_VARIATION, total_variation
+from ..models.kinds.network_model import network_of
 from ..models.statistics import constant_prior_nll, direction_auc, negative_log_likelihood, softmax
 from .lenient_load import FINGERPRINT_TOLERANCE, fingerprint_difference, load_leniently, predict_with
 from .subject import Subject, filled, first_complete_row
@@ -131,7 +132,7 @@ def with_matching_network(subject: Subject) -> Ablation | None:
     if subject.checkpoint is None:
         return None
     if subject.matching_network is None:
-        network, architecture = load_leniently(subject.checkpoint).network, subject.checkpoint.architecture
+        network, architecture = load_leniently(subject.checkpoint).network, network_of(subject.checkpoint).architecture
     else:
         _, network, architecture = subject.matching_network
     if fingerprint_difference(network, subject.checkpoint) > FINGERPRINT_TOLERANCE:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from ..arrays import FloatArray, JsonObject
 from ..errors import CheckpointError
-from ..models.architecture import AnyArchitecture
 from ..models.checkpoint import Checkpoint
+from ..models.kinds.architecture import AnyArchitecture
+from ..models.kinds.network_model import network_of
 
 if TYPE_CHECKING:
     import peft
@@ -50,7 +49,7 @@ def load_leniently(checkpoint: Checkpoint) -> LenientCheckpoint:
     import peft
     import torch
 
-    from ..models.network import adapter_state, base_of, with_lora
+    from ..models.kinds.network import adapter_state, architecture_of, base_of, lora_of, with_lora
 
     try:
         checkpoint.check_files()
@@ -58,7 +57,7 @@ def load_leniently(checkpoint: Checkpoint) -> LenientCheckpoint:
     except CheckpointError as error:
         damaged = str(error)
     torch.manual_seed(0)  # a head that the file lacks is initialised at random, the same in every call
-    model = with_lora(base_of(checkpoint, checkpoint.architecture), checkpoint.described.lora)
+    model = with_lora(base_of(checkpoint, architecture_of(checkpoint)), lora_of(checkpoint))
     adapter = stored_adapter(checkpoint)
     wanted = {name: tensor.shape for name, tensor in adapter_state(model).items()}
     fits = {name: tensor for name, tensor in adapter.items() if wanted.get(name) == tensor.shape}
@@ -69,7 +68,7 @@ def load_leniently(checkpoint: Checkpoint) -> LenientCheckpoint:
 
 def stored_adapter(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Return the tensors of the adapter's file; empty if it cannot be read."""
-    from ..models.network import read_tensors
+    from ..models.kinds.network import read_tensors
 
     try:
         return dict(read_tensors(checkpoint.folder / "adapter.safetensors"))
@@ -77,22 +76,10 @@ def stored_adapter(checkpoint: Checkpoint) -> dict[str, Tensor]:
         return {}
 
 
-def logits_in_chunks(network: nn.Module, rows: FloatArray, *, receptive_bars: int, chunk_bars: int) -> FloatArray:
-    """Return logits (n, 3) of consecutive rows (n, F); NaN in the first ``receptive_bars``. Row t uses rows <= t."""
-    import torch
-
-    result = np.full((len(rows), 3), np.nan)
-    inputs = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
-    stride = max(1, chunk_bars - receptive_bars)
-    with torch.no_grad():
-        for start in range(receptive_bars, len(rows), stride):
-            stop, begin = min(start + stride, len(rows)), start - receptive_bars
-            result[start:stop] = network(inputs[None, begin:stop], stop - start)[0].double().numpy()
-    return result
-
-
 def predict_with(network: nn.Module, architecture: AnyArchitecture) -> Callable[[FloatArray], FloatArray]:
     """Return the network as a function from rows (n, F) to logits (n, 3); see `logits_in_chunks`."""
+    from ..models.kinds.scoring import logits_in_chunks
+
     return partial(logits_in_chunks, network, receptive_bars=architecture.receptive_bars, chunk_bars=architecture.chunk_bars)
 
 
@@ -100,7 +87,7 @@ def fingerprint_difference(network: nn.Module, checkpoint: Checkpoint) -> float:
     """Return the largest difference between the network's and the stored logits of the fingerprint rows."""
     import torch
 
-    from ..models.network import read_tensors
+    from ..models.kinds.network import read_tensors
 
     stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
     with torch.no_grad():
@@ -121,7 +108,7 @@ def find_matching_network(checkpoint: Checkpoint) -> MatchingNetwork | None:
 
     No tensor's shape depends on them, so a wrong value loads without an error.
     """
-    now = checkpoint.architecture
+    now = network_of(checkpoint).architecture
     for field, other in now.mistakable():
         values: JsonObject = {**checkpoint.values, "architecture": other.to_json()}
         try:

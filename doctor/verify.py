@@ -12,6 +12,7 @@ from ..arrays import Progress
 from ..data.bars import Bars
 from ..errors import RangeError
 from ..models.checkpoint import Checkpoint
+from ..models.kinds.network_model import network_of
 from ..models.model_signals import ModelSignals
 from ..models.signals import NO_SIGNAL
 from ..strategies.base import Strategy
@@ -31,8 +32,8 @@ def _no_progress(done: int, total: int) -> None:
 
 def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _no_progress) -> Finding:
     """Score the last bars in batches and one by one; the logits must agree."""
-    from ..models.network import architecture_of, load_network
-    from ..models.scoring import ScoringOptions, score
+    from ..models.kinds.network import architecture_of, load_network
+    from ..models.kinds.scoring import ScoringOptions, score
 
     part = _last_bars(checkpoint, bars, BATCHED_BARS, "batch")
     architecture, network = architecture_of(checkpoint), load_network(checkpoint)
@@ -140,7 +141,7 @@ def _last_bars(checkpoint: Checkpoint, bars: Bars, kept: int, name: str) -> Bars
     warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
     if len(bars) < warmup + kept:
         raise RangeError(f"verify {name}: expected {warmup + kept:,} bars or more, got {len(bars):,}. Give more bars.")
-    chunk = checkpoint.architecture.chunk_bars
+    chunk = network_of(checkpoint).architecture.chunk_bars
     return bars.take(slice(max(0, len(bars) - warmup - kept - chunk), len(bars)))
 
 

@@ -87,7 +87,7 @@ class CheckpointInfo(JsonRecord):
     ----------
     name, digest : str
     label_shares : tuple of float
-        SELL, HOLD, BUY of its training range.
+        SELL, HOLD, BUY of its training range; None where no bars of a training are known.
     horizon_bars : int
     labels : str
         As ``--labels`` writes them.
@@ -95,7 +95,7 @@ class CheckpointInfo(JsonRecord):
 
     name: str
     digest: str
-    label_shares: tuple[float, ...]
+    label_shares: tuple[float, ...] | None
     horizon_bars: int
     labels: str
 
@@ -105,7 +105,7 @@ class CheckpointInfo(JsonRecord):
         return cls(
             name=checkpoint.name,
             digest=checkpoint.digest,
-            label_shares=tuple(checkpoint.label_shares.tolist()),
+            label_shares=None if (shares := checkpoint.label_shares) is None else tuple(shares.tolist()),
             horizon_bars=checkpoint.labels.horizon_bars,
             labels=str(checkpoint.labels),
         )

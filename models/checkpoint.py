@@ -1,10 +1,8 @@
 """Checkpoint: a folder with everything that a model needs to run, and the ranges of bars that it has seen.
 
     checkpoint.json          what this module reads: no weights, no torch
-    base.safetensors         the pre-trained base, frozen during fine-tuning; a language model is referred to, not copied
-    adapter.safetensors      LoRA matrices and the fine-tuned head, under PEFT's names
-    fingerprint.safetensors  validation rows with their logits, compared whenever the weights are loaded
-    history.json, curves.png, README.md
+    README.md                its card
+    the files of its kind    such as weights, named with their digests in the description (``CheckpointModel.files``)
 
 Names resolve in this order: a path, ``./checkpoints/NAME``, the user's folder, the bundled ones.
 """
@@ -16,10 +14,11 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -32,30 +31,32 @@ from ..storage.atomic_files import check_no_links, check_writable, home_folder, 
 from ..storage.locks import locked
 from ..storage.paths import path_of
 from ..storage.untrusted_files import load_json
-from .architecture import AnyArchitecture, read_architecture
 from .calibration import Calibration
 from .decision import Decision
 from .description import BarsDescription, CheckpointDescription
 from .not_a_checkpoint import what_it_is
+from .owner_options import UNKNOWN_SEEN
+from .registry import find_kind
+
+if TYPE_CHECKING:
+    from .checkpoint_model import CheckpointModel
 
 T = TypeVar("T")
 FORMAT = 1
 LONGEST_CALIBRATION_NAME = 100
 DESCRIPTION = "checkpoint.json"
-WEIGHT_FILES = ("base.safetensors", "adapter.safetensors", "fingerprint.safetensors")
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 # A language model was pre-trained on text of no known dates: its "pretraining" range is the training range (docs/bases.md).
 PURPOSES = ("pretraining", "training", "validation", "calibration")
-LARGEST_SIZE = 1_000_000  # a longer sequence or a wider layer would fill the memory before any tensor is compared
-LARGEST_RANK = 4_096
 # What an imported checkpoint may lack, with the option that declares it.
 DECLARATIONS = {
     "schema": "the feature columns and their scaler (--features and --scaler)",
     "labels": "the question it answers (--labels)",
-    "ranges": "the bars it has seen (--trained-on)",
+    "ranges": "the bars it has seen (--trained-on, which may also be none or unknown)",
     "data": "bars of the market and length it was trained on (--data)",
 }
 IDENTITY = ("architecture", "lora", "base", "schema", "labels", "ranges", "label_shares", "class_returns", "files")
+IDENTITY_WHERE_STATED = ("bars_seen",)
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,15 @@ class Checkpoint:
 
     @property
     def imported(self) -> bool:
-        """Whether its weights came from an original checkpoint file, so that a user declared the rest."""
+        """Whether it was made elsewhere, so that a user declared what its files do not contain."""
         return self.described.base.imported is not None
 
     @property
     def unknown(self) -> list[str]:
-        """What the import did not declare, as keys of ``DECLARATIONS``; empty for a checkpoint trained here."""
-        return [key for key in DECLARATIONS if not self.values[key]]
+        """What its kind needs and the import did not declare, as keys of ``DECLARATIONS``; empty for one trained here."""
+        needs = find_kind(self.kind).needs
+        stated = {key for key in DECLARATIONS if self.values[key]} | ({"ranges"} if self.values.get("bars_seen") else set())
+        return [key for key in DECLARATIONS if key in needs and key not in stated]
 
     def check_known(self) -> None:
         """Raise an error where something about the checkpoint is unknown.
@@ -130,10 +133,23 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint '{self.name}' lacks a part of its description. Copy it again from its source.")
         return value
 
+    @property
+    def settings(self) -> JsonObject:
+        """The part of the description that belongs to its kind."""
+        values = self.values["architecture"]
+        if not isinstance(values, dict):
+            raise TypeError("architecture is not an object")
+        return values
+
+    @property
+    def kind(self) -> str:
+        """The name of its kind of model, as registered."""
+        return str(self.settings.get("kind"))
+
     @cached_property
-    def architecture(self) -> AnyArchitecture:
-        """The network's parameters."""
-        return read_architecture(self.values["architecture"])
+    def model(self) -> CheckpointModel:
+        """The model; what is large is loaded when bars are scored."""
+        return find_kind(self.kind)(self)
 
     @cached_property
     def schema(self) -> FeatureSchema:
@@ -146,33 +162,45 @@ class Checkpoint:
         return labels_from_json(self._declared(self.values["labels"]))
 
     @property
-    def data(self) -> BarsDescription:
-        """The bars that it was trained on."""
-        return self._declared(self.described.data)
+    def data(self) -> BarsDescription | None:
+        """The bars that it was trained on; None where its kind needs none."""
+        return self.described.data
 
     @property
-    def label_shares(self) -> FloatArray:
-        """Shares of SELL, HOLD, BUY among the training labels, shape (3,)."""
-        return np.asarray(self._declared(self.described.label_shares), dtype=np.float64)
+    def label_shares(self) -> FloatArray | None:
+        """Shares of SELL, HOLD, BUY among the training labels, shape (3,); None where no bars of a training are known."""
+        shares = self.described.label_shares
+        return None if shares is None else np.asarray(shares, dtype=np.float64)
 
     @property
-    def class_returns(self) -> FloatArray:
-        """Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions, shape (3,)."""
-        return np.asarray(self._declared(self.described.class_returns), dtype=np.float64)
+    def class_returns(self) -> FloatArray | None:
+        """Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions, shape (3,); None where unknown."""
+        returns = self.described.class_returns
+        return None if returns is None else np.asarray(returns, dtype=np.float64)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of everything that decides its logits and ranges; calibrations, metrics and the name are excluded."""
         identity = {key: self.values[key] for key in IDENTITY}
+        identity |= {key: self.values[key] for key in IDENTITY_WHERE_STATED if key in self.values}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @property
     def ranges(self) -> dict[str, TimeRange]:
-        """The ranges it has seen, by purpose: pretraining, training, validation, calibration."""
-        return {
-            purpose: TimeRange.parse(text, option=f"ranges.{purpose}")
-            for purpose, text in self._declared(self.described.ranges).items()
-        }
+        """The ranges it has seen, by purpose: pretraining, training, validation, calibration; empty where none are stated."""
+        stated = self.described.ranges if self.values.get("bars_seen") else self._declared(self.described.ranges)
+        return {purpose: TimeRange.parse(text, option=f"ranges.{purpose}") for purpose, text in (stated or {}).items()}
+
+    @property
+    def bars_seen(self) -> tuple[TimeRange, ...] | None:
+        """All that it has seen; None where its owner stated that this is unknown."""
+        return None if self.values.get("bars_seen") == UNKNOWN_SEEN else tuple(self.ranges.values())
+
+    @property
+    def text_until(self) -> date | None:
+        """Date of the newest text or foreign series that its base has read; None where it is not known."""
+        stated = self.values.get("text_until")
+        return None if stated is None else date.fromisoformat(str(stated))
 
     def calibration_names(self) -> list[str]:
         """Return the names of the stored calibrations."""
@@ -311,46 +339,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     missing = [key for key in (*IDENTITY, "calibrations", "data") if key not in values]
     if missing:
         raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}. Copy the checkpoint again from its source.")
+    from .checkpoint_fields import check_fields  # which needs this module
+
     checkpoint = Checkpoint(folder, values)
     try:
-        _check_fields(checkpoint)
+        check_fields(checkpoint)
     except (FlagbtError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         cause = f"{error} is missing." if isinstance(error, KeyError) else f"{str(error).rstrip('.')}."
         raise CheckpointError(f"{path} is damaged: {cause} Copy the checkpoint again from its source.") from error
     return checkpoint
-
-
-def _check_fields(checkpoint: Checkpoint) -> None:
-    """Raise an error where a field cannot be used, so that a run does not fail halfway."""
-    described = checkpoint.described
-    if checkpoint.unknown and not checkpoint.imported:
-        raise ValueError(f"there is nothing under {', '.join(checkpoint.unknown)}.")
-    a = checkpoint.architecture
-    sizes = [value for value in asdict(a).values() if isinstance(value, int)]
-    if min(a.layers, a.context_bars, a.chunk_bars) < 1:
-        raise ValueError("its architecture has a length below 1.")
-    if max(sizes) > LARGEST_SIZE or not 1 <= described.lora.rank <= LARGEST_RANK:
-        raise ValueError("its architecture is larger than any network.")
-    unexpected = [file for file in described.files if file not in WEIGHT_FILES]
-    if unexpected:  # a path could lead out of the folder
-        raise ValueError(f"it names the file {unexpected[0]!r}, expected only {', '.join(WEIGHT_FILES)}.")
-    for name in checkpoint.calibration_names():
-        checkpoint.stored_calibration(name)
-    if "ranges" not in checkpoint.unknown:
-        missing = [purpose for purpose in PURPOSES if purpose not in checkpoint.ranges]
-        if missing:  # the bars that it has seen would be unknown
-            raise ValueError(f"its ranges lack {', '.join(missing)}.")
-    if "schema" not in checkpoint.unknown and checkpoint.schema.warmup_bars < 0:
-        raise ValueError("its warm-up is below 0.")
-    if "schema" not in checkpoint.unknown and len(checkpoint.schema.columns) != checkpoint.architecture.n_features:
-        raise ValueError("its columns are not those of its architecture.")
-    if "labels" not in checkpoint.unknown and checkpoint.labels.horizon_bars < 0:
-        raise ValueError("its horizon is below 0.")
-    for name, three in (("label_shares", described.label_shares), ("class_returns", described.class_returns)):
-        if three is None and checkpoint.unknown:
-            continue
-        if three is None or len(three) != 3 or not np.isfinite(three).all():
-            raise ValueError(f"{name} are not three finite numbers.")
 
 
 def checkpoint_folders() -> list[Path]:

@@ -65,7 +65,7 @@ class Decision:
         # Every digit: `parse` must return the same rule, so that a recorded command repeats a run.
         return self.method if self.thresholds is None else f"{self.method}:{self.thresholds[0]!r},{self.thresholds[1]!r}"
 
-    def __call__(self, probabilities: FloatArray, *, class_returns: FloatArray, round_trip_cost: float) -> IntArray:
+    def __call__(self, probabilities: FloatArray, *, class_returns: FloatArray | None, round_trip_cost: float) -> IntArray:
         """Return one signal per row; NO_SIGNAL where the probabilities are NaN. *Causality: row by row.*
 
         Parameters
@@ -75,12 +75,22 @@ class Decision:
             Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions (``utility`` only).
         round_trip_cost : float
             Fees and slippage of entry and exit, as a fraction (``utility`` only).
+
+        Raises
+        ------
+        UsageError
+            For ``utility`` where ``class_returns`` are not known.
         """
         scored: BoolArray = np.asarray(np.isfinite(probabilities).all(axis=1))
         p = np.where(scored[:, None], probabilities, 1 / 3)
         if self.method == "argmax":
             signal = p.argmax(axis=1).astype(np.int8)
         elif self.method == "utility":
+            if class_returns is None:
+                raise UsageError(
+                    "--decision utility: it weighs the mean returns of the classes, and no bars of this model's training are "
+                    "known. Choose argmax or threshold:P, or import the model with --data and --trained-on."
+                )
             expected = p @ class_returns
             signal = np.where(expected > round_trip_cost, BUY, np.where(expected < -round_trip_cost, SELL, HOLD))
         else:
@@ -138,7 +148,9 @@ def thresholds_for_shares(probabilities: FloatArray, shares: FloatArray) -> tupl
     return pair
 
 
-def choose_decision(probabilities: FloatArray, labels: IntArray, *, class_returns: FloatArray, step_hours: float) -> Decision:
+def choose_decision(
+    probabilities: FloatArray, labels: IntArray, *, class_returns: FloatArray | None, step_hours: float
+) -> Decision:
     """Choose the decision rule of a calibration, by a fixed order of preference.
 
     Expected utility after costs comes first. Where it would buy less than once a month on these bars, thresholds that match
@@ -148,13 +160,17 @@ def choose_decision(probabilities: FloatArray, labels: IntArray, *, class_return
     ----------
     probabilities : array, shape (n, 3), all finite
     labels : array of int8, shape (n,)
-    class_returns : array, shape (3,)
+    class_returns : array, shape (3,), optional
+        Where they are not known, the thresholds are chosen.
     step_hours : float
         Length of a bar.
     """
+    by_shares = Decision("threshold", thresholds_for_shares(probabilities, class_shares(labels)))
+    if class_returns is None:
+        return by_shares
     decision = Decision("utility")
     signals = decision(probabilities, class_returns=class_returns, round_trip_cost=DEFAULT_ROUND_TRIP_COST)
     months = len(probabilities) * step_hours / (24 * 30.4)
     if (signals == BUY).sum() < FEWEST_BUYS_A_MONTH * months:
-        return Decision("threshold", thresholds_for_shares(probabilities, class_shares(labels)))
+        return by_shares
     return decision

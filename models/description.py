@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from ..arrays import JsonObject, JsonValue
 from ..storage.json_records import OMIT_NONE, JsonRecord
-from .architecture import Lora
 from .diversity import Verdict
+from .kinds.architecture import Lora
 from .statistics import ClassifierScores
 
 
@@ -147,7 +147,7 @@ class CheckpointDescription(JsonRecord):
     """
 
     base: BaseOrigin
-    lora: Lora
+    lora: Lora | None
     label_shares: tuple[float, ...] | None
     class_returns: tuple[float, ...] | None
     ranges: Mapping[str, str] | None

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from ..errors import CheckpointError, check_choice
 from ..storage.atomic_files import new_file, new_folder
 from .checkpoint import Checkpoint
-from .network import adapter_state, load_network, load_unmerged, write_tensors
+from .kinds.network import adapter_state, load_network, load_unmerged, write_tensors
 
 FORMATS = ("peft", "merged")
 
@@ -62,7 +62,7 @@ LoRA matrices and head of the flagbt checkpoint {checkpoint.name}, under PEFT's 
 
     import peft
     from flagbt.models.checkpoint import find_checkpoint
-    from flagbt.models.network import architecture_of, base_of
+    from flagbt.models.kinds.network import architecture_of, base_of
 
     checkpoint = find_checkpoint("{checkpoint.name}")
     model = peft.PeftModel.from_pretrained(base_of(checkpoint, architecture_of(checkpoint)), "THIS FOLDER").eval()

@@ -15,34 +15,18 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache as once
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..arrays import Float32Array, FloatArray, JsonObject, Progress
+from ..arrays import FloatArray, JsonObject, Progress
 from ..data.bars import Bars
 from ..storage.atomic_files import home_folder, remove_abandoned, write_bytes
 from .checkpoint import Checkpoint
-from .device import pick_device
-
-if TYPE_CHECKING:
-    import torch
 
 SUFFIX = ".logits"
 LARGEST_BYTES = 512_000_000
-SCORING_FILES = (
-    "scoring.py",
-    "architecture.py",
-    "kinds/llama_attention.py",
-    "kinds/fast_dropout.py",
-    "network.py",
-    "kinds/language_model.py",
-    "kinds/llama.py",
-    "kinds/original.py",
-)
-LIBRARIES = ("torch", "numpy", "transformers", "peft")
 
 
 def logits_of(
@@ -85,74 +69,26 @@ def logits_of(
     DeviceError
         When the device does not exist.
     """
-    where = pick_device(device)
-    rows = checkpoint.schema.rows(bars)
-    if not cache:
-        return _scored(checkpoint, rows, bars, device=where, batch_chunks=batch_chunks, progress=progress)
-    key = key_of(checkpoint, rows, bars, where, batch_chunks)
+    model = checkpoint.model
+    scored = partial(model.logits, bars, device=device, batch_size=batch_chunks, progress=progress)
+    if not cache or not model.is_cached:
+        return scored()
+    key = key_of(checkpoint, bars, device, batch_chunks)
     found = read_entry(key, len(bars))
     if found is not None:
-        checkpoint.check_files()  # as loading does, so that a hit does not hide damage
+        model.check_files()  # as loading does, so that a hit does not hide damage
         if progress is not None:
             progress(len(bars), len(bars))
         return found
-    logits = _scored(checkpoint, rows, bars, device=where, batch_chunks=batch_chunks, progress=progress)
+    logits = scored()
     write_entry(key, logits)
     return logits
 
 
-def _scored(
-    checkpoint: Checkpoint,
-    rows: Float32Array,
-    bars: Bars,
-    *,
-    device: torch.device,
-    batch_chunks: int | None,
-    progress: Progress | None,
-) -> FloatArray:
-    from .network import architecture_of, load_network  # transformers and peft take seconds to import
-    from .scoring import ScoringOptions, score
-
-    return score(
-        load_network(checkpoint).to(device),
-        rows,
-        bars,
-        architecture=architecture_of(checkpoint),
-        warmup_bars=checkpoint.schema.warmup_bars,
-        options=ScoringOptions(device=device, batch_chunks=batch_chunks, progress=progress),
-    )
-
-
-def key_of(
-    checkpoint: Checkpoint, rows: Float32Array, bars: Bars, device: torch.device, batch_chunks: int | None
-) -> JsonObject:
-    """Return everything that decides the bits of the logits, as JSON values.
-
-    That includes the hardware and the number of threads: a sum in another order can differ.
-    """
-    import torch
-
-    on_cuda = device.type == "cuda"
-    hardware = torch.cuda.get_device_name(device) if on_cuda else torch.backends.cpu.get_cpu_capability()
-    return {
-        "checkpoint": checkpoint.digest,
-        "schema": checkpoint.schema.digest,
-        "bars": bars.digest,
-        "rows": hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest(),
-        "lora": "merged",
-        "dtype": "bfloat16" if on_cuda else "float32",
-        "device": [device.type, str(hardware), torch.get_num_threads()],
-        "batch_chunks": batch_chunks,
-        "scoring": scoring_version(),
-        "libraries": {name: version(name) for name in LIBRARIES},
-    }
-
-
-@once
-def scoring_version() -> str:
-    """Return the SHA-256 (hex) of the code that turns rows into logits; a version kept by hand could be forgotten."""
-    folder = Path(__file__).parent
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in SCORING_FILES)).hexdigest()
+def key_of(checkpoint: Checkpoint, bars: Bars, device: str = "auto", batch_chunks: int | None = None) -> JsonObject:
+    """Return everything that decides the bits of the logits, as JSON values; see `CheckpointModel.key`."""
+    own = checkpoint.model.key(bars, device=device, batch_size=batch_chunks)
+    return {**own, "checkpoint": checkpoint.digest, "bars": bars.digest}
 
 
 def cache_folder() -> Path:

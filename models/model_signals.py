@@ -74,8 +74,8 @@ class ModelSignals:
 
     @property
     def warmup_bars(self) -> int:
-        """Bars of history before the first signal: the features' warm-up and the model's receptive field."""
-        return self.checkpoint.schema.warmup_bars + self.checkpoint.architecture.receptive_bars
+        """Bars of history before the first signal."""
+        return self.checkpoint.model.warmup_bars
 
     def __call__(self, bars: Bars) -> Signals:
         """Score all bars in batches, calibrate, decide; the first ``warmup_bars`` carry no signal.

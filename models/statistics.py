@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
-from ..data.labels import CLASS_NAMES, class_counts
+from ..data.labels import CLASS_NAMES, class_counts, class_shares
 from ..storage.json_records import JsonRecord
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class ClassifierScores(JsonRecord):
     ece: float
 
 
-def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> ClassifierScores:
+def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray | None) -> ClassifierScores:
     """Score probabilities against labels.
 
     Parameters
@@ -127,11 +127,12 @@ def scores(probabilities: FloatArray, labels: IntArray, prior: FloatArray) -> Cl
     probabilities : array, shape (n, 3)
     labels : array of int8, shape (n,)
         SELL=0, HOLD=1, BUY=2; rows below 0, and rows whose probabilities are NaN, are ignored.
-    prior : array, shape (3,)
-        Shares of the training labels.
+    prior : array, shape (3,), optional
+        Shares of the training labels; where they are not known, those of ``labels``.
     """
     known = (labels >= 0) & np.isfinite(probabilities).all(axis=1)
     p, y = probabilities[known], labels[known]
+    prior = class_shares(y) if prior is None else prior
     predicted = p.argmax(axis=1).astype(np.int8)
     table = confusion(predicted, y)
     true, guessed, right = table.sum(axis=1), table.sum(axis=0), np.diag(table)

@@ -27,12 +27,13 @@ from ..errors import CheckpointError, FlagbtError, nearest
 from ..storage.atomic_files import check_no_links, sha256_of
 from ..storage.json_records import JsonRecord
 from ..storage.untrusted_files import load_json
-from .architecture import AnyArchitecture, read_architecture
 from .checkpoint import DESCRIPTION as CHECKPOINT
 from .checkpoint import Checkpoint, checkpoint_folders, find_checkpoint
 from .description import BarsDescription
+from .kinds.architecture import AnyArchitecture, read_architecture
 from .kinds.language_model import PRESET, base_folders
-from .network import base_state, load_network, read_tensors
+from .kinds.network import base_state, load_network, read_tensors
+from .kinds.network_model import network_of
 
 FORMAT = 1
 DESCRIPTION = "base.json"
@@ -187,9 +188,10 @@ def base_of_checkpoint(checkpoint: Checkpoint) -> StoredBase:
     Raises
     ------
     CheckpointError
-        When something about an imported checkpoint is unknown.
+        When something about an imported checkpoint is unknown, or it is no network.
     """
     checkpoint.check_known()
+    network_of(checkpoint)
     starts, stops = zip(*((seen.start, seen.stop) for seen in checkpoint.ranges.values()), strict=True)
     seen = TimeRange(
         None if None in starts else min(each for each in starts if each is not None),

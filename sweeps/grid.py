@@ -119,7 +119,7 @@ class Points:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class SweptCheckpoint:
     """The part of a checkpoint that settings need; it can be sent to another machine.
 
     Attributes
@@ -135,12 +135,12 @@ class Model:
 
     name: str
     digest: str
-    class_returns: FloatArray
+    class_returns: FloatArray | None
     horizon_bars: int | None
     points: Points
 
 
-_NO_MODEL = Model("", "", np.zeros(3), None, Points((Point("none", Calibration()),)))
+_NO_MODEL = SweptCheckpoint("", "", np.zeros(3), None, Points((Point("none", Calibration()),)))
 PARAMS = "params"  # the axis whose values are combinations of a strategy's parameters
 
 
@@ -198,7 +198,7 @@ class Grid:
 
     Parameters
     ----------
-    models : tuple of Model
+    models : tuple of SweptCheckpoint
         The checkpoints, each with its calibrations; none for a strategy without a model.
     axes : tuple of Axis
         The other axes, in the order of the table's columns: ``decision``, ``short``, ``cash``, costs and rules.
@@ -208,7 +208,7 @@ class Grid:
         The name of a strategy other than flagtrader, and what else decides its signals.
     """
 
-    models: tuple[Model, ...]
+    models: tuple[SweptCheckpoint, ...]
     axes: tuple[Axis, ...]
     combinations: tuple[Mapping[str, ParameterValue], ...] = ({},)
     strategy: Mapping[str, object] = field(default_factory=dict)
@@ -238,7 +238,7 @@ class Grid:
         """Return the number of values of an axis or of a parameter's column."""
         return len(self.model(0).points) if name == "calibration" else len(self.values(name))
 
-    def model(self, place: int) -> Model:
+    def model(self, place: int) -> SweptCheckpoint:
         """Return a model; without any, one that does nothing."""
         return self.models[place] if self.models else _NO_MODEL
 

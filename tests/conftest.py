@@ -319,7 +319,7 @@ NANO = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_ba
 @pytest.fixture(scope="session")
 def nano_preset() -> str:
     """Register an architecture small enough to train in seconds, and return its name."""
-    from flagbt.models.architecture import PRESETS
+    from flagbt.models.kinds.architecture import PRESETS
 
     PRESETS["nano"] = dict(NANO)
     return "nano"

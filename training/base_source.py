@@ -12,10 +12,10 @@ from ..data.feature_schema import FeatureSchema
 from ..data.features import FeatureSet, feature_set
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, RangeError, UsageError, nearest
-from ..models.architecture import PRESETS, AnyArchitecture, Architecture, Lora
+from ..models.kinds.architecture import PRESETS, AnyArchitecture, Architecture, Lora
 from ..models.kinds.language_model import PRESET as LANGUAGE_MODEL
 from ..models.kinds.language_model import LanguageModel, load_language_model
-from ..models.network import build_base, language_base
+from ..models.kinds.network import build_base, language_base
 from ..models.stored_base import StoredBase, find_base
 from .pretrain import Base
 

@@ -18,7 +18,7 @@ from ..arrays import FloatArray, Int64Array
 from ..data.labels import class_counts, class_shares
 from ..errors import TrainingError
 from ..models.description import EpochScores, best_of
-from ..models.network import adapter_state, build_base, read_tensors, with_lora, write_tensors
+from ..models.kinds.network import adapter_state, build_base, read_tensors, with_lora, write_tensors
 from ..models.statistics import scores, softmax
 from ..stopping import stop_if_requested
 from ..storage.untrusted_files import load_json

@@ -15,7 +15,7 @@ from ..data.labels import CLASS_NAMES, Labels, class_counts
 from ..data.time_range import TimeRange
 from ..errors import RangeError, TrainingError
 from ..models.calibration_fit import why_not_fitted
-from ..models.scoring import ScoringOptions, score
+from ..models.kinds.scoring import ScoringOptions, score
 from .base_source import BaseSource, find_base_source
 from .chronological_split import Split, chronological_split
 from .recipe import Recipe

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from ..arrays import Float32Array, FloatArray, Int64Array
 from ..data.bars import Bars
-from ..models.architecture import AnyArchitecture
-from ..models.network import base_state, new_network
+from ..models.kinds.architecture import AnyArchitecture
+from ..models.kinds.network import base_state, new_network
 from ..storage.untrusted_files import load_json
 from .progress import SILENT, EpochProgress, Monitor
 from .samples import Samples

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..data.labels import Labels, LabelSpec, TripleBarrier
 from ..data.time_range import TimeRange
 from ..errors import UsageError, check_choice
-from ..models.architecture import Lora
+from ..models.kinds.architecture import Lora
 from .objectives import Objective
 from .pretrain import SCHEDULE
 from .trainer import Schedule

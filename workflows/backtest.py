@@ -18,7 +18,7 @@ from ..data.time_range import TimeRange
 from ..engine.rules import Rules
 from ..engine.run_request import RunRequest
 from ..models.calibration import recorded_text
-from ..models.device import check_device_name, pick_device
+from ..models.device import check_device_name
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step, seen_ranges
 from ..options import recorded
@@ -249,4 +249,4 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
 
 def scoring_device(request: RunRequest, model: ModelSignals | None) -> str | None:
     """Return the device that scored the bars; ``auto`` would not identify it."""
-    return None if model is None else str(pick_device(request.scoring.device))
+    return None if model is None else model.checkpoint.model.device_name(request.scoring.device)

@@ -17,10 +17,10 @@ from ..data.features import feature_set
 from ..data.labels import LabelSpec
 from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError
-from ..models.architecture import Architecture
 from ..models.description import BarsDescription, BaseDescription, described_bars
+from ..models.kinds.architecture import Architecture
 from ..models.kinds.language_model import PRESET as LANGUAGE_MODEL
-from ..models.network import write_tensors
+from ..models.kinds.network import write_tensors
 from ..models.stored_base import DESCRIPTION, FORMAT, WEIGHTS, StoredBase, read_base
 from ..storage.atomic_files import discard_tree, json_text, sha256_of
 from ..training.base_source import DEFAULT_FEATURES, DEFAULT_PRESET, preset_architecture

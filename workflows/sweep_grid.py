@@ -26,7 +26,7 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint], strategy: 
     UsageError
         For a value out of range, or an axis without values.
     """
-    from ..sweeps.grid import Grid, Model, Points
+    from ..sweeps.grid import Grid, Points, SweptCheckpoint
 
     axes = axes_of({**request.axes, DECISION: request.decision})
     for text in request.decision:
@@ -35,7 +35,7 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint], strategy: 
     every = [_named(request, checkpoint) for checkpoint in checkpoints]
     kept = _distinct(every)
     models = tuple(
-        Model(
+        SweptCheckpoint(
             checkpoint.name,
             checkpoint.digest,
             checkpoint.class_returns,

@@ -17,7 +17,7 @@ from ..data.bars import Bars
 from ..data.labels import class_counts, class_shares
 from ..errors import check_choice
 from ..models.calibration_fit import fit_calibration
-from ..models.checkpoint import DESCRIPTION, FORMAT, WEIGHT_FILES, Checkpoint, StoredCalibration, read_checkpoint
+from ..models.checkpoint import DESCRIPTION, FORMAT, Checkpoint, StoredCalibration, read_checkpoint
 from ..models.decision import choose_decision
 from ..models.description import (
     BarsDescription,
@@ -31,7 +31,8 @@ from ..models.description import (
     described_bars,
 )
 from ..models.diversity import model_verdict
-from ..models.network import adapter_state, fingerprint, parameter_counts, write_tensors
+from ..models.kinds.network import adapter_state, fingerprint, parameter_counts, write_tensors
+from ..models.kinds.network_model import WEIGHT_FILES
 from ..models.statistics import by_class, scores, softmax
 from ..storage.atomic_files import discard_tree, json_text, sha256_of
 from ..training.collapse_guard import ACTIONS

@@ -44,7 +44,7 @@ def _run(subject: Subject) -> Finding:
     loaded, checkpoint = subject.loaded, subject.checkpoint
     assert loaded is not None
     assert checkpoint is not None
-    from ...models.network import adapter_state  # imports torch
+    from ...models.kinds.network import adapter_state  # imports torch
 
     stored, state = stored_adapter(checkpoint), adapter_state(loaded.network)
     faults = _faults(loaded, stored, state)
@@ -113,7 +113,7 @@ def _effect(loaded: LenientCheckpoint, checkpoint: Checkpoint) -> float:
     """Return the mean change of the fingerprint's logits when the adapter is switched off."""
     import torch
 
-    from ...models.network import read_tensors
+    from ...models.kinds.network import read_tensors
 
     rows = read_tensors(checkpoint.folder / "fingerprint.safetensors")["rows"][None]
     with torch.no_grad():

@@ -1,1 +1,7 @@
-"""Kinds of models: the network, the loading and the import of each."""
+"""The built-in kinds of models. A kind needs this line and its own file only; an installed package adds an entry point."""
+
+# Name: (path of the class, what it is in one line)
+BUILT_IN: dict[str, tuple[str, str]] = {
+    "llama": ("flagbt.models.kinds.llama_model:LlamaModel", "a Llama backbone on rows of features, fine-tuned with LoRA"),
+    "original": ("flagbt.models.kinds.original_model:OriginalModel", "an imported transformer of the original architecture"),
+}

@@ -25,8 +25,8 @@ from ...arrays import JsonObject
 from ...errors import CheckpointError, UsageError
 from ...storage.atomic_files import home_folder
 from ...storage.untrusted_files import check_safetensors, load_json
-from ..architecture import Architecture
 from ..description import BaseOrigin
+from .architecture import Architecture
 
 PRESET = "smollm2"
 TEXT = "text"  # the corpus of such a base: neither bars nor dates

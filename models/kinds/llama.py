@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, LlamaConfig, LlamaModel
 
-from ..architecture import N_CLASSES, Architecture
+from .architecture import N_CLASSES, Architecture
 from .fast_dropout import Dropout
 from .llama_attention import band_attention, block_masks
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..architecture import N_CLASSES, OriginalArchitecture
+from .architecture import N_CLASSES, OriginalArchitecture
 from .fast_dropout import Dropout
 
 

@@ -9,27 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import peft
 from torch import Tensor, nn
 
-from ... import __version__
 from ...arrays import JsonObject, JsonValue
-from ...data.bars import Bars
-from ...data.feature_schema import FeatureSchema
-from ...data.labels import CLASS_NAMES, Labels, class_shares
-from ...data.time_range import TimeRange
-from ...errors import CheckpointError, RangeError, UsageError
-from ...storage.atomic_files import json_text, new_folder, sha256_of
+from ...errors import CheckpointError, UsageError
+from ...storage.atomic_files import sha256_of
 from ...storage.json_records import JsonRecord
-from ..architecture import N_CLASSES, Lora, OriginalArchitecture, original_chunk_bars
-from ..calibration import Calibration
-from ..checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
-from ..decision import Decision
-from ..network import build_base, fingerprint, with_lora, write_tensors
+from ..checkpoint_model import ModelParts, check_width
+from ..importing import OwnerDeclaration
+from .architecture import AnyArchitecture, Lora, OriginalArchitecture, original_chunk_bars
+from .network import build_base, fingerprint, with_lora, write_tensors
+from .network_model import ADAPTER, BASE, FINGERPRINT
 from .original_tensors import (
     REPORTED,
     OriginalCheckpoint,
@@ -44,81 +38,39 @@ from .original_tensors import (
 CONTEXT_KEYS = ("context_length", "sequence_length", "seq_len")
 
 
-@dataclass(frozen=True, kw_only=True)
-class OwnerDeclaration:
-    """What the owner of a checkpoint declares about it; None where unknown.
-
-    Parameters
-    ----------
-    heads, context_bars : int, optional
-    causal : bool, optional
-        Whether a position of a window saw only those before it.
-    schema : FeatureSchema, optional
-        Columns in their order, and their scaler.
-    labels : LabelSpec or TripleBarrier, optional
-    seen : TimeRange, optional
-        Every bar used in training or validation.
-    validated_on : TimeRange, optional
-        The part used in validation only.
-    bars : Bars, optional
-        Bars of the market and length that it was trained on, which contain the range ``seen``.
-    """
-
-    heads: int | None = None
-    context_bars: int | None = None
-    causal: bool | None = None
-    schema: FeatureSchema | None = None
-    labels: Labels | None = None
-    seen: TimeRange | None = None
-    validated_on: TimeRange | None = None
-    bars: Bars | None = None
-
-
-def import_checkpoint(path: Path, target: Path, declaration: OwnerDeclaration, *, overwrite: bool = False) -> Checkpoint:
-    """Read an original checkpoint and write it as the checkpoint folder ``target``.
+def import_original(path: Path, folder: Path, declaration: OwnerDeclaration) -> ModelParts:
+    """Read an original checkpoint and write its weights under flagbt's names into ``folder``.
 
     Raises
     ------
     CheckpointError
-        When the file is refused or does not have the original architecture, or ``target`` exists and ``overwrite`` is not
-        set.
+        When the file is refused or does not have the original architecture.
     UsageError
         When heads, context or mask are unknown, contradict the file's config, or do not make a network.
-    RangeError
-        When the bars do not contain the range that was seen.
     """
-    if target.exists() and not overwrite:
-        raise CheckpointError(f"--name: {target} exists. Choose another --name, or --overwrite to replace it.")
     original = read_original_checkpoint(path)
     sizes = sizes_of(original, path)
     architecture = _architecture(original, sizes, declaration, path)
-    known = _known(declaration, architecture)
+    check_width(declaration, architecture.n_features)
     lora = Lora(rank=sizes["rank"], alpha=sizes["rank"])
     base, adapter = dict(base_tensors(original.tensors)), dict(adapter_tensors(original.tensors))
-    try:
-        with new_folder(target, overwrite=overwrite) as folder:
-            write_tensors(folder / "base.safetensors", base)
-            write_tensors(folder / "adapter.safetensors", adapter)
-            model = with_lora(build_base(architecture, base, place=str(path)), lora)
-            _load_adapter(model, adapter)
-            write_tensors(folder / "fingerprint.safetensors", _random_fingerprint(model.eval(), architecture))
-            values: JsonObject = {
-                "format": FORMAT,
-                "architecture": architecture.to_json(),
-                "lora": {**lora.to_json(), "targets": list(architecture.lora_targets)},
-                "base": _origin(path, original, declaration),
-                "parameters": original_parameter_counts(original.tensors),
-                **known,
-                "metrics": _reported_metrics(original),
-                "calibrations": {"default": {"calibration": Calibration().to_json(), "decision": Decision().to_json()}},
-                "versions": {"flagbt": __version__, **{name: version(name) for name in ("numpy", "peft", "torch")}},
-                "files": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
-            }
-            (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
-            (folder / "README.md").write_text(imported_card(target.name, Checkpoint(folder, values)), encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"--output: {target} cannot be written: {error.strerror or error}.") from None
-    return read_checkpoint(target)
+    write_tensors(folder / BASE, base)
+    write_tensors(folder / ADAPTER, adapter)
+    model = with_lora(build_base(architecture, base, place=str(path)), lora)
+    _load_adapter(model, adapter)
+    write_tensors(folder / FINGERPRINT, random_fingerprint(model.eval(), architecture))
+    counts = original_parameter_counts(original.tensors)
+    return ModelParts(
+        settings=architecture.to_json(),
+        parameters=counts["all"],
+        trained=counts["trainable"],
+        more={
+            "lora": {**lora.to_json(), "targets": list(architecture.lora_targets)},
+            "base": _origin(path, original, declaration),
+            "metrics": _reported_metrics(original),
+        },
+        note=_note(architecture, lora, original),
+    )
 
 
 def _architecture(
@@ -177,55 +129,13 @@ def _agreed(option: str, declared: int | None, config: Mapping[str, object], key
     return found if declared is None else declared
 
 
-def _known(declaration: OwnerDeclaration, architecture: OriginalArchitecture) -> JsonObject:
-    """Return the rest of the declaration as stored in ``checkpoint.json``; None (or an empty object) where unknown."""
-    schema, labels, seen, bars = declaration.schema, declaration.labels, declaration.seen, declaration.bars
-    if schema is not None and len(schema.columns) != architecture.n_features:
-        raise UsageError(
-            f"--features: '{schema.feature_set}' has {len(schema.columns)} columns, the checkpoint reads "
-            f"{architecture.n_features}. Where its training filled up with zeros, let the feature set return those columns "
-            "too: the position of a column decides its meaning."
-        )
-    validated = declaration.validated_on or seen
-    ranges = (
-        None
-        if seen is None
-        else {"pretraining": str(seen), "training": str(seen), "validation": str(validated), "calibration": str(validated)}
-    )
-    shares, returns = None, None
-    if labels is not None and seen is not None and bars is not None:
-        shares, returns = _measured(labels, seen, bars)
-    return {
-        "schema": None if schema is None else schema.to_json(),
-        "labels": None if labels is None else labels.to_json(),
-        "ranges": ranges,
-        "label_shares": shares,
-        "class_returns": returns,
-        "data": {} if bars is None else bars.to_json(),
-    }
-
-
-def _measured(labels: Labels, seen: TimeRange, bars: Bars) -> tuple[list[float], list[float]]:
-    """Return the labels' shares and mean forward returns over the range seen, each of shape (3,): SELL, HOLD, BUY."""
-    part = bars.between(seen)
-    inside = slice(part.start, max(part.start, part.stop - labels.horizon_bars))
-    label, change = labels.labels(bars)[inside], labels.forward_return(bars)[inside]
-    absent = [name for code, name in enumerate(CLASS_NAMES) if not (label == code).any()]
-    if absent:
-        raise RangeError(
-            f"--trained-on {seen}: of the {inside.stop - inside.start:,} labels that {bars} has there, none is "
-            f"{' or '.join(absent)}. Give --data that contains the range, or the range and the labels of the training."
-        )
-    return class_shares(label).tolist(), [float(change[label == code].mean()) for code in range(N_CLASSES)]
-
-
 def _load_adapter(model: peft.PeftModel, adapter: dict[str, Tensor]) -> None:
     left = peft.set_peft_model_state_dict(model, adapter)
     if left.unexpected_keys:
         raise CheckpointError(f"PEFT does not know {', '.join(left.unexpected_keys[:3])}. Install the version of the docs.")
 
 
-def _random_fingerprint(model: nn.Module, architecture: OriginalArchitecture) -> dict[str, Tensor]:
+def random_fingerprint(model: nn.Module, architecture: AnyArchitecture) -> dict[str, Tensor]:
     """Return a fingerprint on rows of standard normal numbers, since no rows of its training are available."""
     random = np.random.Generator(np.random.Philox(key=20240101))
     n = architecture.receptive_bars + architecture.fingerprint_rows
@@ -267,35 +177,13 @@ def _scores_text(scores: Mapping[str, JsonValue]) -> str:
     return ", ".join(f"{key} {scores[key]:g}" for key in REPORTED if key in scores) or "nothing"
 
 
-def imported_card(name: str, checkpoint: Checkpoint) -> str:
-    """Return the README of an imported checkpoint, written from its description alone."""
-    a, described, unknown = checkpoint.architecture, checkpoint.described, checkpoint.unknown
-    imported = described.base.imported or {}
-    origin, scores = _ImportOrigin.from_json(imported), imported["told"]
-    reported = _scores_text(scores) if isinstance(scores, Mapping) else "nothing"
-    lacking = [DECLARATIONS[key] for key in unknown]
-    seen = "not known" if described.ranges is None else described.ranges["training"]
-    validated = f"; of these only for validation: {origin.validated_on}" if origin.validated_on else ""
-    question = "It is not known which." if "labels" in unknown else checkpoint.labels.question
-    columns = "it is not known which" if "schema" in unknown else f"`{checkpoint.schema.feature_set}`"
-    data, counts = described.data, described.parameters
-    measured = "nothing" if data is None else f"{data.source}{' (SYNTHETIC)' if data.synthetic else ''}"
-    mask = "a causal mask" if isinstance(a, OriginalArchitecture) and a.causal else "no causal mask"
-    end = f"Not declared, so it cannot be run: {'; '.join(lacking)}" if lacking else "Nothing is missing"
-    return f"""# {name}
-
-Imported from `{origin.file}` ({origin.form}, SHA-256 `{origin.sha256[:16]}`): a transformer of the original
-architecture, {counts.all:,} parameters, {counts.trainable:,} of them trained, with frozen linear layers
-({a.layers} post-norm layers, width {a.d_model}, LoRA of rank {described.lora.rank}). It answers one question per bar:
-{question}
-
-The following was declared at the import: no tensor reveals it, and flagbt cannot check it.
-
-- {a.heads} heads, windows of {a.context_bars} bars, {mask}. Each bar is scored on the window
-  that ends with it, at its last position.
-- Feature columns: {a.n_features}, {columns}
-- Bars it has seen: {seen}{validated}
-- Shares and returns of its classes: measured on {measured}
-- Reported by its training: {reported}
-- {end}.
-"""
+def _note(architecture: OriginalArchitecture, lora: Lora, original: OriginalCheckpoint) -> str:
+    """Return what the card states about the network, as its owner declared it."""
+    a = architecture
+    mask = "a causal mask" if a.causal else "no causal mask"
+    return (
+        f"It is a transformer of the original architecture with frozen linear layers ({a.layers} post-norm layers, width "
+        f"{a.d_model}, LoRA of rank {lora.rank}), stated to have {a.heads} heads, windows of {a.context_bars} bars and {mask}. "
+        "Each bar is scored on the window that ends with it, at its last position. Reported by its training: "
+        f"{_scores_text(original.reported)}."
+    )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError, kind_of
-from ..architecture import N_CLASSES
+from .architecture import N_CLASSES
 from .torch_pickle import read_pickled, tensors_of
 
 FORMS = {"model_state_dict": "a training's save", "model": "weights with their config"}

@@ -25,7 +25,7 @@ from flagbt.doctor.subject import FeatureTable, Subject
 from flagbt.errors import RangeError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.llama import BarTransformer
-from flagbt.models.network import read_tensors, write_tensors
+from flagbt.models.kinds.network import read_tensors, write_tensors
 from flagbt.storage.atomic_files import json_text, sha256_of
 
 Command = Callable[..., tuple[int, str, str]]

@@ -8,10 +8,10 @@ import torch
 from scipy import stats
 from torch import nn
 
-from flagbt.models.architecture import PRESETS, Architecture, Lora
+from flagbt.models.kinds.architecture import PRESETS, Architecture, Lora
 from flagbt.models.kinds.fast_dropout import Dropout
 from flagbt.models.kinds.llama import BarTransformer
-from flagbt.models.network import with_lora
+from flagbt.models.kinds.network import with_lora
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])

@@ -19,8 +19,9 @@ import pytest
 
 from flagbt.data.bars import Bars
 from flagbt.errors import CheckpointError, DeviceError
-from flagbt.models import logit_cache
+from flagbt.models import checkpoint_model, logit_cache
 from flagbt.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from flagbt.models.kinds.network_model import NetworkModel
 from flagbt.models.logit_cache import cache_folder, clear, entries, entry_of, logits_of, read_entry, write_entry
 from flagbt.models.model_signals import ModelSignals
 from flagbt.storage.atomic_files import TEMPORARY_PREFIX
@@ -32,7 +33,7 @@ Walk = Callable[..., Bars]
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Give a list of the names of all checkpoints whose network is loaded; loading itself is not replaced."""
-    from flagbt.models import network
+    from flagbt.models.kinds import network
 
     names: list[str] = []
     real = network.load_network
@@ -113,13 +114,15 @@ def test_changed_scoring_code_is_not_answered_with_old_logits(
     """If it fails, the logits of old network code survive a change of the code."""
     bars = walk(500, seed=1)
     logits_of(nano, bars)
-    monkeypatch.setattr(logit_cache, "scoring_version", lambda: "another")
+    monkeypatch.setattr(checkpoint_model, "digest_of_code", lambda _kind: "another")
     logits_of(nano, bars)
     assert len(scored) == 2
     folder = Path(logit_cache.__file__).parent
-    imported = {name for file in logit_cache.SCORING_FILES for name in imported_models(folder / file, folder)}
-    # What checkpoint.py and description.py read is in the checkpoint's digest; only the cache imports the two entry points.
-    assert imported - {"checkpoint.py", "description.py"} | {"scoring.py", "network.py"} == set(logit_cache.SCORING_FILES)
+    files = {f"{name.removeprefix('models.').replace('.', '/')}.py" for name in NetworkModel.modules}
+    imported = {name for file in files for name in imported_models(folder / file, folder)}
+    # What checkpoint.py and description.py read is in the checkpoint's digest; the class's own files are added by its bases.
+    own = {"checkpoint.py", "description.py", "checkpoint_model.py", "device.py", "kinds/network_model.py"}
+    assert imported - own | {"kinds/scoring.py", "kinds/network.py"} == files
 
 
 def imported_models(file: Path, folder: Path) -> set[str]:

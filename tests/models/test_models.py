@@ -20,17 +20,17 @@ from torch.nn import functional
 from flagbt.data.bars import Bars
 from flagbt.data.time_range import TimeRange
 from flagbt.errors import CheckpointError, DeviceError, RangeError, UsageError
-from flagbt.models.architecture import Architecture
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint, StoredCalibration, checkpoint_places, find_checkpoint, read_checkpoint
 from flagbt.models.decision import Decision
 from flagbt.models.device import pick_device
+from flagbt.models.kinds.architecture import Architecture
 from flagbt.models.kinds.llama import BarTransformer
 from flagbt.models.kinds.llama_attention import band_attention, block_masks
+from flagbt.models.kinds.network import architecture_of, load_network, load_unmerged
+from flagbt.models.kinds.scoring import ScoringOptions, score
 from flagbt.models.model_signals import ModelSignals
-from flagbt.models.network import architecture_of, load_network, load_unmerged
 from flagbt.models.overlap import check_overlap
-from flagbt.models.scoring import ScoringOptions, score
 
 Walk = Callable[..., Bars]
 Future = Callable[[Bars, int], Bars]
@@ -75,7 +75,7 @@ def test_a_network_without_the_mask_is_caught(walk: Walk, other_future: Future, 
     monkeypatch.setattr(
         "flagbt.models.kinds.llama.block_masks", lambda n, context, device: torch.ones_like(block_masks(n, context, device))
     )
-    monkeypatch.setattr("flagbt.models.network.check_fingerprint", lambda model, checkpoint: None)
+    monkeypatch.setattr("flagbt.models.kinds.network.check_fingerprint", lambda model, checkpoint: None)
     bars, t = walk(700, seed=3), 520
     checkpoint = find_checkpoint("Jan4")
     before, after = logits(checkpoint, bars)[: t + 1], logits(checkpoint, other_future(bars, t))[: t + 1]

@@ -22,12 +22,12 @@ from flagbt.data.features import DEFAULT, FeatureSet
 from flagbt.data.labels import LabelSpec
 from flagbt.data.time_range import TimeRange
 from flagbt.errors import CheckpointError, RangeError, UsageError
-from flagbt.models.architecture import read_architecture
 from flagbt.models.checkpoint import Checkpoint, find_checkpoint
 from flagbt.models.export import export_checkpoint
-from flagbt.models.kinds.original_import import OwnerDeclaration, import_checkpoint
-from flagbt.models.network import architecture_of, base_of, load_network, load_unmerged, new_network, read_tensors
-from flagbt.models.scoring import ScoringOptions, score
+from flagbt.models.importing import OwnerDeclaration, import_model
+from flagbt.models.kinds.architecture import read_architecture
+from flagbt.models.kinds.network import architecture_of, base_of, load_network, load_unmerged, new_network, read_tensors
+from flagbt.models.kinds.scoring import ScoringOptions, score
 
 # The tests are not a package, so the reference is imported by its path.
 _source = importlib.util.spec_from_file_location(
@@ -93,7 +93,7 @@ def test_logits_are_those_of_the_reference(tmp_path: Path, length: int, heads: i
     """If it fails, an imported checkpoint computes something else than the original."""
     model = Original(heads, causal, **SMALL)
     facts = declared(heads=heads, context_bars=length, causal=causal)
-    checkpoint = import_checkpoint(saved(tmp_path, model), tmp_path / "A", facts)
+    checkpoint = import_model(saved(tmp_path, model), tmp_path / "A", facts)
     network, rows = load_network(checkpoint), rows_of(length)
     with torch.no_grad():
         expected = model(rows)
@@ -111,7 +111,7 @@ def test_each_bar_is_scored_on_the_window_that_ends_with_it(tmp_path: Path, walk
     """If it fails, a bar is scored on another window than in training, or sees the future."""
     model = Original(8, causal, features=30, **SMALL)
     facts = declared(heads=8, context_bars=context, causal=causal)
-    checkpoint = import_checkpoint(saved(tmp_path, model), tmp_path / "A", facts)
+    checkpoint = import_model(saved(tmp_path, model), tmp_path / "A", facts)
     bars, warmup = walk(400, seed=2), 10
     rows = rows_of(400, 30, 1)[0].numpy()
     rows[:warmup] = np.nan
@@ -137,7 +137,7 @@ def test_all_three_forms_of_file_give_the_same_checkpoint(tmp_path: Path, form: 
     """If it fails, one form of file is loaded as another model."""
     model = Original(12, **SMALL)
     facts = declared() if form == "bare" else declared(heads=None)
-    checkpoint = import_checkpoint(saved(tmp_path, model, form), tmp_path / "A", facts)
+    checkpoint = import_model(saved(tmp_path, model, form), tmp_path / "A", facts)
     rows = rows_of(24)
     with torch.no_grad():
         assert (load_network(checkpoint)(rows, 1)[:, 0] - model(rows)[:, -1]).abs().max() <= 1e-5
@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_named_and_nothing_written(tmp_path: Path, change: 
     change(state)
     torch.save(state, tmp_path / "bad.pt")
     with pytest.raises(CheckpointError, match=message):
-        import_checkpoint(tmp_path / "bad.pt", tmp_path / "A", declared())
+        import_model(tmp_path / "bad.pt", tmp_path / "A", declared())
     assert not (tmp_path / "A").exists()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["bad.pt"]
 
@@ -184,10 +184,10 @@ def test_nothing_is_guessed(tmp_path: Path) -> None:
     """If it fails, heads, context or mask, which no shape reveals, are guessed."""
     path = saved(tmp_path, Original(12, **SMALL))
     with pytest.raises(UsageError, match=r"--heads N.*--context BARS.*--causal or --no-causal.*does not guess"):
-        import_checkpoint(path, tmp_path / "A", OwnerDeclaration())
+        import_model(path, tmp_path / "A", OwnerDeclaration())
     with pytest.raises(UsageError, match=r"--causal or --no-causal"):
-        import_checkpoint(path, tmp_path / "A", declared(causal=None))
-    assert import_checkpoint(path, tmp_path / "one", declared(context_bars=1, causal=None)).architecture.context_bars == 1
+        import_model(path, tmp_path / "A", declared(causal=None))
+    assert import_model(path, tmp_path / "one", declared(context_bars=1, causal=None)).model.architecture.context_bars == 1
 
 
 @pytest.mark.parametrize(
@@ -201,13 +201,13 @@ def test_the_declaration_must_agree_with_the_file(tmp_path: Path, facts: dict[st
     """If it fails, an option that contradicts the file's config is accepted, though one of them is wrong."""
     path = saved(tmp_path, Original(12, **SMALL), "config")
     with pytest.raises(UsageError, match=message):
-        import_checkpoint(path, tmp_path / "A", declared(**facts))
+        import_model(path, tmp_path / "A", declared(**facts))
 
 
 def test_heads_must_share_the_width(tmp_path: Path) -> None:
     """If it fails, 7 heads of a width of 96 are accepted, or the error does not list the possible numbers."""
     with pytest.raises(UsageError, match="--heads: 7 heads do not share a width of 96. Possible: 1, 2, 3, 4, 6, 8, 12"):
-        import_checkpoint(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(heads=7))
+        import_model(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(heads=7))
 
 
 def test_a_config_of_another_network_is_refused(tmp_path: Path) -> None:
@@ -215,13 +215,13 @@ def test_a_config_of_another_network_is_refused(tmp_path: Path) -> None:
     model = Original(12, **SMALL)
     torch.save({"model": model.state_dict(), "config": {**config_of(model), "d_model": 768}}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="its config has d_model 768, but its tensors have 96"):
-        import_checkpoint(tmp_path / "a.pt", tmp_path / "A", declared())
+        import_model(tmp_path / "a.pt", tmp_path / "A", declared())
 
 
 @pytest.mark.parametrize("change", [{"heads": 8}, {"context_bars": 23}, {"causal": False}])
 def test_a_knob_changed_later_is_caught_by_the_fingerprint(tmp_path: Path, change: dict[str, Any]) -> None:
     """If it fails, a changed head count, context or mask loads without any error and gives confident nonsense."""
-    checkpoint = import_checkpoint(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared())
+    checkpoint = import_model(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared())
     values = {**checkpoint.values, "architecture": {**checkpoint.values["architecture"], **change}}
     with pytest.raises(CheckpointError, match="the logits differ"):
         load_network(Checkpoint(checkpoint.folder, values))
@@ -232,7 +232,7 @@ def test_the_doctor_names_the_knob_that_was_changed(tmp_path: Path, walk: Walk) 
     from flagbt.doctor.checkpoint_subject import subject_of_checkpoint
     from flagbt.doctor.examine import examine
 
-    checkpoint = import_checkpoint(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(context_bars=8))
+    checkpoint = import_model(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(context_bars=8))
     healthy = examine(subject_of_checkpoint(checkpoint, walk(600)))
     done = {each.check: each.severity for each in healthy.findings if each.severity != "skipped"}
     assert done == dict.fromkeys(("lookahead-model", "adapter", "invariance", "input-ignored"), "ok")
@@ -246,11 +246,11 @@ def test_the_doctor_names_the_knob_that_was_changed(tmp_path: Path, walk: Walk) 
 def test_a_taken_name_is_an_error(tmp_path: Path) -> None:
     """If it fails, an import replaces another checkpoint."""
     path = saved(tmp_path, Original(12, **SMALL))
-    first = import_checkpoint(path, tmp_path / "A", declared())
+    first = import_model(path, tmp_path / "A", declared())
     with pytest.raises(CheckpointError, match=r"exists.*--overwrite"):
-        import_checkpoint(path, tmp_path / "A", declared(heads=8))
+        import_model(path, tmp_path / "A", declared(heads=8))
     assert load_network(first) is not None
-    assert import_checkpoint(path, tmp_path / "A", declared(heads=8), overwrite=True).digest != first.digest
+    assert import_model(path, tmp_path / "A", declared(heads=8), overwrite=True).digest != first.digest
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_taken_name_is_an_error(tmp_path: Path) -> None:
 )
 def test_missing_declarations_are_refused_when_needed(tmp_path: Path, facts: dict[str, Any], message: str) -> None:
     """If it fails, a checkpoint runs on guessed columns, labels or ranges."""
-    checkpoint = import_checkpoint(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(**facts))
+    checkpoint = import_model(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(**facts))
     for use in (lambda: checkpoint.schema, lambda: checkpoint.ranges, lambda: checkpoint.class_returns, checkpoint.check_known):
         with pytest.raises(CheckpointError, match=message):
             use()
@@ -275,7 +275,7 @@ def test_columns_must_be_as_many_as_the_network_reads(tmp_path: Path) -> None:
     """If it fails, a feature set of another width is accepted, and columns get another meaning."""
     schema = FeatureSchema.stated(DEFAULT, None)
     with pytest.raises(UsageError, match="'default' has 30 columns, the checkpoint reads 60"):
-        import_checkpoint(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(schema=schema))
+        import_model(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(schema=schema))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_range_that_the_bars_do_not_hold_is_refused(tmp_path: Path, walk: Walk
     """If it fails, label shares are measured on no bars at all."""
     facts = declared(labels=LabelSpec(), seen=TimeRange.parse("20100101-20110101"), bars=walk(500))
     with pytest.raises(RangeError, match=r"--trained-on 20100101-20110101: of the 0 labels"):
-        import_checkpoint(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", facts)
+        import_model(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", facts)
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def imported(tmp_path: Path, walk: Walk) -> Checkpoint:
         seen=TimeRange.parse("20230101-20230301"),
         bars=bars,
     )
-    return import_checkpoint(saved(tmp_path, Original(8, False, features=30, **SMALL)), tmp_path / "imported", facts)
+    return import_model(saved(tmp_path, Original(8, False, features=30, **SMALL)), tmp_path / "imported", facts)
 
 
 def test_label_shares_are_those_of_the_range_seen(imported: Checkpoint, walk: Walk) -> None:
@@ -434,7 +434,7 @@ def test_columns_from_a_plug_in_are_kept_by_name(tmp_path: Path) -> None:
     mine = FeatureSet("mine:COLUMNS", DEFAULT.columns, DEFAULT.warmup_bars, DEFAULT.compute)
     schema = FeatureSchema.stated(mine, None)
     path = saved(tmp_path, Original(12, features=30, **SMALL))
-    checkpoint = import_checkpoint(path, tmp_path / "A", declared(schema=schema))
+    checkpoint = import_model(path, tmp_path / "A", declared(schema=schema))
     assert checkpoint.schema.feature_set == "mine:COLUMNS"
     assert checkpoint.unknown == ["labels", "ranges", "data"]
 

@@ -24,10 +24,10 @@ from flagbt.data.bars import Bars
 from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
 from flagbt.errors import CheckpointError, RangeError, TrainingError, UsageError
-from flagbt.models.architecture import Architecture, Lora, read_architecture
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
+from flagbt.models.kinds.architecture import Architecture, Lora, read_architecture
 from flagbt.models.kinds.language_model import load_language_model
-from flagbt.models.network import build_base, language_base, load_network, load_unmerged
+from flagbt.models.kinds.network import build_base, language_base, load_network, load_unmerged
 from flagbt.models.stored_base import StoredBase, find_base, read_base
 from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe

@@ -39,7 +39,7 @@ from flagbt.results.run_reader import read_run
 from flagbt.results.trial_log import read_trials
 from flagbt.strategies.flagtrader import FlagTrader
 from flagbt.sweeps import worker as worker_module
-from flagbt.sweeps.grid import Grid, Model, Point, Points, random_share
+from flagbt.sweeps.grid import Grid, Point, Points, SweptCheckpoint, random_share
 from flagbt.sweeps.process_backend import in_this_process, over_processes
 from flagbt.sweeps.ray_backend import over_ray
 from flagbt.sweeps.worker import ROWS, Segment, SweepWorker, Unit
@@ -103,7 +103,7 @@ def rows_of(swept: FinishedSweep) -> list[dict[str, Any]]:
 def made_grid(**axes: Any) -> Grid:
     """Return a grid over one made-up checkpoint."""
     points = axes.pop("points", Points(offsets=(-2.0, 0.0, 2.0)))
-    return Grid(models=(Model("made", "d" * 64, np.array([-0.02, 0.0, 0.02]), 6, points),), axes=axes_of(axes))
+    return Grid(models=(SweptCheckpoint("made", "d" * 64, np.array([-0.02, 0.0, 0.02]), 6, points),), axes=axes_of(axes))
 
 
 def made_worker(n_settings: int = 400, n_bars: int = 24 * 40) -> SweepWorker:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from flagbt.data.bundled_sample import generate_sample, load_sample
-from flagbt.models.architecture import Architecture
+from flagbt.models.kinds.architecture import Architecture
 from flagbt.models.kinds.llama import BarTransformer
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"

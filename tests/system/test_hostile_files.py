@@ -22,9 +22,9 @@ from flagbt.cli.config_file import read_config
 from flagbt.data.bars import Bars
 from flagbt.errors import CheckpointError, RecordError, StrategyError, UsageError
 from flagbt.models.checkpoint import BUNDLED, find_checkpoint, read_checkpoint
-from flagbt.models.kinds.original_import import OwnerDeclaration, import_checkpoint
+from flagbt.models.importing import OwnerDeclaration, import_model
+from flagbt.models.kinds.network import load_network, read_tensors
 from flagbt.models.kinds.torch_pickle import read_pickled
-from flagbt.models.network import load_network, read_tensors
 from flagbt.models.stored_base import read_base
 from flagbt.results.run_reader import read_run
 from flagbt.storage.atomic_files import read_json
@@ -88,7 +88,7 @@ def test_a_pickle_that_runs_a_command_is_refused(which: str, tmp_path: Path, can
     with pytest.raises(
         CheckpointError, match=rf"evil\.pt is refused: its pickle would import \w+\.{names[which]}.*None of its code was"
     ):
-        import_checkpoint(tmp_path / "evil.pt", tmp_path / "A", FACTS)
+        import_model(tmp_path / "evil.pt", tmp_path / "A", FACTS)
     assert not (tmp_path / "A").exists()
 
 
@@ -150,7 +150,7 @@ def test_archives_that_are_attacks_are_refused(
     tracemalloc.start()
     started = time.monotonic()
     with pytest.raises(CheckpointError, match=words):
-        import_checkpoint(path, tmp_path / "A", FACTS)
+        import_model(path, tmp_path / "A", FACTS)
     assert time.monotonic() - started < 5
     assert tracemalloc.get_traced_memory()[1] < 100_000_000
     tracemalloc.stop()

@@ -107,7 +107,7 @@ def test_a_base_of_0_1_is_read() -> None:
 @pytest.mark.slow
 def test_a_training_by_a_yaml_file_of_0_1_gives_the_same_checkpoint(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, the same recipe on the same bars gives another model after an upgrade."""
-    from flagbt.models.architecture import PRESETS
+    from flagbt.models.kinds.architecture import PRESETS
 
     nano = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 32}
     monkeypatch.setitem(PRESETS, "nano", nano)

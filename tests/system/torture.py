@@ -568,7 +568,7 @@ def import_all() -> None:
     import flagbt.sweeps.runner
     import flagbt.workflows.sweep
     import flagbt.workflows.train  # noqa: F401
-    from flagbt.models.architecture import PRESETS
+    from flagbt.models.kinds.architecture import PRESETS
 
     PRESETS["nano"] = dict(NANO)
     torch.set_num_threads(1)

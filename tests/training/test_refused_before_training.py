@@ -78,7 +78,7 @@ def test_a_validation_that_allows_no_calibration_costs_the_calibration_alone(
     notes, checkpoint = notes_and_checkpoint(bars, Path("checkpoints/mine"), recipe)
     # The validation's labels counted by hand: the last fifth, without samples that use training bars and without the horizon
     cut = int(0.8 * len(bars))
-    before = checkpoint.schema.warmup_bars + checkpoint.architecture.receptive_bars
+    before = checkpoint.model.warmup_bars
     change = bars.close[cut + before + 6 :] / bars.close[cut + before : -6] - 1
     counts = [int((change < -0.01).sum()), int((abs(change) <= 0.01).sum()), int((change > 0.01).sum())]
     assert (sum(counts) < 200) == (which == "daily bars")
@@ -180,7 +180,7 @@ def test_a_class_that_only_another_series_has(walk: Walk, recipe: Recipe, tmp_pa
     bars = with_prices(bars, 100 * np.exp(np.cumsum(np.where(random.random(3000) < 0.5, 0.003, 0.0))))
     other = walk(3000, seed=4)
     checkpoint = train_on(bars, tmp_path / "mine", recipe, more=[other])
-    before = checkpoint.schema.warmup_bars + checkpoint.architecture.receptive_bars
+    before = checkpoint.model.warmup_bars
     last = int(0.8 * 3000) - 6
     change, elsewhere = (each.close[before + 6 : last + 6] / each.close[before:last] - 1 for each in (bars, other))
     assert not (change < -0.01).any()
@@ -197,7 +197,7 @@ def test_bars_without_a_label_are_not_samples(sampler: str, walk: Walk, recipe: 
     labels = TripleBarrier(12, 1.0, 1.0)
     halted = with_prices(bars, close)
     checkpoint = train_on(halted, tmp_path / "mine", replace(recipe, labels=labels, objective=Objective(sampler=sampler)))
-    before = checkpoint.schema.warmup_bars + checkpoint.architecture.receptive_bars
+    before = checkpoint.model.warmup_bars
     without = sum(np.diff(np.log(close[t - 168 : t + 1])).std() == 0 for t in range(before, int(0.8 * 3000) - 12))
     assert without > 200
     assert checkpoint.values["samples"]["training"] == int(0.8 * 3000) - 12 - before - without

@@ -14,7 +14,7 @@ from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
 from flagbt.errors import DataError, RangeError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
-from flagbt.models.network import architecture_of
+from flagbt.models.kinds.network import architecture_of
 from flagbt.models.overlap import check_overlap
 from flagbt.training.recipe import Recipe
 from flagbt.training.samples import Samples, gather_samples

@@ -24,9 +24,9 @@ from flagbt.data.bars import Bars
 from flagbt.data.labels import LabelSpec, TripleBarrier
 from flagbt.data.time_range import TimeRange
 from flagbt.errors import RangeError, TrainingError, UsageError
-from flagbt.models import scoring
 from flagbt.models.checkpoint import Checkpoint
-from flagbt.models.network import load_unmerged
+from flagbt.models.kinds import scoring
+from flagbt.models.kinds.network import load_unmerged
 from flagbt.models.statistics import ClassifierScores, scores
 from flagbt.training.chronological_split import chronological_split
 from flagbt.training.collapse_guard import collapse_findings
@@ -510,8 +510,8 @@ import sys
 from pathlib import Path
 from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
-from flagbt.models.architecture import PRESETS
-from flagbt.models.architecture import Lora
+from flagbt.models.kinds.architecture import PRESETS
+from flagbt.models.kinds.architecture import Lora
 from flagbt.training.trainer import Schedule, is_main_process
 from flagbt.training.objectives import Objective
 from flagbt.training.recipe import Recipe

@@ -12,15 +12,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..arrays import Float32Array
-from ..errors import CheckpointError, UsageError
-from ..storage.untrusted_files import check_safetensors
+from ...arrays import Float32Array
+from ...errors import CheckpointError, UsageError
+from ...storage.untrusted_files import check_safetensors
+from ..checkpoint import DESCRIPTION, Checkpoint
 from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture, Lora
-from .checkpoint import DESCRIPTION, Checkpoint
-from .kinds.fast_dropout import Dropout
-from .kinds.language_model import LANGUAGE_MODEL_PARTS, TEXT, referred
-from .kinds.llama import BarTransformer
-from .kinds.original import OriginalTransformer
+from .fast_dropout import Dropout
+from .language_model import LANGUAGE_MODEL_PARTS, TEXT, referred
+from .llama import BarTransformer
+from .network_model import ADAPTER, BASE, FINGERPRINT, network_of
+from .original import OriginalTransformer
 
 FINGERPRINT_TOLERANCE = 1e-4
 Network = BarTransformer | OriginalTransformer
@@ -122,7 +123,7 @@ def base_of(checkpoint: Checkpoint, architecture: AnyArchitecture) -> Network:
     """Return a checkpoint's base, from its own file or from the language model that it refers to."""
     origin = checkpoint.described.base
     if origin.corpus != TEXT:
-        place = checkpoint.folder / "base.safetensors"
+        place = checkpoint.folder / BASE
         return build_base(architecture, read_tensors(place), place=str(place))
     tensors = referred(origin, name=checkpoint.name)
     place = Path(checkpoint.folder / DESCRIPTION)
@@ -132,8 +133,16 @@ def base_of(checkpoint: Checkpoint, architecture: AnyArchitecture) -> Network:
 
 
 def architecture_of(checkpoint: Checkpoint) -> AnyArchitecture:
-    """Return the architecture that a checkpoint's description names."""
-    return checkpoint.architecture
+    """Return the architecture that a checkpoint's description names; raises CheckpointError for one that is no network."""
+    return network_of(checkpoint).architecture
+
+
+def lora_of(checkpoint: Checkpoint) -> Lora:
+    """Return the LoRA settings that a checkpoint's description names; raises CheckpointError for one without."""
+    network_of(checkpoint)
+    lora = checkpoint.described.lora
+    assert lora is not None  # for mypy: check_settings has refused it
+    return lora
 
 
 def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
@@ -146,11 +155,11 @@ def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
     """
     checkpoint.check_files()
     architecture = architecture_of(checkpoint)
-    model = with_lora(base_of(checkpoint, architecture), checkpoint.described.lora)
-    adapter = read_tensors(checkpoint.folder / "adapter.safetensors")
+    model = with_lora(base_of(checkpoint, architecture), lora_of(checkpoint))
+    adapter = read_tensors(checkpoint.folder / ADAPTER)
     expected = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}
     found = {name: tuple(tensor.shape) for name, tensor in adapter.items()}
-    _compare_shapes(expected, found, str(checkpoint.folder / "adapter.safetensors"))
+    _compare_shapes(expected, found, str(checkpoint.folder / ADAPTER))
     peft.set_peft_model_state_dict(model, adapter)
     model.eval()
     check_fingerprint(model, checkpoint)
@@ -190,7 +199,7 @@ def check_fingerprint(model: nn.Module, checkpoint: Checkpoint) -> None:
     CheckpointError
         When a logit differs by more than 1e-4, as with a missing adapter, wrong heads, or a lost mask or head.
     """
-    stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
+    stored = read_tensors(checkpoint.folder / FINGERPRINT)
     logits = model(stored["rows"][None], len(stored["logits"]))[0].float()
     off = float((logits - stored["logits"]).abs().max())
     if not off <= FINGERPRINT_TOLERANCE:

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..arrays import Float32Array, FloatArray, Progress
-from ..data.bars import Bars
-from ..errors import DeviceError
+from ...arrays import Float32Array, FloatArray, Progress
+from ...data.bars import Bars
+from ...errors import DeviceError
 from .architecture import AnyArchitecture
 
 CPU_BATCH_CHUNKS = 1
@@ -166,3 +166,15 @@ def _forward(
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
         outputs = model(torch.from_numpy(inputs).to(device), length - receptive).float().cpu().numpy()
     return [outputs[i, c.offset : c.offset + c.end - c.start] for i, c in enumerate(chunks)]
+
+
+@torch.no_grad()
+def logits_in_chunks(network: nn.Module, rows: FloatArray, *, receptive_bars: int, chunk_bars: int) -> FloatArray:
+    """Return logits (n, 3) of consecutive rows (n, F); NaN in the first ``receptive_bars``. Row t uses rows <= t."""
+    result = np.full((len(rows), 3), np.nan)
+    inputs = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
+    stride = max(1, chunk_bars - receptive_bars)
+    for start in range(receptive_bars, len(rows), stride):
+        stop, begin = min(start + stride, len(rows)), start - receptive_bars
+        result[start:stop] = network(inputs[None, begin:stop], stop - start)[0].double().numpy()
+    return result

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar, NotRequired, TypedDict
 
-from ..arrays import JsonObject
-from ..storage.json_records import OMIT_NONE, JsonRecord
+from ...arrays import JsonObject
+from ...storage.json_records import OMIT_NONE, JsonRecord
 
 N_CLASSES = 3
 LANGUAGE_MODEL_FIELDS = ("key_value_heads", "rope_theta", "rms_norm_eps")

@@ -1,0 +1,265 @@
+"""Import a model that was made elsewhere: its kind writes the files, and its owner states what the files do not contain.
+
+No file reveals the meaning of the columns, their scale, the question, or the bars that were seen. A wrong guess would load
+without any error and give different logits with the same confidence, so nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..arrays import JsonObject
+from ..data.bars import Bars
+from ..data.feature_schema import FeatureSchema
+from ..data.labels import CLASS_NAMES, Labels, class_shares
+from ..data.time_range import TimeRange
+from ..errors import CheckpointError, RangeError, UsageError
+from ..storage.atomic_files import json_text, new_folder, sha256_of
+from .calibration import Calibration
+from .checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
+from .checkpoint_model import CheckpointModel, ModelParts, RowModel, installed_version
+from .decision import Decision
+from .outputs import Outputs
+from .owner_options import NONE_SEEN, UNKNOWN_SEEN
+from .registry import find_kind, kind_names, name_of_kind
+
+TRIED_ROWS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnerDeclaration:
+    """What the owner of a model states about it; None where unknown.
+
+    Parameters
+    ----------
+    heads, context_bars : int, optional
+        Attention heads; bars of a window, 1 for single bars.
+    causal : bool, optional
+        Whether a position of a window saw only those before it.
+    schema : FeatureSchema, optional
+        Columns in their order, and their scaler.
+    labels : LabelSpec or TripleBarrier, optional
+    outputs : Outputs, optional
+        Form and order of what it returns.
+    seen : TimeRange, optional
+        Every bar used in training or validation.
+    seen_text : str, optional
+        ``none`` where it has seen no bars, ``unknown`` where its owner does not know; in place of ``seen``.
+    validated_on : TimeRange, optional
+        The part used in validation only.
+    text_until : date, optional
+        Date of the newest text or foreign series that its base has read.
+    bars : Bars, optional
+        Bars of the market and length that it was trained on, which contain the range ``seen``.
+    base : str, optional
+        The checkpoint that an adapter belongs to.
+    argument : str
+        What follows the kind's name in ``--model KIND:ARGUMENT``.
+    """
+
+    heads: int | None = None
+    context_bars: int | None = None
+    causal: bool | None = None
+    schema: FeatureSchema | None = None
+    labels: Labels | None = None
+    outputs: Outputs | None = None
+    seen: TimeRange | None = None
+    seen_text: str | None = None
+    validated_on: TimeRange | None = None
+    text_until: date | None = None
+    bars: Bars | None = None
+    base: str | None = None
+    argument: str = ""
+    today: date = field(default_factory=date.today)
+
+    def __post_init__(self) -> None:
+        if self.text_until is not None and self.text_until > self.today:
+            raise UsageError(f"--text-until: {self.text_until} is in the future. Give the date of the newest text it has read.")
+        stop = None if self.seen is None else self.seen.stop
+        if stop is not None and stop > np.datetime64(self.today) + np.timedelta64(1, "D"):
+            raise UsageError(f"--trained-on: {self.seen} ends in the future. Give the bars that it was trained on.")
+
+
+def import_model(
+    path: Path | None, target: Path, declaration: OwnerDeclaration, *, kind: str | None = None, overwrite: bool = False
+) -> Checkpoint:
+    """Read a model's file or folder and write it as the checkpoint folder ``target``, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path, optional
+        None for a kind that needs no file.
+    kind : str, optional
+        The name of its kind; by default the kind that recognises the file.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is refused, or ``target`` exists and ``overwrite`` is not set.
+    UsageError
+        When no kind recognises the file, or what was stated contradicts it.
+    RangeError
+        When the bars do not contain the range that was seen.
+    """
+    if target.exists() and not overwrite:
+        raise CheckpointError(f"--name: {target} exists. Choose another --name, or --overwrite to replace it.")
+    if path is not None and not path.exists():
+        raise CheckpointError(f"there is no file or folder {path}. Check the path.")
+    found = kind_of_file(path) if kind is None else find_kind(kind)
+    known = _known(declaration)
+    try:
+        with new_folder(target, overwrite=overwrite) as folder:
+            parts = found.import_from(path, folder, declaration)
+            values = _values(found, parts, known, declaration, path, folder)
+            checkpoint = Checkpoint(folder, values)
+            _try(checkpoint, declaration)
+            (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
+            (folder / "README.md").write_text(imported_card(target.name, checkpoint, parts.note), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"--output: {target} cannot be written: {error.strerror or error}.") from None
+    return read_checkpoint(target)
+
+
+def kind_of_file(path: Path | None) -> type[CheckpointModel]:
+    """Return the kind that recognises a file or folder by its name and first bytes.
+
+    Raises
+    ------
+    UsageError
+        When none does, saying what the file is.
+    """
+    if path is None:
+        raise UsageError("--model: without a file, name the kind of model. " + _kinds())
+    for name, _ in kind_names():
+        kind = find_kind(name)
+        if kind.recognises(path):
+            return kind
+    from .not_a_checkpoint import what_it_is
+
+    raise UsageError(f"{path}: no kind of model recognises it. {what_it_is(path)} {_kinds()}")
+
+
+def _kinds() -> str:
+    return f"The kinds are {', '.join(name for name, _ in kind_names())}: name one with --model KIND."
+
+
+def _values(
+    kind: type[CheckpointModel],
+    parts: ModelParts,
+    known: JsonObject,
+    declaration: OwnerDeclaration,
+    path: Path | None,
+    folder: Path,
+) -> JsonObject:
+    name = name_of_kind(kind)
+    is_file = path is not None and path.is_file()
+    origin: JsonObject = {
+        "file": "" if path is None else path.name,
+        "sha256": sha256_of(path) if path is not None and is_file else "",
+        "form": name,
+        "validated_on": None if declaration.validated_on is None else str(declaration.validated_on),
+    }
+    return {
+        "format": FORMAT,
+        "architecture": {"kind": name, **parts.settings},
+        "lora": None,
+        "base": {"preset": name, "imported": origin},
+        "parameters": {"all": parts.parameters, "trainable": parts.parameters if parts.trained is None else parts.trained},
+        **known,
+        "metrics": {},
+        "calibrations": {"default": {"calibration": Calibration().to_json(), "decision": Decision().to_json()}},
+        "versions": {"flagbt": __version__, **{each: installed_version(each) for each in kind.libraries}},
+        "files": {each: sha256_of(folder / each) for each in kind.files if (folder / each).is_file()},
+        **(parts.more or {}),
+    }
+
+
+def _known(declaration: OwnerDeclaration) -> JsonObject:
+    """Return the declaration as stored in ``checkpoint.json``; None (or an empty object) where unknown."""
+    labels, seen, bars = declaration.labels, declaration.seen, declaration.bars
+    validated = declaration.validated_on or seen
+    ranges = (
+        None
+        if seen is None
+        else {"pretraining": str(seen), "training": str(seen), "validation": str(validated), "calibration": str(validated)}
+    )
+    shares, returns = None, None
+    if labels is not None and bars is not None and (seen is not None or declaration.seen_text is not None):
+        shares, returns = _measured(labels, seen, bars)
+    stated = {"bars_seen": declaration.seen_text} if declaration.seen_text is not None else {}
+    until = {"text_until": declaration.text_until.isoformat()} if declaration.text_until is not None else {}
+    return {
+        "schema": None if declaration.schema is None else declaration.schema.to_json(),
+        "labels": None if labels is None else labels.to_json(),
+        "ranges": ranges,
+        "label_shares": shares,
+        "class_returns": returns,
+        "data": {} if bars is None else bars.to_json(),
+        **stated,
+        **until,
+    }
+
+
+def _measured(labels: Labels, seen: TimeRange | None, bars: Bars) -> tuple[list[float], list[float]]:
+    """Return the labels' shares and mean forward returns over the range seen, each of shape (3,): SELL, HOLD, BUY."""
+    part = bars.between(seen or TimeRange())
+    inside = slice(part.start, max(part.start, part.stop - labels.horizon_bars))
+    label, change = labels.labels(bars)[inside], labels.forward_return(bars)[inside]
+    absent = [name for code, name in enumerate(CLASS_NAMES) if not (label == code).any()]
+    if absent:
+        raise RangeError(
+            f"--trained-on {seen or 'none'}: of the {inside.stop - inside.start:,} labels that {bars} has there, none is "
+            f"{' or '.join(absent)}. Give --data that contains the range, or the range and the labels of the training."
+        )
+    return class_shares(label).tolist(), [float(change[label == code].mean()) for code in range(len(CLASS_NAMES))]
+
+
+def _try(checkpoint: Checkpoint, declaration: OwnerDeclaration) -> None:
+    """Run the model once on random rows or bars, so that a wrong file is refused at the import and not at its first use."""
+    model = checkpoint.model
+    model.check_settings()
+    random = np.random.Generator(np.random.Philox(key=20240101))
+    if isinstance(model, RowModel):
+        if declaration.schema is not None:
+            rows = random.standard_normal((model.context_bars + TRIED_ROWS, len(declaration.schema.columns)))
+            model.logits_of_rows(rows.astype(np.float32), device="cpu")
+    elif declaration.bars is not None:
+        n = min(len(declaration.bars), model.warmup_bars + TRIED_ROWS)
+        model.logits(declaration.bars.take(slice(0, n)), device="cpu")
+
+
+def imported_card(name: str, checkpoint: Checkpoint, note: str) -> str:
+    """Return the README of an imported checkpoint, written from its description alone."""
+    described, unknown = checkpoint.described, checkpoint.unknown
+    origin = described.base.imported or {}
+    lacking = [DECLARATIONS[key] for key in unknown]
+    data, counts = described.data, described.parameters
+    seen = checkpoint.values.get("bars_seen")
+    ranges = {NONE_SEEN: "none", UNKNOWN_SEEN: "not known, which every page states"}.get(
+        str(seen), "not stated" if described.ranges is None else described.ranges["training"]
+    )
+    validated = f"; of these only for validation: {origin['validated_on']}" if origin.get("validated_on") else ""
+    question = "It is not known which." if checkpoint.values["labels"] is None else checkpoint.labels.question
+    columns = "none" if checkpoint.values["schema"] is None else f"`{checkpoint.schema.feature_set}`"
+    measured = "nothing" if data is None else f"{data.source}{' (SYNTHETIC)' if data.synthetic else ''}"
+    end = f"Not stated, so it cannot be run: {'; '.join(lacking)}" if lacking else "Nothing is missing"
+    source = f" from `{origin['file']}`" if origin.get("file") else ""
+    digest = f" (SHA-256 `{str(origin['sha256'])[:16]}`)" if origin.get("sha256") else ""
+    return f"""# {name}
+
+Imported{source}{digest}: a model of the kind `{checkpoint.kind}`, {counts.all:,} parameters. {note}
+It answers one question per bar: {question}
+
+The following was stated at the import: no file reveals it, and flagbt cannot check it.
+
+- Feature columns: {columns}
+- Bars it has seen: {ranges}{validated}
+- Newest text or foreign series it has read: {checkpoint.text_until or "not known"}
+- Shares and returns of its classes: measured on {measured}
+- {end}.
+"""

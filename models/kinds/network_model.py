@@ -1,0 +1,142 @@
+"""NetworkModel: a torch network that reads rows of features, with LoRA matrices through peft; `llama` and `original`.
+
+This module is light: torch, transformers and peft are imported when the weights are loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ...arrays import Float32Array, FloatArray, JsonObject, Progress
+from ...data.bars import Bars
+from ...errors import CheckpointError
+from ..checkpoint_model import RowModel
+from ..device import pick_device
+from .architecture import AnyArchitecture, read_architecture
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+
+BASE, ADAPTER, FINGERPRINT = "base.safetensors", "adapter.safetensors", "fingerprint.safetensors"
+WEIGHT_FILES = (BASE, ADAPTER, FINGERPRINT)
+LARGEST_SIZE = 1_000_000  # a longer sequence or a wider layer would fill the memory before any tensor is compared
+LARGEST_RANK = 4_096
+
+
+class NetworkModel(RowModel):
+    """A network with a frozen base and an adapter.
+
+    Its files are ``base.safetensors`` (a language model is referred to, not copied), ``adapter.safetensors`` (LoRA matrices and
+    the fine-tuned head, under PEFT's names) and ``fingerprint.safetensors`` (rows with their logits, compared whenever the
+    weights are loaded).
+    """
+
+    files: ClassVar[tuple[str, ...]] = WEIGHT_FILES
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "numpy", "transformers", "peft")
+    modules: ClassVar[tuple[str, ...]] = tuple(
+        f"models.kinds.{name}"
+        for name in (
+            "scoring",
+            "architecture",
+            "llama_attention",
+            "fast_dropout",
+            "network",
+            "language_model",
+            "llama",
+            "original",
+        )
+    )
+
+    @cached_property
+    def architecture(self) -> AnyArchitecture:
+        """The network's parameters."""
+        return read_architecture(self.settings)
+
+    @property
+    def context_bars(self) -> int:
+        """The receptive field: earlier rows that a logit depends on."""
+        return self.architecture.receptive_bars
+
+    def check_settings(self) -> None:
+        """Raise ValueError or TypeError where the architecture makes no network."""
+        a, lora = self.architecture, self.checkpoint.described.lora
+        sizes = [value for value in asdict(a).values() if isinstance(value, int)]
+        if min(a.layers, a.context_bars, a.chunk_bars) < 1:
+            raise ValueError("its architecture has a length below 1.")
+        if lora is None:
+            raise ValueError("it has no LoRA settings.")
+        if max(sizes) > LARGEST_SIZE or not 1 <= lora.rank <= LARGEST_RANK:
+            raise ValueError("its architecture is larger than any network.")
+
+    def logits(
+        self, bars: Bars, *, device: str = "auto", batch_size: int | None = None, progress: Progress | None = None
+    ) -> FloatArray:
+        """Score all bars in chunks that start at fixed times of the clock; see `scoring`."""
+        from .network import load_network  # transformers and peft take seconds to import
+        from .scoring import ScoringOptions, score
+
+        where = pick_device(device)
+        rows = self.rows(bars)
+        return score(
+            load_network(self.checkpoint).to(where),
+            rows,
+            bars,
+            architecture=self.architecture,
+            warmup_bars=self.schema.warmup_bars,
+            options=ScoringOptions(device=where, batch_chunks=batch_size, progress=progress),
+        )
+
+    def logits_of_rows(
+        self, rows: Float32Array, *, device: str = "auto", batch_size: int | None = None, progress: Progress | None = None
+    ) -> FloatArray:
+        """See `ReadsRows`; on the CPU."""
+        from .network import load_network
+        from .scoring import logits_in_chunks
+
+        del device, batch_size, progress
+        a = self.architecture
+        return logits_in_chunks(
+            load_network(self.checkpoint),
+            np.asarray(rows, dtype=np.float64),
+            receptive_bars=a.receptive_bars,
+            chunk_bars=a.chunk_bars,
+        )
+
+    def key(self, bars: Bars, *, device: str, batch_size: int | None) -> JsonObject:
+        """See `CheckpointModel.key`; the hardware and the number of threads too: a sum in another order can differ."""
+        import torch
+
+        where = pick_device(device)
+        on_cuda = where.type == "cuda"
+        hardware = torch.cuda.get_device_name(where) if on_cuda else torch.backends.cpu.get_cpu_capability()
+        return {
+            **super().key(bars, device=device, batch_size=batch_size),
+            "lora": "merged",
+            "dtype": "bfloat16" if on_cuda else "float32",
+            "device": [where.type, str(hardware), torch.get_num_threads()],
+        }
+
+    def device_name(self, device: str) -> str:
+        """Return the device that scores."""
+        return str(pick_device(device))
+
+
+def network_of(checkpoint: Checkpoint) -> NetworkModel:
+    """Return a checkpoint's model where it is a network with an adapter.
+
+    Raises
+    ------
+    CheckpointError
+        For a checkpoint of another kind.
+    """
+    model = checkpoint.model
+    if isinstance(model, NetworkModel):
+        return model
+    raise CheckpointError(
+        f"checkpoint '{checkpoint.name}' is of the kind '{checkpoint.kind}', and this needs a network with LoRA, such as "
+        "flagbt train makes from a preset."
+    )
