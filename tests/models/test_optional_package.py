@@ -14,7 +14,7 @@ from flagbt.models.optional_package import imported
 
 
 def test_a_missing_package_is_named_with_its_extra() -> None:
-    """If it fails, whoever lacks an extra sees a traceback, or not the line that installs it."""
+    """If it fails, a user without an extra sees a traceback, or not the line that installs it."""
     with pytest.raises(DeviceError) as refused:
         imported("no_such_package.part", extra="trees")
     assert str(refused.value) == (
