@@ -136,7 +136,9 @@ def _layout(shape: list[int | str | None], declaration: OwnerDeclaration, place:
         right_width = columns is None or width is None or width == columns
         right_bars = stated is None or bars is None or bars == stated
         if right_width and right_bars and declaration.argument in ("", layout):
-            fits.append((layout, bars if bars is not None else stated, width if width is not None else columns))
+            fits.append((layout, bars or stated, width or columns, width == columns))
+    if sum(exact for *_, exact in fits) == 1 and columns is not None:  # the other one fits because its axis is open
+        fits = [each for each in fits if each[-1]]
     shown = f"{place}: its input has the shape {shape_text(shape)}"
     if not fits:
         parts = [f"--context {stated}"] if stated is not None else []
@@ -147,7 +149,7 @@ def _layout(shape: list[int | str | None], declaration: OwnerDeclaration, place:
             f"{shown}, which can be (N, T, F) or (N, F, T). State which: --model onnx:{TIME_FIRST} where time comes before the "
             f"columns, or onnx:{FEATURES_FIRST}; or give --context and --features, where they leave one."
         )
-    layout, found, wide = fits[0]
+    layout, found, wide, _ = fits[0]
     if found is None:
         raise UsageError(f"{shown}, which leaves the bars of a window open. Give --context BARS, as in its training.")
     return layout, found, wide

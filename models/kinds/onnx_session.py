@@ -24,7 +24,9 @@ THREADS = 1  # a sum shared by threads could depend on how many there are, and w
 LARGEST_MEMORY_BYTES = 2_000_000_000  # of all tensors on the CPU, and as much on a GPU
 LONGEST_CALL_S = 60.0
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_PLACE_IN_CODE = re.compile(r"/?\S*onnxruntime_src\S*?(:\d+)? ?|\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_PLACE_IN_CODE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(?:h|cc):\d+ .*?\)(?: const)?(?: \[with .*?\])? (?=[A-Z])"
+)
 
 
 def device_of(device: str) -> str:
@@ -91,7 +93,10 @@ def open_session(content: bytes, device: str, place: str) -> InferenceSession:
         # Folding constants would compute as the model is opened, where no limit of time holds.
         session = runtime.InferenceSession(content, options, providers=providers, disabled_optimizers=["ConstantFolding"])
     except Exception as error:  # its errors have no base class
-        raise CheckpointError(f"{place}: ONNX Runtime {runtime.__version__} refuses it: {reason(error)}.") from None
+        raise CheckpointError(
+            f"{place}: ONNX Runtime {runtime.__version__} refuses it: {reason(error)}. Export it again, with "
+            "operators and an opset that this version has."
+        ) from None
     if device != "cpu" and CUDA not in session.get_providers():
         raise DeviceError(f"--device {device}: ONNX Runtime cannot load its CUDA provider. Use --device cpu.")
     return session
