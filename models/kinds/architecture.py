@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from math import inf
-from typing import ClassVar, NotRequired, TypedDict, get_type_hints
+from typing import Any, ClassVar, NotRequired, TypedDict, get_type_hints
 
 from ...arrays import JsonObject
 from ...storage.json_records import OMIT_NONE, JsonRecord, read_value
@@ -185,14 +184,11 @@ def read_architecture(values: object) -> AnyArchitecture:
     kind = values.get("kind")
     if kind not in KINDS:
         raise ValueError(f"its architecture is of the kind {kind!r}, expected {' or '.join(KINDS)}")
-    hints = _hints(KINDS[kind])
-    fields = {key: value for key, value in values.items() if key != "kind"}
-    return KINDS[kind](**{key: read_value(hints.get(key, object), value, key) for key, value in fields.items()})
-
-
-@cache
-def _hints(kind: type[AnyArchitecture]) -> dict[str, object]:
-    return get_type_hints(kind)
+    hints = get_type_hints(KINDS[kind])
+    fields: dict[str, Any] = {
+        key: read_value(hints.get(key, object), value, key) for key, value in values.items() if key != "kind"
+    }
+    return KINDS[kind](**fields)
 
 
 def original_chunk_bars(context_bars: int) -> int:
