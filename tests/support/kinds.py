@@ -23,7 +23,7 @@ SMALL_NETWORK = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "c
 
 
 def training_bars() -> Bars:
-    """Return the bars that every small model is said to have seen: hourly, January to April 2023."""
+    """Return the bars that every small model states to have seen: hourly, January to April 2023."""
     return make_bars(2880, seed=5, start="2023-01-01")
 
 
