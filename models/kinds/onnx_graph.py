@@ -70,7 +70,7 @@ def walk_model(content: bytes) -> OnnxGraph:
             raise ValueError("it holds graphs of its training. Export it for inference.")
         elif number == 25:
             raise ValueError(
-                "it defines functions of its own, which can expand without limit. Inline them first: "
+                "it defines local functions, which can expand without limit. Inline them first: "
                 "onnx.inliner.inline_local_functions."
             )
     if not found.graphs or not found.nodes:

@@ -107,7 +107,7 @@ def answers(
 ) -> Iterator[FloatArray]:
     """Yield one output of a graph for each batch.
 
-    The graph runs in a thread of its own, which is left behind where it does not end: some operators cannot be interrupted.
+    The graph runs in another thread, which is left behind where it does not end: some operators cannot be interrupted.
 
     Raises
     ------
