@@ -91,6 +91,11 @@ def after(until: str) -> np.datetime64:
     return np.datetime64(date.fromisoformat(until)) + np.timedelta64(1, "D")
 
 
+def known_date(read: str | None) -> date | None:
+    """Return the date of a `TextRead.until`; None for ``unknown`` and None, ValueError for anything else."""
+    return None if read is None or read == UNKNOWN_TEXT else date.fromisoformat(read)
+
+
 def text_date(text: str, *, option: str = "--text-until", today: date | None = None) -> date:
     """Read the date of the newest text.
 

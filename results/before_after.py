@@ -19,7 +19,7 @@ from ..storage.json_records import JsonRecord
 from .cost_sensitivity import bars_of_run
 from .label_scores import labels_text, probabilities_of
 from .metrics import daily_sharpe
-from .run_view import DAYS_PER_YEAR, daily_returns, open_times
+from .run_view import DAYS_PER_YEAR, bar_times, daily_returns
 from .significance.answer import Answer, Kind
 from .significance.bootstrap import RESAMPLES, Statistic, change_interval, mean_and_influence, sharpe_and_influence
 from .significance.measure import FEWEST_DAYS, LEVEL, share
@@ -107,14 +107,14 @@ def before_after(run: Simulation, *, seed: int = 0) -> BeforeAfter | None:
     until = None if run.checkpoint is None else run.checkpoint.text_until
     if until is None or until == UNKNOWN_TEXT:
         return None
-    early: BoolArray = np.asarray(open_times(run).to_numpy() < after(until))
+    early: BoolArray = np.asarray(bar_times(run).to_numpy() < after(until))
     if early.all() or not early.any():
         return None
     returns = daily_returns(run)
     parts, days = (early, ~early), np.asarray(returns.index < after(until))
     daily: list[FloatArray] = [np.asarray(returns, dtype=np.float64)[mask] for mask in (days, ~days)]
     loss = _losses(run)
-    losses = [None if loss is None else _by_day(loss, open_times(run).to_numpy(), mask) for mask in parts]
+    losses = [None if loss is None else _by_day(loss, bar_times(run).to_numpy(), mask) for mask in parts]
     results = [_part(int(mask.sum()), each, sums) for mask, each, sums in zip(parts, daily, losses, strict=True)]
     scored = [sums for sums in losses if sums is not None and len(sums)]
     return BeforeAfter(

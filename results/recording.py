@@ -15,7 +15,7 @@ from .metrics import metrics
 from .run_info import FORMAT_VERSION, RunInfo, TrialInfo
 from .run_record import RunRecord
 from .run_tables import per_bar, per_event
-from .run_view import open_times, ruined_at
+from .run_view import bar_times, ruined_at
 from .summary import diversity_of, fills_of, sentence_of, verdicts_of
 from .trial_log import bars_digest, trial_configuration
 
@@ -95,7 +95,7 @@ def _text_bars(run: Simulation) -> int | None:
     until = None if run.checkpoint is None else run.checkpoint.text_until
     if until is None or until == UNKNOWN_TEXT:
         return None
-    return int((open_times(run).to_numpy() < after(until)).sum())
+    return int((bar_times(run).to_numpy() < after(until)).sum())
 
 
 def with_total(phases: Mapping[str, float]) -> dict[str, float]:
