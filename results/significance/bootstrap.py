@@ -65,8 +65,8 @@ def change_interval(
 ) -> ChangeInterval | None:
     """Return a confidence interval of a statistic of one period less that of an earlier one.
 
-    As `sharpe_interval`, but the two periods have no day in common: each is resampled alone, in blocks of a mean length that fits
-    it, and the squares of their errors add up.
+    As `sharpe_interval`, but the periods have no day in common: each is resampled alone, in blocks of a length that fits it,
+    and the squares of their errors add up.
 
     Parameters
     ----------
