@@ -25,6 +25,7 @@ LARGEST_MEMORY_BYTES = 2_000_000_000  # of all tensors on the CPU, and as much o
 LONGEST_CALL_S = 60.0
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _PLACE_IN_CODE = re.compile(
+    r"Non-zero status code returned while |Name:'.*?' Status Message: |"
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(?:h|cc):\d+ .*?\)(?: const)?(?: \[with .*?\])? (?=[A-Z])"
 )
 
@@ -120,9 +121,12 @@ def answers(
     name = session.get_inputs()[0].name
     done: queue.Queue[object] = queue.Queue()
 
+    given: list[tuple[int, ...]] = [()]  # the shape in use, for a message
+
     def work() -> None:
         try:
             for batch in batches:
+                given[0] = batch.shape
                 done.put(session.run([output], {name: batch}, options)[0])
             done.put(None)
         except Exception as error:  # raised in the other thread
@@ -132,7 +136,10 @@ def answers(
     try:
         while (found := done.get(timeout=LONGEST_CALL_S)) is not None:
             if isinstance(found, Exception):
-                raise CheckpointError(f"{place}: ONNX Runtime cannot run it: {reason(found)}.")
+                raise CheckpointError(
+                    f"{place}: ONNX Runtime cannot run it on an input of shape {given[0]}: {reason(found)}. Export it so that "
+                    "its first axis is the batch, of any size or of the size that its graph states."
+                )
             yield np.asarray(found)
     except queue.Empty:
         raise CheckpointError(
