@@ -46,7 +46,7 @@ def ckpt_list(as_json: bool) -> None:
                 "preset": each.described.base.preset,
                 "objective": objective.get("loss"),
                 "weights": objective.get("weights"),
-                "seen_until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
+                "seen_until": None if None in stops or not stops else str(max(stop for stop in stops if stop is not None))[:10],
                 "folder": str(each.folder),
             }
         )

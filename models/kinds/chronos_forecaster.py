@@ -49,6 +49,10 @@ LARGEST = {
     "time_encoding_scale": 65_536,
 }
 MOST_LEVELS = 999
+# What the constructors of the configs take.
+_SIZES = ("d_model", "d_kv", "d_ff", "num_layers", "num_heads", "layer_norm_epsilon", "feed_forward_proj")
+_BOLT_SIZES = ("num_decoder_layers", "relative_attention_num_buckets", "relative_attention_max_distance")
+_BOLT_SERIES = ("context_length", "prediction_length", "input_patch_size", "input_patch_stride", "quantiles", "use_reg_token")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +172,7 @@ class Chronos:
         _read(source)
         for name in (CONFIG, WEIGHTS):
             shutil.copyfile(source / name, folder / name, follow_symlinks=False)
-        return {"source": source.resolve().name}
+        return {}
 
     @classmethod
     def load(cls, settings: Mapping[str, object], folder: Path, device: str) -> Chronos:
@@ -228,7 +232,9 @@ def _network(config: _Config, folder: Path) -> nn.Module:
         with safe_open(path, framework="pt") as file:
             found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         tied = {name for name in expected if name.endswith("embed_tokens.weight")}  # copies of "shared.weight"
-        wrong = sorted(name for name in expected if found.get(name, None if name not in tied else expected[name]) != expected[name])
+        wrong = sorted(
+            name for name in expected if found.get(name, None if name not in tied else expected[name]) != expected[name]
+        )
         foreign = sorted(found.keys() - expected.keys() - {"lm_head.weight"})
         if wrong or foreign:
             name = (wrong or foreign)[0]
@@ -237,13 +243,16 @@ def _network(config: _Config, folder: Path) -> nn.Module:
                 f"{expected.get(name, 'no such tensor')} ({len(wrong) + len(foreign)} such tensors)"
             )
         tensors = {name: tensor for name, tensor in load_file(path).items() if name in expected}
-        odd = next((name for name, tensor in tensors.items() if not (tensor.is_floating_point() and tensor.isfinite().all())), "")
+        odd = next(
+            (name for name, tensor in tensors.items() if not (tensor.is_floating_point() and tensor.isfinite().all())), ""
+        )
         if odd:
             raise ValueError(f"the tensor {odd} is not of finite floating-point numbers")
     except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be used: {str(error).rstrip('.')}. Copy the folder again from its source.") from None
-    with torch.random.fork_rng(devices=[]):  # it starts with random weights, and must not move the caller's generator
-        network = _built(config)
+        raise CheckpointError(
+            f"{path} cannot be used: {str(error).rstrip('.')}. Copy the folder again from its source."
+        ) from None
+    network = _built(config)
     tensors |= {name: tensors["shared.weight"] for name in tied if name not in tensors}
     network.load_state_dict(tensors)
     return network.float().eval()
@@ -252,29 +261,16 @@ def _network(config: _Config, folder: Path) -> nn.Module:
 def _built(config: _Config) -> nn.Module:
     """Return the network of a config, with random weights."""
     values = asdict(config)
-    series = values.pop("chronos_config")
-    series["quantiles"] = list(config.chronos_config.quantiles)
-    common = {name: values[name] for name in ("d_model", "d_kv", "d_ff", "num_layers", "num_heads")}
-    common |= {name: values[name] for name in ("layer_norm_epsilon", "feed_forward_proj")}
+    series = values.pop("chronos_config") | {"quantiles": list(config.chronos_config.quantiles)}
+    sizes = {name: values[name] for name in _SIZES}
     if config.is_chronos_2:
         unused = ("prediction_length", *(("time_encoding_scale",) if series["time_encoding_scale"] is None else ()))
-        more = {"chronos_config": {name: value for name, value in series.items() if name not in unused}}
         package = imported("chronos.chronos2", extra="chronos")
-        built: nn.Module = package.Chronos2Model(
-            package.Chronos2CoreConfig(**common, **more, rope_theta=config.rope_theta)
-        )
-        return built
-    kept = ("context_length", "prediction_length", "input_patch_size", "input_patch_stride", "quantiles", "use_reg_token")
-    bolt = imported("chronos.chronos_bolt", extra="chronos")
-    built = bolt.ChronosBoltModelForForecasting(
-        bolt.T5Config(
-            **common,
-            chronos_config={name: series[name] for name in kept},
-            num_decoder_layers=config.num_decoder_layers,
-            relative_attention_num_buckets=config.relative_attention_num_buckets,
-            relative_attention_max_distance=config.relative_attention_max_distance,
-            decoder_start_token_id=0,
-            pad_token_id=0,
-        )
-    )
-    return built
+        sizes |= {"rope_theta": config.rope_theta, "chronos_config": {k: v for k, v in series.items() if k not in unused}}
+        chronos_2: nn.Module = package.Chronos2Model(package.Chronos2CoreConfig(**sizes))
+        return chronos_2
+    sizes |= {name: values[name] for name in _BOLT_SIZES} | {"chronos_config": {name: series[name] for name in _BOLT_SERIES}}
+    package = imported("chronos.chronos_bolt", extra="chronos")
+    made = package.T5Config(**sizes, decoder_start_token_id=0, pad_token_id=0)
+    bolt: nn.Module = package.ChronosBoltModelForForecasting(made)
+    return bolt

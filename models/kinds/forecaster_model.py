@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from ...arrays import Float32Array, FloatArray, IntArray, JsonObject, Progress
+from ...arrays import Float32Array, FloatArray, JsonObject, Progress
 from ...data.bars import Bars
 from ...data.labels import Labels, LabelSpec
 from ...errors import CheckpointError, FlagbtError, UsageError
+from ...storage.json_records import JsonRecord
 from ..checkpoint_model import CheckpointModel, ModelParts
 from ..device import pick_device
 from ..owner_options import UNKNOWN_SEEN
@@ -25,8 +29,58 @@ from .forecasters import FORECASTERS, Forecaster, find_forecaster
 if TYPE_CHECKING:
     from ..importing import OwnerDeclaration
 
+Positions = npt.NDArray[np.intp]
+
 USUAL_CONTEXT, SHORTEST_CONTEXT, LONGEST_CONTEXT = 512, 8, 65_536
 TRIED_WINDOWS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows(JsonRecord):
+    """The settings that every forecaster has.
+
+    Attributes
+    ----------
+    forecaster : str
+        Its name in `FORECASTERS`.
+    context_bars : int
+        Closes in a window.
+    max_context, max_horizon : int
+        Most closes that it reads, and most steps that it forecasts.
+    """
+
+    forecaster: str
+    context_bars: int
+    max_context: int
+    max_horizon: int
+
+    @property
+    def who(self) -> str:
+        """The forecaster, for messages."""
+        return f"the forecaster {self.forecaster}"
+
+    def check(self, labels: Labels | None) -> None:
+        """Raise an error where the window or the labels are not for this forecaster."""
+        if not SHORTEST_CONTEXT <= self.context_bars <= self.max_context:
+            raise UsageError(
+                f"--context: {self.who} reads {SHORTEST_CONTEXT} to {self.max_context:,} closes, got {self.context_bars:,}."
+            )
+        if labels is not None:
+            self.horizon_of(labels)
+
+    def horizon_of(self, labels: Labels) -> LabelSpec:
+        """Return labels of a horizon; raise a UsageError for others, and for a horizon beyond the forecaster's."""
+        if not isinstance(labels, LabelSpec):
+            raise UsageError(
+                f"--labels {labels}: quantiles of the close at one horizon do not answer which of two prices is touched first. "
+                "State labels of a horizon, such as --labels horizon:6,0.01."
+            )
+        if labels.horizon_bars > self.max_horizon:
+            raise UsageError(
+                f"--labels {labels}: its horizon is {labels.horizon_bars:,} bars, and {self.who} forecasts at most "
+                f"{self.max_horizon:,} steps. State labels of a shorter horizon."
+            )
+        return labels
 
 
 class ForecasterModel(CheckpointModel):
@@ -51,31 +105,22 @@ class ForecasterModel(CheckpointModel):
 
     _loaded: tuple[str, Forecaster] | None = None
 
-    @property
-    def context_bars(self) -> int:
-        """Closes in a window."""
-        return int(str(self.settings["context_bars"]))
+    @cached_property
+    def windows(self) -> Windows:
+        """Its settings, read."""
+        return Windows.from_json(self.settings, "architecture")
 
     @property
     def warmup_bars(self) -> int:
         """The bars before the first full window."""
-        return self.context_bars - 1
+        return self.windows.context_bars - 1
 
     def check_settings(self) -> None:
         """Raise an error where the settings do not fit the labels, or each other."""
-        find_forecaster(str(self.settings["forecaster"]))
-        numbers = {name: self.settings[name] for name in ("context_bars", "max_context", "max_horizon")}
-        for name, value in numbers.items():
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LONGEST_CONTEXT:
-                raise ValueError(f"its {name} is {value!r:.40}, expected a whole number from 1 to {LONGEST_CONTEXT:,}.")
-        context, longest, horizon = (int(str(value)) for value in numbers.values())
-        _check_context(context, longest, self._name)
-        if self.checkpoint.values["labels"] is not None:
-            _check_labels(self.labels, horizon, self._name)
-
-    @property
-    def _name(self) -> str:
-        return f"the forecaster {self.settings['forecaster']}"
+        find_forecaster(self.windows.forecaster)
+        if self.windows.max_context > LONGEST_CONTEXT:
+            raise ValueError(f"its max_context is {self.windows.max_context:,}, expected at most {LONGEST_CONTEXT:,}.")
+        self.windows.check(None if self.checkpoint.values["labels"] is None else self.labels)
 
     def logits(
         self, bars: Bars, *, device: str = "auto", batch_size: int | None = None, progress: Progress | None = None
@@ -87,18 +132,20 @@ class ForecasterModel(CheckpointModel):
         found = np.full((len(bars), 3), np.nan)
         if len(bars) <= self.warmup_bars:
             return found
-        labels = _check_labels(self.labels, int(str(self.settings["max_horizon"])), self._name)
-        forecaster = self._forecaster(str(pick_device(device)))
-        windows = np.lib.stride_tricks.sliding_window_view(np.log(bars.close), self.context_bars)
+        labels = self.windows.horizon_of(self.labels)
+        where = pick_device(device)
+        forecaster = self._forecaster(str(where))
+        windows = np.lib.stride_tricks.sliding_window_view(np.log(bars.close), self.windows.context_bars)
         span = windows.max(axis=1) - windows.min(axis=1)
-        answered = np.flatnonzero(span > 0)
+        answered = np.flatnonzero(span)
+        span[span == 0] = np.nan
 
-        def forecast(part: IntArray) -> FloatArray:
+        def forecast(part: Positions) -> FloatArray:
             return _quantiles(forecaster, windows[part], labels.horizon_bars)
 
         levels = np.array(forecaster.levels)
         down, up = (np.log1p(side * labels.threshold) / span for side in (-1, 1))
-        for part, quantiles in _in_batches(forecast, answered, forecaster.batch_windows, on_cpu=self._loaded_on_cpu):
+        for part, quantiles in _in_batches(forecast, answered, forecaster.batch_windows, on_cpu=where.type == "cpu"):
             probabilities = class_probabilities(quantiles, levels, down[part], up[part])
             found[part + self.warmup_bars] = np.log(probabilities)
             if progress is not None:
@@ -119,19 +166,15 @@ class ForecasterModel(CheckpointModel):
         """Return the device that scores."""
         return str(pick_device(device))
 
-    @property
-    def _loaded_on_cpu(self) -> bool:
-        return self._loaded is not None and self._loaded[0] == "cpu"
-
     def _forecaster(self, device: str) -> Forecaster:
         """Return the network on a device, loaded once; raises CheckpointError where it is not the one of the import."""
         if self._loaded is None or self._loaded[0] != device:
             self.check_files()
-            loaded = find_forecaster(str(self.settings["forecaster"])).load(self.settings, self.folder, device)
-            if (loaded.max_context, loaded.max_horizon) != (self.settings["max_context"], self.settings["max_horizon"]):
+            loaded = _loaded(self.windows.forecaster, self.settings, self.folder, device)
+            if (loaded.max_context, loaded.max_horizon) != (self.windows.max_context, self.windows.max_horizon):
                 raise CheckpointError(
-                    f"checkpoint '{self.checkpoint.name}': {self._name} reads {loaded.max_context:,} values and forecasts "
-                    f"{loaded.max_horizon:,}, which differs from its description. Copy the checkpoint again, or import it again."
+                    f"checkpoint '{self.checkpoint.name}': {self.windows.who} reads {loaded.max_context:,} values and "
+                    f"forecasts {loaded.max_horizon:,} steps, which differs from its description. Import it again."
                 )
             self._loaded = device, loaded
         return self._loaded[1]
@@ -156,57 +199,46 @@ class ForecasterModel(CheckpointModel):
                 "--features and --outputs do not apply to a forecaster: it reads closes alone and returns their quantiles. "
                 "Leave them out."
             )
-        source = find_forecaster(name)
-        settings = source.take(argument, folder)
-        forecaster = source.load(settings, folder, "cpu")
-        who = f"the forecaster {declaration.argument or path}"
-        context = declaration.context_bars or min(USUAL_CONTEXT, forecaster.max_context)
-        _check_context(context, forecaster.max_context, who)
-        if declaration.labels is not None:
-            _check_labels(declaration.labels, forecaster.max_horizon, who)
-        _try(forecaster, context, who)
-        limits: JsonObject = {"max_context": forecaster.max_context, "max_horizon": forecaster.max_horizon}
+        settings = find_forecaster(name).take(argument, folder)
+        forecaster = _loaded(name, settings, folder, "cpu")
+        windows = Windows(
+            forecaster=name,
+            context_bars=declaration.context_bars or min(USUAL_CONTEXT, forecaster.max_context),
+            max_context=forecaster.max_context,
+            max_horizon=forecaster.max_horizon,
+        )
+        windows.check(declaration.labels)
+        _try(forecaster, windows)
         return ModelParts(
-            settings={"forecaster": name, "context_bars": context, **limits, **settings},
+            settings={**windows.to_json(), **settings},
             parameters=forecaster.parameters,
             trained=0,
-            note=f"It forecasts quantiles of the close from the last {context:,} closes (forecaster {name}), and nothing of it "
-            "was trained here. What it was trained on are other series.",
+            note=f"It forecasts quantiles of the close from the last {windows.context_bars:,} closes (forecaster {name}). "
+            "Nothing of it was trained here: it comes from other series.",
         )
 
 
-def _check_context(context: int, longest: int, who: str) -> None:
-    if not SHORTEST_CONTEXT <= context <= longest:
-        raise UsageError(f"--context: {who} reads {SHORTEST_CONTEXT} to {longest:,} closes, got {context:,}.")
+def _loaded(name: str, settings: JsonObject, folder: Path, device: str) -> Forecaster:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):  # a network starts with random weights: they must not move the caller's generator
+        return find_forecaster(name).load(settings, folder, device)
 
 
-def _check_labels(labels: Labels, longest: int, who: str) -> LabelSpec:
-    """Return labels of a horizon; raise a UsageError for others, and for one beyond the forecaster's."""
-    if not isinstance(labels, LabelSpec):
-        raise UsageError(
-            f"--labels {labels}: quantiles of the close at one horizon do not answer which of two prices is touched first. "
-            "State labels of a horizon, such as --labels horizon:6,0.01."
-        )
-    if labels.horizon_bars > longest:
-        raise UsageError(
-            f"--labels {labels}: its horizon is {labels.horizon_bars:,} bars, and {who} forecasts {longest:,} steps at most. "
-            "State labels of a shorter horizon."
-        )
-    return labels
-
-
-def _try(forecaster: Forecaster, context: int, who: str) -> None:
+def _try(forecaster: Forecaster, settings: Windows) -> None:
     """Forecast two random walks, so that a network that cannot run is refused at the import."""
     random = np.random.Generator(np.random.Philox(key=20240101))
-    windows = np.cumsum(random.standard_normal((TRIED_WINDOWS, context)), axis=1)
+    windows = np.cumsum(random.standard_normal((TRIED_WINDOWS, settings.context_bars)), axis=1)
     try:
         found = _quantiles(forecaster, windows, forecaster.max_horizon)
     except FlagbtError:
         raise
     except Exception as error:  # of another package's code, on a config that passed every check
-        raise CheckpointError(f"{who} cannot forecast ({type(error).__name__}: {error}). It is damaged, or of another version.") from error
+        raise CheckpointError(
+            f"{settings.who} cannot forecast ({type(error).__name__}: {error}). It is damaged, or of another version."
+        ) from error
     if found.shape != (TRIED_WINDOWS, len(forecaster.levels)) or not np.isfinite(found).all():
-        raise CheckpointError(f"{who} forecasts numbers that are not finite. It is damaged.")
+        raise CheckpointError(f"{settings.who} forecasts numbers that are not finite. It is damaged.")
 
 
 def _quantiles(forecaster: Forecaster, windows: FloatArray, horizon: int) -> FloatArray:
@@ -224,8 +256,8 @@ def _quantiles(forecaster: Forecaster, windows: FloatArray, horizon: int) -> Flo
 
 
 def _in_batches(
-    forecast: Callable[[IntArray], FloatArray], positions: IntArray, size: int, *, on_cpu: bool
-) -> Iterator[tuple[IntArray, FloatArray]]:
+    forecast: Callable[[Positions], FloatArray], positions: Positions, size: int, *, on_cpu: bool
+) -> Iterator[tuple[Positions, FloatArray]]:
     """Yield batches of positions with their forecasts, in order; as many at a time as torch has threads, each on one."""
     parts = [positions[start : start + size] for start in range(0, len(positions), size)]
     with _one_thread_each() as threads:

@@ -135,5 +135,7 @@ def find_forecaster(name: str) -> ForecasterSource:
         When it is not known; the nearest name is given.
     """
     if name not in FORECASTERS:
-        raise UsageError(f"--forecaster: '{name}' is not known. {nearest(name, FORECASTERS)} A folder of Chronos: chronos:PATH.")
+        raise UsageError(
+            f"--forecaster: '{name}' is not known. {nearest(name, FORECASTERS)} A folder of Chronos: chronos:PATH."
+        )
     return FORECASTERS[name]
