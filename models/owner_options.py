@@ -82,7 +82,7 @@ class OwnerOptions:
         return self._kind_and_argument()[0] or None
 
     def _kind_and_argument(self) -> tuple[str, str]:
-        """Return what ``model``, or an option of its own, states of a kind; empty texts where it is not stated."""
+        """Return what ``model``, or the option of one kind, states; empty texts where it is not stated."""
         short = next(((name, str(getattr(self, name))) for name in SHORT_OPTIONS if getattr(self, name)), None)
         kind, _, argument = (self.model or "").partition(":")
         return short or (kind, argument)

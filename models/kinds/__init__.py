@@ -10,5 +10,5 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     ),
 }
 
-# A kind with an option of its own at an import: --forecaster X is short for --model forecaster:X.
+# Kinds with a separate option at an import: --forecaster X is short for --model forecaster:X.
 SHORT_OPTIONS = ("forecaster",)

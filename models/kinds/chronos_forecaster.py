@@ -203,7 +203,7 @@ def _read(folder: Path) -> _Config:
     try:
         values = load_json(place, largest_bytes=LARGEST_TEXT_BYTES)
         if isinstance(values, dict) and "auto_map" in values:
-            raise ValueError("it names code of its own (auto_map), which is never run")
+            raise ValueError("it names other code to run (auto_map), which is never done")
         config = _Config.from_json(values)
         config.check()
         place = folder / WEIGHTS

@@ -302,7 +302,7 @@ def edit(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"auto_map": {"AutoModel": "modeling.Evil"}}, r"code of its own \(auto_map\)"),
+        ({"auto_map": {"AutoModel": "modeling.Evil"}}, r"other code to run \(auto_map\)"),
         ({"model_type": "llama"}, "its network is ChronosBoltModelForForecasting of the type llama"),
         ({"architectures": ["T5ForConditionalGeneration"]}, "its network is T5ForConditionalGeneration"),
         ({"architectures": ["Evil"]}, "its network is Evil"),
