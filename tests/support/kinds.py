@@ -88,6 +88,14 @@ def onnx(folder: Path) -> Checkpoint:
     return import_model(path, folder / "tiny_onnx", stated(outputs=Outputs("probabilities")))
 
 
+def forecaster(folder: Path) -> Checkpoint:
+    """Import a tiny Chronos-Bolt with random weights."""
+    from forecaster_folders import save_bolt
+
+    declaration = OwnerDeclaration(labels=LabelSpec(6, 0.01), argument=f"chronos:{save_bolt(folder / 'bolt')}")
+    return import_model(None, folder / "tiny_forecaster", declaration, kind="forecaster")
+
+
 # Name of the kind: function that makes a checkpoint of it below a folder.
 BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "llama": llama,
@@ -95,4 +103,5 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "linear": linear,
     "closes": closes,
     "onnx": onnx,
+    "forecaster": forecaster,
 }
