@@ -217,6 +217,19 @@ def test_what_does_not_fit_is_refused(case: str, tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["a.onnx"]
 
 
+def test_words_of_a_label_contradict_another_order(bring: Callable[..., RowModel], rows: np.ndarray) -> None:
+    """Scikit-learn sorts BUY before SELL: every BUY would be traded as SELL."""
+    from skl2onnx import to_onnx
+
+    words = np.array(["SELL", "HOLD", "BUY"])[np.argmax(rows[:, :3], axis=1)]
+    model = sklearn_models()["bayes"].fit(rows, words)
+    content = to_onnx(model, rows[:1], options={"zipmap": False})
+    with pytest.raises(UsageError, match="--classes: SELL,HOLD,BUY, but the label of .* sorts words: BUY,HOLD,SELL"):
+        bring(content, stated("probabilities"))
+    right = bring(content, stated(outputs=Outputs("probabilities", ("BUY", "HOLD", "SELL"))))
+    np.testing.assert_allclose(np.exp(right.logits_of_rows(rows)), model.predict_proba(rows)[:, ::-1], atol=2e-6)
+
+
 def test_dictionaries_are_refused_with_the_remedy(bring: Callable[..., RowModel], rows: np.ndarray) -> None:
     """What skl2onnx exports by default would end in a traceback."""
     from skl2onnx import to_onnx
