@@ -105,6 +105,8 @@ class CheckpointModel(ABC):
         Names of flagbt's modules, besides the one with the class, whose code decides a logit.
     is_cached : bool
         Whether logits are kept on disk.
+    may_skip_bars : bool
+        Whether it may have no answer, NaN, at a bar after its warm-up. Of any other kind, that is damage.
     """
 
     files: ClassVar[tuple[str, ...]] = ()
@@ -112,6 +114,7 @@ class CheckpointModel(ABC):
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     modules: ClassVar[tuple[str, ...]] = ()
     is_cached: ClassVar[bool] = True
+    may_skip_bars: ClassVar[bool] = False
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
