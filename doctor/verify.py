@@ -21,7 +21,7 @@ from .checks.serving_parity import CHECK as SERVING_PARITY
 from .finding import BROKEN, OK, UNCHECKED, Finding
 
 BATCHED_BARS = 200
-FEW_BATCHED_BARS = 60  # where each bar is a call of its own
+FEW_BATCHED_BARS = 60  # where each bar needs a separate call
 LONGEST_WARMUP = 1_200  # assumed where a strategy states none
 LARGEST_DIFFERENCE = 1e-4
 
