@@ -26,7 +26,7 @@ from ..arrays import FloatArray, JsonObject
 from ..data.feature_schema import FeatureSchema
 from ..data.labels import Labels, labels_from_json
 from ..data.time_range import TimeRange
-from ..errors import CheckpointError, FlagbtError, StrategyError, UsageError, nearest
+from ..errors import CheckpointError, FlagbtError, UsageError, nearest
 from ..storage.atomic_files import check_no_links, check_writable, home_folder, json_text, sha256_of, write_text
 from ..storage.locks import locked
 from ..storage.paths import path_of
@@ -109,7 +109,7 @@ class Checkpoint:
     @property
     def unknown(self) -> list[str]:
         """What its kind needs and the import did not declare, as keys of ``DECLARATIONS``; empty for one trained here."""
-        needs = self._class.needs
+        needs = self.model.needs
         stated = {key for key in DECLARATIONS if self.values[key]} | ({"ranges"} if self.values.get("bars_seen") else set())
         return [key for key in DECLARATIONS if key in needs and key not in stated]
 
@@ -156,11 +156,7 @@ class Checkpoint:
     @cached_property
     def model(self) -> CheckpointModel:
         """The model; what is large is loaded when bars are scored."""
-        return self._class(self)
-
-    @cached_property
-    def _class(self) -> type[CheckpointModel]:
-        return find_kind(self.kind)
+        return find_kind(self.kind)(self)
 
     @cached_property
     def schema(self) -> FeatureSchema:
@@ -353,31 +349,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     missing = [key for key in (*IDENTITY, "calibrations", "data") if key not in values]
     if missing:
         raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}. Copy the checkpoint again from its source.")
-    from .checkpoint_fields import check_fields  # which needs this module
+    from .checkpoint_fields import check_fields, check_kind  # which need this module
 
     checkpoint = Checkpoint(folder, values)
-    _check_kind(checkpoint, path)
+    check_kind(checkpoint, path)
     try:
         check_fields(checkpoint)
     except (FlagbtError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         cause = f"{error} is missing." if isinstance(error, KeyError) else f"{str(error).rstrip('.')}."
         raise CheckpointError(f"{path} is damaged: {cause} Copy the checkpoint again from its source.") from error
     return checkpoint
-
-
-def _check_kind(checkpoint: Checkpoint, path: Path) -> None:
-    """Refuse a checkpoint whose kind no installed package offers, or a broken one; its files are not at fault."""
-    values, versions = checkpoint.values["architecture"], checkpoint.values.get("versions")
-    if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
-        return  # it is damaged, which is reported with its other fields
-    try:
-        _ = checkpoint._class
-    except UsageError as error:
-        made = [f"{name} {version}" for name, version in versions.items()] if isinstance(versions, dict) else []
-        with_ = f" It was made with {', '.join(made)}." if made else ""
-        raise CheckpointError(f"{path}: {error} Or install the package that offers it.{with_}") from None
-    except StrategyError as error:
-        raise CheckpointError(f"{path}: {error}") from error
 
 
 def checkpoint_folders() -> list[Path]:
