@@ -279,6 +279,17 @@ def test_cuda_without_its_provider_is_refused(bring: Callable[..., RowModel]) ->
         model.device_name("cuda:1")
 
 
+def test_a_cuda_provider_without_a_gpu(bring: Callable[..., RowModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where onnxruntime-gpu is installed on a machine without a GPU, every run would fail."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+    model = bring(scored(IDENTITY))
+    assert model.device_name("auto") == "cpu"
+    with pytest.raises(DeviceError, match="--device cuda: this machine offers 0 CUDA"):
+        model.device_name("cuda")
+
+
 def test_the_key_holds_what_decides_a_bit(
     bring: Callable[..., RowModel], walk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from onnx import TensorProto as Types
 from onnx import helper
 from onnx_models import WIDTH, Convolved, exported, graph, linear, scored, softmax, stated, tensor, written
 
-from flagbt.errors import CheckpointError, FlagbtError
+from flagbt.errors import CheckpointError
 from flagbt.models.importing import import_model
 from flagbt.models.kinds.onnx_graph import DEEPEST, LARGEST_BYTES, walk_model
 from flagbt.models.kinds.onnx_session import LARGEST_MEMORY_BYTES
@@ -405,5 +405,5 @@ def test_a_downloaded_folder_has_the_same_limits(tmp_path: Path) -> None:
     values = json.loads(path.read_text(encoding="utf-8"))
     values["files"]["model.onnx"] = sha256(evil).hexdigest()
     path.write_text(json.dumps(values), encoding="utf-8")
-    with pytest.raises(FlagbtError, match="operator Loop is not run"):
+    with pytest.raises(CheckpointError, match="operator Loop is not run"):
         read_checkpoint(folder).model.logits_of_rows(np.zeros((3, WIDTH), dtype=np.float32))  # type: ignore[attr-defined]
