@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ...arrays import Float32Array, FloatArray, Progress
+from ...arrays import Float32Array, FloatArray, JsonObject, Progress
 from ...errors import CheckpointError, TrainingError, UsageError
 from ..checkpoint_model import ModelParts, RowModel, TrainingTable, check_width
 from ..optional_package import imported
@@ -129,7 +129,8 @@ class LightGBMModel(RowModel):
         except lightgbm.basic.LightGBMError as error:
             raise TrainingError(f"LightGBM stopped: {error}") from None
         booster.save_model(folder / FILE, num_iteration=-1)
-        return _parts(read_lightgbm_text(folder / FILE), Outputs(), f"{rounds} rounds of trees with {TREES['num_leaves']} leaves.")
+        note = f"{rounds} rounds, one tree of {TREES['num_leaves']} leaves for each class."
+        return _parts(read_lightgbm_text(folder / FILE), Outputs(), note)
 
 
 def _lightgbm() -> ModuleType:
@@ -145,7 +146,7 @@ def _booster_of(found: LightGBMText) -> object:
 
 
 def _parts(found: LightGBMText, outputs: Outputs, note: str) -> ModelParts:
-    settings = {"n_features": len(found.feature_names), "trees": found.trees, "outputs": outputs.to_json()}
+    settings: JsonObject = {"n_features": len(found.feature_names), "trees": found.trees, "outputs": outputs.to_json()}
     return ModelParts(settings=settings, parameters=found.leaves, note=f"{found.trees:,} trees of LightGBM. {note}")
 
 

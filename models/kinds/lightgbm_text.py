@@ -8,7 +8,7 @@ checked lines alone, so nothing that was not checked reaches its reader.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
