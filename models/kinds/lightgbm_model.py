@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +35,6 @@ TREES: Mapping[str, float | int] = {
 }
 # One thread: sums of several threads are rounded in another order, and a digest would depend on the machine.
 _REPEATABLE = {"num_threads": 1, "deterministic": True, "force_col_wise": True, "verbosity": -1}
-_GENERIC = re.compile(r"(?:[A-Za-z]+_?)?\d+")  # Column_0, f0, x1: a position and no meaning
 
 
 class LightGBMModel(RowModel):
@@ -151,10 +149,10 @@ def _parts(found: LightGBMText, outputs: Outputs, note: str) -> ModelParts:
 
 
 def _check_names(path: Path, names: tuple[str, ...], columns: tuple[str, ...]) -> None:
-    """Refuse names of the schema's columns at other positions; names without a meaning are accepted."""
+    """Refuse names of the schema's columns at other positions; other names, such as Column_0, have no meaning here."""
     known = {"_".join(column.split()): at for at, column in enumerate(columns)}
     for at, name in enumerate(names):
-        if known.get(name, at) != at and not _GENERIC.fullmatch(name):
+        if known.get(name, at) != at:
             raise UsageError(
                 f"--features: the model's feature {at} is '{name}' by its file {path.name}, and column {at} of the feature set "
                 f"is '{columns[at]}'; '{name}' is its column {known[name]}. Give the feature set of the training, with its "

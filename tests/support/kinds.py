@@ -76,5 +76,20 @@ def closes(folder: Path) -> Checkpoint:
     return import_model(folder / "closes.json", folder / "tiny_closes", declaration, kind="closes")
 
 
+def lightgbm(folder: Path) -> Checkpoint:
+    """Train trees with the settings of `flagbt train --model lightgbm`."""
+    from flagbt.training.fit_recipe import FitRecipe
+    from flagbt.workflows.train_model import train_model
+
+    recipe = FitRecipe(model="lightgbm", validation=TimeRange.parse("20230401-"))
+    return train_model(training_bars(), folder / "tiny_lightgbm", recipe)
+
+
 # Name of the kind: function that makes a checkpoint of it below a folder.
-BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {"llama": llama, "original": original, "linear": linear, "closes": closes}
+BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
+    "llama": llama,
+    "original": original,
+    "linear": linear,
+    "closes": closes,
+    "lightgbm": lightgbm,
+}
