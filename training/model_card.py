@@ -25,7 +25,7 @@ def card(name: str, described: TrainingDescription) -> str:
     d, a, objective = described, described.architecture, described.objective
     origin, default = BaseOrigin.from_json(d.base), d.calibrations.get("default")
     opening = f"""A {d.parameters.all:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
-{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(origin)}, then fine-tuned with LoRA of rank
+{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(origin, d.text_until)}, then fine-tuned with LoRA of rank
 {d.lora["rank"]} ({d.parameters.trainable:,} trained parameters). It answers one question per bar:"""
     how = f"""- Objective: {objective.loss}, class weights {objective.weights} ({", ".join(f"{w:.2f}" for w in objective.class_weights)})
 - Epoch kept: {d.best_epoch} of {d.schedule["epochs"]}, {_chosen(d.best_by)}; seed {d.schedule["seed"]}"""
@@ -81,7 +81,7 @@ These are validation figures: {chosen}. Run it on later bars to test it.
 """
 
 
-def _origin(base: BaseOrigin) -> str:
+def _origin(base: BaseOrigin, text_until: str | None) -> str:
     digest = (base.digest or "")[:16]
     if base.was is not None:
         return f"starting from the checkpoint {base.name} (`{digest}`), its LoRA merged in"
@@ -90,7 +90,7 @@ def _origin(base: BaseOrigin) -> str:
     name = (base.source or {}).get("name")
     return (
         f"the first {base.layers} of {base.all_layers} layers of the language model {name} (not copied: digest `{digest}`), "
-        "whose text may cover any year up to its making"
+        + (f"whose newest text is of {text_until}" if text_until else "whose text may cover any year up to its making")
     )
 
 

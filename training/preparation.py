@@ -78,6 +78,7 @@ def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe, base_source: BaseS
     warmup_bars = base_source.features.warmup_bars + base_source.architecture.receptive_bars
     split = requested_split(bars, recipe, warmup_bars)
     base_source.check(bars, split.validation_range)
+    base_source.text_until(recipe.text_until)  # refused before the first epoch
     labelled = label_samples(bars, more, recipe, split, warmup_bars)
     samples, stacked = labelled.samples, recipe.objective.stacked_note()
     schema = base_source.schema(samples.training_features(base_source.features))
