@@ -19,23 +19,28 @@ from .arguments import instance_or_none
 from .bars_input import BarsInput, bars_from, is_path
 
 
+class TrainOptions(ReadingOptions, total=False):
+    """How the files of bars are read, and the kind of model."""
+
+    model: str | None
+
+
 @moved_arguments(
     "Give monitor=flagbt.Monitor(...), with the same names; watch is on_epoch there.",
     *("notify", "watch", "on_step", "report_to", "on_collapse"),
 )
-@known_arguments("train", *ReadingOptions.__annotations__)
+@known_arguments("train", *TrainOptions.__annotations__)
 def train(
     data: BarsInput,
     target: str | Path,
     recipe: Recipe | None = None,
     *,
-    model: str | None = None,
     more: Sequence[BarsInput] = (),
     device: str = "cpu",
     overwrite: bool = False,
     resume: bool = False,
     monitor: Monitor = SILENT,
-    **stated: Unpack[ReadingOptions],
+    **stated: Unpack[TrainOptions],
 ) -> Checkpoint:
     """Train a checkpoint and write its folder.
 
@@ -81,6 +86,7 @@ def train(
                 raise UsageError(f"{name}: expected True or False, got {quoted_value(value)}.")
         if not isinstance(device, str):
             raise UsageError(f"device: expected text such as 'cpu' or 'cuda', got {kind_of(device)}.")
+        model = stated.get("model")
         folder, reading = path_of(target, "target", is_new=True), reading_from(stated)
         fit = None if model is None else _fit_recipe(model, recipe, {"device": device != "cpu", "resume": resume})
         bars = bars_from(data, reading)
