@@ -85,6 +85,14 @@ def lightgbm(folder: Path) -> Checkpoint:
     return train_model(training_bars(), folder / "tiny_lightgbm", recipe)
 
 
+def forecaster(folder: Path) -> Checkpoint:
+    """Import a tiny Chronos-Bolt with random weights."""
+    from forecaster_folders import save_bolt
+
+    declaration = OwnerDeclaration(labels=LabelSpec(6, 0.01), argument=f"chronos:{save_bolt(folder / 'bolt')}")
+    return import_model(None, folder / "tiny_forecaster", declaration, kind="forecaster")
+
+
 # Name of the kind: function that makes a checkpoint of it below a folder.
 BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "llama": llama,
@@ -92,4 +100,5 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "linear": linear,
     "closes": closes,
     "lightgbm": lightgbm,
+    "forecaster": forecaster,
 }
