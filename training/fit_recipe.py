@@ -1,4 +1,4 @@
-"""FitRecipe: everything that determines the fit of a model that is no network, besides the bars."""
+"""FitRecipe: everything that determines the fit of a model other than a network, besides the bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train a model that is no network: from bars to a checkpoint folder, by the fit of its kind."""
+"""Train a model other than a network: from bars to a checkpoint folder, by the fit of its kind."""
 
 from __future__ import annotations
 

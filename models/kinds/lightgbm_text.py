@@ -86,7 +86,7 @@ def read_lightgbm_text(path: Path) -> LightGBMText:
     Raises
     ------
     CheckpointError
-        When it cannot be read, is damaged, or is no classifier of three classes.
+        When it cannot be read, is damaged, or is not a classifier of three classes.
     """
     try:
         return parse_lightgbm_text(read_bytes(path, largest_bytes=LARGEST_BYTES).decode("utf-8"))
@@ -184,7 +184,7 @@ def _other_objective(objective: str) -> str:
         return "it was trained with an objective of its user's own, so the meaning of its outputs is not known"
     what = {
         "binary": "a classifier of two classes",
-        "multiclassova": "three classifiers of one class against the others, whose outputs are no distribution",
+        "multiclassova": "three classifiers of one class against the others, whose outputs do not sum to 1",
         "lambdarank": "a ranking",
         "rank_xendcg": "a ranking",
         "cross_entropy": "a model of one probability",

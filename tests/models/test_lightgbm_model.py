@@ -196,7 +196,7 @@ DAMAGES: dict[str, Callable[[str], str]] = {
     "a line twice": lambda text: text.replace("num_cat=0", "num_cat=0\nnum_cat=0", 1),
     "a version to come": lambda text: text.replace("version=v4", "version=v9"),
     "codes of pandas": lambda text: text.replace("pandas_categorical:null", 'pandas_categorical:[["a", "b"]]'),
-    "bytes that are no text": lambda text: text.replace("num_cat=0", "num_cat=\udcff", 1),
+    "bytes that are not text": lambda text: text.replace("num_cat=0", "num_cat=\udcff", 1),
     "a null byte": lambda text: text.replace("num_cat=0", "num_cat=0\0", 1),
 }
 
@@ -308,7 +308,7 @@ def test_a_description_that_contradicts_the_file_is_refused(tmp_path: Path) -> N
 
 
 def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it fails, who has not installed the extra sees a traceback."""
+    """If it fails, a user without the extra sees a traceback."""
     file = saved(booster(), tmp_path)
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     with pytest.raises(Exception, match=r'needs the package lightgbm.*pip install "flagbt\[trees\]"'):

@@ -155,7 +155,7 @@ def test_more_series_lie_end_to_end(bars: Bars, tmp_path: Path) -> None:
 
 
 def test_a_seed_repeats_every_bit_and_another_changes_it(bars: Bars, tmp_path: Path) -> None:
-    """If it fails, nobody can repeat a training, or --seed does nothing."""
+    """If it fails, a training cannot be repeated, or --seed does nothing."""
     digests = {
         name: train_model(bars, tmp_path / name, FitRecipe(model="lightgbm", validation=TREES.validation, seed=seed)).digest
         for name, seed in (("a", 3), ("b", 3), ("c", 4))
