@@ -15,7 +15,7 @@ KINDS = ("strategy", "features", "check", "model", "metric")
 @click.argument("name")
 @json_option
 def new_command(kind: str, name: str, as_json: bool) -> None:
-    """Write a small package: a strategy, a feature set, a check of the doctor, a kind of model or a metric.
+    """Write a small package: a strategy, features, a check, a kind of model or a metric.
 
     It is written to a new folder NAME, with a test that passes once it is installed with pip install -e; flagbt then finds it
     by its name. NAME is a Python module's name, such as my_idea.
