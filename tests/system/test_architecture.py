@@ -146,6 +146,7 @@ def test_public_names_are_pinned_and_importable() -> None:
         "diagnose",
         "fetch",
         "find_checkpoint",
+        "import_checkpoint",
         "load_sample",
         "read_bars",
         "read_run",
