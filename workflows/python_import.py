@@ -55,7 +55,7 @@ def import_checkpoint(
         The checkpoint's folder; `flagbt.backtest` takes the checkpoint that is returned, or its folder.
     data : DataFrame, str, Path, Bars, optional
         Bars that contain the range ``trained_on``, to measure their labels' shares and returns; as in `flagbt.backtest`, but
-        None is no bars.
+        None stands for no bars.
     overwrite : bool
         Replace a checkpoint of that name.
     model, forecaster, outputs, classes, base, heads, context, causal, features, scaler, labels

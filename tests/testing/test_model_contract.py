@@ -199,7 +199,7 @@ def test_a_sound_kind_passes(made: Callable[..., Checkpoint]) -> None:
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_kind_passes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it fails, a kind of flagbt's own breaks the contract that packages must keep, or the contract asks too much."""
+    """If it fails, a kind of flagbt's own breaks the contract that packages must keep, or the contract demands too much."""
     for kind, entry in OWN_KINDS.items():
         monkeypatch.setitem(BUILT_IN, kind, entry)
     checkpoint = BUILDERS[name](tmp_path)
