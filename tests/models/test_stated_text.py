@@ -85,7 +85,7 @@ def test_an_import_that_states_nothing_is_unknown(
     assert f"Newest text or foreign series its base has read: {read or 'none'}" in (made.folder / "README.md").read_text()
 
 
-def test_the_date_is_no_part_of_a_checkpoints_digest(own_kinds: None, tmp_path: Path) -> None:
+def test_the_date_does_not_change_the_digest(own_kinds: None, tmp_path: Path) -> None:
     """If it fails, stating a date makes another trial of each run, and clears the cache of its logits."""
     (tmp_path / "linear.json").write_text(json.dumps([[0.1, 0.2, 0.3]] * 31))
     made = [
