@@ -17,6 +17,7 @@ from flagbt.data.labels import LabelSpec
 from flagbt.data.time_range import TimeRange
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.importing import OwnerDeclaration, import_model
+from flagbt.models.outputs import Outputs
 
 SEEN = TimeRange.parse("20230101-20230501")
 SMALL_NETWORK = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128}
@@ -76,6 +77,17 @@ def closes(folder: Path) -> Checkpoint:
     return import_model(folder / "closes.json", folder / "tiny_closes", declaration, kind="closes")
 
 
+def onnx(folder: Path) -> Checkpoint:
+    """Import a graph that reads windows of six rows, put together by hand."""
+    from onnx import helper
+    from onnx_models import graph, softmax, tensor, written
+
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["h"]), softmax()]
+    weights = np.random.default_rng(4).normal(0, 0.1, (6 * 30, 3))
+    path = written(folder / "graph.onnx", graph(nodes, [tensor("w", weights)], shape=("N", 6, 30)))
+    return import_model(path, folder / "tiny_onnx", stated(outputs=Outputs("probabilities")))
+
+
 def forecaster(folder: Path) -> Checkpoint:
     """Import a tiny Chronos-Bolt with random weights."""
     from forecaster_folders import save_bolt
@@ -90,5 +102,6 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "original": original,
     "linear": linear,
     "closes": closes,
+    "onnx": onnx,
     "forecaster": forecaster,
 }
