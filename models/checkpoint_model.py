@@ -51,6 +51,8 @@ class TrainingTable:
     columns : tuple of str
         Names of the columns.
     seed : int
+    series_starts : tuple of int
+        Where each series begins: the rows of several series lie end to end, and a window must not reach across.
     """
 
     rows: Float32Array
@@ -59,6 +61,7 @@ class TrainingTable:
     validation: BoolArray
     columns: tuple[str, ...]
     seed: int = 0
+    series_starts: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,8 @@ class CheckpointModel(ABC):
         Names of flagbt's modules, besides the one with the class, whose code decides a logit.
     is_cached : bool
         Whether logits are kept on disk.
+    may_skip_bars : bool
+        Whether it may have no answer, NaN, at a bar after its warm-up. Of any other kind, that is damage.
     default_seen : str, optional
         What an import takes for the bars that it has seen where its owner states nothing, as `OwnerDeclaration.seen_text`.
     """
@@ -115,6 +120,7 @@ class CheckpointModel(ABC):
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     modules: ClassVar[tuple[str, ...]] = ()
     is_cached: ClassVar[bool] = True
+    may_skip_bars: ClassVar[bool] = False
     default_seen: ClassVar[str | None] = None
 
     def __init__(self, checkpoint: Checkpoint) -> None:
