@@ -266,7 +266,7 @@ def test_saved_and_loaded_it_is_equal(bring: Callable[..., RowModel], rows: np.n
 def test_a_foreign_file_is_refused(content: bytes, tmp_path: Path) -> None:
     """Another format with the ending .onnx would end in a traceback."""
     with pytest.raises(CheckpointError, match=r"a\.onnx is refused: .*Nothing of it was run"):
-        import_model(written(tmp_path / "a.onnx", content), tmp_path / "mine", stated())
+        import_model(written(tmp_path / "a.onnx", content), tmp_path / "mine", stated(), kind="onnx")
 
 
 def test_cuda_without_its_provider_is_refused(bring: Callable[..., RowModel]) -> None:
