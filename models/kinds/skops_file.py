@@ -1,7 +1,7 @@
 """A skops file, read and checked here before skops sees it: a zip archive with ``schema.json`` and arrays.
 
 The schema is a tree of nodes; each names its loader and a type, which skops imports and fills. A file of anyone may name any
-type, and skops itself warns that a trusted type is no promise about its content. So every node must be of a loader and a type
+type, and skops itself warns that a trusted type does not make its content safe. So every node must be of a loader and a type
 in the lists below, which is what scikit-learn's own classifiers consist of: no function, method, partial, bytes, object of
 another package or array of Python objects by pickle. The archive that is loaded is put together here from what was checked,
 with entries in order, so that the same model has the same bytes: skops names nodes and files by their place in the memory.
@@ -246,7 +246,7 @@ def _versions(content: JsonObject) -> Iterator[str]:
 
 
 def _size_of_array(content: bytes, name: str) -> int:
-    """Return the number of elements, checked against the bytes that are there, so that no header asks for more memory."""
+    """Return the number of elements, checked against the bytes that are there, so that no header reserves more memory."""
     stream = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)
