@@ -68,8 +68,8 @@ def subject_of_run(
     """
     if run.checkpoint is None and not _has_probabilities(run):
         raise UsageError(
-            f"the run '{run.label}' of '{run.settings.strategy_name}' used no checkpoint and stored no probabilities, so there "
-            "is no model to examine. Give a checkpoint in its place (flagbt doctor --ckpt NAME), or in Python the model's "
+            f"the run '{run.label}' of '{run.settings.strategy_name}' used no checkpoint and stored no probabilities, so "
+            "nothing can be examined. Give a checkpoint in its place (flagbt doctor --ckpt NAME), or in Python the model's "
             "predict function and its features; flagbt verify lookahead examines a strategy."
         )
     used = None if run.checkpoint is None else _checkpoint_of(run, checkpoint)
@@ -102,8 +102,8 @@ def bars_of_run(run: RunRecord, bars: Bars | None = None) -> Bars:
         path = None if named is None else Path(str(named))
         if path is not None and not path.exists():
             raise DataError(
-                f"the run '{run.label}' names its bars as '{named}', which is no file here. Give them with --data (in Python, "
-                "data=)."
+                f"the run '{run.label}' names its bars as '{named}', which does not exist here. Give them with --data (in "
+                "Python, data=)."
             )
         bars = load_bars(path, AS_WRITTEN if path is None else reading_from(run.settings))
         given = " The file has changed: give the bars of the run with --data."

@@ -206,7 +206,7 @@ WRONG: dict[str, tuple[Callable[[Run], object], str]] = {
     "diagnose an unknown name": (lambda _: flagbt.diagnose("Jan44", FRAME), "Did you mean 'Jan4'"),
     "diagnose a run without a checkpoint": (
         lambda _: flagbt.diagnose(flagbt.backtest(FRAME, "random", timerange=SPRING), FRAME),
-        "the run of 'random' used no checkpoint",
+        "the run 'random' of 'random' used no checkpoint",
     ),
     "diagnose with labels": (lambda _: flagbt.diagnose("Jan4", FRAME, labels=3), "labels is for a function"),
     "diagnose with an unknown option": (lambda _: flagbt.diagnose("Jan4", FRAME, sed=1), "Did you mean seed"),
