@@ -73,7 +73,7 @@ def subject_of_run(
             "predict function and its features; flagbt verify lookahead examines a strategy."
         )
     used = None if run.checkpoint is None else _checkpoint_of(run, checkpoint)
-    given = bars_of_run(run, bars)
+    given = recorded_bars(run, bars)
     part = timerange or traded_range(run)
     if used is None:
         return _stored_answers(run, given, part, seed)
@@ -88,7 +88,7 @@ def traded_range(run: RunRecord) -> TimeRange:
     return TimeRange(time[0], time[-1] + np.timedelta64(round(run.data.step_hours * 3600), "s"))
 
 
-def bars_of_run(run: RunRecord, bars: Bars | None = None) -> Bars:
+def recorded_bars(run: RunRecord, bars: Bars | None = None) -> Bars:
     """Return the bars of a run, from the file that it names where none are given.
 
     Raises
