@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -98,13 +99,7 @@ def recorded_bars(run: RunRecord, bars: Bars | None = None) -> Bars:
     """
     given = "" if bars is None else " Give those of the run."
     if bars is None:
-        named = run.settings.get("data")
-        path = None if named is None else Path(str(named))
-        if path is not None and not path.exists():
-            raise DataError(
-                f"the run '{run.label}' names its bars as '{named}', which does not exist here. Give them with --data (in "
-                "Python, data=)."
-            )
+        path = _file_of(run)
         bars = load_bars(path, AS_WRITTEN if path is None else reading_from(run.settings))
         given = " The file has changed: give the bars of the run with --data."
     if bars.digest != run.data.digest and not _same_prices(run, bars):
@@ -113,6 +108,23 @@ def recorded_bars(run: RunRecord, bars: Bars | None = None) -> Bars:
             f"run's {run.data.digest[:12]}, and the closes differ.{given}"
         )
     return bars
+
+
+def _file_of(run: RunRecord) -> Path | None:
+    """Return the file of a run's bars, by its name or as its command gave it; None for the bundled sample."""
+    named = run.settings.get("data")
+    if named is None:
+        return None
+    options, values = run.info.command, run.info.command[1:]
+    given = [value for option, value in zip(options, values, strict=False) if option == "--data"]
+    given += [each.removeprefix("--data=") for each in options if each.startswith("--data=")]
+    for name in (str(named), *given):
+        if os.path.isfile(name):
+            return Path(name)
+    raise DataError(
+        f"the run '{run.label}' names its bars as '{given[-1] if given else named}', which does not exist here. Give them with "
+        "--data (in Python, data=)."
+    )
 
 
 def _times(table: pd.DataFrame) -> TimeArray:
