@@ -1,4 +1,4 @@
-"""flagbt ckpt: list, show, import and export checkpoints."""
+"""flagbt ckpt: list, show, import, combine and export checkpoints."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..errors import FlagbtError
 from ..models.owner_options import OwnerOptions
 from ..storage.untrusted_files import LARGEST_TEXT_BYTES, read_bytes
 from .console import print_line, print_table
+from .ensemble import ensemble
 from .options import Group, Place, grouped, json_option, options_of, print_json, print_resolved, reading_options
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @click.group("ckpt", cls=Group)
 def ckpt_group() -> None:
-    """List, show, import and export checkpoints."""
+    """List, show, import, combine and export checkpoints."""
+
+
+ckpt_group.add_command(ensemble)
 
 
 @ckpt_group.command("list", examples=("flagbt ckpt list", "flagbt ckpt list --json"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache as once
@@ -152,6 +152,15 @@ class CheckpointModel(ABC):
     ) -> FloatArray:
         """See `Model`. The folder's files are compared with their digests here or before."""
 
+    @property
+    def members(self) -> tuple[Checkpoint, ...]:
+        """Checkpoints in its folder whose logits it combines; by default none. Raises CheckpointError where one is damaged."""
+        return ()
+
+    def combined(self, logits: Sequence[FloatArray]) -> FloatArray:
+        """Return its logits (n, 3) from those of its members, in their order. *Causality: row by row.*"""
+        raise NotImplementedError(f"{type(self).__name__} has members, so it must define combined.")
+
     def check_settings(self) -> None:  # noqa: B027  # most kinds have nothing to check
         """Raise ValueError or TypeError where ``settings`` cannot be used; called as the description is read."""
 
@@ -221,6 +230,29 @@ class CheckpointModel(ABC):
         """
         del table, folder, argument
         raise UsageError(f"--model: models of the kind of {cls.__name__} cannot be trained here.")
+
+    @classmethod
+    def check_members(cls, members: Sequence[Checkpoint]) -> None:
+        """Refuse checkpoints that cannot be combined, before any work; raises UsageError or CheckpointError."""
+        del members
+        raise UsageError(f"models of the kind of {cls.__name__} are not made of other checkpoints.")
+
+    @classmethod
+    def combine(
+        cls, members: Sequence[Checkpoint], folder: Path, *, weights: Sequence[float], fitted_on: str | None = None
+    ) -> ModelParts:
+        """Write a model that combines checkpoints, which `check_members` has accepted, into ``folder``.
+
+        Parameters
+        ----------
+        weights : sequence of float
+            One for each member.
+        fitted_on : str, optional
+            The time range whose labels chose the weights.
+        """
+        del folder, weights, fitted_on
+        cls.check_members(members)
+        raise NotImplementedError(f"{cls.__name__} accepts members, so it must define combine.")
 
 
 class RowModel(CheckpointModel):

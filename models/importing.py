@@ -111,11 +111,11 @@ def import_model(
     if path is not None and not path.exists():
         raise CheckpointError(f"there is no file or folder {path}. Check the path.")
     found = kind_of_file(path) if kind is None else find_kind(kind)
-    known = _known(declaration)
+    known = known_of(declaration)
     try:
         with new_folder(target, overwrite=overwrite) as folder:
             parts = found.import_from(path, folder, declaration)
-            values = _values(found, parts, known, declaration, path, folder)
+            values = values_of(found, parts, known, folder, _origin(found, declaration, path))
             checkpoint = Checkpoint(folder, values)
             _try(checkpoint, declaration)
             (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
@@ -148,27 +148,33 @@ def _kinds() -> str:
     return f"The kinds are {', '.join(name for name, _ in kind_names())}: name one with --model KIND."
 
 
-def _values(
-    kind: type[CheckpointModel],
-    parts: ModelParts,
-    known: JsonObject,
-    declaration: OwnerDeclaration,
-    path: Path | None,
-    folder: Path,
-) -> JsonObject:
-    name = name_of_kind(kind)
-    is_file = path is not None and path.is_file()
-    origin: JsonObject = {
+def _origin(kind: type[CheckpointModel], declaration: OwnerDeclaration, path: Path | None) -> JsonObject:
+    return {
         "file": "" if path is None else path.name,
-        "sha256": sha256_of(path) if path is not None and is_file else "",
-        "form": name,
+        "sha256": sha256_of(path) if path is not None and path.is_file() else "",
+        "form": name_of_kind(kind),
         "validated_on": None if declaration.validated_on is None else str(declaration.validated_on),
     }
+
+
+def values_of(
+    kind: type[CheckpointModel], parts: ModelParts, known: JsonObject, folder: Path, origin: JsonObject | None = None
+) -> JsonObject:
+    """Return ``checkpoint.json`` of a model whose files lie in ``folder``.
+
+    Parameters
+    ----------
+    known : mapping
+        What its owner stated, as `known_of` gives it.
+    origin : mapping, optional
+        The file that it was imported from.
+    """
+    name = name_of_kind(kind)
     return {
         "format": FORMAT,
         "architecture": {"kind": name, **parts.settings},
         "lora": None,
-        "base": {"preset": name, "imported": origin},
+        "base": {"preset": name} if origin is None else {"preset": name, "imported": origin},
         "parameters": {"all": parts.parameters, "trainable": parts.parameters if parts.trained is None else parts.trained},
         **known,
         "metrics": {},
@@ -179,7 +185,7 @@ def _values(
     }
 
 
-def _known(declaration: OwnerDeclaration) -> JsonObject:
+def known_of(declaration: OwnerDeclaration) -> JsonObject:
     """Return the declaration as stored in ``checkpoint.json``; None (or an empty object) where unknown."""
     labels, seen, bars = declaration.labels, declaration.seen, declaration.bars
     validated = declaration.validated_on or seen

@@ -70,6 +70,20 @@ def logits_of(
         When the device does not exist.
     """
     model = checkpoint.model
+    if members := model.members:
+        return model.combined(
+            [
+                logits_of(
+                    each,
+                    bars,
+                    device=device,
+                    batch_chunks=batch_chunks,
+                    progress=None if progress is None else _part_of(progress, i, len(members)),
+                    cache=cache,
+                )
+                for i, each in enumerate(members)
+            ]
+        )
     scored = partial(model.logits, bars, device=device, batch_size=batch_chunks, progress=progress)
     if not cache or not model.is_cached:
         return scored()
@@ -83,6 +97,11 @@ def logits_of(
     logits = scored()
     write_entry(key, logits)
     return logits
+
+
+def _part_of(progress: Progress, part: int, parts: int) -> Progress:
+    """Return the progress of one of several equal parts."""
+    return lambda done, total: progress((part * total + done) // parts, total)
 
 
 def key_of(checkpoint: Checkpoint, bars: Bars, device: str = "auto", batch_chunks: int | None = None) -> JsonObject:

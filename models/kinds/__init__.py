@@ -4,4 +4,8 @@
 BUILT_IN: dict[str, tuple[str, str]] = {
     "llama": ("flagbt.models.kinds.llama_model:LlamaModel", "a Llama backbone on rows of features, fine-tuned with LoRA"),
     "original": ("flagbt.models.kinds.original_model:OriginalModel", "an imported transformer of the original architecture"),
+    "ensemble": (
+        "flagbt.models.kinds.ensemble_model:EnsembleModel",
+        "the weighted mean of other checkpoints' log-probabilities",
+    ),
 }
