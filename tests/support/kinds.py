@@ -17,6 +17,7 @@ from flagbt.data.labels import LabelSpec
 from flagbt.data.time_range import TimeRange
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.importing import OwnerDeclaration, import_model
+from flagbt.workflows.combine import CombineRequest, combine_request
 
 SEEN = TimeRange.parse("20230101-20230501")
 SMALL_NETWORK = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128}
@@ -76,5 +77,18 @@ def closes(folder: Path) -> Checkpoint:
     return import_model(folder / "closes.json", folder / "tiny_closes", declaration, kind="closes")
 
 
+def ensemble(folder: Path) -> Checkpoint:
+    """Combine an imported network and a linear layer."""
+    members = (original(folder), linear(folder))
+    request = CombineRequest(members=members, kind="ensemble", weights=(0.25, 0.75))
+    return combine_request(request, folder / "tiny_ensemble").checkpoint
+
+
 # Name of the kind: function that makes a checkpoint of it below a folder.
-BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {"llama": llama, "original": original, "linear": linear, "closes": closes}
+BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
+    "llama": llama,
+    "original": original,
+    "linear": linear,
+    "closes": closes,
+    "ensemble": ensemble,
+}
