@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache as once
@@ -70,20 +71,9 @@ def logits_of(
         When the device does not exist.
     """
     model = checkpoint.model
-    if members := model.members:
-        return model.combined(
-            [
-                logits_of(
-                    each,
-                    bars,
-                    device=device,
-                    batch_chunks=batch_chunks,
-                    progress=None if progress is None else _part_of(progress, i, len(members)),
-                    cache=cache,
-                )
-                for i, each in enumerate(members)
-            ]
-        )
+    if model.members:
+        each = partial(logits_of, bars=bars, device=device, batch_chunks=batch_chunks, cache=cache)
+        return model.combined(list(_of_members(model.members, each, len(bars), progress)))
     scored = partial(model.logits, bars, device=device, batch_size=batch_chunks, progress=progress)
     if not cache or not model.is_cached:
         return scored()
@@ -99,9 +89,18 @@ def logits_of(
     return logits
 
 
-def _part_of(progress: Progress, part: int, parts: int) -> Progress:
-    """Return the progress of one of several equal parts."""
-    return lambda done, total: progress((part * total + done) // parts, total)
+def _of_members(
+    members: Sequence[Checkpoint], scored: Callable[..., FloatArray], n_bars: int, progress: Progress | None
+) -> Iterator[FloatArray]:
+    """Yield the logits of each member; together they make the progress of one."""
+    for i, member in enumerate(members):
+
+        def shown(done: int, total: int, at: int = i) -> None:
+            if progress is not None:
+                progress((at * total + done) // len(members), total)
+
+        yield scored(member, progress=shown)
+        shown(n_bars, n_bars)
 
 
 def key_of(checkpoint: Checkpoint, bars: Bars, device: str = "auto", batch_chunks: int | None = None) -> JsonObject:
