@@ -71,6 +71,7 @@ def logits_of(
         When the device does not exist.
     """
     model = checkpoint.model
+    model.device_name(device)  # one that the kind cannot use is refused
     if model.members:
         each = partial(logits_of, bars=bars, device=device, batch_chunks=batch_chunks, cache=cache)
         return model.combined(list(_of_members(model.members, each, len(bars), progress)))
