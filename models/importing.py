@@ -119,7 +119,7 @@ def import_model(
     try:
         with new_folder(target, overwrite=overwrite) as folder:
             parts = found.import_from(path, folder, declaration)
-            values = values_of(found, parts, known, folder, _origin(found, declaration, path))
+            values = description_of(found, parts, known, folder, _origin(found, declaration, path))
             checkpoint = Checkpoint(folder, values)
             _check_text(checkpoint, declaration)
             _try(checkpoint, declaration)
@@ -162,7 +162,7 @@ def _origin(kind: type[CheckpointModel], declaration: OwnerDeclaration, path: Pa
     }
 
 
-def values_of(
+def description_of(
     kind: type[CheckpointModel], parts: ModelParts, known: JsonObject, folder: Path, origin: JsonObject | None = None
 ) -> JsonObject:
     """Return ``checkpoint.json`` of a model whose files lie in ``folder``.

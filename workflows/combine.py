@@ -19,7 +19,7 @@ from ..models.calibration_fit import check_rows
 from ..models.checkpoint import DESCRIPTION, PURPOSES, Checkpoint, read_checkpoint
 from ..models.checkpoint_model import CheckpointModel
 from ..models.device import check_device_name
-from ..models.importing import OwnerDeclaration, known_of, values_of
+from ..models.importing import OwnerDeclaration, known_of, description_of
 from ..models.logit_cache import logits_of
 from ..models.overlap import check_fit, check_step
 from ..models.pool import check_weights, fit_weights, pooled
@@ -135,7 +135,7 @@ def _write(
     folder: Path,
 ) -> None:
     parts = kind.combine(members, folder, weights=weights, fitted_on=None if fit is None else fit.fitted_on)
-    values = values_of(kind, parts, known_of(OwnerDeclaration()), folder)
+    values = description_of(kind, parts, known_of(OwnerDeclaration()), folder)
     if fit is not None:
         values["notes"] = list(fit.notes)
     (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
