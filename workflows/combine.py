@@ -19,7 +19,7 @@ from ..models.calibration_fit import check_rows
 from ..models.checkpoint import DESCRIPTION, PURPOSES, Checkpoint, read_checkpoint
 from ..models.checkpoint_model import CheckpointModel
 from ..models.device import check_device_name
-from ..models.importing import OwnerDeclaration, known_of, description_of
+from ..models.importing import OwnerDeclaration, description_of, known_of
 from ..models.logit_cache import logits_of
 from ..models.overlap import check_fit, check_step
 from ..models.pool import check_weights, fit_weights, pooled

@@ -8,4 +8,11 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "flagbt.models.kinds.ensemble_model:EnsembleModel",
         "the weighted mean of other checkpoints' log-probabilities",
     ),
+    "forecaster": (
+        "flagbt.models.kinds.forecaster_model:ForecasterModel",
+        "quantiles of the close from a pre-trained forecaster",
+    ),
 }
+
+# Kinds with a separate option at an import: --forecaster X is short for --model forecaster:X.
+SHORT_OPTIONS = ("forecaster",)

@@ -84,6 +84,14 @@ def ensemble(folder: Path) -> Checkpoint:
     return combine_request(request, folder / "tiny_ensemble").checkpoint
 
 
+def forecaster(folder: Path) -> Checkpoint:
+    """Import a tiny Chronos-Bolt with random weights."""
+    from forecaster_folders import save_bolt
+
+    declaration = OwnerDeclaration(labels=LabelSpec(6, 0.01), argument=f"chronos:{save_bolt(folder / 'bolt')}")
+    return import_model(None, folder / "tiny_forecaster", declaration, kind="forecaster")
+
+
 # Name of the kind: function that makes a checkpoint of it below a folder.
 BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "llama": llama,
@@ -91,4 +99,5 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "linear": linear,
     "closes": closes,
     "ensemble": ensemble,
+    "forecaster": forecaster,
 }
