@@ -59,7 +59,7 @@ class EnsembleSettings(JsonRecord):
     fitted_on: str | None = field(default=None, metadata=OMIT_NONE)
 
     def check(self) -> None:
-        """Raise ValueError where these are no members of an ensemble."""
+        """Raise ValueError where an ensemble cannot have these members."""
         names = [each.name for each in self.members]
         if not FEWEST <= len(names) <= MOST:
             raise ValueError(f"it has {len(names)} members, expected {FEWEST} to {MOST}.")

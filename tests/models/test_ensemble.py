@@ -95,7 +95,7 @@ def test_members_are_scored_once_for_all(members: tuple[Checkpoint, Checkpoint],
 
 
 def test_it_needs_nothing_but_its_folder(members: tuple[Checkpoint, Checkpoint], served: Bars, tmp_path: Path) -> None:
-    """If it fails, an ensemble breaks when a member is retrained, or copies what is no part of a model."""
+    """If it fails, an ensemble breaks when a member is retrained, or copies other files of their folders."""
     copies = tuple(read_checkpoint(shutil.copytree(each.folder, tmp_path / each.name)) for each in members)
     (copies[0].folder / "notes.txt").write_text("private")
     both = combined(copies, tmp_path / "both").checkpoint
@@ -231,7 +231,7 @@ def test_members_of_other_bars_are_refused(members: tuple[Checkpoint, Checkpoint
 
 
 def test_a_member_that_states_too_little_is_refused(members: tuple[Checkpoint, Checkpoint], tmp_path: Path) -> None:
-    """If it fails, an ensemble hides that nobody stated what a member was trained on."""
+    """If it fails, an ensemble hides that the training of a member is unknown."""
     vague = other_linear(tmp_path, seen=None, bars=None)
     with pytest.raises(CheckpointError, match="was imported without the bars it has seen"):
         combined((members[0], vague), tmp_path / "both")
