@@ -17,6 +17,7 @@ from flagbt.data.labels import LabelSpec
 from flagbt.data.time_range import TimeRange
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.importing import OwnerDeclaration, import_model
+from flagbt.models.outputs import Outputs
 from flagbt.workflows.combine import CombineRequest, combine_request
 
 SEEN = TimeRange.parse("20230101-20230501")
@@ -84,6 +85,17 @@ def ensemble(folder: Path) -> Checkpoint:
     return combine_request(request, folder / "tiny_ensemble").checkpoint
 
 
+def onnx(folder: Path) -> Checkpoint:
+    """Import a graph that reads windows of six rows, put together by hand."""
+    from onnx import helper
+    from onnx_models import graph, softmax, tensor, written
+
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["h"]), softmax()]
+    weights = np.random.default_rng(4).normal(0, 0.1, (6 * 30, 3))
+    path = written(folder / "graph.onnx", graph(nodes, [tensor("w", weights)], shape=("N", 6, 30)))
+    return import_model(path, folder / "tiny_onnx", stated(outputs=Outputs("probabilities")))
+
+
 def forecaster(folder: Path) -> Checkpoint:
     """Import a tiny Chronos-Bolt with random weights."""
     from forecaster_folders import save_bolt
@@ -99,5 +111,6 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "linear": linear,
     "closes": closes,
     "ensemble": ensemble,
+    "onnx": onnx,
     "forecaster": forecaster,
 }
