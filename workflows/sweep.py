@@ -319,7 +319,7 @@ def _repeater(request: SweepRequest, inputs: _Inputs, runs: Path) -> Callable[[C
 
 def _other_options(request: SweepRequest, bars: Bars, checkpoint: Checkpoint | None, runs: Path) -> dict[str, object]:
     """Return the options of `flagbt run` that no setting holds: the bars first, as the user named them."""
-    features = "" if checkpoint is None else checkpoint.schema.feature_set
+    features = "" if checkpoint is None or checkpoint.values["schema"] is None else checkpoint.schema.feature_set
     return {
         "data": None if request.data is None else str(request.data),
         **recorded(bars.reading),

@@ -8,6 +8,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "flagbt.models.kinds.ensemble_model:EnsembleModel",
         "the weighted mean of other checkpoints' log-probabilities",
     ),
+    "lightgbm": ("flagbt.models.kinds.lightgbm_model:LightGBMModel", "trees of LightGBM on rows of features"),
     "onnx": ("flagbt.models.kinds.onnx_model:OnnxModel", "an ONNX graph on rows or windows, run by ONNX Runtime"),
     "forecaster": (
         "flagbt.models.kinds.forecaster_model:ForecasterModel",

@@ -85,6 +85,15 @@ def ensemble(folder: Path) -> Checkpoint:
     return combine_request(request, folder / "tiny_ensemble").checkpoint
 
 
+def lightgbm(folder: Path) -> Checkpoint:
+    """Train trees with the settings of `flagbt train --model lightgbm`."""
+    from flagbt.training.fit_recipe import FitRecipe
+    from flagbt.workflows.train_model import train_model
+
+    recipe = FitRecipe(model="lightgbm", validation=TimeRange.parse("20230401-"))
+    return train_model(training_bars(), folder / "tiny_lightgbm", recipe)
+
+
 def onnx(folder: Path) -> Checkpoint:
     """Import a graph that reads windows of six rows, put together by hand."""
     from onnx import helper
@@ -111,6 +120,7 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "linear": linear,
     "closes": closes,
     "ensemble": ensemble,
+    "lightgbm": lightgbm,
     "onnx": onnx,
     "forecaster": forecaster,
 }
