@@ -193,11 +193,13 @@ def _next_step(checkpoint: Checkpoint) -> str:
     ),
 )
 @click.argument("name")
-@click.option("--format", "format_", default="peft", help="peft, a folder; or merged, one safetensors file.")
+@click.option(
+    "--format", "format_", help="Of a network: peft, a folder, or merged, one file. Of other kinds: native, their own file."
+)
 @click.option("--output", type=Place(), required=True, help="The folder or file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @json_option
-def ckpt_export(name: str, format_: str, output: Path, overwrite: bool, as_json: bool) -> None:
+def ckpt_export(name: str, format_: str | None, output: Path, overwrite: bool, as_json: bool) -> None:
     """Write a checkpoint's weights for other programs."""
     from ..models.checkpoint import find_checkpoint
     from ..models.export import export_checkpoint
@@ -205,6 +207,7 @@ def ckpt_export(name: str, format_: str, output: Path, overwrite: bool, as_json:
     checkpoint = find_checkpoint(name)
     print_resolved("checkpoint", checkpoint)
     written = export_checkpoint(checkpoint, output, format_, overwrite=overwrite)
+    format_ = format_ or next(iter(checkpoint.model.export_formats))
     if as_json:
         print_json(
             {"checkpoint": str(checkpoint.folder), "digest": checkpoint.digest, "format": format_, "output": str(written)}

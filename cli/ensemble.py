@@ -81,8 +81,10 @@ def ensemble(
 
 
 def _print(made: Combination) -> None:
+    from ..models.combining_model import members_of
+
     checkpoint, fit = made.checkpoint, made.fit
-    members = checkpoint.model.members
+    members = members_of(checkpoint)
     alone = ["" for _ in members] if fit is None else [f"{each:.4f}" for each in fit.nll_members]
     rows = [
         [each.name, each.kind, f"{weight:.4g}", nll] for each, weight, nll in zip(members, made.weights, alone, strict=True)

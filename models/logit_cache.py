@@ -25,6 +25,7 @@ from ..arrays import FloatArray, JsonObject, Progress
 from ..data.bars import Bars
 from ..storage.atomic_files import home_folder, remove_abandoned, write_bytes
 from .checkpoint import Checkpoint
+from .combining_model import CombiningModel
 
 SUFFIX = ".logits"
 LARGEST_BYTES = 512_000_000
@@ -72,7 +73,7 @@ def logits_of(
     """
     model = checkpoint.model
     model.device_name(device)  # one that the kind cannot use is refused
-    if model.members:
+    if isinstance(model, CombiningModel):
         each = partial(logits_of, bars=bars, device=device, batch_chunks=batch_chunks, cache=cache)
         return model.combined(list(_of_members(model.members, each, len(bars), progress)))
     scored = partial(model.logits, bars, device=device, batch_size=batch_chunks, progress=progress)

@@ -17,7 +17,7 @@ from ..data.time_range import TimeRange
 from ..errors import CheckpointError, UsageError
 from ..models.calibration_fit import check_rows
 from ..models.checkpoint import DESCRIPTION, PURPOSES, Checkpoint, read_checkpoint
-from ..models.checkpoint_model import CheckpointModel
+from ..models.combining_model import CombiningModel, members_of
 from ..models.device import check_device_name
 from ..models.importing import OwnerDeclaration, description_of, known_of
 from ..models.logit_cache import logits_of
@@ -113,6 +113,8 @@ def combine_request(
     if target.exists() and not overwrite:
         raise CheckpointError(f"--name: {target} exists. Choose another --name, or --overwrite to replace it.")
     kind, members = find_kind(request.kind), request.members
+    if not issubclass(kind, CombiningModel):
+        raise UsageError(f"models of the kind '{request.kind}' are not made of other checkpoints.")
     kind.check_members(members)
     fit = _fit(request, progress) if request.weights == FITTED else None
     if fit is None and (request.bars is not None or request.timerange is not None):
@@ -127,7 +129,7 @@ def combine_request(
 
 
 def _write(
-    kind: type[CheckpointModel],
+    kind: type[CombiningModel],
     members: Sequence[Checkpoint],
     weights: Sequence[float],
     fit: FittedWeights | None,
@@ -224,7 +226,7 @@ def combined_card(name: str, checkpoint: Checkpoint, note: str) -> str:
     unknown = " and others, which are not known" if checkpoint.bars_seen is None else ""
     members = "\n".join(
         f"| {each.name} | {each.kind} | `{each.digest[:12]}` | {each.described.parameters.all:,} |"
-        for each in checkpoint.model.members
+        for each in members_of(checkpoint)
     )
     notes = "".join(f"- {each}\n" for each in checkpoint.described.notes)
     return f"""# {name}
@@ -259,7 +261,7 @@ def combination_json(made: Combination) -> JsonObject:
     fit = made.fit
     members = [
         {"name": each.name, "digest": each.digest, "kind": each.kind, "weight": weight}
-        for each, weight in zip(made.checkpoint.model.members, made.weights, strict=True)
+        for each, weight in zip(members_of(made.checkpoint), made.weights, strict=True)
     ]
     fitted = (
         None

@@ -13,6 +13,7 @@ import numpy as np
 from ...arrays import JsonObject, JsonValue
 from ...data.time_range import TimeRange
 from ...errors import UsageError
+from ..combining_model import members_of
 from ..owner_options import NONE_SEEN, UNKNOWN_SEEN
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def check_members(members: Sequence[Checkpoint]) -> None:
 
 
 def _depth(checkpoint: Checkpoint) -> int:
-    return max((1 + _depth(each) for each in checkpoint.model.members), default=0)
+    return max((1 + _depth(each) for each in members_of(checkpoint)), default=0)
 
 
 def ranges_seen(members: Sequence[Checkpoint], fitted_on: str | None) -> JsonObject:
@@ -125,18 +126,11 @@ def data_of(members: Sequence[Checkpoint]) -> JsonValue:
 def text_read(members: Sequence[Checkpoint]) -> JsonObject:
     """Return ``text_until``: the latest date of the members that have read text, none where one of them does not know it.
 
-    A network that was trained here on bars alone has read none, so it adds nothing.
+    A member whose base has read bars only, such as a network that was trained here, adds nothing.
     """
-    dates = [each.text_until for each in members if each.text_until is not None or may_have_read(each)]
+    dates = [each.text_until for each in members if each.text_read is not None]
     known = [each for each in dates if each is not None]
     return {"text_until": max(known).isoformat()} if known and len(known) == len(dates) else {}
-
-
-def may_have_read(checkpoint: Checkpoint) -> bool:
-    """Return whether a model may have read text: one from elsewhere, and one on a language model."""
-    inner = checkpoint.model.members
-    origin = checkpoint.described.base
-    return any(map(may_have_read, inner)) if inner else checkpoint.imported or origin.corpus is not None
 
 
 def copy_checkpoint(checkpoint: Checkpoint, target: Path) -> None:
@@ -154,5 +148,5 @@ def copy_checkpoint(checkpoint: Checkpoint, target: Path) -> None:
     for name in (DESCRIPTION, "README.md", *checkpoint.described.files):
         if name != "README.md" or (checkpoint.folder / name).is_file():
             shutil.copyfile(checkpoint.folder / name, target / name)
-    for each in checkpoint.model.members:
+    for each in members_of(checkpoint):
         copy_checkpoint(each, target / MEMBERS / each.name)

@@ -20,7 +20,8 @@ from ...data.bars import Bars
 from ...data.time_range import TimeRange
 from ...errors import CheckpointError
 from ...storage.json_records import OMIT_NONE, JsonRecord
-from ..checkpoint_model import CheckpointModel, ModelParts
+from ..checkpoint_model import ModelParts
+from ..combining_model import CombiningModel
 from ..pool import check_weights, pooled
 from .ensemble_members import (
     DEEPEST,
@@ -74,7 +75,7 @@ class EnsembleSettings(JsonRecord):
             TimeRange.parse(self.fitted_on, option="fitted_on")
 
 
-class EnsembleModel(CheckpointModel):
+class EnsembleModel(CombiningModel):
     """The pool of its members. A row is NaN where any member has no answer. *Causality: that of its members.*
 
     Its logits are not kept on disk, since those of each member are.
@@ -134,6 +135,11 @@ class EnsembleModel(CheckpointModel):
                     "edited. Copy the whole folder again."
                 )
 
+    @property
+    def has_foreign_base(self) -> bool:
+        """Whether any of its members may have read text."""
+        return any(each.text_read is not None for each in self.members)
+
     def combined(self, logits: Sequence[FloatArray]) -> FloatArray:
         """Return the pool (n, 3) of the members' logits, in their order."""
         return pooled(logits, [each.weight for each in self.stated.members])
@@ -167,14 +173,14 @@ class EnsembleModel(CheckpointModel):
 
     @classmethod
     def check_members(cls, members: Sequence[Checkpoint]) -> None:
-        """See `CheckpointModel.check_members`."""
+        """See `CombiningModel.check_members`."""
         check_members(members)
 
     @classmethod
     def combine(
         cls, members: Sequence[Checkpoint], folder: Path, *, weights: Sequence[float], fitted_on: str | None = None
     ) -> ModelParts:
-        """See `CheckpointModel.combine`; every member is copied, so that the folder needs nothing else."""
+        """See `CombiningModel.combine`; every member is copied, so that the folder needs nothing else."""
         for each in members:
             copy_checkpoint(each, folder / MEMBERS / each.name)
         stated = tuple(

@@ -21,6 +21,7 @@ from flagbt.errors import CheckpointError, FlagbtError
 from flagbt.models import checkpoint_model
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.checkpoint_model import RowModel
+from flagbt.models.combining_model import members_of
 from flagbt.models.kinds import BUILT_IN
 from flagbt.models.logit_cache import cache_folder, key_of, logits_of
 from flagbt.models.model import Model, ReadsRows
@@ -79,7 +80,7 @@ def copied(checkpoint: Checkpoint, folder: Path, **changes: Any) -> Path:
 
 def files_of(checkpoint: Checkpoint) -> set[str]:
     """Return the files that decide its logits, those of its members too, as paths in its folder."""
-    inner = {f"members/{each.name}/{file}" for each in checkpoint.model.members for file in files_of(each)}
+    inner = {f"members/{each.name}/{file}" for each in members_of(checkpoint) for file in files_of(each)}
     return set(checkpoint.described.files) | inner
 
 
@@ -253,7 +254,7 @@ def test_a_hit_of_the_cache_has_the_bits_of_scoring(checkpoint: Checkpoint, serv
     fresh = scored(checkpoint, served)
     first, second = (logits_of(read_checkpoint(checkpoint.folder), served, device="cpu") for _ in range(2))
     assert fresh.tobytes() == first.tobytes() == second.tobytes()
-    assert cache_folder().exists() == (checkpoint.model.is_cached or bool(checkpoint.model.members))
+    assert cache_folder().exists() == (checkpoint.model.is_cached or bool(members_of(checkpoint)))
 
 
 def test_whatever_decides_a_logit_is_in_the_key(
