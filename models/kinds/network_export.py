@@ -155,8 +155,8 @@ def check_adapter_config(path: Path, architecture: AnyArchitecture, lora: Lora) 
             continue
         if _plain(found) != wanted:
             raise CheckpointError(
-                f"{path}: {name} is {_short(found)}, and flagbt loads an adapter with {_short(own.get(name))} there only. Any other "
-                "value would give other logits. Export the adapter again, or train it with flagbt."
+                f"{path}: {name} is {_short(found)}, and flagbt loads an adapter with {_short(own.get(name))} there only. "
+                "Any other value would give other logits. Export the adapter again, or train it with flagbt."
             )
     for name in ("peft_type", "r", "lora_alpha", "target_modules", "modules_to_save"):
         if name not in values:
