@@ -35,7 +35,7 @@ def exported_description(path: Path | None) -> JsonObject | None:
     Raises
     ------
     CheckpointError
-        When it cannot be read or is no description.
+        When it cannot be read or does not describe a checkpoint.
     """
     if path is None:
         return None

@@ -25,7 +25,7 @@ MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
 def check_members(members: Sequence[Checkpoint]) -> None:
-    """Refuse checkpoints that make no ensemble.
+    """Refuse checkpoints that cannot be combined.
 
     Raises
     ------

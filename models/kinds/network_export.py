@@ -134,7 +134,7 @@ def _restore_adapter(
 
 
 def check_adapter_config(path: Path, architecture: AnyArchitecture, lora: Lora) -> None:
-    """Refuse an ``adapter_config.json`` that asks for anything else than flagbt's own LoRA; nothing that it names is followed.
+    """Refuse an ``adapter_config.json`` that states anything else than flagbt's own LoRA; nothing that it names is followed.
 
     Raises
     ------
