@@ -422,3 +422,14 @@ def test_errors_are_one_paragraph(folders: dict[str, Path], tmp_path: Path) -> N
     with pytest.raises(FlagbtError) as raised:
         imported(f"chronos:{folders['bolt']}", tmp_path / "made", context_bars=65)
     assert str(raised.value) == "--context: the forecaster chronos reads 8 to 64 closes, got 65."
+
+
+@pytest.mark.gpu
+@every_forecaster
+def test_a_gpu_gives_the_same_classes(forecaster: Checkpoint, walk: Walk) -> None:
+    """If it fails, --device cuda gives other classes than the CPU, or mixes the windows of a batch."""
+    bars, model, t = walk(CONTEXT + 70, seed=2), forecaster.model, CONTEXT + 30
+    on_cpu, on_gpu = model.logits(bars, device="cpu"), model.logits(bars, device="cuda")
+    assert np.nanmax(np.abs(softmax(on_gpu) - softmax(on_cpu))) < 1e-3
+    alone = model.logits(bars.take(slice(t - CONTEXT + 1, t + 1)), device="cuda")
+    assert np.abs(alone[-1] - on_gpu[t]).max() <= 1e-5
