@@ -197,8 +197,8 @@ class ForecasterModel(CheckpointModel):
         d = declaration
         if any(each is not None for each in (d.schema, d.outputs, d.heads, d.causal, d.base)):
             raise UsageError(
-                "--features, --scaler, --outputs, --classes, --heads, --causal and --base do not apply to a forecaster: it reads "
-                "closes alone and returns their quantiles. Leave them out."
+                "--features, --scaler, --outputs, --classes, --heads, --causal and --base do not apply to a forecaster: it "
+                "reads closes alone and returns their quantiles. Leave them out."
             )
         settings = find_forecaster(name).take(argument, folder)
         forecaster = _loaded(name, settings, folder, "cpu")
