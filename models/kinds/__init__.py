@@ -5,6 +5,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "llama": ("flagbt.models.kinds.llama_model:LlamaModel", "a Llama backbone on rows of features, fine-tuned with LoRA"),
     "original": ("flagbt.models.kinds.original_model:OriginalModel", "an imported transformer of the original architecture"),
     "lightgbm": ("flagbt.models.kinds.lightgbm_model:LightGBMModel", "trees of LightGBM on rows of features"),
+    "sklearn": ("flagbt.models.kinds.sklearn_model:SklearnModel", "a classifier of scikit-learn on rows of features"),
     "onnx": ("flagbt.models.kinds.onnx_model:OnnxModel", "an ONNX graph on rows or windows, run by ONNX Runtime"),
     "forecaster": (
         "flagbt.models.kinds.forecaster_model:ForecasterModel",
@@ -14,3 +15,6 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 
 # Kinds with a separate option at an import: --forecaster X is short for --model forecaster:X.
 SHORT_OPTIONS = ("forecaster",)
+
+# ``model_type`` in the config.json of the language models that a training can start from.
+BASE_TYPES = ("llama",)

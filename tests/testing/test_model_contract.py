@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from installed_package import install
+from kinds import BUILDERS, served_bars
+from own_kinds import OWN_KINDS
 from safetensors.numpy import save_file
 
 from flagbt.data.bars import Bars
@@ -22,6 +24,7 @@ from flagbt.errors import ContractError, RangeError
 from flagbt.models.checkpoint import DESCRIPTION, Checkpoint
 from flagbt.models.checkpoint_model import ModelParts, RowModel
 from flagbt.models.importing import OwnerDeclaration, import_model
+from flagbt.models.kinds import BUILT_IN
 from flagbt.models.registry import GROUP
 from flagbt.testing import check_model
 from flagbt.testing.hostile_files import HOSTILE, executed
@@ -194,6 +197,15 @@ def test_a_sound_kind_passes(made: Callable[..., Checkpoint]) -> None:
     check_model(made({}))
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_kind_passes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, a kind of flagbt's own breaks the contract that packages must keep, or the contract demands too much."""
+    for kind, entry in OWN_KINDS.items():
+        monkeypatch.setitem(BUILT_IN, kind, entry)
+    checkpoint = BUILDERS[name](tmp_path)
+    check_model(checkpoint, served_bars().take(slice(0, checkpoint.model.warmup_bars + 100)))
+
+
 @pytest.mark.parametrize(("members", "part", "text"), FAULTS)
 def test_a_planted_fault_is_found_and_named(
     made: Callable[..., Checkpoint], members: dict[str, Any], part: str, text: str
@@ -201,6 +213,43 @@ def test_a_planted_fault_is_found_and_named(
     """If it fails, a package's test passes on a kind that breaks the contract, or names another part of it."""
     with pytest.raises(ContractError) as caught:
         check_model(made(members))
+    assert caught.value.part == part, caught.value
+    assert text in str(caught.value)
+
+
+def fitted(cls, table, folder, argument):
+    """Write the mean rows of the classes."""
+    means = [table.rows[table.training & (table.labels == code)].mean(axis=0) for code in range(3)]
+    save_file({"weights": np.stack(means, axis=1)}, folder / WEIGHTS)
+    return ModelParts(settings={"n_features": len(table.columns)}, parameters=3 * len(table.columns))
+
+
+def with_another_file(cls, table, folder, argument):
+    """Write a file that the class does not list."""
+    (folder / "more.json").write_text("{}")
+    return fitted(cls, table, folder, argument)
+
+
+def test_a_class_is_trained_first(made: Callable[..., Checkpoint]) -> None:
+    """If it fails, the test of a new package, which gives its class, fails."""
+    made({"fit": classmethod(fitted)})
+    check_model(sys.modules[__name__].Offered)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("members", "part", "text"),
+    [
+        ({}, "fit", "it has no fit"),
+        ({"fit": classmethod(lambda cls, table, folder, argument: {}["no"])}, "fit", "KeyError"),
+        ({"fit": classmethod(with_another_file)}, "files", "fit writes more.json"),
+        ({"fit": classmethod(lambda cls, table, folder, argument: ModelParts(settings={}, parameters=1))}, "fit", WEIGHTS),
+    ],
+)
+def test_a_fault_in_a_fit_is_found(made: Callable[..., Checkpoint], members: dict[str, Any], part: str, text: str) -> None:
+    """If it fails, a fit that writes too little, or too much, passes the tests of its package."""
+    made(members)
+    with pytest.raises(ContractError) as caught:
+        check_model(sys.modules[__name__].Offered)  # type: ignore[attr-defined]
     assert caught.value.part == part, caught.value
     assert text in str(caught.value)
 
