@@ -9,6 +9,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "the weighted mean of other checkpoints' log-probabilities",
     ),
     "lightgbm": ("flagbt.models.kinds.lightgbm_model:LightGBMModel", "trees of LightGBM on rows of features"),
+    "sklearn": ("flagbt.models.kinds.sklearn_model:SklearnModel", "a classifier of scikit-learn on rows of features"),
     "onnx": ("flagbt.models.kinds.onnx_model:OnnxModel", "an ONNX graph on rows or windows, run by ONNX Runtime"),
     "forecaster": (
         "flagbt.models.kinds.forecaster_model:ForecasterModel",
