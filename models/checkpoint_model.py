@@ -105,6 +105,8 @@ class CheckpointModel(ABC):
         Names of flagbt's modules, besides the one with the class, whose code decides a logit.
     is_cached : bool
         Whether logits are kept on disk.
+    may_skip_bars : bool
+        Whether it may have no answer, NaN, at a bar after its warm-up. Of any other kind, that is damage.
     """
 
     files: ClassVar[tuple[str, ...]] = ()
@@ -112,6 +114,7 @@ class CheckpointModel(ABC):
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     modules: ClassVar[tuple[str, ...]] = ()
     is_cached: ClassVar[bool] = True
+    may_skip_bars: ClassVar[bool] = False
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -154,6 +157,9 @@ class CheckpointModel(ABC):
 
     def check_settings(self) -> None:  # noqa: B027  # most kinds have nothing to check
         """Raise ValueError or TypeError where ``settings`` cannot be used; called as the description is read."""
+
+    def check_covers(self, bars: Bars) -> None:  # noqa: B027  # most kinds answer at every bar
+        """Raise RangeError where it has no answer at any of these bars, which will be traded, fitted or examined."""
 
     def check_files(self) -> None:
         """Compare the files with their recorded digests; raise CheckpointError where one is missing or differs."""

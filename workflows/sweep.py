@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,6 +223,8 @@ def _inputs(request: SweepRequest, given: Bars | None, progress: PhaseProgress) 
     timeranges = request.timerange or ((SAMPLE_RANGE if request.data is None and given is None else TimeRange()),)
     longest = max(warmup_bars, 0 if strategy is None else strategy.warmup_bars)
     parts, holdout = sweep_ranges(bars, timeranges, request.holdout, longest)
+    for checkpoint, part in product(checkpoints, (*parts, holdout)):
+        checkpoint.model.check_covers(bars.take(part))
     if strategy is None or strategy.swept.has_replay:
         _check_size(request, len(grid), len(parts))
     if not request.allow_overlap:
