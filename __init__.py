@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from .models.calibration import Calibration as Calibration
     from .models.checkpoint import Checkpoint as Checkpoint
     from .models.checkpoint import find_checkpoint as find_checkpoint
+    from .models.checkpoint_model import CheckpointModel as CheckpointModel
+    from .models.checkpoint_model import ModelParts as ModelParts
+    from .models.checkpoint_model import RowModel as RowModel
+    from .models.checkpoint_model import TrainingTable as TrainingTable
     from .models.decision import Decision as Decision
     from .models.model_signals import ModelSignals as ModelSignals
     from .models.signals import Signals as Signals
@@ -54,6 +58,7 @@ _PUBLIC = {
     "Bars": "data.bars",
     "Calibration": "models.calibration",
     "Checkpoint": "models.checkpoint",
+    "CheckpointModel": "models.checkpoint_model",
     "Comparison": "workflows.compare",
     "Costs": "engine.costs",
     "Decision": "models.decision",
@@ -65,16 +70,19 @@ _PUBLIC = {
     "HOLD": "data.labels",
     "LabelSpec": "data.labels",
     "Metric": "results.metric",
+    "ModelParts": "models.checkpoint_model",
     "ModelSignals": "models.model_signals",
     "Monitor": "training.progress",
     "Position": "strategies.base",
     "Recipe": "training.recipe",
+    "RowModel": "models.checkpoint_model",
     "Rules": "engine.rules",
     "Run": "workflows.run",
     "SELL": "data.labels",
     "Signals": "models.signals",
     "Strategy": "strategies.base",
     "TimeRange": "data.time_range",
+    "TrainingTable": "models.checkpoint_model",
     "backtest": "workflows.python_backtest",
     "calibrate": "workflows.python_calibrate",
     "compare": "workflows.compare",

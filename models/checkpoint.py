@@ -146,6 +146,12 @@ class Checkpoint:
         """The name of its kind of model, as registered."""
         return str(self.settings.get("kind"))
 
+    def _three(self, values: tuple[float, ...] | None) -> FloatArray | None:
+        """Return what was measured of the classes; raise CheckpointError where its kind needs it and it is unknown."""
+        if values is None and "data" in self.unknown:
+            self.check_known()
+        return None if values is None else np.asarray(values, dtype=np.float64)
+
     @cached_property
     def model(self) -> CheckpointModel:
         """The model; what is large is loaded when bars are scored."""
@@ -169,14 +175,12 @@ class Checkpoint:
     @property
     def label_shares(self) -> FloatArray | None:
         """Shares of SELL, HOLD, BUY among the training labels, shape (3,); None where no bars of a training are known."""
-        shares = self.described.label_shares
-        return None if shares is None else np.asarray(shares, dtype=np.float64)
+        return self._three(self.described.label_shares)
 
     @property
     def class_returns(self) -> FloatArray | None:
         """Mean forward return of the training bars labelled SELL, HOLD, BUY, as fractions, shape (3,); None where unknown."""
-        returns = self.described.class_returns
-        return None if returns is None else np.asarray(returns, dtype=np.float64)
+        return self._three(self.described.class_returns)
 
     @cached_property
     def digest(self) -> str:

@@ -131,7 +131,7 @@ def kind_of_file(path: Path | None) -> type[CheckpointModel]:
     Raises
     ------
     UsageError
-        When none does, saying what the file is.
+        When none does, with what the file is.
     """
     if path is None:
         raise UsageError("--model: without a file, name the kind of model. " + _kinds())

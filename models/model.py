@@ -1,7 +1,7 @@
 """Model: the contract that scoring, calibration, backtests, sweeps and the doctor are written against.
 
-A model turns bars into logits. What more it can show is a protocol of its own, and a check that needs it is skipped with that
-reason where a model has it not.
+A model turns bars into logits. What more it can show is a separate protocol; a check that needs one is skipped with that
+reason where a model lacks it.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def base_of_checkpoint(checkpoint: Checkpoint) -> StoredBase:
     Raises
     ------
     CheckpointError
-        When something about an imported checkpoint is unknown, or it is no network.
+        When something about an imported checkpoint is unknown, or it is not a network.
     """
     checkpoint.check_known()
     network_of(checkpoint)

@@ -133,7 +133,7 @@ def base_of(checkpoint: Checkpoint, architecture: AnyArchitecture) -> Network:
 
 
 def architecture_of(checkpoint: Checkpoint) -> AnyArchitecture:
-    """Return the architecture that a checkpoint's description names; raises CheckpointError for one that is no network."""
+    """Return the architecture that a checkpoint's description names; raises CheckpointError for another kind."""
     return network_of(checkpoint).architecture
 
 

@@ -62,7 +62,7 @@ class NetworkModel(RowModel):
         return self.architecture.receptive_bars
 
     def check_settings(self) -> None:
-        """Raise ValueError or TypeError where the architecture makes no network."""
+        """Raise ValueError or TypeError where the architecture cannot be built."""
         a, lora = self.architecture, self.checkpoint.described.lora
         sizes = [value for value in asdict(a).values() if isinstance(value, int)]
         if min(a.layers, a.context_bars, a.chunk_bars) < 1:

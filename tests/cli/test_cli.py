@@ -300,7 +300,7 @@ def test_calibration_files_are_checked(refused: Callable[..., str], folder: Path
         ("ranges", {"training": "x"}, "ranges.training: 'x' is not a time range"),
         ("labels", {}, "there is nothing under labels"),
         ("label_shares", [1], "label_shares are not three finite numbers"),
-        ("architecture", {}, "its architecture is of the kind None"),
+        ("architecture", {}, "the kind of model 'None' is not registered"),
         ("calibrations", [], "calibrations is a list, expected an object"),
         ("schema", {}, "there is nothing under schema"),
         ("files", [], "files is a list, expected an object"),

@@ -274,7 +274,7 @@ def test_missing_declarations_are_refused_when_needed(tmp_path: Path, facts: dic
 def test_columns_must_be_as_many_as_the_network_reads(tmp_path: Path) -> None:
     """If it fails, a feature set of another width is accepted, and columns get another meaning."""
     schema = FeatureSchema.stated(DEFAULT, None)
-    with pytest.raises(UsageError, match="'default' has 30 columns, the checkpoint reads 60"):
+    with pytest.raises(UsageError, match="'default' has 30 columns, the model reads 60"):
         import_model(saved(tmp_path, Original(12, **SMALL)), tmp_path / "A", declared(schema=schema))
 
 

@@ -17,12 +17,14 @@ from types import ModuleType
 
 import click
 import pytest
+from installed_package import install
 
 from flagbt.cli.main import cli
 from flagbt.data.features import DEFAULT
 from flagbt.data.features import ENTRY_POINT_GROUP as FEATURES_GROUP
 from flagbt.doctor.registry import GROUP as CHECKS_GROUP
 from flagbt.models.checkpoint import BUNDLED
+from flagbt.models.registry import GROUP as MODELS_GROUP
 from flagbt.results.metric import GROUP as METRICS_GROUP
 from flagbt.strategies.registry import GROUP as STRATEGIES_GROUP
 
@@ -148,6 +150,7 @@ GUIDES_RUN = (
     "significance.md",
     "sweeps.md",
     "checkpoints.md",
+    "models.md",
     "reports.md",
 )
 
@@ -175,7 +178,9 @@ def test_every_block_runs(name: str, desk: Path, command: Callable[..., tuple[in
                 ran += 1
         elif language == "toml":
             for group, points in tomllib.loads(code)["project"]["entry-points"].items():
-                assert group in (STRATEGIES_GROUP, FEATURES_GROUP, METRICS_GROUP, CHECKS_GROUP)
+                assert group in (STRATEGIES_GROUP, FEATURES_GROUP, METRICS_GROUP, CHECKS_GROUP, MODELS_GROUP)
+                if group == MODELS_GROUP:  # a kind is found by its entry point only
+                    install(desk, group, points)
                 for point in points.values():
                     module, _, attribute = point.partition(":")
                     assert hasattr(importlib.import_module(module), attribute)

@@ -323,7 +323,7 @@ def tampered(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
         (lambda v: v["files"].update({"/dev/zero": "0" * 64}), "names the file '/dev/zero'"),
         (lambda v: v["architecture"].update(d_model=10**9), "larger than any network"),
         (lambda v: v["architecture"].update(chunk_bars=10**12), "larger than any network"),
-        (lambda v: v["architecture"].update(kind="evil:Network"), "kind 'evil:Network', expected llama or original"),
+        (lambda v: v["architecture"].update(kind="evil:Network"), "the kind of model 'evil:Network' is not registered"),
         (lambda v: v["lora"].update(rank=10**9), "larger than any network"),
         (lambda v: v.update(schema=None), "nothing under schema"),
         (lambda v: v.update(ranges=None), "nothing under ranges"),

@@ -22,7 +22,7 @@ from flagbt.models.calibration import Calibration
 from flagbt.options import check_options, from_options, nested, option, option_table, recorded, values_of
 from flagbt.results.repeat_command import given_options, run_command_text
 from flagbt.results.trial_log import configuration_digest
-from flagbt.sweeps.grid import Grid, Model, Point, Points
+from flagbt.sweeps.grid import Grid, Point, Points, SweptCheckpoint
 from flagbt.sweeps.record import repeat_command
 from flagbt.sweeps.result_table import columns
 from flagbt.workflows import sweep_request
@@ -217,7 +217,7 @@ def test_a_sweep_varies_only_what_its_replay_obeys(monkeypatch: pytest.MonkeyPat
 def test_the_command_of_a_setting_makes_the_same_run() -> None:
     """If it fails, the line that repeats a sweep's winner repeats another setting."""
     values = {"fee_bps": (3.0,), "cash": (2_500.0,), "short": (True,), "stop_loss": (0.05,), "exit": ("horizon",)}
-    model = Model("made", "d" * 64, np.array([-0.02, 0.0, 0.02]), 6, Points((Point("none", Calibration()),)))
+    model = SweptCheckpoint("made", "d" * 64, np.array([-0.02, 0.0, 0.02]), 6, Points((Point("none", Calibration()),)))
     grid = Grid(models=(model,), axes=axes_of(values | {"decision": ("argmax",)}))
     line = repeat_command(grid, grid[0], "20240101-20240201", others={"data": "b.csv"})
     assert line == (
