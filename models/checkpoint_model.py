@@ -155,6 +155,16 @@ class CheckpointModel(ABC):
     ) -> FloatArray:
         """See `Model`. The folder's files are compared with their digests here or before."""
 
+    @property
+    def named_code(self) -> dict[str, list[str]]:
+        """The user's own code that it runs: options of a command with their values.
+
+        A file never makes code run by naming it; the user does, with these options.
+        """
+        stored = self.checkpoint.values["schema"]
+        features = "" if stored is None else self.checkpoint.schema.feature_set
+        return {"features": [features]} if ":" in features else {}
+
     def check_settings(self) -> None:  # noqa: B027  # most kinds have nothing to check
         """Raise ValueError or TypeError where ``settings`` cannot be used; called as the description is read."""
 

@@ -244,6 +244,7 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
             "checkpoint": model.checkpoint.name,
             "calibration": recorded_text(request.calibration),
             "decision": str(model.decision),
+            **model.checkpoint.model.named_code,
         }
     return config
 

@@ -310,12 +310,11 @@ def _repeater(request: SweepRequest, inputs: _Inputs, runs: Path) -> Callable[[C
 
 def _other_options(request: SweepRequest, bars: Bars, checkpoint: Checkpoint | None, runs: Path) -> dict[str, object]:
     """Return the options of `flagbt run` that no setting holds: the bars first, as the user named them."""
-    features = "" if checkpoint is None else checkpoint.schema.feature_set
     return {
         "data": None if request.data is None else str(request.data),
         **recorded(bars.reading),
         "out": None if runs == _RUNS else str(runs),  # whose trial log has counted the settings
-        "features": features if ":" in features else None,  # code that runs only where the user names it
+        **({} if checkpoint is None else checkpoint.model.named_code),
         **{
             each.name: value for each in option_table(Scoring) if (value := getattr(request.scoring, each.name)) != each.default
         },

@@ -5,4 +5,5 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "llama": ("flagbt.models.kinds.llama_model:LlamaModel", "a Llama backbone on rows of features, fine-tuned with LoRA"),
     "original": ("flagbt.models.kinds.original_model:OriginalModel", "an imported transformer of the original architecture"),
     "signals": ("flagbt.models.kinds.signals_model:SignalsModel", "probabilities that were computed elsewhere, by time"),
+    "python": ("flagbt.models.kinds.python_model:PythonModel", "a class of your own, its weights as safetensors"),
 }
