@@ -25,7 +25,8 @@ from ..data.bars import Bars
 from ..data.feature_schema import FeatureSchema
 from ..data.labels import Labels
 from ..data.time_range import TimeRange
-from ..errors import DeviceError, UsageError
+from ..errors import CheckpointError, DeviceError, UsageError
+from ..storage.untrusted_files import check_safetensors
 from .device import check_device_name
 
 if TYPE_CHECKING:
@@ -174,6 +175,25 @@ class CheckpointModel(ABC):
     def check_files(self) -> None:
         """Compare the files with their recorded digests; raise CheckpointError where one is missing or differs."""
         self.checkpoint.check_files()
+
+    def arrays(self, file: str) -> dict[str, FloatArray]:
+        """Read a safetensors file of the folder as float64, by the names of its arrays; its digest is compared first.
+
+        Raises
+        ------
+        CheckpointError
+            When it is missing or damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        self.check_files()
+        path = self.folder / file
+        try:
+            check_safetensors(path)
+            return {name: values.astype(np.float64) for name, values in load_file(path).items()}
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
 
     def key(self, bars: Bars, *, device: str, batch_size: int | None) -> JsonObject:
         """Return what decides a bit of the logits besides the checkpoint's digest and the bars, for the cache's key."""

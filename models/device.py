@@ -40,10 +40,9 @@ def pick_device(name: str) -> torch.device:
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
     count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
+    if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:  # torch reads cuda:200 as a negative index
         raise DeviceError(
             f"--device {name}: this machine offers {count} CUDA device(s). Use --device cpu, or install a CUDA build of torch."
         )
-    return device
+    return torch.device(name)

@@ -70,6 +70,7 @@ def logits_of(
         When the device does not exist.
     """
     model = checkpoint.model
+    model.device_name(device)  # one that the kind cannot use is refused
     scored = partial(model.logits, bars, device=device, batch_size=batch_chunks, progress=progress)
     if not cache or not model.is_cached:
         return scored()

@@ -6,7 +6,7 @@ import inspect
 
 from ..data.plugins import load_object, plugin_names
 from ..errors import StrategyError, UsageError, kind_of, nearest
-from .checkpoint_model import CheckpointModel
+from .checkpoint_model import ALL_PARTS, CheckpointModel
 from .kinds import BUILT_IN
 
 GROUP = "flagbt.models"
@@ -83,6 +83,8 @@ def checked_kind(found: object, name: str) -> type[CheckpointModel]:
         value = getattr(found, field)
         if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
             raise StrategyError(f"{who}: {field} is {value!r:.60}, expected a tuple of text. {_REMEDY}")
+    if unknown := [each for each in found.needs if each not in ALL_PARTS]:
+        raise StrategyError(f"{who}: needs has {unknown[0]!r:.60}. {nearest(str(unknown[0]), ALL_PARTS)} {_REMEDY}")
     return found
 
 

@@ -4,6 +4,7 @@
 """
 
 from .feature_contract import check_features
+from .model_contract import check_model
 from .strategy_contract import check_strategy
 
-__all__ = ["check_features", "check_strategy"]
+__all__ = ["check_features", "check_model", "check_strategy"]

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from exchange_server import ExchangeServer, refuse_outside
+from walks import make_bars
 
 from flagbt.arrays import JsonObject
 from flagbt.data.bars import COLUMNS, Bars
@@ -39,17 +40,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 NUMBERS = count()
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-def make_bars(n: int, seed: int = 0, *, start: str = "2024-01-01", hourly_volatility: float = 0.006) -> Bars:
-    """Return a random walk of ``n`` hourly bars with consistent highs, lows and volumes."""
-    random = np.random.default_rng(seed)
-    close = 30_000 * np.exp(np.cumsum(random.normal(0, hourly_volatility, n)))
-    open_ = np.concatenate([[30_000.0], close[:-1]])
-    reach = np.abs(random.normal(0, hourly_volatility / 2, (2, n)))
-    high, low = np.maximum(open_, close) * (1 + reach[0]), np.minimum(open_, close) * (1 - reach[1])
-    time = np.datetime64(start, "ns") + np.arange(n) * np.timedelta64(3600, "s")
-    return Bars(time, open_, high, low, close, random.lognormal(5, 1, n), source=f"random walk {seed}", synthetic=True)
 
 
 @pytest.fixture(scope="session")

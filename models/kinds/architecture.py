@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar, NotRequired, TypedDict
+from math import inf
+from typing import Any, ClassVar, NotRequired, TypedDict, get_type_hints
 
 from ...arrays import JsonObject
-from ...storage.json_records import OMIT_NONE, JsonRecord
+from ...storage.json_records import OMIT_NONE, JsonRecord, read_value
 
 N_CLASSES = 3
 LANGUAGE_MODEL_FIELDS = ("key_value_heads", "rope_theta", "rms_norm_eps")
@@ -62,6 +63,13 @@ class Architecture:
     kind: ClassVar[str] = "llama"
     lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     fingerprint_rows: ClassVar[int] = FINGERPRINT_ROWS
+
+    def __post_init__(self) -> None:
+        shared = self.heads if self.key_value_heads is None else self.key_value_heads
+        if min(self.heads, shared) < 1 or self.heads % shared or self.d_model % (2 * self.heads):
+            raise ValueError(f"{self.heads} heads, {shared} of them with keys, of width {self.d_model} make no network")
+        if not (0 <= self.dropout < 1 and 0 < self.rope_theta < inf and 0 < self.rms_norm_eps < inf):
+            raise ValueError("its dropout, rope_theta or rms_norm_eps makes no network")
 
     @property
     def receptive_bars(self) -> int:
@@ -125,7 +133,8 @@ class OriginalArchitecture:
     lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
 
     def __post_init__(self) -> None:
-        if self.d_model % self.heads or not 1 <= self.context_bars <= min(self.positions, self.chunk_bars):
+        fits = self.heads > 0 and self.d_model % self.heads == 0 and 0 <= self.dropout < 1
+        if not fits or not 1 <= self.context_bars <= min(self.positions, self.chunk_bars):
             raise ValueError(
                 f"{self.heads} heads of width {self.d_model}, or {self.context_bars} bars at {self.positions} positions in "
                 f"sequences of {self.chunk_bars}, make no network"
@@ -175,7 +184,11 @@ def read_architecture(values: object) -> AnyArchitecture:
     kind = values.get("kind")
     if kind not in KINDS:
         raise ValueError(f"its architecture is of the kind {kind!r}, expected {' or '.join(KINDS)}")
-    return KINDS[kind](**{key: value for key, value in values.items() if key != "kind"})
+    hints = get_type_hints(KINDS[kind])
+    fields: dict[str, Any] = {
+        key: read_value(hints.get(key, object), value, key) for key, value in values.items() if key != "kind"
+    }
+    return KINDS[kind](**fields)
 
 
 def original_chunk_bars(context_bars: int) -> int:

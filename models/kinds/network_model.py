@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 BASE, ADAPTER, FINGERPRINT = "base.safetensors", "adapter.safetensors", "fingerprint.safetensors"
 WEIGHT_FILES = (BASE, ADAPTER, FINGERPRINT)
-LARGEST_SIZE = 1_000_000  # a longer sequence or a wider layer would fill the memory before any tensor is compared
+LARGEST_SIZE = 1_000_000  # a wider layer would fill the memory before any tensor is compared
+LONGEST_CHUNK = 65_536  # even a few bars are scored in a whole chunk
 LARGEST_RANK = 4_096
 
 
@@ -64,12 +65,14 @@ class NetworkModel(RowModel):
     def check_settings(self) -> None:
         """Raise ValueError or TypeError where the architecture cannot be built."""
         a, lora = self.architecture, self.checkpoint.described.lora
-        sizes = [value for value in asdict(a).values() if isinstance(value, int)]
-        if min(a.layers, a.context_bars, a.chunk_bars) < 1:
+        sizes = [value for value in asdict(a).values() if isinstance(value, int) and not isinstance(value, bool)]
+        if min(sizes) < 1:
             raise ValueError("its architecture has a length below 1.")
+        if a.receptive_bars >= a.chunk_bars:
+            raise ValueError(f"a logit depends on {a.receptive_bars:,} earlier bars, and its sequences have {a.chunk_bars:,}.")
         if lora is None:
             raise ValueError("it has no LoRA settings.")
-        if max(sizes) > LARGEST_SIZE or not 1 <= lora.rank <= LARGEST_RANK:
+        if max(sizes) > LARGEST_SIZE or a.chunk_bars > LONGEST_CHUNK or not 1 <= lora.rank <= LARGEST_RANK:
             raise ValueError("its architecture is larger than any network.")
 
     def logits(

@@ -1,0 +1,80 @@
+"""One small checkpoint of every kind of model, with all that its kind needs stated, on generated bars."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from walks import make_bars
+
+from flagbt.data.bars import Bars
+from flagbt.data.feature_schema import FeatureSchema
+from flagbt.data.features import DEFAULT
+from flagbt.data.labels import LabelSpec
+from flagbt.data.time_range import TimeRange
+from flagbt.models.checkpoint import Checkpoint
+from flagbt.models.importing import OwnerDeclaration, import_model
+
+SEEN = TimeRange.parse("20230101-20230501")
+SMALL_NETWORK = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128}
+
+
+def training_bars() -> Bars:
+    """Return the bars that every small model states to have seen: hourly, January to April 2023."""
+    return make_bars(2880, seed=5, start="2023-01-01")
+
+
+def served_bars() -> Bars:
+    """Return the bars that every small model is tried on: hourly, from July 2023, none of which one has seen."""
+    return make_bars(1100, seed=7, start="2023-07-01")
+
+
+def stated(**facts: Any) -> OwnerDeclaration:
+    """Return what the owner of a model that reads rows of the default features states, changed by ``facts``."""
+    bars = training_bars()
+    rows = DEFAULT.compute(bars)
+    schema = FeatureSchema.fit(DEFAULT, rows[np.isfinite(rows).all(axis=1)])
+    return OwnerDeclaration(**{"schema": schema, "labels": LabelSpec(6, 0.01), "seen": SEEN, "bars": bars, **facts})
+
+
+def llama(folder: Path) -> Checkpoint:
+    """Train a tiny network."""
+    from flagbt.models.kinds.architecture import PRESETS
+    from flagbt.training.recipe import Recipe
+    from flagbt.training.trainer import Schedule
+    from flagbt.workflows.train import train_on
+
+    PRESETS["nano"] = dict(SMALL_NETWORK)
+    one = Schedule(epochs=1)
+    recipe = Recipe(preset="nano", validation=TimeRange.parse("20230401-"), pretraining=one, schedule=one)
+    return train_on(training_bars(), folder / "tiny_llama", recipe)
+
+
+def original(folder: Path) -> Checkpoint:
+    """Import a tiny network of the original architecture."""
+    import torch
+    from original_checkpoint import SMALL, Original
+
+    torch.save(Original(8, features=30, **SMALL).state_dict(), folder / "original.pt")
+    return import_model(folder / "original.pt", folder / "tiny_original", stated(heads=8, context_bars=6, causal=True))
+
+
+def linear(folder: Path) -> Checkpoint:
+    """Import a linear layer; see own_kinds.py."""
+    weights = np.random.default_rng(3).normal(0, 0.3, (31, 3)).tolist()
+    (folder / "linear.json").write_text(json.dumps(weights))
+    return import_model(folder / "linear.json", folder / "tiny_linear", stated(), kind="linear")
+
+
+def closes(folder: Path) -> Checkpoint:
+    """Import a model that reads bars only and states no bars seen; see own_kinds.py."""
+    (folder / "closes.json").write_text("[40.0]")
+    declaration = OwnerDeclaration(labels=LabelSpec(6, 0.01), seen_text="unknown")
+    return import_model(folder / "closes.json", folder / "tiny_closes", declaration, kind="closes")
+
+
+# Name of the kind: function that makes a checkpoint of it below a folder.
+BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {"llama": llama, "original": original, "linear": linear, "closes": closes}
