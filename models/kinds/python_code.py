@@ -47,7 +47,7 @@ def class_of(path: str, *, who: str, named: bool) -> type[object]:
     Raises
     ------
     StrategyError
-        Where it cannot be imported, or is no class of the two forms: nothing else is called, since a file may name it.
+        Where it cannot be imported, or has neither of the two forms: nothing else is called, since a file may name it.
     """
     found = load_object(path, what=who, named=named, option="--model-code")
     if not inspect.isclass(found):
