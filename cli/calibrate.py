@@ -168,6 +168,8 @@ def _print(done: CalibrationResult, name: str | None, places: Mapping[str, Path]
     calibration = done.stored.calibration
     if done.synthetic:
         print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
+    for each in done.warnings:
+        print_line(each, style=STAMP)
     print_line(f"{done.checkpoint.name}: {calibration.method} fitted on {calibration.fitted_on}, {done.source}", style="bold")
     print_table(["", *calibration_columns(done)], calibration_rows(done))
     print_line(HELD_OUT)

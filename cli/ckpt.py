@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import FlagbtError
-from ..models.owner_options import OwnerOptions
+from ..models.owner_options import NONE_SEEN, UNKNOWN_SEEN, OwnerOptions
 from ..storage.untrusted_files import LARGEST_TEXT_BYTES, read_bytes
 from .console import print_line, print_table
 from .options import Group, Place, grouped, json_option, options_of, print_json, print_resolved, reading_options
@@ -37,7 +37,6 @@ def ckpt_list(as_json: bool) -> None:
         except FlagbtError as error:  # a damaged checkpoint must not hide the others
             damaged.append({"name": name, "error": str(error)})
             continue
-        stops = [None] if "ranges" in each.unknown else [seen.stop for seen in each.ranges.values()]
         objective = each.described.objective or {}
         rows.append(
             {
@@ -46,7 +45,8 @@ def ckpt_list(as_json: bool) -> None:
                 "preset": each.described.base.preset,
                 "objective": objective.get("loss"),
                 "weights": objective.get("weights"),
-                "seen_until": None if None in stops else str(max(stop for stop in stops if stop is not None))[:10],
+                "seen_until": _seen_until(each),
+                "text_until": each.text_read,
                 "folder": str(each.folder),
             }
         )
@@ -57,6 +57,18 @@ def ckpt_list(as_json: bool) -> None:
     print_table(head, [list(row.values()) for row in rows])
     for bad in damaged:
         print_line(f"damaged: {bad['error']}", style="yellow")
+
+
+def _seen_until(checkpoint: Checkpoint) -> str | None:
+    """Return the date at which the bars that it has seen end; None where they have no end, or nothing is stated."""
+    if "ranges" in checkpoint.unknown:
+        return None
+    if checkpoint.bars_seen is None:
+        return UNKNOWN_SEEN
+    stops = [seen.stop for seen in checkpoint.bars_seen]
+    if not stops:
+        return NONE_SEEN
+    return None if None in stops else str(max(stop for stop in stops if stop is not None))[:10]
 
 
 @ckpt_group.command("show", examples=("flagbt ckpt show Jan4", "flagbt ckpt show checkpoints/mine --json"))

@@ -122,6 +122,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     """Print the verdict, the findings and the number of items examined."""
     if diagnosis.synthetic:
         print_line("SYNTHETIC data: these numbers do not come from a market.", style=STAMP)
+    for stamp in diagnosis.warnings:
+        print_line(stamp, style=STAMP)
     print_line(f"{diagnosis.subject}: {diagnosis.verdict}", style="bold")
     for number, each in enumerate(diagnosis.findings, 1):
         value = (

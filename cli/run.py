@@ -90,6 +90,9 @@ def run_json(record: RunRecord) -> JsonObject:
         "overlap_allowed": record.settings.allow_overlap,
         "bars_seen": record.settings.get("bars_seen"),
         "bars_seen_stated": record.settings.bars_seen_stated,
+        "text_until": None if trained is None else trained.text_until,
+        "text_bars": info.text_bars,
+        "before_after": json_value(record.before_after),
         "warnings": banners([info]),
         "data": {"source": data.source, "synthetic": data.synthetic, "digest": data.digest},
         "checkpoint": checkpoint,
@@ -99,7 +102,7 @@ def run_json(record: RunRecord) -> JsonObject:
 
 def print_run(record: RunRecord) -> None:
     """Print the results of a saved run."""
-    from ..results.caveats import UNSTATED, too_good_sentence
+    from ..results.caveats import UNSTATED, text_stamp, too_good_sentence
     from ..results.metric_set import declarations
     from ..results.summary import given_signals_text, order_counts
 
@@ -111,7 +114,11 @@ def print_run(record: RunRecord) -> None:
         print_line("OVERLAP allowed: the checkpoint or the strategy may have seen these bars. This is not a test.", style=STAMP)
     if not record.settings.bars_seen_stated:
         remedy = "bars_seen in its class; () for none" if given is None else "--bars-seen; none if it has seen none"
+        if checkpoint is not None and "code" not in record.settings:  # the strategy is built in
+            remedy = "--trained-on at the checkpoint's import; none if it has seen none"
         print_line(f"BARS SEEN not stated: {UNSTATED} ({remedy}).", style=STAMP)
+    if (stamp := text_stamp(info)) is not None:
+        print_line(stamp, style=STAMP)
     if (sentence := too_good_sentence(info)) is not None:
         print_line(sentence, style=STAMP)
     print_line(record.sentence, style="bold")
@@ -133,6 +140,8 @@ def print_run(record: RunRecord) -> None:
     print_table(["", "strategy", "buy and hold"], rows)
     if known is not None:
         print_line(_luck(known, record.settings))
+    if record.before_after is not None:
+        print_line(f"before and after: {record.before_after.sentence}")
     print_line(f"tearsheet: {(record.folder or Path()) / 'tearsheet.html'}")
 
 

@@ -87,6 +87,7 @@ def _compared(stored: RunRecord) -> JsonObject:
         "synthetic": stored.data.synthetic,
         "overlap_allowed": stored.settings.allow_overlap,
         "bars_seen_stated": stored.settings.bars_seen_stated,
+        "text_until": None if stored.checkpoint is None else stored.checkpoint.text_until,
         "warnings": banners([stored.info]),
     }
     # The own keys twice, first for their order: a plug-in's metric hides none of them.
@@ -105,7 +106,7 @@ def _print_comparison(
     stored: Sequence[RunRecord], unequal: Sequence[str], rows: Sequence[Sequence[str]], *, unsorted: bool
 ) -> None:
     from ..reports.comparison import labels
-    from ..results.caveats import UNSTATED, too_good_sentence
+    from ..results.caveats import UNSTATED, text_stamp, too_good_sentence
 
     if any(each.data.synthetic for each in stored):
         print_line("SYNTHETIC data in at least one run.", style=STAMP)
@@ -114,6 +115,8 @@ def _print_comparison(
     names = labels(stored)
     if unknown := [name for name, each in zip(names, stored, strict=True) if not each.settings.bars_seen_stated]:
         print_line(f"BARS SEEN not stated: {UNSTATED}: {', '.join(unknown)}.", style=STAMP)
+    for stamp in dict.fromkeys(stamp for each in stored if (stamp := text_stamp(each.info)) is not None):
+        print_line(stamp, style=STAMP)
     for name, each in zip(names, stored, strict=True):
         if (sentence := too_good_sentence(each.info)) is not None:
             print_line(f"{name}: {sentence}", style=STAMP)
@@ -193,7 +196,7 @@ def runs_list(sort: str | None, out: Path, as_json: bool) -> None:
         columns = [*columns[:3], "marks", *columns[3:6], "tried, then / now", *columns[6:]]
         heads = ["Sharpe, daily" if each == "sharpe_daily" else each.replace("_", " ") for each in columns]
         print_table(heads, [[cell[name] for name in columns] for cell in cells])
-        for line in legend(mark for each in listings for mark in each.marks if mark in ("UNSTATED", "TOO GOOD")):
+        for line in legend(mark for each in listings for mark in each.marks if mark in ("UNSTATED", "TEXT", "TOO GOOD")):
             print_line(line)
     elif not damaged:
         print_line(f"There are no runs in {out}. Make one: flagbt run --strategy flagtrader --ckpt Jan4")
@@ -239,6 +242,7 @@ def _listed(stored: RunRecord) -> JsonObject:
         "synthetic": stored.data.synthetic,
         "overlap": stored.settings.allow_overlap,
         "bars_seen_stated": stored.settings.bars_seen_stated,
+        "text_until": None if stored.checkpoint is None else stored.checkpoint.text_until,
         "too_good": too_good_sentence(stored.info) is not None,
         "total_return": stored.metrics["total_return"],
         "sharpe_daily": stored.metrics["sharpe_daily"],

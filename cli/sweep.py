@@ -225,7 +225,10 @@ def print_sweep(swept: FinishedSweep) -> None:
     if record.allow_overlap:
         print_line("OVERLAP allowed: a checkpoint may have seen these bars. This is not a test.", style=STAMP)
     if record.is_unstated:
-        print_line(f"BARS SEEN not stated: {UNSTATED} (bars_seen in its class; () for none).", style=STAMP)
+        remedy = "bars_seen in its class; () for none" if not record.unstated else "--trained-on at the checkpoint's import"
+        print_line(f"BARS SEEN not stated: {UNSTATED} ({remedy}).", style=STAMP)
+    for stamp in record.text_stamps:
+        print_line(stamp, style=STAMP)
     if swept.resumed:
         print_line("This sweep was finished before; nothing was recomputed.")
     for line in sweep_sentences(record):

@@ -44,6 +44,7 @@ class _Options(TypedDict):
     preset: str | None
     base: str | None
     base_layers: int | None
+    text_until: str | None
     epochs: int
     pretrain_epochs: int | None
     timerange: TimeRange | None
@@ -91,6 +92,7 @@ class _Options(TypedDict):
 @grouped("Base", "--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
 @grouped("Base", "--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
 @grouped("Base", "--base-layers", type=click.IntRange(1), help="Use only the first N layers of a language model.")
+@grouped("Base", "--text-until", metavar="YYYY-MM-DD", help="Date of the newest text that a language model has read, if known.")
 @grouped("Schedule", "--epochs", type=click.IntRange(1), default=10)
 @grouped("Base", "--pretrain-epochs", type=click.IntRange(1), help="Epochs of next-bar prediction; 3 without --base.")
 @grouped("Bars", "--timerange", type=Range(), help="Bars to train on. Default: all before the validation.")
@@ -157,6 +159,7 @@ def train_command(data: Path, reading: Reading, output: Path, name: str, as_json
 
 def _recipe(options: _Options) -> Recipe:
     from ..models.kinds.architecture import Lora
+    from ..models.text_read import text_date
     from ..training.objectives import Objective
     from ..training.recipe import Recipe
     from ..training.trainer import Schedule
@@ -186,6 +189,7 @@ def _recipe(options: _Options) -> Recipe:
         pretraining=Schedule(epochs=options["pretrain_epochs"] or 3, learning_rate=2e-3, batch_chunks=batch, seed=seed),
         schedule=Schedule(epochs=options["epochs"], learning_rate=options["learning_rate"], batch_chunks=batch, seed=seed),
         best_by=options["best_by"],
+        text_until=None if options["text_until"] is None else text_date(options["text_until"]),
     )
 
 

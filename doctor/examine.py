@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ..arrays import PhaseProgress
+from ..results.caveats import checkpoint_stamps
 from .checks.overlap import CHECK as OVERLAP
 from .checks.rank_skill import RankSkill
 from .finding import SKIPPED, Diagnosis, Finding, verdict_of
@@ -47,6 +48,9 @@ def examine(subject: Subject, *, progress: PhaseProgress = lambda _check, _done,
         coverage=coverage,
         seconds=time.perf_counter() - started,
         synthetic=subject.bars.synthetic,
+        warnings=()
+        if subject.checkpoint is None
+        else tuple(checkpoint_stamps(subject.checkpoint, subject.bars.time[subject.tested])),
     )
 
 

@@ -123,6 +123,8 @@ class Diagnosis:
     seconds : float
     synthetic : bool
         Whether the bars are.
+    warnings : tuple of str
+        What every page about the checkpoint and these bars must state, see `flagbt.results.caveats.checkpoint_stamps`.
     """
 
     subject: str
@@ -131,6 +133,7 @@ class Diagnosis:
     coverage: Mapping[str, int]
     seconds: float
     synthetic: bool = False
+    warnings: tuple[str, ...] = ()
 
     def finding(self, check: str) -> Finding:
         """Return the finding of one check.
@@ -171,6 +174,7 @@ class Diagnosis:
         lines = [
             f"<Diagnosis of {self.subject}: {self.verdict} ({', '.join(f'{n} {each}' for each, n in counts if n)})>",
             "SYNTHETIC DATA, not a market." if self.synthetic else "",
+            *self.warnings,
             *(line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..." for line in shown),
             f"and {more} more: to_html(page) writes them all" if more else "",
         ]
@@ -180,7 +184,7 @@ class Diagnosis:
         from ..reports.notebook import Row, result_html
 
         rows = [Row(each.check, [each.severity, each.message, each.remedy]) for each in self.findings]
-        stamps = ["SYNTHETIC DATA, not a market."] * self.synthetic
+        stamps = ["SYNTHETIC DATA, not a market."] * self.synthetic + list(self.warnings)
         note = f"{len(self.findings)} checks in {self.seconds:.1f} s. to_html(page) writes the whole page."
         columns = ["check", "severity", "found", "remedy"]
         return str(result_html(stamps, [f"{self.subject}: {self.verdict}"], columns, rows, note, is_prose=True))
@@ -197,6 +201,7 @@ class Diagnosis:
             "findings": [each.to_json() for each in self.findings],
             "coverage": dict(self.coverage),
             "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
         }
 
 

@@ -22,7 +22,7 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
     return render(
         "doctor",
         title=f"flagbt doctor: {diagnosis.subject}",
-        banners=stamps(synthetic=diagnosis.synthetic, overlap=False),
+        banners=[*stamps(synthetic=diagnosis.synthetic, overlap=False), *diagnosis.warnings],
         subject=diagnosis.subject,
         lead=LEADS[diagnosis.verdict],
         findings=diagnosis.problems or [each for each in diagnosis.findings if each.severity == "warning"],

@@ -57,7 +57,8 @@ class RunRequest:
     signals : Path, optional
         A file of signals that were computed elsewhere, in place of a strategy; ``strategy`` is then ``signals``.
     bars_seen : str, optional
-        With ``signals``: the bars on which anything behind them was trained, tuned or chosen, as ``A-B,C-D``, or ``none``.
+        With ``signals``: the bars on which anything behind them was trained, tuned or chosen, as ``A-B,C-D``, or
+        ``none``, or ``unknown``.
     ckpt : str, optional
         A checkpoint's name or folder.
     data : Path, optional
@@ -91,7 +92,7 @@ class RunRequest:
     )
     bars_seen: str | None = option(
         None,
-        help="With --signals: bars seen by what made them, A-B[,C-D], or none.",
+        help="With --signals: bars seen by what made them, A-B[,C-D], or none, or unknown.",
         unit="ranges",
         group="Strategy",
         recorded="separately",

@@ -91,6 +91,8 @@ class CheckpointInfo(JsonRecord):
     horizon_bars : int
     labels : str
         As ``--labels`` writes them.
+    text_until : str or None
+        `flagbt.models.checkpoint.Checkpoint.text_read`: None where its base has read no text, as in old records.
     """
 
     name: str
@@ -98,6 +100,7 @@ class CheckpointInfo(JsonRecord):
     label_shares: tuple[float, ...] | None
     horizon_bars: int
     labels: str
+    text_until: str | None = field(default=None, metadata=OMIT_NONE)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> CheckpointInfo:
@@ -108,6 +111,7 @@ class CheckpointInfo(JsonRecord):
             label_shares=None if (shares := checkpoint.label_shares) is None else tuple(shares.tolist()),
             horizon_bars=checkpoint.labels.horizon_bars,
             labels=str(checkpoint.labels),
+            text_until=checkpoint.text_read,
         )
 
 

@@ -37,6 +37,7 @@ from .description import BarsDescription, CheckpointDescription
 from .not_a_checkpoint import what_it_is
 from .owner_options import UNKNOWN_SEEN
 from .registry import find_kind
+from .text_read import NO_TEXT, UNKNOWN_TEXT, known_date
 
 if TYPE_CHECKING:
     from .checkpoint_model import CheckpointModel
@@ -202,9 +203,14 @@ class Checkpoint:
 
     @property
     def text_until(self) -> date | None:
-        """Date of the newest text or foreign series that its base has read; None where it is not known."""
-        stated = self.values.get("text_until")
-        return None if stated is None else date.fromisoformat(str(stated))
+        """Date of the newest text or foreign series that its base has read; None where it is not known, or it has read none."""
+        return known_date(self.text_read)
+
+    @property
+    def text_read(self) -> str | None:
+        """The same date as text, ``unknown`` where it is not known, and None where its base has read neither."""
+        stated = self.values.get("text_until") or (UNKNOWN_TEXT if self.model.has_foreign_base else NO_TEXT)
+        return None if stated == NO_TEXT else str(stated)
 
     def calibration_names(self) -> list[str]:
         """Return the names of the stored calibrations."""

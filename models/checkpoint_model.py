@@ -146,6 +146,15 @@ class CheckpointModel(ABC):
         return self.checkpoint.text_until
 
     @property
+    def has_foreign_base(self) -> bool:
+        """Whether it rests, or may rest, on a base that has read text or series which its trainings' bars do not show.
+
+        Then `text_until` is stamped, known or not. By default every imported model may: no file reveals it. A kind that cannot
+        have such a base, such as trees, returns False.
+        """
+        return self.checkpoint.imported or self.checkpoint.described.base.has_read_text
+
+    @property
     @abstractmethod
     def warmup_bars(self) -> int:
         """See `Model`."""

@@ -127,6 +127,12 @@ class BaseOrigin(JsonRecord):
     layers: int | None = None
     all_layers: int | None = None
 
+    @property
+    def has_read_text(self) -> bool:
+        """Whether it, or the base of the checkpoint that it was, was pre-trained on text."""
+        earlier = (self.was or {}).get("base")
+        return self.corpus is not None or (earlier is not None and BaseOrigin.from_json(earlier).has_read_text)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointDescription(JsonRecord):
@@ -180,6 +186,8 @@ class TrainingDescription(JsonRecord):
         What chose the best epoch.
     notes : tuple of str
         What the owner should know.
+    text_until : str
+        The date of the newest text that the base has read; None where it is not known, or it has read none.
     files : mapping
         SHA-256 (hex) of each file of weights; None until they are written.
     """
@@ -209,6 +217,7 @@ class TrainingDescription(JsonRecord):
     model_verdict: Verdict
     calibrations: Mapping[str, NamedCalibration]
     versions: Mapping[str, str]
+    text_until: str | None = field(default=None, metadata=OMIT_NONE)
     files: Mapping[str, str] | None = field(default=None, metadata=OMIT_NONE)
 
 

@@ -27,6 +27,7 @@ from .decision import Decision
 from .outputs import Outputs
 from .owner_options import NONE_SEEN, UNKNOWN_SEEN
 from .registry import find_kind, kind_names, name_of_kind
+from .text_read import WHAT, check_past
 
 TRIED_ROWS = 64
 
@@ -54,6 +55,8 @@ class OwnerDeclaration:
         The part used in validation only.
     text_until : date, optional
         Date of the newest text or foreign series that its base has read.
+    text_word : str, optional
+        ``none`` where it has read none, ``unknown`` where its owner does not know the date; in place of ``text_until``.
     bars : Bars, optional
         Bars of the market and length that it was trained on, which contain the range ``seen``.
     base : str, optional
@@ -72,14 +75,15 @@ class OwnerDeclaration:
     seen_text: str | None = None
     validated_on: TimeRange | None = None
     text_until: date | None = None
+    text_word: str | None = None
     bars: Bars | None = None
     base: str | None = None
     argument: str = ""
     today: date = field(default_factory=date.today)
 
     def __post_init__(self) -> None:
-        if self.text_until is not None and self.text_until > self.today:
-            raise UsageError(f"--text-until: {self.text_until} is in the future. Give the date of the newest text it has read.")
+        if self.text_until is not None:
+            check_past(self.text_until, today=self.today)
         stop = None if self.seen is None else self.seen.stop
         if stop is not None and stop > np.datetime64(self.today) + np.timedelta64(1, "D"):
             raise UsageError(f"--trained-on: {self.seen} ends in the future. Give the bars that it was trained on.")
@@ -117,6 +121,7 @@ def import_model(
             parts = found.import_from(path, folder, declaration)
             values = _values(found, parts, known, declaration, path, folder)
             checkpoint = Checkpoint(folder, values)
+            _check_text(checkpoint, declaration)
             _try(checkpoint, declaration)
             (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
             (folder / "README.md").write_text(imported_card(target.name, checkpoint, parts.note), encoding="utf-8")
@@ -192,7 +197,8 @@ def _known(declaration: OwnerDeclaration) -> JsonObject:
     if labels is not None and bars is not None and (seen is not None or declaration.seen_text is not None):
         shares, returns = _measured(labels, seen, bars)
     stated = {"bars_seen": declaration.seen_text} if declaration.seen_text is not None else {}
-    until = {"text_until": declaration.text_until.isoformat()} if declaration.text_until is not None else {}
+    text = declaration.text_word if declaration.text_until is None else declaration.text_until.isoformat()
+    until = {} if text is None else {"text_until": text}
     return {
         "schema": None if declaration.schema is None else declaration.schema.to_json(),
         "labels": None if labels is None else labels.to_json(),
@@ -217,6 +223,15 @@ def _measured(labels: Labels, seen: TimeRange | None, bars: Bars) -> tuple[list[
             f"{' or '.join(absent)}. Give --data that contains the range, or the range and the labels of the training."
         )
     return class_shares(label).tolist(), [float(change[label == code].mean()) for code in range(len(CLASS_NAMES))]
+
+
+def _check_text(checkpoint: Checkpoint, declaration: OwnerDeclaration) -> None:
+    """Refuse a date of text for a model without a base that could have read any: it would be stamped without a reason."""
+    if declaration.text_until is not None and not checkpoint.model.has_foreign_base:
+        raise UsageError(
+            f"--text-until {declaration.text_until}: a model of the kind '{checkpoint.kind}' has no base that could have read "
+            f"{WHAT}. Leave the option out; --trained-on states the bars it has seen."
+        )
 
 
 def _try(checkpoint: Checkpoint, declaration: OwnerDeclaration) -> None:
@@ -259,7 +274,7 @@ The following was stated at the import: no file reveals it, and flagbt cannot ch
 
 - Feature columns: {columns}
 - Bars it has seen: {ranges}{validated}
-- Newest text or foreign series it has read: {checkpoint.text_until or "not known"}
+- Newest text or foreign series its base has read: {checkpoint.text_read or "none"}
 - Shares and returns of its classes: measured on {measured}
 - {end}.
 """

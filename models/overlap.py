@@ -86,7 +86,7 @@ def check_fit(checkpoint: Checkpoint, fitted_on: TimeRange) -> list[str]:
     hit = {purpose: seen for purpose, seen in checkpoint.ranges.items() if seen.overlaps(fitted_on)}
     trained = {purpose: seen for purpose, seen in hit.items() if purpose in ("pretraining", "training")}
     if trained:
-        stops = [checkpoint.ranges[purpose].stop for purpose in ("pretraining", "training")]
+        stops = [seen.stop for purpose, seen in checkpoint.ranges.items() if purpose in ("pretraining", "training")]
         last = None if None in stops else max(stop for stop in stops if stop is not None)
         free = "on bars that no training has seen" if last is None else f"from --timerange {TimeRange(last)} on"
         raise RangeError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ class OwnerOptions:
     validated_on : TimeRange, optional
         The part that only chose its epoch.
     text_until : str, optional
-        The date of the newest text or foreign series that its base has read, YYYY-MM-DD.
+        The date of the newest text or foreign series that its base has read, YYYY-MM-DD; ``none``, or ``unknown``.
     """
 
     model: str | None = option(None, help="The kind, KIND or KIND:ARGUMENT. Default: as the file shows.", group="Model")
@@ -63,7 +62,10 @@ class OwnerOptions:
     )
     validated_on: TimeRange | None = option(None, help="Bars that only chose its epoch, if known.", group="What it has seen")
     text_until: str | None = option(
-        None, help="Newest text or foreign series its base has read.", group="What it has seen", unit="YYYY-MM-DD"
+        None,
+        help="Date of the newest text or foreign series its base has read, or none, or unknown.",
+        group="What it has seen",
+        unit="YYYY-MM-DD",
     )
 
     def __post_init__(self) -> None:
@@ -85,9 +87,12 @@ class OwnerOptions:
         from ..data.labels import label_spec
         from .importing import OwnerDeclaration
         from .outputs import read_outputs
+        from .text_read import NO_TEXT, UNKNOWN_TEXT, text_date
 
         word = (self.trained_on or "").strip().lower()
         is_word = word in (NONE_SEEN, UNKNOWN_SEEN)
+        text = (self.text_until or "").strip().lower()
+        is_text_word = text in (NO_TEXT, UNKNOWN_TEXT)
         return OwnerDeclaration(
             heads=self.heads,
             context_bars=self.context,
@@ -98,7 +103,8 @@ class OwnerOptions:
             seen=None if is_word or self.trained_on is None else _range_seen(self.trained_on),
             seen_text=word if is_word else None,
             validated_on=self.validated_on,
-            text_until=None if self.text_until is None else _date(self.text_until),
+            text_until=None if is_text_word or self.text_until is None else text_date(self.text_until),
+            text_word=text if is_text_word else None,
             bars=bars,
             base=self.base,
             argument=(self.model or "").partition(":")[2],
@@ -121,10 +127,3 @@ def _range_seen(text: str) -> TimeRange:
         return TimeRange.parse(text, option="--trained-on")
     except UsageError as error:
         raise UsageError(f"{error} Where it has seen no bars, write none; where that is not known, unknown.") from None
-
-
-def _date(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--text-until: '{text}' is not a date. Write YYYY-MM-DD.") from None

@@ -78,7 +78,7 @@ def render_calibration(done: CalibrationResult) -> str:
     return render(
         "calibration",
         title=f"flagbt calibrate: {done.checkpoint.name}",
-        banners=stamps(synthetic=done.synthetic, overlap=False),
+        banners=[*stamps(synthetic=done.synthetic, overlap=False), *done.warnings],
         checkpoint=done.checkpoint,
         calibration=calibration,
         before=done.before.scores,

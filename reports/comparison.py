@@ -155,6 +155,7 @@ def differences(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
     unchanged = {each.name: each.default for each in option_table(RunRequest) if each.option.recorded == "changed"}
     columns = {field: [setting_text(run.settings.get(field, unchanged.get(field))) for run in runs] for field in fields}
     columns["checkpoint digest"] = [NULL if run.checkpoint is None else run.checkpoint.digest[:16] for run in runs]
+    columns["text until"] = [setting_text(None if run.checkpoint is None else run.checkpoint.text_until) for run in runs]
     columns["data digest"] = [run.data.digest[:16] for run in runs]
     return {field: values for field, values in columns.items() if len(set(values)) > 1}
 

@@ -79,6 +79,7 @@ def stamps_of(run: RunRecord) -> list[str]:
         "SYNTHETIC": "SYNTHETIC DATA, not a market.",
         "OVERLAP": "OVERLAP ALLOWED, not a test.",
         "UNSTATED": f"BARS SEEN NOT STATED: {UNSTATED}.",
+        "TEXT": "TEXT OF THESE TIMES, or of unknown date, was read by the base of its checkpoint.",
         "TOO GOOD": "TOO GOOD TO BE TRUE.",
     }
     return [words[mark] for mark in marks(run.info)]

@@ -25,6 +25,7 @@ from ..results.significance.answer import Significance
 from ..results.summary import given_signals_text, order_counts
 from ..strategies.parameters import parameter_text
 from .page import Card, render, setting_text
+from .sections.before_after import before_after_section
 from .sections.calibration import calibration_section
 from .sections.costs import costs_section
 from .sections.curves import performance_section, price_section
@@ -67,6 +68,7 @@ def render_tearsheet(stored: RunRecord) -> str:
         calibration=calibration_section(stored),
         costs=costs_section(stored),
         significance=significance_section(stored),
+        before_after=before_after_section(stored.before_after),
         quantstats=_quantstats(stored),
         trades=trades_section(stored.trades),
         command=command(stored.settings),
@@ -150,6 +152,7 @@ def _facts(stored: RunRecord) -> list[tuple[str, object]]:
             ("Checkpoint", checkpoint.name),
             ("Calibration, decision", f"{setting_text(config.get('calibration'))}, {setting_text(config.get('decision'))}"),
             ("Checkpoint digest", checkpoint.digest[:16]),
+            *([("Text read by its base", read.fact)] if (read := stored.info.text_read) is not None else []),
         ]
     entries.append(("Data digest", data.digest[:16]))
     return entries

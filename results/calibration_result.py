@@ -42,6 +42,8 @@ class CalibrationResult:
         The doctor's finding of that name, as JSON values.
     notes : tuple of str
         Notes for the reader, first the one about offsets that cannot help.
+    warnings : tuple of str
+        What every page about the checkpoint and these bars must state, see `flagbt.results.caveats.checkpoint_stamps`.
     """
 
     checkpoint: Checkpoint
@@ -55,12 +57,18 @@ class CalibrationResult:
     source: str
     synthetic: bool
     reading: Reading = AS_WRITTEN
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         """Return everything as JSON values."""
         stated = {} if self.reading == AS_WRITTEN else {"reading": recorded(self.reading)}
         return {
-            "checkpoint": {"name": self.checkpoint.name, "digest": self.checkpoint.digest},
+            "checkpoint": {
+                "name": self.checkpoint.name,
+                "digest": self.checkpoint.digest,
+                "bars_seen_stated": self.checkpoint.bars_seen is not None,
+                "text_until": self.checkpoint.text_read,
+            },
             "data": {"source": self.source, "synthetic": self.synthetic, **stated},
             "calibration": self.stored.calibration.to_json(),
             "decision": self.stored.decision.to_json(),
@@ -69,4 +77,5 @@ class CalibrationResult:
             "held_out": None if self.held_out is None else self.held_out.to_json(),
             "doctor": {"verdict": self.doctor_verdict, "rank_skill": self.rank_skill},
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from ..arrays import JsonValue
 from ..data.bars import utc
 from ..engine.simulation import Simulation
+from ..models.text_read import UNKNOWN_TEXT, after
 from .evidence import RunEvidence
 from .library_versions import git_revision, library_versions
 from .metrics import metrics
 from .run_info import FORMAT_VERSION, RunInfo, TrialInfo
 from .run_record import RunRecord
 from .run_tables import per_bar, per_event
-from .run_view import ruined_at
+from .run_view import bar_times, ruined_at
 from .summary import diversity_of, fills_of, sentence_of, verdicts_of
 from .trial_log import bars_digest, trial_configuration
 
@@ -57,6 +58,7 @@ def record_of(
         config=run.config,
         data=run.data,
         checkpoint=run.checkpoint,
+        text_bars=_text_bars(run),
         cash=run.cash,
         funnel=run.funnel,
         sentence=sentence_of(run, measured, held, described, verdicts),
@@ -81,11 +83,19 @@ def record_of(
         significance=evidence.significance and evidence.significance.as_read(),
         cost_sensitivity=evidence.cost_sensitivity and evidence.cost_sensitivity.as_read(),
         label_scores=evidence.label_scores and evidence.label_scores.as_read(),
+        before_after=evidence.before_after and evidence.before_after.as_read(),
         equity=per_bar(run.equity.assign(benchmark_equity=benchmark.equity["equity"])),
         signals=None if run.signals is None else per_bar(run.signals),
         orders=per_event(run.orders),
         trades=per_event(run.trades),
     )
+
+
+def _text_bars(run: Simulation) -> int | None:
+    until = None if run.checkpoint is None else run.checkpoint.text_until
+    if until is None or until == UNKNOWN_TEXT:
+        return None
+    return int((bar_times(run).to_numpy() < after(until)).sum())
 
 
 def with_total(phases: Mapping[str, float]) -> dict[str, float]:

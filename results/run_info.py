@@ -10,6 +10,7 @@ from ..engine.funnel import Funnel
 from ..engine.run_settings import RunSettings
 from ..engine.simulation import CheckpointInfo, DataInfo
 from ..models.diversity import Diversity, Verdict
+from ..models.text_read import TextRead
 from ..storage.json_records import OMIT_NONE, JsonRecord
 
 FORMAT_VERSION = 3
@@ -75,6 +76,8 @@ class RunInfo(JsonRecord):
     config : RunSettings
     data : DataInfo
     checkpoint : CheckpointInfo or None
+    text_bars : int or None
+        Traded bars that are no later than the newest text that the checkpoint's base has read; None where that is not known.
     cash : float
         Starting cash in quote currency.
     funnel : Funnel
@@ -110,6 +113,7 @@ class RunInfo(JsonRecord):
     config: RunSettings
     data: DataInfo
     checkpoint: CheckpointInfo | None
+    text_bars: int | None = field(default=None, metadata=OMIT_NONE)
     cash: float
     funnel: Funnel
     sentence: str
@@ -126,3 +130,11 @@ class RunInfo(JsonRecord):
     started: str
     finished: str
     seconds: Mapping[str, float]
+
+    @property
+    def text_read(self) -> TextRead | None:
+        """What the checkpoint's base has read, next to the traded bars; None without such a base."""
+        checkpoint = self.checkpoint
+        if checkpoint is None or checkpoint.text_until is None:
+            return None
+        return TextRead(checkpoint=checkpoint.name, until=checkpoint.text_until, bars=self.text_bars or 0, of=self.funnel.bars)

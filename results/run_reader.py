@@ -12,6 +12,7 @@ from ..arrays import JsonObject
 from ..errors import RecordError
 from ..storage.atomic_files import check_no_links
 from ..storage.untrusted_files import load_json
+from .before_after import BeforeAfter
 from .cost_sensitivity import CostSensitivity
 from .evidence import SECTIONS
 from .label_scores import LabelScores
@@ -107,6 +108,7 @@ def _read_metrics(file: Path, info: RunInfo) -> RunNumbers:
         significance=_section(values, "certainty", _significance),
         cost_sensitivity=_section(values, "costs", CostSensitivity.from_json),
         label_scores=_section(values, "labels", LabelScores.from_json),
+        before_after=_section(values, "before_after", BeforeAfter.from_json),  # left out where a run has no such date
         folder=file.parent,
     )
 

@@ -10,6 +10,7 @@ import pandas as pd
 from ..engine.funnel import Funnel
 from ..engine.run_settings import RunSettings
 from ..engine.simulation import CheckpointInfo, DataInfo
+from .before_after import BeforeAfter
 from .cost_sensitivity import CostSensitivity
 from .label_scores import LabelScores
 from .metrics import Metrics
@@ -44,6 +45,7 @@ class RunNumbers:
     significance : Significance or None
     cost_sensitivity : CostSensitivity or None
     label_scores : LabelScores or None
+    before_after : BeforeAfter or None
         Each None where it was not measured, as in old records.
     folder : Path or None
         None for a run that was not saved.
@@ -55,6 +57,7 @@ class RunNumbers:
     significance: Significance | None = None
     cost_sensitivity: CostSensitivity | None = None
     label_scores: LabelScores | None = None
+    before_after: BeforeAfter | None = None
     folder: Path | None = None
 
     @property

@@ -79,7 +79,7 @@ class RunView:
     @classmethod
     def of_simulation(cls, run: Simulation) -> RunView:
         """View a backtest with at least one bar."""
-        index, frame = _utc(run), run.equity
+        index, frame = bar_times(run), run.equity
         equity = frame["equity"].to_numpy(dtype=np.float64)
         fee, slippage, notional = run.orders[["fee", "slippage_cost", "notional"]].to_numpy(dtype=np.float64).T
         step_hours = run.data.step_hours
@@ -170,7 +170,7 @@ def daily_returns(run: EquityRecord) -> pd.Series[float]:
         Naive UTC index at midnight, one row a calendar day. The first day's return counts from the starting cash; a day
         without bars has a return of 0. Values are not finite where the equity of the day before is 0.
     """
-    index = _utc(run)
+    index = bar_times(run)
     every_day = pd.date_range(index[0].normalize(), index[-1].normalize(), freq="D")
     at_close = run.equity["equity"].to_numpy(dtype=np.float64)[last_bars_of_days(index.to_numpy())]
     return pd.Series(returns_of(np.concatenate([[run.cash], at_close])), index=every_day, name="return")
@@ -200,7 +200,8 @@ def returns_of(values: FloatArray) -> FloatArray:
     return result
 
 
-def _utc(run: EquityRecord) -> pd.DatetimeIndex:
+def bar_times(run: EquityRecord) -> pd.DatetimeIndex:
+    """Return the open times of the traded bars, naive UTC."""
     return pd.DatetimeIndex(run.equity.index).tz_convert("UTC").tz_localize(None)
 
 

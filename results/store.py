@@ -178,6 +178,7 @@ def _measurements(record: RunRecord) -> JsonObject:
         "certainty": json_value(record.significance),
         "costs": json_value(record.cost_sensitivity),
         "labels": json_value(record.label_scores),
+        **({} if record.before_after is None else {"before_after": json_value(record.before_after)}),
     }
 
 

@@ -31,8 +31,10 @@ class FlagTrader(Strategy):
         self.model = model
 
     @cached_property  # kept on the class, so that no subclass inherits it as its declaration; a subclass can still set it
-    def bars_seen(self) -> tuple[TimeRange, ...]:  # type: ignore[override]
-        """Ranges that the checkpoint and the calibration in use have seen."""
+    def bars_seen(self) -> tuple[TimeRange, ...] | None:  # type: ignore[override]
+        """Ranges that the checkpoint and the calibration in use have seen; None where the checkpoint's are not known."""
+        if self.model.checkpoint.bars_seen is None:
+            return None
         return tuple(seen_ranges(self.model.checkpoint, self.model.calibration).values())
 
     @cached_property

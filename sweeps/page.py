@@ -58,7 +58,7 @@ def render_sweep(record: SweepRecord, result: SweepOutcome) -> str:
     return render(
         "sweep",
         title=f"Sweep of {', '.join(names)}",
-        banners=banners + [UNSTATED_STAMP] * record.is_unstated,
+        banners=banners + [UNSTATED_STAMP] * record.is_unstated + record.text_stamps,
         wide=True,
         lead=lead,
         size=size,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from ..arrays import JsonValue
+from ..models.text_read import TextRead
 from ..results.significance.backtest_overfitting import Overfitting
 from ..storage.json_records import OMIT_NONE, JsonRecord
 
@@ -150,6 +151,10 @@ class SweepRecord(JsonRecord):
     strategy, bars_seen, fast_replay, refusal, estimate
         Of a strategy other than flagtrader: its name, the ranges that it has seen (None: not stated), whether it has a fast
         replay, why combinations of its parameters were left out, and the estimated time.
+    unstated : tuple of str
+        The checkpoints of which it is not stated which bars they have seen.
+    text : tuple of TextRead
+        Of each checkpoint whose base has read text, next to the bars of all ranges.
     """
 
     data: SweptBars
@@ -171,6 +176,8 @@ class SweepRecord(JsonRecord):
     fast_replay: bool = True
     refusal: str | None = None
     estimate: EstimatedTime | None = None
+    unstated: tuple[str, ...] = ()
+    text: tuple[TextRead, ...] = ()
 
     @property
     def models(self) -> list[SweptModel]:
@@ -179,5 +186,10 @@ class SweepRecord(JsonRecord):
 
     @property
     def is_unstated(self) -> bool:
-        """Whether the strategy does not declare the bars that it has seen."""
-        return self.strategy is not None and self.bars_seen is None
+        """Whether it is not stated which bars the strategy, or a checkpoint, has seen."""
+        return bool(self.unstated) or (self.strategy is not None and self.bars_seen is None)
+
+    @property
+    def text_stamps(self) -> list[str]:
+        """The banners of the checkpoints whose bases have, or may have, read text of the swept times."""
+        return [stamp for each in self.text if (stamp := each.stamp) is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import date
 
 import torch
 
@@ -50,6 +51,26 @@ class BaseSource:
         if self.stored is not None:
             return self.stored.digest
         return None if self.language is None else self.language.digest
+
+    def text_until(self, stated: date | None) -> str | None:
+        """Return the date of the newest text that the base has read: the stated one, or that of the base's checkpoint.
+
+        Raises
+        ------
+        UsageError
+            When a date is stated for a base that has read bars only.
+        """
+        checkpoint = None if self.stored is None else self.stored.checkpoint
+        has_read = self.language is not None or (checkpoint is not None and checkpoint.text_read is not None)
+        if stated is None:
+            known = None if checkpoint is None else checkpoint.text_until
+            return None if known is None else known.isoformat()
+        if not has_read:
+            raise UsageError(
+                f"--text-until {stated}: the base of this training reads bars only, and the checkpoint holds their ranges. The "
+                f"option is for a language model, --preset {LANGUAGE_MODEL}. Leave it out."
+            )
+        return stated.isoformat()
 
     def schema(self, rows: FloatArray) -> FeatureSchema:
         """Return the base's own schema with its scaler, or one fitted on the training ``rows`` where it has none."""

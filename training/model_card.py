@@ -37,7 +37,7 @@ def card(name: str, described: TrainingDescription) -> str:
     return f"""# {name}
 
 A {d.parameters.all:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
-{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(origin)}, then fine-tuned with LoRA of rank
+{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(origin, d.text_until)}, then fine-tuned with LoRA of rank
 {d.lora["rank"]} ({d.parameters.trainable:,} trained parameters). It answers one question per bar:
 {labels_from_json(d.labels).question}
 
@@ -58,7 +58,7 @@ These are validation figures: the epoch{"" if default is None else " and the cal
 """
 
 
-def _origin(base: BaseOrigin) -> str:
+def _origin(base: BaseOrigin, text_until: str | None) -> str:
     digest = (base.digest or "")[:16]
     if base.was is not None:
         return f"starting from the checkpoint {base.name} (`{digest}`), its LoRA merged in"
@@ -67,7 +67,7 @@ def _origin(base: BaseOrigin) -> str:
     name = (base.source or {}).get("name")
     return (
         f"the first {base.layers} of {base.all_layers} layers of the language model {name} (not copied: digest `{digest}`), "
-        "whose text may cover any year up to its making"
+        + (f"whose newest text is of {text_until}" if text_until else "whose text may cover any year up to its making")
     )
 
 

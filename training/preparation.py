@@ -112,6 +112,7 @@ def prepare(bars: Bars, more: Sequence[Bars], recipe: Recipe, base_source: BaseS
     warmup_bars = base_source.features.warmup_bars + base_source.architecture.receptive_bars
     split = _split(bars, recipe, warmup_bars)
     base_source.check(bars, split.validation_range)
+    base_source.text_until(recipe.text_until)  # refused before the first epoch
     samples = gather_samples(
         bars,
         more,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 
 from ..data.labels import Labels, LabelSpec, TripleBarrier
 from ..data.time_range import TimeRange
 from ..errors import UsageError, check_choice
 from ..models.kinds.architecture import Lora
+from ..models.text_read import check_past
 from .objectives import Objective
 from .pretrain import SCHEDULE
 from .trainer import Schedule
@@ -41,6 +43,9 @@ class Recipe:
         For the base and for the fine-tuning.
     best_by : str
         The validation score that selects the epoch: ``nll``, ``mcc``, ``macro_f1`` or ``balanced_accuracy``; or ``last``.
+    text_until : date, optional
+        The date of the newest text that a language model used as the base has read; by default the one that its checkpoint
+        states, or not known.
     """
 
     preset: str | None = None
@@ -56,20 +61,25 @@ class Recipe:
     pretraining: Schedule = SCHEDULE
     schedule: Schedule = field(default_factory=Schedule)
     best_by: str = "nll"
+    text_until: date | None = None
 
     def __post_init__(self) -> None:
         check_choice("--best-by", self.best_by, BEST_BY)
+        if self.text_until is not None:
+            check_past(self.text_until)
         for name, (kinds, example) in _KINDS.items():
             value = getattr(self, name)
-            if not isinstance(value, kinds) and not (name == "validation" and value is None):
+            if not isinstance(value, kinds) and not (name in _MAY_BE_NONE and value is None):
                 expected = " or ".join(kind.__name__ for kind in kinds)
                 raise UsageError(f"recipe: {name} is {value!r:.60}, expected {expected}, such as {example}.")
 
 
+_MAY_BE_NONE = ("validation", "text_until")
 _RANGE = 'flagbt.TimeRange.parse("20230101-20240101")'
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "training": ((TimeRange,), _RANGE),
     "validation": ((TimeRange,), _RANGE),
+    "text_until": ((date,), "datetime.date(2024, 6, 30)"),
     "labels": ((LabelSpec, TripleBarrier), "LabelSpec()"),
     "objective": ((Objective,), "Objective()"),
     "lora": ((Lora,), "Lora()"),

@@ -23,7 +23,12 @@ RECIPE = "recipe.json"
 
 def resume_key(recipe: Recipe, base_source: BaseSource) -> dict[str, object]:
     """Return what a training must share with an unfinished one to resume it, besides the bars."""
-    return {**asdict(recipe), "base": [recipe.base, base_source.digest]}
+    return {**recipe_key(recipe), "base": [recipe.base, base_source.digest]}
+
+
+def recipe_key(recipe: Recipe) -> dict[str, object]:
+    """Return what decides a training's weights of its recipe; the date of its base's text does not."""
+    return {name: value for name, value in asdict(recipe).items() if name != "text_until"}
 
 
 def workspace_of(target: Path) -> Path:

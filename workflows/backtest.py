@@ -196,8 +196,8 @@ def simulate_request(request: RunRequest, inputs: BacktestInputs, progress: Phas
     _check_seen(request, backtest.strategy, same.time, same.step)
     if model is not None and (stated := backtest.config.bars_seen) is not None:
         ranges = [*stated, *map(str, seen_ranges(model.checkpoint, model.calibration).values())]
-        settings = RunSettings({**backtest.config, "bars_seen": list(dict.fromkeys(ranges))})
-        backtest = replace(backtest, config=settings)
+        seen = None if model.checkpoint.bars_seen is None else list(dict.fromkeys(ranges))
+        backtest = replace(backtest, config=RunSettings({**backtest.config, "bars_seen": seen}))
     benchmark = Backtest(bars=same, strategy=BuyAndHold(), costs=request.costs, cash=request.cash, file=inputs.bars)
     return backtest, benchmark.run()
 

@@ -28,6 +28,7 @@ from ..models.overlap import check_fit, check_step
 from ..models.reliability import reliability
 from ..models.statistics import scores
 from ..results.calibration_result import CalibrationResult, Scores
+from ..results.caveats import checkpoint_stamps
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -125,7 +126,8 @@ def calibrate_request(
         held_out=None if on_held_out is None else _scores(on_held_out, y, checkpoint),
         doctor_verdict=diagnosis.verdict,
         rank_skill=diagnosis.finding("rank-skill").to_json(),
-        notes=(*_coverage(answered), *_notes(diagnosis, purposes, shift)),
+        notes=(*_coverage(answered), *_seen_notes(checkpoint), *_notes(diagnosis, purposes, shift)),
+        warnings=tuple(checkpoint_stamps(checkpoint, seen.time[first:])),
         source=bars.source,
         synthetic=bars.synthetic,
         reading=bars.reading,
@@ -195,6 +197,13 @@ def _coverage(answered: BoolArray) -> list[str]:
 
 def _scores(probabilities: FloatArray, labels: IntArray, checkpoint: Checkpoint) -> Scores:
     return Scores(scores(probabilities, labels, checkpoint.label_shares), reliability(probabilities, labels))
+
+
+def _seen_notes(checkpoint: Checkpoint) -> list[str]:
+    if checkpoint.bars_seen is not None:
+        return []
+    note = "It is not stated which bars the checkpoint has seen. If it was trained on these, it is overconfident here, the "
+    return [f"{note}calibration has learned that, and the scores are too good."]
 
 
 def _notes(diagnosis: Diagnosis, purposes: list[str], shift: FloatArray) -> list[str]:

@@ -16,6 +16,7 @@ from ..engine.costs import Costs
 from ..engine.rules import Rules
 from ..engine.run_request import SIGNALS, RunOptions, RunRequest
 from ..errors import UsageError, check_known, python_words, quoted_value
+from ..models.owner_options import NONE_SEEN
 from ..options import values_of
 from ..storage.paths import path_of
 from .arguments import (
@@ -35,7 +36,7 @@ from .arguments import (
 from .backtest import GivenObjects, backtest_request
 from .bars_input import BarsInput, bars_from
 from .run import Run
-from .signals_input import NONE_SEEN, GivenSignals, SignalsInput, seen_from, signals_from
+from .signals_input import GivenSignals, SignalsInput, seen_from, signals_from
 from .unsaved_trials import UNSAVED
 
 

@@ -44,6 +44,8 @@ class Run(RunRecord):
         On the signals, the model, and a result too good to be true; each None where it is undefined.
     significance, cost_sensitivity, label_scores
         How much of the result could be luck; at which costs it ends; the signals against the labels. None in old records.
+    before_after : BeforeAfter or None
+        The parts before and after the newest text that the checkpoint's base has read, where the range contains that date.
     settings : RunSettings
         Everything that decides the result. ``data``, ``checkpoint`` and ``info`` describe the rest of the record.
     folder : Path or None

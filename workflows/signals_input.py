@@ -16,6 +16,7 @@ from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL
 from ..data.time_range import TimeRange
 from ..engine.run_request import RunRequest
 from ..errors import DataError, RangeError, UsageError, kind_of, quoted_value
+from ..models.owner_options import NONE_SEEN, UNKNOWN_SEEN
 from ..models.signal_rows import GivenRows, checked_rows
 from ..models.signals import NO_SIGNAL, Signals
 from ..models.signals_file import SIGNAL_COLUMNS, SignalTable, no_signals, read_signals_file, signal_codes
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 else:
     SignalsInput = object
 
-NONE_SEEN = "none"
 _REMEDY = 'name it: series.rename("signal") for SELL=0, HOLD=1, BUY=2, or series.rename("exposure") for shares of equity'
 
 
@@ -134,7 +134,7 @@ def given_signals(request: RunRequest, bars: Bars) -> GivenSignals:
         As `signals_from`.
     """
     text, seen = request.bars_seen, None
-    if text is not None:
+    if text is not None and text.strip().lower() != UNKNOWN_SEEN:
         each = [] if text.strip().lower() == NONE_SEEN else text.split(",")
         seen = tuple(TimeRange.parse(part, option="--bars-seen") for part in each)
     return GivenSignals(signals_from(cast(Path, request.signals), bars), bars_seen=seen, short=request.short)

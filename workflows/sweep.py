@@ -8,7 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..arrays import FloatArray, JsonObject, PhaseProgress, Progress
+import numpy as np
+
+from ..arrays import FloatArray, JsonObject, JsonValue, PhaseProgress, Progress
 from ..data.bars import Bars
 from ..data.time_range import TimeRange
 from ..engine.run_request import Scoring
@@ -18,6 +20,7 @@ from ..models.device import check_device_name
 from ..models.logit_cache import logits_of
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_overlap, check_seen, check_step
+from ..models.text_read import TextRead
 from ..options import option_table, recorded
 from ..sweeps.ranges import range_of, sweep_ranges
 from .finished_sweep import FinishedSweep
@@ -106,7 +109,7 @@ def sweep_request(
         return finished
 
     # 3. Every setting, the winner, the page
-    extra = {} if inputs.strategy is None else inputs.strategy.describe()
+    extra = {**({} if inputs.strategy is None else inputs.strategy.describe()), **_seen_by(inputs)}
     measured = _measured(request, inputs, worker, folder, notice)
     with folder.lock():
         finished = _finished(folder, inputs.grid, repeat)
@@ -138,6 +141,15 @@ def sweep_request(
         folder.finish(render_sweep(finished.record, result), values)
         _update_index(runs)
     return finished
+
+
+def _seen_by(inputs: _Inputs) -> JsonObject:
+    """Return what the record holds of checkpoints that have, or may have, seen bars or read text; most have nothing."""
+    time = np.concatenate([inputs.bars.time[part] for part in inputs.ranges])
+    unstated: list[JsonValue] = [each.name for each in inputs.checkpoints if each.bars_seen is None]
+    read = (TextRead.next_to(time, each.name, each.text_read) for each in inputs.checkpoints)
+    text: list[JsonValue] = [each.to_json() for each in read if each is not None]
+    return {**({"unstated": unstated} if unstated else {}), **({"text": text} if text else {})}
 
 
 def _worker(inputs: _Inputs, ranked: list[Segment]) -> SweepWorker:

@@ -212,6 +212,7 @@ def _description(
         if stored is None
         else {"default": NamedCalibration(stored.calibration.to_json(), stored.decision.to_json())},
         versions={"flagbt": __version__, **{name: version(name) for name in ("numpy", "peft", "torch", "transformers")}},
+        text_until=source.text_until(recipe.text_until),
     )
 
 

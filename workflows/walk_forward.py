@@ -23,7 +23,7 @@ An interrupted walk keeps its finished folds: with ``resume`` it continues with 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ from ..training.preparation import prepare
 from ..training.progress import SILENT, Monitor
 from ..training.recipe import Recipe
 from ..training.trainer import is_main_process, wait_for_all
-from ..training.workspace import can_resume, open_workspace, result_folder, resume_key, workspace_of
+from ..training.workspace import can_resume, open_workspace, recipe_key, result_folder, resume_key, workspace_of
 from .train import train_on
 
 FORMAT = 1
@@ -240,7 +240,7 @@ def walk_forward(
 
 def _write_or_check_note(folder: Path, series: Sequence[Bars], recipe: WalkForwardRecipe, *, resume: bool) -> None:
     """Write the note in the workspace that vouches for the finished folds; with ``resume``, check that it is of this walk."""
-    with open_workspace(folder, series, asdict(recipe.recipe), overwrite=not resume, resume=resume):
+    with open_workspace(folder, series, recipe_key(recipe.recipe), overwrite=not resume, resume=resume):
         pass
 
 

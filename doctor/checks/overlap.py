@@ -42,6 +42,13 @@ def _run(subject: Subject) -> Finding:
         seen |= hit
     found = SeenBars(float(seen.mean()), len(at), _sums(names))
     examined = {"tested_bars": len(at)}
+    if found.share == 0 and subject.checkpoint is not None and subject.checkpoint.bars_seen is None:
+        return skipped(
+            "It is not stated which bars the checkpoint has seen, so no score on these bars shows skill: it may be trained on "
+            "them.",
+            "Import it with --trained-on.",
+            examined=examined,
+        )
     if found.share == 0:
         return Finding(
             severity=OK,

@@ -62,6 +62,11 @@ class NetworkModel(RowModel):
         """The receptive field: earlier rows that a logit depends on."""
         return self.architecture.receptive_bars
 
+    @property
+    def has_foreign_base(self) -> bool:
+        """Whether its layers are a language model's: all that another network has read are bars."""
+        return self.checkpoint.described.base.has_read_text
+
     def check_settings(self) -> None:
         """Raise ValueError or TypeError where the architecture cannot be built."""
         a, lora = self.architecture, self.checkpoint.described.lora

@@ -76,8 +76,11 @@ def test_a_run_is_read_back_as_it_was(pair: tuple[Simulation, Simulation], tmp_p
 
 def test_the_evidence_is_read_back(pair: tuple[Simulation, Simulation], tmp_path: Path) -> None:
     """If it fails, a page shows another significance than the run measured."""
-    measured = evidence(*pair, TrialCount(1, (0.5,)))
-    stored = read_run(save(pair, tmp_path, measured=measured))
+    run, benchmark = pair
+    assert run.checkpoint is not None
+    read = replace(run, checkpoint=replace(run.checkpoint, text_until=str(run.equity.index[100].date())))
+    measured = evidence(read, benchmark, TrialCount(1, (0.5,)))
+    stored = read_run(save((read, benchmark), tmp_path, measured=measured))
     assert {name: getattr(stored, name) for name in measured.__dict__} == measured.__dict__
     assert all(measured.__dict__.values())
 
