@@ -108,6 +108,8 @@ class CheckpointModel(ABC):
         Whether logits are kept on disk.
     may_skip_bars : bool
         Whether it may have no answer, NaN, at a bar after its warm-up. Of any other kind, that is damage.
+    default_seen : str, optional
+        What an import takes for the bars that it has seen where its owner states nothing, as `OwnerDeclaration.seen_text`.
     """
 
     files: ClassVar[tuple[str, ...]] = ()
@@ -116,6 +118,7 @@ class CheckpointModel(ABC):
     modules: ClassVar[tuple[str, ...]] = ()
     is_cached: ClassVar[bool] = True
     may_skip_bars: ClassVar[bool] = False
+    default_seen: ClassVar[str | None] = None
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint

@@ -6,7 +6,7 @@ without any error and give different logits with the same confidence, so nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -115,6 +115,8 @@ def import_model(
     if path is not None and not path.exists():
         raise CheckpointError(f"there is no file or folder {path}. Check the path.")
     found = kind_of_file(path) if kind is None else find_kind(kind)
+    if declaration.seen is None and declaration.seen_text is None:
+        declaration = replace(declaration, seen_text=found.default_seen)
     known = _known(declaration)
     try:
         with new_folder(target, overwrite=overwrite) as folder:

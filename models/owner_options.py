@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..data.time_range import TimeRange
 from ..errors import UsageError
 from ..options import check_options, known_fields, option
+from .kinds import SHORT_OPTIONS
 
 if TYPE_CHECKING:
     from ..data.bars import Bars
@@ -27,6 +28,8 @@ class OwnerOptions:
     ----------
     model : str, optional
         The kind of model, ``KIND`` or ``KIND:ARGUMENT``; by default the kind that recognises the file.
+    forecaster : str, optional
+        A pre-trained forecaster, in place of ``model`` and of a file: ``fracast`` or ``chronos:PATH``.
     outputs, classes : str, optional
         ``probabilities`` or ``logits``; SELL, HOLD and BUY in the order of the outputs, ``SELL,HOLD,BUY`` by default.
     base : str, optional
@@ -48,6 +51,7 @@ class OwnerOptions:
     """
 
     model: str | None = option(None, help="The kind, KIND or KIND:ARGUMENT. Default: as the file shows.", group="Model")
+    forecaster: str | None = option(None, help="A pre-trained forecaster: fracast, or chronos:PATH, a folder.", group="Model")
     outputs: str | None = option(None, help="What it returns: probabilities or logits.", group="Model")
     classes: str | None = option(None, help="Order of its outputs. Default: SELL,HOLD,BUY.", group="Model")
     base: str | None = option(None, help="The checkpoint that an adapter belongs to.", group="Model")
@@ -70,11 +74,20 @@ class OwnerOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        stated = [name for name in ("model", *SHORT_OPTIONS) if getattr(self, name)]
+        if len(stated) > 1:
+            raise UsageError(f"--{stated[1]}: it names the kind of model already. Leave --{stated[0]} out.")
 
     @property
     def kind(self) -> str | None:
         """The name of the kind, if it is stated."""
-        return self.model.partition(":")[0] if self.model else None
+        return self._kind_and_argument()[0] or None
+
+    def _kind_and_argument(self) -> tuple[str, str]:
+        """Return what ``model``, or the option of one kind, states; empty texts where it is not stated."""
+        short = next(((name, str(getattr(self, name))) for name in SHORT_OPTIONS if getattr(self, name)), None)
+        kind, _, argument = (self.model or "").partition(":")
+        return short or (kind, argument)
 
     def declaration(self, bars: Bars | None) -> OwnerDeclaration:
         """Return the statements, read; ``bars`` contain the range that was seen.
@@ -107,7 +120,7 @@ class OwnerOptions:
             text_word=text if is_text_word else None,
             bars=bars,
             base=self.base,
-            argument=(self.model or "").partition(":")[2],
+            argument=self._kind_and_argument()[1],
         )
 
     def _schema(self) -> FeatureSchema | None:

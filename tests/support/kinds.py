@@ -76,5 +76,19 @@ def closes(folder: Path) -> Checkpoint:
     return import_model(folder / "closes.json", folder / "tiny_closes", declaration, kind="closes")
 
 
+def forecaster(folder: Path) -> Checkpoint:
+    """Import a tiny Chronos-Bolt with random weights."""
+    from forecaster_folders import save_bolt
+
+    declaration = OwnerDeclaration(labels=LabelSpec(6, 0.01), argument=f"chronos:{save_bolt(folder / 'bolt')}")
+    return import_model(None, folder / "tiny_forecaster", declaration, kind="forecaster")
+
+
 # Name of the kind: function that makes a checkpoint of it below a folder.
-BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {"llama": llama, "original": original, "linear": linear, "closes": closes}
+BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
+    "llama": llama,
+    "original": original,
+    "linear": linear,
+    "closes": closes,
+    "forecaster": forecaster,
+}
