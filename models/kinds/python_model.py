@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..importing import OwnerDeclaration
 
 WEIGHTS = "weights.safetensors"
-LARGEST_SIZE = 100_000
+LARGEST_SIZE = 20_000
 _EXAMPLE = "--model python:my_module:MyNet"
 
 
@@ -67,7 +67,9 @@ class PythonModel(RowModel):
         self._size("n_features")
         module, _, name = self._code.partition(":")
         if not module or not name or not isinstance(self.settings["torch"], bool):
-            raise ValueError(f"its code is {self._code!r}, expected module:Class")
+            raise ValueError(f"its code is {self._code!r:.80}, expected module:Class")
+        if not isinstance(self.settings["source"], str):
+            raise TypeError("the digest of its code is not text")
         Outputs.of_settings(self.settings)
 
     @cached_property
