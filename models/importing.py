@@ -22,14 +22,13 @@ from ..errors import CheckpointError, RangeError, UsageError
 from ..storage.atomic_files import json_text, new_folder, sha256_of
 from .calibration import Calibration
 from .checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
-from .checkpoint_model import CheckpointModel, ModelParts, RowModel, installed_version
+from .checkpoint_model import CheckpointModel, ModelParts, installed_version
 from .decision import Decision
+from .import_trial import try_model
 from .outputs import Outputs
 from .owner_options import NONE_SEEN, UNKNOWN_SEEN
 from .registry import find_kind, kind_names, name_of_kind
 from .text_read import WHAT, check_past
-
-TRIED_ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +123,11 @@ def import_model(
             values = _values(found, parts, known, declaration, path, folder)
             checkpoint = Checkpoint(folder, values)
             _check_text(checkpoint, declaration)
-            _try(checkpoint, declaration)
+            try_model(checkpoint, declaration)
             (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
             (folder / "README.md").write_text(imported_card(target.name, checkpoint, parts.note), encoding="utf-8")
+    except CheckpointError as error:  # it was tried in a temporary folder
+        raise CheckpointError(str(error).replace(folder.name, target.name)) from None
     except OSError as error:
         raise CheckpointError(f"--output: {target} cannot be written: {error.strerror or error}.") from None
     return read_checkpoint(target)
@@ -234,20 +235,6 @@ def _check_text(checkpoint: Checkpoint, declaration: OwnerDeclaration) -> None:
             f"--text-until {declaration.text_until}: a model of the kind '{checkpoint.kind}' has no base that could have read "
             f"{WHAT}. Leave the option out; --trained-on states the bars it has seen."
         )
-
-
-def _try(checkpoint: Checkpoint, declaration: OwnerDeclaration) -> None:
-    """Run the model once on random rows or bars, so that a wrong file is refused at the import and not at its first use."""
-    model = checkpoint.model
-    model.check_settings()
-    random = np.random.Generator(np.random.Philox(key=20240101))
-    if isinstance(model, RowModel):
-        if declaration.schema is not None:
-            rows = random.standard_normal((model.context_bars + TRIED_ROWS, len(declaration.schema.columns)))
-            model.logits_of_rows(rows.astype(np.float32), device="cpu")
-    elif declaration.bars is not None:
-        n = min(len(declaration.bars), model.warmup_bars + TRIED_ROWS)
-        model.logits(declaration.bars.take(slice(0, n)), device="cpu")
 
 
 def imported_card(name: str, checkpoint: Checkpoint, note: str) -> str:

@@ -6,6 +6,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "original": ("flagbt.models.kinds.original_model:OriginalModel", "an imported transformer of the original architecture"),
     "signals": ("flagbt.models.kinds.signals_model:SignalsModel", "probabilities that were computed elsewhere, by time"),
     "python": ("flagbt.models.kinds.python_model:PythonModel", "a class of your own, its weights as safetensors"),
+    "onnx": ("flagbt.models.kinds.onnx_model:OnnxModel", "an ONNX graph on rows or windows, run by ONNX Runtime"),
     "forecaster": (
         "flagbt.models.kinds.forecaster_model:ForecasterModel",
         "quantiles of the close from a pre-trained forecaster",

@@ -78,6 +78,17 @@ def closes(folder: Path) -> Checkpoint:
     return import_model(folder / "closes.json", folder / "tiny_closes", declaration, kind="closes")
 
 
+def onnx(folder: Path) -> Checkpoint:
+    """Import a graph that reads windows of six rows, put together by hand."""
+    from onnx import helper
+    from onnx_models import graph, softmax, tensor, written
+
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["h"]), softmax()]
+    weights = np.random.default_rng(4).normal(0, 0.1, (6 * 30, 3))
+    path = written(folder / "graph.onnx", graph(nodes, [tensor("w", weights)], shape=("N", 6, 30)))
+    return import_model(path, folder / "tiny_onnx", stated(outputs=Outputs("probabilities")))
+
+
 def forecaster(folder: Path) -> Checkpoint:
     """Import a tiny Chronos-Bolt with random weights."""
     from forecaster_folders import save_bolt
@@ -114,6 +125,7 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "original": original,
     "linear": linear,
     "closes": closes,
+    "onnx": onnx,
     "forecaster": forecaster,
     "signals": signals,
     "python": python,
