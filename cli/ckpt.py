@@ -42,6 +42,7 @@ def ckpt_list(as_json: bool) -> None:
             {
                 "name": name,
                 "digest": each.digest[:12],
+                "kind": each.kind,
                 "preset": each.described.base.preset,
                 "objective": objective.get("loss"),
                 "weights": objective.get("weights"),
@@ -57,6 +58,30 @@ def ckpt_list(as_json: bool) -> None:
     print_table(head, [list(row.values()) for row in rows])
     for bad in damaged:
         print_line(f"damaged: {bad['error']}", style="yellow")
+
+
+@ckpt_group.command("kinds", examples=("flagbt ckpt kinds", "flagbt ckpt kinds --json"))
+@json_option
+def ckpt_kinds(as_json: bool) -> None:
+    """List the kinds of models: what each is, its package, and which commands make a checkpoint of it."""
+    from ..models.registry import defines, find_kind, kind_names, origin_of
+
+    rows, broken = [], []
+    for name, text in kind_names():
+        try:
+            kind = find_kind(name)
+        except FlagbtError as error:  # a broken package must not hide the others
+            broken.append({"name": name, "package": origin_of(name), "error": str(error)})
+            continue
+        about = {"name": name, "description": text, "package": origin_of(name)}
+        rows.append({**about, "imported": defines(kind, "import_from"), "trained": defines(kind, "fit")})
+    if as_json:
+        print_json({"kinds": rows, "broken": broken})
+        return
+    head = ["name", "what it is", "package", "ckpt import", "train --model"]
+    print_table(head, [["yes" if cell is True else cell or "no" for cell in row.values()] for row in rows])
+    for bad in broken:
+        print_line(f"broken: {bad['error']}", style="yellow")
 
 
 def _seen_until(checkpoint: Checkpoint) -> str | None:

@@ -19,7 +19,7 @@ from ..errors import FlagbtError, UsageError, kind_of
 from ..reports.page import render
 from .counterfactual import Ablation
 from .finding import E, Finding, skipped
-from .subject import Subject
+from .subject import READS_BARS, Subject
 
 FEWEST_LABELLED_BARS = 300  # for a statistic of labels
 
@@ -48,6 +48,7 @@ class Need:
 
 
 KNOWN_INPUT = Need(lambda subject: subject.unknown)  # an imported checkpoint may not state its features or labels
+ROWS = Need(lambda subject: READS_BARS if subject.reads_bars else "")
 LABELS = Need(lambda subject: "It needs labels." if subject.labelled is None else "", "Give labels=.")
 
 

@@ -1,7 +1,9 @@
-"""Make a subject of a checkpoint: load it leniently, turn its ranges into samples, compare its stored rows and logits."""
+"""Make a subject of a checkpoint: its features or its bars, its ranges as samples, its stored rows and logits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,17 +14,26 @@ from ..data.feature_schema import FeatureSchema
 from ..data.features import FeatureSet, feature_set
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
-from ..errors import CheckpointError
+from ..errors import CheckpointError, UsageError
 from ..models.checkpoint import DECLARATIONS, Checkpoint, StoredCalibration
 from ..models.decision import Decision
-from ..models.kinds.network_model import network_of
-from ..models.model_signals import ModelSignals
+from ..models.logit_cache import logits_of
+from ..models.model import HasAdapter, LenientNetwork, ReadsRows
 from ..models.signals import Signals
-from .lenient_load import FINGERPRINT_TOLERANCE, LenientCheckpoint, fingerprint_difference, load_leniently, predict_with
-from .subject import FeatureTable, PathDifference, Subject, highest_class
+from .feature_table import FeatureTable
+from .model_output import Predict
+from .subject import FINGERPRINT_TOLERANCE, READS_BARS, PathDifference, ScoreBars, Subject, highest_class
 
 ROUND_TRIP_COST = 0.0024
 STAND_IN_ROWS = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCalibration:
+    """The calibration and the decision of a run, and the cost of a round trip there, as a fraction."""
+
+    stored: StoredCalibration
+    round_trip_cost: float
 
 
 def subject_of_checkpoint(
@@ -32,7 +43,8 @@ def subject_of_checkpoint(
     past: Bars | None = None,
     timerange: TimeRange | None = None,
     served: FeatureTable | None = None,
-    loaded: LenientCheckpoint | None = None,
+    loaded: LenientNetwork | None = None,
+    run: RunCalibration | None = None,
     seed: int = 0,
 ) -> Subject:
     """Make a subject of a checkpoint and bars.
@@ -47,98 +59,168 @@ def subject_of_checkpoint(
         The range to test; by default the bars after all that the checkpoint has seen, or all bars if there are none.
     served : FeatureTable, optional
         Features in place of the checkpoint's own.
-    loaded : LenientCheckpoint, optional
+    loaded : LenientNetwork, optional
         A network in place of the one in the folder.
+    run : RunCalibration, optional
+        Of the run that is examined, in place of what the checkpoint stores as ``default``.
 
     Raises
     ------
     RangeError
         When no bar of the range can be scored.
     CheckpointError
-        When the base cannot be read.
+        When its files cannot be read.
     """
+    model = checkpoint.model
+    if loaded is None and isinstance(model, HasAdapter):
+        loaded = model.load_leniently()
+    elif loaded is None:
+        model.check_files()
     if checkpoint.unknown:
         return _model_alone(checkpoint, bars, seed, loaded)
     # 1. The tested bars, the features and the samples
     tested, cut = _tested(checkpoint, bars, timerange)
     past, bars = bars if past is None else past, bars.take(slice(0, cut))
-    network = load_leniently(checkpoint) if loaded is None else loaded
-    table, refusal = _table(checkpoint.schema)
-    step = bars.step_hours if checkpoint.data is None else checkpoint.data.step_hours
-    if bars.step_hours != step:
-        refusal = (
-            f"It was trained on bars of {step:g} h, but these have {bars.step_hours:g} h: every column has another meaning."
-        )
+    reads = _what_it_reads(checkpoint, bars, loaded)
     samples = _samples(checkpoint, past)
     # 2. What its training recorded
-    architecture = network_of(checkpoint).architecture
     stored = checkpoint.stored_calibration() if "default" in checkpoint.calibration_names() else None
     weights = (checkpoint.described.objective or {}).get("class_weights")
     claims = (checkpoint.described.metrics or {}).get("validation") or {}
-    return Subject(
+    used = stored if run is None else run.stored
+    found = Subject(
         name=checkpoint.name,
         bars=bars,
         tested=tested[:cut],
-        served=served or table,
-        predict=predict_with(network.network, architecture),
-        trained=None if refusal else table,
+        served=served or reads.table,
+        predict=reads.predict,
+        trained=None if reads.refusal else reads.table,
         past=past if samples else None,
         training=samples[0] if samples else None,
         validation=samples[1] if samples else None,
         labelled=checkpoint.labels.labels,
         label_spec=checkpoint.labels,
         horizon_bars=checkpoint.labels.horizon_bars,
-        context_bars=architecture.receptive_bars,
+        context_bars=reads.context_bars,
         label_shares=checkpoint.label_shares,
         class_weights=None if weights is None else np.asarray(weights, dtype=np.float64),
-        corrected=None if stored is None else stored.calibration,
+        corrected=None if used is None else used.calibration,
         claims={name: value for name, value in claims.items() if isinstance(value, int | float)},
-        signals=partial(_signals, checkpoint, stored),
+        signals=partial(_signals, checkpoint, used, ROUND_TRIP_COST if run is None else run.round_trip_cost),
+        score=reads.score,
+        may_skip_bars=model.may_skip_bars,
         checkpoint=checkpoint,
-        loaded=network,
-        refusal=refusal,
+        loaded=loaded,
+        bars_seen=_seen(checkpoint),
+        refusal=reads.refusal,
         parity=_fingerprint_parity,
         seed=seed,
     )
+    return found if run is None else replace(found, is_run=True, calibrated_by="the run's calibration")
 
 
-def _signals(checkpoint: Checkpoint, stored: StoredCalibration | None, logits: FloatArray) -> Signals:
-    """Return the signals of the checkpoint's stored calibration and decision, by default of argmax."""
+@dataclass(frozen=True)
+class _Reads:
+    """What a model reads: a table of rows and a function of them, or bars; and why the rows are not those of its training."""
+
+    table: FeatureTable
+    predict: Predict
+    context_bars: int
+    score: ScoreBars | None = None
+    refusal: str = ""
+
+
+def _what_it_reads(checkpoint: Checkpoint, bars: Bars, loaded: LenientNetwork | None) -> _Reads:
+    model = checkpoint.model
+    if not isinstance(model, ReadsRows):
+        return _Reads(FeatureTable((), _no_rows), _no_predict, model.warmup_bars, partial(_score, checkpoint))
+    table, refusal = _table(checkpoint.schema)
+    step = bars.step_hours if checkpoint.data is None else checkpoint.data.step_hours
+    if bars.step_hours != step:
+        refusal = (
+            f"It was trained on bars of {step:g} h, but these have {bars.step_hours:g} h: every column has another meaning."
+        )
+    return _Reads(table, _predict(model, loaded), model.context_bars, refusal=refusal)
+
+
+def _predict(model: ReadsRows, loaded: LenientNetwork | None) -> Predict:
+    if loaded is not None:
+        return loaded.logits_of_rows
+    return lambda rows: model.logits_of_rows(np.asarray(rows, dtype=np.float32))
+
+
+def _score(checkpoint: Checkpoint, bars: Bars, *, cache: bool = False) -> FloatArray:
+    return logits_of(checkpoint, bars, cache=cache)
+
+
+def _no_rows(bars: Bars) -> FloatArray:
+    return np.zeros((len(bars), 0))
+
+
+def _no_predict(rows: FloatArray) -> FloatArray:
+    del rows
+    raise UsageError(READS_BARS)
+
+
+def _signals(checkpoint: Checkpoint, stored: StoredCalibration | None, round_trip_cost: float, logits: FloatArray) -> Signals:
+    """Return the signals of a calibration and its decision, by default of argmax."""
     decision = Decision() if stored is None else stored.decision
     probabilities = logits if stored is None else stored.calibration(logits)
-    signal = decision(probabilities, class_returns=checkpoint.class_returns, round_trip_cost=ROUND_TRIP_COST)
+    signal = decision(probabilities, class_returns=checkpoint.class_returns, round_trip_cost=round_trip_cost)
     return Signals(signal, highest_class(logits))
 
 
-def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientCheckpoint | None) -> Subject:
-    """Make a subject of a checkpoint with unknown features: random rows take their place."""
-    network, architecture = load_leniently(checkpoint) if loaded is None else loaded, network_of(checkpoint).architecture
-    bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - architecture.receptive_bars), len(bars)))
-    columns = tuple(f"column {i}" for i in range(architecture.n_features))
+def _seen(checkpoint: Checkpoint) -> Mapping[str, TimeRange] | None:
+    """Return the ranges that it has seen, by purpose; None where they are not stated."""
+    return None if checkpoint.bars_seen is None else checkpoint.ranges
 
-    def rows(given: Bars) -> FloatArray:
-        return np.random.Generator(np.random.Philox(key=[seed, 31])).standard_normal((len(given), len(columns)))
 
+def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientNetwork | None) -> Subject:
+    """Make a subject of a checkpoint about which too little is known to run it: only the model itself is examined.
+
+    Random rows take the place of unknown features.
+    """
+    model, width = checkpoint.model, checkpoint.settings.get("n_features")
+    unknown = ", ".join(DECLARATIONS[key].partition(" (")[0] for key in checkpoint.unknown)
+    if isinstance(model, ReadsRows):
+        if not isinstance(width, int):
+            checkpoint.check_known()
+        columns = tuple(f"column {i}" for i in range(int(str(width))))
+        reads = _Reads(
+            FeatureTable(columns, partial(_random_rows, seed, len(columns)), named=False),
+            _predict(model, loaded),
+            model.context_bars,
+        )
+    else:
+        reads = _Reads(FeatureTable((), _no_rows), _no_predict, model.warmup_bars, partial(_score, checkpoint))
+    bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - reads.context_bars), len(bars)))
     return Subject(
         name=checkpoint.name,
         bars=bars,
         tested=np.ones(len(bars), bool),
-        served=FeatureTable(columns, rows, named=False),
-        predict=predict_with(network.network, architecture),
-        context_bars=architecture.receptive_bars,
+        served=reads.table,
+        predict=reads.predict,
+        context_bars=reads.context_bars,
+        score=reads.score,
+        may_skip_bars=model.may_skip_bars,
         checkpoint=checkpoint,
-        loaded=network,
+        loaded=loaded,
+        bars_seen={},
         seed=seed,
-        unknown=f"The import did not state {', '.join(DECLARATIONS[key].partition(' (')[0] for key in checkpoint.unknown)}.",
+        unknown=f"The import did not state {unknown}.",
     )
+
+
+def _random_rows(seed: int, width: int, bars: Bars) -> FloatArray:
+    return np.random.Generator(np.random.Philox(key=[seed, 31])).standard_normal((len(bars), width))
 
 
 def _tested(checkpoint: Checkpoint, bars: Bars, timerange: TimeRange | None) -> tuple[BoolArray, int]:
     """Return the mask of tested bars, and the position where they end."""
-    warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
+    warmup = checkpoint.model.warmup_bars
     if timerange is None:
-        stops = [seen.stop for seen in checkpoint.ranges.values()]
-        free = None if None in stops else max(stop for stop in stops if stop is not None)
+        stops = [seen.stop for seen in checkpoint.bars_seen or ()]
+        free = None if None in stops else max((stop for stop in stops if stop is not None), default=None)
         timerange = TimeRange(free) if free is not None and len(bars) - bars.position_of(free) > warmup else TimeRange()
     part = scorable_range(bars, timerange, warmup)
     tested = np.zeros(len(bars), dtype=bool)
@@ -169,9 +251,11 @@ def _first_bars(schema: FeatureSchema) -> Bars:
 
 def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] | None:
     """Return the training and validation samples as masks over ``past``; None if it does not contain them."""
-    ranges, h = checkpoint.ranges, checkpoint.labels.horizon_bars
+    ranges, h = _seen(checkpoint) or {}, checkpoint.labels.horizon_bars
+    if not ranges.keys() >= {"training", "validation"}:
+        return None
     train, valid = past.between(ranges["training"]), past.between(ranges["validation"])
-    warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
+    warmup = checkpoint.model.warmup_bars
     before = max(warmup, checkpoint.labels.history_bars)
     training, validation = np.zeros(len(past), bool), np.zeros(len(past), bool)
     training[max(train.start, before) : max(0, train.stop - h)] = True
@@ -185,15 +269,14 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
 
 def _fingerprint_parity(subject: Subject) -> PathDifference | str:
     """Compare the stored fingerprint, rows and logits of the training, with the serving path on the same bars."""
-    from ..models.kinds.network import read_tensors
-
     checkpoint, past = subject.checkpoint, subject.past
-    if checkpoint is None or past is None or subject.loaded is None:
+    if checkpoint is not None and subject.loaded is None and not checkpoint.imported:
+        return "Its training stored no rows with their logits."
+    if checkpoint is None or past is None or (subject.loaded is None and not checkpoint.imported):
         return "The training bars were not given."
-    if checkpoint.imported:
+    if checkpoint.imported or subject.loaded is None:
         return "It was imported, so rows of its training are not available."
-    stored = read_tensors(checkpoint.folder / "fingerprint.safetensors")
-    rows, logits = stored["rows"].double().numpy(), stored["logits"].double().numpy()
+    rows, logits = subject.loaded.fingerprint()
     stop = past.between(checkpoint.ranges["validation"]).stop - checkpoint.labels.horizon_bars
     part = slice(stop - len(rows), stop)
     if part.start < 0 or not _has_training_bars(checkpoint, past):
@@ -204,7 +287,7 @@ def _fingerprint_parity(subject: Subject) -> PathDifference | str:
     off = np.abs(served - rows).max(axis=0)
     columns = tuple(c for c, each in zip(subject.served.columns, off, strict=True) if each > 1e-3)
     output = subject.predict_logits(served)[-len(logits) :]
-    fresh = fingerprint_difference(subject.loaded.network, checkpoint)
+    fresh = subject.loaded.fingerprint_difference()
     apart = float(np.nanmax(np.abs(output - logits))) if np.isfinite(output).any() else 0.0
     # A network that is wrong on the stored rows is not a fault of the serving path.
     counts = off.max() > 1e-4 or fresh <= FINGERPRINT_TOLERANCE

@@ -12,14 +12,15 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..arrays import FloatArray, IntArray
+from ..data.bars import Bars
 from ..data.labels import class_shares
 from ..models.diversity import COLLAPSED_TOTAL_VARIATION, total_variation
-from ..models.kinds.network_model import network_of
 from ..models.statistics import constant_prior_nll, direction_auc, negative_log_likelihood, softmax
-from .lenient_load import FINGERPRINT_TOLERANCE, fingerprint_difference, load_leniently, predict_with
-from .subject import Subject, filled, first_complete_row
+from .feature_table import filled, first_complete_row
+from .subject import FINGERPRINT_TOLERANCE, Subject
 
 LIVE_MOMENTS = 300
 LONGEST_SECONDS = 8.0
@@ -108,7 +109,7 @@ def _direction_gain(p: FloatArray, y: IntArray) -> float:
 
 
 def logits_for_rows(subject: Subject, rows: FloatArray) -> FloatArray:
-    """Return the model's logits (n_bars, 3) on the tested bars for other rows of all bars; NaN elsewhere."""
+    """Return the logits (n_bars, 3) of a model of rows on the tested bars for other rows of all bars; NaN elsewhere."""
     result = np.full((len(subject.bars), 3), np.nan)
     at = np.flatnonzero(subject.tested)
     begin, stop = max(first_complete_row(rows), int(at[0]) - subject.context), int(at[-1]) + 1
@@ -129,65 +130,86 @@ def with_training_rows(subject: Subject) -> Ablation | None:
 
 def with_matching_network(subject: Subject) -> Ablation | None:
     """Run the network of the folder's files, or of the setting that reproduces the fingerprint, if one does."""
-    if subject.checkpoint is None:
+    if subject.loaded is None:
         return None
-    if subject.matching_network is None:
-        network, architecture = load_leniently(subject.checkpoint).network, network_of(subject.checkpoint).architecture
-    else:
-        _, network, architecture = subject.matching_network
-    if fingerprint_difference(network, subject.checkpoint) > FINGERPRINT_TOLERANCE:
+    network = subject.loaded.reloaded() if subject.matching_network is None else subject.matching_network[1]
+    if network.fingerprint_difference() > FINGERPRINT_TOLERANCE:
         return None
-    restored = replace(subject, predict=predict_with(network, architecture))
+    restored = replace(subject, predict=network.logits_of_rows, loaded=None)
     return compare_outputs(subject, restored.logits, "With the network of its fingerprint")
 
 
 def with_live_bars(subject: Subject) -> Ablation | None:
     """Run the model at many moments on bars that end there, as a live system does."""
-    table = subject.training_table
-    if subject.past is not None and subject.past_labels is not None and subject.validation is not None:
-        bars, rows, y, mask = subject.past, subject.past_rows, subject.past_labels, subject.validation
-    elif subject.labels is not None:
-        bars, rows, y, mask = subject.bars, table(subject.bars), subject.labels, subject.tested
-    else:
+    found = _reported(subject)
+    if found is None:
         return None
-    assert rows is not None
-    begin = first_complete_row(rows)
-    before = 2 * begin + 300 + subject.context
-    known = np.full((len(bars), 3), np.nan)
-    at = np.flatnonzero(mask & (y >= 0) & (np.arange(len(bars)) >= begin + subject.context))
-    if not len(at):
-        return None
-    start, stop = max(begin, int(at[0]) - subject.context), int(at[-1]) + 1
-    known[start:stop] = subject.predict_logits(filled(rows[start:stop]))
-    at = at[np.isfinite(known[at]).all(axis=1)]
-    moments = subject.random(15).permutation(at)[:LIVE_MOMENTS].tolist()
+    moments = subject.random(15).permutation(found.at)[:LIVE_MOMENTS].tolist()
     started, live, done = time.monotonic(), list[FloatArray](), list[int]()
     for t in moments:
         if time.monotonic() - started > LONGEST_SECONDS:
             break
-        now = filled(table(bars.take(slice(max(0, t - before), t + 1))))
-        live.append(subject.predict_logits(now[-subject.context - 1 :])[-1])
+        live.append(_live_logits(subject, found, t))
         done.append(t)
     logits = np.array(live).reshape(-1, 3)
     finite = np.isfinite(logits).all(axis=1)
     where = np.array(done, dtype=np.intp)[finite]
     return compare_scores(
-        Scored(softmax(known[where]), y[where]),
-        Scored(softmax(logits[finite]), y[where]),
+        Scored(softmax(found.logits[where]), found.labels[where]),
+        Scored(softmax(logits[finite]), found.labels[where]),
         f"Scored live at {len(where)} moments, from the bars up to each,",
     )
 
 
+class _Reported(NamedTuple):
+    """The bars of the reported score, their logits and labels, the positions to try, and the features' warm-up."""
+
+    bars: Bars
+    logits: FloatArray
+    labels: IntArray
+    at: npt.NDArray[np.intp]
+    warmup_bars: int
+
+
+def _reported(subject: Subject) -> _Reported | None:
+    """Score the validation samples, or the tested bars; None without labels."""
+    if subject.past is not None and subject.past_labels is not None and subject.validation is not None:
+        bars, y, mask = subject.past, subject.past_labels, subject.validation
+    elif subject.labels is not None:
+        bars, y, mask = subject.bars, subject.labels, subject.tested
+    else:
+        return None
+    rows = None if subject.reads_bars else subject.training_table(bars)
+    begin = 0 if rows is None else first_complete_row(rows)
+    known = np.full((len(bars), 3), np.nan)
+    at = np.flatnonzero(mask & (y >= 0) & (np.arange(len(bars)) >= begin + subject.context))
+    if not len(at):
+        return None
+    start, stop = max(begin, int(at[0]) - subject.context), int(at[-1]) + 1
+    known[start:stop] = (
+        subject.logits_on(bars.take(slice(start, stop))) if rows is None else subject.predict_logits(filled(rows[start:stop]))
+    )
+    return _Reported(bars, known, y, at[np.isfinite(known[at]).all(axis=1)], begin)
+
+
+def _live_logits(subject: Subject, found: _Reported, t: int) -> FloatArray:
+    """Return the logits (3,) of bar t from the bars up to it."""
+    if subject.reads_bars:
+        return np.asarray(subject.logits_on(found.bars.take(slice(max(0, t - subject.context), t + 1)))[-1])
+    before = 2 * found.warmup_bars + 300 + subject.context
+    now = filled(subject.training_table(found.bars.take(slice(max(0, t - before), t + 1))))
+    return np.asarray(subject.predict_logits(now[-subject.context - 1 :])[-1])
+
+
 def scores_by_samples(subject: Subject) -> tuple[Scored, Scored] | None:
     """Score the validation samples and the tested bars; None if one of them is not known."""
-    y, rows, mask = subject.past_labels, subject.past_rows, subject.validation
-    if y is None or rows is None or mask is None or subject.labels is None or not mask.any():
+    y, mask = subject.past_labels, subject.validation
+    if y is None or mask is None or subject.labels is None:
         return None
-    at = np.flatnonzero(mask)
-    start, stop = max(first_complete_row(rows), int(at[0]) - subject.context), int(at[-1]) + 1
-    logits = np.full((len(y), 3), np.nan)
-    logits[start:stop] = subject.predict_logits(rows[start:stop])
+    logits = subject.past_logits(mask)
+    if logits is None:
+        return None
     known = mask & (y >= 0) & np.isfinite(logits).all(axis=1)
-    own = logits_for_rows(subject, subject.training_table(subject.bars))
+    own = subject.logits if subject.reads_bars else logits_for_rows(subject, subject.training_table(subject.bars))
     here = (subject.labels >= 0) & np.isfinite(own).all(axis=1)
     return Scored(softmax(logits[known]), y[known]), Scored(softmax(own[here]), subject.labels[here])

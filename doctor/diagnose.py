@@ -17,8 +17,10 @@ from ..data.time_range import TimeRange
 from ..errors import RangeError, UsageError, kind_of, quoted_value
 from ..models.signals import Signals
 from .examine import examine
+from .feature_table import ComputeRows, table_of
 from .finding import Diagnosis
-from .subject import ComputeRows, Labeller, Predict, Subject, table_of
+from .model_output import Predict
+from .subject import Labeller, Subject
 
 Part = TimeRange | str | npt.ArrayLike
 

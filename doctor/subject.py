@@ -6,35 +6,29 @@ skipped with that reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from ..arrays import BoolArray, FloatArray, IntArray
 from ..data.bars import Bars
-from ..data.features import FeatureSet
 from ..data.labels import NO_LABEL, class_shares
-from ..errors import UsageError, kind_of, quoted_value
+from ..data.time_range import TimeRange
+from ..errors import UsageError
 from ..models.checkpoint import Checkpoint
+from ..models.model import LenientNetwork
 from ..models.signals import Signals
 from ..models.statistics import softmax
-from .lenient_load import (
-    FINGERPRINT_TOLERANCE,
-    LenientCheckpoint,
-    MatchingNetwork,
-    find_matching_network,
-    fingerprint_difference,
-)
+from .feature_table import FeatureTable, filled, first_complete_row
+from .model_output import Predict, as_logits, check_output, checked_output
 
-Predict = Callable[[FloatArray], FloatArray]
-ComputeRows = Callable[[Bars], "npt.ArrayLike | pd.DataFrame"]
+FINGERPRINT_TOLERANCE = 1e-4  # of a logit
 UNKNOWN_CONTEXT_BARS = 256
 TRIED_ROWS = 300
+READS_BARS = "It reads bars, not rows of features."
 
 
 @runtime_checkable
@@ -49,65 +43,11 @@ class Labeller(Protocol):
         """Return the labels (n_bars,): SELL=0, HOLD=1, BUY=2, -1 for none."""
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureTable:
-    """The model's input rows as a function of bars.
+class ScoreBars(Protocol):
+    """A model that reads bars."""
 
-    Parameters
-    ----------
-    columns : tuple of str
-        Names in order.
-    compute : callable
-        Bars -> float array (n_bars, n_columns), as the model reads them; NaN in the warm-up.
-    named : bool
-        Whether the columns have real names; otherwise only numbers.
-    """
-
-    columns: tuple[str, ...]
-    compute: Callable[[Bars], FloatArray]
-    named: bool = True
-
-    def __call__(self, bars: Bars) -> FloatArray:
-        """Return the rows of all bars, float64; infinite values become NaN.
-
-        Raises
-        ------
-        UsageError
-            When the function returns a different shape.
-        """
-        rows = np.array(self.compute(bars), dtype=np.float64)
-        if rows.shape != (len(bars), len(self.columns)):
-            raise UsageError(
-                f"features: expected an array of shape {(len(bars), len(self.columns))}, one row per bar, one column per name, "
-                f"got {rows.shape}. Return a row for every bar, NaN without enough history."
-            )
-        rows[~np.isfinite(rows)] = np.nan
-        return rows
-
-
-def table_of(features: FeatureSet | ComputeRows, bars: Bars, columns: Sequence[str] | None) -> FeatureTable:
-    """Make a FeatureTable of a feature set or of a function from Bars to an array or a DataFrame; call it once on ``bars``."""
-    if not callable(features):
-        raise UsageError(
-            f"features: expected a FeatureSet or a function from Bars to one row per bar, got {kind_of(features)}. "
-            "Give the function that computes the rows: the checks call it on other bars."
-        )
-    if isinstance(features, FeatureSet):
-        return FeatureTable(features.columns, features)
-    first = features(bars)
-    names = columns if columns is not None else first.columns if isinstance(first, pd.DataFrame) else None
-    if np.ndim(first) != 2:
-        raise UsageError(
-            f"features: the function returned {quoted_value(first)}, expected an array or a DataFrame of shape (bars, "
-            "columns), one row per bar."
-        )
-    if columns is not None and (isinstance(columns, str) or not isinstance(columns, Iterable)):
-        raise UsageError(f"columns: expected the names of the features' columns, got {quoted_value(columns)}.")
-    n_columns = np.shape(first)[-1]
-    found = tuple(f"column {i}" for i in range(n_columns)) if names is None else tuple(map(str, names))
-    table = FeatureTable(found, lambda each: np.asarray(features(each), dtype=np.float64), names is not None)
-    table(bars)  # to report a wrong shape here
-    return table
+    def __call__(self, bars: Bars, *, cache: bool = False) -> FloatArray:
+        """Return the logits (n_bars, 3); with ``cache`` those on disk are used."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +100,19 @@ class Subject:
         The training's own validation scores: ``accuracy``, ``majority_share``, ``auc_buy_sell``.
     signals : callable, optional
         Logits (n, 3) -> Signals, for the funnel.
+    calibrated_by : str
+        What ``corrected`` is, for messages.
+    is_run : bool
+        Whether ``corrected`` and ``signals`` are those of a run, not those that a checkpoint stores.
+    score : callable, optional
+        For a model that reads bars: bars -> logits (n, 3), NaN in the first ``context_bars``; with ``cache`` those on disk are
+        used. Its tables of features have no columns, and it has no ``predict``.
+    may_skip_bars : bool
+        Whether it may have no answer at a bar, which is then no fault.
     checkpoint, loaded
-        The flagbt checkpoint, if it is one, and its leniently loaded network.
+        The flagbt checkpoint, if it is one, and its leniently loaded network, if it has an adapter.
+    bars_seen : mapping or None
+        The ranges that the checkpoint has seen, by purpose; None where they are not stated.
     refusal : str
         Why the checkpoint refuses the served features; empty if it does not.
     unknown : str
@@ -189,8 +140,13 @@ class Subject:
     corrected: Callable[[FloatArray], FloatArray] | None = None
     claims: Mapping[str, float] = field(default_factory=dict)
     signals: Callable[[FloatArray], Signals] | None = None
+    calibrated_by: str = "the stored calibration"
+    is_run: bool = False
+    score: ScoreBars | None = None
+    may_skip_bars: bool = False
     checkpoint: Checkpoint | None = None
-    loaded: LenientCheckpoint | None = None
+    loaded: LenientNetwork | None = None
+    bars_seen: Mapping[str, TimeRange] | None = None
     refusal: str = ""
     unknown: str = ""
     parity: Callable[[Subject], PathDifference | str] | None = None
@@ -227,11 +183,30 @@ class Subject:
         result = np.full((len(self.bars), 3), np.nan)
         if len(at):
             start, stop = int(at[0]), int(at[-1]) + 1
-            begin = self.first_row if self.context_bars is None else max(self.first_row, start - self.context_bars)
-            if begin < stop:
+            earliest = 0 if self.reads_bars else self.first_row
+            begin = earliest if self.context_bars is None else max(earliest, start - self.context_bars)
+            if begin < stop and self.score is not None:
+                result[begin:stop] = self.score(self.bars.take(slice(begin, stop)), cache=True)
+            elif begin < stop:
                 result[begin:stop] = self.predict_logits(self.rows[begin:stop])
         result[~self.tested] = np.nan
         return result
+
+    @property
+    def reads_bars(self) -> bool:
+        """Whether the model reads bars, so that it has no rows of features."""
+        return self.score is not None
+
+    def logits_on(self, bars: Bars) -> FloatArray:
+        """Return the model's logits (n_bars, 3) on other bars, NaN in its warm-up."""
+        if self.score is not None:
+            return self.score(bars)
+        rows, found = self.served(bars), np.full((len(bars), 3), np.nan)
+        first = first_complete_row(rows)
+        if first < len(rows):
+            found[first:] = self.predict_logits(rows[first:])
+            found[: first + (self.context_bars or 0)] = np.nan
+        return found
 
     def predict_logits(self, rows: FloatArray) -> FloatArray:
         """Return the model's logits of consecutive rows (n, F); probabilities become their logarithms.
@@ -242,66 +217,60 @@ class Subject:
         Raises
         ------
         UsageError
-            When the output has a different shape.
+            When the output has a different shape, or the model reads bars.
         """
-        output = self._checked_output(rows)
-        finite = output[np.isfinite(output).all(axis=1)]
-        if len(finite) and (finite >= 0).all() and np.allclose(finite.sum(axis=1), 1, atol=1e-3):
-            output = np.log(np.maximum(output, 1e-12))
+        if self.reads_bars:
+            raise UsageError(READS_BARS)
+        output = as_logits(checked_output(self.predict, rows))
         output[~np.isfinite(rows).all(axis=1)] = np.nan
         return output
 
-    def check_predict(self) -> None:
-        """Call the model once, on the last complete rows, to refuse a function that is not a model.
+    def past_logits(self, known: BoolArray, most: int | None = None) -> FloatArray | None:
+        """Return the logits (n_past, 3) of the bars of training and validation, on the training's rows.
 
-        Errors that the function itself raises are ignored here; the checks report them.
-
-        Raises
-        ------
-        UsageError
-            When it returns anything but logits or probabilities.
+        Parameters
+        ----------
+        known : array of bool, shape (n_past,)
+            The bars to score; those between them are scored too, and NaN is at all others.
+        most : int, optional
+            Score this many bars at most, the last ones.
         """
-        rows = self.rows[self.first_row :][-TRIED_ROWS:]
-        if not len(rows):
-            return
-        try:
-            output = self._checked_output(rows)
-        except UsageError:
-            raise
-        except Exception:
-            return
-        if len(rows) > 1 and (np.sort(output, axis=1) == (0.0, 0.0, 1.0)).all() and len(np.unique(output.argmax(axis=1))) > 1:
-            raise UsageError(
-                f"predict: each of the {len(rows)} rows tried is one 1 and two 0: these are one-hot labels, not probabilities. "
-                "Give the function that returns probabilities, such as predict_proba."
-            )
+        rows = self.past_rows
+        if rows is None or self.past is None or not known.any():
+            return None
+        at = np.flatnonzero(known)
+        stop = int(at[-1]) + 1
+        earliest = 0 if self.reads_bars else first_complete_row(rows[:stop])
+        start = max(earliest, int(at[0]) - self.context, 0 if most is None else stop - most)
+        found = np.full((len(rows), 3), np.nan)
+        if start < stop and self.score is not None:
+            found[start:stop] = self.score(self.past.take(slice(start, stop)))
+        elif start < stop:
+            found[start:stop] = self.predict_logits(rows[start:stop])
+        return found
 
-    def _checked_output(self, rows: FloatArray) -> FloatArray:
-        given = self.predict(filled(rows))
-        expected = f"predict: expected logits or probabilities of shape {(len(rows), 3)} for {len(rows)} rows"
-        remedy = "Return one row per bar, in the order SELL, HOLD, BUY."
-        try:
-            output = np.array(given, dtype=np.float64)
-        except (TypeError, ValueError):
-            what = repr(given) if isinstance(given, str) else f"{kind_of(given)} that is not an array of numbers"
-            raise UsageError(f"{expected}, got {what:.80}. {remedy}") from None
-        if output.shape != (len(rows), 3):
-            flat = output.reshape(-1)
-            if len(flat) == len(rows) > 1 and np.isin(flat, (-1, 0, 1, 2)).all():
-                remedy = (
-                    "These look like labels, one per row. Give the function that returns probabilities, such as predict_proba."
-                )
-            raise UsageError(f"{expected}, got {'None' if given is None else output.shape}. {remedy}")
-        return output
+    @property
+    def able(self) -> BoolArray:
+        """The tested bars at which the model should have an output, (n_bars,)."""
+        if self.reads_bars:
+            able, first = self.tested.copy(), 0
+        else:
+            able, first = self.tested & np.isfinite(self.rows).all(axis=1), self.first_row
+        able[: first + self.context] = False
+        return able
+
+    def check_predict(self) -> None:
+        """Call the model once, on the last complete rows, to refuse a function that is not a model; raises UsageError."""
+        rows = self.rows[self.first_row :][-TRIED_ROWS:]
+        if len(rows):
+            check_output(self.predict, rows)
 
     @cached_property
-    def matching_network(self) -> MatchingNetwork | None:
-        """The network of another setting that reproduces the fingerprint, where the loaded one does not."""
-        if self.loaded is None or self.checkpoint is None or self.loaded.network.training:
+    def matching_network(self) -> tuple[str, LenientNetwork] | None:
+        """The setting that reproduces the fingerprint, and the network with it, where the loaded one does not."""
+        if self.loaded is None or self.loaded.is_training or self.loaded.fingerprint_difference() <= FINGERPRINT_TOLERANCE:
             return None
-        if fingerprint_difference(self.loaded.network, self.checkpoint) <= FINGERPRINT_TOLERANCE:
-            return None
-        return find_matching_network(self.checkpoint)
+        return self.loaded.with_other_setting()
 
     def windows(self, random: np.random.Generator, extra: int, count: int) -> tuple[list[FloatArray], int]:
         """Return random windows of consecutive served rows, each of the context and ``extra`` rows, and that length."""
@@ -311,6 +280,14 @@ class Subject:
             return [], length
         starts = random.integers(0, len(rows) - length + 1, count).tolist()
         return [rows[start : start + length].copy() for start in starts], length
+
+    def bar_windows(self, random: np.random.Generator, extra: int, count: int) -> tuple[list[Bars], int]:
+        """Return random windows of consecutive bars, each of the context and ``extra`` bars, and that length."""
+        length = self.context + extra
+        if len(self.bars) < length:
+            return [], length
+        starts = random.integers(0, len(self.bars) - length + 1, count).tolist()
+        return [self.bars.take(slice(start, start + length)) for start in starts], length
 
     @cached_property
     def probabilities(self) -> FloatArray:
@@ -355,20 +332,3 @@ def highest_class(logits: FloatArray) -> IntArray:
     """Return the class of each row's highest logit, (n,); -1 if a logit is missing."""
     scored = np.asarray(np.isfinite(logits).all(axis=1))
     return np.where(scored, np.where(scored[:, None], logits, 0.0).argmax(axis=1), NO_LABEL).astype(np.int8)
-
-
-def first_complete_row(rows: FloatArray) -> int:
-    """Return the length of the warm-up: the first row by which every column has had a value, else n."""
-    known = np.isfinite(rows)
-    if not known.any(axis=0).all():
-        return len(rows)
-    return int(known.argmax(axis=0).max()) if rows.size else len(rows)
-
-
-def filled(rows: FloatArray) -> FloatArray:
-    """Replace missing values by the column's last known value, 0 before the first. *Causality: row t uses rows <= t.*"""
-    known = np.isfinite(rows)
-    if known.all():
-        return rows
-    last = np.maximum.accumulate(np.where(known, np.arange(len(rows))[:, None], -1), axis=0)
-    return np.asarray(np.where(last >= 0, rows[np.maximum(last, 0), np.arange(rows.shape[1])], 0.0))

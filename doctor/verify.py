@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from ..arrays import Progress
+from ..arrays import FloatArray, Progress
 from ..data.bars import Bars
 from ..errors import RangeError
 from ..models.checkpoint import Checkpoint
-from ..models.kinds.network_model import network_of
+from ..models.model import ScoresSingly
 from ..models.model_signals import ModelSignals
 from ..models.signals import NO_SIGNAL
 from ..strategies.base import Strategy
@@ -22,6 +21,7 @@ from .checks.serving_parity import CHECK as SERVING_PARITY
 from .finding import BROKEN, OK, UNCHECKED, Finding
 
 BATCHED_BARS = 200
+FEW_BATCHED_BARS = 60  # where each bar needs a separate call
 LONGEST_WARMUP = 1_200  # assumed where a strategy states none
 LARGEST_DIFFERENCE = 1e-4
 
@@ -32,32 +32,41 @@ def _no_progress(done: int, total: int) -> None:
 
 def verify_batch(checkpoint: Checkpoint, bars: Bars, *, progress: Progress = _no_progress) -> Finding:
     """Score the last bars in batches and one by one; the logits must agree."""
-    from ..models.kinds.network import architecture_of, load_network
-    from ..models.kinds.scoring import ScoringOptions, score
-
-    part = _last_bars(checkpoint, bars, BATCHED_BARS, "batch")
-    architecture, network = architecture_of(checkpoint), load_network(checkpoint)
-    rows = checkpoint.schema.rows(part)
-    first = len(part) - BATCHED_BARS
-    logits = partial(
-        score, network, rows, part, architecture=architecture, warmup_bars=checkpoint.schema.warmup_bars, first=first
-    )
-    sizes = (1, 2, 5)
+    model = checkpoint.model
+    singly = model if isinstance(model, ScoresSingly) else None
+    count, sizes = (BATCHED_BARS, (1, 2, 5)) if singly else (FEW_BATCHED_BARS, (1, 7, 64))
+    part = _last_bars(checkpoint, bars, count, singly.chunk_bars if singly else 0)
+    first = len(part) - count
     progress(0, 1 + len(sizes))
-    alone = logits(options=ScoringOptions(bar_by_bar=True))
+    alone = singly.logits_bar_by_bar(part, first=first) if singly else _each_alone(checkpoint, part, first)
     if not np.isfinite(alone[first:]).any():
         return Finding(
             check="batch",
             severity=UNCHECKED,
-            message=f"None of the {BATCHED_BARS} bars has finite logits, so there is nothing to compare.",
+            message=f"None of the {count} bars has finite logits, so there is nothing to compare.",
             remedy="Examine the checkpoint with flagbt doctor: its weights may have diverged.",
         )
     off = 0.0
     for done, n in enumerate(sizes, 1):
         progress(done, 1 + len(sizes))
-        batched = logits(options=ScoringOptions(batch_chunks=n))
-        off = max(off, float(np.nanmax(np.abs(batched - alone))))
-    return _compared("batch", off, f"{BATCHED_BARS} bars scored one by one and in batches of 1, 2 and 5 chunks")
+        batched = model.logits(part, device="cpu", batch_size=n)
+        off = max(off, _largest_difference(batched[first:], alone[first:]))
+    what = f"{count} bars scored one by one and in batches of {sizes[0]}, {sizes[1]} and {sizes[2]}"
+    return _compared("batch", off, f"{what} chunks" if singly else what)
+
+
+def _each_alone(checkpoint: Checkpoint, bars: Bars, first: int) -> FloatArray:
+    """Return the logits (n_bars, 3) of the bars from ``first`` on, each computed as the last bar after its warm-up only."""
+    model, found = checkpoint.model, np.full((len(bars), 3), np.nan)
+    for t in range(first, len(bars)):
+        found[t] = model.logits(bars.take(slice(t - model.warmup_bars, t + 1)), device="cpu")[-1]
+    return found
+
+
+def _largest_difference(one: FloatArray, other: FloatArray) -> float:
+    """Return the largest difference; infinite where only one has an answer."""
+    has = np.isfinite(one), np.isfinite(other)
+    return float(np.where(has[0] == has[1], np.where(has[0], np.abs(one - other), 0.0), np.inf).max())
 
 
 def verify_warmup(
@@ -137,12 +146,11 @@ def verify_parity(checkpoint: Checkpoint, bars: Bars) -> Finding:
     return replace(SERVING_PARITY.run(subject_of_checkpoint(checkpoint, bars)), check=SERVING_PARITY.name)
 
 
-def _last_bars(checkpoint: Checkpoint, bars: Bars, kept: int, name: str) -> Bars:
-    warmup = ModelSignals(checkpoint=checkpoint).warmup_bars
+def _last_bars(checkpoint: Checkpoint, bars: Bars, kept: int, more: int) -> Bars:
+    warmup = checkpoint.model.warmup_bars
     if len(bars) < warmup + kept:
-        raise RangeError(f"verify {name}: expected {warmup + kept:,} bars or more, got {len(bars):,}. Give more bars.")
-    chunk = network_of(checkpoint).architecture.chunk_bars
-    return bars.take(slice(max(0, len(bars) - warmup - kept - chunk), len(bars)))
+        raise RangeError(f"verify batch: expected {warmup + kept:,} bars or more, got {len(bars):,}. Give more bars.")
+    return bars.take(slice(max(0, len(bars) - warmup - kept - more), len(bars)))
 
 
 def _compared(check: str, off: float, what: str) -> Finding:

@@ -109,7 +109,7 @@ class Checkpoint:
     @property
     def unknown(self) -> list[str]:
         """What its kind needs and the import did not declare, as keys of ``DECLARATIONS``; empty for one trained here."""
-        needs = find_kind(self.kind).needs
+        needs = self.model.needs
         stated = {key for key in DECLARATIONS if self.values[key]} | ({"ranges"} if self.values.get("bars_seen") else set())
         return [key for key in DECLARATIONS if key in needs and key not in stated]
 
@@ -349,9 +349,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     missing = [key for key in (*IDENTITY, "calibrations", "data") if key not in values]
     if missing:
         raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}. Copy the checkpoint again from its source.")
-    from .checkpoint_fields import check_fields  # which needs this module
+    from .checkpoint_fields import check_fields, check_kind  # which need this module
 
     checkpoint = Checkpoint(folder, values)
+    check_kind(checkpoint, path)
     try:
         check_fields(checkpoint)
     except (FlagbtError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from ..errors import CheckpointError, StrategyError, UsageError
 from .checkpoint import PURPOSES, Checkpoint
 from .owner_options import NONE_SEEN, UNKNOWN_SEEN
+from .registry import find_kind
 
 
 def check_fields(checkpoint: Checkpoint) -> None:
@@ -39,3 +43,18 @@ def check_fields(checkpoint: Checkpoint) -> None:
             continue
         if three is None or len(three) != 3 or not np.isfinite(three).all():
             raise ValueError(f"{name} are not three finite numbers.")
+
+
+def check_kind(checkpoint: Checkpoint, path: Path) -> None:
+    """Refuse a checkpoint whose kind no installed package offers, or a broken one; its files are not at fault."""
+    values, versions = checkpoint.values["architecture"], checkpoint.values.get("versions")
+    if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
+        return  # it is damaged, which is reported with its other fields
+    try:
+        find_kind(checkpoint.kind)
+    except UsageError as error:
+        made = [f"{name} {version}" for name, version in versions.items()] if isinstance(versions, dict) else []
+        with_ = f" It was made with {', '.join(made)}." if made else ""
+        raise CheckpointError(f"{path}: {error} Or install the package that offers it.{with_}") from None
+    except StrategyError as error:
+        raise CheckpointError(f"{path}: {error}") from error

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import __version__
 from ..arrays import JsonObject
 from ..data.bars import Bars
 from ..data.feature_schema import FeatureSchema
@@ -22,12 +21,12 @@ from ..errors import CheckpointError, RangeError, UsageError
 from ..storage.atomic_files import json_text, new_folder, sha256_of
 from .calibration import Calibration
 from .checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
-from .checkpoint_model import CheckpointModel, ModelParts, installed_version
+from .checkpoint_model import CheckpointModel, ModelParts
 from .decision import Decision
 from .import_trial import try_model
 from .outputs import Outputs
 from .owner_options import NONE_SEEN, UNKNOWN_SEEN
-from .registry import find_kind, kind_names, name_of_kind
+from .registry import find_kind, kind_names, name_of_kind, versions_of
 from .text_read import WHAT, check_past
 
 
@@ -181,7 +180,7 @@ def _values(
         **known,
         "metrics": {},
         "calibrations": {"default": {"calibration": Calibration().to_json(), "decision": Decision().to_json()}},
-        "versions": {"flagbt": __version__, **{each: installed_version(each) for each in kind.libraries}},
+        "versions": versions_of(kind),
         "files": {each: sha256_of(folder / each) for each in kind.files if (folder / each).is_file()},
         **(parts.more or {}),
     }

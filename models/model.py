@@ -84,3 +84,72 @@ class ReadsRows(Protocol):
 
         *Causality: row t uses rows t - context_bars .. t.*
         """
+
+
+@runtime_checkable
+class ScoresSingly(Protocol):
+    """A model that scores bars in chunks and can score each bar alone as well, as a live system does."""
+
+    @property
+    def chunk_bars(self) -> int:
+        """Bars of a chunk."""
+
+    def logits_bar_by_bar(self, bars: Bars, *, first: int) -> FloatArray:
+        """Return the logits (n_bars, 3) of the bars from position ``first`` on, each scored alone; NaN before."""
+
+
+@runtime_checkable
+class HasAdapter(Protocol):
+    """A network with a fine-tuned adapter, which can be loaded even where its files are damaged or incomplete."""
+
+    def load_leniently(self) -> LenientNetwork:
+        """Load what fits; raises CheckpointError where the base cannot be read."""
+
+
+class LenientNetwork(Protocol):
+    """A network that was loaded from damaged or incomplete files, on the CPU, with its adapter not merged.
+
+    Its fingerprint is the rows that its training stored, with their logits.
+    """
+
+    @property
+    def damaged(self) -> str:
+        """Which weight file is missing or changed; empty if none."""
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it is in training mode, with dropout on."""
+
+    @property
+    def stored_tensors(self) -> int:
+        """Number of tensors in the adapter's file."""
+
+    def logits_of_rows(self, rows: FloatArray) -> FloatArray:
+        """Return the logits (n, 3) of consecutive rows (n, F)."""
+
+    def fingerprint(self) -> tuple[FloatArray, FloatArray]:
+        """Return the stored rows (n, F), and the stored logits of the last of them (m, 3)."""
+
+    def fingerprint_difference(self) -> float:
+        """Return the largest difference between its logits and the stored ones."""
+
+    def adapter_faults(self) -> list[str]:
+        """Return what is missing, unexpected or different in the adapter, one text each, against its file."""
+
+    def adapter_norms(self) -> tuple[float, ...]:
+        """Return the norm of each low-rank update's second matrix, which is zero before any training."""
+
+    def adapter_effect(self) -> float:
+        """Return the mean change of the fingerprint's logits when the adapter is switched off."""
+
+    def batch_difference(self, rows: FloatArray, last: int) -> float:
+        """Return the largest change of the logits of the ``last`` rows when others are in the batch."""
+
+    def half_precision(self, rows: FloatArray, last: int) -> tuple[float, float]:
+        """Return the largest change of the logits of the ``last`` rows in bfloat16, and the share of classes that change."""
+
+    def reloaded(self) -> LenientNetwork:
+        """Load the network of the same files again."""
+
+    def with_other_setting(self) -> tuple[str, LenientNetwork] | None:
+        """Return the setting that reproduces the fingerprint, in words, and that network; None if none does."""

@@ -9,7 +9,7 @@ from ..data.bars import Bars
 from ..data.features import FeatureSet, feature_set
 from ..data.plugins import blamed_on
 from ..doctor.checks.lookahead_features import ROUNDING, reach_ahead, rows_repeat
-from ..doctor.subject import FeatureTable
+from ..doctor.feature_table import FeatureTable
 from ..errors import RangeError, kind_of, quoted_value
 from .contract import broken, fixed_random, generated_bars, part_of
 

@@ -13,7 +13,7 @@ from ..doctor.checkpoint_subject import subject_of_checkpoint
 from ..doctor.diagnose import DiagnosisRequest, Part, diagnose_request
 from ..doctor.examine import examine
 from ..doctor.finding import Diagnosis
-from ..doctor.subject import Predict
+from ..doctor.model_output import Predict
 from ..errors import UsageError, check_known, python_words, quoted_value
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..results.run_record import RunRecord

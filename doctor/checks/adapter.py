@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ...models.checkpoint import Checkpoint
 from ..check import Check, Need, Symptom
 from ..counterfactual import with_matching_network
 from ..finding import BROKEN, OK, Evidence, Finding
-from ..lenient_load import FINGERPRINT_TOLERANCE, LenientCheckpoint, fingerprint_difference, stored_adapter
-from ..subject import Subject
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from ..subject import FINGERPRINT_TOLERANCE, Subject
 
 EMPTY_NORM = 1e-9
-CHECKPOINT = Need(
-    lambda subject: "It needs a flagbt checkpoint." if subject.loaded is None or subject.checkpoint is None else ""
-)
+
+
+def _has_none(subject: Subject) -> str:
+    if subject.checkpoint is None:
+        return "It needs a flagbt checkpoint."
+    return "" if subject.loaded is not None else f"Models of the kind '{subject.checkpoint.kind}' have no adapter."
+
+
+ADAPTER = Need(_has_none)
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,9 @@ class AdapterState(Evidence):
 
 def _run(subject: Subject) -> Finding:
     """Compare the LoRA matrices and the head in the network with the checkpoint's file."""
-    loaded, checkpoint = subject.loaded, subject.checkpoint
+    loaded = subject.loaded
     assert loaded is not None
-    assert checkpoint is not None
-    from ...models.kinds.network import adapter_state  # imports torch
-
-    stored, state = stored_adapter(checkpoint), adapter_state(loaded.network)
-    faults = _faults(loaded, stored, state)
-    norms = tuple(float(tensor.norm()) for key, tensor in state.items() if "lora_B" in key)
+    faults, norms = loaded.adapter_faults(), loaded.adapter_norms()
     if norms and all(norm < EMPTY_NORM for norm in norms):
         faults.append("every lora_B is zero: the adapter was not loaded or not trained")
     examined = {"lora_matrices": len(norms)}
@@ -64,7 +58,7 @@ def _run(subject: Subject) -> Finding:
             evidence=AdapterState(tuple(faults), norms),
             examined=examined,
         )
-    off = fingerprint_difference(loaded.network, checkpoint)
+    off = loaded.fingerprint_difference()
     if faults:
         return Finding(
             severity=BROKEN,
@@ -78,10 +72,10 @@ def _run(subject: Subject) -> Finding:
             evidence=AdapterState(tuple(faults), norms),
             examined=examined,
         )
-    found = AdapterState((), norms, effect := _effect(loaded, checkpoint))
+    found = AdapterState((), norms, effect := loaded.adapter_effect())
     return Finding(
         severity=OK,
-        message=f"All {len(stored)} tensors are loaded; lora_B norms {min(norms, default=0):.2g} .. "
+        message=f"All {loaded.stored_tensors} tensors are loaded; lora_B norms {min(norms, default=0):.2g} .. "
         f"{max(norms, default=0):.2g}, {found.empty} of {len(norms)} empty; switching the adapter off changes the logits by "
         f"{effect:.2g} on average.",
         value=effect,
@@ -91,45 +85,13 @@ def _run(subject: Subject) -> Finding:
     )
 
 
-def _faults(loaded: LenientCheckpoint, stored: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Return what is missing, unexpected or different in a loaded adapter: the tensors of its file, and those in memory."""
-    import torch
-
-    faults = []
-    if loaded.missing:
-        has_head = any("head" in each for each in loaded.missing)
-        what = "among them the head, so a new random head is used" if has_head else "their initial values are used"
-        faults.append(f"adapter.safetensors lacks {len(loaded.missing)} tensors ({', '.join(loaded.missing[:3])}): {what}")
-    if loaded.unexpected:
-        faults.append(f"adapter.safetensors has {len(loaded.unexpected)} unused tensors ({', '.join(loaded.unexpected[:3])})")
-    shared = [key for key, tensor in stored.items() if key in state and state[key].shape == tensor.shape]
-    differ = [key for key in shared if not torch.allclose(state[key].float(), stored[key].float(), atol=1e-6)]
-    if differ:
-        faults.append(f"{len(differ)} of {len(stored)} tensors in memory differ from adapter.safetensors ({differ[0]})")
-    return faults
-
-
-def _effect(loaded: LenientCheckpoint, checkpoint: Checkpoint) -> float:
-    """Return the mean change of the fingerprint's logits when the adapter is switched off."""
-    import torch
-
-    from ...models.kinds.network import read_tensors
-
-    rows = read_tensors(checkpoint.folder / "fingerprint.safetensors")["rows"][None]
-    with torch.no_grad():
-        on = loaded.network(rows)
-        with loaded.network.disable_adapter():
-            off = loaded.network(rows)
-    return float((on - off).abs().mean())
-
-
 CHECK = Check(
     name="adapter",
     rank=50,
     method="compare LoRA matrices and head with the file; norms; logits with the adapter off",
     run=_run,
     evidence=AdapterState,
-    needs=(CHECKPOINT,),
+    needs=(ADAPTER,),
     causes=(Symptom.WRONG_OUTPUT,),
     undo=lambda subject, _found: with_matching_network(subject),
 )

@@ -37,7 +37,7 @@ def _run(subject: Subject) -> Finding:
         by_class=tuple(reliability(p, y).errors.tolist()),
         stored=None if corrected is None else expected_calibration_error(corrected, y),
     )
-    stored = "" if found.stored is None else f" With the stored calibration it is {found.stored:.3f}."
+    stored = "" if found.stored is None else f" With {subject.calibrated_by} it is {found.stored:.3f}."
     each = ", ".join(f"{c} {error:.3f}" for c, error in zip(CLASS_NAMES, found.by_class, strict=True))
     nll, constant = negative_log_likelihood(p, y), negative_log_likelihood(np.tile(class_shares(y), (len(y), 1)), y)
     severity = SUSPECT if ece > SUSPECT_ECE else WARNING if ece > LARGEST_ECE else OK

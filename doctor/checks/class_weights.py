@@ -76,7 +76,7 @@ def _run(subject: Subject) -> Finding:
             value=found.explained,
             limit=HARMLESS_LOG_WEIGHT,
             message=f"{facts}: the class weights shift the predictions"
-            f"{', and the stored calibration corrects it' if is_corrected else ''}.",
+            f"{f', and {subject.calibrated_by} corrects it' if is_corrected else ''}.",
             remedy="Subtract log(weights) from the logits (a calibration), or train without weights.",
             otherwise="If the weights were not the cause, subtracting log(weights) would not restore the shares.",
             evidence=found,

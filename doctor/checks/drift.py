@@ -11,10 +11,11 @@ from ...arrays import BoolArray, FloatArray
 from ...data.bars import Bars
 from ...reports.page import render
 from ..cheap_learners import domain_auc
-from ..check import KNOWN_INPUT, Check, Need, Symptom
+from ..check import KNOWN_INPUT, ROWS, Check, Need, Symptom
 from ..counterfactual import Ablation, compare_outputs, has_collapsed, logits_for_rows
+from ..feature_table import FeatureTable
 from ..finding import OK, SUSPECT, WARNING, Evidence, Finding, skipped
-from ..subject import FeatureTable, Subject
+from ..subject import Subject
 
 LARGEST_OUTSIDE = 0.10
 LARGEST_PSI = 0.25
@@ -207,7 +208,7 @@ CHECK = Check(
     "level or left that range for good",
     run=_run,
     evidence=ColumnDrift,
-    needs=(KNOWN_INPUT, TRAINING_BARS),
+    needs=(ROWS, KNOWN_INPUT, TRAINING_BARS),
     causes=(Symptom.WRONG_OUTPUT,),
     undo=_undo,
     draw=_draw,

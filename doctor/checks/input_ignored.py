@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..check import Check, Symptom
+from ..check import ROWS, Check, Symptom
 from ..counterfactual import with_training_rows
+from ..feature_table import filled
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
-from ..subject import Subject, filled
+from ..subject import Subject
 
 SHUFFLED_ROWS = 3_000
 SMALLEST_EFFECT = 0.01
@@ -67,7 +68,7 @@ CHECK = Check(
     method="shuffle the rows over the bars; the logits must change",
     run=_run,
     evidence=InputEffect,
-    needs=(),
+    needs=(ROWS,),
     causes=(Symptom.WRONG_OUTPUT,),
     follows=("lookahead-model", "adapter"),
     undo=lambda subject, _found: with_training_rows(subject),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +10,12 @@ from ...arrays import FloatArray
 from ..check import Check, Symptom
 from ..counterfactual import with_matching_network
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
-from ..lenient_load import FINGERPRINT_TOLERANCE, fingerprint_difference
-from ..subject import Subject
+from ..subject import FINGERPRINT_TOLERANCE, Subject
 
 WINDOWS = 4
 WATCHED_ROWS = 64
+BAR_WINDOWS, WATCHED_BARS = 2, 24
+ALONE_AT = np.array([-24, -17, -8, -1])  # of the watched bars
 LARGEST_MOVE = 1e-3
 LARGEST_MOVE_UNKNOWN_CONTEXT = 0.02
 
@@ -34,17 +34,19 @@ class LogitMoves(Evidence):
 
 def _run(subject: Subject) -> Finding:
     """Compare the logits in repeated calls, with padding, with a different history, in a batch and in bfloat16."""
+    if subject.reads_bars:
+        return _on_bars(subject)
     random = subject.random(13)
     limit = LARGEST_MOVE if subject.context_bars is not None else LARGEST_MOVE_UNKNOWN_CONTEXT
     faults: list[tuple[str, float]] = []
     matching = None
-    if subject.loaded is not None and subject.checkpoint is not None:
-        if subject.loaded.network.training:
+    if subject.loaded is not None:
+        if subject.loaded.is_training:
             faults.append(("the network is in training mode: dropout is on", float("nan")))
-        off = fingerprint_difference(subject.loaded.network, subject.checkpoint)
+        off = subject.loaded.fingerprint_difference()
         if off > FINGERPRINT_TOLERANCE:
             matching = subject.matching_network
-            cure = f"; with {matching.setting} they are reproduced" if matching else ""
+            cure = f"; with {matching[0]} they are reproduced" if matching else ""
             why = f"{cure}: a setting that no tensor's shape shows, or another base"
             faults.append((f"the fingerprint's logits are off by {off:.3g}{why}", off))
     windows, length = subject.windows(random, WATCHED_ROWS, WINDOWS)
@@ -55,7 +57,7 @@ def _run(subject: Subject) -> Finding:
     examined = {"invariance_windows": len(windows)}
     notes = _precision(subject, windows)
     worst = max((value for _, value in faults if np.isfinite(value)), default=0.0)
-    found = LogitMoves(tuple(faults), len(windows), matching.setting if matching else "")
+    found = LogitMoves(tuple(faults), len(windows), matching[0] if matching else "")
     if faults:
         return Finding(
             severity=BROKEN,
@@ -100,15 +102,8 @@ def _moves(subject: Subject, rows: FloatArray, limit: float) -> list[tuple[str, 
             continue
         if off > limit:
             found.append((f"{what} (off by {off:.2g})", off))
-    if subject.loaded is not None:
-        import torch
-
-        with torch.no_grad():
-            one = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))[None]
-            several = torch.cat([one.flip(1), one, torch.zeros_like(one)])
-            off = float((subject.loaded.network(several)[1] - subject.loaded.network(one)[0])[-WATCHED_ROWS:].abs().max())
-        if off > limit:
-            found.append((f"in a batch with others (off by {off:.2g})", off))
+    if subject.loaded is not None and (off := subject.loaded.batch_difference(rows, WATCHED_ROWS)) > limit:
+        found.append((f"in a batch with others (off by {off:.2g})", off))
     return found
 
 
@@ -116,15 +111,54 @@ def _precision(subject: Subject, windows: list[FloatArray]) -> str:
     """Return a note on the effect of bfloat16, which is not a fault."""
     if subject.loaded is None or not windows:
         return ""
-    import torch
-
-    rows = torch.from_numpy(np.ascontiguousarray(windows[0], dtype=np.float32))[None]
-    with torch.no_grad():
-        plain = subject.loaded.network(rows)[0, -WATCHED_ROWS:]
-        half = copy.deepcopy(subject.loaded.network).to(torch.bfloat16)(rows.to(torch.bfloat16))[0, -WATCHED_ROWS:].float()
-    flips = float((plain.argmax(-1) != half.argmax(-1)).float().mean())
-    change = float((plain - half).abs().max())
+    change, flips = subject.loaded.half_precision(windows[0], WATCHED_ROWS)
     return f"; in bfloat16 they change by up to {change:.2g}, and {100 * flips:.0f} % of the classes flip"
+
+
+def _on_bars(subject: Subject) -> Finding:
+    """Compare the logits of a model that reads bars in repeated calls, alone, and with other bars before."""
+    windows, length = subject.bar_windows(subject.random(13), WATCHED_BARS, BAR_WINDOWS)
+    if not windows:
+        return skipped(f"There are fewer than {length:,} bars.", "Give a longer range.")
+    moves: dict[str, float] = {}
+    for bars in windows:
+        base = subject.logits_on(bars)
+        alone = np.array([subject.logits_on(bars.take(slice(t - subject.context, t + 1)))[-1] for t in ALONE_AT + length])
+        tries = {
+            "scored twice": (subject.logits_on(bars), base),
+            "alone, with the history of its warm-up only": (alone, base[ALONE_AT]),
+            "with fewer bars before": (
+                subject.logits_on(bars.take(slice(7, None)))[-WATCHED_BARS + 7 :],
+                base[-WATCHED_BARS + 7 :],
+            ),
+        }
+        for what, (one, other) in tries.items():
+            off = np.where(np.isfinite(one) == np.isfinite(other), np.nan_to_num(np.abs(one - other)), np.inf)
+            moves[what] = max(moves.get(what, 0.0), float(off.max()))
+    found, worst = LogitMoves(tuple(moves.items()), len(windows)), max(moves.values())
+    faults = [f"{what} (off by {off:.2g})" for what, off in moves.items() if off > LARGEST_MOVE]
+    examined = {"invariance_windows": len(windows)}
+    if faults:
+        return Finding(
+            severity=BROKEN,
+            value=worst,
+            limit=LARGEST_MOVE,
+            message=f"The logits of a bar depend on more than the bars of its warm-up: {'; '.join(faults)}.",
+            remedy="Remove its state, and what it takes from the other bars of a call, such as a scale; or state a longer "
+            "warm-up.",
+            otherwise="If they depended on these bars only, the logits would agree to rounding.",
+            evidence=found,
+            examined=examined,
+        )
+    return Finding(
+        severity=OK,
+        message=f"Logits repeat, and are the same alone and with fewer bars before ({len(windows)} windows of {length:,} "
+        "bars).",
+        value=worst,
+        limit=LARGEST_MOVE,
+        evidence=found,
+        examined=examined,
+    )
 
 
 CHECK = Check(

@@ -14,7 +14,7 @@ from ..check import FEWEST_LABELLED_BARS, KNOWN_INPUT, LABELS, Check, Symptom
 from ..counterfactual import Ablation, compare_outputs
 from ..direction_auc import aucs, blocks_of
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
-from ..subject import Subject, first_complete_row
+from ..subject import Subject
 
 SMALLEST_LABEL_GAIN = 0.02
 MOST_KNOWN_ROWS = 12_000
@@ -114,16 +114,14 @@ def _labelled_logits(subject: Subject) -> tuple[FloatArray, IntArray, BoolArray]
     The order of the classes is a property of the model, so a serving fault or a weak test year must not hide it.
     """
     assert subject.labels is not None
-    past, labels, rows = subject.past, subject.past_labels, subject.past_rows
-    if past is None or labels is None or rows is None or subject.training is None:
+    labels = subject.past_labels
+    if labels is None or subject.training is None:
         return subject.logits, subject.labels, subject.evaluated
-    known = subject.training if subject.validation is None else subject.training | subject.validation
-    at = np.flatnonzero(known & (labels >= 0))
-    stop = int(at[-1]) + 1
-    start = max(first_complete_row(rows[:stop]), int(at[0]) - subject.context, stop - MOST_KNOWN_ROWS)
-    logits = np.full((len(labels), 3), np.nan)
-    logits[start:stop] = subject.predict_logits(rows[start:stop])
-    return logits, labels, known & (labels >= 0) & np.isfinite(logits).all(axis=1)
+    known = (subject.training if subject.validation is None else subject.training | subject.validation) & (labels >= 0)
+    logits = subject.past_logits(known, MOST_KNOWN_ROWS)
+    if logits is None:
+        return subject.logits, subject.labels, subject.evaluated
+    return logits, labels, known & np.isfinite(logits).all(axis=1)
 
 
 def _row_losses(z: FloatArray, y: IntArray) -> FloatArray:

@@ -95,9 +95,9 @@ def _near(some: BoolArray, others: BoolArray, distance: int) -> BoolArray:
 
 
 def _memory_score(subject: Subject) -> MemoryScore | None:
-    """Score a memorising learner on a shuffled and on a purged split; None with too few labelled rows."""
+    """Score a memorising learner on a shuffled and on a purged split; None with too few labelled rows, or none."""
     past, labels = (subject.past_rows, subject.past_labels) if subject.past is not None else (subject.rows, subject.labels)
-    if labels is None or past is None:
+    if labels is None or past is None or subject.reads_bars:
         return None
     usable = np.flatnonzero((labels >= 0) & np.isfinite(past).all(axis=1))[-SPLIT_ROWS:]
     if len(usable) < 1_000:

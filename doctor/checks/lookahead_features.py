@@ -10,11 +10,12 @@ import numpy as np
 
 from ...arrays import FloatArray
 from ...data.bars import Bars
-from ..check import Check, Symptom
+from ..check import KNOWN_INPUT, ROWS, Check, Symptom
 from ..counterfactual import with_live_bars
+from ..feature_table import FeatureTable, first_complete_row
 from ..finding import BROKEN, OK, SUSPECT, Evidence, Finding
 from ..perturbed_bars import Reach, perturb_future, reach_between
-from ..subject import FeatureTable, Subject, first_complete_row
+from ..subject import Subject
 
 MOMENTS = 48
 WHOLE_MOMENTS = 3
@@ -161,6 +162,7 @@ CHECK = Check(
     "ahead",
     run=_run,
     evidence=FeatureReach,
+    needs=(ROWS, KNOWN_INPUT),
     causes=(Symptom.HIGH_SCORE,),
     undo=lambda subject, _found: with_live_bars(subject),
 )

@@ -10,10 +10,12 @@ from ...arrays import FloatArray
 from ..check import Check, Symptom
 from ..counterfactual import with_live_bars
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
+from ..perturbed_bars import perturb_future
 from ..subject import Subject
 
 WINDOWS = 12
 WATCHED_ROWS = 64
+BAR_WINDOWS, WATCHED_BARS = 4, 24
 LARGEST_MOVE = 1e-3
 
 
@@ -28,11 +30,13 @@ class ModelReach(Evidence):
 
 def _run(subject: Subject) -> Finding:
     """Change the rows after t: the logits up to t must not change."""
+    if subject.reads_bars:
+        return _on_bars(subject)
     random = subject.random(4)
     windows, length = subject.windows(random, WATCHED_ROWS * 2, WINDOWS)
     if not windows:
         return skipped(f"There are fewer than {length:,} consecutive complete rows.", "Give a longer range.")
-    if not _output_repeats(subject, windows[0]):
+    if not _is_same(subject.predict_logits(windows[0]), subject.predict_logits(windows[0])):
         return skipped("Its logits differ when the same rows are scored twice, so look-ahead is unknown.", "See invariance.")
     t = length - WATCHED_ROWS - 1
     largest, far = 0.0, 0
@@ -46,22 +50,50 @@ def _run(subject: Subject) -> Finding:
         if off.max() > LARGEST_MOVE:
             far = max(far, t + 1 - int(np.argmax(off > LARGEST_MOVE)))
         largest = max(largest, float(off.max()))
-    found, examined = ModelReach(largest, far, len(windows)), {"model_windows": len(windows)}
-    if largest <= LARGEST_MOVE:
+    return _verdict(ModelReach(largest, far, len(windows)), length, "rows")
+
+
+def _on_bars(subject: Subject) -> Finding:
+    """Replace the bars after t, or leave them out: the logits up to t must not change."""
+    random = subject.random(4)
+    windows, length = subject.bar_windows(random, 2 * WATCHED_BARS, BAR_WINDOWS)
+    if not windows:
+        return skipped(f"There are fewer than {length:,} bars.", "Give a longer range.")
+    t = length - WATCHED_BARS - 1
+    largest, far = 0.0, 0
+    for number, bars in enumerate(windows):
+        base = subject.logits_on(bars)
+        if number == 0 and not _is_same(base, subject.logits_on(bars)):
+            again = "Its logits differ when the same bars are scored twice, so look-ahead is unknown."
+            return skipped(again, "See invariance.")
+        for other in (perturb_future(bars, t, random), bars.take(slice(0, t + 1))):
+            now = subject.logits_on(other)[: t + 1]
+            gone = np.isfinite(now) != np.isfinite(base[: t + 1])
+            off = np.where(gone, np.inf, np.nan_to_num(np.abs(now - base[: t + 1]))).max(axis=1)
+            if off.max() > LARGEST_MOVE:
+                far = max(far, t + 1 - int(np.argmax(off > LARGEST_MOVE)))
+            largest = max(largest, float(off.max()))
+    return _verdict(ModelReach(largest, far, len(windows)), length, "bars")
+
+
+def _verdict(found: ModelReach, length: int, what: str) -> Finding:
+    """Return the finding; ``what`` is changed after a bar, rows or bars, in windows of ``length``."""
+    examined = {"model_windows": found.windows}
+    if found.largest_move <= LARGEST_MOVE:
         return Finding(
             severity=OK,
-            message=f"In {len(windows)} windows of {length:,} rows, no logit changed with the rows after it.",
-            value=largest,
+            message=f"In {found.windows} windows of {length:,} {what}, no logit changed with the {what} after it.",
+            value=found.largest_move,
             limit=LARGEST_MOVE,
             evidence=found,
             examined=examined,
         )
     return Finding(
         severity=BROKEN,
-        value=largest,
+        value=found.largest_move,
         limit=LARGEST_MOVE,
-        message=f"The model reads later rows: if the rows after a bar are replaced, its logits up to that bar change by up to "
-        f"{largest:.3g}, as far as {far} bars before the change.",
+        message=f"The model reads later {what}: if the {what} after a bar are replaced, its logits up to that bar change by up "
+        f"to {found.largest_move:.3g}, as far as {found.bars_ahead} bars before the change.",
         remedy="Use a causal attention mask, no normalisation or pooling over the whole sequence, and train again.",
         otherwise="If the model were causal, these logits would not change.",
         evidence=found,
@@ -69,8 +101,8 @@ def _run(subject: Subject) -> Finding:
     )
 
 
-def _output_repeats(subject: Subject, rows: FloatArray) -> bool:
-    return float(np.nan_to_num(np.abs(subject.predict_logits(rows) - subject.predict_logits(rows))).max()) <= LARGEST_MOVE
+def _is_same(one: FloatArray, other: FloatArray) -> bool:
+    return float(np.nan_to_num(np.abs(one - other)).max()) <= LARGEST_MOVE
 
 
 CHECK = Check(

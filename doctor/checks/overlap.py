@@ -27,6 +27,11 @@ def _run(subject: Subject) -> Finding:
     at = np.flatnonzero(subject.tested)
     if not len(at):
         return skipped("No bar is tested.")
+    if subject.checkpoint is not None and subject.bars_seen is None:
+        return skipped(
+            "Which bars it has seen is not stated, so no score on these bars shows skill: it may be trained on them.",
+            "If you know them, import it again with --trained-on.",
+        )
     if subject.checkpoint is None and (subject.past is None or subject.training is None):
         return skipped(
             "The training bars are not known, so no score on these bars shows skill: the model may be trained on them.",
@@ -78,10 +83,10 @@ def _sums(counts: list[tuple[str, int]]) -> dict[str, int]:
 def _seen(subject: Subject) -> list[tuple[str, np.datetime64, np.datetime64]]:
     """Return (purpose, first time, end) of every range that the model has seen."""
     early, late = np.datetime64("1678-01-01", "ns"), np.datetime64("2262-01-01", "ns")
-    if subject.checkpoint is not None:
+    if subject.bars_seen is not None:
         return [
             (purpose, early if seen.start is None else seen.start, late if seen.stop is None else seen.stop)
-            for purpose, seen in subject.checkpoint.ranges.items()
+            for purpose, seen in subject.bars_seen.items()
         ]
     assert subject.past is not None
     found = []

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import FloatArray
-from ..check import Check, Symptom
+from ..check import KNOWN_INPUT, ROWS, Check, Symptom
 from ..counterfactual import with_training_rows
+from ..feature_table import FeatureTable
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
 from ..paired_rows import SAME, TRAINING_UNKNOWN, lag_of, paired_rows
-from ..subject import FeatureTable, Subject
+from ..subject import Subject
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ CHECK = Check(
     method="compare names, order, count and scale of the served columns with the training's; find columns constant in training",
     run=_run,
     evidence=SchemaFaults,
+    needs=(ROWS, KNOWN_INPUT),
     causes=(Symptom.WRONG_OUTPUT,),
     undo=lambda subject, _found: with_training_rows(subject),
 )

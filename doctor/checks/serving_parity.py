@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..check import Check, Symptom
+from ..check import KNOWN_INPUT, ROWS, Check, Symptom
 from ..counterfactual import with_training_rows
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
 from ..paired_rows import TRAINING_UNKNOWN, lag_of, paired_rows
@@ -25,7 +25,8 @@ def _run(subject: Subject) -> Finding:
     """Compare features and logits of the serving path with those of the training path on validation bars."""
     off = subject.parity(subject) if subject.parity is not None else _path_difference(subject)
     if isinstance(off, str):
-        return skipped(off, "Give the training bars: --train-data FILE, or past=.")
+        is_stored = subject.checkpoint is None or subject.loaded is not None
+        return skipped(off, "Give the training bars: --train-data FILE, or past=." if is_stored else "")
     examined = {"parity_rows": off.count}
     worst = max(off.rows, off.logits)
     late = lag_of(*paired_rows(subject)) if off.rows > off.limit and subject.trained and subject.parity is None else 0
@@ -79,6 +80,7 @@ CHECK = Check(
     method="compare rows and logits of both paths on the same bars",
     run=_run,
     evidence=ServingDifference,
+    needs=(ROWS, KNOWN_INPUT),
     causes=(Symptom.WRONG_OUTPUT,),
     follows=("lookahead-features", "schema", "lookahead-model", "adapter", "invariance", "input-ignored"),
     undo=lambda subject, _found: with_training_rows(subject),

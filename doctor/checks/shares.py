@@ -80,11 +80,13 @@ def _run(subject: Subject) -> Finding:
     """Measure predicted shares, confidence and logits; a model that cannot be run is not healthy."""
     try:
         missing = _missing_output_share(subject)
-        if missing > LARGEST_MISSING_SHARE:
-            return _missing_output(missing)
+        if missing > LARGEST_MISSING_SHARE and not subject.may_skip_bars:
+            return _missing_output(missing, "" if subject.reads_bars else " with a complete row")
         found = _output(subject)
         if found is None:
             why = "No tested bar has a complete row with the model's context before it."
+            if subject.reads_bars:
+                why = "The model has no answer on any tested bar."
             return skipped(why, "Give a longer range.")
         return replace(_verdict(subject, found), evidence=found, examined={"scored_bars": found.bars})
     except FlagbtError:
@@ -131,9 +133,11 @@ def _verdict(subject: Subject, found: OutputShares) -> Finding:
     mean = p.mean(axis=0)
     model = None if prior is None else model_verdict(mean, prior)
     signal = signal_verdict(diversity(z.argmax(axis=1).astype(np.int8), p, prior))
-    facts = f"{found} Signals: {signal.verdict if signal else 'none'}."
+    facts = f"{found} Signals: {signal.verdict if signal else 'none'}.{_calibrated(subject, z)}"
+    if missing := int((subject.able & ~scored).sum()) if subject.may_skip_bars else 0:
+        facts += f" It has no answer on {missing:,} of the tested bars, and gives no signal there."
     if model is None:
-        return _without_prior(facts, found)
+        return _without_prior(facts, found, is_checkpoint=subject.checkpoint is not None)
     facts = f"{facts} Model: {model.verdict}."
     distance = float(cast("float", model.numbers["total_variation"]))
     # 2. A collapse is a distance that the market does not explain
@@ -164,7 +168,18 @@ def _verdict(subject: Subject, found: OutputShares) -> Finding:
     return Finding(severity=severity, value=distance, limit=COLLAPSED_TOTAL_VARIATION, message=text)
 
 
-def _without_prior(facts: str, found: OutputShares) -> Finding:
+def _calibrated(subject: Subject, logits: FloatArray) -> str:
+    """Return what a run's calibration and decision make of the logits; empty where the checkpoint's own are examined."""
+    if not subject.is_run or subject.corrected is None or subject.signals is None:
+        return ""
+    mean = ", ".join(f"{c} {100 * p:.1f} %" for c, p in zip(CLASS_NAMES, subject.corrected(logits).mean(axis=0), strict=True))
+    signal = ", ".join(
+        f"{c} {100 * p:.1f} %" for c, p in zip(CLASS_NAMES, class_shares(subject.signals(logits).signal), strict=True)
+    )
+    return f" With {subject.calibrated_by} the mean probabilities are {mean}, and the signals {signal}."
+
+
+def _without_prior(facts: str, found: OutputShares, *, is_checkpoint: bool) -> Finding:
     """Return the finding where the training labels' shares are unknown."""
     return Finding(
         severity=SUSPECT if found.is_sure else WARNING if found.is_one_sided else OK,
@@ -173,25 +188,25 @@ def _without_prior(facts: str, found: OutputShares) -> Finding:
         message=f"{facts} Model: not evaluated. The training labels' shares are not known.",
         remedy="Find the cause among the other findings."
         if found.is_sure
+        else "To have them evaluated, import it with --labels and --data."
+        if is_checkpoint
         else "Give labels= and training=, so that the shares can be evaluated.",
         otherwise="A sound model is not sure of one class on nearly every bar.",
     )
 
 
 def _missing_output_share(subject: Subject) -> float:
-    """Return the share of bars without output, of the tested bars with a complete row and the model's context before it."""
-    able = subject.tested & np.isfinite(subject.rows).all(axis=1)
-    able[: subject.first_row + subject.context] = False
-    missing = np.asarray(~np.isfinite(subject.logits[able]).all(axis=1))
+    """Return the share of bars without output, of the tested bars with the model's input before them."""
+    missing = np.asarray(~np.isfinite(subject.logits[subject.able]).all(axis=1))
     return float(missing.mean()) if len(missing) else 0.0
 
 
-def _missing_output(share: float) -> Finding:
+def _missing_output(share: float, where: str) -> Finding:
     return Finding(
         severity=BROKEN if share == 1 else SUSPECT,
         value=share,
         limit=LARGEST_MISSING_SHARE,
-        message=f"The model has no finite output on {100 * share:.1f} % of the tested bars with a complete row; all other "
+        message=f"The model has no finite output on {100 * share:.1f} % of the tested bars{where}; all other "
         "numbers exclude these bars.",
         remedy="Look for overflow (float16), a division by zero, or an input length that the model does not accept.",
         otherwise="A sound model has an output for every complete row.",

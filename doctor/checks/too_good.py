@@ -12,9 +12,10 @@ from ...models.statistics import direction_auc, softmax
 from ...training.collapse_guard import LARGEST_ACCURACY_GAIN, LARGEST_DIRECTION_AUC
 from ..cheap_learners import fit_and_score
 from ..check import FEWEST_LABELLED_BARS, Check, Symptom
+from ..feature_table import first_complete_row
 from ..finding import OK, SUSPECT, Evidence, Finding, skipped
 from ..perturbed_bars import random_walk_like
-from ..subject import Subject, first_complete_row
+from ..subject import Subject
 
 WALK_BARS = 16_000
 LARGEST_WALK_AUC = 0.62
@@ -144,13 +145,13 @@ def _slack(labels: IntArray, subject: Subject) -> float:
 
 def _on_validation(subject: Subject) -> BarScore | None:
     """Score the model on the training's rows of the validation samples; None if they are not known."""
-    rows, labels, mask = subject.past_rows, subject.past_labels, subject.validation
-    if rows is None or labels is None or mask is None or mask.sum() < FEWEST_LABELLED_BARS:
+    labels, mask = subject.past_labels, subject.validation
+    if labels is None or mask is None or mask.sum() < FEWEST_LABELLED_BARS:
         return None
-    at = np.flatnonzero(mask)
-    start, stop = max(first_complete_row(rows), int(at[0]) - subject.context), int(at[-1]) + 1
-    p = np.full((len(labels), 3), np.nan)
-    p[start:stop] = softmax(subject.predict_logits(rows[start:stop]))
+    logits = subject.past_logits(mask)
+    if logits is None:
+        return None
+    p = softmax(logits)
     known = mask & (labels >= 0) & np.isfinite(p).all(axis=1)
     if known.sum() < FEWEST_LABELLED_BARS:
         return None
@@ -161,8 +162,8 @@ def _on_validation(subject: Subject) -> BarScore | None:
 
 
 def _walk_score(subject: Subject) -> WalkScore | None:
-    """Run features, labels, a cheap learner and the model on a random walk; None without labels."""
-    if subject.labelled is None:
+    """Run features, labels, a cheap learner and the model on a random walk; None without labels, or without features."""
+    if subject.labelled is None or subject.reads_bars:
         return None
     random = subject.random(5)
     spec = subject.label_spec

@@ -20,6 +20,7 @@ from .architecture import AnyArchitecture, read_architecture
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
+    from ..model import LenientNetwork
 
 BASE, ADAPTER, FINGERPRINT = "base.safetensors", "adapter.safetensors", "fingerprint.safetensors"
 WEIGHT_FILES = (BASE, ADAPTER, FINGERPRINT)
@@ -113,6 +114,32 @@ class NetworkModel(RowModel):
             receptive_bars=a.receptive_bars,
             chunk_bars=a.chunk_bars,
         )
+
+    @property
+    def chunk_bars(self) -> int:
+        """See `ScoresSingly`."""
+        return self.architecture.chunk_bars
+
+    def logits_bar_by_bar(self, bars: Bars, *, first: int) -> FloatArray:
+        """See `ScoresSingly`; on the CPU."""
+        from .network import load_network
+        from .scoring import ScoringOptions, score
+
+        return score(
+            load_network(self.checkpoint),
+            self.rows(bars),
+            bars,
+            architecture=self.architecture,
+            warmup_bars=self.schema.warmup_bars,
+            first=first,
+            options=ScoringOptions(bar_by_bar=True),
+        )
+
+    def load_leniently(self) -> LenientNetwork:
+        """See `HasAdapter`."""
+        from .lenient_network import load_leniently
+
+        return load_leniently(self.checkpoint)
 
     def key(self, bars: Bars, *, device: str, batch_size: int | None) -> JsonObject:
         """See `CheckpointModel.key`; the hardware and the number of threads too: a sum in another order can differ."""

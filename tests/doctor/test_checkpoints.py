@@ -18,12 +18,13 @@ from flagbt.data.readers import write_bars_csv
 from flagbt.data.time_range import TimeRange
 from flagbt.doctor.checkpoint_subject import subject_of_checkpoint
 from flagbt.doctor.examine import examine
+from flagbt.doctor.feature_table import FeatureTable
 from flagbt.doctor.finding import Diagnosis
-from flagbt.doctor.lenient_load import LenientCheckpoint, load_leniently
 from flagbt.doctor.registry import built_in_checks
-from flagbt.doctor.subject import FeatureTable, Subject
+from flagbt.doctor.subject import Subject
 from flagbt.errors import RangeError
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
+from flagbt.models.kinds.lenient_network import LenientCheckpoint, load_leniently
 from flagbt.models.kinds.llama import BarTransformer
 from flagbt.models.kinds.network import read_tensors, write_tensors
 from flagbt.storage.atomic_files import json_text, sha256_of

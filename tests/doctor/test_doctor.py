@@ -32,12 +32,13 @@ from flagbt.doctor.diagnose import DiagnosisRequest, diagnose_request
 from flagbt.doctor.direction_auc import auc_intervals, aucs, offset_sweep
 from flagbt.doctor.examine import examine
 from flagbt.doctor.example import LEAKING, run_example
+from flagbt.doctor.feature_table import FeatureTable
 from flagbt.doctor.finding import Diagnosis, Evidence, Finding, verdict_of
 from flagbt.doctor.page import render_diagnosis
 from flagbt.doctor.perturbed_bars import perturb_future, random_walk_like
 from flagbt.doctor.ranking import ranked
 from flagbt.doctor.registry import built_in_checks
-from flagbt.doctor.subject import FeatureTable, Subject
+from flagbt.doctor.subject import Subject
 from flagbt.errors import FlagbtError, UsageError
 from flagbt.models.checkpoint import BUNDLED, find_checkpoint
 
