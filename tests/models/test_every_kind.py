@@ -258,7 +258,7 @@ def test_whatever_decides_a_logit_is_in_the_key(
     def key(folder: Path = checkpoint.folder, bars: Bars = few, batch: int | None = None) -> str:
         try:
             return json.dumps(key_of(read_checkpoint(folder), bars, "cpu", batch), sort_keys=True)
-        except CheckpointError as error:  # a kind may load its files for the key: a refusal is no hit either
+        except CheckpointError as error:  # a kind may load its files for the key: a refusal gives no logits either
             return str(error)
 
     assert key() == key()

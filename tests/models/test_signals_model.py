@@ -181,7 +181,7 @@ def test_only_a_header_of_three_probabilities_is_recognised(name: str, content: 
     ],
 )
 def test_a_crafted_file_of_probabilities_is_refused(change: Callable[..., dict[str, np.ndarray]], bars: Bars) -> None:
-    """If it fails, a folder from elsewhere whose digests agree fails late, or trades what are no probabilities."""
+    """If it fails, a folder from elsewhere whose digests agree fails late, or trades numbers of another meaning."""
     folder = imported(table_of(bars), bars).folder
     path = folder / "signals.safetensors"
     save_file(change(load_file(path)), path)
