@@ -216,7 +216,7 @@ def test_changed_code_is_refused_and_has_another_key(file: str) -> None:
 
 
 def test_nothing_that_a_file_names_is_run(tmp_path: Path) -> None:
-    """If it fails, a checkpoint from elsewhere runs code of its own choice."""
+    """If it fails, a checkpoint from elsewhere runs code that it chooses."""
     checkpoint, bars = imported(weights(), "own_net:OwnNet"), served_bars()
     Path("evil_net.py").write_text(f"open({str(tmp_path / 'CANARY')!r}, 'w').close()\nclass Net: ...\n")
     for number, code in enumerate(("evil_net:Net", "os:abort", "os:_exit", "sys:exit", "builtins:exit", "builtins:object")):
@@ -231,12 +231,12 @@ def test_nothing_that_a_file_names_is_run(tmp_path: Path) -> None:
 
 
 def test_no_file_is_taken_for_this_kind() -> None:
-    """If it fails, any file of weights asks for code."""
+    """If it fails, any file of weights needs code."""
     assert not PythonModel.recognises(weights())
 
 
 def test_the_commands_run_it_only_where_the_user_names_it(command: Command) -> None:
-    """If it fails, the code runs without permission, or a run or a sweep cannot be repeated as its page says."""
+    """If it fails, the code runs without permission, or a run or a sweep cannot be repeated by the command on its page."""
     path, bars = net_of("mine"), served_bars()
     write_bars_csv(bars, Path("bars.csv"))
     stated_ = ("--features", "default", "--scaler", "none", "--labels", "horizon:6,0.01", "--trained-on", "none")
