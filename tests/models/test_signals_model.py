@@ -220,3 +220,21 @@ def test_run_and_sweep_take_a_file_with_gaps(bars: Bars, command: Command) -> No
     code, _, err = command("run", "--ckpt", "given", "--timerange", "20240601-20240701")
     assert code == 1
     assert "has no row for any of the 720 bars from 2024-06-01" in err
+
+
+def test_a_calibration_is_fitted_on_the_bars_with_a_row(bars: Bars, command: Command) -> None:
+    """If it fails, a gap stops a calibration, or is fitted as an answer, and the user does not learn of it."""
+    write_bars_csv(bars, Path("bars.csv"))
+    imported(table_of(bars).drop(bars.frame().index[600:700]), bars)
+    words = ("calibrate", "--ckpt", "given", "--data", "bars.csv", "--timerange", "20240110-20240210", "--force", "--json")
+    code, out, err = command(*words, "--store", "mine")
+    assert code == 0, err
+    assert any("answers at 644 of the range's 744 bars" in note for note in json.loads(out)["notes"])
+
+
+@pytest.mark.parametrize("name", ["sweep", "doctor", "calibrate"])
+def test_a_command_without_the_option_names_the_import(name: str, command: Command) -> None:
+    """If it fails, a user with a file of signals does not learn how to diagnose, calibrate or sweep it."""
+    code, _, err = command(name, "--signals", "p.csv")
+    assert code == 2
+    assert "flagbt ckpt import FILE --name NAME --model signals" in err
