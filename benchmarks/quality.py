@@ -38,6 +38,7 @@ from flagbt.data.readers import read_bars
 from flagbt.data.time_range import TimeRange
 from flagbt.models.calibration_fit import fit_calibration
 from flagbt.models.kinds.architecture import Lora
+from flagbt.models.kinds.lightgbm_model import TREES
 from flagbt.models.kinds.scoring import score
 from flagbt.models.statistics import direction_auc, scores, softmax
 from flagbt.training.base_source import BaseSource, preset_architecture
@@ -53,18 +54,8 @@ LABELS = LabelSpec()
 WEEK_BARS = 168
 DRAWS = 1000
 
-# Chosen with --year 2023
+# Chosen with --year 2023, as was TREES
 PENALTY = 0.01  # C of the logistic regression
-TREES = {
-    "n_estimators": 275,
-    "learning_rate": 0.03,
-    "num_leaves": 7,
-    "min_child_samples": 400,
-    "subsample": 0.7,
-    "subsample_freq": 1,
-    "colsample_bytree": 0.6,
-    "reg_lambda": 10.0,
-}
 PRETRAINING = SCHEDULE
 FINE_TUNING = Schedule(epochs=4, learning_rate=2e-3)
 LORA = Lora()
@@ -166,7 +157,9 @@ class Preset:
         own = samples.training[: len(task.bars)]
         validation = own & (np.arange(len(task.bars)) % 100 == 0)  # every hundredth training sample; it decides nothing
         split = Split(own, validation, samples.seen, samples.seen)
-        setup = TrainingSetup(BaseSource(self.name, architecture, DEFAULT), split, samples, schema, rows)
+        setup = TrainingSetup(
+            base_source=BaseSource(self.name, architecture, DEFAULT), split=split, samples=samples, schema=schema, rows=rows
+        )
         recipe = Recipe(lora=LORA, schedule=replace(FINE_TUNING, seed=seed), best_by="last")
         tuned = finetune(setup, recipe, base.weights, device=device)
         at = np.flatnonzero(task.scored)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from ..data.labels import CLASS_NAMES, label_spec
+from ..data.labels import label_spec
 from ..data.time_range import TimeRange
 from ..errors import UsageError
-from ..storage.untrusted_files import load_json
 from .console import epoch_table, print_line, print_table, print_warning
 from .options import (
     LARGEST_SEED,
@@ -25,7 +24,9 @@ from .options import (
     print_json,
     print_resolved,
     reading_options,
+    source_of,
 )
+from .trained_checkpoint import print_fitted, print_network
 from .training_options import checkpoint_folder, read_series
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from ..data.bars import Bars
     from ..data.reading import Reading
-    from ..models.checkpoint import Checkpoint
     from ..training.recipe import Recipe
 
 
@@ -41,6 +41,7 @@ class _Options(TypedDict):
     """The options of ``Recipe``, and how the training runs."""
 
     more_data: tuple[Path, ...]
+    model: str | None
     preset: str | None
     base: str | None
     base_layers: int | None
@@ -74,12 +75,40 @@ class _Options(TypedDict):
     overwrite: bool
 
 
+_OF_NETWORKS = (
+    "preset",
+    "base",
+    "base_layers",
+    "text_until",
+    "epochs",
+    "pretrain_epochs",
+    "objective",
+    "weight_strategy",
+    "sampler",
+    "label_smoothing",
+    "gamma",
+    "tau",
+    "beta",
+    "walk_forward",
+    "lora_rank",
+    "lora_layers",
+    "learning_rate",
+    "batch_size",
+    "device",
+    "best_by",
+    "on_collapse",
+    "control",
+    "report_to",
+    "resume",
+)
+
+
 @click.command(
     "train",
     cls=Command,
     examples=(
         "flagbt train --data btc_1h.csv --timerange -20230101 --name mine",
-        "flagbt train --data btc_1h.csv --base base --weight-strategy sqrt --on-collapse stop",
+        "flagbt train --data btc_1h.csv --model lightgbm --name trees --timerange -20230701 --validation 20230701-20240101",
     ),
 )
 @grouped("Bars", "--data", type=Place(), required=True, help="A file of bars.")
@@ -89,6 +118,7 @@ class _Options(TypedDict):
 @reading_options
 @grouped("Output", "--output", type=Place(), default=Path("checkpoints"), help="Folder of checkpoints.")
 @grouped("Output", "--name", default="flagbt", help="The checkpoint's name.")
+@grouped("Model", "--model", help="KIND or KIND:ARGUMENT: another model than a network, such as lightgbm.")
 @grouped("Base", "--preset", help="tiny, small, 88m or smollm2. Default: the base's, or tiny.")
 @grouped("Base", "--base", help="A base's name or folder, not pre-trained again; with smollm2 a model's folder or hub id.")
 @grouped("Base", "--base-layers", type=click.IntRange(1), help="Use only the first N layers of a language model.")
@@ -134,11 +164,16 @@ class _Options(TypedDict):
 @config_option
 @json_option
 def train_command(data: Path, reading: Reading, output: Path, name: str, as_json: bool, **options: Unpack[_Options]) -> None:
-    """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it."""
+    """Train a checkpoint: pre-train a base, fine-tune it with LoRA, calibrate it; or fit another kind of model."""
+    if options["model"] is not None:
+        _refuse_options_of_networks(click.get_current_context())
     if options["control"] is not None:
         _check_control(options["control"], options)
     else:
         checkpoint_folder(output, name, overwrite=options["overwrite"])
+    if options["model"] is not None:
+        _fit(data, reading, output / name, options, as_json)
+        return
     from ..models.device import pick_device
     from ..training.trainer import is_main_process
 
@@ -155,6 +190,38 @@ def train_command(data: Path, reading: Reading, output: Path, name: str, as_json
         _walk_forward(series, output / name, recipe, device, options, as_json)
     else:
         _train(series, output / name, recipe, device, options, as_json)
+
+
+def _refuse_options_of_networks(ctx: click.Context) -> None:
+    """Refuse with ``--model`` the options that only the training of a network reads."""
+    given = [name for name in _OF_NETWORKS if source_of(ctx, name) != "default"]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(
+            f"--model: {names} {'belongs' if len(given) == 1 else 'belong'} to the training of a network, which --model "
+            f"replaces. Leave {'it' if len(given) == 1 else 'them'} out, or leave --model out."
+        )
+
+
+def _fit(data: Path, reading: Reading, target: Path, options: _Options, as_json: bool) -> None:
+    from ..training.fit_recipe import FitRecipe
+    from ..training.progress import Monitor
+    from ..workflows.train_model import train_model, trainable_kind
+
+    recipe = FitRecipe(
+        model=options["model"] or "",
+        training=options["timerange"] or TimeRange(),
+        validation=options["validation"],
+        features=options["features"] or "default",
+        labels=label_spec(options["labels"]),
+        embargo_bars=options["embargo_bars"],
+        seed=options["seed"],
+    )
+    trainable_kind(recipe.kind)
+    series = read_series(data, options["more_data"], reading, "checkpoint", as_json=as_json)
+    monitor = Monitor(print_warning)
+    checkpoint = train_model(series[0], target, recipe, more=series[1:], overwrite=options["overwrite"], monitor=monitor)
+    print_fitted(checkpoint, as_json)
 
 
 def _recipe(options: _Options) -> Recipe:
@@ -218,48 +285,7 @@ def _train(series: list[Bars], target: Path, recipe: Recipe, device: torch.devic
             monitor=Monitor(_warn, on_epoch, on_step, options["report_to"], options["on_collapse"]),
         )
     if is_main_process():
-        _print_checkpoint(checkpoint, as_json)
-
-
-def _print_checkpoint(checkpoint: Checkpoint, as_json: bool) -> None:
-    from ..models.description import EpochScores, TrainingDescription
-
-    described = TrainingDescription.from_json(checkpoint.values)
-    history = [EpochScores.from_json(each) for each in load_json(checkpoint.folder / "history.json")]
-    best = next(epoch for epoch in history if epoch.epoch == described.best_epoch)
-    default = described.calibrations.get("default")
-    data, samples = described.data, described.samples
-    if as_json:
-        print_json(
-            {
-                "checkpoint": str(checkpoint.folder),
-                "digest": checkpoint.digest,
-                "data": {"source": data.source, "synthetic": data.synthetic, "digest": data.digest},
-                "samples": {"train": samples.training, "validation": samples.validation},
-                "labels": {label: described.labels_counted[label] for label in CLASS_NAMES},
-                "class_weights": list(described.objective.class_weights),
-                "epochs": [epoch.to_json() for epoch in history],
-                "best": best.to_json(),
-                "model_verdict": described.model_verdict.verdict,
-                "calibration": None if default is None else default.to_json(),
-                "notes": list(described.notes),
-            }
-        )
-        return
-    fitted = described.metrics.validation_calibrated
-    kept = fitted or described.metrics.validation
-    print_line(
-        f"Best epoch {described.best_epoch}: validation NLL {best.nll:.4f}, "
-        f"{'not calibrated' if fitted is None else f'calibrated {fitted.nll:.4f}'}; "
-        f"always predicting the training shares gives {kept.nll_prior:.4f}."
-        + ("" if kept.nll < kept.nll_prior else " So the model is no better than those shares: it learned nothing lasting.")
-    )
-    for note in described.notes:
-        print_line(note, style="yellow")
-    print_line(f"model verdict: {described.model_verdict.verdict}. {described.model_verdict.sentence}")
-    print_line(f"checkpoint: {checkpoint.folder}  (test it on bars after {described.ranges['calibration'].split('-')[1]})")
-    if fitted is None:
-        print_line(f"It has no calibration: flagbt run --ckpt {checkpoint.option} --calibration none")
+        print_network(checkpoint, as_json)
 
 
 def _warn(note: str) -> None:

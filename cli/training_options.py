@@ -38,9 +38,12 @@ def checkpoint_folder(output: Path, name: str, *, overwrite: bool, description: 
 def read_series(data: Path, more: Sequence[Path], reading: Reading, what: str, *, as_json: bool) -> list[Bars]:
     """Read the files of bars, all in the same way, and point out synthetic ones."""
     from ..data.readers import bars_of_file
-    from ..training.trainer import is_main_process
 
     series = [bars_of_file(path, reading) for path in (data, *more)]
-    if series[0].synthetic and not as_json and is_main_process():
+    if not series[0].synthetic or as_json:
+        return series
+    from ..training.trainer import is_main_process  # imports torch
+
+    if is_main_process():
         print_line(f"SYNTHETIC data: this {what} will know nothing about any market.", style=STAMP)
     return series

@@ -51,6 +51,8 @@ class TrainingTable:
     columns : tuple of str
         Names of the columns.
     seed : int
+    series_starts : tuple of int
+        Where each series begins: the rows of several series lie end to end, and a window must not reach across.
     """
 
     rows: Float32Array
@@ -59,6 +61,7 @@ class TrainingTable:
     validation: BoolArray
     columns: tuple[str, ...]
     seed: int = 0
+    series_starts: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True, kw_only=True)

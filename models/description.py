@@ -11,6 +11,8 @@ from .diversity import Verdict
 from .kinds.architecture import Lora
 from .statistics import ClassifierScores
 
+TEXT = "text"  # the corpus of a language model: neither bars nor dates
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpochScores(ClassifierScores):
@@ -169,12 +171,12 @@ class CheckpointDescription(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingDescription(JsonRecord):
-    """``checkpoint.json`` of a checkpoint that was trained here.
+class TrainedDescription(JsonRecord):
+    """What every ``checkpoint.json`` has that was written by a training here, whatever the kind of model.
 
     Attributes
     ----------
-    architecture, lora, base, schema, labels, schedule : mapping
+    architecture, lora, base, schema, labels : mapping
         JSON values of the objects of these names.
     label_shares, class_returns : tuple of float
         Of SELL, HOLD, BUY.
@@ -182,8 +184,8 @@ class TrainingDescription(JsonRecord):
         By purpose, see ``Checkpoint.ranges``.
     labels_counted : mapping
         By class name.
-    best_by : str
-        What chose the best epoch.
+    findings : tuple of str
+        The guard's, about the validation.
     notes : tuple of str
         What the owner should know.
     text_until : str
@@ -194,7 +196,7 @@ class TrainingDescription(JsonRecord):
 
     format: int
     architecture: Mapping[str, JsonValue]
-    lora: Mapping[str, JsonValue]
+    lora: Mapping[str, JsonValue] | None
     base: Mapping[str, JsonValue]
     parameters: ParameterCounts
     schema: Mapping[str, JsonValue]
@@ -207,10 +209,6 @@ class TrainingDescription(JsonRecord):
     more_data: tuple[BarsDescription, ...] | None = field(default=None, metadata=OMIT_NONE)
     samples: SampleCounts
     labels_counted: Mapping[str, int]
-    objective: ObjectiveDescription
-    schedule: Mapping[str, JsonValue]
-    best_epoch: int
-    best_by: str = "nll"
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     metrics: TrainingScores
@@ -219,6 +217,32 @@ class TrainingDescription(JsonRecord):
     versions: Mapping[str, str]
     text_until: str | None = field(default=None, metadata=OMIT_NONE)
     files: Mapping[str, str] | None = field(default=None, metadata=OMIT_NONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDescription(TrainedDescription):
+    """``checkpoint.json`` of a network that was trained here.
+
+    Attributes
+    ----------
+    schedule : mapping
+        JSON values of the object of this name.
+    best_by : str
+        What chose the best epoch.
+    """
+
+    lora: Mapping[str, JsonValue]
+    objective: ObjectiveDescription
+    schedule: Mapping[str, JsonValue]
+    best_epoch: int
+    best_by: str = "nll"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedDescription(TrainedDescription):
+    """``checkpoint.json`` of a model of another library that was fitted here; ``seed`` is that of the fit."""
+
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)

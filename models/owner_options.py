@@ -56,7 +56,9 @@ class OwnerOptions:
     classes: str | None = option(None, help="Order of its outputs. Default: SELL,HOLD,BUY.", group="Model")
     base: str | None = option(None, help="The checkpoint that an adapter belongs to.", group="Model")
     heads: int | None = option(None, help="Attention heads, if the file does not state them.", group="Model", minimum=1)
-    context: int | None = option(None, help="Bars of a window in training; 1 for single bars.", group="Model", minimum=1)
+    context: int | None = option(
+        None, help="Bars of a window in training; 1 for single bars. A forecaster: 512.", group="Model", minimum=1
+    )
     causal: bool | None = option(None, help="Whether its attention was causal.", group="Model")
     features: str | None = option(None, help="The feature set of its training, or module:name.", group="Model")
     scaler: str | None = option(None, help="none, or a JSON file with mean and scale of each column.", group="Model")

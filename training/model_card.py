@@ -5,22 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from ..data.labels import CLASS_NAMES, labels_from_json
 from ..data.reading import reading_text
-from ..models.description import BarsDescription, BaseOrigin, EpochScores, TrainingDescription
-from ..models.kinds.language_model import TEXT
+from ..models.description import (
+    TEXT,
+    BarsDescription,
+    BaseOrigin,
+    EpochScores,
+    FittedDescription,
+    TrainedDescription,
+    TrainingDescription,
+)
 
 SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR = "#D55E00", "#666666", "#0072B2"
 
 
 def card(name: str, described: TrainingDescription) -> str:
-    """Return the README of a checkpoint, from its description alone."""
-    d, a, samples, data, objective = described, described.architecture, described.samples, described.data, described.objective
-    origin, raw, fitted = BaseOrigin.from_json(d.base), d.metrics.validation, d.metrics.validation_calibrated
-    default = d.calibrations.get("default")
+    """Return the README of a network's checkpoint, from its description alone."""
+    d, a, objective = described, described.architecture, described.objective
+    origin, default = BaseOrigin.from_json(d.base), d.calibrations.get("default")
+    opening = f"""A {d.parameters.all:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
+{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(origin, d.text_until)}, then fine-tuned with LoRA of rank
+{d.lora["rank"]} ({d.parameters.trainable:,} trained parameters). It answers one question per bar:"""
+    how = f"""- Objective: {objective.loss}, class weights {objective.weights} ({", ".join(f"{w:.2f}" for w in objective.class_weights)})
+- Epoch kept: {d.best_epoch} of {d.schedule["epochs"]}, {_chosen(d.best_by)}; seed {d.schedule["seed"]}"""
+    chosen = (
+        f"the epoch{'' if default is None else ' and the calibration'} {'was' if default is None else 'were'} chosen on them"
+    )
+    return _card(name, d, opening, f"{_seen(origin, d.ranges)}: {d.ranges['training']}", how, chosen)
+
+
+def fitted_card(name: str, described: FittedDescription, note: str) -> str:
+    """Return the README of a checkpoint of another kind; ``note`` is its kind's sentence."""
+    d, default = described, described.calibrations.get("default")
+    opening = f"""A model of the kind `{d.architecture["kind"]}`, {d.parameters.all:,} parameters, fitted here. {note}
+It answers one question per bar:"""
+    chosen = "nothing was chosen on them" if default is None else "the calibration was chosen on them"
+    return _card(name, d, opening, f"Training: {d.ranges['training']}", f"- Seed: {d.seed}", chosen)
+
+
+def _card(name: str, described: TrainedDescription, opening: str, seen: str, how: str, chosen: str) -> str:
+    d, samples = described, described.samples
+    raw, fitted, default = d.metrics.validation, d.metrics.validation_calibrated, d.calibrations.get("default")
     calibrated = "none" if default is None else f"{default.calibration['method']}, decision {default.decision['method']}"
     shares = ", ".join(f"{c} {100 * s:.1f} %" for c, s in zip(CLASS_NAMES, d.label_shares, strict=True))
     rows = "\n".join(
@@ -36,17 +62,14 @@ def card(name: str, described: TrainingDescription) -> str:
     )
     return f"""# {name}
 
-A {d.parameters.all:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
-{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(origin, d.text_until)}, then fine-tuned with LoRA of rank
-{d.lora["rank"]} ({d.parameters.trainable:,} trained parameters). It answers one question per bar:
+{opening}
 {labels_from_json(d.labels).question}
 
-- Data: {_described(data)}{_more(d.more_data or ())}
-- {_seen(origin, d.ranges)}: {d.ranges["training"]} ({samples.training:,} samples); validation and calibration:
+- Data: {_described(d.data)}{_more(d.more_data or ())}
+- {seen} ({samples.training:,} samples); validation and calibration:
   {d.ranges["validation"]} ({samples.validation:,} samples). flagbt refuses to test it on any of these.
 - Training labels: {shares}
-- Objective: {objective.loss}, class weights {objective.weights} ({", ".join(f"{w:.2f}" for w in objective.class_weights)})
-- Epoch kept: {d.best_epoch} of {d.schedule["epochs"]}, {_chosen(d.best_by)}; seed {d.schedule["seed"]}
+{how}
 - Calibration `default`: {calibrated}
 {"".join(f"- {note}{chr(10)}" for note in d.notes)}
 | on the validation range | as trained | calibrated |
@@ -54,7 +77,7 @@ A {d.parameters.all:,}-parameter transformer ({a["layers"]} layers, width {a["d_
 {rows}
 
 On the validation range, before calibration: {d.model_verdict.sentence}
-These are validation figures: the epoch{"" if default is None else " and the calibration"} {"was" if default is None else "were"} chosen on them. Run it on later bars to test it.
+These are validation figures: {chosen}. Run it on later bars to test it.
 """
 
 
@@ -96,6 +119,9 @@ def _seen(base: BaseOrigin, ranges: Mapping[str, str]) -> str:
 
 def curves_picture(history: Sequence[EpochScores], path: Path) -> None:
     """Draw the losses and the predicted shares by epoch into a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     epochs = [entry.epoch for entry in history]
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,4 +1,4 @@
-"""Workspace: the hidden folder with the saves of an unfinished training, its lock, and the folder of the result."""
+"""Workspace: the hidden folder with the saves of an unfinished training, and its lock."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..storage.locks import try_lock
 from ..storage.untrusted_files import parse_json
 from .base_source import BaseSource
 from .recipe import Recipe
+from .result_folder import not_written
 from .trainer import is_main_process
 
 RECIPE = "recipe.json"
@@ -34,20 +35,6 @@ def recipe_key(recipe: Recipe) -> dict[str, object]:
 def workspace_of(target: Path) -> Path:
     """Return the folder with the saves of an unfinished training of ``target``."""
     return target.with_name(f".{target.name}.training")
-
-
-def check_target(target: Path, activity: str, *, overwrite: bool) -> None:
-    """Check that ``target`` is new or may be replaced when the ``activity`` is done.
-
-    Raises
-    ------
-    TrainingError
-        Otherwise.
-    """
-    if target.exists() and not overwrite:
-        raise TrainingError(
-            f"--output: {target} exists. Choose another --name, or --overwrite to replace it when the {activity} is done."
-        )
 
 
 @contextmanager
@@ -82,29 +69,9 @@ def open_workspace(
     except OSError as error:
         if workspace.exists():
             raise _in_use(target) from None
-        raise _not_written(target, error, "Choose another folder.") from None
+        raise not_written(target, error, "Choose another folder.") from None
     with _lock(workspace, target):
         yield workspace
-
-
-@contextmanager
-def result_folder(target: Path, kept: str, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a new folder that becomes ``target`` when the block ends.
-
-    Raises
-    ------
-    TrainingError
-        When it cannot be written; the message contains ``kept``, a sentence on what is not lost.
-    """
-    try:
-        with new_folder(target, overwrite=overwrite) as folder:
-            yield folder
-    except OSError as error:
-        raise _not_written(target, error, f"{kept}: fix that, and add --resume.") from None
-
-
-def _not_written(target: Path, error: OSError, remedy: str) -> TrainingError:
-    return TrainingError(f"--output: {target} cannot be written: {error.strerror or error}. {remedy}")
 
 
 @contextmanager

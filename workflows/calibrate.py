@@ -148,11 +148,11 @@ def _checked_shares(request: CalibrateRequest) -> FloatArray | None:
 
 def training_shift(checkpoint: Checkpoint) -> FloatArray:
     """Return the offsets, shape (3,), that remove the effect of the training's weights; zeros if these are unknown."""
-    from ..training.objectives import Objective  # imports torch
-
     described, counted = checkpoint.values.get("objective"), checkpoint.values.get("labels_counted")
     if not isinstance(described, dict) or not isinstance(counted, dict):
         return np.zeros(3)
+    from ..training.objectives import Objective  # imports torch
+
     given = {each.name: described[each.name] for each in fields(Objective) if each.name in described}
     counts = np.array([float(counted[name]) for name in ("SELL", "HOLD", "BUY")])
     return Objective(**given).correction(counts)

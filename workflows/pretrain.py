@@ -26,9 +26,10 @@ from ..storage.atomic_files import discard_tree, json_text, sha256_of
 from ..training.base_source import DEFAULT_FEATURES, DEFAULT_PRESET, preset_architecture
 from ..training.pretrain import BINS, SCHEDULE, pretrain
 from ..training.progress import SILENT, Monitor
+from ..training.result_folder import check_target, result_folder
 from ..training.samples import Samples, gather_samples
 from ..training.trainer import Schedule, is_main_process, wait_for_all
-from ..training.workspace import check_target, open_workspace, result_folder
+from ..training.workspace import open_workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,8 @@ def make_base(
             monitor=monitor,
         )
         if is_main_process():
-            with result_folder(target, f"Its saves are kept in {workspace}", overwrite=overwrite) as folder:
+            remedy = f"Its saves are kept in {workspace}: fix that, and add --resume."
+            with result_folder(target, remedy, overwrite=overwrite) as folder:
                 write_tensors(folder / WEIGHTS, base.weights)
                 described = _description(recipe, architecture, schema, samples, base.losses)
                 described = replace(described, files={WEIGHTS: sha256_of(folder / WEIGHTS)})

@@ -16,9 +16,7 @@ from ..arrays import FloatArray
 from ..data.bars import Bars
 from ..data.labels import class_counts, class_shares
 from ..errors import check_choice
-from ..models.calibration_fit import fit_calibration
 from ..models.checkpoint import DESCRIPTION, FORMAT, Checkpoint, StoredCalibration, read_checkpoint
-from ..models.decision import choose_decision
 from ..models.description import (
     BarsDescription,
     EpochScores,
@@ -37,11 +35,13 @@ from ..models.statistics import by_class, scores, softmax
 from ..storage.atomic_files import discard_tree, json_text, sha256_of
 from ..training.collapse_guard import ACTIONS
 from ..training.finetune import CollapsedError, FineTuneResult, learn
+from ..training.labelled_samples import class_returns
 from ..training.model_card import card, curves_picture
-from ..training.preparation import TrainingSetup, class_returns, prepare
+from ..training.preparation import TrainingSetup, prepare
 from ..training.pretrain import Base
 from ..training.progress import SILENT, Monitor
 from ..training.recipe import Recipe
+from ..training.result_folder import check_target, result_folder
 from ..training.trainer import (
     DivergedError,
     check_batch_size,
@@ -50,7 +50,7 @@ from ..training.trainer import (
     tensorboard_folder,
     wait_for_all,
 )
-from ..training.workspace import check_target, open_workspace, result_folder, resume_key
+from ..training.workspace import open_workspace, resume_key
 
 
 def train_on(
@@ -125,7 +125,7 @@ def train_on(
 
         # 3. Its predictions on the validation, their calibration, and a decision rule for them
         logits = setup.validation_logits(tuned.model)
-        calibration = None if setup.uncalibrated else _calibrate(logits, recipe, setup, tuned.correction)
+        calibration = setup.calibration(logits, recipe.labels, tuned.correction)
 
         # 4. The folder, whole or not at all
         described = _description(setup, recipe, base, tuned, logits, calibration)
@@ -135,24 +135,12 @@ def train_on(
                 adapter_state(tuned.model),
                 _fingerprint(setup, tuned),
             )
-            with result_folder(target, f"Its saves are kept in {workspace}", overwrite=overwrite) as folder:
+            remedy = f"Its saves are kept in {workspace}: fix that, and add --resume."
+            with result_folder(target, remedy, overwrite=overwrite) as folder:
                 _write(folder, target.name, described, parts, tuned.history)
             discard_tree(workspace)
     wait_for_all()
     return read_checkpoint(target)
-
-
-def _calibrate(logits: FloatArray, recipe: Recipe, setup: TrainingSetup, correction: FloatArray) -> StoredCalibration:
-    """Fit a temperature on the validation samples, and choose the decision rule for it."""
-    split, labels = setup.split, setup.validation_labels
-    fitted = fit_calibration("temperature", logits, labels, fitted_on=str(split.validation_range), shift=correction)
-    decision = choose_decision(
-        fitted(logits[split.validation]),
-        labels,
-        class_returns=class_returns(setup.samples, recipe.labels),
-        step_hours=setup.bars.step_hours,
-    )
-    return StoredCalibration(fitted, decision)
 
 
 def _fingerprint(setup: TrainingSetup, tuned: FineTuneResult) -> dict[str, Tensor]:

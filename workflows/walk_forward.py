@@ -49,8 +49,9 @@ from ..training.base_source import find_base_source
 from ..training.preparation import prepare
 from ..training.progress import SILENT, Monitor
 from ..training.recipe import Recipe
+from ..training.result_folder import result_folder
 from ..training.trainer import is_main_process, wait_for_all
-from ..training.workspace import can_resume, open_workspace, recipe_key, result_folder, resume_key, workspace_of
+from ..training.workspace import can_resume, open_workspace, recipe_key, resume_key, workspace_of
 from .train import train_on
 
 FORMAT = 1
@@ -230,7 +231,7 @@ def walk_forward(
     description = _description(bars, recipe.recipe, target.name, pasts, checkpoints, tested)
     stitched = _stitched(bars, pasts, tested)
     if is_main_process():
-        with result_folder(folder, "Its folds are kept", overwrite=overwrite) as new:
+        with result_folder(folder, "Its folds are kept: fix that, and add --resume.", overwrite=overwrite) as new:
             stitched.to_parquet(new / SIGNALS, engine="pyarrow", compression="zstd")
             (new / DESCRIPTION).write_text(json_text(description.to_json()), encoding="utf-8")
         discard_tree(workspace_of(folder))

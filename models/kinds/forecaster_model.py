@@ -209,11 +209,12 @@ class ForecasterModel(CheckpointModel):
         )
         windows.check(declaration.labels)
         _try(forecaster, windows)
+        described = ", ".join([name, *(f"{key} {value!s:.16}" for key, value in settings.items())])
         return ModelParts(
             settings={**windows.to_json(), **settings},
             parameters=forecaster.parameters,
             trained=0,
-            note=f"It forecasts quantiles of the close from the last {windows.context_bars:,} closes (forecaster {name}). "
+            note=f"It forecasts quantiles of the close from the last {windows.context_bars:,} closes ({described}). "
             "Nothing of it was trained here: it comes from other series.",
         )
 

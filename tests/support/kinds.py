@@ -78,6 +78,15 @@ def closes(folder: Path) -> Checkpoint:
     return import_model(folder / "closes.json", folder / "tiny_closes", declaration, kind="closes")
 
 
+def lightgbm(folder: Path) -> Checkpoint:
+    """Train trees with the settings of `flagbt train --model lightgbm`."""
+    from flagbt.training.fit_recipe import FitRecipe
+    from flagbt.workflows.train_model import train_model
+
+    recipe = FitRecipe(model="lightgbm", validation=TimeRange.parse("20230401-"))
+    return train_model(training_bars(), folder / "tiny_lightgbm", recipe)
+
+
 def onnx(folder: Path) -> Checkpoint:
     """Import a graph that reads windows of six rows, put together by hand."""
     from onnx import helper
@@ -125,6 +134,7 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "original": original,
     "linear": linear,
     "closes": closes,
+    "lightgbm": lightgbm,
     "onnx": onnx,
     "forecaster": forecaster,
     "signals": signals,
