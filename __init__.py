@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .workflows.python_backtest import backtest as backtest
     from .workflows.python_calibrate import FittedCalibration as FittedCalibration
     from .workflows.python_calibrate import calibrate as calibrate
+    from .workflows.python_import import import_checkpoint as import_checkpoint
     from .workflows.python_sweep import sweep as sweep
     from .workflows.python_train import train as train
     from .workflows.run import Run as Run
@@ -89,6 +90,7 @@ _PUBLIC = {
     "diagnose": "workflows.diagnose",
     "fetch": "workflows.fetch",
     "find_checkpoint": "models.checkpoint",
+    "import_checkpoint": "workflows.python_import",
     "load_sample": "data.bundled_sample",
     "read_bars": "data.readers",
     "read_run": "workflows.run",

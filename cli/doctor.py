@@ -22,6 +22,7 @@ from .options import (
     print_json,
     print_resolved,
     reading_options,
+    runs_option,
 )
 
 if TYPE_CHECKING:
@@ -43,10 +44,14 @@ EXAMPLES = ("jan19",)
     "doctor", cls=Command, examples=("flagbt doctor --ckpt Jan19 --html doctor.html", "flagbt doctor --example jan19")
 )
 @click.option("--ckpt", help="A checkpoint's name or folder.")
-@grouped("Bars", "--data", type=Place(), help="A file of bars to test on. Default: the SYNTHETIC sample.")
+@click.option("--run", "run", help="A run: its name, id or folder. With its calibration and decision, on the bars it traded.")
+@runs_option
+@grouped("Bars", "--data", type=Place(), help="A file of bars to test on. Default: the run's, or the SYNTHETIC sample.")
 @grouped("Bars", "--train-data", type=Place(), help="The file it was trained on, if --data does not start early enough.")
 @reading_options
-@grouped("Bars", "--timerange", type=Range(), help="Range to test: A-B, A- or -B. Default: bars after all that it has seen.")
+@grouped(
+    "Bars", "--timerange", type=Range(), help="Range to test: A-B, A- or -B. Default: the run's, or after all it has seen."
+)
 @click.option("--html", type=Place(), help="Write an offline page as well.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sampled moments and resamples.")
 @features_option
@@ -54,6 +59,8 @@ EXAMPLES = ("jan19",)
 @json_option
 def doctor_command(
     ckpt: str | None,
+    run: str | None,
+    out: Path,
     data: Path | None,
     train_data: Path | None,
     reading: Reading,
@@ -63,10 +70,11 @@ def doctor_command(
     example: str | None,
     as_json: bool,
 ) -> None:
-    """Find out why a checkpoint collapses or scores too well: ranked causes, each a number against a limit.
+    """Find out why a checkpoint or a run collapses or scores too well: ranked causes, each a number against a limit.
 
     Exit 1 if the verdict is broken.
     """
+    from ..results.store import find_run
     from ..workflows.inputs import check_has_file, check_out
 
     if html is not None:
@@ -75,11 +83,14 @@ def doctor_command(
             raise UsageError(f"--html: {html} is a folder. Give a file name, such as {html / 'doctor.html'}.")
     check_has_file(data, reading)
     if example is not None:
-        diagnosis = _example(example, given=[ckpt, data, train_data, timerange], seed=seed, as_json=as_json)
-    elif ckpt is not None:
-        diagnosis = _checkpoint(ckpt, (data, train_data), reading, timerange, seed)
+        diagnosis = _example(example, given=[ckpt, run, data, train_data, timerange], seed=seed, as_json=as_json)
+    elif ckpt is not None or run is not None:
+        folder = None if run is None else find_run(run, out)
+        diagnosis = _examined(ckpt, folder, (data, train_data), reading, timerange, seed)
     else:
-        raise UsageError("--ckpt: not given. Name a checkpoint (flagbt ckpt list shows them), or add --example jan19.")
+        raise UsageError(
+            "--ckpt: not given. Name a checkpoint (flagbt ckpt list shows them), or a run (--run NAME), or add --example jan19."
+        )
     if html is not None:
         diagnosis.to_html(html)
     if as_json:
@@ -92,26 +103,42 @@ def doctor_command(
         sys.exit(1)
 
 
-def _checkpoint(
-    ckpt: str, files: tuple[Path | None, Path | None], reading: Reading, timerange: TimeRange | None, seed: int
+def _examined(
+    ckpt: str | None,
+    run: Path | None,
+    files: tuple[Path | None, Path | None],
+    reading: Reading,
+    timerange: TimeRange | None,
+    seed: int,
 ) -> Diagnosis:
+    """Examine a checkpoint, or a run, whose checkpoint ``ckpt`` may name; ``files``: to test on, and of the training."""
     from ..data.readers import bars_of_file
     from ..doctor.checkpoint_subject import subject_of_checkpoint
     from ..doctor.examine import examine
     from ..models.checkpoint import find_checkpoint
+    from ..results.run_reader import read_run
+    from ..workflows.diagnose_run import subject_of_run
     from ..workflows.inputs import load_bars
 
-    checkpoint = find_checkpoint(ckpt)
-    print_resolved("checkpoint", checkpoint)
-    tested, past = load_bars(files[0], reading), None if files[1] is None else bars_of_file(files[1], reading)
-    subject = subject_of_checkpoint(checkpoint, tested, past=past, timerange=timerange, seed=seed)
+    checkpoint = None if ckpt is None else find_checkpoint(ckpt)
+    if checkpoint is not None:
+        print_resolved("checkpoint", checkpoint)
+    past = None if files[1] is None else bars_of_file(files[1], reading)
+    if run is not None:
+        given = None if files[0] is None else load_bars(files[0], reading)
+        subject = subject_of_run(read_run(run), given, past=past, checkpoint=checkpoint, timerange=timerange, seed=seed)
+    else:
+        assert checkpoint is not None
+        subject = subject_of_checkpoint(checkpoint, load_bars(files[0], reading), past=past, timerange=timerange, seed=seed)
     with ProgressBars({"checks": "Examining"}) as bars:
         return examine(subject, progress=lambda _check, done, total: bars.update("checks", done, total))
 
 
 def _example(name: str, *, given: list[object], seed: int, as_json: bool) -> Diagnosis:
     if any(each is not None for each in given):
-        raise UsageError(f"--example {name} generates its bars and model: omit --ckpt, --data, --train-data and --timerange.")
+        raise UsageError(
+            f"--example {name} generates its bars and model: omit --ckpt, --run, --data, --train-data and --timerange."
+        )
     from ..doctor.example import run_example
 
     with ProgressBars({"train": "Training", "checks": "Examining"}) as bars:

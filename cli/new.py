@@ -7,18 +7,18 @@ import click
 from .console import print_line
 from .options import Command, json_option, print_json
 
-KINDS = ("strategy", "features", "check", "metric")
+KINDS = ("strategy", "features", "check", "model", "metric")
 
 
-@click.command("new", cls=Command, examples=("flagbt new strategy my_idea", "flagbt new features my_columns"))
+@click.command("new", cls=Command, examples=("flagbt new strategy my_idea", "flagbt new model my_model"))
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name")
 @json_option
 def new_command(kind: str, name: str, as_json: bool) -> None:
-    """Write a small package: a strategy, a feature set, a check of the doctor or a metric, with a test.
+    """Write a small package: a strategy, features, a check, a kind of model or a metric.
 
-    It is written to a new folder NAME. Its tests pass once it is installed with pip install -e, and flagbt then finds it by
-    name. NAME is a Python module's name, such as my_idea.
+    It is written to a new folder NAME, with a test that passes once it is installed with pip install -e; flagbt then finds it
+    by its name. NAME is a Python module's name, such as my_idea.
     """
     from ..workflows.new_package import new_package
 

@@ -133,7 +133,7 @@ class _Reads:
 def _what_it_reads(checkpoint: Checkpoint, bars: Bars, loaded: LenientNetwork | None) -> _Reads:
     model = checkpoint.model
     if not isinstance(model, ReadsRows):
-        return _Reads(FeatureTable((), _no_rows), _no_predict, model.warmup_bars, partial(_score, checkpoint))
+        return _Reads(*no_features(), model.warmup_bars, partial(_score, checkpoint))
     table, refusal = _table(checkpoint.schema)
     step = bars.step_hours if checkpoint.data is None else checkpoint.data.step_hours
     if bars.step_hours != step:
@@ -151,6 +151,11 @@ def _predict(model: ReadsRows, loaded: LenientNetwork | None) -> Predict:
 
 def _score(checkpoint: Checkpoint, bars: Bars, *, cache: bool = False) -> FloatArray:
     return logits_of(checkpoint, bars, cache=cache)
+
+
+def no_features() -> tuple[FeatureTable, Predict]:
+    """Return the table and the function of a model that reads bars: without columns, and an error."""
+    return FeatureTable((), _no_rows), _no_predict
 
 
 def _no_rows(bars: Bars) -> FloatArray:
@@ -192,7 +197,7 @@ def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientN
             model.context_bars,
         )
     else:
-        reads = _Reads(FeatureTable((), _no_rows), _no_predict, model.warmup_bars, partial(_score, checkpoint))
+        reads = _Reads(*no_features(), model.warmup_bars, partial(_score, checkpoint))
     bars = bars.take(slice(max(0, len(bars) - STAND_IN_ROWS - reads.context_bars), len(bars)))
     return Subject(
         name=checkpoint.name,
@@ -270,12 +275,12 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
 def _fingerprint_parity(subject: Subject) -> PathDifference | str:
     """Compare the stored fingerprint, rows and logits of the training, with the serving path on the same bars."""
     checkpoint, past = subject.checkpoint, subject.past
-    if checkpoint is not None and subject.loaded is None and not checkpoint.imported:
-        return "Its training stored no rows with their logits."
-    if checkpoint is None or past is None or (subject.loaded is None and not checkpoint.imported):
-        return "The training bars were not given."
-    if checkpoint.imported or subject.loaded is None:
+    if checkpoint is not None and checkpoint.imported:
         return "It was imported, so rows of its training are not available."
+    if subject.loaded is None:
+        return "Its training stored no rows with their logits."
+    if checkpoint is None or past is None:
+        return "The training bars were not given."
     rows, logits = subject.loaded.fingerprint()
     stop = past.between(checkpoint.ranges["validation"]).stop - checkpoint.labels.horizon_bars
     part = slice(stop - len(rows), stop)

@@ -5,14 +5,17 @@ Only names and small descriptions are read; nothing is unpickled and no weights 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from ..arrays import JsonObject
+from ..errors import FlagbtError
 from ..storage.untrusted_files import load_json
+from .kinds import BASE_TYPES
+from .registry import defines, find_kind, kind_names
 
-PICKLED = (".pt", ".pth", ".ckpt")
-_OWN_STRATEGY = "wrap it in a strategy of your own, which loads it and states bars_seen (docs/strategies.md)"
+_OWN_CLASS = "wrap it in a class of your own, a kind of model in a small package: flagbt new model my_model (docs/models.md)"
 MOST_NAMED = 3
 _LONGEST_NAME = 80
 
@@ -29,26 +32,50 @@ def _of_file(path: Path) -> str:
     suffix = path.suffix.lower()
     if path.name == "checkpoint.json":
         return f"Give its folder: --ckpt {path.parent}."
-    if suffix in PICKLED:
-        return f"It looks like a file that torch.save wrote: import it with flagbt ckpt import {path} --name NAME."
-    if suffix == ".onnx":
-        return f"It is an ONNX model, which flagbt does not run: {_OWN_STRATEGY}."
+    if importable := _importable(path):
+        return importable
     if suffix == ".safetensors":
         return (
-            "It holds weights alone (safetensors), without the labels they predict or the bars they have seen. Only folders "
-            f"written by flagbt train or flagbt ckpt import are checkpoints. To trade it as it is, {_OWN_STRATEGY}."
+            "It holds weights alone (safetensors), without the code that computes with them, the labels they predict or the "
+            f"bars they have seen. To import them, {_OWN_CLASS}."
         )
     if suffix == ".gguf":
         return f"It is a GGUF language model. As a base, give the folder of its safetensors form: {_base_command('FOLDER')}."
-    if suffix in (".pkl", ".pickle", ".joblib", ".skops"):
-        return f"It is a pickled model, which flagbt does not load, since a pickle can run any code: {_OWN_STRATEGY}."
+    if suffix in (".pkl", ".pickle", ".joblib"):
+        return (
+            "It is a pickled model, which flagbt does not load, since a pickle can run any code. Where it was made, save it in "
+            "another form: skops.io.dump for scikit-learn, save_model for LightGBM, or ONNX; then import that file with flagbt "
+            "ckpt import."
+        )
     if suffix in (".h5", ".keras", ".pb", ".tflite"):
-        return f"It is a Keras or TensorFlow model, which flagbt does not run: {_OWN_STRATEGY}."
+        return (
+            "It is a Keras or TensorFlow model. Export it as ONNX and import that: flagbt ckpt import model.onnx --name NAME."
+        )
     if suffix in (".csv", ".parquet", ".feather", ".json", ".gz", ".zip"):
-        return f"It is a file; a checkpoint is a folder. Bars are given with --data {path}."
-    if suffix in (".txt", ".model", ".lgb", ".cbm", ".ubj") and _starts_with(path, b"tree\n"):
-        return f"It is a LightGBM model, which flagbt does not run by itself: {_OWN_STRATEGY}."
+        return (
+            f"It is a file; a checkpoint is a folder. Bars are given with --data {path}, signals of another program with "
+            f"flagbt run --signals {path}."
+        )
     return "It is a file; a checkpoint is a folder written by flagbt train or flagbt ckpt import."
+
+
+def _importable(path: Path) -> str | None:
+    """Return the command that imports a file or folder which a kind of model recognises."""
+    try:
+        names = [name for name, _ in kind_names()]
+    except FlagbtError:  # two packages with one name, which an import reports
+        return None
+    for name in names:
+        try:
+            kind = find_kind(name)
+        except FlagbtError:  # a broken package, which flagbt ckpt kinds shows
+            continue
+        if defines(kind, "recognises") and kind.recognises(path):
+            return (
+                f"It looks like a model of the kind '{name}': import it with flagbt ckpt import {shlex.quote(str(path))} "
+                "--name NAME. What only you can state about it is in docs/models.md."
+            )
+    return None
 
 
 def _of_folder(path: Path) -> str:
@@ -57,12 +84,15 @@ def _of_folder(path: Path) -> str:
     names = sorted(each.name for each in path.iterdir())
     if not names:
         return "It is an empty folder."
+    if "checkpoint.json" not in names and not _OWN_FILES & set(names) and (importable := _importable(path)):
+        return importable
     for found, describe in _KINDS:
         if found in names:
             return describe(path)
+    for name in names:
+        if (path / name).is_file() and (importable := _importable(path / name)):
+            return f"It holds {_some(names)}. {_short(name)}: {importable}"
     for suffixes, what in (
-        (PICKLED, "files that torch.save wrote"),
-        ((".onnx",), "ONNX models"),
         ((".gguf",), "GGUF models"),
         ((".safetensors",), "weights (safetensors)"),
         ((".pkl", ".pickle", ".joblib"), "pickled models"),
@@ -93,8 +123,9 @@ def _adapter(path: Path) -> str:
     of = f" of {_short(base)}" if isinstance(base, str) and base else ""
     kind = _short(values.get("peft_type") or "PEFT")
     return (
-        f"It is a PEFT adapter ({kind}){of}. It cannot be run without its labels, feature columns and the bars it has seen. "
-        f"Train it here on the same base ({_base_command(_short(base) if of else 'BASE')}), or {_OWN_STRATEGY}."
+        f"It is a PEFT adapter ({kind}){of}. An adapter that flagbt exported is imported on its checkpoint: flagbt ckpt import "
+        f"{shlex.quote(str(path))} --name NAME --base CHECKPOINT. For another one, train here on the same base "
+        f"({_base_command(_short(base) if of else 'BASE')}), or {_OWN_CLASS}."
     )
 
 
@@ -103,17 +134,17 @@ def _hugging_face(path: Path) -> str:
     kind = values.get("model_type")
     if not isinstance(kind, str):
         return f"Its config.json names no model_type. {_weights(path)}"
-    if kind == "llama":
-        return f"It is a Hugging Face model (llama): a base, not a checkpoint. Train on it: {_base_command(str(path))}."
+    if kind in BASE_TYPES:
+        return f"It is a Hugging Face model ({kind}): a base, not a checkpoint. Train on it: {_base_command(str(path))}."
     return (
         f"It is a Hugging Face model ({_short(kind)}); flagbt fine-tunes plain Llama models only. To trade it as it is, "
-        f"{_OWN_STRATEGY}."
+        f"{_OWN_CLASS}."
     )
 
 
 def _weights(path: Path) -> str:
     del path
-    return f"It is a model folder of another program. To trade it, {_OWN_STRATEGY}."
+    return f"It is a model folder of another program. To trade it, {_OWN_CLASS}."
 
 
 def _run(path: Path) -> str:
@@ -137,6 +168,7 @@ def _walk(path: Path) -> str:
     return "It is a walk-forward folder: each of its folds is a separate checkpoint. Give one of them."
 
 
+_OWN_FILES = {"run.json", "sweep.json", "base.json", "walk_forward.json"}
 _KINDS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("run.json", _run),
     ("sweep.json", _sweep),
@@ -161,11 +193,6 @@ def _read(path: Path) -> JsonObject:
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def _starts_with(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(magic)) == magic
 
 
 def _some(names: list[str]) -> str:

@@ -7,13 +7,13 @@ so stating one never costs anything; a date before the range has no mark.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Self
 
 import numpy as np
 
 from ..arrays import TimeArray
-from ..errors import UsageError
+from ..errors import UsageError, quoted_value
 from ..storage.json_records import JsonRecord
 
 NO_TEXT, UNKNOWN_TEXT = "none", "unknown"  # what may be stated in place of a date
@@ -113,6 +113,8 @@ def text_date(text: str, *, option: str = "--text-until", today: date | None = N
 
 
 def check_past(stated: date, *, option: str = "--text-until", today: date | None = None) -> None:
-    """Refuse a date in the future; raises UsageError. ``today`` is the clock's by default."""
+    """Refuse a date in the future, and anything but a date; raises UsageError. ``today`` is the clock's by default."""
+    if not isinstance(stated, date) or isinstance(stated, datetime):
+        raise UsageError(f"{option}: expected a date such as datetime.date(2024, 6, 30), got {quoted_value(stated)}.")
     if stated > (today or date.today()):
         raise UsageError(f"{option}: {stated} is in the future. Give the date of the newest text that its base has read.")

@@ -13,14 +13,17 @@ import numpy as np
 from ..arrays import BoolArray, FloatArray
 from ..data.bars import Bars, utc
 from ..data.plugins import blamed_on
-from ..doctor.perturbed_bars import perturb_future
+from ..doctor.perturbed_bars import perturb_future, random_walk_like
 from ..errors import DeviceError, FlagbtError, RangeError, kind_of
 from ..models.checkpoint import DESCRIPTION, Checkpoint, read_checkpoint
 from ..models.checkpoint_model import CheckpointModel, RowModel
-from ..models.registry import checked_kind, name_of_kind
+from ..models.registry import checked_kind, defines, name_of_kind
+from ..training.fit_recipe import FitRecipe
+from ..workflows.train_model import train_model
 from .contract import broken, fixed_random, generated_bars, part_of
 from .hostile_files import HOSTILE, executed, with_recorded_digest
 
+TRAINED_BARS = 3_000
 ROWS = 256  # bars after the warm-up that are scored
 LATER_START = 61
 MOMENTS = (0.2, 0.5, 0.9)  # parts of the rows after which the bars change
@@ -72,7 +75,7 @@ def check_model(model: Checkpoint | type[CheckpointModel], bars: Bars | None = N
         return
     with part_of(who, "class"):
         kind = checked_kind(model, _name(model))
-        name_of_kind(kind)
+        who = f"the kind of model '{name_of_kind(kind)}'"
     with tempfile.TemporaryDirectory() as folder:
         _check_checkpoint(_fitted(kind, Path(folder) / "fitted", who), bars, who)
 
@@ -84,8 +87,12 @@ def _name(model: object) -> str:
 
 
 def _fitted(kind: type[CheckpointModel], folder: Path, who: str) -> Checkpoint:
-    del kind, folder
-    broken(who, "fit", "give a checkpoint of it.")
+    """Return a checkpoint of the kind, trained on generated bars as ``flagbt train --model`` does it."""
+    if not defines(kind, "fit"):
+        broken(who, "fit", "it has no fit, so its class alone gives no model. Give check_model a checkpoint of it.")
+    walk = random_walk_like(TRAINED_BARS, fixed_random(), volatility=0.006, start="2022-01-01")
+    with part_of(who, "fit"), blamed_on(kind, "fit", who=who):
+        return train_model(walk, folder, FitRecipe(model=name_of_kind(kind)))
 
 
 def _check_checkpoint(checkpoint: Checkpoint, bars: Bars | None, who: str) -> None:

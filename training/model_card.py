@@ -16,6 +16,7 @@ from ..models.description import (
     TrainedDescription,
     TrainingDescription,
 )
+from ..models.kinds.architecture import read_architecture
 
 SELL_COLOUR, HOLD_COLOUR, BUY_COLOUR = "#D55E00", "#666666", "#0072B2"
 
@@ -25,7 +26,7 @@ def card(name: str, described: TrainingDescription) -> str:
     d, a, objective = described, described.architecture, described.objective
     origin, default = BaseOrigin.from_json(d.base), d.calibrations.get("default")
     opening = f"""A {d.parameters.all:,}-parameter transformer ({a["layers"]} layers, width {a["d_model"]}, {a["heads"]} heads,
-{a["context_bars"]} bars of context{" per layer" if a["kind"] == "llama" else ""}), {_origin(origin, d.text_until)}, then fine-tuned with LoRA of rank
+{a["context_bars"]} bars of context{read_architecture(a).context_is}), {_origin(origin, d.text_until)}, then fine-tuned with LoRA of rank
 {d.lora["rank"]} ({d.parameters.trainable:,} trained parameters). It answers one question per bar:"""
     how = f"""- Objective: {objective.loss}, class weights {objective.weights} ({", ".join(f"{w:.2f}" for w in objective.class_weights)})
 - Epoch kept: {d.best_epoch} of {d.schedule["epochs"]}, {_chosen(d.best_by)}; seed {d.schedule["seed"]}"""

@@ -69,17 +69,15 @@ class Recipe:
             check_past(self.text_until)
         for name, (kinds, example) in _KINDS.items():
             value = getattr(self, name)
-            if not isinstance(value, kinds) and not (name in _MAY_BE_NONE and value is None):
+            if not isinstance(value, kinds) and not (name == "validation" and value is None):
                 expected = " or ".join(kind.__name__ for kind in kinds)
                 raise UsageError(f"recipe: {name} is {value!r:.60}, expected {expected}, such as {example}.")
 
 
-_MAY_BE_NONE = ("validation", "text_until")
 _RANGE = 'flagbt.TimeRange.parse("20230101-20240101")'
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "training": ((TimeRange,), _RANGE),
     "validation": ((TimeRange,), _RANGE),
-    "text_until": ((date,), "datetime.date(2024, 6, 30)"),
     "labels": ((LabelSpec, TripleBarrier), "LabelSpec()"),
     "objective": ((Objective,), "Objective()"),
     "lora": ((Lora,), "Lora()"),

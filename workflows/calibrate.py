@@ -138,6 +138,11 @@ def _checked_shares(request: CalibrateRequest) -> FloatArray | None:
     """Return the shares that the method ``prior`` matches, and None for any other method, which takes none."""
     if request.method == "prior":
         shares = request.checkpoint.label_shares if request.shares is None else request.shares
+        if shares is None:
+            raise UsageError(
+                f"--method prior: the shares of the training labels of '{request.checkpoint.name}' are not known. State the "
+                "shares of SELL, HOLD and BUY to match, such as --shares 0.16,0.66,0.18."
+            )
         return checked_shares(shares, "--shares")
     if request.shares is not None:
         raise UsageError(

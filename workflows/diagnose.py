@@ -20,6 +20,7 @@ from ..results.run_record import RunRecord
 from ..storage.paths import path_of
 from .arguments import callback_from, silent_phases, time_range_from
 from .bars_input import BarsInput, bars_from, is_path
+from .diagnose_run import subject_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,11 +71,12 @@ def diagnose(
     Parameters
     ----------
     model : str, Path, Checkpoint, Run, or a model
-        A checkpoint, or a run, whose checkpoint is examined on the run's range; or a function from rows (n, F) of consecutive
-        bars to logits or probabilities (n, 3) in the order SELL, HOLD, BUY, or an object with such a ``predict_proba`` or
-        ``predict``.
+        A checkpoint; a run, whose checkpoint is examined on the bars that it traded, with its calibration and its decision, or
+        without a checkpoint the probabilities that it stored; or a function from rows (n, F) of consecutive bars to logits or
+        probabilities (n, 3) in the order SELL, HOLD, BUY, or an object with such a ``predict_proba`` or ``predict``.
     data : DataFrame, str, Path, Bars, optional
-        The bars to test on, with the history before them, as in `flagbt.backtest`.
+        The bars to test on, with the history before them, as in `flagbt.backtest`. For a run by default those of the file that
+        it names.
     features : FeatureSet or callable
         For a function only, which needs it: its features, Bars -> one row per bar.
     timerange : str, TimeRange or array of bool, optional
@@ -96,7 +98,7 @@ label_shares, signals, name
     UsageError
         When an argument has the wrong type or shape, or the model is none.
     CheckpointError
-        When there is no such checkpoint, or a run used none.
+        When there is no such checkpoint, or a run's has changed.
     RangeError
         When a range holds no bars.
     DataError
@@ -112,11 +114,12 @@ label_shares, signals, name
             wrong = next(iter([*(["features"] if features is not None else []), *for_function]), None)
             if wrong is not None:
                 raise UsageError(f"diagnose: {wrong} is for a function; a checkpoint holds its own. Leave it out.")
-            if isinstance(model, RunRecord) and timerange is None and model.settings.get("timerange") is not None:
-                timerange = str(model.settings["timerange"])
             part = None if timerange is None else time_range_from(timerange)
-            subject = subject_of_checkpoint(_checkpoint_of(model), bars, past=past, timerange=part, seed=seed)
-            return examine(subject, progress=progress)
+            if isinstance(model, RunRecord):
+                given = None if data is None else bars
+                return examine(subject_of_run(model, given, past=past, timerange=part, seed=seed), progress=progress)
+            found = model if isinstance(model, Checkpoint) else find_checkpoint(str(path_of(model, "model")))
+            return examine(subject_of_checkpoint(found, bars, past=past, timerange=part, seed=seed), progress=progress)
         if features is None:
             raise UsageError(
                 "diagnose: features is not given. A function needs its features: a FeatureSet, or a function from Bars to one "
@@ -139,25 +142,6 @@ def _bars(data: BarsInput, options: DiagnoseOptions) -> tuple[Bars, Bars | None]
     return bars_from(data, reading), (
         None if past is None else bars_from(past, reading if is_path(past) else AS_WRITTEN, argument="past")
     )
-
-
-def _checkpoint_of(model: str | Path | Checkpoint | RunRecord) -> Checkpoint:
-    if isinstance(model, Checkpoint):
-        return model
-    if not isinstance(model, RunRecord):
-        return find_checkpoint(str(path_of(model, "model")))
-    if model.checkpoint is None:
-        raise UsageError(
-            f"diagnose: the run of '{model.settings.strategy_name}' used no checkpoint. Give its predict function and its "
-            "features instead."
-        )
-    found = find_checkpoint(model.checkpoint.name)
-    if found.digest != model.checkpoint.digest:
-        raise UsageError(
-            f"diagnose: the checkpoint '{found.name}' is not the one that the run used (digest {found.digest[:12]}, the "
-            f"run's {model.checkpoint.digest[:12]}). Give the checkpoint's folder instead of the run."
-        )
-    return found
 
 
 def _seed(value: object) -> int:

@@ -18,6 +18,8 @@ from ..data.plugins import plugin_names
 from ..doctor.registry import GROUP as CHECKS
 from ..doctor.registry import built_in_checks
 from ..errors import RecordError, UsageError, quoted_value
+from ..models.kinds import BUILT_IN as KINDS_OF_MODELS
+from ..models.registry import GROUP as MODELS
 from ..results.metric import GROUP as METRICS
 from ..results.metrics import Metrics
 from ..storage.atomic_files import new_folder
@@ -56,6 +58,7 @@ PACKAGE_KINDS = {
     "strategy": PackageKind("A strategy", STRATEGIES, "", lambda: tuple(BUILT_IN)),
     "features": PackageKind("A feature set", ENTRY_POINT_GROUP, "FEATURES", lambda: (DEFAULT.name,)),
     "check": PackageKind("A check of the doctor", CHECKS, "CHECK", lambda: tuple(each.name for each in built_in_checks())),
+    "model": PackageKind("A kind of model", MODELS, "", lambda: tuple(KINDS_OF_MODELS)),
     "metric": PackageKind("A metric", METRICS, "METRIC", lambda: tuple(sorted(Metrics.taken()))),
 }
 

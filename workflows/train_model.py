@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import __version__
 from ..arrays import FloatArray, JsonObject
 from ..data.bars import Bars
 from ..data.feature_schema import FeatureSchema
@@ -16,7 +15,7 @@ from ..data.features import feature_set
 from ..data.labels import class_counts, class_shares
 from ..errors import TrainingError, UsageError
 from ..models.checkpoint import DESCRIPTION, FORMAT, Checkpoint, StoredCalibration, read_checkpoint
-from ..models.checkpoint_model import CheckpointModel, ModelParts, TrainingTable, installed_version
+from ..models.checkpoint_model import CheckpointModel, ModelParts, TrainingTable
 from ..models.description import (
     BarsDescription,
     FittedDescription,
@@ -27,7 +26,7 @@ from ..models.description import (
     described_bars,
 )
 from ..models.diversity import model_verdict
-from ..models.registry import find_kind, kind_names
+from ..models.registry import defines, find_kind, kind_names, versions_of
 from ..models.statistics import by_class, scores, softmax
 from ..storage.atomic_files import json_text, sha256_of
 from ..training.collapse_guard import collapse_findings
@@ -93,7 +92,7 @@ def train_model(
 
         # 3. The folder's description and card
         described = replace(_description(labelled, recipe, fitted, logits, stored), parameters=_counts(parts))
-        values = {**described.to_json(), **(parts.more or {}), "versions": _versions(kind)}
+        values = {**described.to_json(), **(parts.more or {}), "versions": versions_of(kind)}
         (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
         (folder / "README.md").write_text(fitted_card(target.name, described, parts.note), encoding="utf-8")
     for finding in described.findings:
@@ -112,17 +111,13 @@ def trainable_kind(name: str) -> type[CheckpointModel]:
         When a package's kind breaks the contract.
     """
     kind = find_kind(name)
-    if not _is_trainable(kind):
-        known = ", ".join(each for each, _ in kind_names() if _is_trainable(find_kind(each)))
+    if not defines(kind, "fit"):
+        known = ", ".join(each for each, _ in kind_names() if defines(find_kind(each), "fit"))
         raise UsageError(
             f"--model: models of the kind '{name}' are not trained with --model. Kinds that are: {known}. Leave --model out "
             "to train a network."
         )
     return kind
-
-
-def _is_trainable(kind: type[CheckpointModel]) -> bool:
-    return getattr(kind.fit, "__func__", None) is not getattr(CheckpointModel.fit, "__func__", None)
 
 
 def _table(labelled: LabelledSamples, schema: FeatureSchema, seed: int) -> TrainingTable:
@@ -161,10 +156,6 @@ def _values(recipe: FitRecipe, parts: ModelParts, files: dict[str, str], schema:
 
 def _counts(parts: ModelParts) -> ParameterCounts:
     return ParameterCounts(parts.parameters, parts.parameters if parts.trained is None else parts.trained)
-
-
-def _versions(kind: type[CheckpointModel]) -> JsonObject:
-    return {"flagbt": __version__, **{name: installed_version(name) for name in kind.libraries}}
 
 
 def _without_seen_context(labelled: LabelledSamples, recipe: FitRecipe, warmup_bars: int) -> LabelledSamples:

@@ -164,8 +164,8 @@ def _on_bars(subject: Subject) -> Finding:
 CHECK = Check(
     name="invariance",
     rank=60,
-    method="score rows twice, with padding, in a batch, with a different history; find a wrong head count or context by the "
-    "fingerprint",
+    method="score rows or bars twice, alone or in a batch, with padding, with a different history; find a wrong head count or "
+    "context by the fingerprint",
     run=_run,
     evidence=LogitMoves,
     needs=(),

@@ -27,12 +27,12 @@ def _run(subject: Subject) -> Finding:
     at = np.flatnonzero(subject.tested)
     if not len(at):
         return skipped("No bar is tested.")
-    if subject.checkpoint is not None and subject.bars_seen is None:
+    if subject.bars_seen is None and (subject.checkpoint is not None or subject.reads_bars):
         return skipped(
             "Which bars it has seen is not stated, so no score on these bars shows skill: it may be trained on them.",
-            "If you know them, import it again with --trained-on.",
+            "If you know them, state them where it was imported (--trained-on) or run (--bars-seen).",
         )
-    if subject.checkpoint is None and (subject.past is None or subject.training is None):
+    if subject.bars_seen is None and (subject.past is None or subject.training is None):
         return skipped(
             "The training bars are not known, so no score on these bars shows skill: the model may be trained on them.",
             "Give training=.",

@@ -25,7 +25,7 @@ def _run(subject: Subject) -> Finding:
     """Compare features and logits of the serving path with those of the training path on validation bars."""
     off = subject.parity(subject) if subject.parity is not None else _path_difference(subject)
     if isinstance(off, str):
-        is_stored = subject.checkpoint is None or subject.loaded is not None
+        is_stored = subject.checkpoint is None or not (subject.checkpoint.imported or subject.loaded is None)
         return skipped(off, "Give the training bars: --train-data FILE, or past=." if is_stored else "")
     examined = {"parity_rows": off.count}
     worst = max(off.rows, off.logits)

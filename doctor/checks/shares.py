@@ -161,7 +161,7 @@ def _verdict(subject: Subject, found: OutputShares) -> Finding:
             limit=ONE_SIDED_SHARE,
             message=f"{facts} Its most probable class is nearly always {CLASS_NAMES[found.top]}, while its mean probabilities "
             "are near the labels': this is not a collapse but the effect of argmax on a weak signal.",
-            remedy="Act on probabilities instead: --decision utility.",
+            remedy="" if subject.is_run else "Act on probabilities instead: --decision utility.",
         )
     severity = WARNING if model.verdict == "collapsed" else OK
     text = f"{model.sentence} {facts}"

@@ -90,6 +90,8 @@ def _run(subject: Subject) -> Finding:
     found = PlausibleScores(tuple(_scored(subject)), _walk_score(subject))
     facts: list[BarScore | WalkScore] = [*found.scores, *([] if found.walk is None else [found.walk])]
     faults = [str(each) for each in facts if each.is_too_good]
+    if not facts and subject.labelled is not None:
+        return skipped(f"It needs {FEWEST_LABELLED_BARS} labelled bars.", "Give a longer range.")
     if not facts:
         return skipped("It needs labels.", "Give labels=.")
     value = max([each.auc or 0.0 for each in found.scores] + [each.highest_auc for each in [found.walk] if each])

@@ -16,3 +16,6 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 
 # Kinds with a separate option at an import: --forecaster X is short for --model forecaster:X.
 SHORT_OPTIONS = ("forecaster",)
+
+# ``model_type`` in the config.json of the language models that a training can start from.
+BASE_TYPES = ("llama",)

@@ -61,6 +61,7 @@ class Architecture:
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6
     kind: ClassVar[str] = "llama"
+    context_is: ClassVar[str] = " per layer"
     lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     fingerprint_rows: ClassVar[int] = FINGERPRINT_ROWS
 
@@ -130,6 +131,7 @@ class OriginalArchitecture:
     chunk_bars: int
     dropout: float = 0.1
     kind: ClassVar[str] = "original"
+    context_is: ClassVar[str] = ""
     lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
 
     def __post_init__(self) -> None:

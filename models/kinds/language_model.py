@@ -26,6 +26,7 @@ from ...errors import CheckpointError, UsageError
 from ...storage.atomic_files import home_folder
 from ...storage.untrusted_files import check_safetensors, load_json
 from ..description import TEXT, BaseOrigin
+from . import BASE_TYPES
 from .architecture import Architecture
 
 PRESET = "smollm2"
@@ -255,7 +256,7 @@ def _check_plain(config: PretrainedConfig, place: str, option: str) -> None:
         (
             f"its {what} is {found!r}, expected {expected!r}"
             for what, found, expected in (
-                ("model_type", config.model_type, "llama"),
+                ("model_type", config.model_type, BASE_TYPES[0]),
                 ("hidden_act", getattr(config, "hidden_act", None), "silu"),
                 ("attention_bias", getattr(config, "attention_bias", False), False),
                 ("mlp_bias", getattr(config, "mlp_bias", False), False),

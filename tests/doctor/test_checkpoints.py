@@ -333,7 +333,7 @@ def test_the_command_prints_the_json_that_is_documented(
     code, shown = diagnosed(command, "--ckpt", nano.folder, "--data", tmp_path / "later.csv", "--html", tmp_path / "page.html")
     assert code == 0
     assert isinstance(shown, dict)
-    assert set(shown) == {"verdict", "findings", "coverage", "seconds"}
+    assert set(shown) == {"verdict", "findings", "coverage", "seconds", "warnings"}
     findings = shown["findings"]
     assert isinstance(findings, list)
     assert {each["check"] for each in findings} == {check.name for check in built_in_checks()}

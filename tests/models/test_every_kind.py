@@ -26,7 +26,7 @@ from flagbt.models.logit_cache import cache_folder, key_of, logits_of
 from flagbt.models.model import Model, ReadsRows
 
 LARGEST_DIFFERENCE = 1e-5
-MOMENTS = (700, 853, 1099)  # of the served bars; every small model answers from bar 600 on
+MOMENTS = (700, 853, 1499)  # of the served bars; every small model answers from bar 600 on
 NO_WEIGHTS = {"checkpoint.json", "README.md", "history.json", "curves.png"}
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
+from flagbt.cli.main import cli
 from flagbt.errors import CheckpointError
 from flagbt.models.checkpoint import find_checkpoint
 
@@ -15,7 +19,22 @@ Command = Callable[..., tuple[int, str, str]]
 
 LLAMA, BERT = json.dumps({"model_type": "llama"}), json.dumps({"model_type": "bert"})
 ADAPTER = json.dumps({"base_model_name_or_path": "HuggingFaceTB/SmolLM2-135M", "peft_type": "LORA"})
+COMMAND = re.compile(r"flagbt ((?:ckpt import|train|new|run|runs|sweep)\b[^.:;,()]*(?:\.\w+[^.:;,()]*)*)")
 RUN = json.dumps({"checkpoint": {"name": "Jan4"}})
+
+
+def parsed(words: str) -> bool:
+    """Return whether a command of a message is one of flagbt's, with options that it has; raises click's error."""
+    group: click.Command = cli
+    arguments = shlex.split(words)
+    with click.Context(cli) as context:
+        while isinstance(group, click.Group):
+            found = group.get_command(context, arguments.pop(0))
+            assert found is not None, words
+            group = found
+        options = {each for option in group.params for each in option.opts}
+        assert {each for each in arguments if each.startswith("--")} <= options, words
+    return True
 
 
 @pytest.mark.parametrize(
@@ -24,7 +43,11 @@ RUN = json.dumps({"checkpoint": {"name": "Jan4"}})
         (
             {"x/adapter_config.json": ADAPTER, "x/config.json": LLAMA},
             "x",
-            ["a PEFT adapter (LORA) of HuggingFaceTB/SmolLM2-135M", "--preset smollm2 --base HuggingFaceTB/SmolLM2-135M"],
+            [
+                "a PEFT adapter (LORA) of HuggingFaceTB/SmolLM2-135M",
+                "--preset smollm2 --base HuggingFaceTB/SmolLM2-135M",
+                "--base CHECKPOINT",
+            ],
         ),
         ({"x/adapter_config.json": "{"}, "x", ["a PEFT adapter", "--base BASE"]),
         ({"x/adapter_model.safetensors": ""}, "x", ["a PEFT adapter"]),
@@ -33,18 +56,19 @@ RUN = json.dumps({"checkpoint": {"name": "Jan4"}})
             "x",
             ["a Hugging Face model (llama)", "flagbt train --preset smollm2 --base x"],
         ),
-        ({"x/config.json": BERT}, "x", ["a Hugging Face model (bert)", "plain Llama models only", "strategy of your own"]),
+        ({"x/config.json": BERT}, "x", ["a Hugging Face model (bert)", "plain Llama models only", "flagbt new model my_model"]),
         (
             {"x/best.pt": "", "x/last.pth": ""},
             "x",
-            ["files that torch.save wrote: best.pt, last.pth", "flagbt ckpt import x/best.pt"],
+            ["It holds best.pt, last.pth", "the kind 'original'", "flagbt ckpt import x/best.pt --name NAME"],
         ),
         ({"best.pt": ""}, "best.pt", ["flagbt ckpt import best.pt --name NAME"]),
-        ({"x/model.onnx": ""}, "x", ["an ONNX model", "strategy of your own"]),
-        ({"x/model.safetensors": ""}, "x", ["weights alone"]),
+        ({"x/model.onnx": ""}, "x", ["the kind 'onnx'", "flagbt ckpt import x/model.onnx --name NAME"]),
+        ({"x/model.safetensors": ""}, "x", ["weights alone", "flagbt new model my_model"]),
         ({"model.gguf": ""}, "model.gguf", ["a GGUF language model"]),
-        ({"x/model.pkl": ""}, "x", ["a pickled model, which flagbt does not load"]),
-        ({"model.txt": "tree\nversion=v4\n"}, "model.txt", ["a LightGBM model"]),
+        ({"x/model.pkl": ""}, "x", ["a pickled model, which flagbt does not load", "skops.io.dump"]),
+        ({"model.keras": ""}, "model.keras", ["flagbt ckpt import model.onnx --name NAME"]),
+        ({"model.txt": "tree\nversion=v4\n"}, "model.txt", ["the kind 'lightgbm'", "flagbt ckpt import model.txt --name NAME"]),
         ({"x/run.json": RUN}, "x", ["a run folder", "flagbt runs show x", "made with --ckpt Jan4"]),
         ({"x/1/run.json": RUN}, "x", ["a folder of runs"]),
         ({"x/sweep.json": "{}"}, "x", ["a sweep folder"]),
@@ -75,6 +99,7 @@ def test_other_models_and_folders_are_described(
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert "is not a checkpoint" in err
         assert err.strip().isprintable()
+        assert all(parsed(words) for words in COMMAND.findall(err.replace(f"{tmp_path}/", "")))
         for each in expected:
             assert each in err.replace(f"{tmp_path}/", ""), err
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,11 @@ from flagbt.models.kinds.architecture import Architecture, Lora, read_architectu
 from flagbt.models.kinds.language_model import load_language_model
 from flagbt.models.kinds.network import build_base, language_base, load_network, load_unmerged
 from flagbt.models.stored_base import StoredBase, find_base, read_base
+from flagbt.training.base_source import find_base_source
 from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
 from flagbt.training.trainer import Schedule
+from flagbt.training.workspace import resume_key
 from flagbt.workflows.pretrain import BaseRecipe, make_base
 from flagbt.workflows.train import train_on
 
@@ -318,6 +321,7 @@ def on_language(language_folder: Path, walk: Walk, tmp_path_factory: pytest.Temp
         validation=VALIDATION,
         schedule=ONE_EPOCH,
         lora=Lora(rank=4, alpha=8, top_layers=1),
+        text_until=date(2023, 3, 31),
     )
     return train_on(walk(4000, seed=5, start="2023-01-01"), tmp_path_factory.mktemp("ckpt") / "words", recipe)
 
@@ -335,6 +339,21 @@ def test_a_language_model_is_kept_by_reference(on_language: Checkpoint, language
     rows = on_language.schema.rows(walk(500))[200:400]
     whole, apart = network_logits(load_network(on_language), rows), network_logits(load_unmerged(on_language), rows)
     assert np.abs(whole - apart).max() <= 1e-4
+
+
+def test_the_newest_text_of_a_language_model_is_stated_or_unknown(on_language: Checkpoint, language_folder: Path) -> None:
+    """If it fails, a checkpoint on a language model loses the date of its text, or passes for one that has read bars only."""
+    assert (on_language.text_read, on_language.text_until) == ("2023-03-31", date(2023, 3, 31))
+    assert "whose newest text is of 2023-03-31" in (on_language.folder / "README.md").read_text()
+    values = {name: value for name, value in on_language.values.items() if name != "text_until"}
+    silent = Checkpoint(on_language.folder, values)
+    assert (silent.text_read, silent.text_until, silent.model.has_foreign_base) == ("unknown", None, True)
+    assert silent.digest == on_language.digest
+    source = find_base_source("smollm2", str(language_folder), 3, None)
+    assert source.text_until(None) is None
+    # The unfinished training is the same, whatever is stated
+    recipe = Recipe(preset="smollm2", base=str(language_folder))
+    assert resume_key(recipe, source) == resume_key(replace(recipe, text_until=date(2023, 3, 31)), source)
 
 
 def test_only_the_top_layers_and_the_new_ends_are_trained(on_language: Checkpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import importlib.util
@@ -11,12 +12,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import flagbt
+from flagbt.models.kinds import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
@@ -143,6 +146,7 @@ def test_public_names_are_pinned_and_importable() -> None:
         "diagnose",
         "fetch",
         "find_checkpoint",
+        "import_checkpoint",
         "load_sample",
         "read_bars",
         "read_run",
@@ -195,3 +199,60 @@ def test_wheel_holds_the_tracked_sources_and_no_tests(tmp_path: Path) -> None:
         name for name in tracked if name.startswith(folders) or (name.endswith(".py") and "/" not in name) or name == "py.typed"
     }
     assert packed == expected
+
+
+# Files outside models/kinds that work with networks only, and may import the modules that networks share.
+OF_NETWORKS = {
+    "cli/train.py": "the options of a network's LoRA",
+    "models/description.py": "the LoRA settings that the training of a network records",
+    "models/export.py": "writes a network's weights for other programs",
+    "models/stored_base.py": "a pre-trained network",
+    "workflows/pretrain.py": "pre-trains a network",
+    "workflows/train.py": "trains a network",
+}
+SHARED_BY_NETWORKS = {"architecture", "language_model", "network", "network_model", "scoring"}
+# Kinds whose names have another meaning too; they count only next to the word "kind".
+OTHER_MEANINGS = {"signals": "an option and a table of a run", "python": "a version in a record"}
+
+
+def named_kinds(tree: ast.AST, names: set[str]) -> Iterator[str]:
+    """Yield each place where code names a kind of model, or imports a module of one kind."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and re.search(r"(^|\.)kinds\.", node.module or ""):
+            yield f"line {node.lineno}: imports {node.module}"
+        if isinstance(node, ast.Compare | ast.Dict | ast.Call) and "kind" in ast.unparse(node):
+            inside = [each.value for each in ast.iter_child_nodes(node) if isinstance(each, ast.Constant)]
+            yield from (f"line {node.lineno}: '{each}'" for each in inside if each in OTHER_MEANINGS and each in names)
+        if isinstance(node, ast.Constant) and node.value in names - set(OTHER_MEANINGS):
+            yield f"line {node.lineno}: '{node.value}'"
+
+
+def test_no_file_outside_the_kinds_names_one() -> None:
+    """If it fails, a kind of model gets a treatment that a kind in another package cannot have."""
+    found, used = [], set()
+    for path in sorted(path for folder in ROOT.glob("*/__init__.py") for path in folder.parent.rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(("tests/", "models/kinds/")):
+            continue
+        for place in named_kinds(ast.parse(path.read_text(encoding="utf-8")), set(BUILT_IN)):
+            module = place.rpartition(".")[2]
+            network = name in OF_NETWORKS or name.startswith("training/")
+            if network and ": imports " in place and module in SHARED_BY_NETWORKS:
+                used.add(name)
+            else:
+                found.append(f"{name}, {place}")
+    assert found == []
+    assert {name for name in used if not name.startswith("training/")} == set(OF_NETWORKS)
+
+
+def test_a_named_kind_is_found() -> None:
+    """If it fails, the test above could never fail."""
+    for code in (
+        "if checkpoint.kind == 'llama': pass",
+        "x = {'llama': 1}",
+        "from ..models.kinds.onnx_model import OnnxModel",
+        "if checkpoint.kind == 'signals': pass",
+        "f(kind, 'python')",
+    ):
+        assert list(named_kinds(ast.parse(code), {"llama", "signals", "python"})), code
+    assert list(named_kinds(ast.parse("settings = {'signals': rows}"), {"llama", "signals", "python"})) == []

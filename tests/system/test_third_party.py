@@ -27,6 +27,14 @@ TRAINING = (
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 OFFLINE = ("--no-deps", "--no-build-isolation", "--no-index")
 
+BROKEN = """
+from flagbt import RowModel
+
+
+class Broken(RowModel):
+    files = ("weights.safetensors",)
+"""
+
 pytestmark = pytest.mark.slow
 
 
@@ -133,11 +141,70 @@ def test_its_features_are_trained_on_diagnosed_calibrated_and_swept(third_party:
     )["grid"]
 
 
+def test_its_kind_of_model_is_trained_run_diagnosed_calibrated_swept_and_compared(third_party: Environment) -> None:
+    """If it fails, a kind of model that others publish is a second-class one somewhere, or needs a change of flagbt."""
+    kinds = {each["name"]: each for each in json.loads(third_party.flagbt("ckpt", "kinds", "--json"))["kinds"]}
+    assert kinds["nearest-mean"]["package"] == "example-plugins 1.2"
+    assert kinds["nearest-mean"]["trained"]
+    data = ("--data", "sample.csv")
+    train = ("train", "--model", "nearest-mean", "--features", "example-columns", "--name", "near", *TRAINING[:4])
+    third_party.flagbt(*train, *data)
+    listed = json.loads(third_party.flagbt("ckpt", "list", "--json"))["checkpoints"]
+    assert ("near", "nearest-mean") in {(each["name"], each["kind"]) for each in listed}
+    assert "nearest-mean" in third_party.flagbt("ckpt", "show", "near")
+    run = json.loads(third_party.flagbt("run", "--ckpt", "near", *data, *LATER, "--name", "near", "--json"))
+    assert run["metrics"]["worst_day"] <= 0
+    again = ("run", "--ckpt", "near", *data, *LATER, "--name", "plain", "--calibration", "none", "--json")
+    third_party.flagbt(*again)
+    assert "worst_day" in third_party.flagbt("compare", "near", "plain", "--json")
+    shown = json.loads(third_party.flagbt("doctor", "--ckpt", "near", *data, *LATER, "--json"))
+    assert "weekends" in json.dumps(shown)
+    third_party.flagbt("calibrate", "--ckpt", "near", *data, *LATER, "--output", "near.json", "--json")
+    grid = ("--calibration", "none", "--calibration", "near.json", "--timerange", "20240801-20241001", "--workers", "1")
+    assert json.loads(third_party.flagbt("sweep", "--ckpt", "near", *data, *grid, "--json"))["grid"]
+    assert '"severity": "ok"' in third_party.flagbt("verify", "lookahead", "--ckpt", "near", *data, "--json")
+    assert "Did you mean 'nearest-mean'?" in third_party.flagbt("train", *data, "--model", "nearest-men", "--name", "x", code=2)
+    with (third_party.desk / "checkpoints" / "near" / "means.safetensors").open("ab") as file:
+        file.write(b"x")
+    assert "differs from what was saved" in third_party.flagbt("run", "--ckpt", "near", *data, *LATER, code=1)
+
+
+def test_a_broken_kind_names_its_file_the_contract_and_the_fix(third_party: Environment, tmp_path: Path) -> None:
+    """If it fails, the author of a package gets a traceback, or other people's checkpoints stop working."""
+    package = tmp_path / "broken-models"
+    (package / "src").mkdir(parents=True)
+    (package / "src" / "broken_models.py").write_text(BROKEN, encoding="utf-8")
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools>=77"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "broken-models"\nversion = "0.1"\n'
+        '[project.entry-points."flagbt.models"]\nbroken = "broken_models:Broken"\n',
+        encoding="utf-8",
+    )
+    third_party.install(package)
+    try:
+        error = third_party.flagbt("train", "--data", "sample.csv", "--model", "broken", "--name", "x", code=1)
+        for part in (
+            "broken_models.py",
+            "it lacks logits_of_rows",
+            "docs/models.md",
+            "uninstall the package (broken-models 0.1)",
+        ):
+            assert part in error
+        shown = json.loads(third_party.flagbt("ckpt", "kinds", "--json"))
+        assert "nearest-mean" in {each["name"] for each in shown["kinds"]}
+        assert [each["name"] for each in shown["broken"]] == ["broken"]
+        assert json.loads(third_party.flagbt("run", "--ckpt", "Jan4", *DAYS, "--json"))["run"]
+    finally:
+        third_party.call(*PIP, "--python", third_party.bin / "python", "uninstall", "--yes", "broken-models")
+
+
 def test_functions_of_flagbt_testing_pass_on_it(third_party: Environment) -> None:
     """If it fails, flagbt.testing is missing from the wheel, or refuses a right package."""
     code = (
-        "from flagbt.testing import check_features, check_strategy\nfrom example_plugins.channel import Channel\n"
-        "from example_plugins.columns import FEATURES\ncheck_strategy(Channel)\ncheck_features(FEATURES)"
+        "from flagbt.testing import check_features, check_model, check_strategy\n"
+        "from example_plugins.channel import Channel\nfrom example_plugins.columns import FEATURES\n"
+        "from example_plugins.nearest_mean import NearestMean\n"
+        "check_strategy(Channel)\ncheck_features(FEATURES)\ncheck_model(NearestMean)"
     )
     third_party.call(third_party.bin / "python", "-c", code)
 
@@ -154,13 +221,15 @@ def test_a_new_package_passes_its_tests_and_is_found(installed: Environment, kin
     assert commands[:2] == ["pip install -e . pytest", "pytest"]
     program, *arguments = commands[2].replace("FILE", "sample.csv").split()
     assert program == "flagbt"
-    if kind == "features":
-        arguments += TRAINING
+    if kind in ("features", "model"):
+        arguments += TRAINING if kind == "features" else TRAINING[:4]
     out = installed.flagbt(*arguments)
     if kind == "strategy":
         assert "my-strategy" in installed.flagbt("strategies", "list")
         assert json.loads(installed.flagbt(*arguments, *DAYS, "--json"))["run"]
     if kind == "metric":
         assert "my metric" in out
+    if kind == "model":
+        assert json.loads(installed.flagbt("run", "--ckpt", "first", "--data", "sample.csv", *LATER, "--json"))["run"]
     if kind == "check":
         assert "my-check" in installed.flagbt(*arguments, "--json")

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from installed_package import install
+from kinds import BUILDERS, served_bars
+from own_kinds import OWN_KINDS
 from safetensors.numpy import save_file
 
 from flagbt.data.bars import Bars
@@ -22,6 +24,7 @@ from flagbt.errors import ContractError, RangeError
 from flagbt.models.checkpoint import DESCRIPTION, Checkpoint
 from flagbt.models.checkpoint_model import ModelParts, RowModel
 from flagbt.models.importing import OwnerDeclaration, import_model
+from flagbt.models.kinds import BUILT_IN
 from flagbt.models.registry import GROUP
 from flagbt.testing import check_model
 from flagbt.testing.hostile_files import HOSTILE, executed
@@ -192,6 +195,15 @@ def made(
 def test_a_sound_kind_passes(made: Callable[..., Checkpoint]) -> None:
     """If it fails, the tests of a right package fail."""
     check_model(made({}))
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_kind_passes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, a kind of flagbt's own breaks the contract that packages must keep, or the contract demands too much."""
+    for kind, entry in OWN_KINDS.items():
+        monkeypatch.setitem(BUILT_IN, kind, entry)
+    checkpoint = BUILDERS[name](tmp_path)
+    check_model(checkpoint, served_bars().take(slice(0, checkpoint.model.warmup_bars + 100)))
 
 
 @pytest.mark.parametrize(("members", "part", "text"), FAULTS)
