@@ -21,7 +21,7 @@ from .console import print_note, reserved_stdout
 
 if TYPE_CHECKING:
     from ..models.checkpoint import Checkpoint
-    from ..models.stored_base import StoredBase
+    from ..training.stored_base import StoredBase
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_RUNS = Path("runs")

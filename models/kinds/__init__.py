@@ -7,6 +7,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "python": ("flagbt.models.kinds.python_model:PythonModel", "a class of your own, its weights as safetensors"),
     "original": ("flagbt.models.kinds.original_model:OriginalModel", "an imported transformer of the original architecture"),
     "lightgbm": ("flagbt.models.kinds.lightgbm_model:LightGBMModel", "trees of LightGBM on rows of features"),
+    "sklearn": ("flagbt.models.kinds.sklearn_model:SklearnModel", "a classifier of scikit-learn on rows of features"),
     "onnx": ("flagbt.models.kinds.onnx_model:OnnxModel", "an ONNX graph on rows or windows, run by ONNX Runtime"),
     "forecaster": (
         "flagbt.models.kinds.forecaster_model:ForecasterModel",

@@ -98,6 +98,21 @@ def onnx(folder: Path) -> Checkpoint:
     return import_model(path, folder / "tiny_onnx", stated(outputs=Outputs("probabilities")))
 
 
+def sklearn(folder: Path) -> Checkpoint:
+    """Import a pipeline of scikit-learn."""
+    import skops.io
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from flagbt.models.outputs import Outputs
+
+    random = np.random.default_rng(4)
+    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(random.normal(size=(300, 30)), np.arange(300) % 3)
+    skops.io.dump(fitted, folder / "model.skops")
+    return import_model(folder / "model.skops", folder / "tiny_sklearn", stated(outputs=Outputs()))
+
+
 def forecaster(folder: Path) -> Checkpoint:
     """Import a tiny Chronos-Bolt with random weights."""
     from forecaster_folders import save_bolt
@@ -135,6 +150,7 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "linear": linear,
     "closes": closes,
     "lightgbm": lightgbm,
+    "sklearn": sklearn,
     "onnx": onnx,
     "forecaster": forecaster,
     "signals": signals,
