@@ -15,6 +15,7 @@ from ...errors import CheckpointError, TrainingError, UsageError
 from ..checkpoint_model import ModelParts, RowModel, TrainingTable, check_width
 from ..optional_package import imported
 from ..outputs import Outputs
+from .column_names import check_names
 from .lightgbm_text import MAGIC, LightGBMText, read_lightgbm_text
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class LightGBMModel(RowModel):
     def outputs(self) -> Outputs:
         """The order of its classes."""
         return Outputs.of_settings(self.settings)
+
+    @property
+    def has_foreign_base(self) -> bool:
+        """False: trees have no base."""
+        return False
 
     def check_settings(self) -> None:
         """Raise ValueError or TypeError where the settings are damaged."""
@@ -102,7 +108,7 @@ class LightGBMModel(RowModel):
         found = read_lightgbm_text(path)
         check_width(declaration, len(found.feature_names))
         if declaration.schema is not None:
-            _check_names(path, found.feature_names, declaration.schema.columns)
+            check_names(path, found.feature_names, declaration.schema.columns)
         _booster_of(found)
         (folder / FILE).write_bytes(path.read_bytes())
         order = ", ".join(f"{at} is {name}" for at, name in enumerate(outputs.classes))
@@ -146,15 +152,3 @@ def _booster_of(found: LightGBMText) -> object:
 def _parts(found: LightGBMText, outputs: Outputs, note: str) -> ModelParts:
     settings: JsonObject = {"n_features": len(found.feature_names), "trees": found.trees, "outputs": outputs.to_json()}
     return ModelParts(settings=settings, parameters=found.leaves, note=f"{found.trees:,} trees of LightGBM. {note}")
-
-
-def _check_names(path: Path, names: tuple[str, ...], columns: tuple[str, ...]) -> None:
-    """Refuse names of the schema's columns at other positions; other names, such as Column_0, have no meaning here."""
-    known = {"_".join(column.split()): at for at, column in enumerate(columns)}
-    for at, name in enumerate(names):
-        if known.get(name, at) != at:
-            raise UsageError(
-                f"--features: the model's feature {at} is '{name}' by its file {path.name}, and column {at} of the feature set "
-                f"is '{columns[at]}'; '{name}' is its column {known[name]}. Give the feature set of the training, with its "
-                "columns in the order of the file."
-            )

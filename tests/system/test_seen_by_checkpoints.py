@@ -231,7 +231,7 @@ def test_a_sweep_is_stamped(command: Command, desk: Path) -> None:
         assert [each["until"] for each in shown.get("text", [])] == [STATED[ckpt].get("text_until")] * ckpt.startswith("word")
 
 
-@pytest.mark.parametrize("name", ["words", "wordless"])
+@pytest.mark.parametrize("name", list(STATED))
 def test_the_doctor_and_a_calibration_are_stamped(command: Command, desk: Path, name: str) -> None:
     """If it fails, a page about a checkpoint and bars lacks what it may have seen of them."""
     stamps = {
