@@ -180,7 +180,7 @@ def train_command(data: Path, reading: Reading, output: Path, name: str, as_json
     recipe = _recipe(options)
     device = pick_device(options["device"])
     if recipe.base is not None and recipe.preset != "smollm2" and is_main_process():
-        from ..models.stored_base import find_base
+        from ..training.stored_base import find_base
 
         print_resolved("base", find_base(recipe.base))
     series = read_series(data, options["more_data"], reading, "checkpoint", as_json=as_json)

@@ -92,7 +92,11 @@ def _fitted(kind: type[CheckpointModel], folder: Path, who: str) -> Checkpoint:
         broken(who, "fit", "it has no fit, so its class alone gives no model. Give check_model a checkpoint of it.")
     walk = random_walk_like(TRAINED_BARS, fixed_random(), volatility=0.006, start="2022-01-01")
     with part_of(who, "fit"), blamed_on(kind, "fit", who=who):
-        return train_model(walk, folder, FitRecipe(model=name_of_kind(kind)))
+        checkpoint = train_model(walk, folder, FitRecipe(model=name_of_kind(kind)))
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {DESCRIPTION, "README.md"}
+    if unlisted := sorted(written - set(kind.files)):
+        broken(who, "files", f"fit writes {unlisted[0]}, and its class does not list it in files, so it has no digest.")
+    return checkpoint
 
 
 def _check_checkpoint(checkpoint: Checkpoint, bars: Bars | None, who: str) -> None:

@@ -17,8 +17,8 @@ from ..models.kinds.architecture import PRESETS, AnyArchitecture, Architecture, 
 from ..models.kinds.language_model import PRESET as LANGUAGE_MODEL
 from ..models.kinds.language_model import LanguageModel, load_language_model
 from ..models.kinds.network import build_base, language_base
-from ..models.stored_base import StoredBase, find_base
 from .pretrain import Base
+from .stored_base import StoredBase, find_base
 
 DEFAULT_PRESET = "tiny"
 DEFAULT_FEATURES = "default"

@@ -21,13 +21,13 @@ from ..models.description import BarsDescription, BaseDescription, described_bar
 from ..models.kinds.architecture import Architecture
 from ..models.kinds.language_model import PRESET as LANGUAGE_MODEL
 from ..models.kinds.network import write_tensors
-from ..models.stored_base import DESCRIPTION, FORMAT, WEIGHTS, StoredBase, read_base
 from ..storage.atomic_files import discard_tree, json_text, sha256_of
 from ..training.base_source import DEFAULT_FEATURES, DEFAULT_PRESET, preset_architecture
 from ..training.pretrain import BINS, SCHEDULE, pretrain
 from ..training.progress import SILENT, Monitor
 from ..training.result_folder import check_target, result_folder
 from ..training.samples import Samples, gather_samples
+from ..training.stored_base import DESCRIPTION, FORMAT, WEIGHTS, StoredBase, read_base
 from ..training.trainer import Schedule, is_main_process, wait_for_all
 from ..training.workspace import open_workspace
 

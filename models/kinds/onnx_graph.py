@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 LARGEST_BYTES = 500_000_000  # 125 million numbers of 4 bytes
 MOST_NODES = 100_000
+MOST_FIELDS = 5_000_000  # a forest of 400,000 nodes has 400,000, its lists of numbers aside
+MOST_AXES = 100
 DEEPEST = 16  # graphs within nodes of graphs
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
@@ -48,6 +50,7 @@ class OnnxGraph:
     nodes: int = 0
     numbers: int = 0
     graphs: int = 0
+    fields: int = 0
 
 
 def walk_model(content: bytes) -> OnnxGraph:
@@ -59,12 +62,12 @@ def walk_model(content: bytes) -> OnnxGraph:
         Where it is not an ONNX model, refers to other files, or has operators that are not run; it states which.
     """
     found = OnnxGraph()
-    for number, value in _fields(memoryview(content)):
+    for number, value in _fields(memoryview(content), found):
         if number == 7:
             found.graphs += 1
             _walk_graph(value, found, 0)
         elif number == 8:
-            domain, version = _opset(value)
+            domain, version = _opset(value, found)
             found.opsets[domain] = version
         elif number == 20:
             raise ValueError("it holds graphs of its training. Export it for inference.")
@@ -81,7 +84,7 @@ def walk_model(content: bytes) -> OnnxGraph:
 def _walk_graph(graph: memoryview, found: OnnxGraph, depth: int) -> None:
     if depth > DEEPEST:
         raise ValueError(f"its graphs are nested more than {DEEPEST} levels deep.")
-    for number, value in _fields(graph):
+    for number, value in _fields(graph, found):
         if number == 1:
             _walk_node(value, found, depth)
         elif number == 5:
@@ -94,13 +97,13 @@ def _walk_node(node: memoryview, found: OnnxGraph, depth: int) -> None:
     found.nodes += 1
     if found.nodes > MOST_NODES:
         raise ValueError(f"it has more than {MOST_NODES:,} nodes.")
-    for number, value in _fields(node):
+    for number, value in _fields(node, found):
         if number == 4 and (kind := _text(value)) in _NOT_RUN:
             raise ValueError(f"the operator {kind} is not run: {_NOT_RUN[kind]}. Export the model without it.")
         if number == 7 and (domain := _text(value)) not in DOMAINS:
             raise ValueError(_foreign(domain))
         if number == 5:
-            for inner, part in _fields(value, skips=found):
+            for inner, part in _fields(value, found, skips_numbers=True):
                 if inner in (5, 10):
                     _walk_tensor(part, found)
                 elif inner in (6, 11):
@@ -113,10 +116,12 @@ def _walk_node(node: memoryview, found: OnnxGraph, depth: int) -> None:
 
 def _walk_tensor(tensor: memoryview, found: OnnxGraph) -> None:
     elements = 1
-    for number, value in _fields(tensor):
+    for number, value in _fields(tensor, found):
         if number == 1:
+            if len(value) > MOST_AXES * 10:
+                raise ValueError(f"a tensor of it has more than {MOST_AXES} axes.")
             for size in _varints(value):
-                elements *= min(size, 2**63)
+                elements = min(elements * size, 2**63)
         elif number == 13 or (number == 14 and any(_varints(value))):
             raise ValueError(
                 "a tensor of it lies in another file (external data), which is not read: a path in a model could lead to any "
@@ -127,9 +132,9 @@ def _walk_tensor(tensor: memoryview, found: OnnxGraph) -> None:
     found.numbers += elements
 
 
-def _opset(value: memoryview) -> tuple[str, int]:
+def _opset(value: memoryview, found: OnnxGraph) -> tuple[str, int]:
     domain, version = "", 1
-    for number, part in _fields(value):
+    for number, part in _fields(value, found):
         if number == 1:
             domain = _text(part)
         elif number == 2:
@@ -137,14 +142,17 @@ def _opset(value: memoryview) -> tuple[str, int]:
     return domain, version
 
 
-def _fields(message: memoryview, skips: OnnxGraph | None = None) -> Iterator[tuple[int, memoryview]]:
-    """Yield the number and the bytes of each field; of a varint its own bytes. ``skips`` counts an attribute's numbers."""
+def _fields(message: memoryview, found: OnnxGraph, *, skips_numbers: bool = False) -> Iterator[tuple[int, memoryview]]:
+    """Yield the number and the bytes of each field; of a varint its own bytes. Lists of an attribute's numbers are counted."""
     at, end = 0, len(message)
     while at < end:
-        if skips is not None and (run := _NUMBERS.match(message, at)):
-            skips.numbers += (run.end() - at) // 5 if message[at] == 0x3D else 0
+        if skips_numbers and (run := _NUMBERS.match(message, at)):
+            found.numbers += (run.end() - at) // 5 if message[at] == 0x3D else 0
             at = run.end()
             continue
+        found.fields += 1
+        if found.fields > MOST_FIELDS:
+            raise ValueError(f"it has more than {MOST_FIELDS:,} fields.")
         tag, at = _varint(message, at)
         number, wire = tag >> 3, tag & 7
         stop = at

@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from ...arrays import Float32Array, FloatArray, JsonObject, Progress
 from ...data.bars import Bars
+from ...data.labels import CLASS_NAMES
 from ...errors import CheckpointError, UsageError
 from ...storage.untrusted_files import read_bytes
 from ..checkpoint_model import ModelParts, RowModel
+from ..import_trial import TRIED_ROWS
 from ..outputs import Outputs
 from .onnx_graph import LARGEST_BYTES, OnnxGraph, walk_model
 from .onnx_reads import FEATURES_FIRST, ROWS, OnnxReads, reads_of
@@ -130,7 +132,9 @@ class OnnxModel(RowModel):
                 "is not SELL,HOLD,BUY). The file does not show it."
             )
         content, graph = read_graph(path)
-        reads = reads_of(open_session(content, "cpu", str(path)), declaration, str(path))
+        session = open_session(content, "cpu", str(path))
+        reads = reads_of(session, declaration, str(path))
+        _check_classes(session, reads, declaration.outputs, str(path))
         (folder / MODEL).write_bytes(content)
         opsets = ", ".join(f"{domain[:40] or 'ai.onnx'} {version}" for domain, version in sorted(graph.opsets.items())[:3])
         return ModelParts(
@@ -155,6 +159,31 @@ def read_graph(path: Path) -> tuple[bytes, OnnxGraph]:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is refused: {str(error).rstrip('.')}. Nothing of it was run.") from None
+
+
+def _check_classes(session: InferenceSession, reads: OnnxReads, outputs: Outputs, place: str) -> None:
+    """Compare the words of a graph's label, where it returns SELL, HOLD and BUY, with the order that its owner stated.
+
+    Raises
+    ------
+    UsageError
+        Where they contradict.
+    """
+    label = next((each.name for each in session.get_outputs() if each.type == "tensor(string)"), None)
+    if label is None:
+        return
+    random = np.random.Generator(np.random.Philox(key=20240101))
+    rows = random.standard_normal((reads.window_bars + TRIED_ROWS, reads.n_features)).astype(np.float32)
+    words, scores = (
+        np.concatenate([*answers(session, name, _batches(reads, rows, reads.batch), place)]) for name in (label, reads.output)
+    )
+    for word, column in zip(words.tolist(), scores.reshape(len(scores), -1).argmax(axis=1).tolist(), strict=False):
+        found = str(word).strip().upper()
+        if found in CLASS_NAMES and column < len(CLASS_NAMES) and outputs.classes[column] != found:
+            raise UsageError(
+                f"--classes: {','.join(outputs.classes)}, but the label of {place} is {found} where its column {column + 1} is "
+                "the highest. State the order of its training; scikit-learn sorts words: BUY,HOLD,SELL."
+            )
 
 
 def _batches(reads: OnnxReads, rows: Float32Array, batch: int) -> Iterator[npt.NDArray[np.floating]]:

@@ -26,8 +26,8 @@ class OnnxReads(JsonRecord):
 
     Attributes
     ----------
-    input, output : str
-        Names in the graph.
+    output : str
+        Name of the output with the scores.
     dtype : str
         ``float32`` or ``float64``.
     layout : str
@@ -38,7 +38,6 @@ class OnnxReads(JsonRecord):
         The graph's own number of rows or windows a call; None where it takes any.
     """
 
-    input: str
     output: str
     dtype: str
     layout: str
@@ -99,7 +98,6 @@ def reads_of(session: InferenceSession, declaration: OwnerDeclaration, place: st
         )
     try:
         return OnnxReads(
-            input=given.name,
             output=_output(session.get_outputs(), place),
             dtype=TYPES[given.type],
             layout=layout,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 THREADS = 1  # a sum shared by threads could depend on how many there are, and waiting threads would spin
 LARGEST_MEMORY_BYTES = 2_000_000_000  # of all tensors on the CPU, and as much on a GPU
 LONGEST_CALL_S = 60.0
+_END = object()
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _PLACE_IN_CODE = re.compile(
     r"Non-zero status code returned while |Name:'.*?' Status Message: |"
@@ -92,7 +93,9 @@ def open_session(content: bytes, device: str, place: str) -> InferenceSession:
         providers.insert(0, (CUDA, limits))
     try:
         # Folding constants would compute as the model is opened, where no limit of time holds.
-        session = runtime.InferenceSession(content, options, providers=providers, disabled_optimizers=["ConstantFolding"])
+        session = runtime.InferenceSession(
+            content, options, providers=providers, disabled_optimizers=["ConstantFolding"], enable_fallback=0
+        )
     except Exception as error:  # its errors have no base class
         raise CheckpointError(
             f"{place}: ONNX Runtime {runtime.__version__} refuses it: {reason(error)}. Export it again, with "
@@ -120,7 +123,6 @@ def answers(
     options.log_severity_level = 4
     name = session.get_inputs()[0].name
     done: queue.Queue[object] = queue.Queue()
-
     given: list[tuple[int, ...]] = [()]  # the shape in use, for a message
 
     def work() -> None:
@@ -128,13 +130,13 @@ def answers(
             for batch in batches:
                 given[0] = batch.shape
                 done.put(session.run([output], {name: batch}, options)[0])
-            done.put(None)
+            done.put(_END)
         except Exception as error:  # raised in the other thread
             done.put(error)
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        while (found := done.get(timeout=LONGEST_CALL_S)) is not None:
+        while (found := done.get(timeout=LONGEST_CALL_S)) is not _END:
             if isinstance(found, Exception):
                 raise CheckpointError(
                     f"{place}: ONNX Runtime cannot run it on an input of shape {given[0]}: {reason(found)}. Export it so that "

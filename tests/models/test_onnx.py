@@ -217,6 +217,19 @@ def test_what_does_not_fit_is_refused(case: str, tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["a.onnx"]
 
 
+def test_words_of_a_label_contradict_another_order(bring: Callable[..., RowModel], rows: np.ndarray) -> None:
+    """Scikit-learn sorts BUY before SELL: every BUY would be traded as SELL."""
+    from skl2onnx import to_onnx
+
+    words = np.array(["SELL", "HOLD", "BUY"])[np.argmax(rows[:, :3], axis=1)]
+    model = sklearn_models()["bayes"].fit(rows, words)
+    content = to_onnx(model, rows[:1], options={"zipmap": False})
+    with pytest.raises(UsageError, match="--classes: SELL,HOLD,BUY, but the label of .* sorts words: BUY,HOLD,SELL"):
+        bring(content, stated("probabilities"))
+    right = bring(content, stated(outputs=Outputs("probabilities", ("BUY", "HOLD", "SELL"))))
+    np.testing.assert_allclose(np.exp(right.logits_of_rows(rows)), model.predict_proba(rows)[:, ::-1], atol=2e-6)
+
+
 def test_dictionaries_are_refused_with_the_remedy(bring: Callable[..., RowModel], rows: np.ndarray) -> None:
     """What skl2onnx exports by default would end in a traceback."""
     from skl2onnx import to_onnx
@@ -253,7 +266,7 @@ def test_saved_and_loaded_it_is_equal(bring: Callable[..., RowModel], rows: np.n
 def test_a_foreign_file_is_refused(content: bytes, tmp_path: Path) -> None:
     """Another format with the ending .onnx would end in a traceback."""
     with pytest.raises(CheckpointError, match=r"a\.onnx is refused: .*Nothing of it was run"):
-        import_model(written(tmp_path / "a.onnx", content), tmp_path / "mine", stated())
+        import_model(written(tmp_path / "a.onnx", content), tmp_path / "mine", stated(), kind="onnx")
 
 
 def test_cuda_without_its_provider_is_refused(bring: Callable[..., RowModel]) -> None:
@@ -264,6 +277,17 @@ def test_cuda_without_its_provider_is_refused(bring: Callable[..., RowModel]) ->
     assert model.device_name("auto") == model.device_name("cpu") == "cpu"
     with pytest.raises(DeviceError, match="--device cuda:1: the installed ONNX Runtime has no CUDA provider.*onnxruntime-gpu"):
         model.device_name("cuda:1")
+
+
+def test_a_cuda_provider_without_a_gpu(bring: Callable[..., RowModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where onnxruntime-gpu is installed on a machine without a GPU, every run would fail."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+    model = bring(scored(IDENTITY))
+    assert model.device_name("auto") == "cpu"
+    with pytest.raises(DeviceError, match="--device cuda: this machine offers 0 CUDA"):
+        model.device_name("cuda")
 
 
 def test_the_key_holds_what_decides_a_bit(

@@ -25,10 +25,10 @@ from flagbt.models.checkpoint import BUNDLED, find_checkpoint, read_checkpoint
 from flagbt.models.importing import OwnerDeclaration, import_model
 from flagbt.models.kinds.network import load_network, read_tensors
 from flagbt.models.kinds.torch_pickle import read_pickled
-from flagbt.models.stored_base import read_base
 from flagbt.results.run_reader import read_run
 from flagbt.storage.atomic_files import read_json
 from flagbt.storage.untrusted_files import DEEPEST, LARGEST_HEADER_BYTES, check_safetensors, load_json, parse_json
+from flagbt.training.stored_base import read_base
 
 Command = Callable[..., tuple[int, str, str]]
 FACTS = OwnerDeclaration(heads=4, context_bars=8, causal=True)

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flagbt.models.stored_base import find_base
 from flagbt.results.trial_log import read_trials
+from flagbt.training.stored_base import find_base
 
 FOLDER = Path(__file__).with_name("written_by_0_1")
 EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))

@@ -217,6 +217,43 @@ def test_a_planted_fault_is_found_and_named(
     assert text in str(caught.value)
 
 
+def fitted(cls, table, folder, argument):
+    """Write the mean rows of the classes."""
+    means = [table.rows[table.training & (table.labels == code)].mean(axis=0) for code in range(3)]
+    save_file({"weights": np.stack(means, axis=1)}, folder / WEIGHTS)
+    return ModelParts(settings={"n_features": len(table.columns)}, parameters=3 * len(table.columns))
+
+
+def with_another_file(cls, table, folder, argument):
+    """Write a file that the class does not list."""
+    (folder / "more.json").write_text("{}")
+    return fitted(cls, table, folder, argument)
+
+
+def test_a_class_is_trained_first(made: Callable[..., Checkpoint]) -> None:
+    """If it fails, the test of a new package, which gives its class, fails."""
+    made({"fit": classmethod(fitted)})
+    check_model(sys.modules[__name__].Offered)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("members", "part", "text"),
+    [
+        ({}, "fit", "it has no fit"),
+        ({"fit": classmethod(lambda cls, table, folder, argument: {}["no"])}, "fit", "KeyError"),
+        ({"fit": classmethod(with_another_file)}, "files", "fit writes more.json"),
+        ({"fit": classmethod(lambda cls, table, folder, argument: ModelParts(settings={}, parameters=1))}, "fit", WEIGHTS),
+    ],
+)
+def test_a_fault_in_a_fit_is_found(made: Callable[..., Checkpoint], members: dict[str, Any], part: str, text: str) -> None:
+    """If it fails, a fit that writes too little, or too much, passes the tests of its package."""
+    made(members)
+    with pytest.raises(ContractError) as caught:
+        check_model(sys.modules[__name__].Offered)  # type: ignore[attr-defined]
+    assert caught.value.part == part, caught.value
+    assert text in str(caught.value)
+
+
 def test_a_class_that_is_not_registered_is_refused() -> None:
     """If it fails, a package passes its tests and cannot be used, since no checkpoint can name its kind."""
     with pytest.raises(ContractError, match=r"not registered in the entry-point group 'flagbt.models'") as caught:

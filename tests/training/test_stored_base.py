@@ -29,10 +29,10 @@ from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.kinds.architecture import Architecture, Lora, read_architecture
 from flagbt.models.kinds.language_model import load_language_model
 from flagbt.models.kinds.network import build_base, language_base, load_network, load_unmerged
-from flagbt.models.stored_base import StoredBase, find_base, read_base
 from flagbt.training.base_source import find_base_source
 from flagbt.training.progress import EpochProgress, Monitor
 from flagbt.training.recipe import Recipe
+from flagbt.training.stored_base import StoredBase, find_base, read_base
 from flagbt.training.trainer import Schedule
 from flagbt.training.workspace import resume_key
 from flagbt.workflows.pretrain import BaseRecipe, make_base

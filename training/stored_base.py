@@ -24,16 +24,16 @@ from ..arrays import JsonObject
 from ..data.feature_schema import FeatureSchema
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, FlagbtError, nearest
+from ..models.checkpoint import DESCRIPTION as CHECKPOINT
+from ..models.checkpoint import Checkpoint, checkpoint_folders, find_checkpoint
+from ..models.description import BarsDescription
+from ..models.kinds.architecture import AnyArchitecture, read_architecture
+from ..models.kinds.language_model import PRESET, base_folders
+from ..models.kinds.network import base_state, load_network, read_tensors
+from ..models.kinds.network_model import network_of
 from ..storage.atomic_files import check_no_links, sha256_of
 from ..storage.json_records import JsonRecord
 from ..storage.untrusted_files import load_json
-from .checkpoint import DESCRIPTION as CHECKPOINT
-from .checkpoint import Checkpoint, checkpoint_folders, find_checkpoint
-from .description import BarsDescription
-from .kinds.architecture import AnyArchitecture, read_architecture
-from .kinds.language_model import PRESET, base_folders
-from .kinds.network import base_state, load_network, read_tensors
-from .kinds.network_model import network_of
 
 FORMAT = 1
 DESCRIPTION = "base.json"
