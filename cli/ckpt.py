@@ -182,7 +182,8 @@ def _next_step(checkpoint: Checkpoint) -> str:
         checkpoint.check_known()
     except FlagbtError as error:
         return str(error)
-    return f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.option} --data FILE --timerange A-B"
+    code = [f" --{name.replace('_', '-')} {each}" for name, values in checkpoint.model.named_code.items() for each in values]
+    return f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.option}{''.join(code)} --data FILE --timerange A-B"
 
 
 @ckpt_group.command(

@@ -175,8 +175,21 @@ class CheckpointModel(ABC):
     ) -> FloatArray:
         """See `Model`. The folder's files are compared with their digests here or before."""
 
+    @property
+    def named_code(self) -> dict[str, list[str]]:
+        """The user's own code that it runs: options of a command with their values.
+
+        A file never makes code run by naming it; the user does, with these options.
+        """
+        stored = self.checkpoint.values["schema"]
+        features = "" if stored is None else self.checkpoint.schema.feature_set
+        return {"features": [features]} if ":" in features else {}
+
     def check_settings(self) -> None:  # noqa: B027  # most kinds have nothing to check
         """Raise ValueError or TypeError where ``settings`` cannot be used; called as the description is read."""
+
+    def check_covers(self, bars: Bars) -> None:  # noqa: B027  # most kinds answer at every bar
+        """Raise RangeError where it has no answer at any of these bars, which will be traded, fitted or examined."""
 
     def check_files(self) -> None:
         """Compare the files with their recorded digests; raise CheckpointError where one is missing or differs."""

@@ -264,7 +264,10 @@ def test_whatever_decides_a_logit_is_in_the_key(
     few = served.take(slice(0, checkpoint.model.warmup_bars + 5))
 
     def key(folder: Path = checkpoint.folder, bars: Bars = few, batch: int | None = None) -> str:
-        return json.dumps(key_of(read_checkpoint(folder), bars, "cpu", batch), sort_keys=True)
+        try:
+            return json.dumps(key_of(read_checkpoint(folder), bars, "cpu", batch), sort_keys=True)
+        except CheckpointError as error:  # a kind may load its files for the key: a refusal gives no logits either
+            return str(error)
 
     assert key() == key()
     files = dict.fromkeys(checkpoint.described.files, "0" * 64)
