@@ -41,6 +41,11 @@ COMMANDS: dict[str, tuple[click.Command, ...]] = {
     "Data, strategies, cache": (data_group, strategies_group, new_command, cache_group),
 }
 
+# What to do in a command that lacks an option of another one, for want of a checkpoint.
+_AS_A_CHECKPOINT = {
+    "--signals": " For the other commands, import the probabilities: flagbt ckpt import FILE --name NAME --model signals."
+}
+
 
 class Program(Group):
     """The group of all commands, which its help lists under headings, in reading order."""
@@ -136,7 +141,7 @@ def _unknown_option(error: click.NoSuchOption) -> str:
         found = [(each, match) for each, command in cli.commands.items() if (match := same_option(name, _options(command)))]
         if found:
             where = " and ".join(f"flagbt {each}" for each, option in found[:2] if option == found[0][1])
-            return f"{message} '{found[0][1]}' is an option of {where}."
+            return f"{message} '{found[0][1]}' is an option of {where}.{_AS_A_CHECKPOINT.get(found[0][1], '')}"
     guess = same or option_alike(name, own)
     return message if guess is None else f"{message} Did you mean '{guess}'?"
 

@@ -189,21 +189,39 @@ class Place(click.ParamType[Path]):
         return Path(str(value))
 
 
-def _name_plugin(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001
-    if value is not None and not ctx.resilient_parsing:
+def _name_features(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:  # noqa: ARG001
+    if not ctx.resilient_parsing:
         from ..data.features import feature_set
 
-        feature_set(value)  # imported because the user named it; code that only a file names is never imported
+        for each in values:
+            feature_set(each)  # imported because the user named it; code that only a file names is never imported
+
+
+def _name_model_code(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:  # noqa: ARG001
+    if not ctx.resilient_parsing:
+        from ..data.plugins import load_object
+
+        for each in values:
+            load_object(each, what="--model-code")
 
 
 def features_option(command: F, group: str = "") -> F:
-    """Add ``--features``: the user's permission to run a checkpoint's own feature code."""
-    return click.option(
-        "--features",
-        callback=_name_plugin,
-        cls=TableOption,
-        group=group,
+    """Add ``--features`` and ``--model-code``: the user's permission to run code that a checkpoint names."""
+    command = grouped(
+        group,
+        "--model-code",
+        callback=_name_model_code,
         expose_value=False,
+        multiple=True,
+        metavar="module:Class",
+        help="The checkpoint's own class, if any; it runs only if you name it.",
+    )(command)
+    return grouped(
+        group,
+        "--features",
+        callback=_name_features,
+        expose_value=False,
+        multiple=True,
         metavar="module:name",
         help="The checkpoint's own feature code, if any; it runs only if you name it.",
     )(command)

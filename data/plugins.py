@@ -15,6 +15,7 @@ from pathlib import Path
 from ..errors import FlagbtError, StrategyError, UsageError, nearest
 
 PACKAGE = Path(__file__).resolve().parents[1]
+NAMED_CODE = ("features", "model_code")  # options that let a checkpoint's own code run, as a record names them
 STANDARD_LIBRARY = str(Path(os.__file__).parent)
 
 
@@ -37,7 +38,7 @@ def plugin_names(group: str) -> dict[str, str]:
     return found
 
 
-def load_object(path: str, *, what: str, named: bool = True) -> object:
+def load_object(path: str, *, what: str, named: bool = True, option: str = "--features") -> object:
     """Import ``module:name``; modules in the current folder are found too, after the installed ones.
 
     Parameters
@@ -45,6 +46,8 @@ def load_object(path: str, *, what: str, named: bool = True) -> object:
     named : bool
         Whether a user named it. A module that only a file names is not imported. It is found only if it is imported
         already, because the user named it elsewhere or imported it.
+    option : str
+        The option of a command with which the user can name it.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def load_object(path: str, *, what: str, named: bool = True) -> object:
     if not named and module_name not in sys.modules:
         raise StrategyError(
             f"{what} '{path}': it is named by a file, and code runs only when you name it yourself. If you trust the module "
-            f"'{module_name}', add --features {path} (in Python, import it first)."
+            f"'{module_name}', add {option} {path} (in Python, import it first)."
         )
     _add_current_folder()
     try:

@@ -87,7 +87,7 @@ def command(config: Mapping[str, JsonValue]) -> str:
     if isinstance(unnamed, Sequence) and not isinstance(unnamed, str):
         return python_call_text(config, [str(each) for each in unnamed])
     given = given_options(config)
-    texts = {name: value if isinstance(value, bool) else setting_text(value) for name, value in given.items()}
+    texts = {name: value if isinstance(value, bool | list) else setting_text(value) for name, value in given.items()}
     first = {"strategy": texts.pop("strategy")} if "strategy" in texts else {}
     return run_command_text({**first, "param": _parameters(config), **texts})
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from ..data.plugins import NAMED_CODE
 from ..data.reading import Reading
 from ..engine.costs import Costs
 from ..engine.rules import Rules
@@ -13,7 +14,8 @@ from ..engine.run_request import RunRequest
 from ..options import option_table
 
 _READING = tuple(each.name for each in option_table(Reading))
-_FIRST = ("strategy", "signals", "bars_seen", "checkpoint", "data", *_READING, "timerange", "calibration", "decision")
+_MODEL = ("checkpoint", *NAMED_CODE)
+_FIRST = ("strategy", "signals", "bars_seen", *_MODEL, "data", *_READING, "timerange", "calibration", "decision")
 _LAST = ("allow_overlap", "seed")
 
 
@@ -78,6 +80,7 @@ def python_call_text(settings: Mapping[str, object], unnamed: Sequence[str]) -> 
     """
     given = given_options(settings)
     groups = {"Costs": Costs, "Rules": Rules}
+    given = {name: value for name, value in given.items() if name not in NAMED_CODE}  # in Python, it is imported
     strategy, data = given.pop("strategy", None), given.pop("data", None)
     what = "strategy" if "strategy" in unnamed else repr(strategy)
     if given.pop("signals", None) is not None or (strategy == "signals" and "strategy" in unnamed):

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import JsonValue
+from ..data.plugins import NAMED_CODE
 from ..data.reading import Reading
 from ..engine.simulation import Simulation
 from ..errors import RecordError
@@ -31,10 +32,11 @@ TRIALS_FILE = "trials.jsonl"
 FORMAT_VERSION = 1
 LOCK_SECONDS = 10.0
 # Fields of a config that do not decide the result, or that another part of the digest covers better: names of files and
-# checkpoints (their contents' digests count), how the file was read and the range as text (the bars count), whether overlap
-# was allowed, and a strategy's own declarations.
+# checkpoints (their contents' digests count), the code that a checkpoint names (it is in that digest), how the file was read
+# and the range as text (the bars count), whether overlap was allowed, and a strategy's own declarations.
 NOT_IN_DIGEST = (
     *("data", "signals", "timerange", "checkpoint", "allow_overlap", "bars_seen", "strategy_name", "labels", "from_python"),
+    *NAMED_CODE,
     *(each.name for each in option_table(Reading)),
 )
 

@@ -158,6 +158,7 @@ def backtest_inputs(request: RunRequest, given: GivenObjects, progress: PhasePro
         scored = scorable_range(bars, timerange, model.warmup_bars)
         # A plain Backtrader strategy may trade in the warm-up too, on bars without a signal.
         traded = bars.between(timerange) if is_plain else scored
+        model.checkpoint.model.check_covers(bars.take(traded))
         if not request.allow_overlap:
             check_overlap(model.checkpoint, model.calibration, bars, traded)
     if timerange.start is not None or is_plain:  # then all bars of the range are traded
@@ -243,6 +244,7 @@ def _config(request: RunRequest, inputs: BacktestInputs) -> JsonObject:
             "checkpoint": model.checkpoint.name,
             "calibration": recorded_text(request.calibration),
             "decision": str(model.decision),
+            **model.checkpoint.model.named_code,
         }
     return config
 

@@ -7,8 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from ..arrays import FloatArray, IntArray, PhaseProgress
+from ..arrays import BoolArray, FloatArray, IntArray, PhaseProgress
 from ..data.bars import Bars
+from ..data.labels import NO_LABEL
 from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
 from ..doctor.checkpoint_subject import subject_of_checkpoint
@@ -93,8 +94,8 @@ def calibrate_request(
     fitted_on = TimeRange(seen.time[first], seen.end)
     purposes = check_fit(checkpoint, fitted_on)
     labels = checkpoint.labels.labels(seen)[first:]  # no label uses a bar after the range
-    known = labels >= 0
-    check_rows(labels[known], str(fitted_on))
+    checkpoint.model.check_covers(seen.take(slice(first, len(seen))))
+    check_rows(labels[labels >= 0], str(fitted_on))
 
     # 2. The doctor's checks on these bars
     subject = subject_of_checkpoint(checkpoint, bars, timerange=fitted_on)
@@ -105,7 +106,10 @@ def calibrate_request(
     # 3. The logits, the fit, and the scores before and after
     scored = partial(progress, "score")
     logits = logits_of(checkpoint, seen, device=request.device, cache=request.cache, progress=scored)[first:]
-    _check_finite(checkpoint, logits)
+    answered = _answered(checkpoint, logits)
+    labels = np.where(answered, labels, NO_LABEL)
+    known = labels != NO_LABEL
+    check_rows(labels[known], str(fitted_on))
     shift, horizon = training_shift(checkpoint), checkpoint.labels.horizon_bars
     fit = partial(fit_calibration, request.method, fitted_on=str(fitted_on), shift=shift, shares=shares, horizon_bars=horizon)
     calibration, z, y = fit(logits, labels), logits[known], labels[known]
@@ -122,7 +126,7 @@ def calibrate_request(
         held_out=None if on_held_out is None else _scores(on_held_out, y, checkpoint),
         doctor_verdict=diagnosis.verdict,
         rank_skill=diagnosis.finding("rank-skill").to_json(),
-        notes=(*_seen_notes(checkpoint), *_notes(diagnosis, purposes, shift)),
+        notes=(*_coverage(answered), *_seen_notes(checkpoint), *_notes(diagnosis, purposes, shift)),
         warnings=tuple(checkpoint_stamps(checkpoint, seen.time[first:])),
         source=bars.source,
         synthetic=bars.synthetic,
@@ -178,13 +182,22 @@ def _refuse_broken(checkpoint: Checkpoint, diagnosis: Diagnosis) -> None:
         )
 
 
-def _check_finite(checkpoint: Checkpoint, logits: FloatArray) -> None:
-    finite = np.isfinite(logits).all(axis=1)
-    if not finite.all():
+def _answered(checkpoint: Checkpoint, logits: FloatArray) -> BoolArray:
+    """Return the bars with finite logits; raise CheckpointError where others are damage."""
+    finite = np.asarray(np.isfinite(logits).all(axis=1))
+    if not finite.all() and not checkpoint.model.may_skip_bars:
         raise CheckpointError(
             f"checkpoint '{checkpoint.name}' gives no finite logits on {int((~finite).sum()):,} of {len(logits):,} bars (NaN "
             "or infinite): its weights or its features are damaged. No calibration is fitted; see flagbt doctor."
         )
+    return finite
+
+
+def _coverage(answered: BoolArray) -> list[str]:
+    """Return a note where some bars have no answer."""
+    if answered.all():
+        return []
+    return [f"It answers at {int(answered.sum()):,} of the range's {len(answered):,} bars, and only those were fitted."]
 
 
 def _scores(probabilities: FloatArray, labels: IntArray, checkpoint: Checkpoint) -> Scores:

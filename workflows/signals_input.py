@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ..arrays import FloatArray, IntArray, TimeArray
+from ..arrays import FloatArray, IntArray
 from ..data.bars import Bars, utc
 from ..data.formats.table import Places
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL
@@ -19,10 +17,11 @@ from ..data.time_range import TimeRange
 from ..engine.run_request import RunRequest
 from ..errors import DataError, RangeError, UsageError, kind_of, quoted_value
 from ..models.owner_options import NONE_SEEN, UNKNOWN_SEEN
+from ..models.signal_rows import GivenRows, checked_rows
 from ..models.signals import NO_SIGNAL, Signals
+from ..models.signals_file import SIGNAL_COLUMNS, SignalTable, no_signals, read_signals_file, signal_codes
 from ..storage.paths import path_of
 from ..strategies.base import Position, Strategy
-from .signals_file import PROBABILITIES, SIGNAL_COLUMNS, SignalTable, no_signals, read_signals_file, signal_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,47 +30,7 @@ if TYPE_CHECKING:
 else:
     SignalsInput = object
 
-_SUM_TOLERANCE = 1e-6
 _REMEDY = 'name it: series.rename("signal") for SELL=0, HOLD=1, BUY=2, or series.rename("exposure") for shares of equity'
-
-
-@dataclass(frozen=True, eq=False)
-class GivenRows:
-    """Checked rows of one kind, in the order of time.
-
-    Parameters
-    ----------
-    kind : str
-        ``signal``, ``probabilities`` or ``exposure``.
-    time : array of datetime64[ns], shape (n,)
-        Open times of bars, UTC, strictly increasing.
-    values : array of float64, shape (n,) or (n, 3)
-        NaN where a row has no signal.
-    signal : array of float64, shape (n,), optional
-        Signals next to probabilities, in place of the likeliest class.
-    """
-
-    kind: str
-    time: TimeArray
-    values: FloatArray
-    signal: FloatArray | None = None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 (hex) of the kind, the stamps and the values: other signals are another trial."""
-        sha = hashlib.sha256(f"flagbt signals 1 {self.kind}".encode())
-        for values in (self.time.astype(np.int64), self.values, self.signal):
-            if values is not None:
-                sha.update(np.ascontiguousarray(values).view(np.uint8).tobytes())
-        return sha.hexdigest()
-
-    def at(self, bars: Bars, values: FloatArray) -> FloatArray:
-        """Return the values at the bars, NaN at a bar without a row."""
-        place = np.searchsorted(self.time, bars.time).clip(max=len(self.time) - 1)
-        found = np.asarray(self.time[place] == bars.time)
-        rows: FloatArray = values[place].copy()
-        rows[~found] = np.nan
-        return rows
 
 
 class GivenSignals(Strategy):
@@ -161,12 +120,7 @@ def signals_from(given: SignalsInput, bars: Bars) -> GivenRows:
     """
     is_path = isinstance(given, str | os.PathLike)
     table = read_signals_file(path_of(given, "signals")) if is_path else _table_of(given)
-    order = np.argsort(table.time, kind="stable")
-    places = table.places._replace(numbers=np.asarray(table.places.numbers)[order])
-    columns = {name: values[order] for name, values in table.columns.items()}
-    table = table._replace(time=table.time[order], columns=columns, places=places)
-    _check_times(table, bars)
-    return _rows_of(table)
+    return checked_rows(table, bars)
 
 
 def given_signals(request: RunRequest, bars: Bars) -> GivenSignals:
@@ -261,87 +215,6 @@ def _kind_of(series: pd.Series) -> str:
     if series.dtype.kind == "b" or values <= {0, 1}:
         raise UsageError(f"signals: a Series of 0 and 1 alone may be signals or exposures. State which, and {_REMEDY}.")
     return "signal" if BUY in values and values <= {NO_SIGNAL, SELL, HOLD, BUY} else "exposure"
-
-
-def _check_times(table: SignalTable, bars: Bars) -> None:
-    """Refuse a time that occurs twice, and one that is not the open time of a bar."""
-    time, places = table.time, table.places
-    place = f"{places.name}, {places.kind}"
-    twice = np.flatnonzero(time[1:] == time[:-1])
-    if len(twice):
-        first, second = sorted(np.asarray(places.numbers)[twice[0] : twice[0] + 2].tolist())
-        raise DataError(
-            f"{place} {second}: the time {utc(time[twice[0]])} occurs twice, first in {places.kind} {first} ({len(twice):,} "
-            "such rows). Keep one row a bar."
-        )
-    at = np.searchsorted(bars.time, time).clip(max=len(bars) - 1)
-    strange = np.flatnonzero(bars.time[at] != time)
-    if not len(strange):
-        return
-    past = (time[strange] - bars.time[0]) % bars.step
-    shift = past[0] if (past == past[0]).all() else np.timedelta64(0)
-    seconds = shift / np.timedelta64(1, "s")
-    why = f" All of them are {seconds:,g} s past the open time of a bar: subtract that." if seconds else ""
-    raise DataError(
-        f"{place} {places.numbers[strange[0]]}: {len(strange):,} of {len(time):,} times match no bar, the first "
-        f"{utc(time[strange[0]])}.{why} A row has the OPEN time of its bar, in UTC or with its offset; the bars are {bars}. "
-        "Shift the rows, or leave out those of other bars: rows.loc[rows.index.isin(frame.index)] of a Series or DataFrame."
-    )
-
-
-def _rows_of(table: SignalTable) -> GivenRows:
-    """Return the rows of the one kind that the columns hold."""
-    time, columns, places = table
-    there, what = [*columns], places.name
-    given = [name for name in PROBABILITIES if name in there]
-    if given and len(given) < 3:
-        missing = ", ".join(name for name in PROBABILITIES if name not in there)
-        raise DataError(f"{what}: of the probabilities, {missing} is missing. Give {', '.join(PROBABILITIES)}, or signal.")
-    if "exposure" in there:
-        if len(there) > 1:
-            raise DataError(f"{what}: it has exposure and {there[0]}, and only one can be traded. Drop the other column.")
-        return GivenRows("exposure", time, _within(columns["exposure"], "exposure", -1.0, 1.0, places))
-    signal = None if "signal" not in there else _classes(columns["signal"], places)
-    if signal is not None and not given:
-        return GivenRows("signal", time, signal)
-    probabilities = np.column_stack([_within(columns[name], name, 0.0, 1.0, places) for name in PROBABILITIES])
-    known = np.isfinite(probabilities).all(axis=1)
-    wrong = np.flatnonzero(known & (np.abs(probabilities.sum(axis=1) - 1) > _SUM_TOLERANCE))
-    if len(wrong):
-        at = wrong[0]
-        raise DataError(
-            f"{what}, {places.kind} {places.numbers[at]}: at {utc(time[at])} the probabilities sum to "
-            f"{probabilities[at].sum():.9g}, expected 1 ({len(wrong):,} such rows). Divide each row by its sum, if that is "
-            "what they mean, and write every digit."
-        )
-    return GivenRows("probabilities", time, probabilities, None if signal is None else np.where(known, signal, np.nan))
-
-
-def _classes(values: FloatArray, places: Places) -> FloatArray:
-    """Return signals 0, 1, 2, NaN for none."""
-    _within(values, "signal", NO_SIGNAL, BUY, places)
-    wrong = np.flatnonzero(np.isfinite(values) & (values != np.round(values)))
-    if len(wrong):
-        raise DataError(f"{places.at(int(wrong[0]), 'signal')}: {values[wrong[0]]:g} is not SELL=0, HOLD=1 or BUY=2.")
-    if (values == NO_SIGNAL).any() and not (values == BUY).any():
-        first = int(np.argmax(values == NO_SIGNAL))
-        raise DataError(
-            f"{places.at(first, 'signal')}: signal holds -1 and never 2, as in -1 for short, 0 for flat, 1 for long. Signals "
-            "are SELL=0, HOLD=1, BUY=2, and -1 is a bar without one. If yours are sides, name them exposure; if not, leave "
-            "those cells blank."
-        )
-    return np.where(values == NO_SIGNAL, np.nan, values)
-
-
-def _within(values: FloatArray, name: str, low: float, high: float, places: Places) -> FloatArray:
-    """Return numbers within limits, NaN allowed."""
-    wrong = np.flatnonzero(~np.isnan(values) & ~((values >= low) & (values <= high)))
-    if len(wrong):
-        raise DataError(
-            f"{places.at(int(wrong[0]), name)}: {values[wrong[0]]:g} is outside {low:g} to {high:g} ({len(wrong):,} such "
-            "rows). Check the column, or leave the cell blank where there is no signal."
-        )
-    return values
 
 
 def _whole(values: FloatArray) -> IntArray:

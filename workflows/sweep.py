@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -234,6 +235,8 @@ def _inputs(request: SweepRequest, given: Bars | None, progress: PhaseProgress) 
     timeranges = request.timerange or ((SAMPLE_RANGE if request.data is None and given is None else TimeRange()),)
     longest = max(warmup_bars, 0 if strategy is None else strategy.warmup_bars)
     parts, holdout = sweep_ranges(bars, timeranges, request.holdout, longest)
+    for checkpoint, part in product(checkpoints, (*parts, holdout)):
+        checkpoint.model.check_covers(bars.take(part))
     if strategy is None or strategy.swept.has_replay:
         _check_size(request, len(grid), len(parts))
     if not request.allow_overlap:
@@ -319,12 +322,11 @@ def _repeater(request: SweepRequest, inputs: _Inputs, runs: Path) -> Callable[[C
 
 def _other_options(request: SweepRequest, bars: Bars, checkpoint: Checkpoint | None, runs: Path) -> dict[str, object]:
     """Return the options of `flagbt run` that no setting holds: the bars first, as the user named them."""
-    features = "" if checkpoint is None or checkpoint.values["schema"] is None else checkpoint.schema.feature_set
     return {
         "data": None if request.data is None else str(request.data),
         **recorded(bars.reading),
         "out": None if runs == _RUNS else str(runs),  # whose trial log has counted the settings
-        "features": features if ":" in features else None,  # code that runs only where the user names it
+        **({} if checkpoint is None else checkpoint.model.named_code),
         **{
             each.name: value for each in option_table(Scoring) if (value := getattr(request.scoring, each.name)) != each.default
         },

@@ -194,10 +194,11 @@ class ForecasterModel(CheckpointModel):
             raise UsageError(f"--forecaster {declaration.argument}: it takes no FILE beside it. Leave {path} out.")
         if not name:
             raise UsageError(f"--forecaster: name one of {', '.join(FORECASTERS)}, as --forecaster fracast or chronos:PATH.")
-        if declaration.schema is not None or declaration.outputs is not None:
+        d = declaration
+        if any(each is not None for each in (d.schema, d.outputs, d.heads, d.causal, d.base)):
             raise UsageError(
-                "--features and --outputs do not apply to a forecaster: it reads closes alone and returns their quantiles. "
-                "Leave them out."
+                "--features, --scaler, --outputs, --classes, --heads, --causal and --base do not apply to a forecaster: it "
+                "reads closes alone and returns their quantiles. Leave them out."
             )
         settings = find_forecaster(name).take(argument, folder)
         forecaster = _loaded(name, settings, folder, "cpu")

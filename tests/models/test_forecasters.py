@@ -26,6 +26,7 @@ from flagbt.models.importing import OwnerDeclaration, import_model
 from flagbt.models.kinds.forecasters import FORECASTERS
 from flagbt.models.kinds.quantiles import class_probabilities
 from flagbt.models.logit_cache import logits_of
+from flagbt.models.outputs import Outputs
 from flagbt.models.statistics import softmax
 
 Walk = Callable[..., Bars]
@@ -233,6 +234,8 @@ def test_what_it_has_seen_is_unknown_unless_stated(tmp_path: Path) -> None:
         ("fracast", {"labels": TripleBarrier(24)}, "do not answer which of two prices is touched first"),
         ("fracast", {"context_bars": 4096}, "reads 8 to 2,048 closes, got 4,096"),
         ("fracast", {"context_bars": 2}, "reads 8 to 2,048 closes, got 2"),
+        ("fracast", {"heads": 4}, "do not apply to a forecaster"),
+        ("fracast", {"outputs": Outputs()}, "do not apply to a forecaster"),
         ("fracast:w4", {}, "no weights 'w4'"),
         ("fracats", {}, "Did you mean 'fracast'"),
         ("", {}, "name one of fracast, chronos"),
@@ -422,3 +425,14 @@ def test_errors_are_one_paragraph(folders: dict[str, Path], tmp_path: Path) -> N
     with pytest.raises(FlagbtError) as raised:
         imported(f"chronos:{folders['bolt']}", tmp_path / "made", context_bars=65)
     assert str(raised.value) == "--context: the forecaster chronos reads 8 to 64 closes, got 65."
+
+
+@pytest.mark.gpu
+@every_forecaster
+def test_a_gpu_gives_the_same_classes(forecaster: Checkpoint, walk: Walk) -> None:
+    """If it fails, --device cuda gives other classes than the CPU, or mixes the windows of a batch."""
+    bars, model, t = walk(CONTEXT + 70, seed=2), forecaster.model, CONTEXT + 30
+    on_cpu, on_gpu = model.logits(bars, device="cpu"), model.logits(bars, device="cuda")
+    assert np.nanmax(np.abs(softmax(on_gpu) - softmax(on_cpu))) < 1e-3
+    alone = model.logits(bars.take(slice(t - CONTEXT + 1, t + 1)), device="cuda")
+    assert np.abs(alone[-1] - on_gpu[t]).max() <= 1e-5

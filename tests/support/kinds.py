@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from walks import make_bars
 
 from flagbt.data.bars import Bars
@@ -18,6 +19,7 @@ from flagbt.data.time_range import TimeRange
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.importing import OwnerDeclaration, import_model
 from flagbt.models.outputs import Outputs
+from flagbt.workflows.combine import CombineRequest, combine_request
 
 SEEN = TimeRange.parse("20230101-20230501")
 SMALL_NETWORK = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128}
@@ -77,6 +79,13 @@ def closes(folder: Path) -> Checkpoint:
     return import_model(folder / "closes.json", folder / "tiny_closes", declaration, kind="closes")
 
 
+def ensemble(folder: Path) -> Checkpoint:
+    """Combine an imported network and a linear layer."""
+    members = (original(folder), linear(folder))
+    request = CombineRequest(members=members, kind="ensemble", weights=(0.25, 0.75))
+    return combine_request(request, folder / "tiny_ensemble").checkpoint
+
+
 def lightgbm(folder: Path) -> Checkpoint:
     """Train trees with the settings of `flagbt train --model lightgbm`."""
     from flagbt.training.fit_recipe import FitRecipe
@@ -120,14 +129,39 @@ def forecaster(folder: Path) -> Checkpoint:
     return import_model(None, folder / "tiny_forecaster", declaration, kind="forecaster")
 
 
+def signals(folder: Path) -> Checkpoint:
+    """Import probabilities for the served bars."""
+    bars = served_bars()
+    probabilities = np.random.default_rng(4).dirichlet((2.0, 4.0, 2.0), len(bars))
+    table = pd.DataFrame(probabilities, columns=["p_sell", "p_hold", "p_buy"], index=pd.DatetimeIndex(bars.time, tz="UTC"))
+    table.to_csv(folder / "given.csv")
+    declaration = OwnerDeclaration(labels=LabelSpec(6, 0.01), seen_text="none")
+    return import_model(folder / "given.csv", folder / "tiny_signals", declaration, kind="signals")
+
+
+def python(folder: Path) -> Checkpoint:
+    """Import a small recurrent network by its class; see own_net.py."""
+    import torch
+    from own_net import OwnNet
+    from safetensors.torch import save_file
+
+    torch.manual_seed(6)
+    save_file(OwnNet().state_dict(), folder / "weights.safetensors")
+    facts = stated(context_bars=12, outputs=Outputs("logits"), argument="own_net:OwnNet")
+    return import_model(folder / "weights.safetensors", folder / "tiny_python", facts, kind="python")
+
+
 # Name of the kind: function that makes a checkpoint of it below a folder.
 BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "llama": llama,
     "original": original,
     "linear": linear,
     "closes": closes,
+    "ensemble": ensemble,
     "lightgbm": lightgbm,
     "sklearn": sklearn,
     "onnx": onnx,
     "forecaster": forecaster,
+    "signals": signals,
+    "python": python,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,8 +21,8 @@ from ..data.formats.time_stamps import TimeColumn
 from ..data.labels import BUY, CLASS_NAMES, HOLD, SELL
 from ..data.local_time import clock_change
 from ..errors import DataError, UsageError
-from ..models.signals import NO_SIGNAL
 from ..storage.paths import readable_file
+from .signals import NO_SIGNAL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,8 +43,8 @@ class SignalTable(NamedTuple):
     places: Places
 
 
-def read_signals_file(path: Path) -> SignalTable:
-    """Read a file of signals.
+def read_signals_file(path: Path, option: str = "--signals") -> SignalTable:
+    """Read a file of signals, which ``option`` names.
 
     Times have the forms of those of bars; without an offset they are UTC. A column of signals holds SELL, HOLD, BUY in any case
     or their numbers, -1 for none; the others hold numbers. Columns of other names are ignored.
@@ -60,13 +60,29 @@ def read_signals_file(path: Path) -> SignalTable:
     name = path.name.lower()
     read = next((each for ending, each in _READERS.items() if name.endswith(ending)), None)
     if read is None and not os.path.isdir(path):  # Path.is_dir raises for a name that is too long
-        raise UsageError(f"--signals: {path} ends in {path.suffix or 'no suffix'!r}, expected {', '.join(_READERS)}.")
+        raise UsageError(f"{option}: {path} ends in {path.suffix or 'no suffix'!r}, expected {', '.join(_READERS)}.")
     try:
-        with readable_file(path, "signals", _READERS, "--signals"):
+        with readable_file(path, "signals", _READERS, option):
             return (read or _read_text)(path)
     except DataError as error:
-        text, option, _ = str(error).partition("--time-format")  # which belongs to the file of bars
-        raise DataError(f"{text.rpartition('. ')[0]}. {_FORM}" if option else text) from None
+        text, of_bars, _ = str(error).partition("--time-format")  # which belongs to the file of bars
+        raise DataError(f"{text.rpartition('. ')[0]}. {_FORM}" if of_bars else text) from None
+
+
+def names_probabilities(path: Path) -> bool:
+    """Return whether a file has the columns of three probabilities; False for any file that cannot be read."""
+    try:
+        if path.name.lower().endswith((".csv", ".csv.gz")):
+            with opened(path) as content:
+                found = set(_layout(content).positions)
+        elif path.name.lower().endswith((".parquet", ".feather")):
+            with arrow_errors(path, _arrow_kind(path)), _arrow(path) as (schema, _):
+                found = {str(each).strip().lower() for each in schema.names}
+        else:
+            return False
+    except (DataError, OSError):
+        return False
+    return found.issuperset(PROBABILITIES)
 
 
 def signal_codes(cells: Sequence[str], column: str, places: Places) -> FloatArray:
@@ -240,8 +256,7 @@ def _whole_rows(layout: _Layout, name: str) -> Iterator[tuple[list[list[str]], P
 
 
 def _read_arrow(path: Path) -> SignalTable:
-    kind = "Feather" if path.name.lower().endswith(".feather") else "Parquet"
-    with arrow_errors(path, kind), (_feather if kind == "Feather" else _parquet)(path) as (schema, batches_of):
+    with arrow_errors(path, _arrow_kind(path)), _arrow(path) as (schema, batches_of):
         time, positions = _positions([str(each).strip().lower() for each in schema.names], f"{path.name}, schema")
         names = [str(each) for each in schema.names]
         found = _Rows(path.name, "row", names[time], [*positions])
@@ -257,6 +272,14 @@ def _read_arrow(path: Path) -> SignalTable:
             values = {each: _arrow_values(batch.column(names[at]), each, places) for each, at in positions.items()}
             found.add(places, times, values)
         return found.table()
+
+
+def _arrow_kind(path: Path) -> str:
+    return "Feather" if path.name.lower().endswith(".feather") else "Parquet"
+
+
+def _arrow(path: Path) -> AbstractContextManager[tuple[pa.Schema, _Batches]]:
+    return _feather(path) if _arrow_kind(path) == "Feather" else _parquet(path)
 
 
 _Batches = Callable[[Sequence[int]], "Iterator[pa.RecordBatch]"]

@@ -1,0 +1,77 @@
+"""Fingerprint: fixed rows with their logits, stored with a model of rows and compared whenever it is loaded.
+
+Other code, another version of a library or weights that were mixed up load without an error; their logits show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..arrays import Float32Array, FloatArray
+from ..errors import CheckpointError
+from ..storage.untrusted_files import check_safetensors
+
+FINGERPRINT = "fingerprint.safetensors"
+KEPT_ROWS = 16
+TOLERANCE = 1e-4
+
+LogitsOfRows = Callable[[Float32Array], FloatArray]  # see `ReadsRows`
+
+
+def write_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, n_features: int, context_bars: int, name: str) -> None:
+    """Write random rows, float32 (context_bars + 16, n_features), and the logits of the last 16.
+
+    Raises
+    ------
+    CheckpointError
+        Where a logit is not finite.
+    """
+    from safetensors.numpy import save_file
+
+    random = np.random.Generator(np.random.Philox(key=7))
+    rows = random.standard_normal((context_bars + KEPT_ROWS, n_features)).astype(np.float32)
+    logits = logits_of_rows(rows)[-KEPT_ROWS:]
+    if not np.isfinite(logits).all():
+        raise CheckpointError(
+            f"checkpoint '{name}': on random rows of mean 0 and standard deviation 1, its logits are not finite. Check the "
+            "model and its weights."
+        )
+    save_file({"rows": rows, "logits": np.ascontiguousarray(logits)}, folder / FINGERPRINT)
+
+
+def checked_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, name: str, cause: str) -> FloatArray:
+    """Return the logits (16, 3) that a loaded model gives now on its stored rows.
+
+    Parameters
+    ----------
+    cause : str
+        A sentence or two for the message: what may have changed, and the remedy.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is damaged, or a logit differs by more than 1e-4 from that of the import.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / FINGERPRINT
+    try:
+        check_safetensors(path)
+        stored = load_file(path)
+        rows, expected = stored["rows"], stored["logits"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
+    if rows.dtype != np.float32 or rows.ndim != 2 or expected.shape != (KEPT_ROWS, 3) or len(rows) < KEPT_ROWS:
+        raise CheckpointError(f"{path} holds no rows with their logits. Copy the checkpoint again from its source.")
+    found = logits_of_rows(rows)[-KEPT_ROWS:]
+    off = float(np.abs(found - expected).max())
+    if not off <= TOLERANCE:
+        raise CheckpointError(
+            f"checkpoint '{name}': the loaded model is not the one that was imported. On its {KEPT_ROWS} fingerprint rows the "
+            f"logits differ by up to {off:.3g}, allowed are {TOLERANCE:g}. {cause}"
+        )
+    return found
