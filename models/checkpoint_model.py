@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .importing import OwnerDeclaration
 
 ALL_PARTS = ("schema", "labels", "ranges", "data")
+# What an import may read besides, as the fields of `OwnerOptions`; ``argument`` is what follows the kind's name in ``--model``.
+READABLE_OPTIONS = ("argument", "outputs", "context", "heads", "causal")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -104,6 +106,9 @@ class CheckpointModel(ABC):
         Names of the files that it may have in the folder; each is compared with its digest at every load.
     needs : tuple of str
         What an owner must state about it before it runs: of ``schema``, ``labels``, ``ranges``, ``data``.
+    reads_options : tuple of str
+        What its ``import_from`` reads of ``argument``, ``outputs`` (with the classes), ``context``, ``heads``, ``causal``. An
+        import refuses the others, and the columns too unless it needs the ``schema``.
     libraries : tuple of str
         Installed packages whose version could change a bit of a logit, for the key of the cache.
     modules : tuple of str
@@ -120,6 +125,7 @@ class CheckpointModel(ABC):
 
     files: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ALL_PARTS
+    reads_options: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     modules: ClassVar[tuple[str, ...]] = ()
     is_cached: ClassVar[bool] = True

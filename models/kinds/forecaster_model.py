@@ -97,6 +97,7 @@ class ForecasterModel(CheckpointModel):
 
     files: ClassVar[tuple[str, ...]] = (CONFIG, WEIGHTS)
     needs: ClassVar[tuple[str, ...]] = ("labels",)
+    reads_options: ClassVar[tuple[str, ...]] = ("argument", "context")
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "torch", "transformers", "fracast", "chronos-forecasting")
     modules: ClassVar[tuple[str, ...]] = tuple(
         f"models.kinds.{name}" for name in ("quantiles", "forecasters", "chronos_forecaster")
@@ -194,12 +195,6 @@ class ForecasterModel(CheckpointModel):
             raise UsageError(f"--forecaster {declaration.argument}: it takes no FILE beside it. Leave {path} out.")
         if not name:
             raise UsageError(f"--forecaster: name one of {', '.join(FORECASTERS)}, as --forecaster fracast or chronos:PATH.")
-        d = declaration
-        if any(each is not None for each in (d.schema, d.outputs, d.heads, d.causal, d.base)):
-            raise UsageError(
-                "--features, --scaler, --outputs, --classes, --heads, --causal and --base do not apply to a forecaster: it "
-                "reads closes alone and returns their quantiles. Leave them out."
-            )
         settings = find_forecaster(name).take(argument, folder)
         forecaster = _loaded(name, settings, folder, "cpu")
         windows = Windows(

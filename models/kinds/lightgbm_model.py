@@ -43,6 +43,7 @@ class LightGBMModel(RowModel):
 
     files: ClassVar[tuple[str, ...]] = (FILE,)
     native_file: ClassVar[str] = FILE
+    reads_options: ClassVar[tuple[str, ...]] = ("outputs",)
     libraries: ClassVar[tuple[str, ...]] = ("lightgbm", "numpy")
     modules: ClassVar[tuple[str, ...]] = ("models.outputs", "models.kinds.lightgbm_text")
 
@@ -101,8 +102,6 @@ class LightGBMModel(RowModel):
         """Copy a file that ``Booster.save_model`` wrote, after every count and index in it was checked."""
         if path is None or not path.is_file():
             raise UsageError("ckpt import: name the text file that Booster.save_model wrote.")
-        if declaration.argument:
-            raise UsageError(f"--model: '{declaration.argument}' is not known: this kind takes no argument in an import.")
         outputs = declaration.outputs or Outputs()
         if outputs.form != "probabilities":
             raise UsageError("--outputs: a LightGBM classifier returns probabilities. Write --outputs probabilities.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import UsageError
 from ..checkpoint_model import ModelParts
@@ -17,6 +17,8 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 
 class OriginalModel(NetworkModel):
     """A post-norm transformer with learned positions; see `original.OriginalTransformer`."""
+
+    reads_options: ClassVar[tuple[str, ...]] = ("context", "heads", "causal")
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

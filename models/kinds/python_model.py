@@ -34,6 +34,7 @@ class PythonModel(RowModel):
     """A class called with a batch of windows, float32 (B, context, F), or of rows (B, F) where the context is 1."""
 
     files: ClassVar[tuple[str, ...]] = (WEIGHTS, FINGERPRINT)
+    reads_options: ClassVar[tuple[str, ...]] = ("argument", "outputs", "context")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "numpy")
     modules: ClassVar[tuple[str, ...]] = ("models.kinds.python_code", "models.outputs", "models.fingerprint")
 

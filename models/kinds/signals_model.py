@@ -98,7 +98,6 @@ class SignalsModel(CheckpointModel):
                 f"ckpt import: {path} holds {rows.kind}s, and a checkpoint answers with probabilities: give the columns "
                 f"{', '.join(PROBABILITIES)}. To trade the file as it is: flagbt run --signals {path}."
             )
-        _refuse_others(declaration)
         known = np.isfinite(rows.values).all(axis=1)
         if not known.any():
             raise CheckpointError(f"ckpt import: {path} has no row with three probabilities: all are blank.")
@@ -112,20 +111,6 @@ class SignalsModel(CheckpointModel):
             parameters=0,
             note=f"It holds probabilities for {len(time):,} bars {span}, computed elsewhere; the model is not here.{ignored}",
         )
-
-
-def _refuse_others(declaration: OwnerDeclaration) -> None:
-    """Refuse what can be stated of a model only that runs here."""
-    given = {
-        "--outputs and --classes": declaration.outputs,
-        "--features and --scaler": declaration.schema,
-        "--context": declaration.context_bars,
-        "--heads": declaration.heads,
-        "--causal": declaration.causal,
-        "--base": declaration.base,
-    }
-    if option := next((name for name, value in given.items() if value is not None), None):
-        raise UsageError(f"{option}: a file of probabilities has none; its columns are named. Leave it out.")
 
 
 def _read(path: Path) -> tuple[TimeArray, FloatArray]:

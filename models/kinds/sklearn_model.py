@@ -37,6 +37,7 @@ class SklearnModel(RowModel):
     """A classifier of three classes with ``predict_proba``; see `skops_file` for what may be in its file."""
 
     files: ClassVar[tuple[str, ...]] = (FILE,)
+    reads_options: ClassVar[tuple[str, ...]] = ("outputs",)
     libraries: ClassVar[tuple[str, ...]] = ("scikit-learn", "skops", "numpy", "scipy")
     modules: ClassVar[tuple[str, ...]] = ("models.outputs", "models.kinds.skops_file")
 
@@ -107,8 +108,6 @@ class SklearnModel(RowModel):
         """Copy what ``skops.io.dump`` wrote, after every node of its schema was checked."""
         if path is None or not path.is_file():
             raise UsageError("ckpt import: name the file that skops.io.dump wrote.")
-        if declaration.argument:
-            raise UsageError(f"--model: '{declaration.argument}' is not known: an import of this kind takes no argument.")
         file = _checked(path)
         _check_versions(file, path)
         estimator = _loaded(file, path)
