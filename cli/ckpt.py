@@ -1,4 +1,4 @@
-"""flagbt ckpt: list, show, import and export checkpoints."""
+"""flagbt ckpt: list, show, import, combine and export checkpoints."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..errors import FlagbtError
 from ..models.owner_options import NONE_SEEN, UNKNOWN_SEEN, OwnerOptions
 from ..storage.untrusted_files import LARGEST_TEXT_BYTES, read_bytes
 from .console import print_line, print_table
+from .ensemble import ensemble
 from .options import Group, Place, grouped, json_option, options_of, print_json, print_resolved, reading_options
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @click.group("ckpt", cls=Group)
 def ckpt_group() -> None:
-    """List, show, import and export checkpoints."""
+    """List, show, import, combine and export checkpoints."""
+
+
+ckpt_group.add_command(ensemble)
 
 
 @ckpt_group.command("list", examples=("flagbt ckpt list", "flagbt ckpt list --json"))
@@ -190,11 +194,13 @@ def _next_step(checkpoint: Checkpoint) -> str:
     ),
 )
 @click.argument("name")
-@click.option("--format", "format_", default="peft", help="peft, a folder; or merged, one safetensors file.")
+@click.option(
+    "--format", "format_", help="Of a network: peft, a folder, or merged, one file. Of other kinds: native, their own file."
+)
 @click.option("--output", type=Place(), required=True, help="The folder or file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @json_option
-def ckpt_export(name: str, format_: str, output: Path, overwrite: bool, as_json: bool) -> None:
+def ckpt_export(name: str, format_: str | None, output: Path, overwrite: bool, as_json: bool) -> None:
     """Write a checkpoint's weights for other programs."""
     from ..models.checkpoint import find_checkpoint
     from ..models.export import export_checkpoint
@@ -202,6 +208,7 @@ def ckpt_export(name: str, format_: str, output: Path, overwrite: bool, as_json:
     checkpoint = find_checkpoint(name)
     print_resolved("checkpoint", checkpoint)
     written = export_checkpoint(checkpoint, output, format_, overwrite=overwrite)
+    format_ = format_ or next(iter(checkpoint.model.export_formats))
     if as_json:
         print_json(
             {"checkpoint": str(checkpoint.folder), "digest": checkpoint.digest, "format": format_, "output": str(written)}

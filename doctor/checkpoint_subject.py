@@ -72,7 +72,7 @@ def subject_of_checkpoint(
         When its files cannot be read.
     """
     model = checkpoint.model
-    if loaded is None and isinstance(model, HasAdapter):
+    if loaded is None and isinstance(model, HasAdapter) and checkpoint.described.lora is not None:
         loaded = model.load_leniently()
     elif loaded is None:
         model.check_files()

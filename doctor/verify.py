@@ -107,8 +107,7 @@ def verify_warmup(
         one, other = long.signal[-kept:], short.signal[-kept:]
         differ += int((one != other).sum())
         if long.logits is not None and short.logits is not None:
-            apart = np.abs(long.logits[-kept:] - short.logits[-kept:])
-            off = max(off, float(np.nan_to_num(apart, nan=np.inf).max()))
+            off = max(off, _largest_difference(long.logits[-kept:], short.logits[-kept:]))
         missing = int(((other == NO_SIGNAL) & (one != NO_SIGNAL)).sum())
         differ += missing
     if (long.signal[-kept:] == NO_SIGNAL).all() and not differ:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ class CheckpointModel(ABC):
         Names of flagbt's modules, besides the one with the class, whose code decides a logit.
     is_cached : bool
         Whether logits are kept on disk.
+    native_file : str
+        The one file of its folder that other programs read as well, if there is one: `flagbt ckpt export` writes it.
     may_skip_bars : bool
         Whether it may have no answer, NaN, at a bar after its warm-up. Of any other kind, that is damage.
     default_seen : str, optional
@@ -120,6 +123,7 @@ class CheckpointModel(ABC):
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     modules: ClassVar[tuple[str, ...]] = ()
     is_cached: ClassVar[bool] = True
+    native_file: ClassVar[str] = ""
     may_skip_bars: ClassVar[bool] = False
     default_seen: ClassVar[str | None] = None
 
@@ -237,7 +241,47 @@ class CheckpointModel(ABC):
             )
         return "cpu"
 
+    @property
+    def export_formats(self) -> Mapping[str, bool]:
+        """The formats of `export`, the default first, and whether each is a folder."""
+        return {"native": False} if self.native_file else {}
+
+    def export(self, format_: str, output: Path) -> None:
+        """Write the model for other programs: into the new folder ``output``, or as the file ``output``, whole or not at all.
+
+        What is written must carry its description, so that `restore` needs no options; see `flagbt.models.exported`.
+        """
+        from .export import native_export
+
+        del format_
+        native_export(self.checkpoint, self.native_file, output)
+
     # Classmethods that a kind may have: how it is made.
+
+    @classmethod
+    def restore(cls, path: Path, folder: Path, description: JsonObject, base: str | None) -> JsonObject:
+        """Write the files of an exported model into ``folder``; return its description, with their digests under ``files``.
+
+        Raises
+        ------
+        CheckpointError
+            When a file is missing or damaged.
+        UsageError
+            When ``base``, a checkpoint, is missing or not the right one.
+        """
+        files = description.get("files")
+        if (
+            base is not None
+            or path.is_dir()
+            or not cls.native_file
+            or not isinstance(files, dict)
+            or set(files) != {cls.native_file}
+        ):
+            raise UsageError(
+                f"{path} was not exported from a model of this kind. Export the checkpoint again; leave --base out."
+            )
+        shutil.copyfile(path, folder / cls.native_file)
+        return description
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -1,85 +1,63 @@
-"""Export a checkpoint's weights: an adapter as PEFT reads it, or one file with everything merged."""
+"""Export a checkpoint for other programs; its kind writes the files."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from safetensors.torch import save
-
-from ..errors import CheckpointError, check_choice
-from ..storage.atomic_files import new_file, new_folder
+from ..errors import CheckpointError, UsageError, check_choice
+from ..storage.atomic_files import new_folder
 from .checkpoint import Checkpoint
-from .kinds.network import adapter_state, load_network, load_unmerged, write_tensors
-
-FORMATS = ("peft", "merged")
+from .exported import IN_FOLDER, beside
 
 
-def export_checkpoint(checkpoint: Checkpoint, output: Path, format_: str, *, overwrite: bool = False) -> Path:
+def export_checkpoint(checkpoint: Checkpoint, output: Path, format_: str | None = None, *, overwrite: bool = False) -> Path:
     """Write a checkpoint's weights for other programs, whole or not at all; return the path.
 
     Parameters
     ----------
-    format_ : str
-        ``peft``: a folder with ``adapter_config.json`` and ``adapter_model.safetensors``, for the checkpoint's base.
-        ``merged``: a safetensors file of the whole network, LoRA merged in; its header names the architecture.
+    format_ : str, optional
+        One of its kind's ``export_formats``; by default the first.
 
     Raises
     ------
     UsageError
-        For another format.
+        For another format, or a kind that has none.
     CheckpointError
         When the checkpoint is damaged, ``output`` exists and ``overwrite`` is not set, or it cannot be written.
     """
-    check_choice("--format", format_, FORMATS)
+    model = checkpoint.model
+    if not model.export_formats:
+        raise UsageError(
+            f"checkpoint '{checkpoint.name}' is of the kind '{checkpoint.kind}', which no other program reads. "
+            f"Copy its folder: {checkpoint.folder}."
+        )
+    format_ = next(iter(model.export_formats)) if format_ is None else format_
+    check_choice("--format", format_, tuple(model.export_formats))
+    is_folder = model.export_formats[format_]
     if output.exists() and not overwrite:
         raise CheckpointError(f"--output: {output} exists. Choose another path, or --overwrite to replace it.")
-    if output.exists() and output.is_dir() != (format_ == "peft"):
+    if output.exists() and output.is_dir() != is_folder:
         kind = "a folder" if output.is_dir() else "a file"
         raise CheckpointError(f"--output: {output} is {kind}, which --format {format_} does not replace. Choose another path.")
-    if format_ == "peft" and output.exists() and not (output / "adapter_config.json").is_file():
-        raise CheckpointError(f"--output: {output} is not an exported adapter and is not replaced. Choose another folder.")
+    if is_folder and output.exists() and not any((output / name).is_file() for name in (IN_FOLDER, "adapter_config.json")):
+        raise CheckpointError(f"--output: {output} is not an exported folder and is not replaced. Choose another folder.")
     try:
-        if format_ == "peft":
-            _export_adapter(checkpoint, output, overwrite=overwrite)
+        if is_folder:
+            with new_folder(output, overwrite=overwrite) as folder:
+                model.export(format_, folder)
         else:
-            _export_merged(checkpoint, output)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            model.export(format_, output)
     except OSError as error:
         raise CheckpointError(f"--output: {output} cannot be written: {error.strerror or error}.") from None
     return output
 
 
-def _export_adapter(checkpoint: Checkpoint, output: Path, *, overwrite: bool) -> None:
-    model = load_unmerged(checkpoint)
-    with new_folder(output, overwrite=overwrite) as folder:
-        model.peft_config["default"].save_pretrained(str(folder))
-        write_tensors(folder / "adapter_model.safetensors", adapter_state(model), {"format": "pt"})
-        (folder / "README.md").write_text(
-            f"""# The adapter of {checkpoint.name}
+def native_export(checkpoint: Checkpoint, file: str, output: Path) -> None:
+    """Copy a file of a checkpoint's folder to ``output``, and its description beside it."""
+    from ..storage.atomic_files import write_bytes, write_text
+    from .exported import exported_text
 
-LoRA matrices and head of the flagbt checkpoint {checkpoint.name}, under PEFT's names. They need that checkpoint's base
-(digest `{checkpoint.digest}`):
-
-    import peft
-    from flagbt.models.checkpoint import find_checkpoint
-    from flagbt.models.kinds.network import architecture_of, base_of
-
-    checkpoint = find_checkpoint("{checkpoint.name}")
-    model = peft.PeftModel.from_pretrained(base_of(checkpoint, architecture_of(checkpoint)), "THIS FOLDER").eval()
-""",
-            encoding="utf-8",
-        )
-
-
-def _export_merged(checkpoint: Checkpoint, output: Path) -> None:
-    state = {name: tensor.contiguous() for name, tensor in load_network(checkpoint).state_dict().items()}
-    # No tensor shape reveals heads, context and mask, so the header holds the architecture.
-    header = {
-        "format": "pt",
-        "architecture": json.dumps(checkpoint.values["architecture"], sort_keys=True),
-        "checkpoint": checkpoint.name,
-        "digest": checkpoint.digest,
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(output) as file:
-        file.write(save(dict(sorted(state.items())), header))
+    checkpoint.check_files()
+    write_bytes(output, (checkpoint.folder / file).read_bytes())
+    write_text(beside(output), exported_text(checkpoint))

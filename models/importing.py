@@ -6,7 +6,7 @@ without any error and give different logits with the same confidence, so nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 
@@ -23,11 +23,14 @@ from .calibration import Calibration
 from .checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
 from .checkpoint_model import CheckpointModel, ModelParts
 from .decision import Decision
+from .exported import exported_description
 from .import_trial import try_model
 from .outputs import Outputs
 from .owner_options import NONE_SEEN, UNKNOWN_SEEN
 from .registry import find_kind, kind_names, name_of_kind, versions_of
 from .text_read import WHAT, check_past
+
+RESTORED = "Its description came with the exported file, not from options."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +115,16 @@ def import_model(
         raise CheckpointError(f"--name: {target} exists. Choose another --name, or --overwrite to replace it.")
     if path is not None and not path.exists():
         raise CheckpointError(f"there is no file or folder {path}. Check the path.")
+    if path is not None and (exported := exported_description(path)) is not None:
+        return _restored(path, target, exported, declaration, kind=kind, overwrite=overwrite)
     found = kind_of_file(path) if kind is None else find_kind(kind)
     if declaration.seen is None and declaration.seen_text is None:
         declaration = replace(declaration, seen_text=found.default_seen)
-    known = _known(declaration)
+    known = known_of(declaration)
     try:
         with new_folder(target, overwrite=overwrite) as folder:
             parts = found.import_from(path, folder, declaration)
-            values = _values(found, parts, known, declaration, path, folder)
+            values = description_of(found, parts, known, folder, _origin(found, declaration, path))
             checkpoint = Checkpoint(folder, values)
             _check_text(checkpoint, declaration)
             try_model(checkpoint, declaration)
@@ -129,6 +134,41 @@ def import_model(
         raise CheckpointError(str(error).replace(folder.name, target.name)) from None
     except OSError as error:
         raise CheckpointError(f"--output: {target} cannot be written: {error.strerror or error}.") from None
+    return read_checkpoint(target)
+
+
+def _restored(
+    path: Path, target: Path, exported: JsonObject, declaration: OwnerDeclaration, *, kind: str | None, overwrite: bool
+) -> Checkpoint:
+    """Write what `flagbt ckpt export` wrote as a checkpoint again; all that its owner would state lies in the export."""
+    architecture = exported["architecture"]
+    name = str(architecture.get("kind")) if isinstance(architecture, dict) else ""
+    given = [each.name for each in fields(declaration) if each.init and getattr(declaration, each.name) not in (None, "")]
+    if extra := [each for each in given if each not in ("base", "bars", "today")]:
+        raise UsageError(
+            f"{path} carries its own description, as flagbt exported it: {', '.join(extra).replace('_', ' ')} stated besides "
+            "could contradict it. Leave these options out; to state other facts, remove the description and state all of them."
+        )
+    if kind not in (None, name):
+        raise UsageError(f"--model {kind}: {path} was exported from a model of the kind '{name}'. Leave --model out.")
+    found = find_kind(name)
+    try:
+        with new_folder(target, overwrite=overwrite) as folder:
+            values = found.restore(
+                path, folder, {key: each for key, each in exported.items() if key != "exported"}, declaration.base
+            )
+            (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
+            checkpoint = read_checkpoint(folder)
+            checkpoint.model.check_files()
+            try_model(checkpoint, replace(declaration, schema=None if values["schema"] is None else checkpoint.schema))
+            (folder / "README.md").write_text(imported_card(target.name, checkpoint, RESTORED), encoding="utf-8")
+    except CheckpointError as error:
+        place = "" if str(path) in str(error) else f"{path} is refused: "
+        raise CheckpointError(place + str(error).replace(folder.name, target.name)) from None
+    except (OSError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is refused: {getattr(error, 'strerror', None) or error}. Export the checkpoint again."
+        ) from None
     return read_checkpoint(target)
 
 
@@ -155,27 +195,33 @@ def _kinds() -> str:
     return f"The kinds are {', '.join(name for name, _ in kind_names())}: name one with --model KIND."
 
 
-def _values(
-    kind: type[CheckpointModel],
-    parts: ModelParts,
-    known: JsonObject,
-    declaration: OwnerDeclaration,
-    path: Path | None,
-    folder: Path,
-) -> JsonObject:
-    name = name_of_kind(kind)
-    is_file = path is not None and path.is_file()
-    origin: JsonObject = {
+def _origin(kind: type[CheckpointModel], declaration: OwnerDeclaration, path: Path | None) -> JsonObject:
+    return {
         "file": "" if path is None else path.name,
-        "sha256": sha256_of(path) if path is not None and is_file else "",
-        "form": name,
+        "sha256": sha256_of(path) if path is not None and path.is_file() else "",
+        "form": name_of_kind(kind),
         "validated_on": None if declaration.validated_on is None else str(declaration.validated_on),
     }
+
+
+def description_of(
+    kind: type[CheckpointModel], parts: ModelParts, known: JsonObject, folder: Path, origin: JsonObject | None = None
+) -> JsonObject:
+    """Return ``checkpoint.json`` of a model whose files lie in ``folder``.
+
+    Parameters
+    ----------
+    known : mapping
+        What its owner stated, as `known_of` gives it.
+    origin : mapping, optional
+        The file that it was imported from.
+    """
+    name = name_of_kind(kind)
     return {
         "format": FORMAT,
         "architecture": {"kind": name, **parts.settings},
         "lora": None,
-        "base": {"preset": name, "imported": origin},
+        "base": {"preset": name} if origin is None else {"preset": name, "imported": origin},
         "parameters": {"all": parts.parameters, "trainable": parts.parameters if parts.trained is None else parts.trained},
         **known,
         "metrics": {},
@@ -186,7 +232,7 @@ def _values(
     }
 
 
-def _known(declaration: OwnerDeclaration) -> JsonObject:
+def known_of(declaration: OwnerDeclaration) -> JsonObject:
     """Return the declaration as stored in ``checkpoint.json``; None (or an empty object) where unknown."""
     labels, seen, bars = declaration.labels, declaration.seen, declaration.bars
     validated = declaration.validated_on or seen

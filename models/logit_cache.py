@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache as once
@@ -24,6 +25,7 @@ from ..arrays import FloatArray, JsonObject, Progress
 from ..data.bars import Bars
 from ..storage.atomic_files import home_folder, remove_abandoned, write_bytes
 from .checkpoint import Checkpoint
+from .combining_model import CombiningModel
 
 SUFFIX = ".logits"
 LARGEST_BYTES = 512_000_000
@@ -71,6 +73,9 @@ def logits_of(
     """
     model = checkpoint.model
     model.device_name(device)  # one that the kind cannot use is refused
+    if isinstance(model, CombiningModel):
+        each = partial(logits_of, bars=bars, device=device, batch_chunks=batch_chunks, cache=cache)
+        return model.combined(list(_of_members(model.members, each, len(bars), progress)))
     scored = partial(model.logits, bars, device=device, batch_size=batch_chunks, progress=progress)
     if not cache or not model.is_cached:
         return scored()
@@ -84,6 +89,20 @@ def logits_of(
     logits = scored()
     write_entry(key, logits)
     return logits
+
+
+def _of_members(
+    members: Sequence[Checkpoint], scored: Callable[..., FloatArray], n_bars: int, progress: Progress | None
+) -> Iterator[FloatArray]:
+    """Yield the logits of each member; together they make the progress of one."""
+    for i, member in enumerate(members):
+
+        def shown(done: int, total: int, at: int = i) -> None:
+            if progress is not None:
+                progress((at * total + done) // len(members), total)
+
+        yield scored(member, progress=shown)
+        shown(n_bars, n_bars)
 
 
 def key_of(checkpoint: Checkpoint, bars: Bars, device: str = "auto", batch_chunks: int | None = None) -> JsonObject:

@@ -6,6 +6,10 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "signals": ("flagbt.models.kinds.signals_model:SignalsModel", "probabilities that were computed elsewhere, by time"),
     "python": ("flagbt.models.kinds.python_model:PythonModel", "a class of your own, its weights as safetensors"),
     "original": ("flagbt.models.kinds.original_model:OriginalModel", "an imported transformer of the original architecture"),
+    "ensemble": (
+        "flagbt.models.kinds.ensemble_model:EnsembleModel",
+        "the weighted mean of other checkpoints' log-probabilities",
+    ),
     "lightgbm": ("flagbt.models.kinds.lightgbm_model:LightGBMModel", "trees of LightGBM on rows of features"),
     "sklearn": ("flagbt.models.kinds.sklearn_model:SklearnModel", "a classifier of scikit-learn on rows of features"),
     "onnx": ("flagbt.models.kinds.onnx_model:OnnxModel", "an ONNX graph on rows or windows, run by ONNX Runtime"),

@@ -42,6 +42,7 @@ class LightGBMModel(RowModel):
     """Trees of LightGBM for SELL, HOLD and BUY; see `lightgbm_text` for what of its file is checked."""
 
     files: ClassVar[tuple[str, ...]] = (FILE,)
+    native_file: ClassVar[str] = FILE
     libraries: ClassVar[tuple[str, ...]] = ("lightgbm", "numpy")
     modules: ClassVar[tuple[str, ...]] = ("models.outputs", "models.kinds.lightgbm_text")
 

@@ -33,6 +33,25 @@ def new_network(architecture: AnyArchitecture) -> Network:
     return BarTransformer(architecture) if isinstance(architecture, Architecture) else OriginalTransformer(architecture)
 
 
+def lora_config(architecture: AnyArchitecture, lora: Lora) -> peft.LoraConfig:
+    """Return peft's settings of the low-rank updates of a network."""
+    layers = architecture.layers
+    top = (
+        {"layers_to_transform": list(range(layers - lora.top_layers, layers)), "layers_pattern": "layers"}
+        if lora.top_layers
+        else {}
+    )
+    return peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(architecture.lora_targets),
+        modules_to_save=list(lora.trained),
+        bias="none",
+        **top,
+    )
+
+
 def with_lora(base: Network, lora: Lora) -> peft.PeftModel:
     """Freeze ``base`` and add trainable low-rank updates to its linear layers; the head is trained in full.
 
@@ -46,21 +65,7 @@ def with_lora(base: Network, lora: Lora) -> peft.PeftModel:
         raise UsageError(
             f"--lora-layers: top:{lora.top_layers} of a base of {layers} layers. Choose top:1 .. top:{layers}, or all."
         )
-    top = (
-        {"layers_to_transform": list(range(layers - lora.top_layers, layers)), "layers_pattern": "layers"}
-        if lora.top_layers
-        else {}
-    )
-    config = peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(base.architecture.lora_targets),
-        modules_to_save=list(lora.trained),
-        bias="none",
-        **top,
-    )
-    model = peft.get_peft_model(base, config)
+    model = peft.get_peft_model(base, lora_config(base.architecture, lora))
     for module in model.modules():
         if isinstance(module, peft.tuners.lora.LoraLayer):
             for name, dropout in module.lora_dropout.items():
@@ -142,7 +147,10 @@ def lora_of(checkpoint: Checkpoint) -> Lora:
     """Return the LoRA settings that a checkpoint's description names; raises CheckpointError for one without."""
     network_of(checkpoint)
     lora = checkpoint.described.lora
-    assert lora is not None  # for mypy: check_settings has refused it
+    if lora is None:
+        raise CheckpointError(
+            f"checkpoint '{checkpoint.name}' has no adapter: its LoRA matrices were merged into its base before its import."
+        )
     return lora
 
 
@@ -169,7 +177,13 @@ def load_unmerged(checkpoint: Checkpoint) -> peft.PeftModel:
 
 def load_network(checkpoint: Checkpoint) -> nn.Module:
     """Load a checkpoint's network on the CPU in evaluation mode, LoRA merged into the base; see ``load_unmerged``."""
-    return merged(load_unmerged(checkpoint))
+    if checkpoint.described.lora is not None:
+        return merged(load_unmerged(checkpoint))
+    checkpoint.check_files()
+    network = base_of(checkpoint, architecture_of(checkpoint)).eval()
+    network.requires_grad_(False)  # as peft leaves a merged base: torch computes other bits where a gradient may be wanted
+    check_fingerprint(network, checkpoint)
+    return network
 
 
 def merged(model: peft.PeftModel) -> nn.Module:

@@ -5,8 +5,10 @@ This module is light: torch, transformers and peft are imported when the weights
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -76,9 +78,13 @@ class NetworkModel(RowModel):
             raise ValueError("its architecture has a length below 1.")
         if a.receptive_bars >= a.chunk_bars:
             raise ValueError(f"a logit depends on {a.receptive_bars:,} earlier bars, and its sequences have {a.chunk_bars:,}.")
-        if lora is None:
+        if lora is None and ADAPTER in self.checkpoint.described.files:
             raise ValueError("it has no LoRA settings.")
-        if max(sizes) > LARGEST_SIZE or a.chunk_bars > LONGEST_CHUNK or not 1 <= lora.rank <= LARGEST_RANK:
+        if (
+            max(sizes) > LARGEST_SIZE
+            or a.chunk_bars > LONGEST_CHUNK
+            or (lora is not None and not 1 <= lora.rank <= LARGEST_RANK)
+        ):
             raise ValueError("its architecture is larger than any network.")
 
     def logits(
@@ -158,6 +164,24 @@ class NetworkModel(RowModel):
     def device_name(self, device: str) -> str:
         """Return the device that scores."""
         return str(pick_device(device))
+
+    @property
+    def export_formats(self) -> Mapping[str, bool]:
+        """See `CheckpointModel`; one without an adapter can only be merged."""
+        return {"merged": False} if self.checkpoint.described.lora is None else {"peft": True, "merged": False}
+
+    def export(self, format_: str, output: Path) -> None:
+        """See `CheckpointModel.export`: an adapter as PEFT reads it, or the whole network with LoRA merged in."""
+        from .network_export import export_adapter, export_merged
+
+        (export_adapter if self.export_formats[format_] else export_merged)(self.checkpoint, output)
+
+    @classmethod
+    def restore(cls, path: Path, folder: Path, description: JsonObject, base: str | None) -> JsonObject:
+        """See `CheckpointModel.restore`; an adapter needs its base."""
+        from .network_export import restore_network
+
+        return restore_network(path, folder, description, base)
 
 
 def network_of(checkpoint: Checkpoint) -> NetworkModel:

@@ -41,6 +41,7 @@ class OnnxModel(RowModel):
     """
 
     files: ClassVar[tuple[str, ...]] = (MODEL,)
+    native_file: ClassVar[str] = MODEL
     libraries: ClassVar[tuple[str, ...]] = ("onnxruntime", "numpy")
     modules: ClassVar[tuple[str, ...]] = ("models.outputs", "models.kinds.onnx_reads", "models.kinds.onnx_session")
 

@@ -45,6 +45,11 @@ class SklearnModel(RowModel):
         """The order of its classes."""
         return Outputs.of_settings(self.settings)
 
+    @property
+    def has_foreign_base(self) -> bool:
+        """False: it has no base."""
+        return False
+
     def check_settings(self) -> None:
         """Raise ValueError or TypeError where the settings are damaged."""
         if not isinstance(self.settings["n_features"], int) or not isinstance(self.settings["scikit-learn"], str):

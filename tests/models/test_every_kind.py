@@ -21,6 +21,7 @@ from flagbt.errors import CheckpointError, FlagbtError
 from flagbt.models import checkpoint_model
 from flagbt.models.checkpoint import Checkpoint, read_checkpoint
 from flagbt.models.checkpoint_model import RowModel
+from flagbt.models.combining_model import members_of
 from flagbt.models.kinds import BUILT_IN
 from flagbt.models.logit_cache import cache_folder, key_of, logits_of
 from flagbt.models.model import Model, ReadsRows
@@ -75,6 +76,12 @@ def copied(checkpoint: Checkpoint, folder: Path, **changes: Any) -> Path:
     values = json.loads((folder / "checkpoint.json").read_text())
     (folder / "checkpoint.json").write_text(json.dumps({**values, **changes}))
     return folder
+
+
+def files_of(checkpoint: Checkpoint) -> set[str]:
+    """Return the files that decide its logits, those of its members too, as paths in its folder."""
+    inner = {f"members/{each.name}/{file}" for each in members_of(checkpoint) for file in files_of(each)}
+    return set(checkpoint.described.files) | inner
 
 
 def reversed_after(bars: Bars, t: int) -> Bars:
@@ -150,8 +157,9 @@ def test_a_copy_of_the_folder_has_the_same_bits(checkpoint: Checkpoint, served: 
 
 def test_a_changed_byte_in_any_file_is_refused(checkpoint: Checkpoint, served: Bars, tmp_path: Path) -> None:
     """If it fails, a damaged file is scored, or hidden by the cache."""
-    files = set(checkpoint.described.files)
-    assert files == {path.name for path in checkpoint.folder.iterdir()} - NO_WEIGHTS
+    files = files_of(checkpoint)
+    there = [path for path in checkpoint.folder.rglob("*") if path.is_file() and path.name not in NO_WEIGHTS]
+    assert files == {str(path.relative_to(checkpoint.folder)) for path in there}
     few = served.take(slice(0, checkpoint.model.warmup_bars + 10))
     for file in sorted(files):
         content = (checkpoint.folder / file).read_bytes()
@@ -164,7 +172,7 @@ def test_a_changed_byte_in_any_file_is_refused(checkpoint: Checkpoint, served: B
             "missing": None,
         }
         for name, damaged in damages.items():
-            folder = copied(checkpoint, tmp_path / f"{file}_{name}")
+            folder = copied(checkpoint, tmp_path / f"{file.replace('/', '_')}_{name}")
             if name == "changed":
                 logits_of(read_checkpoint(folder), few, device="cpu")  # kept in the cache, where its kind keeps any
             (folder / file).unlink() if damaged is None else (folder / file).write_bytes(damaged)
@@ -246,7 +254,7 @@ def test_a_hit_of_the_cache_has_the_bits_of_scoring(checkpoint: Checkpoint, serv
     fresh = scored(checkpoint, served)
     first, second = (logits_of(read_checkpoint(checkpoint.folder), served, device="cpu") for _ in range(2))
     assert fresh.tobytes() == first.tobytes() == second.tobytes()
-    assert cache_folder().exists() == checkpoint.model.is_cached
+    assert cache_folder().exists() == (checkpoint.model.is_cached or bool(members_of(checkpoint)))
 
 
 def test_whatever_decides_a_logit_is_in_the_key(
@@ -266,7 +274,7 @@ def test_whatever_decides_a_logit_is_in_the_key(
     columns = {name: getattr(few, name) for name in COLUMNS}
     volume = np.concatenate([few.volume[:-1], few.volume[-1:] * 1.001])
     others = [
-        key(copied(checkpoint, tmp_path / "files", files=files)),
+        key(copied(checkpoint, tmp_path / "digest", **({"files": files} if files else {"label_shares": [0.25, 0.5, 0.25]}))),
         key(bars=Bars(few.time, **{**columns, "volume": volume})),
         key(bars=few.take(slice(0, len(few) - 1))),
     ]

@@ -19,6 +19,7 @@ from flagbt.data.time_range import TimeRange
 from flagbt.models.checkpoint import Checkpoint
 from flagbt.models.importing import OwnerDeclaration, import_model
 from flagbt.models.outputs import Outputs
+from flagbt.workflows.combine import CombineRequest, combine_request
 
 SEEN = TimeRange.parse("20230101-20230501")
 SMALL_NETWORK = {"layers": 2, "d_model": 16, "heads": 2, "d_feedforward": 32, "context_bars": 8, "chunk_bars": 128}
@@ -76,6 +77,13 @@ def closes(folder: Path) -> Checkpoint:
     (folder / "closes.json").write_text("[40.0]")
     declaration = OwnerDeclaration(labels=LabelSpec(6, 0.01), seen_text="unknown")
     return import_model(folder / "closes.json", folder / "tiny_closes", declaration, kind="closes")
+
+
+def ensemble(folder: Path) -> Checkpoint:
+    """Combine an imported network and a linear layer."""
+    members = (original(folder), linear(folder))
+    request = CombineRequest(members=members, kind="ensemble", weights=(0.25, 0.75))
+    return combine_request(request, folder / "tiny_ensemble").checkpoint
 
 
 def lightgbm(folder: Path) -> Checkpoint:
@@ -149,6 +157,7 @@ BUILDERS: dict[str, Callable[[Path], Checkpoint]] = {
     "original": original,
     "linear": linear,
     "closes": closes,
+    "ensemble": ensemble,
     "lightgbm": lightgbm,
     "sklearn": sklearn,
     "onnx": onnx,

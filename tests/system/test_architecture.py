@@ -205,7 +205,6 @@ def test_wheel_holds_the_tracked_sources_and_no_tests(tmp_path: Path) -> None:
 OF_NETWORKS = {
     "cli/train.py": "the options of a network's LoRA",
     "models/description.py": "the LoRA settings that the training of a network records",
-    "models/export.py": "writes a network's weights for other programs",
     "workflows/pretrain.py": "pre-trains a network",
     "workflows/train.py": "trains a network",
 }
