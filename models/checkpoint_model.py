@@ -27,7 +27,7 @@ from ..data.feature_schema import FeatureSchema
 from ..data.labels import Labels
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, DeviceError, UsageError
-from ..storage.untrusted_files import check_safetensors
+from ..storage.untrusted_files import load_safetensors
 from .device import check_device_name
 
 if TYPE_CHECKING:
@@ -209,15 +209,13 @@ class CheckpointModel(ABC):
         CheckpointError
             When it is missing or damaged.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         self.check_files()
         path = self.folder / file
         try:
-            check_safetensors(path)
-            return {name: values.astype(np.float64) for name, values in load_file(path).items()}
-        except (OSError, ValueError, SafetensorError) as error:
+            return {name: values.astype(np.float64) for name, values in load_safetensors(path, load_file).items()}
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
 
     def key(self, bars: Bars, *, device: str, batch_size: int | None) -> JsonObject:
@@ -371,17 +369,6 @@ class RowModel(CheckpointModel):
         """See `CheckpointModel.key`; the rows too, since a feature's code may change."""
         rows = hashlib.sha256(np.ascontiguousarray(self.rows(bars)).tobytes()).hexdigest()
         return {**super().key(bars, device=device, batch_size=batch_size), "schema": self.schema.digest, "rows": rows}
-
-
-def check_width(declaration: OwnerDeclaration, n_features: int) -> None:
-    """Refuse a feature set of another width than the model's input; raises UsageError."""
-    schema = declaration.schema
-    if schema is not None and len(schema.columns) != n_features:
-        raise UsageError(
-            f"--features: '{schema.feature_set}' has {len(schema.columns)} columns, the model reads {n_features}. Where its "
-            "training filled up with zeros, let the feature set return those columns too: the position of a column decides "
-            "its meaning."
-        )
 
 
 @once

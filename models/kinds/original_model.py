@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ...errors import UsageError
 from ..checkpoint_model import ModelParts
+from ..import_checks import given_file
 from .network_model import NetworkModel
 
 if TYPE_CHECKING:
@@ -30,6 +30,4 @@ class OriginalModel(NetworkModel):
         """See `CheckpointModel.import_from`; heads, context and mask must be stated."""
         from .original_import import import_original
 
-        if path is None:
-            raise UsageError("ckpt import: name the file that torch.save wrote.")
-        return import_original(path, folder, declaration)
+        return import_original(given_file(path, "the file that torch.save wrote"), folder, declaration)
