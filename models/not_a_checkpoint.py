@@ -15,7 +15,9 @@ from ..storage.untrusted_files import load_json
 from .kinds import BASE_TYPES
 from .registry import defines, find_kind, kind_names
 
-_OWN_CLASS = "wrap it in a class of your own, a kind of model in a small package: flagbt new model my_model (docs/models.md)"
+_OWN_CLASS = (
+    "name a class of your own that computes with it (docs/models.md), or write a kind of model: flagbt new model my_model"
+)
 MOST_NAMED = 3
 _LONGEST_NAME = 80
 

@@ -230,6 +230,6 @@ def test_a_new_package_passes_its_tests_and_is_found(installed: Environment, kin
     if kind == "metric":
         assert "my metric" in out
     if kind == "model":
-        assert json.loads(installed.flagbt("run", "--ckpt", "first", "--data", "sample.csv", *LATER, "--json"))["run"]
+        assert json.loads(installed.flagbt("run", "--ckpt", "mine", "--data", "sample.csv", *LATER, "--json"))["run"]
     if kind == "check":
         assert "my-check" in installed.flagbt(*arguments, "--json")
