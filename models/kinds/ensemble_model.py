@@ -2,8 +2,8 @@
 
 Their logits are pooled as the models give them, before any stored calibration. A calibration can make any model look balanced,
 so a pool of calibrated members would hide a collapsed one from the model verdict, and each of their calibrations would decide a
-logit. The price, measured on 2023 with pools that are calibrated themselves: none for members of like confidence, up to 0.009 nats
-with equal weights beside an overconfident member, up to 0.005 with fitted weights beside a class-weighted one.
+logit. The price, measured on 2023 with pools that are calibrated themselves: none for members of like confidence, up to 0.009
+nats with equal weights beside an overconfident member, up to 0.005 with fitted weights beside a class-weighted one.
 """
 
 from __future__ import annotations
