@@ -36,6 +36,7 @@ class SignalsModel(CheckpointModel):
     """
 
     files: ClassVar[tuple[str, ...]] = (STORED,)
+    native_file: ClassVar[str] = STORED
     needs: ClassVar[tuple[str, ...]] = ("labels", "ranges")
     is_cached: ClassVar[bool] = False
     may_skip_bars: ClassVar[bool] = True
