@@ -85,9 +85,15 @@ class OwnerDeclaration:
     def __post_init__(self) -> None:
         if self.text_until is not None:
             check_past(self.text_until, today=self.today)
-        stop = None if self.seen is None else self.seen.stop
-        if stop is not None and stop > np.datetime64(self.today) + np.timedelta64(1, "D"):
-            raise UsageError(f"--trained-on: {self.seen} ends in the future. Give the bars that it was trained on.")
+        for name, stated in (("trained", self.seen), ("validated", self.validated_on)):
+            stop = None if stated is None else stated.stop
+            if stop is not None and stop > np.datetime64(self.today) + np.timedelta64(1, "D"):
+                raise UsageError(f"--{name}-on: {stated} ends in the future. Give the bars that it was {name} on.")
+        if self.validated_on is not None and self.seen is None:
+            raise UsageError(
+                f"--validated-on {self.validated_on}: these bars are a part of all that it has seen, which is not stated as a "
+                "range. Give that range with --trained-on."
+            )
 
 
 def import_model(

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...arrays import Float32Array, FloatArray, JsonObject, Progress
 from ...errors import CheckpointError, TrainingError, UsageError
+from ...storage.atomic_files import written_by
 from ..checkpoint_model import ModelParts, RowModel, TrainingTable, check_width
 from ..optional_package import imported
 from ..outputs import Outputs
@@ -133,7 +134,8 @@ class LightGBMModel(RowModel):
             booster = lightgbm.train(settings, data, num_boost_round=rounds)
         except lightgbm.basic.LightGBMError as error:
             raise TrainingError(f"LightGBM stopped: {error}") from None
-        booster.save_model(folder / FILE, num_iteration=-1)
+        with written_by(lightgbm.basic.LightGBMError):
+            booster.save_model(folder / FILE, num_iteration=-1)
         note = f"{rounds} rounds, one tree of {TREES['num_leaves']} leaves for each class."
         return _parts(read_lightgbm_text(folder / FILE), Outputs(), note)
 
