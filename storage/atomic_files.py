@@ -145,7 +145,7 @@ def discard_tree(folder: Path) -> None:
 
 @contextmanager
 def written_by(*library_errors: type[Exception]) -> Iterator[None]:
-    """Raise OSError where a library that writes a file raises an error of its own, as on a full disk."""
+    """Raise OSError where a library that writes a file raises another error, as on a full disk."""
     try:
         yield
     except library_errors as error:
