@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import peft
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...arrays import Float32Array
 from ...errors import CheckpointError, UsageError
 from ...storage.atomic_files import written_by
-from ...storage.untrusted_files import check_safetensors
+from ...storage.untrusted_files import load_safetensors
 from ..checkpoint import DESCRIPTION, Checkpoint
 from ..description import TEXT
 from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture, Lora
@@ -248,11 +247,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         When it is missing or damaged.
     """
     try:
-        check_safetensors(path)
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
+        return load_safetensors(path, load_file)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
-    return tensors
 
 
 def _compare_shapes(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], place: str) -> None:

@@ -15,8 +15,9 @@ from ...arrays import FloatArray, Progress, TimeArray
 from ...data.bars import Bars, utc
 from ...errors import CheckpointError, RangeError, UsageError
 from ...storage.atomic_files import written_by
-from ...storage.untrusted_files import check_safetensors
+from ...storage.untrusted_files import load_safetensors
 from ..checkpoint_model import CheckpointModel, ModelParts
+from ..import_checks import given_file
 from ..signal_rows import GivenRows, checked_rows, past_grid
 from ..signals_file import PROBABILITIES, names_probabilities, read_signals_file
 from ..statistics import SMALLEST_PROBABILITY
@@ -92,15 +93,13 @@ class SignalsModel(CheckpointModel):
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
-        if path is None:
-            raise UsageError(f"ckpt import: name the file with the stamps and {', '.join(PROBABILITIES)} of your bars.")
+        path = given_file(path, f"the file with the stamps and {', '.join(PROBABILITIES)} of your bars")
         rows = checked_rows(read_signals_file(path, "ckpt import"), declaration.bars, may_lie_outside=True)
         if rows.kind != "probabilities":
             raise UsageError(
                 f"ckpt import: {path} holds {rows.kind}s, and a checkpoint answers with probabilities: give the columns "
                 f"{', '.join(PROBABILITIES)}. To trade the file as it is: flagbt run --signals {path}."
             )
-        _refuse_others(declaration)
         known = np.isfinite(rows.values).all(axis=1)
         if not known.any():
             raise CheckpointError(f"ckpt import: {path} has no row with three probabilities: all are blank.")
@@ -117,29 +116,13 @@ class SignalsModel(CheckpointModel):
         )
 
 
-def _refuse_others(declaration: OwnerDeclaration) -> None:
-    """Refuse what can be stated of a model only that runs here."""
-    given = {
-        "--outputs and --classes": declaration.outputs,
-        "--features and --scaler": declaration.schema,
-        "--context": declaration.context_bars,
-        "--heads": declaration.heads,
-        "--causal": declaration.causal,
-        "--base": declaration.base,
-    }
-    if option := next((name for name, value in given.items() if value is not None), None):
-        raise UsageError(f"{option}: a file of probabilities has none; its columns are named. Leave it out.")
-
-
 def _read(path: Path) -> tuple[TimeArray, FloatArray]:
     """Read stamps, strictly increasing, and probabilities; raises CheckpointError for anything else."""
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        check_safetensors(path)
-        tensors = load_file(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        tensors = load_safetensors(path, load_file)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. {_AGAIN}") from None
     time, values = tensors.get(_TIME), tensors.get(_VALUES)
     if time is None or values is None or time.dtype != np.int64 or values.dtype != np.float64:
