@@ -1,6 +1,7 @@
 """The kind ``signals``: probabilities that were computed elsewhere, one row a bar, with the stamps of their bars.
 
-The model itself is not there: what flagbt trades, calibrates and diagnoses are its answers.
+The model itself is not there: what flagbt trades, calibrates and diagnoses are its answers. This module is light: the readers
+of files, with pandas, are imported when rows are read.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from ...storage.atomic_files import written_by
 from ...storage.untrusted_files import load_safetensors
 from ..checkpoint_model import CheckpointModel, ModelParts
 from ..import_checks import given_file
-from ..signal_rows import GivenRows, checked_rows, past_grid
-from ..signals_file import PROBABILITIES, names_probabilities, read_signals_file
 from ..statistics import SMALLEST_PROBABILITY
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ class SignalsModel(CheckpointModel):
     """
 
     files: ClassVar[tuple[str, ...]] = (STORED,)
+    native_file: ClassVar[str] = STORED
     needs: ClassVar[tuple[str, ...]] = ("labels", "ranges")
     is_cached: ClassVar[bool] = False
     may_skip_bars: ClassVar[bool] = True
@@ -56,6 +56,8 @@ class SignalsModel(CheckpointModel):
         self, bars: Bars, *, device: str = "auto", batch_size: int | None = None, progress: Progress | None = None
     ) -> FloatArray:
         """Return the logarithms of the rows' probabilities. *Causality: row t uses the row of bar t alone.*"""
+        from ..signal_rows import GivenRows
+
         self.device_name(device)
         del batch_size
         time, probabilities = self._stored
@@ -66,6 +68,8 @@ class SignalsModel(CheckpointModel):
 
     def check_covers(self, bars: Bars) -> None:
         """See `CheckpointModel.check_covers`; stamps between two bars are refused too."""
+        from ..signal_rows import past_grid
+
         time = self._stored[0]
         inside = time[(time >= bars.time[0]) & (time < bars.end)]
         have = f"its {len(time):,} rows are from {utc(time[0])} to {utc(time[-1])}"
@@ -85,6 +89,8 @@ class SignalsModel(CheckpointModel):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Return whether a file's columns name three probabilities."""
+        from ..signals_file import names_probabilities
+
         return path.is_file() and names_probabilities(path)
 
     @classmethod
@@ -92,6 +98,9 @@ class SignalsModel(CheckpointModel):
         """Read a file of stamps and probabilities as ``flagbt run --signals`` does; blank rows are left out."""
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
+
+        from ..signal_rows import checked_rows
+        from ..signals_file import PROBABILITIES, read_signals_file
 
         path = given_file(path, f"the file with the stamps and {', '.join(PROBABILITIES)} of your bars")
         rows = checked_rows(read_signals_file(path, "ckpt import"), declaration.bars, may_lie_outside=True)

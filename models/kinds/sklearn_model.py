@@ -37,6 +37,7 @@ class SklearnModel(RowClassifier):
     """A classifier of three classes with ``predict_proba``; see `skops_file` for what may be in its file."""
 
     files: ClassVar[tuple[str, ...]] = (FILE,)
+    native_file: ClassVar[str] = FILE
     libraries: ClassVar[tuple[str, ...]] = ("scikit-learn", "skops", "numpy", "scipy")
     modules: ClassVar[tuple[str, ...]] = ("models.outputs", "models.kinds.skops_file")
 
