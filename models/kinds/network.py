@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import peft
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
