@@ -41,15 +41,23 @@ class Need:
         Subject -> the reason for skipping the check; empty if the subject has the input.
     remedy : str
         How to give it.
+    checkpoint_remedy : str, optional
+        How to give it where the subject is a checkpoint or a run; by default the same.
     """
 
     missing: Callable[[Subject], str]
     remedy: str = ""
+    checkpoint_remedy: str | None = None
+
+    def remedy_for(self, subject: Subject) -> str:
+        """Return how to give it for a subject."""
+        return subject.remedy(self.remedy, self.remedy if self.checkpoint_remedy is None else self.checkpoint_remedy)
 
 
+TRAINING_FILE = "Give the training bars: --train-data FILE, or past=."  # the remedy for a checkpoint
 KNOWN_INPUT = Need(lambda subject: subject.unknown)  # an imported checkpoint may not state its features or labels
 ROWS = Need(lambda subject: READS_BARS if subject.reads_bars else "")
-LABELS = Need(lambda subject: "It needs labels." if subject.labelled is None else "", "Give labels=.")
+LABELS = Need(lambda subject: "It needs labels." if subject.labelled is None else "", "Give labels=.", "")
 
 
 _KINDS = {"name": str, "rank": int, "method": str, "evidence": type, "needs": tuple, "causes": tuple, "follows": tuple}
@@ -108,7 +116,7 @@ class Check(Generic[E]):
         try:
             for need in self.needs:
                 if reason := need.missing(subject):
-                    return replace(skipped(reason, need.remedy), check=self.name)
+                    return replace(skipped(reason, need.remedy_for(subject)), check=self.name)
             found = self.run(subject)
             _check_result(found)
         except FlagbtError as error:

@@ -16,6 +16,7 @@ from ..data.scorable_range import scorable_range
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, UsageError
 from ..models.checkpoint import DECLARATIONS, Checkpoint, StoredCalibration
+from ..models.checkpoint_model import RowModel
 from ..models.combining_model import CombiningModel
 from ..models.decision import Decision
 from ..models.logit_cache import logits_of
@@ -188,7 +189,7 @@ def _model_alone(checkpoint: Checkpoint, bars: Bars, seed: int, loaded: LenientN
     """
     model, width = checkpoint.model, checkpoint.settings.get("n_features")
     unknown = ", ".join(DECLARATIONS[key].partition(" (")[0] for key in checkpoint.unknown)
-    if isinstance(model, ReadsRows):
+    if isinstance(model, RowModel):
         if not isinstance(width, int):
             checkpoint.check_known()
         columns = tuple(f"column {i}" for i in range(int(str(width))))

@@ -192,6 +192,10 @@ class Subject:
         result[~self.tested] = np.nan
         return result
 
+    def remedy(self, function: str, checkpoint: str = "") -> str:
+        """Return how to give what is missing: to a function of the user's own by its arguments, or to a checkpoint or a run."""
+        return function if self.checkpoint is None and not self.reads_bars else checkpoint
+
     @property
     def reads_bars(self) -> bool:
         """Whether the model reads bars, so that it has no rows of features."""

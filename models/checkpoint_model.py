@@ -27,7 +27,7 @@ from ..data.feature_schema import FeatureSchema
 from ..data.labels import Labels
 from ..data.time_range import TimeRange
 from ..errors import CheckpointError, DeviceError, UsageError
-from ..storage.untrusted_files import check_safetensors
+from ..storage.untrusted_files import load_safetensors
 from .device import check_device_name
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .importing import OwnerDeclaration
 
 ALL_PARTS = ("schema", "labels", "ranges", "data")
+# What an import may read besides, as the fields of `OwnerOptions`; ``argument`` is what follows the kind's name in ``--model``.
+READABLE_OPTIONS = ("argument", "outputs", "context", "heads", "causal")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -104,6 +106,9 @@ class CheckpointModel(ABC):
         Names of the files that it may have in the folder; each is compared with its digest at every load.
     needs : tuple of str
         What an owner must state about it before it runs: of ``schema``, ``labels``, ``ranges``, ``data``.
+    reads_options : tuple of str
+        What its ``import_from`` reads of ``argument``, ``outputs`` (with the classes), ``context``, ``heads``, ``causal``. An
+        import refuses the others, and the columns too unless it needs the ``schema``.
     libraries : tuple of str
         Installed packages whose version could change a bit of a logit, for the key of the cache.
     modules : tuple of str
@@ -120,6 +125,7 @@ class CheckpointModel(ABC):
 
     files: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ALL_PARTS
+    reads_options: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     modules: ClassVar[tuple[str, ...]] = ()
     is_cached: ClassVar[bool] = True
@@ -203,15 +209,13 @@ class CheckpointModel(ABC):
         CheckpointError
             When it is missing or damaged.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         self.check_files()
         path = self.folder / file
         try:
-            check_safetensors(path)
-            return {name: values.astype(np.float64) for name, values in load_file(path).items()}
-        except (OSError, ValueError, SafetensorError) as error:
+            return {name: values.astype(np.float64) for name, values in load_safetensors(path, load_file).items()}
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
 
     def key(self, bars: Bars, *, device: str, batch_size: int | None) -> JsonObject:
@@ -365,17 +369,6 @@ class RowModel(CheckpointModel):
         """See `CheckpointModel.key`; the rows too, since a feature's code may change."""
         rows = hashlib.sha256(np.ascontiguousarray(self.rows(bars)).tobytes()).hexdigest()
         return {**super().key(bars, device=device, batch_size=batch_size), "schema": self.schema.digest, "rows": rows}
-
-
-def check_width(declaration: OwnerDeclaration, n_features: int) -> None:
-    """Refuse a feature set of another width than the model's input; raises UsageError."""
-    schema = declaration.schema
-    if schema is not None and len(schema.columns) != n_features:
-        raise UsageError(
-            f"--features: '{schema.feature_set}' has {len(schema.columns)} columns, the model reads {n_features}. Where its "
-            "training filled up with zeros, let the feature set return those columns too: the position of a column decides "
-            "its meaning."
-        )
 
 
 @once

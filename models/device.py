@@ -46,3 +46,10 @@ def pick_device(name: str) -> torch.device:
             f"--device {name}: this machine offers {count} CUDA device(s). Use --device cpu, or install a CUDA build of torch."
         )
     return torch.device(name)
+
+
+def hardware_of(where: torch.device) -> str:
+    """Return what computes there, for the key of the cache: the name of the GPU, or the instructions that torch uses."""
+    import torch
+
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else str(torch.backends.cpu.get_cpu_capability())

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..arrays import Float32Array, FloatArray
 from ..errors import CheckpointError
-from ..storage.untrusted_files import check_safetensors
+from ..storage.atomic_files import written_by
+from ..storage.untrusted_files import load_safetensors
 
 FINGERPRINT = "fingerprint.safetensors"
 KEPT_ROWS = 16
@@ -29,6 +30,7 @@ def write_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, n_features:
     CheckpointError
         Where a logit is not finite.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     random = np.random.Generator(np.random.Philox(key=7))
@@ -39,7 +41,8 @@ def write_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, n_features:
             f"checkpoint '{name}': on random rows of mean 0 and standard deviation 1, its logits are not finite. Check the "
             "model and its weights."
         )
-    save_file({"rows": rows, "logits": np.ascontiguousarray(logits)}, folder / FINGERPRINT)
+    with written_by(SafetensorError):
+        save_file({"rows": rows, "logits": np.ascontiguousarray(logits)}, folder / FINGERPRINT)
 
 
 def checked_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, name: str, cause: str) -> FloatArray:
@@ -55,15 +58,13 @@ def checked_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, name: str
     CheckpointError
         When the file is damaged, or a logit differs by more than 1e-4 from that of the import.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     path = folder / FINGERPRINT
     try:
-        check_safetensors(path)
-        stored = load_file(path)
+        stored = load_safetensors(path, load_file)
         rows, expected = stored["rows"], stored["logits"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
     if rows.dtype != np.float32 or rows.ndim != 2 or expected.shape != (KEPT_ROWS, 3) or len(rows) < KEPT_ROWS:
         raise CheckpointError(f"{path} holds no rows with their logits. Copy the checkpoint again from its source.")

@@ -27,7 +27,7 @@ from .exported import exported_description
 from .import_trial import try_model
 from .outputs import Outputs
 from .owner_options import NONE_SEEN, UNKNOWN_SEEN
-from .registry import find_kind, kind_names, name_of_kind, versions_of
+from .registry import defines, find_kind, kind_names, name_of_kind, versions_of
 from .text_read import WHAT, check_past
 
 RESTORED = "Its description came with the exported file, not from options."
@@ -85,9 +85,15 @@ class OwnerDeclaration:
     def __post_init__(self) -> None:
         if self.text_until is not None:
             check_past(self.text_until, today=self.today)
-        stop = None if self.seen is None else self.seen.stop
-        if stop is not None and stop > np.datetime64(self.today) + np.timedelta64(1, "D"):
-            raise UsageError(f"--trained-on: {self.seen} ends in the future. Give the bars that it was trained on.")
+        for name, stated in (("trained", self.seen), ("validated", self.validated_on)):
+            stop = None if stated is None else stated.stop
+            if stop is not None and stop > np.datetime64(self.today) + np.timedelta64(1, "D"):
+                raise UsageError(f"--{name}-on: {stated} ends in the future. Give the bars that it was {name} on.")
+        if self.validated_on is not None and self.seen is None:
+            raise UsageError(
+                f"--validated-on {self.validated_on}: these bars are a part of all that it has seen, which is not stated as a "
+                "range. Give that range with --trained-on."
+            )
 
 
 def import_model(
@@ -118,6 +124,7 @@ def import_model(
     if path is not None and (exported := exported_description(path)) is not None:
         return _restored(path, target, exported, declaration, kind=kind, overwrite=overwrite)
     found = kind_of_file(path) if kind is None else find_kind(kind)
+    _refuse_unread(found, declaration)
     if declaration.seen is None and declaration.seen_text is None:
         declaration = replace(declaration, seen_text=found.default_seen)
     known = known_of(declaration)
@@ -135,6 +142,25 @@ def import_model(
     except OSError as error:
         raise CheckpointError(f"--output: {target} cannot be written: {error.strerror or error}.") from None
     return read_checkpoint(target)
+
+
+def _refuse_unread(kind: type[CheckpointModel], declaration: OwnerDeclaration) -> None:
+    """Refuse a statement that the kind's import would not read: its owner would believe that it had an effect."""
+    if not defines(kind, "import_from"):  # which refuses every file
+        return
+    read = {*kind.reads_options, *(["features"] if "schema" in kind.needs else [])}
+    given = {
+        "argument": (f"--model KIND:{declaration.argument}", declaration.argument or None),
+        "features": ("--features and --scaler", declaration.schema),
+        "outputs": ("--outputs and --classes", declaration.outputs),
+        "context": ("--context", declaration.context_bars),
+        "heads": ("--heads", declaration.heads),
+        "causal": ("--causal", declaration.causal),
+        "base": ("--base", declaration.base),
+    }
+    if unread := [option for name, (option, value) in given.items() if value is not None and name not in read]:
+        name = name_of_kind(kind)
+        raise UsageError(f"{', '.join(unread)}: an import of the kind '{name}' does not read this. Leave it out.")
 
 
 def _restored(

@@ -10,7 +10,7 @@ from .. import __version__
 from ..arrays import JsonObject
 from ..data.plugins import load_object, package_of, plugin_names
 from ..errors import StrategyError, UsageError, kind_of, nearest, quoted_value
-from .checkpoint_model import ALL_PARTS, CheckpointModel, installed_version
+from .checkpoint_model import ALL_PARTS, READABLE_OPTIONS, CheckpointModel, installed_version
 from .kinds import BUILT_IN
 
 GROUP = "flagbt.models"
@@ -136,11 +136,14 @@ def _faults(kind: type[CheckpointModel]) -> Iterator[str]:
     for name in _PROPERTIES:
         if inspect.isfunction(inspect.getattr_static(kind, name, None)):
             yield f"{name} is a method, expected a property"
-    for name in ("files", "needs", "libraries", "modules"):
+    for name in ("files", "needs", "reads_options", "libraries", "modules"):
         value = getattr(kind, name)
         if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
             yield f"{name} is {quoted_value(value)}, expected a tuple of text"
-    yield from (f"needs has '{each}', expected names of {', '.join(ALL_PARTS)}" for each in kind.needs if each not in ALL_PARTS)
+    for name, known in (("needs", ALL_PARTS), ("reads_options", READABLE_OPTIONS)):
+        yield from (
+            f"{name} has '{each}', expected names of {', '.join(known)}" for each in getattr(kind, name) if each not in known
+        )
     yield from (f"files has '{each}', expected names without a folder" for each in kind.files if Path(each).name != each)
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import stat
 import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 LARGEST_TEXT_BYTES = 1_000_000  # a config file, a calibration
 LARGEST_RECORD_BYTES = 16_000_000  # what flagbt writes: descriptions, histories
@@ -99,6 +102,30 @@ def check_safetensors(path: Path) -> None:
         header = parse_json(file.read(length))
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
+
+
+def load_safetensors(path: Path, load_file: Callable[[Path], dict[str, T]]) -> dict[str, T]:
+    """Return the tensors of a safetensors file by their names.
+
+    Parameters
+    ----------
+    load_file : callable
+        That of ``safetensors.numpy`` or ``safetensors.torch``.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be read.
+    ValueError
+        When it is damaged, or has a type of number that the library does not know.
+    """
+    from safetensors import SafetensorError
+
+    check_safetensors(path)
+    try:
+        return load_file(path)
+    except (LookupError, TypeError, AttributeError, SafetensorError) as error:
+        raise ValueError(str(error)) from None
 
 
 _TOO_DEEP = f"it is nested more than {DEEPEST} levels deep"

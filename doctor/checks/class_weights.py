@@ -22,6 +22,7 @@ WEIGHTS = Need(
         else ""
     ),
     "Give class_weights= and labels=.",
+    "",
 )
 
 

@@ -11,7 +11,7 @@ from ...arrays import BoolArray, FloatArray
 from ...data.bars import Bars
 from ...reports.page import render
 from ..cheap_learners import domain_auc
-from ..check import KNOWN_INPUT, ROWS, Check, Need, Symptom
+from ..check import KNOWN_INPUT, ROWS, TRAINING_FILE, Check, Need, Symptom
 from ..counterfactual import Ablation, compare_outputs, has_collapsed, logits_for_rows
 from ..feature_table import FeatureTable
 from ..finding import OK, SUSPECT, WARNING, Evidence, Finding, skipped
@@ -25,7 +25,8 @@ FEWEST_ROWS = 200
 DRAWN_COLUMNS = 12
 TRAINING_BARS = Need(
     lambda subject: "The training bars were not given." if subject.past is None or subject.training is None else "",
-    "Add --train-data FILE, or past= and training=.",
+    "Give past= and training=.",
+    TRAINING_FILE,
 )
 
 

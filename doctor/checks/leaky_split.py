@@ -8,7 +8,7 @@ import numpy as np
 
 from ...arrays import BoolArray
 from ..cheap_learners import neighbour_accuracy
-from ..check import Check, Symptom
+from ..check import TRAINING_FILE, Check, Symptom
 from ..counterfactual import Ablation, compare_scores, scores_by_samples
 from ..finding import BROKEN, OK, SUSPECT, WARNING, Evidence, Finding, skipped
 from ..subject import Subject
@@ -52,7 +52,9 @@ def _run(subject: Subject) -> Finding:
     control = "" if memory is None else str(memory)
     if subject.training is None or subject.validation is None or not subject.training.any() or not subject.validation.any():
         why = f"The training and validation samples are not known. {control}".strip()
-        return skipped(why, "Give training= and validation=.", examined=examined)
+        from_file = subject.checkpoint is not None and not subject.checkpoint.imported
+        remedy = subject.remedy("Give training= and validation=.", TRAINING_FILE if from_file else "")
+        return skipped(why, remedy, examined=examined)
     near = _near(subject.validation, subject.training, subject.horizon_bars)
     found = NearSamples(float(near.sum() / subject.validation.sum()), int(subject.validation.sum()), memory)
     share = found.near_share

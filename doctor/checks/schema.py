@@ -36,7 +36,7 @@ def _run(subject: Subject) -> Finding:
             evidence=SchemaFaults((subject.refusal,)),
         )
     if subject.trained is None:
-        return skipped(TRAINING_UNKNOWN, "Give training_features.")
+        return skipped(TRAINING_UNKNOWN, subject.remedy("Give training_features."))
     one, other = subject.trained, subject.served
     a, b = paired_rows(subject)
     examined = {"compared_rows": len(a)}

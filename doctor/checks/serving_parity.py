@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..check import KNOWN_INPUT, ROWS, Check, Symptom
+from ..check import KNOWN_INPUT, ROWS, TRAINING_FILE, Check, Symptom
 from ..counterfactual import with_training_rows
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
 from ..paired_rows import TRAINING_UNKNOWN, lag_of, paired_rows
@@ -25,8 +25,8 @@ def _run(subject: Subject) -> Finding:
     """Compare features and logits of the serving path with those of the training path on validation bars."""
     off = subject.parity(subject) if subject.parity is not None else _path_difference(subject)
     if isinstance(off, str):
-        is_stored = subject.checkpoint is None or not (subject.checkpoint.imported or subject.loaded is None)
-        return skipped(off, "Give the training bars: --train-data FILE, or past=." if is_stored else "")
+        is_stored = subject.checkpoint is not None and not subject.checkpoint.imported and subject.loaded is not None
+        return skipped(off, subject.remedy("Give past=.", TRAINING_FILE if is_stored else ""))
     examined = {"parity_rows": off.count}
     worst = max(off.rows, off.logits)
     late = lag_of(*paired_rows(subject)) if off.rows > off.limit and subject.trained and subject.parity is None else 0

@@ -93,7 +93,7 @@ def _run(subject: Subject) -> Finding:
     if not facts and subject.labelled is not None:
         return skipped(f"It needs {FEWEST_LABELLED_BARS} labelled bars.", "Give a longer range.")
     if not facts:
-        return skipped("It needs labels.", "Give labels=.")
+        return skipped("It needs labels.", subject.remedy("Give labels=."))
     value = max([each.auc or 0.0 for each in found.scores] + [each.highest_auc for each in [found.walk] if each])
     examined = {} if found.walk is None else {"walk_bars": found.walk.bars}
     if faults:

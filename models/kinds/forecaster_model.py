@@ -21,7 +21,7 @@ from ...data.labels import Labels, LabelSpec
 from ...errors import CheckpointError, FlagbtError, UsageError
 from ...storage.json_records import JsonRecord
 from ..checkpoint_model import CheckpointModel, ModelParts
-from ..device import pick_device
+from ..device import hardware_of, pick_device
 from ..owner_options import UNKNOWN_SEEN
 from .chronos_forecaster import CONFIG, WEIGHTS, looks_like_chronos
 from .forecasters import FORECASTERS, Forecaster, find_forecaster
@@ -97,6 +97,7 @@ class ForecasterModel(CheckpointModel):
 
     files: ClassVar[tuple[str, ...]] = (CONFIG, WEIGHTS)
     needs: ClassVar[tuple[str, ...]] = ("labels",)
+    reads_options: ClassVar[tuple[str, ...]] = ("argument", "context")
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "torch", "transformers", "fracast", "chronos-forecasting")
     modules: ClassVar[tuple[str, ...]] = tuple(
         f"models.kinds.{name}" for name in ("quantiles", "forecasters", "chronos_forecaster")
@@ -154,13 +155,9 @@ class ForecasterModel(CheckpointModel):
 
     def key(self, bars: Bars, *, device: str, batch_size: int | None) -> JsonObject:
         """See `CheckpointModel.key`; the hardware too, but neither the number of threads nor of windows a call."""
-        import torch
-
         del batch_size
         where = pick_device(device)
-        on_cuda = where.type == "cuda"
-        hardware = torch.cuda.get_device_name(where) if on_cuda else torch.backends.cpu.get_cpu_capability()
-        return {**super().key(bars, device=device, batch_size=None), "device": [where.type, str(hardware)]}
+        return {**super().key(bars, device=device, batch_size=None), "device": [where.type, hardware_of(where)]}
 
     def device_name(self, device: str) -> str:
         """Return the device that scores."""
@@ -194,12 +191,6 @@ class ForecasterModel(CheckpointModel):
             raise UsageError(f"--forecaster {declaration.argument}: it takes no FILE beside it. Leave {path} out.")
         if not name:
             raise UsageError(f"--forecaster: name one of {', '.join(FORECASTERS)}, as --forecaster fracast or chronos:PATH.")
-        d = declaration
-        if any(each is not None for each in (d.schema, d.outputs, d.heads, d.causal, d.base)):
-            raise UsageError(
-                "--features, --scaler, --outputs, --classes, --heads, --causal and --base do not apply to a forecaster: it "
-                "reads closes alone and returns their quantiles. Leave them out."
-            )
         settings = find_forecaster(name).take(argument, folder)
         forecaster = _loaded(name, settings, folder, "cpu")
         windows = Windows(

@@ -9,20 +9,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from ...arrays import Float32Array, FloatArray, JsonObject, Progress
+from ...arrays import Float32Array, JsonObject
 from ...errors import CheckpointError, TrainingError, UsageError
-from ..checkpoint_model import ModelParts, RowModel, TrainingTable, check_width
+from ...storage.atomic_files import written_by
+from ..checkpoint_model import ModelParts, TrainingTable
+from ..import_checks import check_names, check_width, given_file
 from ..optional_package import imported
 from ..outputs import Outputs
-from .column_names import check_names
 from .lightgbm_text import MAGIC, LightGBMText, read_lightgbm_text
+from .row_classifier import RowClassifier, check_form
 
 if TYPE_CHECKING:
     from ..importing import OwnerDeclaration
 
 FILE = "model.txt"
-BLOCK_ROWS = 8192
 # Of LightGBM's defaults, these were changed: chosen on 2023 by benchmarks/quality.py, as are the presets of the networks.
 TREES: Mapping[str, float | int] = {
     "n_estimators": 275,
@@ -38,29 +40,13 @@ TREES: Mapping[str, float | int] = {
 _REPEATABLE = {"num_threads": 1, "deterministic": True, "force_col_wise": True, "verbosity": -1}
 
 
-class LightGBMModel(RowModel):
+class LightGBMModel(RowClassifier):
     """Trees of LightGBM for SELL, HOLD and BUY; see `lightgbm_text` for what of its file is checked."""
 
     files: ClassVar[tuple[str, ...]] = (FILE,)
     native_file: ClassVar[str] = FILE
     libraries: ClassVar[tuple[str, ...]] = ("lightgbm", "numpy")
     modules: ClassVar[tuple[str, ...]] = ("models.outputs", "models.kinds.lightgbm_text")
-
-    @cached_property
-    def outputs(self) -> Outputs:
-        """The order of its classes."""
-        return Outputs.of_settings(self.settings)
-
-    @property
-    def has_foreign_base(self) -> bool:
-        """False: trees have no base."""
-        return False
-
-    def check_settings(self) -> None:
-        """Raise ValueError or TypeError where the settings are damaged."""
-        if not isinstance(self.settings["n_features"], int):
-            raise TypeError("n_features is not a whole number")
-        _ = self.outputs
 
     @cached_property
     def _booster(self) -> object:
@@ -73,19 +59,9 @@ class LightGBMModel(RowModel):
             )
         return _booster_of(found)
 
-    def logits_of_rows(
-        self, rows: Float32Array, *, device: str = "auto", batch_size: int | None = None, progress: Progress | None = None
-    ) -> FloatArray:
-        """See `ReadsRows`; a row's logits are the logarithms of its probabilities, the same in any company."""
-        self.device_name(device)
-        booster, block = self._booster, batch_size or BLOCK_ROWS
-        found = np.empty((len(rows), 3))
-        for start in range(0, len(rows), block):
-            part = rows[start : start + block]
-            p = booster.predict(part, num_threads=1)  # type: ignore[attr-defined]
-            found[start : start + block] = self.outputs.logits(p, rows=len(part), name=self.checkpoint.name)
-            if progress is not None:
-                progress(min(start + block, len(rows)), len(rows))
+    def probabilities(self, rows: Float32Array) -> npt.ArrayLike:
+        """See `RowClassifier`."""
+        found: npt.ArrayLike = self._booster.predict(rows, num_threads=1)  # type: ignore[attr-defined]
         return found
 
     @classmethod
@@ -99,13 +75,9 @@ class LightGBMModel(RowModel):
     @classmethod
     def import_from(cls, path: Path | None, folder: Path, declaration: OwnerDeclaration) -> ModelParts:
         """Copy a file that ``Booster.save_model`` wrote, after every count and index in it was checked."""
-        if path is None or not path.is_file():
-            raise UsageError("ckpt import: name the text file that Booster.save_model wrote.")
-        if declaration.argument:
-            raise UsageError(f"--model: '{declaration.argument}' is not known: this kind takes no argument in an import.")
+        path = given_file(path, "the text file that Booster.save_model wrote")
+        check_form(declaration)
         outputs = declaration.outputs or Outputs()
-        if outputs.form != "probabilities":
-            raise UsageError("--outputs: a LightGBM classifier returns probabilities. Write --outputs probabilities.")
         found = read_lightgbm_text(path)
         check_width(declaration, len(found.feature_names))
         if declaration.schema is not None:
@@ -133,7 +105,8 @@ class LightGBMModel(RowModel):
             booster = lightgbm.train(settings, data, num_boost_round=rounds)
         except lightgbm.basic.LightGBMError as error:
             raise TrainingError(f"LightGBM stopped: {error}") from None
-        booster.save_model(folder / FILE, num_iteration=-1)
+        with written_by(lightgbm.basic.LightGBMError):
+            booster.save_model(folder / FILE, num_iteration=-1)
         note = f"{rounds} rounds, one tree of {TREES['num_leaves']} leaves for each class."
         return _parts(read_lightgbm_text(folder / FILE), Outputs(), note)
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ...arrays import Float32Array
 from ...errors import CheckpointError, UsageError
-from ...storage.untrusted_files import check_safetensors
+from ...storage.atomic_files import written_by
+from ...storage.untrusted_files import load_safetensors
 from ..checkpoint import DESCRIPTION, Checkpoint
 from ..description import TEXT
 from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture, Lora
@@ -233,8 +234,9 @@ def parameter_counts(model: nn.Module) -> tuple[int, int]:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, sorted by name, with ``metadata`` in the header."""
-    save_file(dict(sorted(tensors.items())), path, metadata=metadata)
+    """Write tensors as safetensors, sorted by name, with ``metadata`` in the header; raises OSError, as on a full disk."""
+    with written_by(SafetensorError):
+        save_file(dict(sorted(tensors.items())), path, metadata=metadata)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -246,11 +248,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         When it is missing or damaged.
     """
     try:
-        check_safetensors(path)
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
+        return load_safetensors(path, load_file)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Copy the checkpoint again from its source.") from None
-    return tensors
 
 
 def _compare_shapes(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], place: str) -> None:

@@ -17,7 +17,7 @@ from ...arrays import Float32Array, FloatArray, JsonObject, Progress
 from ...data.bars import Bars
 from ...errors import CheckpointError
 from ..checkpoint_model import RowModel
-from ..device import pick_device
+from ..device import hardware_of, pick_device
 from .architecture import AnyArchitecture, read_architecture
 
 if TYPE_CHECKING:
@@ -152,13 +152,11 @@ class NetworkModel(RowModel):
         import torch
 
         where = pick_device(device)
-        on_cuda = where.type == "cuda"
-        hardware = torch.cuda.get_device_name(where) if on_cuda else torch.backends.cpu.get_cpu_capability()
         return {
             **super().key(bars, device=device, batch_size=batch_size),
             "lora": "merged",
-            "dtype": "bfloat16" if on_cuda else "float32",
-            "device": [where.type, str(hardware), torch.get_num_threads()],
+            "dtype": "bfloat16" if where.type == "cuda" else "float32",
+            "device": [where.type, hardware_of(where), torch.get_num_threads()],
         }
 
     def device_name(self, device: str) -> str:

@@ -19,6 +19,7 @@ from ...data.labels import CLASS_NAMES
 from ...errors import CheckpointError, UsageError
 from ...storage.untrusted_files import read_bytes
 from ..checkpoint_model import ModelParts, RowModel
+from ..import_checks import given_file
 from ..import_trial import TRIED_ROWS
 from ..outputs import Outputs
 from .onnx_graph import LARGEST_BYTES, OnnxGraph, walk_model
@@ -42,6 +43,7 @@ class OnnxModel(RowModel):
 
     files: ClassVar[tuple[str, ...]] = (MODEL,)
     native_file: ClassVar[str] = MODEL
+    reads_options: ClassVar[tuple[str, ...]] = ("argument", "outputs", "context")
     libraries: ClassVar[tuple[str, ...]] = ("onnxruntime", "numpy")
     modules: ClassVar[tuple[str, ...]] = ("models.outputs", "models.kinds.onnx_reads", "models.kinds.onnx_session")
 
@@ -125,8 +127,7 @@ class OnnxModel(RowModel):
     @classmethod
     def import_from(cls, path: Path | None, folder: Path, declaration: OwnerDeclaration) -> ModelParts:
         """See `CheckpointModel.import_from`; the form of its outputs must be stated."""
-        if path is None:
-            raise UsageError("ckpt import: name the ONNX file.")
+        path = given_file(path, "the ONNX file")
         if declaration.outputs is None:
             raise UsageError(
                 f"{path}: state what it returns, --outputs probabilities or --outputs logits (and --classes, where their order "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import CheckpointError, UsageError
 from ...storage.json_records import JsonRecord
-from ..checkpoint_model import check_width
+from ..import_checks import check_width
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg

@@ -19,7 +19,8 @@ from ...arrays import JsonObject, JsonValue
 from ...errors import CheckpointError, UsageError
 from ...storage.atomic_files import sha256_of
 from ...storage.json_records import JsonRecord
-from ..checkpoint_model import ModelParts, check_width
+from ..checkpoint_model import ModelParts
+from ..import_checks import check_width
 from ..importing import OwnerDeclaration
 from .architecture import AnyArchitecture, Lora, OriginalArchitecture, original_chunk_bars
 from .network import build_base, fingerprint, with_lora, write_tensors

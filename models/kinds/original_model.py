@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from ...errors import UsageError
 from ..checkpoint_model import ModelParts
+from ..import_checks import given_file
 from .network_model import NetworkModel
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 class OriginalModel(NetworkModel):
     """A post-norm transformer with learned positions; see `original.OriginalTransformer`."""
 
+    reads_options: ClassVar[tuple[str, ...]] = ("context", "heads", "causal")
+
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Return whether a path is a file that ``torch.save`` may have written."""
@@ -28,6 +30,4 @@ class OriginalModel(NetworkModel):
         """See `CheckpointModel.import_from`; heads, context and mask must be stated."""
         from .original_import import import_original
 
-        if path is None:
-            raise UsageError("ckpt import: name the file that torch.save wrote.")
-        return import_original(path, folder, declaration)
+        return import_original(given_file(path, "the file that torch.save wrote"), folder, declaration)

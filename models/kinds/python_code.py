@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,14 @@ from ...arrays import Float32Array, FloatArray, Progress
 from ...data.plugins import blamed_on, load_object
 from ...errors import CheckpointError, StrategyError, kind_of
 from ...storage.atomic_files import sha256_of
-from ...storage.untrusted_files import check_safetensors
+from ...storage.untrusted_files import load_safetensors
 from ..device import pick_device
 from ..outputs import Outputs
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
+T = TypeVar("T")
 Array = npt.NDArray[np.generic]
 _SAVE = 'safetensors.torch.save_file(net.state_dict(), "weights.safetensors")'
 MOST_NAMED = 3
@@ -111,7 +112,9 @@ class LoadedCode:
         if is_torch(kind):
             self.parameters = self._load_torch(weights)
         else:
-            tensors = {} if weights is None else _numpy_tensors(weights)
+            from safetensors.numpy import load_file
+
+            tensors = {} if weights is None else _tensors(weights, load_file)
             self.parameters = sum(each.size for each in tensors.values())
             with blamed_on(kind, "load_weights", who=self.who):
                 cast("PlainModel", self._made).load_weights(tensors)
@@ -164,7 +167,9 @@ class LoadedCode:
                 f"{_SAVE} writes it."
             )
         if weights is not None:
-            tensors = _torch_tensors(weights)
+            from safetensors.torch import load_file
+
+            tensors = _tensors(weights, load_file)
             shapes = {name: tuple(each.shape) for name, each in module.state_dict().items()}
             given = {name: tuple(each.shape) for name, each in tensors.items()}
             _compare(shapes, given, f"{weights.name} and the class {self.kind.__name__}")
@@ -173,28 +178,12 @@ class LoadedCode:
         return parameters
 
 
-def _torch_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+def _tensors(path: Path, load_file: Callable[[Path], dict[str, T]]) -> dict[str, T]:
+    """Read a file of weights; raises CheckpointError for one that is damaged."""
     try:
-        check_safetensors(path)
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        return load_safetensors(path, load_file)
+    except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
-    return tensors
-
-
-def _numpy_tensors(path: Path) -> dict[str, Array]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        check_safetensors(path)
-        tensors: dict[str, Array] = load_file(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-        raise unreadable(path, error) from None
-    return tensors
 
 
 def unreadable(path: Path, error: Exception) -> CheckpointError:

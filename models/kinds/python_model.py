@@ -17,7 +17,7 @@ from ...data.bars import Bars
 from ...errors import UsageError
 from ...storage.untrusted_files import check_safetensors
 from ..checkpoint_model import ModelParts, RowModel
-from ..device import pick_device
+from ..device import hardware_of, pick_device
 from ..fingerprint import FINGERPRINT, checked_fingerprint, write_fingerprint
 from ..outputs import Outputs
 from .python_code import LoadedCode, class_of, digest_of_source, is_torch, unreadable
@@ -34,6 +34,7 @@ class PythonModel(RowModel):
     """A class called with a batch of windows, float32 (B, context, F), or of rows (B, F) where the context is 1."""
 
     files: ClassVar[tuple[str, ...]] = (WEIGHTS, FINGERPRINT)
+    reads_options: ClassVar[tuple[str, ...]] = ("argument", "outputs", "context")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "numpy")
     modules: ClassVar[tuple[str, ...]] = ("models.kinds.python_code", "models.outputs", "models.fingerprint")
 
@@ -107,8 +108,7 @@ class PythonModel(RowModel):
             import torch
 
             where = pick_device(device)
-            hardware = torch.cuda.get_device_name(where) if where.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-            more["device"] = [where.type, str(hardware), torch.get_num_threads()]
+            more["device"] = [where.type, hardware_of(where), torch.get_num_threads()]
         return {**super().key(bars, device=device, batch_size=batch_size), **more}
 
     def device_name(self, device: str) -> str:
@@ -151,6 +151,6 @@ def _copy(path: Path, target: Path) -> None:
     """Copy a safetensors file; raises CheckpointError for any other."""
     try:
         check_safetensors(path)
-        shutil.copyfile(path, target)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
+    shutil.copyfile(path, target)

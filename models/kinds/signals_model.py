@@ -1,6 +1,7 @@
 """The kind ``signals``: probabilities that were computed elsewhere, one row a bar, with the stamps of their bars.
 
-The model itself is not there: what flagbt trades, calibrates and diagnoses are its answers.
+The model itself is not there: what flagbt trades, calibrates and diagnoses are its answers. This module is light: the readers
+of files, with pandas, are imported when rows are read.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 from ...arrays import FloatArray, Progress, TimeArray
 from ...data.bars import Bars, utc
 from ...errors import CheckpointError, RangeError, UsageError
-from ...storage.untrusted_files import check_safetensors
+from ...storage.atomic_files import written_by
+from ...storage.untrusted_files import load_safetensors
 from ..checkpoint_model import CheckpointModel, ModelParts
-from ..signal_rows import GivenRows, checked_rows, past_grid
-from ..signals_file import PROBABILITIES, names_probabilities, read_signals_file
+from ..import_checks import given_file
 from ..statistics import SMALLEST_PROBABILITY
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class SignalsModel(CheckpointModel):
     """
 
     files: ClassVar[tuple[str, ...]] = (STORED,)
+    native_file: ClassVar[str] = STORED
     needs: ClassVar[tuple[str, ...]] = ("labels", "ranges")
     is_cached: ClassVar[bool] = False
     may_skip_bars: ClassVar[bool] = True
@@ -54,6 +56,8 @@ class SignalsModel(CheckpointModel):
         self, bars: Bars, *, device: str = "auto", batch_size: int | None = None, progress: Progress | None = None
     ) -> FloatArray:
         """Return the logarithms of the rows' probabilities. *Causality: row t uses the row of bar t alone.*"""
+        from ..signal_rows import GivenRows
+
         self.device_name(device)
         del batch_size
         time, probabilities = self._stored
@@ -64,6 +68,8 @@ class SignalsModel(CheckpointModel):
 
     def check_covers(self, bars: Bars) -> None:
         """See `CheckpointModel.check_covers`; stamps between two bars are refused too."""
+        from ..signal_rows import past_grid
+
         time = self._stored[0]
         inside = time[(time >= bars.time[0]) & (time < bars.end)]
         have = f"its {len(time):,} rows are from {utc(time[0])} to {utc(time[-1])}"
@@ -83,28 +89,33 @@ class SignalsModel(CheckpointModel):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Return whether a file's columns name three probabilities."""
+        from ..signals_file import names_probabilities
+
         return path.is_file() and names_probabilities(path)
 
     @classmethod
     def import_from(cls, path: Path | None, folder: Path, declaration: OwnerDeclaration) -> ModelParts:
         """Read a file of stamps and probabilities as ``flagbt run --signals`` does; blank rows are left out."""
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
-        if path is None:
-            raise UsageError(f"ckpt import: name the file with the stamps and {', '.join(PROBABILITIES)} of your bars.")
+        from ..signal_rows import checked_rows
+        from ..signals_file import PROBABILITIES, read_signals_file
+
+        path = given_file(path, f"the file with the stamps and {', '.join(PROBABILITIES)} of your bars")
         rows = checked_rows(read_signals_file(path, "ckpt import"), declaration.bars, may_lie_outside=True)
         if rows.kind != "probabilities":
             raise UsageError(
                 f"ckpt import: {path} holds {rows.kind}s, and a checkpoint answers with probabilities: give the columns "
                 f"{', '.join(PROBABILITIES)}. To trade the file as it is: flagbt run --signals {path}."
             )
-        _refuse_others(declaration)
         known = np.isfinite(rows.values).all(axis=1)
         if not known.any():
             raise CheckpointError(f"ckpt import: {path} has no row with three probabilities: all are blank.")
         time, values = rows.time[known], np.ascontiguousarray(rows.values[known])
         stamps = time.astype("datetime64[ns]").astype(np.int64)
-        save_file({_TIME: stamps, _VALUES: values}, folder / STORED)
+        with written_by(SafetensorError):
+            save_file({_TIME: stamps, _VALUES: values}, folder / STORED)
         span = f"from {utc(time[0])} to {utc(time[-1])}"
         ignored = " Its column of signals is not used: the decision rule makes them." if rows.signal is not None else ""
         return ModelParts(
@@ -114,29 +125,13 @@ class SignalsModel(CheckpointModel):
         )
 
 
-def _refuse_others(declaration: OwnerDeclaration) -> None:
-    """Refuse what can be stated of a model only that runs here."""
-    given = {
-        "--outputs and --classes": declaration.outputs,
-        "--features and --scaler": declaration.schema,
-        "--context": declaration.context_bars,
-        "--heads": declaration.heads,
-        "--causal": declaration.causal,
-        "--base": declaration.base,
-    }
-    if option := next((name for name, value in given.items() if value is not None), None):
-        raise UsageError(f"{option}: a file of probabilities has none; its columns are named. Leave it out.")
-
-
 def _read(path: Path) -> tuple[TimeArray, FloatArray]:
     """Read stamps, strictly increasing, and probabilities; raises CheckpointError for anything else."""
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        check_safetensors(path)
-        tensors = load_file(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        tensors = load_safetensors(path, load_file)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. {_AGAIN}") from None
     time, values = tensors.get(_TIME), tensors.get(_VALUES)
     if time is None or values is None or time.dtype != np.int64 or values.dtype != np.float64:

@@ -12,51 +12,42 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ...arrays import BoolArray, Float32Array, FloatArray, JsonObject, Progress
+from ...arrays import BoolArray, Float32Array, FloatArray, JsonObject
 from ...data.labels import CLASS_NAMES
 from ...data.plugins import blamed_on, load_object
 from ...errors import CheckpointError, TrainingError, UsageError, kind_of
 from ...storage.untrusted_files import read_bytes
-from ..checkpoint_model import ModelParts, RowModel, TrainingTable, check_width, installed_version
+from ..checkpoint_model import ModelParts, TrainingTable, installed_version
+from ..import_checks import check_names, check_width, given_file
 from ..optional_package import imported
 from ..outputs import Outputs
-from .column_names import check_names
+from .row_classifier import RowClassifier, check_form
 from .skops_file import LARGEST_BYTES, SCHEMA, SkopsFile, UntrustedTypeError, check_skops
 
 if TYPE_CHECKING:
     from ..importing import OwnerDeclaration
 
 FILE = "model.skops"
-BLOCK_ROWS = 8192
 PROBES = 8
 PROBE_TOLERANCE = 1e-6
 _REMEDY = "flagbt loads scikit-learn's own classifiers and transformers, as listed in docs/models.md"
 
 
-class SklearnModel(RowModel):
+class SklearnModel(RowClassifier):
     """A classifier of three classes with ``predict_proba``; see `skops_file` for what may be in its file."""
 
     files: ClassVar[tuple[str, ...]] = (FILE,)
+    native_file: ClassVar[str] = FILE
     libraries: ClassVar[tuple[str, ...]] = ("scikit-learn", "skops", "numpy", "scipy")
     modules: ClassVar[tuple[str, ...]] = ("models.outputs", "models.kinds.skops_file")
 
-    @cached_property
-    def outputs(self) -> Outputs:
-        """The order of its classes."""
-        return Outputs.of_settings(self.settings)
-
-    @property
-    def has_foreign_base(self) -> bool:
-        """False: it has no base."""
-        return False
-
     def check_settings(self) -> None:
         """Raise ValueError or TypeError where the settings are damaged."""
-        if not isinstance(self.settings["n_features"], int) or not isinstance(self.settings["scikit-learn"], str):
-            raise TypeError("n_features is not a whole number, or scikit-learn not a version")
+        super().check_settings()
+        if not isinstance(self.settings["scikit-learn"], str):
+            raise TypeError("scikit-learn is not a version")
         if np.asarray(self.settings["probe"], dtype=np.float64).shape != (PROBES, 3):
             raise ValueError(f"probe is not {PROBES} rows of three probabilities")
-        _ = self.outputs
 
     @cached_property
     def _estimator(self) -> object:
@@ -76,20 +67,9 @@ class SklearnModel(RowModel):
             )
         return estimator
 
-    def logits_of_rows(
-        self, rows: Float32Array, *, device: str = "auto", batch_size: int | None = None, progress: Progress | None = None
-    ) -> FloatArray:
-        """See `ReadsRows`; a row's logits are the logarithms of its probabilities."""
-        self.device_name(device)
-        estimator, block = self._estimator, batch_size or BLOCK_ROWS
-        found = np.empty((len(rows), 3))
-        for start in range(0, len(rows), block):
-            part = np.asarray(rows[start : start + block], dtype=np.float64)
-            p = _probabilities(estimator, part, f"checkpoint '{self.checkpoint.name}'")
-            found[start : start + block] = self.outputs.logits(p, rows=len(part), name=self.checkpoint.name)
-            if progress is not None:
-                progress(min(start + block, len(rows)), len(rows))
-        return found
+    def probabilities(self, rows: Float32Array) -> FloatArray:
+        """See `RowClassifier`."""
+        return _probabilities(self._estimator, rows.astype(np.float64), f"checkpoint '{self.checkpoint.name}'")
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -105,10 +85,8 @@ class SklearnModel(RowModel):
     @classmethod
     def import_from(cls, path: Path | None, folder: Path, declaration: OwnerDeclaration) -> ModelParts:
         """Copy what ``skops.io.dump`` wrote, after every node of its schema was checked."""
-        if path is None or not path.is_file():
-            raise UsageError("ckpt import: name the file that skops.io.dump wrote.")
-        if declaration.argument:
-            raise UsageError(f"--model: '{declaration.argument}' is not known: an import of this kind takes no argument.")
+        path = given_file(path, "the file that skops.io.dump wrote")
+        check_form(declaration)
         file = _checked(path)
         _check_versions(file, path)
         estimator = _loaded(file, path)
@@ -271,8 +249,6 @@ def _width(estimator: object, path: Path) -> int:
 def _outputs(estimator: object, stated: Outputs | None) -> Outputs:
     """Return the order of the classes: by their names, or as the owner stated where they are numbers."""
     classes = [str(each) for each in np.asarray(estimator.classes_).ravel()]  # type: ignore[attr-defined]
-    if stated is not None and stated.form != "probabilities":
-        raise UsageError("--outputs: predict_proba returns probabilities. Write --outputs probabilities.")
     if len(classes) != len(CLASS_NAMES):
         raise UsageError(f"the model has the classes {', '.join(classes)}: expected three, which are SELL, HOLD and BUY.")
     names = tuple(each.upper() for each in classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,10 @@ def test_a_model_of_every_kind_passes_through_every_command(ckpt: str, command: 
     of_run = diagnosed(command, "--run", "plain")
     assert "With the run's calibration" in finding(of_run, "shares")["message"]
     assert finding(of_run, "funnel")["message"].startswith("Of 336 signals") or is_stored
+    remedies = [each["remedy"] for each in (*checkpoint["findings"], *of_run["findings"])]
+    assert not [
+        each for each in remedies if re.search(r"(labels|training|validation|class_weights)=", each)
+    ]  # of functions only
     # 2. Calibrate, and run with it
     fit = done(command, "calibrate", *data, "--timerange", "20230728-20230812", "--store", "warm", "--force", "--json")
     assert json.loads(fit)["calibration"]["fitted_on"] == "20230728-20230812"

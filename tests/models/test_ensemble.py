@@ -134,7 +134,7 @@ def test_an_ensemble_of_ensembles_is_their_product(
         combined((more, third), tmp_path / "most")
 
 
-def test_what_the_members_have_seen_is_seen(members: tuple[Checkpoint, Checkpoint], tmp_path: Path) -> None:
+def test_what_the_members_have_seen_is_seen(members: tuple[Checkpoint, Checkpoint], served: Bars, tmp_path: Path) -> None:
     """If it fails, an ensemble is tested on bars that one of its members was trained on."""
     later = other_linear(tmp_path, seen=TimeRange.parse("20230301-20230401"), validated_on=TimeRange.parse("20230401-20230501"))
     both = combined((members[0], later), tmp_path / "both").checkpoint
@@ -148,9 +148,8 @@ def test_what_the_members_have_seen_is_seen(members: tuple[Checkpoint, Checkpoin
     assert mixed.ranges["training"] == SEEN, "what is known to be seen is refused all the same"
     none = other_linear(tmp_path / "n", "none", seen=None, seen_text="none")
     assert combined((members[0], none), tmp_path / "with_none").checkpoint.ranges == members[0].ranges
-    nothing = combined(
-        (none, other_linear(tmp_path / "m", "more", seen=None, seen_text="none", validated_on=SEEN)), tmp_path / "0"
-    )
+    more = other_linear(tmp_path / "m", "more", seen=None, seen_text="none", bars=served)
+    nothing = combined((none, more), tmp_path / "0")
     assert nothing.checkpoint.bars_seen == ()
 
 

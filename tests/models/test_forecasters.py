@@ -26,7 +26,6 @@ from flagbt.models.importing import OwnerDeclaration, import_model
 from flagbt.models.kinds.forecasters import FORECASTERS
 from flagbt.models.kinds.quantiles import class_probabilities
 from flagbt.models.logit_cache import logits_of
-from flagbt.models.outputs import Outputs
 from flagbt.models.statistics import softmax
 
 Walk = Callable[..., Bars]
@@ -234,8 +233,6 @@ def test_what_it_has_seen_is_unknown_unless_stated(tmp_path: Path) -> None:
         ("fracast", {"labels": TripleBarrier(24)}, "do not answer which of two prices is touched first"),
         ("fracast", {"context_bars": 4096}, "reads 8 to 2,048 closes, got 4,096"),
         ("fracast", {"context_bars": 2}, "reads 8 to 2,048 closes, got 2"),
-        ("fracast", {"heads": 4}, "do not apply to a forecaster"),
-        ("fracast", {"outputs": Outputs()}, "do not apply to a forecaster"),
         ("fracast:w4", {}, "no weights 'w4'"),
         ("fracats", {}, "Did you mean 'fracast'"),
         ("", {}, "name one of fracast, chronos"),

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from installed_package import install
@@ -13,7 +14,9 @@ from installed_package import install
 from flagbt import __version__
 from flagbt.errors import CheckpointError, StrategyError, UsageError
 from flagbt.models.checkpoint import BUNDLED, read_checkpoint
+from flagbt.models.importing import import_model
 from flagbt.models.kinds import BUILT_IN
+from flagbt.models.owner_options import OwnerOptions
 from flagbt.models.registry import GROUP, defines, find_kind, kind_names, name_of_kind, origin_of, versions_of
 
 SOUND = """
@@ -72,6 +75,7 @@ def test_a_kind_of_a_package_is_found(offered: Callable[..., Path]) -> None:
         ('("weights.safetensors",)', '"weights.safetensors"', "files is 'weights.safetensors', expected a tuple of text"),
         ('("weights.safetensors",)', '("../weights",)', "files has '../weights', expected names without a folder"),
         ("    files", '    needs = ("label",)\n    files', "needs has 'label', expected names of schema, labels, ranges, data"),
+        ("    files", '    reads_options = ("layers",)\n    files', "reads_options has 'layers', expected names of argument, "),
     ],
 )
 def test_a_broken_kind_is_refused(offered: Callable[..., Path], old: str, new: str, fault: str) -> None:
@@ -104,6 +108,30 @@ def test_what_is_not_a_kind_is_refused(offered: Callable[..., Path], source: str
     assert fault in str(caught.value)
     assert "module_of_theirs" in str(caught.value) or "docs/models.md" in str(caught.value)
     assert "uninstall the package (their-models 1.0)" in str(caught.value)
+
+
+STATED: dict[str, dict[str, Any]] = {
+    "features": {"features": "default", "scaler": "none"},
+    "outputs": {"outputs": "logits"},
+    "context": {"context": 4},
+    "heads": {"heads": 4},
+    "causal": {"causal": False},
+    "base": {"base": "Jan4"},
+    "argument": {"model": "any:fast"},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if defines(find_kind(name), "import_from")])
+@pytest.mark.parametrize("option", STATED)
+def test_an_option_that_a_kind_does_not_read_is_refused(name: str, option: str, tmp_path: Path) -> None:
+    """If it fails, an owner's statement about a model is dropped, and seems to have had an effect."""
+    kind = find_kind(name)
+    if option in kind.reads_options or (option == "features" and "schema" in kind.needs):
+        return
+    stated = OwnerOptions(**STATED[option]).declaration(None)
+    with pytest.raises(UsageError, match=f"the kind '{name}' does not read this. Leave it out"):
+        import_model(None, tmp_path / "x", stated, kind=name)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_name_that_is_taken_is_refused(offered: Callable[..., Path]) -> None:

@@ -104,7 +104,7 @@ def test_the_order_of_the_classes_is_its_owners(tmp_path: Path) -> None:
     turned = import_model(file, tmp_path / "turned", stated(outputs=Outputs("probabilities", ("BUY", "HOLD", "SELL"))))
     left, right = (each.model.logits_of_rows(rows) for each in (plain, turned))  # type: ignore[attr-defined]
     assert np.array_equal(left, right[:, ::-1])
-    with pytest.raises(UsageError, match="--outputs: a LightGBM classifier returns probabilities"):
+    with pytest.raises(UsageError, match="--outputs: a classifier of this kind returns probabilities"):
         import_model(file, tmp_path / "wrong", stated(outputs=Outputs("logits")))
 
 

@@ -251,7 +251,7 @@ def test_the_commands_run_it_only_where_the_user_names_it(command: Command) -> N
 
     for name in ("mine", "mine_helper"):
         del sys.modules[name]
-    later = ("--ckpt", "mine", "--data", "bars.csv", "--timerange", "20230725-", "--device", "cpu")
+    later = ("--ckpt", "mine", "--data", "bars.csv", "--timerange", "20230720-", "--device", "cpu")
     code, _, err = command("run", *later)
     assert code == 1
     assert "add --model-code mine:Net" in err
@@ -260,7 +260,7 @@ def test_the_commands_run_it_only_where_the_user_names_it(command: Command) -> N
     assert code == 0, err
     page = Path(json.loads(out)["tearsheet"]).read_text()
     assert "--ckpt mine --model-code mine:Net --data bars.csv" in page
-    words = ("--offsets", "-1,0", "--model-code", "mine:Net", "--workers", "2", "--json")
+    words = ("--offsets", "-1,-0.5,0,0.5,1", "--model-code", "mine:Net", "--workers", "2", "--json")
     code, out, err = command("sweep", *later, *words)
     assert code == 0, err
     assert "--model-code mine:Net" in json.loads(out)["winner"]["run"]

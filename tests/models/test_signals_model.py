@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,15 +127,6 @@ def test_files_that_are_not_probabilities_of_these_bars_are_refused(
     for each in words:
         assert each in str(refused.value)
     assert not Path("checkpoints/given").exists()
-
-
-@pytest.mark.parametrize("option", [{"outputs": "logits"}, {"context": 4}, {"features": "default", "scaler": "none"}])
-def test_what_belongs_to_a_model_that_runs_here_is_refused(option: dict[str, Any], bars: Bars) -> None:
-    """If it fails, an owner's statement about a file of probabilities is dropped without a word."""
-    table_of(bars).to_csv("p.csv")
-    stated = OwnerOptions(model="signals", labels="horizon:6,0.01", trained_on="none", **option)
-    with pytest.raises(UsageError, match=f"--{next(iter(option))}.*Leave it out"):
-        import_model(Path("p.csv"), Path("checkpoints/x"), stated.declaration(None), kind="signals")
 
 
 def test_bars_that_no_row_covers_are_refused_with_both_spans(bars: Bars, walk: Walk) -> None:

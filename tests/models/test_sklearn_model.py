@@ -130,7 +130,7 @@ def test_classes_that_are_numbers_must_be_stated(tmp_path: Path) -> None:
     file = saved(logistic(), tmp_path, labels=LABELS - 1)
     with pytest.raises(UsageError, match=r"classes are -1, 0, 1, which do not tell .* --classes SELL,HOLD,BUY"):
         import_model(file, tmp_path / "mine", stated())
-    with pytest.raises(UsageError, match="--outputs: predict_proba returns probabilities"):
+    with pytest.raises(UsageError, match="--outputs: a classifier of this kind returns probabilities"):
         import_model(file, tmp_path / "mine", stated(outputs=Outputs("logits")))
     two = saved(logistic(), tmp_path, "two.skops", (LABELS > 0).astype(int))
     with pytest.raises(UsageError, match="the model has the classes 0, 1: expected three"):

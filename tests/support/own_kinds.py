@@ -10,7 +10,8 @@ import numpy as np
 from flagbt.arrays import Float32Array, FloatArray, Progress
 from flagbt.data.bars import Bars
 from flagbt.errors import CheckpointError
-from flagbt.models.checkpoint_model import CheckpointModel, ModelParts, RowModel, check_width
+from flagbt.models.checkpoint_model import CheckpointModel, ModelParts, RowModel
+from flagbt.models.import_checks import check_width
 from flagbt.models.importing import OwnerDeclaration
 from flagbt.storage.atomic_files import json_text
 from flagbt.storage.untrusted_files import load_json

@@ -24,7 +24,8 @@ from flagbt.models.kinds import BUILT_IN
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
     *("pandas", "torch", "transformers", "peft", "backtrader", "quantstats"),
-    *("matplotlib", "numba", "ray", "bokeh", "scipy", "jinja2"),
+    *("matplotlib", "numba", "ray", "bokeh", "scipy", "jinja2", "pyarrow"),
+    *("sklearn", "skops", "lightgbm", "onnxruntime", "chronos", "fracast"),
 }
 
 
@@ -95,16 +96,20 @@ def test_nothing_at_the_root_hides_the_standard_library(name: str) -> None:
     assert name not in sys.stdlib_module_names
 
 
-def test_help_imports_nothing_heavy() -> None:
-    """If this fails, `--help` waits for torch."""
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [("run --help", "--timerange"), ("ckpt kinds", "signals"), ("ckpt list", "Jan4"), ("ckpt show Jan4", "BUY")],
+)
+def test_help_and_lists_import_nothing_heavy(command: str, shown: str) -> None:
+    """If this fails, `--help`, or a list of checkpoints, waits for torch or pandas."""
     code = (
         "import sys\nfrom flagbt.cli.main import cli\n"
-        "try:\n cli(['run', '--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+        f"try:\n cli({command.split()})\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.strip("[]' ").split(".")[0] for name in done.stdout.splitlines()[-1].split(",")}
     assert not loaded & HEAVY
-    assert "--timerange" in done.stdout
+    assert shown in done.stdout
 
 
 def test_public_names_are_pinned_and_importable() -> None:

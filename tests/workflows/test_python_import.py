@@ -23,7 +23,7 @@ import shutil
 
 from flagbt import ModelParts, RowModel
 from flagbt.errors import CheckpointError
-from flagbt.models.checkpoint_model import check_width
+from flagbt.models.import_checks import check_width
 
 
 class Kind(RowModel):
