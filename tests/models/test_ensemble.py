@@ -16,7 +16,7 @@ from own_kinds import OWN_KINDS
 
 from flagbt.data.bars import Bars
 from flagbt.data.feature_schema import FeatureSchema
-from flagbt.data.features import feature_set
+from flagbt.data.features import DEFAULT, feature_set
 from flagbt.data.labels import LabelSpec
 from flagbt.data.time_range import TimeRange
 from flagbt.doctor.checkpoint_subject import subject_of_checkpoint
@@ -148,7 +148,8 @@ def test_what_the_members_have_seen_is_seen(members: tuple[Checkpoint, Checkpoin
     assert mixed.ranges["training"] == SEEN, "what is known to be seen is refused all the same"
     none = other_linear(tmp_path / "n", "none", seen=None, seen_text="none")
     assert combined((members[0], none), tmp_path / "with_none").checkpoint.ranges == members[0].ranges
-    more = other_linear(tmp_path / "m", "more", seen=None, seen_text="none", bars=served)
+    scaled = FeatureSchema.fit(DEFAULT, DEFAULT.compute(served)[DEFAULT.warmup_bars :])
+    more = other_linear(tmp_path / "m", "more", seen=None, seen_text="none", schema=scaled)
     nothing = combined((none, more), tmp_path / "0")
     assert nothing.checkpoint.bars_seen == ()
 
