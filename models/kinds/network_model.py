@@ -18,13 +18,14 @@ from ...data.bars import Bars
 from ...errors import CheckpointError
 from ..checkpoint_model import RowModel
 from ..device import hardware_of, pick_device
+from ..fingerprint import FINGERPRINT
 from .architecture import AnyArchitecture, read_architecture
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
     from ..model import LenientNetwork
 
-BASE, ADAPTER, FINGERPRINT = "base.safetensors", "adapter.safetensors", "fingerprint.safetensors"
+BASE, ADAPTER = "base.safetensors", "adapter.safetensors"
 WEIGHT_FILES = (BASE, ADAPTER, FINGERPRINT)
 LARGEST_SIZE = 1_000_000  # a wider layer would fill the memory before any tensor is compared
 LONGEST_CHUNK = 65_536  # even a few bars are scored in a whole chunk
