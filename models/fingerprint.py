@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays import Float32Array, FloatArray
 from ..errors import CheckpointError
+from ..storage.atomic_files import written_by
 from ..storage.untrusted_files import load_safetensors
 
 FINGERPRINT = "fingerprint.safetensors"
@@ -34,6 +35,7 @@ def write_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, n_features:
     CheckpointError
         Where a logit is not finite.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     rows = fixed_rows(context_bars + KEPT_ROWS, n_features).astype(np.float32)
@@ -43,7 +45,8 @@ def write_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, n_features:
             f"checkpoint '{name}': on random rows of mean 0 and standard deviation 1, its logits are not finite. Check the "
             "model and its weights."
         )
-    save_file({"rows": rows, "logits": np.ascontiguousarray(logits)}, folder / FINGERPRINT)
+    with written_by(SafetensorError):
+        save_file({"rows": rows, "logits": np.ascontiguousarray(logits)}, folder / FINGERPRINT)
 
 
 def checked_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, name: str, cause: str) -> FloatArray:
