@@ -42,18 +42,21 @@ class NetworkModel(RowModel):
 
     files: ClassVar[tuple[str, ...]] = WEIGHT_FILES
     libraries: ClassVar[tuple[str, ...]] = ("torch", "numpy", "transformers", "peft")
-    modules: ClassVar[tuple[str, ...]] = tuple(
-        f"models.kinds.{name}"
-        for name in (
-            "scoring",
-            "architecture",
-            "llama_attention",
-            "fast_dropout",
-            "network",
-            "language_model",
-            "llama",
-            "original",
-        )
+    modules: ClassVar[tuple[str, ...]] = (
+        "models.fingerprint",
+        *(
+            f"models.kinds.{name}"
+            for name in (
+                "scoring",
+                "architecture",
+                "llama_attention",
+                "fast_dropout",
+                "network",
+                "language_model",
+                "llama",
+                "original",
+            )
+        ),
     )
 
     @cached_property
