@@ -19,12 +19,13 @@ from ..models.checkpoint import DECLARATIONS, Checkpoint, StoredCalibration
 from ..models.checkpoint_model import RowModel
 from ..models.combining_model import CombiningModel
 from ..models.decision import Decision
+from ..models.fingerprint import FINGERPRINT_TOLERANCE
 from ..models.logit_cache import logits_of
 from ..models.model import HasAdapter, LenientNetwork, ReadsRows
 from ..models.signals import Signals
 from .feature_table import FeatureTable
 from .model_output import Predict
-from .subject import FINGERPRINT_TOLERANCE, READS_BARS, PathDifference, ScoreBars, Subject, highest_class
+from .subject import READS_BARS, PathDifference, ScoreBars, Subject, highest_class
 
 ROUND_TRIP_COST = 0.0024
 STAND_IN_ROWS = 1_000
