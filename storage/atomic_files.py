@@ -144,6 +144,15 @@ def discard_tree(folder: Path) -> None:
 
 
 @contextmanager
+def written_by(*library_errors: type[Exception]) -> Iterator[None]:
+    """Raise OSError where a library that writes a file raises another error, as on a full disk."""
+    try:
+        yield
+    except library_errors as error:
+        raise OSError(str(error)) from error
+
+
+@contextmanager
 def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder next to ``target``; when the block succeeds, sync it and rename it to ``target``.
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ...arrays import Float32Array, JsonObject
 from ...errors import CheckpointError, TrainingError, UsageError
+from ...storage.atomic_files import written_by
 from ..checkpoint_model import ModelParts, TrainingTable
 from ..import_checks import check_names, check_width, given_file
 from ..optional_package import imported
@@ -104,7 +105,8 @@ class LightGBMModel(RowClassifier):
             booster = lightgbm.train(settings, data, num_boost_round=rounds)
         except lightgbm.basic.LightGBMError as error:
             raise TrainingError(f"LightGBM stopped: {error}") from None
-        booster.save_model(folder / FILE, num_iteration=-1)
+        with written_by(lightgbm.basic.LightGBMError):
+            booster.save_model(folder / FILE, num_iteration=-1)
         note = f"{rounds} rounds, one tree of {TREES['num_leaves']} leaves for each class."
         return _parts(read_lightgbm_text(folder / FILE), Outputs(), note)
 

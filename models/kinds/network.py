@@ -8,22 +8,24 @@ from pathlib import Path
 import numpy as np
 import peft
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...arrays import Float32Array
 from ...errors import CheckpointError, UsageError
+from ...storage.atomic_files import written_by
 from ...storage.untrusted_files import load_safetensors
 from ..checkpoint import DESCRIPTION, Checkpoint
 from ..description import TEXT
+from ..fingerprint import FINGERPRINT, FINGERPRINT_TOLERANCE
 from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture, Lora
 from .fast_dropout import Dropout
 from .language_model import LANGUAGE_MODEL_PARTS, referred
 from .llama import BarTransformer
-from .network_model import ADAPTER, BASE, FINGERPRINT, network_of
+from .network_model import ADAPTER, BASE, network_of
 from .original import OriginalTransformer
 
-FINGERPRINT_TOLERANCE = 1e-4
 Network = BarTransformer | OriginalTransformer
 
 
@@ -232,8 +234,9 @@ def parameter_counts(model: nn.Module) -> tuple[int, int]:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, sorted by name, with ``metadata`` in the header."""
-    save_file(dict(sorted(tensors.items())), path, metadata=metadata)
+    """Write tensors as safetensors, sorted by name, with ``metadata`` in the header; raises OSError, as on a full disk."""
+    with written_by(SafetensorError):
+        save_file(dict(sorted(tensors.items())), path, metadata=metadata)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

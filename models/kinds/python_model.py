@@ -151,6 +151,6 @@ def _copy(path: Path, target: Path) -> None:
     """Copy a safetensors file; raises CheckpointError for any other."""
     try:
         check_safetensors(path)
-        shutil.copyfile(path, target)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
+    shutil.copyfile(path, target)

@@ -15,6 +15,7 @@ import numpy as np
 from ...arrays import FloatArray, Progress, TimeArray
 from ...data.bars import Bars, utc
 from ...errors import CheckpointError, RangeError, UsageError
+from ...storage.atomic_files import written_by
 from ...storage.untrusted_files import load_safetensors
 from ..checkpoint_model import CheckpointModel, ModelParts
 from ..import_checks import given_file
@@ -95,6 +96,7 @@ class SignalsModel(CheckpointModel):
     @classmethod
     def import_from(cls, path: Path | None, folder: Path, declaration: OwnerDeclaration) -> ModelParts:
         """Read a file of stamps and probabilities as ``flagbt run --signals`` does; blank rows are left out."""
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         from ..signal_rows import checked_rows
@@ -112,7 +114,8 @@ class SignalsModel(CheckpointModel):
             raise CheckpointError(f"ckpt import: {path} has no row with three probabilities: all are blank.")
         time, values = rows.time[known], np.ascontiguousarray(rows.values[known])
         stamps = time.astype("datetime64[ns]").astype(np.int64)
-        save_file({_TIME: stamps, _VALUES: values}, folder / STORED)
+        with written_by(SafetensorError):
+            save_file({_TIME: stamps, _VALUES: values}, folder / STORED)
         span = f"from {utc(time[0])} to {utc(time[-1])}"
         ignored = " Its column of signals is not used: the decision rule makes them." if rows.signal is not None else ""
         return ModelParts(
