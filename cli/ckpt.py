@@ -13,7 +13,17 @@ from ..models.owner_options import NONE_SEEN, UNKNOWN_SEEN, OwnerOptions
 from ..storage.untrusted_files import LARGEST_TEXT_BYTES, read_bytes
 from .console import print_line, print_table
 from .ensemble import ensemble
-from .options import Group, Place, grouped, json_option, options_of, print_json, print_resolved, reading_options
+from .options import (
+    Group,
+    Place,
+    grouped,
+    json_option,
+    named_code_options,
+    options_of,
+    print_json,
+    print_resolved,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     from ..data.reading import Reading
@@ -59,6 +69,9 @@ def ckpt_list(as_json: bool) -> None:
         print_json({"checkpoints": rows, "damaged": damaged})
         return
     head = [name.replace("_", " ") for name in rows[0]] if rows else ["no checkpoints"]
+    for row in rows:
+        if row["preset"] == row["kind"]:  # only networks that were trained here have presets
+            row["preset"] = None
     print_table(head, [list(row.values()) for row in rows])
     for bad in damaged:
         print_line(f"damaged: {bad['error']}", style="yellow")
@@ -173,7 +186,8 @@ def ckpt_import(
         )
         return
     print_line(f"{checkpoint.kind}: {described.parameters.all:,} parameters in {checkpoint.folder}", style="bold")
-    print_line(f"What you stated is in its card, and flagbt cannot check it: flagbt ckpt show {checkpoint.option}")
+    if any(each is not None for option, each in vars(owner).items() if option != "base"):
+        print_line(f"What you stated is in its card, and flagbt cannot check it: flagbt ckpt show {checkpoint.option}")
     print_line(_next_step(checkpoint))
 
 
@@ -182,8 +196,8 @@ def _next_step(checkpoint: Checkpoint) -> str:
         checkpoint.check_known()
     except FlagbtError as error:
         return str(error)
-    code = [f" --{name.replace('_', '-')} {each}" for name, values in checkpoint.model.named_code.items() for each in values]
-    return f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.option}{''.join(code)} --data FILE --timerange A-B"
+    named = named_code_options(checkpoint)
+    return f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.option}{named} --data FILE --timerange A-B"
 
 
 @ckpt_group.command(

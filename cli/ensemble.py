@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 import click
 
 from .console import ProgressBars, print_line, print_table
-from .options import Command, Place, Range, features_option, grouped, json_option, print_json, print_resolved, reading_options
+from .options import (
+    Command,
+    Place,
+    Range,
+    features_option,
+    grouped,
+    json_option,
+    named_code_options,
+    print_json,
+    print_resolved,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     from ..data.reading import Reading
@@ -99,8 +110,6 @@ def _print(made: Combination) -> None:
         )
         for note in fit.notes:
             print_line(note, style="yellow")
-    print_line(
-        f"It is not calibrated: flagbt calibrate --ckpt {checkpoint.option} --data FILE --timerange A-B --method vector "
-        "--store default --overwrite"
-    )
-    print_line(f"Run it on bars it has not seen: flagbt run --ckpt {checkpoint.option} --data FILE --timerange A-B")
+    named = f"--ckpt {checkpoint.option}{named_code_options(checkpoint)} --data FILE --timerange A-B"
+    print_line(f"It is not calibrated: flagbt calibrate {named} --method vector --store default --overwrite")
+    print_line(f"Run it on bars it has not seen: flagbt run {named}")

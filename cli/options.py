@@ -227,6 +227,12 @@ def features_option(command: F, group: str = "") -> F:
     )(command)
 
 
+def named_code_options(checkpoint: Checkpoint) -> str:
+    """Return the options that name the user's own code which a checkpoint runs, as text with a space before each."""
+    code = checkpoint.model.named_code
+    return "".join(f" --{name.replace('_', '-')} {each}" for name, values in code.items() for each in values)
+
+
 def print_resolved(what: str, found: Checkpoint | StoredBase) -> None:
     """Print the folder and digest of a resolved name on stderr: several folders may have that name."""
     print_note(f"{what} {found.name}: {found.folder}, digest {found.digest[:12]}")

@@ -17,13 +17,15 @@ from ..data.time_range import TimeRange
 from ..errors import CheckpointError, UsageError
 from ..models.checkpoint import DECLARATIONS, Checkpoint, StoredCalibration
 from ..models.checkpoint_model import RowModel
+from ..models.combining_model import CombiningModel
 from ..models.decision import Decision
+from ..models.fingerprint import FINGERPRINT_TOLERANCE
 from ..models.logit_cache import logits_of
 from ..models.model import HasAdapter, LenientNetwork, ReadsRows
 from ..models.signals import Signals
 from .feature_table import FeatureTable
 from .model_output import Predict
-from .subject import FINGERPRINT_TOLERANCE, READS_BARS, PathDifference, ScoreBars, Subject, highest_class
+from .subject import READS_BARS, PathDifference, ScoreBars, Subject, highest_class
 
 ROUND_TRIP_COST = 0.0024
 STAND_IN_ROWS = 1_000
@@ -268,8 +270,11 @@ def _samples(checkpoint: Checkpoint, past: Bars) -> tuple[BoolArray, BoolArray] 
     apart = train.stop + checkpoint.described.embargo_bars + before
     # The training purged consecutive ranges only.
     validation[max(valid.start, apart if train.stop <= valid.start else before) : max(0, valid.stop - h)] = True
-    if checkpoint.imported and ranges["validation"] == ranges["training"]:
-        validation[:] = False  # only the seen bars are known, not their purpose
+    if valid.start < train.stop and train.start < valid.stop:
+        if checkpoint.imported and valid != train:  # the bars seen hold those that only chose its epoch
+            training[max(0, valid.start - h) : valid.stop + before] = False
+        elif checkpoint.imported or isinstance(checkpoint.model, CombiningModel):
+            validation[:] = False  # only the seen bars are known, or each member's purpose, not one purpose of all
     return (training, validation) if training.sum() > 200 else None
 
 

@@ -18,9 +18,10 @@ from ..arrays import FloatArray, IntArray
 from ..data.bars import Bars
 from ..data.labels import class_shares
 from ..models.diversity import COLLAPSED_TOTAL_VARIATION, total_variation
+from ..models.fingerprint import FINGERPRINT_TOLERANCE
 from ..models.statistics import constant_prior_nll, direction_auc, negative_log_likelihood, softmax
 from .feature_table import filled, first_complete_row
-from .subject import FINGERPRINT_TOLERANCE, Subject
+from .subject import Subject
 
 LIVE_MOMENTS = 300
 LONGEST_SECONDS = 8.0

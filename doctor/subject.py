@@ -19,13 +19,13 @@ from ..data.labels import NO_LABEL, class_shares
 from ..data.time_range import TimeRange
 from ..errors import UsageError
 from ..models.checkpoint import Checkpoint
+from ..models.fingerprint import FINGERPRINT_TOLERANCE
 from ..models.model import LenientNetwork
 from ..models.signals import Signals
 from ..models.statistics import softmax
 from .feature_table import FeatureTable, filled, first_complete_row
 from .model_output import Predict, as_logits, check_output, checked_output
 
-FINGERPRINT_TOLERANCE = 1e-4  # of a logit
 UNKNOWN_CONTEXT_BARS = 256
 TRIED_ROWS = 300
 READS_BARS = "It reads bars, not rows of features."

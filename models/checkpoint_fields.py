@@ -39,8 +39,8 @@ def check_fields(checkpoint: Checkpoint) -> None:
     if checkpoint.values["labels"] is not None and checkpoint.labels.horizon_bars < 0:
         raise ValueError("its horizon is below 0.")
     for name, three in (("label_shares", described.label_shares), ("class_returns", described.class_returns)):
-        if three is None and (checkpoint.unknown or "data" not in model.needs):
-            continue
+        if three is None and (checkpoint.unknown or "data" not in model.needs or checkpoint.values.get("bars_seen")):
+            continue  # there is no range that they could be measured on
         if three is None or len(three) != 3 or not np.isfinite(three).all():
             raise ValueError(f"{name} are not three finite numbers.")
 

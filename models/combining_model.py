@@ -22,6 +22,15 @@ class CombiningModel(CheckpointModel):
     def members(self) -> tuple[Checkpoint, ...]:
         """The checkpoints in its folder whose logits it combines; raises CheckpointError where one is damaged."""
 
+    @property
+    def named_code(self) -> dict[str, list[str]]:
+        """See `CheckpointModel.named_code`: that of all members."""
+        named: dict[str, list[str]] = {}
+        for member in self.members:
+            for option, values in member.model.named_code.items():
+                named[option] = list(dict.fromkeys((*named.get(option, ()), *values)))
+        return named
+
     @abstractmethod
     def combined(self, logits: Sequence[FloatArray]) -> FloatArray:
         """Return its logits (n, 3) from those of its members, in their order. *Causality: row by row.*"""

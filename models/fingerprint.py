@@ -17,9 +17,14 @@ from ..storage.untrusted_files import load_safetensors
 
 FINGERPRINT = "fingerprint.safetensors"
 KEPT_ROWS = 16
-TOLERANCE = 1e-4
+FINGERPRINT_TOLERANCE = 1e-4  # of a logit
 
 LogitsOfRows = Callable[[Float32Array], FloatArray]  # see `ReadsRows`
+
+
+def fixed_rows(n: int, n_features: int) -> FloatArray:
+    """Return standard normal rows (n, n_features), the same on every machine, to try a model with."""
+    return np.random.Generator(np.random.Philox(key=20240101)).standard_normal((n, n_features))
 
 
 def write_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, n_features: int, context_bars: int, name: str) -> None:
@@ -33,8 +38,7 @@ def write_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, n_features:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    random = np.random.Generator(np.random.Philox(key=7))
-    rows = random.standard_normal((context_bars + KEPT_ROWS, n_features)).astype(np.float32)
+    rows = fixed_rows(context_bars + KEPT_ROWS, n_features).astype(np.float32)
     logits = logits_of_rows(rows)[-KEPT_ROWS:]
     if not np.isfinite(logits).all():
         raise CheckpointError(
@@ -70,9 +74,9 @@ def checked_fingerprint(folder: Path, logits_of_rows: LogitsOfRows, *, name: str
         raise CheckpointError(f"{path} holds no rows with their logits. Copy the checkpoint again from its source.")
     found = logits_of_rows(rows)[-KEPT_ROWS:]
     off = float(np.abs(found - expected).max())
-    if not off <= TOLERANCE:
+    if not off <= FINGERPRINT_TOLERANCE:
         raise CheckpointError(
             f"checkpoint '{name}': the loaded model is not the one that was imported. On its {KEPT_ROWS} fingerprint rows the "
-            f"logits differ by up to {off:.3g}, allowed are {TOLERANCE:g}. {cause}"
+            f"logits differ by up to {off:.3g}, allowed are {FINGERPRINT_TOLERANCE:g}. {cause}"
         )
     return found

@@ -10,6 +10,7 @@ from ..arrays import Float32Array, FloatArray
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint
 from .checkpoint_model import RowModel
+from .fingerprint import fixed_rows
 from .outputs import SUM_TOLERANCE
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def try_model(checkpoint: Checkpoint, declaration: OwnerDeclaration) -> None:
     model.check_settings()
     if isinstance(model, RowModel):
         if declaration.schema is not None:
-            random = np.random.Generator(np.random.Philox(key=20240101))
-            rows = random.standard_normal((model.context_bars + TRIED_ROWS, len(declaration.schema.columns)))
+            rows = fixed_rows(model.context_bars + TRIED_ROWS, len(declaration.schema.columns))
             _try_rows(model, rows.astype(np.float32), declaration)
     elif declaration.bars is not None:
         n = min(len(declaration.bars), model.warmup_bars + TRIED_ROWS)

@@ -268,7 +268,7 @@ def known_of(declaration: OwnerDeclaration) -> JsonObject:
         else {"pretraining": str(seen), "training": str(seen), "validation": str(validated), "calibration": str(validated)}
     )
     shares, returns = None, None
-    if labels is not None and bars is not None and (seen is not None or declaration.seen_text is not None):
+    if labels is not None and bars is not None and seen is not None:  # other bars may be tested, and a decision uses these
         shares, returns = _measured(labels, seen, bars)
     stated = {"bars_seen": declaration.seen_text} if declaration.seen_text is not None else {}
     text = declaration.text_word if declaration.text_until is None else declaration.text_until.isoformat()
@@ -285,15 +285,15 @@ def known_of(declaration: OwnerDeclaration) -> JsonObject:
     }
 
 
-def _measured(labels: Labels, seen: TimeRange | None, bars: Bars) -> tuple[list[float], list[float]]:
+def _measured(labels: Labels, seen: TimeRange, bars: Bars) -> tuple[list[float], list[float]]:
     """Return the labels' shares and mean forward returns over the range seen, each of shape (3,): SELL, HOLD, BUY."""
-    part = bars.between(seen or TimeRange())
+    part = bars.between(seen)
     inside = slice(part.start, max(part.start, part.stop - labels.horizon_bars))
     label, change = labels.labels(bars)[inside], labels.forward_return(bars)[inside]
     absent = [name for code, name in enumerate(CLASS_NAMES) if not (label == code).any()]
     if absent:
         raise RangeError(
-            f"--trained-on {seen or 'none'}: of the {inside.stop - inside.start:,} labels that {bars} has there, none is "
+            f"--trained-on {seen}: of the {inside.stop - inside.start:,} labels that {bars} has there, none is "
             f"{' or '.join(absent)}. Give --data that contains the range, or the range and the labels of the training."
         )
     return class_shares(label).tolist(), [float(change[label == code].mean()) for code in range(len(CLASS_NAMES))]

@@ -16,7 +16,8 @@ from .kinds import BASE_TYPES
 from .registry import defines, find_kind, kind_names
 
 _OWN_CLASS = (
-    "name a class of your own that computes with it (docs/models.md), or write a kind of model: flagbt new model my_model"
+    "name a class of your own that computes with it, --model python:my_module:MyModel (docs/models.md), or write a kind of "
+    "model: flagbt new model my_model"
 )
 MOST_NAMED = 3
 _LONGEST_NAME = 80

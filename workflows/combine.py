@@ -239,7 +239,7 @@ It answers one question per bar: {checkpoint.labels.question}
 {members}
 
 - Bars it has seen: {ranges}{unknown}
-- Newest text or foreign series it has read: {checkpoint.text_until or "none, or not known"}
+- Newest text or foreign series it has read: {checkpoint.text_read or "none"}
 {notes}- It is not calibrated. On bars that no member was trained on:
 
       flagbt calibrate --ckpt {name} --data FILE --timerange A-B --method vector --store default --overwrite

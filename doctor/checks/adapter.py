@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...models.fingerprint import FINGERPRINT_TOLERANCE
 from ..check import Check, Need, Symptom
 from ..counterfactual import with_matching_network
 from ..finding import BROKEN, OK, Evidence, Finding
-from ..subject import FINGERPRINT_TOLERANCE, Subject
+from ..subject import Subject
 
 EMPTY_NORM = 1e-9
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import FloatArray
+from ...models.fingerprint import FINGERPRINT_TOLERANCE
 from ..check import Check, Symptom
 from ..counterfactual import with_matching_network
 from ..finding import BROKEN, OK, Evidence, Finding, skipped
-from ..subject import FINGERPRINT_TOLERANCE, Subject
+from ..subject import Subject
 
 WINDOWS = 4
 WATCHED_ROWS = 64

@@ -22,6 +22,7 @@ from ...errors import CheckpointError, FlagbtError, UsageError
 from ...storage.json_records import JsonRecord
 from ..checkpoint_model import CheckpointModel, ModelParts
 from ..device import hardware_of, pick_device
+from ..fingerprint import fixed_rows
 from ..owner_options import UNKNOWN_SEEN
 from .chronos_forecaster import CONFIG, WEIGHTS, looks_like_chronos
 from .forecasters import FORECASTERS, Forecaster, find_forecaster
@@ -220,8 +221,7 @@ def _loaded(name: str, settings: JsonObject, folder: Path, device: str) -> Forec
 
 def _try(forecaster: Forecaster, settings: Windows) -> None:
     """Forecast two random walks, so that a network that cannot run is refused at the import."""
-    random = np.random.Generator(np.random.Philox(key=20240101))
-    windows = np.cumsum(random.standard_normal((TRIED_WINDOWS, settings.context_bars)), axis=1)
+    windows = np.cumsum(fixed_rows(TRIED_WINDOWS, settings.context_bars), axis=1)
     try:
         found = _quantiles(forecaster, windows, forecaster.max_horizon)
     except FlagbtError:

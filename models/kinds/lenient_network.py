@@ -14,8 +14,9 @@ from torch import Tensor
 from ...arrays import FloatArray, JsonObject
 from ...errors import CheckpointError
 from ..checkpoint import Checkpoint
-from .network import FINGERPRINT_TOLERANCE, adapter_state, architecture_of, base_of, lora_of, read_tensors, with_lora
-from .network_model import ADAPTER, FINGERPRINT
+from ..fingerprint import FINGERPRINT, FINGERPRINT_TOLERANCE
+from .network import adapter_state, architecture_of, base_of, lora_of, read_tensors, with_lora
+from .network_model import ADAPTER
 from .scoring import logits_in_chunks
 
 

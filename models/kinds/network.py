@@ -18,14 +18,14 @@ from ...storage.atomic_files import written_by
 from ...storage.untrusted_files import load_safetensors
 from ..checkpoint import DESCRIPTION, Checkpoint
 from ..description import TEXT
+from ..fingerprint import FINGERPRINT, FINGERPRINT_TOLERANCE
 from .architecture import FINGERPRINT_ROWS, AnyArchitecture, Architecture, Lora
 from .fast_dropout import Dropout
 from .language_model import LANGUAGE_MODEL_PARTS, referred
 from .llama import BarTransformer
-from .network_model import ADAPTER, BASE, FINGERPRINT, network_of
+from .network_model import ADAPTER, BASE, network_of
 from .original import OriginalTransformer
 
-FINGERPRINT_TOLERANCE = 1e-4
 Network = BarTransformer | OriginalTransformer
 
 

@@ -15,9 +15,10 @@ from ...storage.atomic_files import new_file, sha256_of
 from ...storage.untrusted_files import load_json
 from ..checkpoint import Checkpoint, find_checkpoint
 from ..exported import IN_FOLDER, IN_HEADER, exported_text
+from ..fingerprint import FINGERPRINT
 from .architecture import AnyArchitecture, Lora, read_architecture
 from .network import adapter_state, build_base, load_network, load_unmerged, lora_config, read_tensors, write_tensors
-from .network_model import ADAPTER, BASE, FINGERPRINT
+from .network_model import ADAPTER, BASE
 from .original_import import random_fingerprint
 
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"

@@ -18,13 +18,14 @@ from ...data.bars import Bars
 from ...errors import CheckpointError
 from ..checkpoint_model import RowModel
 from ..device import hardware_of, pick_device
+from ..fingerprint import FINGERPRINT
 from .architecture import AnyArchitecture, read_architecture
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
     from ..model import LenientNetwork
 
-BASE, ADAPTER, FINGERPRINT = "base.safetensors", "adapter.safetensors", "fingerprint.safetensors"
+BASE, ADAPTER = "base.safetensors", "adapter.safetensors"
 WEIGHT_FILES = (BASE, ADAPTER, FINGERPRINT)
 LARGEST_SIZE = 1_000_000  # a wider layer would fill the memory before any tensor is compared
 LONGEST_CHUNK = 65_536  # even a few bars are scored in a whole chunk
@@ -41,18 +42,21 @@ class NetworkModel(RowModel):
 
     files: ClassVar[tuple[str, ...]] = WEIGHT_FILES
     libraries: ClassVar[tuple[str, ...]] = ("torch", "numpy", "transformers", "peft")
-    modules: ClassVar[tuple[str, ...]] = tuple(
-        f"models.kinds.{name}"
-        for name in (
-            "scoring",
-            "architecture",
-            "llama_attention",
-            "fast_dropout",
-            "network",
-            "language_model",
-            "llama",
-            "original",
-        )
+    modules: ClassVar[tuple[str, ...]] = (
+        "models.fingerprint",
+        *(
+            f"models.kinds.{name}"
+            for name in (
+                "scoring",
+                "architecture",
+                "llama_attention",
+                "fast_dropout",
+                "network",
+                "language_model",
+                "llama",
+                "original",
+            )
+        ),
     )
 
     @cached_property

@@ -19,6 +19,7 @@ from ...data.labels import CLASS_NAMES
 from ...errors import CheckpointError, UsageError
 from ...storage.untrusted_files import read_bytes
 from ..checkpoint_model import ModelParts, RowModel
+from ..fingerprint import fixed_rows
 from ..import_checks import given_file
 from ..import_trial import TRIED_ROWS
 from ..outputs import Outputs
@@ -174,8 +175,7 @@ def _check_classes(session: InferenceSession, reads: OnnxReads, outputs: Outputs
     label = next((each.name for each in session.get_outputs() if each.type == "tensor(string)"), None)
     if label is None:
         return
-    random = np.random.Generator(np.random.Philox(key=20240101))
-    rows = random.standard_normal((reads.window_bars + TRIED_ROWS, reads.n_features)).astype(np.float32)
+    rows = fixed_rows(reads.window_bars + TRIED_ROWS, reads.n_features).astype(np.float32)
     words, scores = (
         np.concatenate([*answers(session, name, _batches(reads, rows, reads.batch), place)]) for name in (label, reads.output)
     )

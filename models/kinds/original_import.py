@@ -20,11 +20,12 @@ from ...errors import CheckpointError, UsageError
 from ...storage.atomic_files import sha256_of
 from ...storage.json_records import JsonRecord
 from ..checkpoint_model import ModelParts
+from ..fingerprint import FINGERPRINT, fixed_rows
 from ..import_checks import check_width
 from ..importing import OwnerDeclaration
 from .architecture import AnyArchitecture, Lora, OriginalArchitecture, original_chunk_bars
 from .network import build_base, fingerprint, with_lora, write_tensors
-from .network_model import ADAPTER, BASE, FINGERPRINT
+from .network_model import ADAPTER, BASE
 from .original_tensors import (
     REPORTED,
     OriginalCheckpoint,
@@ -138,9 +139,8 @@ def _load_adapter(model: peft.PeftModel, adapter: dict[str, Tensor]) -> None:
 
 def random_fingerprint(model: nn.Module, architecture: AnyArchitecture) -> dict[str, Tensor]:
     """Return a fingerprint on rows of standard normal numbers, since no rows of its training are available."""
-    random = np.random.Generator(np.random.Philox(key=20240101))
     n = architecture.receptive_bars + architecture.fingerprint_rows
-    rows = random.standard_normal((n, architecture.n_features)).astype(np.float32)
+    rows = fixed_rows(n, architecture.n_features).astype(np.float32)
     return fingerprint(model, rows, kept=architecture.fingerprint_rows)
 
 

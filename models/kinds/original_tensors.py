@@ -128,7 +128,8 @@ def sizes_of(original: OriginalCheckpoint, path: Path) -> dict[str, int]:
     if faults:
         raise CheckpointError(
             f"{path} does not have the original architecture. Tensors {'; '.join(faults)}. Nothing was written, since an "
-            "import without some tensors would load and predict something else."
+            "import without some tensors would load and predict something else. For a class of your own, save its weights by "
+            "safetensors.torch.save_file and import that file with --model python:my_module:MyModel."
         )
     for name, tensor in original.tensors.items():
         if not torch.isfinite(tensor).all():

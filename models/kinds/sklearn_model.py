@@ -18,6 +18,7 @@ from ...data.plugins import blamed_on, load_object
 from ...errors import CheckpointError, TrainingError, UsageError, kind_of
 from ...storage.untrusted_files import read_bytes
 from ..checkpoint_model import ModelParts, TrainingTable, installed_version
+from ..fingerprint import fixed_rows
 from ..import_checks import check_names, check_width, given_file
 from ..optional_package import imported
 from ..outputs import Outputs
@@ -58,7 +59,7 @@ class SklearnModel(RowClassifier):
         if _width(estimator, path) != n_features:
             raise CheckpointError(f"{path} reads {_width(estimator, path)} columns, its description states {n_features}.")
         was = np.asarray(self.settings["probe"], dtype=np.float64)
-        moved = float(np.abs(_probabilities(estimator, _probe_rows(n_features), str(path)) - was).max())
+        moved = float(np.abs(_probabilities(estimator, fixed_rows(PROBES, n_features), str(path)) - was).max())
         if not moved <= PROBE_TOLERANCE:
             raise CheckpointError(
                 f"checkpoint '{self.checkpoint.name}' gives other answers here than where it was made: on fixed rows its "
@@ -264,10 +265,6 @@ def _outputs(estimator: object, stated: Outputs | None) -> Outputs:
     return stated
 
 
-def _probe_rows(n_features: int) -> FloatArray:
-    return np.random.Generator(np.random.Philox(key=20240101)).standard_normal((PROBES, n_features))
-
-
 def _probabilities(estimator: object, rows: FloatArray, place: str) -> FloatArray:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have valid feature names")
@@ -280,7 +277,7 @@ def _probabilities(estimator: object, rows: FloatArray, place: str) -> FloatArra
 
 
 def _written(file: SkopsFile, estimator: object, n_features: int, outputs: Outputs, folder: Path, note: str = "") -> ModelParts:
-    probe = _probabilities(estimator, _probe_rows(n_features), type(estimator).__name__)
+    probe = _probabilities(estimator, fixed_rows(PROBES, n_features), type(estimator).__name__)
     if probe.shape != (PROBES, 3) or not np.isfinite(probe).all():
         raise CheckpointError(
             f"the model gives {probe.shape} probabilities for {PROBES} rows, expected finite ones of 3 classes."

@@ -616,7 +616,7 @@ def test_a_diagnosis_in_json_holds_no_more_than_is_documented() -> None:
     found = Finding(check="schema", severity="ok", message="", evidence=Evidence(), examined={"compared_rows": 3})
     made = Diagnosis(subject="x", verdict="no skill", findings=(found,), coverage={"bars": 1}, seconds=0.1)
     shown = made.to_json()
-    assert set(shown) == {"verdict", "findings", "coverage", "seconds"}
+    assert set(shown) == {"verdict", "findings", "coverage", "seconds", "warnings"}
     assert shown["findings"] == [
         {"check": "schema", "severity": "ok", "value": None, "limit": None, "message": "", "remedy": ""}
     ]

@@ -15,8 +15,13 @@ from kinds import SEEN, linear, original, served_bars, stated, training_bars
 from own_kinds import OWN_KINDS
 
 from flagbt.data.bars import Bars
+from flagbt.data.feature_schema import FeatureSchema
+from flagbt.data.features import DEFAULT, feature_set
 from flagbt.data.labels import LabelSpec
 from flagbt.data.time_range import TimeRange
+from flagbt.doctor.checkpoint_subject import subject_of_checkpoint
+from flagbt.doctor.checks.leaky_split import CHECK as LEAKY_SPLIT
+from flagbt.doctor.finding import Finding
 from flagbt.errors import CheckpointError, FlagbtError, RangeError
 from flagbt.models.calibration import Calibration
 from flagbt.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
@@ -143,9 +148,62 @@ def test_what_the_members_have_seen_is_seen(members: tuple[Checkpoint, Checkpoin
     assert mixed.ranges["training"] == SEEN, "what is known to be seen is refused all the same"
     none = other_linear(tmp_path / "n", "none", seen=None, seen_text="none")
     assert combined((members[0], none), tmp_path / "with_none").checkpoint.ranges == members[0].ranges
-    more = other_linear(tmp_path / "m", "more", seen=None, seen_text="none", bars=served)
+    scaled = FeatureSchema.fit(DEFAULT, DEFAULT.compute(served)[DEFAULT.warmup_bars :])
+    more = other_linear(tmp_path / "m", "more", seen=None, seen_text="none", schema=scaled)
     nothing = combined((none, more), tmp_path / "0")
     assert nothing.checkpoint.bars_seen == ()
+
+
+def test_the_ranges_of_several_members_are_not_one_split(
+    members: tuple[Checkpoint, Checkpoint], served: Bars, tmp_path: Path
+) -> None:
+    """If it fails, the doctor calls an ensemble broken, and no calibration of it can be fitted: its ranges span trainings."""
+    later = other_linear(tmp_path, validated_on=TimeRange.parse("20230401-20230501"))
+    both = combined((members[1], later), tmp_path / "both").checkpoint
+    for checkpoint in (both, members[1]):
+        found = finding(checkpoint, served)
+        assert (found.severity, found.message[:32]) == ("skipped", "The training and validation samp")
+    alone = finding(later, served)
+    assert alone.severity == "ok", "the part that only chose its epoch was not trained on"
+    assert alone.examined["validation_samples"] == 30 * 24 - 6
+
+
+def finding(checkpoint: Checkpoint, served: Bars) -> Finding:
+    """Return what the doctor finds about the split of a checkpoint."""
+    return LEAKY_SPLIT.run(subject_of_checkpoint(checkpoint, served, past=training_bars()))
+
+
+def test_the_hints_name_the_code_of_the_members(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, the command that an ensemble prints next is refused as it is copied."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hinted_columns.py").write_text(
+        "from flagbt import FeatureSet\nfrom flagbt.data.features import DEFAULT\n"
+        "SET = FeatureSet('hinted_columns:SET', columns=DEFAULT.columns, warmup_bars=DEFAULT.warmup_bars, "
+        "compute=DEFAULT.compute)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    features = feature_set("hinted_columns:SET")
+    rows = features.compute(training_bars())
+    schema = FeatureSchema.fit(features, rows[np.isfinite(rows).all(axis=1)])
+    other_linear(tmp_path / "checkpoints", "mine", schema=schema)
+    code, out, err = command("ckpt", "ensemble", "--name", "two", "mine", "Jan4", "--features", "hinted_columns:SET")
+    assert code == 0, err
+    assert "calibrate --ckpt two --features hinted_columns:SET --data FILE --timerange A-B --method vector" in out
+    assert "run --ckpt two --features hinted_columns:SET --data FILE" in out
+
+
+def test_bars_that_may_be_tested_decide_nothing(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, the test's bars give the classes' mean returns, or a decision that needs them is refused after an hour."""
+    monkeypatch.chdir(tmp_path)
+    for word in ("none", "unknown"):
+        made = other_linear(tmp_path / word, seen=None, seen_text=word)
+        assert made.label_shares is None
+        assert made.class_returns is None
+        for name in ("run", "sweep"):
+            code, _, err = command(name, "--ckpt", made.folder, "--timerange", "20240301-20240401", "--decision", "utility")
+            assert code == 2
+            assert "--decision utility: it weighs the mean returns" in err
+            assert entries() == []
 
 
 @pytest.mark.parametrize(

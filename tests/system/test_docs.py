@@ -311,7 +311,8 @@ def test_the_numbers_in_prose_are_those_of_the_code() -> None:
     from flagbt.data.labels import LabelSpec
     from flagbt.engine.costs import Costs
     from flagbt.models.diversity import COLLAPSED_TOTAL_VARIATION
-    from flagbt.models.kinds.network import FINGERPRINT_ROWS, FINGERPRINT_TOLERANCE
+    from flagbt.models.fingerprint import FINGERPRINT_TOLERANCE
+    from flagbt.models.kinds.network import FINGERPRINT_ROWS
     from flagbt.results.run_view import DAYS_PER_YEAR
 
     costs, labels, text = Costs(), LabelSpec(), " ".join(page("ARCHITECTURE.md").split())

@@ -565,3 +565,92 @@ def test_a_check_is_one_file(copy: Copy) -> None:
     assert "few-bars" in (copy.desk / "doctor.html").read_text(encoding="utf-8")
     copy.made("docs/make_tables.py")
     assert "| `few-bars` | counts the tested bars |" in (copy.root / "docs" / "doctor.md").read_text(encoding="utf-8")
+
+
+MODEL = '''"""The kind ``nearest-mean``: the class whose mean row is the nearest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ...arrays import Float32Array, FloatArray, Progress
+from ..checkpoint_model import ModelParts, RowModel, TrainingTable
+
+FILE = "means.safetensors"
+
+
+class NearestMeanModel(RowModel):
+    """The logit of a class is minus the mean squared distance to its mean training row."""
+
+    files: ClassVar[tuple[str, ...]] = (FILE,)
+
+    def logits_of_rows(
+        self, rows: Float32Array, *, device: str = "auto", batch_size: int | None = None, progress: Progress | None = None
+    ) -> FloatArray:
+        """See `ReadsRows`."""
+        del device, batch_size, progress
+        means = self.arrays(FILE)["means"]
+        return np.stack([-((rows - mean) ** 2).mean(axis=1) for mean in means], axis=1)
+
+    @classmethod
+    def fit(cls, table: TrainingTable, folder: Path, argument: str) -> ModelParts:
+        """Average the training rows of each class."""
+        from safetensors.numpy import save_file
+
+        del argument
+        means = np.stack([table.rows[table.training & (table.labels == code)].mean(axis=0) for code in range(3)])
+        save_file({"means": means}, folder / FILE)
+        return ModelParts(settings={"n_features": len(table.columns)}, parameters=means.size)
+'''
+BUILDER = '''def nearest_mean(folder: Path) -> Checkpoint:
+    """Train it."""
+    from flagbt.training.fit_recipe import FitRecipe
+    from flagbt.workflows.train_model import train_model
+
+    recipe = FitRecipe(model="nearest-mean", validation=TimeRange.parse("20230401-"))
+    return train_model(training_bars(), folder / "tiny_nearest_mean", recipe)
+
+
+'''
+
+
+def test_a_kind_of_model_is_a_file_and_a_line(copy: Copy) -> None:
+    """A new kind of model would be missing from a command, or from the tests that hold for every kind."""
+    copy.write("models/kinds/nearest_mean_model.py", MODEL)
+    path = "flagbt.models.kinds.nearest_mean_model:NearestMeanModel"
+    line = f'    "nearest-mean": ("{path}", "the class whose mean row is the nearest"),'
+    copy.edit("models/kinds/__init__.py", ('    "forecaster": (', f'{line}\n    "forecaster": ('))
+    assert copy.touched() == ["models/kinds/__init__.py", "models/kinds/nearest_mean_model.py"]
+
+    kinds = {each["name"]: each for each in json.loads(copy.flagbt("ckpt", "kinds", "--json"))["kinds"]}
+    assert kinds["nearest-mean"]["description"] == "the class whose mean row is the nearest"
+    assert (kinds["nearest-mean"]["trained"], kinds["nearest-mean"]["imported"]) == (True, False)
+    copy.flagbt("data", "sample", "-o", "sample.csv")
+    data = ("--data", "sample.csv")
+    refused = copy.refused("train", "--model", "nearest-men", *data, "--name", "near")
+    assert "Did you mean 'nearest-mean'?" in refused
+    ranges = ("--timerange", "-20240601", "--validation", "20240601-20240801")
+    copy.flagbt("train", "--model", "nearest-mean", *data, *ranges, "--name", "near")
+    ckpt, august = ("--ckpt", "near", *data), ("--timerange", "20240801-20240901")
+    assert json.loads(copy.flagbt("verify", "batch", *ckpt, *august, "--json"))["severity"] == "ok"
+    run = json.loads(copy.flagbt("run", *ckpt, *august, "--json"))
+    assert "near" in (copy.desk / run["run"] / "tearsheet.html").read_text(encoding="utf-8")
+    found = copy.python("-m", "flagbt", "doctor", *ckpt, *august, "--json")
+    skipped = {each["check"] for each in json.loads(found.stdout)["findings"] if each["severity"] == "skipped"}
+    assert "adapter" in skipped
+    assert "shares" not in skipped
+    copy.flagbt("calibrate", *ckpt, "--timerange", "20240901-20241101", "--store", "warm", "--force")
+    swept = copy.flagbt("sweep", *ckpt, "--calibration", "stored:warm,none", "--timerange", "20241101-20241201", "--json")
+    assert json.loads(swept)["settings"] == 2
+
+    copy.edit(
+        "tests/support/kinds.py",
+        ("# Name of the kind: ", f"{BUILDER}# Name of the kind: "),
+        ('    "python": python,\n', '    "python": python,\n    "nearest-mean": nearest_mean,\n'),
+    )
+    tests = str(copy.root / "tests" / "models" / "test_every_kind.py")
+    done = copy.python("-m", "pytest", "-q", "-p", "no:cacheprovider", tests, "-k", "nearest", "-m", "not slow")
+    assert re.search(r"\d\d passed", done.stdout), done.stdout + done.stderr
