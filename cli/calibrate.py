@@ -19,6 +19,7 @@ from .options import (
     features_option,
     grouped,
     json_option,
+    named_code_options,
     print_json,
     print_resolved,
     reading_options,
@@ -177,7 +178,8 @@ def _print(done: CalibrationResult, name: str | None, places: Mapping[str, Path]
         print_line(note, style="yellow")
     print_line(f"scale {calibration.scale}, offset {calibration.offset}; decision {done.stored.decision}")
     if name is not None:
-        print_line(f"stored: flagbt run --ckpt {done.checkpoint.option} --calibration {shlex.quote('stored:' + name)}")
+        named = f"{done.checkpoint.option}{named_code_options(done.checkpoint)}"
+        print_line(f"stored: flagbt run --ckpt {named} --calibration {shlex.quote('stored:' + name)}")
     for key, path in places.items():
         print_line(f"{key}: {path}")
     if name is None and "output" not in places:

@@ -65,6 +65,14 @@ class Decision:
         # Every digit: `parse` must return the same rule, so that a recorded command repeats a run.
         return self.method if self.thresholds is None else f"{self.method}:{self.thresholds[0]!r},{self.thresholds[1]!r}"
 
+    def check_returns(self, class_returns: FloatArray | None) -> None:
+        """Raise UsageError for ``utility`` where the classes' mean returns are not known, before any bar is scored."""
+        if self.method == "utility" and class_returns is None:
+            raise UsageError(
+                "--decision utility: it weighs the mean returns of the classes, and no bars of this model's training are "
+                "known. Choose argmax or threshold:P, or import the model with --data and a range as --trained-on."
+            )
+
     def __call__(self, probabilities: FloatArray, *, class_returns: FloatArray | None, round_trip_cost: float) -> IntArray:
         """Return one signal per row; NO_SIGNAL where the probabilities are NaN. *Causality: row by row.*
 
@@ -86,11 +94,8 @@ class Decision:
         if self.method == "argmax":
             signal = p.argmax(axis=1).astype(np.int8)
         elif self.method == "utility":
-            if class_returns is None:
-                raise UsageError(
-                    "--decision utility: it weighs the mean returns of the classes, and no bars of this model's training are "
-                    "known. Choose argmax or threshold:P, or import the model with --data and --trained-on."
-                )
+            self.check_returns(class_returns)
+            assert class_returns is not None  # for mypy
             expected = p @ class_returns
             signal = np.where(expected > round_trip_cost, BUY, np.where(expected < -round_trip_cost, SELL, HOLD))
         else:

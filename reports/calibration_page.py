@@ -30,13 +30,14 @@ def calibration_columns(done: CalibrationResult) -> dict[str, Scores]:
 def calibration_rows(done: CalibrationResult) -> list[list[str]]:
     """Return the table of a calibration's effect: a name, then a cell for each of ``calibration_columns``."""
     columns = list(calibration_columns(done).values())
+    whose = "these bars'" if done.checkpoint.label_shares is None else "the training"
 
     def threes(key: str) -> list[str]:
         return [" / ".join(f"{100 * getattr(each.scores, key)[name]:.1f}" for name in CLASS_NAMES) + " %" for each in columns]
 
     return [
         ["NLL, nats per bar", *(ratio(each.scores.nll, 4) for each in columns)],
-        ["NLL of the training shares alone", *(ratio(each.scores.nll_prior, 4) for each in columns)],
+        [f"NLL of {whose} shares alone", *(ratio(each.scores.nll_prior, 4) for each in columns)],
         ["ECE of the most probable class", *(ratio(each.scores.ece, 4) for each in columns)],
         ["calibration error S / H / B", *(" / ".join(f"{x:.4f}" for x in each.reliability.errors) for each in columns)],
         ["most probable class S / H / B", *threes("predicted_shares")],

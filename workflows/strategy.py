@@ -36,6 +36,7 @@ def model_of(request: RunRequest, progress: PhaseProgress = lambda _phase, _done
     checkpoint.check_known()
     calibration, stored = calibration_of(request.calibration, checkpoint)
     decision = Decision.parse(request.decision) if request.decision is not None else stored or Decision()
+    decision.check_returns(checkpoint.class_returns)
     costs, scoring = request.costs, request.scoring
     return ModelSignals(
         checkpoint=checkpoint,

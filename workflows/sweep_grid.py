@@ -31,7 +31,9 @@ def grid_of(request: SweepRequest, checkpoints: Sequence[Checkpoint], strategy: 
     axes = axes_of({**request.axes, DECISION: request.decision})
     for text in request.decision:
         if text != STORED:
-            Decision.parse(text)
+            decision = Decision.parse(text)
+            for checkpoint in checkpoints:
+                decision.check_returns(checkpoint.class_returns)
     every = [_named(request, checkpoint) for checkpoint in checkpoints]
     kept = _distinct(every)
     models = tuple(

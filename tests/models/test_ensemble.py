@@ -192,12 +192,18 @@ def test_the_hints_name_the_code_of_the_members(command: Command, tmp_path: Path
     assert "run --ckpt two --features hinted_columns:SET --data FILE" in out
 
 
-def test_bars_that_may_be_tested_decide_nothing(tmp_path: Path) -> None:
-    """If it fails, --trained-on none measures the classes' mean returns on the bars of the test, and a decision uses them."""
+def test_bars_that_may_be_tested_decide_nothing(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails, the test's bars give the classes' mean returns, or a decision that needs them is refused after an hour."""
+    monkeypatch.chdir(tmp_path)
     for word in ("none", "unknown"):
         made = other_linear(tmp_path / word, seen=None, seen_text=word)
         assert made.label_shares is None
         assert made.class_returns is None
+        for name in ("run", "sweep"):
+            code, _, err = command(name, "--ckpt", made.folder, "--timerange", "20240301-20240401", "--decision", "utility")
+            assert code == 2
+            assert "--decision utility: it weighs the mean returns" in err
+            assert entries() == []
 
 
 @pytest.mark.parametrize(
