@@ -28,6 +28,7 @@ SMA = ("run", "--strategy", "sma-cross")
 RANGE = ("--timerange", "20230901-20230915")
 IMPORTED = (*("--heads", 2, "--context", 24, "--causal", "--features", "default", "--scaler", "none", "--json"),)
 IMPORTED += ("--labels", "horizon:6,0.01", "--trained-on", "20230715-20230801")
+FITTED = ("--weights", "fitted", "--timerange", "20230801-20230901", "--json")
 ONCE = ("--preset", "nano", "--epochs", 1, "--timerange", "-20230901", "--json")
 # A call of every command that reads bars: its words, and the option of its file, empty where the file is an argument.
 CALLS: dict[str, tuple[tuple[object, ...], str]] = {
@@ -43,6 +44,7 @@ CALLS: dict[str, tuple[tuple[object, ...], str]] = {
     "verify warmup": (("verify", "warmup", "--strategy", "sma-cross", *RANGE, "--json"), "--data"),
     "verify parity": (("verify", "parity", "--ckpt", "NANO", "--json"), "--data"),
     "ckpt import": (("ckpt", "import", "old.pt", "--name", "old", "--overwrite", *IMPORTED), "--data"),
+    "ckpt ensemble": (("ckpt", "ensemble", "NANO", "Jan4", "--name", "both", "--overwrite", *FITTED), "--data"),
     "data info": (("data", "info", "--json"), "--data"),
     "data check": (("data", "check", "--json"), ""),
     "data resample": (("data", "resample", "--timeframe", "4h", "-o", "OUT.csv", "--json"), ""),
