@@ -6,6 +6,7 @@ import time
 
 from ..arrays import PhaseProgress
 from ..results.caveats import checkpoint_stamps
+from .checks.lookahead_model import StoredAnswers
 from .checks.overlap import CHECK as OVERLAP
 from .checks.rank_skill import RankSkill
 from .finding import SKIPPED, Diagnosis, Finding, verdict_of
@@ -55,7 +56,9 @@ def examine(subject: Subject, *, progress: PhaseProgress = lambda _check, _done,
 
 
 def _direction(findings: list[Finding]) -> bool | None:
-    """Return whether BUY is distinguishable from SELL on bars known to be unseen; None if that was not measured."""
+    """Return whether BUY is distinguishable from SELL on bars known to be unseen; None where that was not shown."""
     if any(each.check == OVERLAP.name and each.severity == SKIPPED for each in findings):
         return None  # the score may be memorised
+    if any(isinstance(each.evidence, StoredAnswers) for each in findings):
+        return None  # the score may come from later bars
     return next((each.evidence.has_direction for each in findings if isinstance(each.evidence, RankSkill)), None)

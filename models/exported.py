@@ -40,13 +40,15 @@ def exported_description(path: Path | None) -> JsonObject | None:
     if path is None:
         return None
     place = path / IN_FOLDER if path.is_dir() else beside(path)
+    in_header = not place.is_file()
+    if in_header and not (path.is_file() and path.suffix.lower() == SAFETENSORS):
+        return None
+    place = path if in_header else place
     try:
-        if place.is_file():
-            values = load_json(place)
-        elif path.is_file() and path.suffix.lower() == SAFETENSORS and IN_HEADER in (header := safetensors_header(path)):
-            place, values = path, parse_json(header[IN_HEADER])
-        else:
+        text = safetensors_header(path).get(IN_HEADER) if in_header else None
+        if in_header and text is None:
             return None
+        values = load_json(place) if text is None else parse_json(text)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{place} cannot be read: {error}. Export the checkpoint again.") from None
     lacking = [key for key in (*IDENTITY, "calibrations", "data") if not isinstance(values, dict) or key not in values]

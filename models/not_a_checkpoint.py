@@ -25,6 +25,8 @@ _LONGEST_NAME = 80
 
 def what_it_is(path: Path) -> str:
     """Return a sentence or two on what an existing ``path`` is, and what to do with it."""
+    if not path.is_file() and not path.is_dir():
+        return "It is not a regular file, but a device, a pipe or a socket."
     try:
         return _of_file(path) if path.is_file() else _of_folder(path)
     except OSError as error:

@@ -9,7 +9,7 @@ import numpy as np
 from ...arrays import FloatArray
 from ..check import Check, Symptom
 from ..counterfactual import with_live_bars
-from ..finding import BROKEN, OK, Evidence, Finding, skipped
+from ..finding import BROKEN, OK, SKIPPED, Evidence, Finding, skipped
 from ..perturbed_bars import perturb_future, perturb_past
 from ..subject import Subject
 
@@ -26,6 +26,11 @@ class ModelReach(Evidence):
     largest_move: float
     bars_ahead: int
     windows: int
+
+
+@dataclass(frozen=True)
+class StoredAnswers(Evidence):
+    """Answers that stay the same on other bars: their skill may come from later bars, and nothing can show that it does not."""
 
 
 def _run(subject: Subject) -> Finding:
@@ -63,10 +68,13 @@ def _on_bars(subject: Subject) -> Finding:
     largest, far = 0.0, 0
     bars = windows[0]
     if _is_same(subject.logits_on(bars), subject.logits_on(perturb_past(bars, random)), 0.0):
-        return skipped(
-            "Its answers stay the same on other bars: they come from a file or are constant, so no change of the bars shows "
-            "whether they were known at their time.",
-            "Show for each answer that it was computed from bars up to its own; to test that here, import the model itself.",
+        return Finding(
+            severity=SKIPPED,
+            message="Its answers stay the same on other bars: they come from a file or are constant, so no change of the bars "
+            "shows whether they were known at their time.",
+            remedy="Show for each answer that it was computed from bars up to its own; to test that here, import the model "
+            "itself.",
+            evidence=StoredAnswers(),
         )
     for number, bars in enumerate(windows):
         base = subject.logits_on(bars)

@@ -161,7 +161,7 @@ def test_a_changed_byte_in_any_file_is_refused(checkpoint: Checkpoint, served: B
     there = [path for path in checkpoint.folder.rglob("*") if path.is_file() and path.name not in NO_WEIGHTS]
     assert files == {str(path.relative_to(checkpoint.folder)) for path in there}
     few = served.take(slice(0, checkpoint.model.warmup_bars + 10))
-    for file in sorted(files):
+    for at, file in enumerate(sorted(files)):
         content = (checkpoint.folder / file).read_bytes()
         middle = len(content) // 2
         damages = {
@@ -171,7 +171,8 @@ def test_a_changed_byte_in_any_file_is_refused(checkpoint: Checkpoint, served: B
             "empty": b"",
             "missing": None,
         }
-        for name, damaged in damages.items():
+        for name in damages if at == 0 else ("changed", "missing"):
+            damaged = damages[name]
             folder = copied(checkpoint, tmp_path / f"{file.replace('/', '_')}_{name}")
             if name == "changed":
                 logits_of(read_checkpoint(folder), few, device="cpu")  # kept in the cache, where its kind keeps any

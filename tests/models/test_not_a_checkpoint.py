@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 from flagbt.cli.main import cli
 from flagbt.errors import CheckpointError
 from flagbt.models.checkpoint import find_checkpoint
+from flagbt.models.exported import exported_description
+from flagbt.models.not_a_checkpoint import what_it_is
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -109,3 +112,12 @@ def test_a_name_that_is_nowhere_keeps_its_suggestion(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="there is no checkpoint 'Jan44'.*Did you mean 'Jan4'"):
         find_checkpoint("Jan44")
+
+
+def test_a_pipe_and_a_damaged_header_are_named_as_what_they_are(tmp_path: Path) -> None:
+    """If it fails, an import waits for a pipe, or names a file that does not exist."""
+    os.mkfifo(pipe := tmp_path / "model.onnx")
+    assert what_it_is(pipe) == "It is not a regular file, but a device, a pipe or a socket."
+    (tmp_path / "w.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(CheckpointError, match=r"w\.safetensors cannot be read: its header claims"):
+        exported_description(tmp_path / "w.safetensors")
