@@ -6,16 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from .importing import OwnerDeclaration
 
 
 def given_file(path: Path | None, what: str) -> Path:
-    """Return the path of a file; raises UsageError, with ``what`` to name, where there is none."""
-    if path is None or not path.is_file():
+    """Return the path of a file, ``what`` to name.
+
+    Raises
+    ------
+    UsageError
+        Where no path is given.
+    CheckpointError
+        Where it is a folder, a pipe or a device.
+    """
+    if path is None:
         raise UsageError(f"ckpt import: name {what}.")
+    if not path.is_file():
+        raise CheckpointError(f"ckpt import: {path} is not a regular file. Name {what}.")
     return path
 
 

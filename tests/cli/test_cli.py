@@ -119,7 +119,7 @@ def plug_in(folder: Path, code: str) -> str:
         (2, ("train", "--epoch", "3"), "Did you mean '--epochs'"),
         (2, ("train", "--bs", "3"), "Did you mean '--batch-size'"),
         (2, ("train", "--out", "x"), "Did you mean '--output'"),
-        (2, ("train", "--model", "x"), "Did you mean '--base'"),
+        (2, ("train", "--modle", "x"), "Did you mean '--model'"),
         (2, ("run", "--fees", "3"), "Did you mean '--fee-bps'"),
         (2, ("run", "--commission", "3"), "Did you mean '--fee-bps'"),
         (2, ("run", "--slippage", "3"), "Did you mean '--slippage-bps'"),
