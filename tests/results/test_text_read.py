@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flagbt.engine.run_settings import RunSettings
 from flagbt.engine.simulation import Simulation
 from flagbt.errors import UsageError
 from flagbt.models.text_read import TextRead, text_date
@@ -145,7 +146,7 @@ def test_bars_are_counted_by_their_open_times() -> None:
 def test_the_banner_of_several_runs_names_those_without_a_statement(record: Callable[[str | None], RunRecord]) -> None:
     """If it fails, the page of a comparison does not show which of its runs may have seen the bars."""
     sure = record(None).info
-    unsure = replace(sure, settings=replace(sure.settings, bars_seen_stated=False))
+    unsure = replace(sure, config=RunSettings({**sure.config, "bars_seen": None}))
     found = banners([sure, unsure], ["first", "second"])
     assert [each for each in found if each.startswith("BARS SEEN NOT STATED") and each.endswith("Runs: second.")]
     assert not [each for each in banners([unsure]) if "Runs:" in each]
