@@ -197,6 +197,11 @@ class Subject:
         return function if self.checkpoint is None and not self.reads_bars else checkpoint
 
     @property
+    def usable_decision(self) -> str:
+        """A decision by probabilities that it can use: ``utility`` where the classes' mean returns are known."""
+        return "threshold:P" if self.checkpoint is not None and self.checkpoint.class_returns is None else "utility"
+
+    @property
     def reads_bars(self) -> bool:
         """Whether the model reads bars, so that it has no rows of features."""
         return self.score is not None

@@ -22,6 +22,9 @@ def check_fields(checkpoint: Checkpoint) -> None:
     unexpected = [file for file in described.files if file not in model.files]
     if unexpected:  # a path could lead out of the folder
         raise ValueError(f"it names the file {unexpected[0]!r}, expected only {', '.join(model.files) or 'none'}.")
+    unlisted = [file for file in model.files if file not in described.files and (checkpoint.folder / file).exists()]
+    if unlisted:  # no digest would show that it is another file
+        raise ValueError(f"it lists no digest of its file {unlisted[0]}.")
     if (stated := checkpoint.values.get("bars_seen")) not in (None, NONE_SEEN, UNKNOWN_SEEN):
         raise ValueError(f"bars_seen is {stated!r}, expected {NONE_SEEN} or {UNKNOWN_SEEN}.")
     _ = checkpoint.text_until

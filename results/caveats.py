@@ -71,8 +71,11 @@ def banners(runs: Sequence[RunInfo], names: Iterable[str] = ("",)) -> list[str]:
     names : iterable of str
         The name of each run where there are several.
     """
-    labels = {label for each in runs for label in marks(each)}
-    found = stamps(synthetic="SYNTHETIC" in labels, overlap="OVERLAP" in labels) + [UNSTATED_STAMP] * ("UNSTATED" in labels)
+    names, labels = list(names), {label for each in runs for label in marks(each)}
+    found = stamps(synthetic="SYNTHETIC" in labels, overlap="OVERLAP" in labels)
+    if "UNSTATED" in labels:
+        unstated = ", ".join(name for name, each in zip(names, runs, strict=True) if "UNSTATED" in marks(each) and name)
+        found.append(f"{UNSTATED_STAMP} Runs: {unstated}." if unstated else UNSTATED_STAMP)
     found += dict.fromkeys(stamp for each in runs if (stamp := text_stamp(each)) is not None)
     for name, each in zip(names, runs, strict=True):
         if (sentence := too_good_sentence(each)) is not None:

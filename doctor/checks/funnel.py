@@ -69,10 +69,10 @@ def _run(subject: Subject) -> Finding:
         f"{found.ordered:,} became orders and {found.filled:,} were filled; {kept['sell_while_flat']:,} SELL while flat and "
         f"{kept['buy_while_long']:,} BUY while long did nothing, {found.rejected:,} orders were rejected"
     )
-    return _verdict(found, facts, str(counts.rejected), len(bars))
+    return _verdict(found, facts, str(counts.rejected), len(bars), subject.usable_decision)
 
 
-def _verdict(found: SignalCounts, facts: str, reasons: str, n_bars: int) -> Finding:
+def _verdict(found: SignalCounts, facts: str, reasons: str, n_bars: int, decision: str) -> Finding:
     """Return the finding: a strategy that never trades, rejected orders, or neither."""
     active, examined = found.active, {"funnel_bars": n_bars}
     if active and not found.ordered:
@@ -102,7 +102,7 @@ def _verdict(found: SignalCounts, facts: str, reasons: str, n_bars: int) -> Find
         value=found.ordered / active if active else 0.0,
         limit=0.0,
         message=f"{facts}{'' if active else ': it has neither SELL nor BUY'}.",
-        remedy="" if active else "Act on probabilities: --decision utility.",
+        remedy="" if active else f"Act on probabilities: --decision {decision}.",
         evidence=found,
         examined=examined,
     )

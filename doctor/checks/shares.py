@@ -161,7 +161,7 @@ def _verdict(subject: Subject, found: OutputShares) -> Finding:
             limit=ONE_SIDED_SHARE,
             message=f"{facts} Its most probable class is nearly always {CLASS_NAMES[found.top]}, while its mean probabilities "
             "are near the labels': this is not a collapse but the effect of argmax on a weak signal.",
-            remedy="" if subject.is_run else "Act on probabilities instead: --decision utility.",
+            remedy="" if subject.is_run else f"Act on probabilities instead: --decision {subject.usable_decision}.",
         )
     severity = WARNING if model.verdict == "collapsed" else OK
     text = f"{model.sentence} {facts}"
@@ -188,7 +188,7 @@ def _without_prior(facts: str, found: OutputShares, *, is_checkpoint: bool) -> F
         message=f"{facts} Model: not evaluated. The training labels' shares are not known.",
         remedy="Find the cause among the other findings."
         if found.is_sure
-        else "To have them evaluated, import it with --labels and --data."
+        else "To have them evaluated, import it with --labels, --data and a range as --trained-on."
         if is_checkpoint
         else "Give labels= and training=, so that the shares can be evaluated.",
         otherwise="A sound model is not sure of one class on nearly every bar.",

@@ -192,7 +192,9 @@ def test_the_hints_name_the_code_of_the_members(command: Command, tmp_path: Path
     assert "run --ckpt two --features hinted_columns:SET --data FILE" in out
 
 
-def test_bars_that_may_be_tested_decide_nothing(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_that_may_be_tested_decide_nothing(
+    command: Command, served: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If it fails, the test's bars give the classes' mean returns, or a decision that needs them is refused after an hour."""
     monkeypatch.chdir(tmp_path)
     for word in ("none", "unknown"):
@@ -204,6 +206,8 @@ def test_bars_that_may_be_tested_decide_nothing(command: Command, tmp_path: Path
             assert code == 2
             assert "--decision utility: it weighs the mean returns" in err
             assert entries() == []
+        assert subject_of_checkpoint(made, served).usable_decision == "threshold:P", "another remedy would be refused"
+    assert subject_of_checkpoint(other_linear(tmp_path / "some"), served).usable_decision == "utility"
 
 
 @pytest.mark.parametrize(

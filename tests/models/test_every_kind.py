@@ -183,6 +183,15 @@ def test_a_changed_byte_in_any_file_is_refused(checkpoint: Checkpoint, served: B
                 assert "\n" not in str(caught.value)
 
 
+def test_a_file_without_a_digest_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """If it fails, an edited description lets any file of weights pass under one digest, and the cache mixes them up."""
+    listed = checkpoint.described.files
+    for file in listed:
+        folder = copied(checkpoint, tmp_path / file, files={name: each for name, each in listed.items() if name != file})
+        with pytest.raises(CheckpointError, match=f"it lists no digest of its file {file}"):
+            read_checkpoint(folder)
+
+
 VALUES: tuple[Any, ...] = (
     None,
     -1,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flagbt.engine.run_settings import RunSettings
 from flagbt.engine.simulation import Simulation
 from flagbt.errors import UsageError
 from flagbt.models.text_read import TextRead, text_date
@@ -140,3 +141,12 @@ def test_bars_are_counted_by_their_open_times() -> None:
     time = np.array(["2024-01-01T23:00", "2024-01-02T00:00"], dtype="datetime64[ns]")
     assert TextRead.next_to(time, "words", "2024-01-01").bars == 1
     assert TextRead.next_to(time, "words", None) is None
+
+
+def test_the_banner_of_several_runs_names_those_without_a_statement(record: Callable[[str | None], RunRecord]) -> None:
+    """If it fails, the page of a comparison does not show which of its runs may have seen the bars."""
+    sure = record(None).info
+    unsure = replace(sure, config=RunSettings({**sure.config, "bars_seen": None}))
+    found = banners([sure, unsure], ["first", "second"])
+    assert [each for each in found if each.startswith("BARS SEEN NOT STATED") and each.endswith("Runs: second.")]
+    assert not [each for each in banners([unsure]) if "Runs:" in each]
