@@ -22,6 +22,7 @@ from ..storage.atomic_files import json_text, new_folder, sha256_of
 from .calibration import Calibration
 from .checkpoint import DECLARATIONS, DESCRIPTION, FORMAT, Checkpoint, read_checkpoint
 from .checkpoint_model import CheckpointModel, ModelParts
+from .class_order import check_class_order
 from .decision import Decision
 from .exported import exported_description
 from .import_trial import try_model
@@ -135,6 +136,7 @@ def import_model(
             checkpoint = Checkpoint(folder, values)
             _check_text(checkpoint, declaration)
             try_model(checkpoint, declaration)
+            check_class_order(checkpoint, declaration)
             (folder / DESCRIPTION).write_text(json_text(values), encoding="utf-8")
             (folder / "README.md").write_text(imported_card(target.name, checkpoint, parts.note), encoding="utf-8")
     except CheckpointError as error:  # it was tried in a temporary folder
