@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ..data.labels import CLASS_NAMES
 from ..errors import RecordError
-from ..models.reliability import Reliability
 from ..results.calibration_result import CalibrationResult, Scores
 from ..results.caveats import stamps
 from ..results.number_text import ratio
+from ..results.reliability import Reliability
 from ..storage.atomic_files import write_text
 from .page import render
 from .static_charts import reliability_chart, reliability_png

@@ -22,7 +22,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ..data.labels import CLASS_NAMES
-from ..models.reliability import Reliability
+from ..results.reliability import Reliability
 from ..storage.atomic_files import write_bytes
 from .colours import COLOURS
 from .page import STAND_IN, render

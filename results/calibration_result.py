@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from ..arrays import JsonObject
 from ..data.reading import AS_WRITTEN, Reading
 from ..models.checkpoint import Checkpoint, StoredCalibration
-from ..models.reliability import Reliability
 from ..models.statistics import ClassifierScores
 from ..options import recorded
+from .reliability import Reliability
 
 
 @dataclass(frozen=True)

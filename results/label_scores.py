@@ -11,15 +11,15 @@ import numpy as np
 from ..arrays import FloatArray, IntArray
 from ..data.labels import CLASS_NAMES, ClassShares, class_counts, label_spec
 from ..engine.simulation import Simulation
-from ..models.reliability import ReliabilityBin, reliability_bins
 from ..models.statistics import by_class, confusion, expected_calibration_error, matthews_correlation, softmax
 from ..storage.json_records import JsonRecord, RequiredKeys
 from .cost_sensitivity import bars_of_run
+from .reliability import ReliabilityBin, reliability_bins
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbabilityScores(JsonRecord):
-    """How often probabilities come true: see `flagbt.models.reliability.reliability_bins`.
+    """How often probabilities come true: see `flagbt.results.reliability.reliability_bins`.
 
     Attributes
     ----------

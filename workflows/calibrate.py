@@ -25,10 +25,10 @@ from ..models.device import check_device_name
 from ..models.logit_cache import logits_of
 from ..models.model_signals import ModelSignals
 from ..models.overlap import check_fit, check_step
-from ..models.reliability import reliability
 from ..models.statistics import scores
 from ..results.calibration_result import CalibrationResult, Scores
 from ..results.caveats import checkpoint_stamps
+from ..results.reliability import reliability
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...data.labels import CLASS_NAMES, class_shares
-from ...models.reliability import reliability
 from ...models.statistics import expected_calibration_error, negative_log_likelihood
+from ...results.reliability import reliability
 from ..check import FEWEST_LABELLED_BARS, KNOWN_INPUT, LABELS, Check, Symptom
 from ..finding import OK, SUSPECT, WARNING, Evidence, Finding, skipped
 from ..subject import Subject

@@ -8,9 +8,9 @@ import numpy as np
 from markupsafe import Markup
 
 from ...data.labels import CLASS_NAMES, label_spec
-from ...models.reliability import ReliabilityBin
 from ...results.label_scores import LabelScores
 from ...results.number_text import percent, whole
+from ...results.reliability import ReliabilityBin
 from ...results.run_record import RunRecord
 from ..interactive_charts import Line, Marks, Panel, line_chart
 from ..page import render

@@ -14,8 +14,8 @@ from scipy.stats import chi2
 from flagbt.errors import RangeError, UsageError
 from flagbt.models.calibration import Calibration
 from flagbt.models.calibration_fit import choose_penalty, dirichlet_penalty, fit_calibration, held_out
-from flagbt.models.reliability import reliability
 from flagbt.models.statistics import expected_calibration_error
+from flagbt.results.reliability import reliability
 
 DAYS = "20230101-20230601"
 METHODS = ("temperature", "offset", "vector", "dirichlet", "prior")

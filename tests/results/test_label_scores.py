@@ -11,9 +11,9 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, confusion_matrix, matthews_corrcoef
 
 from flagbt.engine.simulation import Simulation
-from flagbt.models.reliability import reliability_bins
 from flagbt.models.statistics import expected_calibration_error
 from flagbt.results.label_scores import label_scores
+from flagbt.results.reliability import reliability_bins
 
 NAMES = ["p_sell", "p_hold", "p_buy"]
 
