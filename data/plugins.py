@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,6 +36,40 @@ def plugin_names(group: str) -> dict[str, str]:
             )
         found[point.name] = point.value
     return found
+
+
+def registered(group: str, built_in: Mapping[str, tuple[str, str]], what: str, *, takes_paths: bool = False) -> dict[str, str]:
+    """Return ``{name: "module:object"}`` of the built-in objects, then of those that installed packages provide.
+
+    Parameters
+    ----------
+    built_in : mapping
+        Name: (path, what it is in one line).
+    what : str
+        What such an object is, for the message.
+    takes_paths : bool
+        Whether ``module:object`` works in place of a name.
+
+    Raises
+    ------
+    StrategyError
+        When two packages offer the same name, or a package offers the name of a built-in object.
+    """
+    table = {name: path for name, (path, _) in built_in.items()}
+    for name, path in plugin_names(group).items():
+        if table.setdefault(name, path) != path:
+            meanwhile = f"; {path} works as a name meanwhile" if takes_paths else ""
+            raise StrategyError(
+                f"an installed package offers the {what} '{name}' as {path}, but that name is built in ({table[name]}). "
+                f"Rename its entry point, or uninstall the package{meanwhile}."
+            )
+    return table
+
+
+def described(table: Mapping[str, str], built_in: Mapping[str, tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return (name, one-line description) of what `registered` returned, the built-in objects first."""
+    listed = [(name, description) for name, (_, description) in built_in.items()]
+    return listed + [(name, f"plug-in {path}") for name, path in sorted(table.items()) if name not in built_in]
 
 
 def load_object(path: str, *, what: str, named: bool = True, option: str = "--features") -> object:

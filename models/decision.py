@@ -170,12 +170,10 @@ def choose_decision(
     step_hours : float
         Length of a bar.
     """
-    by_shares = Decision("threshold", thresholds_for_shares(probabilities, class_shares(labels)))
-    if class_returns is None:
-        return by_shares
-    decision = Decision("utility")
-    signals = decision(probabilities, class_returns=class_returns, round_trip_cost=DEFAULT_ROUND_TRIP_COST)
-    months = len(probabilities) * step_hours / (24 * 30.4)
-    if (signals == BUY).sum() < FEWEST_BUYS_A_MONTH * months:
-        return by_shares
-    return decision
+    if class_returns is not None:
+        decision = Decision("utility")
+        signals = decision(probabilities, class_returns=class_returns, round_trip_cost=DEFAULT_ROUND_TRIP_COST)
+        months = len(probabilities) * step_hours / (24 * 30.4)
+        if (signals == BUY).sum() >= FEWEST_BUYS_A_MONTH * months:
+            return decision
+    return Decision("threshold", thresholds_for_shares(probabilities, class_shares(labels)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..arrays import JsonObject
-from ..data.plugins import load_object, package_of, plugin_names
+from ..data.plugins import described, load_object, package_of, plugin_names, registered
 from ..errors import StrategyError, UsageError, kind_of, nearest, quoted_value
 from .checkpoint_model import ALL_PARTS, READABLE_OPTIONS, CheckpointModel, installed_version
 from .kinds import BUILT_IN
@@ -41,8 +41,7 @@ def kind_names() -> list[tuple[str, str]]:
     StrategyError
         When two packages offer the same name, or a package offers the name of a built-in kind.
     """
-    listed = [(name, description) for name, (_, description) in BUILT_IN.items()]
-    return listed + [(name, f"plug-in {path}") for name, path in sorted(_table().items()) if name not in BUILT_IN]
+    return described(_table(), BUILT_IN)
 
 
 def find_kind(name: str) -> type[CheckpointModel]:
@@ -172,11 +171,4 @@ def _file_of(kind: type[object]) -> str:
 
 
 def _table() -> dict[str, str]:
-    table = {name: path for name, (path, _) in BUILT_IN.items()}
-    for name, path in plugin_names(GROUP).items():
-        if table.setdefault(name, path) != path:
-            raise StrategyError(
-                f"an installed package offers the kind of model '{name}' as {path}, but that name is built in ({table[name]}). "
-                "Rename its entry point, or uninstall the package."
-            )
-    return table
+    return registered(GROUP, BUILT_IN, "kind of model")

@@ -9,7 +9,7 @@ import inspect
 import sys
 from typing import Any
 
-from ..data.plugins import load_object, plugin_names
+from ..data.plugins import described, load_object, registered
 from ..errors import StrategyError, UsageError, kind_of, nearest
 from .base import Strategy
 
@@ -34,8 +34,7 @@ def strategy_names() -> list[tuple[str, str]]:
     StrategyError
         When two packages offer the same name, or a package offers the name of a built-in strategy.
     """
-    listed = [(name, description) for name, (_, description) in BUILT_IN.items()]
-    return listed + [(name, f"plug-in {path}") for name, path in sorted(_table().items()) if name not in BUILT_IN]
+    return described(_table(), BUILT_IN)
 
 
 def find_strategy(name: str) -> type[Any]:
@@ -69,14 +68,7 @@ def name_in_registry(path: str) -> str | None:
 
 
 def _table() -> dict[str, str]:
-    table = {name: path for name, (path, _) in BUILT_IN.items()}
-    for name, path in plugin_names(GROUP).items():
-        if table.setdefault(name, path) != path:
-            raise StrategyError(
-                f"an installed package offers the strategy '{name}' as {path}, but that name is built in "
-                f"({table[name]}). Rename its entry point, or uninstall the package; {path} works as a name meanwhile."
-            )
-    return table
+    return registered(GROUP, BUILT_IN, "strategy", takes_paths=True)
 
 
 def strategy_class(found: object, name: str) -> type[Any]:
